@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from policyfs.cli.findings import State
-from policyfs.cli.policy import read_sources
+from policyfs.cli.policy_files import read_sources
 from policyfs.cli.start import Start
 from policyfs.cli.store_checks import check_closed
 from policyfs.daemon import control

@@ -1,4 +1,4 @@
-"""`policyfs policy check|explain`: a policy's errors and answers, before anything is mounted."""
+"""`policyfs policy`: a policy's errors and answers, before anything is mounted."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
+from policyfs.cli import policy_diff
 from policyfs.cli.looking import kind_in_worker, opened
+from policyfs.cli.policy_files import UnreadableError, read_sources
 from policyfs.domain import KIND_EMPTY, OWNER_NONE, Decision, Facts, FileType, Principal
-from policyfs.errors import EXIT_OK, EXIT_POLICY, PolicyfsError, UsageError, errno_name
+from policyfs.errors import EXIT_OK, PolicyfsError, UsageError, errno_name
 from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
@@ -21,31 +22,8 @@ from policyfs.policy.explain import REQUESTS, Explanation, explain
 from policyfs.policy.mixed import MixedDirectory, mixed_directories
 from policyfs.policy.model import SELF, App, Effect, Modes, Policy
 from policyfs.policy.modes import looks_like_backup
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.parse import parse_policy
 from policyfs.policy.synced import CleanedForReader, cleaned_for_readers
-
-
-class UnreadableError(PolicyfsError):
-    """A policy's file or directory cannot be read."""
-
-    exit_code = EXIT_POLICY
-
-
-def read_sources(path: str) -> list[SourceText]:
-    """Read the texts of a policy: one file, or every `*.yaml` of a directory.
-
-    Raises UnreadableError.
-    """
-    where = Path(path)
-    try:
-        files = sorted(where.glob("*.yaml")) if where.is_dir() else [where]
-        texts = [SourceText(str(file), file.read_bytes()) for file in files]
-    except OSError as error:
-        raise UnreadableError(f"cannot read the policy {error.filename}: {error.strerror}") from error
-    if not texts:
-        raise UnreadableError(f"cannot read the policy {path}: the directory has no *.yaml file")
-    return texts
-
 
 # ---------------------------------------------------------------- check
 
@@ -185,6 +163,8 @@ def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
         raise UsageError(f"--kind is a MIME type in lower case, such as image/jpeg, not {args.kind!r}")
     kind = args.kind if args.content is None else _sniffed(args.content)
     owner = args.owner
+    if args.former_owner is not None:
+        return Facts(kind, args.former_owner)
     if owner == SELF:
         owner = who.app if who.app is not None else OWNER_NONE
     elif owner is not None and owner != OWNER_NONE and all(app.name != owner for app in policy.apps):
@@ -239,7 +219,7 @@ def _as_json(explanation: Explanation) -> dict[str, object]:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `policy` and its actions to the command line."""
-    parser = subparsers.add_parser("policy", help="check and explain policies")
+    parser = subparsers.add_parser("policy", help="check, explain and compare policies")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="check that a policy compiles; print all its errors")
     check.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
@@ -266,7 +246,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     content = what.add_mutually_exclusive_group()
     content.add_argument("--kind", metavar="TYPE", help="a file of this kind, such as image/jpeg")
     content.add_argument("--content", metavar="FILE", help="a file with the same content as FILE")
-    what.add_argument("--owner", metavar="APP", help="the owner: an app, self or none")
+    owner = what.add_mutually_exclusive_group()
+    owner.add_argument("--owner", metavar="APP", help="the owner: an app, self or none")
+    owner.add_argument("--former-owner", metavar="NAME", help="an owner that is no app any more")
     add("--monitor", action="store_true", help="decide like a mount with --monitor")
     add("--json", action="store_true", help="one JSON object")
     asked.set_defaults(run=run_explain)
+    policy_diff.add_parser(actions)

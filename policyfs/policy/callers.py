@@ -150,6 +150,11 @@ class Callers:
         """Return all classes of uids."""
         return self._class_starts.keys()
 
+    def bounds(self) -> set[int]:
+        """Return every uid at which a uid class or an app's range begins."""
+        ends = {last + 1 for _, last, _ in self._app_ranges if last + 1 < UID_LIMIT}
+        return {*self._starts, *self._app_starts, *ends}
+
     def samples(self, uid_class: int) -> list[int]:
         """Return some uids of a class, the most ordinary first."""
         found: dict[int, None] = {}

@@ -39,29 +39,30 @@ def unused_char(used: Iterable[str]) -> str:
 class _Edges:
     """The edges out of some positions, with captures filled in for the given callers."""
 
-    def __init__(self, apps: tuple[str, ...], uids: tuple[int, ...]) -> None:
-        self._apps = apps
-        self._uids = uids
+    def __init__(self) -> None:
         self.literals: set[str] = set()
         self.patterns: set[Pattern] = set()
         self.folds = False
 
-    def add(self, node: Node, bind: Bind) -> None:
+    def add(self, node: Node, bind: Bind, apps: tuple[str, ...], uids: tuple[int, ...]) -> None:
         self.literals.update(node.literals)
         self.folds = self.folds or bool(node.folded)
         self.patterns.update(Pattern(tuple(name), True) for name in node.folded)
         self.patterns.update(node.patterns)
         for captured in node.captures:
-            self.patterns.update(self._filled(captured, bind))
+            self.patterns.update(_filled(captured, bind, apps, uids))
         if len(self.patterns) > MAX_WORDS:
             raise TooHardError
 
-    def _filled(self, captured: Captured, bind: Bind) -> Iterator[Pattern]:
-        app_open = Wild.APP in captured.tokens and bind.app is None
-        uid_open = Wild.UID in captured.tokens and bind.uid is None
-        for app in self._apps if app_open else (bind.app,):
-            for uid in self._uids if uid_open else (bind.uid,):
-                yield captured.filled(Bind(app, uid))
+
+def _filled(
+    captured: Captured, bind: Bind, apps: tuple[str, ...], uids: tuple[int, ...]
+) -> Iterator[Pattern]:
+    app_open = Wild.APP in captured.tokens and bind.app is None
+    uid_open = Wild.UID in captured.tokens and bind.uid is None
+    for app in apps if app_open else (bind.app,):
+        for uid in uids if uid_open else (bind.uid,):
+            yield captured.filled(Bind(app, uid))
 
 
 def name_classes(
@@ -75,12 +76,22 @@ def name_classes(
     apps, uids: the values of captures that matter; other values are like any other name. Raises
     TooHardError.
     """
-    edges = _Edges(apps, uids)
-    for position in positions:
+    return joint_name_classes([(automaton, position, apps, uids) for position in positions])
+
+
+def joint_name_classes(
+    places: Iterable[tuple[Automaton, Position, tuple[str, ...], tuple[int, ...]]],
+) -> list[str]:
+    """Do the same as name_classes for positions of several automata.
+
+    Each has its own apps and uids. Raises TooHardError.
+    """
+    edges = _Edges()
+    for automaton, position, apps, uids in places:
         for number in position.free:
-            edges.add(automaton.nodes[number], FREE)
+            edges.add(automaton.nodes[number], FREE, apps, uids)
         for number, bind in position.bound:
-            edges.add(automaton.nodes[number], bind)
+            edges.add(automaton.nodes[number], bind, apps, uids)
     other = unused_char(
         char
         for tokens in (*(p.tokens for p in edges.patterns), *edges.literals)

@@ -47,16 +47,19 @@ class PolicyError:
 
 
 class PolicyErrors(PolicyfsError):  # noqa: N818 - it is many, not one
-    """A policy that does not compile; holds every fault of every file, sorted by position."""
+    """A policy that does not compile; holds every fault of every file, sorted by position.
+
+    what: the words of the headline, for faults in other files than policies.
+    """
 
     exit_code = EXIT_POLICY
 
-    def __init__(self, errors: Iterable[PolicyError]) -> None:
+    def __init__(self, errors: Iterable[PolicyError], what: str = "the policy does not compile") -> None:
         unique = {(e.where.file, e.where.line, e.where.column, e.message): e for e in errors}
         self.errors: tuple[PolicyError, ...] = tuple(unique[key] for key in sorted(unique))
         count = len(self.errors)
         files = len({e.where.file for e in self.errors})
-        headline = f"the policy does not compile: {count} error{'s' if count != 1 else ''}"
+        headline = f"{what}: {count} error{'s' if count != 1 else ''}"
         if files > 1:
             headline += f" in {files} files"
         super().__init__("\n\n".join([headline, *map(str, self.errors)]))

@@ -129,7 +129,7 @@ def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
     if isinstance(kind, Scalar) and kind.value not in (KIND, Absent.BROKEN):
         message = f"kind {quote(kind.raw)} is not known"
         errors.append(source.error(kind.span, message, f"write kind: {KIND}"))
-    shaper = _Shaper(source, errors)
+    shaper = Shaper(source, errors)
     rules = root.get("rules")
     return File(
         source,
@@ -144,7 +144,7 @@ def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
     )
 
 
-class _Shaper:
+class Shaper:
     """Validates the parts of one file."""
 
     __slots__ = ("errors", "source")

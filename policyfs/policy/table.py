@@ -223,6 +223,11 @@ class Table:
         """Return the rules that have no glob set to find them by."""
         return self._everywhere
 
+    def accepts_of(self, number: int) -> frozenset[int]:
+        """Return all glob sets of a rule: of ``paths``, ``when`` and ``unless``."""
+        compiled = self._compiled[number]
+        return frozenset(a for a in (compiled.paths, compiled.when, *compiled.unless) if a is not None)
+
     def situated(self, position: Position) -> tuple[Situated, ...]:
         """Return all rules whose path conditions can match here, by rule id."""
         found = list(self._everywhere)

@@ -29,6 +29,8 @@ class Story:
         [policy] = [block for block in blocks(CHECKOUT / "README.md") if block.language == "yaml"]
         self.policy = arena / "home.yaml"
         self.policy.write_text(policy.text, encoding="utf-8")
+        later = arena / "new.yaml"
+        later.write_text(policy.text, encoding="utf-8")
         self.shared = arena / "mnt"
         self.own = arena / "own"
         for directory in (self.shared, self.own):
@@ -39,6 +41,7 @@ class Story:
             "/mnt/media": self.shared,
             "/etc/policyfs/home.yaml": self.policy,
             "home.yaml": self.policy,
+            "new.yaml": later,
             "/srv/media/DCIM/beach.jpg": store / "DCIM/beach.jpg",
             "as-seen.jpg": arena / "as-seen.jpg",
             "/tmp/refused.jpg": arena / "refused.jpg",

@@ -1,0 +1,58 @@
+"""`policyfs policy diff`: what a new policy allows that the old one did not, and the reverse."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from policyfs.cli.policy_files import UnreadableError, read_sources
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.policy.analysis.accepted import parse_accepted
+from policyfs.policy.analysis.diff import diff
+from policyfs.policy.analysis.diff_text import Report, Side
+from policyfs.policy.classes import TooHardError
+from policyfs.policy.parse import SourceText, parse_policy
+
+
+def run_diff(args: argparse.Namespace) -> int:
+    """Print every difference. Exit code 1 if something gets wider that --ack does not accept."""
+    old, new = (Side(path, parse_policy(read_sources(path))) for path in (args.old, args.new))
+    accepted = {} if args.ack is None else parse_accepted(_read(args.ack))
+    try:
+        found = diff(old.policy, new.policy)
+    except TooHardError as error:
+        raise PolicyfsError(
+            "the policies have too many sorts of paths to compare them all; nothing is known of the"
+            " difference. Globs with many ** or ? in a row, and numbers in names beside {uid}, cause this"
+        ) from error
+    report = Report(found, old, new, accepted)
+    print(json.dumps(report.as_json(), indent=2) if args.json else report.text())
+    for change in report.stale():
+        print(f"policyfs: {args.ack}: change {change} is none of these changes; remove it", file=sys.stderr)
+    return EXIT_REFUSED if report.open_count() else EXIT_OK
+
+
+def _read(path: str) -> SourceText:
+    try:
+        return SourceText(path, Path(path).read_bytes())
+    except OSError as error:
+        raise UnreadableError(f"cannot read {path}: {error.strerror}") from error
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `diff` to the actions of `policy`."""
+    parser = actions.add_parser(
+        "diff",
+        help="show what a new policy allows that an old one did not, and the reverse",
+        description=(
+            "Compares the answers of two policies to all requests, by the sorts of paths, callers, files and"
+            " operations that they tell apart. The exit code is 1 if something gets wider."
+        ),
+    )
+    parser.add_argument("old", metavar="OLD", help="the policy so far: a file, or a directory of *.yaml")
+    parser.add_argument("new", metavar="NEW", help="the policy to come")
+    parser.add_argument("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run_diff)

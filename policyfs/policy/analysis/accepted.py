@@ -1,0 +1,41 @@
+"""Changes that a person accepted: `policy diff --ack FILE`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.policy.companions import Head, Reader, sound
+from policyfs.policy.document import Strict
+from policyfs.policy.errors import PolicyError
+from policyfs.policy.nodes import Node
+from policyfs.policy.parse import SourceText
+from policyfs.policy.values import Text
+
+KIND: Final = "AcceptedChanges"
+
+
+class _Top(Head):
+    accepted: list[object]
+
+
+class _Accepted(Strict):
+    change: Text
+    because: Text
+    by: Text = ""
+
+
+def _subject(node: Node, number: int) -> str:
+    del node
+    return f"accepted change number {number}"
+
+
+_READER: Final = Reader(KIND, _Top, _Accepted, "accepted", _subject)
+
+
+def parse_accepted(text: SourceText) -> dict[str, str]:
+    """Return the reason for each accepted change, by the change's id. Raises PolicyErrors."""
+    errors: list[PolicyError] = []
+    file = _READER.read(text, errors)
+    sound(errors, "the file of accepted changes has errors")
+    items = file.items if file is not None else ()
+    return {part.doc.change: part.doc.because for part in items if part.doc is not None}

@@ -1,0 +1,212 @@
+"""The differences between two policies: complete, grouped, each with sample requests."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from policyfs.domain import OWNER_NONE, FileType, Op
+from policyfs.policy.analysis.compare import Comparison, Finding, RuleRef
+from policyfs.policy.analysis.outcomes import Aspect, Change, Direction
+from policyfs.policy.analysis.requests import Request
+from policyfs.policy.analysis.sides import Compiled, content_of
+from policyfs.policy.analysis.subjects import groups
+from policyfs.policy.analysis.walk import is_made_up
+from policyfs.policy.decide import compile_policy
+from policyfs.policy.model import App, Policy
+
+_DIRECTIONS: Final = (Direction.WIDER, Direction.NARROWER, Direction.OTHER)
+
+
+class Example(NamedTuple):
+    """A request that the policies answer differently."""
+
+    op: Op
+    change: Change
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Differences of one sort. who: labels of all callers that they concern. id: see fingerprint."""
+
+    direction: Direction
+    aspect: Aspect
+    who: tuple[str, ...]
+    rules: tuple[RuleRef, ...]
+    examples: tuple[Example, ...]
+    id: str = ""
+
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """The operations whose answers differ."""
+        return tuple(example.op for example in self.examples)
+
+
+class Note(NamedTuple):
+    """A difference that no single request shows."""
+
+    direction: Direction
+    text: str
+    id: str
+
+
+class Diff(NamedTuple):
+    """All differences, what gets wider first."""
+
+    blocks: tuple[Block, ...]
+    notes: tuple[Note, ...]
+
+    @property
+    def wider(self) -> tuple[Block | Note, ...]:
+        """The changes by which something gets wider."""
+        changed: tuple[Block | Note, ...] = (*self.notes, *self.blocks)
+        return tuple(one for one in changed if one.direction is Direction.WIDER)
+
+
+def diff(old: Policy, new: Policy) -> Diff:
+    """Compare two policies. Raises TooHardError."""
+    # what a change of the defaults does is said once, in a note
+    alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
+    policies = (Compiled(compile_policy(old)), Compiled(compile_policy(alike)))
+    blocks: list[Block] = []
+    for group in groups(policies):
+        labels = tuple(dict.fromkeys(subject.label for subject in group.subjects))
+        blocks += _blocks(labels, Comparison(group))
+    made = [replace(block, id=fingerprint(block, old, new)) for block in _merged(blocks)]
+    made.sort(key=lambda block: (_DIRECTIONS.index(block.direction), block.who, block.rules, block.ops))
+    return Diff(tuple(made), tuple(_notes(old, new)))
+
+
+def _blocks(labels: tuple[str, ...], comparison: Comparison) -> list[Block]:
+    best: dict[tuple[Direction, Aspect, frozenset[RuleRef]], dict[Op, tuple[Rank, Finding]]] = {}
+    for finding in comparison.findings():
+        key = (finding.change.direction, finding.change.aspect, finding.rules)
+        found, rank = best.setdefault(key, {}), _rank(finding)
+        if finding.op not in found or rank < found[finding.op][0]:
+            found[finding.op] = (rank, finding)
+    return [
+        Block(
+            direction,
+            aspect,
+            labels,
+            tuple(sorted(rules, key=_by_id)),
+            tuple(
+                Example(op, found[op][1].change, comparison.request(found[op][1].sample))
+                for op in sorted(found)
+            ),
+        )
+        for (direction, aspect, rules), found in best.items()
+    ]
+
+
+def _by_id(ref: RuleRef) -> tuple[str, str]:
+    return ref[1], ref[0]
+
+
+Rank = tuple[int, ...]
+
+
+def _rank(finding: Finding) -> Rank:
+    """Return a key by which ordinary requests come first, and of those the ones that show most."""
+    sample, change = finding.sample, finding.change
+    facts, new = sample.facts, sample.op is Op.CREATE
+    known = facts.kind is None if new else facts.kind is not None
+    at = 2 if facts.owner is None else int(facts.owner != OWNER_NONE)
+    types = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
+    if new:
+        types = (FileType.DIRECTORY, FileType.REGULAR, FileType.SYMLINK)
+    hidden = sample.place.hidden[sample.way]
+    odd = sum(owner != OWNER_NONE for owner in hidden) if sample.place.may_be_hidden else 0
+    partly = "removed" in change.after
+    names = sample.place.names
+    special = bool(names) and not is_made_up(names[-1])
+    return types.index(sample.ftype), not known, partly, at, odd, special, len(names)
+
+
+def _merged(blocks: list[Block]) -> list[Block]:
+    """Return the blocks with those of different callers, which say the same, as one."""
+    found: dict[tuple[object, ...], Block] = {}
+    for block in blocks:
+        key = (block.direction, block.aspect, block.rules, block.ops)
+        first = found.get(key)
+        if first is None:
+            found[key] = block
+        else:
+            found[key] = replace(first, who=tuple(dict.fromkeys((*first.who, *block.who))))
+    return list(found.values())
+
+
+def fingerprint(block: Block, old: Policy, new: Policy) -> str:
+    """Return a name of a block that changes with its callers, its operations and the text of its rules."""
+    names = {name for _, name in block.rules}
+    rules = [
+        (side, rule.id, rule.who, content_of(rule))
+        for side, policy in enumerate((old, new))
+        for rule in policy.rules
+        if rule.id in names
+    ]
+    ops = tuple(int(op) for op in block.ops)
+    texts = sorted(map(_plain, rules))
+    return _digest((block.direction.value, block.aspect.value, sorted(block.who), ops, texts))
+
+
+def _digest(value: object) -> str:
+    return "c" + hashlib.sha256(_plain(value).encode()).hexdigest()[:11]  # never a number in YAML
+
+
+def _plain(value: object) -> str:
+    """Return a value as text, the same in every process."""
+    if isinstance(value, frozenset | set):
+        return "{" + ",".join(sorted(map(_plain, value))) + "}"
+    if isinstance(value, tuple | list):
+        return "(" + ",".join(map(_plain, value)) + ")"
+    fields = getattr(value, "__dataclass_fields__", None)
+    if fields is not None:
+        return _plain(tuple(getattr(value, name) for name in fields))
+    return repr(value)
+
+
+def _notes(old: Policy, new: Policy) -> list[Note]:
+    """Return differences of the defaults and of the declarations of apps."""
+    found = []
+    for key, before, after in (
+        ("audit", old.audit_allowed, new.audit_allowed),
+        ("audit_denied", old.audit_denied, new.audit_denied),
+    ):
+        if before is not after:
+            direction = Direction.WIDER if after < before else Direction.NARROWER
+            told = f"defaults.{key}: {before.name.lower()} before, {after.name.lower()} now"
+            found.append(_note(direction, told))
+    apps = [{app.name: app for app in policy.apps} for policy in (old, new)]
+    for name in sorted(apps[0].keys() | apps[1].keys()):
+        before_app, after_app = apps[0].get(name), apps[1].get(name)
+        if before_app is None or after_app is None:
+            told = "removed" if after_app is None else "new"
+            found.append(_note(Direction.OTHER, f"the app {name} is {told}"))
+        else:
+            found += _app_notes(before_app, after_app)
+    return found
+
+
+def _app_notes(before: App, after: App) -> list[Note]:
+    """Return differences in what an app mount admits, and in the modes that the app is shown."""
+    found = []
+    if before.gids != after.gids:
+        fewer = bool(after.gids) and set(after.gids) <= set(before.gids)
+        direction = Direction.NARROWER if fewer else Direction.WIDER
+        found.append(_note(direction, f"app {after.name}: its app mounts admit other groups (gid)"))
+    if before.uids != after.uids:
+        added = [span for span in after.uids if span not in before.uids]
+        direction = Direction.WIDER if added else Direction.NARROWER
+        told = f"app {after.name}: other uids, so its app mounts admit others"
+        found.append(_note(direction, told))
+    if before.modes is not after.modes:
+        told = f"app {after.name}: stat shows it other owners and modes (modes)"
+        found.append(_note(Direction.OTHER, told))
+    return found
+
+
+def _note(direction: Direction, text: str) -> Note:
+    return Note(direction, text, _digest((direction.value, text)))

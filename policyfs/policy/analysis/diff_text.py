@@ -1,0 +1,200 @@
+"""A difference of two policies as text for people, and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from policyfs.domain import Op
+from policyfs.policy.analysis.compare import RuleRef
+from policyfs.policy.analysis.diff import Block, Diff, Example, Note
+from policyfs.policy.analysis.outcomes import Aspect, Direction
+from policyfs.policy.errors import harmless
+from policyfs.policy.model import Policy, Where
+
+_SAID: Final = {
+    (Aspect.ACCESS, Direction.WIDER): "may now {ops}",
+    (Aspect.ACCESS, Direction.NARROWER): "may no longer {ops}",
+    (Aspect.REDACTION, Direction.WIDER): "with less removed: {ops}",
+    (Aspect.REDACTION, Direction.NARROWER): "with more removed: {ops}",
+    (Aspect.CONTENT, Direction.WIDER): "with less required of the content: {ops}",
+    (Aspect.CONTENT, Direction.NARROWER): "with more required of the content: {ops}",
+    (Aspect.RECORD, Direction.WIDER): "with a weaker record: {ops}",
+    (Aspect.RECORD, Direction.NARROWER): "with a stronger record: {ops}",
+    (Aspect.ERRNO, Direction.OTHER): "with another errno: {ops}",
+    (Aspect.QUARANTINE, Direction.OTHER): "with another fate of refused files: {ops}",
+    (Aspect.IO, Direction.OTHER): "in another view: {ops}",
+}
+_HOW: Final = {"+": "new", "-": "removed", "~": "changed", "=": "the same, for other callers"}
+_TITLES: Final = {Direction.WIDER: "wider", Direction.NARROWER: "narrower", Direction.OTHER: "other"}
+
+
+class Side(NamedTuple):
+    """One of the two policies, and the name under which commands find it."""
+
+    name: str
+    policy: Policy
+
+
+class Report:
+    """A difference with its two policies. accepted: reasons by change, of --ack."""
+
+    def __init__(self, found: Diff, old: Side, new: Side, accepted: Mapping[str, str]) -> None:
+        self._found: Final = found
+        self._sides: Final = (old, new)
+        self._apps: Final = tuple(frozenset(app.name for app in side.policy.apps) for side in (old, new))
+        self._accepted: Final = accepted
+        self._where: Final = tuple({rule.id: rule.where for rule in side.policy.rules} for side in (old, new))
+
+    def open_count(self) -> int:
+        """Return the number of changes that widen and that nobody accepted."""
+        return sum(one.id not in self._accepted for one in self._found.wider)
+
+    def stale(self) -> list[str]:
+        """Return the accepted changes that are none of this difference."""
+        return sorted(self._accepted.keys() - {one.id for one in self._found.wider})
+
+    # ---- text
+
+    def text(self) -> str:
+        """Format the whole difference."""
+        lines = [line for note in self._found.notes for line in self._note_lines(note)]
+        for block in self._found.blocks:
+            lines += [*self._block_lines(block), ""]
+        return "\n".join([*lines, *self._sum()])
+
+    def _note_lines(self, note: Note) -> Iterator[str]:
+        yield f"{self._title(note.direction, note.id)}: {note.text}"
+        if note.direction is Direction.WIDER:
+            yield self._mark(note.id)
+        yield ""
+
+    def _title(self, direction: Direction, key: str) -> str:
+        accepted = direction is Direction.WIDER and key in self._accepted
+        return f"{_TITLES[direction]}{', accepted' if accepted else ''}"
+
+    def _mark(self, key: str) -> str:
+        reason = self._accepted.get(key)
+        return f"  change {key}" if reason is None else f"  change {key}, accepted: {harmless(reason)}"
+
+    def _block_lines(self, block: Block) -> Iterator[str]:
+        what = _SAID[block.aspect, block.direction].format(ops=_ops(block.ops))
+        yield f"{self._title(block.direction, block.id)}: {', '.join(block.who)} {what}"
+        for ref in block.rules:
+            yield f"  by rule {ref[1]} ({_HOW[ref[0]]}, {self._place(ref)})"
+        alike: dict[tuple[object, ...], list[Example]] = {}
+        for example in block.examples:
+            request = example.request
+            key = (request.path, request.ftype, request.facts, request.owners, *example.change)
+            alike.setdefault(key, []).append(example)
+        for examples in alike.values():
+            yield from self._example_lines(examples)
+        if block.direction is Direction.WIDER:
+            yield self._mark(block.id)
+
+    def _place(self, ref: RuleRef) -> str:
+        where = self._where_of(ref)
+        return f"{harmless(where.file)}:{where.line}" if where is not None else "?"
+
+    def _where_of(self, ref: RuleRef) -> Where | None:
+        sign, name = ref
+        order = self._where if sign == "-" else tuple(reversed(self._where))
+        return next((known[name] for known in order if name in known), None)
+
+    def _example_lines(self, examples: list[Example]) -> Iterator[str]:
+        """Yield the lines on requests that differ in nothing but the operation."""
+        example = next((one for one in examples if one.op is not Op.SEE), examples[0])
+        request = example.request
+        change = f"{example.change.before} before, {example.change.after} now"
+        words = ", ".join(one.request.word for one in examples)
+        yield f"  {words} {harmless(request.shown_path)}{_of(request.file)}: {change}"
+        for directory, owner in request.above():
+            yield f"    where {harmless(directory)} is owned by {owner}"
+        yield f"    {self._commands(example)[-1]}"
+
+    def _commands(self, example: Example) -> list[str]:
+        """Return the commands that explain the request by either policy, as far as it can be asked there."""
+        return [
+            example.request.command(side.name, apps)
+            for side, apps, absent in zip(
+                self._sides, self._apps, example.request.subject.absent, strict=True
+            )
+            if not absent
+        ]
+
+    def _sum(self) -> Iterator[str]:
+        counts = Counter(note.direction for note in self._found.notes)
+        counts.update(block.direction for block in self._found.blocks)
+        if not counts:
+            yield "the policies allow the same"
+            return
+        accepted = counts[Direction.WIDER] - self.open_count()
+        told = f" ({accepted} accepted)" if accepted else ""
+        yield (
+            f"{counts[Direction.WIDER]} wider{told}, {counts[Direction.NARROWER]} narrower,"
+            f" {counts[Direction.OTHER]} other"
+        )
+
+    # ---- JSON
+
+    def as_json(self) -> dict[str, object]:
+        """Return the whole difference as plain data."""
+        return {
+            "old": {"policy": self._sides[0].name, "digest": self._sides[0].policy.digest},
+            "new": {"policy": self._sides[1].name, "digest": self._sides[1].policy.digest},
+            "notes": [
+                {"direction": note.direction.value, "text": note.text, "change": note.id}
+                | self._acceptance(note.direction, note.id)
+                for note in self._found.notes
+            ],
+            "changes": [self._block_json(block) for block in self._found.blocks],
+            "wider": self.open_count(),
+            "stale": self.stale(),
+        }
+
+    def _acceptance(self, direction: Direction, key: str) -> dict[str, object]:
+        return {"accepted": self._accepted.get(key)} if direction is Direction.WIDER else {}
+
+    def _block_json(self, block: Block) -> dict[str, object]:
+        return {
+            "direction": block.direction.value,
+            "aspect": block.aspect.value,
+            "change": block.id,
+            **self._acceptance(block.direction, block.id),
+            "who": list(block.who),
+            "operations": [_ops((op,)) for op in block.ops],
+            "rules": [self._rule_json(ref) for ref in block.rules],
+            "examples": [self._example_json(example) for example in block.examples],
+        }
+
+    def _rule_json(self, ref: RuleRef) -> dict[str, object]:
+        where = self._where_of(ref)
+        place = {} if where is None else {"file": where.file, "line": where.line}
+        return {"id": ref[1], "change": _HOW[ref[0]], **place}
+
+    def _example_json(self, example: Example) -> dict[str, object]:
+        request = example.request
+        return {
+            "operation": _ops((example.op,)),
+            "request": request.word,
+            "path": request.shown_path,
+            "type": request.ftype.value,
+            "kind": request.facts.kind,
+            "owner": request.facts.owner,
+            "owners_above": dict(request.above()),
+            "uid": request.subject.uid,
+            "app": request.subject.mounted,
+            "before": example.change.before,
+            "after": example.change.after,
+            "explain": self._commands(example),
+        }
+
+
+def _of(file: str) -> str:
+    return f" ({file})" if file else ""
+
+
+def _ops(ops: tuple[Op, ...]) -> str:
+    names = [(op.name or "").lower() for op in ops]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

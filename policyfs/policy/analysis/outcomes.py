@@ -1,0 +1,133 @@
+"""Two answers to one request: which of them gives more."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Decision, View, banned
+from policyfs.errors import errno_name
+
+_EVERYTHING: Final = "all-metadata"
+
+
+class Direction(enum.Enum):
+    """The direction of a change. OTHER: neither more nor less is allowed."""
+
+    WIDER = "wider"
+    NARROWER = "narrower"
+    OTHER = "other"
+
+
+class Aspect(enum.Enum):
+    """The part of an answer that changed."""
+
+    ACCESS = "access"
+    REDACTION = "redaction"
+    CONTENT = "content"
+    RECORD = "record"
+    ERRNO = "errno"
+    QUARANTINE = "quarantine"
+    IO = "io"
+
+
+class Change(NamedTuple):
+    """One part of an answer in the old policy and in the new."""
+
+    direction: Direction
+    aspect: Aspect
+    before: str
+    after: str
+
+
+def changes(before: Decision, after: Decision) -> Iterator[Change]:
+    """Yield the differences between two answers."""
+    if before.allowed != after.allowed:
+        direction = Direction.WIDER if after.allowed else Direction.NARROWER
+        yield Change(direction, Aspect.ACCESS, access(before), access(after))
+        return
+    if not before.allowed:
+        if before.errno != after.errno:
+            yield Change(Direction.OTHER, Aspect.ERRNO, access(before), access(after))
+        return
+    if before.redact != after.redact:
+        direction = _direction(_at_least(after.redact, before.redact), _at_least(before.redact, after.redact))
+        yield Change(direction, Aspect.REDACTION, redaction(before.redact), redaction(after.redact))
+    old, new = frozenset(before.content), frozenset(after.content)
+    if old != new:
+        direction = _direction(_as_strict(new, old), _as_strict(old, new))
+        yield Change(direction, Aspect.CONTENT, content(old), content(new))
+    if before.quarantine != after.quarantine:
+        kept = ("refused files are lost", "refused files are kept")
+        told = kept[before.quarantine], kept[after.quarantine]
+        yield Change(Direction.OTHER, Aspect.QUARANTINE, *told)
+    if before.audit != after.audit and before.redact == after.redact:  # else it follows from that
+        direction = Direction.WIDER if after.audit < before.audit else Direction.NARROWER
+        names = (f"audit: {one.audit.name.lower()}" for one in (before, after))
+        yield Change(direction, Aspect.RECORD, *names)
+
+
+def view_change(before: View, after: View) -> Change | None:
+    """Return the difference between two views of a file."""
+    if (before.redact, before.checked, before.bans) == (after.redact, after.checked, after.bans):
+        return None
+    return Change(Direction.OTHER, Aspect.IO, way_of(before), way_of(after))
+
+
+def way_of(view: View) -> str:
+    """Return the name of a view, and what is special about it."""
+    return "raw (passthrough)" if view.raw else view.label
+
+
+def _direction(stricter: bool, looser: bool) -> Direction:
+    """Return the direction of a change of requirements; both or neither: the safe side, wider."""
+    if stricter == looser:
+        return Direction.WIDER
+    return Direction.NARROWER if stricter else Direction.WIDER
+
+
+def _at_least(words: frozenset[str], others: frozenset[str]) -> bool:
+    """True if redaction of these words hides all that redaction of the others hides."""
+    return _spread(words) >= _spread(others)
+
+
+def _spread(words: frozenset[str]) -> frozenset[str]:
+    return words | REDACTIONS if _EVERYTHING in words else words
+
+
+def _as_strict(ones: Iterable[frozenset[str]], others: Iterable[frozenset[str]]) -> bool:
+    """True if a file that meets all of ``ones`` meets all of ``others``."""
+    return all(any(_implies(one, other) for one in ones) for other in others)
+
+
+def _implies(one: frozenset[str], other: frozenset[str]) -> bool:
+    words, asked = banned((one,)), banned((other,))
+    if bool(words) != bool(asked):
+        return False
+    if asked:
+        kinds = frozenset(pattern for pattern in one if not banned((frozenset({pattern}),)))
+        return _at_least(words, asked) and kinds <= other
+    return all(
+        pattern in other or f"{pattern.partition('/')[0]}/*" in other or "*/*" in other for pattern in one
+    )
+
+
+def access(decision: Decision) -> str:
+    """Say whether a request is allowed, and what is removed from the bytes."""
+    if not decision.allowed:
+        return errno_name(decision.errno)
+    return f"allowed, {redaction(decision.redact)}" if decision.redact else "allowed"
+
+
+def redaction(words: frozenset[str]) -> str:
+    """Say what is removed from the bytes."""
+    named = sorted(words - {DENY_UNKNOWN})
+    told = f"{', '.join(named)} removed" if named else "unchanged bytes"
+    return f"{told}, {DENY_UNKNOWN}" if DENY_UNKNOWN in words else told
+
+
+def content(requirements: Iterable[frozenset[str]]) -> str:
+    """Say what written files must be."""
+    told = sorted(" or ".join(sorted(kinds)) for kinds in requirements)
+    return f"only {' and '.join(told)}" if told else "any content"

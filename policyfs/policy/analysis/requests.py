@@ -1,0 +1,108 @@
+"""Sample requests that show something, as arguments of `policyfs policy explain`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Decision, Facts, FileType, Op, Principal
+from policyfs.policy.analysis.subjects import Subject
+from policyfs.policy.decide import Engine
+
+_CREATE: Final = {FileType.DIRECTORY: "mkdir", FileType.SYMLINK: "symlink", FileType.REGULAR: "mknod"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. owners: of the directories above the path, from the top one down, where they matter."""
+
+    subject: Subject
+    op: Op
+    path: bytes
+    ftype: FileType
+    facts: Facts
+    owners: tuple[str | None, ...] = ()
+
+    @property
+    def word(self) -> str:
+        """The name of the request for `policy explain`."""
+        if self.op is Op.CREATE:
+            return _CREATE[self.ftype]
+        return (self.op.name or "").lower()
+
+    @property
+    def shown_path(self) -> str:
+        """The path as text."""
+        return self.path.decode("utf-8", "backslashreplace")
+
+    @property
+    def file(self) -> str:
+        """The file in a few words: ``image/jpeg of camera``; without facts that do not matter."""
+        kind = {FileType.DIRECTORY: "directory", FileType.SYMLINK: "symlink"}.get(self.ftype, self.facts.kind)
+        owner = None if self.facts.owner is None else f"of {self.facts.owner}"
+        return " ".join(word for word in (kind, owner) if word)
+
+    def above(self) -> Iterator[tuple[str, str]]:
+        """Yield the directories above whose owners matter, each with its owner."""
+        names = self.path.decode("utf-8", "backslashreplace").strip("/").split("/")
+        for depth, owner in enumerate(self.owners, 1):
+            if owner != OWNER_NONE:
+                yield "/" + "/".join(names[:depth]), owner or "unknown"
+
+    def command(self, policy: str, apps: frozenset[str]) -> str:
+        """Return the command that explains the request by a policy with these apps."""
+        path = self.path.decode("utf-8", "surrogateescape")
+        words = ["policyfs", "policy", "explain", policy, path, *self._caller(), "--op", self.word]
+        if self.ftype is FileType.REGULAR:
+            words += [] if self.facts.kind is None else ["--kind", self.facts.kind]
+        else:
+            words.append(f"--{self.ftype.value}")
+        owner = self.facts.owner
+        if owner is not None:
+            words += ["--owner" if owner == OWNER_NONE or owner in apps else "--former-owner", owner]
+        return " ".join(_quoted(word) for word in words)
+
+    def _caller(self) -> list[str]:
+        subject = self.subject
+        if subject.mounted is not None:
+            return ["--app", subject.mounted, *([] if subject.default else ["--uid", str(subject.uid)])]
+        if subject.default and subject.apps[0] is not None:
+            return ["--app", subject.apps[0]]
+        return ["--uid", str(subject.uid)]
+
+    def principal(self, engine: Engine) -> Principal | None:
+        """Return the caller in a policy; None if it has no such app."""
+        name = self.subject.mounted
+        if name is None:
+            return engine.principal(self.subject.uid)
+        if all(app.name != name for app in engine.policy.apps):
+            return None
+        return engine.app_principal(name, self.subject.uid)
+
+    def decide(self, engine: Engine) -> Decision | None:
+        """Return the answer of a policy; None if the caller cannot exist there."""
+        who = self.principal(engine)
+        if who is None:
+            return None
+        names = [name for name in self.path.split(b"/") if name]
+        chain = [(engine.root, Facts(KIND_DIRECTORY, OWNER_NONE))]
+        for depth, owner in enumerate(self.owners[: max(0, len(names) - 1)], 1):
+            chain.append((engine.state_of(b"/" + b"/".join(names[:depth])), Facts(KIND_DIRECTORY, owner)))
+        state = engine.state_of(self.path)
+        hidden = engine.hidden_above(who, chain)
+        return hidden or engine.decide(who, Op.SEE | self.op, state, self.ftype, self.facts)
+
+
+def _quoted(word: str) -> str:
+    """Return a word for a shell, whatever bytes are in it."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = "".join(
+        char if char.isprintable() and char not in "'\\" else "".join(
+            f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape")
+        )
+        for char in word
+    )
+    return f"$'{escaped}'"

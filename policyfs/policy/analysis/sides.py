@@ -1,0 +1,130 @@
+"""A policy from the view of one caller: positions without captures and without rules for other callers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.policy.automaton import Automaton, Position
+from policyfs.policy.callers import Caller
+from policyfs.policy.decide import Engine
+from policyfs.policy.model import Rule
+from policyfs.policy.paths import parse_glob
+from policyfs.policy.profile import Profile
+from policyfs.policy.states import PathState
+from policyfs.policy.table import Live, hides
+from policyfs.policy.views import Views
+from policyfs.policy.visibility import Sight
+
+_REMEMBERED: Final = 1 << 16
+
+
+class Compiled:
+    """A compiled policy with what all its sides share."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine: Final = engine
+        self.table: Final = engine.table
+        self.sight: Final = Sight(engine.table, _REMEMBERED)
+        self.views: Final = Views()
+        self.accepts: Final = [self.table.accepts_of(number) for number in range(len(self.table.rules))]
+        self.contents: Final = [content_of(rule) for rule in self.table.rules]
+        self.by_id: Final = {rule.id: (content_of(rule), rule.who) for rule in self.table.rules}
+        self.captures: Final = [_captures(rule) for rule in self.table.rules]
+        self.owners: Final = [_owners(rule) for rule in self.table.rules]
+        self._accepting: Final[dict[int, list[int]]] = {}
+        for node in self.table.automaton.nodes:
+            for accept in node.accepts:
+                self._accepting.setdefault(accept, []).append(node.number)
+
+    def nodes_of(self, rules: frozenset[int]) -> frozenset[int]:
+        """Return the nodes at which the globs of some rules match, and all nodes that lead there."""
+        accepts = {accept for number in rules for accept in self.accepts[number]}
+        here = {node for accept in accepts for node in self._accepting.get(accept, ())}
+        return self.table.automaton.leading_to(accepts) | here
+
+
+class Side:
+    """One caller in one policy. rules: the numbers of the rules whose ``who`` the caller matches."""
+
+    def __init__(self, compiled: Compiled, caller: Caller) -> None:
+        self.compiled: Final = compiled
+        self.caller: Final = caller
+        self.rules: Final = frozenset(
+            number for number, rule in enumerate(compiled.table.rules) if caller.fits(number, rule)
+        )
+        self._automaton: Final = compiled.table.automaton
+        self._kept: Final = compiled.nodes_of(self.rules)
+        self._positions: Final[dict[frozenset[int], Position]] = {}
+        self._profiles: Final[dict[tuple[Position, bool], Profile]] = {}
+        self.root: Final = self._own(self._automaton.root)
+        self.apps: Final = () if caller.app is None else (caller.app,)
+        self.uids: Final = () if caller.app is None or caller.uid is None else (caller.uid,)
+
+    def _own(self, position: Position) -> Position:
+        resolved = self._automaton.resolved(position, self.caller.app, self.caller.uid)
+        free = resolved.free & self._kept
+        found = self._positions.get(free)
+        if found is None:
+            accepts = frozenset(a for number in free for a in self._automaton.nodes[number].accepts)
+            found = Position(free, frozenset(), accepts, {}, lost=False)
+            self._positions[free] = found
+        return found
+
+    def step(self, position: Position, name: str) -> Position:
+        """Return the position of the child with this name."""
+        return self._own(self._automaton.step(position, name))
+
+    def edges(self, position: Position) -> tuple[Automaton, Position, tuple[str, ...], tuple[int, ...]]:
+        """Return the arguments of joint_name_classes for a position."""
+        return self._automaton, position, self.apps, self.uids
+
+    def profile(self, position: Position, *, top: bool) -> Profile:
+        """Return the rules that match here for the caller, without those that hide it from above."""
+        key = (position, top)
+        found = self._profiles.get(key)
+        if found is None:
+            state = PathState(position, frozenset(), top=top)
+            made = Profile(self.compiled.table, state, self.caller, lenient=False)
+            found = self._profiles[key] = made
+        return found
+
+    def below(self, position: Position) -> bool:
+        """True if the caller could be allowed ``see`` of some path below: a directory here is bare."""
+        return self.compiled.sight.below(position, self.caller)
+
+    def hiding(self, position: Position, *, top: bool) -> tuple[Live, ...]:
+        """Return the rules that may hide what is below a directory here."""
+        if top:
+            return ()
+        return tuple(live for live in self.profile(position, top=False).lives if hides(live.rule))
+
+
+def content_of(rule: Rule) -> tuple[object, ...]:
+    """Return the effect and conditions of a rule, ``who`` aside: equal for rules that do the same."""
+    return (
+        rule.effect,
+        rule.ops,
+        None if rule.paths is None else frozenset(rule.paths),
+        rule.ignore_case,
+        rule.when,
+        frozenset(rule.unless),
+        rule.errno,
+        rule.redact,
+        rule.content,
+        rule.raw_types,
+        rule.audit,
+        rule.monitor,
+        rule.quarantine,
+    )
+
+
+def _captures(rule: Rule) -> frozenset[str]:
+    globs = [*(rule.paths or ())]
+    for block in (*rule.unless, *(() if rule.when is None else (rule.when,))):
+        globs += block.paths or ()
+    return frozenset(name for glob in globs if "{" in glob for name in parse_glob(glob).captures)
+
+
+def _owners(rule: Rule) -> frozenset[str]:
+    blocks = [*rule.unless, *(() if rule.when is None else (rule.when,))]
+    return frozenset(owner for block in blocks for owner in block.owners or ())

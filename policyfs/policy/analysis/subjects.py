@@ -1,0 +1,170 @@
+"""Classes of callers: one sample for every sort that the rules of one policy, or of two, tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+from policyfs.domain import Audit
+from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.analysis.uids import digit_classes
+from policyfs.policy.callers import Caller
+from policyfs.policy.decide import compile_policy
+from policyfs.policy.model import Policy
+from policyfs.policy.names import UID_LIMIT
+
+K = TypeVar("K", bound=Hashable)
+
+_ORDINARY: Final = (1000, 4242, 65533)
+
+NOTHING: Final = Policy("", "", (), (), Audit.BEST_EFFORT, Audit.REQUIRED, "")
+"""A policy that allows nobody anything: it stands for an app that a policy does not have."""
+
+
+class Subject(NamedTuple):
+    """A sample caller. mounted: the app of the app mount that it uses; None: it uses a shared mount.
+
+    apps: the app that it is in each policy; None: a stranger. default: its uid is the one that commands
+    take for the app without being told. absent: in each policy, True if there is no such app mount.
+    """
+
+    mounted: str | None
+    uid: int
+    apps: tuple[str | None, ...]
+    default: bool
+    absent: tuple[bool, ...]
+
+    @property
+    def label(self) -> str:
+        """Return the name shown to people: the app's, ``stranger``, or both where policies differ."""
+        names = dict.fromkeys("stranger" if app is None else app for app in self.apps)
+        if self.mounted is not None:
+            return self.mounted
+        return next(iter(names)) if len(names) == 1 else f"uid {self.uid} ({', then '.join(names)})"
+
+
+class Group(NamedTuple):
+    """Callers whom the rules treat alike, but for their names; sides: the first of them in each policy."""
+
+    subjects: tuple[Subject, ...]
+    sides: tuple[Side, ...]
+
+
+def groups(policies: Sequence[Compiled]) -> list[Group]:
+    """Return all callers, grouped. Raises TooHardError."""
+    nobody = Compiled(compile_policy(NOTHING))
+    made: dict[tuple[object, ...], tuple[list[Subject], tuple[Side, ...]]] = {}
+    known: dict[tuple[int, int, int | None], Side] = {}
+    for subject in subjects(policies):
+        sides = []
+        for index, policy in enumerate(policies):
+            if subject.absent[index]:
+                sides.append(_side(known, -1, nobody, None, subject.uid))
+            else:
+                sides.append(_side(known, index, policy, subject.apps[index], subject.uid))
+        key = tuple(_signature(side) for side in sides)
+        made.setdefault(key, ([], tuple(sides)))[0].append(subject)
+    return [Group(tuple(members), sides) for members, sides in made.values()]
+
+
+def _side(
+    known: dict[tuple[int, int, int | None], Side], index: int, policy: Compiled, app: str | None, uid: int
+) -> Side:
+    callers = policy.table.callers
+    of = callers.class_of(callers.principal(app, uid, uid_matters=False))
+    matters = uid if policy.table.uses_uid else None
+    key = (index, of.number, matters)
+    if key not in known:
+        known[key] = Side(policy, Caller(of, uid))
+    return known[key]
+
+
+def _signature(side: Side) -> tuple[object, ...]:
+    """Return all of a caller that its answers can depend on."""
+    policy, caller = side.compiled, side.caller
+    captures = frozenset().union(*(policy.captures[number] for number in side.rules))
+    owners = frozenset().union(*(policy.owners[number] for number in side.rules))
+    return (
+        id(policy),
+        side.rules,
+        caller.app is None,
+        caller.app if "app" in captures or caller.app in owners else None,
+        caller.uid if "uid" in captures else None,
+    )
+
+
+def subjects(policies: Sequence[Compiled]) -> Iterator[Subject]:
+    """Yield a sample of every caller on a shared mount, then of every caller on an app mount."""
+    seen: set[tuple[object, ...]] = set()
+    ranges = _ranges(policies)
+    present = tuple(False for _ in policies)
+    for signature, spans in _grouped(ranges, lambda uid: _shared_signature(policies, uid)).items():
+        apps = tuple(app for app, _ in signature)
+        for uid, digits in _uids(policies, spans, _ORDINARY):
+            seen.add((apps, tuple(number for _, number in signature), digits))
+            yield Subject(None, uid, apps, _is_default(policies, apps, uid), present)
+    classes = _grouped(ranges, lambda uid: tuple(p.table.callers.uid_class_of(uid) for p in policies))
+    for app in sorted({app.name for policy in policies for app in policy.engine.policy.apps}):
+        declared = [_declared(policy, app) for policy in policies]
+        absent = tuple(uids is None for uids in declared)
+        if any(absent) and any(declared):
+            continue  # with uids, it is compared with what these uids are in the other policy
+        apps = tuple(None if missing else app for missing in absent)
+        for numbers, spans in classes.items():
+            for uid, digits in _uids(policies, spans, (0,)):
+                if (apps, numbers, digits) not in seen:
+                    yield Subject(app, uid, apps, uid == 0 and not any(declared), absent)
+
+
+def _declared(policy: Compiled, name: str) -> tuple[tuple[int, int], ...] | None:
+    """Return the uids of an app; None if the policy does not have it."""
+    return next((app.uids for app in policy.engine.policy.apps if app.name == name), None)
+
+
+def _is_default(policies: Sequence[Compiled], apps: tuple[str | None, ...], uid: int) -> bool:
+    """True if ``--app NAME`` alone means this caller in each policy."""
+    if None in apps or len(set(apps)) != 1:
+        return False
+    for policy in policies:
+        uids = _declared(policy, apps[0] or "")
+        if not uids:
+            return False
+        callers = policy.table.callers
+        if callers.uid_class_of(uids[0][0]) != callers.uid_class_of(uid) or policy.table.uses_uid:
+            return False
+    return True
+
+
+def _shared_signature(policies: Sequence[Compiled], uid: int) -> tuple[tuple[str | None, int], ...]:
+    return tuple((p.table.callers.app_of(uid), p.table.callers.uid_class_of(uid)) for p in policies)
+
+
+Span = tuple[int, int]
+"""Uids from the first to one before the last."""
+
+
+def _ranges(policies: Sequence[Compiled]) -> list[Span]:
+    starts = sorted({0}.union(*(policy.table.callers.bounds() for policy in policies)))
+    return list(zip(starts, [*starts[1:], UID_LIMIT - 1], strict=True))
+
+
+def _grouped(ranges: Iterable[Span], key: Callable[[int], K]) -> dict[K, list[Span]]:
+    found: dict[K, list[Span]] = {}
+    for span in ranges:
+        if span[0] < span[1]:
+            found.setdefault(key(span[0]), []).append(span)
+    return found
+
+
+def _holds(spans: Iterable[Span], uid: int) -> bool:
+    return any(first <= uid < end for first, end in spans)
+
+
+def _uids(
+    policies: Sequence[Compiled], spans: list[Span], ordinary: Sequence[int]
+) -> list[tuple[int, object]]:
+    """Return sample uids of some ranges, each with a value that says how names tell it from others."""
+    if any(policy.table.uses_uid for policy in policies):
+        automata = [policy.table.automaton for policy in policies]
+        return list(digit_classes(automata, spans))
+    return [(next((uid for uid in ordinary if _holds(spans, uid)), spans[0][0]), None)]

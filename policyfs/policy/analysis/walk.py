@@ -1,0 +1,141 @@
+"""A walk over all classes of paths, for one caller in one policy or in two."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Facts
+from policyfs.policy.analysis.sides import Side
+from policyfs.policy.automaton import Position
+from policyfs.policy.classes import TooHardError, joint_name_classes
+from policyfs.policy.names import bytes_of
+from policyfs.policy.table import Live
+
+MAX_PLACES: Final = 200_000
+"""Classes of paths for one caller beyond which a question is too hard."""
+
+_NICE: Final = ("x", "y", "other", "q", "Z", "xyz", "new-name")
+
+Path = tuple["Path", str] | None
+"""A path as its directory's path and its name; None is the root."""
+
+Hidden = Mapping[tuple[bool, ...], tuple[str | None, ...]]
+"""The ways in which owners of the directories above can hide a place: for each way, which of the sides
+hide it, and owners of these directories with which they do."""
+
+
+class Place(NamedTuple):
+    """A class of paths: a sample path, and one position for each side."""
+
+    path: Path
+    positions: tuple[Position, ...]
+    hidden: Hidden
+    top: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the sample path, from the root down."""
+        found = []
+        path = self.path
+        while path is not None:
+            path, name = path
+            found.append(name)
+        return tuple(reversed(found))
+
+    @property
+    def may_be_hidden(self) -> bool:
+        """True if some owners of the directories above hide the place on some side."""
+        return any(any(way) for way in self.hidden)
+
+
+class Walk:
+    """All places that some sides tell apart together, nearest to the root first.
+
+    into: decides whether the walk goes on below a place.
+    """
+
+    def __init__(self, sides: tuple[Side, ...], most: int = MAX_PLACES) -> None:
+        self._sides: Final = sides
+        self._most: Final = most
+
+    def places(self, into: Callable[[Place], bool]) -> Iterator[Place]:
+        """Yield the places. Raises TooHardError."""
+        shown: Hidden = {tuple(False for _ in self._sides): ()}
+        root = Place(None, tuple(side.root for side in self._sides), shown, True)
+        seen: set[tuple[tuple[Position, ...], frozenset[tuple[bool, ...]]]] = set()
+        todo = deque([root])
+        while todo:
+            place = todo.popleft()
+            yield place
+            if not into(place):
+                continue
+            hidden = self._hidden_below(place)
+            ways = frozenset(hidden)
+            for name in self._names(place):
+                positions = tuple(
+                    side.step(position, name)
+                    for side, position in zip(self._sides, place.positions, strict=True)
+                )
+                key = (positions, ways)
+                if key not in seen:
+                    seen.add(key)
+                    if len(seen) > self._most:
+                        raise TooHardError
+                    todo.append(Place((place.path, name), positions, hidden, False))
+
+    def _names(self, place: Place) -> list[str]:
+        return joint_name_classes(
+            side.edges(position) for side, position in zip(self._sides, place.positions, strict=True)
+        )
+
+    def _hidden_below(self, place: Place) -> Hidden:
+        """Return the ways in which the place and the directories above it hide what is below it."""
+        if place.top:
+            return place.hidden
+        hiding = [
+            side.hiding(position, top=False)
+            for side, position in zip(self._sides, place.positions, strict=True)
+        ]
+        own: dict[tuple[bool, ...], str | None] = {}
+        for owner in _owners(hiding):
+            facts = Facts(KIND_DIRECTORY, owner)
+            own.setdefault(tuple(any(live.match(facts) for live in lives) for lives in hiding), owner)
+        found: dict[tuple[bool, ...], tuple[str | None, ...]] = {}
+        for (above, owners), (here, owner) in itertools.product(place.hidden.items(), own.items()):
+            way = tuple(one or other for one, other in zip(above, here, strict=True))
+            found.setdefault(way, (*owners, owner))
+        return found
+
+    def spelled(self, place: Place) -> tuple[bytes, ...]:
+        """Return names of a path at the place that a person would write."""
+        at = tuple(side.root for side in self._sides)
+        found = []
+        for name in place.names:
+            child = self._step(at, name)
+            if is_made_up(name):
+                nice = (name.translate({ord(char): one for char in name if _odd(char)}) for one in _NICE)
+                name = next((one for one in nice if self._step(at, one) == child), name)
+            found.append(bytes_of(name))
+            at = child
+        return tuple(found)
+
+    def _step(self, at: tuple[Position, ...], name: str) -> tuple[Position, ...]:
+        return tuple(side.step(position, name) for side, position in zip(self._sides, at, strict=True))
+
+
+def _owners(hiding: list[tuple[Live, ...]]) -> list[str | None]:
+    """Return owners of every sort that rules which hide directories tell apart, ordinary ones first."""
+    named = {o for lives in hiding for live in lives for c in live.conditions() for o in c.owners or ()}
+    return [OWNER_NONE, *sorted(named - {OWNER_NONE}), "\0app", None]
+
+
+def _odd(char: str) -> bool:
+    return "\ue000" <= char <= "\uf8ff"
+
+
+def is_made_up(name: str) -> bool:
+    """True if a sample name stands for all names that no glob spells out."""
+    return any(map(_odd, name))

@@ -1,0 +1,175 @@
+"""`policy diff` against the naive evaluator: no difference is missing, and every example differs."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from policyfs.domain import FileType, Op
+from policyfs.policy.analysis.diff import Block, Diff, diff
+from policyfs.policy.analysis.outcomes import Aspect, Direction
+from policyfs.policy.analysis.requests import Request
+from policyfs.policy.model import Policy
+from tests.property.test_policy_engine import CASES, EVERYONE, PARTS, requests
+from tests.support.models import policy_cases as cases
+from tests.support.models.naive_policy import Answer, Caller, Naive, Node
+
+pytestmark = pytest.mark.timeout(max(600, CASES // 10))
+
+
+def share(part: float) -> settings:
+    return settings(
+        max_examples=max(1, int(CASES * part)),
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Policy, Policy]:
+    """A policy, and another that was changed in a rule, in the apps, or as a whole."""
+    old = draw(cases.policies(max_rules=3))
+    how = draw(st.integers(0, 7))
+    new = draw(cases.policies(max_rules=2)) if how == 0 else old
+    made = [*new.rules]
+    if how in (1, 2, 3) and made:
+        del made[draw(st.integers(0, len(made) - 1))]
+    if how in (2, 3, 4, 5, 6):
+        made.append(draw(cases.rules(50)))
+    apps = new.apps
+    if how == 6:
+        apps = (cases.app("a", ((7, 7),), "g"), cases.app("b", ((8, 9),)))
+    if how == 7:
+        apps = (cases.app("a", ((7, 8),)), cases.app("b", ((9, 9),), "g"))
+    return old, dataclasses.replace(new, apps=apps, rules=tuple(made))
+
+
+def naive(policy: Policy, *more: str, rich: bool = False) -> Naive:
+    names = [*cases.NAMES, *more]
+    if rich:
+        for caller in EVERYONE:
+            names += cases.names_in(policy, caller.app, caller.uid)
+    return Naive(policy, [*dict.fromkeys(names)], cases.KINDS, 3 if rich else 2)
+
+
+def app_of(policy: Policy, uid: int) -> str | None:
+    return next((app.name for app in policy.apps for a, b in app.uids if a <= uid <= b), None)
+
+
+def answers(text: Naive, caller: Caller, node: Node, op: Op) -> Answer:
+    return text.decide(caller, Op.SEE | op, node)
+
+
+def told(before: Answer, after: Answer) -> tuple[object, ...] | None:
+    """What a block must say of two answers."""
+    if before.allowed != after.allowed:
+        return Aspect.ACCESS, Direction.WIDER if after.allowed else Direction.NARROWER
+    if before.errno != after.errno:
+        return Aspect.ERRNO, Direction.OTHER
+    if before.redact != after.redact:
+        return (Aspect.REDACTION, Direction.NARROWER if before.redact < after.redact else Direction.WIDER)
+    if before.content != after.content:
+        return Aspect.CONTENT, None
+    if before.quarantine != after.quarantine:
+        return Aspect.QUARANTINE, Direction.OTHER
+    if before.allowed and before.audit != after.audit:
+        return Aspect.RECORD, Direction.NARROWER if before.audit < after.audit else Direction.WIDER
+    return None
+
+
+def says(block: Block, label: str, op: Op, what: tuple[object, ...]) -> bool:
+    return (
+        block.aspect is what[0]
+        and what[1] in (None, block.direction)
+        and op in block.ops
+        and any(one == label or one.endswith(f"({label})") for one in block.who)
+    )
+
+
+def label_of(names: list[str | None]) -> str:
+    shown = ["stranger" if name is None else name for name in names]
+    return shown[0] if shown[0] == shown[1] else ", then ".join(shown)
+
+
+def missing(found: Diff, old: Naive, new: Naive, callers: list[Caller], node: Node, op: Op) -> object:
+    """What differs and is in no block; None: nothing."""
+    before, after = answers(old, callers[0], node, op), answers(new, callers[1], node, op)
+    what = told(before, after)
+    if what is None:
+        return None
+    if what[0] is Aspect.ERRNO:
+        seen = [text.seen(caller, node) for text, caller in zip((old, new), callers, strict=True)]
+        if seen[0] != seen[1]:
+            return None  # its block is about see
+    label = label_of([caller.app for caller in callers])
+    return None if any(says(block, label, op, what) for block in found.blocks) else (label, op, what)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@share(0.06 / PARTS)
+@given(pairs(), st.lists(requests, min_size=8, max_size=8))
+def test_no_request_that_differs_is_missing(part, policies, asked):
+    del part  # each is another choice of cases
+    old, new = policies
+    found = diff(old, new)
+    texts = naive(old), naive(new)
+    for caller, ops, path, ftype, facts, owners in asked:
+        if path == b"/":
+            ftype = FileType.DIRECTORY
+        callers = [caller, caller]
+        if caller.app is None or caller.uid in (7, 8, 9):  # through a shared mount
+            callers = [Caller(app_of(policy, caller.uid), caller.uid) for policy in policies]
+        node = Node(path, ftype, facts, owners)
+        for op in ops:
+            if missing(found, *texts, callers, node, op) is not None:
+                names = [part.decode("utf-8", "surrogateescape") for part in path.split(b"/") if part]
+                rich = (naive(policy, *names, rich=True) for policy in policies)
+                assert missing(found, *rich, callers, node, op) is None
+
+
+def answer_to(policy: Policy, request: Request, index: int, *, rich: bool) -> Answer:
+    names = [part.decode("utf-8", "surrogateescape") for part in request.path.split(b"/") if part]
+    caller = Caller(request.subject.apps[index], request.subject.uid)
+    node = Node(request.path, request.ftype, request.facts, request.owners)
+    return answers(naive(policy, *names, rich=rich), caller, node, request.op)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@share(0.06 / PARTS)
+@given(pairs())
+def test_every_example_differs_as_it_says(part, policies):
+    del part
+    old, new = policies
+    for block in diff(old, new).blocks:
+        for op, change, request in block.examples:
+            assert request.op is op
+            if block.aspect is Aspect.IO:
+                continue
+            for rich in (False, True):
+                before, after = (
+                    answer_to(policy, request, index, rich=rich) for index, policy in enumerate(policies)
+                )
+                what = told(before, after)
+                if what is not None or rich:
+                    break
+            assert what is not None, (block, before, after)
+            if block.aspect is Aspect.ACCESS:
+                for answer, words in ((before, change.before), (after, change.after)):
+                    code = "allowed" if answer.allowed else errno.errorcode[answer.errno]
+                    assert words.split(",")[0] == code
+            elif what[0] is Aspect.REDACTION and block.aspect is Aspect.REDACTION:
+                assert what[1] is block.direction
+            if what[0] is Aspect.ACCESS:
+                assert block.aspect is Aspect.ACCESS
+
+
+@share(0.02)
+@given(cases.policies())
+def test_a_policy_does_not_differ_from_itself(policy):
+    again = dataclasses.replace(policy, rules=tuple(reversed(policy.rules)))
+    assert diff(policy, again) == Diff((), ())

@@ -1,0 +1,50 @@
+"""Differences of whole policies: blocks, notes and the names of changes."""
+
+from __future__ import annotations
+
+from policyfs.policy.analysis.diff import diff
+from policyfs.policy.analysis.outcomes import Direction
+from tests.support.models.policies import APPS
+from tests.support.models.whole_policies import policy_of
+
+READ = "- {id: read, allow: [see, read], who: {app: %s}, paths: '%s'}"
+
+
+def test_callers_with_the_same_change_are_one_block():
+    found = diff(policy_of(READ % ("camera", "/a")), policy_of(READ % ("any", "/a")))
+    (block,) = found.blocks
+    assert block.who == ("gallery", "maps")
+    assert found.wider == (block,)
+
+
+def test_a_change_has_another_name_when_its_rule_changes_again():
+    old = policy_of(READ % ("camera", "/a"))
+    names = {
+        diff(old, policy_of(READ % (who, path))).blocks[0].id
+        for who, path in (("gallery", "/a"), ("any", "/a"), ("any", "/**"))
+    }
+    assert len(names) == 3
+    assert all(name.startswith("c") for name in names)
+    again = diff(old, policy_of("# moved\n" + READ % ("any", "/**")))
+    assert again.blocks[0].id in names
+
+
+def test_notes_on_what_no_request_shows():
+    rules = READ % ("any", "/a")
+    more = APPS.replace("{uid: 10010}", "{uid: 10010, gid: [10010, 100], modes: policy}")
+    found = diff(policy_of(rules), policy_of(rules, apps=more))
+    assert not found.blocks
+    assert [(note.direction, "gid" in note.text) for note in found.notes] == [
+        (Direction.WIDER, True),
+        (Direction.OTHER, False),
+    ]
+    fewer = diff(policy_of(rules, apps=more), policy_of(rules, apps=more.replace("[10010, 100]", "100")))
+    assert [note.direction for note in fewer.notes] == [Direction.NARROWER]
+
+
+def test_defaults_are_told_once():
+    rules = READ % ("any", "/a")
+    louder = "defaults: {audit: required}\n" + APPS
+    found = diff(policy_of(rules), policy_of(rules, apps=louder))
+    assert not found.blocks
+    assert [note.direction for note in found.notes] == [Direction.NARROWER]

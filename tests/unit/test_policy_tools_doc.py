@@ -1,0 +1,42 @@
+"""Every command of docs/policy-tools.md is run, and what the page shows of its output is what it prints."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine.documents import CHECKOUT, blocks
+from tests.support.mount.daemons import policyfs
+
+PAGE = CHECKOUT / "docs/policy-tools.md"
+DIFF = CHECKOUT / "tests/unit/policy_diffs/wider-glob"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files that the page speaks of, in the working directory."""
+    (tmp_path / "home.yaml").write_bytes((DIFF / "old.yaml").read_bytes())
+    (tmp_path / "new.yaml").write_bytes((DIFF / "new.yaml").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+CODES = {"diff home.yaml new.yaml": 1}
+"""Exit codes of the commands that find something."""
+
+
+def test_the_page_is_true(place: Path):
+    said = None
+    for block in blocks(PAGE):
+        if block.language == "yaml" and "AcceptedChanges" in block.text:
+            (place / "accepted.yaml").write_text(block.text)
+        elif block.language == "":
+            for line in block.text.splitlines():
+                words = shlex.split(line)
+                said = policyfs(*words[1:])
+                assert said.returncode == CODES.get(" ".join(words[2:]), 0), (line, said)
+        elif block.language == "text":
+            assert said is not None
+            assert said.stdout == block.text
