@@ -90,6 +90,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     above = getattr(config, "workerinput", {}).get("policyfs_directory")
     config.stash[RUN] = Run(None if above is None else Path(above))
+    os.environ["POLICYFS_CACHE_DIR"] = str(config.stash[RUN].directory / "cache")
     config.pluginmanager.register(SecondTry(config))
 
 

@@ -18,13 +18,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli import audit_policy
-from policyfs.cli.audit_query import add_query, chains_of, read, selection_of
+from policyfs.cli import audit_index, audit_policy
+from policyfs.cli.audit_names import check_names
+from policyfs.cli.audit_query import add_query, chains_of, open_trail, read, selection_of
 from policyfs.cli.audit_verify import verify
 from policyfs.cli.on_record import trail_root
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.journal.indexed import Portion
 from policyfs.journal.reader import Follower, last_records, records
 from policyfs.trail.expression import And
+from policyfs.trail.index_rows import add_to_summary, chosen
 from policyfs.trail.query import merge
 from policyfs.trail.record import BadLine, Fields, Record, parse_id
 from policyfs.trail.render import (
@@ -84,6 +87,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     show.add_argument("id", metavar="ID", help="the ID that tail and search print, e.g. 0123abcd:42")
 
     audit_policy.add_parser(actions, common)
+    audit_index.add_parser(actions, common)
     verify = actions.add_parser("verify", parents=[common], help="check that no line is missing or changed")
     verify.add_argument(
         "--expect",
@@ -103,7 +107,7 @@ def _count(text: str) -> int:
 def run(args: argparse.Namespace) -> int:
     """Carry out one action. Return the exit code; raises PolicyfsError with a message for people."""
     actions = {"tail": _tail, "search": _search, "summary": _summary, "show": _show, "policy": _policy,
-               "verify": _verify}  # fmt: skip
+               "verify": _verify, "index": audit_index.index_segments}  # fmt: skip
     try:
         code = actions[args.action](args)
         sys.stdout.flush()
@@ -181,7 +185,7 @@ def _tail(args: argparse.Namespace) -> int:
     items = (
         merge([last_records(chain, count) for chain in chains_of(args)])
         if wanted.tree == And()
-        else read(args, wanted)
+        else read(args, wanted, count)
     )
     last_seq: dict[str, int] = {}
     newest: deque[Row] = deque(maxlen=args.lines)
@@ -234,7 +238,7 @@ def _search(args: argparse.Namespace) -> int:
     newest: deque[Row] = deque(maxlen=args.limit)
     found = 0
     trouble: list[str] = []
-    for item in read(args, wanted):
+    for item in read(args, wanted, max(50 * args.limit, _TAIL_RECORDS) if args.limit else 0):
         if isinstance(item, BadLine):
             trouble.append(f"line {item.place.line} of {item.place.segment} is no record")
         elif item.event is not None:
@@ -266,19 +270,27 @@ def _warn(trouble: list[str]) -> None:
 def _summary(args: argparse.Namespace) -> int:
     wanted = selection_of(args)
     summary = Summary()
-    for item in read(args, wanted):
-        if isinstance(item, BadLine):
-            summary.add_trouble(item)
-        elif item.event is None:
-            if wanted.covers(item.time_ns):
-                summary.add_trouble(item)
-        elif wanted.matches(item.event):
-            summary.add(item.event)
+    trail = open_trail(args)
+    check_names(trail, wanted)
+    for chain in trail.chains:
+        for portion in trail.portions(chain):
+            _count_portion(summary, portion, wanted)
     if args.json:
         print(json.dumps(summary_json(summary)))
     else:
         print("\n".join(summary_lines(summary, None, _columns())))
     return EXIT_OK if summary.events else EXIT_REFUSED
+
+
+def _count_portion(summary: Summary, portion: Portion, wanted: Selection) -> None:
+    for item in portion.own(TROUBLE):
+        if isinstance(item, BadLine) or wanted.covers(item.time_ns):
+            summary.add_trouble(item)
+    surely, maybe = portion.find(wanted)
+    add_to_summary(summary, portion.index, surely)
+    for item in portion.rows(chosen(surely ^ maybe, portion.index.rows)):
+        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
+            summary.add(item.event)
 
 
 def _show(args: argparse.Namespace) -> int:

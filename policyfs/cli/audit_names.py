@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from policyfs.errors import PolicyfsError
+from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.policy_texts import kept_digests, read_policy
-from policyfs.journal.reader import Chain, raw_lines
+from policyfs.journal.reader import Chain
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.trail.event import OPERATIONS, STRANGER
 from policyfs.trail.expression import Value
@@ -17,28 +16,21 @@ from policyfs.trail.parser import QueryError, similar
 from policyfs.trail.selection import Selection
 from policyfs.trail.table import shown
 
-_STRING: Final = rb'"(?:[^"\\]|\\.)*"'
-_FIELDS: Final = {
-    "app": re.compile(rb'"app":(%b)' % _STRING),
-    "operation": re.compile(rb'"operation":(%b)' % _STRING),
-    "rule": re.compile(rb'"(?:rules|would_deny|would_allow)":\[(%b(?:,%b)*)\]' % (_STRING, _STRING)),
-}
-
 _WORDS: Final = {"app": "app", "op": "operation", "rule": "rule"}
 
 Names = dict[str, set[str]]
 
 
-def check_names(chains: list[Chain], wanted: Selection) -> None:
+def check_names(trail: IndexedTrail, wanted: Selection) -> None:
     """Check names of apps, operations and rules against those of the kept policies and of the trail.
 
     Raises QueryError with similar names, and its place in the query.
     """
     asked = [(_WORDS[field], name, value) for field, name, value in wanted.names()]
-    if not chains or not asked:
+    if not trail.chains or not asked:
         return
     known: Names = {"app": {STRANGER}, "operation": set(OPERATIONS), "rule": set()}
-    for found in (_of_policies(chains), _of_lines(chains)):
+    for found in (_of_policies(trail.chains), _of_events(trail)):
         for more in found:
             if not _unknown(asked, known):
                 return
@@ -54,7 +46,7 @@ def _unknown(asked: list[tuple[str, str, Value]], known: Names) -> list[tuple[st
     return [one for one in asked if one[1] not in known[one[0]]]
 
 
-def _of_policies(chains: list[Chain]) -> Iterator[Names]:
+def _of_policies(chains: Sequence[Chain]) -> Iterator[Names]:
     digests = {digest: chain for chain in chains for digest in kept_digests(chain.directory)}
     for digest, chain in digests.items():
         try:
@@ -65,23 +57,13 @@ def _of_policies(chains: list[Chain]) -> Iterator[Names]:
         yield {"app": {app.name for app in policy.apps}, "rule": {rule.id for rule in policy.rules}}
 
 
-def _of_lines(chains: list[Chain]) -> Iterator[Names]:
+def _of_events(trail: IndexedTrail) -> Iterator[Names]:
     """Yield the names in each segment, also in those older than the kept policies."""
-    for chain in chains:
-        for segment in chain.segments():
-            found: Names = {what: set() for what in _FIELDS}
-            try:
-                for raw in raw_lines(chain.directory, segment):
-                    for what, pattern in _FIELDS.items():
-                        found[what].update(_texts(pattern.findall(raw)))
-            except FileNotFoundError:
-                continue
+    for chain in trail.chains:
+        for portion in trail.portions(chain):
+            found: Names = {what: set() for what in _WORDS.values()}
+            for event in portion.index.classes:
+                found["app"].add(event.app)
+                found["operation"].add(event.operation)
+                found["rule"].update(event.rules, event.would_deny, event.would_allow)
             yield found
-
-
-def _texts(found: list[bytes]) -> Iterator[str]:
-    for text in found:
-        try:
-            yield from json.loads(b"[%b]" % text)
-        except ValueError:
-            continue

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from typing import Final
 
 from policyfs.cli.audit_names import check_names
 from policyfs.errors import PolicyfsError
-from policyfs.journal.reader import Chain, find_chains, records
+from policyfs.journal.index_cache import IndexCache, cache_directory
+from policyfs.journal.indexed import IndexedTrail
+from policyfs.journal.reader import Chain, find_chains
 from policyfs.trail.event import DECISIONS
 from policyfs.trail.expression import all_of
 from policyfs.trail.query import merge
 from policyfs.trail.record import BadLine, Record
-from policyfs.trail.selection import Prefilter, Selection, option, parse_query
+from policyfs.trail.selection import Selection, option, parse_query
 from policyfs.trail.terms import Clock
+
+_PATIENCE_S: Final = 1.0
 
 
 def add_query(parser: argparse.ArgumentParser) -> None:
@@ -77,8 +84,39 @@ def chains_of(args: argparse.Namespace) -> list[Chain]:
         raise PolicyfsError(f"there is no trail at {root}: name its directory with --trail") from None
 
 
-def read(args: argparse.Namespace, wanted: Selection) -> Iterator[Record | BadLine]:
-    """Return all records that a selection may contain, from all mounts, by time."""
-    chains, may_match = chains_of(args), Prefilter(wanted).may_match
-    check_names(chains, wanted)
-    return merge([records(chain, may_match) for chain in chains])
+def open_trail(args: argparse.Namespace) -> IndexedTrail:
+    """Return the chains below --trail with their indexes. Tell on stderr if indexes cannot be kept."""
+    cache = IndexCache(cache_directory())
+    if cache.problem:
+        print(f"policyfs: no index is kept, so this takes longer: {cache.problem}", file=sys.stderr)
+    return IndexedTrail(chains_of(args), cache, Progress())
+
+
+def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterator[Record | BadLine]:
+    """Return the events that a selection may contain, and records of trouble, from all mounts, by time.
+
+    limit: at most so many events of each mount, the newest; 0 for all.
+    """
+    trail = open_trail(args)
+    check_names(trail, wanted)
+    if limit:
+        return merge([trail.newest(chain, wanted, limit) for chain in trail.chains])
+    return merge([trail.selected(chain, wanted) for chain in trail.chains])
+
+
+class Progress:
+    """Shows on a terminal (stderr) how far long work is; nothing in a pipe, and nothing for short work."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self._shown = False
+        self._is_terminal = sys.stderr.isatty()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if not self._is_terminal or time.monotonic() - self._begun < _PATIENCE_S:
+            return
+        if done < total:
+            self._shown = True
+            print(f"\r{what}: {done} of {total} ", end="", file=sys.stderr, flush=True)
+        elif self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -162,7 +162,7 @@ def test_the_table_of_the_query_language_is_complete() -> None:
 
 
 def test_the_error_of_the_page_is_what_the_program_says() -> None:
-    text = next(block for block in TEXT.split("```") if "no field is called" in block).strip("\n")
+    (text,) = (block.rstrip("\n") for block in blocks("text") if "no field is called" in block)
     query = text.split("\n")[1].strip()
     with pytest.raises(QueryError) as info:
         parse_query(query)

@@ -20,8 +20,9 @@ from policyfs.trail.bounds import (
 from policyfs.trail.budget import Budget
 from policyfs.trail.event import Event
 from policyfs.trail.line import LINE_BYTES
-from policyfs.trail.query import Filter, compile_glob, literal_digest
+from policyfs.trail.query import literal_digest
 from policyfs.trail.record import Place, Record, parse_line
+from policyfs.trail.terms import Paths
 from tests.support.mount.trail import SECOND_NS, an_event, line_of
 
 PLACE = Place("0123456789abcdef", "00000001-20260301T080000Z.jsonl", 2)
@@ -82,7 +83,7 @@ def test_a_search_finds_a_long_path_by_its_head_its_tail_and_as_a_whole() -> Non
     event = read_back(an_event(path))
 
     def finds(glob: str) -> bool:
-        return Filter(path=compile_glob(glob), path_sha256=literal_digest(glob)).matches(event)
+        return Paths(glob)(event)
 
     head = "/DCIM" + deep(2).decode()
     assert all(finds(glob) for glob in ("/DCIM/***", f"{head}/**", "*.jpg", "/DCIM/**/a.jpg", path.decode()))

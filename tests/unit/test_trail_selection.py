@@ -5,15 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from policyfs.trail.expression import And, all_of
-from policyfs.trail.line import iso_time
 from policyfs.trail.parser import QueryError
-from policyfs.trail.selection import Prefilter, Selection, option, parse_query
+from policyfs.trail.selection import Selection, option, parse_query
 from policyfs.trail.terms import Clock
-from tests.support.mount.trail import BASE, START_NS, a_denial, an_event, line_of
+from tests.support.mount.trail import BASE, START_NS, a_denial
 
 CLOCK = Clock(datetime(2026, 3, 1, 9, 0, tzinfo=UTC), UTC)
 EVENT = BASE._replace(
@@ -91,7 +88,6 @@ def select(text: str) -> Selection:
 )
 def test_queries(text: str, matches: bool) -> None:
     assert select(text).matches(EVENT) is matches
-    assert Prefilter(select(text)).may_match(line_of(EVENT)) or not matches
 
 
 def test_a_denial_tells_its_errno() -> None:
@@ -167,36 +163,3 @@ def test_names_are_those_that_the_trail_should_know() -> None:
 
 def test_a_selection_can_be_narrowed() -> None:
     assert not select("op:rename").narrowed(parse_query("uid:1")).matches(EVENT)
-
-
-APPS = ["gallery", "maps", 'a"b', "猫", "\x1b"]
-OFFSETS = st.none() | st.integers(-2, 2)
-
-
-@given(
-    st.sampled_from(APPS),
-    st.lists(st.sampled_from(APPS), max_size=2),
-    st.integers(0, 3),
-    st.lists(st.integers(0, 3), max_size=2),
-    st.integers(-2, 2),
-    OFFSETS,
-    OFFSETS,
-)
-def test_the_prefilter_never_hides_what_the_selection_accepts(
-    app: str, apps: list[str], uid: int, uids: list[int], offset: int, since: int | None, until: int | None
-) -> None:
-    event = an_event(app=app, uid=uid, time_ns=START_NS + offset * 1000)
-    times = {
-        name: [] if moment is None else [iso_time(START_NS + moment * 1000)]
-        for name, moment in (("since", since), ("until", until))
-    }
-    given_options = {"app": apps, "uid": list(map(str, uids)), **times}
-    wanted = Selection(all_of(*(option(*one) for one in given_options.items())), CLOCK)
-    may_match = Prefilter(wanted).may_match(line_of(event))
-    assert may_match == wanted.matches(event)  # for these keys it even knows
-
-
-def test_the_prefilter_lets_everything_through_that_is_no_event() -> None:
-    wanted = Prefilter(select("app:nobody since:1m"))
-    assert wanted.may_match(b'{"type":"gap","seq":1,"time":"2026-03-01T08:00:00.000000000Z"}')
-    assert wanted.may_match(b"\xff")

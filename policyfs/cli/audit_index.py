@@ -1,0 +1,68 @@
+"""`policyfs audit index`: make the indexes of closed segments before they are needed, or check kept ones."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from concurrent.futures import ProcessPoolExecutor
+
+from policyfs.cli.audit_query import Progress, chains_of
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.journal.index_cache import IndexCache, SegmentFile, build, cache_directory
+from policyfs.journal.reader import Chain
+from policyfs.trail.table import shown
+
+_PROCESSES = 2
+
+
+def add_parser(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action to `audit`."""
+    index = actions.add_parser(
+        "index", parents=[common], help="make the indexes of closed segments, which make all reading quick"
+    )
+    index.add_argument(
+        "--check", action="store_true", help="make each index again, and compare it with the kept one"
+    )
+
+
+def index_segments(args: argparse.Namespace) -> int:
+    """Make or check the indexes. Exit code 1 if a kept one was not what its segment gives."""
+    cache = IndexCache(cache_directory())
+    if cache.problem:
+        raise PolicyfsError(f"no index can be kept: {cache.problem}")
+    with contextlib.closing(cache):
+        cache.forget_old()
+        work = [(chain, name) for chain in chains_of(args) for name in chain.segments()[:-1]]
+        progress, made, wrong = Progress(), 0, []
+        with ProcessPoolExecutor(min(_PROCESSES, len(work) or 1)) as pool:
+            jobs = [pool.submit(_work, chain, name, check=args.check) for chain, name in work]
+            for done, ((chain, name), job) in enumerate(zip(work, jobs, strict=True), start=1):
+                found = job.result()
+                made += found == "made"
+                if found == "wrong":
+                    wrong.append(f"{shown(chain.mount_id)}/{shown(name)}")
+                progress("indexing segments", done, len(work))
+    for name in wrong:
+        print(f"{name}: the kept index was not what the segment gives; it was made again")
+    print(f"{len(work)} closed segments, {made} indexes made")
+    return EXIT_REFUSED if wrong else EXIT_OK
+
+
+def _work(chain: Chain, name: str, *, check: bool) -> str:
+    """Make the index of one segment. Return ``made``, ``kept``, ``wrong`` or ``gone``."""
+    cache = IndexCache(cache_directory())
+    try:
+        with contextlib.closing(cache), contextlib.closing(SegmentFile(chain, name)) as file:
+            digest = file.digest(0, file.size)
+            kept = cache.read(digest)
+            if kept is not None and not check and cache.load(digest) is not None:
+                return "kept"
+            data = build(file, 0, file.size, digest)
+            if kept == data:
+                return "kept"
+            cache.save(digest, data)
+            return "made" if kept is None else "wrong"
+    except FileNotFoundError:
+        return "gone"

@@ -1,0 +1,197 @@
+"""Indexes of segments on disk: derived, kept for one user alone, and made anew whenever they are not right.
+
+An index is named after the SHA-256 of its segment's bytes, so a changed segment has no index. The segment is
+read for that each time; it costs less than asking its lines. Indexes that others could have written, damaged
+ones, and those of another version are made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from policyfs.journal.reader import Chain
+from policyfs.journal.segments import open_segment
+from policyfs.trail.index import Index, WrongIndexError
+from policyfs.trail.index_build import IndexBuilder
+from policyfs.trail.line import LINE_BYTES
+from policyfs.trail.record import BadLine, Place, Record, parse_line
+
+DEFAULT: Final = "/var/cache/policyfs"
+_KEPT_S: Final = 90 * 86400
+_BLOCK: Final = 1 << 20
+_LINE: Final = 2048
+_PART: Final = 8 << 20
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def cache_directory() -> Path:
+    """Return the directory of indexes: $POLICYFS_CACHE_DIR, root's, or the user's own."""
+    given = os.environ.get("POLICYFS_CACHE_DIR")
+    if given:
+        return Path(given)
+    if os.geteuid() == 0:
+        return Path(DEFAULT)
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(home) / "policyfs"
+
+
+class SegmentFile:
+    """A segment opened for reading: its bytes as they were when it was opened."""
+
+    def __init__(self, chain: Chain, name: str) -> None:
+        self.chain = chain
+        self.name = name
+        self._fd = open_segment(chain.directory / name)
+        self.size = os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def parts(self) -> list[tuple[int, int]]:
+        """Return the ranges of a growing segment that never change any more, and the rest."""
+        ends = []
+        for end in range(_PART, self.size, _PART):
+            block = os.pread(self._fd, LINE_BYTES, end)
+            newline = block.find(b"\n")
+            if newline >= 0 and end + newline + 1 < self.size:
+                ends.append(end + newline + 1)
+        return list(itertools.pairwise([0, *ends, self.size]))
+
+    def digest(self, begin: int, end: int) -> str:
+        """Return the SHA-256 of a range of bytes."""
+        digest = hashlib.sha256()
+        while begin < end and (block := os.pread(self._fd, min(_BLOCK, end - begin), begin)):
+            digest.update(block)
+            begin += len(block)
+        return digest.hexdigest()
+
+    def lines(self, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the whole lines of a range with their offsets; a line that is not finished is left out."""
+        with os.fdopen(os.dup(self._fd), "rb", buffering=_BLOCK) as stream:
+            stream.seek(begin)
+            for line in stream:
+                if begin + len(line) > end or not line.endswith(b"\n"):
+                    return
+                yield begin, line
+                begin += len(line)
+
+    def record(self, offset: int, line: int) -> Record | BadLine:
+        """Read one line by its place."""
+        raw = os.pread(self._fd, _LINE, offset)
+        while b"\n" not in raw and (more := os.pread(self._fd, _BLOCK, offset + len(raw))):
+            raw += more
+        return parse_line(raw.partition(b"\n")[0], Place(self.chain.mount_id, self.name, line))
+
+
+def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:
+    """Make the index of a range of a segment."""
+    builder = IndexBuilder()
+    for offset, line in segment.lines(begin, end):
+        builder.add(line, offset)
+    return builder.finish(segment.name, end - begin, digest)
+
+
+class IndexCache:
+    """The indexes of one user. Without a directory of its own it keeps none."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.problem = ""
+        """Why indexes cannot be kept; empty if they can."""
+        try:
+            self._fd = _open_private(directory)
+        except OSError as exc:
+            self._fd = -1
+            self.problem = f"{directory}: {exc.strerror or exc}"
+
+    def close(self) -> None:
+        """Close the directory."""
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def read(self, digest: str) -> bytes | None:
+        """Return the bytes of a kept index; None if there is none, or others could have written it."""
+        if self._fd < 0:
+            return None
+        try:
+            fd = os.open(_name(digest), _READ, dir_fd=self._fd)
+        except OSError:
+            return None
+        with open(fd, "rb") as file:
+            info = os.fstat(fd)
+            if not _is_private(info) or not stat.S_ISREG(info.st_mode):
+                return None
+            return file.read()
+
+    def load(self, digest: str) -> Index | None:
+        """Return the kept index of bytes with this digest, if there is one that can be used."""
+        data = self.read(digest)
+        if data is None:
+            return None
+        try:
+            index = Index(data)
+        except WrongIndexError:
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(_name(digest), dir_fd=self._fd, follow_symlinks=False)
+        return index if index.sha256 == digest else None
+
+    def save(self, digest: str, data: bytes) -> None:
+        """Keep an index; no error if it cannot be kept."""
+        if self._fd < 0:
+            return
+        new = f".new-{os.getpid()}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new, dir_fd=self._fd)
+            with open(os.open(new, flags, 0o600, dir_fd=self._fd), "wb") as file:
+                file.write(data)
+            os.rename(new, _name(digest), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+        except OSError as exc:
+            self.problem = f"{self.directory}: {exc.strerror or exc}"
+            with contextlib.suppress(OSError):
+                os.unlink(new, dir_fd=self._fd)
+
+    def forget_old(self) -> None:
+        """Remove indexes that nobody has used for 90 days."""
+        if self._fd < 0:
+            return
+        for name in os.listdir(self._fd):
+            with contextlib.suppress(OSError):
+                if time.time() - os.stat(name, dir_fd=self._fd).st_mtime > _KEPT_S:
+                    os.unlink(name, dir_fd=self._fd)
+
+
+def _name(digest: str) -> str:
+    return f"{digest}.index"
+
+
+def _is_private(info: os.stat_result) -> bool:
+    return info.st_uid == os.geteuid() and not info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _open_private(directory: Path) -> int:
+    """Open the directory, made with mode 0700 if it is missing. Raises OSError if others may write to it."""
+    directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    for place in (directory, *directory.resolve().parents):
+        info = os.stat(place)
+        others = info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if info.st_uid not in (0, os.geteuid()) or (others and not info.st_mode & stat.S_ISVTX):
+            raise PermissionError(1, f"others may write to {place}")
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if not _is_private(os.fstat(fd)):
+        os.close(fd)
+        raise PermissionError(1, "others may write to it")
+    return fd

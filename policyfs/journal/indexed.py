@@ -1,0 +1,184 @@
+"""Chains read through their indexes: only the lines that a selection may contain are read and parsed.
+
+A segment that is not the newest has one index. The newest one grows: each 8 MiB of it have an index, and the
+rest is indexed in memory. Segments that rotation removes meanwhile are left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby, zip_longest
+from typing import Final, NamedTuple
+
+from policyfs.journal.index_cache import IndexCache, SegmentFile, build
+from policyfs.journal.reader import Chain
+from policyfs.trail.index import Index
+from policyfs.trail.index_rows import RowFinder, Rows, chosen
+from policyfs.trail.record import BadLine, Place, Record
+from policyfs.trail.selection import Selection
+from policyfs.trail.summary import TROUBLE
+
+Progress = Callable[[str, int, int], None]
+"""Told: what is done, how many of it are done, of how many."""
+
+_THREADS: Final = 2
+_Range = tuple[int, int]
+
+
+class Portion:
+    """Lines of a segment and their index. first_line: number of lines of the segment before them."""
+
+    def __init__(self, file: SegmentFile, index: Index, first_line: int) -> None:
+        self.file = file
+        self.index = index
+        self.first_line = first_line
+
+    def find(self, wanted: Selection) -> Rows:
+        """Return the rows that a selection contains, and those that it may contain."""
+        return RowFinder(self.index, wanted).find()
+
+    def row(self, row: int) -> Record | BadLine:
+        """Read the line of a row."""
+        line = self.first_line + self.index.line_of(row)
+        return self.file.record(self.index.offset_of[row], line)
+
+    def rows(self, rows: Sequence[int]) -> Iterator[Record | BadLine]:
+        """Read the lines of rows."""
+        return map(self.row, rows)
+
+    def own(self, kinds: frozenset[str]) -> Iterator[Record | BadLine]:
+        """Yield the journal's own records of these kinds, and lines that are no record, in order."""
+        place = self.file.chain.mount_id, self.file.name
+        found: list[tuple[int, int | str]] = [
+            (own.line, own.offset) for own in self.index.own if own.kind in kinds
+        ]
+        for line, where in sorted([*found, *self.index.bad], key=lambda one: one[0]):
+            if isinstance(where, str):
+                yield BadLine(Place(*place, self.first_line + line), where)
+            else:
+                yield self.file.record(where, self.first_line + line)
+
+    def selected(self, wanted: Selection, kinds: frozenset[str] = TROUBLE) -> Iterator[Record | BadLine]:
+        """Yield the events that a selection may contain, and own records of these kinds, in order."""
+        rows = self.rows(chosen(self.find(wanted).maybe, self.index.rows))
+        yield from heapq.merge(rows, self.own(kinds), key=lambda item: item.place.line)
+
+
+class _Task(NamedTuple):
+    """One segment to read: its ranges, of which the first ones have indexes that are kept."""
+
+    name: str
+    ranges: list[_Range]
+    kept: int
+
+
+class IndexedTrail:
+    """Chains, and the cache of their indexes."""
+
+    def __init__(self, chains: Sequence[Chain], cache: IndexCache, progress: Progress) -> None:
+        self.chains = chains
+        self._cache = cache
+        self._progress = progress
+        self.built = 0
+        """Number of indexes that were made and kept."""
+        self._done = 0
+        self._total = 0
+
+    def portions(self, chain: Chain) -> Iterator[Portion]:
+        """Yield the portions of a chain, in order; each can be used until the next one."""
+        tasks = list(_tasks(chain))
+        self._total += len(tasks)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            digests = deque(
+                pool.submit(_digest, chain, task.name, one)
+                for task in tasks
+                for one in task.ranges[: task.kept]
+            )
+            try:
+                for task in tasks:
+                    mine = [digests.popleft() for _ in range(task.kept)]
+                    with contextlib.suppress(FileNotFoundError):
+                        yield from self._opened(chain, task, mine)
+                    self._done += 1
+                    self._progress("reading segments", self._done, self._total)
+            finally:
+                for digest in digests:
+                    digest.cancel()
+
+    def _opened(self, chain: Chain, task: _Task, digests: list[Future[str]]) -> Iterator[Portion]:
+        with contextlib.closing(SegmentFile(chain, task.name)) as file:
+            line = 0
+            for one, digest in zip_longest(task.ranges, digests):
+                index = self._index(file, one, digest.result() if digest is not None else "")
+                yield Portion(file, index, line)
+                line += index.lines
+
+    def _index(self, file: SegmentFile, one: _Range, digest: str) -> Index:
+        """Return the index of a range. digest: of its bytes, empty if the index is not to be kept."""
+        index = self._cache.load(digest) if digest else None
+        if index is None:
+            data = build(file, *one, digest)
+            index = Index(data)
+            if digest:
+                self.built += 1
+                self._cache.save(digest, data)
+                self._progress("indexing segments", self._done, self._total)
+        return index
+
+    def selected(self, chain: Chain, wanted: Selection) -> Iterator[Record | BadLine]:
+        """Yield the events of a chain that a selection may contain, and records of trouble, in order."""
+        for portion in self.portions(chain):
+            yield from portion.selected(wanted)
+
+    def newest(self, chain: Chain, wanted: Selection, count: int) -> list[Record | BadLine]:
+        """Return the newest events of a chain that a selection contains, and its records of trouble."""
+        found: deque[Place] = deque(maxlen=count)
+        offsets: dict[Place, int] = {}
+        trouble: list[Record | BadLine] = []
+        for portion in self.portions(chain):
+            trouble += portion.own(TROUBLE)
+            surely, maybe = portion.find(wanted)
+            rows = chosen(maybe, portion.index.rows)
+            if surely != maybe:
+                sure = surely.to_bytes(portion.index.rows, "little")
+                rows = [row for row in rows if sure[row] or _matches(portion.row(row), wanted)]
+            for row in rows[-count:]:
+                place = Place(
+                    chain.mount_id, portion.file.name, portion.first_line + portion.index.line_of(row)
+                )
+                found.append(place)
+                offsets[place] = portion.index.offset_of[row]
+            offsets = {place: offsets[place] for place in found}
+        return sorted([*trouble, *_read(chain, offsets)], key=lambda item: item.place)
+
+
+def _read(chain: Chain, offsets: dict[Place, int]) -> Iterator[Record | BadLine]:
+    """Read lines by their places and offsets."""
+    for name, places in groupby(offsets, key=lambda place: place.segment):
+        with contextlib.suppress(FileNotFoundError), contextlib.closing(SegmentFile(chain, name)) as file:
+            for place in places:
+                yield file.record(offsets[place], place.line)
+
+
+def _matches(item: Record | BadLine, wanted: Selection) -> bool:
+    return isinstance(item, Record) and item.event is not None and wanted.matches(item.event)
+
+
+def _tasks(chain: Chain) -> Iterator[_Task]:
+    names = chain.segments()
+    for name in names:
+        with contextlib.suppress(FileNotFoundError), contextlib.closing(SegmentFile(chain, name)) as file:
+            if name == names[-1]:
+                ranges = file.parts()
+                yield _Task(name, ranges, len(ranges) - 1)
+            else:
+                yield _Task(name, [(0, file.size)], 1)
+
+
+def _digest(chain: Chain, name: str, one: _Range) -> str:
+    with contextlib.closing(SegmentFile(chain, name)) as file:
+        return file.digest(*one)

@@ -1,0 +1,207 @@
+"""Index of a segment, as it is read: rows of events by their fields, without a line (pure).
+
+Events with the same caller, verdict and note are of one *class*; a row has its class, its time, its path and
+the place of its line. So a condition on a caller or a verdict is asked once for a class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, Final, NamedTuple
+
+from policyfs.trail.event import Event
+from policyfs.trail.index_build import FORMAT, MAGIC, NUMBERS, loaded
+
+_HEAD_BYTES: Final = 1 << 16
+
+
+class WrongIndexError(ValueError):
+    """The bytes are no index of this segment."""
+
+
+class Own(NamedTuple):
+    """A record of the journal's own: line in the segment, kind, seq, time, and the offset of its line."""
+
+    line: int
+    kind: str
+    seq: int
+    time_ns: int
+    offset: int
+
+
+class Hour(NamedTuple):
+    """Sums over the events of one class in one hour (since 1970). redacted: events with hidden bytes."""
+
+    hour: int
+    class_id: int
+    weight: int
+    bytes_read: int
+    bytes_written: int
+    redacted: int
+    hidden: int
+
+
+class Index:
+    """One index over a buffer of its bytes."""
+
+    def __init__(self, data: memoryview | bytes) -> None:
+        """Raises WrongIndexError if the bytes are no index, or are damaged."""
+        self._data = memoryview(data)
+        head = bytes(self._data[:_HEAD_BYTES]).partition(b"\n")[0]
+        try:
+            if not head.startswith(MAGIC):
+                raise WrongIndexError("no index of this version")
+            fields: dict[str, Any] = json.loads(head)
+            body = self._data[len(head) + 1 :]
+            if fields["format"] != FORMAT or fields["order"] != sys.byteorder:
+                raise WrongIndexError("no index of this version")
+            if hashlib.sha256(body).hexdigest() != fields["body"]:
+                raise WrongIndexError("the index is damaged")
+            self.segment: str = fields["segment"]
+            self.size: int = fields["size"]
+            self.sha256: str = fields["sha256"]
+            self.lines: int = fields["lines"]
+            self._sections = {
+                name: (kind, body[at : at + size]) for name, (kind, at, size) in fields["sections"].items()
+            }
+            self.times = self._column("time")
+            self.class_of = self._column("class")
+            self.path_of = self._column("path")
+            self.offset_of = self._column("offset")
+        except (KeyError, TypeError, ValueError) as exc:
+            raise WrongIndexError(str(exc)) from exc
+        self.rows = len(self.times)
+
+    def _column(self, name: str) -> memoryview:
+        kind, data = self._sections[name]
+        return data.cast(kind)
+
+    def _list(self, name: str) -> list[Any]:
+        found = json.loads(bytes(self._sections[name][1]))
+        return found if isinstance(found, list) else []
+
+    @cached_property
+    def classes(self) -> list[Event]:
+        """The events of the classes, without the fields of single rows."""
+        return [loaded(values) for values in self._list("classes")]
+
+    @cached_property
+    def own(self) -> list[Own]:
+        """The journal's own records, in order."""
+        return [Own(*values) for values in self._list("own")]
+
+    @cached_property
+    def bad(self) -> list[tuple[int, str]]:
+        """The lines that are no record: number and reason."""
+        return [(line, why) for line, why in self._list("bad")]
+
+    @cached_property
+    def _others(self) -> list[int]:
+        """For each line that is no event, in order: the number of events before it."""
+        lines = sorted([own.line for own in self.own] + [line for line, _ in self.bad])
+        return [line - 1 - index for index, line in enumerate(lines)]
+
+    def line_of(self, row: int) -> int:
+        """Return the number of a row's line in the segment."""
+        return row + 1 + bisect_right(self._others, row)
+
+    @cached_property
+    def _paths(self) -> tuple[bytes, memoryview]:
+        return bytes(self._sections["paths"][1]), self._column("paths.at")
+
+    @property
+    def path_count(self) -> int:
+        """Return the number of different paths."""
+        return len(self._column("paths.at")) - 1
+
+    def path(self, path_id: int) -> bytes:
+        """Return a path by its id; ids are in the order of the paths."""
+        blob, at = self._paths
+        return blob[at[path_id] : at[path_id + 1] - 1]
+
+    def first_path(self, least: bytes) -> int:
+        """Return the id of the first path that is not before these bytes."""
+        low, high = 0, self.path_count
+        while low < high:
+            middle = (low + high) // 2
+            if self.path(middle) < least:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def paths_matching(self, pattern: re.Pattern[bytes], prefix: bytes, needle: bytes) -> list[int]:
+        """Return the ids of the paths that match; all of them begin with prefix and contain needle."""
+        blob, at = self._paths
+        first, last = 0, self.path_count
+        if prefix:
+            first = self.first_path(prefix)
+            after = prefix[:-1] + bytes([prefix[-1] + 1]) if prefix[-1] < 255 else b""
+            last = self.first_path(after) if after else last
+        if not needle:
+            return [one for one in range(first, last) if pattern.fullmatch(self.path(one))]
+        found, position, end = [], blob.find(needle, at[first], at[last]), at[last]
+        while position >= 0:
+            path_id = bisect_right(at, position) - 1
+            if pattern.fullmatch(self.path(path_id)):
+                found.append(path_id)
+            position = blob.find(needle, at[path_id + 1], end)
+        return found
+
+    def rows_of_path(self, path_id: int) -> list[int]:
+        """Return the rows whose path, or new path, is this one."""
+        at = self._column("postings.at")
+        return self._column("postings")[at[path_id] : at[path_id + 1]].tolist()
+
+    @cached_property
+    def new_paths(self) -> dict[int, int]:
+        """Rows with a second path, and its id."""
+        return dict(zip(self._column("new_path.rows"), self._column("new_path"), strict=True))
+
+    def rows_cut(self, sha256: str) -> list[int]:
+        """Return the rows with a path that was too long, by the digest of the whole."""
+        return [row for digest, row in self._list("cuts") if digest == sha256]
+
+    def numbers(self, name: str) -> Iterator[tuple[int, int]]:
+        """Yield row and number of a column of NUMBERS, in order."""
+        if name not in NUMBERS:
+            raise KeyError(name)
+        yield from zip(self._column(f"{name}.rows"), self._column(name), strict=True)
+
+    @cached_property
+    def repeats(self) -> dict[int, int]:
+        """Rows that stand for several requests, and how many."""
+        return dict(self.numbers("repeats"))
+
+    def hours(self) -> Iterator[Hour]:
+        """Yield the sums by hour and class."""
+        flat = self._column("hours")
+        count = len(flat) // len(Hour._fields)
+        columns = [flat[at * count : (at + 1) * count] for at in range(len(Hour._fields))]
+        return map(Hour._make, zip(*columns, strict=True))
+
+    @cached_property
+    def in_order(self) -> bool:
+        """True if the times never go back."""
+        times = self.times.tolist()
+        return all(map(int.__le__, times, times[1:]))
+
+    def period(self) -> tuple[int, int] | None:
+        """Return the first and last time of an event, if there is one."""
+        hours = list(self.hours())
+        if not hours:
+            return None
+        return min(self.times), max(self.times)
+
+    def rows_between(self, since_ns: int | None, until_ns: int | None) -> tuple[int, int] | None:
+        """Return the range of rows of a period; None if the times go back somewhere."""
+        if not self.in_order:
+            return None
+        low = 0 if since_ns is None else bisect_left(self.times, since_ns)
+        return low, self.rows if until_ns is None else bisect_left(self.times, until_ns)

@@ -1,0 +1,243 @@
+"""Rows of an index that a selection may contain (pure).
+
+A set of rows is a number with one byte for each row (0 or 1), so that sets are joined by the interpreter's
+own arithmetic. Each part of a query gives two sets: rows that surely match, and rows that may. They differ
+where the index lacks a field; then the line itself has to be asked.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from itertools import compress
+from typing import Final, NamedTuple
+
+from policyfs.trail.event import DENY, Event
+from policyfs.trail.expression import And, Expression, Not, Term, terms
+from policyfs.trail.index import Index
+from policyfs.trail.index_build import NUMBERS
+from policyfs.trail.selection import Selection
+from policyfs.trail.summary import Summary
+from policyfs.trail.terms import BY_NAME, compile_tree, moment, number_bounds, path_tests
+
+_RUN: Final = re.compile(r"[^\\*?{}\[\],]+")
+_BELOW: Final = re.compile(r"((?:/[^\\*?{}\[\],/]+)*)/(\*\*\*?)")
+_FEW: Final = 200
+"""Ids whose rows are looked up one by one."""
+
+
+class Rows(NamedTuple):
+    """Sets of rows: those that surely match, and those that may."""
+
+    surely: int
+    maybe: int
+
+
+class RowFinder:
+    """Finds the rows of one index for one selection."""
+
+    def __init__(self, index: Index, wanted: Selection) -> None:
+        self._index = index
+        self._wanted = wanted
+        self._all = int.from_bytes(b"\1" * index.rows, "little")
+
+    def find(self) -> Rows:
+        """Return the sets of rows."""
+        return self._tree(self._wanted.tree)
+
+    def _tree(self, tree: Expression) -> Rows:
+        if tree != And() and not any(BY_NAME[term.field].by_row for term in terms(tree)):
+            return self._of_classes(tree)
+        if isinstance(tree, Term):
+            return self._term(tree)
+        if isinstance(tree, Not):
+            surely, maybe = self._tree(tree.part)
+            return Rows(self._all ^ maybe, self._all ^ surely)
+        if isinstance(tree, And):
+            surely = maybe = self._all
+            for part in sorted(tree.parts, key=_by_row):
+                if not maybe:
+                    break
+                found = self._tree(part)
+                surely, maybe = surely & found.surely, maybe & found.maybe
+            return Rows(surely, maybe)
+        surely = maybe = 0
+        for part in tree.parts:
+            found = self._tree(part)
+            surely, maybe = surely | found.surely, maybe | found.maybe
+        return Rows(surely, maybe)
+
+    def _of_classes(self, tree: Expression) -> Rows:
+        test = compile_tree(tree, self._wanted.clock, self._wanted.text)
+        answers = bytes(map(test, self._index.classes))
+        if 0 not in answers:
+            return Rows(self._all, self._all)
+        if 1 not in answers:
+            return Rows(0, 0)
+        return self._exactly(bytes(map(answers.__getitem__, self._index.class_of)))
+
+    def _exactly(self, mask: bytes | bytearray) -> Rows:
+        rows = int.from_bytes(mask, "little")
+        return Rows(rows, rows)
+
+    def _term(self, term: Term) -> Rows:
+        kind = BY_NAME[term.field].kind
+        if kind == "time":
+            return self._times(term)
+        if kind == "path":
+            return self._paths(term)
+        if term.field not in NUMBERS:
+            return Rows(0, self._all)
+        mask = bytearray(self._index.rows)
+        bounds = number_bounds(term, self._wanted.text)
+        for row, number in self._index.numbers(term.field):
+            if any(bound.holds(number) for bound in bounds):
+                mask[row] = 1
+        return self._exactly(mask)
+
+    def _times(self, term: Term) -> Rows:
+        time_ns = moment(term, self._wanted.clock, self._wanted.text)
+        is_since = term.field == "since"
+        period = (time_ns, None) if is_since else (None, time_ns)
+        between = self._index.rows_between(*period)
+        if between is None:
+            test = time_ns.__le__ if is_since else time_ns.__gt__
+            return self._exactly(bytes(map(test, self._index.times)))
+        low, high = between
+        return self._exactly(bytes(low) + b"\1" * (high - low))
+
+    def _paths(self, term: Term) -> Rows:
+        index, rows = self._index, 0
+        for value, test in zip(term.values, path_tests(term, self._wanted.text), strict=True):
+            rows |= self._on_paths(path_ids(index, value.text, test.pattern))
+            mask = bytearray(index.rows)
+            for row in index.rows_cut(test.sha256) if test.sha256 else ():
+                mask[row] = 1
+            rows |= int.from_bytes(mask, "little")
+        return Rows(rows, rows)
+
+    def _on_paths(self, ids: Sequence[int]) -> int:
+        index = self._index
+        mask = bytearray(index.rows)
+        if len(ids) <= _FEW:
+            for path_id in ids:
+                for row in index.rows_of_path(path_id):
+                    mask[row] = 1
+        else:
+            table = bytearray(index.path_count)
+            for path_id in ids:
+                table[path_id] = 1
+            mask = bytearray(map(table.__getitem__, index.path_of))
+            for row, path_id in index.new_paths.items():
+                mask[row] |= table[path_id]
+        return int.from_bytes(mask, "little")
+
+
+def _by_row(tree: Expression) -> bool:
+    return any(BY_NAME[term.field].by_row for term in terms(tree))
+
+
+def path_ids(index: Index, glob: str, pattern: re.Pattern[bytes]) -> Sequence[int]:
+    """Return the ids of the paths that a glob means."""
+    below = _BELOW.fullmatch(glob)
+    if below is not None:
+        place = below[1].encode("utf-8", "surrogateescape")
+        first, last = index.first_path(place + b"/"), index.first_path(place + b"0")
+        if not place:
+            last = index.path_count
+        if below[2] == "**":
+            return range(first + (not place and first < last and index.path(first) == b"/"), last)
+        own = index.first_path(place)
+        mine = [own] if place and own < index.path_count and index.path(own) == place else []
+        return [*mine, *range(first, last)]
+    prefix, needle = fixed_parts(glob)
+    return index.paths_matching(pattern, prefix, needle)
+
+
+def fixed_parts(glob: str) -> tuple[bytes, bytes]:
+    """Return bytes that each path of a glob begins with, and bytes that it has; empty if none are sure."""
+    outside = re.sub(r"\\.|\{.*\}", "*", glob.removesuffix("/***"), flags=re.DOTALL)
+    runs = _RUN.findall(outside)
+    best = max((run for run in runs if run.strip("/") not in ("", "**")), key=len, default="")
+    prefix = runs[0] if runs and outside.startswith(runs[0]) and runs[0].startswith("/") else ""
+    if prefix == outside and not glob.endswith("/***"):
+        return prefix.encode("utf-8", "surrogateescape"), b""
+    # "/a/**/b" is "/a/b", too: nothing between two slashes around ** is sure.
+    prefix, best = prefix.rstrip("/"), best.strip("/")
+    return prefix.encode("utf-8", "surrogateescape"), best.encode("utf-8", "surrogateescape")
+
+
+def chosen(rows: int, count: int) -> list[int]:
+    """Return the numbers of the rows in a set, in order."""
+    return list(compress(range(count), rows.to_bytes(count, "little"))) if rows else []
+
+
+def is_all(rows: int, count: int) -> bool:
+    """True if the set has every row."""
+    return rows == int.from_bytes(b"\1" * count, "little")
+
+
+def add_to_summary(summary: Summary, index: Index, rows: int) -> None:
+    """Count the events of a set of rows, as `Summary.add` does one by one."""
+    count = index.rows
+    if not rows:
+        return
+    if is_all(rows, count):
+        for hour in index.hours():
+            summary.add_sums(index.classes[hour.class_id], hour.hour, hour)
+    else:
+        _add_rows(summary, index, rows.to_bytes(count, "little"))
+    times = list(compress(index.times, rows.to_bytes(count, "little")))
+    summary.add_period(min(times), max(times))
+    denied = bytes(event.decision == DENY for event in index.classes)
+    mask = rows & int.from_bytes(bytes(map(denied.__getitem__, index.class_of)), "little")
+    refused: Counter[tuple[int, int]] = Counter()
+    for row in chosen(mask, count):
+        refused[index.class_of[row], index.path_of[row]] += index.repeats.get(row, 1)
+    for (class_id, path_id), weight in refused.items():
+        summary.add_denied(index.classes[class_id], index.path(path_id), weight)
+
+
+def _add_rows(summary: Summary, index: Index, mask: bytes) -> None:
+    """Count rows without the sums by hour."""
+    hours = array("q", [time // 3_600_000_000_000 for time in compress(index.times, mask)])
+    counts = Counter(zip(hours, compress(index.class_of, mask), strict=True))
+    sums: dict[tuple[int, int], list[int]] = {key: [count, 0, 0, 0, 0] for key, count in counts.items()}
+
+    def sums_of(row: int) -> list[int]:
+        return sums[index.times[row] // 3_600_000_000_000, index.class_of[row]]
+
+    for row, repeats in index.repeats.items():
+        if mask[row]:
+            sums_of(row)[0] += repeats - 1
+    for at, name in ((1, "bytes_read"), (2, "bytes_written"), (4, "hidden")):
+        for row, number in index.numbers(name):
+            if mask[row]:
+                sums_of(row)[at] += number
+                if name == "hidden":
+                    sums_of(row)[3] += index.repeats.get(row, 1)
+    for (hour, class_id), values in sums.items():
+        summary.add_sums(index.classes[class_id], hour, Sums(*values))
+
+
+class Sums(NamedTuple):
+    """Sums over events of one class."""
+
+    weight: int
+    bytes_read: int
+    bytes_written: int
+    redacted: int
+    hidden: int
+
+
+def class_event(index: Index, row: int) -> Event:
+    """Return a row's event as far as the index has it: class, time and paths."""
+    new = index.new_paths.get(row)
+    return index.classes[index.class_of[row]]._replace(
+        time_ns=index.times[row],
+        path=index.path(index.path_of[row]),
+        new_path=None if new is None else index.path(new),
+        repeats=index.repeats.get(row, 0),
+    )

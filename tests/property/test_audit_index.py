@@ -1,0 +1,156 @@
+"""Indexes of segments against the lines themselves: every selection, and every sum."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policyfs.trail import chain
+from policyfs.trail.bounds import PATH_BYTES, bounded
+from policyfs.trail.event import Event
+from policyfs.trail.expression import Expression, Term, Value, all_of
+from policyfs.trail.index import Index
+from policyfs.trail.index_build import IndexBuilder
+from policyfs.trail.index_rows import RowFinder, add_to_summary, chosen, class_event
+from policyfs.trail.line import LineFormatter, iso_time
+from policyfs.trail.record import Place, Record, parse_line
+from policyfs.trail.selection import Selection
+from policyfs.trail.summary import Summary
+from policyfs.trail.terms import Clock
+from tests.property.test_audit_queries import TREES
+from tests.support.mount.trail import START_NS, an_event
+
+CLOCK = Clock(datetime(2026, 3, 1, 9, 0, tzinfo=UTC), UTC)
+HOUR_NS = 3600 * 10**9
+PATHS = [
+    b"/", b"/a", b"/a/b", b"/b", b"/a b", b"/a b/c", b'/"', b"/*", b"/a/\xff", b"/a\\b", b"/ab", b"/a0",
+    b"/a/b/c.jpg", "/猫/a.jpg".encode(), b"/\x1b", b"/x" + b"y" * PATH_BYTES,
+]  # fmt: skip
+GLOBS = [
+    "/**", "/***", "/a/**", "/a/***", "/a b/***", "a", "b", "*.jpg", "/a*", "/*/b", "/**/b", "/{a,b}", "/a/?",
+    "/a\\\\b", '/"', "/猫/**", "/猫/*.jpg", "/x" + "y" * PATH_BYTES, "/a/**/c.jpg", "/{a,b}/**", "/a/b",
+]  # fmt: skip
+NAMES = ["a", "b", "ab", 'q"', "\\", "猫", "\x1b"]
+TEXTS = st.sampled_from(["", "not understood", 'a "note"', "\u202e"])
+NUMBERS = st.none() | st.integers(0, 4)
+EVENTS = st.builds(
+    an_event,
+    st.sampled_from(PATHS),
+    time_ns=st.integers(-3, 3).map(lambda hours: START_NS + hours * HOUR_NS),
+    app=st.sampled_from(NAMES),
+    exe=st.sampled_from(["", "/x/a", "/a", 'a"b']),
+    uid=st.integers(0, 4),
+    pid=st.integers(0, 4),
+    operation=st.sampled_from(["open", "release"]),
+    decision=st.sampled_from(["allow", "deny", "would_deny"]),
+    errno=st.sampled_from([0, 13]),
+    rules=st.lists(st.sampled_from(NAMES), max_size=2).map(tuple),
+    would_deny=st.sampled_from([(), ("a",)]),
+    new_path=st.none() | st.sampled_from(PATHS),
+    kind=st.none() | st.sampled_from(NAMES),
+    redacted=st.sampled_from([(), ((0, 2),), ((0, 1), (5, 1))]),
+    handle=NUMBERS,
+    bytes_read=NUMBERS,
+    bytes_written=NUMBERS,
+    size_before=NUMBERS,
+    size_after=NUMBERS,
+    note=TEXTS,
+    repeats=st.sampled_from([0, 0, 2]),
+    since_ns=st.none() | st.just(START_NS),
+)
+OTHER_LINES = st.sampled_from([b"\xff\n", b"{}\n", b'{"type":"event","seq":1}\n'])
+LINES = st.lists(EVENTS | st.just(None) | OTHER_LINES, max_size=12)
+
+
+def written(items: list[Event | bytes | None]) -> list[bytes]:
+    """The lines of a segment. None: a gap."""
+    form, head, lines = LineFormatter(), chain.GENESIS, []
+    for seq, item in enumerate(items, start=1):
+        if isinstance(item, bytes):
+            lines.append(item)
+            continue
+        body = form.record("gap", seq, START_NS, {}) if item is None else form.event(bounded(item), seq)
+        line, head = chain.seal(head, body)
+        lines.append(line)
+    return lines
+
+
+def indexed(lines: list[bytes]) -> Index:
+    builder, offset = IndexBuilder(), 0
+    for line in lines:
+        builder.add(line, offset)
+        offset += len(line)
+    return Index(builder.finish("s", offset, "00"))
+
+
+def events_of(lines: list[bytes]) -> list[tuple[int, Event]]:
+    parsed = [parse_line(line, Place("", "", number)) for number, line in enumerate(lines, start=1)]
+    return [
+        (one.place.line, one.event) for one in parsed if isinstance(one, Record) and one.event is not None
+    ]
+
+
+PATH_TERMS = st.builds(Term, st.just("path"), st.tuples(st.sampled_from(GLOBS).map(Value)))
+TIMES = st.builds(
+    lambda field, hours: Term(field, (Value(iso_time(START_NS + hours * HOUR_NS)),)),
+    st.sampled_from(["since", "until"]), st.integers(-2, 2),
+)  # fmt: skip
+QUERIES = st.lists(TREES | PATH_TERMS | TIMES, min_size=1, max_size=2).map(lambda parts: all_of(*parts))
+
+
+@settings(max_examples=300)
+@given(LINES, QUERIES)
+def test_an_index_finds_what_the_lines_have(items: list[Event | bytes | None], tree: Expression) -> None:
+    lines = written(items)
+    index, wanted, events = indexed(lines), Selection(tree, CLOCK), events_of(lines)
+    assert [index.line_of(row) for row in range(index.rows)] == [line for line, _ in events]
+    surely, maybe = RowFinder(index, wanted).find()
+    matching = {row for row, (_, event) in enumerate(events) if wanted.matches(event)}
+    assert set(chosen(surely, index.rows)) <= matching <= set(chosen(maybe, index.rows))
+    assert surely & ~maybe == 0
+    summary, naive = Summary(), Summary()
+    add_to_summary(summary, index, surely)
+    for row in chosen(surely, index.rows):
+        naive.add(events[row][1])
+    assert {
+        name: +value if hasattr(value, "total") else value for name, value in vars(summary).items()
+    } == vars(naive)
+
+
+@given(LINES)
+def test_an_index_has_each_line_once(items: list[Event | bytes | None]) -> None:
+    lines = written(items)
+    index = indexed(lines)
+    numbers = [index.line_of(row) for row in range(index.rows)]
+    others = [own.line for own in index.own] + [line for line, _ in index.bad]
+    assert sorted(numbers + others) == list(range(1, len(lines) + 1))
+    for row, (_, event) in enumerate(events_of(lines)):
+        told = class_event(index, row)
+        for field in (
+            "time_ns",
+            "app",
+            "exe",
+            "operation",
+            "decision",
+            "rules",
+            "note",
+            "path",
+            "new_path",
+            "repeats",
+        ):
+            assert getattr(told, field) == getattr(event, field)
+        assert bytes(islice(b"".join(lines), index.offset_of[row], None)).startswith(lines[numbers[row] - 1])
+
+
+@given(LINES)
+def test_the_same_lines_make_the_same_bytes(items: list[Event | bytes | None]) -> None:
+    def made() -> bytes:
+        builder = IndexBuilder()
+        for line in written(items):
+            builder.add(line, 0)
+        return builder.finish("s", 1, "00")
+
+    assert made() == made()

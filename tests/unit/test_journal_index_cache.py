@@ -1,0 +1,132 @@
+"""Kept indexes: used only if they are whole, of these bytes, and of this user alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from policyfs.domain import Audit
+from policyfs.journal.index_cache import IndexCache, SegmentFile, build, cache_directory
+from policyfs.journal.reader import find_chains
+from tests.support.mount.trail import a_journal, an_event
+
+
+@pytest.fixture
+def segment(tmp_path: Path) -> SegmentFile:
+    with a_journal(tmp_path / "trail") as journal:
+        for number in range(20):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+    (chain,) = find_chains(tmp_path / "trail")
+    return SegmentFile(chain, chain.segments()[0])
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> IndexCache:
+    cache = IndexCache(tmp_path / "cache")
+    assert cache.problem == ""
+    return cache
+
+
+def saved(cache: IndexCache, segment: SegmentFile) -> tuple[str, Path]:
+    digest = segment.digest(0, segment.size)
+    cache.save(digest, build(segment, 0, segment.size, digest))
+    return digest, cache.directory / f"{digest}.index"
+
+
+def test_an_index_is_kept(cache: IndexCache, segment: SegmentFile) -> None:
+    digest, path = saved(cache, segment)
+    index = cache.load(digest)
+    assert index is not None
+    assert index.rows == 20
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert cache.directory.stat().st_mode & 0o777 == 0o700
+    record = segment.record(index.offset_of[7], index.line_of(7))
+    assert record.place.line == 9  # header, mount
+    assert getattr(record, "event").path == b"/7"  # noqa: B009
+
+
+@pytest.mark.parametrize("where", [0, 0.1, 0.5, 0.99])
+def test_a_damaged_index_is_not_used(cache: IndexCache, segment: SegmentFile, where: float) -> None:
+    digest, path = saved(cache, segment)
+    data = bytearray(path.read_bytes())
+    at = int(len(data) * where)
+    if data[at] == 0x20:  # filling of the head
+        at = data.index(b"sha256") + 12
+    data[at] ^= 1
+    path.write_bytes(data)
+    assert cache.load(digest) is None
+
+
+@pytest.mark.parametrize("size", [0, 10, 1000])
+def test_a_cut_index_is_not_used(cache: IndexCache, segment: SegmentFile, size: int) -> None:
+    digest, path = saved(cache, segment)
+    os.truncate(path, size)
+    assert cache.load(digest) is None
+
+
+def test_an_index_of_other_bytes_is_not_used(cache: IndexCache, segment: SegmentFile) -> None:
+    digest, path = saved(cache, segment)
+    other = "0" * 64
+    path.rename(cache.directory / f"{other}.index")
+    assert cache.load(other) is None
+    assert cache.load(digest) is None
+
+
+def test_an_index_that_others_could_have_written_is_not_used(cache: IndexCache, segment: SegmentFile) -> None:
+    digest, path = saved(cache, segment)
+    path.chmod(0o620)
+    assert cache.load(digest) is None
+    path.chmod(0o600)
+    os.chown(path, 1234, -1)
+    assert cache.load(digest) is None
+    os.chown(path, 0, -1)
+    assert cache.load(digest) is not None
+    path.rename(cache.directory / "there")
+    path.symlink_to("there")
+    assert cache.load(digest) is None
+
+
+def test_a_directory_that_others_may_write_is_not_used(tmp_path: Path, segment: SegmentFile) -> None:
+    for mode, place in ((0o770, "own"), (0o702, "all")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place).chmod(mode)
+        for directory in (tmp_path / place, tmp_path / place / "below"):
+            cache = IndexCache(directory)
+            assert "others may write" in cache.problem
+            saved(cache, segment)
+            assert cache.load(segment.digest(0, segment.size)) is None
+    (tmp_path / "theirs").mkdir()
+    os.chown(tmp_path / "theirs", 1234, -1)
+    assert "others may write" in IndexCache(tmp_path / "theirs").problem
+
+
+def test_old_indexes_are_forgotten(cache: IndexCache, segment: SegmentFile) -> None:
+    _, path = saved(cache, segment)
+    cache.forget_old()
+    assert path.exists()
+    old = time.time() - 91 * 86400
+    os.utime(path, (old, old))
+    cache.forget_old()
+    assert not path.exists()
+
+
+def test_using_an_index_keeps_it(cache: IndexCache, segment: SegmentFile) -> None:
+    digest, path = saved(cache, segment)
+    old = time.time() - 91 * 86400
+    os.utime(path, (old, old))
+    assert cache.load(digest) is not None
+    cache.forget_old()
+    assert path.exists()
+
+
+def test_the_place_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLICYFS_CACHE_DIR", "/x")
+    assert cache_directory() == Path("/x")
+    monkeypatch.delenv("POLICYFS_CACHE_DIR")
+    assert cache_directory() == Path("/var/cache/policyfs")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/home/a/.cache")
+    assert cache_directory() == Path("/home/a/.cache/policyfs")
