@@ -12,14 +12,30 @@ from typing import Final
 from policyfs import __version__
 from policyfs.errors import EXIT_OK, EXIT_USAGE, PolicyfsError
 
-_MODULES: Final = ("mount", "umount", "manage", "policy", "inspect", "audit", "quarantine", "doctor")
-"""Modules of the commands, in the order of the help."""
+_MODULES: Final = {
+    "mount": {"mount": "mount a store"},
+    "umount": {"umount": "unmount a mount, also a dead one"},
+    "manage": {
+        "status": "show the state of mounts",
+        "reload": "load the policy again; one with errors changes nothing",
+    },
+    "policy": {"policy": "check, explain and compare policies"},
+    "inspect": {"inspect": "show the data in a file that policyfs can hide"},
+    "audit": {"audit": "read, search and verify the trail"},
+    "quarantine": {"quarantine": "list, show, release or drop refused files"},
+    "doctor": {"doctor": "list what is slow or impossible on this machine, with remedies"},
+}
+"""Modules of the commands, with the commands of each, in the order of the help."""
+
+_OUTLINE: Final = frozenset({"-h", "--help", "--version"})
 
 
 def build_parser(first: str = "") -> argparse.ArgumentParser:
     """Build the whole command line. first: its first word, if it is known already.
 
-    `mount` becomes a daemon, which is to hold nothing of the other commands.
+    Then only the module of that command is imported, which takes most of a second for all of them; and
+    `mount` becomes a daemon, which is to hold nothing of the other commands. For the list of commands none is
+    imported.
     """
     parser = argparse.ArgumentParser(
         prog="policyfs",
@@ -27,8 +43,14 @@ def build_parser(first: str = "") -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"policyfs {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in ("mount",) if first == "mount" else _MODULES:
-        importlib.import_module(f"policyfs.cli.{name}").add_parser(subparsers)
+    wanted = [module for module, commands in _MODULES.items() if first in commands]
+    if first in _OUTLINE:
+        for commands in _MODULES.values():
+            for name, help_ in commands.items():
+                subparsers.add_parser(name, help=help_)
+    else:
+        for module in wanted or _MODULES:
+            importlib.import_module(f"policyfs.cli.{module}").add_parser(subparsers)
     return parser
 
 
@@ -37,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     3 policy does not compile); argparse leaves by SystemExit(2).
     """
     words = sys.argv[1:] if arguments is None else arguments
-    parser = build_parser(words[0] if words else "")
+    parser = build_parser(words[0] if words else "--help")
     if not words:
         parser.print_help(sys.stderr)
         return EXIT_USAGE

@@ -22,7 +22,6 @@ WITHOUT: Final = {
     "cli/audit_verify.py": "mounts",
     "cli/health.py": "mounts",
     "cli/looking.py": "mounts",
-    "cli/main.py": "mounts",
     "cli/manage.py": "mounts",
     "cli/mount.py": "mounts",
     "cli/on_record.py": "mounts",
