@@ -121,6 +121,8 @@ class AutomatonBuilder:
             node.captures = {captured: self._closed(to) for captured, to in node.captures.items()}
             node.anything = self._closed(node.anything)
         root = self._closed((0,))
+        while self._edges:  # all at once would stop all threads for long
+            self._edges.popitem()
         return Automaton(tuple(self._nodes), root, self._apps)
 
     def _closed(self, nodes: Iterable[int]) -> tuple[int, ...]:
@@ -196,10 +198,7 @@ class Automaton:
     def __init__(self, nodes: tuple[Node, ...], root: tuple[int, ...], apps: frozenset[str]) -> None:
         self.nodes: Final = nodes
         self.apps: Final = apps
-        self._matcher: Final = NameMatcher(p for node in nodes for p in node.patterns)
-        self._starts: Final[dict[int, int]] = {
-            node.number: self._matcher.start(node.patterns) for node in nodes if node.patterns
-        }
+        self._matchers: Final[dict[int, NameMatcher]] = {}
         self._folds: Final = any(node.folded for node in nodes)
         self._positions: Final[
             WeakValueDictionary[tuple[frozenset[int], frozenset[tuple[int, Bind]]], Position]
@@ -207,15 +206,19 @@ class Automaton:
         self.lost: Final = Position(frozenset(), frozenset(), frozenset(), {}, lost=True)
         self.root: Final = self._intern(frozenset(root), frozenset())
         before: list[list[int]] = [[] for _ in nodes]
+        accepting: dict[int, list[int]] = {}
         for node in nodes:
             for target in node.targets():
                 before[target].append(node.number)
+            for accept in node.accepts:
+                accepting.setdefault(accept, []).append(node.number)
         self._before: Final = before
+        self._accepting: Final = accepting
 
     def leading_to(self, accepts: AbstractSet[int]) -> frozenset[int]:
         """Return the nodes from which some names lead to a node that accepts one of these glob sets."""
         found: set[int] = set()
-        todo = [node.number for node in self.nodes if not accepts.isdisjoint(node.accepts)]
+        todo = [number for accept in accepts for number in self._accepting.get(accept, ())]
         while todo:
             for before in self._before[todo.pop()]:
                 if before not in found:
@@ -228,40 +231,38 @@ class Automaton:
         if position.lost:
             return position
         lower = ascii_lower(text) if self._folds else text
-        live = 0
-        for number in position.free:
-            live |= self._starts.get(number, 0)
-        for number, _ in position.bound:
-            live |= self._starts.get(number, 0)
-        hits = frozenset(self._matcher.accepted(self._matcher.run(live, text))) if live else None
         free: set[int] = set()
         bound: set[tuple[int, Bind]] = set()
         for number in position.free:
             node = self.nodes[number]
-            self._advance(node, text, lower, hits, free)
+            self._advance(node, text, lower, free)
             if node.captures:
                 bound.update(self._captured(node, text, FREE))
         for number, bind in position.bound:
             node = self.nodes[number]
             reached: set[int] = set()
-            self._advance(node, text, lower, hits, reached)
+            self._advance(node, text, lower, reached)
             bound.update((target, bind) for target in reached)
             if node.captures:
                 bound.update(self._captured(node, text, bind))
         return self._intern(frozenset(free), _undominated(free, bound))
 
-    @staticmethod
-    def _advance(node: Node, text: str, lower: str, hits: frozenset[Pattern] | None, into: set[int]) -> None:
+    def _advance(self, node: Node, text: str, lower: str, into: set[int]) -> None:
         into.update(node.anything)
         if node.literals:
             into.update(node.literals.get(text, ()))
         if node.folded:
             into.update(node.folded.get(lower, ()))
-        if hits and node.patterns:
-            few, many = (hits, node.patterns) if len(hits) < len(node.patterns) else (node.patterns, hits)
-            for pattern in few:
-                if pattern in many:
-                    into.update(node.patterns[pattern])
+        if node.patterns:
+            for pattern in self._matcher(node).matching(text):
+                into.update(node.patterns[pattern])
+
+    def _matcher(self, node: Node) -> NameMatcher:
+        """Return the matcher of a node's patterns, made when a name first comes there."""
+        matcher = self._matchers.get(node.number)
+        if matcher is None:
+            matcher = self._matchers[node.number] = NameMatcher(node.patterns)
+        return matcher
 
     def _captured(self, node: Node, text: str, bind: Bind) -> Iterator[tuple[int, Bind]]:
         for captured, reached in node.captures.items():

@@ -52,9 +52,8 @@ MAX_DEPTH: Final = 30
 _CONTROL: Final = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-_READ_DIFFERENTLY: Final = re.compile(r"\t|[|>][-+0-9]*#|[^\n]\Z")
-"""Text that libyaml reads in another way than ruamel.yaml does: it takes some tabs, and a comment right after
-the sign of a block of text; and a last line without a line feed ends elsewhere."""
+_EARLY_COMMENT: Final = re.compile("[|>][-+0-9]*#")
+"""A comment right after the sign of a block of text."""
 
 _NOT_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 _NUMERIC: Final = frozenset("-+.0123456789")
@@ -135,11 +134,13 @@ def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | No
     That is: libyaml is not there, the file cannot be read to its end (the parser in Python words its errors
     and tells their places), or the text has something that the two read differently.
     """
-    if CParser is None or _READ_DIFFERENTLY.search(source.text):
+    text = source.text
+    # libyaml takes some tabs, and such comments; and a last line without a line feed ends elsewhere
+    if CParser is None or "\t" in text or text[-1:] != "\n" or _EARLY_COMMENT.search(text):
         return None
     found: list[PolicyError] = []
     try:
-        events: Iterator[Event] = iter(CParser(source.text).get_event, None)
+        events: Iterator[Event] = iter(CParser(text).get_event, None)
         node = _Composer(source, events, found, by_libyaml=True).document()
     except (YAMLError, UnreadableError):
         return None

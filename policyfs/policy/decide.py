@@ -8,8 +8,8 @@ file is opened, and finds the rest in ``Decision.redact`` and in the file's owne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from policyfs.domain import (
     NO_FACTS,
@@ -264,6 +264,19 @@ class Engine:
         caller = self._caller(who)
         child = self._paths.step(state, _NO_NAME)
         return self._lenient(caller) or self._distinctions.sees_always(child, caller)
+
+    def contents(self) -> Iterator[list[object]]:
+        """Yield lists of all that this engine holds, for an owner that frees it little by little.
+
+        Freeing a large engine at once takes a tenth of a second.
+        """
+        memos: tuple[Memo[Any, Any], ...] = (
+            self._decisions, self._pool, self._viewed, self._possible,
+            self._paths.children, self._profiles.known,
+        )  # fmt: skip
+        for memo in memos:
+            yield list(memo.entries())
+        yield self._table.contents()
 
     # ---- parts for explaining
 

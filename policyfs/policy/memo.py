@@ -50,6 +50,10 @@ class Memo(Generic[K, V]):
             del self._entries[key]
             self._held -= self._units.pop(key, 1)
 
+    def entries(self) -> list[tuple[K, V]]:
+        """Return all entries."""
+        return list(self._entries.items())
+
     def clear(self) -> None:
         """Forget all entries."""
         self._entries.clear()

@@ -6,13 +6,17 @@ A hint for people, found by trying names from the rules; no decision depends on 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from policyfs.domain import NO_FACTS, OWNER_NONE, Facts, FileType, Op, Principal
-from policyfs.policy.decide import Engine
-from policyfs.policy.model import SELF, App, Effect, Rule
+from policyfs.policy.callers import CallerClass
+from policyfs.policy.decide import Engine, PathState
+from policyfs.policy.model import SELF, App, Block, Effect, Rule
 
+_CAPTURED: Final = 8
+"""Apps whose own directories are tried for one rule: others' differ by their names only, or by a rule about
+them, and that rule is tried, too."""
 _OTHER: Final = "some-other-name"
 _ALTERNATIVES: Final = re.compile(r"\{([^{}]*)\}")
 _WILD: Final = re.compile(r"[*?]+")
@@ -28,24 +32,66 @@ class MixedDirectory(NamedTuple):
 
 def mixed_directories(engine: Engine) -> list[MixedDirectory]:
     """Find at most one directory for each rule that allows or denies ``see``, in the order of the rules."""
+    # an app without uids has mounts of its own only
+    apps = [(app, engine.principal(app.uids[0][0])) for app in engine.policy.apps if app.uids]
+    asking = [(app, who, engine.caller(who).of) for app, who in apps]
     found = []
     for rule in engine.policy.rules:
         if rule.effect in {Effect.ALLOW, Effect.DENY} and rule.ops & Op.SEE and not rule.monitor:
-            mixed = next(_mixed_by(engine, rule), None)
+            about = [one for one in asking if rule.who is None or one[2].within(rule.who)]
+            mixed = next(_mixed_by(engine, rule, about), None)
             if mixed is not None:
                 found.append(mixed)
     return found
 
 
-def _mixed_by(engine: Engine, rule: Rule) -> Iterator[MixedDirectory]:
-    for app in engine.policy.apps:
-        if not app.uids:
-            continue  # it has mounts of its own only
-        who = engine.principal(app.uids[0][0])
+def _mixed_by(
+    engine: Engine, rule: Rule, about: Iterable[tuple[App, Principal, CallerClass]]
+) -> Iterator[MixedDirectory]:
+    """Yield such directories for the apps that the rule is about."""
+    tried: set[tuple[object, ...]] = set()
+    at: dict[str, _Place] = {}
+    captured = 0
+    for app, who, caller in about:
         for glob in rule.paths or ("/**",):
-            directory, name = sample(glob, app)
-            if _is_mixed(engine, who, rule, directory, name):
-                yield MixedDirectory(rule, app.name, directory or "/")
+            if "{app}" in glob or "{uid}" in glob:
+                captured += 1
+                if captured > _CAPTURED:
+                    return
+                place = _Place.of(engine, *sample(glob, app))
+            else:
+                place = at.get(glob) or at.setdefault(glob, _Place.of(engine, *sample(glob, app)))
+            key = (glob, place.directory, place.alike(caller))
+            if key not in tried and _is_mixed(engine, who, rule, place):
+                yield MixedDirectory(rule, app.name, place.directory or "/")
+            tried.add(key)
+
+
+class _Place(NamedTuple):
+    """Two names in one directory: one from a glob, and another. rules: those that can match there.
+
+    by_name: whether an app's own name counts, besides the rules that are about it.
+    """
+
+    directory: str
+    states: tuple[PathState, PathState]
+    rules: tuple[tuple[int, Rule], ...]
+    by_name: bool
+
+    @classmethod
+    def of(cls, engine: Engine, directory: str, name: str) -> _Place:
+        table = engine.table
+        first, second = (engine.state_of(f"{directory}/{each}".encode()) for each in (name, _OTHER))
+        situated = {one.rule for state in (first, second) for one in (*state.situated(table), *state.hides)}
+        rules = tuple((number, table.rules[number]) for number in sorted(situated))
+        owners = {owner for _, rule in rules for block in _blocks(rule) for owner in block.owners or ()}
+        captures = bool(first.requirements(table) or second.requirements(table))
+        return cls(directory, (first, second), rules, captures or not owners <= {SELF, OWNER_NONE})
+
+    def alike(self, caller: CallerClass) -> tuple[object, ...]:
+        """Return a key that only callers share for whom the answers here are the same."""
+        fits = tuple(caller.fits(number, rule) for number, rule in self.rules)
+        return (caller.app if self.by_name else None, fits)
 
 
 def sample(glob: str, app: App) -> tuple[str, str]:
@@ -60,11 +106,16 @@ def sample(glob: str, app: App) -> tuple[str, str]:
     return "".join(f"/{part}" for part in parts[:-1]), parts[-1]
 
 
-def _is_mixed(engine: Engine, who: Principal, rule: Rule, directory: str, name: str) -> bool:
+def _is_mixed(engine: Engine, who: Principal, rule: Rule, place: _Place) -> bool:
     """True if the caller sees one file in the directory and does not see another."""
+    first, second = (
+        [live for live in engine.profile(who, state).lives if live.ops & Op.SEE] for state in place.states
+    )
+    if first == second and all(live.fixed is not None for live in first):
+        return False  # no name and no fact makes a difference
     seen = {
-        engine.decide(who, Op.SEE, engine.state_of(f"{directory}/{each}".encode()), FileType.REGULAR, facts)
-        for each in (name, _OTHER)
+        engine.decide(who, Op.SEE, state, FileType.REGULAR, facts)
+        for state in place.states
         for facts in _facts(rule, who)
     }
     return len({answer.allowed and not answer.bare for answer in seen}) == 2
@@ -74,10 +125,14 @@ def _facts(rule: Rule, who: Principal) -> Iterator[Facts]:
     """Yield facts of files that the rule may tell apart."""
     yield Facts("application/octet-stream", OWNER_NONE)
     yield Facts("application/octet-stream", who.app)
-    for block in (*rule.unless, *(() if rule.when is None else (rule.when,))):
+    for block in _blocks(rule):
         kind = next(iter(sorted(block.kinds or ())), None)
         owner = next(iter(sorted(block.owners or ())), OWNER_NONE)
         named = who.app if owner == SELF else owner
         yield Facts(None if kind is None else kind.replace("*", "x"), named)
     if rule.when is None and not rule.unless:
         yield NO_FACTS
+
+
+def _blocks(rule: Rule) -> tuple[Block, ...]:
+    return rule.unless if rule.when is None else (*rule.unless, rule.when)

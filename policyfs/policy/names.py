@@ -50,15 +50,10 @@ class Pattern(NamedTuple):
 
 def bits_of(mask: int) -> Iterator[int]:
     """Yield the positions of the set bits, lowest first."""
-    base = 0
     while mask:
-        word = mask & 0xFFFF_FFFF_FFFF_FFFF
-        while word:
-            low = word & -word
-            yield base + low.bit_length() - 1
-            word ^= low
-        mask >>= 64
-        base += 64
+        low = mask & -mask
+        yield low.bit_length() - 1
+        mask ^= low
 
 
 def _mask(positions: Iterable[int], size: int) -> int:
@@ -78,7 +73,7 @@ def _chars(token: str, *, folded: bool) -> tuple[str, ...]:
 class NameMatcher:
     """A fixed set of patterns, laid out once; ``start`` picks the patterns of one run."""
 
-    __slots__ = ("_accepts", "_any", "_chars", "_ends", "_runs", "_starts")
+    __slots__ = ("_accepts", "_all", "_any", "_chars", "_ends", "_runs", "_starts")
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         starts: dict[Pattern, int] = {}
@@ -100,7 +95,7 @@ class NameMatcher:
                 at += 1
             ends[at] = pattern
             at += 1
-        self._starts: Final[Mapping[Pattern, int]] = starts
+        self._starts: Final[Mapping[Pattern, int]] = starts  # each before its accepting position
         self._ends: Final[Mapping[int, Pattern]] = ends
         self._any: Final = _mask(ones, at)
         self._runs: Final = _mask(runs, at)
@@ -108,6 +103,7 @@ class NameMatcher:
             char: _mask(positions, at) | self._any for char, positions in chars.items()
         }
         self._accepts: Final = _mask(ends, at)
+        self._all: Final = self.start(starts)
 
     @property
     def alphabet(self) -> Iterable[str]:
@@ -116,9 +112,7 @@ class NameMatcher:
 
     def start(self, patterns: Iterable[Pattern]) -> int:
         """Return the live positions before the first character, for these of the patterns."""
-        live = 0
-        for pattern in patterns:
-            live |= 1 << self._starts[pattern]
+        live = _mask((self._starts[pattern] for pattern in patterns), self._accepts.bit_length())
         return live | ((live & self._runs) << 1)
 
     def step(self, live: int, char: str) -> int:
@@ -135,6 +129,10 @@ class NameMatcher:
             live = ((live & chars.get(char, anything)) << 1) | (live & runs)
             live |= (live & runs) << 1
         return live & self._accepts
+
+    def matching(self, text: str) -> Iterator[Pattern]:
+        """Yield those of all patterns that match the name."""
+        return self.accepted(self.run(self._all, text))
 
     def accepting(self, live: int) -> int:
         """Return the accepting positions among the live ones."""

@@ -119,7 +119,7 @@ class Source:
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.text = text
-        self.lines: list[str] = _LINE_BREAK.split(text)
+        self.lines: list[str] = _LINE_BREAK.split(text) if "\r" in text else text.split("\n")
 
     def where(self, span: Span) -> Where:
         """Return a span as file, line and column."""

@@ -52,9 +52,19 @@ def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = 
             digest=digest_of(source.text for source in sources),
             errors=errors,
         )
+        _drop(files)
     if errors:
         raise PolicyErrors(errors)
     return policy
+
+
+def _drop(files: list[File]) -> None:
+    """Free the trees rule by rule: freeing them at once would stop all threads for a tenth of a second."""
+    parts = [part for file in files for part in file.rules]
+    items = [part.node for part in parts]
+    files.clear()
+    while parts:
+        del parts[-1], items[-1]
 
 
 def digest_of(texts: Iterable[bytes]) -> str:

@@ -179,18 +179,18 @@ class Profiles:
     def __init__(self, table: Table, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table
         self._dry_run: Final = dry_run
-        self._known: Final[Memo[tuple[PathState, int, int | None], Profile]] = Memo(remembered)
+        self.known: Final[Memo[tuple[PathState, int, int | None], Profile]] = Memo(remembered)
 
     def of(self, state: PathState, caller: Caller) -> Profile:
         """Return the rules that can still match at a path for a caller."""
         own = caller.uid if caller.app is not None else None
         uid = own if own is not None and state.tells_uid(self._table, own) else None
         key = (state, caller.of.number, uid)
-        found = self._known.get(key)
+        found = self.known.get(key)
         if found is None:
             lenient = self._dry_run and caller.app is not None
             made = Profile(self._table, state, caller, lenient=lenient)
-            found = self._known.keep(key, made, state.units)
+            found = self.known.keep(key, made, state.units)
         return found
 
 

@@ -80,13 +80,13 @@ class Paths:
         self._states: Final[WeakValueDictionary[tuple[Position, frozenset[Situated]], PathState]] = (
             WeakValueDictionary()
         )
-        self._children: Final[Memo[tuple[PathState, bytes], PathState]] = Memo(remembered)
+        self.children: Final[Memo[tuple[PathState, bytes], PathState]] = Memo(remembered)
         self.root: Final = PathState(table.automaton.root, frozenset(), top=True)
 
     def child(self, state: PathState, name: bytes) -> PathState:
         """Return the state of the entry ``name`` of the directory with this state."""
         key = (state, name)
-        found = self._children.get(key)
+        found = self.children.get(key)
         if found is None:
             found = self.step(state, text_of(name))
             self.remember(state, name, found)
@@ -94,11 +94,11 @@ class Paths:
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
         """Let child return ``child`` for this name from now on."""
-        self._children.keep((state, name), child, child.units + len(name) // _NAME_BYTES)
+        self.children.keep((state, name), child, child.units + len(name) // _NAME_BYTES)
 
     def known(self, state: PathState, name: bytes) -> PathState | None:
         """Return the state that child remembers for this name, or None."""
-        return self._children.get((state, name))
+        return self.children.get((state, name))
 
     def step(self, state: PathState, text: str) -> PathState:
         """Compute the state of a child by decoded name, without remembering it."""

@@ -215,6 +215,10 @@ class Table:
             self._by_accept[first] = number
         return accepts
 
+    def contents(self) -> list[object]:
+        """Return the objects that this table is made of."""
+        return [*self._compiled, *self.rules, *self.automaton.nodes]
+
     def first_accepts(self) -> dict[int, int]:
         """Map a glob set to the rule that it finds."""
         return self._by_accept

@@ -16,7 +16,7 @@ from policyfs.policy.callers import Caller, CallerClass
 from policyfs.policy.classes import TooHardError, name_classes
 from policyfs.policy.facts import FILE_TYPES
 from policyfs.policy.memo import Memo
-from policyfs.policy.model import Effect
+from policyfs.policy.model import Effect, Rule
 from policyfs.policy.paths import Variant, Wild
 from policyfs.policy.table import Table
 
@@ -48,6 +48,9 @@ class Sight:
         self._goals: Final[dict[frozenset[int], _Goal]] = {}
         self._class_goals: Final[dict[int, _Goal]] = {}
         self._answers: Final[Memo[tuple[Position, int, int | None], bool]] = Memo(remembered)
+        seeing = {number for number, rule in enumerate(table.rules) if _allows_see(rule)}
+        self._seeing: Final = [(a, number) for a, number in table.first_accepts().items() if number in seeing]
+        self._seeing_everywhere: Final = [number for number in table.everywhere() if number in seeing]
 
     def below(self, position: Position, caller: Caller) -> bool:
         """True if some path below the position could be allowed ``see`` for this caller."""
@@ -100,17 +103,9 @@ class Sight:
         return goal
 
     def _find_goal(self, of: CallerClass) -> _Goal:
-        def allows(number: int) -> bool:
-            rule = self._table.rules[number]
-            return (
-                rule.effect is Effect.ALLOW
-                and not rule.monitor
-                and bool(rule.ops & Op.SEE)
-                and of.fits(number, rule)
-            )
-
-        accepts = frozenset(a for a, number in self._table.first_accepts().items() if allows(number))
-        everywhere = any(allows(number) for number in self._table.everywhere())
+        rules = self._table.rules
+        accepts = frozenset(a for a, number in self._seeing if of.fits(number, rules[number]))
+        everywhere = any(of.fits(number, rules[number]) for number in self._seeing_everywhere)
         known = self._goals.get(accepts)
         if known is not None and known.everywhere == everywhere:
             return known
@@ -172,6 +167,10 @@ class Sight:
             if len(seen) > MAX_POSITIONS:
                 return False
         return False
+
+
+def _allows_see(rule: Rule) -> bool:
+    return rule.effect is Effect.ALLOW and not rule.monitor and bool(rule.ops & Op.SEE)
 
 
 def _exits(node: Node, caller: Caller) -> Iterator[tuple[str, tuple[int, ...]]]:
