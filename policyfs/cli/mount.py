@@ -119,13 +119,21 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
     store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
     policy_path = os.path.abspath(args.policy)  # the daemon's working directory will be another
 
+    checked: list[tuple[Sequence[SourceText], Engine]] = []
+
     def compile_sources(sources: Sequence[SourceText]) -> Engine:
+        if checked and checked[0][0] == sources:
+            return checked.pop()[1]
+        checked.clear()
         engine = compile_policy(parse_policy(sources), monitor=args.monitor)
         _check_modes(args, engine)
         return engine
 
     loader = Loader(lambda: read_sources(policy_path), compile_sources)
-    options = _options(args, loader.compile(loader.read()).policy, store, mountpoint, start)
+    sources = loader.read()
+    checked.append((sources, loader.compile(sources)))  # for the daemon, which reads it again
+    options = _options(args, checked[0][1].policy, store, mountpoint, start)
+    del sources
     for place, name in ((options.store, "store"), (options.mountpoint, "mountpoint")):
         if _lies_in(os.path.realpath(options.trail), place):
             raise PolicyfsError(

@@ -217,7 +217,7 @@ class Daemon:
                 await self._negotiated()
                 works = (self._signals, self._places, self._flush, self._breaks, self._watching,
                          self.fs.locks.ask_again, self.sniffer.tend, self.fs.second_looks.run,
-                         self.fs.quarantine.run)  # fmt: skip
+                         self.fs.quarantine.run, self._reload.free_replaced)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # a process that finds the socket may send signals, too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Final
 
@@ -9,11 +10,13 @@ import trio
 
 from policyfs.daemon import control
 from policyfs.daemon.end import MountEnd
+from policyfs.daemon.large_work import Leftovers, short_turns
 from policyfs.daemon.log import Log
 from policyfs.daemon.options import MountOptions
-from policyfs.daemon.policies import Policies
+from policyfs.daemon.policies import Policies, Sources
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.filesystem import FileSystem
+from policyfs.policy.decide import Engine
 from policyfs.policy.model import Policy
 
 _DRAIN_S: Final = 5.0
@@ -30,6 +33,7 @@ class Reload:
         self._fs = fs
         self._log = log
         self._lock = trio.Lock()
+        self._replaced, self._leftovers = trio.open_memory_channel[Leftovers](math.inf)
 
     async def reload(self, by: MountEnd, *, previous: bool = False) -> control.Json:
         """Reload the policy, or go back to the one before it. Either way the result is on record.
@@ -40,7 +44,7 @@ class Reload:
             policies, sources = self._policies, None
             try:
                 sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
-                engine = await trio.to_thread.run_sync(policies.compile, sources)
+                engine = await trio.to_thread.run_sync(self._compiled, sources)
                 self._check_app(engine.policy)
             except PolicyfsError as error:
                 await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
@@ -48,12 +52,22 @@ class Reload:
             gate = self._fs.gate
             await trio.to_thread.run_sync(policies.replace, engine, sources, by, gate.generation + 1)
             await self._fs.opener.second_tries.settled(_SETTLE_S)
+            self._replaced.send_nowait(Leftovers(gate.engine))
             self._fs.use(engine)
             notifier = self._fs.kernel_cache.notifier
             if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
                 self._log.warning("the kernel is slow to drop its caches", after_s=_DRAIN_S)
             self._log.info("policy reloaded", digest=engine.digest, generation=gate.generation)
             return {"digest": engine.digest, "generation": gate.generation}
+
+    async def free_replaced(self) -> None:
+        """Free engines that reloads have replaced, for as long as this runs."""
+        async for leftovers in self._leftovers:
+            await leftovers.free()
+
+    def _compiled(self, sources: Sources) -> Engine:
+        with short_turns():
+            return self._policies.compile(sources)
 
     def _check_app(self, policy: Policy) -> None:
         """Refuse a policy without the app of an app mount, or without the user or groups that it admits."""
