@@ -20,6 +20,7 @@ from typing import Final
 
 from tests.bench import measures
 from tests.bench.redaction import redaction
+from tests.bench.rules import rules
 from tests.bench.session import Session
 from tests.bench.targets import GALLERY, UID, Bench, Target
 from tests.support.machine.namespace import enter_private_namespace
@@ -143,10 +144,10 @@ def memory(session: Session, where: str, bench: Bench) -> None:
 
 def decisions(session: Session) -> None:
     """One memoised decision, with few rules and with many."""
-    for rules in (10, 10_000):
-        engine = measures.engine_with(rules)
+    for size in (10, 10_000):
+        engine = measures.engine_with(size)
         cost = min(measures.decision_ns(engine) for _ in range(measures.REPEATS)) / 1000
-        session.add(f"decision, {rules:,} rules", "engine", "µs", {"policyfs": cost}, "<= 3")
+        session.add(f"decision, {size:,} rules", "engine", "µs", {"policyfs": cost}, "<= 3")
 
 
 ON_STORES: Final[dict[str, Callable[[Session, str, Bench], None]]] = {
@@ -156,6 +157,7 @@ ON_STORES: Final[dict[str, Callable[[Session, str, Bench], None]]] = {
     "photo": photo,
     "memory": memory,
     "redaction": redaction,
+    "rules": rules,
 }
 
 
@@ -174,7 +176,7 @@ def on_each_store(session: Session, parts: list[str]) -> None:
         place.chmod(0o711)
         where = tool_as(0, "stat", "-f", "-c", "%T", place, check=True).stdout.decode().strip()
         for part in parts:
-            if (part == "memory" and name == "tmpfs") or (name == "xfs" and part != "redaction"):
+            if (part in {"memory", "rules"} and name == "tmpfs") or (name == "xfs" and part != "redaction"):
                 continue  # nothing of it hangs on the store; on xfs only copies go another way
             directory = place / part
             directory.mkdir(mode=0o711)
