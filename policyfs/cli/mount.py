@@ -21,10 +21,11 @@ from policyfs.cli.store_checks import check_closed
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.fs.path_bounds import MAX_NODES
-from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.decide import Engine
 from policyfs.policy.model import App, Modes, Policy
 from policyfs.policy.modes import apps_with_modes
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.parse import SourceText
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
@@ -125,7 +126,7 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
         if checked and checked[0][0] == sources:
             return checked.pop()[1]
         checked.clear()
-        engine = compile_policy(parse_policy(sources), monitor=args.monitor)
+        engine = load_policy(sources, monitor=args.monitor)
         _check_modes(args, engine)
         return engine
 

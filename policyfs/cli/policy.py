@@ -16,6 +16,7 @@ from policyfs.cli.policy_files import UnreadableError, read_sources
 from policyfs.domain import KIND_EMPTY, OWNER_NONE, Decision, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError, errno_name
 from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
+from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.explain import REQUESTS, Explanation, explain
@@ -33,7 +34,7 @@ def run_check(args: argparse.Namespace) -> int:
     code = EXIT_OK
     for path in args.policy:
         try:
-            policy = parse_policy(read_sources(path))
+            engine = load_policy(read_sources(path))
         except UnreadableError as error:
             print(f"policyfs: {error}", file=sys.stderr)
             code = error.exit_code
@@ -41,8 +42,8 @@ def run_check(args: argparse.Namespace) -> int:
             print(errors)
             code = errors.exit_code
         else:
+            policy = engine.policy
             print(f"{path}: fine; {_sum_up(policy)}")
-            engine = compile_policy(policy)
             for mixed in mixed_directories(engine):
                 print(_warning(mixed), file=sys.stderr)
             for app in policy.apps:
@@ -81,10 +82,11 @@ def _warning_of_cleaned(cleaned: CleanedForReader) -> str:
 def _sum_up(policy: Policy) -> str:
     counts = {effect: sum(rule.effect is effect for rule in policy.rules) for effect in Effect}
     requires = counts[Effect.REDACT] + counts[Effect.CONTENT]
+    proved = f", {_plural(len(policy.invariants), 'invariant')} proved" if policy.invariants else ""
     return (
         f"{_plural(len(policy.apps), 'app')}, {_plural(len(policy.rules), 'rule')}"
-        f" ({counts[Effect.ALLOW]} allow, {counts[Effect.DENY]} deny, {requires} require),"
-        f" digest {policy.digest[:16]}"
+        f" ({counts[Effect.ALLOW]} allow, {counts[Effect.DENY]} deny, {requires} require)"
+        f"{proved}, digest {policy.digest[:16]}"
     )
 
 

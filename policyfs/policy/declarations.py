@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from policyfs.policy.document import RuleDoc
 from policyfs.policy.errors import PolicyError, did_you_mean, harmless, listed, quote
 from policyfs.policy.model import UidRange, Where
 from policyfs.policy.nodes import Loc, Mapping
@@ -68,7 +67,7 @@ class Declarations:
             if holder is None or last > holder[0][1]:
                 holder = claim
 
-    def check_app(self, part: Part[RuleDoc], loc: Loc, name: str, also: tuple[str, ...]) -> None:
+    def check_app(self, part: Part[object], loc: Loc, name: str, also: tuple[str, ...]) -> None:
         """Report an app name in a rule that is neither declared nor one of ``also``."""
         if name in self.apps or name in also or not self.complete:
             return
@@ -76,7 +75,7 @@ class Declarations:
         help_ = f"{did_you_mean(name, known)}known here: {', '.join(also)}; apps: {listed(self.apps)}"
         self.errors.append(part.error(loc, f"no app is named {quote(name)}", help_))
 
-    def check_grant(self, part: Part[RuleDoc], loc: Loc, grant: str) -> None:
+    def check_grant(self, part: Part[object], loc: Loc, grant: str) -> None:
         """Report a grant in a rule that no app holds."""
         if grant in self.grants or not self.complete or not self.sound:
             return
@@ -85,7 +84,7 @@ class Declarations:
         self.errors.append(part.error(loc, f"no app holds the grant {quote(grant)}", help_))
 
     def expand(
-        self, part: Part[RuleDoc], loc: Loc, members: Iterable[str], *, globs: bool
+        self, part: Part[object], loc: Loc, members: Iterable[str], *, globs: bool
     ) -> list[tuple[int, str]]:
         """Replace sets by their members, each with the index of the member that it comes from."""
         here, other = (self.path_sets, self.sets) if globs else (self.sets, self.path_sets)

@@ -127,6 +127,21 @@ class RuleDoc(Strict):
     description: Text = ""
 
 
+class InvariantDoc(Strict):
+    """One of ``invariants``."""
+
+    id: Name
+    never: Annotated[tuple[Operation, ...], BeforeValidator(_several)] | None = None
+    only: Annotated[tuple[Operation, ...], BeforeValidator(_several)] | None = None
+    never_raw: Annotated[tuple[Redaction, ...], BeforeValidator(_several)] | None = None
+    who: Annotated[WhoDoc, AfterValidator(_says_something)] | None = None
+    paths: Globs | None = None
+    ignore_case: Truth = False
+    when: SomeBlock | None = None
+    unless: Annotated[tuple[SomeBlock, ...], BeforeValidator(_blocks)] | None = None
+    description: Text = ""
+
+
 class FileDoc(Strict):
     """The top level of a file. Items are checked one by one, so that each fault is found."""
 
@@ -138,3 +153,4 @@ class FileDoc(Strict):
     path_sets: dict[str, object] = {}
     defaults: DefaultsDoc = DefaultsDoc()
     rules: list[object] | None = None
+    invariants: list[object] | None = None

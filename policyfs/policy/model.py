@@ -125,6 +125,30 @@ class Rule:
     quarantine: bool = False
 
 
+class Promise(enum.Enum):
+    """The sort of an invariant, by its key."""
+
+    NEVER = "never"
+    ONLY = "only"
+    NEVER_RAW = "never_raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """A statement that must hold for every request.
+
+    rule: a monitored deny that matches the requests which must not be allowed; of NEVER_RAW: which must
+    not read a file with data of ``words`` in it. line, width: of its source text, for errors.
+    """
+
+    id: str
+    promise: Promise
+    rule: Rule
+    words: frozenset[str]
+    line: str
+    width: int
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A whole policy: one file, or all files of a directory merged."""
@@ -136,3 +160,4 @@ class Policy:
     audit_allowed: Audit
     audit_denied: Audit
     digest: str
+    invariants: tuple[Invariant, ...] = ()

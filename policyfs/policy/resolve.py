@@ -11,9 +11,22 @@ from typing import Final
 
 from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Audit, Op, ban, cleaning
 from policyfs.policy.declarations import Declarations, already
-from policyfs.policy.document import AppDoc, BlockDoc, RuleDoc, WhoDoc
+from policyfs.policy.document import AppDoc, BlockDoc, InvariantDoc, RuleDoc, WhoDoc
 from policyfs.policy.errors import PolicyError, listed
-from policyfs.policy.model import ANY, SELF, STRANGER, App, Block, Effect, Policy, Rule, UidRange, Who
+from policyfs.policy.model import (
+    ANY,
+    SELF,
+    STRANGER,
+    App,
+    Block,
+    Effect,
+    Invariant,
+    Policy,
+    Promise,
+    Rule,
+    UidRange,
+    Who,
+)
 from policyfs.policy.nodes import Loc, Scalar, node_at
 from policyfs.policy.shape import File, Part
 from policyfs.policy.values import AUDITS, ERRNOS, MODES, OPERATIONS
@@ -35,7 +48,11 @@ def resolve(
     names = Declarations(files, complete, errors)
     rules = _Rules(names, redactable, errors)
     made = [rules.rule(part, part.doc) for file in files for part in file.rules if part.doc is not None]
-    _check_ids(files, errors)
+    promised = [
+        rules.invariant(part, part.doc) for file in files for part in file.invariants if part.doc is not None
+    ]
+    _check_ids((part for file in files for part in file.rules), errors)
+    _check_ids((part for file in files for part in file.invariants), errors)
     if complete and not any(_has_rules(file) for file in files):
         top = files[0].top
         help_ = "add rules: without rules nothing is allowed (to allow nothing on purpose, write rules: [])"
@@ -52,20 +69,21 @@ def resolve(
         audit_allowed=_default(files, "audit", Audit.BEST_EFFORT, errors),
         audit_denied=_default(files, "audit_denied", Audit.REQUIRED, errors),
         digest=digest,
+        invariants=tuple(one for one in promised if one is not None),
     )
 
 
-def _check_ids(files: Sequence[File], errors: list[PolicyError]) -> None:
-    """Report rules that share an id."""
-    seen: dict[str, Part[RuleDoc]] = {}
-    for part in (part for file in files for part in file.rules):
+def _check_ids(parts: Iterable[Part[object]], errors: list[PolicyError]) -> None:
+    """Report rules, or invariants, that share an id."""
+    seen: dict[str, Part[object]] = {}
+    for part in parts:
         node = node_at(part.node, ("id",))
         if isinstance(node, Scalar) and isinstance(node.value, str):
             first = seen.setdefault(node.raw, part)
             if first is not part:
-                errors.append(
-                    part.error(("id",), already("this id is taken", first.where), "give each rule its own id")
-                )
+                noun = part.subject.split(maxsplit=1)[0]
+                message = already("this id is taken", first.where)
+                errors.append(part.error(("id",), message, f"give each {noun} its own id"))
 
 
 def _has_rules(file: File) -> bool:
@@ -155,6 +173,52 @@ class _Rules:
             quarantine=doc.on_refused == "quarantine",
         )
 
+    def invariant(self, part: Part[InvariantDoc], doc: InvariantDoc) -> Invariant | None:
+        """Return the invariant of a document; None if it does not say exactly one thing."""
+        given = [promise for promise in Promise if part.has(promise.value)]
+        help_ = "write exactly one of never, only, never_raw; make one invariant for each"
+        if len(given) != 1:
+            if given:
+                message = f"has {' and '.join(promise.value for promise in given)}"
+                self.errors.append(part.key_error(given[1].value, message, help_))
+            elif part.sound:
+                message = f"{part.subject}: has none of never, only, never_raw"
+                self.errors.append(part.source.error(part.node.span, message, help_))
+            return None
+        (promise,) = given
+        who = self._who(part, ("who",), doc.who)
+        if promise is Promise.ONLY:
+            if who is None and part.sound:
+                told = "add who: the callers that may; without exceptions write never"
+                self.errors.append(part.key_error("only", "only without who says nothing", told))
+            who = Who(None, None, None, who)
+        ops = Op.READ if promise is Promise.NEVER_RAW else Op(0)
+        for word in doc.never or doc.only or ():
+            ops |= OPERATIONS[word]
+        span = part.node.span
+        rule = Rule(
+            id=doc.id,
+            effect=Effect.DENY,
+            ops=ops,
+            who=who,
+            paths=self._globs(part, ("paths",), doc.paths),
+            ignore_case=doc.ignore_case,
+            when=self._block(part, ("when",), doc.when) if doc.when is not None else None,
+            unless=tuple(
+                self._block(part, ("unless", index), block) for index, block in enumerate(doc.unless or ())
+            ),
+            errno=None,
+            redact=frozenset(),
+            content=frozenset(),
+            raw_types=frozenset(),
+            audit=None,
+            monitor=True,
+            description=doc.description,
+            where=part.source.where(span),
+        )
+        line = part.source.lines[span.line - 1]
+        return Invariant(doc.id, promise, rule, frozenset(doc.never_raw or ()), line, span.width)
+
     def _effect(self, part: Part[RuleDoc]) -> Effect | None:
         """Return the one effect of the rule; report a rule with none or several."""
         given = [key for key in ("allow", "deny", "require") if part.has(key)]
@@ -228,7 +292,7 @@ class _Rules:
             message = f"on_unknown: {doc.on_unknown} cannot be used with {required}"
             self.errors.append(part.error(("on_unknown",), message, f"known here: {', '.join(words)}"))
 
-    def _who(self, part: Part[RuleDoc], loc: Loc, doc: WhoDoc | None) -> Who | None:
+    def _who(self, part: Part[object], loc: Loc, doc: WhoDoc | None) -> Who | None:
         if doc is None:
             return None
         for index, app in enumerate(doc.app or ()):
@@ -242,7 +306,7 @@ class _Rules:
             not_=self._who(part, (*loc, "not"), doc.not_),
         )
 
-    def _block(self, part: Part[RuleDoc], loc: Loc, doc: BlockDoc) -> Block:
+    def _block(self, part: Part[object], loc: Loc, doc: BlockDoc) -> Block:
         for index, owner in enumerate(doc.owner or ()):
             self.names.check_app(part, (*loc, "owner", index), owner, (SELF, OWNER_NONE))
         return Block(
@@ -251,13 +315,13 @@ class _Rules:
             paths=self._globs(part, (*loc, "path"), doc.path),
         )
 
-    def _kinds(self, part: Part[RuleDoc], loc: Loc, members: tuple[str, ...] | None) -> frozenset[str] | None:
+    def _kinds(self, part: Part[object], loc: Loc, members: tuple[str, ...] | None) -> frozenset[str] | None:
         if members is None:
             return None
         return frozenset(kind for _, kind in self.names.expand(part, loc, members, globs=False))
 
     def _globs(
-        self, part: Part[RuleDoc], loc: Loc, members: tuple[str, ...] | None
+        self, part: Part[object], loc: Loc, members: tuple[str, ...] | None
     ) -> tuple[str, ...] | None:
         if members is None:
             return None

@@ -16,6 +16,7 @@ from policyfs.policy.document import (
     BlockDoc,
     DefaultsDoc,
     FileDoc,
+    InvariantDoc,
     MetadataDoc,
     RequireDoc,
     RuleDoc,
@@ -39,6 +40,7 @@ from policyfs.policy.nodes import (
 from policyfs.policy.values import Globs, Kinds, app_name, name, what
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
     (FileDoc, "metadata"): MetadataDoc,
@@ -47,6 +49,9 @@ _CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
     (RuleDoc, "when"): BlockDoc,
     (RuleDoc, "unless"): BlockDoc,
     (RuleDoc, "require"): RequireDoc,
+    (InvariantDoc, "who"): WhoDoc,
+    (InvariantDoc, "when"): BlockDoc,
+    (InvariantDoc, "unless"): BlockDoc,
     (WhoDoc, "not"): WhoDoc,
 }
 """Model of each child document by parent and key: to list the keys that are known there."""
@@ -60,7 +65,7 @@ _PRUNINGS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Part(Generic[T]):
+class Part(Generic[T_co]):
     """One declaration in a file: an app, a set, a rule. subject: its name in messages.
 
     doc: its document. If the part is not sound: the document without its faults, so that the rest can
@@ -70,7 +75,7 @@ class Part(Generic[T]):
     source: Source
     node: Node
     subject: str
-    doc: T | None
+    doc: T_co | None
     sound: bool
     key: Scalar | None = None
 
@@ -111,6 +116,7 @@ class File:
     sets: dict[str, Part[tuple[str, ...]]]
     path_sets: dict[str, Part[tuple[str, ...]]]
     rules: tuple[Part[RuleDoc], ...]
+    invariants: tuple[Part[InvariantDoc], ...] = ()
 
 
 def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
@@ -130,7 +136,7 @@ def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
         message = f"kind {quote(kind.raw)} is not known"
         errors.append(source.error(kind.span, message, f"write kind: {KIND}"))
     shaper = Shaper(source, errors)
-    rules = root.get("rules")
+    rules, invariants = root.get("rules"), root.get("invariants")
     return File(
         source,
         shaper.part(root, "", FileDoc.model_validate, FileDoc),
@@ -138,8 +144,12 @@ def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
         shaper.named(root.get("sets"), "set", _KINDS.validate_python, None),
         shaper.named(root.get("path_sets"), "path set", _GLOBS.validate_python, None),
         tuple(
-            shaper.part(item, _rule_subject(item, number), RuleDoc.model_validate, RuleDoc)
+            shaper.part(item, _subject("rule", item, number), RuleDoc.model_validate, RuleDoc)
             for number, item in enumerate(rules.items if isinstance(rules, Items) else (), 1)
+        ),
+        tuple(
+            shaper.part(item, _subject("invariant", item, number), InvariantDoc.model_validate, InvariantDoc)
+            for number, item in enumerate(invariants.items if isinstance(invariants, Items) else (), 1)
         ),
     )
 
@@ -328,12 +338,12 @@ def _place(subject: str, loc: Loc) -> str:
     return ", ".join(part for part in (subject, keys) if part)
 
 
-def _rule_subject(node: Node, number: int) -> str:
-    """Return a name for a rule: its id, or its number if it has none."""
+def _subject(noun: str, node: Node, number: int) -> str:
+    """Return a name for a rule or an invariant: its id, or its number if it has none."""
     found = node.get("id") if isinstance(node, Mapping) else None
     if isinstance(found, Scalar) and isinstance(found.value, str):
-        return f"rule {quote(found.raw)}"
-    return f"rule number {number}"
+        return f"{noun} {quote(found.raw)}"
+    return f"{noun} number {number}"
 
 
 def _broken(node: Node) -> bool:

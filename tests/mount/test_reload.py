@@ -12,7 +12,7 @@ import pytest
 from tests.support.machine.counts import count
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.twins import content, error, fd_of
-from tests.support.mount.daemons import Mount
+from tests.support.mount.daemons import Mount, policyfs_process
 from tests.support.mount.stores import Mounts
 
 ONE, TWO = 10010, 10011
@@ -296,6 +296,25 @@ rules:
     (directory / "20-more.yaml").unlink()
     assert mount.reload().returncode == 0
     assert call_as(TWO, lambda: os.listdir(mount)) == []
+
+
+def test_a_policy_that_breaks_its_invariant_comes_into_force_nowhere(
+    mounts: Mounts, store: Path, tmp_path: Path
+) -> None:
+    promise = 'invariants:\n  - {id: two-only-reads, never: [write], who: {app: two}, paths: "/**"}\n'
+    mount = mounts.start(READ_ONLY + promise, store)
+    before = mount.status()["policy"]
+    mount.policy.write_text(OPEN + promise)
+    broken = 'invariant "two-only-reads" does not hold: two may write /x by all'
+    said = mount.reload()
+    assert said.returncode == 3, said
+    assert broken in said.stderr
+    assert mount.status()["policy"] == before
+    with pytest.raises(PermissionError):
+        call_as(TWO, os.open, str(mount / "Documents/notes.txt"), os.O_WRONLY)
+    other = policyfs_process("mount", "--policy", mount.policy, store, tmp_path)
+    assert other.returncode == 3
+    assert broken in other.stderr
 
 
 def test_the_same_policy_again_changes_nothing(mounts: Mounts, store: Path) -> None:

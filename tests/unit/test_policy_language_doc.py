@@ -10,9 +10,10 @@ from typing import NamedTuple
 import pytest
 
 from policyfs.domain import NO_FACTS, FileType, Op
-from policyfs.policy.document import FileDoc, RuleDoc
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.document import FileDoc, InvariantDoc, RuleDoc
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.parse import SourceText
 from policyfs.policy.values import RESERVED
 from tests.support.models.asking import Row, check, engine_of, rows
 
@@ -82,11 +83,19 @@ def test_every_example_has_answers():
         assert re.match(r"\s*\| app \| request \| file \| answer \|", block.after), f"line {block.line}"
 
 
-def test_refused_example_says_just_that():
-    ((refused, words),) = split()[1]
+REFUSED = split()[1]
+
+
+@pytest.mark.parametrize(("refused", "words"), REFUSED, ids=[f"line{refused.line}" for refused, _ in REFUSED])
+def test_refused_example_says_just_that(refused, words):
     with pytest.raises(PolicyErrors) as caught:
-        parse_policy([SourceText("policy.yaml", completed(refused.text).encode())])
+        load_policy([SourceText("policy.yaml", completed(refused.text).encode())])
     assert words.text.strip() == "\n\n".join(map(str, caught.value.errors))
+
+
+def test_the_invariants_of_examples_hold():
+    for block in split()[0]:
+        load_policy([SourceText("policy.yaml", completed(block.text).encode())])
 
 
 def globs() -> list[tuple[str, str, bool]]:
@@ -113,7 +122,7 @@ def test_there_are_globs():
 
 
 def test_every_key_is_on_the_page():
-    for model in (FileDoc, RuleDoc):
+    for model in (FileDoc, RuleDoc, InvariantDoc):
         for name, field in model.model_fields.items():
             assert f"`{field.alias or name}" in PAGE, name
     for word in RESERVED:

@@ -52,12 +52,13 @@ def changes(before: Decision, after: Decision) -> Iterator[Change]:
             yield Change(Direction.OTHER, Aspect.ERRNO, access(before), access(after))
         return
     if before.redact != after.redact:
-        direction = _direction(_at_least(after.redact, before.redact), _at_least(before.redact, after.redact))
+        old, new = before.redact, after.redact
+        direction = _direction(hides_at_least(new, old), hides_at_least(old, new))
         yield Change(direction, Aspect.REDACTION, redaction(before.redact), redaction(after.redact))
-    old, new = frozenset(before.content), frozenset(after.content)
-    if old != new:
-        direction = _direction(_as_strict(new, old), _as_strict(old, new))
-        yield Change(direction, Aspect.CONTENT, content(old), content(new))
+    required, requires = frozenset(before.content), frozenset(after.content)
+    if required != requires:
+        direction = _direction(_as_strict(requires, required), _as_strict(required, requires))
+        yield Change(direction, Aspect.CONTENT, content(required), content(requires))
     if before.quarantine != after.quarantine:
         kept = ("refused files are lost", "refused files are kept")
         told = kept[before.quarantine], kept[after.quarantine]
@@ -87,7 +88,7 @@ def _direction(stricter: bool, looser: bool) -> Direction:
     return Direction.NARROWER if stricter else Direction.WIDER
 
 
-def _at_least(words: frozenset[str], others: frozenset[str]) -> bool:
+def hides_at_least(words: frozenset[str], others: frozenset[str]) -> bool:
     """True if redaction of these words hides all that redaction of the others hides."""
     return _spread(words) >= _spread(others)
 
@@ -107,7 +108,7 @@ def _implies(one: frozenset[str], other: frozenset[str]) -> bool:
         return False
     if asked:
         kinds = frozenset(pattern for pattern in one if not banned((frozenset({pattern}),)))
-        return _at_least(words, asked) and kinds <= other
+        return hides_at_least(words, asked) and kinds <= other
     return all(
         pattern in other or f"{pattern.partition('/')[0]}/*" in other or "*/*" in other for pattern in one
     )
