@@ -13,6 +13,7 @@ from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 
 _RELOAD_S = 30.0
+_DAY_S = 86_400
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -25,8 +26,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     status.add_argument(
         "--wait", type=float, default=0.0, metavar="S", help="wait up to S seconds for an answer"
     )
+    status.add_argument(
+        "--path",
+        metavar="PATH",
+        help="show for how long the kernel keeps what is at PATH in the mount, and why",
+    )
     status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
-    status.set_defaults(run=run_status)
+    status.set_defaults(run=run_status, usage_error=status.error)
 
     reload_ = subparsers.add_parser("reload", help="load the policy again; one with errors changes nothing")
     reload_.add_argument("--all", action="store_true", help="reload every mount that answers")
@@ -49,6 +55,8 @@ def known(mountpoint: str) -> str:
 
 def run_status(args: argparse.Namespace) -> int:
     """Print the state of one mount, or of all. Return 1 if one is not well."""
+    if args.path is not None:
+        return _run_path(args)
     silent: list[str] = []
     one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
     found = _all_status(silent) if one is None else [one]
@@ -64,6 +72,34 @@ def run_status(args: argparse.Namespace) -> int:
     return EXIT_OK if well else EXIT_REFUSED
 
 
+def _run_path(args: argparse.Namespace) -> int:
+    """Print what the kernel keeps of one path of one mount."""
+    if args.mountpoint is None:
+        args.usage_error("--path needs a MOUNTPOINT")
+    found = _ask(known(args.mountpoint), "kept", about=args.path)
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return EXIT_OK
+    listing = {None: [], True: ["  listing      kept"], False: ["  listing      asked for each time"]}
+    why = found["why"]
+    lines = [
+        f"{found['path']}: {found['type']}",
+        f"  name         {_kept_for(found['name_s'])}",
+        *([] if found["attributes_s"] is None else [f"  attributes   {_kept_for(found['attributes_s'])}"]),
+        *listing[None if found["listing"] is None else bool(found["listing"])],
+        *(f"  kernel       {reason}" for reason in (why if isinstance(why, list) else [])),
+    ]
+    print("\n".join(lines))
+    return EXIT_OK
+
+
+def _kept_for(seconds: object) -> str:
+    """Format a timeout."""
+    if not isinstance(seconds, (int, float)) or seconds <= 0:
+        return "asked for each time"
+    return "kept for a day" if seconds >= _DAY_S else f"kept for {seconds:.3g} s"
+
+
 def _checked(status: control.Json) -> str:
     return f"{status['mountpoint']}: {'; '.join(_problems(status)) or 'well'}"
 
@@ -73,10 +109,10 @@ def _problems(status: control.Json) -> list[str]:
     return list(map(str, found)) if isinstance(found, list) else []
 
 
-def _ask(path: str, command: str, timeout_s: float = 10.0) -> control.Json:
+def _ask(path: str, command: str, timeout_s: float = 10.0, *, about: str | None = None) -> control.Json:
     """Ask the daemon of the mount at a path; without an answer, raise an error that explains the state."""
     try:
-        return control.ask(control.socket_path(path), command, timeout_s)
+        return control.ask(control.socket_path(path), command, timeout_s, about=about)
     except control.NoDaemonError as error:
         raise PolicyfsError(f"no policyfs daemon answers for {path}: {_instead(path)}") from error
 
@@ -204,14 +240,10 @@ def _reload(path: str, named: str, command: str) -> None:
         except control.ControlError as error:
             refused = error
             continue
-        print(
-            f"{named}policy {str(answer['digest'])[:16]} in force in an unmounted mount still in use"
-        )
+        print(f"{named}policy {str(answer['digest'])[:16]} in force in an unmounted mount still in use")
     answer = _ask(path, command, _RELOAD_S)
     print(f"{named}policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}")
     if refused is not None:
-        raise PolicyfsError(
-            f"a mount that was unmounted in use keeps its policy: {refused}"
-        ) from refused
+        raise PolicyfsError(f"a mount that was unmounted in use keeps its policy: {refused}") from refused
     if command == "previous":
         print(f"{named}the policy's file is unchanged: correct it before the next reload or mount")

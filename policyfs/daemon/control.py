@@ -1,7 +1,8 @@
 """The control socket of a mount: one JSON line as the request, one as the answer.
 
-Root only (the socket's mode is 0600 in a 0700 directory). Commands: status, reload, previous (reload the
-policy before), ending (an unmount is about to happen), staying (it did not happen), abort (end the mount).
+Root only (the socket's mode is 0600 in a 0700 directory). Commands: status, kept (what the kernel keeps of
+a path), reload, previous (reload the policy before), ending (an unmount is about to happen), staying (it did
+not happen), abort (end the mount).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,8 @@ Json = dict[str, object]
 
 
 Command = Callable[[Peer], Coroutine[object, object, Json]]
+Question = Callable[[str], Coroutine[object, object, Json]]
+"""A command about one path in the mount."""
 
 _LINE_MAX: Final = 1 << 20
 _DEADLINE_S: Final = 10.0
@@ -69,13 +72,17 @@ class NoDaemonError(ControlError):
     """Nobody listens at a control socket: the mount does not exist, or its daemon is gone."""
 
 
-def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S) -> Json:
-    """Send one command and return the answer. Raises NoDaemonError, ControlError (refused)."""
+def ask(path: Path, command: str, timeout_s: float = _DEADLINE_S, *, about: str | None = None) -> Json:
+    """Send one command and return the answer. about: a path in the mount, for commands about one.
+
+    Raises NoDaemonError, ControlError (refused).
+    """
+    request = {"command": command} if about is None else {"command": command, "path": about}
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(timeout_s)
         try:
             client.connect(str(path))
-            client.sendall(json.dumps({"command": command}).encode() + b"\n")
+            client.sendall(json.dumps(request).encode() + b"\n")
             client.shutdown(socket.SHUT_WR)
             data = b"".join(iter(lambda: client.recv(65536), b""))
         except (FileNotFoundError, ConnectionError) as error:
@@ -163,8 +170,13 @@ def answer_on(server: socket.socket) -> trio.SocketListener:
     return trio.SocketListener(trio.socket.from_stdlib_socket(server))
 
 
-async def serve(listener: trio.SocketListener, commands: dict[str, Command], bugs: BugLog) -> None:
-    """Answer commands until cancelled.
+async def serve(
+    listener: trio.SocketListener,
+    commands: dict[str, Command],
+    bugs: BugLog,
+    questions: Mapping[str, Question],
+) -> None:
+    """Answer commands, and questions about paths, until cancelled.
 
     A client that stalls or breaks off harms nobody. Neither does a command with an unexpected exception:
     it is logged as a bug, and the client gets an error.
@@ -175,7 +187,8 @@ async def serve(listener: trio.SocketListener, commands: dict[str, Command], bug
             async with stream:
                 with trio.move_on_after(_DEADLINE_S):
                     line = await _line(stream)
-                    await stream.send_all(await _reply(line, commands, peer_of(stream.socket), bugs))
+                    peer = peer_of(stream.socket)
+                    await stream.send_all(await _reply(line, commands, questions, peer, bugs))
 
     await trio.serve_listeners(answer, [listener])
 
@@ -190,14 +203,18 @@ async def _line(stream: trio.SocketStream) -> bytes:
     return data
 
 
-async def _reply(line: bytes, commands: dict[str, Command], peer: Peer, bugs: BugLog) -> bytes:
+async def _reply(
+    line: bytes, commands: dict[str, Command], questions: Mapping[str, Question], peer: Peer, bugs: BugLog
+) -> bytes:
     try:
-        name = json.loads(line)["command"]
-        command = commands[name]
+        request = json.loads(line)
+        name = request["command"]
+        about = str(request["path"]) if name in questions else ""
+        command = None if name in questions else commands[name]
     except (ValueError, TypeError, KeyError, RecursionError):
         return _encoded({"error": f"unknown command; there are {', '.join(sorted(commands))}"})
     try:
-        return _encoded(await command(peer))
+        return _encoded(await (questions[name](about) if command is None else command(peer)))
     except PolicyfsError as error:
         return _encoded({"error": str(error), "exit_code": error.exit_code})
     except Exception as error:  # noqa: BLE001 - would end the daemon, and with it the mount

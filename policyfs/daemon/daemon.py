@@ -22,7 +22,7 @@ from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Loader, Policies
 from policyfs.daemon.reload import Reload
-from policyfs.daemon.status import describe
+from policyfs.daemon.status import describe, kept_of
 from policyfs.daemon.supervise import kept
 from policyfs.errors import PolicyfsError
 from policyfs.fs.access.audit import executable
@@ -225,7 +225,8 @@ class Daemon:
                             "previous": self._previous_command,
                             "ending": self._ending, "staying": self._staying,
                             "abort": self._abort}  # fmt: skip
-                nursery.start_soon(control.serve, control.answer_on(server), commands, self._bugs)
+                listener, questions = control.answer_on(server), {"kept": partial(kept_of, self.fs)}
+                nursery.start_soon(control.serve, listener, commands, self._bugs, questions)
                 ready()
         finally:
             server.close()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
+
+import trio
 
 from policyfs import __version__
 from policyfs.content.disk_cache import Remembered
@@ -14,6 +17,7 @@ from policyfs.daemon.contain import containment
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Policies
 from policyfs.fs.filesystem import FileSystem
+from policyfs.fs.kernel_cache.kept import find, kept, names_in
 from policyfs.fs.report import fields, report
 from policyfs.journal.journal import Journal
 from policyfs.kernel.bridge import waiting
@@ -89,3 +93,10 @@ def describe(daemon: Reported) -> control.Json:
         "lost_replies": daemon.lost_replies,
         "fuse": daemon.fuse_counters(),
     }
+
+
+async def kept_of(fs: FileSystem, path: str) -> control.Json:
+    """Return what the kernel may keep of a path in the mount, for how long, and why not for longer."""
+    names, tree = names_in(path), fs.context.tree
+    stat = await trio.to_thread.run_sync(find, tree, names)
+    return asdict(kept(names, stat, engine=fs.gate.engine, timeouts=fs.timeouts, nodes=fs.nodes))

@@ -11,6 +11,7 @@ from policyfs.errors import UsageError, errno_name
 from policyfs.policy.callers import Caller
 from policyfs.policy.decide import Engine
 from policyfs.policy.facts import Truth, fixed_facts
+from policyfs.policy.kept import kept_by_kernel
 from policyfs.policy.model import ANY, STRANGER, Block, Effect, Rule, Where, Who
 from policyfs.policy.states import PathState
 from policyfs.policy.table import Live, Situated, binds_hold
@@ -43,8 +44,6 @@ REQUESTS: Final = {
 }
 """Requests by name and the operations they need (``create``: as open with O_CREAT does)."""
 
-
-_NAMED: Final = 3
 
 NO: Final = "no"
 """The verdict on a rule that does not match."""
@@ -119,7 +118,7 @@ def explain(
         view=view,
         needs=engine.needs(who, ops, state, ftype),
         io=_io(decision, view, ops),
-        kernel=_kernel(engine, state, ftype),
+        kernel=kept_by_kernel(engine, state, ftype),
     )
 
 
@@ -273,29 +272,3 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
     if view.checked:
         parts.append("writes through the daemon, their content checked")
     return "; ".join(parts)
-
-
-def _kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
-    """Say which answers the kernel of a shared mount may keep here, and why not the others."""
-    differ = engine.distinctions
-    below = differ.rules_below(state)
-    if differ.sight(state):
-        return f"asks the daemon each time: not all callers see this{_by(differ.rules_at(state) or below)}"
-    if ftype is FileType.REGULAR and differ.node(state):
-        why = f"not all callers have the same view{_by(differ.rules_at(state, views=True))}"
-        return f"keeps the attributes, and asks the daemon for the name each time: {why}"
-    if ftype is not FileType.DIRECTORY:
-        return "keeps the name and the attributes: no rule here distinguishes who sees it"
-    if differ.below(state):
-        return (
-            f"keeps the name and the attributes, not the listing: not all callers see all names{_by(below)}"
-        )
-    return "keeps the name, the attributes and the listing: no rule distinguishes who sees what here or below"
-
-
-def _by(rules: tuple[str, ...]) -> str:
-    """Name the rules that distinguish callers, the first few of them."""
-    if not rules:
-        return ""
-    more = f" and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""
-    return f" (rules: {', '.join(rules[:_NAMED])}{more})"

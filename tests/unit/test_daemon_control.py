@@ -35,6 +35,11 @@ async def fine(_: Peer) -> control.Json:
     return {"said": "yes"}
 
 
+async def echo(path: str) -> control.Json:
+    return {"path": path}
+
+
+QUESTIONS = {"echo": echo}
 COMMANDS = {"broken": broken, "group": group, "unprintable": unprintable, "refused": refused, "fine": fine}
 
 
@@ -50,7 +55,7 @@ def served(path: Path, client: Callable[[], None]) -> list[str]:
         with trio.fail_after(20):
             listener = control.answer_on(control.claim(path))
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(control.serve, listener, COMMANDS, Log())
+                nursery.start_soon(control.serve, listener, COMMANDS, Log(), QUESTIONS)
                 await trio.to_thread.run_sync(client)
                 nursery.cancel_scope.cancel()
 
@@ -79,6 +84,17 @@ def test_a_command_that_breaks_is_an_error_and_a_logged_bug(tmp_path: Path) -> N
             control.ask(path, "refused")
 
     assert served(path, client) == ["broken", "group", "unprintable"]
+
+
+def test_a_question_is_about_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+
+    def client() -> None:
+        assert control.ask(path, "echo", about="/a\udcff") == {"path": "/a\udcff"}
+        with pytest.raises(control.ControlError, match="there are"):
+            control.ask(path, "echo")
+
+    assert served(path, client) == []
 
 
 @pytest.mark.parametrize(

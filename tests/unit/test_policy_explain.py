@@ -147,29 +147,6 @@ def test_what_becomes_of_the_bytes(family, name, request_, io):
     assert explained(family, name, request_, "/DCIM/a.jpg", facts=CAMERAS).io == io
 
 
-def test_what_the_kernel_may_keep():
-    asked = Asked(
-        "- {id: a, allow: [all]}\n- {id: d, deny: [see], who: {app: maps}, paths: ['/a/b/**']}\n"
-        "- {id: r, require: {redact: [location]}, who: {app: maps}, paths: ['/p/**']}\n"
-    )
-    assert explained(asked, "camera", "read", "/x").kernel.startswith(
-        "keeps the name and the attributes: no rule"
-    )
-    assert explained(asked, "camera", "list", "/x", DIRECTORY).kernel.startswith(
-        "keeps the name, the attributes and the listing: "
-    )
-    assert explained(asked, "camera", "list", "/a/b", DIRECTORY).kernel == (
-        "keeps the name and the attributes, not the listing: not all callers see all names (rules: d)"
-    )
-    assert explained(asked, "camera", "read", "/a/b/c").kernel == (
-        "asks the daemon each time: not all callers see this (rules: d)"
-    )
-    assert explained(asked, "camera", "read", "/p/c").kernel == (
-        "keeps the attributes, and asks the daemon for the name each time:"
-        " not all callers have the same view (rules: r)"
-    )
-
-
 def test_a_bare_directory_is_called_one(family):
     asked = Asked("- {id: a, allow: [see], paths: ['/a/b']}")
     assert "bare directory" in explained(asked, "camera", "list", "/a", DIRECTORY).text()

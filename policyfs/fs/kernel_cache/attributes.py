@@ -36,8 +36,8 @@ class Timeouts:
 
     def __init__(self, *, alone: bool, guarded: bool = False, posix: bool = False) -> None:
         self.alone = alone and not guarded
-        self._guarded = guarded
-        self._posix = posix
+        self.guarded = guarded
+        self.posix = posix
         self.watched = False
         self.forgets_absent = False
         self.told_apart = False
@@ -54,14 +54,14 @@ class Timeouts:
         INVARIANT: 0 unless every caller gets the same answer. ftype: of the object there. A file's name also
         depends on the view that it leads to; None: it leads to no object, or it does not matter to which.
         """
-        if self._guarded:
+        if self.guarded:
             return 0.0
         if not self.alone and (self._engine is None or self._differs(self._engine, state, ftype)):
             return 0.0
         return LONG_S if self.watched else UNWATCHED_S
 
     def _differs(self, engine: Engine, state: PathState, ftype: FileType | None) -> bool:
-        if self._posix:
+        if self.posix:
             return engine.caller_matters(state)
         differ = engine.distinctions
         return differ.node(state) if ftype is FileType.REGULAR else differ.sight(state)
@@ -99,15 +99,20 @@ class Timeouts:
         For a regular file they grow with the time since its last change. For a directory they are short until
         the watch knows its handle.
         """
-        if self.told_apart and not self.alone:
-            return 0.0
-        allowed = self.entry(state)
-        ftype = node.ftype
-        if not allowed and node.open is not None and node.byte_path.finds_kind:
+        if node.open is not None and node.byte_path.finds_kind and not self.entry(state):
             # Its bytes do not change while they can be read. If the kernel may not keep the attributes, it
             # asks for them at every read of a page-cached file; every path leads through a LOOKUP anyway.
-            return UNWATCHED_S
-        if ftype is FileType.DIRECTORY and not self.reported(node):
+            return 0.0 if self.told_apart and not self.alone else UNWATCHED_S
+        return self.attributes(
+            state, stat, reported=node.ftype is not FileType.DIRECTORY or self.reported(node)
+        )
+
+    def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
+        """Return the seconds for an object that is not open. reported: the watch reports changes in it."""
+        if self.told_apart and not self.alone:
+            return 0.0
+        allowed, ftype = self.entry(state), stat.ftype
+        if not reported:
             return min(allowed, UNWATCHED_S)
         if ftype is not FileType.REGULAR or allowed <= UNWATCHED_S:
             return allowed
@@ -118,11 +123,11 @@ class Timeouts:
         """True if the kernel may keep a directory's listing for every caller."""
         if self.alone:
             return True
-        if self._guarded:
+        if self.guarded:
             return False
         if self._engine is None:
             return False
-        if self._posix:
+        if self.posix:
             return not self._engine.caller_matters_below(state)
         return not self._engine.distinctions.below(state)
 

@@ -1,0 +1,104 @@
+"""What the kernel may keep of one path, and for how long: for ``policyfs status --path``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from policyfs.domain import FileType
+from policyfs.errors import PolicyfsError
+from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.kernel_cache.attributes import LONG_S, Timeouts
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import Engine
+from policyfs.policy.kept import kept_by_kernel
+from policyfs.store.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The timeouts of one path in seconds, and their reasons. attributes_s: None for an absent name.
+
+    listing: None for what is no directory.
+    """
+
+    path: str
+    type: str
+    name_s: float
+    attributes_s: float | None
+    listing: bool | None
+    why: tuple[str, ...]
+
+
+def names_in(path: str) -> list[bytes]:
+    """Return the names of a path in the mount. Raises PolicyfsError."""
+    names = [name for name in os.fsencode(path).split(b"/") if name]
+    if not path.startswith("/") or b"." in names or b".." in names:
+        raise PolicyfsError(f"{path}: write the path within the mount, such as /DCIM/a.jpg")
+    return names
+
+
+def find(tree: Tree, names: list[bytes]) -> Stat | None:
+    """Return the attributes of the object at a path in the store, None if there is none. May wait.
+
+    Raises PolicyfsError.
+    """
+    if not names:
+        return tree.fstat(tree.root_fd)
+    try:
+        fd = tree.open_below(tree.root_fd, names[:-1]) if names[1:] else os.dup(tree.root_fd)
+        try:
+            return tree.stat(fd, names[-1])
+        finally:
+            os.close(fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise PolicyfsError(f"{os.fsdecode(b'/' + b'/'.join(names))}: {error.strerror}") from error
+
+
+def kept(
+    names: list[bytes], stat: Stat | None, *, engine: Engine, timeouts: Timeouts, nodes: NodeTable
+) -> Kept:
+    """Return what the kernel may keep of a path. stat: of the object there; None: there is none."""
+    path = b"/" + b"/".join(names)
+    state = engine.state_of(path)
+    shown = path.decode("utf-8", "backslashreplace")
+    ftype = FileType.REGULAR if stat is None else stat.ftype
+    why = [_reason(engine, timeouts, path, ftype)]
+    if stat is None:
+        return Kept(shown, "absent", timeouts.missing(state, by_kind=False), None, None, tuple(why))
+    reported = ftype is not FileType.DIRECTORY or _is_reported(names, timeouts, nodes)
+    name_s = timeouts.entry(state, ftype)
+    attributes_s = timeouts.attributes(state, stat, reported=reported)
+    if name_s and not timeouts.watched:
+        why.append("no watch reports changes of the store, so a second is the longest")
+    elif not reported:
+        why.append("the daemon has not opened this directory yet, so no change of it would be noticed")
+    elif ftype is FileType.REGULAR and 0 < attributes_s < LONG_S:
+        why.append("a file's attributes are kept for as long as it has not changed, a minute at most")
+    if timeouts.told_apart and not timeouts.alone:
+        why.append("some app is shown owners and modes by its rights, so attributes are not kept")
+    listing = timeouts.listing(state) if ftype is FileType.DIRECTORY else None
+    return Kept(shown, ftype.name.lower(), name_s, attributes_s, listing, tuple(why))
+
+
+def _reason(engine: Engine, timeouts: Timeouts, path: bytes, ftype: FileType) -> str:
+    """Return the reason that lies in the mount or in its policy."""
+    if timeouts.guarded:
+        return "asks the daemon each time: the mount admits some callers only"
+    if timeouts.alone:
+        return "keeps what it is told: one app uses this mount"
+    if timeouts.posix and engine.caller_matters(engine.state_of(path)):
+        return "asks the daemon each time: with --posix all operations count, and rules distinguish callers"
+    return kept_by_kernel(engine, engine.state_of(path), ftype)
+
+
+def _is_reported(names: list[bytes], timeouts: Timeouts, nodes: NodeTable) -> bool:
+    node = nodes.root
+    for name in names:
+        found = nodes.directory(node, name)
+        if found is None:
+            return False
+        node = found
+    return timeouts.reported(node)

@@ -1,0 +1,39 @@
+"""What the kernel of a shared mount may keep of a path, in words: for ``explain`` and ``status``."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.domain import FileType
+from policyfs.policy.decide import Engine
+from policyfs.policy.states import PathState
+
+_NAMED: Final = 3
+
+
+def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
+    """Say which answers the kernel of a shared mount may keep at a path, and why not the others."""
+    differ = engine.distinctions
+    if engine.monitor:
+        return "asks the daemon each time: under --monitor apps and strangers are treated in different ways"
+    below = differ.rules_below(state)
+    if differ.sight(state):
+        return f"asks the daemon each time: not all callers see this{_by(differ.rules_at(state) or below)}"
+    if ftype is FileType.REGULAR and differ.node(state):
+        why = f"not all callers have the same view{_by(differ.rules_at(state, views=True))}"
+        return f"keeps the attributes, and asks the daemon for the name each time: {why}"
+    if ftype is not FileType.DIRECTORY:
+        return "keeps the name and the attributes: no rule here distinguishes who sees it"
+    if differ.below(state):
+        return (
+            f"keeps the name and the attributes, not the listing: not all callers see all names{_by(below)}"
+        )
+    return "keeps the name, the attributes and the listing: no rule distinguishes who sees what here or below"
+
+
+def _by(rules: tuple[str, ...]) -> str:
+    """Name the rules that distinguish callers, the first few of them."""
+    if not rules:
+        return ""
+    more = f" and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""
+    return f" (rules: {', '.join(rules[:_NAMED])}{more})"

@@ -1,0 +1,84 @@
+"""What the kernel keeps of one path, and why not for longer."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from policyfs.errors import PolicyfsError
+from policyfs.fs.kernel_cache.attributes import COLD_S, LONG_S, UNWATCHED_S, Timeouts
+from policyfs.fs.kernel_cache.kept import Kept, find, kept, names_in
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
+
+RULES = """\
+- {id: a, allow: [all]}
+- {id: d, deny: [see], who: {app: maps}, paths: "/hidden/**"}
+"""
+
+
+def told(
+    store: Path, path: str, *, alone: bool = False, watched: bool = True, age_s: float = 1e6, **more: bool
+) -> Kept:
+    """What is said of a path in a mount with these properties."""
+    engine = engine_of(RULES)
+    timeouts = Timeouts(alone=alone, **more)
+    timeouts.use(engine)
+    timeouts.watched = timeouts.forgets_absent = watched
+    with parts(store, engine) as made:
+        names = names_in(path)
+        stat = find(made.tree, names)
+        if stat is not None:
+            then = time.time_ns() - int(age_s * 1e9)
+            stat = stat._replace(mtime_ns=then, ctime_ns=then)
+        return kept(names, stat, engine=engine, timeouts=timeouts, nodes=made.nodes)
+
+
+@on_trio
+async def test_each_timeout_has_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "hidden").mkdir()
+    for name in ("file", "hidden/file"):
+        (tmp_path / name).touch()
+    old = told(tmp_path, "/file")
+    assert (old.type, old.name_s, old.attributes_s, old.listing) == ("regular", LONG_S, COLD_S, None)
+    assert "a minute at most" in old.why[1]
+    hidden = told(tmp_path, "/hidden/file")
+    assert (hidden.name_s, hidden.attributes_s) == (0, 0)
+    assert "(rules: d)" in hidden.why[0]
+    assert (
+        told(tmp_path, "/hidden/file", alone=True).why[0] == "keeps what it is told: one app uses this mount"
+    )
+    new = told(tmp_path, "/file", age_s=5)
+    assert new.attributes_s == pytest.approx(5, abs=2)
+    unwatched = told(tmp_path, "/file", watched=False)
+    assert unwatched.name_s == unwatched.attributes_s == UNWATCHED_S
+    assert "no watch" in unwatched.why[1]
+    guarded = told(tmp_path, "/file", alone=True, guarded=True)
+    assert guarded.name_s == 0
+    assert "admits some callers only" in guarded.why[0]
+    assert "--posix" in told(tmp_path, "/hidden/file", posix=True).why[0]
+
+
+@on_trio
+async def test_directories_and_absent_names(tmp_path: Path) -> None:
+    (tmp_path / "hidden").mkdir()
+    assert told(tmp_path, "/").listing is False
+    directory = told(tmp_path, "/hidden")
+    assert (directory.name_s, directory.attributes_s, directory.listing) == (LONG_S, UNWATCHED_S, False)
+    assert "not opened this directory yet" in directory.why[1]
+    absent = told(tmp_path, "/nothing/here")
+    assert (absent.type, absent.name_s, absent.attributes_s) == ("absent", LONG_S, None)
+
+
+@pytest.mark.parametrize("path", ["DCIM", "/a/../b", "/./a"])
+def test_a_path_is_one_within_the_mount(path: str) -> None:
+    with pytest.raises(PolicyfsError, match="within the mount"):
+        names_in(path)
+
+
+@on_trio
+async def test_a_name_too_long_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(PolicyfsError, match="too long"):
+        told(tmp_path, "/" + "x" * 300)
