@@ -66,6 +66,7 @@ class Engine:
         self._decisions: Final[Memo[tuple[PathState, int, Op, FileType, Facts], Decision]] = Memo(remembered)
         self._pool: Final[Memo[Decision, Decision]] = Memo(remembered)
         self._viewed: Final[Memo[Profile, View]] = Memo(remembered)
+        self._needs: Final[Memo[tuple[PathState, int, Op, FileType], Need]] = Memo(remembered)
         self._possible: Final[Memo[tuple[PathState, int, FileType], Op]] = Memo(remembered)
 
     # ---- paths and callers
@@ -125,13 +126,18 @@ class Engine:
 
     def needs(self, who: Principal, ops: Op, state: PathState, ftype: FileType) -> Need:
         """Return the facts that ``decide`` depends on; any other fact leaves its answer the same."""
-        caller = self._caller(who)
-        return self._profiles.of(state, caller).needs(
-            int(ops),
-            ftype,
-            below=lambda: self._sight.below(state.position, caller),
-            lenient=self._lenient(caller),
-        )
+        key = (state, who.key, ops, ftype)
+        found = self._needs.get(key)
+        if found is None:
+            caller = self._caller(who)
+            answer = self._profiles.of(state, caller).needs(
+                int(ops),
+                ftype,
+                below=lambda: self._sight.below(state.position, caller),
+                lenient=self._lenient(caller),
+            )
+            found = self._needs.keep(key, answer, state.units)
+        return found
 
     def possible(self, who: Principal, state: PathState, ftype: FileType) -> Op:
         """Return those of READ, WRITE and ATTR that ``decide`` would allow here under some facts."""

@@ -7,9 +7,9 @@ directory above it. Lists and texts that are too long are cut, with the number o
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
-from collections.abc import Iterable
 from typing import Final
 
 from policyfs.trail.event import Cut, Event
@@ -148,6 +148,8 @@ def memory_bytes(event: Event) -> int:
     return size + _RANGE_MEMORY * len(event.redacted)
 
 
+_TEXTS: Final = 512
+"""Texts whose length as JSON is remembered: at most a few hundred KiB, since texts are bounded."""
 _LINE_FIXED: Final = 480
 """Bytes of the keys, times and digests in every line, rounded up."""
 _NUMBER: Final = 40
@@ -163,27 +165,37 @@ def line_bytes(event: Event) -> int:
     size = _LINE_FIXED + _path_bytes(event.path)
     if event.new_path is not None:
         size += _path_bytes(event.new_path) + 40
-    texts = (event.mount, event.app, event.exe, event.syscall, event.view, event.kind or "", event.note)
-    size += _text_bytes(texts)
-    size += _text_bytes(event.rules) + _text_bytes(event.would_deny) + _text_bytes(event.would_allow)
-    for cut in (event.path_cut, event.new_path_cut):
-        size += 160 if cut else 0
+    size += _text_bytes(event.mount) + _text_bytes(event.app) + _text_bytes(event.exe)
+    size += _text_bytes(event.syscall) + _text_bytes(event.view) + _text_bytes(event.kind or "")
+    size += _text_bytes(event.note) + _ids_bytes(event.rules)
+    if event.would_deny or event.would_allow:
+        size += _ids_bytes(event.would_deny) + _ids_bytes(event.would_allow)
+    if event.path_cut:
+        size += 160
+    if event.new_path_cut:
+        size += 160
     numbers = (event.handle, event.bytes_read, event.bytes_written, event.size_before, event.size_after,
                event.mtime_before_ns, event.mtime_after_ns, event.since_ns)  # fmt: skip
-    size += _NUMBER * sum(number is not None for number in numbers)
+    size += _NUMBER * (len(numbers) - numbers.count(None))
     if event.redacted:
         size += 20 + 2 * _NUMBER * bool(event.redacted_ranges)
         size += sum(len(f"{offset}{length}") + 4 for offset, length in event.redacted)
     return size
 
 
-def _text_bytes(texts: Iterable[str]) -> int:
-    return sum(
-        len(text) + text.count("\\") + text.count('"') + 3
-        if text.isascii() and text.isprintable()
-        else _WORST * len(text) + 3
-        for text in texts
-    )
+# The texts of events repeat: names of apps, programs and rules.
+
+
+@functools.lru_cache(maxsize=_TEXTS)
+def _text_bytes(text: str) -> int:
+    if text.isascii() and text.isprintable():
+        return len(text) + text.count("\\") + text.count('"') + 3
+    return _WORST * len(text) + 3
+
+
+@functools.lru_cache(maxsize=_TEXTS)
+def _ids_bytes(ids: tuple[str, ...]) -> int:
+    return sum(map(_text_bytes, ids))
 
 
 def _path_bytes(path: bytes) -> int:

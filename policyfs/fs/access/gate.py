@@ -85,6 +85,7 @@ class Gate:
         self._principals: dict[int, Principal] = {}
         self._unseen: dict[tuple[PathState, int], Unseen] = {}
         self._shown: dict[tuple[PathState, int], bool] = {}
+        self._needed: dict[tuple[PathState, int, FileType], Need] = {}
         self.engine = engine
         self.generation = 0
         self.use(engine)
@@ -96,6 +97,7 @@ class Gate:
         self._principals.clear()
         self._unseen.clear()
         self._shown.clear()
+        self._needed.clear()
         self.recorder.use_policy(self.generation, engine.digest)
 
     # -- who --------------------------------------------------------------------------------
@@ -316,10 +318,16 @@ class Gate:
 
     def needed(self, who: Principal, state: PathState, ftype: FileType) -> Need:
         """Return every fact that a caller's decisions at a path may depend on, for any operation."""
-        need = Need.NOTHING
-        for op in Op.ALL:
-            need |= self.engine.needs(who, op, state, ftype)
-        return need
+        key = (state, who.key, ftype)
+        found = self._needed.get(key)
+        if found is None:
+            if len(self._needed) >= _REMEMBERED:
+                self._needed.clear()
+            found = Need.NOTHING
+            for op in Op.ALL:
+                found |= self.engine.needs(who, op, state, ftype)
+            self._needed[key] = found
+        return found
 
     def possible(self, who: Principal, node: Node) -> Op:
         """Return which of READ, WRITE and ATTR may be allowed, with some facts, under all names of a node."""

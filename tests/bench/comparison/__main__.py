@@ -49,14 +49,14 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def place(on: str, directory: Path) -> Iterator[tuple[Path, str]]:
-    """Yield a directory on the disk or on a tmpfs of its own, and its file system's name."""
+def place(on: str, directory: Path, store: Path | None) -> Iterator[tuple[Path, str]]:
+    """Yield a directory on the disk or on a tmpfs of its own, and the name of the store's file system."""
     where = directory / on
     where.mkdir()
     if on == "tmpfs":
         tool_as(0, "mount", "-t", "tmpfs", "-o", "size=4g,mode=0711", "tmpfs", where, check=True)
     where.chmod(0o711)
-    kind = tool_as(0, "stat", "-f", "-c", "%T", where, check=True).stdout.decode().strip()
+    kind = tool_as(0, "stat", "-f", "-c", "%T", store or where, check=True).stdout.decode().strip()
     try:
         yield where, "ext4" if kind == "ext2/ext3" else kind
     finally:
@@ -129,7 +129,7 @@ def main() -> int:
         built.mkdir()
         hp = reference.build(built) if "hp" in asked.mounts else None
         for on in ["store"] if asked.store else asked.on:
-            with place(on, directory) as (where, kind):
+            with place(on, directory, asked.store) as (where, kind):
                 ground = Ground(where, asked.store or where / "store", peers, hp)
                 found += measure(asked, where, kind, ground)
     finally:
