@@ -83,8 +83,8 @@ def test_status_says_what_the_mount_is_and_holds(live: Mount) -> None:
     wait_for(lambda: live.status()["handles"]["open"] == 0, "the handles are released")
 
 
-def test_status_of_a_path_says_how_long_it_is_kept(live: Mount, store: Path) -> None:
-    (store / "some file").touch()
+def test_status_of_a_path_says_how_long_it_is_kept(live: Mount) -> None:
+    (live.store / "some file").touch()
     with live.as_environment():
         said = policyfs("status", live.mountpoint, "--path", "/some file")
         found = json.loads(policyfs("status", "--json", live.mountpoint, "--path", "/").stdout)

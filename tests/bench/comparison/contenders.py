@@ -33,12 +33,13 @@ class UnknownContenderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """One way to the same files. alone: only the first uid may use it."""
+    """One way to the same files. uid: of the client. alone: no other uid may use it."""
 
     name: str
     path: Path
     alone: bool = False
     mount: Mount | None = None
+    uid: int = UIDS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,8 @@ class Ground:
         process = subprocess.Popen(lines[name], stdout=subprocess.DEVNULL)
         try:
             wait_for(lambda: mounts_below(where), f"{name} is mounted")
-            yield Contender(name, where)
+            # New files in the C++ reference belong to root, whoever makes them.
+            yield Contender(name, where, uid=0 if name == "hp" else UIDS[0])
         finally:
             subprocess.run(["umount", "-l", target], check=False, timeout=30)
             process.wait(30)

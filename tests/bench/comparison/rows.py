@@ -110,7 +110,7 @@ def _loop(
 ) -> Measurement:
     uids = [str(uid) for uid in UIDS] if several else []
     words = (operation, contender.path / "many", str(files), str(work.seconds), *uids)
-    done = tool_as(0 if several else UIDS[0], work.loop, *words, check=True, deadline_s=_DEADLINE_S)
+    done = tool_as(0 if several else contender.uid, work.loop, *words, check=True, deadline_s=_DEADLINE_S)
     count, nanoseconds, operations = map(int, done.stdout.split())
     return Measurement(count * 1e9 / nanoseconds, operations)
 
@@ -127,12 +127,12 @@ def _sh(line: str, contender: Contender, *arguments: str | os.PathLike[str]) -> 
     """Run a line in the mount, and return its seconds."""
     start = time.perf_counter()
     words = ("sh", "-c", line, "sh", *arguments)
-    tool_as(UIDS[0], *words, cwd=contender.path, check=True, deadline_s=_DEADLINE_S)
+    tool_as(contender.uid, *words, cwd=contender.path, check=True, deadline_s=_DEADLINE_S)
     return Measurement(time.perf_counter() - start, 1)
 
 
 def _clear(contender: Contender) -> None:
-    tool_as(UIDS[0], "rm", "-rf", contender.path / "scratch" / _own(contender), deadline_s=_DEADLINE_S)
+    tool_as(contender.uid, "rm", "-rf", contender.path / "scratch" / _own(contender), deadline_s=_DEADLINE_S)
 
 
 def _own(contender: Contender) -> str:
@@ -175,8 +175,8 @@ def _dbench(_work: Work, contender: Contender) -> Measurement:
     """Return the MB/s of dbench with two clients."""
     _clear(contender)
     own = contender.path / "scratch" / _own(contender)
-    tool_as(UIDS[0], "mkdir", own, check=True)
-    done = tool_as(UIDS[0], "dbench", "-t", "3", "-D", own, "2", check=True, deadline_s=_DEADLINE_S)
+    tool_as(contender.uid, "mkdir", own, check=True)
+    done = tool_as(contender.uid, "dbench", "-t", "3", "-D", own, "2", check=True, deadline_s=_DEADLINE_S)
     _clear(contender)
     [line] = [line for line in done.stdout.decode().splitlines() if line.startswith("Throughput")]
     return Measurement(float(line.split()[1]))
