@@ -51,6 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--posix", action="store_true", help="the kernel checks mode bits in addition to the policy")
     modes_help = "policy: show owners and modes that match the caller's rights (for Samba and similar)"
     add("--modes", choices=["store", "policy"], default="store", help=modes_help)
+    add("--no-xattrs", action="store_true", help="no extended attributes: faster `ls -l` and new files")
     add("--read-only", action="store_true", help="refuse every change with EROFS")
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
     add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
@@ -108,6 +109,10 @@ def run_mount(args: argparse.Namespace) -> int:
         raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (packaging/systemd)")
     start = Start.of(args)
     try:
+        if args.posix and args.no_xattrs:
+            raise UsageError(
+                "--posix and --no-xattrs cannot be used together: the kernel reads ACLs by xattrs"
+            )
         return _mount(args, start)
     except PolicyfsError as error:
         start.failed(str(error))
@@ -164,6 +169,7 @@ def _options(
         cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep_segments=args.trail_keep,
         policy_modes=args.modes == "policy", told=start.told,
         quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files, nodes=args.nodes_max,
+        xattrs=not args.no_xattrs,
     )  # fmt: skip
 
 
@@ -220,9 +226,7 @@ def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, tup
 
 def _only_uid(app: App) -> int:
     if not app.uids:
-        raise UsageError(
-            f"the app {app.name} has no uid: add --uid UID, or --any-uid for a container"
-        )
+        raise UsageError(f"the app {app.name} has no uid: add --uid UID, or --any-uid for a container")
     (first, last), *more = app.uids
     if more or first != last:
         raise UsageError(f"the app {app.name} has several uids: choose one with --uid, or use --any-uid")

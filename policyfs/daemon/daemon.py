@@ -153,7 +153,7 @@ class Daemon:
             copies=descriptors.of_copies(), nodes=options.nodes,
             latches=str(control.runtime_dir() / "changes.lock"),
             policy_modes=options.policy_modes, any_uid=options.any_uid, admitted=options.admitted,
-            read_only=self.facts.read_only or options.read_only,
+            read_only=self.facts.read_only or options.read_only, xattrs=options.xattrs,
             quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
 

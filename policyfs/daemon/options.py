@@ -37,6 +37,7 @@ class MountOptions:
     quarantine_bytes: int = 1 << 30
     quarantine_files: int = 1000
     nodes: int = MAX_NODES
+    xattrs: bool = True
 
     @property
     def kernel_admits(self) -> bool:

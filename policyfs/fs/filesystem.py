@@ -290,7 +290,7 @@ class FileSystem:
             ),
             xattrs=ExtendedAttributes(
                 fs, open_files=open_files, bans=AttributeBans(fs.gate), change_lock=change_lock,
-                set_id_bits=set_id_bits,
+                set_id_bits=set_id_bits, enabled=self._settings.xattrs,
             ),
         )  # fmt: skip
 

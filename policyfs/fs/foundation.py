@@ -29,7 +29,8 @@ class Settings:
     of one store. device_fd: the descriptor of the FUSE connection; None switches passthrough off. posix:
     behave natively where no rule has a requirement. policy_modes: show everyone modes by the policy (see
     ShownModes). any_uid: an app mount that admits every uid. admitted: the callers that an app mount with
-    several groups admits. read_only: nobody writes. quarantine: the limits of each app there.
+    several groups admits. read_only: nobody writes. xattrs: False if extended attributes are switched off.
+    quarantine: the limits of each app there.
     """
 
     mountpoint: str
@@ -50,6 +51,7 @@ class Settings:
     any_uid: bool = False
     admitted: Admitted | None = None
     read_only: bool = False
+    xattrs: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,7 @@ def test_rows_are_chosen_by_a_part_of_their_name() -> None:
 
 def test_a_contender_is_named_by_kind_and_settings() -> None:
     assert Setting.of("shared:rules=3:trail=off") == Setting("shared", 3, "off")
+    assert not Setting.of("app:xattrs=off").xattrs
     for wrong in ("nobody", "app:rules=many", "app:trail=loud", "app:colour=red"):
         with pytest.raises(UnknownContenderError):
             Setting.of(wrong)

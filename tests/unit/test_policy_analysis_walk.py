@@ -27,9 +27,7 @@ def test_each_class_of_paths_comes_once_and_is_spelled_well():
 
 
 def test_two_policies_are_told_apart_together():
-    sides = tuple(
-        side(f"- {{id: a, allow: [see], paths: '/{glob}'}}") for glob in ("a*", "*b")
-    )
+    sides = tuple(side(f"- {{id: a, allow: [see], paths: '/{glob}'}}") for glob in ("a*", "*b"))
     assert set(paths(Walk(sides))) == {"/", "/ax", "/xb", "/axb", "/x"}
 
 

@@ -34,8 +34,10 @@ class ExtendedAttributes:
         bans: AttributeBans,
         change_lock: ChangeLock,
         set_id_bits: SetIdBits | None,
+        enabled: bool = True,
     ) -> None:
-        """set_id_bits: None without --posix."""
+        """set_id_bits: None without --posix. enabled: False if the mount has no extended attributes."""
+        self._enabled = enabled
         self._tree = fs.tree
         self._resolver = fs.resolver
         self._gate = fs.gate
@@ -49,6 +51,7 @@ class ExtendedAttributes:
 
         ACLs: only if the kernel needs them for its own checks (--posix). They tell no more than modes do.
         """
+        self._check_enabled()
         if self._set_id_bits is not None and name in ACLS:
             await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
             return self._with_fd(node, lambda fd: self._tree.acl(fd, name))
@@ -64,16 +67,26 @@ class ExtendedAttributes:
 
         INVARIANT: a caller that may not see the object gets no answer here: the refusal is recorded.
         """
+        self._check_enabled()
         shown = _is_user(name) or (self._set_id_bits is not None and name in ACLS)
         if not shown and self._gate.sees_now(caller, node):
             raise OSError(errno.ENODATA, "no such xattr here")
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
         """Return the names of user.* xattrs, and of ACLs if shown; none under redaction or without `read`."""
+        self._check_enabled()
         if not await self._shows_xattrs(node, caller, "listxattr"):
             return []
         acls = [] if self._set_id_bits is None else self._with_fd(node, self._tree.acl_names)
         return [*acls, *self._with_fd(node, lambda fd: [n for n in self._tree.listxattr(fd) if _is_user(n)])]
+
+    def _check_enabled(self) -> None:
+        """Raise ENOSYS without extended attributes: the kernel then sends no such request again.
+
+        INVARIANT: never with --posix. The kernel's own checks need ACLs.
+        """
+        if not self._enabled:
+            raise OSError(errno.ENOSYS, "this mount has no extended attributes")
 
     async def _shows_xattrs(self, node: Node, caller: Caller, syscall: str) -> bool:
         """True if the caller may read the object's xattrs. A refusal of `read` is no event: programs list the
@@ -104,6 +117,7 @@ class ExtendedAttributes:
 
         Also EOPNOTSUPP if a rule forbids xattrs on the file (xattr_bans.py).
         """
+        self._check_enabled()
         facts = await self._bans.facts(node, caller)
         call = Call("xattr", "setxattr")
         decision = await self._may_change_xattr(node, name, caller, call)
@@ -125,6 +139,7 @@ class ExtendedAttributes:
     @recorded_first
     async def removexattr(self, node: Node, name: bytes, caller: Caller) -> None:
         """Remove a user.* xattr."""
+        self._check_enabled()
         call = Call("xattr", "removexattr")
         decision = await self._may_change_xattr(node, name, caller, call)
         self._gate.recorder.decided(caller, call, node.path(), decision)

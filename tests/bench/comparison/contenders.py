@@ -44,11 +44,12 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A policyfs contender's kind, its number of rules, and its audit level of allowed requests."""
+    """A policyfs contender's kind, its number of rules, its audit level of allowed requests, and options."""
 
     kind: str
     rules: int = 10
     trail: str = "best_effort"
+    xattrs: bool = True
 
     @classmethod
     def of(cls, name: str) -> Setting:
@@ -58,9 +59,12 @@ class Setting:
             raise UnknownContenderError(f"no contender {name!r}; kinds are {', '.join((*FOREIGN, *KINDS))}")
         chosen = dict(setting.partition("=")[::2] for setting in settings)
         rules, trail = chosen.pop("rules", "10"), chosen.pop("trail", "best_effort")
-        if chosen or not rules.isdecimal() or trail not in {"off", "best_effort", "required"}:
-            raise UnknownContenderError(f"{name!r}: settings are rules=N and trail=off|best_effort|required")
-        return cls(kind, int(rules), trail)
+        xattrs = chosen.pop("xattrs", "on")
+        right = rules.isdecimal() and trail in {"off", "best_effort", "required"} and xattrs in {"on", "off"}
+        if chosen or not right:
+            known = "rules=N, trail=off|best_effort|required, xattrs=on|off"
+            raise UnknownContenderError(f"{name!r}: settings are {known}")
+        return cls(kind, int(rules), trail, xattrs == "on")
 
     def policy(self) -> str:
         """Return the policy's text.
@@ -147,7 +151,8 @@ class Ground:
         policy = work / "policy.yaml"
         policy.write_text(setting.policy(), encoding="utf-8")
         alone = setting.kind in {"app", "redacted"}
-        options = ("--app", "bench", "--uid", str(UIDS[0])) if alone else ()
+        options: tuple[str, ...] = ("--app", "bench", "--uid", str(UIDS[0])) if alone else ()
+        options += () if setting.xattrs else ("--no-xattrs",)
         mount = Mount(self.store, where, policy, options=options, work=work).start(_MANY_S)
         try:
             yield Contender(name, where, alone, mount)
