@@ -54,6 +54,7 @@ class Demo:
             "LC_ALL": "C.UTF-8",
             "POLICYFS_RUNTIME_DIR": str(directory / "run"),
             "POLICYFS_TRAIL_DIR": str(directory / "trail"),
+            "POLICYFS_KEY_DIR": str(directory / "keys"),
         }
         policy = parse_policy([SourceText(str(POLICY), POLICY.read_bytes())])
         self.uids = {app.name: app.uids[0][0] for app in policy.apps if app.uids}

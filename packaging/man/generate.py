@@ -35,11 +35,13 @@ EXIT: Final = (
 ENVIRONMENT: Final = (
     ("POLICYFS_TRAIL_DIR", "The trail root, where no option names one. Default: /var/log/policyfs."),
     ("POLICYFS_CACHE_DIR", "The indexes of trails. Default: /var/cache/policyfs."),
+    ("POLICYFS_KEY_DIR", "The keys that sign the trail. Default: /var/lib/policyfs/audit-keys."),
     ("POLICYFS_RUNTIME_DIR", "The daemons' control sockets. Default: /run/policyfs."),
 )
 FILES: Final = (
     ("/etc/policyfs/", "By custom the policies, and the settings of the systemd units."),
     ("/var/log/policyfs/", "A trail for each mount, and found.sqlite: what was found in files."),
+    ("/var/lib/policyfs/audit-keys/", "The keys that sign the seals of the trail, for root alone."),
     ("/run/policyfs/", "The daemons' control sockets."),
 )
 
@@ -142,6 +144,7 @@ def described(action: argparse.Action) -> Iterator[str]:
 
 def command_page() -> str:
     """policyfs.1."""
+    os.environ.pop("POLICYFS_KEY_DIR", None)
     os.environ.pop("POLICYFS_TRAIL_DIR", None)  # a default of this shell's, not of the command
     found = list(parsers(build_parser()))
     lines = head("policyfs", 1, "media behind an access policy")

@@ -2,43 +2,111 @@
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import json
 import os
 import re
 import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import Executor
 from itertools import starmap
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.cli.audit_policy import wrong_texts
+from policyfs.cli.on_record import key_directory, trail_root
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.journal.reader import Chain, raw_lines
-from policyfs.journal.segments import segment_number
-from policyfs.trail.record import parse_id
+from policyfs.journal.reader import Chain
+from policyfs.trail.damage import DELETED, EDITED, RESEALED
+from policyfs.trail.record import Record, parse_id
 from policyfs.trail.render import report_json, report_lines
+from policyfs.trail.seal import KeyChain, read_keys
 from policyfs.trail.verify import Break, Report, Verifier
 from policyfs.trail.witness import Sighting, Witness, sightings, vanished
 
-_PATIENCE_S: Final = 1.0
+if TYPE_CHECKING:
+    from policyfs.journal.verification import KeptCheckpoint
+
 _VERIFY_TRIES: Final = 3
+_PUBLIC: Final = "keys.public"
 
 
-def verify(chains: list[Chain], trail: str, expect: list[str], *, as_json: bool) -> int:
+class Anchors(NamedTuple):
+    """What a trail is compared with, besides itself.
+
+    expect: pairs of a record's id and its digest. checkpoints: the lines of checkpoints. keys: the public
+    keys of the machine that wrote the trail; None if they are unknown.
+    """
+
+    expect: list[str]
+    checkpoints: list[bytes]
+    keys: bytes | None
+
+
+class _Checked(NamedTuple):
+    """A chain that was read. spans: the first and last seq of each segment."""
+
+    chain: Chain
+    verifier: Verifier
+    records: list[Record]
+    spans: dict[str, tuple[int, int]]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `audit verify`."""
+    parser.add_argument(
+        "--expect",
+        action="append",
+        default=[],
+        metavar="ID=DIGEST",
+        help="the digest that this record must have, as an earlier verify printed it",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="compare with the checkpoints in this file (see policyfs audit checkpoint)",
+    )
+    parser.add_argument(
+        "--keys",
+        metavar="FILE",
+        help="the public keys of the machine that wrote the trail (default: this machine's, for its own)",
+    )
+
+
+def anchors(args: argparse.Namespace) -> Anchors:
+    """Read the files that the options of `audit verify` name. Raises PolicyfsError."""
+    lines: list[bytes] = []
+    for name in args.checkpoint:
+        found = _contents(name).splitlines(keepends=True)
+        if not found:
+            raise PolicyfsError(f"there is no checkpoint in {name}")
+        lines += found
+    keys = None
+    if args.keys:
+        keys = _contents(args.keys)
+    elif os.path.realpath(args.trail) == os.path.realpath(trail_root()):
+        own = key_directory() / _PUBLIC
+        keys = own.read_bytes() if own.exists() else None
+    return Anchors(args.expect, lines, keys)
+
+
+def _contents(name: str) -> bytes:
+    try:
+        return Path(name).read_bytes()
+    except OSError as exc:
+        raise PolicyfsError(f"cannot read {name}: {exc.strerror}") from exc
+
+
+def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool) -> int:
     """Print a report on each chain. Exit code 1 if a line or a chain is missing or changed.
 
-    expect: pairs of a record's id and its digest. Raises UsageError.
+    Raises UsageError.
     """
-    expected = _expected(expect)
-    seen = _all_sightings(chains)
-    gone = vanished(seen, _names_at(Path(trail), chains))
-    reports = []
-    for chain in chains:
-        mine = {seq: head for (mount, seq), head in expected.items() if chain.mount_id.startswith(mount)}
-        report = _verify_chain(
-            chain, mine, [sighting for sighting in seen if sighting.seen == chain.mount_id]
-        )
-        reports.append(_with_vanished(report, gone))
+    expected = _expected(compared.expect)
+    reports = reports_on(chains, trail, compared)
     unknown = [
         f"{mount}:{seq}"
         for mount, seq in expected
@@ -54,6 +122,25 @@ def verify(chains: list[Chain], trail: str, expect: list[str], *, as_json: bool)
     return EXIT_OK if whole else EXIT_REFUSED
 
 
+def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Report]:
+    """Verify each chain, and what the chains say of each other. Raises UsageError."""
+    from policyfs.journal.verification import workers
+
+    begun_ns, expected = time.time_ns(), _expected(compared.expect)
+    there = _names_at(Path(trail), chains)
+    with workers(chains) as pool:
+        checked = [_read_chain(chain, _of(chain, expected), compared, pool) for chain in chains]
+    # What a chain saw of others after they were read is not compared: they grow.
+    told = [record for one in checked for record in one.records if record.time_ns < begun_ns]
+    seen = sightings(told)
+    gone = vanished(seen, there)
+    return [_with_vanished(_report(one, seen), gone) for one in checked]
+
+
+def _of(chain: Chain, expected: Mapping[tuple[str, int], str]) -> dict[int, str]:
+    return {seq: head for (mount, seq), head in expected.items() if chain.mount_id.startswith(mount)}
+
+
 def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
     expected = {}
     for pair in pairs:
@@ -67,30 +154,71 @@ def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
     return expected
 
 
-def _verify_chain(chain: Chain, expected: dict[int, str], seen: list[Sighting]) -> Report:
+def _read_chain(
+    chain: Chain, expected: dict[int, str], compared: Anchors, pool: Executor | None
+) -> _Checked:
+    from policyfs.journal.verification import missing_segment, newest_checkpoint, parts, read_key_chain
+
     for _ in range(_VERIFY_TRIES):
-        verifier, witness = Verifier(chain.mount_id, expected), Witness(seen)
+        keys = read_key_chain(chain.directory)
+        kept = newest_checkpoint(compared.checkpoints, chain.mount_id, _all_keys(keys, compared.keys))
+        verifier = Verifier(chain.mount_id, expected, kept.checkpoint if kept else None)
+        records: list[Record] = []
+        spans: dict[str, tuple[int, int]] = {}
         try:
-            for name in chain.segments():
-                lines = raw_lines(chain.directory, name, _PATIENCE_S)
-                verifier.segment(name, segment_number(name) or 0, witness.following(lines))
+            for part in parts(chain, keys, verifier.wanted, pool):
+                verifier.add(part.check, part.lines, part.seal)
+                records += part.check.records
+                spans[part.check.name] = part.check.first_seq, part.check.last_seq
         except FileNotFoundError:
             continue  # rotation removed the oldest segment meanwhile: begin again
-        report = verifier.report()
-        changed, missing = wrong_texts(chain.directory, verifier.policies)
-        breaks = (*report.breaks, *starmap(Break, witness.finish()), *changed)
-        return report._replace(breaks=breaks, missing=tuple(missing))
+        if gone := missing_segment(chain):
+            verifier.fault(DELETED, f"segment {gone} is missing, and its seal is there")
+        _check_keys(verifier, chain, keys, compared.keys, kept)
+        return _Checked(chain, verifier, records, spans)
     raise PolicyfsError(f"segments of {chain.directory} were removed while they were read: try again")
 
 
-def _all_sightings(chains: list[Chain]) -> list[Sighting]:
-    """Return each chain's sightings of others. Call it before any is verified: they may grow meanwhile."""
-    found = []
-    for chain in chains:
-        for name in chain.segments():
-            with contextlib.suppress(FileNotFoundError):  # rotation
-                found += sightings(chain.mount_id, name, raw_lines(chain.directory, name))
-    return found
+def _all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
+    """Return the keys beside a trail, with those that the machine made since."""
+    from policyfs.journal.keys import is_signed
+
+    own = read_keys((machine or b"").splitlines(keepends=True), is_signed)
+    return own if own.keys[: len(keys.keys)] == keys.keys else keys
+
+
+def _check_keys(
+    verifier: Verifier, chain: Chain, keys: KeyChain, machine: bytes | None, kept: KeptCheckpoint | None
+) -> None:
+    """Check the keys beside a trail against the machine's, and against the checkpoint's."""
+    if keys.wrong:
+        verifier.fault(EDITED, f"{_PUBLIC} does not hold: {keys.wrong}", 0)
+    elif machine is not None and keys.keys:
+        beside = (chain.directory / _PUBLIC).read_bytes()
+        if not machine.startswith(beside):
+            what = f"{_PUBLIC} has other keys than the machine: the trail was sealed anew with another key"
+            verifier.fault(RESEALED, what, 0)
+    elif not keys.keys and verifier.has_seals:
+        verifier.fault(DELETED, f"{_PUBLIC}, the public keys of the seals, is missing")
+    if kept is not None and kept.distrust and verifier.seq >= kept.checkpoint.seq:
+        verifier.fault(RESEALED, f"{kept.distrust}: one of the two was made with another key", 0)
+
+
+def _report(checked: _Checked, seen: list[Sighting]) -> Report:
+    """Compare a chain with what others saw of it, and report on it."""
+    from policyfs.journal.verification import digests_at
+
+    chain, verifier = checked.chain, checked.verifier
+    witness = Witness([sighting for sighting in seen if sighting.seen == chain.mount_id])
+    for name, (first, last) in checked.spans.items():
+        witness.begin(first)
+        if wanted := [seq for seq in witness.wanted if first <= seq <= last]:
+            witness.compare(digests_at(chain, name, wanted))
+    report = verifier.report()
+    changed, missing = wrong_texts(chain.directory, verifier.policies)
+    told = [] if report.breaks else list(starmap(Break, witness.finish()))
+    breaks = (*report.breaks, *told, *(found._replace(kind=EDITED) for found in changed))
+    return report._replace(breaks=breaks, missing=tuple(missing))
 
 
 def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:
@@ -104,7 +232,7 @@ def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
     """Add to a chain's report the chains that it has seen and that are gone (witness.vanished)."""
     mine = [(sighting, latest) for sighting, latest in gone if sighting.place.mount_id == report.mount_id]
     breaks = [
-        Break(sighting.place, f"the whole chain {sighting.seen}, which was there then, is missing")
+        Break(sighting.place, f"the whole chain {sighting.seen}, which was there then, is missing", DELETED)
         for sighting, latest in mine
         if latest
     ]

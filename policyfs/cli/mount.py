@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from policyfs.cli.findings import State
+from policyfs.cli.on_record import key_directory
 from policyfs.cli.policy_files import read_sources
 from policyfs.cli.start import Start
 from policyfs.cli.store_checks import check_closed
@@ -26,7 +27,6 @@ from policyfs.policy.decide import Engine
 from policyfs.policy.model import App, Modes, Policy
 from policyfs.policy.modes import apps_with_modes
 from policyfs.policy.parse import SourceText
-from policyfs.policy.revisions import Revisions
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
@@ -127,13 +127,12 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
     policy_path = os.path.abspath(args.policy)  # the daemon's working directory will be another
 
     checked: list[tuple[Sequence[SourceText], Engine]] = []
-    revisions = Revisions()
 
     def compile_sources(sources: Sequence[SourceText]) -> Engine:
         if checked and checked[0][0] == sources:
             return checked.pop()[1]
         checked.clear()
-        engine = load_policy(sources, monitor=args.monitor, parse=revisions.parse)
+        engine = load_policy(sources, monitor=args.monitor)
         _check_modes(args, engine)
         return engine
 
@@ -147,6 +146,11 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
             raise PolicyfsError(
                 f"the trail directory {options.trail} is inside the {name} {place}: apps could reach it,"
                 " or the mount would wait for itself; choose another directory with --trail"
+            )
+        if _lies_in(os.path.realpath(key_directory()), place):
+            raise PolicyfsError(
+                f"the keys of the trail, {key_directory()}, are inside the {name} {place}: apps could reach"
+                " them; set POLICYFS_KEY_DIR to another directory"
             )
     closed = check_closed(store)
     if closed.state is not State.OK:
@@ -172,6 +176,7 @@ def _options(
         policy_modes=args.modes == "policy", told=start.told,
         quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files, nodes=args.nodes_max,
         xattrs=not args.no_xattrs,
+        keys=key_directory(),
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Final
 from policyfs.errors import PolicyfsError
 
 DEFAULT_ROOT: Final = "/var/log/policyfs"
+DEFAULT_KEYS: Final = "/var/lib/policyfs/audit-keys"
 _SEGMENT_BYTES: Final = 64 << 20
 _NO_LOGIN: Final = 0xFFFFFFFF
 
@@ -17,6 +18,11 @@ _NO_LOGIN: Final = 0xFFFFFFFF
 def trail_root(given: str | None = None) -> str:
     """Return the trail root: as given, else from $POLICYFS_TRAIL_DIR, else the default."""
     return given or os.environ.get("POLICYFS_TRAIL_DIR") or DEFAULT_ROOT
+
+
+def key_directory(given: str | None = None) -> Path:
+    """Return the directory of the keys for seals: as given, else $POLICYFS_KEY_DIR, else the default."""
+    return Path(given or os.environ.get("POLICYFS_KEY_DIR") or DEFAULT_KEYS)
 
 
 def existing(root: str) -> Path:

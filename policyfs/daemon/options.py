@@ -38,6 +38,8 @@ class MountOptions:
     quarantine_files: int = 1000
     nodes: int = MAX_NODES
     xattrs: bool = True
+    keys: Path | None = None
+    """The directory of the keys that sign the trail's seals; None for a trail without seals."""
 
     @property
     def kernel_admits(self) -> bool:

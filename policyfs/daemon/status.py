@@ -87,6 +87,8 @@ def describe(daemon: Reported) -> control.Json:
             "bugs": journal.bugs,
             "seq": journal.seq,
             "head": journal.head,
+            "sealed": journal.sealed,
+            "seal_error": journal.seal_error,
         },
         "bugs": daemon.bugs,
         "requests": dict(zip(("waiting", "under_way"), waiting(), strict=True)),

@@ -21,7 +21,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from policyfs.domain import Audit
 from policyfs.journal.accounts import Accounts, Limits
@@ -44,6 +44,10 @@ from policyfs.journal.ticket import (
 from policyfs.journal.writer import ChainWriter, Gap
 from policyfs.trail.bounds import bounded, bounded_fields
 from policyfs.trail.event import DENY, Event
+
+if TYPE_CHECKING:
+    from policyfs.journal.keys import KeyStore
+    from policyfs.journal.sealer import Sealer
 
 __all__ = ["Journal", "JournalError", "JournalStats"]
 
@@ -71,6 +75,7 @@ class Journal:
         steady_ns: Callable[[], int] = time.monotonic_ns,
         fold_ns: int = _SECOND_NS,
         sync_ns: int = _SECOND_NS,
+        keys: KeyStore | None = None,
     ) -> None:
         """Open the trail in this directory, created with mode 0700 if missing, and continue its chain.
 
@@ -78,9 +83,9 @@ class Journal:
         for all. queue, queue_bytes: most best-effort events that wait, and their most bytes
         of memory. limits: of each app. clock_ns: ns since 1970. steady_ns: of a clock that only
         goes forward. fold_ns: how long a denial stands for its repeats (0 records each), and how
-        long other counts are kept. sync_ns: least time between two syncs. Raises JournalError if
-        nothing can be written there, or if another journal, which holds a lock on the directory, writes
-        there.
+        long other counts are kept. sync_ns: least time between two syncs. keys: of the seals of
+        closed segments (none without). Raises JournalError if nothing can be written there, or if
+        another journal, which holds a lock on the directory, writes there.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
@@ -109,6 +114,7 @@ class Journal:
             self._directory.close()
             raise cannot_record(directory, exc) from exc
         self._first_seq = self._writer.seq
+        self._sealer = self._seal_with(keys) if keys is not None else None
         self._disk = DiskSync(
             self._writer, self._lock, clock_ns, sync_ns, failed=self._failed, unsure=self._unsure
         )
@@ -226,8 +232,10 @@ class Journal:
                 self._failed(exc)
             self._finished = True  # from here on the descriptors may be reused
             fds = self._writer.close()
-            self._directory.close()
         self._disk.sync(fds, self._writer.seq)
+        if self._sealer is not None:
+            self._sealer.close()  # while no other daemon can go on with the chain
+        self._directory.close()
 
     def stats(self) -> JournalStats:
         """Return a snapshot of the counts, without waiting for a writer."""
@@ -246,7 +254,33 @@ class Journal:
             failing=self._outage is not None,
             bugs=self._bugs,
             last_error=self._last_error,
+            sealed=self._sealer.sealed if self._sealer else "",
+            seal_error=self._sealer.error if self._sealer else "",
         )
+
+    # -- seals
+
+    def _seal_with(self, keys: KeyStore) -> Sealer:
+        # The libraries for signatures are loaded only by what signs.
+        from policyfs.journal.sealer import Reports, Sealer  # noqa: PLC0415
+
+        reports = Reports(changed=self._changed, sealed=self._sealed)
+        sealer = Sealer(self._directory_path, self._writer.mount_id, keys, reports)
+        self._writer.closed = sealer.close_segment
+        sealer.start(self._writer.resumed, lambda: self._writer.extent)
+        return sealer
+
+    def _changed(self, segment: str, found: str) -> None:
+        """Record that another process changed lines, and write no more behind them."""
+        with self._lock:
+            if not self._finished:
+                self._writer.distrust(segment, found)
+
+    def _sealed(self, fields: dict[str, object]) -> None:
+        """Record a seal before the next event."""
+        with self._lock:
+            if not self._finished:
+                self._writer.note("sealed", fields)
 
     # -- what is counted
 

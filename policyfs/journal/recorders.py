@@ -14,13 +14,16 @@ import errno
 import hashlib
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from policyfs.journal.journal import Journal, JournalError
 from policyfs.journal.reader import Chain, find_chains
 from policyfs.journal.segments import open_segment, settled_tail
 from policyfs.trail import chain
 from policyfs.trail.witness import records_of
+
+if TYPE_CHECKING:
+    from policyfs.journal.keys import KeyStore
 
 _AT_ONCE: Final = 1000
 """Most daemons of one mountpoint that live at the same time."""
@@ -31,15 +34,19 @@ def recorder_id(mount_id: str, turn: int) -> str:
     return mount_id if turn == 1 else hashlib.sha256(f"{mount_id} {turn}".encode()).hexdigest()[:16]
 
 
-def open_journal(root: Path, mount_id: str, *, keep: int, segment_bytes: int) -> tuple[Journal, Path]:
+def open_journal(
+    root: Path, mount_id: str, *, keep: int, segment_bytes: int, keys: Path | None = None
+) -> tuple[Journal, Path]:
     """Open the first chain of a mountpoint in which no daemon records; return it and its directory.
 
-    Rotation (keep) stays within that chain: no daemon prunes another's. Raises JournalError.
+    keys: the directory of the keys for seals. Rotation (keep) stays within that chain: no daemon prunes
+    another's. Raises JournalError.
     """
+    store = _key_store(keys)
     for turn in range(1, _AT_ONCE + 1):
         name = recorder_id(mount_id, turn)
         try:
-            journal = Journal(str(root / name), name, keep=keep, segment_bytes=segment_bytes)
+            journal = Journal(str(root / name), name, keep=keep, segment_bytes=segment_bytes, keys=store)
         except JournalError as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno == errno.EWOULDBLOCK:
@@ -52,6 +59,14 @@ def open_journal(root: Path, mount_id: str, *, keep: int, segment_bytes: int) ->
             raise
         return journal, root / name
     raise JournalError(f"{_AT_ONCE} daemons record for one mountpoint below {root}; end the old ones")
+
+
+def _key_store(keys: Path | None) -> KeyStore | None:
+    if keys is None:
+        return None
+    from policyfs.journal.keys import KeyStore  # noqa: PLC0415 - its library is loaded only by what signs
+
+    return KeyStore(keys)
 
 
 def heads(root: Path, *, but: str) -> dict[str, str]:

@@ -13,13 +13,17 @@ import os
 import re
 import stat
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from policyfs.trail import chain
 
 _NAME: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.jsonl")
+_SEAL: Final = ".seal"
+_PLAIN: Final = ".jsonl"
+_SMALL: Final = 1 << 22
 _FIRST_WINDOW: Final = 64 * 1024
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of a 64-bit system
 _TRIES: Final = 50
@@ -37,13 +41,68 @@ def segment_name(number: int, time_ns: int) -> str:
     return f"{number:08d}-{begun:%Y%m%dT%H%M%S}Z.jsonl"
 
 
+def seal_name(segment: str) -> str:
+    """Return the file name of a segment's seal."""
+    return segment.partition(".")[0] + _SEAL
+
+
 def sort_names(names: list[str]) -> list[str]:
     """Return the segment names among these, in the order of the chain."""
     numbered = [(number, name) for name in names if (number := segment_number(name)) is not None]
     return [name for _, name in sorted(numbered)]
 
 
-class TrailDirectory:
+class SegmentDirectory:
+    """A directory of segments and their seals, reached through one descriptor."""
+
+    def __init__(self, fd: int) -> None:
+        """fd: of the directory, which close() closes."""
+        self._fd = fd
+
+    @classmethod
+    @contextmanager
+    def at(cls, path: str | os.PathLike[str]) -> Iterator[SegmentDirectory]:
+        """Open the directory at a path for a moment."""
+        directory = cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
+        try:
+            yield directory
+        finally:
+            directory.close()
+
+    @property
+    def fd(self) -> int:
+        """Return the descriptor of the directory."""
+        return self._fd
+
+    def names(self) -> list[str]:
+        """Return the names of the segments, in the order of the chain."""
+        return sort_names(os.listdir(self._fd))
+
+    def seals(self) -> list[str]:
+        """Return the names of the segments that have a seal, in the order of the chain."""
+        names = os.listdir(self._fd)
+        return sort_names([name.removesuffix(_SEAL) + _PLAIN for name in names if name.endswith(_SEAL)])
+
+    def highest(self) -> int:
+        """Return the highest number of a segment or a seal; 0 if there is none."""
+        newest = (*self.names()[-1:], *self.seals()[-1:])
+        return max((segment_number(name) or 0 for name in newest), default=0)
+
+    def contents(self, name: str) -> bytes:
+        """Return the bytes of a small file that is no segment, such as a seal. Follows no symlink."""
+        with open(open_segment(name, dir_fd=self._fd), "rb") as file:
+            return file.read(_SMALL)
+
+    def read(self, name: str) -> int:
+        """Open an existing segment to read. Raises OSError if it is no regular file."""
+        return open_segment(name, dir_fd=self._fd)
+
+    def close(self) -> None:
+        """Close the descriptor, which releases a lock."""
+        os.close(self._fd)
+
+
+class TrailDirectory(SegmentDirectory):
     """One mount's trail directory, held open and locked against a second writer."""
 
     def __init__(self, path: str) -> None:
@@ -56,7 +115,7 @@ class TrailDirectory:
         for missing in (os.path.dirname(path), path):
             if missing and not os.path.isdir(missing):
                 os.mkdir(missing, 0o700)
-        self._fd = _open_locked(path)
+        super().__init__(_open_locked(path))
         self._root = _identity(os.path.dirname(path) or ".")
 
     def reopen(self) -> None:
@@ -72,11 +131,6 @@ class TrailDirectory:
         os.close(self._fd)
         self._fd = fd
 
-    @property
-    def fd(self) -> int:
-        """Return the descriptor of the directory, valid until the next reopen()."""
-        return self._fd
-
     def is_current(self) -> bool:
         """True while the path still leads to the directory that is held open."""
         try:
@@ -85,10 +139,6 @@ class TrailDirectory:
             return False
         held = os.fstat(self._fd)
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
-
-    def names(self) -> list[str]:
-        """Return the names of the segments, in the order of the chain."""
-        return sort_names(os.listdir(self._fd))
 
     def create(self, name: str) -> int:
         """Create an empty segment of mode 0600, opened to append."""
@@ -99,10 +149,6 @@ class TrailDirectory:
         """Open an existing segment to append. Raises OSError if it is no regular file."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return _only_regular(os.open(name, flags, dir_fd=self._fd))
-
-    def read(self, name: str) -> int:
-        """Open an existing segment to read. Raises OSError if it is no regular file."""
-        return open_segment(name, dir_fd=self._fd)
 
     def remove(self, name: str) -> None:
         """Delete one segment; a missing one is fine."""
@@ -115,9 +161,6 @@ class TrailDirectory:
         """Make the names in the directory durable."""
         os.fsync(self._fd)
 
-    def close(self) -> None:
-        """Close the descriptor, which releases the lock."""
-        os.close(self._fd)
 
 
 def _identity(path: str) -> tuple[int, int]:

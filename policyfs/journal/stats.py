@@ -12,7 +12,8 @@ class JournalStats(NamedTuple):
     will never be recorded. refused: required events that failed. folded: repeated denials that
     were counted. seq, head: number and digest of the last line (keep a copy of them elsewhere,
     and nobody can shorten or reseal the trail unnoticed). failing: the last write failed. bugs:
-    failures to format queued events as lines (the events are counted as dropped).
+    failures to format queued events as lines (the events are counted as dropped). sealed: the segment that
+    this daemon sealed last. seal_error: why the last attempt to seal one failed; it is tried again.
     """
 
     written: int
@@ -27,3 +28,5 @@ class JournalStats(NamedTuple):
     failing: bool
     bugs: int
     last_error: str
+    sealed: str = ""
+    seal_error: str = ""

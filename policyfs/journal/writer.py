@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import Final
 
 from policyfs import __version__
+from policyfs.journal.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
 from policyfs.journal.policy_texts import PolicyTexts
 from policyfs.journal.segments import (
     Segment,
     TrailDirectory,
     read_tail,
+    seal_name,
     segment_name,
     segment_number,
 )
@@ -31,6 +33,7 @@ from policyfs.trail import chain
 from policyfs.trail.bounds import cut_text
 from policyfs.trail.event import Event
 from policyfs.trail.line import LineFormatter, iso_time
+from policyfs.trail.record import CLOCK_STEP_NS
 
 _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
@@ -87,7 +90,7 @@ class ChainWriter:
         self.position = (0, chain.GENESIS)
         """Seq and digest of the last line; one tuple, so that readers without a lock get a pair."""
         self._directory = directory
-        self._mount_id = mount_id
+        self.mount_id: Final = mount_id
         self._segment_bytes = segment_bytes
         self._keep = keep
         self._clock_ns = clock_ns
@@ -97,6 +100,11 @@ class ChainWriter:
         self._notes: list[tuple[str, dict[str, object]]] = []
         self._retired: list[int] = []
         self._synced_seq = 0
+        self._latest_ns = 0
+        self.resumed: Extent | None = None
+        """The end of an earlier daemon's lines, if this one continues the segment."""
+        self.closed: Callable[[Extent, str], None] = _unsealed
+        """Called for each segment that is closed, with the reason."""
         self.texts = PolicyTexts(directory)
         self._resume()
         self.texts.oldest_unknown = self._number
@@ -122,6 +130,12 @@ class ChainWriter:
         return self._segment.size if self._segment else 0
 
     @property
+    def extent(self) -> Extent | None:
+        """Return the whole lines of the segment being written; None while there is none."""
+        segment = self._segment
+        return Extent(segment.name, segment.size, *self.position) if segment else None
+
+    @property
     def unsynced(self) -> bool:
         """True if something was written that no sync has covered."""
         return self._synced_seq != self.seq or bool(self._retired)
@@ -132,6 +146,7 @@ class ChainWriter:
 
     def write(self, items: Sequence[Event | Gap]) -> None:
         """Append pending notes and these items, all or nothing."""
+        now_ns = self._now()
         segment = self._ready()
         self.texts.save()
         seq, head = self.position
@@ -141,7 +156,7 @@ class ChainWriter:
             for name in _NAME_POLICIES:
                 if isinstance(digest := fields.get(name), str):
                     self.texts.named(digest, segment.number)
-            line, head = chain.seal(head, self._format.record(kind, seq, self._clock_ns(), fields))
+            line, head = chain.seal(head, self._format.record(kind, seq, now_ns, fields))
             lines.append(line)
         for item in items:
             seq += 1
@@ -149,12 +164,22 @@ class ChainWriter:
                 self.texts.named(item.policy_digest, segment.number)
                 body = self._format.event(item, seq)
             else:
-                body = self._format.record("gap", seq, self._clock_ns(), item.fields())
+                body = self._format.record("gap", seq, now_ns, item.fields())
             line, head = chain.seal(head, body)
             lines.append(line)
         segment.append(b"".join(lines))
         self.position = (seq, head)
         self._notes.clear()
+
+    def _now(self) -> int:
+        """Return the time. If the clock went back, a record says so before the next line."""
+        now_ns = self._clock_ns()
+        if now_ns < self._latest_ns - CLOCK_STEP_NS:
+            seconds = round((self._latest_ns - now_ns) / 1e9, 3)
+            self.note("clock", {"before": iso_time(self._latest_ns), "seconds": seconds})
+            self._latest_ns = now_ns
+        self._latest_ns = max(self._latest_ns, now_ns)
+        return now_ns
 
     def prune(self) -> None:
         """Delete the segments beyond `keep`, after a record that names them."""
@@ -180,11 +205,18 @@ class ChainWriter:
             raise
         for name in doomed:
             self._directory.remove(name)
+            self._directory.remove(seal_name(name))
+
+    def distrust(self, segment: str, found: str) -> None:
+        """Record that lines of a segment were changed, and write no more into it."""
+        self.note("damage", {"segment": segment, "found": found})
+        if self._segment is not None and self._segment.name == segment:
+            self._retire(self._segment, DAMAGE)
 
     def check_place(self) -> None:
         """Leave a directory that was moved or replaced, so that the next write goes to the path."""
         if self._segment is not None and not self._directory.is_current():
-            self._retire(self._segment)
+            self._retire(self._segment, DAMAGE)
 
     def begin_sync(self) -> tuple[list[int], int]:
         """Return descriptors to fsync (the caller does, and closes them) and the seq that this covers."""
@@ -206,13 +238,14 @@ class ChainWriter:
         self.note("gap", {"dropped": 0, "refused": 0, "unsure_after": self._synced_seq, "reason": reason})
         self._synced_seq = self.seq
         if self._segment is not None:
+            self._closing(self._segment, UNSYNCED)
             self._segment.close()
             self._segment = None
 
     def close(self) -> list[int]:
         """Return descriptors for the caller to sync and close; the writer is done."""
         if self._segment is not None:
-            self._retire(self._segment)
+            self._retire(self._segment, END)
         fds, self._retired = self._retired, []
         return fds
 
@@ -223,10 +256,14 @@ class ChainWriter:
             if damage:
                 self.note("damage", {"segment": segment.name, "found": damage})
             if damage or segment.size >= self._segment_bytes:
-                self._retire(segment)
+                self._retire(segment, DAMAGE if damage else ROTATION)
         return self._segment or self._open_next()
 
-    def _retire(self, segment: Segment) -> None:
+    def _closing(self, segment: Segment, reason: str) -> None:
+        self.closed(Extent(segment.name, segment.size, *self.position), reason)
+
+    def _retire(self, segment: Segment, reason: str) -> None:
+        self._closing(segment, reason)
         self._retired.append(segment.duplicate())
         segment.close()
         self._segment = None
@@ -235,8 +272,7 @@ class ChainWriter:
         if not self._directory.is_current():
             self._directory.reopen()
             self.texts.again()
-        numbers = [number for name in self._directory.names() if (number := segment_number(name))]
-        number = max([self._number, *numbers]) + 1
+        number = max(self._number, self._directory.highest()) + 1
         now_ns = self._clock_ns()
         name = segment_name(number, now_ns)
         seq = self.seq + 1
@@ -260,7 +296,7 @@ class ChainWriter:
     def _origin(self) -> dict[str, object]:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return {
-            "mount_id": self._mount_id,
+            "mount_id": self.mount_id,
             "boot_id": boot_id,
             "version": __version__,
             "pid": os.getpid(),
@@ -286,9 +322,11 @@ class ChainWriter:
             self.note("recovered", cut)
         if names:
             self._number = segment_number(names[-1]) or 0
-            if not cuts:
+            # A seal without its segment: lines were taken away, and going on here would hide that.
+            if not cuts and self._number >= self._directory.highest():
                 # After a clean end the same file is continued, so that restarts do not use up `keep`.
                 self._segment = Segment(names[-1], self._number, self._directory.append_to(names[-1]), size)
+                self.resumed = self.extent
                 self.note("resume", self._origin())
         try:
             self.write(())
@@ -304,6 +342,10 @@ class ChainWriter:
             raise ValueError("read_tail returned a line without a seal")
         self.position = (seq, sealed.chain)
         self._synced_seq = seq
+
+
+def _unsealed(_extent: Extent, _reason: str) -> None:
+    """Do nothing with a closed segment: this trail has no seals."""
 
 
 def _damage(segment: Segment) -> str:

@@ -145,7 +145,6 @@ def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | No
     except (YAMLError, UnreadableError):
         return None
     errors += found
-    source.plain = True
     return node
 
 
@@ -193,8 +192,6 @@ class _Composer:
     def node(self, event: Event, depth: int) -> Node:
         """Return the node that an event opens, with its whole subtree."""
         span = _span(event)
-        if type(event) is ScalarEvent and event.anchor is event.tag is None and depth <= MAX_DEPTH:
-            return self.scalar(event, span)  # nearly every node
         if isinstance(event, AliasEvent):
             return self.alias(event, span)
         if not isinstance(event, (ScalarEvent, CollectionStartEvent)):
@@ -343,7 +340,7 @@ def _span(event: Event) -> Span:
     start, end = event.start_mark, event.end_mark
     line, column = start.line, start.column
     width = end.column - column if end.line == line else 1
-    return Span(line + 1, column + 1, width or 1)
+    return Span(line + 1, column + 1, max(1, width))
 
 
 def _through(span: Span, end: Event) -> Span:

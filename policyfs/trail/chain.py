@@ -18,7 +18,8 @@ GENESIS: Final = "0" * 64
 
 _MARK: Final = b',"chain":"'
 _END: Final = b'"}'
-_TAIL_LEN: Final = len(_MARK) + 64 + len(_END)
+TAIL_BYTES: Final = len(_MARK) + 64 + len(_END)
+"""Length of a line's end that its digest does not cover."""
 _HEX: Final = frozenset(b"0123456789abcdef")
 
 
@@ -42,7 +43,7 @@ def seal(previous: str, body: bytes) -> tuple[bytes, str]:
 
 def split(line: bytes) -> Sealed | None:
     """Split a line (without its newline) into body and digest; None if it does not have a line's form."""
-    tail = line[-_TAIL_LEN:]
+    tail = line[-TAIL_BYTES:]
     stated = tail[len(_MARK) : -len(_END)]
     if (
         not line.startswith(b"{")
@@ -52,7 +53,7 @@ def split(line: bytes) -> Sealed | None:
         or not _HEX.issuperset(stated)
     ):
         return None
-    return Sealed(line[:-_TAIL_LEN], stated.decode("ascii"))
+    return Sealed(line[:-TAIL_BYTES], stated.decode("ascii"))
 
 
 _SEQ: Final = re.compile(rb'\{"type":"[a-z]+","seq":([0-9]{1,18}),')

@@ -17,8 +17,13 @@ from typing import Final, NamedTuple
 from policyfs.trail.event import Cut, Event
 
 _TIME: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)\.(\d{9})Z")
+_HEADER: Final = re.compile(rb'\{"type":"header","seq":([0-9]{1,18}),')
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _ID: Final = re.compile(r"([0-9a-zA-Z_.-]+):([0-9]{1,18})")
 _ID_PREFIX: Final = 8
+
+CLOCK_STEP_NS: Final = 2_000_000_000
+"""Steps of the clock further back than this are on record."""
 
 Fields = dict[str, object]
 
@@ -89,6 +94,16 @@ def parse_line(raw: bytes, place: Place) -> Record | BadLine:
     except (ValueError, RecursionError) as exc:
         return BadLine(place, f"{exc}"[:200] or type(exc).__name__)
     return Record(place, kind, seq, time_ns, fields, event)
+
+
+def header_of(raw: bytes) -> tuple[int, str] | None:
+    """Return the seq of a header and the digest before it; None if the line is no header."""
+    found = _HEADER.match(raw)
+    if found is None:
+        return None
+    record = parse_line(raw, Place("", "", 1))
+    previous = record.fields.get("previous") if isinstance(record, Record) else None
+    return (int(found[1]), previous) if isinstance(previous, str) and _DIGEST.fullmatch(previous) else None
 
 
 def event_of(fields: Fields, time_ns: int) -> Event:

@@ -8,13 +8,12 @@ from datetime import datetime, tzinfo
 from typing import Final
 
 from policyfs.errors import errno_name
-from policyfs.trail.cause import Lookup, cause_of, grounds, nothing_known, remedy_of
 from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DENY, Event
 from policyfs.trail.record import BadLine, Fields, Place, Record
 from policyfs.trail.rows import Again
 from policyfs.trail.summary import TROUBLE, Summary
 from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, width, wrap
-from policyfs.trail.verify import Report, describe_trouble
+from policyfs.trail.verify import Break, Report, describe_trouble
 
 _HEAD: Final = ("TIME", "ID", "APP", "UID", "OPERATION", "DECISION", "PATH", "WHY")
 _LEAST_WIDTHS: Final = (11, 8, 5, 9, 8)
@@ -48,12 +47,9 @@ class RowPrinter:
     On a terminal a row continues in lines below if its WHY has no room beside the path.
     """
 
-    def __init__(
-        self, columns: int | None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
-    ) -> None:
+    def __init__(self, columns: int | None, zone: tzinfo | None = None) -> None:
         """columns: of the terminal, None to cut nothing. zone: None for the machine's."""
         self._columns = columns
-        self._lookup = lookup
         self._zone = zone
         self._narrow = columns is not None and columns < _WIDE
         self._widths = [14 if self._narrow else 23, *_LEAST_WIDTHS]
@@ -80,7 +76,7 @@ class RowPrinter:
                 shown(event.operation),
                 shown(event.decision),
                 paths(event),
-                why(event, again, self._zone, self._lookup),
+                why(event, again, self._zone),
             )
         )
 
@@ -123,12 +119,10 @@ def paths(event: Event) -> str:
     return text if event.new_path is None else f"{text} -> {shown_path(event.new_path)}"
 
 
-def why(
-    event: Event, again: Again | None = None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
-) -> str:
+def why(event: Event, again: Again | None = None, zone: tzinfo | None = None) -> str:
     """Return the grounds of the answer: errno, rules, mode, hidden bytes, repeats."""
     parts = [errno_name(event.errno)] if event.errno else []
-    parts += map(shown, grounds(event, lookup))
+    parts += [shown(rule) for rule in event.rules]
     parts += [f"would deny: {shown(rule)}" for rule in event.would_deny]
     parts += [shown(text) for text in (event.io, "" if event.view == "raw" else event.view) if text]
     if event.redacted:
@@ -172,7 +166,11 @@ def describe(record: Record) -> str:
         return _of_the_mount(record)
     if record.kind == "quarantine":
         return _of_the_quarantine(record)
-    sentences = {"resume": "recording goes on after a restart"}
+    sentences = {
+        "resume": "recording goes on after a restart",
+        "sealed": f"sealed {shown(str(fields.get('segment')))} to seq {shown(str(fields.get('last_seq')))}",
+        "clock": f"the clock went back by {shown(str(fields.get('seconds')))} s",
+    }
     return sentences.get(record.kind, f"record of unknown type {shown(record.kind)}")
 
 
@@ -239,9 +237,7 @@ def _place(place: Place) -> str:
     return f"{shown(place.mount_id)}/{shown(place.segment)}{line}"
 
 
-def summary_lines(
-    summary: Summary, zone: tzinfo | None, columns: int | None, lookup: Lookup = nothing_known
-) -> list[str]:
+def summary_lines(summary: Summary, zone: tzinfo | None, columns: int | None) -> list[str]:
     """Return a summary on about one screen."""
     if summary.first_ns is None or summary.last_ns is None:
         lines = ["no events"]
@@ -262,7 +258,11 @@ def summary_lines(
             ("RULE", summary.by_rule),
         ):
             lines += ["", *_by_decision(title, counts, columns)]
-        lines += _denied(summary, columns, lookup)
+        if summary.denied_paths:
+            top = summary.denied_paths.most_common(_TOP)
+            rows = [(str(count), shown(app), shown_path(path)) for (app, path), count in top]
+            head = ("DENIED", "APP", "PATH")
+            lines += ["", *table(head, rows, columns=columns, flexible=2, right=frozenset({0}))]
     if summary.trouble or summary.bad_lines:
         lines += [
             "",
@@ -272,35 +272,6 @@ def summary_lines(
             ),
         ]
     return lines
-
-
-def _denied(summary: Summary, columns: int | None, lookup: Lookup) -> list[str]:
-    """Return the paths with the most denials, and the grounds of most denials with their remedies."""
-    if not summary.denied_paths:
-        return []
-    top = summary.denied_paths.most_common(_TOP)
-    rows = [(str(count), shown(app), shown_path(path)) for (app, path), count in top]
-    lines = ["", *table(("DENIED", "APP", "PATH"), rows, columns=columns, flexible=2, right=frozenset({0}))]
-    lines += ["", "Why, and what would have to change:"]
-    for one in sorted(summary.refusals.values(), key=lambda one: -one.count)[:_TOP]:
-        cause, remedy = cause_of(one.event, lookup), shown(remedy_of(one.event, lookup))
-        begin = f"{one.count} of {shown(one.event.app)}, such as {shown_path(one.path)}: {cause}"
-        room = (columns or 10_000) - len(_INDENT)
-        lines += [begin, *(_INDENT + line for line in wrap(remedy, room))]
-    return lines
-
-
-def grouped_lines(summary: Summary, by: Sequence[str], columns: int | None) -> list[str]:
-    """Return the counts by several fields together."""
-    decisions = sorted({decision for _, decision in summary.grouped})
-    keys = sorted({key for key, _ in summary.grouped})
-    rows = [
-        (*map(shown, key), *(str(summary.grouped[key, decision] or "") for decision in decisions))
-        for key in keys
-    ]
-    heads = (*(name.upper() for name in by), *(decision.upper() for decision in decisions))
-    right = frozenset(range(len(by), len(heads)))
-    return table(heads, rows, columns=columns, flexible=0, right=right)
 
 
 def _by_decision(title: str, counts: Counter[tuple[str, str]], columns: int | None) -> list[str]:
@@ -354,9 +325,14 @@ def report_lines(report: Report) -> list[str]:
     verdict = "BROKEN" if not report.whole else "whole, but INCOMPLETE" if report.missing else "whole"
     segments = "1 segment" if report.segments == 1 else f"{report.segments} segments"
     lines = [f"{name}: {verdict}, {report.records} records in {segments}"]
-    lines += [f"  break: {_place(found.place)}: {shown(found.what)}" for found in report.breaks]
+    for found in report.breaks:
+        lines.append(f"  {found.kind or 'break'}: {_place(found.place)}: {shown(found.what)}")
     lines += [f"  missing: {_place(found.place)}: {shown(found.what)}" for found in report.missing]
     lines += [f"  note: {_place(found.place)}: {shown(found.what)}" for found in report.notes]
+    if report.breaks:
+        lines.append(f"  proven: the lines to seq {report.proven}")
+    if report.signed:
+        lines.append(f"  sealed: the lines to seq {report.signed}")
     if report.head:
         lines.append(f"  head: {shown(report.mount_id[:8])}:{report.seq}={report.head}")
     return lines
@@ -365,8 +341,11 @@ def report_lines(report: Report) -> list[str]:
 def report_json(report: Report) -> Fields:
     """Return a verification's result as one JSON object."""
 
-    def places(found: Sequence[tuple[Place, str]]) -> list[Fields]:
-        return [{"segment": place.segment, "line": place.line, "what": what} for place, what in found]
+    def places(found: Sequence[Break]) -> list[Fields]:
+        return [
+            {"segment": place.segment, "line": place.line, "what": what} | ({"kind": kind} if kind else {})
+            for place, what, kind in found
+        ]
 
     return {
         "mount_id": report.mount_id,
@@ -375,6 +354,8 @@ def report_json(report: Report) -> Fields:
         "records": report.records,
         "seq": report.seq,
         "head": report.head,
+        "proven": report.proven,
+        "signed": report.signed,
         "breaks": places(report.breaks),
         "notes": places(report.notes),
         "missing": places(report.missing),

@@ -1,27 +1,32 @@
 """Verification that a mount's trail is whole: every line as it was written, none missing or moved (pure).
 
-docs/audit.md tells how far the proof goes: a process that can write the files can also make
-a new chain from some line on. A digest kept elsewhere (`expect`) helps against that.
+docs/audit.md tells how far the proof goes: a process that can write the files and has the key can also make
+a new chain from some line on. A checkpoint or a digest kept elsewhere helps against that.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from policyfs.trail import chain
-from policyfs.trail.record import BadLine, Place, Record, parse_line
+from policyfs.trail import chain, damage
+from policyfs.trail.damage import DELETED, EDITED, INSERTED, RESEALED, ROLLED_BACK, TRUNCATED, diagnose
+from policyfs.trail.merkle import root_of
+from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
+from policyfs.trail.seal import NO_SEAL, Checkpoint, Proof, Seal, entries_of
+from policyfs.trail.segment_check import Cut, SegmentCheck, check_segment
 from policyfs.trail.summary import TROUBLE
 
 _BREAKS_LIMIT: Final = 100
 
 
 class Break(NamedTuple):
-    """One place at which the chain does not hold. line is 0 for a whole segment."""
+    """One place at which the trail does not hold. line: 0 for a whole segment. kind: of damage.KINDS."""
 
     place: Place
     what: str
+    kind: str = ""
 
 
 class Report(NamedTuple):
@@ -29,7 +34,8 @@ class Report(NamedTuple):
 
     breaks: the first hundred, in order. notes: defects that the journal itself recorded,
     and other things worth a look. seq, head: of the last line. missing: texts of policies that records
-    name and that are not kept beside them; the chain may still be whole.
+    name and that are not kept beside them; the chain may still be whole. proven: the last seq before the
+    first break. signed: the last seq up to which seals prove the lines.
     """
 
     mount_id: str
@@ -40,6 +46,8 @@ class Report(NamedTuple):
     breaks: tuple[Break, ...]
     notes: tuple[Break, ...]
     missing: tuple[Break, ...] = ()
+    proven: int = 0
+    signed: int = 0
 
     @property
     def whole(self) -> bool:
@@ -47,128 +55,263 @@ class Report(NamedTuple):
         return not self.breaks
 
 
-class _Cut(NamedTuple):
-    line: int
-    offset: int
-    size: int
-    sha256: str
-
-
 class Verifier:
-    """Reads the segments of one chain in order; `report` returns the result."""
+    """Takes the segments of one chain in order; `report` returns the result."""
 
-    def __init__(self, mount_id: str, expect: Mapping[int, str] | None = None) -> None:
-        """expect: digests (hex) that the lines of these sequence numbers must have."""
+    def __init__(
+        self,
+        mount_id: str,
+        expect: Mapping[int, str] | None = None,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """expect: digests (hex) that the lines of these sequence numbers must have. checkpoint: likewise."""
         self._mount_id = mount_id
         self._expect = dict(expect or {})
+        self._checkpoint = checkpoint
         self._seq = 0
         self._head = chain.GENESIS
         self._number = 0
+        self._newest = ""
         self._segments = 0
         self._records = 0
         self._first: tuple[str, int] | None = None
-        self._cuts: dict[str, _Cut] = {}
+        self._cuts: dict[str, Cut] = {}
         self._empty: list[str] = []
         self._pruned: set[str] = set()
         self._breaks: list[Break] = []
         self._notes: list[Break] = []
+        self._proven: int | None = None
+        self._signed = 0
+        self._time_ns = 0
+        self._origin: tuple[object, object] = (None, None)
+        self._last: Proof | None = None
+        self._unsealed = ""
+        """The segment before, if it has no seal."""
+        self._seals: dict[str, Proof] = {}
+        self._begun: dict[str, int] = {}
+        self._told_seals: dict[str, tuple[Record, str]] = {}
         self.policies: dict[str, Place] = {}
         """Digests of the policies named in records of starts and changes, with the last such record."""
 
-    def segment(self, name: str, number: int, lines: Iterable[bytes]) -> None:
+    @property
+    def wanted(self) -> Collection[int]:
+        """Return the seqs whose digests are expected."""
+        more = {self._checkpoint.seq} if self._checkpoint else set()
+        return self._expect.keys() | more
+
+    @property
+    def seq(self) -> int:
+        """Return the seq of the last line that was taken."""
+        return self._seq
+
+    @property
+    def has_seals(self) -> bool:
+        """True if a segment that was taken has a seal."""
+        return self._last is not None
+
+    def segment(self, name: str, number: int, lines: Iterable[bytes], seal: Proof | None = None) -> None:
         """Check one segment; each line with its newline, the last perhaps without."""
+        kept = list(lines)
+        covered = seal.seal.lines if seal else 0
+        check = check_segment(
+            self._mount_id, name, number, kept, sealed_lines=covered, wanted=self.wanted
+        )
+        self.add(check, lambda: kept, seal)
+
+    def add(self, check: SegmentCheck, lines: Callable[[], Sequence[bytes]], seal: Proof | None) -> None:
+        """Take the check of the next segment. lines: reads them again, to find what is wrong with them."""
         self._segments += 1
-        if self._first is None:
-            self._first = (name, number)
-        elif number != self._number + 1:
-            gone = f"{self._number + 1} to {number - 1}" if number > self._number + 2 else f"{number - 1}"
-            self._break(name, 0, f"segment {gone} is missing before this one")
-        self._number = number
-        offset = line = 0
-        for raw in lines:
-            line += 1
-            self._line(name, number, line, offset, raw)
-            offset += len(raw)
-        if not line:
-            self._empty.append(name)
+        self._follow_number(check)
+        self._number, self._newest = check.number, check.name
+        self._begun[_plain(check.name)] = self._seq
+        before = len(self._breaks)
+        if check.cut is not None:
+            self._cuts[check.name] = check.cut
+        if not check.lines and check.sound and check.cut is None:
+            self._empty.append(check.name)
+        if check.sound and check.lines:
+            self._join(check)
+            self._records += check.lines
+            for record in check.records:
+                self._check_time(record)
+                self._note_record(record)
+            for seq, digest in check.digests.items():
+                self._expected(check, seq, digest)
+            self._seq, self._head = check.last_seq, check.head
+        elif not check.sound:
+            self._diagnose(check, lines(), seal)
+        if seal is not None:
+            self._check_seal(check, seal, broken=len(self._breaks) > before)
+            self._unsealed = ""
+        else:
+            self._unsealed = check.name
+        self._first = self._first or (check.name, check.number)
 
     def report(self) -> Report:
-        """Return the result, once all segments were read."""
+        """Return the result, once all segments were taken."""
         for name, cut in self._cuts.items():
-            self._break(name, cut.line, "cut in half or no line of a trail")
+            self._break(name, cut.line, TRUNCATED, "cut in half or no line of a trail")
         if self._empty and self._empty[-1].startswith(f"{self._number:08d}-"):
-            self._break(self._empty[-1], 0, "the newest segment is empty")
+            self._break(self._empty[-1], 0, TRUNCATED, "the newest segment is empty")
         self._check_oldest()
+        self._check_told_seals()
         for seq in sorted(self._expect):
-            self._break("", 0, f"the line with seq {seq}, whose digest is expected, is not there")
+            what = f"the line with seq {seq}, whose digest is expected, is not there"
+            self._break("", 0, TRUNCATED, what, self._seq)
+        if self._checkpoint is not None and self._checkpoint.seq > self._seq:
+            self._check_end(self._checkpoint)
+        breaks = [found for found in self._breaks if found.kind != damage.CLOCK] or self._breaks
         return Report(
             self._mount_id,
             self._segments,
             self._records,
             self._seq,
             self._head,
-            tuple(sorted(self._breaks, key=_in_order)),
+            tuple(sorted(breaks, key=_in_order)),  # a changed line's time says nothing
             tuple(self._notes[:_BREAKS_LIMIT]),
+            proven=self._seq if self._proven is None else self._proven,
+            signed=self._signed,
         )
 
-    def _line(self, name: str, number: int, line: int, offset: int, raw: bytes) -> None:
-        sealed = chain.split(raw[:-1]) if raw.endswith(b"\n") else None
-        place = Place(self._mount_id, name, line)
-        record = parse_line(raw, place)
-        if sealed is None or isinstance(record, BadLine):
-            self._bad_line(name, line, offset, raw)
-            return
-        self._records += 1
-        if line == 1:
-            self._header(record, number)
-        elif record.kind == "header":
-            self._break(name, line, "a header in the middle of a segment")
-        self._check_digest(record, sealed)
-        self._seq, self._head = record.seq, sealed.chain
-        self._note_kind(record)
+    # -- from one segment to the next
 
-    def _bad_line(self, name: str, line: int, offset: int, raw: bytes) -> None:
-        if not raw.endswith(b"\n"):
-            # Fine if the journal says later that it found exactly these bytes after a crash.
-            self._cuts[name] = _Cut(line, offset, len(raw), hashlib.sha256(raw).hexdigest())
+    def _follow_number(self, check: SegmentCheck) -> None:
+        if self._first is None or check.number == self._number + 1:
+            return
+        first, last = self._number + 1, check.number - 1
+        gone = f"{first} to {last}" if last > first else f"{last}"
+        self._cuts.pop(self._newest, None)  # the segment that could explain the cut is missing
+        self._break(check.name, 0, DELETED, f"segment {gone} is missing before this one")
+
+    def _join(self, check: SegmentCheck) -> None:
+        """Check that a segment that is sound by itself continues the one before."""
+        header = check.records[0]
+        if header.fields.get("segment") != check.number:
+            found = header.fields.get("segment")
+            what = f"the header says segment {found!r}: renamed, or put in the place of another"
+            self._break(check.name, 1, damage.REORDERED, what)
+            return
+        if header.fields.get("mount_id", self._mount_id) != self._mount_id:
+            what = f"this segment is of another trail, {header.fields.get('mount_id')}"
+            self._notes.append(Break(Place(self._mount_id, check.name, 1), what))
+        if self._first is None:
+            if check.number == 1 and (check.opening != chain.GENESIS or check.first_seq != 1):
+                self._break(check.name, 1, DELETED, "the first segment of all does not begin the chain", 0)
+            elif check.number > 1:
+                self._seq, self._head = check.first_seq - 1, check.opening  # rotation: see _check_oldest
+        elif check.opening != self._head:
+            self._not_joined(check)
+
+    def _not_joined(self, check: SegmentCheck) -> None:
+        missing = check.first_seq - 1 - self._seq
+        if missing > 0:
+            what = "the header does not continue the segment before: lines are missing at its end"
+            last = self._last
+            shortened = last is not None and last.seal.number == check.number - 1 and not last.distrust
+            older = shortened and last is not None and last.seal.last_seq == self._seq
+            if older:
+                what += ", and its seal is older than the next one: an older copy was put back"
+            whole_gap = any(found.place.segment == check.name for found in self._breaks)
+            if not whole_gap:
+                self._break(check.name, 1, ROLLED_BACK if older else TRUNCATED, what)
+        elif missing < 0:
+            what = "the header does not continue the segment before: lines were added at its end"
+            self._break(check.name, 1, INSERTED, what, check.first_seq - 1)
         else:
-            self._break(name, line, "no line of a trail, or changed so that it is none")
+            what = "the header does not continue the segment before, whose lines were changed, with digests"
+            what += " that fit"
+            sealed = self._last.seal.first_seq - 1 if self._last else 0
+            self._break(check.name, 1, RESEALED, what, min(self._seq - 1, max(sealed, 0)))
 
-    def _header(self, record: Record, number: int) -> None:
-        name = record.place.segment
-        if record.kind != "header":
-            self._break(name, 1, "the segment does not begin with its header")
+    def _diagnose(self, check: SegmentCheck, lines: Sequence[bytes], seal: Proof | None) -> None:
+        whole = [raw for raw in lines if raw.endswith(b"\n")]
+        if len(whole) < len(lines):
+            offset = sum(map(len, whole))
+            digest = hashlib.sha256(lines[-1]).hexdigest()
+            self._cuts[check.name] = Cut(len(lines), offset, len(lines[-1]), digest)
+        self._records += len(whole)
+        seq, head = self._seq, self._head
+        if self._first is None and check.number > 1 and check.opening:
+            seq, head = check.first_seq - 1, check.opening
+        sealed = None if seal is None or seal.distrust else _proves(seal.seal, whole)
+        complete = seal is not None and seal.seal.lines == len(whole)
+        found = diagnose(whole, seq, head, digests_sealed=sealed, complete=complete)
+        for one in found.findings:
+            self._break(check.name, one.line, one.kind, one.what, one.before)
+        for number, raw in enumerate(whole, start=1):
+            if not raw.startswith(b'{"type":"event",'):
+                record = parse_line(raw, Place(self._mount_id, check.name, number))
+                if isinstance(record, Record):
+                    self._note_record(record)
+        self._seq, self._head = found.seq, found.head
+
+    # -- seals
+
+    def _check_seal(self, check: SegmentCheck, proof: Proof, *, broken: bool) -> None:
+        seal, before = proof.seal, self._last
+        self._seals[_plain(check.name)] = proof
+        self._last = proof
+        begun = check.first_seq - 1
+        if proof.distrust:
+            kind = EDITED if "was changed" in proof.distrust else RESEALED
+            self._break(check.name, 0, kind, f"its seal proves nothing: {proof.distrust}", begun)
             return
-        if record.fields.get("segment") != number:
-            self._break(name, 1, f"the header says segment {record.fields.get('segment')!r}: renamed")
-        previous = record.fields.get("previous")
-        oldest = self._first is not None and self._first[0] == name
-        if oldest and number == 1 and (previous != chain.GENESIS or record.seq != 1):
-            self._break(name, 1, "the first segment of all does not begin the chain")
-        elif not oldest and previous != self._head:
-            self._break(
-                name,
-                1,
-                "the header does not continue the segment before: lines are missing at its end, "
-                "or one of the two was changed",
-            )
-        if previous != self._head and isinstance(previous, str) and len(previous) == 64:
-            # Earlier lines were removed by rotation (_check_oldest) or reported above: go on from here.
-            self._head, self._seq = previous, record.seq - 1
+        if (seal.mount_id, seal.segment, seal.number) != (self._mount_id, _plain(check.name), check.number):
+            self._break(check.name, 0, damage.REORDERED, f"its seal is that of {seal.segment}", begun)
+            return
+        if self._unsealed and seal.previous != (before.digest if before else NO_SEAL):
+            what = "its seal, which the next one names, is missing"
+            self._break(self._unsealed, 0, DELETED, what, self._begun[_plain(self._unsealed)], unless=True)
+        elif before is not None and seal.previous != before.digest:
+            what = f"its seal does not follow the seal of {before.seal.segment}"
+            if before.seal.number == seal.number - 1:
+                what += ", which was replaced: an older one was put back, or the segment was sealed anew"
+                self._break(before.seal.segment, 0, ROLLED_BACK, what, before.seal.first_seq - 1, unless=True)
+            elif not self._is_told(check):
+                self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
+        if broken:
+            return
+        if check.last_seq < seal.last_seq:
+            what = f"its seal covers the lines to seq {seal.last_seq}, and it ends with {check.last_seq}"
+            self._break(check.name, check.lines + 1, TRUNCATED, what, check.last_seq)
+        elif (check.sealed_root, check.first_seq) != (seal.root, seal.first_seq):
+            what = "its seal contradicts it: lines were changed and given digests that fit"
+            self._break(check.name, 0, RESEALED, what, begun)
+        elif seal.closed == "end" and not self._is_resumed(check, seal):
+            what = "the daemon ended at the line before, and none has begun again at this one"
+            self._break(check.name, seal.lines + 1, INSERTED, what, seal.last_seq)
+        elif self._proven is None or self._proven >= seal.last_seq:
+            self._signed = seal.last_seq
+            if seal.adopted:
+                what = f"the lines to seq {seal.adopted} have been sealed by the next daemon, after a crash"
+                self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 
-    def _check_digest(self, record: Record, sealed: chain.Sealed) -> None:
-        place = record.place
-        if chain.digest(self._head, sealed.body) != sealed.chain:
-            what = "the digest does not fit: this line was changed, or lines before it are missing"
-            self._break(place.segment, place.line, what)
-        elif record.seq != self._seq + 1:
-            self._break(place.segment, place.line, f"seq {record.seq} follows {self._seq}")
-        expected = self._expect.pop(record.seq, None)
-        if expected is not None and expected != sealed.chain:
-            what = f"seq {record.seq} does not have the expected digest: the trail was sealed anew"
-            self._break(place.segment, place.line, what)
+    def _is_resumed(self, check: SegmentCheck, seal: Seal) -> bool:
+        """True if nothing follows the lines of a seal, or the record of a daemon that goes on there."""
+        if check.last_seq == seal.last_seq:
+            return True
+        return any(one.kind == "resume" and one.seq == seal.last_seq + 1 for one in check.records)
 
-    def _note_kind(self, record: Record) -> None:
+    def _is_told(self, check: SegmentCheck) -> bool:
+        return any(found.place.segment == check.name for found in self._breaks)
+
+    def _check_told_seals(self) -> None:
+        """Compare the seals with the records of them in the chain."""
+        for name, (record, digest) in self._told_seals.items():
+            proof = self._seals.get(name)
+            begun = self._begun.get(name)
+            if begun is None:
+                continue  # the segment is missing, too, or rotation removed it
+            if proof is None:
+                what = "its seal, which is on record, is missing"
+                self._break(name, 0, DELETED, what, begun, unless=True)
+            elif proof.digest != digest and proof.seal.last_seq == record.fields.get("last_seq"):
+                what = "its seal is not the one that is on record: it was sealed anew"
+                self._break(name, 0, RESEALED, what, begun, unless=True)
+
+    # -- the journal's own records
+
+    def _note_record(self, record: Record) -> None:
         place, fields = record.place, record.fields
         if record.kind in TROUBLE:
             self._notes.append(Break(place, describe_trouble(record)))
@@ -187,6 +330,40 @@ class Verifier:
             segments = fields.get("segments")
             if isinstance(segments, list):
                 self._pruned.update(name for name in segments if isinstance(name, str))
+        elif record.kind == "sealed":
+            self._told_seals[str(fields.get("segment"))] = (record, str(fields.get("seal")))
+
+    def _check_time(self, record: Record) -> None:
+        origin = (record.fields.get("boot_id"), record.fields.get("pid"))
+        if record.kind == "header" and origin == self._origin:
+            return  # a step is recorded right after it
+        if record.kind == "clock":
+            self._time_ns = record.time_ns
+            what = f"the clock went back by {record.fields.get('seconds')} s"
+            self._notes.append(Break(record.place, what))
+        elif record.kind in {"header", "resume"}:
+            if record.time_ns < self._time_ns - CLOCK_STEP_NS:
+                what = "the clock went back before this daemon began"
+                self._notes.append(Break(record.place, what))
+            self._time_ns, self._origin = record.time_ns, origin
+        elif record.time_ns < self._time_ns - CLOCK_STEP_NS:
+            what = "its time is before that of records before it, and no step of the clock is on record"
+            self._break(record.place.segment, record.place.line, damage.CLOCK, what, record.seq - 1)
+            self._time_ns = record.time_ns
+        else:
+            self._time_ns = max(self._time_ns, record.time_ns)
+
+    # -- the ends
+
+    def _expected(self, check: SegmentCheck, seq: int, digest: str) -> None:
+        kept = self._checkpoint
+        if kept is not None and kept.seq == seq and kept.head != digest:
+            what = f"seq {seq} has another digest than in the checkpoint of {kept.time}: sealed anew"
+            self._break(check.name, seq - check.first_seq + 1, RESEALED, what, 0)
+        expected = self._expect.pop(seq, None)
+        if expected is not None and expected != digest:
+            what = f"seq {seq} does not have the expected digest: the trail was sealed anew"
+            self._break(check.name, seq - check.first_seq + 1, RESEALED, what, self._signed)
 
     def _check_oldest(self) -> None:
         if self._first is None or self._first[1] == 1:
@@ -194,15 +371,47 @@ class Verifier:
         name, number = self._first
         if not any(gone.startswith(f"{number - 1:08d}-") for gone in self._pruned):
             what = f"segments before this one are missing (1 to {number - 1}), and no rotation removed them"
-            self._break(name, 0, what)
+            self._break(name, 0, DELETED, what, 0)
 
-    def _break(self, segment: str, line: int, what: str) -> None:
+    def _check_end(self, checkpoint: Checkpoint) -> None:
+        """Compare the end with a checkpoint whose line is not there."""
+        end = f"the checkpoint of {checkpoint.time} has seq {checkpoint.seq}, this ends with {self._seq}"
+        last = self._last.seal if self._last else None
+        if last is not None and (last.last_seq, last.closed) == (self._seq, "end") and not self._breaks:
+            self._break("", 0, ROLLED_BACK, f"{end}: an older copy was put back")
+        else:
+            self._break("", 0, TRUNCATED, f"{end}: its end was cut off")
+
+    def fault(self, kind: str, what: str, before: int | None = None) -> None:
+        """Add a break that no segment shows. before: the last seq that is still proven, or the end."""
+        self._break("", 0, kind, what, before)
+
+    def _break(
+        self, name: str, line: int, kind: str, what: str, before: int | None = None, *, unless: bool = False
+    ) -> None:
+        """Add a break. before: the last seq that is still proven. unless: not if the segment has one."""
+        if unless and any(found.place.segment == name for found in self._breaks):
+            return
+        before = self._seq if before is None else before
+        self._proven = before if self._proven is None else min(self._proven, before)
         if len(self._breaks) < _BREAKS_LIMIT:
-            self._breaks.append(Break(Place(self._mount_id, segment, line), what))
+            self._breaks.append(Break(Place(self._mount_id, name, line), what, kind))
 
 
 def _in_order(found: Break) -> tuple[bool, str, int]:
     return not found.place.segment, found.place.segment, found.place.line
+
+
+def _plain(name: str) -> str:
+    """Return the name that a segment had before it was compressed."""
+    return name.removesuffix(".zst")
+
+
+def _proves(seal: Seal, lines: Sequence[bytes]) -> bool | None:
+    """True if a seal proves the digests that lines state; None if there are too few lines to tell."""
+    if len(lines) < seal.lines:
+        return None
+    return root_of(entries_of(lines[: seal.lines])).hex() == seal.root
 
 
 def describe_trouble(record: Record) -> str:

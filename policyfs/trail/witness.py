@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
-from policyfs.trail import chain
-from policyfs.trail.record import BadLine, Place, parse_line
+from policyfs.trail.damage import RESEALED, TRUNCATED
+from policyfs.trail.record import Place, Record
 
-_PREFIX: Final = b'{"type":"others",'
 _PART_BYTES: Final = 40 * 1024
 """Bytes of one record: with the rest of its line it stays below line.LINE_BYTES."""
 _HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
@@ -46,17 +45,13 @@ def records_of(heads: Mapping[str, str]) -> list[dict[str, object]]:
     return [{"chains": part, "part": number, "parts": len(parts)} for number, part in enumerate(parts, 1)]
 
 
-def sightings(mount_id: str, segment: str, lines: Iterable[bytes]) -> list[Sighting]:
-    """Read the ``others`` records of a segment. Invalid lines are left to `verify`."""
+def sightings(records: Iterable[Record]) -> list[Sighting]:
+    """Return what the ``others`` records among these say."""
     found = []
-    first = Place(mount_id, segment, 0)
-    for number, raw in enumerate(lines, start=1):
-        if not raw.startswith(_PREFIX):
-            continue
-        place = Place(mount_id, segment, number)
-        record = parse_line(raw, place)
-        fields = {} if isinstance(record, BadLine) else record.fields
-        chains = fields.get("chains")
+    first = Place("", "", 0)
+    for record in records:
+        place, fields = record.place, record.fields
+        chains = fields.get("chains") if record.kind == "others" else None
         if not isinstance(chains, dict):
             continue
         if fields.get("part", 1) == 1:
@@ -93,30 +88,33 @@ class Witness:
         for sighting in seen:
             self._open.setdefault(sighting.seq, []).append(sighting)
         self._first = 0
-        self._wrong: list[tuple[Place, str]] = []
+        self._wrong: list[tuple[Place, str, str]] = []
 
-    def following(self, lines: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the lines of the next segment, and check each."""
-        for raw in lines:
-            if self._open or not self._first:
-                self._line(raw)
-            yield raw
+    @property
+    def wanted(self) -> Collection[int]:
+        """Return the seqs that others saw, and that were not compared yet."""
+        return self._open.keys()
 
-    def _line(self, raw: bytes) -> None:
-        sealed = chain.split(raw[:-1])
-        seq = chain.seq_of(sealed.body) if sealed else None
-        if sealed is None or seq is None:
-            return
-        self._first = self._first or seq
+    def begin(self, first_seq: int) -> None:
+        """Name the oldest seq of the chain; later calls do nothing."""
+        self._first = self._first or first_seq
+
+    def compare(self, digests: Mapping[int, str]) -> None:
+        """Compare lines of the chain: seqs and digests."""
+        for seq, digest in digests.items():
+            self._line(seq, digest)
+
+    def _line(self, seq: int, digest: str) -> None:
         for sighting in self._open.pop(seq, ()):
-            if sighting.head != sealed.chain:
+            if sighting.head != digest:
                 what = f"{sighting.seen} had another line with seq {seq} then: it was sealed anew since"
-                self._wrong.append((sighting.place, what))
+                self._wrong.append((sighting.place, what, RESEALED))
 
-    def finish(self) -> list[tuple[Place, str]]:
-        """Return the mismatches, with the records that reveal them, once the chain was read to its end."""
+    def finish(self) -> list[tuple[Place, str, str]]:
+        """Return the mismatches (the record that reveals it, a sentence, the kind of damage), once
+        the chain was read to its end."""
         for seq, missing in sorted(self._open.items()):
             if seq >= self._first:  # older lines were removed by rotation, or `verify` misses them
                 what = f"{missing[0].seen} went on to seq {seq} then: lines at its end are missing since"
-                self._wrong.append((missing[0].place, what))
+                self._wrong.append((missing[0].place, what, TRUNCATED))
         return self._wrong

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import policyfs.cli.audit_verify as audit_module
 import policyfs.journal.journal as journal_module
+import policyfs.journal.verification as verification_module
+import policyfs.trail.seal as seal_module
 from policyfs.daemon.policies import Policies
 from policyfs.domain import Audit, Decision
 from policyfs.fs.access.gate import Gate
@@ -20,6 +22,7 @@ from policyfs.journal.journal import Journal
 from policyfs.journal.segments import Segment
 from policyfs.journal.ticket import Ticket
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.trail import chain
 from policyfs.trail.event import Event
 from policyfs.trail.fold import AppFold
 from policyfs.trail.verify import Verifier
@@ -102,9 +105,29 @@ def policy_changes_untold() -> None:
 
 
 def digests_unread(put_back: Callable[[object, str, Any], None]) -> None:
-    """`audit verify` believes each line its digest. put_back: monkeypatch.setattr."""
+    """`audit verify` believes each line its digest, and no seal. put_back: monkeypatch.setattr."""
     assert audit_module.Verifier is Verifier
-    put_back(Verifier, "_check_digest", lambda self, record, sealed: None)
+
+    def believe(self: Verifier, check: Any, lines: Sequence[bytes], seal: Any) -> None:
+        last = chain.split(lines[-1][:-1])
+        assert last is not None
+        self._seq, self._head = chain.seq_of(last.body) or 0, last.chain
+
+    put_back(Verifier, "_diagnose", believe)
+    put_back(Verifier, "_check_seal", lambda self, check, proof, *, broken: None)
+    put_back(Verifier, "_check_told_seals", lambda self: None)
+
+
+def signatures_unread(put_back: Callable[[object, str, Any], None]) -> None:
+    """`audit verify` believes each seal what it says. put_back: monkeypatch.setattr."""
+
+    def believed(line: bytes, _keys: Any, _check: Any) -> seal_module.Proof | None:
+        found = seal_module.split(line)
+        seal = seal_module.seal_of(found.body) if found else None
+        return seal_module.Proof(seal, found.digest, "") if found and seal else None
+
+    assert verification_module.read_seal is seal_module.read_seal
+    put_back(verification_module, "read_seal", believed)
 
 
 RECORDING: Final[dict[str, Callable[[], None]]] = {

@@ -14,13 +14,15 @@ from typing import Final
 
 import pytest
 
+from policyfs.journal.keys import KeyStore
 from policyfs.trail import chain
-from tests.attack.guards_recording import digests_unread
+from tests.attack.guards_recording import digests_unread, signatures_unread
 from tests.mount.test_trail import STRICT_CALLS, _all_of, _fill_up, _until_refused
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount, policyfs
 from tests.support.mount.stores import Mounts
+from tests.support.mount.tampering import sealed_by
 
 APP, NEIGHBOUR = 10010, 10011
 POLICY: Final = f"""\
@@ -294,11 +296,38 @@ def _sealed_anew(segment: Path) -> None:
 def test_a_trail_sealed_anew_is_found_by_a_digest_kept_elsewhere(trail: Path, tmp_path: Path) -> None:
     head = policyfs("audit", "verify", "--trail", trail).stdout.split("head: ")[1].strip()
     shutil.copytree(trail, tmp_path / "copy")
-    _sealed_anew(max((tmp_path / "copy").glob("*/*.jsonl")))
+    newest = max((tmp_path / "copy").glob("*/*.jsonl"))
+    _sealed_anew(newest)
+    newest.with_suffix(".seal").unlink()  # the only one that is not on record
     assert policyfs("audit", "verify", "--trail", tmp_path / "copy").returncode == 0, "nothing else tells"
     said = policyfs("audit", "verify", "--trail", tmp_path / "copy", "--expect", head)
     assert said.returncode == 1
     assert "sealed anew" in said.stdout + said.stderr
+
+
+def test_a_trail_sealed_anew_is_found_by_its_seals(trail: Path, tmp_path: Path) -> None:
+    """Whoever can write the files, and cannot read the key, signs with a key of his own."""
+    code, said = _signed_by_a_stranger(trail, tmp_path)
+    assert code == 1
+    assert "re-sealed" in said
+
+
+def test_it_is_not_found_where_no_signature_is_checked(
+    trail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signatures_unread(monkeypatch.setattr)
+    code, said = _signed_by_a_stranger(trail, tmp_path)
+    assert code == 0, said
+
+
+def _signed_by_a_stranger(trail: Path, into: Path) -> tuple[int, str]:
+    shutil.copytree(trail, into / "copy")
+    newest = max((into / "copy").glob("*/*.jsonl"))
+    _sealed_anew(newest)
+    stranger = KeyStore(into / "stranger").signer()
+    sealed_by(stranger, newest)
+    said = policyfs("audit", "verify", "--trail", into / "copy")
+    return said.returncode, said.stdout + said.stderr
 
 
 # ---------------------------------------------------------------- another policy for a moment

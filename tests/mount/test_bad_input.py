@@ -56,6 +56,7 @@ class Ground:
         self.environment = {
             "POLICYFS_RUNTIME_DIR": str(arena / "run"),
             "POLICYFS_TRAIL_DIR": str(self.trail),
+            "POLICYFS_KEY_DIR": str(arena / "keys"),
         }
         # Imported once, here: a plain uid cannot read the checkout, and each child would do it again.
         policyfs("--version")

@@ -51,6 +51,7 @@ class Story:
         self.environment = {
             "POLICYFS_RUNTIME_DIR": str(work / "run"),
             "POLICYFS_TRAIL_DIR": str(work / "trail"),
+            "POLICYFS_KEY_DIR": str(work / "keys"),
         }
 
     def keep_refused(self, lines: list[str]) -> None:

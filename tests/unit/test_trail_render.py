@@ -161,7 +161,7 @@ def test_a_summary_on_a_screen() -> None:
     lines = summary_lines(summary, UTC, 60)
     assert max(map(width, lines)) <= 60
     assert all(line.isprintable() for line in lines)
-    assert len([line for line in lines if "  gallery  /Private/" in line]) == 10
+    assert len([line for line in lines if "/Private/" in line]) == 10
     assert summary_json(summary)["events"] == 20
 
 
@@ -172,6 +172,7 @@ def test_a_report() -> None:
         "0123456789abcdef: BROKEN, 9 records in 2 segments",
         "  break: 0123456789abcdef/00000001-20260301T080000Z.jsonl line 3: changed",
         "  note: 0123456789abcdef/00000001-20260301T080000Z.jsonl line 3: 3 events dropped",
+        "  proven: the lines to seq 0",
         f"  head: 01234567:9={'ab' * 32}",
     ]
     assert report_json(report)["whole"] is False

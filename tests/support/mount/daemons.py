@@ -123,6 +123,7 @@ class Mount:
         self.environment = dict(environment or {}) | {
             "POLICYFS_RUNTIME_DIR": str(self.runtime),
             "POLICYFS_TRAIL_DIR": str(self.trail),
+            "POLICYFS_KEY_DIR": str(work / "keys"),
         }
         self.process: subprocess.Popen[bytes] | None = None
         self.expected_log: list[str] = []

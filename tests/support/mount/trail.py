@@ -9,8 +9,8 @@ from pathlib import Path
 from policyfs.domain import Audit
 from policyfs.journal.accounts import Limits
 from policyfs.journal.journal import Journal
-from policyfs.journal.reader import Chain, raw_lines, records
-from policyfs.journal.segments import segment_number
+from policyfs.journal.reader import Chain, records
+from policyfs.journal.verification import parts, read_key_chain
 from policyfs.trail import chain
 from policyfs.trail.event import Event
 from policyfs.trail.line import LineFormatter
@@ -123,6 +123,7 @@ def segments(directory: Path) -> list[Path]:
 def verified(directory: Path, expect: dict[int, str] | None = None) -> Report:
     """What a verification of one mount's directory says."""
     verifier = Verifier(directory.name, expect)
-    for path in segments(directory):
-        verifier.segment(path.name, segment_number(path.name) or 0, raw_lines(directory, path.name))
+    keys = read_key_chain(directory)
+    for part in parts(Chain(directory.name, directory), keys, verifier.wanted, None):
+        verifier.add(part.check, part.lines, part.seal)
     return verifier.report()

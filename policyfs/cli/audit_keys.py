@@ -1,0 +1,98 @@
+"""`policyfs audit key` and `policyfs audit checkpoint`: the keys of a trail, and its end to be kept."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from policyfs.cli.on_record import key_directory
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.journal.reader import Chain
+from policyfs.trail.table import shown
+
+
+def add_parsers(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the actions to `audit`."""
+    key = actions.add_parser("key", parents=[common], help="show or renew the key that signs the trail")
+    key.add_argument(
+        "what", choices=("show", "rotate"), metavar="show|rotate", help="show the keys, or make a new one"
+    )
+    checkpoint = actions.add_parser(
+        "checkpoint", parents=[common], help="print the signed end of each chain, to be kept elsewhere"
+    )
+    checkpoint.add_argument(
+        "--append", metavar="FILE", help="add it to this file, best on another disk or machine"
+    )
+
+
+def key(what: str, *, as_json: bool) -> int:
+    """Show the keys, or make a new one that the old one signs. Raises PolicyfsError."""
+    from policyfs.journal.keys import KeyStore, is_signed
+    from policyfs.trail.seal import read_keys
+
+    store = KeyStore(key_directory())
+    try:
+        lines = store.rotate().lines if what == "rotate" else store.public()
+    except OSError as exc:
+        raise _refused(store.directory, exc) from exc
+    if not lines:
+        print(f"policyfs: no key in {store.directory} yet: the first mount makes it", file=sys.stderr)
+        return EXIT_REFUSED
+    chain = read_keys(lines.splitlines(keepends=True), is_signed)
+    for one in chain.keys:
+        newest = one == chain.keys[-1]
+        if as_json:
+            print(json.dumps({**one._asdict(), "public": one.public.hex(), "newest": newest}))
+        else:
+            print(f"{one.number:>3}  {one.key}  {one.made[:19]}Z  {'signs' if newest else 'replaced'}")
+    if chain.wrong:
+        print(f"policyfs: the keys in {store.directory} do not hold: {chain.wrong}", file=sys.stderr)
+    return EXIT_REFUSED if chain.wrong else EXIT_OK
+
+
+def _refused(directory: Path, exc: OSError) -> PolicyfsError:
+    reason = exc.strerror or str(exc)
+    return PolicyfsError(f"cannot use the keys in {directory}: {reason} (root can; see docs/audit.md)")
+
+
+def checkpoint(chains: list[Chain], append: str | None) -> int:
+    """Print the signed end of each chain, or add it to a file. Raises PolicyfsError."""
+    from policyfs.journal.checkpoint import checkpoint_of_chain
+    from policyfs.journal.keys import KeyStore
+
+    store = KeyStore(key_directory())
+    try:
+        signer = store.signer()
+    except OSError as exc:
+        raise _refused(store.directory, exc) from exc
+    lines, broken = [], []
+    for chain in chains:
+        line = checkpoint_of_chain(chain, signer)
+        if line is None:
+            broken.append(chain.mount_id)
+        else:
+            lines.append(line)
+    if append is None:
+        sys.stdout.write(b"".join(lines).decode("ascii"))
+    else:
+        _append(append, b"".join(lines))
+        print(f"added the ends of {len(lines)} chains to {append}")
+    for name in broken:
+        print(f"policyfs: no checkpoint of {shown(name)}: see policyfs audit verify", file=sys.stderr)
+    return EXIT_REFUSED if broken or not lines else EXIT_OK
+
+
+def _append(name: str, data: bytes) -> None:
+    try:
+        fd = os.open(name, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as exc:
+        raise PolicyfsError(f"cannot write {name}: {exc.strerror}") from exc

@@ -1,0 +1,154 @@
+"""The keys that sign seals: private ones for root alone, public ones as a chain beside them.
+
+The directory (mode 0700) is not at the trail root: a copy of a trail must not contain the key to forge it.
+``keys.public`` has a line for each public key, signed by the key before it; ``KEY.private`` is the newest
+key's secret. Older secrets are gone: today's is of no use to sign as yesterday's key. Errors are OSError.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+from policyfs.trail.line import iso_time
+from policyfs.trail.seal import KeyChain, PublicKey, body_of, key_id, message, read_keys, signed_line
+
+PUBLIC: Final = "keys.public"
+_SECRET: Final = ".private"  # noqa: S105 - the end of a file name
+_NEW: Final = ".new"
+_SECRET_BYTES: Final = 32
+
+
+def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
+    """True if this signature of the text is by the owner of this public key."""
+    try:
+        VerifyKey(public).verify(text, signature)
+    except (BadSignatureError, ValueError):
+        return False
+    return True
+
+
+class Signer:
+    """The newest key: signs, and has the lines of all public keys."""
+
+    def __init__(self, key: PublicKey, secret: SigningKey, lines: bytes) -> None:
+        self.key = key
+        self.lines: Final = lines
+        """The public keys, as they stand in the file."""
+        self._secret = secret
+
+    def sign(self, kind: str, body: bytes) -> bytes:
+        """Return the signed line of a body."""
+        return signed_line(body, self._secret.sign(message(kind, body)).signature)
+
+
+class KeyStore:
+    """The keys of a machine. Thread-safe, and safe beside other processes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory: Final = directory
+
+    def public(self) -> bytes:
+        """Return the lines of the public keys; empty if there are none yet."""
+        try:
+            return (self.directory / PUBLIC).read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def signer(self) -> Signer:
+        """Return the newest key; make the first one if there is none."""
+        with self._locked() as place:
+            lines = self.public()
+            if not lines:
+                return self._make(place, None)
+            return self._read(place, lines)
+
+    def rotate(self) -> Signer:
+        """Make a new key, signed by the newest one, and forget that one's secret."""
+        with self._locked() as place:
+            lines = self.public()
+            old = self._read(place, lines) if lines else None
+            new = self._make(place, old)
+            if old is not None:
+                os.unlink(old.key.key + _SECRET, dir_fd=place)
+                os.fsync(place)
+            return new
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        self.directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with suppress(FileExistsError):
+            self.directory.mkdir(mode=0o700)
+        place = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            info = os.fstat(place)
+            if info.st_mode & 0o077 or info.st_uid != os.geteuid():
+                why = "others may use the directory of the keys"
+                raise PermissionError(errno.EPERM, why, str(self.directory))
+            fcntl.flock(place, fcntl.LOCK_EX)
+            yield place
+        finally:
+            os.close(place)
+
+    def _read(self, place: int, lines: bytes) -> Signer:
+        chain = _chain(lines)
+        name = chain.keys[-1].key + _SECRET
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+        with open(fd, "rb") as file:
+            info = os.fstat(fd)
+            if not stat.S_ISREG(info.st_mode) or info.st_mode & 0o077:
+                raise PermissionError(errno.EPERM, "others may read a secret key: make a new one", name)
+            secret = SigningKey(_seed(file.read(_SECRET_BYTES * 2 + 1), name))
+        if bytes(secret.verify_key) != chain.keys[-1].public:
+            raise OSError(errno.EINVAL, "the secret key does not fit its public key", name)
+        return Signer(chain.keys[-1], secret, lines)
+
+    def _make(self, place: int, old: Signer | None) -> Signer:
+        secret = SigningKey.generate()
+        public = bytes(secret.verify_key)
+        number, previous = (old.key.number + 1, old.key.key) if old else (1, "")
+        key = PublicKey(number, key_id(public), public, iso_time(time.time_ns()), previous)
+        new = Signer(key, secret, b"")
+        line = (old or new).sign("key", body_of("key", key))
+        lines = (old.lines if old else b"") + line
+        # The secret first: a public key without its secret would stop all sealing.
+        write_file(place, key.key + _SECRET, bytes(secret).hex().encode() + b"\n")
+        write_file(place, PUBLIC, lines)
+        return Signer(key, secret, lines)
+
+
+def _chain(lines: bytes) -> KeyChain:
+    chain = read_keys(lines.splitlines(keepends=True), is_signed)
+    if chain.wrong:
+        raise OSError(errno.EINVAL, f"the keys do not hold: {chain.wrong}", PUBLIC)
+    return chain
+
+
+def _seed(text: bytes, name: str) -> bytes:
+    with suppress(ValueError):
+        seed = bytes.fromhex(text.decode("ascii", "replace").strip())
+        if len(seed) == _SECRET_BYTES:
+            return seed
+    raise OSError(errno.EINVAL, "this is no secret key", name)
+
+
+def write_file(place: int, name: str, data: bytes) -> None:
+    """Write a file of mode 0600 in a directory, durably: after a crash it is the old one or the new one."""
+    new = _NEW + name
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(new, flags, 0o600, dir_fd=place), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(new, name, src_dir_fd=place, dst_dir_fd=place)
+    os.fsync(place)

@@ -1,0 +1,350 @@
+"""The sealer: a thread that reads what the writer has written, and seals each segment that is closed.
+
+It reads the file, not the memory, and compares the result with the writer's digest. So it notices within a
+second or so that another process changed a line, and never seals a line that the writer did not write.
+It works in slices of less than a millisecond, off the event loop, and takes none of the journal's locks
+except to hand over a record. A disk that cannot take a seal is tried again; the mount never waits for it.
+
+INVARIANT: a segment is on the disk before its seal is, so that a power loss leaves no seal of missing lines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from policyfs.journal.extent import CRASH, DAMAGE, END, Closed, Extent
+from policyfs.journal.keys import PUBLIC, KeyStore, Signer, is_signed, write_file
+from policyfs.journal.segments import SegmentDirectory, read_tail, seal_name, segment_number
+from policyfs.trail import chain
+from policyfs.trail.line import iso_time
+from policyfs.trail.merkle import MerkleTree
+from policyfs.trail.record import header_of
+from policyfs.trail.seal import NO_SEAL, Proof, Seal, body_of, digest_of, read_keys, read_seal
+
+_EVERY_S: Final = 1.0
+_BLOCK: Final = 64 * 1024
+"""Bytes read and hashed in one slice: some 0.3 ms of the interpreter lock."""
+_BREATH_S: Final = 0.0005
+_MOST_BYTES: Final = 1 << 20
+
+
+class Reports:
+    """What a sealer tells the journal. Each method may be called from the sealer's thread."""
+
+    def __init__(
+        self, changed: Callable[[str, str], None], sealed: Callable[[dict[str, object]], None]
+    ) -> None:
+        """changed: a segment has other lines than were written (segment, finding). sealed: a new seal."""
+        self.changed: Final = changed
+        self.sealed: Final = sealed
+
+
+class _Reading:
+    """The reading of one segment from its beginning: the chain's state, and the tree so far."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = name
+        self.fd = fd
+        self.tree = MerkleTree()
+        self.offset = 0
+        self.head = self.opening = chain.GENESIS
+        self.first_seq = self.seq = 0
+        self.wrong = ""
+        """Why the reading stopped: the line that is not as it was written; empty if it did not."""
+
+    def advance(self, size: int, *, most: int = _BLOCK) -> bool:
+        """Read at most so many bytes of the lines up to *size*; False if there are no more."""
+        if self.wrong or self.offset >= size:
+            return False
+        wanted = min(most, size - self.offset)
+        data = os.pread(self.fd, wanted, self.offset)
+        end = data.rfind(b"\n") + 1
+        if not end:
+            if wanted < size - self.offset and most < _MOST_BYTES and len(data) == wanted:
+                return self.advance(size, most=_MOST_BYTES)
+            self.wrong = f"it has {self.offset + len(data)} bytes instead of {size}"
+            return False
+        self._take(data[:end])
+        return not self.wrong
+
+    def _take(self, data: bytes) -> None:
+        entries = bytearray()
+        head = self.head
+        for raw in data.splitlines(keepends=True):
+            sealed = chain.split(raw[:-1])
+            if not self.offset and not self._begin(raw):
+                break
+            head = self.head if not self.offset else head
+            found = checked_digest(head, sealed) if sealed else None
+            if sealed is None or found is None:
+                self.wrong = f"line {self.tree.size + len(entries) // 32 + 1} is not as it was written"
+                break
+            head = sealed.chain
+            entries += found
+            self.offset += len(raw)
+        self.head = head
+        self.tree.add(bytes(entries))
+        self.seq = self.first_seq + self.tree.size - 1
+
+    def _begin(self, raw: bytes) -> bool:
+        header = header_of(raw)
+        if header is None:
+            self.wrong = "it does not begin with its header"
+            return False
+        self.first_seq, self.opening = header
+        self.head = self.opening
+        return True
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def checked_digest(head: str, line: chain.Sealed) -> bytes | None:
+    """Return the digest of a line behind a digest; None unless it is the one that the line states."""
+    found = hashlib.sha256(head.encode("ascii") + line.body)
+    return found.digest() if found.hexdigest() == line.chain else None
+
+
+class Sealer:
+    """Seals the segments of one chain. Its thread begins with start(), and ends with close()."""
+
+    def __init__(
+        self,
+        directory: str,
+        mount_id: str,
+        keys: KeyStore,
+        reports: Reports,
+        *,
+        after: Callable[[str], None] | None = None,
+    ) -> None:
+        """after: called with the name of each segment that was closed and sealed."""
+        self._path: Final = directory
+        self._mount_id: Final = mount_id
+        self._keys: Final = keys
+        self._reports: Final = reports
+        self._after: Final = after
+        self._closed: deque[Closed] = deque()
+        self._adopted: dict[str, int] = {}
+        self._reading: _Reading | None = None
+        self._told: set[str] = set()
+        self._old: dict[str, Proof | None] = {}
+        self._current: Callable[[], Extent | None] = lambda: None
+        self._wake = threading.Event()
+        self._ending = False
+        self._thread: threading.Thread | None = None
+        self._last: tuple[int, str] | None = None
+        self.sealed = ""
+        """The name of the segment that was sealed last."""
+        self.error = ""
+        """Why the last attempt failed; empty if it did not."""
+
+    def start(self, resumed: Extent | None, current: Callable[[], Extent | None]) -> None:
+        """Begin. resumed: the end of the segment in which an earlier daemon's lines are continued.
+
+        current: returns the extent of the segment that is being written.
+        """
+        self._current = current
+        if resumed is not None:
+            self._adopted[resumed.segment] = resumed.seq
+        now = current()
+        with SegmentDirectory.at(self._path) as directory:
+            self._closed.extend(_left_behind(directory, but=now.segment if now else ""))
+        self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
+        # INVARIANT: no signal comes to this thread, though it begins before the daemon blocks them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self._thread = None  # a limit of threads: close() seals
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def close_segment(self, extent: Extent, reason: str) -> None:
+        """Have a segment sealed, soon. Never waits."""
+        self._closed.append(Closed(extent, reason))
+        self._wake.set()
+
+    def close(self) -> None:
+        """Seal what is closed, and end the thread."""
+        self._ending = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        else:
+            self._step()
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
+    # -- the thread
+
+    def _run(self) -> None:
+        while not self._ending:
+            self._wake.wait(_EVERY_S)
+            self._wake.clear()
+            self._step()
+        self._step()
+
+    def _step(self) -> None:
+        try:
+            # Opened each time: the journal leaves a directory that was moved away.
+            with SegmentDirectory.at(self._path) as self._directory:
+                while self._closed:
+                    self._seal(self._closed[0])
+                    self._closed.popleft()
+                extent = self._current()
+                if extent is not None and not self._ending:
+                    self._follow(extent)
+        except Exception as exc:  # noqa: BLE001 - a seal can wait; the thread and the trail go on
+            self.error = f"{type(exc).__name__}: {exc}"
+        else:
+            self.error = ""
+
+    def _follow(self, extent: Extent) -> None:
+        """Read on in the segment that is being written, so that its end will be a small step."""
+        reading = self._open(extent.segment)
+        self._read_to(reading, extent.size)
+        self._tell(reading)
+
+    def _tell(self, reading: _Reading) -> None:
+        """Report a segment with other lines than were written, once."""
+        if reading.wrong and reading.name not in self._told:
+            self._told.add(reading.name)
+            self._reports.changed(reading.name, reading.wrong)
+
+    def _open(self, name: str) -> _Reading:
+        reading = self._reading
+        if reading is None or reading.name != name:
+            fd = self._directory.read(name)
+            if reading is not None:
+                reading.close()
+            reading = self._reading = _Reading(name, fd)
+        return reading
+
+    def _read_to(self, reading: _Reading, size: int) -> None:
+        """Read to this offset, with pauses, and compare with the seal on the way."""
+        old = self._old_seal(reading.name)
+        while True:
+            step = _BLOCK
+            if old is not None and reading.offset < old.seal.size:
+                step = min(step, old.seal.size - reading.offset)
+            if not reading.advance(size, most=step):
+                break
+            if old is not None and reading.offset == old.seal.size:
+                _compare(reading, old)
+            if not self._ending:
+                time.sleep(_BREATH_S)
+        if not reading.wrong and old is not None and size < old.seal.size:
+            reading.wrong = f"it is shorter than its seal, which covers {old.seal.lines} lines"
+
+    # -- one segment
+
+    def _seal(self, closed: Closed) -> None:
+        extent = closed.extent
+        try:
+            reading = self._open(extent.segment)
+        except FileNotFoundError:
+            return  # it was removed: `verify` misses it
+        self._read_to(reading, extent.size)
+        if not reading.wrong and extent.head and (reading.seq, reading.head) != (extent.seq, extent.head):
+            reading.wrong = "its end is not as it was written"
+        self._tell(reading)
+        old = self._old_seal(extent.segment)
+        if old is None or (not reading.wrong and reading.tree.size > old.seal.lines):
+            os.fsync(reading.fd)
+            self._write(closed, reading)
+        elif self._last is None or old.seal.number > self._last[0]:
+            self._last = (old.seal.number, old.digest)
+        self._old.pop(extent.segment, None)
+        self._adopted.pop(extent.segment, None)
+        if self._after is not None and closed.reason != END and not reading.wrong:
+            self._after(extent.segment)
+
+    def _write(self, closed: Closed, reading: _Reading) -> None:
+        name, number = reading.name, segment_number(reading.name) or 0
+        signer = self._keys.signer()
+        old = self._old_seal(name)
+        adopted = self._adopted.get(name, 0) if closed.reason != CRASH else reading.seq
+        if old is not None and adopted <= old.seal.last_seq:
+            adopted = old.seal.adopted
+        seal = Seal(
+            self._mount_id, name, number, reading.first_seq, reading.seq, reading.tree.size, reading.offset,
+            reading.opening, reading.head, reading.tree.root().hex(),
+            DAMAGE if reading.wrong else closed.reason, adopted, iso_time(time.time_ns()),
+            self._previous(number), signer.key.key,
+        )  # fmt: skip
+        line = signer.sign("seal", body_of("seal", seal))
+        self._keep_keys(signer)
+        write_file(self._directory.fd, seal_name(name), line)
+        digest = digest_of(line)
+        self._last, self.sealed = (number, digest), name
+        self._reports.sealed(
+            {"segment": name, "last_seq": seal.last_seq, "root": seal.root, "key": seal.key, "seal": digest}
+        )
+
+    def _previous(self, number: int) -> str:
+        """Return the digest of the newest seal of an earlier segment."""
+        if self._last is not None and self._last[0] < number:
+            return self._last[1]
+        for name in reversed(self._directory.seals()):
+            if (segment_number(name) or 0) < number:
+                return digest_of(self._directory.contents(seal_name(name)))
+        return NO_SEAL
+
+    def _keep_keys(self, signer: Signer) -> None:
+        """Have the public keys beside the segments."""
+        with suppress(FileNotFoundError):
+            if self._directory.contents(PUBLIC) == signer.lines:
+                return
+        write_file(self._directory.fd, PUBLIC, signer.lines)
+
+    def _old_seal(self, name: str) -> Proof | None:
+        """Return the seal of a segment that an earlier daemon ended in order."""
+        if name not in self._old:
+            self._old[name] = self._read_seal(name)
+        return self._old[name]
+
+    def _read_seal(self, name: str) -> Proof | None:
+        try:
+            line = self._directory.contents(seal_name(name))
+        except FileNotFoundError:
+            return None
+        keys = read_keys(self._keys.public().splitlines(keepends=True), is_signed)
+        return read_seal(line, keys, is_signed)
+
+
+def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
+    """Return the segments that earlier daemons closed or left, and did not seal, oldest first."""
+    sealed = directory.seals()
+    newest = segment_number(sealed[-1]) or 0 if sealed else 0
+    found = []
+    for name in directory.names():
+        if name == but or (segment_number(name) or 0) < newest:
+            continue
+        fd = directory.read(name)
+        try:
+            size = read_tail(fd).offset
+        finally:
+            os.close(fd)
+        found.append(Closed(Extent(name, size, 0, ""), CRASH))
+    return found
+
+
+def _compare(reading: _Reading, old: Proof) -> None:
+    """Compare the lines that an earlier seal covers with it."""
+    seal = old.seal
+    same = (reading.tree.size, reading.seq, reading.head, reading.tree.root().hex()) == (
+        seal.lines, seal.last_seq, seal.head, seal.root,
+    )  # fmt: skip
+    if old.distrust:
+        reading.wrong = f"its seal proves nothing: {old.distrust}"
+    elif not same:
+        reading.wrong = "its lines differ from its seal"

@@ -1,0 +1,146 @@
+"""Verification of a chain's files: segments side by side in several processes, seals, keys, checkpoints."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from policyfs.journal.keys import PUBLIC, is_signed
+from policyfs.journal.reader import Chain, raw_lines
+from policyfs.journal.segments import SegmentDirectory, seal_name, segment_number
+from policyfs.trail import chain as chains
+from policyfs.trail.seal import (
+    UNREADABLE,
+    Checkpoint,
+    KeyChain,
+    Proof,
+    checkpoint_of,
+    message,
+    read_keys,
+    read_seal,
+    split,
+)
+from policyfs.trail.segment_check import SegmentCheck, check_segment
+
+PATIENCE_S: Final = 1.0
+"""Longest wait for the rest of a line that is being written."""
+_WORTH_A_PROCESS: Final = 32 << 20
+"""Bytes of a trail from which on starting processes takes less time than it saves."""
+
+
+class Part(NamedTuple):
+    """One segment's check, a reader of its lines, and its seal."""
+
+    check: SegmentCheck
+    lines: Callable[[], list[bytes]]
+    seal: Proof | None
+
+
+@contextmanager
+def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
+    """Start processes for these chains; None if they are small, or there is one processor."""
+    size = sum(entry.stat().st_size for chain in chains for entry in os.scandir(chain.directory))
+    processors = len(os.sched_getaffinity(0))
+    if size < _WORTH_A_PROCESS or processors < 2:
+        yield None
+        return
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processors, mp_context=context) as pool:
+        yield pool
+
+
+def read_key_chain(directory: Path) -> KeyChain:
+    """Read the public keys beside a trail; none if there is no such file."""
+    try:
+        lines = (directory / PUBLIC).read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        lines = []
+    return read_keys(lines, is_signed)
+
+
+def parts(
+    chain: Chain, keys: KeyChain, wanted: Collection[int], pool: Executor | None
+) -> Iterator[Part]:
+    """Check each segment of a chain, in order. Raises FileNotFoundError if rotation removes one meanwhile."""
+    names = chain.segments()
+    seals = [_seal(chain.directory, name, keys) for name in names]
+    jobs = [
+        partial(_check, chain, name, seal.seal.lines if seal else 0, frozenset(wanted))
+        for name, seal in zip(names, seals, strict=True)
+    ]
+    checks: list[Callable[[], SegmentCheck]] = [*jobs]
+    if pool is not None:
+        checks = [pool.submit(job).result for job in jobs]
+    for name, seal, check in zip(names, seals, checks, strict=True):
+        yield Part(check(), partial(_lines, chain, name), seal)
+
+
+def missing_segment(chain: Chain) -> str:
+    """Return the newest seal's segment if there is none of this or a later number; else an empty text."""
+    with SegmentDirectory.at(chain.directory) as place:
+        sealed, names = place.seals()[-1:], place.names()[-1:]
+    newest = max((segment_number(name) or 0 for name in names), default=0)
+    return next((name for name in sealed if (segment_number(name) or 0) > newest), "")
+
+
+def _check(chain: Chain, name: str, sealed_lines: int, wanted: frozenset[int]) -> SegmentCheck:
+    lines = raw_lines(chain.directory, name, PATIENCE_S)
+    number = segment_number(name) or 0
+    return check_segment(
+        chain.mount_id, name, number, lines, sealed_lines=sealed_lines, wanted=wanted
+    )
+
+
+def _lines(chain: Chain, name: str) -> list[bytes]:
+    return list(raw_lines(chain.directory, name, PATIENCE_S))
+
+
+def _seal(directory: Path, name: str, keys: KeyChain) -> Proof | None:
+    with SegmentDirectory.at(directory) as place:
+        try:
+            line = place.contents(seal_name(name))
+        except FileNotFoundError:
+            return None
+    return read_seal(line, keys, is_signed) or UNREADABLE
+
+
+def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]:
+    """Return the digests that the lines with these seqs state."""
+    found = {}
+    for raw in raw_lines(chain.directory, name):
+        sealed = chains.split(raw[:-1])
+        seq = chains.seq_of(sealed.body) if sealed else None
+        if sealed is not None and seq in seqs and seq is not None:
+            found[seq] = sealed.chain
+    return found
+
+
+class KeptCheckpoint(NamedTuple):
+    """A checkpoint that was kept elsewhere. distrust: why it proves nothing with these keys; or empty."""
+
+    checkpoint: Checkpoint
+    distrust: str
+
+
+def newest_checkpoint(lines: Collection[bytes], mount_id: str, keys: KeyChain) -> KeptCheckpoint | None:
+    """Return the last checkpoint of a chain among these lines."""
+    found = None
+    for raw in lines:
+        line = split(raw)
+        checkpoint = checkpoint_of(line.body) if line else None
+        if line is None or checkpoint is None or checkpoint.mount_id != mount_id:
+            continue
+        key = keys.find(checkpoint.key)
+        distrust = ""
+        if key is None:
+            distrust = f"the checkpoint of {checkpoint.time} is by a key that is not among those of the trail"
+        elif not is_signed(key.public, message("checkpoint", line.body), line.signature):
+            distrust = f"the signature of the checkpoint of {checkpoint.time} is wrong"
+        found = KeptCheckpoint(checkpoint, distrust)
+    return found

@@ -1,0 +1,239 @@
+"""The kinds of damage to a trail, and the diagnosis of a segment in which the chain does not hold (pure)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from policyfs.trail import chain
+from policyfs.trail.record import BadLine, Place, parse_line
+
+EDITED: Final = "edited"
+DELETED: Final = "deleted"
+INSERTED: Final = "inserted"
+REORDERED: Final = "reordered"
+TRUNCATED: Final = "truncated"
+ROLLED_BACK: Final = "rolled back"
+RESEALED: Final = "re-sealed"
+CLOCK: Final = "clock"
+KINDS: Final = (EDITED, DELETED, INSERTED, REORDERED, TRUNCATED, ROLLED_BACK, RESEALED, CLOCK)
+
+_MOST: Final = 100
+_FAR: Final = 1 << 18
+"""Most lines that are searched for the end of a reordered part."""
+
+
+class Finding(NamedTuple):
+    """One damage. line: from 1. before: the last seq that is as it was written."""
+
+    line: int
+    kind: str
+    what: str
+    before: int
+
+
+class _Line(NamedTuple):
+    """A parsed line. seq: None if it is no line of a trail."""
+
+    seq: int | None
+    body: bytes
+    stated: str
+    is_header: bool
+
+
+class Diagnosis(NamedTuple):
+    """The findings in a segment, and the seq and digest with which the next one goes on."""
+
+    findings: list[Finding]
+    seq: int
+    head: str
+
+
+def diagnose(
+    lines: Sequence[bytes],
+    seq: int,
+    head: str,
+    *,
+    digests_sealed: bool | None = None,
+    complete: bool = False,
+) -> Diagnosis:
+    """Find what was done to the whole lines of a segment. seq, head: of the line before the first.
+
+    digests_sealed: True if a seal proves the digests that the lines state, False if it contradicts them.
+    complete: True if there are as many lines as a seal says.
+    """
+    return _Diagnosis([_parsed(raw) for raw in lines], seq, head, digests_sealed, complete=complete).run()
+
+
+def _parsed(raw: bytes) -> _Line:
+    sealed = chain.split(raw.removesuffix(b"\n"))
+    seq = chain.seq_of(sealed.body) if sealed else None
+    if sealed is None or seq is None:
+        try:  # a line that is still an object may tell its number
+            fields = json.loads(raw)
+            seq = fields.get("seq") if isinstance(fields, dict) else None
+        except ValueError:
+            seq = None
+        return _Line(seq if type(seq) is int else None, raw, "", is_header=False)
+    if isinstance(parse_line(raw, Place("", "", 0)), BadLine):
+        return _Line(seq, sealed.body, "", is_header=False)
+    return _Line(seq, sealed.body, sealed.chain, sealed.body.startswith(b'{"type":"header",'))
+
+
+class _Diagnosis:
+    def __init__(
+        self, lines: list[_Line], seq: int, head: str, digests_sealed: bool | None, *, complete: bool
+    ) -> None:
+        self._lines = lines
+        self._seq = seq
+        self._head = head
+        self._digests_sealed = digests_sealed
+        self._complete = complete
+        self._findings: list[Finding] = []
+        self._at: dict[int, list[int]] = {}
+        for index, line in enumerate(lines):
+            if line.seq is not None:
+                self._at.setdefault(line.seq, []).append(index)
+        self._before: dict[int, tuple[int, str]] = {}
+        """Of each accepted seq: its line, and the digest before it."""
+        self._unsure = False
+        """True if the digest before the next line is lost, so that the line itself cannot be checked."""
+
+    def run(self) -> Diagnosis:
+        index = 0
+        while index < len(self._lines) and len(self._findings) < _MOST:
+            line = self._lines[index]
+            if line.seq == self._seq + 1 and (self._unsure or self._fits(index, self._head)):
+                self._accept(index)
+                index += 1
+            else:
+                index = self._explain(index)
+        return Diagnosis(self._findings, self._seq, self._head)
+
+    def _fits(self, index: int, head: str) -> bool:
+        line = self._lines[index]
+        return bool(line.stated) and chain.digest(head, line.body) == line.stated
+
+    def _accept(self, index: int) -> None:
+        line = self._lines[index]
+        told = bool(self._findings) and self._findings[-1].line == index + 1
+        if not told and line.is_header != (index == 0):
+            what = "a header in the middle of a segment" if line.is_header else "no header"
+            self._find(index, INSERTED if line.is_header else DELETED, what)
+        self._seq += 1
+        self._before[self._seq] = (index, self._head)
+        self._head = line.stated
+        self._unsure = False
+
+    def _find(self, index: int, kind: str, what: str, before: int | None = None) -> None:
+        self._findings.append(Finding(index + 1, kind, what, self._seq if before is None else before))
+
+    def _explain(self, index: int) -> int:
+        """Say what is wrong at a line; return the line to go on with."""
+        line, wanted = self._lines[index], self._seq + 1
+        if self._digests_sealed:
+            return self._edited(index)  # each digest is in its place: only what it covers can be wrong
+        if end := self._permuted(index):
+            self._find(index, REORDERED, f"lines {index + 1} to {end} are not in their order")
+            for seq in range(wanted, wanted + end - index):
+                self._accept_moved(seq)
+            return end
+        places = [at for at in self._at.get(wanted, ()) if at > index]
+        following = next((at for at in places if self._fits(at, self._head)), None)
+        if following is not None:
+            self._find(index, INSERTED, _inserted(following - index))
+            return following
+        if line.seq is not None and line.seq < wanted and self._put_before(index, line.seq):
+            return index
+        if self._follows_next(index):
+            return self._edited(index)
+        if self._complete and index == len(self._lines) - 1:
+            return self._edited(index)
+        if line.seq is None or line.seq < wanted:
+            self._find(index, INSERTED, _inserted(1))
+            return index + 1
+        if line.seq == wanted:
+            return self._edited(index)
+        gap = range(wanted, min(line.seq, wanted + _MOST))
+        later = [seq for seq in gap if self._at.get(seq, [0])[-1] > index]
+        if later:
+            self._find(index, REORDERED, f"seq {line.seq} is before seq {later[0]}")
+        else:
+            self._find(index, DELETED, _deleted(wanted, line.seq - 1))
+        self._seq, self._unsure = line.seq - 1, True
+        return index
+
+    def _permuted(self, index: int) -> int:
+        """Return the end of a part whose lines are all there, in another order; 0 if there is none."""
+        seen: set[int] = set()
+        highest, wanted = 0, self._seq + 1
+        for end in range(index, min(len(self._lines), index + _FAR)):
+            seq = self._lines[end].seq
+            if seq is None or seq < wanted or seq in seen:
+                return 0
+            seen.add(seq)
+            highest = max(highest, seq)
+            if highest - wanted == end - index:
+                once = all(self._at[one][-1] <= end for one in seen)  # else a copy was put there
+                return end + 1 if once and end > index and self._in_order(wanted, highest) else 0
+        return 0
+
+    def _in_order(self, first: int, last: int) -> bool:
+        head = self._head
+        for seq in range(first, last + 1):
+            index = self._at[seq][-1]
+            if not self._fits(index, head):
+                return False
+            head = self._lines[index].stated
+        return True
+
+    def _accept_moved(self, seq: int) -> None:
+        index = self._at[seq][-1]
+        self._before[seq] = (index, self._head)
+        self._seq, self._head = seq, self._lines[index].stated
+
+    def _put_before(self, index: int, seq: int) -> bool:
+        """True if this line continues the line before an accepted one: that one was put between them."""
+        known = self._before.get(seq)
+        if known is None or known[0] >= index or not self._fits(index, known[1]):
+            return False
+        first, head = known
+        if self._lines[first] == self._lines[index]:
+            return False  # the same line twice: the second one is too many
+        self._find(first, INSERTED, _inserted(index - first), seq - 1)
+        self._seq, self._head = seq - 1, head
+        return True
+
+    def _follows_next(self, index: int) -> bool:
+        """True if this line has the place of the wanted one, since the next line has the number after it."""
+        after = self._lines[index + 1] if index + 1 < len(self._lines) else None
+        return after is not None and after.seq == self._seq + 2 and self._lines[index].seq != self._seq + 2
+
+    def _edited(self, index: int) -> int:
+        line = self._lines[index]
+        at, before, what = index, self._seq, "this line was changed"
+        fits_after = bool(line.stated) and index + 1 < len(self._lines) and self._fits(index + 1, line.stated)
+        if line.seq == self._seq + 1 and self._digests_sealed is False and fits_after and index:
+            at, before = index - 1, self._seq - 1
+            what = "this line, or lines before it, were changed and given digests that fit"
+        elif self._digests_sealed is None and fits_after and index:
+            what = "this line was changed, or the line before it and its digest"
+        self._find(at, EDITED, what, before)
+        self._seq += 1
+        computed = chain.digest(self._head, line.body)
+        if index + 1 < len(self._lines) and not fits_after and self._fits(index + 1, computed):
+            self._head = computed
+        else:
+            self._head, self._unsure = line.stated or computed, not fits_after
+        return index + 1
+
+
+def _inserted(count: int) -> str:
+    return "this line was inserted" if count == 1 else f"{count} lines were inserted here"
+
+
+def _deleted(first: int, last: int) -> str:
+    if first == last:
+        return f"seq {first} is missing before this line"
+    return f"seq {first} to {last} are missing before this line"

@@ -1,0 +1,242 @@
+"""Seals of segments, and the chain of the keys that sign them (pure).
+
+A seal is one line, ``BODY,"signature":"HEX"}``, in a file beside its segment. The signature (Ed25519) covers
+the bytes of BODY, behind a text that no other signature of policyfs begins with. Public keys are lines of the
+same form in the file ``keys.public``; each is signed by the key before it, the first by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
+
+from policyfs.trail import chain
+
+NO_SEAL: Final = "0" * 64
+"""The digest in place of a previous seal, where there is none."""
+
+_SIGNATURE: Final = re.compile(rb'(\{.*),"signature":"([0-9a-f]{128})"\}', re.DOTALL)
+_HEX: Final = re.compile(r"[0-9a-f]{64}")
+_KEY_ID_BYTES: Final = 8
+
+_NUMBERS: Final = frozenset({"number", "first_seq", "last_seq", "lines", "size", "adopted", "seq"})
+_DIGESTS: Final = frozenset({"public", "opening", "head", "root"})
+_MOST: Final = 1 << 60
+
+Check = Callable[[bytes, bytes, bytes], bool]
+"""Checks (public key, message, signature)."""
+
+
+class Seal(NamedTuple):
+    """What a daemon says of a segment.
+
+    mount_id, segment, number: of the segment. first_seq, last_seq, lines, size: of the lines that it covers,
+    from the segment's first; size in bytes. opening, head: the chain's digest before and after them.
+    root: of the Merkle tree over them. closed: why the segment was sealed. adopted: 0, or the last seq
+    that an earlier daemon had written, and left without a seal. time: of the seal. previous: the
+    digest of the seal before. key: the id of the key.
+    """
+
+    mount_id: str
+    segment: str
+    number: int
+    first_seq: int
+    last_seq: int
+    lines: int
+    size: int
+    opening: str
+    head: str
+    root: str
+    closed: str
+    adopted: int
+    time: str
+    previous: str
+    key: str
+
+
+class Checkpoint(NamedTuple):
+    """The end of a trail at some time, to be kept elsewhere.
+
+    seq, head: of the last line. segment, lines, size, root: the newest segment, the number of its lines,
+    their bytes, and the root of the tree over them.
+    seal: the digest of the newest seal. time: of the checkpoint. key: the id of the key.
+    """
+
+    mount_id: str
+    seq: int
+    head: str
+    segment: str
+    lines: int
+    size: int
+    root: str
+    seal: str
+    time: str
+    key: str
+
+
+class PublicKey(NamedTuple):
+    """A public key. number: its place in the chain of keys, from 1. made: time."""
+
+    number: int
+    key: str
+    public: bytes
+    made: str
+    previous: str
+
+
+class SignedLine(NamedTuple):
+    """A line that was split. digest: of the whole line, which the next seal names."""
+
+    body: bytes
+    signature: bytes
+    digest: str
+
+
+def key_id(public: bytes) -> str:
+    """Return the name of a public key: the first 16 hex digits of its sha256."""
+    return hashlib.sha256(public).digest()[:_KEY_ID_BYTES].hex()
+
+
+def message(kind: str, body: bytes) -> bytes:
+    """Return the bytes that a signature covers. kind: ``seal``, ``key`` or ``checkpoint``."""
+    return b"policyfs %b\n%b" % (kind.encode("ascii"), body)
+
+
+def body_of(kind: str, record: NamedTuple) -> bytes:
+    """Return the body of a line, without the signature."""
+    fields = {"type": kind, "format": 1}
+    for name, value in record._asdict().items():
+        fields[name] = value.hex() if isinstance(value, bytes) else value
+    return json.dumps(fields, separators=(",", ":"))[:-1].encode("ascii")
+
+
+def signed_line(body: bytes, signature: bytes) -> bytes:
+    """Return the whole line, newline included."""
+    return b'%b,"signature":"%b"}\n' % (body, signature.hex().encode("ascii"))
+
+
+def split(line: bytes) -> SignedLine | None:
+    """Split a line; None if it does not have a signed line's form."""
+    found = _SIGNATURE.fullmatch(line.removesuffix(b"\n"))
+    if found is None:
+        return None
+    return SignedLine(found[1], bytes.fromhex(found[2].decode()), digest_of(line))
+
+
+def digest_of(line: bytes) -> str:
+    """Return the digest by which the next seal names this one."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def seal_of(body: bytes) -> Seal | None:
+    """Parse the body of a seal; None if it is none."""
+    values = _values(body, "seal", Seal)
+    return Seal(*values) if values is not None else None  # type: ignore[arg-type]
+
+
+def checkpoint_of(body: bytes) -> Checkpoint | None:
+    """Parse the body of a checkpoint; None if it is none."""
+    values = _values(body, "checkpoint", Checkpoint)
+    return Checkpoint(*values) if values is not None else None  # type: ignore[arg-type]
+
+
+def public_key_of(body: bytes) -> PublicKey | None:
+    """Parse the body of a public key; None if it is none, or does not have its own id."""
+    values = _values(body, "key", PublicKey)
+    if values is None:
+        return None
+    key = PublicKey(*values)  # type: ignore[arg-type]
+    return key if key_id(key.public) == key.key else None
+
+
+def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | None:
+    """Return the values of a record's fields; None unless each is of its type."""
+    try:
+        fields = json.loads(body + b"}")
+    except ValueError:
+        return None
+    if not isinstance(fields, dict) or fields.get("type") != kind or fields.get("format") != 1:
+        return None
+    values: list[object] = []
+    for name in record._fields:
+        value = fields.get(name)
+        if name in _NUMBERS:
+            if type(value) is not int or not 0 <= value < _MOST:
+                return None
+        elif not isinstance(value, str):
+            return None
+        elif name in _DIGESTS:
+            if not _HEX.fullmatch(value):
+                return None
+            value = bytes.fromhex(value) if name == "public" else value
+        values.append(value)
+    return values
+
+
+class KeyChain(NamedTuple):
+    """The keys beside a trail. wrong: empty, or the reason why the chain of keys does not hold."""
+
+    keys: tuple[PublicKey, ...]
+    wrong: str
+
+    def find(self, key: str) -> PublicKey | None:
+        """Return the key with this id."""
+        return next((one for one in self.keys if one.key == key), None)
+
+
+def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
+    """Read the chain of keys, up to the first that does not fit."""
+    keys: list[PublicKey] = []
+    for number, raw in enumerate(lines, start=1):
+        line = split(raw)
+        key = public_key_of(line.body) if line else None
+        if line is None or key is None:
+            return KeyChain(tuple(keys), f"line {number} is no public key")
+        signer = keys[-1] if keys else key
+        if key.number != number or key.previous != (keys[-1].key if keys else ""):
+            return KeyChain(tuple(keys), f"key {key.key} does not follow the one before it")
+        if not check(signer.public, message("key", line.body), line.signature):
+            return KeyChain(tuple(keys), f"key {key.key} is not signed by the one before it")
+        keys.append(key)
+    return KeyChain(tuple(keys), "")
+
+
+class Proof(NamedTuple):
+    """A seal that was read with its signature. trusted: empty, or the reason why it proves nothing."""
+
+    seal: Seal
+    digest: str
+    distrust: str
+
+
+UNREADABLE: Final = Proof(
+    Seal("", "", 0, 0, 0, 0, 0, NO_SEAL, NO_SEAL, NO_SEAL, "", 0, "", NO_SEAL, ""), NO_SEAL,
+    "it was changed so that it is no seal",
+)  # fmt: skip
+
+
+def read_seal(line: bytes, keys: KeyChain, check: Check) -> Proof | None:
+    """Read a seal and check its signature; None if the line is no seal."""
+    found = split(line)
+    seal = seal_of(found.body) if found else None
+    if found is None or seal is None:
+        return None
+    key = keys.find(seal.key)
+    distrust = ""
+    if key is None:
+        distrust = f"it is signed by the key {seal.key}, which is not among the keys of this trail"
+    elif not check(key.public, message("seal", found.body), found.signature):
+        distrust = "its signature is wrong: it was changed"
+    return Proof(seal, found.digest, distrust)
+
+
+def entries_of(lines: Iterable[bytes]) -> bytes:
+    """Return the Merkle entries of lines: the chain digests that they state, or zeros."""
+    entries = bytearray()
+    for line in lines:
+        sealed = chain.split(line.removesuffix(b"\n"))
+        entries += bytes.fromhex(sealed.chain) if sealed else bytes(32)
+    return bytes(entries)

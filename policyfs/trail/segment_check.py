@@ -1,0 +1,107 @@
+"""The check of one segment by itself: each line's digest and number, and the tree over them (pure, fast).
+
+Nothing of it depends on other segments, so several can be checked side by side. An event is not parsed: a
+digest that fits proves that its line is the daemon's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable
+from typing import Final, NamedTuple
+
+from policyfs.trail import chain
+from policyfs.trail.merkle import root_of
+from policyfs.trail.record import BadLine, Place, Record, header_of, parse_line
+
+_TAIL: Final = chain.TAIL_BYTES + 1
+
+
+class Cut(NamedTuple):
+    """Bytes at the end of a segment that are no whole line."""
+
+    line: int
+    offset: int
+    size: int
+    sha256: str
+
+
+class SegmentCheck(NamedTuple):
+    """The result for one segment.
+
+    sound: every line continues the one before, and the first is a header. lines, size: of its whole lines.
+    opening, head: the digests before the first and of the last line. root, sealed_root: over all lines, and
+    over those that its seal covers. sealed_head: the digest of the last of these. records: the journal's own
+    records in it. digests: of the wanted seqs that are in it.
+    """
+
+    name: str
+    number: int
+    sound: bool
+    lines: int
+    size: int
+    first_seq: int
+    last_seq: int
+    opening: str
+    head: str
+    root: str
+    sealed_root: str
+    sealed_head: str
+    records: tuple[Record, ...]
+    cut: Cut | None
+    digests: dict[int, str]
+
+
+def check_segment(
+    mount_id: str,
+    name: str,
+    number: int,
+    lines: Iterable[bytes],
+    *,
+    sealed_lines: int = 0,
+    wanted: Collection[int] = (),
+) -> SegmentCheck:
+    """Check one segment; each line with its newline, the last perhaps without.
+
+    sealed_lines: how many lines its seal covers. wanted: the seqs whose digests are to be returned.
+    """
+    sha256, digests, records = hashlib.sha256, [], []
+    size = first = seq = 0
+    opening = head = b""
+    sound, cut = True, None
+    for line, raw in enumerate(lines, start=1):
+        if line == 1:
+            header = header_of(raw) if raw.endswith(b"\n") else None
+            if header is None:
+                sound = not raw.endswith(b"\n")
+            else:
+                first, opening = header[0], header[1].encode("ascii")
+                seq, head = first - 1, opening
+        if not raw.endswith(b"\n"):
+            cut = Cut(line, size, len(raw), sha256(raw).hexdigest())
+            break
+        if not sound:
+            break
+        seq += 1
+        found = sha256(head + raw[:-_TAIL])
+        head = found.hexdigest().encode("ascii")
+        if raw[-_TAIL:] != b',"chain":"%b"}\n' % head:
+            sound = False
+            break
+        if not raw.startswith(b'{"type":"event","seq":%d,' % seq):
+            record = parse_line(raw, Place(mount_id, name, line))
+            if isinstance(record, BadLine) or record.seq != seq or (record.kind == "header") != (line == 1):
+                sound = False
+                break
+            records.append(record)
+        digests.append(found.digest())
+        size += len(raw)
+    entries = b"".join(digests)
+    root = root_of(entries).hex()
+    covered = entries[: 32 * sealed_lines]
+    return SegmentCheck(
+        name, number, sound, len(digests), size, first, seq if digests else first - 1, opening.decode(),
+        head.decode(), root, root_of(covered).hex() if len(covered) < len(entries) else root,
+        covered[-32:].hex(), tuple(records), cut,
+        {one: digests[one - first].hex() for one in wanted if 0 <= one - first < len(digests)},
+    )  # fmt: skip

@@ -1,0 +1,227 @@
+"""Sealed segments: what is sealed, by which daemon, and that changed lines never are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from policyfs.domain import Audit
+from policyfs.journal import sealer
+from policyfs.journal.journal import Journal
+from policyfs.journal.keys import KeyStore, is_signed
+from policyfs.trail.merkle import root_of
+from policyfs.trail.seal import NO_SEAL, Proof, Seal, entries_of, read_keys, read_seal
+from tests.support.machine.processes import wait_for
+from tests.support.mount.trail import MOUNT_ID, ROOMY, an_event, kinds, read_all, segments, verified
+
+EVENTS = 40
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyStore:
+    return KeyStore(tmp_path / "keys")
+
+
+@contextmanager
+def sealed_journal(root: Path, keys: KeyStore, segment_bytes: int = 4096) -> Iterator[Journal]:
+    journal = Journal(
+        str(root / MOUNT_ID), MOUNT_ID, keep=0, segment_bytes=segment_bytes, limits=ROOMY, keys=keys
+    )
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def fill(root: Path, keys: KeyStore, count: int = EVENTS, segment_bytes: int = 4096) -> Path:
+    with sealed_journal(root, keys, segment_bytes) as journal:
+        for number in range(count):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+    return root / MOUNT_ID
+
+
+def crash(root: Path, keys: KeyStore, count: int = 5) -> Path:
+    """Leave a trail as a killed daemon does: without an end, and without a seal of its last segment."""
+    directory = fill(root, keys, count, 1 << 20)
+    newest = segments(directory)[-1]
+    lines = newest.read_bytes().splitlines(keepends=True)
+    newest.write_bytes(b"".join(lines[:-1]))
+    seal_file(newest).unlink()
+    return directory
+
+
+def seal_file(segment: Path) -> Path:
+    return segment.with_suffix(".seal")
+
+
+def proof_of(segment: Path) -> Proof:
+    keys = read_keys((segment.parent / "keys.public").read_bytes().splitlines(keepends=True), is_signed)
+    proof = read_seal(seal_file(segment).read_bytes(), keys, is_signed)
+    assert proof is not None
+    assert not proof.distrust
+    return proof
+
+
+def seal_of(segment: Path) -> Seal:
+    return proof_of(segment).seal
+
+
+def test_every_segment_is_sealed_once_the_journal_has_ended(tmp_path: Path, keys: KeyStore) -> None:
+    directory = fill(tmp_path, keys)
+    paths = segments(directory)
+    assert len(paths) > 3
+    previous, first = NO_SEAL, 1
+    for path in paths:
+        lines = path.read_bytes().splitlines(keepends=True)
+        proof = proof_of(path)
+        seal = proof.seal
+        assert (seal.first_seq, seal.lines, seal.size) == (first, len(lines), path.stat().st_size)
+        assert seal.root == root_of(entries_of(lines)).hex()
+        assert seal.closed == ("end" if path == paths[-1] else "rotation")
+        assert (seal.adopted, seal.previous, seal.segment) == (0, previous, path.name)
+        first, previous = seal.last_seq + 1, proof.digest
+    assert verified(directory).whole
+
+
+def test_a_seal_is_on_record(tmp_path: Path, keys: KeyStore) -> None:
+    with sealed_journal(tmp_path, keys) as journal:
+        for number in range(EVENTS):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+        first = segments(tmp_path / MOUNT_ID)[0]
+        wait_for(lambda: seal_file(first).exists() and journal.stats().sealed > first.name, "it is sealed")
+        journal.record(an_event(), Audit.REQUIRED)
+    told = [record.fields for record in read_all(tmp_path / MOUNT_ID) if record.kind == "sealed"]
+    proof = proof_of(first)
+    wanted = (first.name, proof.seal.root, proof.digest)
+    assert (told[0]["segment"], told[0]["root"], told[0]["seal"]) == wanted
+
+
+def test_the_next_daemon_goes_on_in_the_segment_and_seals_all_of_it(tmp_path: Path, keys: KeyStore) -> None:
+    fill(tmp_path, keys, 3, 1 << 20)
+    directory = fill(tmp_path, keys, 3, 1 << 20)
+    [path] = segments(directory)
+    seal = seal_of(path)
+    assert (seal.last_seq, seal.adopted) == (read_all(directory)[-1].seq, 0)
+
+
+def test_the_lines_of_a_crashed_daemon_are_sealed_by_the_next_which_says_so(
+    tmp_path: Path, keys: KeyStore
+) -> None:
+    directory = crash(tmp_path, keys)
+    left = read_all(directory)[-1].seq
+    fill(tmp_path, keys, 3, 1 << 20)
+    [path] = segments(directory)
+    assert seal_of(path).adopted == left
+    fill(tmp_path, keys, 3, 1 << 20)
+    assert seal_of(path).adopted == left, "the next one knows no more of them"
+
+
+def test_after_a_cut_line_the_segment_left_behind_is_sealed(tmp_path: Path, keys: KeyStore) -> None:
+    directory = crash(tmp_path, keys)
+    first = segments(directory)[0]
+    whole = first.stat().st_size
+    with first.open("ab") as stream:
+        stream.write(b'{"type":"ev')
+    fill(tmp_path, keys, 3, 1 << 20)
+    seal = seal_of(first)
+    assert (seal.closed, seal.size, seal.adopted) == ("crash", whole, seal.last_seq)
+    assert seal_of(segments(directory)[1]).adopted == 0
+
+
+def test_a_trail_without_seals_gets_them(tmp_path: Path, keys: KeyStore) -> None:
+    directory = fill(tmp_path, keys)
+    for path in segments(directory):
+        seal_file(path).unlink()
+    fill(tmp_path, keys, 1)
+    for path in segments(directory)[:-2]:
+        assert seal_of(path).closed == "crash"
+
+
+def edit(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    fd = os.open(path, os.O_WRONLY)
+    os.pwrite(fd, new, data.index(old))
+    os.close(fd)
+
+
+def test_a_line_changed_while_it_runs_is_noticed_and_nothing_is_written_behind_it(
+    tmp_path: Path, keys: KeyStore
+) -> None:
+    with sealed_journal(tmp_path, keys, 1 << 20) as journal:
+        for number in range(10):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+        [path] = segments(tmp_path / MOUNT_ID)
+        edit(path, b'"/7"', b'"/x"')
+        wait_for(lambda: journal.stats().segment == "", "the journal leaves the segment")
+        journal.record(an_event(b"/after"), Audit.REQUIRED)
+    seal = seal_of(path)
+    assert seal.closed == "damage"
+    assert seal.lines < len(path.read_bytes().splitlines()), "what was changed is not sealed"
+    damage = [record.fields for record in read_all(tmp_path / MOUNT_ID) if record.kind == "damage"]
+    assert [(one["segment"], "is not as it was written" in str(one["found"])) for one in damage] == [
+        (path.name, True)
+    ]
+
+
+def test_it_is_sealed_where_the_file_is_believed(
+    tmp_path: Path, keys: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sealer, "checked_digest", lambda head, line: bytes.fromhex(line.chain))
+    with sealed_journal(tmp_path, keys, 1 << 20) as journal:
+        for number in range(10):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+        [path] = segments(tmp_path / MOUNT_ID)
+        edit(path, b'"/7"', b'"/x"')
+    assert seal_of(path).lines == len(path.read_bytes().splitlines())
+
+
+def test_a_line_changed_between_two_daemons_is_noticed_by_the_second(tmp_path: Path, keys: KeyStore) -> None:
+    directory = fill(tmp_path, keys, 10, 1 << 20)
+    [path] = segments(directory)
+    before = seal_file(path).read_bytes()
+    edit(path, b'"/7"', b'"/x"')
+    with sealed_journal(tmp_path, keys, 1 << 20) as journal:
+        wait_for(lambda: journal.stats().segment == "", "the journal leaves the segment")
+        journal.record(an_event(b"/after"), Audit.REQUIRED)
+    assert seal_file(path).read_bytes() == before, "the old seal still tells"
+    assert "damage" in kinds(directory)
+
+
+def test_a_segment_taken_away_with_its_seal_left_is_not_hidden_by_the_next(
+    tmp_path: Path, keys: KeyStore
+) -> None:
+    directory = fill(tmp_path, keys)
+    newest = segments(directory)[-1]
+    newest.unlink()
+    fill(tmp_path, keys, 1)
+    assert seal_file(newest).exists()
+    report = verified(directory)
+    assert not report.whole
+
+
+def test_a_seal_that_cannot_be_written_is_tried_again_and_keeps_nobody(tmp_path: Path) -> None:
+    blocked = tmp_path / "blocked"
+    blocked.write_text("no directory")
+    keys = KeyStore(blocked / "keys")
+    with sealed_journal(tmp_path, keys) as journal:
+        for number in range(EVENTS):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+        wait_for(lambda: bool(journal.stats().seal_error), "the failure is told")
+        assert not journal.stats().failing
+        blocked.unlink()
+        wait_for(lambda: not journal.stats().seal_error, "it is tried again")
+    assert all(seal_file(path).exists() for path in segments(tmp_path / MOUNT_ID))
+
+
+def test_a_new_key_signs_from_then_on(tmp_path: Path, keys: KeyStore) -> None:
+    fill(tmp_path, keys)
+    new = keys.rotate().key.key
+    directory = fill(tmp_path, keys)
+    signers = [seal_of(path).key for path in segments(directory)]
+    assert signers[0] != new
+    assert signers[-1] == new
