@@ -21,6 +21,9 @@ UNWATCHED_S: Final = 1.0
 COLD_S: Final = 60.0
 """The longest timeout of a regular file's attributes: if a program keeps a file open and writes now and
 then, or truncates it by path, no watch reports that before it closes the file."""
+_SPREAD: Final = 0.25
+"""The part of COLD_S by which the timeouts of old files differ, so that those of a whole library, all looked
+up in one walk, do not end at one moment."""
 
 
 class Timeouts:
@@ -117,7 +120,7 @@ class Timeouts:
         if ftype is not FileType.REGULAR or allowed <= UNWATCHED_S:
             return allowed
         age = time.time() - max(stat.mtime_ns, stat.ctime_ns) / 1e9
-        return min(COLD_S, max(UNWATCHED_S, age))
+        return min(COLD_S - _SPREAD * COLD_S * _fraction(stat.ino), max(UNWATCHED_S, age))
 
     def listing(self, state: PathState) -> bool:
         """True if the kernel may keep a directory's listing for every caller."""
@@ -130,6 +133,11 @@ class Timeouts:
         if self.posix:
             return not self._engine.caller_matters_below(state)
         return not self._engine.distinctions.below(state)
+
+
+def _fraction(ino: int) -> float:
+    """Return a number from 0 to 1 for an inode, far from that of its neighbours (Fibonacci hashing)."""
+    return (ino * 0x9E3779B97F4A7C15 >> 32 & 0xFFFF) / 0x10000
 
 
 def fill(
