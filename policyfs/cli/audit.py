@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import select
-import shutil
 import sys
 import time
 from collections import deque
@@ -18,28 +17,39 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from policyfs.cli import audit_index, audit_keys, audit_policy
-from policyfs.cli.audit_names import check_names
-from policyfs.cli.audit_query import add_query, chains_of, open_trail, read, selection_of
+from policyfs.cli import (
+    audit_compare,
+    audit_files,
+    audit_index,
+    audit_keys,
+    audit_policy,
+    audit_show,
+    audit_summary,
+)
+from policyfs.cli.audit_policies import KeptPolicies
+from policyfs.cli.audit_query import (
+    add_query,
+    chains_of,
+    columns,
+    json_fields,
+    read,
+    selection_of,
+    zone_of,
+)
 from policyfs.cli.audit_verify import add_options, anchors, verify
 from policyfs.cli.on_record import trail_root
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.journal.indexed import Portion
-from policyfs.journal.reader import Follower, last_records, records
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.journal.reader import Follower, last_records
 from policyfs.trail.expression import And
-from policyfs.trail.index_rows import add_to_summary, chosen
 from policyfs.trail.query import merge
-from policyfs.trail.record import BadLine, Fields, Record, parse_id
+from policyfs.trail.record import BadLine, Record
 from policyfs.trail.render import (
     RowPrinter,
     describe,
-    record_sheet,
-    summary_json,
-    summary_lines,
 )
 from policyfs.trail.rows import Row, Rows
 from policyfs.trail.selection import Selection
-from policyfs.trail.summary import TROUBLE, Summary
+from policyfs.trail.summary import TROUBLE
 
 _FOLLOW_POLL_MS: Final = 200
 _PATIENCE_S: Final = 1.0
@@ -64,6 +74,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     common = argparse.ArgumentParser(add_help=False)
     add_trail_option(common)
     common.add_argument("--json", action="store_true", help="JSON lines instead of a table")
+    common.add_argument("--utc", action="store_true", help="times in UTC, not in this machine's zone")
 
     tail = actions.add_parser("tail", parents=[common], help="print the newest records")
     add_query(tail)
@@ -80,14 +91,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             "--each", action="store_true", help="print a row for each record, also for repeats"
         )
 
-    summary = actions.add_parser("summary", parents=[common], help="count the matching events")
-    add_query(summary)
-
-    show = actions.add_parser("show", parents=[common], help="print one whole record")
-    show.add_argument("id", metavar="ID", help="the ID that tail and search print, e.g. 0123abcd:42")
-
+    audit_summary.add_parser(actions, common)
+    audit_show.add_parser(actions, common)
     audit_policy.add_parser(actions, common)
     audit_index.add_parser(actions, common)
+    audit_files.add_parsers(actions, common)
+    audit_compare.add_parsers(actions, common)
     verify = actions.add_parser("verify", parents=[common], help="check that no line is missing or changed")
     add_options(verify)
     audit_keys.add_parsers(actions, common)
@@ -101,9 +110,12 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Carry out one action. Return the exit code; raises PolicyfsError with a message for people."""
-    actions = {"tail": _tail, "search": _search, "summary": _summary, "show": _show, "policy": _policy,
-               "verify": _verify, "index": audit_index.index_segments, "key": _key,
-               "checkpoint": _checkpoint}  # fmt: skip
+    actions = {"tail": _tail, "search": _search, "summary": audit_summary.run, "show": audit_show.run,
+               "policy": _policy, "verify": _verify, "index": audit_index.index_segments,
+               "key": _key, "checkpoint": _checkpoint,
+               "timeline": audit_files.run_timeline, "changes": audit_files.run_changes,
+               "who-did": audit_files.run_who_did,
+               "diff": audit_compare.run_diff, "who-could": audit_compare.run_who_could}  # fmt: skip
     try:
         code = actions[args.action](args)
         sys.stdout.flush()
@@ -123,27 +135,17 @@ def run(args: argparse.Namespace) -> int:
 # -- what all actions share
 
 
-def _columns() -> int | None:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def _json_fields(item: Record | BadLine) -> Fields:
-    if isinstance(item, BadLine):
-        return {"type": "bad_line", "why": item.why, **item.place._asdict()}
-    return {"id": item.id, **item.fields}
-
-
 class _Printer:
     """Prints records one by one, as rows under a heading or as JSON lines."""
 
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        self._rows = RowPrinter(_columns())
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._as_json = args.json
+        self._rows = RowPrinter(columns(), zone_of(args), KeptPolicies(chains_of(args)).fact)
         self._begun = False
 
     def print(self, row: Row) -> None:
         if self._as_json:
-            print(json.dumps(_json_fields(row.item)))
+            print(json.dumps(json_fields(row.item)))
             return
         if not self._begun:
             self._begun = True
@@ -175,7 +177,7 @@ def _tail(args: argparse.Namespace) -> int:
     wanted = selection_of(args)
     # First find the end, then read up to it: nothing is lost between the two.
     follower = Follower(Path(args.trail)) if args.follow else None
-    printer, rows = _Printer(as_json=args.json), _rows(args)
+    printer, rows = _Printer(args), _rows(args)
     # Read more records than the wanted rows: several may be one row.
     count = args.lines if isinstance(rows, _Single) else max(args.lines, _TAIL_RECORDS)
     items = (
@@ -230,7 +232,7 @@ def _follow(
 
 def _search(args: argparse.Namespace) -> int:
     wanted = selection_of(args)
-    printer, rows = _Printer(as_json=args.json), _rows(args)
+    printer, rows = _Printer(args), _rows(args)
     newest: deque[Row] = deque(maxlen=args.limit)
     found = 0
     trouble: list[str] = []
@@ -263,57 +265,8 @@ def _warn(trouble: list[str]) -> None:
         print(f"policyfs: and {len(trouble) - 3} more: see policyfs audit verify", file=sys.stderr)
 
 
-def _summary(args: argparse.Namespace) -> int:
-    wanted = selection_of(args)
-    summary = Summary()
-    trail = open_trail(args)
-    check_names(trail, wanted)
-    for chain in trail.chains:
-        for portion in trail.portions(chain):
-            _count_portion(summary, portion, wanted)
-    if args.json:
-        print(json.dumps(summary_json(summary)))
-    else:
-        print("\n".join(summary_lines(summary, None, _columns())))
-    return EXIT_OK if summary.events else EXIT_REFUSED
-
-
-def _count_portion(summary: Summary, portion: Portion, wanted: Selection) -> None:
-    for item in portion.own(TROUBLE):
-        if isinstance(item, BadLine) or wanted.covers(item.time_ns):
-            summary.add_trouble(item)
-    surely, maybe = portion.find(wanted)
-    add_to_summary(summary, portion.index, surely)
-    for item in portion.rows(chosen(surely ^ maybe, portion.index.rows)):
-        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
-            summary.add(item.event)
-
-
-def _show(args: argparse.Namespace) -> int:
-    try:
-        mount, seq = parse_id(args.id)
-    except ValueError as exc:
-        raise UsageError(str(exc)) from exc
-    marker = f'"seq":{seq},'.encode()
-    found = [
-        item
-        for chain in chains_of(args)
-        if chain.mount_id.startswith(mount)
-        for item in records(chain, lambda raw: marker in raw)
-        if isinstance(item, Record) and item.seq == seq
-    ]
-    if not found:
-        print(f"policyfs: no record {args.id} in the trail at {args.trail}", file=sys.stderr)
-        return EXIT_REFUSED
-    if args.json:
-        print("\n".join(json.dumps(_json_fields(item)) for item in found))
-    else:
-        print("\n\n".join("\n".join(record_sheet(item)) for item in found))
-    return EXIT_OK
-
-
 def _policy(args: argparse.Namespace) -> int:
-    return audit_policy.show(chains_of(args), args.digest, _columns(), as_json=args.json)
+    return audit_policy.show(chains_of(args), args.digest, columns(), as_json=args.json)
 
 
 def _verify(args: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from policyfs.journal.reader import Chain, find_chains
 from policyfs.trail.event import DECISIONS
 from policyfs.trail.expression import all_of
 from policyfs.trail.query import merge
-from policyfs.trail.record import BadLine, Record
+from policyfs.trail.record import BadLine, Fields, Record
 from policyfs.trail.selection import Selection, option, parse_query
 from policyfs.trail.terms import Clock
 
@@ -102,6 +103,18 @@ def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterato
     if limit:
         return merge([trail.newest(chain, wanted, limit) for chain in trail.chains])
     return merge([trail.selected(chain, wanted) for chain in trail.chains])
+
+
+def columns() -> int | None:
+    """Return the width of the terminal; None in a pipe, where nothing is cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def json_fields(item: Record | BadLine) -> Fields:
+    """Return a record as `--json` prints it."""
+    if isinstance(item, BadLine):
+        return {"type": "bad_line", "why": item.why, **item.place._asdict()}
+    return {"id": item.id, **item.fields}
 
 
 class Progress:

@@ -8,6 +8,7 @@ from datetime import datetime, tzinfo
 from typing import Final
 
 from policyfs.errors import errno_name
+from policyfs.trail.cause import Lookup, cause_of, grounds, nothing_known, remedy_of
 from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DENY, Event
 from policyfs.trail.record import BadLine, Fields, Place, Record
 from policyfs.trail.rows import Again
@@ -47,9 +48,12 @@ class RowPrinter:
     On a terminal a row continues in lines below if its WHY has no room beside the path.
     """
 
-    def __init__(self, columns: int | None, zone: tzinfo | None = None) -> None:
+    def __init__(
+        self, columns: int | None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
+    ) -> None:
         """columns: of the terminal, None to cut nothing. zone: None for the machine's."""
         self._columns = columns
+        self._lookup = lookup
         self._zone = zone
         self._narrow = columns is not None and columns < _WIDE
         self._widths = [14 if self._narrow else 23, *_LEAST_WIDTHS]
@@ -76,7 +80,7 @@ class RowPrinter:
                 shown(event.operation),
                 shown(event.decision),
                 paths(event),
-                why(event, again, self._zone),
+                why(event, again, self._zone, self._lookup),
             )
         )
 
@@ -119,10 +123,12 @@ def paths(event: Event) -> str:
     return text if event.new_path is None else f"{text} -> {shown_path(event.new_path)}"
 
 
-def why(event: Event, again: Again | None = None, zone: tzinfo | None = None) -> str:
+def why(
+    event: Event, again: Again | None = None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
+) -> str:
     """Return the grounds of the answer: errno, rules, mode, hidden bytes, repeats."""
     parts = [errno_name(event.errno)] if event.errno else []
-    parts += [shown(rule) for rule in event.rules]
+    parts += map(shown, grounds(event, lookup))
     parts += [f"would deny: {shown(rule)}" for rule in event.would_deny]
     parts += [shown(text) for text in (event.io, "" if event.view == "raw" else event.view) if text]
     if event.redacted:
@@ -237,7 +243,9 @@ def _place(place: Place) -> str:
     return f"{shown(place.mount_id)}/{shown(place.segment)}{line}"
 
 
-def summary_lines(summary: Summary, zone: tzinfo | None, columns: int | None) -> list[str]:
+def summary_lines(
+    summary: Summary, zone: tzinfo | None, columns: int | None, lookup: Lookup = nothing_known
+) -> list[str]:
     """Return a summary on about one screen."""
     if summary.first_ns is None or summary.last_ns is None:
         lines = ["no events"]
@@ -258,11 +266,7 @@ def summary_lines(summary: Summary, zone: tzinfo | None, columns: int | None) ->
             ("RULE", summary.by_rule),
         ):
             lines += ["", *_by_decision(title, counts, columns)]
-        if summary.denied_paths:
-            top = summary.denied_paths.most_common(_TOP)
-            rows = [(str(count), shown(app), shown_path(path)) for (app, path), count in top]
-            head = ("DENIED", "APP", "PATH")
-            lines += ["", *table(head, rows, columns=columns, flexible=2, right=frozenset({0}))]
+        lines += _denied(summary, columns, lookup)
     if summary.trouble or summary.bad_lines:
         lines += [
             "",
@@ -272,6 +276,35 @@ def summary_lines(summary: Summary, zone: tzinfo | None, columns: int | None) ->
             ),
         ]
     return lines
+
+
+def _denied(summary: Summary, columns: int | None, lookup: Lookup) -> list[str]:
+    """Return the paths with the most denials, and the grounds of most denials with their remedies."""
+    if not summary.denied_paths:
+        return []
+    top = summary.denied_paths.most_common(_TOP)
+    rows = [(str(count), shown(app), shown_path(path)) for (app, path), count in top]
+    lines = ["", *table(("DENIED", "APP", "PATH"), rows, columns=columns, flexible=2, right=frozenset({0}))]
+    lines += ["", "Why, and what would have to change:"]
+    for one in sorted(summary.refusals.values(), key=lambda one: -one.count)[:_TOP]:
+        cause, remedy = cause_of(one.event, lookup), shown(remedy_of(one.event, lookup))
+        begin = f"{one.count} of {shown(one.event.app)}, such as {shown_path(one.path)}: {cause}"
+        room = (columns or 10_000) - len(_INDENT)
+        lines += [begin, *(_INDENT + line for line in wrap(remedy, room))]
+    return lines
+
+
+def grouped_lines(summary: Summary, by: Sequence[str], columns: int | None) -> list[str]:
+    """Return the counts by several fields together."""
+    decisions = sorted({decision for _, decision in summary.grouped})
+    keys = sorted({key for key, _ in summary.grouped})
+    rows = [
+        (*map(shown, key), *(str(summary.grouped[key, decision] or "") for decision in decisions))
+        for key in keys
+    ]
+    heads = (*(name.upper() for name in by), *(decision.upper() for decision in decisions))
+    right = frozenset(range(len(by), len(heads)))
+    return table(heads, rows, columns=columns, flexible=0, right=right)
 
 
 def _by_decision(title: str, counts: Counter[tuple[str, str]], columns: int | None) -> list[str]:

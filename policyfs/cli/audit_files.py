@@ -1,0 +1,245 @@
+"""`policyfs audit timeline|changes|who-did`: files, and who did what to them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from policyfs.cli.audit_names import check_names
+from policyfs.cli.audit_policies import KeptPolicies
+from policyfs.cli.audit_query import add_query, columns, open_trail, selection_of, zone_of
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError, errno_name
+from policyfs.journal.indexed import IndexedTrail, Portion
+from policyfs.trail.cause import grounds
+from policyfs.trail.event import DENY, Event
+from policyfs.trail.expression import Term, Value
+from policyfs.trail.index_rows import chosen, class_event
+from policyfs.trail.lives import (
+    MOVES,
+    Change,
+    Life,
+    Lives,
+    Move,
+    changes_of,
+    happened,
+    is_change,
+    other_names,
+)
+from policyfs.trail.query import merge
+from policyfs.trail.record import Fields, Record
+from policyfs.trail.render import RowPrinter, local_time
+from policyfs.trail.selection import Selection, parse_query
+from policyfs.trail.table import shown, shown_path, table
+from policyfs.trail.terms import Clock
+
+_CHANGES = parse_query(
+    "not decision:deny errno:none (op:create,mkdir,mknod,symlink,link,rename,unlink,rmdir,truncate"
+    " or op:release (bytes_written:>0 or size:>=0))"
+)
+
+
+def add_parsers(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the actions to `audit`."""
+    timeline = actions.add_parser(
+        "timeline", parents=[common], help="print the life of a file, across renames"
+    )
+    timeline.add_argument("path", metavar="FILE", help="a path from the mount's root, now or at any time")
+    changes = actions.add_parser(
+        "changes", parents=[common], help="print the files that were made, changed, moved or deleted"
+    )
+    add_query(changes)
+    did = actions.add_parser("who-did", parents=[common], help="print who did what below a path")
+    did.add_argument("place", metavar="PATH", help="a glob; without wildcards the path and all below")
+    add_query(did)
+
+
+# -- timeline
+
+
+def run_timeline(args: argparse.Namespace) -> int:
+    """Print the events of each file that ever had this name."""
+    if not args.path.startswith("/"):
+        raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
+    trail = open_trail(args)
+    path = args.path.encode("utf-8", "surrogateescape")
+    names = other_names(path, _moves(trail))
+    wanted = Selection(_on(names), Clock(datetime.now(UTC)))
+    lives: Lives[Record] = Lives()
+    for item in merge([trail.selected(chain, wanted) for chain in trail.chains]):
+        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
+            lives.add(item.event, item)
+    found = [life for life in lives.all if path in life.ever]
+    if args.json:
+        for number, life in enumerate(found, start=1):
+            for _, item in life.events:
+                print(json.dumps({"life": number, "id": item.id, **item.fields}))
+    else:
+        policies = KeptPolicies(trail.chains)
+        for life in found:
+            _print_life(life, RowPrinter(columns(), zone_of(args), policies.fact), len(found) > 1)
+    if not found:
+        print(f"policyfs: no event in the trail at {args.trail} is about {shown_path(path)}", file=sys.stderr)
+    return EXIT_OK if found else EXIT_REFUSED
+
+
+def _print_life(life: Life[Record], rows: RowPrinter, several: bool) -> None:
+    names = " -> ".join(dict.fromkeys(shown_path(name) for name in _in_order(life)))
+    end = "deleted" if life.was_deleted else "replaced" if life.was_replaced else "still there"
+    begin = "made" if life.was_made else "there before"
+    if several or len(life.ever) > 1:
+        print(f"{names}: {begin}, {end}, {len(life.events)} events")
+    print(rows.head())
+    for _, item in life.events:
+        print(rows.row(item))
+
+
+def _in_order(life: Life[Record]) -> list[bytes]:
+    names = [life.first]
+    for event, _ in life.events:
+        if event.operation in MOVES and event.new_path in life.ever and happened(event):
+            names.append(event.new_path)
+    return names
+
+
+def _moves(trail: IndexedTrail) -> list[Move]:
+    """Return all renames and links that happened."""
+    found = []
+    for chain in trail.chains:
+        for portion in trail.portions(chain):
+            for row in portion.index.new_paths:
+                event = class_event(portion.index, row)
+                if event.operation in MOVES and happened(event) and event.new_path is not None:
+                    found.append(Move(event.time_ns, event.operation, event.path, event.new_path))
+    return found
+
+
+def _on(names: set[bytes]) -> Term:
+    """Return the condition that an event is about one of these paths."""
+    return Term("path", tuple(Value(_quoted(name)) for name in sorted(names)))
+
+
+def _quoted(path: bytes) -> str:
+    text = path.decode("utf-8", "surrogateescape")
+    return "".join("\\" + char if char in "\\*?{}[],()" else char for char in text)
+
+
+# -- changes
+
+
+def run_changes(args: argparse.Namespace) -> int:
+    """Print what became of each file in a period."""
+    trail, wanted = open_trail(args), selection_of(args)
+    check_names(trail, wanted)
+    changing = wanted.narrowed(_CHANGES)
+    lives: Lives[None] = Lives()
+    for item in merge([trail.selected(chain, changing) for chain in trail.chains]):
+        event = item.event if isinstance(item, Record) else None
+        if event is not None and is_change(event) and wanted.matches(event):
+            lives.add(event, None)
+    found = changes_of(lives.all)
+    if args.json:
+        for change in found:
+            print(json.dumps(_change_json(change)))
+    else:
+        print("\n".join(_change_table(found, args)))
+        print(f"{len(found)} files")
+    return EXIT_OK if found else EXIT_REFUSED
+
+
+def _change_table(found: list[Change], args: argparse.Namespace) -> list[str]:
+    zone = zone_of(args)
+    rows = [
+        (
+            ", ".join(one.what),
+            human(one.before),
+            human(one.after),
+            shown(", ".join(one.apps)),
+            local_time(one.last_ns, zone)[:19],
+            shown_path(one.path) + (f" (was {shown_path(one.former)})" if one.former else ""),
+        )
+        for one in found
+    ]
+    head = ("WHAT", "BEFORE", "AFTER", "APP", "LAST", "PATH")
+    return table(head, rows, columns=columns(), flexible=5, right=frozenset({1, 2}))
+
+
+def human(number: int | None) -> str:
+    """Return a size as people read it: ``1.5 MiB``; empty if unknown."""
+    if number is None:
+        return ""
+    size, unit = float(number), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
+        size /= 1024
+    return f"{number} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def _change_json(change: Change) -> Fields:
+    return {
+        "path": change.path.decode("utf-8", "backslashreplace"),
+        "former": change.former.decode("utf-8", "backslashreplace") or None,
+        "what": list(change.what), "size_before": change.before, "size_after": change.after,
+        "apps": list(change.apps), "first_ns": change.first_ns, "last_ns": change.last_ns,
+    }  # fmt: skip
+
+
+# -- who-did
+
+
+class _Deed(NamedTuple):
+    app: str
+    uid: int
+    exe: str
+    operation: str
+    decision: str
+    why: str
+
+
+def run_who_did(args: argparse.Namespace) -> int:
+    """Print callers with the number of their requests."""
+    trail, wanted = open_trail(args), selection_of(args)
+    check_names(trail, wanted)
+    paths = [args.place] if set(args.place) & set("*?{") else [args.place, args.place.rstrip("/") + "/**"]
+    below = wanted.narrowed(Term("path", tuple(map(Value, paths))))
+    policies = KeptPolicies(trail.chains)
+    counts: Counter[_Deed] = Counter()
+    last: dict[_Deed, int] = {}
+    for chain in trail.chains:
+        for portion in trail.portions(chain):
+            for event in matching(portion, below):
+                deed = _Deed(
+                    event.app, event.uid, event.exe.rpartition("/")[2], event.operation, event.decision,
+                    " ".join([errno_name(event.errno)] * bool(event.errno) + grounds(event, policies.fact)),
+                )  # fmt: skip
+                counts[deed] += event.weight
+                last[deed] = max(last.get(deed, 0), event.time_ns)
+    ranked = sorted(counts.items(), key=lambda one: (one[0].decision != DENY, -one[1]))
+    if args.json:
+        for deed, count in ranked:
+            print(json.dumps({**deed._asdict(), "count": count, "last_ns": last[deed]}))
+    else:
+        rows = [
+            (shown(deed.app), str(deed.uid), shown(deed.exe), shown(deed.operation), shown(deed.decision),
+             str(count), local_time(last[deed], zone_of(args))[:19], shown(deed.why))
+            for deed, count in ranked
+        ]  # fmt: skip
+        head = ("APP", "UID", "EXE", "OPERATION", "DECISION", "TIMES", "LAST", "WHY")
+        print("\n".join(table(head, rows, right=frozenset({1, 5}))))
+    return EXIT_OK if ranked else EXIT_REFUSED
+
+
+def matching(portion: Portion, wanted: Selection) -> list[Event]:
+    """Return the events that a selection contains, as far as the index has them."""
+    surely, maybe = portion.find(wanted)
+    found = [class_event(portion.index, row) for row in chosen(surely, portion.index.rows)]
+    for item in portion.rows(chosen(surely ^ maybe, portion.index.rows)):
+        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
+            found.append(item.event)
+    return found

@@ -1,0 +1,83 @@
+"""`policyfs audit`: the rules of the policies that a trail keeps, by digest and id, with their places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from policyfs.errors import PolicyfsError
+from policyfs.journal.policy_texts import kept_digests, read_policy
+from policyfs.journal.reader import Chain
+from policyfs.policy.model import Policy, Rule
+from policyfs.policy.parse import SourceText, digest_of, parse_policy
+from policyfs.trail.cause import RuleFact
+
+
+class KeptPolicies:
+    """The policies kept beside some chains; each is read when it is first asked for."""
+
+    def __init__(self, chains: Sequence[Chain]) -> None:
+        self._places = {
+            digest: chain.directory for chain in chains for digest in kept_digests(chain.directory)
+        }
+        self._policies: dict[str, Policy | None] = {}
+        self._rules: dict[tuple[str, str], Rule] = {}
+
+    def policy(self, digest: str) -> Policy | None:
+        """Return a policy; None if its text is not kept, was changed, or cannot be read."""
+        if digest not in self._policies:
+            self._policies[digest] = policy = self._read(digest)
+            for rule in policy.rules if policy is not None else ():
+                self._rules[digest, rule.id] = rule
+        return self._policies[digest]
+
+    def _read(self, digest: str) -> Policy | None:
+        directory = self._places.get(digest)
+        if directory is None:
+            return None
+        try:
+            files = read_policy(directory, digest)
+            if digest_of(text for _, text in files) != digest:
+                return None
+            return parse_policy([SourceText(Path(name).name, text) for name, text in files])
+        except (OSError, PolicyfsError):
+            return None
+
+    def rule(self, digest: str, rule_id: str) -> Rule | None:
+        """Return a rule of a policy, if it is known."""
+        return None if self.policy(digest) is None else self._rules.get((digest, rule_id))
+
+    def fact(self, digest: str, rule_id: str) -> RuleFact | None:
+        """Return a rule's effect and place."""
+        rule = self.rule(digest, rule_id)
+        if rule is None:
+            return None
+        return RuleFact(rule.effect.value, f"{rule.where.file}:{rule.where.line}")
+
+    def source(self, digest: str, rule_id: str) -> list[str]:
+        """Return the lines of a rule in its policy's text."""
+        rule, directory = self.rule(digest, rule_id), self._places.get(digest)
+        if rule is None or directory is None:
+            return []
+        for name, text in read_policy(directory, digest):
+            if Path(name).name == rule.where.file:
+                return _item(text.decode("utf-8", "backslashreplace").splitlines(), rule.where.line - 1)
+        return []
+
+
+_MOST_LINES = 20
+
+
+def _item(lines: list[str], first: int) -> list[str]:
+    """Return the lines of the list item that contains a line."""
+    begin = first
+    while begin > 0 and not lines[begin].lstrip().startswith("-"):
+        begin -= 1
+    indent = len(lines[begin]) - len(lines[begin].lstrip())
+    end = begin + 1
+    while end < len(lines) and end - begin < _MOST_LINES:
+        text = lines[end]
+        if text.strip() and len(text) - len(text.lstrip()) <= indent:
+            break
+        end += 1
+    return [line for line in lines[begin:end] if line.strip()]

@@ -1,0 +1,136 @@
+"""`policyfs audit show`: one record, the source lines of its rules, and the events around it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from policyfs.cli.audit_policies import KeptPolicies
+from policyfs.cli.audit_query import columns, json_fields, open_trail, zone_of
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.journal.indexed import IndexedTrail, Portion
+from policyfs.trail.cause import remedy_of
+from policyfs.trail.event import Event
+from policyfs.trail.record import BadLine, Record, parse_id
+from policyfs.trail.render import RowPrinter, record_sheet
+from policyfs.trail.table import shown
+
+_AROUND = 5
+_PROCESS_ROWS = 2000
+
+
+def add_parser(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action to `audit`."""
+    show = actions.add_parser("show", parents=[common], help="print one record and what was around it")
+    show.add_argument("id", metavar="ID", help="the ID that tail and search print, e.g. 0123abcd:42")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a record."""
+    try:
+        mount, seq = parse_id(args.id)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    trail = open_trail(args)
+    found = False
+    for chain in trail.chains:
+        for portion in trail.portions(chain) if chain.mount_id.startswith(mount) else ():
+            place = _find(portion, seq)
+            if place is None:
+                continue
+            row, item = place
+            if args.json:
+                print(json.dumps(json_fields(item)))
+            else:
+                print("\n\n" * found + "\n".join(record_sheet(item, zone_of(args))))
+                _print_more(trail, portion, row, item, args)
+            found = True
+            break
+    if not found:
+        print(f"policyfs: no record {args.id} in the trail at {args.trail}", file=sys.stderr)
+    return EXIT_OK if found else EXIT_REFUSED
+
+
+def _find(portion: Portion, seq: int) -> tuple[int | None, Record] | None:
+    """Return the row (None for a record of the journal's own) and the record with this number."""
+    index = portion.index
+    own = next((own for own in index.own if own.seq == seq), None)
+    if own is not None:
+        item = portion.file.record(own.offset, portion.first_line + own.line)
+        return (None, item) if isinstance(item, Record) else None
+    if not index.rows:
+        return None
+    # Lines have numbers one after the other; only damage makes them differ.
+    first, last = portion.row(0), portion.row(index.rows - 1)
+    if isinstance(first, BadLine) or isinstance(last, BadLine) or not first.seq <= seq <= last.seq:
+        return None
+    low, high = 0, index.rows - 1
+    while low <= high:
+        middle = (low + high) // 2
+        item = portion.row(middle)
+        if isinstance(item, BadLine):
+            break
+        if item.seq == seq:
+            return middle, item
+        low, high = (middle + 1, high) if item.seq < seq else (low, middle - 1)
+    return next(
+        (
+            (row, one)
+            for row in range(index.rows)
+            if isinstance(one := portion.row(row), Record) and one.seq == seq
+        ),
+        None,
+    )
+
+
+def _print_more(
+    trail: IndexedTrail, portion: Portion, row: int | None, item: Record, args: argparse.Namespace
+) -> None:
+    event, policies = item.event, KeptPolicies(trail.chains)
+    if event is None or row is None:
+        return
+    remedy = remedy_of(event, policies.fact)
+    if remedy:
+        print(f"\n{shown(remedy)}")
+    for rule in (*event.rules, *event.would_deny):
+        fact = policies.fact(event.policy_digest, rule)
+        if fact is not None:
+            print(f"\n{shown(fact.place)}")
+            print("\n".join(f"  {shown(line)}" for line in policies.source(event.policy_digest, rule)))
+    rows = RowPrinter(columns(), zone_of(args), policies.fact)
+    for title, around in (
+        ("the same process", _of_process(portion, row, event)),
+        ("the same file", _of_file(portion, row)),
+    ):
+        if len(around) > 1:
+            print(f"\nAround it, {title}:\n  {rows.head()}")
+            for one in around:
+                print(f"{'>' if one == row else ' '} {rows.row(portion.row(one))}")
+
+
+def _of_process(portion: Portion, row: int, event: Event) -> list[int]:
+    """Return the rows of the same process before and after a row, and the row."""
+    found = []
+    for direction in (-1, 1):
+        mine: list[int] = []
+        for distance in range(1, _PROCESS_ROWS):
+            near = row + direction * distance
+            if not 0 <= near < portion.index.rows or len(mine) == _AROUND:
+                break
+            if portion.index.classes[portion.index.class_of[near]].uid != event.uid:
+                continue
+            item = portion.row(near)
+            if isinstance(item, Record) and item.event is not None and item.event.pid == event.pid:
+                mine.append(near)
+        found += mine
+    return sorted([*found, row])
+
+
+def _of_file(portion: Portion, row: int) -> list[int]:
+    """Return the rows on the same file before and after a row, and the row."""
+    rows = portion.index.rows_of_path(portion.index.path_of[row])
+    at = rows.index(row)
+    return rows[max(0, at - _AROUND) : at + _AROUND + 1]

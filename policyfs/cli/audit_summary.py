@@ -1,0 +1,124 @@
+"""`policyfs audit summary`: counts of the selected events, and the grounds of denials."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+from policyfs.cli.audit_names import check_names
+from policyfs.cli.audit_policies import KeptPolicies
+from policyfs.cli.audit_query import add_query, columns, open_trail, selection_of, zone_of
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.journal.index_cache import IndexCache, cache_directory
+from policyfs.journal.indexed import IndexedTrail, Portion
+from policyfs.trail.cause import cause_of, remedy_of
+from policyfs.trail.index_rows import add_to_summary, chosen
+from policyfs.trail.line import iso_time
+from policyfs.trail.record import BadLine, Fields, Record
+from policyfs.trail.render import grouped_lines, summary_json, summary_lines
+from policyfs.trail.selection import Selection, parse_query
+from policyfs.trail.summary import GROUPS, TROUBLE, Summary
+from policyfs.trail.table import shown
+
+
+def add_parser(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action to `audit`."""
+    summary = actions.add_parser("summary", parents=[common], help="count the matching events")
+    summary.add_argument("--by", metavar="FIELD,...", help=f"count by these together: {', '.join(GROUPS)}")
+    summary.add_argument("--new", action="store_true", help="only events since the last summary --new")
+    add_query(summary)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the counts."""
+    by = args.by.split(",") if args.by else []
+    for name in by:
+        if name not in GROUPS:
+            raise UsageError(f"--by {shown(name)!r}: there are {', '.join(GROUPS)}")
+    wanted, begun_ns = selection_of(args), time.time_ns()
+    marker = _Marker(args.trail)
+    if args.new and (since_ns := marker.read()) is not None:
+        wanted = wanted.narrowed(parse_query(f"since:{iso_time(since_ns)}"))
+    trail = open_trail(args)
+    check_names(trail, wanted)
+    summary = summarize(trail, wanted, by)
+    policies = KeptPolicies(trail.chains)
+    if args.json:
+        print(json.dumps({**summary_json(summary), **_more_json(summary, by, policies)}))
+    elif by:
+        print("\n".join(grouped_lines(summary, by, columns())))
+    else:
+        print("\n".join(summary_lines(summary, zone_of(args), columns(), policies.fact)))
+    if args.new:
+        marker.write(begun_ns)
+    return EXIT_OK if summary.events else EXIT_REFUSED
+
+
+def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
+    """Count the events that a selection contains."""
+    summary = Summary(by)
+    for chain in trail.chains:
+        for portion in trail.portions(chain):
+            count_portion(summary, portion, wanted)
+    return summary
+
+
+def count_portion(summary: Summary, portion: Portion, wanted: Selection) -> None:
+    """Count the events of one portion, and its trouble."""
+    for item in portion.own(TROUBLE):
+        if isinstance(item, BadLine) or wanted.covers(item.time_ns):
+            summary.add_trouble(item)
+    surely, maybe = portion.find(wanted)
+    add_to_summary(summary, portion.index, surely)
+    for item in portion.rows(chosen(surely ^ maybe, portion.index.rows)):
+        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
+            summary.add(item.event)
+
+
+def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Fields:
+    refusals = sorted(summary.refusals.values(), key=lambda one: -one.count)[:100]
+    more: Fields = {
+        "grounds": [
+            {
+                "app": one.event.app,
+                "count": one.count,
+                "cause": cause_of(one.event, policies.fact),
+                "rules": list(one.event.rules),
+                "path": one.path.decode("utf-8", "backslashreplace"),
+                "remedy": remedy_of(one.event, policies.fact),
+            }
+            for one in refusals
+        ]
+    }
+    if by:
+        more["by"] = [
+            {**dict(zip(by, key, strict=True)), "decision": decision, "count": count}
+            for (key, decision), count in sorted(summary.grouped.items())
+        ]
+    return more
+
+
+class _Marker:
+    """The time of the last review of a trail, in the cache directory."""
+
+    def __init__(self, trail: str) -> None:
+        name = str(Path(trail).resolve()).encode().hex()[-200:]
+        self._path = cache_directory() / f"reviewed-{name}"
+
+    def read(self) -> int | None:
+        try:
+            text = self._path.read_text(encoding="ascii")
+        except OSError:
+            return None
+        return int(text) if text.isdecimal() else None
+
+    def write(self, time_ns: int) -> None:
+        if not IndexCache(self._path.parent).problem:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(self._path, flags, 0o600), "w", encoding="ascii") as file:
+                file.write(str(time_ns))

@@ -1,0 +1,81 @@
+"""Causes of denials: a rule, content that cannot be allowed, no rule that allows, or a resource (pure)."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from policyfs.trail.event import DENY, Event
+
+BY_RULE: Final = "rule"
+BY_CONTENT: Final = "content"
+UNALLOWED: Final = "no rule"
+BY_RESOURCE: Final = "resource"
+CAUSES: Final = (BY_RULE, UNALLOWED, BY_CONTENT, BY_RESOURCE)
+
+_RESOURCES: Final = frozenset(
+    {errno.EBUSY, errno.EIO, errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+)
+
+
+class RuleFact(NamedTuple):
+    """A rule in a kept policy. effect: ``allow``, ``deny``, ``redact``, ``content``. place: file and line."""
+
+    effect: str
+    place: str
+
+
+Lookup = Callable[[str, str], RuleFact | None]
+"""Finds a rule by the policy's digest and the rule's id; None if the policy's text is not kept."""
+
+
+def nothing_known(_digest: str, _rule: str) -> RuleFact | None:
+    """Find no rule."""
+    return None
+
+
+def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
+    """Return the cause of a denial, one of CAUSES; empty for other events."""
+    if event.decision != DENY:
+        return ""
+    if event.errno in _RESOURCES:
+        return BY_RESOURCE
+    facts = [lookup(event.policy_digest, rule) for rule in event.rules]
+    effects = {fact.effect for fact in facts if fact is not None}
+    if "deny" in effects:
+        return BY_RULE
+    if effects & {"redact", "content"} or (event.note and event.kind):
+        return BY_CONTENT
+    if not event.rules:
+        return UNALLOWED
+    return BY_RULE
+
+
+def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
+    """Return what would have to change for a denied request to be allowed, if it should be."""
+    cause = cause_of(event, lookup)
+    rules = ", ".join(event.rules)
+    places = [fact.place for rule in event.rules if (fact := lookup(event.policy_digest, rule)) is not None]
+    where = f"{rules} ({', '.join(places)})" if places else rules
+    who = f"app {event.app}" if event.app != "stranger" else f"uid {event.uid}"
+    if cause == BY_RULE:
+        return f"{where} denies it: an `unless` there would except {who}"
+    if cause == UNALLOWED:
+        return f"no rule allows it: it needs an `allow` for {who}"
+    if cause == BY_CONTENT:
+        kind = event.kind or "this kind"
+        why = event.note or "it cannot be cleaned"
+        return f"{where or 'a rule'} asks for content that {kind} cannot give: {why}"
+    return "a resource was missing, not a permission" if cause else ""
+
+
+def grounds(event: Event, lookup: Lookup = nothing_known) -> list[str]:
+    """Return the rules of an event with their places, and `no rule allows it` where there are none."""
+    words = []
+    for rule in event.rules:
+        fact = lookup(event.policy_digest, rule)
+        words.append(rule if fact is None else f"{rule} ({fact.place})")
+    if cause_of(event, lookup) == UNALLOWED and not event.note and not event.folded:
+        words.append("no rule allows it")
+    return words

@@ -1,0 +1,54 @@
+"""Rules of kept policies, with their places. test_cli_audit_files.py prints them."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.audit_policies import KeptPolicies
+from policyfs.journal.policy_texts import policy_text
+from policyfs.journal.reader import find_chains
+from policyfs.trail.cause import RuleFact
+from tests.support.mount.trail import MOUNT_ID, a_journal
+
+POLICY = b"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: places}
+apps: {gallery: {uid: 10011}}
+rules:
+  - {id: sees, allow: [see, read], who: {app: gallery}, paths: "/***"}
+
+  - id: private
+    # nobody
+
+    deny: [all]
+    paths: "/Private/***"
+"""
+DIGEST = hashlib.sha256(POLICY).hexdigest()
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> KeptPolicies:
+    with a_journal(tmp_path) as journal:
+        journal.tell("mount", {"policy": DIGEST}, policy=policy_text(DIGEST, [("home.yaml", POLICY)]))
+    return KeptPolicies(find_chains(tmp_path))
+
+
+def test_a_rule_has_its_place_and_its_text(kept: KeptPolicies) -> None:
+    assert kept.fact(DIGEST, "sees") == RuleFact("allow", "home.yaml:6")
+    assert kept.fact(DIGEST, "private") == RuleFact("deny", "home.yaml:8")
+    assert [line.strip() for line in kept.source(DIGEST, "private")] == [
+        "- id: private", "# nobody", "deny: [all]", 'paths: "/Private/***"',
+    ]  # fmt: skip
+
+
+def test_what_is_not_kept_has_none(kept: KeptPolicies, tmp_path: Path) -> None:
+    assert kept.fact("0" * 64, "sees") is None
+    assert kept.fact(DIGEST, "other") is None
+    assert kept.source(DIGEST, "other") == []
+    text = tmp_path / MOUNT_ID / "policies" / DIGEST / "home.yaml"
+    text.write_bytes(text.read_bytes().replace(b"deny", b"allow"))
+    assert KeptPolicies(find_chains(tmp_path)).policy(DIGEST) is None

@@ -1,0 +1,66 @@
+"""Causes of denials, and what would have to change."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from policyfs.trail.cause import RuleFact, cause_of, grounds, remedy_of
+from policyfs.trail.event import Event
+from tests.support.mount.trail import a_denial, an_event
+
+FACTS = {
+    "no-private": RuleFact("deny", "home.yaml:7"),
+    "no-location": RuleFact("redact", "home.yaml:9"),
+    "types": RuleFact("content", "home.yaml:11"),
+}
+
+
+def lookup(_digest: str, rule: str) -> RuleFact | None:
+    return FACTS.get(rule)
+
+
+@pytest.mark.parametrize(
+    ("event", "cause", "remedy"),
+    [
+        (an_event(), "", ""),
+        (
+            a_denial(),
+            "rule",
+            "no-private (home.yaml:7) denies it: an `unless` there would except app gallery",
+        ),
+        (
+            a_denial()._replace(rules=()),
+            "no rule",
+            "no rule allows it: it needs an `allow` for app gallery",
+        ),
+        (
+            a_denial(app="stranger", uid=7)._replace(rules=()),
+            "no rule",
+            "no rule allows it: it needs an `allow` for uid 7",
+        ),
+        (
+            a_denial(kind="image/x-dwg", note="no locator for it")._replace(rules=("no-location",)),
+            "content",
+            "no-location (home.yaml:9) asks for content that image/x-dwg cannot give: no locator for it",
+        ),
+        (
+            a_denial()._replace(rules=("types",)),
+            "content",
+            "types (home.yaml:11) asks for content that this kind cannot give: it cannot be cleaned",
+        ),
+        (a_denial()._replace(errno=errno.EBUSY), "resource", "a resource was missing, not a permission"),
+        (a_denial()._replace(rules=("unknown",)), "rule", "unknown denies it: an `unless` there"),
+    ],
+)
+def test_causes(event: Event, cause: str, remedy: str) -> None:
+    assert cause_of(event, lookup) == cause
+    assert remedy_of(event, lookup).startswith(remedy)
+
+
+def test_grounds_have_the_rules_lines() -> None:
+    assert grounds(a_denial(), lookup) == ["no-private (home.yaml:7)"]
+    assert grounds(a_denial()) == ["no-private"]
+    assert grounds(a_denial()._replace(rules=()), lookup) == ["no rule allows it"]
+    assert grounds(an_event(), lookup) == ["gallery-sees"]

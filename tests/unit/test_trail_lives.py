@@ -1,0 +1,118 @@
+"""Lives of files across renames."""
+
+from __future__ import annotations
+
+from policyfs.trail.event import Event
+from policyfs.trail.lives import Change, Lives, Move, changes_of, is_change, other_names
+from tests.support.mount.trail import START_NS, a_denial, an_event
+
+
+def made(path: bytes, **fields: object) -> Event:
+    return an_event(path, operation="create", **fields)
+
+
+def written(path: bytes, before: int, after: int, **fields: object) -> Event:
+    return an_event(
+        path, operation="release", size_before=before, size_after=after, bytes_written=1, **fields
+    )
+
+
+def moved(path: bytes, new_path: bytes, operation: str = "rename", **fields: object) -> Event:
+    return an_event(path, new_path=new_path, operation=operation, **fields)
+
+
+def removed(path: bytes, **fields: object) -> Event:
+    return an_event(path, operation="unlink", **fields)
+
+
+def lives_of(*events: Event) -> Lives[int]:
+    lives: Lives[int] = Lives()
+    for number, event in enumerate(events):
+        lives.add(event._replace(time_ns=START_NS + number), number)
+    return lives
+
+
+def changes(*events: Event) -> list[tuple[bytes, bytes, tuple[str, ...], int | None, int | None]]:
+    return [
+        (one.path, one.former, one.what, one.before, one.after) for one in changes_of(lives_of(*events).all)
+    ]
+
+
+def test_a_life_goes_on_over_renames() -> None:
+    lives = lives_of(
+        made(b"/a"), an_event(b"/a"), moved(b"/a", b"/b"), an_event(b"/b"), made(b"/a"), a_denial(b"/b"),
+        removed(b"/b"), an_event(b"/b"),
+    )  # fmt: skip
+    assert [[item for _, item in life.events] for life in lives.all] == [[0, 1, 2, 3, 5, 6], [4], [7]]
+    first, second, third = lives.all
+    assert (first.was_made, first.was_deleted, first.ever) == (True, True, {b"/a", b"/b"})
+    assert (second.names, third.was_made) == ({b"/a"}, False)
+
+
+def test_a_directory_takes_its_files_along() -> None:
+    lives = lives_of(made(b"/d/a"), an_event(b"/da"), moved(b"/d", b"/e"), an_event(b"/e/a"))
+    assert [item for _, item in lives.all[0].events] == [0, 2, 3]
+    assert lives.all[0].names == {b"/e/a"}
+    assert lives.all[1].names == {b"/da"}
+
+
+def test_what_was_refused_or_failed_changes_nothing() -> None:
+    lives = lives_of(
+        made(b"/a"), removed(b"/a", decision="deny"), removed(b"/a", errno=2),
+        moved(b"/a", b"/b", decision="deny"), an_event(b"/a"),
+    )  # fmt: skip
+    assert len(lives.all) == 1
+    assert lives.all[0].names == {b"/a"}
+    assert len(lives.all[0].events) == 5
+
+
+def test_a_hard_link_is_a_second_name() -> None:
+    lives = lives_of(made(b"/a"), moved(b"/a", b"/b", "link"), removed(b"/a"), an_event(b"/b"))
+    (life,) = lives.all
+    assert (life.names, life.was_deleted) == ({b"/b"}, False)
+
+
+def test_other_names_are_found_in_both_directions() -> None:
+    moves = [
+        Move(1, "rename", b"/up/a", b"/d/a"), Move(2, "rename", b"/d", b"/e"),
+        Move(3, "rename", b"/e/a", b"/z"), Move(4, "rename", b"/other", b"/more"),
+    ]  # fmt: skip
+    assert other_names(b"/z", moves) >= {b"/z", b"/e/a", b"/d/a", b"/up/a"}
+    assert b"/more" not in other_names(b"/z", moves)
+    endless = [Move(n, "rename", b"/x", b"/x/x") for n in range(1)]
+    assert len(other_names(b"/x", endless)) <= 1001
+
+
+def test_changes_are_one_line_a_file() -> None:
+    assert changes(made(b"/a"), written(b"/a", 0, 5), written(b"/a", 5, 9)) == [
+        (b"/a", b"", ("made",), None, 9)
+    ]
+    assert changes(written(b"/a", 7, 5)) == [(b"/a", b"", ("changed",), 7, 5)]
+    assert changes(moved(b"/a", b"/b")) == [(b"/b", b"/a", ("moved",), None, None)]
+    assert changes(removed(b"/a", size_before=3)) == [(b"/a", b"", ("deleted",), 3, None)]
+    assert changes(made(b"/a"), removed(b"/a")) == [(b"/a", b"", ("made", "deleted"), None, None)]
+    assert changes(an_event(b"/a"), a_denial(b"/b")) == []
+    both = written(b"/a", 7, 5), moved(b"/a", b"/b")
+    assert changes(*both) == [(b"/b", b"/a", ("changed", "moved"), 7, 5)]
+
+
+def test_saving_over_a_file_is_a_change_of_it() -> None:
+    events = made(b"/.tmp"), written(b"/.tmp", 0, 9), moved(b"/.tmp", b"/a")
+    assert changes(*events) == [(b"/a", b"/.tmp", ("made", "moved"), None, 9)]
+    for old in (an_event(b"/a", size_before=3), written(b"/a", 3, 4)):
+        assert changes(old, *events) == [(b"/a", b"", ("changed",), 3, 9)]
+    told = events[2]._replace(size_before=4)
+    assert changes(*events[:2], told) == [(b"/a", b"", ("changed",), 4, 9)]
+
+
+def test_a_release_without_a_write_is_no_change() -> None:
+    same = an_event(operation="release", size_before=3, size_after=3, mtime_before_ns=1, mtime_after_ns=1)
+    assert not is_change(same)
+    assert is_change(same._replace(mtime_after_ns=2))
+    assert is_change(same._replace(bytes_written=1))
+    assert not is_change(same._replace(bytes_written=1, decision="deny"))
+
+
+def test_who_and_when() -> None:
+    (change,) = changes_of(lives_of(made(b"/a"), written(b"/a", 0, 1, app="maps"), an_event(b"/a")).all)
+    assert change == Change(b"/a", b"", ("made",), None, 1, ("gallery", "maps"), START_NS, START_NS + 1)
