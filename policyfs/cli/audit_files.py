@@ -112,10 +112,11 @@ def _moves(trail: IndexedTrail) -> list[Move]:
     found = []
     for chain in trail.chains:
         for portion in trail.portions(chain):
-            for row in portion.index.new_paths:
-                event = class_event(portion.index, row)
-                if event.operation in MOVES and happened(event) and event.new_path is not None:
-                    found.append(Move(event.time_ns, event.operation, event.path, event.new_path))
+            index = portion.index
+            moving = [event.operation in MOVES and happened(event) for event in index.classes]
+            for row, new in index.new_paths.items():
+                if moving[index.class_of[row]]:
+                    found.append(Move(index.path(index.path_of[row]), index.path(new)))
     return found
 
 

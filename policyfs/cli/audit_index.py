@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from policyfs.cli.audit_query import Progress, chains_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
-from policyfs.journal.index_cache import IndexCache, SegmentFile, build, cache_directory
+from policyfs.journal.index_cache import IndexCache, SegmentFile, build, cache_directory, index_name
 from policyfs.journal.reader import Chain
 from policyfs.trail.table import shown
 
@@ -56,13 +56,13 @@ def _work(chain: Chain, name: str, *, check: bool) -> str:
     try:
         with contextlib.closing(cache), contextlib.closing(SegmentFile(chain, name)) as file:
             digest = file.digest(0, file.size)
-            kept = cache.read(digest)
+            kept = cache.read(index_name(digest))
             if kept is not None and not check and cache.load(digest) is not None:
                 return "kept"
             data = build(file, 0, file.size, digest)
             if kept == data:
                 return "kept"
-            cache.save(digest, data)
+            cache.save(index_name(digest), data)
             return "made" if kept is None else "wrong"
     except FileNotFoundError:
         return "gone"

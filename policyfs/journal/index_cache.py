@@ -50,7 +50,8 @@ class SegmentFile:
         self.chain = chain
         self.name = name
         self._fd = open_segment(chain.directory / name)
-        self.size = os.fstat(self._fd).st_size
+        self.info = os.fstat(self._fd)
+        self.size = self.info.st_size
 
     def close(self) -> None:
         """Close the file."""
@@ -118,12 +119,12 @@ class IndexCache:
         if self._fd >= 0:
             os.close(self._fd)
 
-    def read(self, digest: str) -> bytes | None:
-        """Return the bytes of a kept index; None if there is none, or others could have written it."""
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of a kept file; None if there is none, or others could have written it."""
         if self._fd < 0:
             return None
         try:
-            fd = os.open(_name(digest), _READ, dir_fd=self._fd)
+            fd = os.open(name, _READ, dir_fd=self._fd)
         except OSError:
             return None
         with open(fd, "rb") as file:
@@ -134,7 +135,8 @@ class IndexCache:
 
     def load(self, digest: str) -> Index | None:
         """Return the kept index of bytes with this digest, if there is one that can be used."""
-        data = self.read(digest)
+        name = index_name(digest)
+        data = self.read(name)
         if data is None:
             return None
         try:
@@ -142,11 +144,11 @@ class IndexCache:
         except WrongIndexError:
             return None
         with contextlib.suppress(OSError):
-            os.utime(_name(digest), dir_fd=self._fd, follow_symlinks=False)
+            os.utime(name, dir_fd=self._fd, follow_symlinks=False)
         return index if index.sha256 == digest else None
 
-    def save(self, digest: str, data: bytes) -> None:
-        """Keep an index; no error if it cannot be kept."""
+    def save(self, name: str, data: bytes) -> None:
+        """Keep a file; no error if it cannot be kept."""
         if self._fd < 0:
             return
         new = f".new-{os.getpid()}"
@@ -156,7 +158,7 @@ class IndexCache:
                 os.unlink(new, dir_fd=self._fd)
             with open(os.open(new, flags, 0o600, dir_fd=self._fd), "wb") as file:
                 file.write(data)
-            os.rename(new, _name(digest), src_dir_fd=self._fd, dst_dir_fd=self._fd)
+            os.rename(new, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as exc:
             self.problem = f"{self.directory}: {exc.strerror or exc}"
             with contextlib.suppress(OSError):
@@ -172,7 +174,8 @@ class IndexCache:
                     os.unlink(name, dir_fd=self._fd)
 
 
-def _name(digest: str) -> str:
+def index_name(digest: str) -> str:
+    """Return the name of the index of bytes with this digest."""
     return f"{digest}.index"
 
 

@@ -14,7 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, zip_longest
 from typing import Final, NamedTuple
 
-from policyfs.journal.index_cache import IndexCache, SegmentFile, build
+from policyfs.journal.index_cache import IndexCache, SegmentFile, build, index_name
+from policyfs.journal.known_digests import KnownDigests
 from policyfs.journal.reader import Chain
 from policyfs.trail.index import Index
 from policyfs.trail.index_rows import RowFinder, Rows, chosen
@@ -82,6 +83,7 @@ class IndexedTrail:
     def __init__(self, chains: Sequence[Chain], cache: IndexCache, progress: Progress) -> None:
         self.chains = chains
         self._cache = cache
+        self._known = KnownDigests(cache)
         self._progress = progress
         self.built = 0
         """Number of indexes that were made and kept."""
@@ -94,7 +96,7 @@ class IndexedTrail:
         self._total += len(tasks)
         with ThreadPoolExecutor(_THREADS) as pool:
             digests = deque(
-                pool.submit(_digest, chain, task.name, one)
+                pool.submit(self._digest, chain, task.name, one)
                 for task in tasks
                 for one in task.ranges[: task.kept]
             )
@@ -108,6 +110,7 @@ class IndexedTrail:
             finally:
                 for digest in digests:
                     digest.cancel()
+                self._known.save()
 
     def _opened(self, chain: Chain, task: _Task, digests: list[Future[str]]) -> Iterator[Portion]:
         with contextlib.closing(SegmentFile(chain, task.name)) as file:
@@ -125,9 +128,19 @@ class IndexedTrail:
             index = Index(data)
             if digest:
                 self.built += 1
-                self._cache.save(digest, data)
+                self._cache.save(index_name(digest), data)
                 self._progress("indexing segments", self._done, self._total)
         return index
+
+    def _digest(self, chain: Chain, name: str, one: _Range) -> str:
+        with contextlib.closing(SegmentFile(chain, name)) as file:
+            is_whole = one == (0, file.size)
+            digest = self._known.get(file.info) if is_whole else ""
+            if not digest:
+                digest = file.digest(*one)
+                if is_whole:
+                    self._known.put(file.info, digest)
+            return digest
 
     def selected(self, chain: Chain, wanted: Selection) -> Iterator[Record | BadLine]:
         """Yield the events of a chain that a selection may contain, and records of trouble, in order."""
@@ -177,8 +190,3 @@ def _tasks(chain: Chain) -> Iterator[_Task]:
                 yield _Task(name, ranges, len(ranges) - 1)
             else:
                 yield _Task(name, [(0, file.size)], 1)
-
-
-def _digest(chain: Chain, name: str, one: _Range) -> str:
-    with contextlib.closing(SegmentFile(chain, name)) as file:
-        return file.digest(*one)

@@ -22,8 +22,6 @@ MOVES: Final = frozenset({"rename", "link"})
 class Move(NamedTuple):
     """A rename or link that happened."""
 
-    time_ns: int
-    operation: str
     path: bytes
     new_path: bytes
 

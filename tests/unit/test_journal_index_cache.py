@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.index_cache import IndexCache, SegmentFile, build, cache_directory
+from policyfs.journal.index_cache import IndexCache, SegmentFile, build, cache_directory, index_name
 from policyfs.journal.reader import find_chains
 from tests.support.mount.trail import a_journal, an_event
 
@@ -32,7 +32,7 @@ def cache(tmp_path: Path) -> IndexCache:
 
 def saved(cache: IndexCache, segment: SegmentFile) -> tuple[str, Path]:
     digest = segment.digest(0, segment.size)
-    cache.save(digest, build(segment, 0, segment.size, digest))
+    cache.save(index_name(digest), build(segment, 0, segment.size, digest))
     return digest, cache.directory / f"{digest}.index"
 
 

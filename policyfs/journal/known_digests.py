@@ -1,0 +1,53 @@
+"""Digests of files that were computed before, by identity: device, inode, size, mtime and ctime.
+
+No program can set a ctime, so a file of the same identity has the same bytes, unless root turned the clock
+back or wrote to the disk past the file system. Root could as well write an index with right checksums.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Final
+
+from policyfs.journal.index_cache import IndexCache
+
+_FILE: Final = "digests"
+_SETTLED_NS: Final = 2_000_000_000
+"""Age of a ctime that tells two changes apart, however coarse the file system's clock is."""
+_MOST: Final = 100_000
+
+
+class KnownDigests:
+    """The digests that one user has computed, in the directory of the indexes."""
+
+    def __init__(self, cache: IndexCache) -> None:
+        self._cache = cache
+        self._changed = False
+        try:
+            found: object = json.loads(cache.read(_FILE) or b"{}")
+        except ValueError:
+            found = {}
+        known = found.items() if isinstance(found, dict) else ()
+        self._known = {name: digest for name, digest in known if isinstance(digest, str)}
+
+    def get(self, info: os.stat_result) -> str:
+        """Return the digest of a file, empty if it is not known."""
+        return self._known.get(_identity(info), "")
+
+    def put(self, info: os.stat_result, digest: str) -> None:
+        """Remember a digest. info: the file's, from before it was read."""
+        if time.time_ns() - info.st_ctime_ns > _SETTLED_NS and len(self._known) < _MOST:
+            self._known[_identity(info)] = digest
+            self._changed = True
+
+    def save(self) -> None:
+        """Keep what is new."""
+        if self._changed:
+            self._cache.save(_FILE, json.dumps(self._known).encode("ascii"))
+            self._changed = False
+
+
+def _identity(info: os.stat_result) -> str:
+    return f"{info.st_dev}:{info.st_ino}:{info.st_size}:{info.st_mtime_ns}:{info.st_ctime_ns}"
