@@ -149,7 +149,9 @@ class Follower:
         names = chain.segments()
         reading = self._reading.setdefault(chain.mount_id, _Reading(names[0], 0))
         for name in [name for name in names if _order(name) >= _order(reading.segment)]:
-            if name != reading.segment:
+            if _order(name) == _order(reading.segment):
+                reading.segment = name  # it may have been compressed meanwhile
+            else:
                 reading.segment, reading.offset, reading.line, reading.piece = name, 0, 0, b""
             try:
                 yield from _read_on(chain, reading)

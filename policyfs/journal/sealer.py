@@ -20,6 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+from policyfs.journal.compression import COMPRESS_FROM, compress
 from policyfs.journal.extent import CRASH, DAMAGE, END, Closed, Extent
 from policyfs.journal.keys import PUBLIC, KeyStore, Signer, is_signed, write_file
 from policyfs.journal.segments import SegmentDirectory, read_tail, seal_name, segment_number
@@ -123,14 +124,15 @@ class Sealer:
         keys: KeyStore,
         reports: Reports,
         *,
-        after: Callable[[str], None] | None = None,
+        compress_from: int = COMPRESS_FROM,
     ) -> None:
-        """after: called with the name of each segment that was closed and sealed."""
+        """compress_from: least size of a segment, in bytes, that is compressed once it is sealed."""
         self._path: Final = directory
         self._mount_id: Final = mount_id
         self._keys: Final = keys
         self._reports: Final = reports
-        self._after: Final = after
+        self._compress_from: Final = compress_from
+        self._sealed_names: deque[str] = deque()
         self._closed: deque[Closed] = deque()
         self._adopted: dict[str, int] = {}
         self._reading: _Reading | None = None
@@ -156,7 +158,10 @@ class Sealer:
             self._adopted[resumed.segment] = resumed.seq
         now = current()
         with SegmentDirectory.at(self._path) as directory:
-            self._closed.extend(_left_behind(directory, but=now.segment if now else ""))
+            current_name = now.segment if now else ""
+            self._closed.extend(_left_behind(directory, but=current_name))
+            sealed = frozenset(directory.seals())
+            self._sealed_names.extend(name for name in directory.names() if name in sealed - {current_name})
         self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
         # INVARIANT: no signal comes to this thread, though it begins before the daemon blocks them.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -203,6 +208,8 @@ class Sealer:
                 extent = self._current()
                 if extent is not None and not self._ending:
                     self._follow(extent)
+                while self._sealed_names and not self._ending:
+                    compress(self._directory.fd, self._sealed_names.popleft(), self._compress_from)
         except Exception as exc:  # noqa: BLE001 - a seal can wait; the thread and the trail go on
             self.error = f"{type(exc).__name__}: {exc}"
         else:
@@ -265,8 +272,8 @@ class Sealer:
             self._last = (old.seal.number, old.digest)
         self._old.pop(extent.segment, None)
         self._adopted.pop(extent.segment, None)
-        if self._after is not None and closed.reason != END and not reading.wrong:
-            self._after(extent.segment)
+        if closed.reason != END and not reading.wrong:
+            self._sealed_names.append(extent.segment)
 
     def _write(self, closed: Closed, reading: _Reading) -> None:
         name, number = reading.name, segment_number(reading.name) or 0

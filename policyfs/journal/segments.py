@@ -20,9 +20,11 @@ from typing import Final, NamedTuple
 
 from policyfs.trail import chain
 
-_NAME: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.jsonl")
+_NAME: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.jsonl(?:\.zst)?")
 _SEAL: Final = ".seal"
 _PLAIN: Final = ".jsonl"
+ZST: Final = ".zst"
+"""The end of the names of compressed segments."""
 _SMALL: Final = 1 << 22
 _FIRST_WINDOW: Final = 64 * 1024
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of a 64-bit system
@@ -41,15 +43,31 @@ def segment_name(number: int, time_ns: int) -> str:
     return f"{number:08d}-{begun:%Y%m%dT%H%M%S}Z.jsonl"
 
 
+def is_compressed(segment: str) -> bool:
+    """True if this is the name of a compressed segment."""
+    return segment.endswith(ZST)
+
+
+def plain_name(segment: str) -> str:
+    """Return the name that a segment had before it was compressed."""
+    return segment.removesuffix(ZST)
+
+
 def seal_name(segment: str) -> str:
     """Return the file name of a segment's seal."""
     return segment.partition(".")[0] + _SEAL
 
 
 def sort_names(names: list[str]) -> list[str]:
-    """Return the segment names among these, in the order of the chain."""
+    """Return the segment names among these, in the order of the chain.
+
+    Of one that is there plain and compressed, the plain one: the compressed one may be unfinished.
+    """
+    there = frozenset(names)
     numbered = [(number, name) for name in names if (number := segment_number(name)) is not None]
-    return [name for _, name in sorted(numbered)]
+    return [
+        name for _, name in sorted(numbered) if not is_compressed(name) or plain_name(name) not in there
+    ]
 
 
 class SegmentDirectory:
@@ -79,7 +97,7 @@ class SegmentDirectory:
         return sort_names(os.listdir(self._fd))
 
     def seals(self) -> list[str]:
-        """Return the names of the segments that have a seal, in the order of the chain."""
+        """Return the plain names of the segments that have a seal, in the order of the chain."""
         names = os.listdir(self._fd)
         return sort_names([name.removesuffix(_SEAL) + _PLAIN for name in names if name.endswith(_SEAL)])
 
@@ -169,9 +187,28 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
-    """Open a segment to read. Raises OSError if it is no regular file; follows no symlink."""
+    """Open a segment to read its lines. Raises OSError if it is no regular file; follows no symlink.
+
+    The descriptor of a compressed segment is that of its plain bytes, in memory.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    return _only_regular(os.open(path, flags, dir_fd=dir_fd))
+    name = os.fspath(path)
+    try:
+        fd = os.open(name, flags, dir_fd=dir_fd)
+    except FileNotFoundError:
+        if is_compressed(name):
+            raise
+        name += ZST  # it was compressed since the directory was listed
+        fd = os.open(name, flags, dir_fd=dir_fd)
+    fd = _only_regular(fd)
+    if not is_compressed(name):
+        return fd
+    from policyfs.journal.compression import decompressed  # noqa: PLC0415 - loaded only where it is needed
+
+    try:
+        return decompressed(fd)
+    finally:
+        os.close(fd)
 
 
 def _open_locked(path: str) -> int:

@@ -22,8 +22,11 @@ from policyfs import __version__
 from policyfs.journal.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
 from policyfs.journal.policy_texts import PolicyTexts
 from policyfs.journal.segments import (
+    ZST,
     Segment,
     TrailDirectory,
+    is_compressed,
+    plain_name,
     read_tail,
     seal_name,
     segment_name,
@@ -204,8 +207,8 @@ class ChainWriter:
             self._notes = [note for note in self._notes if note is not pruned]
             raise
         for name in doomed:
-            self._directory.remove(name)
-            self._directory.remove(seal_name(name))
+            for one in (name, plain_name(name) + ZST, seal_name(name)):
+                self._directory.remove(one)
 
     def distrust(self, segment: str, found: str) -> None:
         """Record that lines of a segment were changed, and write no more into it."""
@@ -323,7 +326,8 @@ class ChainWriter:
         if names:
             self._number = segment_number(names[-1]) or 0
             # A seal without its segment: lines were taken away, and going on here would hide that.
-            if not cuts and self._number >= self._directory.highest():
+            behind = self._number < self._directory.highest()
+            if not cuts and not behind and not is_compressed(names[-1]):
                 # After a clean end the same file is continued, so that restarts do not use up `keep`.
                 self._segment = Segment(names[-1], self._number, self._directory.append_to(names[-1]), size)
                 self.resumed = self.extent

@@ -126,7 +126,7 @@ class Verifier:
         self._begun[_plain(check.name)] = self._seq
         before = len(self._breaks)
         if check.cut is not None:
-            self._cuts[check.name] = check.cut
+            self._cuts[_plain(check.name)] = check.cut
         if not check.lines and check.sound and check.cut is None:
             self._empty.append(check.name)
         if check.sound and check.lines:
@@ -180,7 +180,7 @@ class Verifier:
             return
         first, last = self._number + 1, check.number - 1
         gone = f"{first} to {last}" if last > first else f"{last}"
-        self._cuts.pop(self._newest, None)  # the segment that could explain the cut is missing
+        self._cuts.pop(_plain(self._newest), None)  # the segment that could explain the cut is missing
         self._break(check.name, 0, DELETED, f"segment {gone} is missing before this one")
 
     def _join(self, check: SegmentCheck) -> None:
@@ -228,7 +228,7 @@ class Verifier:
         if len(whole) < len(lines):
             offset = sum(map(len, whole))
             digest = hashlib.sha256(lines[-1]).hexdigest()
-            self._cuts[check.name] = Cut(len(lines), offset, len(lines[-1]), digest)
+            self._cuts[_plain(check.name)] = Cut(len(lines), offset, len(lines[-1]), digest)
         self._records += len(whole)
         seq, head = self._seq, self._head
         if self._first is None and check.number > 1 and check.opening:

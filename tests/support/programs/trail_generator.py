@@ -21,7 +21,10 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from policyfs.journal.compression import COMPRESS_FROM
+from policyfs.journal.keys import KeyStore
 from policyfs.journal.policy_texts import PolicyText
+from policyfs.journal.sealer import Reports, Sealer
 from policyfs.journal.segments import TrailDirectory
 from policyfs.journal.writer import ChainWriter
 from policyfs.trail.event import Event
@@ -79,6 +82,8 @@ class _Chain:
         self._rng = random.Random(seed)
         self._now_ns = START_NS
         self._lock = TrailDirectory(str(directory))
+        self._directory = directory
+        self._sealer: Sealer | None = None
         self.writer = ChainWriter(
             self._lock, directory.name, segment_bytes=options["segment_bytes"], keep=options["keep"],
             clock_ns=lambda: self._now_ns,
@@ -90,6 +95,16 @@ class _Chain:
         self.story: list[int] = []
         self._batch: list[Fields] = []
         self._told = 0
+
+    def seal_with(self, keys: KeyStore) -> None:
+        """Have the segments sealed and compressed, as a daemon does."""
+        reports = Reports(changed=lambda segment, found: None, sealed=self._note_seal)
+        self._sealer = Sealer(str(self._directory), self._directory.name, keys, reports)
+        self.writer.closed = self._sealer.close_segment
+        self._sealer.start(None, lambda: self.writer.extent)
+
+    def _note_seal(self, fields: dict[str, object]) -> None:
+        self.writer.note("sealed", fields)
 
     def write(self) -> None:
         """Write it all, and close it."""
@@ -114,7 +129,14 @@ class _Chain:
         self.writer.write(())
         for fd in self.writer.close():
             os.close(fd)
+        if self._sealer is not None:
+            while any(path.stat().st_size >= COMPRESS_FROM for path in self._plain()[:-1]):
+                time.sleep(0.1)
+            self._sealer.close()
         self._lock.close()
+
+    def _plain(self) -> list[Path]:
+        return sorted(self._directory.glob("*.jsonl"))
 
     def _session(self, until_ns: int, *, night: bool) -> None:
         events = self._sessions.session(night=night)[: self._left]
@@ -175,8 +197,12 @@ def generate(
     seed: int = 1,
     segment_bytes: int = 64 << 20,
     keep: int = 0,
+    keys: Path | None = None,
 ) -> Generated:
-    """Make a trail root with so many events over so many days, shared by so many mounts (chains)."""
+    """Make a trail root with so many events over so many days, shared by so many mounts (chains).
+
+    keys: a directory for the keys with which segments are sealed; none are sealed or compressed without.
+    """
     root.mkdir(mode=0o700, exist_ok=True)
     counts: Counter[tuple[str, str]] = Counter()
     directories, records, story = [], 0, []
@@ -184,6 +210,8 @@ def generate(
         name = hashlib.sha256(f"mount {seed} {number}".encode()).hexdigest()[:16]
         share = events // mounts + (number < events % mounts)
         made = _Chain(root / name, share, days, seed + number, segment_bytes=segment_bytes, keep=keep)
+        if keys is not None:
+            made.seal_with(KeyStore(keys))
         made.write()
         counts += made.counts
         records += made.writer.seq
@@ -201,10 +229,11 @@ def main() -> None:
     parser.add_argument("--mounts", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--segment-bytes", type=int, default=64 << 20)
+    parser.add_argument("--keys", type=Path, help="seal and compress, with the keys in this directory")
     options = parser.parse_args()
     began = time.perf_counter()
     made = generate(options.root, options.events, options.days, mounts=options.mounts, seed=options.seed,
-                    segment_bytes=options.segment_bytes)  # fmt: skip
+                    segment_bytes=options.segment_bytes, keys=options.keys)  # fmt: skip
     seconds = time.perf_counter() - began
     size = sum(path.stat().st_size for directory in made.directories for path in directory.glob("*.jsonl*"))
     print(f"{made.records} records, {size} bytes, {size / made.records:.0f} each, {seconds:.1f} s,"
