@@ -27,6 +27,7 @@ from policyfs.policy.decide import Engine
 from policyfs.policy.model import App, Modes, Policy
 from policyfs.policy.modes import apps_with_modes
 from policyfs.policy.parse import SourceText
+from policyfs.policy.revisions import Revisions
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
@@ -127,12 +128,13 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
     policy_path = os.path.abspath(args.policy)  # the daemon's working directory will be another
 
     checked: list[tuple[Sequence[SourceText], Engine]] = []
+    revisions = Revisions()
 
     def compile_sources(sources: Sequence[SourceText]) -> Engine:
         if checked and checked[0][0] == sources:
             return checked.pop()[1]
         checked.clear()
-        engine = load_policy(sources, monitor=args.monitor)
+        engine = load_policy(sources, monitor=args.monitor, parse=revisions.parse)
         _check_modes(args, engine)
         return engine
 

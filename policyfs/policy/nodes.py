@@ -112,13 +112,17 @@ _ESCAPE_LENGTH: Final = {"x": 4, "u": 6, "U": 10}
 
 
 class Source:
-    """The decoded text of one file; makes the errors that point into it."""
+    """The decoded text of one file; makes the errors that point into it.
 
-    __slots__ = ("lines", "name", "text")
+    plain: no part of the text refers to another one by an anchor.
+    """
+
+    __slots__ = ("lines", "name", "plain", "text")
 
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.text = text
+        self.plain = False
         self.lines: list[str] = _LINE_BREAK.split(text) if "\r" in text else text.split("\n")
 
     def where(self, span: Span) -> Where:

@@ -32,6 +32,11 @@ def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = 
 
     Raises PolicyErrors with all faults, sorted by file and position.
     """
+    return parsed(sources, redactable=redactable)[0]
+
+
+def parsed(sources: Sequence[SourceText], *, redactable: frozenset[str]) -> tuple[Policy, bool]:
+    """Do the same as parse_policy; the second value is True if all files are plain (Source.plain)."""
     if not sources:
         where = Where("policy", 1, 1)
         help_ = "name a policy file, or a directory that holds *.yaml files"
@@ -52,10 +57,11 @@ def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = 
             digest=digest_of(source.text for source in sources),
             errors=errors,
         )
+        plain = all(file.source.plain for file in files)
         _drop(files)
     if errors:
         raise PolicyErrors(errors)
-    return policy
+    return policy, plain
 
 
 def _drop(files: list[File]) -> None:

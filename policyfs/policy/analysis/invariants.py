@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -34,9 +34,14 @@ class Breach(NamedTuple):
     decision: Decision
 
 
-def load_policy(sources: Sequence[SourceText], *, monitor: bool = False) -> Engine:
+def load_policy(
+    sources: Sequence[SourceText],
+    *,
+    monitor: bool = False,
+    parse: Callable[[Sequence[SourceText]], Policy] = parse_policy,
+) -> Engine:
     """Parse, prove and compile a policy: what a mount loads. Raises PolicyErrors."""
-    policy = parse_policy(sources)
+    policy = parse(sources)
     prove(policy)
     return compile_policy(policy, monitor=monitor)
 
