@@ -17,6 +17,7 @@ from policyfs.domain import KIND_EMPTY, OWNER_NONE, Decision, Facts, FileType, P
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError, errno_name
 from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
 from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.explain import REQUESTS, Explanation, explain
@@ -29,6 +30,7 @@ from policyfs.policy.synced import CleanedForReader, cleaned_for_readers
 # ---------------------------------------------------------------- check
 
 
+@paused()  # it ends soon, with all that it has made
 def run_check(args: argparse.Namespace) -> int:
     """Check each policy by itself, and print all errors of all of them."""
     code = EXIT_OK

@@ -8,7 +8,7 @@ parent's. Positions are interned while anything refers to them, so they compare 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 from weakref import WeakValueDictionary
@@ -99,7 +99,7 @@ class AutomatonBuilder:
         self._apps = apps
         self._nodes: list[Node] = [Node(0)]
         self._epsilon: dict[int, list[int]] = {}
-        self._edges: dict[tuple[int, Segment | End, bool], int] = {}
+        self._edges: dict[tuple[int, Segment | End | str, bool], int] = {}
 
     def add(self, glob: Glob, accept: int, *, folded: bool) -> None:
         """Make the glob set ``accept`` match wherever ``glob`` matches."""
@@ -125,7 +125,9 @@ class AutomatonBuilder:
             self._edges.popitem()
         return Automaton(tuple(self._nodes), root, self._apps)
 
-    def _closed(self, nodes: Iterable[int]) -> tuple[int, ...]:
+    def _closed(self, nodes: tuple[int, ...]) -> tuple[int, ...]:
+        if len(nodes) < 2 and self._epsilon.keys().isdisjoint(nodes):
+            return nodes
         found: dict[int, None] = {}
         todo = list(nodes)
         while todo:
@@ -165,13 +167,17 @@ class AutomatonBuilder:
         return self._edges[key]
 
     def _segment(self, at: int, segment: Segment, *, folded: bool) -> int:
-        key = (at, segment, folded)
-        if key not in self._edges:
-            child = self._new().number
-            for variant in segment.variants:
-                self._edge(self._nodes[at], variant, child, folded=folded)
-            self._edges[key] = child
-        return self._edges[key]
+        key = (at, segment.plain or segment, folded)
+        known = self._edges.get(key)
+        if known is not None:
+            return known
+        child = self._edges[key] = self._new().number
+        if segment.plain and not folded and segment.plain not in self._nodes[at].literals:
+            self._nodes[at].literals[segment.plain] = (child,)
+            return child
+        for variant in segment.variants:
+            self._edge(self._nodes[at], variant, child, folded=folded)
+        return child
 
     @staticmethod
     def _edge(node: Node, variant: Variant, child: int, *, folded: bool) -> None:
@@ -306,10 +312,11 @@ class Automaton:
 
 def _undominated(free: set[int], bound: set[tuple[int, Bind]]) -> frozenset[tuple[int, Bind]]:
     """Return the bound nodes, without those reached freely or under a weaker bind."""
-    if not bound:
-        return frozenset()
+    kept = {(number, bind) for number, bind in bound if number not in free}
+    if len(kept) < 2 or len({number for number, _ in kept}) == len(kept):
+        return frozenset(kept)
     return frozenset(
         (number, bind)
-        for number, bind in bound
-        if number not in free and not any((number, weaker) in bound for weaker in bind.weaker())
+        for number, bind in kept
+        if not any((number, weaker) in kept for weaker in bind.weaker())
     )

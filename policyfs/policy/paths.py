@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 MAX_VARIANTS: Final = 256
@@ -57,11 +57,13 @@ class End(enum.Enum):
 class Segment:
     """Pattern of one name in a path: any of the variants.
 
-    deep is True for ``**`` between other segments (zero or more names); it has no variants.
+    deep is True for ``**`` between other segments (zero or more names); it has no variants. plain: the text
+    of the only variant, if it is all literal.
     """
 
     variants: tuple[Variant, ...]
     deep: bool = False
+    plain: str = field(default="", compare=False)
 
 
 DEEP: Final = Segment((), deep=True)
@@ -81,8 +83,12 @@ _FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
 _PLAIN: Final = re.compile(r"[^*?\[\]{}\\]+")
 """A segment in which every character stands for itself."""
 _SOUND: Final = re.compile(
+    # no quotes, braces or captures, and nothing to refuse
     "(?:/(?:[*][*]|(?![.][.]?(?:/|\\Z))(?:[^*?\\[\\]{}\\\\/\0\ud800-\udfff]|[?]|[*](?![*]))+))+(?:/[*]{3})?"
 )
+
+
+_NO_CAPTURES: Final[frozenset[str]] = frozenset()
 
 
 def check_glob(text: str) -> None:
@@ -93,12 +99,14 @@ def check_glob(text: str) -> None:
 
 def parse_glob(text: str) -> Glob:
     """Parse one glob. Raises GlobError."""
-    _check_whole(text)
+    sound = _SOUND.fullmatch(text)
+    if not sound:
+        _check_whole(text)
     if text == "/":
-        return Glob(text, (), End.HERE, frozenset())
+        return Glob(text, (), End.HERE, _NO_CAPTURES)
     segments: list[Segment] = []
     end = End.HERE
-    pieces = list(_split(text))
+    pieces = [(0, piece) for piece in text[1:].split("/")] if sound else _split(text)
     for number, (offset, piece) in enumerate(pieces):
         last = number == len(pieces) - 1
         if piece == "***":
@@ -114,15 +122,17 @@ def parse_glob(text: str) -> Glob:
         elif piece == "**":
             segments.append(DEEP)
         elif _PLAIN.fullmatch(piece):
-            segments.append(Segment((tuple(piece),)))
+            segments.append(Segment((tuple(piece),), plain=piece))
         else:
             segments.append(_SegmentReader(piece, offset).read())
-    captures = frozenset(
-        name
-        for name, capture in CAPTURES.items()
-        if capture.value in text
-        and any(capture in variant for segment in segments for variant in segment.variants)
-    )
+    captures = _NO_CAPTURES
+    if not sound:
+        captures = frozenset(
+            name
+            for name, capture in CAPTURES.items()
+            if capture.value in text
+            and any(capture in variant for segment in segments for variant in segment.variants)
+        )
     return Glob(text, tuple(segments), end, captures)
 
 

@@ -155,19 +155,22 @@ class _Compiled:
 
     __slots__ = ("kinds", "paths", "raw", "rule", "self_asked", "unless", "unless_kinds", "when")
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, known: dict[frozenset[str], Kinds]) -> None:
+        """known: sets of kinds, shared by all rules."""
         self.rule = rule
         self.paths: int | None = None
         self.when: int | None = None
         self.unless: list[int | None] = []
-        self.kinds = _kinds(rule.when)
-        self.unless_kinds = [_kinds(block) for block in rule.unless]
-        self.raw = Kinds(rule.raw_types)
+        self.kinds = _kinds(rule.when, known)
+        self.unless_kinds = [_kinds(block, known) for block in rule.unless]
+        self.raw = known.get(rule.raw_types) or known.setdefault(rule.raw_types, Kinds(rule.raw_types))
         self.self_asked = asks_for_self(rule)
 
 
-def _kinds(block: Block | None) -> Kinds | None:
-    return None if block is None or block.kinds is None else Kinds(block.kinds)
+def _kinds(block: Block | None, known: dict[frozenset[str], Kinds]) -> Kinds | None:
+    if block is None or block.kinds is None:
+        return None
+    return known.get(block.kinds) or known.setdefault(block.kinds, Kinds(block.kinds))
 
 
 class Table:
@@ -177,7 +180,8 @@ class Table:
         self.policy: Final = policy
         self.callers: Final = Callers(policy)
         self.rules: Final = tuple(sorted(policy.rules, key=lambda rule: rule.id))
-        self._compiled: Final = tuple(_Compiled(rule) for rule in self.rules)
+        kinds: dict[frozenset[str], Kinds] = {}
+        self._compiled: Final = tuple(_Compiled(rule, kinds) for rule in self.rules)
         builder = AutomatonBuilder(frozenset(app.name for app in policy.apps))
         self._by_accept: Final[dict[int, int]] = {}
         self._everywhere: Final[list[int]] = []
