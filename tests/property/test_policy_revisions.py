@@ -77,32 +77,3 @@ def test_a_change_gives_what_the_whole_text_gives():
                 text = new
                 in_part += 0 <= revisions.rules_parsed < len(expected.rules)
     assert in_part > 100
-
-
-def test_files_of_a_directory_are_cut_each():
-    head = "apiVersion: policyfs/v1\nkind: Policy\n"
-    first = head + "apps:\n  a: {uid: 1}\nrules:\n  - id: one\n    allow: [see]\n    who: {app: a}\n"
-    second = head + "rules:\n  - id: two\n    allow: [see]\n  - id: three\n    deny: [write]\n"
-    revisions = Revisions()
-    for text in (second, second.replace("deny", "allow"), second.replace("three", "one"), second):
-        sources = [SourceText("a", first.encode()), SourceText("b", text.encode())]
-        try:
-            expected: object = parse_policy(sources)
-        except PolicyErrors as errors:
-            expected = str(errors)
-        try:
-            found: object = revisions.parse(sources)
-        except PolicyErrors as errors:
-            found = str(errors)
-        assert found == expected
-
-
-def test_only_a_changed_rule_is_parsed():
-    revisions = Revisions()
-    text = big_policy(200)
-    revisions.parse([SourceText("x", text)])
-    assert revisions.rules_parsed == 200
-    changed_one = text.replace(b"/Users/u100/**", b"/Users/v100/**")
-    policy = revisions.parse([SourceText("x", changed_one)])
-    assert revisions.rules_parsed == 1
-    assert policy == parse_policy([SourceText("x", changed_one)])
