@@ -54,6 +54,8 @@ class Reload:
             await self._fs.opener.second_tries.settled(_SETTLE_S)
             self._replaced.send_nowait(Leftovers(gate.engine))
             self._fs.use(engine)
+            if not await self._fs.kernel_cache.expire_all_names():
+                self._log.warning("the kernel dropped all names at once: working directories had no path")
             notifier = self._fs.kernel_cache.notifier
             if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
                 self._log.warning("the kernel is slow to drop its caches", after_s=_DRAIN_S)

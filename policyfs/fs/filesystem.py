@@ -44,6 +44,7 @@ from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.fs.kernel_cache.pruning import Pruning
+from policyfs.fs.kernel_cache.staying_names import StayingNames
 from policyfs.fs.namespace.create import Creator
 from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.link import Linker
@@ -154,6 +155,7 @@ class FileSystem:
             admitted=settings.admitted,
         )  # fmt: skip
         timeouts.use(engine)
+        self.kernel_cache.expiry.staying = lambda: StayingNames(timeouts, gate).stays
         return FsContext(tree, nodes, handles, resolver, gate)
 
     def _opening(
@@ -262,7 +264,7 @@ class FileSystem:
         )
         self.lookup = lookup = Lookup(
             fs, views=opening.views, timeouts=self.timeouts, replaced_files=self._replaced_files,
-            withheld_names=withheld_names, modes=self.modes,
+            withheld_names=withheld_names, modes=self.modes, absent_names=self.kernel_cache.absent_names,
         )  # fmt: skip
         self.listings = DirectoryListings(
             fs, timeouts=self.timeouts, lookup=lookup, withheld_names=withheld_names
@@ -356,13 +358,16 @@ class FileSystem:
             self._base.warn("this directory ignores the case of names, so it is closed", node.path())
 
     def use(self, engine: Engine) -> None:
-        """Decide by another policy from now on, and make the kernel forget answers under the old one."""
+        """Decide by another policy from now on, and make the kernel forget attributes and pages.
+
+        INVARIANT: without an await, KernelCache.expire_all_names() is called next.
+        """
         self.gate.use(engine)
         self.timeouts.use(engine)
         self.modes.use(engine)
         self.timeouts.told_apart = self.modes.in_use
         self.nodes.use(engine.root, engine.child)
-        self.kernel_cache.reset()
+        self.kernel_cache.forget_attributes_of_all()
 
     def expire(self) -> None:
         """Release resources that are kept for a moment only; called several times a second."""

@@ -534,6 +534,39 @@ static PyObject *py_raw_request(PyObject *module, PyObject *unused)
 	return PyBytes_FromStringAndSize((const char *)bridge.last, (Py_ssize_t)bridge.last_size);
 }
 
+/* Write notifications, one after the other in one buffer, without the interpreter's lock. */
+static PyObject *py_notify(PyObject *module, PyObject *args)
+{
+	unsigned long sent = 0, absent = 0;
+	Py_buffer messages;
+	int fd, error = 0;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "iy*", &fd, &messages))
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	const char *at = messages.buf, *end = at + messages.len;
+
+	while (error == 0 && at < end) {
+		uint32_t length = 0;
+
+		if (end - at >= (ptrdiff_t)sizeof length)
+			memcpy(&length, at, sizeof length);
+		if (length < sizeof length || (ptrdiff_t)length > end - at)
+			error = EINVAL;
+		else if (write(fd, at, length) >= 0)
+			sent++;
+		else if (errno == ENOENT)
+			absent++;
+		else
+			error = errno;
+		at += length;
+	}
+	Py_END_ALLOW_THREADS
+	PyBuffer_Release(&messages);
+	return Py_BuildValue("kki", sent, absent, error);
+}
+
 static PyObject *py_negotiated(PyObject *module, PyObject *unused)
 {
 	(void)module, (void)unused;
@@ -560,6 +593,9 @@ static PyMethodDef methods[] = {
 	 "Returns a descriptor that is readable while a request that was read ahead can go on."},
 	{"waiting", turns_waiting, METH_NOARGS, "(requests read ahead that wait, requests under way)."},
 	{"raw_request", py_raw_request, METH_NOARGS, "The request read last, header first."},
+	{"notify", py_notify, METH_VARARGS,
+	 "notify(fd, messages): write notifications, each with its header, until one fails otherwise\n"
+	 "than by ENOENT. (taken, unknown to the kernel, errno or 0)."},
 	{"negotiated", py_negotiated, METH_NOARGS,
 	 "(kernel minor, flags offered, flags set, max_stack_depth, max_write), None before INIT."},
 	{NULL, NULL, 0, NULL},

@@ -57,6 +57,7 @@ __all__ = [
     "take_requests",
     "take_turns",
     "waiting",
+    "write_notifications",
 ]
 
 # The kernel's FOPEN_* flags (include/uapi/linux/fuse.h).
@@ -232,6 +233,15 @@ class RawRequest:
 def raw_request() -> RawRequest:
     """Return the request being processed. Right only before the handler's first await."""
     return RawRequest(_bridge.raw_request())
+
+
+def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
+    """Write notifications, each with its header, to a FUSE device; other threads of Python go on meanwhile.
+
+    Returns how many the kernel took, how many were about what it does not know, and the errno that ended it
+    (0: none).
+    """
+    return _bridge.notify(fd, messages)
 
 
 def take_turns(most: int, room: int = 0) -> int:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from policyfs.errors import errno_name
+from policyfs.kernel.bridge import write_notifications
 from policyfs.kernel.protocol import MINOR_EXPIRE_ONLY, MINOR_INC_EPOCH, MINOR_PRUNE
 
 _INVAL_INODE: Final = 2
@@ -42,6 +43,7 @@ _DELETED: Final = struct.Struct("=QQII")
 _PRUNED: Final = struct.Struct("=IIQ")
 _EXPIRE_ONLY: Final = 1
 _PRUNE_CHUNK: Final = 4096  # node ids in one notification
+_AT_ONCE: Final = 256  # messages that are built, and then written, in one go
 
 _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONNABORTED})
 """Errnos of a write to an aborted, unmounted or never mounted connection."""
@@ -132,6 +134,35 @@ class Notifier:
         """
         flags = _EXPIRE_ONLY if expire_only and self._minor >= MINOR_EXPIRE_ONLY else 0
         return self._put_one(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
+
+    def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
+        """Do inval_entry() for many names (directory, name, expire_only), and return once they are written.
+
+        False if the kernel did not take them all. Blocks: for each name the kernel waits until no request
+        changes its directory or looks up a new name in it. Call it on a thread of its own, so that neither
+        the event loop nor other notifications wait for that.
+        """
+        with self._changed:  # close() closes the descriptor
+            if self._closed:
+                return False
+            fd = os.dup(self._fd)
+        try:
+            names, gentle = iter(entries), _EXPIRE_ONLY if self._minor >= MINOR_EXPIRE_ONLY else 0
+            while part := b"".join(
+                _message(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), gentle * expire) + name + b"\0")
+                for parent, name, expire in itertools.islice(names, _AT_ONCE)
+            ):
+                sent, absent, error = write_notifications(fd, part)
+                with self._changed:
+                    self._sent, self._absent = self._sent + sent, self._absent + absent
+                    if error:
+                        self._failed += 1
+                        self._last_errors.append(f"{_NAMES[_INVAL_ENTRY]}: {errno_name(error)}")
+                if error:
+                    return False
+            return True
+        finally:
+            os.close(fd)
 
     def delete(self, parent: int, child: int, name: bytes) -> bool:
         """Report a removed name, also to inotify watchers, if the name still refers to that node."""

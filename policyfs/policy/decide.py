@@ -284,6 +284,21 @@ class Engine:
             yield list(memo.entries())
         yield self._table.contents()
 
+    def shows_plainly_below(self, who: Principal, state: PathState) -> bool:
+        """True only if the caller sees everything below this path as it is: nothing is hidden or obliges.
+
+        Not asked about rules with captures, which may match one uid of an app and not another.
+        """
+        if self._table.uses_uid or not self._scope.only_allows_below(state):
+            return False
+        child = self._paths.step(state, _NO_NAME)
+        if self._paths.step(child, _NO_NAME) is not child:  # it differs further down
+            return False
+        return all(
+            self.decide(who, Op.SEE, child, ftype, NO_FACTS).allowed
+            for ftype in (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
+        )
+
     # ---- parts for explaining
 
     @property

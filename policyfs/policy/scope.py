@@ -36,6 +36,12 @@ class Scope:
             {accept for accept, number in table.first_accepts().items() if hides[number]}
         )
 
+        conditional = [not _is_plain(rule) for rule in table.rules]
+        self._conditional_everywhere: Final = any(conditional[number] for number in table.everywhere())
+        self._conditional: Final = table.automaton.leading_to(
+            {accept for accept, number in table.first_accepts().items() if conditional[number]}
+        )
+
     def owner_matters_above(self, state: PathState) -> bool:
         """True if some ancestor may hide this path or not, depending on that ancestor's owner."""
         return any(self._asks_owner(situated) for situated in state.hides)
@@ -74,6 +80,18 @@ class Scope:
             or bool(state.hides_below(self._table))
         )
 
+    def only_allows_below(self, state: PathState) -> bool:
+        """True only if all rules that can match below this path are allows without any condition but who."""
+        position = state.position
+        return not (
+            self._dry_run
+            or position.lost
+            or position.bound
+            or self._conditional_everywhere
+            or not self._conditional.isdisjoint(position.free)
+            or state.hides_below(self._table)
+        )
+
     def _tells(self, situated: Situated) -> bool:
         return (
             self._told_apart[situated.rule]
@@ -104,6 +122,11 @@ class Scope:
 
 def _hides(rule: Rule) -> bool:
     return rule.effect is Effect.DENY and not rule.monitor and bool(rule.ops & Op.SEE)
+
+
+def _is_plain(rule: Rule) -> bool:
+    """True for an allow that applies to all files at its paths."""
+    return rule.effect is Effect.ALLOW and not rule.monitor and rule.when is None and not rule.unless
 
 
 def tells_callers_apart(rule: Rule) -> bool:

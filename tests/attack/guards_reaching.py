@@ -20,7 +20,6 @@ from policyfs.fs.access.shown_modes import ShownModes
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.kernel_cache.attributes import LONG_S, Timeouts
-from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.fs.sharing.shares import Shares
@@ -126,11 +125,6 @@ def nobody_differs() -> None:
     """The policy's analysis finds that all callers see the same at every path."""
     for question in ("sight", "node", "below"):
         put(Distinctions, question, lambda self, state: False)
-
-
-def reload_drops_nothing() -> None:
-    """A new policy is in force in the daemon, and the kernel hears nothing of it."""
-    put(Invalidation, "reset", lambda self, *arguments: None)
 
 
 def shown_as_is() -> None:
@@ -244,7 +238,6 @@ REACHING: Final[dict[str, Callable[[], None]]] = {
     "follows-links": follows_links,
     "kept-for-all": kept_for_all,
     "nobody-differs": nobody_differs,
-    "reload-drops-nothing": reload_drops_nothing,
     "shown-as-is": shown_as_is,
     "real-uid": real_uid,
     "first-name-decides": first_name_decides,

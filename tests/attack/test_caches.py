@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.support.machine.processes import call_as, start_as
+from tests.attack.guards_reloading import LATE
+from tests.attack.guards_writing import STOPS
+from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.twins import content, error
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
@@ -154,6 +157,55 @@ def reloaded(mount: Mount) -> dict[str, str]:
     assert mount.reload().returncode == 0
     child.send("look")
     return child.result()
+
+
+def _asks_on(channel, path: str) -> str:
+    """Look a name up until the answer changes; then open it as a path, for which the kernel asks nobody."""
+    os.stat(path)
+    channel.send("known")
+    while not error(os.stat, path).startswith("ENOENT"):
+        pass
+    return error(os.open, path, os.O_PATH)
+
+
+def answered_late(mounts: Mounts, furnished: Path, *more: str) -> str:
+    """What is left of a name that a reload hides, if the old answer to a LOOKUP arrives after it.
+
+    The LOOKUP is about a name in use. Others may use the name, and the kernel forgets it, meanwhile.
+    """
+    late = furnished / "common" / os.fsdecode(LATE)
+    late.write_bytes(b"text")
+    late.chmod(0o666)
+    fifos = [furnished.parent / name for name in ("says", "hears")]
+    for fifo in fifos:
+        os.mkfifo(fifo)
+    says, hears = (os.open(fifo, os.O_RDWR | os.O_NONBLOCK) for fifo in fifos)
+    mount = mounts.prepare(HEAD, furnished, "--app", "warm")
+    mount.program = ("tests.attack.weakened", ",".join(["stops-with-old-answers", *more]))
+    mount.environment[STOPS] = ":".join(map(str, fifos))
+    mount.start()
+    child = start_as(WARM, _asks_on, str(mount / "common" / late.name))
+    try:
+        assert child.receive() == "known"
+        late.chmod(0o644)  # the watch makes the kernel look the name up again
+        wait_for(lambda: select.select([says], [], [], 0)[0], "an answer of the old policy")
+        mount.policy.write_text(CLOSED.replace("/common/***", f"/common/{late.name}"))
+        assert mount.reload().returncode == 0
+        os.write(hears, b"." * 100)
+        return child.result()
+    finally:
+        os.write(hears, b"." * 100)
+        child.kill()
+        os.close(says)
+        os.close(hears)
+
+
+def test_an_answer_of_the_old_policy_brings_no_name_back(mounts: Mounts, furnished: Path) -> None:
+    assert answered_late(mounts, furnished) == "ENOENT"
+
+
+def test_it_does_where_the_kernel_forgets_no_name(mounts: Mounts, furnished: Path) -> None:
+    assert answered_late(mounts, furnished, "all-names-stay").isdigit()
 
 
 @pytest.mark.parametrize("options", [(), ("--app", "warm")], ids=["shared", "app"])

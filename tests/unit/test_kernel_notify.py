@@ -98,6 +98,29 @@ def test_many_nodes_take_one_place(pipe, start):
     assert notifier.stats().sent == 5_000
 
 
+def test_many_names_are_written_before_the_call_returns(pipe, start):
+    notifier = start()
+    names = [(number, b"name-%d" % number, number % 2 == 0) for number in range(600)]
+    assert notifier.inval_entries_now(iter(names))
+    for parent, name, gentle in names:
+        assert message(pipe[0]) == (3, struct.pack("=QII", parent, len(name), gentle) + name + b"\0")
+    assert notifier.stats().sent == 600
+    assert start(37).inval_entries_now([(1, b"x", True)])
+    assert message(pipe[0]) == (3, struct.pack("=QII", 1, 1, 0) + b"x\0")
+
+
+def test_many_names_end_at_the_first_error(pipe, start):
+    notifier = start()
+    os.close(pipe[0])
+    try:
+        assert not notifier.inval_entries_now([(1, b"x", True), (1, b"y", True)])
+        assert notifier.stats().last_errors == ("INVAL_ENTRY: EPIPE",)
+        assert notifier.close(5)
+        assert not notifier.inval_entries_now([])
+    finally:
+        os.dup2(os.open("/dev/null", os.O_RDONLY), pipe[0])
+
+
 @pytest.mark.parametrize(
     ("minor", "flag", "epoch", "prune"),
     [(37, 0, False, False), (40, 1, False, False), (44, 1, True, False), (45, 1, True, True)],

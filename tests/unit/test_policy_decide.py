@@ -12,7 +12,7 @@ from policyfs.domain import RAW_VIEW, Audit, Facts, Need, Op, RuleMatch, ban, ba
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.facts import content_met
 from policyfs.policy.tally import NO_ALLOW
-from tests.support.models.policies import DIRECTORY, FAMILY, FILE, NOBODYS, SYMLINK, Asked
+from tests.support.models.policies import DIRECTORY, FAMILY, FILE, NOBODYS, SYMLINK, Asked, engine_of
 
 PHOTO = "/DCIM/Camera/a.jpg"
 CAMERAS = Facts("image/jpeg", "camera")
@@ -664,3 +664,22 @@ def test_an_engine_that_nobody_has_any_more_is_gone_at_once():
         assert gone() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("rules", "plainly"),
+    [
+        ('- {id: r, allow: [see], paths: "/a/**"}', True),
+        ('- {id: r, allow: [see], paths: "/a/***"}', True),
+        ('- {id: r, allow: [see], paths: "/a/*"}', False),
+        ('- {id: r, allow: [see], paths: "/a/*/**"}', False),
+        ('- {id: r, allow: [read], paths: "/a/**"}', False),
+        ('- {id: r, allow: [see], who: {app: gallery}, paths: "/a/**"}', False),
+        ('- {id: r, allow: [see], paths: "/a/{uid}/**"}\n- {id: s, allow: [see], paths: "/a/**"}', False),
+        ('- {id: r, allow: [see], paths: "/a/**"}\n- {id: s, deny: [see], paths: "/a/b/c/d"}', False),
+    ],
+)
+def test_everything_below_is_shown_plainly(rules: str, *, plainly: bool) -> None:
+    engine = engine_of(rules + "\n")
+    who = engine.principal(10010)
+    assert engine.shows_plainly_below(who, engine.state_of(b"/a")) is plainly

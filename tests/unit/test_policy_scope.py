@@ -52,6 +52,29 @@ def test_a_rule_that_is_the_same_for_all_does_not(rule: str) -> None:
     assert set(answers(ALL + f"- {rule}\n", "/", "/a", "/a/b", "/b")) == {(False, False)}
 
 
+@pytest.mark.parametrize(
+    ("rule", "plain"),
+    [
+        ('{id: r, allow: [all], paths: "/a/**"}', True),
+        ('{id: r, allow: [see], who: {app: maps}, paths: "/a/b/**"}', True),
+        ('{id: r, deny: [write], paths: "/a/b/**"}', False),
+        ('{id: r, allow: [all], when: {owner: self}, paths: "/a/**"}', False),
+        ('{id: r, allow: [all], unless: {path: "/a/b"}, paths: "/a/**"}', False),
+        ('{id: r, allow: [all], mode: monitor, paths: "/a/b"}', False),
+        ('{id: r, require: {redact: location}, paths: "/a/b/c/**"}', False),
+        ('{id: r, require: {content: [image/jpeg]}, paths: "/a/*/c"}', False),
+        ('{id: r, allow: [all], paths: "/a/{app}/**"}', True),
+        ("{id: r, deny: [write]}", False),
+        ('{id: r, deny: [write], paths: "/b/**"}', True),
+        ('{id: r, deny: [see], paths: "/a"}', False),
+    ],
+)
+def test_only_allows_can_match_below(rule: str, *, plain: bool) -> None:
+    engine = engine_of(ALL + f"- {rule}\n")
+    assert scope(engine).only_allows_below(engine.state_of(b"/a")) is plain
+    assert not Scope(engine.table, dry_run=True).only_allows_below(engine.state_of(b"/a"))
+
+
 def test_a_rule_without_paths_matters_everywhere() -> None:
     assert set(answers(ALL + "- {id: r, deny: [read], who: {app: maps}}\n", "/a", "/a/b")) == {(True, True)}
 

@@ -62,8 +62,8 @@ class Node(PlacedNode):
     """One inode as the kernel knows it."""
 
     __slots__ = (
-        "_told", "btime_ns", "byte_path", "cached", "children", "ftype", "ino", "linked", "links", "lookups",
-        "mediated", "named_s", "next", "nodeid", "open", "reached", "view", "whose",
+        "_told", "btime_ns", "byte_path", "cached", "children", "ftype", "ino", "kept", "linked", "links",
+        "lookups", "mediated", "named_s", "next", "nodeid", "open", "reached", "view", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +93,8 @@ class Node(PlacedNode):
         """Names besides the first, if there are any."""
         self.lookups = 0
         """The kernel's references (FUSE lookup count)."""
+        self.kept = False
+        """True if the kernel was allowed to keep a name of it under the policy in force."""
         self.children = 0
         """The number of nodes that have this one as parent, or had their last name in it."""
         self.next: Node | None = None

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from policyfs.domain import FileType
+from policyfs.domain import FileType, Principal
 from policyfs.fs.inodes.handles import OpenState
 from policyfs.fs.inodes.node import Node
 from policyfs.kernel.bridge import pyfuse3
@@ -70,14 +70,17 @@ class Timeouts:
         return differ.node(state) if ftype is FileType.REGULAR else differ.sight(state)
 
     def entry_of(self, node: Node, state: PathState) -> float:
-        """Return the seconds for which the kernel may keep a name and its node.
+        """Return the seconds for which the kernel may keep a name and its node, for a reply; note it.
 
         0 for a node that serves a single open of a raw file because nothing proved the file's kind: the next
         open may find a proof again.
         """
         if node.view.raw and node.byte_path.finds_kind:
             return 0.0
-        return self.entry(state, node.ftype)
+        allowed = self.entry(state, node.ftype)
+        if allowed:
+            node.kept = True
+        return allowed
 
     def outlast(self, old: PathState, new: PathState, ftype: FileType) -> bool:
         """True if an entry that a rename moves would last longer than the new path allows.
@@ -85,6 +88,22 @@ class Timeouts:
         In a rename the kernel moves the entry with its timeout (fs/fuse/dir.c, fuse_rename_common).
         """
         return self.entry(old, ftype) > self.entry(new, ftype)
+
+    def alike_below(self, who: Principal, old: PathState, new: PathState) -> bool:
+        """True only if the kernel's answers below the old path are right for all callers below the new one.
+
+        who: the caller that moves a directory. Such answers move with the directory (see outlast()).
+        """
+        engine = self._engine
+        if engine is None or self.told_apart:
+            return False
+        return all(
+            engine.shows_plainly_below(who, state) and (self.alone or not self._differs_below(engine, state))
+            for state in (old, new)
+        )
+
+    def _differs_below(self, engine: Engine, state: PathState) -> bool:
+        return engine.caller_matters_below(state) if self.posix else engine.distinctions.below(state)
 
     def missing(self, state: PathState, *, by_kind: bool) -> float:
         """Return the seconds for which the kernel may keep that a name is absent, or hidden from the caller.

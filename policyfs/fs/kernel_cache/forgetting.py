@@ -10,7 +10,9 @@ import trio
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.kernel_cache.invalidation import Invalidation
+from policyfs.fs.kernel_cache.name_expiry import NameExpiry
 from policyfs.kernel.notify import Notifier
 
 _FORGET_S: Final = 2.0
@@ -26,6 +28,8 @@ class KernelCache:
         self._nodes = nodes
         self._changes = changes
         self._resolver = resolver
+        self.absent_names = AbsentNames(self.forget_absent)
+        self.expiry = NameExpiry(nodes, self.absent_names)
         self.notifier: Notifier | None = None
 
     def drop_pages(self, nodeid: int) -> None:
@@ -76,6 +80,22 @@ class KernelCache:
         self.forget_names(node)
         await self.forget_size(node.nodeid)  # notifications are sent in order
 
+    def forget_attributes_of_all(self) -> None:
+        """Make the kernel forget all attributes, pages and listings."""
+        if self.notifier is not None:
+            self._changes.forget_attributes(self.notifier, self._resolver)
+
+    async def expire_all_names(self) -> bool:
+        """Make the kernel look up every name again, before this returns: the policy was replaced.
+
+        False if the kernel drops all names at once: then working directories have no path for a moment.
+        """
+        return self.notifier is None or await self.expiry.expire(self.notifier)
+
+    def forget_absent(self, parent: int, name: bytes) -> bool:
+        """Make the kernel forget that a name is absent. False if that cannot be asked for."""
+        return self.notifier is None or self.notifier.inval_entry(parent, name, True)
+
     def forget_all_names(self) -> None:
         """Make the kernel look up every name again, also in requests that come before our next reply.
 
@@ -85,6 +105,6 @@ class KernelCache:
             self.reset()
 
     def reset(self) -> None:
-        """Make the kernel forget everything that depends on the policy or on names."""
+        """Make the kernel forget everything that depends on names."""
         if self.notifier is not None:
             self._changes.reset(self.notifier, self._resolver)

@@ -117,17 +117,22 @@ class Invalidation:
         return self._watch.has_more
 
     def reset(self, notifier: Notifier, resolver: Resolver) -> None:
-        """Drop everything that the kernel keeps, once: events were lost, or the policy changed."""
+        """Drop everything that the kernel keeps, once: events were lost."""
+        known = self.forget_attributes(notifier, resolver)
+        if not notifier.inc_epoch():  # a kernel before 7.44: name by name
+            for node in known:
+                for parent, name in node.all_names():
+                    notifier.inval_entry(parent.nodeid, name, True)
+
+    def forget_attributes(self, notifier: Notifier, resolver: Resolver) -> list[Node]:
+        """Drop all attributes, pages and listings that the kernel keeps; return the nodes that it knows."""
         resolver.drop_all()
         if self.owners_above is not None:
             self.owners_above.changed_all()
         known = [node for node in self._nodes if node.lookups or node.nodeid == ROOT_ID]
         # All or none, for any number: a refusal means that the notifier is closed.
         notifier.inval_inodes(node.nodeid for node in known)
-        if not notifier.inc_epoch():  # a kernel before 7.44: name by name
-            for node in known:
-                for parent, name in node.all_names():
-                    notifier.inval_entry(parent.nodeid, name, True)
+        return known
 
     def _apply(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
         """Send the invalidations for an event. False if the notifier could not take them all."""

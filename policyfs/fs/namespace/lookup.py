@@ -19,6 +19,7 @@ from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
+from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_version
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
@@ -40,8 +41,10 @@ class Lookup:
         replaced_files: ReplacedFiles,
         withheld_names: WithheldNames,
         modes: ShownModes,
+        absent_names: AbsentNames,
     ) -> None:
         self._modes = modes
+        self._absent_names = absent_names
         self._replaced_files = replaced_files
         self._withheld_names = withheld_names
         self._tree = fs.tree
@@ -99,7 +102,7 @@ class Lookup:
                 return self._not_there(parent, name, state, caller, unseen.but_directory)
             if withheld_names:
                 raise pyfuse3.FUSEError(errno.ENOENT)  # not cached: it may be shown again at any moment
-            return self._nothing(state, caller)
+            return self._nothing(parent, name, state, caller)
         decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
         if not decision.allowed:
             held = self._held_directory(parent, name)
@@ -108,11 +111,14 @@ class Lookup:
             raise pyfuse3.FUSEError(errno.ENOENT)
         return self.entry(parent, name, state, stat, caller)
 
-    def _nothing(self, state: PathState, caller: Caller) -> pyfuse3.EntryAttributes:
+    def _nothing(
+        self, parent: Node, name: bytes, state: PathState, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
         need = self._gate.engine.needs(caller.principal, Op.SEE, state, FileType.REGULAR)
         timeout = self._timeouts.missing(state, by_kind=bool(need & Need.KIND))
         if not timeout:
             raise pyfuse3.FUSEError(errno.ENOENT)
+        self._absent_names.add(parent.nodeid, name)
         return absent(timeout)
 
     def _not_there(
@@ -123,7 +129,7 @@ class Lookup:
         if decision.errno != errno.ENOENT or not self._timeouts.entry(state):
             self._gate.refuse(caller, call, path, decision)
         self._gate.recorder.decided(caller, call, path, decision)
-        return self._nothing(state, caller)
+        return self._nothing(parent, name, state, caller)
 
     def _held_directory(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes | None:
         """Return an entry of a hidden directory that others use, None for any other name.

@@ -252,12 +252,14 @@ class Renamer:
     def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:
         """Make the kernel forget all names, if not all callers see the moved object or its entries there.
 
-        Also if the old path's entries may be kept for longer.
+        Also if the old path's entries may be kept for longer. All names are forgotten, since the kernel
+        holds the locks of those concerned until our answer.
         """
         if old is new:
             return
         seen = self._gate.engine.decide(who, Op.SEE, new, ftype, NO_FACTS).allowed
-        if not seen or ftype is FileType.DIRECTORY or self._timeouts.outlast(old, new, ftype):
+        below = ftype is FileType.DIRECTORY and not self._timeouts.alike_below(who, old, new)
+        if not seen or below or self._timeouts.outlast(old, new, ftype):
             self._forget_all_names()
 
     def _move(self, nodes: list[Node], old: _Side, new: _Side) -> None:

@@ -137,6 +137,11 @@ class Notes:
     def inval_entry(self, parent: int, name: bytes, expire: bool) -> None:
         """It knows no names."""
 
+    def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
+        for entry in entries:
+            self.inval_entry(*entry)
+        return True
+
     def inc_epoch_now(self) -> bool:
         return True
 

@@ -1,0 +1,127 @@
+"""Expiry of all names after a reload: one by one, so that working directories keep their path.
+
+INC_EPOCH would drop each name at its next use. Until the kernel has found a directory again, processes in it
+have no working directory (getcwd: ENOENT). So it is used only where names cannot be told one by one.
+See docs/decisions/0046-names-expire-one-by-one.md.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+import trio
+
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.kernel_cache.absent_names import AbsentNames
+from policyfs.fs.sharing.pauses import in_slices
+from policyfs.kernel.notify import Notifier
+
+_MOST: Final = 200_000
+"""The limit of nodes whose names are expired one by one."""
+_EXPIRE_S: Final = 5.0
+"""The longest time for that: a request that takes long may hold up a directory's names."""
+_AT_ONCE: Final = 16
+"""The number of nodes between two looks at the clock."""
+_ROUNDS: Final = 3
+"""The limit of rounds: one for all names, and more for names that were moved meanwhile."""
+
+_Entry: TypeAlias = tuple[int, bytes, bool]
+"""Number of a directory, name, and whether the name is only to be looked up again (gentle)."""
+
+
+Stays: TypeAlias = Callable[[Node], bool]
+"""Tells if a node's name may be looked up again while it is in use."""
+
+
+def _never(node: Node) -> bool:
+    del node
+    return False
+
+
+class NameExpiry:
+    """Makes the kernel look up every name again, one by one.
+
+    staying: returns what tells, after this reload, which names may be looked up again while they are in use.
+    The kernel forgets any other name at once, so that an older answer to a LOOKUP cannot bring it back.
+    """
+
+    def __init__(self, nodes: NodeTable, absent: AbsentNames) -> None:
+        self._nodes = nodes
+        self._absent = absent
+        self._thread = trio.CapacityLimiter(1)
+        self.staying: Callable[[], Stays] = lambda: _never
+
+    async def expire(self, notifier: Notifier) -> bool:
+        """Make the kernel look up every name again. False if it drops all names at once instead.
+
+        INVARIANT: afterwards no name is used that the kernel was told before this call, also if the task is
+        cancelled.
+        """
+        known = list(self._nodes)
+        countless = self._absent.lost or len(known) > _MOST
+        entries: list[_Entry] = [(parent, name, True) for parent, name in self._absent.take()]
+        done = False
+        try:
+            if not countless:
+                with trio.move_on_after(_EXPIRE_S):
+                    done = await self._one_by_one(_Round(known, self.staying(), entries), notifier)
+        finally:
+            if not done and not notifier.inc_epoch_now():  # a kernel before 7.44, or the end
+                for node in known:
+                    for parent, name in node.all_names():
+                        notifier.inval_entry(parent.nodeid, name, True)
+        return done
+
+    async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:
+        """Expire the names of nodes, and then those that were moved meanwhile. False if not all could be."""
+        for _ in range(_ROUNDS):
+            await in_slices(names.collect)
+            write = partial(notifier.inval_entries_now, names.entries)
+            if names.countless or not await trio.to_thread.run_sync(
+                write, abandon_on_cancel=True, limiter=self._thread
+            ):
+                return False
+            await in_slices(names.find_moved)
+            if not names.moved:
+                return True
+            names = _Round(names.moved, _never, [])
+        return False
+
+
+class _Round:
+    """The names of some nodes, and afterwards those nodes that have other names by then.
+
+    countless: True if a node has names that are not kept.
+    """
+
+    def __init__(self, nodes: list[Node], stays: Stays, entries: list[_Entry]) -> None:
+        """entries: other names that the kernel is told in the same go."""
+        self._nodes = iter(nodes)
+        self._stays = stays
+        self._named: list[tuple[Node, tuple[tuple[Node, bytes], ...]]] = []
+        self._compared = 0
+        self.entries = entries
+        self.moved: list[Node] = []
+        self.countless = False
+
+    def collect(self) -> bool:
+        """Add the names of a few nodes. True if there are more."""
+        for node in itertools.islice(self._nodes, _AT_ONCE):
+            if node.lookups:
+                gentle, names = self._stays(node), tuple(node.all_names())
+                self.entries.extend((parent.nodeid, name, gentle) for parent, name in names)
+                self._named.append((node, names))
+                self.countless |= node.is_beyond
+        return operator.length_hint(self._nodes) > 0
+
+    def find_moved(self) -> bool:
+        """Compare the names of a few nodes with those of before. True if there are more."""
+        part = self._named[self._compared : self._compared + _AT_ONCE]
+        self._compared += len(part)
+        self.moved.extend(node for node, names in part if tuple(node.all_names()) != names)
+        return bool(part)

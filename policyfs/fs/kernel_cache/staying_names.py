@@ -1,0 +1,59 @@
+"""Names for which a new policy has the same answer as the old one had."""
+
+from __future__ import annotations
+
+from policyfs.domain import NO_FACTS, FileType, Op
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.kernel_cache.attributes import Timeouts
+from policyfs.policy.decide import PathState
+from policyfs.policy.model import Policy
+
+
+class StayingNames:
+    """Tells after one reload which names the kernel may look up again while it uses them.
+
+    A LOOKUP that asks about a name in use may have been answered under the old policy, and the kernel may
+    put this answer to use at any time. So a name stays only if that does no harm: if the old answer let the
+    kernel keep nothing, or if it is the new answer, too.
+    """
+
+    def __init__(self, timeouts: Timeouts, gate: Gate) -> None:
+        self._timeouts = timeouts
+        self._engine = gate.engine
+        self._asker = gate.principal(_uid_that_asks(gate.engine.policy))
+        self._known: dict[tuple[PathState, FileType], bool] = {}
+
+    def stays(self, node: Node) -> bool:
+        """True if an old answer about a node's name does no harm; for each node once after a reload."""
+        kept, node.kept = node.kept, False
+        if not kept:
+            return True
+        if node.links is not None or node.parent is None or node.out_of_reach:
+            return False
+        if node.ftype is FileType.REGULAR and not node.view.raw:
+            return False
+        key = node.last_state, node.ftype
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._shown_to_all(*key)
+        return found
+
+    def _shown_to_all(self, state: PathState, ftype: FileType) -> bool:
+        """True if every caller is shown an object of this type as it is, and the kernel may keep its name.
+
+        If it may, all callers that can ask get the same answer.
+        """
+        engine = self._engine
+        if not self._timeouts.entry(state, ftype) or ftype is FileType.SPECIAL:
+            return False
+        if engine.table.uses_uid or engine.owner_matters_above(state):
+            return False
+        if ftype is FileType.REGULAR and not engine.view(self._asker, state).raw:
+            return False
+        return engine.decide(self._asker, Op.SEE, state, ftype, NO_FACTS).allowed
+
+
+def _uid_that_asks(policy: Policy) -> int:
+    """Return the uid of a caller that can ask, in an app mount and in a shared one."""
+    return next((app.uids[0][0] for app in policy.apps if app.uids), 0)

@@ -1,0 +1,166 @@
+"""The names that the kernel is told after a reload, and the cases in which it drops all at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import trio
+
+from policyfs.fs.kernel_cache import name_expiry
+from policyfs.fs.path_bounds import KEPT_NAMES
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import Notes, Parts, on_trio, parts
+from tests.support.mount.steps import CAMERA
+
+OPEN = "- {id: all, allow: [all], paths: '/**'}\n"
+REDACTED = OPEN + "- {id: places, require: {redact: location}, paths: '/**'}\n"
+HIDES = OPEN + "- {id: hide, deny: [all], paths: '/d/***', errno: ENOENT}\n"
+
+
+class Told(Notes):
+    """All names that the kernel is told, and whether gently; *meanwhile* comes before the first."""
+
+    def __init__(self, *, takes: bool = True, epochs: bool = True) -> None:
+        super().__init__()
+        self.takes, self.epochs = takes, epochs
+        self.names: list[tuple[int, bytes, bool]] = []
+        self.dropped = 0
+        self.meanwhile = lambda: None
+
+    def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        self.names += entries
+        return self.takes
+
+    def inval_entry(self, parent: int, name: bytes, expire: bool) -> None:
+        self.names.append((parent, name, expire))
+
+    def inc_epoch_now(self) -> bool:
+        self.dropped += 1
+        return self.epochs
+
+
+def told(made: Parts, **more: bool) -> Told:
+    made.whole.kernel_cache.notifier = answer = Told(**more)  # type: ignore[assignment]
+    return answer
+
+
+async def reload(made: Parts, text: str) -> bool:
+    made.reload(engine_of(text))
+    return await made.whole.kernel_cache.expire_all_names()
+
+
+@pytest.fixture
+def store(store: Path) -> Path:
+    (store / "d").mkdir()
+    (store / "d/e").mkdir()
+    return store
+
+
+@on_trio
+async def test_names_that_stay_visible_are_only_looked_up_again(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        d, _ = await made.walk("/d", CAMERA), await made.walk("/d/e", CAMERA)
+        await made.walk("/a.jpg", CAMERA)
+        kernel, root = told(made), made.root.nodeid
+        assert await reload(made, OPEN + "# the same\n")
+        assert sorted(kernel.names) == [(root, b"a.jpg", True), (root, b"d", True), (d.nodeid, b"e", True)]
+        assert not kernel.dropped
+
+
+@on_trio
+async def test_names_that_are_hidden_now_are_forgotten(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        d, _ = await made.walk("/d", CAMERA), await made.walk("/d/e", CAMERA)
+        await made.walk("/a.jpg", CAMERA)
+        kernel, root = told(made), made.root.nodeid
+        assert await reload(made, HIDES)
+        assert sorted(kernel.names) == [(root, b"a.jpg", True), (root, b"d", False), (d.nodeid, b"e", False)]
+
+
+@on_trio
+async def test_files_that_are_shown_otherwise_now_are_forgotten(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        await made.walk("/d", CAMERA)
+        await made.walk("/a.jpg", CAMERA)
+        kernel, root = told(made), made.root.nodeid
+        assert await reload(made, REDACTED)
+        assert (root, b"a.jpg", False) in kernel.names
+
+
+@on_trio
+async def test_names_that_the_kernel_could_not_keep_are_only_looked_up_again(store: Path) -> None:
+    apart = HIDES + "- {id: apart, deny: [all], who: {app: maps}, paths: '/***', errno: ENOENT}\n"
+    with parts(store, engine_of(apart.replace("'/d/***'", "'/x/***'"))) as made:
+        await made.walk("/d", CAMERA)
+        kernel = told(made)
+        assert await reload(made, HIDES)
+        assert kernel.names == [(made.root.nodeid, b"d", True)]
+
+
+@on_trio
+async def test_absent_names_are_looked_up_again(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        made.whole.timeouts.forgets_absent = True
+        caller = made.caller(CAMERA)
+        assert (await made.names.lookup.lookup(made.root, b"none", caller)).st_ino == 0
+        kernel = told(made)
+        assert await reload(made, HIDES)
+        assert kernel.names == [(made.root.nodeid, b"none", True)]
+        assert await reload(made, OPEN)
+        assert len(kernel.names) == 1
+
+
+@on_trio
+async def test_a_name_that_moves_meanwhile_is_forgotten_under_the_new_one(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        node, root = await made.walk("/a.jpg", CAMERA), made.root
+        kernel = told(made)
+
+        def move() -> None:
+            made.nodes.add_name(node, root, b"moved.jpg")
+            made.nodes.drop_name(node, root, b"a.jpg")
+
+        kernel.meanwhile = move
+        assert await reload(made, OPEN + "# the same\n")
+        assert kernel.names == [(root.nodeid, b"a.jpg", True), (root.nodeid, b"moved.jpg", False)]
+
+
+@pytest.mark.parametrize("why", ["refused", "too many", "lost", "too many links", "slow", "cancelled"])
+@on_trio
+async def test_else_all_names_are_dropped_at_once(
+    store: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        if why == "too many links":
+            for number in range(KEPT_NAMES + 1):
+                os.link(store / "a.jpg", store / f"d/{number}.jpg")
+                await made.walk(f"/d/{number}.jpg", CAMERA)
+        await made.walk("/a.jpg", CAMERA)
+        kernel = told(made, takes=why != "refused")
+        if why == "too many":
+            monkeypatch.setattr(name_expiry, "_MOST", 0)
+        elif why == "lost":
+            made.whole.kernel_cache.absent_names.lost = True
+        elif why == "slow":
+            monkeypatch.setattr(name_expiry, "_EXPIRE_S", 0.05)
+            kernel.meanwhile = lambda: time.sleep(0.2)
+        with trio.CancelScope() as scope:
+            if why == "cancelled":
+                scope.cancel()
+            assert not await reload(made, HIDES)
+        assert kernel.dropped == 1
+
+
+@on_trio
+async def test_a_kernel_without_epochs_is_told_each_name_it_knows(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        await made.walk("/a.jpg", CAMERA)
+        kernel = told(made, takes=False, epochs=False)
+        assert not await reload(made, HIDES)
+        assert kernel.names[-1] == (made.root.nodeid, b"a.jpg", True)
