@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-from policyfs.cli import policy_diff
+from policyfs.cli import policy_diff, policy_lint
 from policyfs.cli.looking import kind_in_worker, opened
 from policyfs.cli.policy_files import UnreadableError, read_sources
 from policyfs.domain import KIND_EMPTY, OWNER_NONE, Decision, Facts, FileType, Principal
@@ -21,11 +21,9 @@ from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.explain import REQUESTS, Explanation, explain
-from policyfs.policy.mixed import MixedDirectory, mixed_directories
-from policyfs.policy.model import SELF, App, Effect, Modes, Policy
-from policyfs.policy.modes import looks_like_backup
+from policyfs.policy.lint.hints import hints, line
+from policyfs.policy.model import SELF, Effect, Policy
 from policyfs.policy.parse import parse_policy
-from policyfs.policy.synced import CleanedForReader, cleaned_for_readers
 
 # ---------------------------------------------------------------- check
 
@@ -46,39 +44,9 @@ def run_check(args: argparse.Namespace) -> int:
         else:
             policy = engine.policy
             print(f"{path}: fine; {_sum_up(policy)}")
-            for mixed in mixed_directories(engine):
-                print(_warning(mixed), file=sys.stderr)
-            for app in policy.apps:
-                if app.modes is Modes.POLICY and looks_like_backup(engine, app):
-                    print(_warning_of_modes(path, app), file=sys.stderr)
-            for cleaned in cleaned_for_readers(engine):
-                print(_warning_of_cleaned(cleaned), file=sys.stderr)
+            for finding in hints(engine):
+                print(line(finding), file=sys.stderr)
     return code
-
-
-def _warning(mixed: MixedDirectory) -> str:
-    where = mixed.rule.where
-    return (
-        f"{where.file}:{where.line}: warning: rule {mixed.rule.id}: in {mixed.directory} the app {mixed.app}"
-        " sees only some files; in a shared mount, inotify on this directory shows the app the names of all"
-        f" files; give the app its own mount (--app {mixed.app})"
-    )
-
-
-def _warning_of_modes(path: str, app: App) -> str:
-    return (
-        f"{path}: warning: the app {app.name} has modes: policy, reads every file unchanged and writes"
-        " nothing; if it is a backup, it saves wrong modes and owners: remove modes: policy"
-    )
-
-
-def _warning_of_cleaned(cleaned: CleanedForReader) -> str:
-    where = cleaned.rule.where
-    return (
-        f"{where.file}:{where.line}: warning: rule {cleaned.rule.id}: the app {cleaned.app} reads its own"
-        f" files cleaned (at {cleaned.path}); a sync job would take the cleaned file for a change and copy"
-        " it over the original; exclude the app from the rule, or remove its right to read there"
-    )
 
 
 def _sum_up(policy: Policy) -> str:
@@ -257,3 +225,4 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--json", action="store_true", help="one JSON object")
     asked.set_defaults(run=run_explain)
     policy_diff.add_parser(actions)
+    policy_lint.add_parser(actions)

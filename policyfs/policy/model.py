@@ -8,7 +8,7 @@ fields.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Audit, Op
@@ -65,6 +65,7 @@ class App:
     grants: frozenset[str]
     description: str
     modes: Modes | None = None
+    where: Where | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def resolve(
             for file in files
             if file.top.doc is not None and file.top.doc.metadata.description
         ),
-        apps=tuple(_app(name, part.doc) for name, part in sorted(names.apps.items()) if part.doc),
+        apps=tuple(_app(name, part) for name, part in sorted(names.apps.items()) if part.doc),
         rules=tuple(rule for rule in made if rule is not None),
         audit_allowed=_default(files, "audit", Audit.BEST_EFFORT, errors),
         audit_denied=_default(files, "audit_denied", Audit.REQUIRED, errors),
@@ -110,10 +110,12 @@ def _default(files: Sequence[File], key: str, otherwise: Audit, errors: list[Pol
     return AUDITS[chosen[1]] if chosen is not None else otherwise
 
 
-def _app(name: str, doc: AppDoc) -> App:
+def _app(name: str, part: Part[AppDoc]) -> App:
+    doc = part.doc or AppDoc()
     modes = None if doc.modes is None else MODES[doc.modes]
     gids = tuple(dict.fromkeys(doc.gid))
-    return App(name, _merged(doc.uid), gids, frozenset(doc.grants), doc.description, modes)
+    grants = frozenset(doc.grants)
+    return App(name, _merged(doc.uid), gids, grants, doc.description, modes, part.where)
 
 
 def _merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:

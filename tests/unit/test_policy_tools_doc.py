@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -23,20 +24,31 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-CODES = {"diff home.yaml new.yaml": 1}
+CODES = {"diff home.yaml new.yaml": 1, "lint home.yaml": 1, "lint home.yaml --store /srv/media": 1}
 """Exit codes of the commands that find something."""
+
+
+def test_every_sort_of_finding_is_on_the_page():
+    sources = [*(CHECKOUT / "policyfs/policy/lint").glob("*.py"), CHECKOUT / "policyfs/cli/policy_lint.py"]
+    text = "".join(path.read_text("utf-8") for path in sources)
+    ids = set(re.findall(r"(?:on_rule|on_app|Finding)\(\s*\"([a-z-]+)\"", text))
+    assert len(ids) >= 22
+    rows = re.findall(r"^\| (`[a-z-]+`(?:, `[a-z-]+`)*) \|", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert {word for row in rows for word in re.findall("[a-z-]+", row)} == ids
 
 
 def test_the_page_is_true(place: Path):
     said = None
+    store = place / "media"
+    (store / "DCIM/private").mkdir(parents=True)
     for block in blocks(PAGE):
         if block.language == "yaml" and "AcceptedChanges" in block.text:
             (place / "accepted.yaml").write_text(block.text)
         elif block.language == "":
             for line in block.text.splitlines():
-                words = shlex.split(line)
+                words = [str(store) if word == "/srv/media" else word for word in shlex.split(line)]
                 said = policyfs(*words[1:])
-                assert said.returncode == CODES.get(" ".join(words[2:]), 0), (line, said)
+                assert said.returncode == CODES.get(line.removeprefix("policyfs policy "), 0), (line, said)
         elif block.language == "text":
             assert said is not None
             assert said.stdout == block.text

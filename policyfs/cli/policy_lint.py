@@ -1,0 +1,126 @@
+"""`policyfs policy lint`: what in a policy is probably not meant."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from policyfs.cli.policy_files import UnreadableError, read_sources
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.decide import Engine
+from policyfs.policy.errors import PolicyErrors
+from policyfs.policy.lint.findings import Finding, excerpt, on_rule
+from policyfs.policy.lint.lint import Report, lint
+from policyfs.policy.parse import SourceText
+from policyfs.policy.paths import DEEP, parse_glob
+
+
+def run_lint(args: argparse.Namespace) -> int:
+    """Print the findings on each policy. Exit code 1 if there are any that no comment silences."""
+    code = EXIT_OK
+    shown = []
+    for path in args.policy:
+        try:
+            sources = read_sources(path)
+            engine = load_policy(sources)
+        except UnreadableError as error:
+            print(f"policyfs: {error}", file=sys.stderr)
+            code = error.exit_code
+            continue
+        except PolicyErrors as errors:
+            print(errors, file=sys.stderr if args.json else sys.stdout)
+            code = errors.exit_code
+            continue
+        more = [] if args.store is None else list(_absent(engine, args.store))
+        report = lint(engine, sources, more)
+        if report.findings and code == EXIT_OK:
+            code = EXIT_REFUSED
+        if args.json:
+            shown.append(_as_json(path, report))
+        else:
+            _show(path, report, sources)
+    if args.json:
+        print(json.dumps(shown, indent=2))
+    return code
+
+
+def _show(path: str, report: Report, sources: list[SourceText]) -> None:
+    for finding in report.findings:
+        print(f"{excerpt(finding, sources)}\n")
+    count = len(report.findings)
+    silenced = f", {len(report.silenced)} silenced" if report.silenced else ""
+    print(f"{path}: {count or 'no'} finding{'' if count == 1 else 's'}{silenced}")
+
+
+def _as_json(path: str, report: Report) -> dict[str, object]:
+    return {
+        "policy": path,
+        "findings": [_finding(finding) for finding in report.findings],
+        "silenced": [_finding(one.finding) | {"because": one.reason} for one in report.silenced],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    return {
+        "id": finding.id,
+        "file": finding.where.file,
+        "line": finding.where.line,
+        "column": finding.where.column,
+        "subject": finding.subject,
+        "message": finding.message,
+        "help": finding.todo,
+    }
+
+
+def _absent(engine: Engine, store: str) -> Iterator[Finding]:
+    """Yield a finding for each rule with a glob whose plain beginning is not in the store."""
+    if not Path(store).is_dir():
+        raise PolicyfsError(f"{store} is not a directory; name the store, the directory with your files")
+    for rule in engine.policy.rules:
+        for text in rule.paths or ():
+            missing = None if rule.ignore_case else _missing(text, store)
+            if missing is not None:
+                yield on_rule(
+                    "not-in-store",
+                    rule,
+                    f"{text}: {store} has no {missing}",
+                    "correct the path; a directory that apps are still to make needs no change",
+                )
+                break
+
+
+def _missing(text: str, store: str) -> str | None:
+    """Return the first part of a glob's plain beginning that the store does not have."""
+    at, shown = Path(store), ""
+    for segment in parse_glob(text).segments:
+        if segment is DEEP or len(segment.variants) != 1:
+            return None
+        tokens = segment.variants[0]
+        if not all(isinstance(token, str) for token in tokens):
+            return None
+        name = "".join(str(token) for token in tokens)
+        at, shown = at / name, f"{shown}/{name}"
+        if not os.path.lexists(at):
+            return shown
+    return None
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `lint` to the actions of `policy`."""
+    parser = actions.add_parser(
+        "lint",
+        help="show what in a policy is probably not meant",
+        description=(
+            "Prints findings on policies that compile. To silence one, write a comment into the rule or app,"
+            " or on the line above: # lint: ignore ID because REASON. The exit code is 1 if findings remain."
+        ),
+    )
+    parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
+    parser.add_argument("--store", metavar="DIR", help="find paths, too, that this store does not have")
+    parser.add_argument("--json", action="store_true", help="one JSON array with an object for each policy")
+    parser.set_defaults(run=run_lint)

@@ -1,0 +1,49 @@
+"""Findings that `policy check` shows, too: found by trying names from the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from policyfs.policy.decide import Engine
+from policyfs.policy.lint.findings import Finding, on_app, on_rule
+from policyfs.policy.mixed import mixed_directories
+from policyfs.policy.model import Modes
+from policyfs.policy.modes import looks_like_backup
+from policyfs.policy.synced import cleaned_for_readers
+
+
+def hints(engine: Engine) -> Iterator[Finding]:
+    """Yield the findings."""
+    for mixed in mixed_directories(engine):
+        yield on_rule(
+            "hidden-beside-visible",
+            mixed.rule,
+            f"in {mixed.directory} the app {mixed.app} sees only some files; in a shared mount, inotify on"
+            " this directory shows the app the names of all files",
+            f"give the app its own mount (--app {mixed.app})",
+        )
+    for app in engine.policy.apps:
+        if app.modes is Modes.POLICY and looks_like_backup(engine, app):
+            yield on_app(
+                "backup-of-modes",
+                engine.policy,
+                app,
+                f"the app {app.name} has modes: policy, reads every file unchanged and writes nothing; if it"
+                " is a backup, it saves wrong modes and owners",
+                "remove modes: policy",
+            )
+    for cleaned in cleaned_for_readers(engine):
+        yield on_rule(
+            "cleaned-for-reader",
+            cleaned.rule,
+            f"the app {cleaned.app} reads its own files cleaned (at {cleaned.path}); a sync job would take"
+            " the cleaned file for a change and copy it over the original",
+            "exclude the app from the rule, or remove its right to read there",
+        )
+
+
+def line(finding: Finding) -> str:
+    """Format a finding as one line."""
+    subject = f"{finding.subject}: " if finding.subject.startswith("rule ") else ""
+    where = finding.where
+    return f"{where.file}:{where.line}: warning: {subject}{finding.message}; {finding.todo} [{finding.id}]"

@@ -1,0 +1,43 @@
+"""All findings on one policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from policyfs.policy.analysis.sides import Compiled
+from policyfs.policy.analysis.subjects import groups
+from policyfs.policy.classes import TooHardError
+from policyfs.policy.decide import Engine
+from policyfs.policy.lint.findings import Finding, Silenced, split
+from policyfs.policy.lint.hints import hints
+from policyfs.policy.lint.reach import reach
+from policyfs.policy.lint.rights import Rights
+from policyfs.policy.lint.texts import texts
+from policyfs.policy.parse import SourceText
+
+
+class Report(NamedTuple):
+    """The findings that stand, by place, and those that comments in the policy silence."""
+
+    findings: list[Finding]
+    silenced: list[Silenced]
+
+
+def lint(engine: Engine, sources: Sequence[SourceText], more: Iterable[Finding] = ()) -> Report:
+    """Return the findings on a policy. more: those that come from elsewhere, such as a look at a store."""
+    found = {(one.id, one.where, one.subject): one for one in [*_findings(engine), *more]}
+    return Report(*split(found.values(), engine.policy, sources))
+
+
+def _findings(engine: Engine) -> Iterator[Finding]:
+    for rule in engine.policy.rules:
+        yield from texts(rule)
+    yield from hints(engine)
+    compiled = Compiled(engine)
+    try:
+        callers = groups([compiled])
+    except TooHardError:
+        return
+    yield from reach(compiled, callers)
+    yield from Rights(compiled, callers).findings()

@@ -1,0 +1,171 @@
+"""Findings that the text of one rule shows."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from policyfs.domain import FIXED_KINDS, KIND_EMPTY, OWNER_NONE, Op
+from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
+from policyfs.policy.lint.findings import Finding, on_rule
+from policyfs.policy.model import Effect, Rule, Who
+
+_MAJORS: Final = frozenset(
+    ("application", "audio", "chemical", "font", "image", "inode", "message", "model", "multipart", "text")
+) | {"video", "x-content"}
+_KNOWN: Final = frozenset({*REDACTABLE_KINDS, *WITHOUT_LOCATOR, *FIXED_KINDS.values(), KIND_EMPTY})
+_NEARLY_COMPLETE: Final = ("image", "video")
+"""Parts of _KNOWN that lack few kinds: what is near one of them, and is none, is a slip."""
+_NEAR: Final = 0.8
+_EXTENSION: Final = re.compile(r"[*?}a-zA-Z0-9]\.(\{[^{}]*\}|[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)$")
+
+
+def texts(rule: Rule) -> Iterator[Finding]:
+    """Yield the findings on one rule."""
+    for check in _CHECKS:
+        yield from check(rule)
+
+
+def _strangers(rule: Rule) -> Iterator[Finding]:
+    if rule.effect is Effect.ALLOW and not rule.monitor and _admits_strangers(rule.who):
+        yield on_rule(
+            "strangers",
+            rule,
+            "this allow is for strangers, too: for every user that is no app of the policy",
+            "add who: {app: any}; if strangers are meant, write app: [any, stranger]",
+        )
+
+
+def _admits_strangers(who: Who | None) -> bool:
+    """True if callers that are no app match, though the block does not name them."""
+    if who is None:
+        return True
+    if who.apps is not None or who.grants is not None:
+        return False
+    return who.uids is None  # uids of strangers are named on purpose
+
+
+def _not_with_keys(rule: Rule) -> Iterator[Finding]:
+    inner = rule.who.not_ if rule.who is not None else None
+    if inner is not None and sum(key is not None for key in (inner.apps, inner.grants, inner.uids)) > 1:
+        yield on_rule(
+            "not-of-several",
+            rule,
+            "not with several keys excludes only callers that match all of them",
+            "to exclude callers that match any of them, make a rule for each key",
+        )
+
+
+def _about_all(rule: Rule) -> Iterator[Finding]:
+    conditions = (rule.who, rule.paths, rule.when)
+    if rule.effect in (Effect.ALLOW, Effect.DENY) and all(one is None for one in conditions):
+        yield on_rule(
+            "about-all",
+            rule,
+            f"this {rule.effect.value} has no who, paths and when: it is about everyone and everything",
+            'add who and paths; if all is meant, write paths: "/***"',
+        )
+
+
+def _type_on_create(rule: Rule) -> Iterator[Finding]:
+    kinds = rule.when.kinds if rule.when is not None else None
+    if rule.effect is Effect.ALLOW and rule.ops & Op.CREATE and kinds and kinds - set(FIXED_KINDS.values()):
+        yield on_rule(
+            "type-on-create",
+            rule,
+            "a file that is being created has no kind yet, so this allow never lets an app create one",
+            "allow create without type, and add a rule with require: {content: [kinds]}",
+        )
+
+
+def _owner_none(rule: Rule) -> Iterator[Finding]:
+    if rule.effect is Effect.REDACT and any(block.owners == frozenset({OWNER_NONE}) for block in rule.unless):
+        yield on_rule(
+            "redaction-spares-library",
+            rule,
+            "unless owner none spares all files that no app created: most libraries as a whole",
+            "remove it; to let apps read their own files unchanged, write unless: {owner: self}",
+        )
+
+
+def _case(rule: Rule) -> Iterator[Finding]:
+    if rule.ignore_case:
+        return
+    for glob in rule.paths or ():
+        found = _EXTENSION.search(glob)
+        if found is not None and not _has_both_cases(found[1]):
+            yield on_rule(
+                "case-of-extension",
+                rule,
+                f"{glob} does not match the same extension in other letters: cameras write .JPG",
+                "add ignore_case: true; to go by what a file is, use when: {type: ...}",
+            )
+            return
+
+
+def _has_both_cases(extension: str) -> bool:
+    words = extension.strip("{}").split(",")
+    return any(word != word.lower() for word in words) and any(word == word.lower() for word in words)
+
+
+def _below_only(rule: Rule) -> Iterator[Finding]:
+    if rule.effect is not Effect.DENY or not rule.ops & Op.SEE or rule.monitor:
+        return
+    globs = rule.paths or ()
+    for glob in globs:
+        top = glob.removesuffix("/**")
+        if top not in (glob, "") and top not in globs and f"{top}/***" not in globs:
+            yield on_rule(
+                "deny-leaves-top",
+                rule,
+                f"{glob} hides what is below {top}, not {top} itself: its name stays visible",
+                f'write "{top}/***", or name "{top}", too',
+            )
+            return
+
+
+def _kinds(rule: Rule) -> Iterator[Finding]:
+    """Find kinds that no file is known to have."""
+    blocks = [*rule.unless, *(() if rule.when is None else (rule.when,))]
+    named = {kind for block in blocks for kind in block.kinds or ()} | rule.raw_types
+    named |= {kind for kind in rule.content if "/" in kind and " " not in kind}
+    for kind in sorted(named):
+        major, _, minor = kind.partition("/")
+        meant = ""
+        if major not in _MAJORS:
+            near = difflib.get_close_matches(major, _MAJORS, 1)
+            meant = f"{near[0]}/{minor}" if near else "a kind that `policyfs inspect` shows"
+        elif minor != "*" and kind not in _KNOWN and major in _NEARLY_COMPLETE:
+            close = difflib.get_close_matches(kind, _KNOWN, 1, _NEAR)
+            meant = close[0] if close else ""
+        if meant:
+            told = f"no file is known to have the kind {kind}"
+            yield on_rule("unknown-kind", rule, told, f"did you mean {meant}?")
+
+
+def _costs(rule: Rule) -> Iterator[Finding]:
+    """Find requirements whose condition on the kind does not keep other files in passthrough."""
+    asked = [] if rule.when is None else [rule.when]
+    if rule.effect in (Effect.REDACT, Effect.CONTENT) and any(block.kinds for block in asked):
+        what = "read from copies" if rule.effect is Effect.REDACT else "written through the daemon"
+        yield on_rule(
+            "type-costs-passthrough",
+            rule,
+            f"all files at these paths are {what}, also those of other kinds: the kind may change",
+            "narrow paths; a redaction spares kinds without such data anyway",
+        )
+
+
+_CHECKS: Final[tuple[Callable[[Rule], Iterator[Finding]], ...]] = (
+    _strangers,
+    _not_with_keys,
+    _about_all,
+    _type_on_create,
+    _owner_none,
+    _case,
+    _below_only,
+    _kinds,
+    _costs,
+)

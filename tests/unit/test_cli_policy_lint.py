@@ -1,0 +1,70 @@
+"""policy lint, as a command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.mount.daemons import policyfs
+
+POLICY = """\
+apiVersion: policyfs/v1
+kind: Policy
+apps:
+  camera: {uid: 10010}
+rules:
+  - {id: look, allow: [see, read], who: {app: any}, paths: "/DCIM/**"}
+"""
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    path = tmp_path / "p.yaml"
+    path.write_text(POLICY)
+    return path
+
+
+def test_a_policy_without_findings(policy):
+    said = policyfs("policy", "lint", policy)
+    assert (said.returncode, said.stdout) == (0, f"{policy}: no findings\n")
+
+
+def test_findings_and_the_exit_code(policy):
+    policy.write_text(POLICY.replace("who: {app: any}, ", ""))
+    said = policyfs("policy", "lint", policy)
+    assert said.returncode == 1
+    assert said.stdout.startswith(f"{policy}:6:5: strangers: rule look: ")
+    assert said.stdout.endswith(f"{policy}: 1 finding\n")
+    (found,) = json.loads(policyfs("policy", "lint", "--json", policy).stdout)
+    assert [one["id"] for one in found["findings"]] == ["strangers"]
+
+
+def test_silenced_findings(policy):
+    text = POLICY.replace("who: {app: any}, ", "")
+    policy.write_text(text.rstrip() + "  # lint: ignore strangers because it is a kiosk\n")
+    said = policyfs("policy", "lint", policy)
+    assert (said.returncode, said.stdout) == (0, f"{policy}: no findings, 1 silenced\n")
+    (found,) = json.loads(policyfs("policy", "lint", "--json", policy).stdout)
+    assert [one["because"] for one in found["silenced"]] == ["it is a kiosk"]
+
+
+def test_a_policy_that_does_not_compile(policy, tmp_path):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(POLICY.replace("allow", "alow"))
+    said = policyfs("policy", "lint", bad, policy)
+    assert said.returncode == 3
+    assert f"{policy}: no findings" in said.stdout
+    assert policyfs("policy", "lint", tmp_path / "absent.yaml").returncode == 3
+
+
+def test_paths_that_the_store_does_not_have(policy, tmp_path):
+    store = tmp_path / "store"
+    (store / "DCIM").mkdir(parents=True)
+    assert policyfs("policy", "lint", policy, "--store", store).returncode == 0
+    policy.write_text(POLICY.replace("/DCIM/**", "/DCIM/Camera/**"))
+    said = policyfs("policy", "lint", policy, "--store", store)
+    assert said.returncode == 1
+    assert f"not-in-store: rule look: /DCIM/Camera/**: {store} has no /DCIM/Camera" in said.stdout
+    assert policyfs("policy", "lint", policy, "--store", tmp_path / "absent").returncode == 1

@@ -1,0 +1,48 @@
+"""Policies and the exact words of the findings on them.
+
+Each case is ``policy_lint/NAME.yaml``, named after the sort of finding that it is about, beside NAME.txt.
+POLICYFS_UPDATE_GOLDEN=1 writes the .txt anew (and fails, so that it is read).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from policyfs.policy.decide import compile_policy
+from policyfs.policy.lint.findings import excerpt
+from policyfs.policy.lint.lint import Report, lint
+from policyfs.policy.parse import SourceText, parse_policy
+from tests.support.machine.documents import CHECKOUT
+
+CASES = Path(__file__).parent / "policy_lint"
+NAMES = sorted(path.stem for path in CASES.glob("*.yaml"))
+
+
+def report(path: Path) -> tuple[Report, list[SourceText]]:
+    sources = [SourceText(path.name, path.read_bytes())]
+    return lint(compile_policy(parse_policy(sources)), sources), sources
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exact_words(name):
+    found, sources = report(CASES / f"{name}.yaml")
+    told = "".join(f"{excerpt(finding, sources)}\n\n" for finding in found.findings)
+    told += "".join(f"silenced: {one.finding.id}, because {one.reason}\n" for one in found.silenced)
+    expected = CASES / f"{name}.txt"
+    if os.environ.get("POLICYFS_UPDATE_GOLDEN"):
+        expected.write_text(told, "utf-8")
+        pytest.fail(f"{expected} was written: read it, then run without updating")
+    assert told == expected.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("none", "silenced")])
+def test_each_case_has_its_finding(name):
+    assert name in {finding.id for finding in report(CASES / f"{name}.yaml")[0].findings}
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "policies").glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_policies_have_no_finding_without_a_reason(path):
+    assert report(path)[0].findings == []
