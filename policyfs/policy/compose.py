@@ -193,6 +193,8 @@ class _Composer:
     def node(self, event: Event, depth: int) -> Node:
         """Return the node that an event opens, with its whole subtree."""
         span = _span(event)
+        if type(event) is ScalarEvent and event.anchor is event.tag is None and depth <= MAX_DEPTH:
+            return self.scalar(event, span)  # nearly every node
         if isinstance(event, AliasEvent):
             return self.alias(event, span)
         if not isinstance(event, (ScalarEvent, CollectionStartEvent)):
@@ -341,7 +343,7 @@ def _span(event: Event) -> Span:
     start, end = event.start_mark, event.end_mark
     line, column = start.line, start.column
     width = end.column - column if end.line == line else 1
-    return Span(line + 1, column + 1, max(1, width))
+    return Span(line + 1, column + 1, width or 1)
 
 
 def _through(span: Span, end: Event) -> Span:

@@ -14,7 +14,7 @@ from policyfs.policy.callers import CallerClass
 from policyfs.policy.decide import Engine, PathState
 from policyfs.policy.model import SELF, App, Block, Effect, Rule
 
-_CAPTURED: Final = 8
+_CAPTURED: Final = 3
 """Apps whose own directories are tried for one rule: others' differ by their names only, or by a rule about
 them, and that rule is tried, too."""
 _OTHER: Final = "some-other-name"
@@ -61,6 +61,8 @@ def _mixed_by(
                 place = _Place.of(engine, *sample(glob, app))
             else:
                 place = at.get(glob) or at.setdefault(glob, _Place.of(engine, *sample(glob, app)))
+            if place.dull:
+                continue
             key = (glob, place.directory, place.alike(caller))
             if key not in tried and _is_mixed(engine, who, rule, place):
                 yield MixedDirectory(rule, app.name, place.directory or "/")
@@ -70,13 +72,15 @@ def _mixed_by(
 class _Place(NamedTuple):
     """Two names in one directory: one from a glob, and another. rules: those that can match there.
 
-    by_name: whether an app's own name counts, besides the rules that are about it.
+    by_name: whether an app's own name counts, besides the rules that are about it. dull: no name and no fact
+    makes a difference, for anyone.
     """
 
     directory: str
     states: tuple[PathState, PathState]
     rules: tuple[tuple[int, Rule], ...]
     by_name: bool
+    dull: bool
 
     @classmethod
     def of(cls, engine: Engine, directory: str, name: str) -> _Place:
@@ -86,7 +90,9 @@ class _Place(NamedTuple):
         rules = tuple((number, table.rules[number]) for number in sorted(situated))
         owners = {owner for _, rule in rules for block in _blocks(rule) for owner in block.owners or ()}
         captures = bool(first.requirements(table) or second.requirements(table))
-        return cls(directory, (first, second), rules, captures or not owners <= {SELF, OWNER_NONE})
+        by_name = captures or not owners <= {SELF, OWNER_NONE}
+        dull = first is second and not any(_blocks(rule) for _, rule in rules)
+        return cls(directory, (first, second), rules, by_name, dull)
 
     def alike(self, caller: CallerClass) -> tuple[object, ...]:
         """Return a key that only callers share for whom the answers here are the same."""
