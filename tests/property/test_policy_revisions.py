@@ -64,7 +64,7 @@ def outcome(parse, text: str) -> Policy | str:
 def test_a_change_gives_what_the_whole_text_gives():
     chance = random.Random(29)
     in_part = 0
-    for _ in range(count(60, 4000)):
+    for _ in range(count(40, 4000)):
         text = chance.choice(TEXTS)
         revisions = Revisions()
         outcome(revisions.parse, text)
