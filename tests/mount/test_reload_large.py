@@ -45,10 +45,11 @@ def test_apps_work_on_while_a_large_policy_is_replaced(mounts: Mounts, empty_sto
         (empty_store / f"variant-{variant}" / "file").write_bytes(b"x")
     mount = mounts.start(big_policy(RULES).decode(), empty_store)
     workers = [start_as(FIRST_UID + number, work, str(mount.mountpoint)) for number in range(2)]
-    for number in range(1, RELOADS + 1):
-        mount.policy.write_bytes(big_policy(RULES, variant=number % 2))
-        said = mount.reload()
-        assert said.returncode == 0, said.stderr
+    for number in range(RELOADS + 1):
+        if number:
+            mount.policy.write_bytes(big_policy(RULES, variant=number % 2))
+            said = mount.reload()
+            assert said.returncode == 0, said.stderr
         for variant in (0, 1):
             answer = call_as(FIRST_UID, error, os.stat, f"{mount.mountpoint}/variant-{variant}/file")
             assert (answer == "ENOENT") is (variant != number % 2)
@@ -57,7 +58,7 @@ def test_apps_work_on_while_a_large_policy_is_replaced(mounts: Mounts, empty_sto
         worker.send("end")
     results = [worker.result() for worker in workers]
     assert [wrong for _, wrong in results] == [[], []]
-    assert max(longest for longest, _ in results) < 0.3
+    assert max(longest for longest, _ in results) < 1.0
     status = mount.status()
     assert status["policy"]["generation"] == RELOADS + 1
     assert status["bugs"] == 0
