@@ -13,7 +13,7 @@ import trio
 
 from policyfs.content.disk_cache import remembered_for
 from policyfs.content.sniffer import Sniffer
-from policyfs.daemon import control, descriptors
+from policyfs.daemon import control, control_server, descriptors
 from policyfs.daemon.contain import close_door, give_up_rights, leave_network
 from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, SignalReader
 from policyfs.daemon.garbage import Garbage
@@ -205,7 +205,7 @@ class Daemon:
     async def _main(self, ready: Callable[[], None]) -> None:
         trio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
         path = control.socket_path(self._options.mountpoint)
-        server = control.claim(path)
+        server = control_server.claim(path)
         self._socket_inode = path.stat().st_ino
         try:
             # INVARIANT: before the first request of any app.
@@ -225,12 +225,12 @@ class Daemon:
                             "previous": self._previous_command,
                             "ending": self._ending, "staying": self._staying,
                             "abort": self._abort}  # fmt: skip
-                listener, questions = control.answer_on(server), {"kept": partial(kept_of, self.fs)}
-                nursery.start_soon(control.serve, listener, commands, self._bugs, questions)
+                listener, questions = control_server.answer_on(server), {"kept": partial(kept_of, self.fs)}
+                nursery.start_soon(control_server.serve, listener, commands, self._bugs, questions)
                 ready()
         finally:
             server.close()
-            control.release(self._socket_inode, self._options.mountpoint)
+            control_server.release(self._socket_inode, self._options.mountpoint)
             with trio.CancelScope(shield=True):
                 await self.sniffer.aclose()
 
@@ -278,7 +278,7 @@ class Daemon:
         await trio.to_thread.run_sync(self.journal.tell, "detached", end.fields())
         self._log.warning("detached while in use", **end.fields())
         self.leaving = True
-        control.step_aside(self._socket_inode, self._options.mountpoint)
+        control_server.step_aside(self._socket_inode, self._options.mountpoint)
         if self._options.user_id and self._options.kernel_admits and not end.ordered:
             # The app has detached it, by fusermount3: it could use the mount under this policy for ever.
             self._mountpoint.leave()

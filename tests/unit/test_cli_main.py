@@ -43,7 +43,7 @@ def test_help_imports_no_command(words):
 
 def test_a_command_imports_nothing_of_another():
     found = imported("status", "--help")
-    assert "pydantic" not in found
+    assert not found & {"pydantic", "trio"}
     assert "policyfs.cli.mount" not in found
 
 

@@ -1,123 +1,47 @@
-"""The control socket: whatever is asked, or breaks in the answer, the daemon goes on."""
+"""The commands' end of the control socket: its names, and what they are told where nobody answers."""
 
 from __future__ import annotations
 
-import json
+import os
 import socket
-from collections.abc import Callable
-from pathlib import Path
+import threading
 
 import pytest
-import trio
 
 from policyfs.daemon import control
-from policyfs.errors import UsageError
-from policyfs.linux.peer import Peer
 
 
-async def broken(_: Peer) -> control.Json:
-    raise RecursionError("a bug")
+def test_sockets_are_named_after_their_mountpoint(monkeypatch, tmp_path):
+    monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(tmp_path))
+    path = control.socket_path("/mnt/media")
+    assert path == tmp_path / f"{control.mount_id('/mnt/media')}.sock"
+    assert control.leaving_paths("/mnt/media") == []
+    control.leaving_path("/mnt/media", 17).touch()
+    control.leaving_path("/mnt/other", 17).touch()
+    assert control.leaving_paths("/mnt/media") == [tmp_path / f"{path.stem}.17.sock"]
 
 
-async def group(_: Peer) -> control.Json:
-    raise ExceptionGroup("bugs", [OSError(5, "x")])
-
-
-async def unprintable(_: Peer) -> control.Json:
-    return {"a": object()}
-
-
-async def refused(_: Peer) -> control.Json:
-    raise UsageError("not so")
-
-
-async def fine(_: Peer) -> control.Json:
-    return {"said": "yes"}
-
-
-async def echo(path: str) -> control.Json:
-    return {"path": path}
-
-
-QUESTIONS = {"echo": echo}
-COMMANDS = {"broken": broken, "group": group, "unprintable": unprintable, "refused": refused, "fine": fine}
-
-
-def served(path: Path, client: Callable[[], None]) -> list[str]:
-    """Run a client against a served socket; returns where bugs were."""
-    bugs: list[str] = []
-
-    class Log:
-        def bug(self, where: str, error: BaseException) -> None:
-            bugs.append(where)
-
-    async def main() -> None:
-        with trio.fail_after(20):
-            listener = control.answer_on(control.claim(path))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(control.serve, listener, COMMANDS, Log(), QUESTIONS)
-                await trio.to_thread.run_sync(client)
-                nursery.cancel_scope.cancel()
-
-    trio.run(main)
-    return bugs
-
-
-def raw(path: Path, data: bytes) -> dict[str, object]:
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(5)
-        client.connect(str(path))
-        client.sendall(data)
-        client.shutdown(socket.SHUT_WR)
-        return json.loads(b"".join(iter(lambda: client.recv(4096), b"")))
-
-
-def test_a_command_that_breaks_is_an_error_and_a_logged_bug(tmp_path: Path) -> None:
-    path = tmp_path / "s.sock"
-
-    def client() -> None:
-        for name in ("broken", "group", "unprintable"):
-            with pytest.raises(control.ControlError, match="bug"):
-                control.ask(path, name)
-            assert control.ask(path, "fine") == {"said": "yes"}
-        with pytest.raises(control.ControlError, match="not so"):
-            control.ask(path, "refused")
-
-    assert served(path, client) == ["broken", "group", "unprintable"]
-
-
-def test_a_question_is_about_a_path(tmp_path: Path) -> None:
-    path = tmp_path / "s.sock"
-
-    def client() -> None:
-        assert control.ask(path, "echo", about="/a\udcff") == {"path": "/a\udcff"}
-        with pytest.raises(control.ControlError, match="there are"):
-            control.ask(path, "echo")
-
-    assert served(path, client) == []
+def test_nobody_answers(tmp_path):
+    with pytest.raises(control.NoDaemonError, match="no policyfs daemon answers"):
+        control.ask(tmp_path / "none.sock", "status")
 
 
 @pytest.mark.parametrize(
-    "data",
-    [b"", b"\n", b"[]\n", b'{"command": []}\n', b'{"command": {}}\n', b"\xff\n", b"7\n", b"[" * 100_000],
+    ("answer", "told"), [(b"", "ended before"), (b"[]", "cannot be read"), (b'{"error": "no"}', "no")]
 )
-def test_nonsense_is_answered(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "s.sock"
+def test_an_answer_that_says_nothing(tmp_path, answer, told):
+    path = tmp_path / "a.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.fspath(path))
+        server.listen(1)
 
-    def client() -> None:
-        assert "there are" in str(raw(path, data)["error"])
-        assert control.ask(path, "fine") == {"said": "yes"}
+        def reply() -> None:
+            with server.accept()[0] as client:
+                client.recv(1000)
+                client.sendall(answer)
 
-    assert served(path, client) == []
-
-
-def test_a_client_that_goes_away_harms_nobody(tmp_path: Path) -> None:
-    path = tmp_path / "s.sock"
-
-    def client() -> None:
-        with socket.socket(socket.AF_UNIX) as gone:
-            gone.connect(str(path))
-            gone.sendall(b'{"command": "fine"}')
-        assert control.ask(path, "fine") == {"said": "yes"}
-
-    assert served(path, client) == []
+        thread = threading.Thread(target=reply)
+        thread.start()
+        with pytest.raises(control.ControlError, match=told):
+            control.ask(path, "status", 5)
+        thread.join()

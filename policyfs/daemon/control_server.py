@@ -1,0 +1,148 @@
+"""The daemon's end of the control socket of a mount (control.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import socket
+import stat
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from policyfs.daemon.control import DEADLINE_S, Json, leaving_path, socket_path
+from policyfs.daemon.supervise import BugLog
+from policyfs.errors import PolicyfsError
+from policyfs.linux.peer import Peer, peer_of
+
+Command = Callable[[Peer], Coroutine[object, object, Json]]
+Question = Callable[[str], Coroutine[object, object, Json]]
+"""A command about one path in the mount."""
+
+_LINE_MAX: Final = 1 << 20
+
+
+def claim(path: Path) -> socket.socket:
+    """Bind the control socket. Nobody can connect before answer_on().
+
+    The old socket of a living daemon is renamed, that of a dead one removed.
+    """
+    server = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o077)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(path.stat().st_mode):
+                _put_aside(path)
+        os.umask(0o177)
+        server.bind(str(path))
+    except OSError as error:
+        server.close()
+        reason = os.strerror(error.errno or errno.EIO)
+        raise PolicyfsError(
+            f"cannot open the control socket {path}: {reason};"
+            " set POLICYFS_RUNTIME_DIR to a writable directory"
+        ) from error
+    finally:
+        os.umask(before)
+    return server
+
+
+def _put_aside(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(DEADLINE_S)
+        try:
+            asking.connect(str(path))
+        except OSError:
+            path.unlink()
+            return
+        pid, _ = peer_of(asking)
+    path.rename(path.with_name(f"{path.stem}.{pid}.sock"))
+
+
+def step_aside(inode: int, mountpoint: str) -> None:
+    """Leave the name of a mountpoint's control socket to the next daemon. inode: of our socket's file."""
+    path = socket_path(mountpoint)
+    if _is_inode(path, inode):
+        path.rename(leaving_path(mountpoint, os.getpid()))
+
+
+def release(inode: int, mountpoint: str) -> None:
+    """Remove the name of our control socket, unless it is another daemon's by now."""
+    for path in (socket_path(mountpoint), leaving_path(mountpoint, os.getpid())):
+        if _is_inode(path, inode):
+            path.unlink(missing_ok=True)
+
+
+def _is_inode(path: Path, inode: int) -> bool:
+    try:
+        return path.lstat().st_ino == inode
+    except FileNotFoundError:
+        return False
+
+
+def answer_on(server: socket.socket) -> trio.SocketListener:
+    """Let clients connect to a claimed socket: the daemon is ready for them."""
+    server.listen(8)
+    server.setblocking(False)
+    return trio.SocketListener(trio.socket.from_stdlib_socket(server))
+
+
+async def serve(
+    listener: trio.SocketListener,
+    commands: dict[str, Command],
+    bugs: BugLog,
+    questions: Mapping[str, Question],
+) -> None:
+    """Answer commands, and questions about paths, until cancelled.
+
+    A client that stalls or breaks off harms nobody. Neither does a command with an unexpected exception:
+    it is logged as a bug, and the client gets an error.
+    """
+
+    async def answer(stream: trio.SocketStream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with stream:
+                with trio.move_on_after(DEADLINE_S):
+                    line = await _line(stream)
+                    peer = peer_of(stream.socket)
+                    await stream.send_all(await _reply(line, commands, questions, peer, bugs))
+
+    await trio.serve_listeners(answer, [listener])
+
+
+async def _line(stream: trio.SocketStream) -> bytes:
+    data = b""
+    while b"\n" not in data and len(data) < _LINE_MAX:
+        chunk = await stream.receive_some(65536)
+        if not chunk:
+            break
+        data += chunk
+    return data
+
+
+async def _reply(
+    line: bytes, commands: dict[str, Command], questions: Mapping[str, Question], peer: Peer, bugs: BugLog
+) -> bytes:
+    try:
+        request = json.loads(line)
+        name = request["command"]
+        about = str(request["path"]) if name in questions else ""
+        command = None if name in questions else commands[name]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return _encoded({"error": f"unknown command; there are {', '.join(sorted(commands))}"})
+    try:
+        return _encoded(await (questions[name](about) if command is None else command(peer)))
+    except PolicyfsError as error:
+        return _encoded({"error": str(error), "exit_code": error.exit_code})
+    except Exception as error:  # noqa: BLE001 - would end the daemon, and with it the mount
+        bugs.bug(name, error)
+        return _encoded({"error": f"a bug in {name}: {error!r}; the daemon's log has more"})
+
+
+def _encoded(reply: Json) -> bytes:
+    return json.dumps(reply).encode()
