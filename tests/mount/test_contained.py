@@ -50,7 +50,9 @@ def test_every_thread_of_a_daemon_is_contained(options, store: Path, mounts: Mou
 
 
 def test_the_processes_that_sniff_have_less(store: Path, mounts: Mounts) -> None:
-    mount = mounts.start(POLICY, store)
+    mount = mounts.prepare(POLICY, store)
+    mount.executed = True  # so is its launcher, then
+    mount.start()
     sniffer = mount.status()["sniffer"]
     zygote, launcher = sniffer["zygote_pid"], int(status_fields(sniffer["zygote_pid"])["PPid"])
     assert int(status_fields(launcher)["PPid"]) == mount.pid

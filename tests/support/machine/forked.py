@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
+from tests.support.machine.launchers import attach
 from tests.support.machine.namespace import die_with_parent
 
 _DESCRIPTORS: Final = 1 << 16
@@ -25,10 +26,13 @@ _kept: list[Any] = []
 """What must not be finalised in the daemon: descriptors that these objects close are others' there."""
 
 
-def daemon_of(program: Sequence[str], words: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+def daemon_of(
+    program: Sequence[str], words: Sequence[str], environment: Mapping[str, str], launchers: str
+) -> NoReturn:
     """Run a module as a program, as `python -X faulthandler -m` does, and end with its exit code.
 
-    program: the module and its leading arguments; words: the others. Only in a forked child.
+    program: the module and its leading arguments; words: the others. launchers: the socket of the prepared
+    interpreter (launchers.py). Only in a forked child.
     """
     status = 1
     try:
@@ -48,6 +52,7 @@ def daemon_of(program: Sequence[str], words: Sequence[str], environment: Mapping
         die_with_parent(signal.SIGTERM)
         warnings.resetwarnings()
         os.environ.update(environment)
+        attach(launchers)
         sys.argv = [program[0], *program[1:], *words]
         status = _run(program[0])
     finally:

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, Final
 
 from tests.support.machine.counts import PATIENCE
 from tests.support.machine.forked import daemon_of
+from tests.support.machine.launchers import prepared
 from tests.support.machine.namespace import abort_connection, detach, die_with_parent, mounts_below
 from tests.support.machine.processes import wait_for
 
@@ -167,9 +168,10 @@ class Mount:
             line = [*self.wrapper, sys.executable, "-X", "faulthandler", "-m", *self.program, *words]
             before = lambda: die_with_parent(signal.SIGTERM)  # noqa: E731 - as subprocess wants it
         else:
-            importlib.import_module("policyfs.daemon.daemon")
+            for module in ("policyfs.daemon.daemon", "policyfs.cli.mount"):
+                importlib.import_module(module)
             line = ["/nonexistent"]  # never reached
-            before = functools.partial(daemon_of, self.program, words, self.environment)
+            before = functools.partial(daemon_of, self.program, words, self.environment, prepared())
         return subprocess.Popen(
             line, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env=os.environ | self.environment, preexec_fn=before,
