@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import grp
+import os
 import pwd
 import random
 from collections.abc import Iterator, Sequence
@@ -70,12 +71,13 @@ def _mapped(name: str) -> list[range]:
 def _uids_of_processes() -> set[int]:
     """Return the real, effective, saved and file system uids of all visible processes."""
     found: set[int] = set()
-    for place in Path("/proc").iterdir():
-        if place.name.isdigit():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                text = (place / "status").read_text(encoding="ascii", errors="replace")
-                line = next((line for line in text.splitlines() if line.startswith("Uid:")), "")
-                found.update(int(word) for word in line.split()[1:])
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(
+                f"/proc/{name}/status", "rb"
+            ) as file:
+                uids = file.read().partition(b"\nUid:")[2].partition(b"\n")[0]
+                found.update(map(int, uids.split()))
     return found
 
 
