@@ -4,6 +4,9 @@
 SHELL := /bin/sh
 PY := .venv/bin/python
 
+# A thousand processes import the same modules here: each would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
 STAMP := .venv/.stamp-installed
 
