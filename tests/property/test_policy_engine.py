@@ -172,17 +172,18 @@ def test_where_callers_do_not_matter_all_get_the_same(policy, path, monitor):
     reached = [] if engine.caller_matters(state) else [path]
     if not engine.caller_matters_below(state):
         reached += [path.rstrip(b"/") + b"/" + name.encode() for name in cases.NAMES]
+    everyone = [principal(engine, caller) for caller in EVERYONE]
     for one in reached:
+        where = engine.state_of(one)
         for ftype in FileType:
             for facts in text.all_facts(ftype, unknown=True):
-                where = engine.state_of(one)
                 answers = {
                     tuple(
                         (d.allowed, d.errno, d.redact, d.content)
                         for op in Op
-                        for d in [engine.decide(principal(engine, c), op, where, ftype, facts)]
+                        for d in [engine.decide(who, op, where, ftype, facts)]
                     )
-                    for c in EVERYONE
+                    for who in everyone
                 }
                 assert len(answers) == 1
 

@@ -7,6 +7,8 @@ apart, some of NAMES tells apart.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
+from functools import cache
 
 from hypothesis import strategies as st
 
@@ -44,7 +46,13 @@ ENDS = ["", "", "/**", "/***"]
 WHERE = Where("case.yaml", 1, 1)
 
 
-def subsets(values: list[str], low: int = 1, high: int = 2) -> st.SearchStrategy[frozenset[str]]:
+def subsets(values: Sequence[str], low: int = 1, high: int = 2) -> st.SearchStrategy[frozenset[str]]:
+    return _subsets(tuple(values), low, high)
+
+
+# Each strategy is made once: to make one costs more than to draw from it.
+@cache
+def _subsets(values: tuple[str, ...], low: int, high: int) -> st.SearchStrategy[frozenset[str]]:
     return st.lists(st.sampled_from(values), min_size=low, max_size=high).map(frozenset)
 
 
@@ -55,10 +63,15 @@ bans = st.tuples(some_words, st.one_of(st.just(frozenset[str]()), subsets(KINDS)
 contents = st.one_of(subsets(KINDS), subsets(KINDS), bans)
 
 
+some_segments = st.lists(st.sampled_from(SEGMENTS), min_size=0, max_size=2)
+some_ends = st.sampled_from(ENDS)
+
+
+@cache
 @st.composite
 def globs(draw: st.DrawFn) -> str:
-    segments = draw(st.lists(st.sampled_from(SEGMENTS), min_size=0, max_size=2))
-    end = draw(st.sampled_from(ENDS))
+    segments = draw(some_segments)
+    end = draw(some_ends)
     text = "".join("/" + segment for segment in segments) + end
     return text or "/"
 
@@ -77,6 +90,7 @@ owners = subsets(["self", "none", *APPS])
 uid_ranges = st.sampled_from([((7, 7),), ((8, 60),), ((0, 8), (50, 50))])
 
 
+@cache
 @st.composite
 def whos(draw: st.DrawFn, depth: int = 1) -> Who | None:
     if draw(st.integers(0, 3)) == 0:
@@ -90,13 +104,17 @@ def whos(draw: st.DrawFn, depth: int = 1) -> Who | None:
     )
 
 
+one_glob = st.one_of(globs().map(lambda glob: (glob,)), narrow)
+
+
+@cache
 @st.composite
 def blocks(draw: st.DrawFn) -> Block:
     shape = draw(st.integers(1, 7))
     return Block(
         kinds=draw(subsets(KIND_SETS)) if shape & 1 else None,
         owners=draw(owners) if shape & 2 else None,
-        paths=draw(st.one_of(globs().map(lambda glob: (glob,)), narrow)) if shape & 4 else None,
+        paths=draw(one_glob) if shape & 4 else None,
     )
 
 
@@ -108,24 +126,33 @@ operations = st.one_of(
 audits = st.sampled_from([None, None, None, *Audit])
 
 
+effects = st.sampled_from([*[Effect.ALLOW] * 4, *[Effect.DENY] * 3, Effect.REDACT, Effect.CONTENT])
+codes_of_see = st.sampled_from([None, errno.ENOENT])
+codes = st.sampled_from([None, errno.ENOENT, errno.EPERM, errno.EROFS])
+all_globs = st.one_of(st.none(), glob_lists, glob_lists, narrow)
+some_blocks = st.lists(blocks(), min_size=1, max_size=2)
+any_who = st.one_of(st.none(), whos())
+any_block = st.one_of(st.none(), blocks())
+
+
+@cache
 @st.composite
 def rules(draw: st.DrawFn, number: int) -> Rule:
-    effect = draw(st.sampled_from([*[Effect.ALLOW] * 4, *[Effect.DENY] * 3, Effect.REDACT, Effect.CONTENT]))
+    effect = draw(effects)
     ops = {Effect.REDACT: Op.READ, Effect.CONTENT: Op.WRITE | Op.CREATE}.get(effect)
     if ops is None:
         ops = draw(operations)
-    codes = [None, errno.ENOENT] if ops & Op.SEE else [None, errno.ENOENT, errno.EPERM, errno.EROFS]
     conditions = draw(st.integers(0, 5))
     return Rule(
         id=f"r{number}",
         effect=effect,
         ops=ops,
         who=draw(whos()),
-        paths=draw(st.one_of(st.none(), glob_lists, glob_lists, narrow)),
+        paths=draw(all_globs),
         ignore_case=draw(st.integers(0, 4)) == 0,
         when=draw(blocks()) if conditions in (3, 5) else None,
-        unless=tuple(draw(st.lists(blocks(), min_size=1, max_size=2))) if conditions in (4, 5) else (),
-        errno=draw(st.sampled_from(codes)) if effect is Effect.DENY else None,
+        unless=tuple(draw(some_blocks)) if conditions in (4, 5) else (),
+        errno=draw(codes_of_see if ops & Op.SEE else codes) if effect is Effect.DENY else None,
         redact=frozenset({"location"}) if effect is Effect.REDACT else frozenset(),
         content=draw(contents) if effect is Effect.CONTENT else frozenset(),
         raw_types=draw(subsets(["text/plain", "image/*"], 0, 1)) if effect is Effect.REDACT else frozenset(),
@@ -152,6 +179,7 @@ def plain(number: int, effect: Effect, paths: tuple[str, ...] | None, **more: ob
     return Rule(**{**fields, **more})  # type: ignore[arg-type]  # as many types as fields
 
 
+stored = st.one_of(subsets(KIND_SETS[:3]), bans)
 wide = st.sampled_from([None, ("/**",), ("/a/***",), ("/{a,b}/**",), ("/*/**",)])
 
 
@@ -161,10 +189,10 @@ def policies(draw: st.DrawFn, max_rules: int = 4) -> Policy:
     made = [draw(rules(number)) for number in range(draw(st.integers(1, max_rules)))]
     base = draw(st.integers(0, 15))
     if base & 1 or base == 0:
-        who = draw(st.one_of(st.none(), whos()))
+        who = draw(any_who)
         made.append(plain(90, Effect.ALLOW, draw(wide), who=who))
     if base & 2:
-        when = draw(st.one_of(st.none(), blocks()))
+        when = draw(any_block)
         made.append(plain(91, Effect.ALLOW, draw(wide), when=when))
     if base & 4:
         who = draw(whos())
@@ -172,7 +200,7 @@ def policies(draw: st.DrawFn, max_rules: int = 4) -> Policy:
         what = {"ops": Op.READ, "redact": frozenset({"location"}), "raw_types": more}
         made.append(plain(92, Effect.REDACT, draw(wide), who=who, **what))
     if base & 8:
-        content = draw(st.one_of(subsets(KIND_SETS[:3]), bans))
+        content = draw(stored)
         ops = Op.WRITE | Op.CREATE
         made.append(plain(93, Effect.CONTENT, draw(wide), ops=ops, content=content))
     return policy(*made)
@@ -183,6 +211,7 @@ plain_effects = st.sampled_from(
 )
 
 
+@cache
 @st.composite
 def simple_rules(draw: st.DrawFn, number: int) -> Rule:
     """A rule with at most one condition, on a part of the tree."""
