@@ -89,8 +89,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell has it ignored in what it starts in the background, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     above = getattr(config, "workerinput", {}).get("policyfs_directory")
-    config.stash[RUN] = Run(None if above is None else Path(above))
-    os.environ["POLICYFS_CACHE_DIR"] = str(config.stash[RUN].directory / "cache")
+    run = config.stash[RUN] = Run(None if above is None else Path(above))
+    samples = run.common / "samples"
+    samples.mkdir(exist_ok=True)
+    os.environ[media_tools.KEPT_IN] = str(samples)
+    os.environ["POLICYFS_CACHE_DIR"] = str(run.directory / "cache")
     config.pluginmanager.register(SecondTry(config))
 
 
@@ -116,8 +119,8 @@ def deadline_s(item: pytest.Item) -> float:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Everything below mount/, attack/, faults/ and posix/ mounts; a test that uses `mounts` does too.
 
-    Tests with more time than others come first: where several processes share the tests out, none
-    of them is to begin a long one at the end.
+    Tests with more time than others come first, and tests without a mount, which take milliseconds, last:
+    where several processes share the tests out, none of them is to begin a long one at the end.
     """
     for item in items:
         below = {"mount", "attack", "faults", "posix"} & set(item.path.relative_to(config.rootpath).parts)
@@ -127,7 +130,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if os.geteuid() != 0:
             raise pytest.UsageError("tests that mount need root; choose others with: -m 'not mount'")
         config.stash[RUN].may_mount()
-    items.sort(key=deadline_s, reverse=True)
+    items.sort(key=lambda item: (-deadline_s(item), item.get_closest_marker("mount") is None))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,13 +9,41 @@ arguments give the same pictures and the same metadata.
 from __future__ import annotations
 
 import argparse
+import functools
+import hashlib
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 TOOL_DEADLINE_S: Final = 60.0
+KEPT_IN: Final = "POLICYFS_TEST_SAMPLES"
+"""Variable of the environment that names a directory where files once made are kept for the same arguments,
+so that processes of one run of tests make each file once. Without it each call makes its file."""
+
+
+def kept(make: Callable[..., Path]) -> Callable[..., Path]:
+    """Keep the files that a function of this module makes."""
+
+    @functools.wraps(make)
+    def made(path: Path, **arguments: Any) -> Path:
+        directory = os.environ.get(KEPT_IN)
+        if not directory:
+            return make(path, **arguments)
+        key = repr((make.__name__, path.suffix, sorted(arguments.items())))
+        file = Path(directory) / (hashlib.sha256(key.encode()).hexdigest()[:32] + path.suffix)
+        if not file.exists():
+            with tempfile.TemporaryDirectory(dir=directory) as new:  # another process may make it, too
+                make(Path(new) / f"new{path.suffix}", **arguments).rename(file)
+        shutil.copyfile(file, path)
+        return path
+
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +150,7 @@ def write_tags(path: Path, tags: dict[str, str], *options: str) -> None:
     run("exiftool", "-q", "-q", "-m", "-overwrite_original", *options, *assignments, str(path))
 
 
+@kept
 def picture(path: Path, *, width: int = 320, height: int = 240, seed: int = 1, noise: bool = False) -> Path:
     """A picture without any metadata; its type comes from the suffix (.jpg, .png, .webp, ...)."""
     canvas = ("xc:gray", "+noise", "Random") if noise else ("plasma:tomato-steelblue",)
@@ -133,6 +162,7 @@ def picture(path: Path, *, width: int = 320, height: int = 240, seed: int = 1, n
     return path
 
 
+@kept
 def photo(
     path: Path, *, place: Place | None = HOME, width: int = 320, height: int = 240, seed: int = 1
 ) -> Path:
@@ -148,6 +178,7 @@ def photo(
     return path
 
 
+@kept
 def big_photo(path: Path, *, place: Place | None = HOME, seed: int = 2) -> Path:
     """A JPEG of 8 to 10 million bytes."""
     picture(path, width=3888, height=2916, seed=seed, noise=True)
@@ -160,6 +191,7 @@ def png(path: Path, *, seed: int = 3) -> Path:
     return picture(path, width=200, height=150, seed=seed)
 
 
+@kept
 def video(path: Path, *, place: Place | None = None, seconds: int = 2) -> Path:
     """A small MP4 with picture and sound, with the place in its `udta` box if one is given."""
     tags: list[str] = []
@@ -174,6 +206,7 @@ def video(path: Path, *, place: Place | None = None, seconds: int = 2) -> Path:
     return path
 
 
+@kept
 def music(path: Path, *, seconds: int = 3, title: str = "Quince Song") -> Path:
     """A song; the suffix (.mp3, .flac, .ogg, .wav) chooses the format."""
     run(
