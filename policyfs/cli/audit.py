@@ -20,6 +20,7 @@ from typing import Final
 from policyfs.cli import (
     audit_compare,
     audit_files,
+    audit_hold,
     audit_index,
     audit_keys,
     audit_policy,
@@ -100,6 +101,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     verify = actions.add_parser("verify", parents=[common], help="check that no line is missing or changed")
     add_options(verify)
     audit_keys.add_parsers(actions, common)
+    audit_hold.add_parser(actions, common)
 
 
 def _count(text: str) -> int:
@@ -112,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
     """Carry out one action. Return the exit code; raises PolicyfsError with a message for people."""
     actions = {"tail": _tail, "search": _search, "summary": audit_summary.run, "show": audit_show.run,
                "policy": _policy, "verify": _verify, "index": audit_index.index_segments,
-               "key": _key, "checkpoint": _checkpoint,
+               "key": _key, "checkpoint": _checkpoint, "hold": _hold,
                "timeline": audit_files.run_timeline, "changes": audit_files.run_changes,
                "who-did": audit_files.run_who_did,
                "diff": audit_compare.run_diff, "who-could": audit_compare.run_who_could}  # fmt: skip
@@ -279,3 +281,7 @@ def _key(args: argparse.Namespace) -> int:
 
 def _checkpoint(args: argparse.Namespace) -> int:
     return audit_keys.checkpoint(chains_of(args), args.append)
+
+
+def _hold(args: argparse.Namespace) -> int:
+    return audit_hold.hold(chains_of(args), args)

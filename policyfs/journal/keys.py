@@ -20,12 +20,12 @@ from typing import Final
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
+from policyfs.journal.segments import write_file
 from policyfs.trail.line import iso_time
 from policyfs.trail.seal import KeyChain, PublicKey, body_of, key_id, message, read_keys, signed_line
 
 PUBLIC: Final = "keys.public"
 _SECRET: Final = ".private"  # noqa: S105 - the end of a file name
-_NEW: Final = ".new"
 _SECRET_BYTES: Final = 32
 
 
@@ -140,15 +140,3 @@ def _seed(text: bytes, name: str) -> bytes:
         if len(seed) == _SECRET_BYTES:
             return seed
     raise OSError(errno.EINVAL, "this is no secret key", name)
-
-
-def write_file(place: int, name: str, data: bytes) -> None:
-    """Write a file of mode 0600 in a directory, durably: after a crash it is the old one or the new one."""
-    new = _NEW + name
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(new, flags, 0o600, dir_fd=place), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(new, name, src_dir_fd=place, dst_dir_fd=place)
-    os.fsync(place)

@@ -22,8 +22,8 @@ from typing import Final
 
 from policyfs.journal.compression import COMPRESS_FROM, compress
 from policyfs.journal.extent import CRASH, DAMAGE, END, Closed, Extent
-from policyfs.journal.keys import PUBLIC, KeyStore, Signer, is_signed, write_file
-from policyfs.journal.segments import SegmentDirectory, read_tail, seal_name, segment_number
+from policyfs.journal.keys import PUBLIC, KeyStore, Signer, is_signed
+from policyfs.journal.segments import SegmentDirectory, read_tail, seal_name, segment_number, write_file
 from policyfs.trail import chain
 from policyfs.trail.line import iso_time
 from policyfs.trail.merkle import MerkleTree

@@ -369,3 +369,15 @@ def _pread_all(fd: int, offset: int, size: int) -> bytes:
         offset += len(part)
         size -= len(part)
     return b"".join(parts)
+
+
+def write_file(place: int, name: str, data: bytes) -> None:
+    """Write a file of mode 0600 in a directory, durably: after a crash it is the old one or the new one."""
+    new = ".new-" + name
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(new, flags, 0o600, dir_fd=place), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(new, name, src_dir_fd=place, dst_dir_fd=place)
+    os.fsync(place)

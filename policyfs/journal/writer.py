@@ -20,6 +20,7 @@ from typing import Final
 
 from policyfs import __version__
 from policyfs.journal.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
+from policyfs.journal.holds import held, read_holds
 from policyfs.journal.policy_texts import PolicyTexts
 from policyfs.journal.segments import (
     ZST,
@@ -190,6 +191,9 @@ class ChainWriter:
             return
         names = self._directory.names()
         doomed = [name for name in names[: -self._keep] if name != self.segment]
+        if doomed:
+            kept_back = held(read_holds(self._directory.path), names)
+            doomed = [name for name in doomed if name not in kept_back]
         if not doomed:
             return
         for first in range(0, len(doomed), _PRUNED_AT_ONCE):

@@ -17,6 +17,7 @@ import pytest
 from policyfs.cli import audit
 from policyfs.domain import Audit
 from policyfs.journal.checkpoint import checkpoint_of_chain
+from policyfs.journal.holds import Hold, add_hold
 from policyfs.journal.journal import Journal
 from policyfs.journal.keys import KeyStore
 from policyfs.journal.policy_texts import policy_text
@@ -95,6 +96,8 @@ def test_a_command_of_the_page(
     monkeypatch.setenv("POLICYFS_KEY_DIR", str(trail / "keys"))
     line = checkpoint_of_chain(Chain(MOUNT_ID, trail / MOUNT_ID), KeyStore(trail / "keys").signer())
     (trail / "policyfs.checkpoints").write_bytes(line or b"")
+    if "hold add" not in command:
+        add_hold(trail / MOUNT_ID, Hold("case-17", "", "", "", "2026-03-01T08:00:00.000000000Z"))
     words = shlex.split(command.replace("/mnt/other/", f"{trail}/"))
     assert words[0] == "policyfs"
     parser = argparse.ArgumentParser()

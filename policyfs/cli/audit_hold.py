@@ -1,0 +1,83 @@
+"""`policyfs audit hold`: periods of the trail that rotation must not remove."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import UTC, datetime
+
+from policyfs.cli.on_record import record, starter
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.journal.holds import Hold, add_hold, is_hold_name, read_holds, remove_hold
+from policyfs.journal.reader import Chain
+from policyfs.trail.line import iso_time
+from policyfs.trail.query import parse_when
+from policyfs.trail.table import shown
+
+
+def add_parser(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action to `audit`."""
+    hold = actions.add_parser("hold", parents=[common], help="keep a period of the trail from rotation")
+    hold.add_argument("what", choices=("add", "remove", "list"), metavar="add|remove|list", help="what to do")
+    hold.add_argument("name", nargs="?", metavar="NAME", help="the name of the hold")
+    hold.add_argument("--since", metavar="WHEN", help="hold from this time on (default: the beginning)")
+    hold.add_argument("--until", metavar="WHEN", help="hold up to this time (default: all that comes)")
+    hold.add_argument("--reason", default="", metavar="TEXT", help="why, for people who read the trail")
+
+
+def hold(chains: list[Chain], args: argparse.Namespace) -> int:
+    """Add, remove or list holds, in all of these chains. Raises UsageError."""
+    if args.what == "list":
+        return _list(chains, as_json=args.json)
+    if args.name is None or not is_hold_name(args.name):
+        raise UsageError(f"audit hold {args.what} NAME: up to 64 letters, digits and . _ -")
+    wanted = _hold(args)
+    done = 0
+    for chain in chains:
+        try:
+            if args.what == "add":
+                add_hold(chain.directory, wanted)
+            else:
+                remove_hold(chain.directory, args.name)
+        except (FileExistsError, FileNotFoundError) as exc:
+            why = "has this hold already" if isinstance(exc, FileExistsError) else "has no such hold"
+            print(f"policyfs: {shown(chain.mount_id)} {why}: {args.name}", file=sys.stderr)
+            continue
+        done += 1
+        fields = {"name": wanted.name, "done": args.what, **starter(f"policyfs audit hold {args.what}")}
+        if args.what == "add":
+            fields |= {"since": wanted.since, "until": wanted.until, "why": wanted.reason}
+        end = starter(f"policyfs audit hold {args.what}")
+        record(chain.directory.parent, chain.mount_id, "hold", fields, end=end)
+    if done:
+        print(f"{'held' if args.what == 'add' else 'no longer held'}: {args.name}, in {done} chains")
+    return EXIT_OK if done else EXIT_REFUSED
+
+
+def _hold(args: argparse.Namespace) -> Hold:
+    now = datetime.now(UTC)
+    try:
+        since = iso_time(parse_when(args.since, now)) if args.since else ""
+        until = iso_time(parse_when(args.until, now)) if args.until else ""
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    return Hold(args.name, since, until, args.reason[:200], iso_time(time.time_ns()))
+
+
+def _list(chains: list[Chain], *, as_json: bool) -> int:
+    found = EXIT_REFUSED
+    for chain in chains:
+        for one in read_holds(chain.directory):
+            found = EXIT_OK
+            if as_json:
+                print(json.dumps({"mount_id": chain.mount_id, **one._asdict()}))
+            else:
+                period = f"{one.since[:19] or 'the beginning'} to {one.until[:19] or 'the end'}"
+                print(f"{shown(chain.mount_id)}  {one.name}  {period}  {shown(one.reason)}".rstrip())
+    if found != EXIT_OK:
+        print("policyfs: nothing is held", file=sys.stderr)
+    return found

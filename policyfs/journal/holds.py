@@ -1,0 +1,101 @@
+"""Legal holds: periods of a trail that rotation must not remove.
+
+A hold is a small file ``holds/NAME`` beside the segments.
+INVARIANT: a hold that cannot be understood holds everything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from policyfs.journal.segments import write_file
+from policyfs.trail.record import parse_time
+
+HOLDS: Final = "holds"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_BEGUN: Final = re.compile(r"\d{8,}-(\d{8}T\d{6})Z\.")
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ALWAYS: Final = 1 << 62
+
+
+class Hold(NamedTuple):
+    """A period that is held. since, until: times as in a trail; empty for no limit. made: time."""
+
+    name: str
+    since: str
+    until: str
+    reason: str
+    made: str
+
+
+def is_hold_name(name: str) -> bool:
+    """True if a hold may have this name."""
+    return _NAME.fullmatch(name) is not None
+
+
+def add_hold(directory: Path, hold: Hold) -> None:
+    """Hold a period of a chain. Raises FileExistsError if there is a hold of this name."""
+    with suppress(FileExistsError):
+        (directory / HOLDS).mkdir(mode=0o700)
+    place = os.open(directory / HOLDS, _DIRECTORY)
+    try:
+        if hold.name in os.listdir(place):
+            raise FileExistsError(hold.name)
+        write_file(place, hold.name, json.dumps(hold._asdict()).encode() + b"\n")
+    finally:
+        os.close(place)
+
+
+def remove_hold(directory: Path, name: str) -> None:
+    """Remove a hold. Raises FileNotFoundError."""
+    (directory / HOLDS / name).unlink()
+
+
+def read_holds(directory: str | os.PathLike[str]) -> list[Hold]:
+    """Return the holds of a chain by name. Raises OSError; a damaged one holds everything."""
+    try:
+        names = sorted(os.listdir(Path(directory) / HOLDS))
+    except FileNotFoundError:
+        return []
+    return [_read(Path(directory) / HOLDS / name) for name in names if is_hold_name(name)]
+
+
+def _read(path: Path) -> Hold:
+    try:
+        fields = json.loads(path.read_bytes())
+        values = [fields[name] for name in Hold._fields]
+        hold = Hold(*(value if isinstance(value, str) else "" for value in values))
+        for text in filter(None, (hold.since, hold.until)):
+            parse_time(text)
+    except (ValueError, KeyError, TypeError):
+        return Hold(path.name, "", "", "damaged: it holds everything", "")
+    return hold
+
+
+def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
+    """Return the segments of these that are held. names: of all segments of a chain, in order."""
+    begins = [_begin_ns(name) for name in names]
+    ends = [*begins[1:], _ALWAYS]
+    return frozenset(
+        name
+        for name, begin, end in zip(names, begins, ends, strict=True)
+        for hold in holds
+        if begin <= (parse_time(hold.until) if hold.until else _ALWAYS)
+        # A name has whole seconds, and lines are only nearly in the order of their times.
+        and (parse_time(hold.since) if hold.since else 0) <= max(begin, end) + 60_000_000_000
+    )
+
+
+def _begin_ns(name: str) -> int:
+    found = _BEGUN.match(name)
+    if found is None:
+        return 0
+    begun = datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    return int(begun.timestamp()) * 1_000_000_000

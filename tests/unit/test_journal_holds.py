@@ -1,0 +1,97 @@
+"""Legal holds: rotation leaves what they cover, and a damaged one covers everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.main import main
+from policyfs.domain import Audit
+from policyfs.journal.holds import HOLDS, Hold, add_hold, held, read_holds, remove_hold
+from policyfs.trail.line import iso_time
+from tests.support.mount.trail import (
+    MOUNT_ID,
+    START_NS,
+    Clock,
+    a_journal,
+    an_event,
+    kinds,
+    segments,
+    verified,
+)
+
+HOUR_NS = 3_600_000_000_000
+NAMES = [f"{number:08d}-20260301T{7 + number:02d}0000Z.jsonl" for number in range(1, 6)]
+
+
+def a_hold(since_h: float | None = None, until_h: float | None = None) -> Hold:
+    """Hours after 08:00, when the first of NAMES begins."""
+    times = [iso_time(START_NS + round(h * HOUR_NS)) if h is not None else "" for h in (since_h, until_h)]
+    return Hold("case", times[0], times[1], "", iso_time(START_NS))
+
+
+@pytest.mark.parametrize(
+    ("hold", "numbers"),
+    [
+        (a_hold(), [1, 2, 3, 4, 5]),
+        (a_hold(1.5, 1.6), [2]),
+        (a_hold(1.5, 2.5), [2, 3]),
+        (a_hold(None, 0.5), [1]),
+        (a_hold(3.5, None), [4, 5]),
+        (a_hold(-3, -2), []),
+    ],
+)
+def test_the_segments_of_a_period_are_held(hold: Hold, numbers: list[int]) -> None:
+    assert sorted(held([hold], NAMES)) == [NAMES[number - 1] for number in numbers]
+
+
+def rotated(root: Path, clock: Clock, rounds: int) -> Path:
+    """Record a segment a minute, of which two are to be kept."""
+    with a_journal(root, clock, segment_bytes=2000, keep=2) as journal:
+        for _ in range(rounds):
+            for _ in range(4):
+                journal.record(an_event(time_ns=clock.now_ns), Audit.REQUIRED)
+            clock.forward(240)
+            journal.flush()
+    return root / MOUNT_ID
+
+
+def test_rotation_leaves_what_is_held_until_the_hold_is_removed(tmp_path: Path) -> None:
+    clock = Clock()
+    directory = rotated(tmp_path, clock, 1)
+    first = segments(directory)[0]
+    add_hold(directory, a_hold(None, 0.001))
+    rotated(tmp_path, clock, 12)
+    assert first.exists()
+    assert len(segments(directory)) < 8
+    remove_hold(directory, "case")
+    rotated(tmp_path, clock, 2)
+    assert not first.exists()
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"name":1}', b"\xff"])
+def test_a_damaged_hold_holds_everything(tmp_path: Path, text: bytes) -> None:
+    add_hold(tmp_path, a_hold(1.5, 1.6))
+    (tmp_path / HOLDS / "case").write_bytes(text)
+    [found] = read_holds(tmp_path)
+    assert held([found], NAMES) == set(NAMES)
+
+
+def test_the_command_adds_lists_and_removes_on_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = rotated(tmp_path, Clock(), 1)
+    hold = ["audit", "hold", "--trail", str(tmp_path)]
+    assert main([*hold, "list"]) == 1
+    assert main([*hold, "add", "case", "--since", "2026-03-01", "--reason", "asked for"]) == 0
+    assert main([*hold, "add", "case"]) == 1
+    assert "has this hold already" in capsys.readouterr().err
+    assert main([*hold, "list"]) == 0
+    assert "case  2026-0" in capsys.readouterr().out
+    assert main([*hold, "remove", "case"]) == 0
+    assert main([*hold, "remove", "case"]) == 1
+    assert main([*hold, "add", "../x"]) == 2
+    assert main([*hold, "add", "case", "--until", "some day"]) == 2
+    assert kinds(directory).count("hold") == 2
+    assert verified(directory).whole
