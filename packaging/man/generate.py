@@ -30,7 +30,8 @@ EXIT: Final = (
     ("0", "Fine."),
     ("1", "Refused, or something was found."),
     ("2", "The command line is wrong."),
-    ("3", "The policy does not compile."),
+    ("3", "The policy, or a file beside it, has errors."),
+    ("4", "A test of a policy failed."),
 )
 ENVIRONMENT: Final = (
     ("POLICYFS_TRAIL_DIR", "The trail root, where no option names one. Default: /var/log/policyfs."),

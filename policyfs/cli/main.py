@@ -56,7 +56,7 @@ def build_parser(first: str = "") -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return its exit code (0 fine, 1 refused or found something, 2 usage,
-    3 policy does not compile); argparse leaves by SystemExit(2).
+    3 policy does not compile, 4 policy tests failed); argparse leaves by SystemExit(2).
     """
     words = sys.argv[1:] if arguments is None else arguments
     parser = build_parser(words[0] if words else "--help")

@@ -10,17 +10,16 @@ import re
 import sys
 from collections.abc import Iterator
 
-from policyfs.cli import policy_diff, policy_lint
+from policyfs.cli import policy_diff, policy_lint, policy_test
 from policyfs.cli.looking import kind_in_worker, opened
 from policyfs.cli.policy_files import UnreadableError, read_sources
-from policyfs.domain import KIND_EMPTY, OWNER_NONE, Decision, Facts, FileType, Principal
+from policyfs.domain import OWNER_NONE, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError, errno_name
-from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyErrors
-from policyfs.policy.explain import REQUESTS, Explanation, explain
+from policyfs.policy.explain import REQUESTS, Explanation, explain, open_refusal
 from policyfs.policy.lint.hints import hints, line
 from policyfs.policy.model import SELF, Effect, Policy
 from policyfs.policy.parse import parse_policy
@@ -78,7 +77,7 @@ def run_explain(args: argparse.Namespace) -> int:
         raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
     facts = _facts(engine.policy, who, args)
     explanation = explain(engine, who, args.op, path, _file_type(args), facts)
-    refusal = _refusal(explanation.decision, facts.kind)
+    refusal = open_refusal(explanation.decision, facts.kind)
     if args.json:
         print(json.dumps(_as_json(explanation) | {"open_denied": refusal}, indent=2))
     else:
@@ -99,16 +98,6 @@ def _hints(engine: Engine, explained: Explanation, facts: Facts, args: argparse.
         who, path = _asker(engine, args), explained.path
         if explain(engine, who, "see", path, FileType.DIRECTORY, facts).decision.allowed:
             yield "the app would see a directory of this name: ask again with --directory"
-
-
-def _refusal(decision: Decision, kind: str | None) -> str | None:
-    """Return the reason why the table of kinds (docs/redaction.md) forbids to open it redacted, or None."""
-    if not decision.allowed or not decision.redact or kind is None:
-        return None
-    if kind in {KIND_EMPTY, *REDACTABLE_KINDS}:
-        return None
-    why = WITHOUT_LOCATOR.get(kind)
-    return f"policyfs cannot clean files of the kind {kind}" if why is None else f"{kind}: {why}"
 
 
 def _asker(engine: Engine, args: argparse.Namespace) -> Principal:
@@ -191,7 +180,7 @@ def _as_json(explanation: Explanation) -> dict[str, object]:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `policy` and its actions to the command line."""
-    parser = subparsers.add_parser("policy", help="check, explain and compare policies")
+    parser = subparsers.add_parser("policy", help="check, test, explain and compare policies")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="check that a policy compiles; print all its errors")
     check.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
@@ -226,3 +215,4 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     asked.set_defaults(run=run_explain)
     policy_diff.add_parser(actions)
     policy_lint.add_parser(actions)
+    policy_test.add_parser(actions)

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from policyfs.domain import Decision, Facts, FileType, Need, Op, Principal, View
+from policyfs.domain import KIND_EMPTY, Decision, Facts, FileType, Need, Op, Principal, View
 from policyfs.errors import UsageError, errno_name
+from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
 from policyfs.policy.callers import Caller
 from policyfs.policy.decide import Engine
 from policyfs.policy.facts import Truth, fixed_facts
@@ -272,3 +273,13 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
     if view.checked:
         parts.append("writes through the daemon, their content checked")
     return "; ".join(parts)
+
+
+def open_refusal(decision: Decision, kind: str | None) -> str | None:
+    """Return the reason why the table of kinds (docs/redaction.md) forbids to open it redacted, or None."""
+    if not decision.allowed or not decision.redact or kind is None:
+        return None
+    if kind in {KIND_EMPTY, *REDACTABLE_KINDS}:
+        return None
+    why = WITHOUT_LOCATOR.get(kind)
+    return f"policyfs cannot clean files of the kind {kind}" if why is None else f"{kind}: {why}"

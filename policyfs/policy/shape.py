@@ -310,9 +310,16 @@ def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
     """Return the known keys of the document at the end of a path, in the order of its fields."""
     for step in loc:
         if isinstance(step, str) and model is not None:
-            model = _CHILDREN.get((model, step))
+            model = _CHILDREN.get((model, step)) or _plain_child(model, step)
     fields = model.model_fields if model is not None else {}
     return [field.alias or name_ for name_, field in fields.items()]
+
+
+def _plain_child(model: type[Strict], key: str) -> type[Strict] | None:
+    """Return the document that a key holds, where it holds nothing else."""
+    field = model.model_fields.get(key)
+    kind = field.annotation if field is not None else None
+    return kind if isinstance(kind, type) and issubclass(kind, Strict) else None
 
 
 def _key_error(source: Source, node: Node, subject: str, loc: Loc, message: str, help_: str) -> PolicyError:

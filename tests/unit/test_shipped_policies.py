@@ -158,8 +158,10 @@ def test_every_policy_and_rule_explains_itself(path):
     assert all(rule.description for rule in policy.rules)
 
 
-def test_shipped_policies_are_the_known_ones():
-    assert {path.name for path in POLICIES.iterdir()} == {"family-photos.yaml", "android-scoped-storage.yaml"}
+def test_each_shipped_policy_has_a_file_of_tests():
+    """tests/unit/test_cli_policy_test.py runs them."""
+    tests = {path.name.removesuffix(".test.yaml") for path in (POLICIES / "tests").iterdir()}
+    assert tests == {path.stem for path in POLICIES.glob("*.yaml")}
 
 
 @pytest.mark.parametrize(

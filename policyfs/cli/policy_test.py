@@ -1,0 +1,93 @@
+"""`policyfs policy test`: a policy's answers compared with the tests beside it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from policyfs.cli.looking import kind_in_worker, opened
+from policyfs.cli.policy_files import TEST_SUFFIX, UnreadableError, read_sources
+from policyfs.errors import EXIT_OK, EXIT_POLICY_TESTS, PolicyfsError, UsageError
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.cases.document import Case, parse_cases
+from policyfs.policy.cases.report import Outcome, junit
+from policyfs.policy.cases.run import run
+from policyfs.policy.parse import SourceText
+
+
+def run_test(args: argparse.Namespace) -> int:
+    """Run the tests of each policy. Exit code 4 if one fails."""
+    outcomes = [_outcome(path, args.tests) for path in args.policy]
+    if args.junit is not None:
+        _write(args.junit, junit(outcomes))
+    if args.json:
+        print(json.dumps([outcome.as_json() for outcome in outcomes], indent=2))
+    else:
+        for outcome in outcomes:
+            print(outcome.text())
+    return EXIT_POLICY_TESTS if any(outcome.failed for outcome in outcomes) else EXIT_OK
+
+
+def _outcome(path: str, named: list[str] | None) -> Outcome:
+    engine = load_policy(read_sources(path))
+    files = [Path(name) for name in named] if named else beside(Path(path))
+    if not files:
+        where = Path(path)
+        wanted = where / f"*{TEST_SUFFIX}" if where.is_dir() else where.with_suffix(TEST_SUFFIX)
+        raise UsageError(f"{path} has no tests: write {wanted}, or name files of tests with --tests")
+    try:
+        texts = [SourceText(str(file), file.read_bytes()) for file in files]
+    except OSError as error:
+        raise UnreadableError(f"cannot read the tests {error.filename}: {error.strerror}") from error
+    policy = engine.policy
+    apps = [app.name for app in policy.apps]
+    cases = parse_cases(texts, apps, frozenset(rule.id for rule in policy.rules))
+    return Outcome(path, policy, list(run(engine, cases, path, _sniffer())))
+
+
+def beside(policy: Path) -> list[Path]:
+    """Return the files of tests that belong to a policy: beside it, and in a directory ``tests`` there."""
+    if policy.is_dir():
+        return sorted([*policy.glob(f"*{TEST_SUFFIX}"), *policy.glob(f"tests/*{TEST_SUFFIX}")])
+    name = f"{policy.stem}{TEST_SUFFIX}"
+    return [file for file in (policy.with_name(name), policy.parent / "tests" / name) if file.is_file()]
+
+
+def _sniffer() -> Callable[[Case], str | None]:
+    """Return a function that finds the kind of the file that a test names, as a mount would."""
+
+    def sniff(case: Case) -> str | None:
+        if os.geteuid() != 0:
+            raise PolicyfsError("tests with content need root, to start a worker without rights; or use kind")
+        content = case.doc.content or ""
+        with opened(str(Path(case.where.file).parent / content)) as fd:
+            return kind_in_worker(fd)
+
+    return sniff
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `test` to the actions of `policy`."""
+    parser = actions.add_parser(
+        "test",
+        help="compare a policy's answers with the tests beside it",
+        description=(
+            f"Reads the tests of home.yaml from home{TEST_SUFFIX} beside it or in a directory tests there,"
+            f" and those of a directory from all its *{TEST_SUFFIX}. The exit code is 4 if a test fails."
+        ),
+    )
+    parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
+    parser.add_argument("--tests", action="append", metavar="FILE", help="a file of tests (may be repeated)")
+    parser.add_argument("--junit", metavar="FILE", help="write the results as JUnit XML, too")
+    parser.add_argument("--json", action="store_true", help="one JSON array with an object for each policy")
+    parser.set_defaults(run=run_test)

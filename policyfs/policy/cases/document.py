@@ -1,0 +1,150 @@
+"""A file of tests: its keys, and the cases that it describes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator
+
+from policyfs.domain import FileType
+from policyfs.policy.companions import Head, Reader, sound
+from policyfs.policy.document import Strict
+from policyfs.policy.errors import PolicyError, did_you_mean, quote
+from policyfs.policy.explain import REQUESTS
+from policyfs.policy.model import Where
+from policyfs.policy.nodes import Mapping, Node, Scalar
+from policyfs.policy.parse import SourceText
+from policyfs.policy.shape import Part
+from policyfs.policy.values import (
+    AuditName,
+    ErrnoName,
+    Name,
+    Redaction,
+    Text,
+    Texts,
+    Truth,
+    Uids,
+    _maybe_none,
+    _one_of,
+    _several,
+    refuse,
+)  # fmt: skip
+
+KIND: Final = "PolicyTests"
+MOVES: Final = ("rename", "link")
+OPERATIONS: Final = {**dict.fromkeys(REQUESTS), **dict.fromkeys(MOVES)}
+TYPES: Final = {ftype.value: ftype for ftype in FileType if ftype is not FileType.SPECIAL}
+DECISIONS: Final = {"allow": True, "deny": False}
+VIEWS: Final = ("raw", "checked", "redacted", "checked+redacted")
+
+
+def _path(value: str) -> str:
+    if not value.startswith("/"):
+        refuse(f"{quote(value)} is no path", "write it from the root of the mount, such as /DCIM/a.jpg")
+    return value
+
+
+Path = Annotated[Text, AfterValidator(_path)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_several)]
+Operation = Annotated[str, BeforeValidator(_one_of(OPERATIONS))]
+Operations = Annotated[tuple[Operation, ...], BeforeValidator(_several)]
+TypeName = Annotated[str, BeforeValidator(_one_of(TYPES))]
+DecisionName = Annotated[str, BeforeValidator(_one_of(DECISIONS))]
+ViewName = Annotated[str, BeforeValidator(_one_of(dict.fromkeys(VIEWS)))]
+
+
+class ExpectDoc(Strict):
+    """``expect``: what must be true of the answer; a key that is absent is not compared."""
+
+    decision: DecisionName
+    errno: ErrnoName | Annotated[str, BeforeValidator(_one_of({"EXDEV": None}))] | None = None
+    redact: Annotated[tuple[Redaction, ...], BeforeValidator(_maybe_none)] | None = None
+    view: ViewName | None = None
+    rules: Annotated[tuple[Name, ...], BeforeValidator(_maybe_none)] | None = None
+    audit: AuditName | None = None
+    bare: Truth | None = None
+    quarantine: Truth | None = None
+
+
+class CaseDoc(Strict):
+    """One of ``tests``; several apps, operations and paths: each with each."""
+
+    id: Name
+    app: Texts | None = None
+    uid: Annotated[tuple[Uids, ...], BeforeValidator(_several)] | None = None
+    operation: Operations
+    path: Paths
+    to: Path | None = None
+    type: TypeName | None = None
+    kind: Text | None = None
+    content: Text | None = None
+    owner: Text | None = None
+    expect: ExpectDoc
+    description: Text = ""
+
+
+class _Top(Head):
+    tests: list[object]
+
+
+class Case(NamedTuple):
+    """One test of a file."""
+
+    where: Where
+    doc: CaseDoc
+
+
+def _subject(node: Node, number: int) -> str:
+    found = node.get("id") if isinstance(node, Mapping) else None
+    named = isinstance(found, Scalar) and isinstance(found.value, str)
+    return f"test {quote(found.raw)}" if named and isinstance(found, Scalar) else f"test number {number}"
+
+
+_READER: Final = Reader(KIND, _Top, CaseDoc, "tests", _subject)
+
+
+def parse_cases(sources: Sequence[SourceText], apps: Sequence[str], rules: frozenset[str]) -> list[Case]:
+    """Return the tests of some files. apps, rules: the names that the policy has. Raises PolicyErrors."""
+    errors: list[PolicyError] = []
+    found: list[Case] = []
+    seen: set[tuple[str, str]] = set()
+    for text in sources:
+        file = _READER.read(text, errors)
+        for part in file.items if file is not None else ():
+            if part.doc is None:
+                continue
+            _check(part, part.doc, apps, rules, errors)
+            if (text.name, part.doc.id) in seen:
+                errors.append(part.error(("id",), "this id is taken already", "give each test its own id"))
+            seen.add((text.name, part.doc.id))
+            found.append(Case(part.where, part.doc))
+    sound(errors, "the tests have errors")
+    return found
+
+
+def _check(
+    part: Part[CaseDoc], doc: CaseDoc, apps: Sequence[str], rules: frozenset[str], errors: list[PolicyError]
+) -> None:
+    """Report names that the policy does not have, and keys that do not go together."""
+    if (doc.app is None) == (doc.uid is None) and part.sound:
+        help_ = "write app: gallery, app: stranger or uid: 10011"
+        errors.append(part.error((), "needs app or uid, and not both", help_))
+    for index, name in enumerate(doc.app or ()):
+        if name not in apps and name != "stranger":
+            help_ = f"{did_you_mean(name, apps)}the policy has: {', '.join(apps)}, stranger"
+            errors.append(part.error(("app", index), f"no app is named {quote(name)}", help_))
+    for index, rule in enumerate(doc.expect.rules or ()):
+        if rule not in rules:
+            help_ = f"{did_you_mean(rule, rules)}name a rule of the policy"
+            errors.append(part.error(("expect", "rules", index), f"no rule has the id {quote(rule)}", help_))
+    moves = [operation for operation in doc.operation if operation in MOVES]
+    if moves and doc.to is None:
+        errors.append(part.error(("operation",), f"{moves[0]} needs to", "add to: and the new path"))
+    if doc.to is not None and len(moves) != len(doc.operation):
+        errors.append(part.key_error("to", "to is for rename and link only", "remove it"))
+    if doc.kind is not None and doc.content is not None:
+        errors.append(part.key_error("content", "kind and content together", "keep one of them"))
+    if doc.expect.decision == "allow" and doc.expect.errno is not None:
+        help_ = "remove errno, or expect decision: deny"
+        errors.append(part.error(("expect", "errno"), "an allowed request has no errno", help_))

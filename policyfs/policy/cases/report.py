@@ -1,0 +1,110 @@
+"""The outcome of a run of tests: text for people, JSON, JUnit's XML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import NamedTuple
+
+from policyfs.policy.cases.run import Result
+from policyfs.policy.errors import harmless
+from policyfs.policy.model import Policy
+
+
+class Outcome(NamedTuple):
+    """All results of the tests of one policy."""
+
+    name: str
+    policy: Policy
+    results: Sequence[Result]
+
+    @property
+    def failed(self) -> list[Result]:
+        """The requests that were not answered as expected."""
+        return [result for result in self.results if not result.passed]
+
+    def uncovered(self) -> list[str]:
+        """Return the rules that counted in no answer, in the order of the policy."""
+        reached = set().union(*(result.rules for result in self.results)) if self.results else set()
+        return [rule.id for rule in self.policy.rules if rule.id not in reached]
+
+    def text(self) -> str:
+        """Format the failures, and sum up."""
+        lines = [line for result in self.failed for line in (*_lines(result), "")]
+        return "\n".join([*lines, *self._sum()])
+
+    def _sum(self) -> Iterator[str]:
+        uncovered = self.uncovered()
+        rules = len(self.policy.rules)
+        if uncovered:
+            yield f"{self.name}: no test reaches {', '.join(map(harmless, uncovered))}"
+        failed = len(self.failed)
+        count = len(self.results)
+        told = f"{failed} of {count} requests failed" if failed else f"all of {count} requests passed"
+        yield f"{self.name}: {told}; tests reach {rules - len(uncovered)} of {rules} rules"
+
+    def as_json(self) -> dict[str, object]:
+        """Return the outcome as plain data."""
+        return {
+            "policy": self.name,
+            "digest": self.policy.digest,
+            "requests": len(self.results),
+            "failed": len(self.failed),
+            "rules": len(self.policy.rules),
+            "uncovered": self.uncovered(),
+            "results": [
+                {
+                    "test": result.case.doc.id,
+                    "file": result.case.where.file,
+                    "line": result.case.where.line,
+                    "request": result.request,
+                    "passed": result.passed,
+                    "differences": [one._asdict() for one in result.differences],
+                    "rules": sorted(result.rules),
+                    "explain": result.explain or None,
+                }
+                for result in self.results
+            ],
+        }
+
+
+def _lines(result: Result) -> Iterator[str]:
+    """Yield a failure: the request, and each difference."""
+    where = result.case.where
+    place = f"{harmless(where.file)}:{where.line}:{where.column}"
+    yield f"{place}: test {harmless(result.case.doc.id)}: {harmless(result.request)}"
+    width = max(len(one.key) for one in result.differences)
+    for one in result.differences:
+        yield f"  {one.key:<{width}}  expected {harmless(one.expected)}, found {harmless(one.found)}"
+    if result.rules:
+        yield f"  rules that counted: {', '.join(sorted(result.rules))}"
+    if result.explain:
+        yield f"  {harmless(result.explain)}"
+
+
+def junit(outcomes: Sequence[Outcome]) -> str:
+    """Return the outcomes in the XML of JUnit, which CI systems read."""
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>', "<testsuites>"]
+    for outcome in outcomes:
+        counts = f'tests="{len(outcome.results)}" failures="{len(outcome.failed)}"'
+        lines.append(f'  <testsuite name="{_attribute(outcome.name)}" {counts}>')
+        for result in outcome.results:
+            names = f'classname="{_attribute(result.case.doc.id)}" name="{_attribute(result.request)}"'
+            if result.passed:
+                lines.append(f"    <testcase {names}/>")
+                continue
+            told = "; ".join(
+                f"{one.key}: expected {one.expected}, found {one.found}" for one in result.differences
+            )
+            text = _attribute("\n".join(_lines(result)))
+            lines += [
+                f"    <testcase {names}>",
+                f'      <failure message="{_attribute(told)}">{text}</failure>',
+                "    </testcase>",
+            ]
+        lines.append("  </testsuite>")
+    return "\n".join([*lines, "</testsuites>", ""])
+
+
+def _attribute(text: str) -> str:
+    return escape("\n".join(harmless(line) for line in text.split("\n")))

@@ -1,0 +1,175 @@
+"""The answers of a policy to the requests of its tests, compared with what they expect."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal, View
+from policyfs.errors import errno_name
+from policyfs.policy.cases.document import TYPES, Case, CaseDoc
+from policyfs.policy.decide import End, Engine
+from policyfs.policy.explain import REQUESTS, open_refusal
+from policyfs.policy.model import SELF
+
+_STRANGER_UIDS: Final = (65533, 65534, 4_000_000_000)
+_MAKING: Final = {
+    "create": FileType.REGULAR,
+    "mknod": FileType.REGULAR,
+    "mkdir": FileType.DIRECTORY,
+    "symlink": FileType.SYMLINK,
+}
+
+
+class Difference(NamedTuple):
+    """One part of an answer that is not as expected."""
+
+    key: str
+    expected: str
+    found: str
+
+
+class Result(NamedTuple):
+    """The outcome of one request of a test. rules: those that counted."""
+
+    case: Case
+    request: str
+    differences: tuple[Difference, ...]
+    rules: frozenset[str]
+    explain: str
+
+    @property
+    def passed(self) -> bool:
+        """True if the answer is as expected."""
+        return not self.differences
+
+
+def run(
+    engine: Engine, cases: Iterable[Case], policy: str, sniff: Callable[[Case], str | None]
+) -> Iterator[Result]:
+    """Yield the outcome of every request.
+
+    policy: its name in commands. sniff: finds the kind of the file in ``content``.
+    """
+    for case in cases:
+        kind = case.doc.kind if case.doc.content is None else sniff(case)
+        for who in _callers(engine, case.doc):
+            for operation in case.doc.operation:
+                for path in case.doc.path:
+                    yield _Request(engine, case, who, operation, path, kind).result(policy)
+
+
+def _callers(engine: Engine, doc: CaseDoc) -> Iterator[Principal]:
+    for name in doc.app or ():
+        if name == "stranger":
+            free = (uid for uid in _STRANGER_UIDS if engine.principal(uid).app is None)
+            yield engine.principal(next(free))
+            continue
+        app = next(app for app in engine.policy.apps if app.name == name)
+        yield engine.app_principal(name, app.uids[0][0] if app.uids else 0)
+    for uids in doc.uid or ():
+        for uid in dict.fromkeys(uids):
+            yield engine.principal(uid)
+
+
+class _Request:
+    """One request of a test."""
+
+    def __init__(
+        self, engine: Engine, case: Case, who: Principal, operation: str, path: str, kind: str | None
+    ) -> None:
+        self._engine: Final = engine
+        self._case: Final = case
+        self._who: Final = who
+        self._operation: Final = operation
+        self._path: Final = path
+        doc = case.doc
+        making = _MAKING.get(operation)
+        self._ftype: Final = making or TYPES[doc.type or FileType.REGULAR.value]
+        owner = doc.owner
+        if owner == SELF or (owner is None and making is not None):
+            owner = who.app or OWNER_NONE
+        self._facts: Final = Facts(kind, owner)
+
+    def result(self, policy: str) -> Result:
+        """Decide the request and compare."""
+        decision = self._decide()
+        refused = self._ftype is FileType.REGULAR and open_refusal(decision, self._facts.kind) is not None
+        differences = tuple(self._differences(decision, refused=refused))
+        rules = frozenset(match.rule for match in decision.rules)
+        return Result(self._case, self._text(), differences, rules, self._command(policy))
+
+    def _decide(self) -> Decision:
+        engine, to = self._engine, self._case.doc.to
+        state = engine.state_of(self._path.encode())
+        if to is None:
+            return engine.decide(self._who, REQUESTS[self._operation], state, self._ftype, self._facts)
+        old = End(state, self._ftype, self._facts)
+        new = End(engine.state_of(to.encode()), self._ftype, self._facts)
+        same = self._path.rpartition("/")[0] == to.rpartition("/")[0]
+        if self._operation == "link":
+            return engine.link(self._who, old, new, same_directory=same)
+        return engine.rename(self._who, old, new, None, False, same_directory=same)
+
+    def _differences(self, decision: Decision, *, refused: bool) -> Iterator[Difference]:
+        expect = self._case.doc.expect
+        allowed = decision.allowed and not refused
+        code = errno.EACCES if refused else decision.errno
+        found = "allow" if allowed else f"deny ({errno_name(code)})"
+        if expect.decision != found.split(maxsplit=1)[0]:
+            yield Difference("decision", expect.decision, found)
+        elif expect.errno is not None and expect.errno != errno_name(code):
+            yield Difference("errno", expect.errno, errno_name(code))
+        if expect.redact is not None and frozenset(expect.redact) != decision.redact:
+            yield Difference("redact", _listed(expect.redact), _listed(decision.redact))
+        if expect.view is not None:
+            view = self._engine.view(self._who, self._engine.state_of(self._path.encode()))
+            if expect.view != _view_name(view):
+                yield Difference("view", expect.view, _view_name(view))
+        matched = {match.rule for match in decision.rules}
+        if expect.rules is not None and not matched.issuperset(expect.rules):
+            yield Difference("rules", _listed(expect.rules), _listed(matched))
+        if expect.audit is not None and expect.audit != decision.audit.name.lower():
+            yield Difference("audit", expect.audit, decision.audit.name.lower())
+        for key, wanted, is_so in (
+            ("bare", expect.bare, decision.bare),
+            ("quarantine", expect.quarantine, decision.quarantine),
+        ):
+            if wanted is not None and wanted != is_so:
+                yield Difference(key, str(wanted).lower(), str(is_so).lower())
+
+    def _text(self) -> str:
+        to = f" to {self._case.doc.to}" if self._case.doc.to is not None else ""
+        kind = self._facts.kind or ("unknown kind" if self._ftype is FileType.REGULAR else self._ftype.value)
+        owner = self._facts.owner or "unknown owner"
+        who = self._who.label if self._case.doc.uid is None else f"uid {self._who.uid}"
+        return f"{self._operation} {self._path}{to} by {who} ({kind} of {owner})"
+
+    def _command(self, policy: str) -> str:
+        """Return the command that explains the answer; empty for a move."""
+        if self._case.doc.to is not None:
+            return ""
+        by_app = self._case.doc.uid is None and self._who.app is not None
+        words = ["policyfs", "policy", "explain", policy, self._path]
+        words += ["--app", str(self._who.app)] if by_app else ["--uid", str(self._who.uid)]
+        words += ["--op", self._operation]
+        if self._ftype is not FileType.REGULAR:
+            words.append(f"--{self._ftype.value}")
+        elif self._facts.kind is not None:
+            words += ["--kind", self._facts.kind]
+        owner = self._facts.owner
+        if owner is not None:
+            known = owner == OWNER_NONE or any(app.name == owner for app in self._engine.policy.apps)
+            words += ["--owner" if known else "--former-owner", owner]
+        return shlex.join(words)
+
+
+def _view_name(view: View) -> str:
+    parts = ["checked"] if view.checked else []
+    return "+".join([*parts, *(["redacted"] if view.redact else [])]) or "raw"
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words)) or "nothing"
