@@ -13,6 +13,7 @@ from policyfs.policy.analysis.requests import Request
 from policyfs.policy.analysis.sides import Compiled, content_of
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.analysis.walk import is_made_up
+from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.model import App, Policy
 
@@ -71,9 +72,10 @@ def diff(old: Policy, new: Policy) -> Diff:
     alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
     policies = (Compiled(compile_policy(old)), Compiled(compile_policy(alike)))
     blocks: list[Block] = []
-    for group in groups(policies):
-        labels = tuple(dict.fromkeys(subject.label for subject in group.subjects))
-        blocks += _blocks(labels, Comparison(group))
+    with paused():
+        for group in groups(policies):
+            labels = tuple(dict.fromkeys(subject.label for subject in group.subjects))
+            blocks += _blocks(labels, Comparison(group))
     made = [replace(block, id=fingerprint(block, old, new)) for block in _merged(blocks)]
     made.sort(key=lambda block: (_DIRECTIONS.index(block.direction), block.who, block.rules, block.ops))
     return Diff(tuple(made), tuple(_notes(old, new)))

@@ -44,7 +44,11 @@ class Compiled:
 
 
 class Side:
-    """One caller in one policy. rules: the numbers of the rules whose ``who`` the caller matches."""
+    """One caller in one policy.
+
+    rules: the numbers of the rules whose ``who`` the caller matches. hides: some of them hides what is below
+    a directory.
+    """
 
     def __init__(self, compiled: Compiled, caller: Caller) -> None:
         self.compiled: Final = compiled
@@ -52,6 +56,7 @@ class Side:
         self.rules: Final = frozenset(
             number for number, rule in enumerate(compiled.table.rules) if caller.fits(number, rule)
         )
+        self.hides: Final = any(hides(compiled.table.rules[number]) for number in self.rules)
         self._automaton: Final = compiled.table.automaton
         self._kept: Final = compiled.nodes_of(self.rules)
         self._positions: Final[dict[frozenset[int], Position]] = {}
@@ -94,7 +99,7 @@ class Side:
 
     def hiding(self, position: Position, *, top: bool) -> tuple[Live, ...]:
         """Return the rules that may hide what is below a directory here."""
-        if top:
+        if top or not self.hides:
             return ()
         return tuple(live for live in self.profile(position, top=False).lives if hides(live.rule))
 

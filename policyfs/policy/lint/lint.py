@@ -8,6 +8,7 @@ from typing import NamedTuple
 from policyfs.policy.analysis.sides import Compiled
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.classes import TooHardError
+from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.findings import Finding, Silenced, split
 from policyfs.policy.lint.hints import hints
@@ -26,7 +27,8 @@ class Report(NamedTuple):
 
 def lint(engine: Engine, sources: Sequence[SourceText], more: Iterable[Finding] = ()) -> Report:
     """Return the findings on a policy. more: those that come from elsewhere, such as a look at a store."""
-    found = {(one.id, one.where, one.subject): one for one in [*_findings(engine), *more]}
+    with paused():
+        found = {(one.id, one.where, one.subject): one for one in [*_findings(engine), *more]}
     return Report(*split(found.values(), engine.policy, sources))
 
 

@@ -89,10 +89,8 @@ class _Reach:
             for glob in paths[:_TRIED]:
                 names = plain_names(parse_glob(glob), side)
                 if names is not None and not self._done():
-                    position = side.root
-                    for name in names:
-                        position = side.step(position, name)
-                    self._try_place(side, position, top=not names, hidden_by=_hiding(side, names))
+                    position, hidden_by = _down(side, names)
+                    self._try_place(side, position, top=not names, hidden_by=hidden_by)
 
     def _try_all_paths(self) -> None:
         numbers = frozenset({self._number})
@@ -103,7 +101,7 @@ class _Reach:
                 lambda place: everywhere or not nodes.isdisjoint(place.positions[0].free)
             )
             for place in places:
-                by = frozenset() if (False,) in place.hidden else _hiding(side, place.names)
+                by = frozenset() if (False,) in place.hidden else _down(side, place.names)[1]
                 self._try_place(side, place.positions[0], top=place.top, hidden_by=by)
                 if self._done():
                     return
@@ -140,14 +138,15 @@ class _Reach:
         self._denied_by.setdefault(op, set()).update(denies | hidden_by)
 
 
-def _hiding(side: Side, names: Iterable[str]) -> frozenset[str]:
-    """Return the rules that may hide a path by one of its directories."""
+def _down(side: Side, names: Iterable[str]) -> tuple[Position, frozenset[str]]:
+    """Return the position of a path, and the rules that may hide it by one of its directories."""
     position, top = side.root, True
     found: set[str] = set()
     for name in names:
-        found.update(live.rule.id for live in side.hiding(position, top=top))
+        if side.hides:
+            found.update(live.rule.id for live in side.hiding(position, top=top))
         position, top = side.step(position, name), False
-    return frozenset(found)
+    return position, frozenset(found)
 
 
 def plain_names(glob: Glob, side: Side) -> tuple[str, ...] | None:

@@ -90,6 +90,8 @@ class Rights:
             words = frozenset(word for rule in redactions for word in rule.redact if " " not in word)
             if words:
                 promised.append(_never_raw(app, words, redactions[0]))
+        if not promised:
+            return
         try:
             found = breaches(_with(self._policy, promised))
         except TooHardError:
@@ -135,8 +137,10 @@ class Rights:
         asked = [*rule.unless, *(() if rule.when is None else (rule.when,))]
         kinds = any((block.kinds or frozenset()) - set(FIXED_KINDS.values()) for block in asked)
         owners = any(block.owners is not None for block in asked)
+        if not rule.ops & Op.SEE or not (kinds or owners):
+            return
         path, position = self._at(rule, side)
-        if not rule.ops & Op.SEE or not (kinds or owners) or position is None:
+        if position is None:
             return
         need = side.profile(position, top=False).needs(
             int(Op.SEE), FileType.REGULAR, below=lambda: side.below(position), lenient=False
@@ -197,10 +201,10 @@ class Rights:
                 return
 
     def _unchecked(self, rule: Rule, side: Side) -> Iterator[Finding]:
-        if rule.effect is not Effect.ALLOW or not rule.ops & Op.WRITE or not rule.paths:
+        if rule.effect is not Effect.ALLOW or not rule.ops & Op.WRITE or len(rule.paths or ()) < 2:
             return
         checked: dict[bool, str] = {}
-        for glob in rule.paths:
+        for glob in rule.paths or ():
             names = plain_names(parse_glob(glob), side)
             path, position = self._position(names or (), side)
             if position is not None:
