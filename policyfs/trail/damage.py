@@ -24,6 +24,9 @@ _FAR: Final = 1 << 18
 """Most lines that are searched for the end of a reordered part."""
 
 
+_NO_LIMIT: Final = 1 << 62
+
+
 class Finding(NamedTuple):
     """One damage. line: from 1. before: the last seq that is as it was written."""
 
@@ -57,13 +60,15 @@ def diagnose(
     *,
     digests_sealed: bool | None = None,
     complete: bool = False,
+    last_seq: int = _NO_LIMIT,
 ) -> Diagnosis:
     """Find what was done to the whole lines of a segment. seq, head: of the line before the first.
 
     digests_sealed: True if a seal proves the digests that the lines state, False if it contradicts them.
-    complete: True if there are as many lines as a seal says.
+    complete: True if there are as many lines as a seal says. last_seq: of the segment, if a seal tells it.
     """
-    return _Diagnosis([_parsed(raw) for raw in lines], seq, head, digests_sealed, complete=complete).run()
+    parsed = [_parsed(raw) for raw in lines]
+    return _Diagnosis(parsed, seq, head, digests_sealed, complete=complete, last_seq=last_seq).run()
 
 
 def _parsed(raw: bytes) -> _Line:
@@ -83,13 +88,21 @@ def _parsed(raw: bytes) -> _Line:
 
 class _Diagnosis:
     def __init__(
-        self, lines: list[_Line], seq: int, head: str, digests_sealed: bool | None, *, complete: bool
+        self,
+        lines: list[_Line],
+        seq: int,
+        head: str,
+        digests_sealed: bool | None,
+        *,
+        complete: bool,
+        last_seq: int,
     ) -> None:
         self._lines = lines
         self._seq = seq
         self._head = head
         self._digests_sealed = digests_sealed
         self._complete = complete
+        self._last_seq = last_seq
         self._findings: list[Finding] = []
         self._at: dict[int, list[int]] = {}
         for index, line in enumerate(lines):
@@ -170,7 +183,7 @@ class _Diagnosis:
         highest, wanted = 0, self._seq + 1
         for end in range(index, min(len(self._lines), index + _FAR)):
             seq = self._lines[end].seq
-            if seq is None or seq < wanted or seq in seen:
+            if seq is None or not wanted <= seq <= self._last_seq or seq in seen:
                 return 0
             seen.add(seq)
             highest = max(highest, seq)

@@ -235,7 +235,9 @@ class Verifier:
             seq, head = check.first_seq - 1, check.opening
         sealed = None if seal is None or seal.distrust else _proves(seal.seal, whole)
         complete = seal is not None and seal.seal.lines == len(whole)
-        found = diagnose(whole, seq, head, digests_sealed=sealed, complete=complete)
+        final = seal is not None and not seal.distrust and seal.seal.closed != "end"
+        limit = {"last_seq": seal.seal.last_seq} if seal is not None and final else {}
+        found = diagnose(whole, seq, head, digests_sealed=sealed, complete=complete, **limit)
         for one in found.findings:
             self._break(check.name, one.line, one.kind, one.what, one.before)
         for number, raw in enumerate(whole, start=1):

@@ -95,3 +95,10 @@ def test_who_gives_a_changed_line_its_digest_is_told_by_the_seal_alone(lines: Li
 
 def test_there_is_no_end_of_findings() -> None:
     assert len(diagnose([b"x\n"] * 5000, 0, chain.GENESIS).findings) == 100
+
+
+def test_a_copy_of_the_line_after_the_segment_is_told_from_a_moved_line_by_the_seal(lines: Lines) -> None:
+    segment, after = lines[:6], lines[6]
+    changed = [*segment[:3], after, *segment[3:]]
+    found = diagnose(changed, 0, chain.GENESIS, digests_sealed=False, last_seq=6).findings[0]
+    assert (found.kind, found.line) == (INSERTED, 4)
