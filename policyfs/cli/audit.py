@@ -24,6 +24,7 @@ from policyfs.cli import (
     audit_index,
     audit_keys,
     audit_policy,
+    audit_report,
     audit_show,
     audit_summary,
 )
@@ -98,6 +99,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     audit_index.add_parser(actions, common)
     audit_files.add_parsers(actions, common)
     audit_compare.add_parsers(actions, common)
+    audit_report.add_parser(actions, common)
     verify = actions.add_parser("verify", parents=[common], help="check that no line is missing or changed")
     add_options(verify)
     audit_keys.add_parsers(actions, common)
@@ -117,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
                "key": _key, "checkpoint": _checkpoint, "hold": _hold,
                "timeline": audit_files.run_timeline, "changes": audit_files.run_changes,
                "who-did": audit_files.run_who_did,
-               "diff": audit_compare.run_diff, "who-could": audit_compare.run_who_could}  # fmt: skip
+               "diff": audit_compare.run_diff, "who-could": audit_compare.run_who_could,
+               "report": audit_report.run}  # fmt: skip
     try:
         code = actions[args.action](args)
         sys.stdout.flush()

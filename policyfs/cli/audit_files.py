@@ -238,9 +238,4 @@ def run_who_did(args: argparse.Namespace) -> int:
 
 def matching(portion: Portion, wanted: Selection) -> list[Event]:
     """Return the events that a selection contains, as far as the index has them."""
-    surely, maybe = portion.find(wanted)
-    found = [class_event(portion.index, row) for row in chosen(surely, portion.index.rows)]
-    for item in portion.rows(chosen(surely ^ maybe, portion.index.rows)):
-        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
-            found.append(item.event)
-    return found
+    return [class_event(portion.index, row) for row in chosen(portion.exact(wanted), portion.index.rows)]

@@ -15,9 +15,9 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.index_cache import IndexCache, cache_directory
 from policyfs.journal.indexed import IndexedTrail, Portion
 from policyfs.trail.cause import cause_of, remedy_of
-from policyfs.trail.index_rows import add_to_summary, chosen
+from policyfs.trail.index_rows import add_to_summary
 from policyfs.trail.line import iso_time
-from policyfs.trail.record import BadLine, Fields, Record
+from policyfs.trail.record import BadLine, Fields
 from policyfs.trail.render import grouped_lines, summary_json, summary_lines
 from policyfs.trail.selection import Selection, parse_query
 from policyfs.trail.summary import GROUPS, TROUBLE, Summary
@@ -73,11 +73,7 @@ def count_portion(summary: Summary, portion: Portion, wanted: Selection) -> None
     for item in portion.own(TROUBLE):
         if isinstance(item, BadLine) or wanted.covers(item.time_ns):
             summary.add_trouble(item)
-    surely, maybe = portion.find(wanted)
-    add_to_summary(summary, portion.index, surely)
-    for item in portion.rows(chosen(surely ^ maybe, portion.index.rows)):
-        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
-            summary.add(item.event)
+    add_to_summary(summary, portion.index, portion.exact(wanted))
 
 
 def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Fields:

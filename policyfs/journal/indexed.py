@@ -42,6 +42,14 @@ class Portion:
         """Return the rows that a selection contains, and those that it may contain."""
         return RowFinder(self.index, wanted).find()
 
+    def exact(self, wanted: Selection) -> int:
+        """Return the rows that a selection contains; lines are read where the index lacks a field."""
+        surely, maybe = self.find(wanted)
+        for row in chosen(surely ^ maybe, self.index.rows):
+            if _matches(self.row(row), wanted):
+                surely |= 1 << (8 * row)
+        return surely
+
     def row(self, row: int) -> Record | BadLine:
         """Read the line of a row."""
         line = self.first_line + self.index.line_of(row)

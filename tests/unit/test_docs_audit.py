@@ -93,6 +93,7 @@ def test_the_page_has_commands() -> None:
 def test_a_command_of_the_page(
     command: str, trail: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(trail.parent)  # reports go there
     monkeypatch.setenv("POLICYFS_KEY_DIR", str(trail / "keys"))
     line = checkpoint_of_chain(Chain(MOUNT_ID, trail / MOUNT_ID), KeyStore(trail / "keys").signer())
     (trail / "policyfs.checkpoints").write_bytes(line or b"")

@@ -21,6 +21,7 @@ WITHOUT: Final = {
     "cli/audit_keys.py": "checkpoints",
     "cli/audit_names.py": "mounts",
     "cli/audit_policy.py": "mounts",
+    "cli/audit_report.py": "report page",
     "cli/audit_show.py": "files",
     "cli/audit_summary.py": "files",
     "cli/audit_verify.py": "mounts",
@@ -125,7 +126,7 @@ WITHOUT: Final = {
 
 mounts: their work is calls on a mount (tests/mount, tests/attack). whole files: by the tests of the format
 that they are part of. the journal: by test_journal_journal.py. files: by
-test_cli_audit_files.py. not yet: only beside others.
+test_cli_audit_files.py. report page: by test_trail_report_page.py. not yet: only beside others.
 """
 
 

@@ -1,0 +1,100 @@
+"""`policyfs audit report`: the trail as one HTML page."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from datetime import UTC, datetime
+
+from policyfs.cli.audit_names import check_names
+from policyfs.cli.audit_policies import KeptPolicies
+from policyfs.cli.audit_query import add_query, open_trail, selection_of, zone_of
+from policyfs.cli.audit_summary import count_portion
+from policyfs.cli.audit_verify import Anchors, reports_on
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.journal.indexed import IndexedTrail
+from policyfs.journal.reader import Chain
+from policyfs.trail.overview import Overview
+from policyfs.trail.record import Record
+from policyfs.trail.render import describe, local_time, report_lines
+from policyfs.trail.report_page import Facts, page
+from policyfs.trail.selection import Selection
+from policyfs.trail.summary import Summary
+
+_KINDS = frozenset({"mount", "policy", "failed", "close", "detached", "quarantine"})
+_QUICK_BYTES = 256 << 20
+
+
+def add_parser(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action to `audit`."""
+    report = actions.add_parser("report", parents=[common], help="write the trail as one HTML page")
+    report.add_argument(
+        "--html", metavar="FILE", required=True, help="the page; an existing file is replaced"
+    )
+    report.add_argument(
+        "--verify", action="store_true", help="check the whole trail, also if it is larger than 256 MiB"
+    )
+    add_query(report)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page. Exit code 1 if no event matches."""
+    trail, wanted = open_trail(args), selection_of(args)
+    check_names(trail, wanted)
+    policies = KeptPolicies(trail.chains)
+    summary, overview = Summary(), Overview(policies.fact)
+    changes = _collect(trail, wanted, summary, overview)
+    chains = list(trail.chains)
+    checked, is_whole = [], True
+    if args.verify or _size(chains) <= _QUICK_BYTES:
+        for report in reports_on(chains, args.trail, Anchors([], [], None)):
+            checked += report_lines(report)
+            is_whole = is_whole and report.whole and not report.missing
+    zone, now = zone_of(args), datetime.now(UTC)
+    facts = Facts(
+        trail=args.trail, made=local_time(int(now.timestamp()) * 1_000_000_000, zone)[:16],
+        query=wanted.text, summary=summary, overview=overview, checked=checked, is_whole=is_whole,
+        changes=[(local_time(one.time_ns, zone)[:19], describe(one)) for one in changes],
+        lookup=policies.fact, zone=zone,
+    )  # fmt: skip
+    _write(args.html, page(facts))
+    print(f"{args.html}: {summary.events} events")
+    return EXIT_OK if summary.events else EXIT_REFUSED
+
+
+def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview: Overview) -> list[Record]:
+    """Count everything; return the records of policies and mounts in the period, by time."""
+    changes = []
+    for chain in trail.chains:
+        for portion in trail.portions(chain):
+            count_portion(summary, portion, wanted)
+            overview.add(portion.index, portion.exact(wanted))
+            for item in portion.own(_KINDS):
+                if isinstance(item, Record) and item.kind in _KINDS and wanted.covers(item.time_ns):
+                    changes.append(item)
+    return sorted(changes, key=lambda item: item.time_ns)
+
+
+def _size(chains: list[Chain]) -> int:
+    total = 0
+    for chain in chains:
+        for name in chain.segments():
+            try:
+                total += (chain.directory / name).stat().st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _write(path: str, text: str) -> None:
+    """Write the page for its owner alone: it has what the trail has."""
+    new = f"{path}.new"
+    try:
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(new, path)
+    except OSError as exc:
+        raise PolicyfsError(f"cannot write {path}: {exc.strerror or exc}") from exc

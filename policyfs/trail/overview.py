@@ -1,0 +1,89 @@
+"""Facts of the HTML report, collected portion by portion from indexes (pure)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final, NamedTuple
+
+from policyfs.trail.cause import Lookup, cause_of, grounds
+from policyfs.trail.event import DENY
+from policyfs.trail.index import Index
+from policyfs.trail.index_rows import chosen
+
+_NAMES: Final = 2
+
+
+class Access(NamedTuple):
+    """A kind of access: caller, operation, directory, answer and grounds."""
+
+    app: str
+    operation: str
+    directory: bytes
+    decision: str
+    cause: str
+    grounds: str
+
+
+class Overview:
+    """Counts of accesses by directory, and of redactions."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self.accesses: Counter[Access] = Counter()
+        self.last_ns: dict[Access, int] = {}
+        self.heat: Counter[tuple[str, bytes]] = Counter()
+        self.heat_denied: Counter[tuple[str, bytes]] = Counter()
+        self.redactions: Counter[tuple[str, str, str]] = Counter()
+        self.hidden_bytes: Counter[tuple[str, str, str]] = Counter()
+
+    def add(self, index: Index, rows: int) -> None:
+        """Count the events of a set of rows."""
+        if not rows:
+            return
+        directories = [_directory(index.path(path_id)) for path_id in range(index.path_count)]
+        names = sorted(set(directories))
+        number = {name: at for at, name in enumerate(names)}
+        of_path = [number[name] for name in directories]
+        counts: Counter[int] = Counter()
+        last: dict[int, int] = {}
+        few = len(names)
+        some = chosen(rows, index.rows)
+        class_of, path_of, times, repeats = index.class_of, index.path_of, index.times, index.repeats
+        for row in some:
+            key = class_of[row] * few + of_path[path_of[row]]
+            counts[key] += 1
+            last[key] = times[row]
+        for row, times_more in repeats.items():
+            key = class_of[row] * few + of_path[path_of[row]]
+            if key in counts and rows >> (8 * row) & 1:
+                counts[key] += times_more - 1
+        for key, count in counts.items():
+            class_id, at = divmod(key, few)
+            self._count(index, class_id, names[at], count, last[key])
+        self._count_redactions(index, rows)
+
+    def _count(self, index: Index, class_id: int, directory: bytes, count: int, last_ns: int) -> None:
+        event = index.classes[class_id]
+        words = " ".join(grounds(event, self._lookup))
+        cause = cause_of(event, self._lookup)
+        access = Access(event.app, event.operation, directory, event.decision, cause, words)
+        self.accesses[access] += count
+        self.last_ns[access] = max(self.last_ns.get(access, 0), last_ns)
+        self.heat[event.app, directory] += count
+        if event.decision == DENY:
+            self.heat_denied[event.app, directory] += count
+
+    def _count_redactions(self, index: Index, rows: int) -> None:
+        mask = rows.to_bytes(index.rows, "little")
+        for row, hidden in index.numbers("hidden"):
+            event = index.classes[index.class_of[row]]
+            if mask[row] and event.operation != "release":
+                key = event.app, event.view, event.kind or ""
+                self.redactions[key] += index.repeats.get(row, 1)
+                self.hidden_bytes[key] += hidden
+
+
+def _directory(path: bytes) -> bytes:
+    """Return the first names of the directory that a path is in."""
+    parts = path.split(b"/")[1:-1]
+    return b"/" + b"/".join(parts[:_NAMES])

@@ -1,0 +1,313 @@
+"""The HTML report: one page for people who look rather than read (pure).
+
+INVARIANT: each text from a trail goes through `_text`, which makes every character visible and escapes HTML.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import tzinfo
+from typing import Final, NamedTuple
+
+from policyfs.trail.cause import Lookup, cause_of, remedy_of
+from policyfs.trail.overview import Overview
+from policyfs.trail.render import local_time
+from policyfs.trail.report_style import SCRIPT, STYLE
+from policyfs.trail.summary import HOUR_NS, Summary
+from policyfs.trail.table import shown, shown_path
+
+ROWS: Final = 3000
+_REFUSALS: Final = 300
+_COLUMNS: Final = 14
+_DIRECTORIES: Final = 25
+_BARS: Final = 120
+_STEPS: Final = (1, 2, 3, 6, 12, 24, 48, 168, 720, 8760, 1 << 40)
+"""Hours of one bar."""
+_WIDTH: Final = 960
+_HEIGHT: Final = 220
+_DECISIONS: Final = ("allow", "would_deny", "deny")
+
+
+class Facts(NamedTuple):
+    """What the page says. trail: its place. checked: lines of `audit verify`, empty if it did not run.
+
+    is_whole: False if something is wrong. changes: time, sentence, of policies and mounts.
+    """
+
+    trail: str
+    made: str
+    query: str
+    summary: Summary
+    overview: Overview
+    checked: Sequence[str]
+    is_whole: bool
+    changes: Sequence[tuple[str, str]]
+    lookup: Lookup
+    zone: tzinfo | None
+
+
+def page(facts: Facts) -> str:
+    """Return the page."""
+    sections = (
+        ("Access over time", _chart(facts)),
+        ("Denials and their causes", _denials(facts)),
+        ("Who was where", _heat(facts)),
+        ("Redactions", _redactions(facts)),
+        ("Integrity of the trail", _integrity(facts)),
+        ("Policies and mounts", _changes(facts)),
+        ("All kinds of access", _accesses(facts)),
+    )
+    ids = [title.lower().replace(" ", "-") for title, _ in sections]
+    links = " · ".join(f'<a href="#{at}">{title}</a>' for at, (title, _) in zip(ids, sections, strict=True))
+    body = "\n".join(
+        f'<section aria-labelledby="{at}"><h2 id="{at}">{title}</h2>\n{text}</section>'
+        for at, (title, text) in zip(ids, sections, strict=True)
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
+script-src 'sha256-{_digest(SCRIPT)}'; base-uri 'none'; form-action 'none'">
+<title>policyfs: access report</title>
+<style>{STYLE}</style></head>
+<body><a class="skip" href="#main">Skip to the content</a>
+<header><h1>Access report</h1><p class="quiet">{_head(facts)}</p>
+<nav aria-label="Sections">{links}</nav></header>
+<main id="main">{_numbers(facts)}
+{body}
+</main><script>{SCRIPT}</script></body></html>
+"""
+
+
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _text(text: str) -> str:
+    return html.escape(shown(text))
+
+
+def _path(path: bytes) -> str:
+    return html.escape(shown_path(path))
+
+
+def _head(facts: Facts) -> str:
+    summary, zone = facts.summary, facts.zone
+    period = "no events"
+    if summary.first_ns is not None and summary.last_ns is not None:
+        first, last = (local_time(time_ns, zone)[:16] for time_ns in (summary.first_ns, summary.last_ns))
+        period = f"{first} to {last}"
+    query = f" · only {_text(facts.query)}" if facts.query else ""
+    return f"{period}{query} · trail {_text(facts.trail)} · made {_text(facts.made)}"
+
+
+def _numbers(facts: Facts) -> str:
+    summary = facts.summary
+    decisions = summary.by_decision
+    whole = "whole" if facts.is_whole else "not whole"
+    pairs = (
+        ("events", f"{summary.events:,}", ""),
+        ("denied", f"{decisions['deny']:,}", "bad" if decisions["deny"] else ""),
+        ("would be denied", f"{decisions['would_deny']:,}", ""),
+        ("redacted opens", f"{summary.redacted_opens:,}", ""),
+        ("apps", str(len({app for app, _ in summary.by_app})), ""),
+        ("trail", whole if facts.checked else "not checked", _look_of_trail(facts)),
+    )
+    boxes = "".join(
+        f'<div><dt>{name}</dt><dd class="{look}">{value}</dd></div>' for name, value, look in pairs
+    )
+    return f'<dl class="numbers">{boxes}</dl>'
+
+
+def _look_of_trail(facts: Facts) -> str:
+    return "" if not facts.checked else "good" if facts.is_whole else "bad"
+
+
+def _table(
+    name: str, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = ""
+) -> str:
+    """Return a table that can be sorted. Cells are HTML. right: the numbers of columns with numbers."""
+    numeric = {int(one) for one in right.split()}
+    head = "".join(
+        f'<th scope="col"{" class=n" if at in numeric else ""}>{text}</th>' for at, text in enumerate(heads)
+    )
+    lines = []
+    for row in rows:
+        cells = "".join(
+            f'<td class="n" data-value="{cell}">{int(cell):,}</td>' if at in numeric else f"<td>{cell}</td>"
+            for at, cell in enumerate(row)
+        )
+        lines.append(f"<tr>{cells}</tr>")
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
+        f'<table class="sortable" id="{name}"><caption>{caption}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "</tbody></table></div>"
+    )
+
+
+def _chart(facts: Facts) -> str:
+    """Return bars over time, by decision, and their numbers as a table."""
+    by_hour = facts.summary.by_hour
+    if not by_hour:
+        return "<p>No events.</p>"
+    hours = [hour for hour, _ in by_hour]
+    first, last = min(hours), max(hours)
+    step = next(size for size in _STEPS if (last - first) // size < _BARS)
+    counts: Counter[tuple[int, str]] = Counter()
+    for (hour, decision), count in by_hour.items():
+        counts[(hour - first) // step, decision] += count
+    bars = (last - first) // step + 1
+    sums = [sum(counts[at, decision] for decision in _DECISIONS) for at in range(bars)]
+    most, width = max(sums), _WIDTH / bars
+    parts, rows = [], []
+    for at in range(bars):
+        label = local_time((first + at * step) * HOUR_NS, facts.zone)[:16]
+        told = ", ".join(f"{counts[at, one]:,} {one}" for one in _DECISIONS if counts[at, one])
+        base = float(_HEIGHT)
+        parts.append(f"<g><title>{label}: {told or 'nothing'}</title>")
+        for decision in _DECISIONS:
+            tall = counts[at, decision] * (_HEIGHT - 10) / most
+            base -= tall
+            if tall:
+                parts.append(
+                    f'<rect class="{decision}" x="{at * width:.1f}" y="{base:.1f}" '
+                    f'width="{max(width - 1, 1):.1f}" height="{max(tall, 1):.1f}"/>'
+                )
+        parts.append("</g>")
+        rows.append((label, *(str(counts[at, decision]) for decision in _DECISIONS)))
+    ends = [(0, "start", first), (_WIDTH, "end", last)]
+    for x, anchor, hour in ends:
+        label = local_time(hour * HOUR_NS, facts.zone)[:16]
+        parts.append(f'<text x="{x}" y="{_HEIGHT + 14}" text-anchor="{anchor}">{label}</text>')
+    legend = "".join(f'<span class="{one}">■ {one.replace("_", " ")}</span>' for one in _DECISIONS)
+    name = f"Events over time, {step} {'hour' if step == 1 else 'hours'} a bar, at most {most:,} in one"
+    box = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 20}" role="img" aria-label="{name}">'
+    numbers = _table("time", name, ("From", *_DECISIONS), rows, "1 2 3")
+    return (
+        f'<p class="legend">{legend}</p>{box}'
+        f'<line x1="0" y1="{_HEIGHT}" x2="{_WIDTH}" y2="{_HEIGHT}"/>{"".join(parts)}</svg>'
+        f"<details><summary>The numbers</summary>{numbers}</details>"
+    )
+
+
+def _denials(facts: Facts) -> str:
+    found = sorted(facts.summary.refusals.values(), key=lambda one: -one.count)
+    if not found:
+        return "<p>Nothing was denied.</p>"
+    causes: Counter[str] = Counter()
+    for one in found:
+        causes[cause_of(one.event, facts.lookup)] += one.count
+    told = ", ".join(f"{_CAUSES.get(cause, cause)}: {count:,}" for cause, count in causes.most_common())
+    rows = [
+        (
+            str(one.count), _text(one.event.app), cause_of(one.event, facts.lookup), _path(one.path),
+            _text(remedy_of(one.event, facts.lookup)),
+        )
+        for one in found[:_REFUSALS]
+    ]  # fmt: skip
+    heads = ("Times", "App", "Cause", "Such as", "Why, and what would have to change")
+    return f"<p>{told}.</p>" + _table("denials", "Denials by their grounds", heads, rows, "0")
+
+
+_CAUSES: Final = {
+    "rule": "a rule denies",
+    "no rule": "no rule allows",
+    "content": "content that cannot be cleaned or allowed",
+    "resource": "a resource was missing",
+}
+
+
+def _heat(facts: Facts) -> str:
+    """Return the heat map of apps and directories; the number is in each cell, so colour is not needed."""
+    heat, denied = facts.overview.heat, facts.overview.heat_denied
+    apps: Counter[str] = Counter()
+    places: Counter[bytes] = Counter()
+    for (app, place), count in heat.items():
+        apps[app] += count
+        places[place] += count
+    if not heat:
+        return "<p>No events.</p>"
+    most = max(heat.values())
+    columns = [app for app, _ in apps.most_common(_COLUMNS)]
+    head = "".join(f'<th scope="col">{_text(app)}</th>' for app in columns)
+    rows = []
+    for place, _ in places.most_common(_DIRECTORIES):
+        cells = []
+        for app in columns:
+            count = heat[app, place]
+            shade = (count / most) ** 0.4 * 0.25 if count else 0
+            told = f' <span class="deny">({denied[app, place]:,} denied)</span>' if denied[app, place] else ""
+            number = f"{count:,}{told}" if count else ""
+            cells.append(f'<td class="n" style="background:rgba(var(--heat),{shade:.2f})">{number}</td>')
+        rows.append(f'<tr><th scope="row">{_path(place)}</th>{"".join(cells)}</tr>')
+    left = len(places) - _DIRECTORIES
+    more = f"<p class=quiet>{left:,} more directories are in the last table.</p>" if left > 0 else ""
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Heat map">'
+        '<table class="heat"><caption>Events by app and directory, the busiest first</caption>'
+        f'<thead><tr><th scope="col">Directory</th>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>{more}"
+    )
+
+
+def _redactions(facts: Facts) -> str:
+    found = facts.overview.redactions
+    if not found:
+        return "<p>No app read a file from which something was removed.</p>"
+    rows = [
+        (_text(app), _text(view), _text(kind), str(count), str(facts.overview.hidden_bytes[app, view, kind]))
+        for (app, view, kind), count in found.most_common(_REFUSALS)
+    ]
+    heads = ("App", "View", "Kind", "Opens", "Bytes hidden")
+    return _table("redactions", "Opens of files in which bytes were hidden", heads, rows, "3 4")
+
+
+def _integrity(facts: Facts) -> str:
+    summary = facts.summary
+    lines = [_text(line) for line in facts.checked] or ["Not checked. Run: policyfs audit verify"]
+    gaps = ""
+    if summary.trouble or summary.bad_lines:
+        gaps = (
+            f'<p class="bad">{summary.trouble:,} gaps or repairs in this period: {summary.dropped:,} events '
+            f"are not on record, {summary.refused:,} requests were refused, {summary.bad_lines:,} lines are "
+            "no records.</p>"
+        )
+    return f'<pre class="{_look_of_trail(facts)}">{chr(10).join(lines)}</pre>{gaps}'
+
+
+def _changes(facts: Facts) -> str:
+    if not facts.changes:
+        return "<p>No policy was changed, and no mount began or ended.</p>"
+    rows = [(_text(time), _text(sentence)) for time, sentence in facts.changes[-_REFUSALS:]]
+    return _table("changes", "Changes of policies and mounts", ("Time", "What"), rows)
+
+
+def _accesses(facts: Facts) -> str:
+    found, last = facts.overview.accesses, facts.overview.last_ns
+    ranked = sorted(found.items(), key=lambda one: (one[0].decision != "deny", -one[1]))
+    rows = [
+        (
+            str(count), _text(one.app), _text(one.operation), _path(one.directory),
+            f'<span class="{_look(one.decision)}">{_text(one.decision)}</span>', _text(one.cause),
+            _text(one.grounds), local_time(last[one], facts.zone)[:19],
+        )
+        for one, count in ranked[:ROWS]
+    ]  # fmt: skip
+    left = len(ranked) - ROWS
+    more = f"<p class=quiet>{left:,} rarer kinds are left out.</p>" if left > 0 else ""
+    heads = ("Times", "App", "Operation", "Directory", "Decision", "Cause", "Rules", "Last")
+    return (
+        '<p class="search"><label for="find">Search the table: </label>'
+        '<input type="search" id="find" data-table="accesses" data-told="told" autocomplete="off"> '
+        '<span id="told" role="status" class="quiet"></span></p>'
+        + _table("accesses", "Each kind of access, with the rules that decided", heads, rows, "0")
+        + more
+    )
+
+
+def _look(decision: str) -> str:
+    return decision if decision in _DECISIONS else ""
