@@ -51,6 +51,8 @@ class Garbage:
 
     def tick(self, now_s: float | None = None) -> None:
         """Do the collection that is due, if any. now_s: of time.monotonic()."""
+        if not gc.isenabled():
+            return  # a thread makes a policy's many objects, and freezes them itself (large_work.py)
         now_s = time.monotonic() if now_s is None else now_s
         asked = self._requests()
         if gc.get_count()[2] >= _DUE or (asked != self._collected and now_s - self._collected_s >= OFTEN_S):
