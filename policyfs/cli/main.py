@@ -14,6 +14,7 @@ from policyfs.errors import EXIT_OK, EXIT_USAGE, PolicyfsError
 
 _MODULES: Final = {
     "mount": {"mount": "mount a store"},
+    "run": {"run": "run a command with an app's mount in place of the store"},
     "umount": {"umount": "unmount a mount, also a dead one"},
     "manage": {
         "status": "show the state of mounts",

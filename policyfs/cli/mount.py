@@ -9,18 +9,18 @@ import pwd
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from policyfs.cli.findings import State
 from policyfs.cli.on_record import key_directory
 from policyfs.cli.policy_files import read_sources
+from policyfs.cli.serve import fork_daemon, serve
 from policyfs.cli.start import Start
 from policyfs.cli.store_checks import check_closed
 from policyfs.daemon import control
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
 from policyfs.fs.path_bounds import MAX_NODES
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.decide import Engine
@@ -43,9 +43,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `mount` to the command line."""
     mount = subparsers.add_parser("mount", help="mount a store", description="Mount STORE on MOUNTPOINT.")
     add = mount.add_argument
-    add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
     add("--app", metavar="NAME", help="make an app mount: every caller is this app")
     add("--any-uid", action="store_true", help="with --app: admit every uid (a container of that app)")
+    add_options(mount)
+    add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
+    add("--log", metavar="FILE", help="the log of a daemon in the background")
+    add("--clear-dead", action="store_true", help="first unmount a dead mount at MOUNTPOINT")
+    add("store", metavar="STORE")
+    add("mountpoint", metavar="MOUNTPOINT")
+    mount.set_defaults(run=run_mount)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that mounts."""
+    add = parser.add_argument
+    add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
     add("--uid", type=int, metavar="UID", help="with --app: the admitted uid (default: the app's)")
     add("--gid", type=int, action="append", metavar="GID", help="with --app: an admitted primary group")
     add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
@@ -56,37 +68,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--no-xattrs", action="store_true", help="no extended attributes: faster `ls -l` and new files")
     add("--read-only", action="store_true", help="refuse every change with EROFS")
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
-    add("--foreground", action="store_true", help="stay in the foreground, log to standard error")
-    add("--log", metavar="FILE", help="the log of a daemon in the background")
-    add("--clear-dead", action="store_true", help="first unmount a dead mount at MOUNTPOINT")
     add("--copy-max", type=_size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
     add("--copies-max", type=_size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
-    add(
-        "--nodes-max",
-        type=_count,
-        default=MAX_NODES,
-        metavar="N",
-        help="files the kernel may remember (40000)",
-    )
+    nodes_help = "files the kernel may remember (40000)"
+    add("--nodes-max", type=_count, default=MAX_NODES, metavar="N", help=nodes_help)
     add("--trail-segment", type=_size, default="64M", metavar="SIZE", help="size of a trail segment (64M)")
     add("--trail-keep", type=int, default=0, metavar="N", help="trail segments to keep (default: all)")
-    add(
-        "--quarantine-max",
-        type=_size,
-        default="1G",
-        metavar="SIZE",
-        help="size of refused files of each app (1G)",
-    )
-    add(
-        "--quarantine-files",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="number of refused files of each app (1000)",
-    )
-    add("store", metavar="STORE")
-    add("mountpoint", metavar="MOUNTPOINT")
-    mount.set_defaults(run=run_mount)
+    size_help = "size of refused files of each app (1G)"
+    add("--quarantine-max", type=_size, default="1G", metavar="SIZE", help=size_help)
+    count_help = "number of refused files of each app (1000)"
+    add("--quarantine-files", type=int, default=1000, metavar="N", help=count_help)
 
 
 def _size(text: str) -> int:
@@ -100,9 +91,6 @@ def _count(text: str) -> int:
     if not re.fullmatch(r"[1-9]\d{0,8}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1; write 40000")
     return int(text)
-
-
-# -- mount ----------------------------------------------------------------------------------------
 
 
 def run_mount(args: argparse.Namespace) -> int:
@@ -122,6 +110,15 @@ def run_mount(args: argparse.Namespace) -> int:
 
 
 def _mount(args: argparse.Namespace, start: Start) -> int:
+    options, loader = prepared(args, start)
+    if args.foreground:
+        return serve(options, loader, start.answered, as_json=not sys.stderr.isatty())
+    fork_daemon(options, loader, Path(args.log) if args.log else None, start)
+    return EXIT_OK
+
+
+def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Loader]:
+    """Check everything that can be checked before a mount. Raises PolicyfsError."""
     from policyfs.daemon.policies import Loader
 
     store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
@@ -157,10 +154,7 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
     closed = check_closed(store)
     if closed.state is not State.OK:
         print(f"policyfs: warning: {closed.what}; {closed.todo}", file=sys.stderr)
-    if args.foreground:
-        return _serve(options, loader, start.answered, as_json=not sys.stderr.isatty())
-    log = Path(args.log) if args.log else options.trail / "daemon.log"
-    return _in_background(options, loader, log, start)
+    return options, loader
 
 
 def _options(
@@ -312,94 +306,3 @@ def _agrees(question: str) -> bool:
         return False
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
-
-
-def _serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
-    from policyfs.daemon import log
-    from policyfs.daemon.daemon import Daemon
-
-    logger = log.configure(as_json=as_json)
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise _Left
-
-    # Until the daemon blocks signals, to read them itself, they end it in an orderly way.
-    for number in _ENDING:
-        signal.signal(number, leave)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the policy is being read anyway
-    try:
-        daemon = Daemon(options, loader, logger)
-        try:
-            daemon.run(ready)
-        finally:
-            for number in _ENDING:  # it is ending already
-                signal.signal(number, signal.SIG_IGN)
-            daemon.close()
-    except _Left:
-        logger.info("stopped before it was mounted")
-        return EXIT_OK
-    return EXIT_OK if daemon.end.ordered else EXIT_REFUSED
-
-
-class _Left(BaseException):
-    """A signal that ends the daemon before it reads signals itself."""
-
-
-def _in_background(options: MountOptions, loader: Loader, log_file: Path, start: Start) -> int:
-    """Fork the daemon and return when the mount answers, or with its error."""
-    try:
-        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log_fd = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise PolicyfsError(
-            f"cannot write the log {log_file}: {error.strerror}; choose another with --log"
-        ) from error
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        _become_daemon(options, loader, log_fd, write_end, start)
-    os.close(write_end)
-    os.close(log_fd)
-    with open(read_end, "rb") as pipe:
-        answer = pipe.read()
-    if answer == b"ready":
-        return EXIT_OK
-    _, wait_status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(wait_status)
-    message = answer.decode("utf-8", "replace") or f"the daemon ended; see {log_file}"
-    print(f"policyfs: {message}", file=sys.stderr)
-    return code if code > 0 else EXIT_REFUSED
-
-
-def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start) -> None:
-    """Detach and serve, in the forked child; never return."""
-    code = EXIT_REFUSED
-    try:
-        os.setsid()
-        os.chdir("/")
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(log_fd, 1)
-        os.dup2(log_fd, 2)
-
-        def ready() -> None:
-            start.answered()
-            os.write(answer_fd, b"ready")
-            os.close(answer_fd)
-
-        code = _serve(options, loader, ready, as_json=True)
-    except PolicyfsError as error:
-        start.failed(str(error))
-        code = error.exit_code
-        os.write(answer_fd, str(error).encode())
-    except BaseException as error:
-        import traceback
-
-        start.failed(repr(error))
-        traceback.print_exc()
-        raise
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)

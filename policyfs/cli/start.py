@@ -35,7 +35,7 @@ class Start:
         options = {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
         mountpoint = os.path.realpath(args.mountpoint)
         places = [os.path.realpath(args.store), mountpoint]
-        return cls(root, {"options": options, **starter("policyfs mount")}, mountpoint, places)
+        return cls(root, {"options": options, **starter(f"policyfs {args.command}")}, mountpoint, places)
 
     def answered(self) -> None:
         """Note that the mount answers: a later failure is no failed start."""

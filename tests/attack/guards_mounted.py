@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import trio
 
+from policyfs.cli import run
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.fs.checked import head_writes
@@ -64,6 +65,16 @@ def changed_on_the_loop() -> None:
     put(head_writes, "read_store", read)
 
 
+def directory_kept() -> None:
+    """A command that runs as an app stays in the working directory of whoever started it."""
+    put(run, "_stand_at", lambda path: None)
+
+
+def descriptors_kept() -> None:
+    """A command that runs as an app inherits all descriptors."""
+    put(run, "_close_others", lambda: None)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "control-files-left": control_files_left,
     "detached-unseen": detached_unseen,
@@ -71,4 +82,6 @@ MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "one-recorder": one_recorder,
     "roots-reserve": roots_reserve,
     "changed-on-the-loop": changed_on_the_loop,
+    "directory-kept": directory_kept,
+    "descriptors-kept": descriptors_kept,
 }

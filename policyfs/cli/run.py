@@ -1,0 +1,227 @@
+"""`policyfs run`: a command that has an app's own mount in the place of the library.
+
+The mount is made for the command, and ends with it. The command and the daemon have mount namespaces of
+their own: nobody else sees the mount, and the daemon sees the store under its own name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import os
+import pwd
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from policyfs.cli import mount
+from policyfs.cli.serve import fork_daemon
+from policyfs.cli.start import Start
+from policyfs.daemon import control
+from policyfs.errors import PolicyfsError, UsageError
+from policyfs.linux.capabilities import no_new_privs
+from policyfs.linux.namespaces import bind, enter_own_mounts
+
+_NOT_FOUND: Final = 127
+_NOT_EXECUTABLE: Final = 126
+"""Exit codes of a command that cannot be started (POSIX, Shell Command Language, 2.8.2)."""
+_BY_SIGNAL: Final = 128
+_END_S: Final = 30.0
+_POLL_S: Final = 0.02
+_PLACES: Final = 1000
+"""Mounts of one app by this command at the same time, at most."""
+_FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
+_OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
+"""A terminal sends these to the command itself."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    run = subparsers.add_parser(
+        "run",
+        help="run a command with an app's mount in place of the store",
+        description="Run COMMAND as the app. At the path of STORE it finds a mount made for it alone.",
+    )
+    add = run.add_argument
+    add("--app", required=True, metavar="NAME", help="the app that runs the command")
+    mount.add_options(run)
+    add("--at", metavar="DIR", help="show the mount at this directory (default: STORE)")
+    add("store", metavar="STORE")
+    add("words", nargs=argparse.REMAINDER, metavar="-- COMMAND ...")
+    run.set_defaults(run=run_run, any_uid=False, clear_dead=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Identity:
+    """The user that the command runs as: the app's."""
+
+    uid: int
+    gid: int
+
+    def take(self) -> None:
+        """Become this user, with the groups of its account if it has one, and never any other."""
+        no_new_privs()
+        account = _account(self.uid)
+        os.setgroups(os.getgrouplist(account.pw_name, self.gid) if account is not None else [self.gid])
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+        os.environ["HOME"] = account.pw_dir if account is not None else "/"
+        for name in ("USER", "LOGNAME"):
+            os.environ[name] = account.pw_name if account is not None else str(self.uid)
+
+
+def run_run(args: argparse.Namespace) -> int:
+    """Mount, run the command, unmount. Return the command's exit code, or 128 and its signal."""
+    command = args.words[1:] if args.words[:1] == ["--"] else args.words
+    if not command:
+        raise UsageError("write the command behind `--`, such as: policyfs run ... STORE -- ls -l STORE")
+    if os.geteuid() != 0:
+        raise PolicyfsError("running as an app needs root; run it with sudo")
+    at = os.path.realpath(args.at or args.store)
+    if not os.path.isdir(at):
+        raise PolicyfsError(f"{args.at or args.store} is not a directory; create it, or choose another --at")
+    args.mountpoint, lock = _claimed_place(args.app)
+    start = Start.of(args)
+    try:
+        return _mounted(args, start, command, at)
+    except PolicyfsError as error:
+        start.failed(str(error))
+        raise
+    finally:
+        os.close(lock)
+
+
+def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at: str) -> int:
+    try:
+        enter_own_mounts()
+    except OSError as error:
+        raise PolicyfsError(f"the kernel gives no mount namespace: {error.strerror}") from error
+    options, loader = mount.prepared(args, start)
+    if options.user_id is None:
+        raise UsageError(f"the app {args.app} has no uid: add --uid UID")
+    lifeline = os.pipe()
+    daemon = fork_daemon(options, loader, None, start, lifeline=lifeline)
+    try:
+        identity = _Identity(options.user_id, options.group_ids[0])
+        return _run(command, identity, options.mountpoint, at)
+    finally:
+        _end(daemon, options.trail / "daemon.log")
+        for fd in lifeline:
+            os.close(fd)
+
+
+def _claimed_place(app: str) -> tuple[str, int]:
+    """Return an empty directory for a mount of this app, and the descriptor that keeps it locked.
+
+    The first free one of a row: the trail of a mount goes by its mountpoint, so a command that runs every
+    night goes on with its trail.
+    """
+    row = control.runtime_dir() / "run"
+    try:
+        row.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in range(_PLACES):
+            place = row / f"{app}-{number}"
+            place.mkdir(mode=0o755, exist_ok=True)
+            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+            else:
+                return str(place), fd
+    except OSError as error:
+        raise PolicyfsError(
+            f"cannot make a mountpoint in {row}: {error.strerror};"
+            " set POLICYFS_RUNTIME_DIR to a writable directory"
+        ) from error
+    raise PolicyfsError(f"{_PLACES} commands run as {app} already; wait until one has ended")
+
+
+def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> int:
+    """Start the command, hand signals on to it, and return its exit code."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        _become(command, identity, mountpoint, at)
+    for number in _OF_THE_TERMINAL:
+        signal.signal(number, signal.SIG_IGN)
+    for number in _FORWARDED:
+        signal.signal(number, lambda got, _frame: os.kill(child, got))
+    _, status = os.waitpid(child, 0)
+    for number in (*_FORWARDED, *_OF_THE_TERMINAL):
+        signal.signal(number, signal.SIG_IGN)  # the mount is ending anyway
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else _BY_SIGNAL - code
+
+
+def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> NoReturn:
+    """Become the command, in the forked child."""
+    code = _NOT_EXECUTABLE
+    try:
+        here = os.getcwd()
+        enter_own_mounts()
+        bind(mountpoint, at)
+        identity.take()
+        _stand_at(here)
+        _close_others()
+        for number in (*_FORWARDED, *_OF_THE_TERMINAL, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        os.execvp(command[0], list(command))  # noqa: S606 - a shell would read the words again
+    except FileNotFoundError as error:
+        code = _NOT_FOUND
+        _say(f"{command[0]}: {error.strerror}")
+    except OSError as error:
+        _say(f"{command[0]}: {error.strerror}")
+    finally:
+        os._exit(code)
+
+
+def _stand_at(path: str) -> None:
+    """Enter a directory as the app; where the app may not, the root.
+
+    INVARIANT: the caller's working directory is entered anew, by its path: it may be one of the store's own,
+    in which the app would find files by their names.
+    """
+    try:
+        os.chdir(path)
+    except OSError:
+        os.chdir("/")
+
+
+def _close_others() -> None:
+    """Close all descriptors but standard input, output and error: one may be a directory of the store.
+
+    Of those three none can be: the interpreter does not start with a directory there.
+    """
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
+
+def _say(message: str) -> None:
+    os.write(2, f"policyfs: {message}\n".encode("utf-8", "replace"))
+
+
+def _end(daemon: int, log_file: Path) -> None:
+    """End the mount with its daemon. Processes that the command left behind are cut off."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(daemon, signal.SIGTERM)
+    until = time.monotonic() + _END_S
+    while True:
+        found, status = os.waitpid(daemon, os.WNOHANG)
+        if found:
+            break
+        if time.monotonic() > until:
+            raise PolicyfsError(f"the daemon (pid {daemon}) did not end within {_END_S:g} s; see {log_file}")
+        time.sleep(_POLL_S)
+    if os.waitstatus_to_exitcode(status):
+        _say(f"the mount did not end in order; see {log_file}")
+
+
+def _account(uid: int) -> pwd.struct_passwd | None:
+    with contextlib.suppress(KeyError):
+        return pwd.getpwuid(uid)
+    return None

@@ -1,0 +1,136 @@
+"""The daemon of a mount, in this process or forked into the background."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from policyfs.cli.start import Start
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.linux.lifetime import end_with_writer
+
+if TYPE_CHECKING:
+    from policyfs.daemon.options import MountOptions
+    from policyfs.daemon.policies import Loader
+
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
+    """Serve a mount until its end; return the exit code. ready: called once the mount answers."""
+    from policyfs.daemon import log
+    from policyfs.daemon.daemon import Daemon
+
+    logger = log.configure(as_json=as_json)
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise _Left
+
+    # Until the daemon blocks signals, to read them itself, they end it in an orderly way.
+    for number in _ENDING:
+        signal.signal(number, leave)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the policy is being read anyway
+    try:
+        daemon = Daemon(options, loader, logger)
+        try:
+            daemon.run(ready)
+        finally:
+            for number in _ENDING:  # it is ending already
+                signal.signal(number, signal.SIG_IGN)
+            daemon.close()
+    except _Left:
+        logger.info("stopped before it was mounted")
+        return EXIT_OK
+    return EXIT_OK if daemon.end.ordered else EXIT_REFUSED
+
+
+class _Left(BaseException):
+    """A signal that ends the daemon before it reads signals itself."""
+
+
+class _NotMountedError(PolicyfsError):
+    """The daemon ended before its mount answered. exit_code: the daemon's."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def fork_daemon(
+    options: MountOptions,
+    loader: Loader,
+    log_file: Path | None,
+    start: Start,
+    *,
+    lifeline: tuple[int, int] | None = None,
+) -> int:
+    """Fork the daemon; return its pid once the mount answers. Raises PolicyfsError, also with its error.
+
+    log_file: None for the one in the mount's trail directory. lifeline: a pipe; the mount ends once its
+    write end is closed, or this process has ended.
+    """
+    log_file = log_file or options.trail / "daemon.log"
+    try:
+        log_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        log_fd = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise PolicyfsError(
+            f"cannot write the log {log_file}: {error.strerror}; choose another with --log"
+        ) from error
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read_end)
+        if lifeline is not None:
+            os.close(lifeline[1])
+            end_with_writer(lifeline[0], signal.SIGTERM)
+        _become_daemon(options, loader, log_fd, write_end, start)
+    os.close(write_end)
+    os.close(log_fd)
+    with open(read_end, "rb") as pipe:
+        answer = pipe.read()
+    start.answered()  # or the daemon has recorded why it did not
+    if answer == b"ready":
+        return child
+    _, wait_status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(wait_status)
+    message = answer.decode("utf-8", "replace") or f"the daemon ended; see {log_file}"
+    raise _NotMountedError(message, code if code > 0 else EXIT_REFUSED)
+
+
+def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start) -> None:
+    """Detach and serve, in the forked child; never return."""
+    code = EXIT_REFUSED
+    try:
+        os.setsid()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(log_fd, 1)
+        os.dup2(log_fd, 2)
+
+        def ready() -> None:
+            start.answered()
+            os.write(answer_fd, b"ready")
+            os.close(answer_fd)
+
+        code = serve(options, loader, ready, as_json=True)
+    except PolicyfsError as error:
+        start.failed(str(error))
+        code = error.exit_code
+        os.write(answer_fd, str(error).encode())
+    except BaseException as error:
+        import traceback
+
+        start.failed(repr(error))
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

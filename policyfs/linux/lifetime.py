@@ -1,0 +1,29 @@
+"""Processes that end with another one: the kernel sends a signal once a pipe has no writer any more.
+
+PR_SET_PDEATHSIG (prctl(2)) does not serve here: the kernel forgets it whenever a process takes another
+identity, as the daemon does for each new file.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+from typing import Final
+
+_F_SETSIG: Final = 10  # asm-generic/fcntl.h
+
+
+def end_with_writer(read_end: int, number: int) -> None:
+    """Let the kernel send this process a signal once the last writer of a pipe has ended.
+
+    If it has ended already, the signal comes at once. The descriptor must stay open (fcntl(2), F_SETSIG).
+    Raises OSError.
+    """
+    fcntl.fcntl(read_end, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(read_end, _F_SETSIG, number)
+    fcntl.fcntl(read_end, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    poll = select.poll()
+    poll.register(read_end, 0)
+    if poll.poll(0):
+        os.kill(os.getpid(), number)

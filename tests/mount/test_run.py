@@ -1,0 +1,239 @@
+"""`policyfs run`: a command with an app's mount in place of the store, and nothing of the store besides."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Final
+
+import pytest
+
+from tests.support.machine.forked import daemon_of
+from tests.support.machine.namespace import mounts_below
+from tests.support.machine.processes import wait_for
+from tests.support.mount.daemons import Said, policyfs
+
+APP: Final = 10040
+POLICY: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: run}}
+apps:
+  app: {{uid: {APP}}}
+  nobody: {{}}
+rules:
+  - {{id: open, allow: [all], who: {{app: app}}, paths: "/open/***"}}
+"""
+DEADLINE_S: Final = 60.0
+pytestmark = pytest.mark.mount
+
+
+class Runner:
+    """Runs commands as the app. at: the store, where the command finds its mount."""
+
+    def __init__(self, arena: Path, store: Path) -> None:
+        self.at = store
+        self.policy = arena / "run.yaml"
+        self.policy.write_text(POLICY)
+        work = arena / "work"
+        work.mkdir(mode=0o700)
+        self.trail = work / "trail"
+        self.environment = {
+            "POLICYFS_RUNTIME_DIR": str(work / "run"), "POLICYFS_TRAIL_DIR": str(self.trail),
+        }  # fmt: skip
+        self.program: tuple[str, ...] = ("policyfs.cli.main",)
+        self.options: tuple[str, ...] = ("--app", "app")
+        self.running: list[subprocess.Popen[str]] = []
+
+    def start(self, *command: str, executed: bool = False, **more: Any) -> subprocess.Popen[str]:
+        """Start a command. executed: by an interpreter of its own, which keeps descriptors."""
+        words = ["run", "--policy", str(self.policy), *self.options, str(self.at), "--", *command]
+        if executed:
+            line, environment = [sys.executable, "-m", *self.program, *words], os.environ | self.environment
+        else:
+            line, environment = ["/nonexistent"], None
+            more["preexec_fn"] = partial(daemon_of, self.program, words, self.environment)
+        pipes: dict[str, int | IO[bytes]] = {
+            "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
+        }  # fmt: skip
+        process = subprocess.Popen(line, text=True, env=environment, **(pipes | more))
+        self.running.append(process)
+        return process
+
+    def run(self, *command: str, **more: Any) -> Said:
+        """Run a command to its end."""
+        process = self.start(*command, **more)
+        out, err = process.communicate(timeout=DEADLINE_S)
+        return Said(process.returncode, out, err)
+
+    def records(self) -> list[dict[str, Any]]:
+        """All records of the trails of these mounts."""
+        said = policyfs("audit", "tail", "-n", "1000", "--json", "--trail", self.trail)
+        return [json.loads(line) for line in said.stdout.splitlines()]
+
+    def shell(self, script: str, **more: Any) -> Said:
+        return self.run("sh", "-c", script, **more)
+
+
+@pytest.fixture
+def runner(arena: Path, empty_store: Path) -> Iterator[Runner]:
+    for name in ("open", "closed"):
+        (empty_store / name).mkdir(mode=0o777)
+        (empty_store / name).chmod(0o777)
+        (empty_store / name / "file").write_text(f"{name}\n")
+    made = Runner(arena, empty_store)
+    yield made
+    for process in made.running:
+        with process:  # closes its pipes
+            process.kill()
+
+
+def test_the_store_is_the_apps_own_mount_for_the_command_alone(runner: Runner) -> None:
+    said = runner.shell(
+        f"id -u; id -g; id -G; cd {runner.at}; ls; cat open/file; echo new > open/new; echo $HOME"
+    )
+    assert said == Said(0, f"{APP}\n{APP}\n{APP}\nopen\nopen\n/\n", "")
+    assert (runner.at / "open/new").stat().st_uid == APP
+    assert not mounts_below(runner.at)
+    assert [event["app"] for event in runner.records() if event.get("operation") == "create"] == ["app"]
+
+
+def test_the_exit_code_is_the_commands(runner: Runner) -> None:
+    assert runner.shell("exit 7").returncode == 7
+    assert runner.shell("kill -KILL $$").returncode == 128 + signal.SIGKILL
+    assert runner.run("/nonexistent/program") == Said(
+        127, "", "policyfs: /nonexistent/program: No such file or directory\n"
+    )
+    assert runner.run("/etc/passwd") == Said(126, "", "policyfs: /etc/passwd: Permission denied\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "code", "said"),
+    [
+        (("--app", "app"), [], 2, "policyfs: write the command behind `--`"),
+        (("--app", "other"), ["true"], 2, "policyfs: the policy has no app 'other'; it has app, nobody"),
+        (("--app", "nobody"), ["true"], 2, "policyfs: the app nobody has no uid: add --uid UID"),
+        (("--app", "app", "--uid", "5"), ["true"], 2, "policyfs: uid 5 does not belong to the app app"),
+        (("--app", "app", "--at", "/nonexistent"), ["true"], 1, "policyfs: /nonexistent is not a directory"),
+    ],
+)
+def test_what_cannot_be_run_is_told(
+    runner: Runner, options: tuple[str, ...], command: list[str], code: int, said: str
+) -> None:
+    runner.options = options
+    found = runner.run(*command)
+    assert (found.returncode, found.stdout) == (code, "")
+    assert found.stderr.startswith(said), found.stderr
+    assert "Traceback" not in found.stderr
+
+
+def test_an_app_without_a_uid_runs_under_the_given_one(runner: Runner) -> None:
+    runner.options = ("--app", "nobody", "--uid", "4711", "--gid", "4712")
+    assert runner.shell("id -u; id -G").stdout == "4711\n4712\n"
+
+
+def test_the_mount_is_shown_where_it_is_wanted(runner: Runner, arena: Path) -> None:
+    elsewhere = arena / "elsewhere"
+    elsewhere.mkdir()
+    runner.options += ("--at", str(elsewhere))
+    said = runner.shell(f"cat {elsewhere}/open/file; ls {runner.at}")
+    assert said.stdout == "open\n"
+    assert "Permission denied" in said.stderr  # the store itself has mode 0700
+
+
+READS_CLOSED: Final = "cat file; cat ./file; cat /proc/self/cwd/file"
+
+
+def test_a_command_does_not_stay_in_a_directory_of_the_store(runner: Runner) -> None:
+    """Not as its working directory: by that it would have the store's own files."""
+    said = runner.shell(f"pwd; {READS_CLOSED}", cwd=runner.at / "closed")
+    assert said.stdout == "/\n"
+    assert runner.shell("pwd; cat file", cwd=runner.at / "open").stdout == f"{runner.at}/open\nopen\n"
+
+
+def test_it_would_read_there_if_it_stayed(runner: Runner) -> None:
+    runner.program = ("tests.attack.weakened", "directory-kept")
+    assert runner.shell(READS_CLOSED, cwd=runner.at / "closed").stdout == "closed\n" * 3
+
+
+@pytest.fixture
+def closed(runner: Runner) -> Iterator[int]:
+    """A descriptor of a directory of the store that the app does not see."""
+    fd = os.open(runner.at / "closed", os.O_RDONLY | os.O_DIRECTORY)
+    yield fd
+    os.close(fd)
+
+
+def test_a_command_inherits_no_directory_of_the_store(runner: Runner, closed: int) -> None:
+    said = runner.shell(f"cat /proc/self/fd/{closed}/file", executed=True, pass_fds=(closed,))
+    assert (said.returncode, said.stdout) == (1, "")
+
+
+def test_it_would_read_in_directories_that_it_inherits(runner: Runner, closed: int) -> None:
+    runner.program = ("tests.attack.weakened", "descriptors-kept")
+    said = runner.shell(f"cat /proc/self/fd/{closed}/file", executed=True, pass_fds=(closed,))
+    assert said.stdout == "closed\n"
+
+
+def test_nothing_that_a_command_does_to_its_mounts_shows_the_store(runner: Runner) -> None:
+    file = f"{runner.at}/closed/file"
+    inner = f"umount -l {runner.at}; cat {file}; mount --bind / /mnt; cat /mnt{file}"
+    said = runner.shell(f"umount {runner.at}; unshare -Urm sh -c '{inner}'; fusermount3 -u {runner.at}")
+    assert said.stdout == ""
+
+
+def test_what_a_command_leaves_behind_is_cut_off(runner: Runner) -> None:
+    said = runner.shell(
+        f"cd {runner.at}/open; (sleep 0.1; until ! cat file; do sleep 0.05; done) >/dev/null 2>&1 & echo $!"
+    )
+    assert said.returncode == 0
+    left = int(said.stdout)
+    wait_for(lambda: not Path(f"/proc/{left}").exists(), "the process that was left behind finds no file")
+
+
+def test_the_mount_ends_with_the_command_that_made_it(runner: Runner) -> None:
+    """Also if policyfs is killed: then the command finds no mount, and never the store."""
+    process = runner.start(
+        "sh", "-c", f"cat {runner.at}/open/file; while cat {runner.at}/open/file; do :; done; id -u"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    os.kill(process.pid, signal.SIGKILL)
+    said = process.stdout.read()
+    assert set(said.splitlines()) == {"open", str(APP)}, "it went on until the mount was gone"
+
+
+def test_signals_are_handed_on(runner: Runner) -> None:
+    process = runner.start(
+        "sh", "-c", "trap 'echo asked; exit 3' TERM; echo ready; while :; do sleep 0.05; done"
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    assert process.stdout.read() == "asked\n"
+    assert process.wait(DEADLINE_S) == 3
+
+
+def test_commands_of_one_app_run_side_by_side_and_go_on_with_their_trails(runner: Runner) -> None:
+    first = runner.start("sh", "-c", "echo ready; cat", stdin=subprocess.PIPE)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "ready\n"
+    assert runner.shell(f"cat {runner.at}/open/file").stdout == "open\n"
+    first.communicate("", timeout=DEADLINE_S)
+    for _ in range(2):
+        assert runner.run("true").returncode == 0
+    mounted = [event["options"]["mountpoint"] for event in runner.records() if event["type"] == "mount"]
+    assert sorted(Path(mount).name for mount in mounted) == ["app-0", "app-0", "app-0", "app-1"]
+
+
+def test_the_command_is_on_record(runner: Runner) -> None:
+    assert runner.run("true", "--word").returncode == 0
+    [made] = [event for event in runner.records() if event["type"] == "mount"]
+    assert made["options"]["words"] == ["true", "--word"]
+    assert made["how"] == "policyfs run"
