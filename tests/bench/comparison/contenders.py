@@ -21,7 +21,7 @@ from tests.support.mount.daemons import Mount
 
 UIDS: Final = (10050, 10051, 10052, 10053)
 FOREIGN: Final = ("native", "bindfs", "mergerfs", "hp")
-KINDS: Final = ("app", "shared", "alike", "full", "redacted")
+KINDS: Final = ("app", "shared", "alike", "writers", "full", "redacted")
 DEFAULT: Final = ("native", "bindfs", "mergerfs", "hp", "app", "shared", "alike")
 _MANY_S: Final = 120.0
 _EVERY_UID: Final = f'["0-{WORKER_UIDS.start - 1}", "{WORKER_UIDS.stop}-4294967294"]'
@@ -69,8 +69,8 @@ class Setting:
     def policy(self) -> str:
         """Return the policy's text.
 
-        shared: strangers see nothing, so answers depend on the caller. alike: one rule for everyone. full: an
-        app with every uid.
+        shared: strangers see nothing, so answers depend on the caller. alike: one rule for everyone. writers:
+        everyone sees and reads, one app writes. full: an app with every uid.
         """
         uids = _EVERY_UID if self.kind == "full" else f'"{UIDS[0]}-{UIDS[-1]}"'
         who = "" if self.kind == "alike" else "who: {app: bench}, "
@@ -83,6 +83,8 @@ class Setting:
             "rules:",
             f'  - {{id: base, allow: [all], {who}paths: ["/**"]}}',
         ]
+        if self.kind == "writers":
+            lines.append('  - {id: everyone, allow: [see, read], paths: ["/***"]}')
         if self.kind == "redacted":
             lines.append(f'  - {{id: place, require: {{redact: [location]}}, {who}paths: ["/**"]}}')
         for number in range(self.rules - 1):
