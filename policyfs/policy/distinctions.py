@@ -14,6 +14,7 @@ from typing import Final
 
 from policyfs.domain import Op
 from policyfs.policy.callers import Caller, CallerClass
+from policyfs.policy.classes import TooHardError
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Rule, Who
 from policyfs.policy.profile import always_hides, may_hide
@@ -23,6 +24,10 @@ from policyfs.policy.visibility import Sight
 
 MAX_COMPARED: Final = 256
 """Sorts of callers whose answers at one path are compared, beyond which they count as different."""
+
+MAX_LED: Final = 16
+"""Sorts of callers for which paths below one directory are searched, beyond which they count as different: a
+search takes long, and a request waits for it."""
 
 _HIDDEN: Final = "hidden"
 _SEEN: Final = "seen"
@@ -163,13 +168,22 @@ class Distinctions:
             return True  # too many to compare, or some answer depends on a uid in a path
         if self._table.uses_uid and any(True for one in (*about, *state.hides) for _ in one.requirements()):
             return True
-        callers = (Caller(of, None) for of in self._callers)
-        answers = (self._answer(about, state, one, partial(self._leads_to, state, one)) for one in callers)
-        first = next(answers)
-        return any(one != first for one in answers)
+        searches = 0
 
-    def _leads_to(self, state: PathState, caller: Caller) -> bool:
-        return self._sight.below(state.position, caller)
+        def leads_to(caller: Caller) -> bool:
+            nonlocal searches
+            searches += 1
+            if searches > MAX_LED:
+                raise TooHardError
+            return self._sight.below(state.position, caller)
+
+        callers = (Caller(of, None) for of in self._callers)
+        answers = (self._answer(about, state, one, partial(leads_to, one)) for one in callers)
+        try:
+            first = next(answers)
+            return any(one != first for one in answers)
+        except TooHardError:
+            return True
 
     def _view_differs(self, state: PathState) -> bool:
         """True if callers may have different views of a file here, or read it in different ways."""

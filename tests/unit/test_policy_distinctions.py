@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.policy.decide import compile_policy
-from policyfs.policy.distinctions import MAX_COMPARED
+from policyfs.policy.distinctions import MAX_COMPARED, MAX_LED
 from policyfs.policy.parse import SourceText, parse_policy
 
 EVERY_UID = '["0-2099999999", "2100065536-4294967294"]'
@@ -144,6 +144,15 @@ def test_too_many_sorts_of_callers_count_as_different() -> None:
     again = '{id: s, allow: [see], who: {app: stranger}, paths: "/b/**"}'
     assert differ([rule, again], "/b/x", apps)[0]
     assert not differ([rule, again], "/b/x")[0]
+
+
+def test_a_search_below_for_too_many_callers_counts_as_different() -> None:
+    """Nobody is told apart at /a: whoever may see something below it sees it."""
+    apps = ", ".join(f"a{n}: {{uid: {n}}}" for n in range(MAX_LED))
+    rules = [f'{{id: r{n}, allow: [see], who: {{app: a{n}}}, paths: "/a/b/**"}}' for n in range(MAX_LED)]
+    rules.append('{id: s, allow: [see], who: {app: stranger}, paths: "/a/b/**"}')
+    assert differ(rules, "/a", apps)[0]
+    assert not differ([*rules[:2], rules[-1]], "/a", "a0: {uid: 0}, a1: {uid: 1}")[0]
 
 
 def test_rules_that_make_the_difference_have_names() -> None:
