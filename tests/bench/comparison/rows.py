@@ -142,7 +142,7 @@ def _own(contender: Contender) -> str:
 
 def _untar(work: Work, contender: Contender) -> Measurement:
     _clear(contender)
-    line = 'mkdir "scratch/$1" && tar -xf "$2" -C "scratch/$1"'
+    line = 'mkdir "scratch/$1" && tar --touch --no-same-owner -xf "$2" -C "scratch/$1"'
     took = _sh(line, contender, _own(contender), work.archive)
     _clear(contender)
     return took
@@ -157,7 +157,12 @@ def _copy(_work: Work, contender: Contender) -> Measurement:
 
 def _remove(work: Work, contender: Contender) -> Measurement:
     _clear(contender)
-    _sh('mkdir "scratch/$1" && tar -xf "$2" -C "scratch/$1"', contender, _own(contender), work.archive)
+    _sh(
+        'mkdir "scratch/$1" && tar --touch --no-same-owner -xf "$2" -C "scratch/$1"',
+        contender,
+        _own(contender),
+        work.archive,
+    )
     return _sh('rm -rf "scratch/$1"', contender, _own(contender))
 
 
