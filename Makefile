@@ -23,7 +23,7 @@ help:
 	@echo "make bench       the figures of docs/performance.md"
 	@echo "make lint        ruff, mypy and the import contract alone"
 	@echo "make man         the manual pages, after a change of the command line or the policy language"
-	@echo "make docs        docs/modules.md and the tables of redaction, after a module or a format changed"
+	@echo "make docs        docs/modules.md, the schema and the tables of redaction, after one of them changed"
 	@echo "make setup       system packages, .venv, the C bridge"
 
 # The stamp is newer than the lock file, the metadata and the C sources once all is installed.
@@ -99,6 +99,7 @@ bench: packages-bench
 
 docs:
 	@$(PY) packaging/docs/modules.py
+	@PYTHONPATH=. $(PY) -m policyfs.cli.main policy schema > policies/policyfs.schema.json
 	@POLICYFS_UPDATE_GOLDEN=1 $(PY) -m pytest -q tests/unit/test_redact_parts.py >/dev/null || true
 
 man:

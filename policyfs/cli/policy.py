@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 
-from policyfs.cli import policy_diff, policy_lint, policy_test
+from policyfs.cli import policy_diff, policy_lint, policy_schema, policy_test
 from policyfs.cli.looking import kind_in_worker, opened
 from policyfs.cli.policy_files import UnreadableError, read_sources
 from policyfs.domain import OWNER_NONE, Facts, FileType, Principal
@@ -216,3 +216,4 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     policy_diff.add_parser(actions)
     policy_lint.add_parser(actions)
     policy_test.add_parser(actions)
+    policy_schema.add_parser(actions)

@@ -164,6 +164,10 @@ def _operation(value: object) -> str:
     return word
 
 
+CHOICES: Final[dict[Callable[[object], str], tuple[str, ...]]] = {}
+"""The words that each validator from _one_of accepts; a schema for editors lists them."""
+
+
 def _one_of(words: Mapping[str, object]) -> Callable[[object], str]:
     def check(value: object) -> str:
         if not isinstance(value, str) and value is not Absent.NULL:
@@ -174,6 +178,7 @@ def _one_of(words: Mapping[str, object]) -> Callable[[object], str]:
             refuse(f"{quote(word)} is not known here", f"{hint}one of: {', '.join(words)}")
         return word
 
+    CHOICES[check] = tuple(words)
     return check
 
 

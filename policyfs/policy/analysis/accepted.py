@@ -24,6 +24,10 @@ class _Accepted(Strict):
     by: Text = ""
 
 
+ACCEPTED_MODELS: Final = ("accepted", _Accepted)
+"""The key of the list in such a file, and the model of its items."""
+
+
 def _subject(node: Node, number: int) -> str:
     del node
     return f"accepted change number {number}"

@@ -88,6 +88,10 @@ class _Top(Head):
     tests: list[object]
 
 
+CASE_MODELS: Final = ("tests", CaseDoc)
+"""The key of the list in such a file, and the model of its items."""
+
+
 class Case(NamedTuple):
     """One test of a file."""
 
