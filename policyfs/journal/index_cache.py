@@ -8,27 +8,18 @@ ones, and those of another version are made anew.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import itertools
 import os
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from policyfs.journal.reader import Chain
-from policyfs.journal.segments import open_segment
+from policyfs.journal.segment_file import SegmentFile
 from policyfs.trail.index import Index, WrongIndexError
 from policyfs.trail.index_build import IndexBuilder
-from policyfs.trail.line import LINE_BYTES
-from policyfs.trail.record import BadLine, Place, Record, parse_line
 
 DEFAULT: Final = "/var/cache/policyfs"
 _KEPT_S: Final = 90 * 86400
-_BLOCK: Final = 1 << 20
-_LINE: Final = 2048
-_PART: Final = 8 << 20
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -41,56 +32,6 @@ def cache_directory() -> Path:
         return Path(DEFAULT)
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(home) / "policyfs"
-
-
-class SegmentFile:
-    """A segment opened for reading: its bytes as they were when it was opened."""
-
-    def __init__(self, chain: Chain, name: str) -> None:
-        self.chain = chain
-        self.name = name
-        self._fd = open_segment(chain.directory / name)
-        self.info = os.fstat(self._fd)
-        self.size = self.info.st_size
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
-
-    def parts(self) -> list[tuple[int, int]]:
-        """Return the ranges of a growing segment that never change any more, and the rest."""
-        ends = []
-        for end in range(_PART, self.size, _PART):
-            block = os.pread(self._fd, LINE_BYTES, end)
-            newline = block.find(b"\n")
-            if newline >= 0 and end + newline + 1 < self.size:
-                ends.append(end + newline + 1)
-        return list(itertools.pairwise([0, *ends, self.size]))
-
-    def digest(self, begin: int, end: int) -> str:
-        """Return the SHA-256 of a range of bytes."""
-        digest = hashlib.sha256()
-        while begin < end and (block := os.pread(self._fd, min(_BLOCK, end - begin), begin)):
-            digest.update(block)
-            begin += len(block)
-        return digest.hexdigest()
-
-    def lines(self, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the whole lines of a range with their offsets; a line that is not finished is left out."""
-        with os.fdopen(os.dup(self._fd), "rb", buffering=_BLOCK) as stream:
-            stream.seek(begin)
-            for line in stream:
-                if begin + len(line) > end or not line.endswith(b"\n"):
-                    return
-                yield begin, line
-                begin += len(line)
-
-    def record(self, offset: int, line: int) -> Record | BadLine:
-        """Read one line by its place."""
-        raw = os.pread(self._fd, _LINE, offset)
-        while b"\n" not in raw and (more := os.pread(self._fd, _BLOCK, offset + len(raw))):
-            raw += more
-        return parse_line(raw.partition(b"\n")[0], Place(self.chain.mount_id, self.name, line))
 
 
 def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:

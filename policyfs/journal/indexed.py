@@ -14,9 +14,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, zip_longest
 from typing import Final, NamedTuple
 
-from policyfs.journal.index_cache import IndexCache, SegmentFile, build, index_name
+from policyfs.journal.index_cache import IndexCache, build, index_name
 from policyfs.journal.known_digests import KnownDigests
 from policyfs.journal.reader import Chain
+from policyfs.journal.segment_file import SegmentFile
+from policyfs.journal.segments import is_compressed
 from policyfs.trail.index import Index
 from policyfs.trail.index_rows import RowFinder, Rows, chosen
 from policyfs.trail.record import BadLine, Place, Record
@@ -193,7 +195,7 @@ def _tasks(chain: Chain) -> Iterator[_Task]:
     names = chain.segments()
     for name in names:
         with contextlib.suppress(FileNotFoundError), contextlib.closing(SegmentFile(chain, name)) as file:
-            if name == names[-1]:
+            if name == names[-1] and not is_compressed(file.name):
                 ranges = file.parts()
                 yield _Task(name, ranges, len(ranges) - 1)
             else:

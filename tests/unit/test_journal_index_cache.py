@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.index_cache import IndexCache, SegmentFile, build, cache_directory, index_name
+from policyfs.journal.index_cache import IndexCache, build, cache_directory, index_name
 from policyfs.journal.reader import find_chains
+from policyfs.journal.segment_file import SegmentFile
 from tests.support.mount.trail import a_journal, an_event
 
 

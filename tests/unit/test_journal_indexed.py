@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal import index_cache
+from policyfs.journal import segment_file
 from policyfs.journal.index_cache import IndexCache
 from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.reader import find_chains
@@ -89,7 +89,7 @@ def test_the_newest_events(read: Read) -> None:
 
 
 def test_a_growing_segment_is_indexed_by_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_cache, "_PART", 5000)
+    monkeypatch.setattr(segment_file, "PART", 5000)
     read = Read(tmp_path / "trail", tmp_path / "cache")
     built = []
     for begin in range(0, 60, 20):

@@ -1,0 +1,152 @@
+"""Segments read at random places, plain or compressed: only the frames with the wanted lines are unpacked."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Final
+
+import zstandard
+
+from policyfs.journal.compression import decompressed
+from policyfs.journal.reader import Chain
+from policyfs.journal.segments import ZST, is_compressed
+from policyfs.trail.line import LINE_BYTES
+from policyfs.trail.record import BadLine, Place, Record, parse_line
+
+PART: Final = 8 << 20
+"""Bytes of a growing segment that have an index of their own."""
+_BLOCK: Final = 1 << 20
+_LINE: Final = 2048
+_FRAMES: Final = 2
+_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class SegmentFile:
+    """A segment opened for reading. size, info: of the file, compressed or not, when it was opened."""
+
+    def __init__(self, chain: Chain, name: str) -> None:
+        """Raises FileNotFoundError if rotation removed it."""
+        self.chain = chain
+        self.name = name
+        try:
+            self._fd = os.open(chain.directory / name, _FLAGS)
+        except FileNotFoundError:
+            if is_compressed(name):
+                raise
+            self.name = name + ZST  # it was compressed since the directory was listed
+            self._fd = os.open(chain.directory / self.name, _FLAGS)
+        self.info = os.fstat(self._fd)
+        self.size = self.info.st_size
+        self._frames: _Frames | None = None
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+    def parts(self) -> list[tuple[int, int]]:
+        """Return the ranges of a growing segment that never change any more, and the rest."""
+        ends = []
+        for end in range(PART, self.size, PART):
+            block = os.pread(self._fd, LINE_BYTES, end)
+            newline = block.find(b"\n")
+            if newline >= 0 and end + newline + 1 < self.size:
+                ends.append(end + newline + 1)
+        return list(itertools.pairwise([0, *ends, self.size]))
+
+    def digest(self, begin: int, end: int) -> str:
+        """Return the SHA-256 of a range of the file's bytes."""
+        digest = hashlib.sha256()
+        while begin < end and (block := os.pread(self._fd, min(_BLOCK, end - begin), begin)):
+            digest.update(block)
+            begin += len(block)
+        return digest.hexdigest()
+
+    def lines(self, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the whole lines of a range with their offsets; a line that is not finished is left out.
+
+        The range of a compressed segment is the whole file, and the offsets are those of the plain bytes.
+        """
+        packed = is_compressed(self.name)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        fd = decompressed(self._fd) if packed else os.dup(self._fd)
+        if packed:
+            begin, end = 0, os.fstat(fd).st_size
+        with os.fdopen(fd, "rb", buffering=_BLOCK) as stream:
+            stream.seek(begin)
+            for line in stream:
+                if begin + len(line) > end or not line.endswith(b"\n"):
+                    return
+                yield begin, line
+                begin += len(line)
+
+    def record(self, offset: int, line: int) -> Record | BadLine:
+        """Read one line by its place. offset: in the plain bytes."""
+        raw = self._read(offset, _LINE)
+        while b"\n" not in raw and (more := self._read(offset + len(raw), _BLOCK)):
+            raw += more
+        return parse_line(raw.partition(b"\n")[0], Place(self.chain.mount_id, self.name, line))
+
+    def _read(self, offset: int, count: int) -> bytes:
+        if not is_compressed(self.name):
+            return os.pread(self._fd, count, offset)
+        if self._frames is None:
+            self._frames = _Frames(self._fd, self.size)
+        return self._frames.read(offset, count)
+
+
+class _Frames:
+    """The frames of a compressed file, unpacked when they are needed; the last ones stay in memory."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd = fd
+        self._table: list[tuple[int, int, int]] = []
+        """Offset of the plain bytes, offset and size of the frame."""
+        self._unpacked: dict[int, bytes] = {}
+        plain = at = 0
+        while at < size:
+            count, content = _frame(fd, at)
+            if not count:
+                break  # damaged from here on: `verify` names it
+            self._table.append((plain, at, count))
+            plain, at = plain + content, at + count
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return plain bytes: at most so many, to the end of their frame; empty at the end."""
+        for number in range(len(self._table) - 1, -1, -1):
+            begin = self._table[number][0]
+            if begin <= offset:
+                return self._plain(number)[offset - begin : offset - begin + count]
+        return b""
+
+    def _plain(self, number: int) -> bytes:
+        plain = self._unpacked.get(number)
+        if plain is None:
+            _, at, size = self._table[number]
+            try:
+                plain = zstandard.ZstdDecompressor().decompress(os.pread(self._fd, size, at))
+            except zstandard.ZstdError:
+                plain = b""
+            while len(self._unpacked) >= _FRAMES:
+                del self._unpacked[next(iter(self._unpacked))]
+            self._unpacked[number] = plain
+        return plain
+
+
+def _frame(fd: int, at: int) -> tuple[int, int]:
+    """Return the sizes of a frame and of its plain bytes, by its blocks' headers (RFC 8878); 0 if damaged."""
+    try:
+        head = os.pread(fd, 18, at)
+        parameters = zstandard.get_frame_parameters(head)
+        end = at + zstandard.frame_header_size(head)
+    except zstandard.ZstdError:
+        return 0, 0
+    while True:
+        header = int.from_bytes(block := os.pread(fd, 3, end), "little")
+        if len(block) < 3:
+            return 0, 0
+        end += 3 + (1 if header >> 1 & 3 == 1 else header >> 3)
+        if header & 1:
+            return end + 4 * parameters.has_checksum - at, parameters.content_size
