@@ -24,6 +24,7 @@ from policyfs.cli import (
     audit_index,
     audit_keys,
     audit_policy,
+    audit_prove,
     audit_report,
     audit_show,
     audit_summary,
@@ -104,6 +105,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_options(verify)
     audit_keys.add_parsers(actions, common)
     audit_hold.add_parser(actions, common)
+    audit_prove.add_parser(actions, common)
 
 
 def _count(text: str) -> int:
@@ -116,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     """Carry out one action. Return the exit code; raises PolicyfsError with a message for people."""
     actions = {"tail": _tail, "search": _search, "summary": audit_summary.run, "show": audit_show.run,
                "policy": _policy, "verify": _verify, "index": audit_index.index_segments,
-               "key": _key, "checkpoint": _checkpoint, "hold": _hold,
+               "key": _key, "checkpoint": _checkpoint, "hold": _hold, "prove": _prove,
                "timeline": audit_files.run_timeline, "changes": audit_files.run_changes,
                "who-did": audit_files.run_who_did,
                "diff": audit_compare.run_diff, "who-could": audit_compare.run_who_could,
@@ -288,3 +290,7 @@ def _checkpoint(args: argparse.Namespace) -> int:
 
 def _hold(args: argparse.Namespace) -> int:
     return audit_hold.hold(chains_of(args), args)
+
+
+def _prove(args: argparse.Namespace) -> int:
+    return audit_prove.check(args.check) if args.check else audit_prove.prove(chains_of(args), args.id)

@@ -27,6 +27,8 @@ from policyfs.trail.seal import KeyChain, PublicKey, body_of, key_id, message, r
 PUBLIC: Final = "keys.public"
 _SECRET: Final = ".private"  # noqa: S105 - the end of a file name
 _SECRET_BYTES: Final = 32
+_PATIENCE_S: Final = 2.0
+_PAUSE_S: Final = 0.005
 
 
 def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
@@ -95,7 +97,7 @@ class KeyStore:
             if info.st_mode & 0o077 or info.st_uid != os.geteuid():
                 why = "others may use the directory of the keys"
                 raise PermissionError(errno.EPERM, why, str(self.directory))
-            fcntl.flock(place, fcntl.LOCK_EX)
+            _lock(place)
             yield place
         finally:
             os.close(place)
@@ -125,6 +127,20 @@ class KeyStore:
         write_file(place, key.key + _SECRET, bytes(secret).hex().encode() + b"\n")
         write_file(place, PUBLIC, lines)
         return Signer(key, secret, lines)
+
+
+def _lock(place: int) -> None:
+    """Take the lock, which is held for moments; never wait for ever, since the end of a daemon waits here."""
+    until_s = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return
 
 
 def _chain(lines: bytes) -> KeyChain:

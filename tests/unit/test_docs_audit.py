@@ -89,6 +89,15 @@ def test_the_page_has_commands() -> None:
     assert len(COMMANDS) >= 10
 
 
+def proof_of(trail: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    parser = argparse.ArgumentParser()
+    audit.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["audit", "prove", "3f1c9a0b:2", "--trail", str(trail)])
+    assert args.run(args) == 0
+    (trail / "record.proof").write_text(capsys.readouterr().out)
+    return str(trail / "record.proof")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_page(
     command: str, trail: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -99,7 +108,9 @@ def test_a_command_of_the_page(
     (trail / "policyfs.checkpoints").write_bytes(line or b"")
     if "hold add" not in command:
         add_hold(trail / MOUNT_ID, Hold("case-17", "", "", "", "2026-03-01T08:00:00.000000000Z"))
-    words = shlex.split(command.replace("/mnt/other/", f"{trail}/"))
+    words = shlex.split(command.replace("/mnt/other/", f"{trail}/").partition(" > ")[0])
+    if "prove" in words and "--check" in words:
+        words[words.index("--check") + 1] = proof_of(trail, capsys)
     assert words[0] == "policyfs"
     parser = argparse.ArgumentParser()
     audit.add_parser(parser.add_subparsers())

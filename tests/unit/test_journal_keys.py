@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from pathlib import Path
 
 import pytest
 
+from policyfs.journal import keys
 from policyfs.journal.keys import KeyStore, is_signed
 from policyfs.trail.seal import message, read_keys, split
 
@@ -54,6 +56,17 @@ def test_all_that_begin_at_once_have_the_same_key(store: KeyStore) -> None:
         thread.join()
     assert len(found) == 8
     assert len(set(found)) == 1
+
+
+def test_nobody_waits_for_ever_for_the_keys(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.signer()
+    monkeypatch.setattr(keys, "_PATIENCE_S", 0.05)
+    holder = os.open(store.directory, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(BlockingIOError):
+        store.signer()
+    os.close(holder)
+    store.signer()
 
 
 def test_a_secret_that_others_may_read_is_refused(store: KeyStore) -> None:

@@ -19,6 +19,7 @@ LOGIC: Final = (
 WITHOUT: Final = {
     "cli/audit_hold.py": "holds",
     "cli/audit_keys.py": "checkpoints",
+    "cli/audit_prove.py": "proofs",
     "cli/audit_names.py": "mounts",
     "cli/audit_policy.py": "mounts",
     "cli/audit_report.py": "report page",

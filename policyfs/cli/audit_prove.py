@@ -1,0 +1,82 @@
+"""`policyfs audit prove`: one record with the proof that it was sealed, to be shown to somebody else."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.journal.reader import Chain, raw_lines
+from policyfs.journal.segments import SegmentDirectory, plain_name, seal_name
+from policyfs.trail import chain as chains
+from policyfs.trail.proof import check_proof, make_proof
+from policyfs.trail.record import parse_id
+from policyfs.trail.seal import seal_of, split
+from policyfs.trail.table import shown
+
+_PUBLIC = "keys.public"
+
+
+def add_parser(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action to `audit`."""
+    prove = actions.add_parser("prove", parents=[common], help="print the proof of one record, or check one")
+    prove.add_argument("id", nargs="?", metavar="ID", help="the ID of a sealed record, e.g. 0123abcd:42")
+    prove.add_argument("--check", metavar="FILE", help="check the proof in this file; no trail is read")
+
+
+def check(name: str) -> int:
+    """Check the proof in a file. Raises PolicyfsError."""
+    from policyfs.journal.keys import is_signed
+
+    try:
+        found = check_proof(Path(name).read_text(encoding="utf-8"), is_signed)
+    except (OSError, ValueError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else exc
+        raise PolicyfsError(f"cannot check {name}: {reason}") from exc
+    if found.wrong or found.seal is None:
+        print(f"policyfs: not proven: {found.wrong}", file=sys.stderr)
+        return EXIT_REFUSED
+    seal = found.seal
+    print(shown(found.line))
+    print(f"proven: in {shown(seal.segment)} of {shown(seal.mount_id)}, sealed {shown(seal.time)}")
+    keys = f"the first key is {found.keys.keys[0].key}, that of the seal {seal.key}"
+    print(f"{keys}: compare them with the machine's")
+    return EXIT_OK
+
+
+def prove(found: list[Chain], name: str | None) -> int:
+    """Print the proof of one record. Raises UsageError, PolicyfsError."""
+    if name is None:
+        raise UsageError("audit prove ID, or audit prove --check FILE")
+    try:
+        mount, seq = parse_id(name)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    for chain in found:
+        if chain.mount_id.startswith(mount) and (proof := _proof(chain, seq)):
+            print(proof)
+            return EXIT_OK
+    print(f"policyfs: no sealed record {shown(name)}: its segment is sealed when it is full", file=sys.stderr)
+    return EXIT_REFUSED
+
+
+def _proof(chain: Chain, seq: int) -> str:
+    with SegmentDirectory.at(chain.directory) as place:
+        sealed = frozenset(place.seals())
+        for name in chain.segments():
+            if plain_name(name) not in sealed:
+                continue
+            line = place.contents(seal_name(name))
+            found = split(line)
+            seal = seal_of(found.body) if found else None
+            if seal is None or not seal.first_seq <= seq <= seal.last_seq:
+                continue
+            lines = [raw for raw, _ in zip(raw_lines(chain.directory, name), range(seal.lines), strict=False)]
+            index = seq - seal.first_seq
+            before = chains.split(lines[index - 1][:-1]) if index else None
+            previous = before.chain if before else seal.opening
+            return make_proof(lines, index, previous, line, place.contents(_PUBLIC))
+    return ""
