@@ -39,7 +39,7 @@ HIDES: Final = (
 )
 """Each directory hides what is below it from others than its owner."""
 KINDS: Final = {"shared": (), "app": ("--app", "deep")}
-FEW: Final = ("prlimit", "--nofile=600:600")
+FEW: Final = 600
 """The daemon keeps 75 descriptors of directories."""
 TOO_LONG: Final = "ENAMETOOLONG"
 
@@ -59,10 +59,10 @@ def deep(mounts: Mounts, store: Path) -> Iterator[Callable[..., Mount]]:
     """`deep(*options, guard="", policy=POLICY)`: a running mount; what was made in it goes afterwards."""
     made: list[Mount] = []
 
-    def start(*options: str, guard: str = "", policy: str = POLICY, wrapper: tuple[str, ...] = ()) -> Mount:
+    def start(*options: str, guard: str = "", policy: str = POLICY, descriptors: int = 0) -> Mount:
         mount = mounts.prepare(policy, store, *options)
         mount.expected_mediated = True  # nothing is opened in some of these
-        mount.wrapper = wrapper
+        mount.most_descriptors = descriptors
         if guard:
             mount.program = ("tests.attack.weakened", guard)
         made.append(mount)
@@ -316,11 +316,11 @@ DEARER_WITH_OWNERS: Final = 10
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_deep_tree_costs_little_more_than_a_shallow_one(deep, kind: str) -> None:
-    assert times_dearer(deep(*KINDS[kind], wrapper=FEW)) < DEARER
+    assert times_dearer(deep(*KINDS[kind], descriptors=FEW)) < DEARER
 
 
 def test_it_costs_by_its_depth_where_each_level_is_opened(deep) -> None:
-    assert times_dearer(deep(guard="level-by-level", wrapper=FEW)) > DEARER
+    assert times_dearer(deep(guard="level-by-level", descriptors=FEW)) > DEARER
 
 
 def test_directories_that_hide_by_their_owners_cost_little_more(deep) -> None:

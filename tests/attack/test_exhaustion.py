@@ -23,7 +23,6 @@ GREEDY, HONEST = 10010, 10011
 FILES: Final = 700
 DESCRIPTORS: Final = 600
 """What the daemon is given: more than an app holds elsewhere, less than there are files."""
-LIMITED: Final = ("prlimit", f"--nofile={DESCRIPTORS}:{DESCRIPTORS}")
 POLICY = f"""\
 apiVersion: policyfs/v1
 kind: Policy
@@ -118,7 +117,7 @@ def beside(greedy: list, mount: Mount, way: str) -> tuple[int, set[str], list[st
 @pytest.mark.parametrize("way", WAYS)
 def test_who_takes_all_leaves_as_much_for_others(mounts: Mounts, furnished: Path, greedy, way: str) -> None:
     mount = mounts.prepare(POLICY, furnished)
-    mount.wrapper = LIMITED
+    mount.most_descriptors = DESCRIPTORS
     mount.start()
     before = mount.descriptors()
     got, said, wrong = beside(greedy, mount, way)
@@ -135,6 +134,6 @@ def test_who_takes_all_leaves_as_much_for_others(mounts: Mounts, furnished: Path
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_neighbour_gets_nothing_where_nobody_shares(without, furnished: Path, greedy, way: str) -> None:
-    mount = without("no-shares", POLICY, furnished, wrapper=LIMITED)
+    mount = without("no-shares", POLICY, furnished, descriptors=DESCRIPTORS)
     _, _, wrong = beside(greedy, mount, way)
     assert any("Too many open files" in line for line in wrong)

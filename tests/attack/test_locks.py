@@ -62,8 +62,7 @@ def started(mounts: Mounts, writable_store: Path) -> Callable[..., Mount]:
         mount = mounts.prepare(POLICY, writable_store, *options)
         if guard:
             mount.program = ("tests.attack.weakened", guard)
-        if descriptors:
-            mount.wrapper = ("prlimit", f"--nofile={descriptors}:{descriptors}")
+        mount.most_descriptors = descriptors
         return mount.start()
 
     return start

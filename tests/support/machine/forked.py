@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import gc
 import os
+import resource
 import runpy
 import signal
 import sys
@@ -27,12 +28,16 @@ _kept: list[Any] = []
 
 
 def daemon_of(
-    program: Sequence[str], words: Sequence[str], environment: Mapping[str, str], launchers: str
+    program: Sequence[str],
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    launchers: str,
+    most_descriptors: int = 0,
 ) -> NoReturn:
     """Run a module as a program, as `python -X faulthandler -m` does, and end with its exit code.
 
     program: the module and its leading arguments; words: the others. launchers: the socket of the prepared
-    interpreter (launchers.py). Only in a forked child.
+    interpreter (launchers.py). most_descriptors: see Mount. Only in a forked child.
     """
     status = 1
     try:
@@ -40,6 +45,8 @@ def daemon_of(
         gc.enable()  # subprocess switches it off for as long as preexec_fn runs, which is here for good
         _kept.extend((sys.stdin, sys.stdout, sys.stderr))
         os.closerange(3, _DESCRIPTORS)
+        if most_descriptors:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most_descriptors, most_descriptors))
         sys.stdin = os.fdopen(0, closefd=False)
         sys.stdout, sys.stderr = (
             os.fdopen(fd, "w", buffering=1, closefd=False, errors="backslashreplace") for fd in (1, 2)
@@ -54,6 +61,7 @@ def daemon_of(
         os.environ.update(environment)
         attach(launchers)
         sys.argv = [program[0], *program[1:], *words]
+        sys.modules.pop(program[0], None)  # imported for what it imports; it runs as __main__
         status = _run(program[0])
     finally:
         with contextlib.suppress(OSError, ValueError):

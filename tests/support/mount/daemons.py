@@ -96,7 +96,7 @@ class Mount:
     store, mountpoint, trail: directories. process: the daemon. log: the file that has its
     standard error. expected_log: patterns of log lines that this test provokes on purpose.
     wrapper: words before the daemon's command line, such as setpriv and its options. executed: give
-    it an interpreter of its own (see forked.py).
+    it an interpreter of its own (see forked.py). most_descriptors: limit of its descriptors, 0 for none.
     expected_mediated: the kernel is to refuse passthrough for some files of this store.
     """
 
@@ -132,6 +132,7 @@ class Mount:
         self.expected_exit = 0
         self._device: int | None = None
         self.wrapper: tuple[str, ...] = ()
+        self.most_descriptors = 0
         self.executed = "POLICYFS_TEST_DAEMON" in os.environ
 
     # ------------------------------------------------------------ life
@@ -166,12 +167,16 @@ class Mount:
         """
         if self.wrapper or self.executed:
             line = [*self.wrapper, sys.executable, "-X", "faulthandler", "-m", *self.program, *words]
+            if self.most_descriptors:
+                line = ["prlimit", f"--nofile={self.most_descriptors}:{self.most_descriptors}", "--", *line]
             before = lambda: die_with_parent(signal.SIGTERM)  # noqa: E731 - as subprocess wants it
         else:
-            for module in ("policyfs.daemon.daemon", "policyfs.cli.mount"):
+            for module in ("policyfs.daemon.daemon", "policyfs.cli.mount", self.program[0]):
                 importlib.import_module(module)
             line = ["/nonexistent"]  # never reached
-            before = functools.partial(daemon_of, self.program, words, self.environment, prepared())
+            before = functools.partial(
+                daemon_of, self.program, words, self.environment, prepared(), self.most_descriptors
+            )
         return subprocess.Popen(
             line, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env=os.environ | self.environment, preexec_fn=before,
