@@ -113,6 +113,7 @@ def test_a_flood_is_counted_and_disturbs_nobody(mounts: Mounts, empty_store: Pat
     wait_for(lambda: counted() == DENIALS, "none is missing")
 
 
+@pytest.mark.load  # what may be written grows with the time it takes
 def test_a_flood_of_different_names_is_counted_by_directory_and_takes_little_room(
     mounts: Mounts, empty_store: Path
 ) -> None:

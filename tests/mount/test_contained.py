@@ -64,6 +64,32 @@ def test_the_processes_that_sniff_have_less(store: Path, mounts: Mounts) -> None
         assert rights_of(pid).seccomp == "filter"
 
 
+def test_a_launcher_forked_for_the_tests_is_as_an_executed_one(store: Path, mounts: Mounts) -> None:
+    """tests/support/machine/launchers.py: what other tests say of workers holds for a real daemon's, too."""
+    seen = []
+    for executed in (False, True):
+        mount = mounts.prepare(POLICY, store)
+        mount.executed = executed
+        mount.start()
+        launcher = status_fields(mount.status()["sniffer"]["zygote_pid"])["PPid"]
+        fields = status_fields(int(launcher))
+        links = [os.readlink(one) for one in Path(f"/proc/{launcher}/fd").iterdir()]
+        networks = {os.readlink(f"/proc/{pid}/ns/net") for pid in (launcher, mount.pid, "self")}
+        kept = ("Uid", "Gid", "NoNewPrivs", "Threads", "SigBlk", "SigIgn", "SigCgt", "Umask")
+        seen.append(
+            {name: fields[name] for name in kept} | {
+                "rights": rights_of(int(launcher)), "networks": len(networks),
+                "limits": Path(f"/proc/{launcher}/limits").read_text(),
+                "descriptors": sorted(re.sub(r"\d+", "N", link) for link in links),
+                "session": os.getsid(int(launcher)) == int(launcher),
+                "directory": os.readlink(f"/proc/{launcher}/cwd"),
+            }
+        )  # fmt: skip
+    forked, executed_ = seen
+    assert forked == executed_
+    assert forked["networks"] == 2  # the daemon's and that of the tests
+
+
 def test_what_holds_is_shown(store: Path, mounts: Mounts) -> None:
     mount = mounts.prepare(POLICY, store)
     mount.wrapper = ("prlimit", "--core=unlimited:unlimited", "--")
