@@ -12,7 +12,7 @@ from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.findings import Finding, Silenced, split
 from policyfs.policy.lint.hints import hints
-from policyfs.policy.lint.reach import reach
+from policyfs.policy.lint.reach import not_searched, reach
 from policyfs.policy.lint.rights import Rights
 from policyfs.policy.lint.texts import texts
 from policyfs.policy.parse import SourceText
@@ -40,6 +40,7 @@ def _findings(engine: Engine) -> Iterator[Finding]:
     try:
         callers = groups([compiled])
     except TooHardError:
+        yield not_searched(engine.policy.rules[0])
         return
     yield from reach(compiled, callers)
     yield from Rights(compiled, callers).findings()

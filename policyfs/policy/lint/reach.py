@@ -57,6 +57,7 @@ class _Reach:
             if not self._done():
                 self._try_all_paths()
         except TooHardError:
+            yield not_searched(self._rule)
             return
         if not self._matched:
             yield on_rule(
@@ -136,6 +137,12 @@ class _Reach:
             if match.effect == Effect.DENY.value and not match.monitor
         }
         self._denied_by.setdefault(op, set()).update(denies | hidden_by)
+
+
+def not_searched(rule: Rule) -> Finding:
+    """Return the finding on a rule for which not all requests could be tried."""
+    told = "the policy has too many sorts of paths or callers: nothing is known of all requests here"
+    return on_rule("not-searched", rule, told, "use fewer ** and ? in a row, and fewer numbers beside {uid}")
 
 
 def _down(side: Side, names: Iterable[str]) -> tuple[Position, frozenset[str]]:

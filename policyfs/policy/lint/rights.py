@@ -15,7 +15,7 @@ from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.automaton import Position
 from policyfs.policy.classes import TooHardError
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
-from policyfs.policy.lint.reach import plain_names
+from policyfs.policy.lint.reach import not_searched, plain_names
 from policyfs.policy.model import SELF, App, Block, Effect, Invariant, Policy, Promise, Rule, Who
 from policyfs.policy.paths import parse_glob
 
@@ -95,6 +95,7 @@ class Rights:
         try:
             found = breaches(_with(self._policy, promised))
         except TooHardError:
+            yield not_searched(self._policy.rules[0])
             return
         by_id = {rule.id: rule for rule in self._policy.rules}
         for invariant, request, decision in found:
