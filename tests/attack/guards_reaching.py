@@ -15,7 +15,8 @@ import policyfs.store.tree as tree_module
 import policyfs.trail.render as render_module
 import policyfs.trail.table as table_module
 from policyfs.domain import Decision
-from policyfs.fs.access.gate import Gate, Unseen
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.path_answers import Unseen
 from policyfs.fs.access.shown_modes import ShownModes
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable

@@ -20,7 +20,8 @@ import policyfs.kernel.session as session_module
 from policyfs.cli.main import main
 from policyfs.content.sniffer import Sniffer
 from policyfs.domain import View
-from policyfs.fs.access.gate import Gate, Unseen
+from policyfs.fs.access.gate import Gate
+from policyfs.fs.access.path_answers import Unseen
 from policyfs.fs.access.views import Views
 from policyfs.fs.checked.move_proof import Source
 from policyfs.fs.inodes.node import BytePath

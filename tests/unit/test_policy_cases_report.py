@@ -27,7 +27,9 @@ def outcome() -> Outcome:
 
 
 def test_text():
-    assert outcome().text() == """\
+    assert (
+        outcome().text()
+        == """\
 f.test.yaml:5:5: test closed: read /DCIM/<b> by maps (unknown kind of unknown owner)
   decision  expected deny, found allow
   rules that counted: media.read
@@ -40,6 +42,7 @@ f.test.yaml:5:5: test closed: read /DCIM/<b> by backup (unknown kind of unknown 
 
 f.yaml: no test reaches media.own, media.types, media.no-location, app.private
 f.yaml: 2 of 3 requests failed; tests reach 2 of 6 rules"""
+    )
 
 
 def test_json():

@@ -10,7 +10,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
 from policyfs.fs.access.admission import Admitted, Context
@@ -18,6 +18,7 @@ from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.access.hiding_owners import HidingOwners
 from policyfs.fs.access.kind_proof import KindEvidence
+from policyfs.fs.access.path_answers import PathAnswers, Unseen
 from policyfs.fs.access.strictest import stricter
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.node import ROOT_ID, Node
@@ -25,10 +26,6 @@ from policyfs.fs.inodes.resolver import Resolver
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState
-
-_REMEMBERED: Final = 1 << 14
-"""The limit of paths that are remembered as hidden or not; beyond it all are forgotten."""
-
 
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
 
@@ -40,17 +37,6 @@ class PolicyChangedError(OSError):
 
     def __init__(self) -> None:
         super().__init__(errno.ESTALE, "the policy changed")
-
-
-class Unseen(NamedTuple):
-    """Denials of `see` by a path alone, without any fact.
-
-    whatever: the denial for objects of every type. but_directory: the denial for objects of every type except
-    directories. None: the path alone denies nothing; type or facts may.
-    """
-
-    whatever: Decision | None
-    but_directory: Decision | None
 
 
 def _nobody_has_it_open(_node: Node) -> int:
@@ -83,9 +69,7 @@ class Gate:
         self.recorder = recorder
         self._resolver = resolver
         self._principals: dict[int, Principal] = {}
-        self._unseen: dict[tuple[PathState, int], Unseen] = {}
-        self._shown: dict[tuple[PathState, int], bool] = {}
-        self._needed: dict[tuple[PathState, int, FileType], Need] = {}
+        self._paths = PathAnswers(engine, shared=app is None)
         self.engine = engine
         self.generation = 0
         self.use(engine)
@@ -95,9 +79,7 @@ class Gate:
         self.engine = engine
         self.generation += 1
         self._principals.clear()
-        self._unseen.clear()
-        self._shown.clear()
-        self._needed.clear()
+        self._paths = PathAnswers(engine, shared=self.app is None)
         self.recorder.use_policy(self.generation, engine.digest)
 
     # -- who --------------------------------------------------------------------------------
@@ -170,34 +152,13 @@ class Gate:
         """
         known = self.engine.known_child(above, name)
         state = self.engine.step(above, name) if known is None else known
-        unseen = self._unseen_at(who, state)
+        unseen = self._paths.unseen(who, state)
         if unseen.but_directory is None:
             if known is None:
                 self.engine.remember(above, name, state)
         elif known is not None:
             self.engine.step(above, name)
         return state, unseen
-
-    def _unseen_at(self, who: Principal, state: PathState) -> Unseen:
-        key = (state, who.key)
-        found = self._unseen.get(key)
-        if found is None:
-            if len(self._unseen) >= _REMEMBERED:
-                self._unseen.clear()
-            found = self._unseen[key] = self._hidden_by_path(who, state)
-        return found
-
-    def _hidden_by_path(self, who: Principal, state: PathState) -> Unseen:
-        answers: dict[FileType, Decision | None] = {}
-        for ftype in FileType:
-            answer = self.engine.decide(who, Op.SEE, state, ftype, NO_FACTS)
-            fact = self.engine.needs(who, Op.SEE, state, ftype)
-            answers[ftype] = None if fact or answer.allowed else answer
-        file, link, directory = (
-            answers[ftype] for ftype in (FileType.REGULAR, FileType.SYMLINK, FileType.DIRECTORY)
-        )
-        but_directory = file if file == link else None
-        return Unseen(but_directory if directory == file else None, but_directory)
 
     def free(self, who: Principal, state: PathState, parent: Node | None) -> bool:
         """True if the caller may do everything at this path, with any object and without any obligation.
@@ -214,22 +175,8 @@ class Gate:
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """True if the caller sees every entry in the directory at this path, of any type.
-
-        Also False if callers see different entries, and the kernel gives one caller's answers about the
-        directory to all callers.
-        """
-        key = (state, who.key)
-        found = self._shown.get(key)
-        if found is None:
-            if len(self._shown) >= _REMEMBERED:
-                self._shown.clear()
-            engine = self.engine
-            differ = engine.distinctions
-            kept = self.app is None and not differ.sight(state)
-            found = engine.shows_all_in(who, state) and not (kept and differ.below(state))
-            self._shown[key] = found
-        return found
+        """True if the caller sees every entry in the directory at this path (see PathAnswers)."""
+        return self._paths.shows_all_in(who, state)
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
         """Return the denial if a directory above hides this path by its owner, else None."""
@@ -318,16 +265,10 @@ class Gate:
 
     def needed(self, who: Principal, state: PathState, ftype: FileType) -> Need:
         """Return every fact that a caller's decisions at a path may depend on, for any operation."""
-        key = (state, who.key, ftype)
-        found = self._needed.get(key)
-        if found is None:
-            if len(self._needed) >= _REMEMBERED:
-                self._needed.clear()
-            found = Need.NOTHING
-            for op in Op.ALL:
-                found |= self.engine.needs(who, op, state, ftype)
-            self._needed[key] = found
-        return found
+        need = Need.NOTHING
+        for op in Op.ALL:
+            need |= self.engine.needs(who, op, state, ftype)
+        return need
 
     def possible(self, who: Principal, node: Node) -> Op:
         """Return which of READ, WRITE and ATTR may be allowed, with some facts, under all names of a node."""
