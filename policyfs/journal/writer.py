@@ -37,7 +37,7 @@ from policyfs.trail import chain
 from policyfs.trail.bounds import cut_text
 from policyfs.trail.event import Event
 from policyfs.trail.line import LineFormatter, iso_time
-from policyfs.trail.record import CLOCK_STEP_NS
+from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
 
 _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
@@ -180,7 +180,8 @@ class ChainWriter:
         now_ns = self._clock_ns()
         if now_ns < self._latest_ns - CLOCK_STEP_NS:
             seconds = round((self._latest_ns - now_ns) / 1e9, 3)
-            self.note("clock", {"before": iso_time(self._latest_ns), "seconds": seconds})
+            step: dict[str, object] = {"before": iso_time(self._latest_ns), "seconds": seconds}
+            self._notes.insert(0, ("clock", step))
             self._latest_ns = now_ns
         self._latest_ns = max(self._latest_ns, now_ns)
         return now_ns
@@ -350,6 +351,8 @@ class ChainWriter:
             raise ValueError("read_tail returned a line without a seal")
         self.position = (seq, sealed.chain)
         self._synced_seq = seq
+        last = parse_line(line, Place("", "", 0))
+        self._latest_ns = last.time_ns if isinstance(last, Record) else 0
 
 
 def _unsealed(_extent: Extent, _reason: str) -> None:

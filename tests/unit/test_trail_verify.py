@@ -10,7 +10,16 @@ import pytest
 
 from policyfs.domain import Audit
 from policyfs.trail import chain
-from tests.support.mount.trail import Clock, a_journal, an_event, segments, verified, write_trail
+from tests.support.mount.trail import (
+    MOUNT_ID,
+    Clock,
+    a_journal,
+    an_event,
+    read_all,
+    segments,
+    verified,
+    write_trail,
+)
 
 
 @pytest.fixture
@@ -205,3 +214,39 @@ def test_there_is_no_end_of_breaks_in_a_report(trail: Path) -> None:
     path = segments(trail)[0]
     path.write_bytes(b"x\n" * 5000)
     assert len(verified(trail).breaks) == 100
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_goes_back_is_on_record_and_no_alarm(tmp_path: Path, *, restarted: bool) -> None:
+    clock = Clock()
+    with a_journal(tmp_path, clock) as journal:
+        journal.record(an_event(time_ns=clock.now_ns), Audit.REQUIRED)
+        if not restarted:
+            clock.forward(-3600)
+            journal.tell("others", {"chains": {}})
+    if restarted:
+        clock.forward(-3600)
+        write_trail(tmp_path, [], clock=clock)
+    directory = tmp_path / MOUNT_ID
+    [step] = [record for record in read_all(directory) if record.kind == "clock"]
+    assert step.fields["seconds"] == 3600
+    assert verified(directory).whole
+
+
+def test_a_time_that_goes_back_without_a_record_of_it_is_named(trail: Path) -> None:
+    path = segments(trail)[0]
+    lines = lines_of(path)
+    body = chain.split(lines[0][:-1])
+    assert body is not None
+    lines[0], head = chain.seal(chain.GENESIS, body.body.replace(b'"time":"2026', b'"time":"2027'))
+    for number, raw in enumerate(lines[1:], start=1):
+        sealed = chain.split(raw[:-1])
+        assert sealed is not None
+        lines[number], head = chain.seal(head, sealed.body)
+    seq = len(lines) + 1
+    extra = b'{"type":"others","seq":%d,"time":"2026-03-01T08:00:00.000000000Z","chains":{}' % seq
+    path.write_bytes(b"".join([*lines, chain.seal(head, extra)[0]]))
+    for other in segments(trail)[1:]:
+        other.unlink()
+    report = verified(trail)
+    assert [(found.kind, found.place.line) for found in report.breaks] == [("clock", len(lines) + 1)]
