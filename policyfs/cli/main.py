@@ -20,7 +20,7 @@ _MODULES: Final = {
         "status": "show the state of mounts",
         "reload": "load the policy again; one with errors changes nothing",
     },
-    "policy": {"policy": "check, explain and compare policies"},
+    "policy": {"policy": "check, test, explain and compare policies"},
     "inspect": {"inspect": "show the data in a file that policyfs can hide"},
     "audit": {"audit": "read, search and verify the trail"},
     "quarantine": {"quarantine": "list, show, release or drop refused files"},
