@@ -19,6 +19,7 @@ from typing import Final
 
 from policyfs.cli import (
     audit_compare,
+    audit_export,
     audit_files,
     audit_hold,
     audit_index,
@@ -101,6 +102,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     audit_files.add_parsers(actions, common)
     audit_compare.add_parsers(actions, common)
     audit_report.add_parser(actions, common)
+    audit_export.add_parsers(actions, common)
     verify = actions.add_parser("verify", parents=[common], help="check that no line is missing or changed")
     add_options(verify)
     audit_keys.add_parsers(actions, common)
@@ -122,7 +124,8 @@ def run(args: argparse.Namespace) -> int:
                "timeline": audit_files.run_timeline, "changes": audit_files.run_changes,
                "who-did": audit_files.run_who_did,
                "diff": audit_compare.run_diff, "who-could": audit_compare.run_who_could,
-               "report": audit_report.run}  # fmt: skip
+               "report": audit_report.run,
+               "export": audit_export.run_export, "sql": audit_export.run_sql}  # fmt: skip
     try:
         code = actions[args.action](args)
         sys.stdout.flush()

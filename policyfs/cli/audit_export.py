@@ -1,0 +1,172 @@
+"""`policyfs audit export|sql`: events for other programs, and SQL over all segments."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from policyfs import __version__
+from policyfs.cli.audit_policies import KeptPolicies
+from policyfs.cli.audit_query import (
+    add_query,
+    chains_of,
+    columns,
+    json_fields,
+    open_trail,
+    read,
+    selection_of,
+)
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.trail.event import Event
+from policyfs.trail.export import CSV_HEAD, csv_row, ocsf
+from policyfs.trail.record import Record
+from policyfs.trail.table import shown, table
+
+_FORMATS = ("jsonl", "csv", "ocsf", "parquet")
+_MEMORY = "400MB"
+_TYPES = {
+    "type": "VARCHAR", "seq": "BIGINT", "time": "VARCHAR", "mount": "VARCHAR", "app": "VARCHAR",
+    "uid": "BIGINT", "gid": "BIGINT", "pid": "BIGINT", "exe": "VARCHAR", "operation": "VARCHAR",
+    "syscall": "VARCHAR",
+    "path": "VARCHAR", "path_b64": "VARCHAR", "new_path": "VARCHAR", "new_path_b64": "VARCHAR",
+    "decision": "VARCHAR", "errno": "VARCHAR", "rules": "VARCHAR[]", "would_deny": "VARCHAR[]",
+    "would_allow": "VARCHAR[]", "kind": "VARCHAR", "io": "VARCHAR", "view": "VARCHAR", "generation": "BIGINT",
+    "policy": "VARCHAR", "redacted": "BIGINT[][]", "handle": "BIGINT", "bytes_read": "BIGINT",
+    "bytes_written": "BIGINT", "size_before": "BIGINT", "size_after": "BIGINT", "note": "VARCHAR",
+    "folded": "VARCHAR", "repeats": "BIGINT", "since": "VARCHAR",
+}  # fmt: skip
+_EVENTS = "* REPLACE (CAST(time AS TIMESTAMP_NS) AS time), coalesce(repeats, 1) AS weight"
+
+
+def add_parsers(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the actions to `audit`."""
+    export = actions.add_parser("export", parents=[common], help="write events for other programs")
+    export.add_argument("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
+    export.add_argument("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
+    add_query(export)
+    sql = actions.add_parser("sql", parents=[common], help="ask the segments in SQL (needs duckdb)")
+    sql.add_argument(
+        "statement", metavar="SQL", help="over the table `events`, e.g. SELECT count(*) FROM events"
+    )
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Write the selected events."""
+    if args.format == "parquet":
+        return _parquet(args)
+    if args.output is None:
+        return _written(args, sys.stdout)
+    try:
+        with _private(args.output) as file:
+            return _written(args, file)
+    except OSError as exc:
+        raise PolicyfsError(f"cannot write {args.output}: {exc.strerror or exc}") from exc
+
+
+def _private(path: str) -> TextIO:
+    """Open a file for its owner alone: it has what the trail has."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    return open(fd, "w", encoding="utf-8", newline="")
+
+
+def _written(args: argparse.Namespace, file: TextIO) -> int:
+    policies, count = KeptPolicies(chains_of(args)), 0
+    rows = csv.writer(file)
+    if args.format == "csv":
+        rows.writerow(CSV_HEAD)
+    for record, event in _selected(args):
+        count += 1
+        if args.format == "csv":
+            rows.writerow(csv_row(event, record.id))
+        elif args.format == "ocsf":
+            print(json.dumps(ocsf(event, record.id, __version__, policies.fact)), file=file)
+        else:
+            print(json.dumps(json_fields(record)), file=file)
+    if args.output is not None:
+        print(f"{args.output}: {count} events")
+    return EXIT_OK if count else EXIT_REFUSED
+
+
+def _selected(args: argparse.Namespace) -> Iterator[tuple[Record, Event]]:
+    wanted = selection_of(args)
+    for item in read(args, wanted):
+        if isinstance(item, Record) and item.event is not None and wanted.matches(item.event):
+            yield item, item.event
+
+
+# -- duckdb
+
+
+def _duckdb() -> Any:
+    try:
+        import duckdb
+    except ImportError:
+        raise PolicyfsError(
+            "this needs duckdb, which is not installed: pip install 'policyfs[review]', or pip install duckdb"
+        ) from None
+    connection = duckdb.connect(":memory:")
+    connection.execute(f"SET memory_limit='{_MEMORY}'; SET TimeZone='UTC'; SET threads=2")
+    return connection
+
+
+def _view(connection: Any, files: list[str]) -> None:
+    """Make the table `events` over files of JSON lines."""
+    names = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
+    types = ", ".join(f"{name}: '{kind}'" for name, kind in _TYPES.items())
+    connection.execute(
+        f"CREATE VIEW events AS SELECT {_EVENTS} FROM read_json([{names}], format='newline_delimited', "  # noqa: S608
+        f"columns={{{types}}}, ignore_errors=true) WHERE type = 'event'"
+    )
+
+
+def run_sql(args: argparse.Namespace) -> int:
+    """Print the result of a statement."""
+    connection = _duckdb()
+    import duckdb
+
+    files = [str(chain.directory / name) for chain in open_trail(args).chains for name in chain.segments()]
+    if not files:
+        raise PolicyfsError(f"no mount has recorded anything at {args.trail}")
+    try:
+        _view(connection, files)
+        result = connection.execute(args.statement)
+        heads = [str(one[0]) for one in result.description or ()]
+        found = result.fetchall()
+    except duckdb.Error as exc:
+        raise UsageError(f"duckdb: {shown(str(exc).splitlines()[0])}") from exc
+    if args.json:
+        for row in found:
+            print(json.dumps(dict(zip(heads, row, strict=True)), default=str))
+    elif heads:
+        rows = [[shown(str("" if cell is None else cell)) for cell in row] for row in found]
+        print("\n".join(table([shown(head) for head in heads], rows, columns=columns(), flexible=0)))
+    return EXIT_OK if found else EXIT_REFUSED
+
+
+def _parquet(args: argparse.Namespace) -> int:
+    """Write a Parquet file, by way of a file of JSON lines beside it."""
+    if args.output is None:
+        raise UsageError("--format parquet needs a file: add -o FILE")
+    connection = _duckdb()
+    target = Path(args.output)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".policyfs-") as place:
+        lines = Path(place) / "events.jsonl"
+        args.format = "jsonl"
+        with _private(str(lines)) as file:
+            code = _written(args, file)
+        _view(connection, [str(lines)])
+        new = Path(place) / "events.parquet"
+        name = str(new).replace("'", "''")
+        connection.execute(f"COPY (SELECT * FROM events) TO '{name}' (FORMAT parquet, COMPRESSION zstd)")  # noqa: S608
+        new.chmod(0o600)
+        new.replace(target)
+    return code

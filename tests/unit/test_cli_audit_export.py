@@ -1,0 +1,84 @@
+"""`policyfs audit export` and `sql`, on plain and compressed segments."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli import audit
+from policyfs.domain import Audit
+from policyfs.errors import PolicyfsError, UsageError
+from policyfs.journal.compression import compress
+from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments
+
+
+@pytest.fixture
+def trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
+    with a_journal(tmp_path / "trail", segment_bytes=3000) as journal:
+        for number in range(10):
+            journal.record(an_event(b"/%d" % number, size_before=number), Audit.REQUIRED)
+        journal.record(a_denial(b"/\xff\x1b", note="=1+1"), Audit.REQUIRED)
+    place = os.open(tmp_path / "trail" / MOUNT_ID, os.O_RDONLY)
+    assert compress(place, segments(tmp_path / "trail" / MOUNT_ID)[0].name, 0)
+    os.close(place)
+    return tmp_path / "trail"
+
+
+def run(trail: Path, *words: str, code: int = 0) -> None:
+    parser = argparse.ArgumentParser()
+    audit.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["audit", *words, "--trail", str(trail)])
+    assert args.run(args) == code
+
+
+def test_json_lines_and_csv(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(trail, "export")
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) == 11
+    assert lines[0]["id"].startswith("01234567:")
+    run(trail, "export", "--format", "csv", "decision:deny")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [(row["path"], row["note"], row["errno"]) for row in rows] == [("/\\xff\\x1b", "'=1+1", "EACCES")]
+    run(trail, "export", "uid:4711", code=1)
+
+
+def test_a_file_is_its_owners_alone(trail: Path, tmp_path: Path) -> None:
+    run(trail, "export", "--format", "ocsf", "-o", str(tmp_path / "out"))
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
+    assert len((tmp_path / "out").read_text().splitlines()) == 11
+    with pytest.raises(PolicyfsError, match="cannot write"):
+        run(trail, "export", "-o", str(tmp_path / "missing" / "out"))
+
+
+def test_sql_and_parquet(trail: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(trail, "sql", "SELECT decision, sum(weight) AS n FROM events GROUP BY decision ORDER BY n", "--json")
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["decision"], int(row["n"])) for row in rows] == [("deny", 1), ("allow", 10)]
+    run(trail, "sql", "SELECT path FROM events WHERE size_before = 7")
+    assert capsys.readouterr().out.split() == ["path", "/7"]
+    with pytest.raises(UsageError, match="duckdb: "):
+        run(trail, "sql", "SELECT nothing FROM events")
+    target = tmp_path / "out.parquet"
+    run(trail, "export", "--format", "parquet", "-o", str(target), "size:>=5")
+    assert target.stat().st_mode & 0o777 == 0o600
+    import duckdb
+
+    found = duckdb.sql(f"SELECT count(*), min(time)::VARCHAR FROM '{target}'").fetchall()
+    assert found == [(5, "2026-03-01 08:00:00")]
+    with pytest.raises(UsageError, match="-o FILE"):
+        run(trail, "export", "--format", "parquet")
+
+
+def test_without_duckdb_the_remedy_is_named(trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "duckdb", None)
+    with pytest.raises(PolicyfsError, match=r"pip install 'policyfs\[review\]'"):
+        run(trail, "sql", "SELECT 1")
+    run(trail, "search")
