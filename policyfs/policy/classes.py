@@ -8,6 +8,7 @@ without a look at the files there.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from policyfs.policy.automaton import Automaton, Node, Position
@@ -79,13 +80,19 @@ def name_classes(
     return joint_name_classes([(automaton, position, apps, uids) for position in positions])
 
 
+Known = dict[frozenset[Pattern], list[str]]
+"""Names of each class by the patterns that they tell apart, from earlier questions."""
+
+
 def joint_name_classes(
     places: Iterable[tuple[Automaton, Position, tuple[str, ...], tuple[int, ...]]],
+    known: Known | None = None,
 ) -> list[str]:
     """Do the same as name_classes for positions of several automata.
 
-    Each has its own apps and uids. Raises TooHardError.
+    Each has its own apps and uids. known: remembers answers between calls. Raises TooHardError.
     """
+    known = {} if known is None else known
     edges = _Edges()
     for automaton, position, apps, uids in places:
         for number in position.free:
@@ -101,16 +108,24 @@ def joint_name_classes(
     if not edges.patterns:
         return [*sorted(edges.literals), other]
     if not edges.folds and len(edges.literals) > _MANY_LITERALS:
-        words = _words(edges.patterns, other)
+        words = _known_words(frozenset(edges.patterns), other, known)
         # INVARIANT: a word with the unused character in it is no literal. One without might be, and then says
         # nothing of the other words of its class.
         if all(other in word or word not in edges.literals for word in words):
             return [*sorted(edges.literals), *words]
     literal_patterns = {Pattern(tuple(name), False) for name in edges.literals}
-    return _words(edges.patterns | literal_patterns, other)
+    return _known_words(frozenset(edges.patterns | literal_patterns), other, known)
 
 
-def _words(patterns: set[Pattern], other: str) -> list[str]:
+def _known_words(patterns: frozenset[Pattern], other: str, known: Known) -> list[str]:
+    """Return _words, remembered. The unused character of other literals beside them is as good as any."""
+    found = known.get(patterns)
+    if found is None or not any(other in word for word in found):
+        found = known[patterns] = _words(patterns, other)
+    return found
+
+
+def _words(patterns: AbstractSet[Pattern], other: str) -> list[str]:
     """Return the shortest word for each set of patterns that a word matches, with ``other`` if possible."""
     matcher = NameMatcher(sorted(patterns, key=repr))
     alphabet = (other, *sorted(matcher.alphabet))

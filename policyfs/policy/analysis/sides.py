@@ -6,6 +6,7 @@ from typing import Final
 
 from policyfs.policy.automaton import Automaton, Position
 from policyfs.policy.callers import Caller
+from policyfs.policy.classes import Known
 from policyfs.policy.decide import Engine
 from policyfs.policy.model import Rule
 from policyfs.policy.paths import parse_glob
@@ -31,6 +32,7 @@ class Compiled:
         self.by_id: Final = {rule.id: (content_of(rule), rule.who) for rule in self.table.rules}
         self.captures: Final = [_captures(rule) for rule in self.table.rules]
         self.owners: Final = [_owners(rule) for rule in self.table.rules]
+        self.name_classes: Final[Known] = {}
         self._accepting: Final[dict[int, list[int]]] = {}
         for node in self.table.automaton.nodes:
             for accept in node.accepts:

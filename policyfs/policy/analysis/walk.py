@@ -88,7 +88,8 @@ class Walk:
 
     def _names(self, place: Place) -> list[str]:
         return joint_name_classes(
-            side.edges(position) for side, position in zip(self._sides, place.positions, strict=True)
+            (side.edges(position) for side, position in zip(self._sides, place.positions, strict=True)),
+            self._sides[0].compiled.name_classes,
         )
 
     def _hidden_below(self, place: Place) -> Hidden:
