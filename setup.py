@@ -30,6 +30,8 @@ def fuse_flags(question: str) -> list[str]:
     return answer.stdout.split()
 
 
+PARTS = ("avc", "bridge", "operations", "readers", "turns", "vectors")
+
 # Building the package must not fail on a future compiler's new warning; our own builds must.
 STRICT = ["-Werror"] if os.environ.get("POLICYFS_STRICT_BUILD") else []
 
@@ -37,8 +39,8 @@ setup(
     ext_modules=[
         Extension(
             "policyfs.kernel._bridge",
-            ["policyfs/kernel/_bridge.c", "policyfs/kernel/_operations.c", "policyfs/kernel/_turns.c"],
-            depends=["policyfs/kernel/_bridge.h"],
+            [f"policyfs/kernel/_{part}.c" for part in PARTS],
+            depends=[f"policyfs/kernel/_{part}.h" for part in ("avc", "bridge", "wire")],
             extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", *STRICT, *fuse_flags("--cflags")],
             extra_link_args=fuse_flags("--libs"),
         )

@@ -67,6 +67,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--modes", choices=["store", "policy"], default="store", help=modes_help)
     add("--no-xattrs", action="store_true", help="no extended attributes: faster `ls -l` and new files")
     add("--read-only", action="store_true", help="refuse every change with EROFS")
+    avc_help = "answer repeated stats and look-ups of a shared mount without Python (experimental)"
+    add("--avc", action=argparse.BooleanOptionalAction, default=False, help=avc_help)
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
     add("--copy-max", type=_size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
     add("--copies-max", type=_size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
@@ -173,6 +175,7 @@ def _options(
         quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files, nodes=args.nodes_max,
         xattrs=not args.no_xattrs,
         keys=key_directory(),
+        vectors=args.avc,
     )  # fmt: skip
 
 

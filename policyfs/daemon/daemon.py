@@ -28,6 +28,7 @@ from policyfs.errors import PolicyfsError
 from policyfs.fs.access.audit import executable
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
+from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.recorders import open_journal
 from policyfs.kernel import session
@@ -154,8 +155,14 @@ class Daemon:
             latches=str(control.runtime_dir() / "changes.lock"),
             policy_modes=options.policy_modes, any_uid=options.any_uid, admitted=options.admitted,
             read_only=self.facts.read_only or options.read_only, xattrs=options.xattrs,
+            vectors=self._has_vectors,
             quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
+
+    @property
+    def _has_vectors(self) -> bool:
+        """True if repeats are answered by the bridge: in a shared mount, where the kernel may keep less."""
+        return self._options.vectors and self._options.app is None
 
     def _copies_at_most(self, wanted: int) -> int:
         """Limit the memory for copies to half of a control group's memory, if there is such a limit.
@@ -194,7 +201,8 @@ class Daemon:
         if self._options.posix:
             flags |= InitFlag.POSIX_ACL  # mode bits alone would allow what an ACL denies
         readiness = self._mountpoint.readiness = session.attach(
-            self.fs.handlers, self._mountpoint.device, passthrough=self._options.passthrough, flags=flags
+            self.fs.handlers, self._mountpoint.device, passthrough=self._options.passthrough, flags=flags,
+            vectors=(MAX_NODES, descriptors.small_part(MAX_DIRECTORIES)) if self._has_vectors else None,
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)

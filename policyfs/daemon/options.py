@@ -40,6 +40,7 @@ class MountOptions:
     xattrs: bool = True
     keys: Path | None = None
     """The directory of the keys that sign the trail's seals; None for a trail without seals."""
+    vectors: bool = False
 
     @property
     def kernel_admits(self) -> bool:

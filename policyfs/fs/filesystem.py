@@ -40,10 +40,12 @@ from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.inodes.vectors import AccessVectors
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.fs.kernel_cache.pruning import Pruning
+from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.fs.kernel_cache.staying_names import StayingNames
 from policyfs.fs.namespace.create import Creator
 from policyfs.fs.namespace.entries import Entries
@@ -132,7 +134,9 @@ class FileSystem:
     def _context(self, engine: Engine, finder: FactFinder) -> FsContext:
         """Build the parts that all others use: nodes, handles, the resolver, the gate."""
         settings, tree, owners = self._settings, self._base.tree, self._base.owners
-        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root, engine.child)
+        self.nodes = nodes = NodeTable(
+            tree.fstat(tree.root_fd), engine.root, engine.child, AccessVectors(in_use=settings.vectors)
+        )  # fmt: skip
         self.pruning = Pruning(nodes, settings.nodes)
         self.handles = handles = HandleTable(settings.descriptors)
         self.timeouts = timeouts = Timeouts(
@@ -265,6 +269,7 @@ class FileSystem:
         self.lookup = lookup = Lookup(
             fs, views=opening.views, timeouts=self.timeouts, replaced_files=self._replaced_files,
             withheld_names=withheld_names, modes=self.modes, absent_names=self.kernel_cache.absent_names,
+            repeats=Repeats(fs, opening.views, self.timeouts),
         )  # fmt: skip
         self.listings = DirectoryListings(
             fs, timeouts=self.timeouts, lookup=lookup, withheld_names=withheld_names
@@ -362,6 +367,7 @@ class FileSystem:
 
         INVARIANT: without an await, KernelCache.expire_all_names() is called next.
         """
+        self.nodes.vectors.drop_all()
         self.gate.use(engine)
         self.timeouts.use(engine)
         self.modes.use(engine)

@@ -30,7 +30,8 @@ class Settings:
     behave natively where no rule has a requirement. policy_modes: show everyone modes by the policy (see
     ShownModes). any_uid: an app mount that admits every uid. admitted: the callers that an app mount with
     several groups admits. read_only: nobody writes. xattrs: False if extended attributes are switched off.
-    quarantine: the limits of each app there.
+    quarantine: the limits of each app there. vectors: let the bridge answer repeats of requests
+    (kernel_cache/repeats.py).
     """
 
     mountpoint: str
@@ -52,6 +53,7 @@ class Settings:
     admitted: Admitted | None = None
     read_only: bool = False
     xattrs: bool = True
+    vectors: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from policyfs.fs.filesystem import FileSystem
+from policyfs.kernel import vectors
 
 
 def report(fs: FileSystem) -> dict[str, object]:
@@ -37,6 +38,7 @@ def report(fs: FileSystem) -> dict[str, object]:
         "notifications": None
         if sent is None
         else {"sent": sent.sent, "failed": sent.failed, "refused": sent.refused},
+        "vectors": fields(vectors.stats()) if fs.nodes.vectors.in_use else None,
         "second_looks": fields(fs.second_looks.stats()),
         "quarantine": fields(fs.quarantine.stats()),
     }

@@ -11,6 +11,7 @@
  * copy of the request read last.
  */
 
+#include "_avc.h"
 #include "_bridge.h"
 
 #define FUSE_USE_VERSION 314
@@ -26,7 +27,7 @@
 #include <unistd.h>
 
 /* ---- Wire format (include/uapi/linux/fuse.h, protocol 7.45) ----------------------------- */
-/* More of it is in _bridge.h. */
+/* More of it is in _wire.h. */
 
 #define OPCODE_INIT 26
 #define OPCODE_WRITE 16
@@ -51,18 +52,6 @@ struct wire_init_out {
 	uint32_t unused[6];
 };
 
-struct wire_attr {
-	uint64_t ino, size, blocks, atime, mtime, ctime;
-	uint32_t atimensec, mtimensec, ctimensec;
-	uint32_t mode, nlink, uid, gid, rdev, blksize, flags;
-};
-
-struct wire_entry_out {
-	uint64_t nodeid, generation, entry_valid, attr_valid;
-	uint32_t entry_valid_nsec, attr_valid_nsec;
-	struct wire_attr attr;
-};
-
 struct wire_open_out {
 	uint64_t fh;
 	uint32_t open_flags;
@@ -70,7 +59,6 @@ struct wire_open_out {
 };
 
 _Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
-_Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
 
 /* ---- The one session's state ------------------------------------------------------------- */
@@ -148,6 +136,7 @@ static ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
 	ssize_t got = turns_read(fd, buffer, size);
 
 	(void)userdata;
+	readers_weigh(got >= 0);
 	if (got >= 0) {
 		note_request(buffer, (size_t)got);
 		if (!operations_take(buffer, (size_t)got)) {
@@ -356,6 +345,8 @@ void bridge_session_unmount(struct fuse_session *session)
 /* libfuse closes the descriptor here, and its number may soon be reused. */
 void bridge_session_destroy(struct fuse_session *session)
 {
+	readers_stop();
+	avc_close();
 	operations_session(-1);
 	real.session_destroy(session);
 }
@@ -491,6 +482,8 @@ static PyObject *py_prepare(PyObject *module, PyObject *args)
 	if (!PyArg_ParseTuple(args, "KI", &flags, &depth))
 		return NULL;
 	memset(&bridge, 0, sizeof(bridge));
+	readers_stop();
+	avc_close();
 	turns_reset();
 	bridge.want_flags = flags;
 	bridge.want_depth = depth;
@@ -505,7 +498,7 @@ static PyObject *py_counters(PyObject *module, PyObject *unused)
 	if (result == NULL)
 		return NULL;
 	for (Py_ssize_t i = 0; i < OPCODES; i++) {
-		PyObject *count = PyLong_FromUnsignedLongLong(bridge.counts[i]);
+		PyObject *count = PyLong_FromUnsignedLongLong(bridge.counts[i] + vectors_answered((uint32_t)i));
 
 		if (count == NULL) {
 			Py_DECREF(result);
@@ -592,6 +585,23 @@ static PyMethodDef methods[] = {
 	 "off), and none with more than are left of room for all others (0: any number).\n"
 	 "Returns a descriptor that is readable while a request that was read ahead can go on."},
 	{"waiting", turns_waiting, METH_NOARGS, "(requests read ahead that wait, requests under way)."},
+	{"start_readers", readers_start, METH_VARARGS,
+	 "start_readers(cpus, device, epoll): a reader thread for each CPU (16 at most), which rest at first.\n"
+	 "epoll: the event loop waits by it, and has the device in it while the readers rest."},
+	{"reader_shares", readers_shares, METH_VARARGS,
+	 "reader_shares(begin, end): percent of requests answered from the vectors from which the readers\n"
+	 "begin to read the device, and below which they rest again."},
+	{"reader_state", readers_state, METH_NOARGS, "(threads, are they reading, times they began)."},
+	{"open_vectors", vectors_open, METH_VARARGS,
+	 "open_vectors(nodes, directories): begin with an empty access vector cache, before the readers."},
+	{"install_vector", vectors_install, METH_VARARGS,
+	 "install_vector(node, parent, directory_fd, name, uid, grant, device, ino, birth_ns, format): bool."},
+	{"drop_vectors", vectors_drop, METH_O,
+	 "drop_vectors(node): no request is answered by them any more. Its look-ups, not yet counted."},
+	{"drop_all_vectors", vectors_drop_all, METH_NOARGS, "Drop the vectors of all nodes."},
+	{"clear_vectors", vectors_clear, METH_NOARGS, "Empty the cache: [(node, look-ups not yet counted)]."},
+	{"vector_counts", vectors_counts, METH_NOARGS,
+	 "(look-ups, getattrs, accesses, lost, nodes, directories, installed, dropped, refused)."},
 	{"raw_request", py_raw_request, METH_NOARGS, "The request read last, header first."},
 	{"notify", py_notify, METH_VARARGS,
 	 "notify(fd, messages): write notifications, each with its header, until one fails otherwise\n"

@@ -11,14 +11,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* include/uapi/linux/fuse.h, protocol 7.45. Defined here, not included, so that the build does not
- * depend on the age of the headers. */
-struct wire_in_header {
-	uint32_t len, opcode;
-	uint64_t unique, nodeid;
-	uint32_t uid, gid, pid;
-	uint16_t extension_words, padding;
-};
+#include "_wire.h"
 
 /* A file handle, as bridge.pack_fh makes it:
  *   bit 63 set:   bit 62 FOPEN_NOFLUSH, bits 61 to 31 the backing id, bits 30 to 0 an index
@@ -33,15 +26,6 @@ struct wire_in_header {
 
 #define FOPEN_NOFLUSH_FLAG (1u << 5)
 #define FOPEN_PASSTHROUGH_FLAG (1u << 7)
-
-struct wire_out_header {
-	uint32_t len;
-	int32_t error;
-	uint64_t unique;
-};
-
-_Static_assert(sizeof(struct wire_in_header) == 40, "fuse_in_header");
-_Static_assert(sizeof(struct wire_out_header) == 16, "fuse_out_header");
 
 /* _operations.c */
 
@@ -74,6 +58,45 @@ void turns_answered(uint64_t unique);
 
 /* Forget the last session. */
 void turns_reset(void);
+
+/* Read one request from the device in a reader's seat, and answer it or put it into the queue. Waits while
+ * the queue is full. False if there is none: errno is EAGAIN, or why the session is over. */
+bool turns_relay(unsigned seat, int fd, unsigned char *buffer, size_t size);
+
+/* Size of the buffers for requests; 0 before the first. */
+size_t turns_buffer_size(void);
+
+/* Wake the event loop: the session is over. */
+void turns_session_over(void);
+
+/* Wake a reader that waits for room. */
+void turns_make_room(void);
+
+/* _readers.c */
+
+/* True while the readers read the device, and the event loop does not. */
+bool readers_active(void);
+
+/* Count requests for Python, and decide who reads the device from now on. The event loop only. */
+void readers_weigh(unsigned passed);
+
+/* End all readers, and wait for them. */
+void readers_stop(void);
+
+PyObject *readers_start(PyObject *module, PyObject *args);
+PyObject *readers_shares(PyObject *module, PyObject *args);
+PyObject *readers_state(PyObject *module, PyObject *unused);
+
+/* _vectors.c: Python's side of _avc.c */
+
+uint64_t vectors_answered(uint32_t opcode);
+
+PyObject *vectors_open(PyObject *module, PyObject *args);
+PyObject *vectors_install(PyObject *module, PyObject *args);
+PyObject *vectors_drop(PyObject *module, PyObject *id);
+PyObject *vectors_drop_all(PyObject *module, PyObject *unused);
+PyObject *vectors_clear(PyObject *module, PyObject *unused);
+PyObject *vectors_counts(PyObject *module, PyObject *unused);
 
 PyObject *turns_take(PyObject *module, PyObject *args);
 PyObject *turns_waiting(PyObject *module, PyObject *unused);

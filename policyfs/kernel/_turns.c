@@ -9,11 +9,21 @@
  * Requests without a caller (RELEASE, FORGET, INIT) come first: they free resources, cannot flood
  * without requests of another kind, and later ones may rely on them. Within one uid the order stays.
  * Requests of different uids have no order to keep: each waits for its answer.
+ *
+ * Repeats that the access vector cache answers (_avc.c) take no turn: an answer costs little more than
+ * to read the request and to put it into a lane. The event loop reads the device, or the readers do
+ * (_readers.c).
+ *
+ * INVARIANT: one lock is held from the read of a request to its place in a lane, so that two readers never
+ * change the order in which the kernel sent them. Only a request that the cache might have answered comes
+ * later: a look-up, which nobody waits for but its own caller.
  */
 
+#include "_avc.h"
 #include "_bridge.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -32,6 +42,7 @@
 #define BYTES_MAX (32u << 20)  /* likewise, in bytes */
 #define UNDER_WAY 4096	       /* slots of requests under way, a power of two */
 #define PROBES 16
+#define ANSWERS_MAX 64	       /* repeats answered in a row by the event loop, which has other work, too */
 
 struct waiting {
 	struct waiting *next;
@@ -60,8 +71,12 @@ static struct {
 	unsigned int used;   /* lanes used so far, the first ones */
 	unsigned char *spare; /* buffer for a request that has no place yet */
 	size_t spare_size;
+	bool over;	     /* a reader has found that the session is over */
 	struct { uint64_t unique; uint16_t lane; } under_way[UNDER_WAY]; /* unique 0: free */
 } turns = {.eventfd = -1};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards all of it */
+static pthread_cond_t room = PTHREAD_COND_INITIALIZER;	 /* it is no longer full */
 
 static bool is_urgent(uint32_t opcode)
 {
@@ -181,7 +196,7 @@ static bool is_full(void)
 /* Make the eventfd readable if a request can be passed on, else not readable. */
 static void tell(void)
 {
-	bool ready = whose_turn(is_full()) != NULL;
+	bool ready = turns.over || whose_turn(is_full()) != NULL;
 	uint64_t one = 1;
 
 	if (ready == turns.told)
@@ -195,6 +210,7 @@ static ssize_t hand_on(struct lane *lane, void *buffer, size_t size)
 {
 	struct waiting *one = lane->first;
 	ssize_t got = (ssize_t)one->size;
+	bool full = is_full();
 
 	if (one->size > size) { /* cannot happen: the buffer has the same size every time */
 		errno = EIO;
@@ -207,6 +223,8 @@ static ssize_t hand_on(struct lane *lane, void *buffer, size_t size)
 	turns.count--;
 	turns.bytes -= one->size;
 	free(one);
+	if (full && !is_full())
+		pthread_cond_broadcast(&room);
 	return got;
 }
 
@@ -225,12 +243,25 @@ static void refuse(int fd, const unsigned char *message, size_t size)
 		(void)!write(fd, &reply, sizeof(reply));
 }
 
-/* Read the kernel's queue, as long as there is room here. */
-static void read_ahead(int fd, size_t size)
+/* read(2) of the next request that is no repeat. */
+static ssize_t read_new(int fd, void *buffer, size_t size, unsigned *answers)
 {
 	ssize_t got;
 
-	while (!is_full() && (got = read(fd, turns.spare, size)) >= 0)
+	while ((got = read(fd, buffer, size)) >= 0) {
+		if (*answers == 0 || !avc_answer(0, fd, buffer, (size_t)got))
+			break;
+		--*answers;
+	}
+	return got;
+}
+
+/* Read the kernel's queue, as long as there is room here. */
+static void read_ahead(int fd, size_t size, unsigned *answers)
+{
+	ssize_t got;
+
+	while (!is_full() && (got = read_new(fd, turns.spare, size, answers)) >= 0)
 		if (!enqueue(turns.spare, (size_t)got))
 			refuse(fd, turns.spare, (size_t)got);
 }
@@ -243,13 +274,14 @@ static bool has_room(const struct lane *lane)
 /* Read the next request. True if it is alone, so that it can go on without being copied. */
 static bool read_next(int fd, unsigned char *buffer, size_t size, ssize_t *got)
 {
+	unsigned answers = ANSWERS_MAX;
 	ssize_t second;
 
-	*got = read(fd, buffer, size);
+	*got = read_new(fd, buffer, size, &answers);
 	if (*got < 0)
 		return false;
 	if (turns.count == 0) {
-		second = read(fd, turns.spare, size);
+		second = read_new(fd, turns.spare, size, &answers);
 		if (second < 0 && has_room(lane_for(buffer, (size_t)*got)))
 			return true;
 		if (!enqueue(buffer, (size_t)*got))
@@ -259,18 +291,16 @@ static bool read_next(int fd, unsigned char *buffer, size_t size, ssize_t *got)
 	} else if (!enqueue(buffer, (size_t)*got)) {
 		refuse(fd, buffer, (size_t)*got);
 	}
-	read_ahead(fd, size);
+	read_ahead(fd, size, &answers);
 	return false;
 }
 
-ssize_t turns_read(int fd, void *buffer, size_t size)
+static ssize_t next(int fd, void *buffer, size_t size)
 {
 	struct lane *lane;
 	ssize_t got;
 	int failed = EAGAIN;
 
-	if (!turns.on)
-		return read(fd, buffer, size);
 	if (turns.spare_size < size) {
 		unsigned char *larger = realloc(turns.spare, size);
 
@@ -279,7 +309,7 @@ ssize_t turns_read(int fd, void *buffer, size_t size)
 		turns.spare = larger;
 		turns.spare_size = size;
 	}
-	if (!is_full()) {
+	if (!is_full() && (turns.over || !readers_active())) {
 		if (read_next(fd, buffer, size, &got))
 			return got;
 		if (got < 0)
@@ -293,39 +323,57 @@ ssize_t turns_read(int fd, void *buffer, size_t size)
 	return -1;
 }
 
+ssize_t turns_read(int fd, void *buffer, size_t size)
+{
+	ssize_t got;
+	int error;
+
+	if (!turns.on)
+		return read(fd, buffer, size);
+	pthread_mutex_lock(&lock);
+	got = next(fd, buffer, size);
+	error = errno;
+	pthread_mutex_unlock(&lock);
+	errno = error;
+	return got;
+}
+
+static void begin(const struct wire_in_header *header)
+{
+	struct lane *lane = lane_of(header->uid);
+	size_t slot = (header->unique >> 1) % UNDER_WAY;
+
+	for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
+		if (turns.under_way[slot].unique != 0)
+			continue;
+		turns.under_way[slot].unique = header->unique;
+		turns.under_way[slot].lane = (uint16_t)(lane - turns.lanes);
+		lane->under_way++;
+		turns.begun++;
+		return;
+	}
+}
+
 void turns_begun(const unsigned char *message, size_t size)
 {
 	struct wire_in_header header;
-	struct lane *lane;
-	size_t slot;
 
 	if (!turns.on)
 		return;
+	pthread_mutex_lock(&lock);
 	if (size >= sizeof(header)) {
 		memcpy(&header, message, sizeof(header));
-		if (!is_urgent(header.opcode) && header.opcode != OPCODE_INTERRUPT) {
-			lane = lane_of(header.uid);
-			slot = (header.unique >> 1) % UNDER_WAY;
-			for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
-				if (turns.under_way[slot].unique != 0)
-					continue;
-				turns.under_way[slot].unique = header.unique;
-				turns.under_way[slot].lane = (uint16_t)(lane - turns.lanes);
-				lane->under_way++;
-				turns.begun++;
-				break;
-			}
-		}
+		if (!is_urgent(header.opcode) && header.opcode != OPCODE_INTERRUPT)
+			begin(&header);
 	}
 	tell();
+	pthread_mutex_unlock(&lock);
 }
 
-void turns_answered(uint64_t unique)
+static void end(uint64_t unique)
 {
 	size_t slot = (unique >> 1) % UNDER_WAY;
 
-	if (!turns.on || unique == 0)
-		return;
 	for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
 		if (turns.under_way[slot].unique != unique)
 			continue;
@@ -335,6 +383,74 @@ void turns_answered(uint64_t unique)
 		tell();
 		return;
 	}
+}
+
+void turns_answered(uint64_t unique)
+{
+	if (!turns.on || unique == 0)
+		return;
+	pthread_mutex_lock(&lock);
+	end(unique);
+	pthread_mutex_unlock(&lock);
+}
+
+/* ---- For the readers ----------------------------------------------------------------------------- */
+
+static void relay(int fd, const unsigned char *message, size_t size)
+{
+	if (!enqueue(message, size))
+		refuse(fd, message, size);
+	tell();
+}
+
+bool turns_relay(unsigned seat, int fd, unsigned char *buffer, size_t size)
+{
+	ssize_t got = -1;
+	int error = EAGAIN;
+
+	pthread_mutex_lock(&lock);
+	while (is_full() && readers_active())
+		pthread_cond_wait(&room, &lock);
+	if (readers_active()) {
+		got = read(fd, buffer, size);
+		error = errno;
+	}
+	if (got >= 0 && avc_takes(buffer, (size_t)got)) {
+		pthread_mutex_unlock(&lock);
+		if (avc_answer(seat, fd, buffer, (size_t)got))
+			return true;
+		pthread_mutex_lock(&lock);
+	}
+	if (got >= 0)
+		relay(fd, buffer, (size_t)got);
+	pthread_mutex_unlock(&lock);
+	errno = error;
+	return got >= 0;
+}
+
+size_t turns_buffer_size(void)
+{
+	size_t size;
+
+	pthread_mutex_lock(&lock);
+	size = turns.spare_size;
+	pthread_mutex_unlock(&lock);
+	return size;
+}
+
+void turns_session_over(void)
+{
+	pthread_mutex_lock(&lock);
+	turns.over = true;
+	tell();
+	pthread_mutex_unlock(&lock);
+}
+
+void turns_make_room(void)
+{
+	pthread_mutex_lock(&lock);
+	pthread_cond_broadcast(&room);
+	pthread_mutex_unlock(&lock);
 }
 
 static void empty_lane(struct lane *lane)
@@ -350,7 +466,7 @@ static void empty_lane(struct lane *lane)
 
 void turns_reset(void)
 {
-	int descriptor = turns.eventfd;
+	int descriptor = turns.eventfd; /* no reader runs */
 	uint64_t count;
 
 	empty_lane(&turns.urgent);
@@ -366,25 +482,33 @@ void turns_reset(void)
 /* take_turns(most, room) -> descriptor */
 PyObject *turns_take(PyObject *module, PyObject *args)
 {
-	unsigned int most, room;
+	unsigned int most, limit;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "II:take_turns", &most, &room))
+	if (!PyArg_ParseTuple(args, "II:take_turns", &most, &limit))
 		return NULL;
 	if (turns.eventfd < 0)
 		turns.eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (turns.eventfd < 0)
 		return PyErr_SetFromErrno(PyExc_OSError);
+	pthread_mutex_lock(&lock);
 	turns.most = most;
-	turns.room = room;
+	turns.room = limit;
 	turns.on = most > 0;
+	pthread_mutex_unlock(&lock);
 	return PyLong_FromLong(turns.eventfd);
 }
 
 /* waiting() -> (requests that wait, requests under way) */
 PyObject *turns_waiting(PyObject *module, PyObject *unused)
 {
+	unsigned int count, begun;
+
 	(void)module;
 	(void)unused;
-	return Py_BuildValue("II", turns.count, turns.begun);
+	pthread_mutex_lock(&lock);
+	count = turns.count;
+	begun = turns.begun;
+	pthread_mutex_unlock(&lock);
+	return Py_BuildValue("II", count, begun);
 }

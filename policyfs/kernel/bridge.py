@@ -27,6 +27,17 @@ import pyfuse3  # noqa: E402 - the bridge must be loaded first
 
 from policyfs.kernel.protocol import Opcode  # noqa: E402 - after the loading above
 
+start_readers = _bridge.start_readers
+reader_shares = _bridge.reader_shares
+reader_state = _bridge.reader_state
+open_vectors = _bridge.open_vectors
+install_vector = _bridge.install_vector
+drop_vectors = _bridge.drop_vectors
+drop_all_vectors = _bridge.drop_all_vectors
+clear_vectors = _bridge.clear_vectors
+vector_counts = _bridge.vector_counts
+# The functions from start_readers on are for kernel/vectors.py.
+
 Pending = _bridge.Pending
 """A request to be answered once; it answers EIO by itself if it is dropped unanswered."""
 
@@ -44,18 +55,27 @@ __all__ = [
     "Pending",
     "RawRequest",
     "attached",
+    "clear_vectors",
     "counters",
+    "drop_all_vectors",
+    "drop_vectors",
     "fh_index",
     "hear_flushes",
     "init_answer",
+    "install_vector",
     "lost_replies",
     "open_reply",
+    "open_vectors",
     "pack_fh",
     "prepare",
     "pyfuse3",
     "raw_request",
+    "reader_shares",
+    "reader_state",
+    "start_readers",
     "take_requests",
     "take_turns",
+    "vector_counts",
     "waiting",
     "write_notifications",
 ]

@@ -34,10 +34,8 @@ class Readiness:
 
     def __init__(self, session_fd: int, turns_fd: int) -> None:
         """turns_fd: readable while a request that was read ahead can go on (bridge.take_turns)."""
-        self._poll = select.poll()
-        self._either = select.epoll()
+        self._either = select.epoll()  # without the session while readers read it (_readers.c)
         for fd in (session_fd, turns_fd):
-            self._poll.register(fd, select.POLLIN)
             self._either.register(fd, select.EPOLLIN)
         self._lock: trio.Lock | None = None
         self._ended = False
@@ -45,13 +43,17 @@ class Readiness:
         self._credit = _MOST  # recent spins that paid
         self._skipped = 0
 
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when a request may be there."""
+        return self._either.fileno()
+
     def install(self) -> None:
         """Make pyfuse3's tasks wait here from now on."""
         pyfuse3._wait_fuse_readable = self.wait  # type: ignore[attr-defined] # noqa: SLF001 - see module
 
     def others_wait(self, known: int) -> bool:
         """True if there are more requests than the *known* ones under way."""
-        return waiting()[1] > known or bool(self._poll.poll(0))
+        return waiting()[1] > known or bool(self._either.poll(0))
 
     def end(self) -> None:
         """Wake the waiting tasks, because the session is over. Call it in the trio run, once."""
@@ -69,13 +71,13 @@ class Readiness:
         if self._ended:
             return False
         if self._in_a_row < _REQUESTS_PER_TURN:
-            if self._poll.poll(0) or self._spin():
+            if self._either.poll(0) or self._spin():
                 self._in_a_row += 1
                 return True
         else:
             self._in_a_row = 0
             await trio.lowlevel.checkpoint()
-            if self._poll.poll(0):
+            if self._either.poll(0):
                 return True
         return await self._sleep()
 
@@ -89,7 +91,7 @@ class Readiness:
         _, under_way = waiting()
         until = time.perf_counter_ns() + (_SHORT_SPIN_NS if under_way else _SPIN_NS)
         while time.perf_counter_ns() < until:
-            if self._poll.poll(0):
+            if self._either.poll(0):
                 self._credit = min(_MOST, self._credit + 1)
                 return True
         self._credit = max(0, self._credit - 1)

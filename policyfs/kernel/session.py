@@ -17,6 +17,7 @@ from policyfs.kernel.bridge import attached, init_answer, prepare, pyfuse3, take
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
+from policyfs.kernel.vectors import start as start_readers
 from policyfs.linux.libc import LIBC
 from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 
@@ -179,11 +180,13 @@ def _device_advice(exc: OSError) -> str:
 
 
 def attach(
-    ops: pyfuse3.Operations, device: Device, *, passthrough: bool, flags: InitFlag = NO_FLAGS
-) -> Readiness:
+    ops: pyfuse3.Operations, device: Device, *, passthrough: bool, flags: InitFlag = NO_FLAGS,
+    vectors: tuple[int, int] | None = None,
+) -> Readiness:  # fmt: skip
     """Make the mounted device pyfuse3's session, of which a process has one.
 
-    flags: INIT flags to request beside WANTED. INIT is answered when pyfuse3.main() runs. The
+    flags: INIT flags to request beside WANTED. INIT is answered when pyfuse3.main() runs. vectors: the most
+    nodes and directories in the access vector cache (kernel/vectors.py); None: without. The
     session works on a duplicate: device.fd stays the caller's, for backing ids and notifications,
     and is to be closed after pyfuse3.close(). Close the result then, too; call its end()
     after pyfuse3.terminate().
@@ -199,6 +202,8 @@ def attach(
         raise
     readiness = Readiness(duplicate, take_turns(UNDER_WAY, IN_ALL))
     readiness.install()
+    if vectors is not None:
+        start_readers(duplicate, readiness.fileno(), nodes=vectors[0], directories=vectors[1])
     if not attached():
         raise MountError(
             "pyfuse3 is not bound to policyfs's bridge: another library has brought libfuse3 into"

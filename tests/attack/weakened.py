@@ -46,6 +46,7 @@ from tests.attack.guards_reading import READING
 from tests.attack.guards_recording import RECORDING
 from tests.attack.guards_reloading import RELOADING
 from tests.attack.guards_remembered import REMEMBERED
+from tests.attack.guards_vectors import VECTORS
 from tests.attack.guards_ways_in import WAYS_IN
 from tests.attack.guards_wearing import WEARING
 from tests.attack.guards_writing import WRITING
@@ -161,7 +162,7 @@ def one_line() -> None:
 
 SORTS: Final = (
     BESIDE, COPIES, DEAR, DRAFTS, LOCKING, MOUNTED, REACHING, READING, RECORDING, RELOADING, REMEMBERED,
-    WAYS_IN, WEARING, WRITING,
+    VECTORS, WAYS_IN, WEARING, WRITING,
 )  # fmt: skip
 OTHERS: Final = {name: guard for sort in SORTS for name, guard in sort.items()}
 assert len(OTHERS) == sum(map(len, SORTS)), "two guards have one name"

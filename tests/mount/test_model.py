@@ -39,7 +39,9 @@ MUST_BE_REFUSED = {
 
 
 @contextlib.contextmanager
-def world_on(arena: Path, *, app_mount: bool, program: tuple[str, ...] = ()) -> Iterator[Sequenced]:
+def world_on(
+    arena: Path, *, app_mount: bool, program: tuple[str, ...] = (), options: tuple[str, ...] = ()
+) -> Iterator[Sequenced]:
     """A store on a disk of its own, two mounts of it, and a place for twins beside it."""
     with file_system("tmpfs", arena) as disk:
         store, native = disk / "store", disk / "native"
@@ -47,8 +49,8 @@ def world_on(arena: Path, *, app_mount: bool, program: tuple[str, ...] = ()) -> 
             directory.mkdir(mode=0o700)
         mounts = Mounts(arena)
         try:
-            made = [mounts.prepare(POLICIES[0], store)]
-            made.append(mounts.prepare(POLICIES[0], store, *(("--app", "one") if app_mount else ())))
+            made = [mounts.prepare(POLICIES[0], store, *options)]
+            made.append(mounts.prepare(POLICIES[0], store, *(("--app", "one") if app_mount else options)))
             for mount in made:
                 mount.program = program or mount.program
                 mount.start()

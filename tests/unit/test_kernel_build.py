@@ -26,7 +26,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("source", ["_bridge.c", "_operations.c", "_turns.c"])
+@pytest.mark.parametrize("source", sorted(path.name for path in (ROOT / "policyfs/kernel").glob("_*.c")))
 @pytest.mark.parametrize("optimisation", ["-O0", "-O2"])
 def test_the_bridge_compiles_without_a_warning(optimisation, source):
     flags = run("pkg-config", "--cflags", "fuse3").stdout.split()

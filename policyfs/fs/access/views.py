@@ -110,6 +110,14 @@ class Views:
     def unproven(self, ino_key: int, caller: Caller) -> None:
         """Note that a reader's open is sent back to LOOKUP: the file has a writer, and its kind decides."""
         self._unproven.put((ino_key, caller.pid), True)
+        self._nodes.vectors.drop_nodes(self._nodes.same_inode(ino_key))
+
+    @property
+    def is_settled(self) -> bool:
+        """True if no reader that was sent back to LOOKUP is on its way: a raw file's look-up then hangs on
+        nothing but name and caller.
+        """
+        return len(self._unproven) == 0
 
     def proven(self, ino_key: int, caller: Caller) -> None:
         """Note that the reader that was sent back has come."""

@@ -48,6 +48,7 @@ class WithheldNames:
         if node.ino in self._files:
             return
         self._files[node.ino] = node.btime_ns, trio.Event()
+        self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
         number = node.ino & _NUMBER
         self._numbers[number] = self._numbers.get(number, 0) + 1
         await self._forget_now(node)

@@ -14,6 +14,7 @@ from policyfs.domain import RAW_VIEW, FileType, View
 from policyfs.fs.inodes.hard_links import HardLinks
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
 from policyfs.fs.inodes.placement import Placement
+from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
 from policyfs.fs.path_bounds import PathTooLongError
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
@@ -26,9 +27,13 @@ class NodeTable:
     number of dropped nodes.
     """
 
-    def __init__(self, root: Stat, state: PathState, child: Callable[[PathState, bytes], PathState]) -> None:
+    def __init__(
+        self, root: Stat, state: PathState, child: Callable[[PathState, bytes], PathState],
+        vectors: AccessVectors = NO_VECTORS,
+    ) -> None:  # fmt: skip
         """state: the root's path state. child: the policy's step from a directory's state to a name in it."""
-        self._root_dev = root.dev
+        self.root_dev = root.dev
+        self.vectors = vectors
         self.several_devices = False
         self.gone = 0
         self._placement = Placement(child)
@@ -65,7 +70,7 @@ class NodeTable:
 
     def key_of(self, stat: Stat) -> int:
         """Return the inode number, made unique if another file system is mounted in the store."""
-        if stat.dev == self._root_dev:
+        if stat.dev == self.root_dev:
             return stat.ino
         self.several_devices = True
         return (stat.dev << 64) | stat.ino
@@ -92,11 +97,18 @@ class NodeTable:
         """Add and return a new node for a backing inode, without a name yet."""
         self._last_id += 1
         key = self.key_of(stat)
+        self.vectors.drop_nodes(self.same_inode(key))  # a look-up may choose the new node from now on
         node = Node(self._last_id, key, stat.btime_ns, ftype, view, byte_path, state, self._placement)
         node.next = self._by_ino.get(key)
         self._by_ino[key] = node
         self._by_id[node.nodeid] = node
         return node
+
+    def make_room(self) -> None:
+        """Drop all access vectors if the bridge has no room for more; count the look-ups it has answered."""
+        if self.vectors.is_full():
+            for nodeid, lookups in self.vectors.clear():
+                self._by_id[nodeid].lookups += lookups
 
     def tell_of_gone(self, told: Callable[[Node], None]) -> None:
         """Call *told* with the node of each directory that is dropped: no request uses that node again."""
@@ -108,6 +120,7 @@ class NodeTable:
         """Note that *node* was reached as *name* in *parent*; a known name changes nothing."""
         if node.parent is parent and node.name == name:
             return
+        self.vectors.drop(node)
         if node.parent is None:
             self._set_first(node, parent, name)
         else:
@@ -131,11 +144,13 @@ class NodeTable:
             self._collect(was_in)
 
     def _count_move(self) -> None:
+        self.vectors.drop_all()
         self._placement.moved += 1
         self.root.place()
 
     def drop_name(self, node: Node, parent: Node, name: bytes) -> None:
         """Note that *name* in *parent* no longer leads to *node*; unknown names are ignored."""
+        self.vectors.drop(node)
         if node.parent is parent and node.name == name:
             self._unlist(node, parent, name)
             node.parent = None
@@ -157,6 +172,7 @@ class NodeTable:
         """Make another of a node's names its first. True if the node has such a name, and this name is in
         reach.
         """
+        self.vectors.drop(node)
         first = node.parent, node.name
         other = None if node.links is None or node.parent is None else node.links.pop()
         if other is None or node.links is None or first[0] is None:
@@ -213,6 +229,7 @@ class NodeTable:
         """Subtract *lookups* references to a node that the kernel gave up."""
         node = self._by_id.get(nodeid)
         if node is not None and nodeid != ROOT_ID:
+            self.vectors.drop(node)  # look-ups that the bridge has answered count before these
             node.lookups = max(0, node.lookups - lookups)
             self._collect(node)
 
@@ -227,7 +244,7 @@ class NodeTable:
             node = unused.pop()
             if node.lookups or node.children or node.open is not None or node.nodeid == ROOT_ID:
                 continue
-            if self._by_id.pop(node.nodeid, None) is None:
+            if self.vectors.drop(node) or self._by_id.pop(node.nodeid, None) is None:
                 continue
             self.gone += 1
             self._unchain(node)

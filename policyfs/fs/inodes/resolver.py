@@ -135,6 +135,7 @@ class Resolver:
         """Trust no descriptor without a new check: after the watch lost events."""
         self._losses += 1
         self._moves += 1
+        self._nodes.vectors.drop_all()
 
     def moved(self, node: Node) -> None:
         """Note that a directory was moved in the store, and the directories below with it.
@@ -143,6 +144,7 @@ class Resolver:
         """
         node.linked = -1
         self._moves += 1
+        self._nodes.vectors.drop_all()
 
     @property
     def moves(self) -> int:

@@ -80,6 +80,7 @@ class Invalidation:
             inside = False
         if not inside:
             self._covered = self._timeouts.watched = False
+            self._nodes.vectors.drop_all()
 
     def _gone(self, node: Node) -> None:
         handle = self._learned.pop(node.nodeid, None)
@@ -126,7 +127,7 @@ class Invalidation:
 
     def forget_attributes(self, notifier: Notifier, resolver: Resolver) -> list[Node]:
         """Drop all attributes, pages and listings that the kernel keeps; return the nodes that it knows."""
-        resolver.drop_all()
+        resolver.drop_all()  # and all access vectors
         if self.owners_above is not None:
             self.owners_above.changed_all()
         known = [node for node in self._nodes if node.lookups or node.nodeid == ROOT_ID]
@@ -153,6 +154,7 @@ class Invalidation:
             return True
         directory = self._directories.get(event.target_handle)
         if directory is not None:
+            self._nodes.vectors.drop(directory)
             if event.kind & (Change.MOVED_FROM | Change.MOVED_TO):
                 resolver.moved(directory)
             elif event.kind & Change.DELETE:
@@ -167,9 +169,10 @@ class Invalidation:
         stat = self._watch.stat_of_handle(event.target_handle)
         if stat is None:
             return True
-        nodes = self._nodes.same_inode(self._nodes.key_of(stat))
+        nodes = list(self._nodes.same_inode(self._nodes.key_of(stat)))
+        self._nodes.vectors.drop_nodes(nodes)
         version = version_of(stat)
-        return all(self._forget_node(node, version, notifier) for node in list(nodes))
+        return all(self._forget_node(node, version, notifier) for node in nodes)
 
     @staticmethod
     def _forget_node(node: Node, version: Version, notifier: Notifier) -> bool:

@@ -21,6 +21,7 @@ from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_version
+from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
@@ -42,7 +43,9 @@ class Lookup:
         withheld_names: WithheldNames,
         modes: ShownModes,
         absent_names: AbsentNames,
+        repeats: Repeats,
     ) -> None:
+        self._repeats = repeats
         self._modes = modes
         self._absent_names = absent_names
         self._replaced_files = replaced_files
@@ -109,7 +112,11 @@ class Lookup:
             return held or self._not_there(parent, name, state, caller, decision)
         if self._withheld_names.has(stat):  # refused while it was decided
             raise pyfuse3.FUSEError(errno.ENOENT)
-        return self.entry(parent, name, state, stat, caller)
+        node = self._found(parent, name, state, stat, caller)
+        reply = self.entry_of(node, state, self.told(stat, node, state, caller))
+        if not self._replaced_files.is_wanted(node):
+            self._repeats.looked_up(node, reply, caller)
+        return reply
 
     def _nothing(
         self, parent: Node, name: bytes, state: PathState, caller: Caller
@@ -153,10 +160,14 @@ class Lookup:
         self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller
     ) -> pyfuse3.EntryAttributes:
         """Return the reply for a name that the caller sees; counts one kernel reference to its node."""
+        node = self._found(parent, name, state, stat, caller)
+        return self.entry_of(node, state, self.told(stat, node, state, caller))
+
+    def _found(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
         node = self.node_for(parent, name, state, stat, caller)
         if stat.ftype is FileType.REGULAR and self._replaced_files.is_wanted(node):
             self._keep_for_open(node, parent, name)
-        return self.entry_of(node, state, self.told(stat, node, state, caller))
+        return node
 
     def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
         """Keep the object that has a name now within reach, for the open that follows."""
@@ -194,7 +205,9 @@ class Lookup:
 
     async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
         """Return the attributes of a node, as a reply."""
-        return self.attributes(node, await self.look(node, caller))
+        reply = self.attributes(node, await self.look(node, caller))
+        self._repeats.seen(node, caller)
+        return reply
 
     async def look(self, node: Node, caller: Caller) -> Stat:
         """Return a node's attributes as shown to a caller that may see it."""
@@ -258,6 +271,7 @@ class Lookup:
         await self._gate.require(caller, ops, node, Call("access", "access"))
         if mode & os.X_OK and node.ftype is FileType.REGULAR:
             return bool(self.stat(node).mode & 0o111)  # as natively, also for root
+        self._repeats.passed(node, mode, ops, caller)
         return True
 
 

@@ -69,6 +69,8 @@ class Lifecycle:
         one such lock while it holds another. Copies and leases have locks of their own: their long steps must
         not delay a writer.
         """
+        if writing:
+            self._nodes.vectors.drop(node)
         if node.open is None:
             node.open = OpenState()
             if _is_written(node):
@@ -87,6 +89,8 @@ class Lifecycle:
         size.)
         """
         node = handle.node
+        if handle.mode is Mode.MEDIATED:
+            self._nodes.vectors.drop(node)
         if handle.mode is Mode.MEDIATED and node.was_told_another(version):
             await self._forget_size(node.nodeid)
             node.tell(version)

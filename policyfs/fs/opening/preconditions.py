@@ -176,6 +176,7 @@ class Preconditions:
         """Note that an open was answered with ESTALE: the kernel looks the name up, and tries once more."""
         node, caller = opening.request.node, opening.request.caller
         self._replaced_files.missed(node)
+        self._nodes.vectors.drop_all()  # the next LOOKUP of that name keeps the file
         if opening.request.writing:
             self._views.expect_writing(node.ino, caller)
         if node.byte_path is BytePath.COPY and node.whose == self._views.whose(

@@ -1,0 +1,74 @@
+"""Access vectors of nodes: requests that the bridge answers by itself once they have been decided.
+
+The decision is the gate's; kernel_cache/repeats.py says which decisions may be repeated. Here they are
+dropped: whatever may change an answer, calls drop() or drop_all() before the change is answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from policyfs.kernel import vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from policyfs.fs.inodes.node import Node
+
+MAX_NODES: Final = 1 << 16
+MAX_DIRECTORIES: Final = 128
+
+
+class AccessVectors:
+    """The access vectors of one mount. in_use: False switches them off.
+
+    INVARIANT: a node without references of the kernel (Node.lookups) has none. So look-ups that the bridge
+    has answered, and that are not in Node.lookups yet, never make the difference between none and some.
+    """
+
+    __slots__ = ("in_use",)
+
+    def __init__(self, *, in_use: bool) -> None:
+        self.in_use = in_use
+
+    def install(
+        self, node: Node, parent: int, directory_fd: int, name: bytes, uid: int, grant: int, device: int,
+        format_bits: int,
+    ) -> bool:  # fmt: skip
+        """Let the bridge answer repeats of a decided request. False if there is no room."""
+        return vectors.install(
+            node.nodeid, parent, directory_fd, name, uid, grant, device, node.ino, node.btime_ns, format_bits
+        )
+
+    def is_full(self) -> bool:
+        """True if the bridge has no room for another node."""
+        return vectors.stats().nodes >= MAX_NODES
+
+    def clear(self) -> list[tuple[int, int]]:
+        """Drop all vectors; return look-ups that the bridge has answered and not counted, by node."""
+        return vectors.clear()
+
+    def drop(self, node: Node) -> int:
+        """Let the bridge answer nothing about a node any more, from the return of this call on.
+
+        Returns the look-ups that it had answered, which are in Node.lookups from now on.
+        """
+        if not self.in_use:
+            return 0
+        lookups = vectors.drop(node.nodeid)
+        node.lookups += lookups
+        return lookups
+
+    def drop_nodes(self, nodes: Iterable[Node]) -> None:
+        """Drop the vectors of several nodes."""
+        if self.in_use:
+            for node in nodes:
+                self.drop(node)
+
+    def drop_all(self) -> None:
+        """Let the bridge answer nothing about any node any more, from the return of this call on."""
+        if self.in_use:
+            vectors.drop_all()
+
+
+NO_VECTORS: Final = AccessVectors(in_use=False)

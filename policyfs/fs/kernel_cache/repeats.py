@@ -1,0 +1,125 @@
+"""The decided requests whose repeats the bridge may answer by itself (kernel/vectors.py).
+
+Only decisions that hang on nothing but the caller's uid and the node's one name: no fact, no owner of a
+directory above, no writer. An answer that the trail keeps is never among them: a repeat would be missing
+there. See docs/architecture/vectors.md.
+"""
+
+from __future__ import annotations
+
+import os
+import stat as stat_bits
+from typing import Final
+
+from policyfs.domain import FileType, Need, Op
+from policyfs.fs.access.views import Views
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Caller, Mode
+from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
+from policyfs.fs.kernel_cache.attributes import Timeouts
+from policyfs.kernel import vectors
+from policyfs.kernel.bridge import pyfuse3
+
+_NUMBERS: Final = 1 << 64
+"""Inode keys from here on are of other file systems, mounted in the store (NodeTable.key_of)."""
+_FORMATS: Final = {
+    FileType.REGULAR: stat_bits.S_IFREG,
+    FileType.DIRECTORY: stat_bits.S_IFDIR,
+    FileType.SYMLINK: stat_bits.S_IFLNK,
+}
+
+
+class Repeats:
+    """Installs access vectors of one mount, after the decision and its answer."""
+
+    def __init__(self, fs: FsContext, views: Views, timeouts: Timeouts) -> None:
+        self._tree = fs.tree
+        self._nodes = fs.nodes
+        self._resolver = fs.resolver
+        self._gate = fs.gate
+        self._views = views
+        self._timeouts = timeouts
+
+    def looked_up(self, node: Node, reply: pyfuse3.EntryAttributes, caller: Caller) -> None:
+        """Note an allowed LOOKUP of a node's name. If the kernel keeps the name, there are no repeats.
+
+        A repeat gives the kernel no attributes to keep, even if this reply does.
+        """
+        if not self._nodes.vectors.in_use or reply.entry_timeout:
+            return
+        if not self._hangs_on_name_and_uid(node, caller):
+            return
+        if node.ftype is FileType.REGULAR:
+            # The byte path of the node must not hang on a fact, nor on a thread's open that was sent back.
+            need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
+            if need & Need.KIND or not self._views.is_settled:
+                return
+        elif node.ftype is FileType.DIRECTORY and not node.reached:
+            return  # the time of its last LOOKUP matters (Resolver.dirfd_on_the_way)
+        self._install(node, caller, vectors.LOOKUP)
+
+    def seen(self, node: Node, caller: Caller) -> None:
+        """Note an allowed GETATTR. If the kernel keeps the node's name, it may keep the attributes, too."""
+        if not self._nodes.vectors.in_use or not self._hangs_on_name_and_uid(node, caller):
+            return
+        if not self._timeouts.entry_of(node, node.last_state):
+            self._install(node, caller, vectors.GETATTR)
+
+    def passed(self, node: Node, mode: int, ops: Op, caller: Caller) -> None:
+        """Note an allowed access(2), which asked for these operations."""
+        if not self._nodes.vectors.in_use or mode >= vectors.ACCESS_MODES:
+            return
+        if mode & os.X_OK and node.ftype is FileType.REGULAR:
+            return  # hangs on the file's mode
+        if self._hangs_on_name_and_uid(node, caller) and not self._gate.need(caller.principal, ops, node):
+            self._install(node, caller, vectors.access(mode))
+
+    def _hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
+        """True if what a caller sees of a node hangs on the caller's uid and the node's one name alone."""
+        if not self._timeouts.watched or self._timeouts.told_apart:
+            return False
+        if node.nodeid == ROOT_ID:
+            return node.btime_ns != 0
+        if node.parent is None or node.links is not None or not node.lookups or node.out_of_reach:
+            return False
+        if node.ftype is FileType.REGULAR and (not node.view.raw or node.mediated or _is_written(node)):
+            return False
+        engine, state = self._gate.engine, node.last_state
+        return (
+            node.byte_path is BytePath.RAW
+            and node.ino < _NUMBERS
+            and node.btime_ns != 0
+            and node.ftype in _FORMATS
+            and not engine.owner_matters_above(state)
+            and not engine.needs(caller.principal, Op.SEE, state, node.ftype)
+            and self._is_only_raw_node(node)
+        )
+
+    def _is_only_raw_node(self, node: Node) -> bool:
+        """True if no other raw node of the inode could be chosen by a LOOKUP."""
+        return not any(
+            other is not node and other.byte_path is BytePath.RAW
+            for other in self._nodes.same_inode(node.ino)
+        )
+
+    def _install(self, node: Node, caller: Caller, grant: int) -> None:
+        directory = node.ftype is FileType.DIRECTORY
+        if directory and not self._gate.shows_all_in(caller.principal, node.state):
+            grant |= vectors.UNCOUNTED
+        above = node.parent
+        try:
+            directory_fd = self._tree.root_fd if above is None else self._resolver.dirfd(above)
+        except OSError:
+            return
+        installed = self._nodes.vectors.install(
+            node, 0 if above is None else above.nodeid, directory_fd, node.name, caller.uid, grant,
+            self._nodes.root_dev, _FORMATS[node.ftype],
+        )  # fmt: skip
+        if not installed:
+            self._nodes.make_room()
+
+
+def _is_written(node: Node) -> bool:
+    """True if the node has a writer, or handles whose bytes and attributes are not the store's."""
+    state = node.open
+    return state is not None and (state.writers > 0 or state.mode is not Mode.PASSTHROUGH)

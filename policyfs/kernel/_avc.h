@@ -1,0 +1,76 @@
+/* The access vector cache: answers that policyfs has decided before. See docs/architecture/vectors.md
+ * for its memory model. No Python and no libfuse here, so that it can be tested by itself. */
+
+#ifndef POLICYFS_AVC_H
+#define POLICYFS_AVC_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Bits of a grant. */
+#define AVC_LOOKUP (1u << 0)	 /* its name may be looked up */
+#define AVC_GETATTR (1u << 1)	 /* its attributes may be seen */
+#define AVC_UNCOUNTED (1u << 2)	 /* but not a directory's link count and size */
+#define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
+#define AVC_GRANT_BITS 0xff07u
+
+/* Seats of those who answer. The event loop has seat 0. It alone changes the table. */
+#define AVC_SEATS 17
+
+struct avc_vector {
+	uint64_t id;	     /* the node */
+	uint64_t parent;     /* its directory's node, 0 for the root's own */
+	int directory;	     /* a descriptor of that directory, or of the root itself */
+	const char *name;    /* its name in there, "" for the root */
+	size_t name_size;
+	uint32_t uid;	     /* whose */
+	uint32_t grant;	     /* AVC_* bits to add */
+	uint64_t device, ino;
+	int64_t birth_ns;
+	uint32_t format;     /* S_IFMT bits */
+};
+
+/* The event loop only. */
+
+/* Begin with an empty table of at most so many nodes and directories. seats: of the event loop and of
+ * the readers; before any of these runs. False without memory. */
+bool avc_open(size_t nodes, unsigned directories, unsigned seats);
+
+/* Drop the table. No reader may run any more. */
+void avc_close(void);
+
+bool avc_is_open(void);
+
+/* Add a decided vector. False if there is no room. */
+bool avc_install(const struct avc_vector *vector);
+
+/* Drop a node with all its grants. When it returns, no reader answers by them. Returns how often the node
+ * was looked up here since it was added: references of the kernel that the caller counts from now on. */
+uint64_t avc_drop(uint64_t id);
+
+/* Drop all grants of all nodes. Their look-ups stay counted here until avc_drop() or avc_clear(). */
+void avc_drop_all(void);
+
+/* Drop all nodes. taken is called with each that was looked up here. */
+void avc_clear(void (*taken)(void *context, uint64_t id, uint64_t lookups), void *context);
+
+/* Of any seat */
+
+/* Answer a request on the device, if it is a repeat. False: it was not answered. */
+bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t size);
+
+/* True for a request that avc_answer() may answer. */
+bool avc_takes(const unsigned char *message, size_t size);
+
+struct avc_counts {
+	uint64_t lookups, getattrs, accesses; /* answered */
+	uint64_t lost;			      /* replies that the kernel did not take */
+	uint64_t nodes, directories;	      /* in the table */
+	uint64_t installed, dropped, refused;
+};
+
+/* The event loop only. */
+void avc_count(struct avc_counts *counts);
+
+#endif

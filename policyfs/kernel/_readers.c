@@ -1,0 +1,289 @@
+/*
+ * Reader threads, one pinned to each CPU. While they are active they read the device in place of the
+ * event loop, answer repeats from the access vector cache (_avc.c) without the interpreter, and put all
+ * other requests into the queue of _turns.c. While they rest, the event loop reads the device itself, and
+ * nothing costs anything: a request for Python is dearer by a change of threads if a reader has read it.
+ * So they are active only while enough requests are repeats.
+ *
+ * All read the one descriptor of the session, so every reply goes to the descriptor that read the
+ * request. The event loop alone begins and ends their work.
+ */
+
+#define _GNU_SOURCE
+#include "_avc.h"
+#include "_bridge.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define WEIGHED 64 /* requests after which the shares are looked at again */
+
+#define LOOK_EVERY 16 /* calls of the event loop from one sum of the counters to the next */
+
+enum mode { RESTING, READING, ENDING };
+
+static struct {
+	pthread_mutex_t lock; /* guards mode and ready; held for nothing else */
+	pthread_cond_t changed;
+	atomic_int mode;
+	unsigned ready;
+
+	/* The event loop only. */
+	pthread_t threads[AVC_SEATS - 1];
+	unsigned count;
+	unsigned begin_percent, end_percent;
+	unsigned calls;
+	unsigned passed;	/* requests for Python since the last look at the shares */
+	uint64_t answered;	/* requests answered from the cache, as of then */
+	uint64_t began;		/* times that the readers began to read */
+	int fd, epoll, bell;	/* bell: readable while the readers are to look at their mode */
+} readers = {
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+	.changed = PTHREAD_COND_INITIALIZER,
+	.begin_percent = 50,
+	.end_percent = 25,
+	.bell = -1,
+};
+
+struct place {
+	unsigned seat;
+	int cpu;
+};
+
+/* ---- A reader ------------------------------------------------------------------------------------ */
+
+static int wait_for_work(void)
+{
+	int mode;
+
+	pthread_mutex_lock(&readers.lock);
+	while ((mode = atomic_load(&readers.mode)) == RESTING)
+		pthread_cond_wait(&readers.changed, &readers.lock);
+	pthread_mutex_unlock(&readers.lock);
+	return mode;
+}
+
+/* Read until there is no request, or the readers are to rest. False if the session is over. */
+static bool read_some(unsigned seat, unsigned char *buffer, size_t size)
+{
+	while (atomic_load(&readers.mode) == READING)
+		if (!turns_relay(seat, readers.fd, buffer, size)) {
+			if (errno == EAGAIN)
+				return true;
+			if (errno != EINTR && errno != ENOENT)
+				return false;
+		}
+	return true;
+}
+
+static void serve(unsigned seat)
+{
+	size_t size = turns_buffer_size();
+	unsigned char *buffer = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct pollfd either[2] = {{.fd = readers.fd, .events = POLLIN}, {.fd = readers.bell, .events = POLLIN}};
+	bool over = buffer == MAP_FAILED; /* the event loop then reads by itself */
+
+	while (wait_for_work() == READING) {
+		if (over) {
+			turns_session_over();
+			poll(&either[1], 1, -1); /* until it has noticed */
+			continue;
+		}
+		if (poll(either, 2, -1) > 0 && either[0].revents != 0)
+			over = !read_some(seat, buffer, size);
+	}
+	if (buffer != MAP_FAILED)
+		munmap(buffer, size);
+}
+
+static void *run(void *argument)
+{
+	struct place *place = argument;
+	unsigned seat = place->seat;
+	sigset_t all;
+	cpu_set_t cpus;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	pthread_setname_np(pthread_self(), "policyfs-reader");
+	CPU_ZERO(&cpus);
+	CPU_SET(place->cpu, &cpus);
+	pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus); /* else it runs anywhere */
+	pthread_mutex_lock(&readers.lock);
+	readers.ready++;
+	pthread_cond_broadcast(&readers.changed);
+	pthread_mutex_unlock(&readers.lock);
+	if (wait_for_work() == READING)
+		serve(seat);
+	return NULL;
+}
+
+/* ---- The event loop ------------------------------------------------------------------------------ */
+
+static void set_mode(enum mode mode)
+{
+	uint64_t count = 1;
+
+	if (mode == READING)
+		(void)!read(readers.bell, &count, sizeof(count));
+	else
+		(void)!write(readers.bell, &count, sizeof(count));
+	pthread_mutex_lock(&readers.lock);
+	atomic_store(&readers.mode, mode);
+	pthread_cond_broadcast(&readers.changed);
+	pthread_mutex_unlock(&readers.lock);
+	turns_make_room();
+}
+
+bool readers_active(void)
+{
+	return atomic_load_explicit(&readers.mode, memory_order_relaxed) == READING;
+}
+
+static void begin(void)
+{
+	epoll_ctl(readers.epoll, EPOLL_CTL_DEL, readers.fd, NULL);
+	readers.began++;
+	set_mode(READING);
+}
+
+static void end(void)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.fd = readers.fd};
+
+	set_mode(RESTING);
+	epoll_ctl(readers.epoll, EPOLL_CTL_ADD, readers.fd, &event);
+}
+
+static uint64_t answered_so_far(void)
+{
+	struct avc_counts counts;
+
+	avc_count(&counts);
+	return counts.lookups + counts.getattrs + counts.accesses;
+}
+
+void readers_weigh(unsigned passed)
+{
+	uint64_t answered, total;
+	unsigned percent;
+
+	if (readers.count == 0 || turns_buffer_size() == 0)
+		return;
+	readers.passed += passed;
+	if (++readers.calls % LOOK_EVERY != 0 && readers.begin_percent > 0)
+		return;
+	answered = answered_so_far() - readers.answered;
+	total = answered + readers.passed;
+	if (total < WEIGHED && readers.begin_percent > 0)
+		return;
+	percent = total == 0 ? 0 : (unsigned)(100 * answered / total);
+	if (!readers_active() && percent >= readers.begin_percent)
+		begin();
+	else if (readers_active() && percent < readers.end_percent)
+		end();
+	readers.passed = 0;
+	readers.answered += answered;
+}
+
+void readers_stop(void)
+{
+	if (readers.count == 0)
+		return;
+	set_mode(ENDING);
+	for (unsigned i = 0; i < readers.count; i++)
+		pthread_join(readers.threads[i], NULL);
+	close(readers.bell);
+	readers.bell = -1;
+	readers.count = 0;
+	atomic_store(&readers.mode, RESTING);
+}
+
+static bool start_one(unsigned seat, int cpu)
+{
+	static struct place places[AVC_SEATS];
+	struct place *place = &places[seat];
+
+	*place = (struct place){seat, cpu};
+	if (pthread_create(&readers.threads[readers.count], NULL, run, place) != 0)
+		return false;
+	readers.count++;
+	return true;
+}
+
+/* start_readers(cpus, device, epoll) -> threads. They are pinned when it returns: the system calls for
+ * it may be refused later. */
+PyObject *readers_start(PyObject *module, PyObject *args)
+{
+	PyObject *cpus, *numbers;
+	int fd, epoll;
+	Py_ssize_t many;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "Oii:start_readers", &cpus, &fd, &epoll))
+		return NULL;
+	if (readers.count > 0 || !avc_is_open()) {
+		PyErr_SetString(PyExc_RuntimeError, "readers need access vectors, and are started once");
+		return NULL;
+	}
+	numbers = PySequence_Fast(cpus, "cpus is a sequence");
+	if (numbers == NULL)
+		return NULL;
+	readers.bell = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (readers.bell < 0) {
+		Py_DECREF(numbers);
+		return PyErr_SetFromErrno(PyExc_OSError);
+	}
+	readers.fd = fd;
+	readers.epoll = epoll;
+	readers.ready = 0;
+	readers.passed = 0;
+	readers.answered = 0;
+	readers.began = 0;
+	many = PySequence_Fast_GET_SIZE(numbers);
+	for (Py_ssize_t i = 0; i < many && i < AVC_SEATS - 1; i++) {
+		long cpu = PyLong_AsLong(PySequence_Fast_GET_ITEM(numbers, i));
+
+		if (PyErr_Occurred() || cpu < 0 || cpu >= CPU_SETSIZE || !start_one((unsigned)i + 1, (int)cpu))
+			break;
+	}
+	Py_DECREF(numbers);
+	Py_BEGIN_ALLOW_THREADS
+	pthread_mutex_lock(&readers.lock);
+	while (readers.ready < readers.count)
+		pthread_cond_wait(&readers.changed, &readers.lock);
+	pthread_mutex_unlock(&readers.lock);
+	Py_END_ALLOW_THREADS
+	if (PyErr_Occurred()) {
+		readers_stop();
+		return NULL;
+	}
+	return PyLong_FromUnsignedLong(readers.count);
+}
+
+PyObject *readers_shares(PyObject *module, PyObject *args)
+{
+	unsigned begin_percent, end_percent;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "II:reader_shares", &begin_percent, &end_percent))
+		return NULL;
+	readers.begin_percent = begin_percent;
+	readers.end_percent = end_percent;
+	Py_RETURN_NONE;
+}
+
+PyObject *readers_state(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return Py_BuildValue("INK", readers.count, PyBool_FromLong(readers_active()),
+			     (unsigned long long)readers.began);
+}

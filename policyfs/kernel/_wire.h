@@ -1,0 +1,45 @@
+/* The kernel's FUSE wire format as far as the bridge uses it: include/uapi/linux/fuse.h, protocol
+ * 7.45. Defined here, not included, so that the build does not depend on the age of the headers. */
+
+#ifndef POLICYFS_WIRE_H
+#define POLICYFS_WIRE_H
+
+#include <stdint.h>
+
+struct wire_in_header {
+	uint32_t len, opcode;
+	uint64_t unique, nodeid;
+	uint32_t uid, gid, pid;
+	uint16_t extension_words, padding;
+};
+
+struct wire_out_header {
+	uint32_t len;
+	int32_t error;
+	uint64_t unique;
+};
+
+struct wire_attr {
+	uint64_t ino, size, blocks, atime, mtime, ctime;
+	uint32_t atimensec, mtimensec, ctimensec;
+	uint32_t mode, nlink, uid, gid, rdev, blksize, flags;
+};
+
+struct wire_attr_out {
+	uint64_t attr_valid;
+	uint32_t attr_valid_nsec, padding;
+	struct wire_attr attr;
+};
+
+struct wire_entry_out {
+	uint64_t nodeid, generation, entry_valid, attr_valid;
+	uint32_t entry_valid_nsec, attr_valid_nsec;
+	struct wire_attr attr;
+};
+
+_Static_assert(sizeof(struct wire_in_header) == 40, "fuse_in_header");
+_Static_assert(sizeof(struct wire_out_header) == 16, "fuse_out_header");
+_Static_assert(sizeof(struct wire_attr_out) == 104, "fuse_attr_out");
+_Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
+
+#endif

@@ -1,0 +1,125 @@
+"""B4, B1: repeats that the bridge answers by itself open no way past a decision."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.attack.test_caches import APART, COLD, HEAD, WARM, beside, furnished, look
+from tests.support.machine.processes import call_as, start_as
+from tests.support.models.twins import error
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+
+__all__ = ["furnished"]
+
+THIRD = 10012
+_APPS = f"  cold: {{uid: {COLD}}}\n"
+# One app sees nothing of what the others see alike, so that the kernel keeps none of it.
+_VARIED = '  - {id: varied, deny: [all], who: {app: third}, paths: "/common/***", errno: ENOENT}\n'
+
+
+def varied(policy: str) -> str:
+    """A policy with a third app."""
+    assert _APPS in policy
+    return policy.replace(_APPS, f"{_APPS}  third: {{uid: {THIRD}}}\n") + _VARIED
+
+
+VARIED = varied(APART)
+CLOSED = VARIED + '  - {id: closed, deny: [all], paths: "/common/***", errno: ENOENT}\n'
+_HIDE = '  - {id: hidden, deny: [all], who: {app: warm}, paths: "/warm/***", errno: ENOENT}\n'
+HIDDEN = varied(HEAD) + _HIDE
+
+
+@pytest.fixture
+def reading(mounts: Mounts):
+    """Starts a mount whose readers read from the first request on."""
+
+    def start(policy: str, store: Path) -> Mount:
+        mount = mounts.prepare(policy, store, "--avc")
+        mount.program = ("tests.support.mount.readers_on",)
+        return mount.start()
+
+    return start
+
+
+def answered(mount: Mount) -> int:
+    """The number of requests that the bridge has answered."""
+    said = mount.status()["vectors"]
+    return said["lookups"] + said["getattrs"]
+
+
+def test_what_was_decided_for_one_app_answers_no_other(reading, furnished: Path) -> None:
+    mount = reading(VARIED, furnished)
+    told, odd = beside(mount, str(mount / "warm"))
+    asked = [said for answers in told for name, said in answers.items() if name != "open as a path"]
+    assert set(asked) == {"ENOENT"}
+    assert odd == []
+    assert answered(mount) > 100
+
+
+def test_it_does_where_it_is_kept_without_the_uid(without, furnished: Path) -> None:
+    mount = without("vectors-of-anyone", VARIED, furnished, "--avc")
+    told, _ = beside(mount, str(mount / "warm"))
+    assert any(answers["stat"] == "4" for answers in told)
+
+
+def reloaded(mount: Mount) -> dict[str, str]:
+    """What an app that asked again and again is told right after a policy closes it."""
+
+    def ask(channel) -> dict[str, str]:
+        for _ in range(5):
+            look(str(mount / "common"))
+        channel.send("warm")
+        channel.recv()
+        return look(str(mount / "common"))
+
+    child = start_as(WARM, ask)
+    child.receive()
+    assert answered(mount) > 0
+    mount.policy.write_text(CLOSED)
+    assert mount.reload().returncode == 0
+    child.send("look")
+    return child.result()
+
+
+def test_a_reload_drops_all_vectors(reading, furnished: Path) -> None:
+    assert set(reloaded(reading(VARIED, furnished)).values()) == {"ENOENT"}
+
+
+def moved(mount: Mount) -> str:
+    """What an app is told of a file that it holds by path, after the file was moved out of its sight. Its old
+    name leads to the file again, by a link that was made in the store.
+    """
+
+    def ask(channel) -> str:
+        fd = os.open(mount / "common/file", os.O_PATH)
+        for _ in range(5):
+            assert os.stat(fd).st_size == 4
+        channel.send("warm")
+        channel.recv()
+        return error(lambda: os.stat(fd).st_size)
+
+    child = start_as(WARM, ask)
+    child.receive()
+    call_as(COLD, os.rename, mount / "common/file", mount / "warm/moved")
+    os.link(mount.store / "warm/moved", mount.store / "common/file")
+    child.send("look")
+    return child.result()
+
+
+def test_a_file_that_was_moved_out_of_sight_is_decided_anew(reading, furnished: Path) -> None:
+    mount = reading(HIDDEN, furnished)
+    assert moved(mount) == "ENOENT"
+    assert answered(mount) > 0
+
+
+def test_both_get_through_where_vectors_are_kept(without, furnished: Path) -> None:
+    """(At a reload the kernel also has to look every name up, and forgets the nodes: that is left out.)"""
+    told = reloaded(without("reload-drops-nothing,vectors-kept-at-reload", VARIED, furnished, "--avc"))
+    assert told["stat"] == "4"
+    told = reloaded(without("reload-drops-nothing,readers-on", VARIED, furnished, "--avc"))
+    assert told["stat"] == "ENOENT"
+    assert moved(without("vectors-kept-at-rename", HIDDEN, furnished, "--avc")) == "4"

@@ -1,0 +1,20 @@
+"""`policyfs` whose readers read the device from the first request on, whatever share of it are repeats.
+
+    python -m tests.support.mount.readers_on mount --foreground ...
+
+With POLICYFS_TEST_DAEMON=tests.support.mount.readers_on every test runs against it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from policyfs.cli.main import main
+from policyfs.kernel import vectors
+
+if __name__ == "__main__":
+    vectors.set_shares(0, 0)
+    words = sys.argv[1:]
+    if words and words[0] == "mount" and "--avc" not in words:
+        words.insert(1, "--avc")
+    sys.exit(main(words))

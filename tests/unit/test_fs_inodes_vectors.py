@@ -1,0 +1,91 @@
+"""The access vectors of nodes, in the bridge's own table."""
+
+from __future__ import annotations
+
+import os
+import stat as stat_bits
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
+from policyfs.kernel import bridge, vectors
+
+
+@pytest.fixture
+def table() -> Iterator[None]:
+    bridge.open_vectors(16, 2)
+    yield
+    bridge.prepare(0, 0)
+
+
+def a_node(nodeid: int = 7) -> Any:
+    return SimpleNamespace(nodeid=nodeid, ino=11, btime_ns=5, lookups=1)
+
+
+def install(directory: Path, node: Any, name: bytes = b"name") -> bool:
+    fd = os.open(directory, os.O_PATH)
+    try:
+        grant = vectors.LOOKUP | vectors.access(4)
+        return AccessVectors(in_use=True).install(node, 1, fd, name, 1000, grant, 3, stat_bits.S_IFREG)
+    finally:
+        os.close(fd)
+
+
+def test_a_node_is_in_the_table_until_it_is_dropped(tmp_path: Path, table: None) -> None:
+    node = a_node()
+    assert install(tmp_path, node)
+    assert (vectors.stats().nodes, vectors.stats().directories) == (1, 1)
+    assert AccessVectors(in_use=True).drop(node) == 0
+    assert (vectors.stats().nodes, node.lookups) == (0, 1)
+
+
+def test_all_grants_go_at_once_and_the_descriptors_with_them(tmp_path: Path, table: None) -> None:
+    many = [a_node(number) for number in range(2, 6)]
+    assert all(install(tmp_path, node, b"%d" % node.nodeid) for node in many)
+    before = len(os.listdir("/proc/self/fd"))
+    AccessVectors(in_use=True).drop_all()
+    assert vectors.stats().directories == 0
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+    AccessVectors(in_use=True).drop_nodes(many)
+    assert vectors.stats().nodes == 0
+
+
+def test_a_node_that_was_moved_and_not_dropped_gets_no_vector(tmp_path: Path, table: None) -> None:
+    node = a_node()
+    assert install(tmp_path, node)
+    assert not install(tmp_path, node, b"another")
+
+
+def test_names_that_were_made_to_collide_find_no_room(tmp_path: Path, table: None) -> None:
+    assert [install(tmp_path, a_node(number)) for number in range(2, 22)].count(False) == 4
+
+
+def test_without_vectors_nothing_is_dropped(tmp_path: Path, table: None) -> None:
+    node = a_node()
+    assert install(tmp_path, node)
+    assert NO_VECTORS.drop(node) == 0
+    NO_VECTORS.drop_all()
+    NO_VECTORS.drop_nodes([node])
+    assert vectors.stats().nodes == 1
+    assert AccessVectors(in_use=True).clear() == []
+    assert not AccessVectors(in_use=True).is_full()
+
+
+def test_only_the_thread_that_opened_the_table_changes_it(table: None) -> None:
+    child = []
+
+    def change() -> None:
+        with pytest.raises(RuntimeError):
+            vectors.drop_all()
+        child.append(True)
+
+    import threading
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    thread.join()
+    assert child

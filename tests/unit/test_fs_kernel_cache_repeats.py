@@ -1,0 +1,145 @@
+"""Which decisions the bridge may repeat."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from policyfs.domain import FileType, Need, Op
+from policyfs.fs.inodes.handles import Mode, OpenState
+from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.kernel_cache.repeats import Repeats
+from policyfs.kernel import vectors
+
+CALLER: Any = SimpleNamespace(principal="app", uid=1000)
+
+
+class Scene:
+    """A file with nothing that speaks against a repeat, and what was installed for it."""
+
+    def __init__(self, ftype: FileType = FileType.REGULAR) -> None:
+        self.installed: list[int] = []
+        parent = SimpleNamespace(nodeid=2)
+        self.node: Any = SimpleNamespace(
+            nodeid=9, ino=77, btime_ns=1, ftype=ftype, view=SimpleNamespace(raw=True), open=None,
+            byte_path=BytePath.RAW, mediated=False, links=None, lookups=1, out_of_reach=False, reached=True,
+            parent=parent, name=b"n", last_state="state", state="state",
+        )  # fmt: skip
+        self.needs: dict[Op, Need] = {}
+        self.engine = SimpleNamespace(
+            owner_matters_above=lambda state: False,
+            needs=lambda who, ops, state, ftype: self.needs.get(ops, Need.NOTHING),
+        )
+        self.shows_all = True
+        self.gate = SimpleNamespace(
+            engine=self.engine, shows_all_in=lambda who, state: self.shows_all,
+            need=lambda who, ops, node: self.needs.get(ops, Need.NOTHING),
+        )  # fmt: skip
+        self.others: list[Any] = []
+        self.vectors = SimpleNamespace(
+            in_use=True, install=lambda *words: self.installed.append(words[5]) or True
+        )
+        nodes = SimpleNamespace(
+            vectors=self.vectors, same_inode=lambda ino: [self.node, *self.others], root_dev=3
+        )
+        self.kept_s = 0.0
+        self.timeouts = SimpleNamespace(
+            watched=True, told_apart=False, entry_of=lambda node, state: self.kept_s
+        )
+        self.views = SimpleNamespace(is_settled=True)
+        fs: Any = SimpleNamespace(
+            tree=SimpleNamespace(root_fd=0), nodes=nodes, gate=self.gate,
+            resolver=SimpleNamespace(dirfd=lambda node: 0),
+        )  # fmt: skip
+        self.repeats = Repeats(fs, self.views, self.timeouts)  # type: ignore[arg-type]
+        self.reply: Any = SimpleNamespace(entry_timeout=0)
+
+    def told(self) -> list[int]:
+        """What is installed after each of the three requests was answered."""
+        self.repeats.looked_up(self.node, self.reply, CALLER)
+        self.repeats.seen(self.node, CALLER)
+        self.repeats.passed(self.node, os.R_OK, Op.SEE | Op.READ, CALLER)
+        return self.installed
+
+
+ALL = [vectors.LOOKUP, vectors.GETATTR, vectors.access(os.R_OK)]
+
+
+@pytest.mark.parametrize("ftype", [FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK])
+def test_what_hangs_on_name_and_uid_alone_may_be_repeated(ftype: FileType) -> None:
+    assert Scene(ftype).told() == ALL
+
+
+def test_a_file_that_is_open_for_reading_only_too() -> None:
+    scene = Scene()
+    scene.node.open = OpenState(handles=1, mode=Mode.PASSTHROUGH)
+    assert scene.told() == ALL
+
+
+AGAINST = {
+    "switched off": lambda s: setattr(s.vectors, "in_use", False),
+    "no watch": lambda s: setattr(s.timeouts, "watched", False),
+    "owners and modes by the policy": lambda s: setattr(s.timeouts, "told_apart", True),
+    "several names": lambda s: setattr(s.node, "links", [1]),
+    "no name": lambda s: setattr(s.node, "parent", None),
+    "forgotten": lambda s: setattr(s.node, "lookups", 0),
+    "out of reach": lambda s: setattr(s.node, "out_of_reach", True),
+    "a restricted view": lambda s: setattr(s.node.view, "raw", False),
+    "a copy": lambda s: setattr(s.node, "byte_path", BytePath.COPY),
+    "mediated": lambda s: setattr(s.node, "mediated", True),
+    "a writer": lambda s: setattr(s.node, "open", OpenState(handles=1, writers=1, mode=Mode.PASSTHROUGH)),
+    "an open that is not answered": lambda s: setattr(s.node, "open", OpenState()),
+    "another file system": lambda s: setattr(s.node, "ino", 1 << 64),
+    "no birth time": lambda s: setattr(s.node, "btime_ns", 0),
+    "a special file": lambda s: setattr(s.node, "ftype", FileType.SPECIAL),
+    "owners above": lambda s: setattr(s.engine, "owner_matters_above", lambda state: True),
+    "a fact": lambda s: s.needs.update({Op.SEE: Need.OWNER, Op.SEE | Op.READ: Need.OWNER}),
+    "another raw node": lambda s: s.others.append(SimpleNamespace(byte_path=BytePath.RAW)),
+}
+
+
+@pytest.mark.parametrize("against", AGAINST.values(), ids=AGAINST)
+def test_what_hangs_on_more_may_not(against: Any) -> None:
+    scene = Scene()
+    against(scene)
+    assert scene.told() == []
+
+
+def test_what_the_kernel_keeps_itself_is_not_installed() -> None:
+    scene = Scene()
+    scene.reply.entry_timeout = 1.0
+    assert scene.told() == ALL[1:]
+    scene.kept_s = 1.0
+    scene.installed.clear()
+    assert scene.told() == ALL[2:]
+
+
+def test_a_look_up_may_hang_on_more_than_the_attributes_do() -> None:
+    scene = Scene()
+    scene.needs = {Op.SEE | Op.READ: Need.KIND}  # another byte path, as the kind is
+    assert scene.told() == [vectors.GETATTR]
+    scene = Scene()
+    scene.views.is_settled = False
+    assert scene.told() == ALL[1:]
+    scene = Scene(FileType.DIRECTORY)
+    scene.node.reached = False
+    assert scene.told() == ALL[1:]
+
+
+def test_names_that_may_be_hidden_are_not_counted() -> None:
+    scene = Scene(FileType.DIRECTORY)
+    scene.shows_all = False
+    assert scene.told() == [grant | vectors.UNCOUNTED for grant in ALL]
+
+
+def test_execution_hangs_on_the_mode_of_a_file() -> None:
+    scene = Scene()
+    scene.repeats.passed(scene.node, os.X_OK, Op.SEE | Op.READ, CALLER)
+    scene.repeats.passed(scene.node, 8, Op.SEE, CALLER)
+    assert scene.installed == []
+    scene = Scene(FileType.DIRECTORY)
+    scene.repeats.passed(scene.node, os.X_OK, Op.SEE, CALLER)
+    assert scene.installed == [vectors.access(os.X_OK)]

@@ -1,0 +1,70 @@
+"""The table of access vectors by itself: its C source under threads, with and without sanitizers."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine.counts import count
+
+KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
+RACE = Path(__file__).with_name("avc_race.c")
+MILLISECONDS = count(700, 60_000)
+RACED = "-fsanitize=thread"
+SANITIZERS = {
+    "plain": (),
+    "thread": (RACED,),
+    "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover"),
+}
+
+
+def race(arena: Path, flags: tuple[str, ...], source: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Compile the table with the race, and run it on a file system with birth times."""
+    table = arena / "_avc.c"
+    table.write_text(source or (KERNEL / "_avc.c").read_text(encoding="utf-8"), encoding="utf-8")
+    program = arena / "race"
+    command = ["gcc", "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", *flags, f"-I{KERNEL}", "-o", program]
+    subprocess.run([*command, table, RACE, "-pthread"], check=True, timeout=60)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as files:
+        return subprocess.run(
+            [program, files, str(MILLISECONDS)], capture_output=True, text=True, timeout=180, check=False
+        )
+
+
+@pytest.mark.parametrize("flags", SANITIZERS.values(), ids=SANITIZERS)
+def test_readers_and_changes_do_not_get_in_each_others_way(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    done = race(tmp_path, flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+
+
+def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
+    source = (KERNEL / "_avc.c").read_text(encoding="utf-8")
+    start, end = source.index("uint64_t avc_drop("), source.index("void avc_drop_all(")
+    weaker = source[start:end].replace("\tlock_all();\n", "").replace("\tunlock_all();\n", "")
+    done = race(tmp_path, (RACED,), source[:start] + weaker + source[end:])
+    assert done.returncode != 0
+    assert "data race" in done.stderr or "after a drop" in done.stdout or "use" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "fault"),
+    [
+        ("now.stx_ino != node->ino ||", "", "another inode"),
+        ("node->grants[i].bits != 0 && node->grants[i].uid == uid)\n\t\t\treturn",
+         "node->grants[i].bits != 0 && uid != 0)\n\t\t\treturn", "without a grant"),
+        ("reply(seat, device, header->unique, &out, sizeof(out)))\n\t\t\tatomic_fetch_sub",
+         "reply(seat, device, header->unique, &out, sizeof(out)) || true)\n\t\t\tatomic_fetch_sub",
+         "lost or counted twice"),
+    ],
+    ids=["identity unchecked", "uid unchecked", "uncounted"],
+)  # fmt: skip
+def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -> None:
+    source = (KERNEL / "_avc.c").read_text(encoding="utf-8")
+    assert source.count(good) == 1, "the source has changed: plant the fault elsewhere"
+    done = race(tmp_path, (), source.replace(good, bad))
+    assert done.returncode == 1
+    assert fault in done.stdout

@@ -1,0 +1,63 @@
+"""Readers, queue and event loop together, on a device that is a socket: their C source without Python."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine.counts import count
+
+KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
+HERE = Path(__file__).parent
+MILLISECONDS = count(600, 60_000)
+SOURCES = ("_avc.c", "_readers.c", "_turns.c")
+THREAD = "-fsanitize=thread"
+SANITIZERS = {"thread": (THREAD,), "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover")}
+
+
+def race(
+    arena: Path, flags: tuple[str, ...], good: str = "", bad: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Compile the sources, one of them with *bad* in place of *good*, and run the race."""
+    for name in SOURCES:
+        text = (KERNEL / name).read_text(encoding="utf-8")
+        (arena / name).write_text(text.replace(good, bad) if good else text, encoding="utf-8")
+    command = ["gcc", "-std=gnu11", "-O1", "-g", *flags, f"-I{HERE}/without_python", f"-I{KERNEL}"]
+    program = arena / "race"
+    files = [arena / name for name in SOURCES]
+    subprocess.run(
+        [*command, "-o", program, *files, HERE / "readers_race.c", "-pthread"], check=True, timeout=60
+    )
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as store:
+        return subprocess.run(
+            [program, store, str(MILLISECONDS)], capture_output=True, text=True, timeout=150, check=False
+        )
+
+
+@pytest.mark.parametrize("flags", SANITIZERS.values(), ids=SANITIZERS)
+def test_each_request_is_answered_once_and_in_order(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    done = race(tmp_path, flags)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not done.stderr
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "fault"),
+    [
+        (
+            "if (got >= 0 && avc_takes(buffer, (size_t)got)) {\n\t\tpthread_mutex_unlock(&lock);",
+            "if (got >= 0) {\n\t\tpthread_mutex_unlock(&lock);\n\t\tusleep(buffer[4] == 18 ? 500 : 0);",
+            "overtaken",
+        ),
+        ("\t\trefuse(fd, message, size);\n\ttell();", "\t\trefuse(fd, message, size);", "wake-up was lost"),
+    ],
+    ids=["order not kept", "event loop not told"],
+)
+def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -> None:
+    assert sum((KERNEL / name).read_text(encoding="utf-8").count(good) for name in SOURCES) == 1
+    done = race(tmp_path, (), good, bad)
+    assert done.returncode == 1, done.stdout
+    assert fault in done.stdout
