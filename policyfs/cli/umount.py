@@ -21,6 +21,7 @@ from policyfs.linux.peer import peer_of
 _TELL_S: Final = 2.0
 _STATUS_S: Final = 5.0
 _END_S: Final = 30.0
+_LAST_S: Final = 5.0
 _POLL_S: Final = 0.02
 _POLL_LONG_S: Final = 0.2
 
@@ -72,6 +73,7 @@ def _afterwards(path: str, pids: frozenset[object], args: argparse.Namespace) ->
         if time.monotonic() > until:
             raise PolicyfsError(f"the daemon of {path} did not end within {_END_S:g} s; see its log")
         time.sleep(_POLL_S)
+    _until_ended(pids - {status["pid"] for status in living})
     if living and args.abort:
         for socket_path in control.leaving_paths(path):
             with contextlib.suppress(control.ControlError):
@@ -83,6 +85,20 @@ def _afterwards(path: str, pids: frozenset[object], args: argparse.Namespace) ->
     for status in living:
         print("\n  ".join([_where(path, status), *_users(status)]), file=sys.stderr)
     return EXIT_REFUSED if living and not args.lazy else EXIT_OK
+
+
+def _until_ended(pids: frozenset[object]) -> None:
+    """Wait for daemons that answer no more, but still close files: the trail gets its last seal then."""
+    until = time.monotonic() + _LAST_S
+    while time.monotonic() < until and any(map(_runs_policyfs, pids)):
+        time.sleep(_POLL_S)
+
+
+def _runs_policyfs(pid: object) -> bool:
+    try:
+        return b"policyfs" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _where(path: str, status: control.Json) -> str:
