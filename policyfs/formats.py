@@ -34,8 +34,9 @@ class Use(enum.Flag):
 class Start(NamedTuple):
     """Signature: these bytes at this offset, in files of these kinds; the first is that of a picture.
 
-    only: pattern of the kinds that a file with these bytes (and with those of `also`, an offset and bytes)
-    may have. Every reader relies on them, so any other answer of libmagic is a contradiction.
+    only: pattern of libmagic's answers that are possible for a file with these bytes (and with those of
+    `also`, an offset and bytes). Any other answer is a contradiction, since every reader relies on them. If
+    libmagic has no name for such files (Use.UNNAMED), the pattern must match application/octet-stream, too.
     """
 
     kinds: tuple[str, ...]

@@ -69,7 +69,7 @@ def _plural(count: int, noun: str) -> str:
 def run_explain(args: argparse.Namespace) -> int:
     """Print the answer to one request and its reasons. A denial is an answer too: exit code 0."""
     if args.app is None and args.uid is None:
-        raise UsageError("name the caller with --app NAME or --uid N (a uid of no app is a stranger)")
+        raise UsageError("name the caller: --app NAME, or --uid N (a uid that no app has is a stranger)")
     engine = compile_policy(parse_policy(read_sources(args.policy)), monitor=args.monitor)
     who = _asker(engine, args)
     path = os.fsencode(args.path)

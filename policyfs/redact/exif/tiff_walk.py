@@ -126,7 +126,7 @@ class TiffWalk(Walk):
             entry.raw = raw
 
     def _is_no_note(self, entry: Entry) -> bool:
-        """True if a maker wrote a word instead of a note, or left its bytes empty."""
+        """True if the entry of the maker note has only one word, or the same byte everywhere."""
         value = self.value(entry, self.filler_left + 1)
         self.filler_left -= min(len(value), self.filler_left)
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
@@ -228,7 +228,7 @@ class TiffWalk(Walk):
         return True
 
     def embed_picture(self, start: int, size: int) -> bool:
-        """Clean and keep an embedded JPEG; False if it is none, or overlaps something else."""
+        """Clean an embedded JPEG in its place; False if it is no JPEG, or overlaps another part."""
         end = start + size
         if not self.free(start, end) or self.source.read(start, 2) != b"\xff\xd8":
             return False

@@ -188,7 +188,7 @@ class _HeifFile(BoxFile):
         return box.kind == b"sefd" and not box.cut and self._samsung(box)
 
     def _samsung(self, box: Box) -> bool:
-        """Clean Samsung's blocks in a box of their own, as behind its JPEGs."""
+        """Clean a box of Samsung's blocks, which also stand behind its JPEGs; False if it has none."""
         part = SliceSource(self.source, box.body, box.end - box.body)
         trailer = find_trailer(part, 0)
         if trailer is None:

@@ -101,9 +101,9 @@ _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\
 
 @dataclass(slots=True)
 class Edits:
-    """Edits of one object: blanks, new strings, and its remaining references.
+    """Hold the edits of one object, and the references that it still has.
 
-    taken: (start, length, key, categories), for notes.
+    taken: the removed values, each as (start, length, key, categories); notes are made from them.
     """
 
     blanks: list[tuple[int, int]] = field(default_factory=list)

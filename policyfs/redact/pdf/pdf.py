@@ -301,7 +301,7 @@ class _Locator:
 
 
 def _outside(spans: list[tuple[int, int]], others: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the spans that touch none of the others; both in order."""
+    """Yield the spans that overlap none of *others*. Both lists must be sorted."""
     at = 0
     for start, end in spans:
         while at < len(others) and others[at][1] <= start:

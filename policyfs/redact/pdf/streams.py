@@ -242,7 +242,7 @@ def clean_xmp_stream(
 
 
 def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) -> Found:
-    """Return the changes to a stream's bytes. Notes on a compressed one are about the whole."""
+    """Return the changes to a stream's bytes. If it is compressed, each note covers the whole stream."""
     patches = list(difference(data, raw, new))
     if not patches:
         return Found()

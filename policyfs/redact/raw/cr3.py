@@ -184,7 +184,7 @@ def _cleaner(box: Box) -> Callable[[bytes, Inner], Cleaned | None]:
 
 
 def _jpeg(data: bytes, inner: Inner) -> Cleaned | None:
-    """Clean numbers with a JPEG behind them; None without one."""
+    """Clean the JPEG behind a block of numbers. Return None if there is no JPEG."""
     at = data.find(_JPEG, 0, _HEADER_BYTES)
     cleaned = inner.jpeg(data[at:]) if at >= 0 else None
     return None if cleaned is None else Cleaned(data[:at] + cleaned.data, shifted(cleaned.notes, at))
