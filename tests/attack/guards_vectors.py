@@ -46,6 +46,7 @@ def vectors_kept_at_rename() -> None:
                 self.vectors = own
 
         put(NodeTable, name, keeping)
+    put(AccessVectors, "drop_nodes", lambda self, nodes: None)  # nor does the watch's word for it drop them
     readers_on()
 
 
