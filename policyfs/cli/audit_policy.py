@@ -17,7 +17,7 @@ from policyfs.trail.query import merge
 from policyfs.trail.record import Place, Record
 from policyfs.trail.render import RowPrinter
 from policyfs.trail.table import shown
-from policyfs.trail.verify import Break
+from policyfs.trail.verification import Break
 
 _KINDS: Final = ("mount", "policy")
 _STARTS: Final = tuple(f'{{"type":"{kind}",'.encode() for kind in _KINDS)

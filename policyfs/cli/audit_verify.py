@@ -22,7 +22,8 @@ from policyfs.trail.damage import DELETED, EDITED, RESEALED
 from policyfs.trail.record import Record, parse_id
 from policyfs.trail.render import report_json, report_lines
 from policyfs.trail.seal import KeyChain, read_keys
-from policyfs.trail.verify import Break, Report, Verifier
+from policyfs.trail.verification import Break, Report
+from policyfs.trail.verify import Verifier
 from policyfs.trail.witness import Sighting, Witness, sightings, vanished
 
 if TYPE_CHECKING:

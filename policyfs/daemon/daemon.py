@@ -131,7 +131,7 @@ class Daemon:
         tree = self._tree = Tree.open(options.store)
         self._undo.callback(tree.close)
         self.facts = facts = probe(tree.root_fd)
-        _check_store(options.store, facts)
+        facts.check(options.store)
         # If the store does not keep inode numbers, no owner can be recorded by them: files have no owner.
         database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
         owners = Owners(facts.trusted_xattr, database)
@@ -172,10 +172,9 @@ class Daemon:
         limit = group_limit()
         if limit is None or wanted <= limit // 2:
             return wanted
-        self._log.info(
-            "memory for copies is half of the control group's limit", bytes=limit // 2, asked=wanted
-        )
-        return limit // 2
+        half = limit // 2
+        self._log.info("memory for copies is half of the control group's limit", bytes=half, asked=wanted)
+        return half
 
     def _warn(self, what: str, path: bytes) -> None:
         self._log.warning(what, path=os.fsdecode(path))
@@ -201,7 +200,10 @@ class Daemon:
         if self._options.posix:
             flags |= InitFlag.POSIX_ACL  # mode bits alone would allow what an ACL denies
         readiness = self._mountpoint.readiness = session.attach(
-            self.fs.handlers, self._mountpoint.device, passthrough=self._options.passthrough, flags=flags,
+            self.fs.handlers,
+            self._mountpoint.device,
+            passthrough=self._options.passthrough,
+            flags=flags,
             vectors=(MAX_NODES, descriptors.small_part(MAX_DIRECTORIES)) if self._has_vectors else None,
         )
         self.fs.listings.others_wait = readiness.others_wait
@@ -396,11 +398,3 @@ def _undone_on_error(stack: contextlib.ExitStack) -> Iterator[None]:
     except BaseException:
         stack.close()
         raise
-
-
-def _check_store(store: str, facts: StoreFacts) -> None:
-    if facts.casefold:
-        raise PolicyfsError(
-            f"the store {store} ({facts.name}) ignores the case of names, so a rule that denies"
-            " /Private would not deny /private; put the files on a case-sensitive file system"
-        )

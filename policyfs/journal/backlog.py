@@ -117,3 +117,11 @@ class Backlog:
         elif self._gaps.get(item.reason) is item:
             del self._gaps[item.reason]
         return size
+
+
+def counted(items: Sequence[Item], reason: str, time_ns: int) -> Gap:
+    """Return one gap in the place of these items."""
+    gap = Gap(reason, time_ns)
+    for item in items:
+        gap.dropped += item.dropped if isinstance(item, Gap) else item.weight
+    return gap

@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Final
 
 from policyfs.domain import Audit
 from policyfs.journal.accounts import Accounts, Limits
-from policyfs.journal.backlog import QUEUE, QUEUE_BYTES, Backlog, Item
+from policyfs.journal.backlog import QUEUE, QUEUE_BYTES, Backlog, Item, counted
 from policyfs.journal.committer import Commit, Committer
 from policyfs.journal.disk_sync import DiskSync
 from policyfs.journal.policy_texts import PolicyText
+from policyfs.journal.sealing import begin_sealing
 from policyfs.journal.stats import JournalStats
 from policyfs.journal.ticket import (
     AHEAD,
@@ -47,7 +48,6 @@ from policyfs.trail.event import DENY, Event
 
 if TYPE_CHECKING:
     from policyfs.journal.keys import KeyStore
-    from policyfs.journal.sealer import Sealer
 
 __all__ = ["Journal", "JournalError", "JournalStats"]
 
@@ -55,7 +55,6 @@ _BREATH_S: Final = 0.00005
 """Pause between two slices of a flush, in which waiting threads get the interpreter lock."""
 
 _SECOND_NS: Final = 1_000_000_000
-_PLACE_CHECK_NS: Final = _SECOND_NS
 
 
 class Journal:
@@ -103,7 +102,6 @@ class Journal:
         self._last_error = ""
         self._outage: Gap | None = None
         self._closed = False
-        self._finished = False
         self._checked_ns = clock_ns()
         self._directory = open_directory(directory)
         try:
@@ -114,7 +112,7 @@ class Journal:
             self._directory.close()
             raise cannot_record(directory, exc) from exc
         self._first_seq = self._writer.seq
-        self._sealer = self._seal_with(keys) if keys is not None else None
+        self._sealer = begin_sealing(directory, self._writer, self._lock, keys) if keys is not None else None
         self._disk = DiskSync(
             self._writer, self._lock, clock_ns, sync_ns, failed=self._failed, unsure=self._unsure
         )
@@ -230,7 +228,7 @@ class Journal:
                 self._append(())
             except OSError as exc:
                 self._failed(exc)
-            self._finished = True  # from here on the descriptors may be reused
+            self._writer.finished = True  # from here on the descriptors may be reused
             fds = self._writer.close()
         self._disk.sync(fds, self._writer.seq)
         if self._sealer is not None:
@@ -258,32 +256,6 @@ class Journal:
             seal_error=self._sealer.error if self._sealer else "",
         )
 
-    # -- seals
-
-    def _seal_with(self, keys: KeyStore) -> Sealer:
-        # The libraries for signatures are loaded only by what signs.
-        from policyfs.journal.sealer import Reports, Sealer  # noqa: PLC0415
-
-        reports = Reports(changed=self._changed, sealed=self._sealed)
-        sealer = Sealer(self._directory_path, self._writer.mount_id, keys, reports)
-        self._writer.closed = sealer.close_segment
-        sealer.start(self._writer.resumed, lambda: self._writer.extent)
-        return sealer
-
-    def _changed(self, segment: str, found: str) -> None:
-        """Record that another process changed lines, and write no more behind them."""
-        with self._lock:
-            if not self._finished:
-                self._writer.distrust(segment, found)
-
-    def _sealed(self, fields: dict[str, object]) -> None:
-        """Record a seal before the next event."""
-        with self._lock:
-            if not self._finished:
-                self._writer.note("sealed", fields)
-
-    # -- what is counted
-
     def _collect_folded(self, *, everything: bool) -> None:
         # A count is never dropped. While nothing can be written, counts go on where they are.
         with self._queue_lock:
@@ -292,8 +264,6 @@ class Journal:
             times = self._clock_ns(), self._steady_ns()
             for event in self._accounts.collect(*times, everything=everything):
                 self._queue.force(event)
-
-    # -- writing
 
     def _drop(self, event: Event, reason: str = "queue full") -> None:
         self._dropped += event.weight
@@ -341,7 +311,7 @@ class Journal:
     def _write_slice(self) -> bool:
         """Do one step of a flush; False if the queue is empty or cannot be written now."""
         with self._lock:
-            batch = [] if self._finished else self._take()
+            batch = [] if self._writer.finished else self._take()
             if not batch:
                 return False
             try:
@@ -409,20 +379,16 @@ class Journal:
             lost = self._queue.items()
         if not lost:
             return
-        gap = Gap(f"not written by the end: {self._last_error}", self._clock_ns())
-        for item in lost:
-            gap.dropped += item.dropped if isinstance(item, Gap) else item.weight
+        gap = counted(lost, f"not written by the end: {self._last_error}", self._clock_ns())
         self._dropped += sum(item.weight for item in lost if isinstance(item, Event))
         self._append([gap])
         with self._queue_lock:
             self._queue.clear()
 
-    # -- tidying
-
     def _tidy(self) -> None:
         with self._lock:
             now_ns = self._clock_ns()
-            if self._closed or abs(now_ns - self._checked_ns) < _PLACE_CHECK_NS:
+            if self._closed or abs(now_ns - self._checked_ns) < _SECOND_NS:
                 return
             self._checked_ns = now_ns
             try:

@@ -105,6 +105,8 @@ class ChainWriter:
         self._retired: list[int] = []
         self._synced_seq = 0
         self._latest_ns = 0
+        self.finished = False
+        """True once nothing more may be written: the descriptors may be reused."""
         self.resumed: Extent | None = None
         """The end of an earlier daemon's lines, if this one continues the segment."""
         self.closed: Callable[[Extent, str], None] = _unsealed

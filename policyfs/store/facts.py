@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
+from policyfs.errors import PolicyfsError
 from policyfs.linux import libc
 from policyfs.linux.mountinfo import mount_of_fd
 from policyfs.linux.statx import statx
@@ -94,6 +95,14 @@ class StoreFacts:
     stable_inodes: bool
     times_tell: bool = True
     remote: bool = False
+
+    def check(self, store: str) -> None:
+        """Raise PolicyfsError if no mount of this store can keep to its policy. store: its path."""
+        if self.casefold:
+            raise PolicyfsError(
+                f"the store {store} ({self.name}) ignores the case of names, so a rule that denies"
+                " /Private would not deny /private; put the files on a case-sensitive file system"
+            )
 
     @property
     def reserves(self) -> bool:

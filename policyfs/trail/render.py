@@ -14,7 +14,7 @@ from policyfs.trail.record import BadLine, Fields, Place, Record
 from policyfs.trail.rows import Again
 from policyfs.trail.summary import TROUBLE, Summary
 from policyfs.trail.table import fit, pad, sheet, shown, shown_path, table, width, wrap
-from policyfs.trail.verify import Break, Report, describe_trouble
+from policyfs.trail.verification import Break, Report, describe_trouble
 
 _HEAD: Final = ("TIME", "ID", "APP", "UID", "OPERATION", "DECISION", "PATH", "WHY")
 _LEAST_WIDTHS: Final = (11, 8, 5, 9, 8)

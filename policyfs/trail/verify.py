@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from policyfs.trail import chain, damage
 from policyfs.trail.damage import DELETED, EDITED, INSERTED, RESEALED, ROLLED_BACK, TRUNCATED, diagnose
@@ -17,42 +17,9 @@ from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
 from policyfs.trail.seal import NO_SEAL, Checkpoint, Proof, Seal, entries_of
 from policyfs.trail.segment_check import Cut, SegmentCheck, check_segment
 from policyfs.trail.summary import TROUBLE
+from policyfs.trail.verification import Break, Report, describe_trouble
 
 _BREAKS_LIMIT: Final = 100
-
-
-class Break(NamedTuple):
-    """One place at which the trail does not hold. line: 0 for a whole segment. kind: of damage.KINDS."""
-
-    place: Place
-    what: str
-    kind: str = ""
-
-
-class Report(NamedTuple):
-    """The result of a verification: whole is True if there is no break at all.
-
-    breaks: the first hundred, in order. notes: defects that the journal itself recorded,
-    and other things worth a look. seq, head: of the last line. missing: texts of policies that records
-    name and that are not kept beside them; the chain may still be whole. proven: the last seq before the
-    first break. signed: the last seq up to which seals prove the lines.
-    """
-
-    mount_id: str
-    segments: int
-    records: int
-    seq: int
-    head: str
-    breaks: tuple[Break, ...]
-    notes: tuple[Break, ...]
-    missing: tuple[Break, ...] = ()
-    proven: int = 0
-    signed: int = 0
-
-    @property
-    def whole(self) -> bool:
-        """True if every line is as it was written and none is missing between them."""
-        return not self.breaks
 
 
 class Verifier:
@@ -113,9 +80,7 @@ class Verifier:
         """Check one segment; each line with its newline, the last perhaps without."""
         kept = list(lines)
         covered = seal.seal.lines if seal else 0
-        check = check_segment(
-            self._mount_id, name, number, kept, sealed_lines=covered, wanted=self.wanted
-        )
+        check = check_segment(self._mount_id, name, number, kept, sealed_lines=covered, wanted=self.wanted)
         self.add(check, lambda: kept, seal)
 
     def add(self, check: SegmentCheck, lines: Callable[[], Sequence[bytes]], seal: Proof | None) -> None:
@@ -414,23 +379,3 @@ def _proves(seal: Seal, lines: Sequence[bytes]) -> bool | None:
     if len(lines) < seal.lines:
         return None
     return root_of(entries_of(lines[: seal.lines])).hex() == seal.root
-
-
-def describe_trouble(record: Record) -> str:
-    """Return a sentence for people about a gap, damage or recovered record."""
-    fields = record.fields
-    if record.kind == "recovered":
-        return (
-            f"after a crash, {fields.get('bytes')} bytes of a cut line were found "
-            f"at the end of {fields.get('segment')}"
-        )
-    if record.kind == "damage":
-        return f"segment {fields.get('segment')} was changed from outside: found {fields.get('found')}"
-    if "unsure_after" in fields:
-        return (
-            f"lines after seq {fields['unsure_after']} may not have reached the disk ({fields.get('reason')})"
-        )
-    return (
-        f"{fields.get('dropped')} events dropped, {fields.get('refused')} requests refused between "
-        f"{fields.get('first')} and {fields.get('last')} ({fields.get('reason')})"
-    )

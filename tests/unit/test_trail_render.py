@@ -23,7 +23,7 @@ from policyfs.trail.render import (
 from policyfs.trail.rows import Again
 from policyfs.trail.summary import Summary
 from policyfs.trail.table import width
-from policyfs.trail.verify import Break, Report
+from policyfs.trail.verification import Break, Report
 from tests.support.mount.trail import START_NS, a_denial, an_event, line_of
 
 PLACE = Place("0123456789abcdef", "00000001-20260301T080000Z.jsonl", 3)

@@ -19,7 +19,7 @@ from policyfs.journal.reader import Chain
 from policyfs.trail import chain
 from policyfs.trail.merkle import root_of
 from policyfs.trail.seal import Seal, body_of, digest_of, entries_of, seal_of, split
-from policyfs.trail.verify import Report
+from policyfs.trail.verification import Report
 from tests.support.mount.trail import MOUNT_ID, ROOMY, START_NS, Clock, a_denial, an_event, segments
 
 

@@ -15,7 +15,8 @@ from policyfs.trail import chain
 from policyfs.trail.event import Event
 from policyfs.trail.line import LineFormatter
 from policyfs.trail.record import Record
-from policyfs.trail.verify import Report, Verifier
+from policyfs.trail.verification import Report
+from policyfs.trail.verify import Verifier
 
 MOUNT_ID = "0123456789abcdef"
 START_NS = 1_772_352_000_000_000_000

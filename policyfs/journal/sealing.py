@@ -1,0 +1,35 @@
+"""The link between a chain's writer and its sealer: closed segments go one way, findings the other."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from policyfs.journal.writer import ChainWriter
+
+if TYPE_CHECKING:
+    from policyfs.journal.keys import KeyStore
+    from policyfs.journal.sealer import Sealer
+
+
+def begin_sealing(directory: str, writer: ChainWriter, lock: threading.Lock, keys: KeyStore) -> Sealer:
+    """Start a sealer for the segments that a writer closes. lock: guards the writer."""
+    # The libraries for signatures are loaded only by what signs.
+    from policyfs.journal.sealer import Reports, Sealer  # noqa: PLC0415
+
+    def changed(segment: str, found: str) -> None:
+        """Record that another process changed lines, and write no more behind them."""
+        with lock:
+            if not writer.finished:
+                writer.distrust(segment, found)
+
+    def sealed(fields: dict[str, object]) -> None:
+        """Record a seal before the next event."""
+        with lock:
+            if not writer.finished:
+                writer.note("sealed", fields)
+
+    sealer = Sealer(directory, writer.mount_id, keys, Reports(changed=changed, sealed=sealed))
+    writer.closed = sealer.close_segment
+    sealer.start(writer.resumed, lambda: writer.extent)
+    return sealer

@@ -1,0 +1,61 @@
+"""The result of a verification: breaks and notes, each at its place."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from policyfs.trail.record import Place, Record
+
+
+class Break(NamedTuple):
+    """One place at which the trail does not hold. line: 0 for a whole segment. kind: of damage.KINDS."""
+
+    place: Place
+    what: str
+    kind: str = ""
+
+
+class Report(NamedTuple):
+    """The result of a verification: whole is True if there is no break at all.
+
+    breaks: the first hundred, in order. notes: defects that the journal itself recorded,
+    and other things worth a look. seq, head: of the last line. missing: texts of policies that records
+    name and that are not kept beside them; the chain may still be whole. proven: the last seq before the
+    first break. signed: the last seq up to which seals prove the lines.
+    """
+
+    mount_id: str
+    segments: int
+    records: int
+    seq: int
+    head: str
+    breaks: tuple[Break, ...]
+    notes: tuple[Break, ...]
+    missing: tuple[Break, ...] = ()
+    proven: int = 0
+    signed: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """True if every line is as it was written and none is missing between them."""
+        return not self.breaks
+
+
+def describe_trouble(record: Record) -> str:
+    """Return a sentence for people about a gap, damage or recovered record."""
+    fields = record.fields
+    if record.kind == "recovered":
+        return (
+            f"after a crash, {fields.get('bytes')} bytes of a cut line were found "
+            f"at the end of {fields.get('segment')}"
+        )
+    if record.kind == "damage":
+        return f"segment {fields.get('segment')} was changed from outside: found {fields.get('found')}"
+    if "unsure_after" in fields:
+        return (
+            f"lines after seq {fields['unsure_after']} may not have reached the disk ({fields.get('reason')})"
+        )
+    return (
+        f"{fields.get('dropped')} events dropped, {fields.get('refused')} requests refused between "
+        f"{fields.get('first')} and {fields.get('last')} ({fields.get('reason')})"
+    )
