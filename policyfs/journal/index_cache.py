@@ -11,6 +11,7 @@ import contextlib
 import os
 import stat
 import time
+import weakref
 from pathlib import Path
 from typing import Final
 
@@ -54,11 +55,13 @@ class IndexCache:
         except OSError as exc:
             self._fd = -1
             self.problem = f"{directory}: {exc.strerror or exc}"
+        else:
+            self._closing = weakref.finalize(self, os.close, self._fd)
 
     def close(self) -> None:
-        """Close the directory."""
+        """Close the directory, which otherwise happens when nobody has the cache any more."""
         if self._fd >= 0:
-            os.close(self._fd)
+            self._closing()
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of a kept file; None if there is none, or others could have written it."""

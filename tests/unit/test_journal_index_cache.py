@@ -131,3 +131,14 @@ def test_the_place_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setenv("XDG_CACHE_HOME", "/home/a/.cache")
     assert cache_directory() == Path("/home/a/.cache/policyfs")
+
+
+def test_a_cache_that_nobody_has_any_more_keeps_no_descriptor(tmp_path: Path) -> None:
+    IndexCache(tmp_path / "cache").close()
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        assert not IndexCache(tmp_path / "cache").problem
+    cache = IndexCache(tmp_path / "cache")
+    cache.close()
+    cache.close()
+    assert os.listdir("/proc/self/fd") == before
