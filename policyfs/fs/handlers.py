@@ -278,6 +278,11 @@ class Handlers(pyfuse3.Operations):
         )
 
     @guarded
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        """Return an attribute to pyfuse3, which asks for it before a SETXATTR with CREATE or REPLACE."""
+        return await self._names.xattrs.getxattr(self._node(inode), name, self._gate.caller(ctx))
+
+    @guarded
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
         """LISTXATTR."""
         return await self._names.xattrs.listxattr(self._node(inode), self._gate.caller(ctx))

@@ -56,7 +56,11 @@ class Readiness:
         return waiting()[1] > known or bool(self._either.poll(0))
 
     def end(self) -> None:
-        """Wake the waiting tasks, because the session is over. Call it in the trio run, once."""
+        """Wake the waiting tasks, because the session is over. Call it in the trio run, once.
+
+        INVARIANT: also for tasks that do not wait at this moment. Otherwise the next wait would not end.
+        """
+        self._ended = True
         trio.lowlevel.notify_closing(self._either.fileno())
 
     def close(self) -> None:

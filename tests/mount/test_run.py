@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 import pytest
 
 from tests.support.machine.forked import daemon_of
+from tests.support.machine.launchers import prepared
 from tests.support.machine.namespace import mounts_below
 from tests.support.machine.processes import wait_for
 from tests.support.mount.daemons import Said, policyfs
@@ -58,7 +59,7 @@ class Runner:
             line, environment = [sys.executable, "-m", *self.program, *words], os.environ | self.environment
         else:
             line, environment = ["/nonexistent"], None
-            more["preexec_fn"] = partial(daemon_of, self.program, words, self.environment)
+            more["preexec_fn"] = partial(daemon_of, self.program, words, self.environment, prepared())
         pipes: dict[str, int | IO[bytes]] = {
             "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
         }  # fmt: skip

@@ -89,6 +89,7 @@ WITHOUT: Final = {
     "journal/policy_texts.py": "the journal",
     "journal/verification.py": "audit verify",
     "journal/recorders.py": "the journal",
+    "journal/sealing.py": "the journal",
     "journal/writer.py": "the journal",
     "kernel/backing.py": "mounts",
     "kernel/fusectl.py": "mounts",
