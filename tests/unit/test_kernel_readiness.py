@@ -6,9 +6,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import trio
+import trio.testing
 
 from policyfs.kernel import readiness
 from policyfs.kernel.readiness import Readiness
+from tests.support.mount.file_system import on_trio
 
 LOOK_NS = 10_000
 
@@ -64,3 +67,33 @@ def test_it_looks_less_often_where_that_does_not_pay(idle, pipe, monkeypatch) ->
     assert sum(looked() for _ in range(64)) == 4
     os.write(pipe[1], b"x")
     assert any(waiting._spin() for _ in range(16))
+
+
+@on_trio
+async def test_the_end_of_a_session_ends_waits_that_come_later(idle, pipe, monkeypatch) -> None:
+    """No task waited when it ended; a request that comes then must not be waited for, nor taken."""
+    waiting, _ = idle
+    monkeypatch.setattr(readiness, "waiting", lambda: (0, 0))
+    waiting.end()
+    with trio.fail_after(5):
+        assert not await waiting.wait()
+        os.write(pipe[1], b"x")
+        assert not await waiting.wait()
+
+
+@on_trio
+async def test_the_end_of_a_session_wakes_all_that_wait(idle, monkeypatch) -> None:
+    waiting, _ = idle
+    monkeypatch.setattr(readiness, "waiting", lambda: (0, 0))
+    found: list[bool] = []
+
+    async def wait() -> None:
+        found.append(await waiting.wait())
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            waiting.end()
+    assert found == [False] * 3
