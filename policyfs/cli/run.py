@@ -123,7 +123,8 @@ def _claimed_place(app: str) -> tuple[str, int]:
     """
     row = control.runtime_dir() / "run"
     try:
-        row.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (row.parent, row):  # mkdir gives its mode to the last one alone
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in range(_PLACES):
             place = row / f"{app}-{number}"
             place.mkdir(mode=0o755, exist_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -238,3 +239,10 @@ def test_the_command_is_on_record(runner: Runner) -> None:
     [made] = [event for event in runner.records() if event["type"] == "mount"]
     assert made["options"]["words"] == ["true", "--word"]
     assert made["how"] == "policyfs run"
+
+
+def test_the_directory_of_control_sockets_stays_closed_to_others(runner: Runner) -> None:
+    """Also where `run` is the first command after a boot, and makes it."""
+    assert runner.run("true").returncode == 0
+    place = Path(runner.environment["POLICYFS_RUNTIME_DIR"])
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (place, place / "run")] == [0o700, 0o700]
