@@ -19,16 +19,16 @@ from tests.bench.report import RATIO
 from tests.bench.targets import UID, Target
 from tests.support.machine.processes import tool_as
 
+HERE: Final = Path(__file__).parent
 REPEATS: Final = 5
 FIO_SECONDS: Final = 1.5
 FIO_FILE_MIB: Final = 128
 CLIENT_SECONDS: Final = 1.0
 
 
-def build_client(directory: Path) -> Path:
-    """Compile client.c into a directory that plain uids can reach; returns the program."""
-    program = directory / "client"
-    source = Path(__file__).with_name("client.c")
+def build_client(directory: Path, source: Path = HERE / "client.c") -> Path:
+    """Compile a client into a directory that plain uids can reach; returns the program."""
+    program = directory / source.stem
     subprocess.run(["gcc", "-O2", "-o", str(program), str(source)], check=True, timeout=60)
     program.chmod(0o755)
     return program

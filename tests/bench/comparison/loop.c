@@ -11,45 +11,12 @@
  *   stat    stat                            long    list, and lstat of each name
  *   create  create, write, close, unlink    rename  to another name and back
  */
-#define _GNU_SOURCE
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "../calls.h"
 #include <sys/fsuid.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-struct linux_dirent64 {
-	uint64_t d_ino;
-	int64_t d_off;
-	unsigned short d_reclen;
-	unsigned char d_type;
-	char d_name[];
-};
 
 static const char *directory;
 static char path[4096];
 static char buffer[1 << 16];
-
-static void fail(const char *what)
-{
-	fprintf(stderr, "loop: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 static void name_of(const char *format, long number)
 {

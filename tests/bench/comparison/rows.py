@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.bench.comparison.contenders import UIDS, Contender
+from tests.bench.measures import build_client
 from tests.support.machine.processes import tool_as
 from tests.support.samples import jpegs
 
@@ -53,11 +54,7 @@ class Row:
 
 def build_loop(directory: Path) -> Path:
     """Compile loop.c into a directory that plain uids can reach."""
-    program = directory / "loop"
-    source = Path(__file__).with_name("loop.c")
-    subprocess.run(["gcc", "-O2", "-o", str(program), str(source)], check=True, timeout=60)
-    program.chmod(0o755)
-    return program
+    return build_client(directory, Path(__file__).with_name("loop.c"))
 
 
 def fill_store(store: Path, names: set[str], directory: Path) -> Path:
