@@ -58,7 +58,7 @@ def add_parsers(
 
 
 class _Seen(NamedTuple):
-    """What happened in a period. denials: app, grounds, path."""
+    """Count the events of a period. denials: by app, grounds and path."""
 
     apps: Counter[str]
     places: Counter[tuple[str, bytes]]

@@ -34,7 +34,7 @@ _PUBLIC: Final = "keys.public"
 
 
 class Anchors(NamedTuple):
-    """What a trail is compared with, besides itself.
+    """References outside a trail, with which it is compared.
 
     expect: pairs of a record's id and its digest. checkpoints: the lines of checkpoints. keys: the public
     keys of the machine that wrote the trail; None if they are unknown.

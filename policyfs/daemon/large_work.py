@@ -40,7 +40,7 @@ def short_turns() -> Iterator[None]:
 
 
 class Leftovers:
-    """What a replaced engine was made of, to be freed in slices."""
+    """Hold the contents of a replaced engine, and free them in slices."""
 
     def __init__(self, engine: Engine) -> None:
         """Hold the engine's contents, but not the engine."""

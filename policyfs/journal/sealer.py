@@ -38,7 +38,7 @@ _MOST_BYTES: Final = 1 << 20
 
 
 class Reports:
-    """What a sealer tells the journal. Each method may be called from the sealer's thread."""
+    """Calls by which a sealer reports to the journal, from the sealer's thread."""
 
     def __init__(
         self, changed: Callable[[str, str], None], sealed: Callable[[dict[str, object]], None]

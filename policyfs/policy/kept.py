@@ -1,4 +1,4 @@
-"""What the kernel of a shared mount may keep of a path, in words: for ``explain`` and ``status``."""
+"""Describe the kernel's caching of a path in a shared mount, for ``explain`` and ``status``."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class _Cut(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What is known of a file from the last time: all above its rules, and its rules by their text."""
+    """Keep a file's text above its rules, and its rules by their text, from the last load."""
 
     head: str
     rules: dict[str, Rule]

@@ -140,7 +140,7 @@ class Lives(Generic[Item]):
 
 
 class Change(NamedTuple):
-    """What became of one file in a period. path: its last name. former: its first, if it was moved.
+    """Sum up the changes of one file in a period. path: its last name. former: its first, if it was moved.
 
     what: words such as ``made``, ``changed``, ``moved``, ``deleted``. before, after: size, None if unknown.
     """

@@ -33,7 +33,7 @@ _DECISIONS: Final = ("allow", "would_deny", "deny")
 
 
 class Facts(NamedTuple):
-    """What the page says. trail: its place. checked: lines of `audit verify`, empty if it did not run.
+    """Contents of the page. trail: its place. checked: lines of `audit verify`, empty if it did not run.
 
     is_whole: False if something is wrong. changes: time, sentence, of policies and mounts.
     """

@@ -31,7 +31,7 @@ Check = Callable[[bytes, bytes, bytes], bool]
 
 
 class Seal(NamedTuple):
-    """What a daemon says of a segment.
+    """State a segment's lines, digests and neighbours, as its daemon signs them.
 
     mount_id, segment, number: of the segment. first_seq, last_seq, lines, size: of the lines that it covers,
     from the segment's first; size in bytes. opening, head: the chain's digest before and after them.

@@ -141,11 +141,14 @@ def test_it_is_found_where_the_analysis_says_that_nobody_differs(without, furnis
     assert any(answers["inner"] == "True" for answers in told)
 
 
-def reloaded(mount: Mount) -> dict[str, str]:
-    """What an app that has everything in the kernel's caches is told right after a policy closes it."""
+def reloaded(mount: Mount, closed: str = CLOSED, warm: Callable[[], object] = lambda: None) -> dict[str, str]:
+    """What an app that has everything in the kernel's caches is told right after a policy closes it.
+
+    warm: called once the app has asked five times.
+    """
 
     def ask(channel) -> dict[str, str]:
-        for _ in range(3):
+        for _ in range(5):
             look(str(mount / "common"))
         channel.send("warm")
         channel.recv()
@@ -153,7 +156,8 @@ def reloaded(mount: Mount) -> dict[str, str]:
 
     child = start_as(WARM, ask)
     child.receive()
-    mount.policy.write_text(CLOSED)
+    warm()
+    mount.policy.write_text(closed)
     assert mount.reload().returncode == 0
     child.send("look")
     return child.result()

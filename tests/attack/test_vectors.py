@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attack.test_caches import APART, COLD, HEAD, WARM, beside, furnished, look
+from tests.attack.test_caches import APART, COLD, HEAD, WARM, beside, furnished, reloaded
 from tests.support.machine.processes import call_as, start_as
 from tests.support.models.twins import error
 from tests.support.mount.daemons import Mount
@@ -66,27 +66,17 @@ def test_it_does_where_it_is_kept_without_the_uid(without, furnished: Path) -> N
     assert any(answers["stat"] == "4" for answers in told)
 
 
-def reloaded(mount: Mount) -> dict[str, str]:
-    """What an app that asked again and again is told right after a policy closes it."""
+def reloaded_while_answered(mount: Mount) -> dict[str, str]:
+    """What an app whose repeats the bridge has answered is told right after a policy closes it."""
 
-    def ask(channel) -> dict[str, str]:
-        for _ in range(5):
-            look(str(mount / "common"))
-        channel.send("warm")
-        channel.recv()
-        return look(str(mount / "common"))
+    def warm() -> None:
+        assert answered(mount) > 0
 
-    child = start_as(WARM, ask)
-    child.receive()
-    assert answered(mount) > 0
-    mount.policy.write_text(CLOSED)
-    assert mount.reload().returncode == 0
-    child.send("look")
-    return child.result()
+    return reloaded(mount, CLOSED, warm)
 
 
 def test_a_reload_drops_all_vectors(reading, furnished: Path) -> None:
-    assert set(reloaded(reading(VARIED, furnished)).values()) == {"ENOENT"}
+    assert set(reloaded_while_answered(reading(VARIED, furnished)).values()) == {"ENOENT"}
 
 
 def moved(mount: Mount) -> str:
@@ -118,8 +108,10 @@ def test_a_file_that_was_moved_out_of_sight_is_decided_anew(reading, furnished: 
 
 def test_both_get_through_where_vectors_are_kept(without, furnished: Path) -> None:
     """(At a reload the kernel also has to look every name up, and forgets the nodes: that is left out.)"""
-    told = reloaded(without("reload-drops-nothing,vectors-kept-at-reload", VARIED, furnished, "--avc"))
+    told = reloaded_while_answered(
+        without("reload-drops-nothing,vectors-kept-at-reload", VARIED, furnished, "--avc")
+    )
     assert told["stat"] == "4"
-    told = reloaded(without("reload-drops-nothing,readers-on", VARIED, furnished, "--avc"))
+    told = reloaded_while_answered(without("reload-drops-nothing,readers-on", VARIED, furnished, "--avc"))
     assert told["stat"] == "ENOENT"
     assert moved(without("vectors-kept-at-rename", HIDDEN, furnished, "--avc")) == "4"

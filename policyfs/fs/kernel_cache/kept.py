@@ -1,4 +1,4 @@
-"""What the kernel may keep of one path, and for how long: for ``policyfs status --path``."""
+"""Report the kernel's cache timeouts of one path, for ``policyfs status --path``."""
 
 from __future__ import annotations
 
