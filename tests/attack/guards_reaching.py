@@ -179,9 +179,9 @@ def hidden_keep_places() -> None:
     snapshot = DirectoryListings._snapshot
 
     async def with_gaps(self: DirectoryListings, listing: Any) -> Any:
-        shown = await snapshot(self, listing)
-        entries = self._tree.list_dir(self._resolver.dirfd(listing.node))
-        return [entry if entry in shown else None for entry in entries]
+        shown = {entry[1:] for entry in await snapshot(self, listing)}
+        entries = enumerate(self._tree.list_dir(self._resolver.dirfd(listing.node)), 3)
+        return [(place, *entry) for place, entry in entries if entry in shown]
 
     put(DirectoryListings, "_snapshot", with_gaps)
 

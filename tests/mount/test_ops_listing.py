@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -298,6 +299,40 @@ def test_names_that_come_from_elsewhere_are_listed(twins: Twins) -> None:
         assert child.receive() == sorted(names)
     child.send(None)
     child.result()
+
+
+def test_a_kept_listing_goes_on_where_it_was(twins: Twins) -> None:
+    """The kernel keeps a listing, and forgets it while an app has read half of it: names that stay are read
+    once each, whatever came and went before them. Positions of an earlier listing lead to the same names.
+    """
+    inside, outside = twins.mount / "half-read", twins.mount.store / "half-read"
+    outside.mkdir()
+    _fill(outside, 2000)
+
+    def read(channel) -> object:
+        os.listdir(inside)  # from now on the kernel keeps it, where it may
+        with directory(str(inside)) as stream, directory(str(inside)) as another:
+            half = [entry[0] for _ in range(1000) if (entry := stream.one())]
+            position, expected = stream.tell(), stream.one()
+            channel.send([name for name in half if name.startswith(b"name")])
+            channel.recv()
+            rest = stream.rest()
+            another.seek(position)
+            return [*half, expected[0], *rest], another.one()[0] == expected[0]
+
+    reader = start_as(UID, read)
+    seen = reader.receive()
+    for name in seen[: len(seen) - 300]:
+        (outside / os.fsdecode(name)).unlink()
+    for number in range(50):
+        (outside / f"more-{number}").touch()
+    time.sleep(0.3)  # the kernel is told
+    reader.send("on")
+    names, same = reader.result()
+    counts = Counter(name for name in names if name.startswith(b"name"))
+    assert [name for name, times in counts.items() if times > 1] == []
+    assert {f"name-{number:05}".encode() for number in range(2000)} - counts.keys() == set()
+    assert same
 
 
 # ---------------------------------------------------------------- ordinary tools

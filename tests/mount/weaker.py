@@ -53,7 +53,8 @@ def hidden_listed() -> None:
     """Listings show all names."""
 
     async def everything(self: DirectoryListings, listing: Any) -> list[Any]:
-        return list(self._tree.list_dir(self._resolver.dirfd(listing.node)))
+        names = self._tree.list_dir(self._resolver.dirfd(listing.node))
+        return [(place, *entry) for place, entry in enumerate(names, 3)]
 
     put(DirectoryListings, "_snapshot", everything)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -51,6 +52,42 @@ async def test_a_rewound_listing_is_taken_anew(tmp_path: Path, monkeypatch) -> N
         assert await told.names(listings, index, 0) == set()
         await listings.releasedir(index)
         assert not len(listings)
+
+
+@on_trio
+async def test_a_position_leads_to_the_same_names_in_every_listing(tmp_path: Path) -> None:
+    """Also in one that was opened since, after names came and went before it."""
+    names = {f"name-{number:03}".encode() for number in range(300)}
+    inside = tmp_path / "DCIM"
+    inside.mkdir()
+    for name in names:
+        (inside / os.fsdecode(name)).touch()
+    with parts(tmp_path, engine_of(ANYTHING)) as made:
+        directory = await made.walk("/DCIM", GALLERY)
+        caller, listings = made.caller(GALLERY), made.listings
+        first = await listings.opendir(directory, caller) & 0xFFFFFF
+        begin = _entries(await listings.names(first, 0, 4096))
+        assert 50 < len(begin) < 200
+        for name, _ in begin[2:-1]:
+            (inside / os.fsdecode(name)).unlink()
+        (inside / "came").touch()
+        second = await listings.opendir(directory, caller) & 0xFFFFFF
+        rest, position = [], begin[-1][1]
+        while part := _entries(await listings.names(second, position, 4096)):
+            rest += [name for name, _ in part]
+            position = part[-1][1]
+        assert sorted({*rest} - {b"came"}) == sorted(names - {name for name, _ in begin})
+        assert len(rest) == len({*rest})
+
+
+def _entries(reply: bytes) -> list[tuple[bytes, int]]:
+    """Names in a reply to READDIR, each with the position after it."""
+    found, at = [], 0
+    while at < len(reply):
+        _, position, length, _ = struct.unpack_from("=QQII", reply, at)
+        found.append((reply[at + 24 : at + 24 + length], position))
+        at += 24 + length + -length % 8
+    return found
 
 
 @on_trio

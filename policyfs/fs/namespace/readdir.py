@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import operator
 import stat as stat_bits
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ from policyfs.policy.decide import PathState
 _WITH_NODE: Final = 8
 """The work for a name with its node and attributes, in bare names."""
 _LISTED: Final = 2_000_000
-"""The limit of names that all open listings keep together; a name takes about 150 bytes."""
+"""The limit of names that all open listings keep together; a name takes about 190 bytes."""
 _DROPPED: Final = 512
 """The number of names that are dropped at a time."""
 _LISTING_COSTS: Final = 8
@@ -42,10 +44,20 @@ _TYPES: Final = {
     stat_bits.S_IFLNK >> 12: FileType.SYMLINK,
 }
 
-Entry = tuple[bytes, int, int]
+Listed = tuple[bytes, int, int]
 """Name, inode number, DT_* type."""
+Entry = tuple[int, bytes, int, int]
+"""Position of the name, name, inode number, DT_* type."""
 
-Reply = Callable[["Listing", Entry, int], int]
+_FIRST: Final = 3
+"""The first position of a name. 0 is the beginning, 1 is after ``.``, 2 after ``..``."""
+_POSITIONS: Final = 1 << 62
+_BUCKETS: Final = 256
+"""Parts of a snapshot that are sorted one by one: 2,000,000 names at once would take a second."""
+_BUCKET: Final = _POSITIONS // _BUCKETS
+_position: Final = operator.itemgetter(0)
+
+Reply = Callable[["Listing", Entry], int]
 """Adds an entry to the reply. Returns its work, in bare names; 0 if the entry does not fit."""
 Dots = Callable[[bytes, int, int], None]
 """Adds ``.`` or ``..`` to the reply: name, inode number, position. They fit into every reply."""
@@ -55,15 +67,17 @@ Dots = Callable[[bytes, int, int], None]
 class Listing:
     """A snapshot of one directory, taken at its first READDIR and again when it is rewound.
 
-    entries: the entries that the caller may see by the policy of *generation*; None in place
-    of an entry that a newer policy hides.
+    entries: the entries that the caller may see by the policy of *generation*, by position.
+
+    INVARIANT: a name has one position in all listings of its directory, and its position depends on nothing
+    else (docs/decisions/0050-positions-are-names.md).
     """
 
     index: int
     node: Node
     caller: Caller
     holder: Holder
-    entries: list[Entry | None] | None = None
+    entries: list[Entry] | None = None
     generation: int = 0
 
 
@@ -115,24 +129,20 @@ class DirectoryListings:
         cached = FH_CACHE_DIR | FH_KEEP_CACHE if self._timeouts.listing(node.state) else 0
         return pack_fh(listing.index, cached)
 
-    async def _current(self, listing: Listing, start: int) -> list[Entry | None]:
-        """Return the listing's snapshot, without names that the policy hides now; take it if needed."""
+    async def _current(self, listing: Listing) -> list[Entry]:
+        """Return the listing's snapshot by the policy in force; take it if there is none."""
         while listing.entries is None or listing.generation != self._gate.generation:
             generation = self._gate.generation
             try:
                 shown = await self._snapshot(listing)
             except PolicyChangedError:
                 continue
-            if listing.entries is None or start == 0:
-                await self._drop(listing)
-                self._keep(listing, shown)
-            else:  # positions are the kernel's already
-                names = {entry[0] for entry in shown if entry is not None}
-                listing.entries = [e if e is not None and e[0] in names else None for e in listing.entries]
+            await self._drop(listing)
+            self._keep(listing, shown)
             listing.generation = generation
         return listing.entries
 
-    def _keep(self, listing: Listing, entries: list[Entry | None]) -> None:
+    def _keep(self, listing: Listing, entries: list[Entry]) -> None:
         """Store a listing's snapshot, and count it for its holder. EMFILE if that one's share is used up."""
         self.shares.check(listing.holder)
         listing.entries = entries
@@ -146,18 +156,18 @@ class DirectoryListings:
             del entries[-_DROPPED:]
             await trio.lowlevel.checkpoint()
 
-    async def _snapshot(self, listing: Listing) -> list[Entry | None]:
-        """Collect all names that the caller sees now; in slices, so that other requests go on.
+    async def _snapshot(self, listing: Listing) -> list[Entry]:
+        """Collect all names that the caller sees now, by position; in slices, so that other requests go on.
 
         Raises PolicyChangedError.
         """
         node, who, generation = listing.node, listing.caller.principal, self._gate.generation
-        shown: list[Entry | None] = []
+        shown: list[list[Entry]] = [[] for _ in range(_BUCKETS)]
         pauses = self._pauses()
         try:
             directory = self._resolver.dirfd(node)
         except FileNotFoundError:
-            return shown
+            return []
         with contextlib.closing(self._tree.list_parts(directory)) as parts:
             while part := _next_part(parts):
                 for entry in part:
@@ -165,10 +175,18 @@ class DirectoryListings:
                         await trio.lowlevel.checkpoint()
                         self._gate.unchanged(generation)
                     if await self._is_shown(entry, node, listing.caller, who):
-                        shown.append(entry)
-        return shown
+                        position = position_of(entry[0])
+                        shown[(position - _FIRST) // _BUCKET].append((position, *entry))
+        entries: list[Entry] = []
+        for bucket in shown:
+            if pauses.due(len(bucket)):
+                await trio.lowlevel.checkpoint()
+            bucket.sort()
+            entries += bucket
+        self._gate.unchanged(generation)
+        return entries
 
-    async def _is_shown(self, entry: Entry, node: Node, caller: Caller, who: Principal) -> bool:
+    async def _is_shown(self, entry: Listed, node: Node, caller: Caller, who: Principal) -> bool:
         name, ino, kind = entry
         engine, ftype = self._gate.engine, _TYPES.get(kind, FileType.SPECIAL)
         state = engine.child(node.state, name)
@@ -202,9 +220,10 @@ class DirectoryListings:
         LOOKUP follows anyway.
         """
 
-        def reply(listing: Listing, listed: Entry, position: int) -> int:
-            entry, held = self._direntry(listing, *listed)
-            taken = pyfuse3.readdir_reply(token, pyfuse3.FileNameT(listed[0]), entry, position)
+        def reply(listing: Listing, listed: Entry) -> int:
+            position, name, ino, kind = listed
+            entry, held = self._direntry(listing, name, ino, kind)
+            taken = pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position)
             if held is None:
                 return int(taken)
             if not taken:
@@ -223,8 +242,9 @@ class DirectoryListings:
         """Return one buffer of READDIR, at most *size* bytes: names without nodes."""
         buffer = DirentBuffer(size)
 
-        def reply(_listing: Listing, listed: Entry, position: int) -> int:
-            return int(buffer.add(*listed, position))
+        def reply(_listing: Listing, listed: Entry) -> int:
+            position, name, ino, kind = listed
+            return int(buffer.add(name, ino, kind, position))
 
         def dots(name: bytes, ino: int, position: int) -> None:
             buffer.add(name, ino, stat_bits.S_IFDIR >> 12, position)
@@ -246,23 +266,23 @@ class DirectoryListings:
         return Pauses(lambda: self.others_wait(self._answering))
 
     async def _fill(self, listing: Listing, start: int, reply: Reply, dots: Dots) -> None:
-        entries = await self._current(listing, start)
-        node, pauses = listing.node, self._pauses()
-        position, work = start, 0
-        while position < len(entries) + 2:
+        entries, node = await self._current(listing), listing.node
+        for position in range(start + 1, _FIRST):
+            above = node if position == 1 or node.parent is None else node.parent
+            dots(b"." * position, above.ino & (2**64 - 1), position)
+        at, pauses, work = _behind(entries, start), self._pauses(), 0
+        while at < len(entries):
             if pauses.due(work):
+                after = entries[at - 1][0] if at else start
                 await trio.lowlevel.checkpoint()
-                entries = await self._current(listing, position)
-            listed = entries[position - 2] if position >= 2 else None
-            position += 1
-            work = 1
-            if position <= 2:
-                above = node if position == 1 or node.parent is None else node.parent
-                dots(b"." * position, above.ino & (2**64 - 1), position)
-            elif listed is not None:
-                work = reply(listing, listed, position)
-                if not work:
+                entries = await self._current(listing)
+                at = _behind(entries, after)
+                if at == len(entries):
                     break
+            work = reply(listing, entries[at])
+            if not work:
+                break
+            at += 1
 
     def _direntry(
         self, listing: Listing, name: bytes, ino: int, kind: int
@@ -307,7 +327,17 @@ class DirectoryListings:
         self.shares.give(listing.holder, _LISTING_COSTS)
 
 
-def _next_part(parts: Generator[list[Entry], None, None]) -> list[Entry]:
+def position_of(name: bytes) -> int:
+    """Return the position of a name in listings: a hash with a key of this process, as bytes have one."""
+    return _FIRST + hash(name) % _POSITIONS
+
+
+def _behind(entries: list[Entry], position: int) -> int:
+    """Return the index of the first entry after a position."""
+    return bisect.bisect_right(entries, position, key=_position)
+
+
+def _next_part(parts: Generator[list[Listed], None, None]) -> list[Listed]:
     """Return more entries, [] at the end: also for a directory that was removed while the caller is in it."""
     try:
         return next(parts, [])
