@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from datetime import UTC, datetime
 
 from policyfs.cli.audit_names import check_names
@@ -11,7 +10,8 @@ from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.cli.audit_query import add_query, open_trail, selection_of, zone_of
 from policyfs.cli.audit_summary import count_portion
 from policyfs.cli.audit_verify import Anchors, reports_on
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.cli.output import write_private
+from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.reader import Chain
 from policyfs.trail.overview import Overview
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         changes=[(local_time(one.time_ns, zone)[:19], describe(one)) for one in changes],
         lookup=policies.fact, zone=zone,
     )  # fmt: skip
-    _write(args.html, page(facts))
+    write_private(args.html, page(facts))  # it has what the trail has
     print(f"{args.html}: {summary.events} events")
     return EXIT_OK if summary.events else EXIT_REFUSED
 
@@ -86,15 +86,3 @@ def _size(chains: list[Chain]) -> int:
             except FileNotFoundError:
                 continue
     return total
-
-
-def _write(path: str, text: str) -> None:
-    """Write the page for its owner alone: it has what the trail has."""
-    new = f"{path}.new"
-    try:
-        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(new, path)
-    except OSError as exc:
-        raise PolicyfsError(f"cannot write {path}: {exc.strerror or exc}") from exc

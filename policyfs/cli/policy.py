@@ -10,8 +10,18 @@ import re
 import sys
 from collections.abc import Iterator
 
-from policyfs.cli import policy_diff, policy_lint, policy_schema, policy_test
+from policyfs.cli import (
+    policy_diff,
+    policy_init,
+    policy_lint,
+    policy_matrix,
+    policy_schema,
+    policy_test,
+    policy_view,
+    policy_who,
+)
 from policyfs.cli.looking import kind_in_worker, opened
+from policyfs.cli.policy_caller import add_caller, caller_of, check_caller
 from policyfs.cli.policy_files import UnreadableError, read_sources
 from policyfs.domain import OWNER_NONE, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError, errno_name
@@ -68,10 +78,9 @@ def _plural(count: int, noun: str) -> str:
 
 def run_explain(args: argparse.Namespace) -> int:
     """Print the answer to one request and its reasons. A denial is an answer too: exit code 0."""
-    if args.app is None and args.uid is None:
-        raise UsageError("name the caller: --app NAME, or --uid N (a uid that no app has is a stranger)")
+    check_caller(args)
     engine = compile_policy(parse_policy(read_sources(args.policy)), monitor=args.monitor)
-    who = _asker(engine, args)
+    who = caller_of(engine, args)
     path = os.fsencode(args.path)
     if not path.startswith(b"/"):
         raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
@@ -95,21 +104,9 @@ def _hints(engine: Engine, explained: Explanation, facts: Facts, args: argparse.
     if decision.redact and facts.kind is None:
         yield "the app can open it only if policyfs can clean its kind; add --kind TYPE or --content FILE"
     if decision.errno == errno.ENOENT and not (args.directory or args.symlink) and facts.kind is None:
-        who, path = _asker(engine, args), explained.path
+        who, path = caller_of(engine, args), explained.path
         if explain(engine, who, "see", path, FileType.DIRECTORY, facts).decision.allowed:
             yield "the app would see a directory of this name: ask again with --directory"
-
-
-def _asker(engine: Engine, args: argparse.Namespace) -> Principal:
-    """Return the principal that --app and --uid name. Raises UsageError."""
-    if args.app is None:
-        return engine.principal(args.uid)
-    app = next((app for app in engine.policy.apps if app.name == args.app), None)
-    if app is None:
-        known = ", ".join(app.name for app in engine.policy.apps) or "none"
-        raise UsageError(f"the policy has no app {args.app!r}; it has {known}")
-    first = app.uids[0][0] if app.uids else 0
-    return engine.app_principal(app.name, first if args.uid is None else args.uid)
 
 
 def _file_type(args: argparse.Namespace) -> FileType:
@@ -195,11 +192,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("policy", metavar="POLICY", help="a file, or a directory of *.yaml")
     add("path", metavar="PATH", help="the path within the mount, such as /DCIM/a.jpg")
     add("--op", default="read", metavar="REQUEST", help=f"one of {', '.join(REQUESTS)} (default: read)")
-    who = asked.add_argument_group("caller (one of these is needed)")
-    who.add_argument("--app", metavar="NAME", help="this app")
-    who.add_argument(
-        "--uid", type=int, metavar="N", help="this uid on a shared mount; with --app, the app's uid"
-    )
+    add_caller(asked)
     what = asked.add_argument_group("file (unknown if not given)")
     form = what.add_mutually_exclusive_group()
     form.add_argument("--directory", action="store_true", help="a directory")
@@ -217,3 +210,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     policy_lint.add_parser(actions)
     policy_test.add_parser(actions)
     policy_schema.add_parser(actions)
+    policy_view.add_parser(actions)
+    policy_matrix.add_parser(actions)
+    policy_who.add_parser(actions)
+    policy_init.add_parser(actions)

@@ -1,24 +1,21 @@
 """The HTML report: one page for people who look rather than read (pure).
 
-INVARIANT: each text from a trail goes through `_text`, which makes every character visible and escapes HTML.
+INVARIANT: each text from a trail goes through `text_of`, which makes every character visible and escapes
+HTML.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import tzinfo
 from typing import Final, NamedTuple
 
 from policyfs.trail.cause import Lookup, cause_of, remedy_of
 from policyfs.trail.overview import Overview
+from policyfs.trail.page_parts import document, number_boxes, path_of, search_field, table, text_of
 from policyfs.trail.render import local_time
-from policyfs.trail.report_style import SCRIPT, STYLE
 from policyfs.trail.summary import HOUR_NS, Summary
-from policyfs.trail.table import shown, shown_path
 
 ROWS: Final = 3000
 _REFUSALS: Final = 300
@@ -61,38 +58,7 @@ def page(facts: Facts) -> str:
         ("Policies and mounts", _changes(facts)),
         ("All kinds of access", _accesses(facts)),
     )
-    ids = [title.lower().replace(" ", "-") for title, _ in sections]
-    links = " · ".join(f'<a href="#{at}">{title}</a>' for at, (title, _) in zip(ids, sections, strict=True))
-    body = "\n".join(
-        f'<section aria-labelledby="{at}"><h2 id="{at}">{title}</h2>\n{text}</section>'
-        for at, (title, text) in zip(ids, sections, strict=True)
-    )
-    return f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; \
-script-src 'sha256-{_digest(SCRIPT)}'; base-uri 'none'; form-action 'none'">
-<title>policyfs: access report</title>
-<style>{STYLE}</style></head>
-<body><a class="skip" href="#main">Skip to the content</a>
-<header><h1>Access report</h1><p class="quiet">{_head(facts)}</p>
-<nav aria-label="Sections">{links}</nav></header>
-<main id="main">{_numbers(facts)}
-{body}
-</main><script>{SCRIPT}</script></body></html>
-"""
-
-
-def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _text(text: str) -> str:
-    return html.escape(shown(text))
-
-
-def _path(path: bytes) -> str:
-    return html.escape(shown_path(path))
+    return document("access report", "Access report", _head(facts), _numbers(facts), sections)
 
 
 def _head(facts: Facts) -> str:
@@ -101,8 +67,8 @@ def _head(facts: Facts) -> str:
     if summary.first_ns is not None and summary.last_ns is not None:
         first, last = (local_time(time_ns, zone)[:16] for time_ns in (summary.first_ns, summary.last_ns))
         period = f"{first} to {last}"
-    query = f" · only {_text(facts.query)}" if facts.query else ""
-    return f"{period}{query} · trail {_text(facts.trail)} · made {_text(facts.made)}"
+    query = f" · only {text_of(facts.query)}" if facts.query else ""
+    return f"{period}{query} · trail {text_of(facts.trail)} · made {text_of(facts.made)}"
 
 
 def _numbers(facts: Facts) -> str:
@@ -117,36 +83,11 @@ def _numbers(facts: Facts) -> str:
         ("apps", str(len({app for app, _ in summary.by_app})), ""),
         ("trail", whole if facts.checked else "not checked", _look_of_trail(facts)),
     )
-    boxes = "".join(
-        f'<div><dt>{name}</dt><dd class="{look}">{value}</dd></div>' for name, value, look in pairs
-    )
-    return f'<dl class="numbers">{boxes}</dl>'
+    return number_boxes(pairs)
 
 
 def _look_of_trail(facts: Facts) -> str:
     return "" if not facts.checked else "good" if facts.is_whole else "bad"
-
-
-def _table(
-    name: str, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = ""
-) -> str:
-    """Return a table that can be sorted. Cells are HTML. right: the numbers of columns with numbers."""
-    numeric = {int(one) for one in right.split()}
-    head = "".join(
-        f'<th scope="col"{" class=n" if at in numeric else ""}>{text}</th>' for at, text in enumerate(heads)
-    )
-    lines = []
-    for row in rows:
-        cells = "".join(
-            f'<td class="n" data-value="{cell}">{int(cell):,}</td>' if at in numeric else f"<td>{cell}</td>"
-            for at, cell in enumerate(row)
-        )
-        lines.append(f"<tr>{cells}</tr>")
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}">'
-        f'<table class="sortable" id="{name}"><caption>{caption}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>\n" + "\n".join(lines) + "</tbody></table></div>"
-    )
 
 
 def _chart(facts: Facts) -> str:
@@ -186,7 +127,7 @@ def _chart(facts: Facts) -> str:
     legend = "".join(f'<span class="{one}">■ {one.replace("_", " ")}</span>' for one in _DECISIONS)
     name = f"Events over time, {step} {'hour' if step == 1 else 'hours'} a bar, at most {most:,} in one"
     box = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 20}" role="img" aria-label="{name}">'
-    numbers = _table("time", name, ("From", *_DECISIONS), rows, "1 2 3")
+    numbers = table("time", name, ("From", *_DECISIONS), rows, "1 2 3")
     return (
         f'<p class="legend">{legend}</p>{box}'
         f'<line x1="0" y1="{_HEIGHT}" x2="{_WIDTH}" y2="{_HEIGHT}"/>{"".join(parts)}</svg>'
@@ -204,13 +145,13 @@ def _denials(facts: Facts) -> str:
     told = ", ".join(f"{_CAUSES.get(cause, cause)}: {count:,}" for cause, count in causes.most_common())
     rows = [
         (
-            str(one.count), _text(one.event.app), cause_of(one.event, facts.lookup), _path(one.path),
-            _text(remedy_of(one.event, facts.lookup)),
+            str(one.count), text_of(one.event.app), cause_of(one.event, facts.lookup), path_of(one.path),
+            text_of(remedy_of(one.event, facts.lookup)),
         )
         for one in found[:_REFUSALS]
     ]  # fmt: skip
     heads = ("Times", "App", "Cause", "Such as", "Why, and what would have to change")
-    return f"<p>{told}.</p>" + _table("denials", "Denials by their grounds", heads, rows, "0")
+    return f"<p>{told}.</p>" + table("denials", "Denials by their grounds", heads, rows, "0")
 
 
 _CAUSES: Final = {
@@ -233,7 +174,7 @@ def _heat(facts: Facts) -> str:
         return "<p>No events.</p>"
     most = max(heat.values())
     columns = [app for app, _ in apps.most_common(_COLUMNS)]
-    head = "".join(f'<th scope="col">{_text(app)}</th>' for app in columns)
+    head = "".join(f'<th scope="col">{text_of(app)}</th>' for app in columns)
     rows = []
     for place, _ in places.most_common(_DIRECTORIES):
         cells = []
@@ -243,7 +184,7 @@ def _heat(facts: Facts) -> str:
             told = f' <span class="deny">({denied[app, place]:,} denied)</span>' if denied[app, place] else ""
             number = f"{count:,}{told}" if count else ""
             cells.append(f'<td class="n" style="background:rgba(var(--heat),{shade:.2f})">{number}</td>')
-        rows.append(f'<tr><th scope="row">{_path(place)}</th>{"".join(cells)}</tr>')
+        rows.append(f'<tr><th scope="row">{path_of(place)}</th>{"".join(cells)}</tr>')
     left = len(places) - _DIRECTORIES
     more = f"<p class=quiet>{left:,} more directories are in the last table.</p>" if left > 0 else ""
     return (
@@ -259,16 +200,19 @@ def _redactions(facts: Facts) -> str:
     if not found:
         return "<p>No app read a file from which something was removed.</p>"
     rows = [
-        (_text(app), _text(view), _text(kind), str(count), str(facts.overview.hidden_bytes[app, view, kind]))
+        (
+            text_of(app), text_of(view), text_of(kind), str(count),
+            str(facts.overview.hidden_bytes[app, view, kind]),
+        )
         for (app, view, kind), count in found.most_common(_REFUSALS)
-    ]
+    ]  # fmt: skip
     heads = ("App", "View", "Kind", "Opens", "Bytes hidden")
-    return _table("redactions", "Opens of files in which bytes were hidden", heads, rows, "3 4")
+    return table("redactions", "Opens of files in which bytes were hidden", heads, rows, "3 4")
 
 
 def _integrity(facts: Facts) -> str:
     summary = facts.summary
-    lines = [_text(line) for line in facts.checked] or ["Not checked. Run: policyfs audit verify"]
+    lines = [text_of(line) for line in facts.checked] or ["Not checked. Run: policyfs audit verify"]
     gaps = ""
     if summary.trouble or summary.bad_lines:
         gaps = (
@@ -282,8 +226,8 @@ def _integrity(facts: Facts) -> str:
 def _changes(facts: Facts) -> str:
     if not facts.changes:
         return "<p>No policy was changed, and no mount began or ended.</p>"
-    rows = [(_text(time), _text(sentence)) for time, sentence in facts.changes[-_REFUSALS:]]
-    return _table("changes", "Changes of policies and mounts", ("Time", "What"), rows)
+    rows = [(text_of(time), text_of(sentence)) for time, sentence in facts.changes[-_REFUSALS:]]
+    return table("changes", "Changes of policies and mounts", ("Time", "What"), rows)
 
 
 def _accesses(facts: Facts) -> str:
@@ -291,9 +235,9 @@ def _accesses(facts: Facts) -> str:
     ranked = sorted(found.items(), key=lambda one: (one[0].decision != "deny", -one[1]))
     rows = [
         (
-            str(count), _text(one.app), _text(one.operation), _path(one.directory),
-            f'<span class="{_look(one.decision)}">{_text(one.decision)}</span>', _text(one.cause),
-            _text(one.grounds), local_time(last[one], facts.zone)[:19],
+            str(count), text_of(one.app), text_of(one.operation), path_of(one.directory),
+            f'<span class="{_look(one.decision)}">{text_of(one.decision)}</span>', text_of(one.cause),
+            text_of(one.grounds), local_time(last[one], facts.zone)[:19],
         )
         for one, count in ranked[:ROWS]
     ]  # fmt: skip
@@ -301,10 +245,8 @@ def _accesses(facts: Facts) -> str:
     more = f"<p class=quiet>{left:,} rarer kinds are left out.</p>" if left > 0 else ""
     heads = ("Times", "App", "Operation", "Directory", "Decision", "Cause", "Rules", "Last")
     return (
-        '<p class="search"><label for="find">Search the table: </label>'
-        '<input type="search" id="find" data-table="accesses" data-told="told" autocomplete="off"> '
-        '<span id="told" role="status" class="quiet"></span></p>'
-        + _table("accesses", "Each kind of access, with the rules that decided", heads, rows, "0")
+        search_field("accesses")
+        + table("accesses", "Each kind of access, with the rules that decided", heads, rows, "0")
         + more
     )
 

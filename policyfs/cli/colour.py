@@ -1,0 +1,22 @@
+"""Colours on a terminal. They obey NO_COLOR (no-color.org) and a stream that is no terminal."""
+
+from __future__ import annotations
+
+import os
+from typing import Final, TextIO
+
+GREEN: Final = "32"
+YELLOW: Final = "33"
+MAGENTA: Final = "35"
+DIM: Final = "2"
+BOLD: Final = "1"
+
+
+def wanted(stream: TextIO) -> bool:
+    """True if colours should be written to a stream."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, code: str) -> str:
+    """Return a text in a colour; it takes as much room as without."""
+    return f"\x1b[{code}m{text}\x1b[0m"

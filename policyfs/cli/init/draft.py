@@ -1,0 +1,201 @@
+"""The text of a first policy, and of its tests."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from policyfs.cli.init.survey import Directory
+from policyfs.cli.init.wishes import Level, Wish
+from policyfs.domain import KIND_EMPTY
+from policyfs.formats import REDACTABLE_KINDS
+
+GRANT: Final = "media.location"
+_OPS: Final = {
+    Level.READ: "[see, read]",
+    Level.ADD: "[create, write, delete, attr]",
+    Level.EDIT: "[see, read, write, create, delete, attr]",
+}
+
+
+class Draft(NamedTuple):
+    """What a policy is made of. file: its name in comments."""
+
+    name: str
+    file: str
+    store: str
+    wishes: Sequence[Wish]
+    directories: Sequence[Directory]
+
+    def media(self, directory: str) -> tuple[str, ...]:
+        """Return the sorts of media to which a directory is kept, because it holds nothing else."""
+        found = next((one.media for one in self.directories if one.name == directory), frozenset())
+        return tuple(sorted(found))
+
+    @property
+    def trusted(self) -> list[str]:
+        """The apps that read true bytes."""
+        return [wish.name for wish in self.wishes if wish.trusted]
+
+    @property
+    def adds(self) -> bool:
+        """True if some app owns what it adds."""
+        return any(Level.ADD in wish.shares.values() for wish in self.wishes)
+
+    def filled(self) -> list[tuple[tuple[str, ...], list[str]]]:
+        """Return the directories in which some app may write, by the sorts of media they are kept to."""
+        names = {
+            name for wish in self.wishes for name, level in wish.shares.items() if level is not Level.READ
+        }
+        found: dict[tuple[str, ...], list[str]] = {}
+        for name in sorted(names):
+            if self.media(name):
+                found.setdefault(self.media(name), []).append(name)
+        return sorted(found.items())
+
+
+def policy_text(draft: Draft) -> str:
+    """Return the policy."""
+    rules = ("rules:", *_rules(draft), "invariants:", *_invariants(draft))
+    lines = [*_head(draft), "", *_apps(draft), "", *rules]
+    return "\n".join(lines) + "\n"
+
+
+def _head(draft: Draft) -> Iterator[str]:
+    file, store = draft.file, draft.store
+    yield f"# Who may do what with the files in {store}."
+    yield "#"
+    yield "# Nothing is allowed unless a rule allows it, and the order of rules does not matter. Change this"
+    yield "# file as you like. Then ask what it does:"
+    yield "#"
+    yield f"#   policyfs policy check {file}"
+    yield f"#   policyfs policy lint {file} --store {store}"
+    yield f"#   policyfs policy test {file}"
+    for wish in draft.wishes[:1]:
+        yield f"#   policyfs policy view {store} --policy {file} --app {wish.name}"
+    yield "apiVersion: policyfs/v1"
+    yield "kind: Policy"
+    yield f"metadata: {{name: {json.dumps(draft.name)}}}"
+
+
+def _apps(draft: Draft) -> Iterator[str]:
+    yield "# An app is a user of this machine. Callers with any other uid are strangers, and see nothing."
+    yield "apps:"
+    for wish in draft.wishes:
+        yield f"  {wish.name}:"
+        if wish.uid is None:
+            yield "    description: has no uid, so it needs a mount of its own (policyfs mount --app)"
+        else:
+            yield f"    uid: {wish.uid}{f'  # the user {wish.user}' if wish.user else ''}"
+        if wish.trusted:
+            yield f"    grants: [{GRANT}]  # it may know where pictures were taken"
+
+
+def _rules(draft: Draft) -> Iterator[str]:
+    for wish in draft.wishes:
+        yield from _rules_of(draft, wish)
+    yield from _redaction(draft)
+    for kinds, names in draft.filled():
+        shown = " and ".join(kinds)
+        yield f"  # These directories hold {shown} files only, and stay so: policyfs refuses anything else"
+        yield "  # when it is written, whatever its name says."
+        yield f"  - id: kinds.{'-'.join(kinds)}"
+        yield f"    require: {{content: {_list(f'{kind}/*' for kind in kinds)}}}"
+        yield f"    paths: {_list(map(below, names))}"
+        yield ""
+
+
+def _rules_of(draft: Draft, wish: Wish) -> Iterator[str]:
+    if wish.whole:
+        yield f"  # {wish.name} reads everything, as it is."
+        yield from _allow(f"{wish.name}.everything", "[see, read]", wish.name, ["/**"])
+    reads = [*wish.dirs(Level.READ), *wish.dirs(Level.ADD)]
+    if reads and not wish.whole:
+        yield f"  # {wish.name} sees and reads these directories."
+        yield from _allow(f"{wish.name}.reads", _OPS[Level.READ], wish.name, map(below, sorted(reads)))
+    for level, verb, about in (
+        (Level.ADD, "adds", "adds files, and may change and delete those that it added."),
+        (Level.EDIT, "edits", "may add, change and delete all files."),
+    ):
+        # apart by what may be put there: a rule covers directories of one sort
+        sorts: dict[tuple[str, ...], list[str]] = {}
+        for name in wish.dirs(level):
+            sorts.setdefault(draft.media(name), []).append(name)
+        for kinds, names in sorted(sorts.items()):
+            more = "-".join(("", *kinds)) if len(sorts) > 1 else ""
+            yield f"  # Here {wish.name} {about}"
+            when = "{owner: self}" if level is Level.ADD else ""
+            rule = f"{wish.name}.{verb}{more}"
+            yield from _allow(rule, _OPS[level], wish.name, map(below, names), when)
+
+
+def _allow(rule: str, ops: str, app: str, paths: Iterable[str], when: str = "") -> Iterator[str]:
+    yield f"  - id: {rule}"
+    yield f"    allow: {ops}"
+    yield f"    who: {{app: {app}}}"
+    yield f"    paths: {_list(paths)}"
+    if when:
+        yield f"    when: {when}"
+    yield ""
+
+
+def _redaction(draft: Draft) -> Iterator[str]:
+    if len(draft.trusted) == len(draft.wishes):
+        yield "  # Every app here may know where pictures were taken. For one that may not, add:"
+        yield "  #   - {id: no-places, require: {redact: [location]}, who: {app: NAME}}"
+        yield ""
+        return
+    yield "  # These apps read pictures and films without the place where they were taken. They cannot open a"
+    yield "  # file that policyfs cannot clean."
+    for kind, path in _uncleaned(draft):
+        yield f"  # Of this store that is {kind}, such as {path}."
+    yield "  - id: no-places"
+    yield "    require: {redact: [location]}"
+    if draft.trusted:
+        yield f"    who: {{not: {{grant: {GRANT}}}}}"
+    if draft.adds:
+        yield "    unless: {owner: self}  # an app reads what it added itself as it is"
+    kinds = sorted({kind for kind, _ in _uncleaned(draft)})
+    if kinds:
+        yield f"    # To let them through unread, write: raw_types: [{', '.join(kinds)}]"
+    yield ""
+
+
+def _uncleaned(draft: Draft) -> list[tuple[str, str]]:
+    """Return kinds that apps under redaction meet and cannot open, each with a path."""
+    shared = {name for wish in draft.wishes if not wish.trusted for name in wish.shares}
+    found: dict[str, str] = {}
+    for directory in draft.directories:
+        if directory.name in shared:
+            for kind, path in directory.examples.items():
+                if kind not in REDACTABLE_KINDS and kind != KIND_EMPTY and path.isprintable():
+                    found.setdefault(kind, path)
+    return sorted(found.items())[:8]
+
+
+def _invariants(draft: Draft) -> Iterator[str]:
+    yield "  # What must stay true, whatever is changed above: a policy that breaks one is not loaded."
+    yield '  - {id: no-strangers, never: [all], who: {app: stranger}, paths: "/**"}'
+    changing = [
+        wish.name for wish in draft.wishes if {Level.ADD, Level.EDIT} & set(wish.shares.values())
+    ]
+    if changing:
+        who = f"{{app: [{', '.join(changing)}]}}"
+        yield f'  - {{id: who-deletes, only: [delete], who: {who}, paths: "/**"}}'
+    else:
+        yield '  - {id: nobody-deletes, never: [delete], paths: "/**"}'
+    if len(draft.trusted) < len(draft.wishes):
+        who = f", who: {{not: {{grant: {GRANT}}}}}" if draft.trusted else ""
+        unless = ", unless: {owner: self}" if draft.adds else ""
+        yield f"  - {{id: places, never_raw: [location]{who}{unless}}}"
+
+
+def below(directory: str) -> str:
+    """Return the glob of everything below a directory at the top."""
+    return "/" + re.sub(r"([*?\[\]{}\\])", r"\\\1", directory) + "/**"
+
+
+def _list(values: Iterable[str]) -> str:
+    return f"[{', '.join(json.dumps(value, ensure_ascii=False) for value in values)}]"

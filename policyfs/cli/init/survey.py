@@ -1,0 +1,135 @@
+"""A look at a store: its directories, and the kinds of the files in them."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.cli.looking import opened
+from policyfs.cli.view.walk import suffix_of
+from policyfs.errors import PolicyfsError
+
+_NAMES: Final = 5000
+"""Names that are read below one directory."""
+_EACH: Final = 2
+"""Files of one extension that are looked into, below one directory."""
+_MEDIA: Final = frozenset({"image", "video", "audio"})
+
+
+@dataclass(slots=True)
+class Directory:
+    """One directory at the top of a store. kinds: of some of its files, with one path each.
+
+    more: True if not all names below were read.
+    """
+
+    name: str
+    files: int = 0
+    more: bool = False
+    kinds: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def media(self) -> frozenset[str]:
+        """The sorts of media in it, if it holds nothing else; else empty."""
+        found = frozenset(kind.partition("/")[0] for kind in self.kinds if kind != "inode/x-empty")
+        return found if found and found <= _MEDIA else frozenset()
+
+    def told(self) -> str:
+        """Say what is in it."""
+        count = f"{'more than ' if self.more else ''}{self.files:,} file{'' if self.files == 1 else 's'}"
+        kinds = ", ".join(kind for kind, _ in self.kinds.most_common(4))
+        return f"{count}: {kinds}" if kinds else count
+
+
+def survey(store: str) -> list[Directory]:
+    """Look at a store. Raises PolicyfsError."""
+    try:
+        with os.scandir(store) as listed:
+            names = sorted(entry.name for entry in listed if entry.is_dir(follow_symlinks=False))
+    except OSError as error:
+        raise PolicyfsError(f"cannot read the store {store}: {error.strerror}") from error
+    found = []
+    samples: list[tuple[Directory, str]] = []
+    for name in names:
+        if name.isprintable() and name != "lost+found" and "," not in name:
+            directory = Directory(name)
+            samples += [(directory, path) for path in _files(directory, os.path.join(store, name))]
+            found.append(directory)
+    _sniff(store, samples)
+    return found
+
+
+def _files(directory: Directory, top: str) -> list[str]:
+    """Count the files below a directory, and return those to look into."""
+    chosen: list[str] = []
+    counts: Counter[str] = Counter()
+    todo, names = deque([top]), 0
+    while todo:
+        try:
+            with os.scandir(todo.popleft()) as listed:
+                for entry in listed:
+                    names += 1
+                    if names > _NAMES:
+                        directory.more = True
+                        return chosen
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False):
+                        directory.files += 1
+                        suffix = suffix_of(os.fsencode(entry.name))
+                        counts[suffix] += 1
+                        if counts[suffix] <= _EACH:
+                            chosen.append(entry.path)
+        except OSError:
+            continue
+    return chosen
+
+
+def _sniff(store: str, samples: list[tuple[Directory, str]]) -> None:
+    """Find the kinds of some files, by the workers of a mount if root asks; else by its own rights, here."""
+    if not samples:
+        return
+    paths = [path for _, path in samples]
+    kinds = _by_worker(paths) if os.geteuid() == 0 else _here(paths)
+    for (directory, path), kind in zip(samples, kinds, strict=True):
+        if kind is not None:
+            directory.kinds[kind] += 1
+            directory.examples.setdefault(kind, "/" + os.path.relpath(path, store))
+
+
+def _by_worker(paths: list[str]) -> list[str | None]:
+    import trio
+
+    from policyfs.content.sniffer import Sniffer
+
+    sniffer = Sniffer.start(workers=1)
+
+    async def ask() -> list[str | None]:
+        found: list[str | None] = []
+        for path in paths:
+            try:
+                with opened(path) as fd:
+                    found.append(await sniffer.kind_of_fd(fd))
+            except PolicyfsError:
+                found.append(None)
+        await sniffer.aclose()
+        return found
+
+    return trio.run(ask)
+
+
+def _here(paths: list[str]) -> list[str | None]:
+    from policyfs.content.worker import Detector, SniffError
+
+    detector = Detector()
+    found: list[str | None] = []
+    for path in paths:
+        try:
+            with opened(path) as fd:
+                found.append(detector.kind(os.pread(fd, 1 << 16, 0)))
+        except (PolicyfsError, SniffError, OSError):
+            found.append(None)
+    return found

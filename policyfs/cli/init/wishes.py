@@ -1,0 +1,139 @@
+"""Wishes: the apps of a first policy, and what each may do where."""
+
+from __future__ import annotations
+
+import enum
+import pwd
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.errors import UsageError
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
+_UID_LIMIT: Final = 1 << 32
+
+
+class Level(enum.Enum):
+    """What an app may do in a directory."""
+
+    READ = "read"
+    ADD = "add"
+    EDIT = "edit"
+
+
+MEANINGS: Final = {
+    Level.READ: "see and read all files",
+    Level.ADD: "read all files, add new ones, and change those that it added",
+    Level.EDIT: "read, add, change and delete all files",
+}
+
+
+@dataclass(slots=True)
+class Wish:
+    """One app. shares: a level for each directory. whole: it reads everything as it is, as a backup does.
+
+    places: it may know where pictures were taken.
+    """
+
+    name: str
+    uid: int | None
+    user: str = ""
+    shares: dict[str, Level] = field(default_factory=dict)
+    whole: bool = False
+    places: bool = False
+
+    @property
+    def trusted(self) -> bool:
+        """True if nothing is removed from what the app reads: an app that edits writes back what it reads."""
+        return self.whole or self.places or Level.EDIT in self.shares.values()
+
+    def dirs(self, level: Level) -> list[str]:
+        """Return the directories that are shared at a level, sorted."""
+        return sorted(name for name, given in self.shares.items() if given is level)
+
+
+def wish_of(text: str) -> Wish:
+    """Return the app of ``NAME``, ``NAME=USER`` or ``NAME=UID``. Raises UsageError."""
+    name, _, user = text.partition("=")
+    if not _NAME.fullmatch(name) or name in _RESERVED:
+        raise UsageError(
+            f"{name!r} cannot be an app's name: use lower-case letters, digits, dots, dashes and underscores"
+        )
+    uid, account = uid_of(user or name)
+    if user and uid is None:
+        raise UsageError(f"this machine has no user {user!r}; create it, or write a uid: {name}=10011")
+    return Wish(name, uid, account)
+
+
+def uid_of(user: str) -> tuple[int | None, str]:
+    """Return the uid of a user name or number, and the account's name (empty without one)."""
+    if user.isascii() and user.isdigit():
+        uid = int(user)
+        if uid == 0 or uid >= _UID_LIMIT:
+            raise UsageError(f"{user} cannot be an app's uid: use one from 1 to {_UID_LIMIT - 1}")
+        try:
+            return uid, pwd.getpwuid(uid).pw_name
+        except KeyError:
+            return uid, ""
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        return None, ""
+    if found.pw_uid == 0:
+        raise UsageError("root should be no app: it can read the store anyway; use another user")
+    return found.pw_uid, found.pw_name
+
+
+def share(wishes: Sequence[Wish], text: str, level: Level, known: Iterable[str]) -> None:
+    """Add ``NAME:DIR,DIR`` to the wish of that app. known: directories of the store. Raises UsageError."""
+    name, colon, listed = text.partition(":")
+    wish = named(wishes, name)
+    if not colon or not listed.strip("/ ,"):
+        raise UsageError(f"write an app and its directories: --{level.value} {name}:DCIM,Pictures")
+    for directory in directories(listed, known):
+        before = wish.shares.get(directory)
+        if before is not None and before is not level:
+            raise UsageError(f"{name} has two levels in {directory}: {before.value} and {level.value}")
+        wish.shares[directory] = level
+
+
+def named(wishes: Sequence[Wish], name: str) -> Wish:
+    """Return the wish of an app. Raises UsageError."""
+    for wish in wishes:
+        if wish.name == name:
+            return wish
+    told = ", ".join(wish.name for wish in wishes) or "none"
+    raise UsageError(f"there is no app {name!r}; add --app {name} (the apps are: {told})")
+
+
+def directories(text: str, known: Iterable[str]) -> list[str]:
+    """Return the directories of a list with commas, each as it is in the store. Raises UsageError."""
+    there = list(known)
+    found = [part.strip().strip("/") for part in text.split(",") if part.strip().strip("/")]
+    for name in found:
+        if name not in there:
+            has = ", ".join(there) or "none"
+            raise UsageError(f"the store has no directory {name!r} at its top; it has: {has}")
+    return found
+
+
+def check(wishes: Sequence[Wish]) -> None:
+    """Raise UsageError unless the wishes make a policy."""
+    if not wishes:
+        raise UsageError("name at least one app: --app gallery, or --app gallery=USER")
+    uids: dict[int, str] = {}
+    for at, wish in enumerate(wishes):
+        if any(wish.name == other.name for other in wishes[:at]):
+            raise UsageError(f"the app {wish.name} is there twice")
+        if wish.uid is not None and wish.uid in uids:
+            raise UsageError(f"{wish.name} and {uids[wish.uid]} have one uid, {wish.uid}: give each its own")
+        if wish.uid is not None:
+            uids[wish.uid] = wish.name
+        if not wish.shares and not wish.whole:
+            raise UsageError(
+                f"say what {wish.name} may do: --read, --add or --edit {wish.name}:DIR,"
+                f" or --everything {wish.name}"
+            )

@@ -1,0 +1,63 @@
+"""`policyfs policy matrix`: who may do what where."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+
+from policyfs.cli.colour import wanted
+from policyfs.cli.matrix_picture import svg
+from policyfs.cli.matrix_text import as_json, text_of
+from policyfs.cli.output import write_private
+from policyfs.cli.policy_files import read_sources
+from policyfs.errors import EXIT_OK, PolicyfsError
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.analysis.matrix import matrix
+from policyfs.policy.classes import TooHardError
+
+
+def run_matrix(args: argparse.Namespace) -> int:
+    """Print the matrix."""
+    policy = load_policy(read_sources(args.policy)).policy
+    try:
+        found = matrix(policy)
+    except TooHardError as error:
+        raise PolicyfsError(
+            "the policy has too many sorts of paths to show them all; nothing is shown. Globs with many **"
+            " or ? in a row, and numbers in names beside {uid}, cause this"
+        ) from error
+    if args.svg is not None:
+        write_private(args.svg, svg(found, f"Who may do what: {policy.name or args.policy}"))
+        print(f"{args.svg}: {len(found.rows)} rows, {len(found.columns)} callers")
+    elif args.json:
+        print(json.dumps(as_json(found), indent=2))
+    else:
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(text_of(found, args.width or columns, colours=wanted(sys.stdout)))
+    return EXIT_OK
+
+
+def _width(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of columns; write 80")
+    return int(text)
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `matrix` to the actions of `policy`."""
+    parser = actions.add_parser(
+        "matrix",
+        help="show who may do what where, as a table or a picture",
+        description=(
+            "Shows for each caller, and each class of paths that the policy tells apart, which operations on"
+            " regular files are allowed. The answers are exact."
+        ),
+    )
+    parser.add_argument("policy", metavar="POLICY", help="a file, or a directory of *.yaml")
+    parser.add_argument("--width", type=_width, metavar="N", help="columns (default: the terminal's)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--svg", metavar="FILE", help="write a picture; an existing file is replaced")
+    form.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run_matrix)

@@ -1,0 +1,111 @@
+"""`policyfs policy view`: a store as one app would see it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from policyfs.cli.on_record import trail_root
+from policyfs.cli.output import write_private
+from policyfs.cli.policy_caller import add_caller, caller_of, check_caller
+from policyfs.cli.policy_files import read_sources
+from policyfs.cli.view.page import page
+from policyfs.cli.view.picture import Picture
+from policyfs.cli.view.text import as_json, text_of
+from policyfs.domain import Principal
+from policyfs.errors import EXIT_OK, PolicyfsError
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.decide import Engine
+
+_ALIKE = 10
+_MOST = 50_000
+_SAMPLES = 5
+
+
+def run_view(args: argparse.Namespace) -> int:
+    """Print the tree that the caller would see."""
+    check_caller(args)
+    engine = load_policy(read_sources(args.policy), monitor=args.monitor)
+    who = caller_of(engine, args)
+    if os.geteuid() != 0:
+        raise PolicyfsError(
+            "a view needs root, to read all files and their owners, and to start workers without rights;"
+            " run it with sudo"
+        )
+    picture = Picture(who.label, args.store, args.policy, engine.digest)
+    _fill(picture, args, engine, who)
+    if args.html is not None:
+        write_private(args.html, page(picture))
+        print(f"{args.html}: {len(picture.entries):,} names")
+    elif args.json:
+        print(json.dumps(as_json(picture), indent=2))
+    else:
+        print(text_of(picture, shutil.get_terminal_size().columns if sys.stdout.isatty() else None))
+    return EXIT_OK
+
+
+def _fill(picture: Picture, args: argparse.Namespace, engine: Engine, who: Principal) -> None:
+    """Walk through the store."""
+    import trio
+
+    from policyfs.cli.view.walk import Limits, Walk
+    from policyfs.content.sniffer import Sniffer
+    from policyfs.store.facts import probe
+    from policyfs.store.owner import Owners
+    from policyfs.store.tree import Tree
+
+    try:
+        tree = Tree.open(os.path.realpath(args.store))
+    except OSError as error:
+        raise PolicyfsError(f"cannot open the store {args.store}: {error.strerror}") from error
+    with tree:
+        facts = probe(tree.root_fd)
+        facts.check(args.store)
+        database = Path(trail_root(args.trail)) / "owners.sqlite"
+        known = facts.stable_inodes and database.exists()
+        owners = Owners(facts.trusted_xattr, str(database) if known else None)
+        sniffer = Sniffer.start(workers=1)
+        limits = Limits(most=args.most, alike=args.alike, samples=args.samples)
+        try:
+            trio.run(Walk(tree, engine, who, owners, sniffer, limits).run, picture)
+        finally:
+            owners.close()
+            sniffer.close()
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number; write 10, or 0 for no limit")
+    return int(text)
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `view` to the actions of `policy`."""
+    parser = actions.add_parser(
+        "view",
+        help="show a store as one app would see it",
+        description=(
+            "Decides on the names in STORE as a mount would. Looks into some files of each extension, to find"
+            " what an app reads of them under redaction. Nothing is mounted."
+        ),
+    )
+    add = parser.add_argument
+    add("store", metavar="STORE", help="the directory with your files")
+    add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
+    add_caller(parser)
+    add("--monitor", action="store_true", help="decide like a mount with --monitor")
+    add("--trail", metavar="DIR", help="the trail root of the mounts of the store, for owners of files")
+    text = f"files of one extension that are looked into for redaction (default: {_SAMPLES}; 0: all)"
+    add("--samples", type=_number, default=_SAMPLES, metavar="N", help=text)
+    text = f"files looked at in a directory of those that are alike by path (default: {_ALIKE}; 0: all)"
+    add("--alike", type=_number, default=_ALIKE, metavar="N", help=text)
+    text = f"names looked at (default: {_MOST}; 0: all)"
+    add("--most", type=_number, default=_MOST, metavar="N", help=text)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object")
+    form.add_argument("--html", metavar="FILE", help="write one HTML page; an existing file is replaced")
+    parser.set_defaults(run=run_view)

@@ -1,0 +1,94 @@
+"""The tree that a caller would see, as values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from policyfs.domain import FileType, Op, View
+
+LETTERS: Final = ((Op.READ, "r"), (Op.WRITE, "w"), (Op.CREATE, "c"), (Op.DELETE, "d"), (Op.ATTR, "a"))
+"""Operations and their letters, in the order in which people see them."""
+
+UNCHANGED: Final = "unchanged"
+REDACTED: Final = "redacted"
+REFUSED: Final = "refused"
+
+
+class Entry(NamedTuple):
+    """One name that the caller sees.
+
+    may: the operations that are allowed; CREATE of a directory: to make an ordinary new name in it. bare: a
+    directory on the way to visible paths. view: of regular files. rules: the allows behind ``may``. kind: if
+    it was looked for.
+    """
+
+    path: bytes
+    ftype: FileType
+    may: Op
+    bare: bool
+    view: View | None
+    content: tuple[str, ...]
+    rules: tuple[str, ...]
+    kind: str | None
+    owner: str | None
+
+    @property
+    def letters(self) -> str:
+        """Return the operations as letters."""
+        return "".join(letter if self.may & op else "-" for op, letter in LETTERS)
+
+
+class Rest(NamedTuple):
+    """Files of one directory that the path treats like others there, and that were not looked at."""
+
+    directory: bytes
+    suffix: str
+    files: int
+
+
+class Hidden(NamedTuple):
+    """A name that the caller does not see, in a directory that it sees. why: the reason, with the rules."""
+
+    path: bytes
+    ftype: FileType
+    why: str
+
+
+class Sample(NamedTuple):
+    """The result of opening one file under redaction. told: words removed; reason: of a refusal."""
+
+    path: bytes
+    kind: str | None
+    outcome: str
+    words: tuple[str, ...]
+    reason: str
+
+
+@dataclass(slots=True)
+class Picture:
+    """Everything that a walk found. unread: directories that were not listed, with the reason."""
+
+    who: str
+    store: str
+    policy: str
+    digest: str
+    entries: list[Entry] = field(default_factory=list)
+    rests: list[Rest] = field(default_factory=list)
+    hidden: list[Hidden] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
+    unread: list[tuple[bytes, str]] = field(default_factory=list)
+    may_be_redacted: Counter[str] = field(default_factory=Counter)
+    """Files that are read under redaction, by the ends of their names."""
+
+    def counts(self) -> dict[FileType, int]:
+        """Return how many entries of each type the caller sees, the rests included."""
+        found = Counter(entry.ftype for entry in self.entries)
+        found[FileType.REGULAR] += sum(rest.files for rest in self.rests)
+        return found
+
+
+def words_of(ops: Op) -> list[str]:
+    """Return the names of operations."""
+    return [(op.name or "").lower() for op, _ in LETTERS if ops & op]

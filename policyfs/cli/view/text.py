@@ -1,0 +1,175 @@
+"""A picture as text for people, and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Final
+
+from policyfs.cli.view.picture import REDACTED, REFUSED, Entry, Picture, Rest, Sample, words_of
+from policyfs.domain import FileType
+from policyfs.trail.table import fit, pad, shown, shown_path, table
+
+_HIDDEN: Final = 20
+_UNREAD: Final = 10
+_LEGEND: Final = "r read, w write, c create in it, d delete, a change attributes"
+
+
+def text_of(picture: Picture, columns: int | None) -> str:
+    """Return a picture for people. columns: the terminal's width, None for no limit."""
+    return "\n".join((*_head(picture), "", *_tree(picture, columns), *_after(picture, columns)))
+
+
+def _head(picture: Picture) -> Iterator[str]:
+    counts = picture.counts()
+    policy = f"{shown(picture.policy)} ({picture.digest[:16]})"
+    yield f"{shown(picture.store)} as {picture.who} sees it under {policy}"
+    yield (
+        f"{_plural(counts[FileType.DIRECTORY], 'directory', 'directories')},"
+        f" {_plural(counts[FileType.REGULAR], 'file', 'files')},"
+        f" {_plural(counts[FileType.SYMLINK], 'symlink', 'symlinks')}; {_LEGEND}"
+    )
+
+
+def _plural(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _tree(picture: Picture, columns: int | None) -> Iterator[str]:
+    entries = ordered(picture)
+    views = {bytes_of(entry) for entry in entries if isinstance(entry, Entry)}
+    room = max(map(len, views), default=0)
+    for entry in entries:
+        if isinstance(entry, Rest):
+            depth = entry.directory.rstrip(b"/").count(b"/") + 1
+            line = f"{'':5}  {'':{room}}  {'  ' * depth}and {told_of(entry)}"
+        else:
+            depth = entry.path.count(b"/") if entry.path != b"/" else 0
+            name = shown_path(entry.path.rpartition(b"/")[2])
+            name += {FileType.DIRECTORY: "/", FileType.SYMLINK: "@"}.get(entry.ftype, "")
+            line = f"{entry.letters}  {pad(bytes_of(entry), room)}  {'  ' * depth}{name}"
+        yield line if columns is None else fit(line, columns)
+
+
+def told_of(rest: Rest) -> str:
+    """Say how many files were not looked at."""
+    what = f"*{shown(rest.suffix)}" if rest.suffix else "without an extension"
+    return f"{rest.files:,} more {what}, not looked at (--alike)"
+
+
+def bytes_of(entry: Entry) -> str:
+    """Return what is special about reading and writing an entry."""
+    if entry.bare:
+        return "on the way"
+    return "" if entry.view is None or entry.view.raw else entry.view.label
+
+
+def ordered(picture: Picture) -> list[Entry | Rest]:
+    """Return the entries as a tree: each directory before what is in it, the rests at its end."""
+    below: dict[bytes, list[Entry]] = defaultdict(list)
+    rests: dict[bytes, list[Rest]] = defaultdict(list)
+    for entry in picture.entries:
+        if entry.path != b"/":
+            below[entry.path.rpartition(b"/")[0] or b"/"].append(entry)
+    for rest in picture.rests:
+        rests[rest.directory].append(rest)
+    found: list[Entry | Rest] = []
+    todo: list[Entry | Rest] = [*picture.entries[:1]]
+    while todo:
+        one = todo.pop()
+        found.append(one)
+        if isinstance(one, Entry) and one.ftype is FileType.DIRECTORY:
+            inside = sorted(below[one.path], key=lambda entry: entry.path)
+            todo += [*reversed(rests[one.path]), *reversed(inside)]
+    return found
+
+
+def _after(picture: Picture, columns: int | None) -> Iterator[str]:
+    if picture.samples:
+        total = sum(picture.may_be_redacted.values())
+        yield ""
+        told = f"{len(picture.samples):,} of {_plural(total, 'file', 'files')} looked into, --samples"
+        yield f"Reads under redaction ({told}):"
+        rows = [
+            (kind, str(count), result, shown_path(path)) for kind, count, result, path in sampled(picture)
+        ]
+        head = ("KIND", "FILES", "RESULT", "SUCH AS")
+        yield from table(head, rows, columns=columns, flexible=2, right=frozenset({1}))
+    if picture.hidden:
+        yield ""
+        yield f"Not seen: {_plural(len(picture.hidden), 'name', 'names')} in the directories above:"
+        for hidden in picture.hidden[:_HIDDEN]:
+            yield f"  {shown_path(hidden.path)}: {hidden.why}"
+        if len(picture.hidden) > _HIDDEN:
+            yield f"  and {len(picture.hidden) - _HIDDEN:,} more (--json has all)"
+    for path, why in picture.unread[:_UNREAD]:
+        yield f"not listed: {shown_path(path)}: {why}"
+    if len(picture.unread) > _UNREAD:
+        yield f"not listed: {len(picture.unread) - _UNREAD:,} more directories"
+
+
+def sampled(picture: Picture) -> list[tuple[str, int, str, bytes]]:
+    """Return the kinds with the results of their samples, how many have each, and one path."""
+    counts: Counter[tuple[str, str]] = Counter()
+    first: dict[tuple[str, str], bytes] = {}
+    for sample in picture.samples:
+        key = (sample.kind or "unknown", result_of(sample))
+        counts[key] += 1
+        first.setdefault(key, sample.path)
+    return [(kind, counts[kind, result], result, first[kind, result]) for kind, result in sorted(counts)]
+
+
+def result_of(sample: Sample) -> str:
+    """Say what the app gets."""
+    if sample.outcome == REDACTED:
+        return f"read without {', '.join(sample.words)}"
+    if sample.outcome == REFUSED:
+        return f"cannot be opened: {shown(sample.reason)}"
+    return f"read unchanged: {shown(sample.reason)}"
+
+
+def as_json(picture: Picture) -> dict[str, object]:
+    """Return a picture as one object."""
+    return {
+        "store": picture.store,
+        "policy": picture.policy,
+        "digest": picture.digest,
+        "who": picture.who,
+        "entries": [_entry(entry) for entry in picture.entries],
+        "not_looked_at": [
+            {"directory": _text(rest.directory), "suffix": rest.suffix, "files": rest.files}
+            for rest in picture.rests
+        ],
+        "hidden": [
+            {"path": _text(one.path), "type": one.ftype.value, "why": one.why} for one in picture.hidden
+        ],
+        "redaction": {
+            "files": sum(picture.may_be_redacted.values()),
+            "samples": [
+                {
+                    "path": _text(one.path), "kind": one.kind, "outcome": one.outcome,
+                    "words": list(one.words), "reason": one.reason,
+                }
+                for one in picture.samples
+            ],
+        },
+        "not_listed": [{"directory": _text(path), "why": why} for path, why in picture.unread],
+    }  # fmt: skip
+
+
+def _entry(entry: Entry) -> dict[str, object]:
+    return {
+        "path": _text(entry.path),
+        "type": entry.ftype.value,
+        "may": words_of(entry.may),
+        "bare": entry.bare,
+        "view": None if entry.view is None else entry.view.label,
+        "content": list(entry.content),
+        "rules": list(entry.rules),
+        "kind": entry.kind,
+        "owner": entry.owner,
+    }
+
+
+def _text(path: bytes) -> str:
+    return path.decode("utf-8", "backslashreplace")

@@ -1,0 +1,58 @@
+"""The uids of running processes, with the service or container that each belongs to by its cgroup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+_CONTAINERS: Final = (
+    (re.compile(r"(?:^|/)docker[-/]([0-9a-f]{12})[0-9a-f]*(?:\.scope)?(?:/|$)"), "docker {}"),
+    (re.compile(r"(?:^|/)libpod-([0-9a-f]{12})[0-9a-f]*(?:\.scope)?(?:/|$)"), "podman {}"),
+    (re.compile(r"(?:^|/)cri-containerd-([0-9a-f]{12})[0-9a-f]*\.scope"), "containerd {}"),
+    (re.compile(r"(?:^|/)kubepods.*/(?:[^/]*-)?([0-9a-f]{12})[0-9a-f]*(?:\.scope)?(?:/|$)"), "kubernetes {}"),
+    (re.compile(r"(?:^|/)lxc(?:\.payload\.|/)([^/]+)"), "lxc {}"),
+    (re.compile(r"(?:^|/)machine-([^/]+)\.scope"), "machine {}"),
+)
+_SERVICE: Final = re.compile(r"/([^/]+\.service)(?:/|$)")
+_UIDS: Final = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)
+
+
+class Process(NamedTuple):
+    """One process: its effective uid, its service's unit or its container (empty without one)."""
+
+    uid: int
+    service: str
+    container: str
+
+
+def processes(proc: str = "/proc") -> Iterator[Process]:
+    """Yield the running processes that can be read."""
+    for directory in Path(proc).iterdir():
+        if not directory.name.isdigit():
+            continue
+        try:
+            status = (directory / "status").read_text("utf-8", "replace")
+            groups = (directory / "cgroup").read_text("utf-8", "replace")
+        except OSError:
+            continue  # it has ended
+        found = _UIDS.search(status)
+        if found is not None:
+            service, container = place_of(groups)
+            yield Process(int(found[1]), service, container)
+
+
+def place_of(groups: str) -> tuple[str, str]:
+    """Return the service and the container that the text of a file ``cgroup`` names."""
+    paths = [line.split(":", 2)[2] for line in groups.splitlines() if line.count(":") >= 2]
+    for path in paths:
+        for pattern, name in _CONTAINERS:
+            found = pattern.search(path)
+            if found is not None:
+                return "", name.format(found[1])
+    for path in paths:
+        names = _SERVICE.findall(path)
+        if names and not names[-1].startswith("user@"):
+            return names[-1], ""
+    return "", ""

@@ -1,0 +1,231 @@
+"""The matrix of a policy: the operations of every caller on regular files at every class of paths."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple
+
+from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Decision, Facts, FileType, Op
+from policyfs.policy.analysis.files import FileClasses
+from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.analysis.subjects import Subject, groups
+from policyfs.policy.analysis.walk import Place, Walk
+from policyfs.policy.collector import paused
+from policyfs.policy.decide import compile_policy
+from policyfs.policy.model import Effect, Policy, Rule
+
+OPS: Final = (Op.SEE, Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
+_MARK: Final = "\0path "
+
+
+class Answer(enum.Enum):
+    """When an operation is allowed, on the regular files at some paths whose kind and owner are known."""
+
+    ALWAYS = "always"
+    NEVER = "never"
+    OWN = "own files"
+    KIND = "by kind"
+    PART = "at some of the paths"
+    FACTS = "by owner, or by kind and owner"
+
+
+class Cell(NamedTuple):
+    """One operation of one caller at the paths of one row. words: removed from some files that are read.
+
+    checked: what is written to some files must be of certain kinds.
+    """
+
+    answer: Answer
+    words: tuple[str, ...] = ()
+    checked: bool = False
+
+
+Cells = dict[Op, Cell]
+
+
+class Row(NamedTuple):
+    """A class of paths: those that all of ``globs`` match, and no more exact glob of another row.
+
+    Without globs: all paths that no glob matches. cells: by the names of the columns; a caller whose name or
+    uid fits no path of the row has none.
+    """
+
+    globs: tuple[str, ...]
+    cells: dict[str, Cells]
+
+
+class Matrix(NamedTuple):
+    """All rows, and the names of the columns."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def matrix(policy: Policy) -> Matrix:
+    """Return the matrix of a policy. Raises TooHardError."""
+    marks = _marks(policy)
+    compiled = Compiled(compile_policy(replace(policy, rules=(*policy.rules, *marks))))
+    with paused():
+        found = [(group.subjects, _Column(group.sides[0]).tallies()) for group in groups([compiled])]
+    sets = {key for _, tallies in found for key in tallies}
+    labels = {key: _most_exact(key, sets) for key in sets}
+    columns = _columns(found)
+    rows = []
+    for globs in sorted({*labels.values()}, key=lambda one: (not one, one)):
+        cells: dict[str, Cells] = {}
+        for name, tallies in columns.items():
+            here = [tally for key, tally in tallies.items() if labels[key] == globs]
+            if here:
+                cells[name] = _cells(here)
+        rows.append(Row(globs, cells))
+    return Matrix(tuple(columns), tuple(rows))
+
+
+def _marks(policy: Policy) -> list[Rule]:
+    """Return a monitored rule for every glob, which changes no answer and tells where the glob matches."""
+    globs: dict[tuple[str, bool], None] = {}
+    for rule in policy.rules:
+        blocks = (*rule.unless, *(() if rule.when is None else (rule.when,)))
+        for paths in (rule.paths, *(block.paths for block in blocks)):
+            globs |= dict.fromkeys((glob, rule.ignore_case) for glob in paths or ())
+    return [
+        Rule(
+            id=f"{_MARK}{glob}{' (in any case)' if folds else ''}", effect=Effect.DENY, ops=Op.SEE, who=None,
+            paths=(glob,), ignore_case=folds, when=None, unless=(), errno=None, redact=frozenset(),
+            content=frozenset(), raw_types=frozenset(), audit=None, monitor=True, description="",
+            where=policy.rules[0].where,
+        )
+        for glob, folds in globs
+    ]  # fmt: skip
+
+
+Key = frozenset[str]
+"""The globs that match at a place."""
+
+
+class _Column:
+    """One caller at all places."""
+
+    def __init__(self, side: Side) -> None:
+        self._side: Final = side
+
+    def tallies(self) -> dict[Key, dict[Op, _Tally]]:
+        """Return the answers of all places, by the globs that match there."""
+        found: dict[Key, dict[Op, _Tally]] = {}
+        for place in Walk((self._side,)).places(lambda _: True):
+            if place.top:
+                continue  # everyone sees the root, and it is no file
+            profile = self._side.profile(place.positions[0], top=False)
+            key = frozenset(
+                live.rule.id.removeprefix(_MARK) for live in profile.lives if live.rule.id.startswith(_MARK)
+            )
+            tallies = found.setdefault(key, {op: _Tally() for op in OPS})
+            for op in OPS:
+                tallies[op].count(list(self._answers(place, op)))
+        return found
+
+    def _answers(self, place: Place, op: Op) -> Iterator[tuple[Facts, str, Decision]]:
+        """Yield the answers for all classes of files: facts, whose file it is, decision."""
+        side, position = self._side, place.positions[0]
+        profile = side.profile(position, top=False)
+        own = side.caller.app or OWNER_NONE
+        facts = FileClasses(profile.lives).samples(FileType.REGULAR, unknown=False)
+        for one in [Facts(None, own)] if op is Op.CREATE else facts:
+            decision = profile.answer(int(op), FileType.REGULAR, one, below=lambda: side.below(position))
+            whose = "own" if one.owner == side.caller.app else "other"
+            for way in place.hidden:
+                yield one, whose, replace(decision, allowed=False) if way[0] else decision
+
+
+@dataclass(slots=True)
+class _Tally:
+    """The answers to one operation at several places."""
+
+    always: bool = False
+    never: bool = False
+    by_fact: set[Answer] = field(default_factory=set)
+    words: set[str] = field(default_factory=set)
+    checked: bool = False
+
+    def count(self, answers: list[tuple[Facts, str, Decision]]) -> None:
+        """Add the answers of one place."""
+        allowed = {decision.allowed for _, _, decision in answers}
+        if allowed == {True}:
+            self.always = True
+        elif allowed == {False}:
+            self.never = True
+        else:
+            self.by_fact.add(_fact_behind(answers))
+        for _, _, decision in answers:
+            if decision.allowed:
+                self.words |= decision.redact - {DENY_UNKNOWN}
+                self.checked = self.checked or bool(decision.content)
+
+    def add(self, other: _Tally) -> None:
+        """Add the answers of another tally."""
+        self.always = self.always or other.always
+        self.never = self.never or other.never
+        self.by_fact |= other.by_fact
+        self.words |= other.words
+        self.checked = self.checked or other.checked
+
+    def cell(self) -> Cell:
+        """Return the sum."""
+        sorts = self.always + self.never + len(self.by_fact)
+        if sorts > 1:
+            answer = Answer.PART if self.never or self.always else Answer.FACTS
+        elif self.by_fact:
+            [answer] = self.by_fact
+        else:
+            answer = Answer.ALWAYS if self.always else Answer.NEVER
+        return Cell(answer, tuple(sorted(self.words)), self.checked)
+
+
+def _fact_behind(answers: list[tuple[Facts, str, Decision]]) -> Answer:
+    """Return the fact on which the answers of one place depend."""
+    own = {decision.allowed for _, whose, decision in answers if whose == "own"}
+    others = {decision.allowed for _, whose, decision in answers if whose != "own"}
+    if own == {True} and others == {False}:
+        return Answer.OWN
+    kinds: dict[str | None, set[bool]] = {}
+    for facts, _, decision in answers:
+        kinds.setdefault(facts.kind, set()).add(decision.allowed)
+    return Answer.KIND if all(len(allowed) == 1 for allowed in kinds.values()) else Answer.FACTS
+
+
+def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
+    """Return the globs of a set that match no more paths than others of it, in order."""
+    wider = set()
+    for one in key:
+        for other in key - {one}:
+            covers = all(one in places for places in sets if other in places)
+            if covers and not (one < other and all(other in places for places in sets if one in places)):
+                wider.add(one)
+    return tuple(sorted(key - wider))
+
+
+def _columns(
+    found: list[tuple[tuple[Subject, ...], dict[Key, dict[Op, _Tally]]]],
+) -> dict[str, dict[Key, dict[Op, _Tally]]]:
+    """Return the callers by name; a uid or a mount is named where it makes a difference."""
+    columns: dict[str, dict[Key, dict[Op, _Tally]]] = {}
+    for subjects, tallies in found:
+        for subject in subjects:
+            known = columns.setdefault(subject.label, tallies)
+            if known != tallies:
+                how = "own mount" if subject.mounted is not None else f"uid {subject.uid}"
+                columns.setdefault(f"{subject.label} ({how})", tallies)
+    ordinary = [name for name in columns if name != "stranger"]
+    return {name: columns[name] for name in (*ordinary, *(["stranger"] if "stranger" in columns else []))}
+
+
+def _cells(tallies: list[dict[Op, _Tally]]) -> Cells:
+    found = {}
+    for op in OPS:
+        total = _Tally()
+        for tally in tallies:
+            total.add(tally[op])
+        found[op] = total.cell()
+    return found

@@ -1,0 +1,19 @@
+"""The text of the tests of a first policy; test_cli_policy_init.py runs whole ones."""
+
+from __future__ import annotations
+
+import re
+
+from policyfs.cli.init.draft import Draft
+from policyfs.cli.init.draft_tests import cases_text
+from policyfs.cli.init.survey import Directory
+from policyfs.cli.init.wishes import Level, Wish
+
+
+def test_each_test_has_a_name_of_its_own() -> None:
+    names = ["a b", "a-b", "Фото", "дом!"]
+    wish = Wish("app", 1, shares=dict.fromkeys(names, Level.ADD))
+    text = cases_text(Draft("home", "home.yaml", "/srv", [wish], [Directory(name) for name in names]))
+    found = re.findall(r"- id: (\S+)", text)
+    assert len(set(found)) == len(found) == 4 * 4 + 2
+    assert '"/not-shared/a-file"' in text

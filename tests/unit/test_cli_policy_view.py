@@ -1,0 +1,106 @@
+"""`policyfs policy view` as a command: golden outputs, bounds, and what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine.documents import CHECKOUT
+from tests.support.machine.golden import assert_golden
+from tests.support.mount.daemons import Said, policyfs
+
+GOLDEN = CHECKOUT / "tests/unit/policy_views"
+POLICY = GOLDEN / "home.yaml"
+
+
+@pytest.fixture
+def store(tmp_path: Path, media: dict[str, Path]) -> Path:
+    store = tmp_path / "store"
+    for name in ("Photos/2024", "Photos/private", "Albums", "Other"):
+        (store / name).mkdir(parents=True)
+    shutil.copyfile(media["photo_with_place.jpg"], store / "Photos/2024/beach.jpg")
+    shutil.copyfile(media["photo_without_place.jpg"], store / "Photos/2024/room.JPG")
+    shutil.copyfile(media["drawing.png"], store / "Albums/cover.png")
+    for number in range(5):
+        (store / f"Photos/notes-{number}.bin").write_bytes(b"\x01\x02\xff" * 99)
+    (store / "Photos/\x1b[31m.bin").write_bytes(b"\x01\x02\xff" * 99)
+    (store / "Photos/last").symlink_to("2024/beach.jpg")
+    return store
+
+
+def view(store: Path, *options: str) -> Said:
+    return policyfs("policy", "view", store, "--policy", POLICY, *options)
+
+
+@pytest.mark.parametrize(
+    ("golden", "options"),
+    [
+        ("gallery", ("--app", "gallery")),
+        ("few", ("--app", "gallery", "--alike", "2", "--samples", "1", "--most", "9")),
+        ("stranger", ("--uid", "65533")),
+    ],
+)
+def test_the_tree_for_people(store: Path, golden: str, options: tuple[str, ...]) -> None:
+    said = view(store, *options)
+    assert said.returncode == 0, said
+    text = said.stdout.replace(str(store), "STORE").replace(str(POLICY), "home.yaml")
+    assert_golden(GOLDEN / f"{golden}.txt", text)
+
+
+def test_as_json(store: Path) -> None:
+    said = view(store, "--app", "gallery", "--alike", "2", "--json")
+    found = json.loads(said.stdout)
+    entries = {entry["path"]: entry for entry in found["entries"]}
+    assert entries["/Albums"]["may"] == ["create", "delete"]
+    assert entries["/Albums/cover.png"]["view"] == "checked"
+    assert entries["/Albums/cover.png"]["rules"] == ["in"]
+    assert entries["/"]["bare"]
+    assert found["not_looked_at"] == [{"directory": "/Photos", "suffix": ".bin", "files": 4}]
+    assert found["redaction"]["files"] == 8
+    assert len(found["redaction"]["samples"]) == 4
+
+
+def test_the_page_shows_the_same_and_its_names_do_no_harm(store: Path, tmp_path: Path) -> None:
+    (store / "Photos/<b>.bin").write_bytes(b"x")
+    page = tmp_path / "view.html"
+    said = view(store, "--app", "gallery", "--html", str(page))
+    assert said.returncode == 0, said
+    text = page.read_text("utf-8")
+    for part in ("What gallery sees", "/Photos/2024/beach.jpg", "read without location", "denied by secret"):
+        assert part in text
+    assert "<b>" not in text
+    assert "\x1b" not in text
+    assert "&lt;b&gt;" in text
+    assert page.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ((), 2, "name the caller"),
+        (("--app", "nobody"), 2, "the policy has no app 'nobody'; it has camera, gallery"),
+        (("--app", "gallery", "--most", "-1"), 2, "write 10, or 0 for no limit"),
+        (("--app", "gallery", "--html", "/nonexistent/a.html"), 1, "cannot write /nonexistent/a.html"),
+    ],
+)
+def test_what_goes_wrong(store: Path, options: tuple[str, ...], code: int, message: str) -> None:
+    said = view(store, *options)
+    assert said.returncode == code
+    assert message in said.stderr
+
+
+def test_a_store_that_is_not_there(tmp_path: Path) -> None:
+    said = policyfs("policy", "view", tmp_path / "absent", "--policy", POLICY, "--app", "gallery")
+    assert said.returncode == 1
+    assert "cannot open the store" in said.stderr
+
+
+def test_without_root_it_says_why_it_needs_it(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    said = view(store, "--app", "gallery")
+    assert said.returncode == 1
+    assert "a view needs root" in said.stderr

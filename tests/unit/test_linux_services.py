@@ -1,0 +1,38 @@
+"""Users of services, from unit files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from policyfs.linux.services import Service, services
+
+
+def unit(directory: Path, name: str, text: str) -> None:
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_the_strongest_file_and_its_drop_ins_count(tmp_path: Path) -> None:
+    etc, lib = tmp_path / "etc", tmp_path / "lib"
+    text = "[Unit]\nUser=no\n[Service]\n# User=comment\nUser = jelly\nExecStart=a \\\n  b\n"
+    unit(lib, "jellyfin.service", text)
+    unit(lib, "jellyfin.service.d/10.conf", "[Service]\nUser=weak\n")
+    unit(etc, "jellyfin.service.d/20.conf", "[Service]\nUser=media\n")
+    unit(lib, "immich.service", "[Service]\nUser=lib\n")
+    unit(etc, "immich.service", "[Service]\nUser=immich\n")
+    unit(lib, "root.service", "[Service]\nExecStart=/bin/true\n")
+    unit(lib, "dyn.service", "[Service]\nDynamicUser=yes\n")
+    unit(lib, "getty@.service", "[Service]\nUser=a\n")
+    (etc / "masked.service").symlink_to("/dev/null")
+    unit(lib, "masked.service", "[Service]\nUser=b\n")
+    assert services([str(etc), str(lib), str(tmp_path / "absent")]) == [
+        Service("dyn.service", "", True),
+        Service("immich.service", "immich", False),
+        Service("jellyfin.service", "media", False),
+        Service("root.service", "", False),
+    ]
+
+
+def test_this_machine_can_be_read() -> None:
+    assert all(one.name.endswith(".service") for one in services())
