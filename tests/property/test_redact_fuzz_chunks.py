@@ -17,8 +17,9 @@ from policyfs.redact.plan import Outcome, locate
 from tests.support.machine.counts import PATIENCE, count
 from tests.support.samples import sounds
 from tests.unit.test_redact_images_bmp import BMP, CITY, DIB, ICO, bmp, header, icon
+from tests.unit.test_redact_images_gif import GIF_HIDING
 from tests.unit.test_redact_images_png import HIDING, pngs
-from tests.unit.test_redact_images_webp_gif import GIF_HIDING, WEBP_HIDING, webp
+from tests.unit.test_redact_images_webp import WEBP_HIDING, webp
 
 BITMAPS = {
     BMP: lambda city: bmp(header(124), city, city),

@@ -9,11 +9,10 @@ import pytest
 
 from policyfs.domain import DENY_UNKNOWN
 from policyfs.redact.core.categories import Tells
-from policyfs.redact.core.cleaners import budget_for
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.plan import Outcome, Plan, locate
-from policyfs.redact.registry import _Cleaners, locate_in
-from tests.support.samples import jp2s, jpegs, motion, movies
+from policyfs.redact.registry import locate_in
+from tests.support.samples import jpegs, motion, movies
 from tests.support.samples.heifs import (
     XMP_TYPE,
     XMP_UUID,
@@ -473,25 +472,6 @@ def test_protected_pictures_stay_protected():
     sealed = data[:at] + (1).to_bytes(2) + data[at + 2 :]
     assert SECRET in read(sealed)
     assert "no picture" in refused(data)
-
-
-def test_an_embedded_picture_is_told_by_its_first_bytes():
-    """A cover in a song may be any of these."""
-    exif = make_box(b"Exif", EXIF)
-    uuid = make_box(b"uuid", b"JpgTiffExif->JP2" + EXIF[4:])
-    pictures = [
-        heif([PICTURE, Thing(2, b"Exif", EXIF)]),
-        heif([PICTURE, Thing(2, b"Exif", EXIF)], Layout(brand=b"avif")),
-        jp2s.jxl(exif),
-        jp2s.jp2(uuid),
-        jp2s.codestream(header=jp2s.comment(SECRET)),
-    ]
-    for data in pictures:
-        inner = _Cleaners(Tells.LOCATION, budget_for(MemorySource(data)), 2)
-        cleaned = inner.image(data)
-        assert cleaned is not None
-        assert free_of_place(cleaned.data)
-        assert len(cleaned.data) == len(data)
 
 
 def test_an_item_without_a_length_holds_nothing():
