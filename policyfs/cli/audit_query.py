@@ -26,14 +26,13 @@ from policyfs.trail.terms import Clock
 _PATIENCE_S: Final = 1.0
 
 
-def add_query(parser: argparse.ArgumentParser) -> None:
-    """Add the query and the options that select events."""
-    parser.add_argument(
-        "query",
-        nargs="*",
-        metavar="QUERY",
-        help="conditions such as app:gallery 'path:/DCIM/**' 'size:>1M', joined by and, or, not",
-    )
+def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
+    """Add the query and the options that select events. named: as `--query`, beside other arguments."""
+    help_ = "conditions such as app:gallery 'path:/DCIM/**' 'size:>1M', joined by and, or, not"
+    if named:
+        parser.add_argument("--query", action="append", default=[], metavar="QUERY", help=help_)
+    else:
+        parser.add_argument("query", nargs="*", metavar="QUERY", help=help_)
     when = "10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15"
     parser.add_argument("--since", metavar="WHEN", help=f"from this time on: {when}")
     parser.add_argument("--until", metavar="WHEN", help="before this time, in the same forms")

@@ -15,6 +15,7 @@ from policyfs.cli import (
     policy_init,
     policy_lint,
     policy_matrix,
+    policy_replay,
     policy_schema,
     policy_test,
     policy_view,
@@ -209,6 +210,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     policy_diff.add_parser(actions)
     policy_lint.add_parser(actions)
     policy_test.add_parser(actions)
+    policy_replay.add_parser(actions)
     policy_schema.add_parser(actions)
     policy_view.add_parser(actions)
     policy_matrix.add_parser(actions)

@@ -168,6 +168,11 @@ class Index:
         """Return the rows with a path that was too long, by the digest of the whole."""
         return [row for digest, row in self._list("cuts") if digest == sha256]
 
+    @cached_property
+    def cut_rows(self) -> frozenset[int]:
+        """The rows with a path that was too long to be recorded whole."""
+        return frozenset(row for _, row in self._list("cuts"))
+
     def numbers(self, name: str) -> Iterator[tuple[int, int]]:
         """Yield row and number of a column of NUMBERS, in order."""
         if name not in NUMBERS:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support.machine.documents import CHECKOUT, blocks
 from tests.support.mount.daemons import policyfs
+from tests.support.mount.recorded import write_recorded
+from tests.support.mount.trail import an_event
 
 PAGE = CHECKOUT / "docs/policy-tools.md"
 DIFF = CHECKOUT / "tests/unit/policy_diffs/wider-glob"
@@ -23,11 +25,27 @@ def place(tmp_path: Path, media: dict[str, Path], monkeypatch: pytest.MonkeyPatc
     (tmp_path / "new.yaml").write_bytes((DIFF / "new.yaml").read_bytes())
     (tmp_path / "media/DCIM/private").mkdir(parents=True)
     shutil.copyfile(media["photo_with_place.jpg"], tmp_path / "media/DCIM/a.jpg")
+    write_recorded(tmp_path / "trail", (tmp_path / "home.yaml").read_text(), EVENTS)
+    monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-CODES = {"diff home.yaml new.yaml": 1, "lint home.yaml": 1, "lint home.yaml --store /srv/media": 1}
+EVENTS = [
+    an_event(rules=("photos.read", "places"), kind="image/jpeg", view="redacted(device,location)"),
+    *(
+        an_event(path, operation="lookup", syscall="lookup", decision="deny", errno=2, rules=(), view="")
+        for path in (b"/Pictures/b.jpg", b"/Pictures/c.jpg")
+    ),
+]
+"""The requests on the trail of the page."""
+
+
+CODES = {
+    "diff home.yaml new.yaml": 1, "lint home.yaml": 1, "lint home.yaml --store /srv/media": 1,
+    "replay trail --policy new.yaml --query 'app:gallery since:2026-03-01'": 1,
+    "replay trail --policy new.yaml": 1,
+}  # fmt: skip
 """Exit codes of the commands that find something."""
 
 

@@ -1,0 +1,60 @@
+"""`policyfs policy replay`: what another policy would have answered to the requests of a trail."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+
+from policyfs.cli.audit_names import check_names
+from policyfs.cli.audit_query import add_query, open_trail, selection_of
+from policyfs.cli.policy_files import read_sources
+from policyfs.cli.recorded_requests import RecordedRequests, Sighting
+from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.decide import compile_policy
+from policyfs.policy.replay.replay import Replayer
+from policyfs.policy.replay.report import Example, Report
+
+
+def run_replay(args: argparse.Namespace) -> int:
+    """Print what would change. Exit code 1 if something gets wider or narrower."""
+    engine = load_policy(read_sources(args.policy))
+    if args.monitor:
+        engine = compile_policy(engine.policy, monitor=True)
+    trail, wanted = open_trail(args), selection_of(args)
+    check_names(trail, wanted)
+    requests, report = RecordedRequests(trail, wanted), Report()
+    replayer = Replayer(engine, requests.engine)
+    for one in requests:
+        verdict = replayer.decide(replayer.asked(one.recorded), one.path, one.new_path, empty=one.empty)
+        report.add(one.recorded, verdict, one.weight, functools.partial(_example, one))
+    report.left_out.update(requests.left_out)
+    if args.json:
+        print(json.dumps({"policy": engine.digest, **report.as_json()}, indent=2))
+    else:
+        print(report.text())
+    return EXIT_REFUSED if report.moves else EXIT_OK
+
+
+def _example(one: Sighting) -> Example:
+    return Example(one.path, one.new_path, one.id())
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `replay` to the actions of `policy`."""
+    parser = actions.add_parser(
+        "replay",
+        help="show what a policy would have answered to the requests of a trail",
+        description=(
+            "Decides the recorded requests again, counts what would change, and groups it. What the answer"
+            " depends on and the trail does not tell is undecidable, and counted. The exit code is 1 if"
+            " something gets wider or narrower."
+        ),
+    )
+    parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")
+    parser.add_argument("--policy", required=True, metavar="NEW", help="a file, or a directory of *.yaml")
+    add_query(parser, named=True)
+    parser.add_argument("--monitor", action="store_true", help="decide like a mount with --monitor")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run_replay)

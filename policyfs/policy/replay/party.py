@@ -1,0 +1,124 @@
+"""One policy and one caller of a recorded request: the answers that it gives in a world."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Need, Op, Principal
+from policyfs.policy.decide import End, Engine
+from policyfs.policy.explain import open_refusal
+from policyfs.policy.replay.recorded import Demand, World
+from policyfs.policy.states import PathState
+from policyfs.policy.table import Live
+
+REFUSED: Final = "refused"
+"""The effect of a redaction that makes an open fail."""
+
+_HIDDEN: Final = Decision(False, errno.ENOENT)
+_OPS: Final = (Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
+
+
+class Place(NamedTuple):
+    """The paths of a request in one policy. new: of a rename or link. beside: both are in one directory."""
+
+    state: PathState
+    new: PathState | None
+    beside: bool
+
+
+class Party:
+    """An engine and a principal of it; None: the policy has no such app."""
+
+    def __init__(self, engine: Engine, who: Principal | None) -> None:
+        self.engine: Final = engine
+        self.who: Final = who
+
+    def lives(self, place: Place) -> Iterator[Live]:
+        """Yield the rules that may match at the request's paths."""
+        for state in filter(None, (place.state, place.new)):
+            if self.who is not None:
+                yield from self.engine.profile(self.who, state).lives
+
+    def owner_matters_above(self, place: Place) -> bool:
+        """True if directories above may hide one of the paths by their owners."""
+        return self.who is not None and any(
+            self.engine.owner_matters_above(state) for state in filter(None, (place.state, place.new))
+        )
+
+    def need(self, demand: Demand, ops: Op, ftype: FileType, place: Place) -> Need:
+        """Return the facts that an answer may depend on."""
+        who, engine = self.who, self.engine
+        if who is None:
+            return Need.NOTHING
+        if place.new is not None:
+            need = engine.needs_move(who, place.state, place.new, ftype)
+            for state in (place.state, place.new):
+                for op in _OPS:
+                    need |= engine.needs(who, Op.SEE | op, state, ftype)
+            return need
+        need = engine.needs(who, ops, place.state, ftype)
+        if demand.opens and ftype is FileType.REGULAR and engine.view(who, place.state).redact:
+            need |= engine.needs(who, Op.SEE | Op.READ, place.state, ftype) | Need.OWNER
+        return need
+
+    def answer(
+        self, demand: Demand, world: World, place: Place, *, hidden: bool, told_kind: bool
+    ) -> Decision:
+        """Return the answer in a world, that of an open included.
+
+        hidden: by a directory above. told_kind: the trail tells the file's kind. Otherwise the world's kind
+        stands for many, of which policyfs can clean some.
+        """
+        if hidden or self.who is None:
+            return _HIDDEN
+        facts = world.facts
+        if demand.creates:
+            facts = facts._replace(owner=self.who.app or OWNER_NONE)
+        if demand.move:
+            return self._moved(self.who, demand, world, facts, place)
+        if not demand.creates:  # as a mount: only facts that matter are looked for
+            need = self.engine.needs(self.who, world.ops, place.state, world.ftype)
+            kind = facts.kind if need & Need.KIND else None
+            facts = Facts(kind, facts.owner if need & Need.OWNER else None)
+        decision = self.engine.decide(self.who, world.ops, place.state, world.ftype, facts)
+        if decision.allowed and demand.opens:
+            if told_kind and not demand.creates and open_refusal(decision, world.facts.kind) is not None:
+                return _refused(decision)
+            return self._opened(self.who, demand, world, decision, place)
+        return decision
+
+    def _moved(self, who: Principal, demand: Demand, world: World, facts: Facts, place: Place) -> Decision:
+        if place.new is None:
+            return _HIDDEN
+        old, new = (End(state, world.ftype, facts) for state in (place.state, place.new))
+        if demand.move == "link":
+            return self.engine.link(who, old, new, same_directory=place.beside)
+        replaced = None if world.replaced is None else End(place.new, *world.replaced)
+        return self.engine.rename(
+            who, old, new, replaced, demand.move == "exchange", same_directory=place.beside
+        )
+
+    def _opened(
+        self, who: Principal, demand: Demand, world: World, decision: Decision, place: Place
+    ) -> Decision:
+        """Return the answer of an allowed open: under redaction, only what is emptied can be written."""
+        if not world.ops & Op.WRITE or demand.creates or demand.empties or world.empty:
+            return decision
+        owner = world.facts.owner
+        if owner is not None and owner == who.app:
+            return decision
+        view = self.engine.view(who, place.state)
+        if not view.redact:
+            return decision
+        asked = Facts(None, owner)
+        read = self.engine.decide(who, Op.SEE | Op.READ, place.state, FileType.REGULAR, asked)
+        return _refused(decision) if read.redact or not read.allowed else decision
+
+
+def _refused(decision: Decision) -> Decision:
+    """Return the refusal of an open that the rules allow, because of the redaction that they require."""
+    rules = tuple(replace(match, effect=REFUSED) for match in decision.rules if match.effect == "redact")
+    return Decision(False, errno.EACCES, rules, decision.audit)

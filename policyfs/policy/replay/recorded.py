@@ -1,0 +1,125 @@
+"""Recorded requests: what a trail tells of a request, and what the request needed."""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Final, NamedTuple
+
+from policyfs.domain import Facts, FileType, Op
+
+ALL_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
+_FILE: Final = (FileType.REGULAR,)
+_NAMED: Final = (FileType.REGULAR, FileType.SYMLINK)
+
+_OPEN: Final = re.compile(r"open\((O_RDONLY|O_WRONLY|O_RDWR)((?:\|[A-Z_]+)*)\)")
+
+
+class Cause(enum.Enum):
+    """The cause of a recorded denial. POLICY: a rule, or no rule that allows it."""
+
+    NONE = "none"
+    POLICY = "policy"
+    CONTENT = "content"
+    RESOURCE = "resource"
+
+
+class Recorded(NamedTuple):
+    """A request and its answer, as a trail tells them, without its paths.
+
+    mounted: the app of an app mount; None for a shared mount. rules: the rules that made the answer; of a
+    denial without those that allow. would_deny: rules in monitor mode that would have denied it. kind: the
+    file's content kind, if it was found. view: the label of the app's view, empty if it was no open. digest:
+    of the policy that answered.
+    """
+
+    app: str | None
+    uid: int
+    mounted: str | None
+    operation: str
+    syscall: str
+    allowed: bool
+    errno: int
+    cause: Cause
+    rules: tuple[str, ...]
+    would_deny: tuple[str, ...] = ()
+    kind: str | None = None
+    view: str = ""
+    digest: str = ""
+
+
+class Demand(NamedTuple):
+    """The possible meanings of a request. ops: sets of operations, of which it needed one.
+
+    types: what the path may have named. creates: it made the file, so the caller owns it. opens: it opened
+    a file. empties: it emptied the file first. move: ``rename``, ``exchange`` or ``link``, else empty.
+    """
+
+    ops: tuple[Op, ...]
+    types: tuple[FileType, ...]
+    creates: bool = False
+    opens: bool = False
+    empties: bool = False
+    move: str = ""
+
+
+class World(NamedTuple):
+    """Everything that a request may have met, as far as the trail does not tell.
+
+    facts: of the file. replaced: the object that had the new name of a rename, with its facts; None: none.
+    hidden: for each policy, True if a directory above hides the path by its owner. empty: the file held
+    nothing when it was opened.
+    """
+
+    ops: Op
+    ftype: FileType
+    facts: Facts
+    replaced: tuple[FileType, Facts] | None
+    hidden: tuple[bool, ...]
+    empty: bool
+
+
+_SEE: Final = (Op.SEE,)
+_PLAIN: Final = {
+    "lookup": Demand(_SEE, ALL_TYPES),
+    "stat": Demand(_SEE, ALL_TYPES),
+    "readlink": Demand(_SEE, (FileType.SYMLINK,)),
+    "list": Demand(_SEE, (FileType.DIRECTORY,)),
+    "access": Demand((*_SEE, Op.SEE | Op.READ, Op.SEE | Op.WRITE, Op.SEE | Op.READ | Op.WRITE), ALL_TYPES),
+    "getxattr": Demand(_SEE, ALL_TYPES),
+    "read": Demand((Op.SEE | Op.READ,), _FILE),
+    "write": Demand((Op.SEE | Op.WRITE,), _FILE),
+    "truncate": Demand((Op.SEE | Op.WRITE,), _FILE, opens=True),
+    "attr": Demand((Op.SEE | Op.ATTR,), ALL_TYPES),
+    "xattr": Demand((Op.SEE | Op.ATTR,), ALL_TYPES),
+    "mkdir": Demand((Op.SEE | Op.CREATE,), (FileType.DIRECTORY,), creates=True),
+    "mknod": Demand((Op.SEE | Op.CREATE,), _FILE, creates=True),
+    "symlink": Demand((Op.SEE | Op.CREATE,), (FileType.SYMLINK,), creates=True),
+    "unlink": Demand((Op.SEE | Op.DELETE,), _NAMED),
+    "rmdir": Demand((Op.SEE | Op.DELETE,), (FileType.DIRECTORY,)),
+    "rename": Demand(_SEE, ALL_TYPES, move="rename"),
+    "link": Demand(_SEE, _NAMED, move="link"),
+}
+
+NO_DECISIONS: Final = frozenset({"release", "quarantine"})
+"""Operations whose events tell what became of a file, and no decision."""
+
+
+def demand_of(operation: str, syscall: str) -> Demand | None:
+    """Return the possible meanings of a recorded request; None if they are unknown."""
+    if operation == "rename" and "EXCHANGE" in syscall:
+        return _PLAIN["rename"]._replace(move="exchange")
+    if operation not in {"open", "create"}:
+        return _PLAIN.get(operation)
+    flags = _OPEN.fullmatch(syscall)
+    if flags is None:
+        return None
+    ops = Op.SEE
+    if flags[1] != "O_WRONLY":
+        ops |= Op.READ
+    if operation == "create":
+        return Demand((ops | Op.CREATE | Op.WRITE,), _FILE, creates=True, opens=True, empties=True)
+    empties = "|O_TRUNC" in flags[2]
+    if flags[1] != "O_RDONLY" or empties:
+        ops |= Op.WRITE
+    return Demand((ops,), _FILE, opens=True, empties=empties)

@@ -1,0 +1,281 @@
+"""Replay: the answers of another policy to recorded requests, and the changes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from policyfs.domain import Decision, Facts, Principal, View
+from policyfs.errors import errno_name
+from policyfs.policy.analysis.outcomes import Direction, access, changes, content, hides_at_least, way_of
+from policyfs.policy.decide import Engine
+from policyfs.policy.facts import content_met
+from policyfs.policy.replay.party import REFUSED, Party, Place
+from policyfs.policy.replay.recorded import Cause, Demand, Recorded, World, demand_of
+from policyfs.policy.replay.worlds import TooManyError, untold, worlds
+
+REMEMBERED: Final = 1 << 16
+"""Answers that are remembered, by the classes of requests; beyond it all are forgotten."""
+
+Engines = Callable[[str, bool], Engine | None]
+"""Finds a recorded policy by its digest, and whether it is dry-run (--monitor); None if its text is lost."""
+
+
+class Verdict(NamedTuple):
+    """What another policy makes of a request. direction: None if nothing changes, or nobody can say.
+
+    rules: those of the new answer. untold: what the answer depends on and the trail does not tell; empty if
+    the answer is certain. by_answer: only the recorded answer is compared, since the trail has not the policy
+    that gave it, or that answers otherwise (a file with several names).
+    """
+
+    direction: Direction | None = None
+    before: str = ""
+    after: str = ""
+    rules: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+    by_answer: bool = False
+
+
+_OF_CONTENT: Final = frozenset({errno.EPERM, errno.EXDEV})
+
+SAME: Final = Verdict()
+_UNKNOWN_CALL: Final = Verdict(untold=("what the request asked for",))
+_TOO_MANY: Final = Verdict(untold=("too many facts",))
+_RESOURCE: Final = Verdict(untold=("whether it would have been allowed: a resource was missing",))
+
+
+class Asked(NamedTuple):
+    """A class of recorded requests, prepared for its paths. old: the recorded policy, if its text is known;
+    for a request in monitor mode twice, with and without `--monitor`.
+    """
+
+    number: int
+    recorded: Recorded
+    demand: Demand | None
+    new: Party
+    old: tuple[Party, ...]
+
+
+class Replayer:
+    """Decides recorded requests again. recorded_policies: finds the policies that decided them first."""
+
+    def __init__(self, engine: Engine, recorded_policies: Engines) -> None:
+        self._engine: Final = engine
+        self._policies: Final = recorded_policies
+        self._asked: Final[dict[Recorded, Asked]] = {}
+        self._known: Final[dict[tuple[object, ...], Verdict]] = {}
+        self._count = 0
+
+    def asked(self, recorded: Recorded) -> Asked:
+        """Return the class of a request."""
+        found = self._asked.get(recorded)
+        if found is None:
+            if len(self._asked) >= REMEMBERED:
+                self._asked.clear()
+                self._known.clear()
+            demand = demand_of(recorded.operation, recorded.syscall)
+            ways = (False, True) if recorded.would_deny else (False,)
+            engines = (self._policies(recorded.digest, monitor) for monitor in ways)
+            old = tuple(Party(engine, _principal(engine, recorded)) for engine in engines if engine)
+            new = Party(self._engine, _principal(self._engine, recorded))
+            found = self._asked[recorded] = Asked(self._count, recorded, demand, new, old)
+            self._count += 1
+        return found
+
+    def decide(self, asked: Asked, path: bytes, new_path: bytes | None, *, empty: bool | None) -> Verdict:
+        """Decide a request at its paths again. empty: True if the file held nothing; None: unknown."""
+        if asked.demand is None:
+            return _UNKNOWN_CALL
+        if asked.recorded.cause is Cause.RESOURCE:
+            return _RESOURCE
+        places = [_place(party.engine, path, new_path) for party in (asked.new, *asked.old)]
+        key = (asked.number, *places, empty)
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            found = self._known[key] = _Case(asked, asked.demand, places, empty).verdict()
+        return found
+
+
+def _principal(engine: Engine, recorded: Recorded) -> Principal | None:
+    """Return the caller in a policy; None if that has no such app."""
+    if recorded.mounted is None:
+        return engine.principal(recorded.uid)
+    try:
+        return engine.app_principal(recorded.mounted, recorded.uid)
+    except KeyError:
+        return None
+
+
+def _place(engine: Engine, path: bytes, new_path: bytes | None) -> Place:
+    new = None if new_path is None else engine.state_of(new_path)
+    beside = new_path is not None and path.rpartition(b"/")[0] == new_path.rpartition(b"/")[0]
+    return Place(engine.state_of(path), new, beside)
+
+
+class _Case:
+    """One request at its paths."""
+
+    def __init__(self, asked: Asked, demand: Demand, places: list[Place], empty: bool | None) -> None:
+        self._recorded: Final = asked.recorded
+        self._demand: Final = demand
+        self._new: Final = (asked.new, places[0])
+        self._old: Final = list(zip(asked.old, places[1:], strict=True))
+        self._empty: Final = empty
+
+    def verdict(self) -> Verdict:
+        """Compare the answers in all worlds in which the recorded policy answers as it did.
+
+        If there is none (a file with several names, an old record), the recorded answer itself is compared.
+        """
+        try:
+            for party, place in self._old:
+                found = [
+                    (world, before)
+                    for world in self._worlds([self._new, (party, place)])
+                    if self._repeats(before := self._answer(party, place, world, 1))
+                ]
+                if found:
+                    return self._over([world for world, _ in found], [before for _, before in found], party)
+            return self._over(self._worlds([self._new]), None, None)._replace(by_answer=True)
+        except TooManyError:
+            return _TOO_MANY
+
+    def _worlds(self, sides: list[tuple[Party, Place]]) -> list[World]:
+        parties, places = [side[0] for side in sides], [side[1] for side in sides]
+        return worlds(
+            self._demand, self._recorded.kind, empty=self._empty, parties=parties, places=places
+        )  # fmt: skip
+
+    def _answer(self, party: Party, place: Place, world: World, index: int) -> Decision:
+        told_kind = self._recorded.kind is not None
+        hidden = world.hidden[index]
+        return party.answer(self._demand, world, place, hidden=hidden, told_kind=told_kind)
+
+    def _repeats(self, before: Decision) -> bool:
+        """True if this answer of the recorded policy is the recorded one."""
+        recorded = self._recorded
+        if recorded.cause is Cause.CONTENT and recorded.operation == "write":
+            return before.allowed and bool(before.content)
+        if before.allowed != recorded.allowed or before.errno != recorded.errno:
+            return False
+        if recorded.allowed and frozenset(before.would_deny) != frozenset(recorded.would_deny):
+            return False
+        if recorded.cause is Cause.CONTENT or self._demand.move:
+            return True
+        return _rules(before) == frozenset(recorded.rules)
+
+    def _over(self, found: list[World], before: list[Decision] | None, party: Party | None) -> Verdict:
+        """Return the verdict of all worlds, if there is one. before: the answers so far; None: as recorded.
+        """
+        verdicts = []
+        for number, world in enumerate(found):
+            after = self._answer(*self._new, world, 0)
+            was = None if before is None else before[number]
+            verdicts.append(self._compare(was, after, world, party))
+        plain = [verdict._replace(rules=()) for verdict in verdicts]
+        if not plain:
+            return _TOO_MANY
+        rules = tuple(sorted({name for one in verdicts for name in one.rules}))
+        if all(verdict == plain[0] for verdict in plain):
+            return plain[0]._replace(rules=rules)
+        open_to = untold(found, plain)
+        if any(verdict.untold or verdict.direction is not plain[0].direction for verdict in plain):
+            return Verdict(untold=open_to)
+        told = " or ".join(sorted({verdict.before for verdict in plain}))
+        now = " or ".join(sorted({verdict.after for verdict in plain}))
+        return Verdict(plain[0].direction, told, f"{now}, by {' and '.join(open_to)}", rules)
+
+    def _compare(self, was: Decision | None, after: Decision, world: World, party: Party | None) -> Verdict:
+        if self._recorded.cause is Cause.CONTENT and self._recorded.operation == "write":
+            return self._written(was, after, world)
+        found = list(self._changes(was, after))
+        if not found and after.allowed and self._demand.opens:
+            found = list(self._of_view(party))
+        if not found:
+            return SAME
+        directions = {direction for direction, _, _ in found}
+        direction = next(one for one in Direction if one in directions)
+        before, now = ("; ".join(dict.fromkeys(texts)) for texts in list(zip(*found, strict=True))[1:])
+        return Verdict(direction, before, now, self._named(after))
+
+    def _named(self, after: Decision) -> tuple[str, ...]:
+        """Return the rules that make the new answer; none for a denial that no rule makes."""
+        if after.allowed:
+            return tuple(sorted(_rules(after)))
+        causes = {"deny", REFUSED} | ({"content"} if after.errno in _OF_CONTENT else set())
+        return tuple(sorted({match.rule for match in after.rules if match.effect in causes}))
+
+    def _changes(self, was: Decision | None, after: Decision) -> Iterator[tuple[Direction, str, str]]:
+        """Yield direction, and both answers in words."""
+        before = was
+        if before is None:  # only whether it was allowed is known
+            before = after if after.allowed and self._recorded.allowed else self._as_recorded()
+        for change in changes(before, after):
+            now = change.after
+            if self._new[0].who is None:
+                now = f"no app {self._recorded.mounted}"
+            elif after.allowed and after.redact - before.redact and self._recorded.kind is None:
+                now += ", or refused where the kind cannot be cleaned"
+            yield change.direction, change.before, now
+
+    def _as_recorded(self) -> Decision:
+        recorded = self._recorded
+        return Decision(recorded.allowed, 0 if recorded.allowed else recorded.errno or errno.EACCES)
+
+    def _of_view(self, party: Party | None) -> Iterator[tuple[Direction, str, str]]:
+        """Yield the change of an open's view, if there is one."""
+        (new, place), recorded = self._new, self._recorded
+        if new.who is None or not recorded.view:
+            return
+        after = new.engine.view(new.who, place.state)
+        if after.label == recorded.view:
+            return
+        direction = Direction.OTHER if party is not None else _by_labels(recorded.view, after)
+        yield direction, _way(recorded.view), way_of(after)
+
+    def _written(self, was: Decision | None, after: Decision, world: World) -> Verdict:
+        """Compare what becomes of bytes that were refused for their content."""
+        if not after.allowed:
+            return SAME if after.errno == errno.EPERM else self._compare_refusals(after)
+        asked = frozenset(after.content)
+        if was is not None and asked == frozenset(was.content):
+            return SAME
+        rules = self._named(after)
+        wider = Verdict(Direction.WIDER, errno_name(errno.EPERM), content(asked), rules)
+        if not asked:
+            return wider
+        kinds_only = not any(pattern.startswith(("no ", "clean ")) for one in asked for pattern in one)
+        if not kinds_only or self._recorded.kind is None:
+            return Verdict(untold=(f"what the written bytes told ({world.ops.name or 'write'})",))
+        return wider if content_met(asked, Facts(self._recorded.kind)) else SAME
+
+    def _compare_refusals(self, after: Decision) -> Verdict:
+        return Verdict(Direction.OTHER, errno_name(errno.EPERM), access(after), self._named(after))
+
+
+def _rules(decision: Decision) -> frozenset[str]:
+    """Return the rules that an event of this decision names."""
+    return frozenset(
+        match.rule
+        for match in decision.rules
+        if not match.monitor and (decision.allowed or match.effect != "allow")
+    )
+
+
+def _way(label: str) -> str:
+    return "raw (passthrough)" if label == "raw" else label
+
+
+def _by_labels(before: str, after: View) -> Direction:
+    """Return the direction of a view's change, as far as labels tell it."""
+    words = frozenset(before.partition("redacted(")[2].rstrip(")").split(",")) - {""}
+    was_checked = before.startswith("checked")
+    stricter = hides_at_least(after.redact, words) and after.checked >= was_checked
+    looser = hides_at_least(words, after.redact) and was_checked >= after.checked
+    if stricter and looser:
+        return Direction.OTHER
+    return Direction.NARROWER if stricter else Direction.WIDER

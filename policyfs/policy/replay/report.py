@@ -1,0 +1,183 @@
+"""The report of a replay: changes in groups, with counts and examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from policyfs.policy.analysis.outcomes import Direction
+from policyfs.policy.errors import harmless
+from policyfs.policy.replay.recorded import Recorded
+from policyfs.policy.replay.replay import Verdict
+
+GROUPS: Final = 10_000
+"""Groups that are kept apart. Further ones are counted in one group for each direction."""
+EXAMPLES: Final = 3
+_SHOWN: Final = 40
+_TOGETHER: Final = "(others)"
+
+
+class Example(NamedTuple):
+    """A request of a group. id: of its record in the trail."""
+
+    path: bytes
+    new_path: bytes | None
+    id: str
+
+
+class Key(NamedTuple):
+    """The common properties of a group. before, after: the answers; rules: those that made them."""
+
+    direction: Direction
+    app: str
+    operation: str
+    kind: str | None
+    before: str
+    after: str
+    rules_before: tuple[str, ...]
+    rules_after: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Group:
+    """Requests that change alike."""
+
+    count: int = 0
+    examples: list[Example] = field(default_factory=list)
+
+
+class Report:
+    """Collects verdicts."""
+
+    def __init__(self) -> None:
+        self._groups: dict[Key, Group] = {}
+        self.requests = 0
+        self.unchanged = 0
+        self.by_answer = 0
+        self.untold: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+
+    def add(
+        self, recorded: Recorded, verdict: Verdict, count: int, example: Callable[[], Example]
+    ) -> None:
+        """Add a verdict on so many requests. example: returns one of them, if it is needed."""
+        self.requests += count
+        self.by_answer += count if verdict.by_answer else 0
+        if verdict.untold:
+            self.untold[" and ".join(verdict.untold)] += count
+            return
+        if verdict.direction is None:
+            self.unchanged += count
+            return
+        app = "stranger" if recorded.app is None else recorded.app
+        key = Key(
+            verdict.direction, app, recorded.operation, recorded.kind, verdict.before, verdict.after,
+            tuple(sorted(recorded.rules)), verdict.rules,
+        )  # fmt: skip
+        if key not in self._groups and len(self._groups) >= GROUPS:
+            key = Key(verdict.direction, _TOGETHER, _TOGETHER, None, "", "", (), ())
+        group = self._groups.setdefault(key, Group())
+        group.count += count
+        if len(group.examples) < EXAMPLES:
+            group.examples.append(example())
+
+    def count(self, direction: Direction) -> int:
+        """Return the number of requests that change in this direction."""
+        return sum(group.count for key, group in self._groups.items() if key.direction is direction)
+
+    @property
+    def moves(self) -> bool:
+        """True if anything gets wider or narrower."""
+        return any(key.direction is not Direction.OTHER for key in self._groups)
+
+    def _sorted(self) -> list[tuple[Key, Group]]:
+        order = list(Direction)
+        return sorted(
+            self._groups.items(),
+            key=lambda item: (order.index(item[0].direction), -item[1].count, str(item[0])),
+        )
+
+    # ---- text
+
+    def text(self) -> str:
+        """Format the report for people."""
+        lines: list[str] = []
+        for direction in Direction:
+            groups = [item for item in self._sorted() if item[0].direction is direction]
+            for key, group in groups[:_SHOWN]:
+                lines += [*_lines(key, group), ""]
+            if len(groups) > _SHOWN:
+                lines += [f"{direction.value}: {len(groups) - _SHOWN} more groups, see --json", ""]
+        return "\n".join([*lines, *self._sum()])
+
+    def _sum(self) -> Iterator[str]:
+        counts = (f"{self.count(direction):,} {direction.value}" for direction in Direction)
+        unknown = self.untold.total()
+        yield (
+            f"{self.requests:,} requests: {', '.join(counts)}, {self.unchanged:,} unchanged,"
+            f" {unknown:,} undecidable"
+        )
+        for reason, count in self.untold.most_common():
+            yield f"  undecidable, {count:,}: the trail does not tell {reason}"
+        if self.by_answer:
+            yield (
+                f"  {self.by_answer:,} compared with the recorded answers only: the trail has not the policy"
+                " that gave them, or that policy answers otherwise"
+            )
+        for reason, count in self.left_out.most_common():
+            yield f"  left out, {count:,}: {reason}"
+
+    # ---- JSON
+
+    def as_json(self) -> dict[str, object]:
+        """Return the report for programs."""
+        return {
+            "requests": self.requests,
+            **{direction.value: self.count(direction) for direction in Direction},
+            "unchanged": self.unchanged,
+            "undecidable": dict(self.untold.most_common()),
+            "by_recorded_answer": self.by_answer,
+            "left_out": dict(self.left_out.most_common()),
+            "changes": [_fields(key, group) for key, group in self._sorted()],
+        }
+
+
+def _lines(key: Key, group: Group) -> Iterator[str]:
+    kind = f" {key.kind}" if key.kind else ""
+    times = "once" if group.count == 1 else f"{group.count:,} times"
+    yield harmless(f"{key.direction.value}: {key.app} {key.operation}{kind}, {times}")
+    yield harmless(f"  before: {key.before}{_by(key.rules_before)}")
+    yield harmless(f"  now: {key.after}{_by(key.rules_after)}")
+    yield "  such as " + ", ".join(map(_shown, group.examples))
+
+
+def _by(rules: tuple[str, ...]) -> str:
+    return f" ({', '.join(rules)})" if rules else " (no rule)"
+
+
+def _shown(example: Example) -> str:
+    paths = [path for path in (example.path, example.new_path) if path is not None]
+    text = " to ".join(path.decode("utf-8", "backslashreplace") for path in paths)
+    return f"{harmless(text)} ({example.id})"
+
+
+def _fields(key: Key, group: Group) -> dict[str, object]:
+    return {
+        **key._asdict(),
+        "direction": key.direction.value,
+        "count": group.count,
+        "examples": [
+            {
+                "id": example.id,
+                "path": example.path.decode("utf-8", "backslashreplace"),
+                **(
+                    {"new_path": example.new_path.decode("utf-8", "backslashreplace")}
+                    if example.new_path is not None
+                    else {}
+                ),
+            }
+            for example in group.examples
+        ],
+    }

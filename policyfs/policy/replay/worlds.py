@@ -1,0 +1,144 @@
+"""Worlds: everything that a recorded request may have met, as far as the trail does not tell.
+
+Two policies are asked about each world. What they answer alike in every world is certain; what depends on
+the world, the trail does not tell.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Final
+
+from policyfs.domain import FIXED_KINDS, NO_FACTS, REDACTIONS, Facts, FileType, Need, Op, banned
+from policyfs.policy.replay.party import Party, Place
+from policyfs.policy.replay.recorded import ALL_TYPES, Demand, World
+from policyfs.policy.table import Live, sample_facts_of
+
+MOST: Final = 20_000
+"""Worlds of one request beyond which it counts as undecidable."""
+
+
+class TooManyError(Exception):
+    """A request may have met more than MOST worlds."""
+
+
+UNTOLD: Final = {
+    "ops": "the access that was asked for",
+    "ftype": "whether it is a file or a directory",
+    "kind": "its content kind",
+    "owner": "its owner",
+    "free_of": "what its bytes tell",
+    "replaced": "what had the new name",
+    "hidden": "the owner of a directory above",
+    "empty": "whether it was empty",
+}
+"""Words for what a trail may not tell, by the fields of a world."""
+
+
+def worlds(
+    demand: Demand, kind: str | None, *, empty: bool | None, parties: Sequence[Party], places: Sequence[Place]
+) -> list[World]:
+    """Return the worlds of a request. kind, empty: of the file, None if the trail does not tell.
+
+    parties, places: each policy, and the request's paths in it. Raises TooManyError.
+    """
+    found: list[World] = []
+    hidings = list(itertools.product(*(_hidings(*pair) for pair in zip(parties, places, strict=True))))
+    emptiness: tuple[bool, ...] = (False,)
+    if demand.opens and not demand.empties and demand.ops[0] & Op.WRITE:
+        emptiness = (True, False) if empty is None else (empty,)
+    lives = [live for pair in zip(parties, places, strict=True) for live in pair[0].lives(pair[1])]
+    for ops, ftype in itertools.product(demand.ops, demand.types):
+        need = _need(demand, ops, ftype, parties, places)
+        known = list(_facts(demand, ftype, kind, need, lives))
+        there = list(_replaced(demand, lives, need, parties, places))
+        size = len(known) * len(there) * len(hidings) * len(emptiness)
+        if len(found) + size > MOST:
+            raise TooManyError
+        found += [
+            World(ops, ftype, *rest) for rest in itertools.product(known, there, hidings, emptiness)
+        ]  # fmt: skip
+    return found
+
+
+def _hidings(party: Party, place: Place) -> tuple[bool, ...]:
+    return (False, True) if party.owner_matters_above(place) else (False,)
+
+
+def _need(
+    demand: Demand, ops: Op, ftype: FileType, parties: Sequence[Party], places: Sequence[Place]
+) -> Need:
+    """Return the facts that an answer may depend on."""
+    need = Need.NOTHING
+    for party, place in zip(parties, places, strict=True):
+        need |= party.need(demand, ops, ftype, place)
+    return need
+
+
+def _facts(
+    demand: Demand, ftype: FileType, kind: str | None, need: Need, lives: Sequence[Live]
+) -> Iterator[Facts]:
+    """Yield the facts that the file may have had, of every sort that rules tell apart."""
+    if demand.creates:  # its owner is the caller, and nobody knows its kind yet
+        yield Facts(FIXED_KINDS.get(ftype), None)
+        return
+    seen: dict[Facts, None] = {}
+    words = _words(lives) if demand.move and ftype is FileType.REGULAR else frozenset()
+    for facts in sample_facts_of(lives, ftype, unknown=True) if need else (NO_FACTS,):
+        found = FIXED_KINDS.get(ftype) or (kind if kind is not None else facts.kind)
+        if not need & Need.KIND and kind is None:
+            found = FIXED_KINDS.get(ftype)
+        owner = facts.owner if need & Need.OWNER else None
+        for free_of in (frozenset(), words) if words else (frozenset(),):
+            seen[Facts(found, owner, free_of)] = None
+    yield from seen
+
+
+def _words(lives: Iterable[Live]) -> frozenset[str]:
+    """Return all words, if a rule asks for what written bytes tell."""
+    return REDACTIONS if any(banned((live.rule.content,)) for live in lives) else frozenset()
+
+
+def _replaced(
+    demand: Demand, lives: Sequence[Live], need: Need, parties: Sequence[Party], places: Sequence[Place]
+) -> Iterator[tuple[FileType, Facts] | None]:
+    """Yield the objects that may have had the new name."""
+    if demand.move not in {"rename", "exchange"}:
+        yield None
+        return
+    if demand.move == "rename":
+        yield None
+    for ftype in ALL_TYPES:
+        need = _need(demand, Op.SEE | Op.DELETE, ftype, parties, places)
+        plain = Demand((Op.SEE | Op.DELETE,), (ftype,))
+        for facts in _facts(plain, ftype, None, need, lives):
+            yield ftype, facts
+
+
+def untold(found: Sequence[World], answers: Sequence[object]) -> tuple[str, ...]:
+    """Return the words for what the answers depend on."""
+    fields: dict[str, list[Hashable]] = {
+        "ops": [world.ops for world in found],
+        "ftype": [world.ftype for world in found],
+        "kind": [world.facts.kind if world.ftype is FileType.REGULAR else None for world in found],
+        "owner": [world.facts.owner for world in found],
+        "free_of": [world.facts.free_of for world in found],
+        "replaced": [world.replaced for world in found],
+        "hidden": [world.hidden for world in found],
+        "empty": [world.empty for world in found],
+    }
+    columns = list(fields.values())
+    named = [
+        UNTOLD[name]
+        for at, name in enumerate(fields)
+        if _decides([column for number, column in enumerate(columns) if number != at], answers)
+    ]
+    return tuple(named or [UNTOLD[name] for name, column in fields.items() if len(set(column)) > 1])
+
+
+def _decides(others: Sequence[Sequence[object]], answers: Sequence[object]) -> bool:
+    """True if worlds that agree in these columns have different answers: the missing one decides."""
+    known: dict[tuple[object, ...], object] = {}
+    rows = zip(zip(*others, strict=True), answers, strict=True)
+    return any(known.setdefault(row, answer) != answer for row, answer in rows)

@@ -1,0 +1,111 @@
+"""Verdicts on single requests; tests/property/test_policy_replay.py has the rest."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from policyfs.policy.analysis.outcomes import Direction
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.replay import replay as module
+from policyfs.policy.replay.recorded import Cause, Recorded
+from policyfs.policy.replay.replay import Replayer, Verdict
+
+HEAD = "apiVersion: policyfs/v1\nkind: Policy\napps: {a: {uid: 7}, b: {uid: 8}}\nrules:\n"
+ALL = '  - {id: all, allow: [all], paths: "/**"}\n'
+CONTENT = '  - {id: photos, require: {content: [image/*]}, paths: "/**"}\n'
+NO = '  - {id: photos, require: {no: [location]}, paths: "/**"}\n'
+
+
+def engine_of(rules: str) -> Engine:
+    return compile_policy(parse_policy([SourceText("case.yaml", (HEAD + rules).encode())]))
+
+
+def verdict(old: str | None, new: str, recorded: Recorded, path: bytes = b"/x") -> Verdict:
+    known = None if old is None else engine_of(old)
+    replayer = Replayer(engine_of(new), lambda digest, monitor: known)
+    asked = replayer.asked(recorded)
+    found = replayer.decide(asked, path, None, empty=False)
+    assert replayer.decide(asked, path, None, empty=False) is found
+    return found
+
+
+WRITE = Recorded(
+    "a", 7, None, "write", "write", False, errno.EPERM, Cause.CONTENT, ("photos",), kind="text/plain"
+)
+READ = Recorded("a", 7, None, "open", "open(O_RDONLY)", True, 0, Cause.NONE, ("all",), view="raw")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "direction"),
+    [
+        (CONTENT, CONTENT, None),
+        (CONTENT, "", Direction.WIDER),
+        (CONTENT, CONTENT.replace("[image/*]", "[image/*, text/plain]"), Direction.WIDER),
+        (CONTENT, CONTENT.replace("image/*", "image/png"), None),
+        (NO, NO, None),
+    ],
+)
+def test_refused_bytes(old: str, new: str, direction: Direction | None):
+    found = verdict(ALL + old, ALL + new, WRITE)
+    assert (found.direction, found.untold) == (direction, ())
+
+
+def test_refused_bytes_of_which_too_little_is_told():
+    assert verdict(ALL + CONTENT, ALL + NO, WRITE).untold
+    assert verdict(ALL + CONTENT, ALL + NO.replace("location", "time"), WRITE._replace(kind=None)).untold
+    assert verdict(ALL + CONTENT, '  - {id: r, allow: [see, read], paths: "/**"}\n', WRITE).after == "EACCES"
+
+
+def test_the_recorded_answer_counts_where_its_policy_is_lost():
+    found = verdict(None, '  - {id: none, allow: [see], paths: "/y"}\n', READ)
+    assert (found.direction, found.before, found.after) == (Direction.NARROWER, "allowed", "ENOENT")
+    assert found.by_answer
+    assert verdict(None, ALL, READ) == Verdict(by_answer=True)
+
+
+@pytest.mark.parametrize(
+    ("view", "rules", "direction"),
+    [
+        ("raw", "  - {id: r, require: {redact: [location]}}\n", Direction.NARROWER),
+        ("redacted(location)", "", Direction.WIDER),
+        ("redacted(location)", "  - {id: r, require: {redact: [location]}}\n", None),
+        ("checked", "  - {id: r, require: {redact: [location]}}\n", Direction.WIDER),
+    ],
+)
+def test_views_where_the_policy_is_lost(view: str, rules: str, direction: Direction | None):
+    assert verdict(None, ALL + rules, READ._replace(view=view)).direction is direction
+
+
+def test_a_policy_that_answers_otherwise_is_no_witness():
+    assert verdict('  - {id: other, allow: [all], paths: "/**"}\n', ALL, READ) == Verdict(by_answer=True)
+
+
+def test_a_missing_resource_and_a_strange_call_are_undecidable():
+    assert verdict(ALL, ALL, READ._replace(cause=Cause.RESOURCE, allowed=False, errno=errno.EBUSY)).untold
+    assert verdict(ALL, ALL, READ._replace(syscall="openat2")).untold == ("what the request asked for",)
+
+
+def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "REMEMBERED", 2)
+    replayer = Replayer(engine_of(ALL), lambda digest, monitor: None)
+    for number in range(9):
+        asked = replayer.asked(READ._replace(uid=number))
+        assert replayer.decide(asked, b"/%d" % number, None, empty=None).direction is None
+
+
+def test_monitor_mode_is_tried_both_ways():
+    deny = '  - {id: no, deny: [read], paths: "/**"}\n'
+    seen: list[bool] = []
+
+    def policies(digest: str, monitor: bool) -> Engine:
+        seen.append(monitor)
+        text = SourceText("case.yaml", (HEAD + ALL + deny).encode())
+        return compile_policy(parse_policy([text]), monitor=monitor)
+
+    replayer = Replayer(engine_of(ALL + deny), policies)
+    asked = replayer.asked(READ._replace(would_deny=("no",)))
+    found = replayer.decide(asked, b"/x", None, empty=None)
+    assert (found.direction, found.by_answer, seen) == (Direction.NARROWER, False, [False, True])
