@@ -59,12 +59,13 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
     if known:
         return f"found to tell {in_words(hide & _told(known))}: {_listed(known)}"
     odd = [note for note in notes if not note.bare and not (_is_known(note) and note.tells & hide)]
-    if not odd and notes:
-        return ""  # only known parts that hold nothing
     named = _listed(odd) or f"bytes at {patches[0].offset}"
-    if strict:
+    # Known parts that hold nothing, and perhaps bytes without a note (behind a table's last field): a search
+    # leaves out the former.
+    empty = bool(notes) and not odd
+    if strict and not empty:
         return f"not understood: {named}; the rule denies that"
-    if hide & ~_SEARCHABLE:
+    if hide & ~_SEARCHABLE and not empty:
         return f"not understood, and no search finds {in_words(hide & ~_SEARCHABLE)}: {named}"
     if sum(patch.size for patch in patches) > _SEARCHED_BYTES:
         return f"not understood, and too much to search: {named}"

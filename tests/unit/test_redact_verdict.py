@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.domain import DENY_UNKNOWN, TO_TELL
+from policyfs.domain import DENY_UNKNOWN, TO_TELL, Patch
+from policyfs.redact.core.categories import Tells
+from policyfs.redact.core.cleaners import Found, Note
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
+from policyfs.redact.verdict import judged
 from tests.support.samples import cameras, jpegs, notes
 from tests.support.samples.jpegs import LONG, UNDEFINED, pack, text
 
@@ -89,6 +92,9 @@ def test_a_gps_directory_without_a_place_tells_none() -> None:
         assert verdict(photo(version, (2, jpegs.RATIONAL, 3, pack("II", 0, 1, 0, 1, 0, 1))), *strict) == ""
         assert "GPSInfo" in verdict(photo(version, (29, jpegs.ASCII, 11, b"2024:05:17\0")), *strict)
         assert "GPSInfo" in verdict(photo(*jpegs.gps("II")), *strict)
+        behind = jpegs.TEXT_COORDINATES.encode()
+        jfif = jpegs.segment(0xE0, b"JFIF\0\1\2\0\0\1\0\1\0\0" + behind)
+        assert verdict(jpegs.with_segments(photo(version), jfif), *strict) != "", "bytes behind JFIF's fields"
     # beside it what is not understood is searched all the same, and the directory's own entry is none
     maker = notes.MAKERS["Sony"]
     for value, why in ((7919, ""), (0, "")):
@@ -132,3 +138,16 @@ def test_what_was_redacted_is_accepted(tmp_path: Path) -> None:
                     clean = apply(data, plan.patches)
                     for strict in ((), (DENY_UNKNOWN,)):
                         assert verdict(clean, *strict, words=words | {TO_TELL}) == "", photo.name
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_bytes_without_a_note_are_searched_beside_known_parts_that_hold_nothing(strict: bool) -> None:
+    place, rest = jpegs.TEXT_COORDINATES.encode(), b"\2\3 a version"
+    source = MemorySource(rest + bytes(40) + place)
+    bare = Note(0, len(rest), "EXIF", "GPS", Tells.LOCATION, bare=True)
+    empty, unnoted = Patch(0, zeros=len(rest)), Patch(40 + len(rest), zeros=len(place))
+    assert judged(Found([empty], [bare]), source, Tells.LOCATION, strict=strict) == ""
+    why = judged(Found([empty, unnoted], [bare]), source, Tells.LOCATION, strict=strict)
+    assert why.startswith("found to tell location")
+    known = Note(unnoted.offset, len(place), "EXIF", "GPS", Tells.LOCATION, bare=True)
+    assert judged(Found([empty, unnoted], [bare, known]), source, Tells.LOCATION, strict=strict) == ""

@@ -183,10 +183,12 @@ class _ExifWalk(Walk):
         if not self.inner.hide & Tells.LOCATION:
             return
         end = offset + 2 + _ENTRY_BYTES * len(entries)
-        self.places.append((offset, min(end + 4, size)))
+        places = [(offset, min(end + 4, size))]
+        places += [(each.start, each.end) for each in entries if not each.inline and self.within(each)]
+        self.places += places
+        for start, stop in places if pointer.bare else ():
+            self.note(start, stop - start, "GPS without a place", Tells.LOCATION, bare=True)
         for entry in entries:
-            if self.within(entry):
-                self.places.append((entry.start, entry.end))
             known = entry.tag < tags.GPS_TAGS_END and not entry.inline
             if known and entry.end <= size:
                 self.doomed.append((entry.start, entry.end, False))

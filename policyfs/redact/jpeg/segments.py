@@ -132,7 +132,7 @@ def _clean_one(segment: Loaded, inner: Inner) -> None:
         segment.set(clean_gpmf(old[len(GOPRO_HEADER) :], inner), len(GOPRO_HEADER))
     elif code == APP14 and old.startswith(b"Adobe") and len(old) >= _ADOBE_BYTES:
         # Decoders read the colour transform here.
-        segment.new = old[:_ADOBE_BYTES].ljust(len(old), b"\0")
+        segment.set(_cut(old, _ADOBE_BYTES, "APP14"))
     elif code == APP13 and old.startswith(_COLOUR_HEADER) and len(old) <= _COLOUR_BYTES:
         pass  # a type number, in thumbnails by Photoshop and Lightroom
     else:
@@ -145,15 +145,22 @@ def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
             notes = (Note(12, len(old) - 12, "APP0", "thumbnail", Tells.OTHER),)
             return Cleaned(old[:12].ljust(len(old), b"\0"), notes)
         end = min(len(old), _JFIF_BYTES + 3 * old[12] * old[13])
-        return Cleaned(old[:end].ljust(len(old), b"\0"))
+        return _cut(old, end, "APP0")
     if old.startswith(b"JFXX\0\x10"):
         if inner.hide & Tells.OTHER:
             return Cleaned(bytes(len(old)), (Note(0, len(old), "APP0", "thumbnail", Tells.OTHER),))
         cleaned = inner.jpeg(old[6:])
         return cleaned and Cleaned(old[:6] + cleaned.data, shifted(cleaned.notes, 6))
     if old.startswith(b"AVI1"):
-        return Cleaned(old[:14].ljust(len(old), b"\0"))
+        return _cut(old, 14, "APP0")
     return None
+
+
+def _cut(old: bytes, end: int, name: str) -> Cleaned:
+    """Keep the bytes up to an offset; note others than zeros behind it."""
+    new = old[:end].ljust(len(old), b"\0")
+    notes = (Note(end, len(old) - end, name, "behind its fields"),) if new != old else ()
+    return Cleaned(new, notes)
 
 
 def _clean_ducky(old: bytes, inner: Inner) -> Cleaned | None:
@@ -257,7 +264,7 @@ def _clean_profile(parts: Sequence[Loaded]) -> None:
     size = int.from_bytes(profile[:4])
     counted = len(ordered) == total and all(part.old[head - 1] == total for part in ordered)
     if total and counted and profile[36:40] == b"acsp" and 128 <= size <= len(profile):
-        _spread(ordered, Cleaned(profile[:size].ljust(len(profile), b"\0")), head)
+        _spread(ordered, _cut(profile, size, "APP2"), head)
         return
     for part in parts:
         part.drop("ICC profile", broken=True)
