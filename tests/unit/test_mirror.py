@@ -100,15 +100,7 @@ WITHOUT: Final = {
     "kernel/trial.py": "mounts",
     "linux/capabilities.py": "mounts",
     "linux/seccomp.py": "mounts",
-    "redact/heif/properties.py": "whole files",
-    "redact/heif/tables.py": "whole files",
-    "redact/images/png_text.py": "whole files",
-    "redact/isobmff/item_data.py": "whole files",
     "redact/isobmff/moov.py": "whole files",
-    "redact/isobmff/udta.py": "whole files",
-    "redact/jpeg/segments.py": "whole files",
-    "redact/matroska/clusters.py": "whole files",
-    "redact/xmp/vendor_properties.py": "whole files",
 }
 """Modules with logic and without a file of tests: where they are tested instead. No module is added.
 

@@ -144,6 +144,9 @@ def test_what_a_rule_may_and_must_match_by_the_type_of_a_file() -> None:
     assert not directories.may_oblige()
     assert photos.may_oblige()
     assert Placed("- {id: a, allow: [see]}\n").live("/x", None).must_match()
+    odd = "- {id: a, allow: [read], when: {type: image/png}, unless: {type: image/png}}\n"
+    assert not Placed(odd).live("/x", None).may_match(FileType.REGULAR)
+    assert Placed(odd).live("/x", None).may_oblige(), "of an unknown kind nobody knows that it cannot match"
 
 
 def test_samples_hold_every_kind_and_owner_that_rules_tell_apart() -> None:

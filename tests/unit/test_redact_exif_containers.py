@@ -79,6 +79,7 @@ def test_a_tiff_costs_parts_and_bytes() -> None:
         (b"\0\0\0\7abcdefg", b"\0\0\0\7" + bytes(7)),  # bytes between that nobody knows
         (b"\0\0\0\x63" + EXIF_MARK, b"\0\0\0\6" + EXIF_MARK),  # a wrong offset
         (b"xyz", bytes(3)),
+        (b"\0\0\0\x08II*\0abcd", b"\0\0\0\x08" + bytes(8)),  # the stated header counts, not the first
     ],
 )
 def test_the_bytes_before_the_header_are_put_right(before: bytes, after: bytes) -> None:

@@ -1,0 +1,267 @@
+"""Segments of a JPEG: each kind alone, and blocks that span several of them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Cleaned, Note
+from policyfs.redact.jpeg.markers import APP0, COM, Segment
+from policyfs.redact.jpeg.segments import (
+    APP1,
+    APP2,
+    APP6,
+    APP12,
+    APP13,
+    APP14,
+    DUCKY_HEADER,
+    EXIF_HEADER,
+    GAIN_MAP_HEADER,
+    GOPRO_HEADER,
+    ICC_HEADER,
+    LOOKED_INTO,
+    MPF_HEADER,
+    PHOTOSHOP_HEADER,
+    XMP_HEADER,
+    XMP_MORE_HEADER,
+    Loaded,
+    clean_segments,
+    mpf_offsets,
+)
+from tests.support.samples import jpegs
+from tests.support.samples.inners import PLACES, Plain
+
+PLACE = b"at 47.804531, 13.042287"
+
+
+class Blocks(Plain):
+    """Blanks the word PLACE in every block; does not understand one that is broken."""
+
+    def tiff(self, data: bytes) -> Cleaned | None:
+        return None if b"broken" in data else self._blank(data)
+
+    def xmp(self, data: bytes) -> Cleaned:
+        return self._blank(data)
+
+    def irb(self, data: bytes) -> Cleaned | None:
+        return None if b"broken" in data else self._blank(data)
+
+    def jpeg(self, data: bytes) -> Cleaned | None:
+        return None if b"broken" in data else self._blank(data)
+
+    def _blank(self, data: bytes) -> Cleaned:
+        at = data.find(b"PLACE")
+        notes = (Note(at, 5, "block", "place", Tells.LOCATION),) if at >= 0 else ()
+        return Cleaned(data.replace(b"PLACE", b"     "), notes)
+
+
+def clean(*segments: tuple[int, bytes], inner: Plain | None = None) -> list[Loaded]:
+    """The segments as if they were one behind the other in a file."""
+    at, placed = 2, []
+    for code, payload in segments:
+        placed.append(Segment(code, at + 4, len(payload)))
+        at += 4 + len(payload)
+    done = clean_segments(placed, [payload for _, payload in segments], inner or Blocks())
+    assert all(len(segment.new) == len(segment.old) for segment in done)
+    return done
+
+
+def one(code: int, payload: bytes, inner: Plain | None = None) -> bytes:
+    (segment,) = clean((code, payload), inner=inner)
+    assert bool(segment.notes) == (segment.new.strip(b"\0") != segment.old.strip(b"\0"))
+    return segment.new
+
+
+@pytest.mark.parametrize("code", [APP0 + n for n in range(16)])
+def test_a_segment_that_nobody_knows_becomes_zeros(code: int) -> None:
+    (segment,) = clean((code, b"what " + PLACE))
+    assert segment.new == bytes(5 + len(PLACE))
+    assert [(note.container, note.tells) for note in segment.notes] == [(f"APP{code - APP0}", UNKNOWN)]
+    assert (code in LOOKED_INTO) == (code in (APP0, APP1, APP2, APP6, APP12, APP13, APP14))
+
+
+@pytest.mark.parametrize(
+    ("text", "hide", "stays"),
+    [
+        (b"a quince", Tells.LOCATION, True),
+        (PLACE, Tells.LOCATION, False),
+        (PLACE, Tells.TIME, True),
+        (b"a quince", Tells.PEOPLE, False),
+        (b"\0\1\2\3 no prose", Tells.TIME, False),
+    ],
+)
+def test_comments(text: bytes, hide: Tells, stays: bool) -> None:
+    assert one(COM, text, Plain(hide)) == (text if stays else bytes(len(text)))
+
+
+def test_a_comment_beyond_the_budget_goes_unread() -> None:
+    inner = Plain()
+    inner._budget.texts = 7
+    assert one(COM, b"quince", inner) == b"quince"
+    assert one(COM, b"quince", inner) == bytes(6)
+
+
+JFIF = b"JFIF\0\1\2\0\0\1\0\1"
+
+
+@pytest.mark.parametrize(
+    ("payload", "hide", "left"),
+    [
+        (JFIF + b"\0\0", UNKNOWN, JFIF + b"\0\0"),
+        (JFIF + b"\0\0secret", Tells.LOCATION, JFIF + bytes(8)),
+        (JFIF + b"\1\2picturesecret", Tells.LOCATION, JFIF + b"\1\2pictur" + bytes(7)),
+        (JFIF + b"\1\2pictur", Tells.OTHER, JFIF + bytes(8)),
+        (JFIF + b"\1", Tells.LOCATION, bytes(13)),
+        (b"JFXX\0\x10photo PLACE", Tells.LOCATION, b"JFXX\0\x10photo      "),
+        (b"JFXX\0\x10photo PLACE", Tells.OTHER, bytes(17)),
+        (b"JFXX\0\x10broken", Tells.LOCATION, bytes(12)),
+        (b"JFXX\0\x11photo", Tells.LOCATION, bytes(11)),
+        (b"AVI1abcdefghijsecret", Tells.LOCATION, b"AVI1abcdefghij" + bytes(6)),
+    ],
+)
+def test_the_first_segment_of_a_picture(payload: bytes, hide: Tells, left: bytes) -> None:
+    assert one(APP0, payload, Blocks(hide)) == left
+
+
+def ducky(*values: tuple[int, bytes], end: bytes = b"\0\0") -> bytes:
+    return DUCKY_HEADER + b"".join(tag.to_bytes(2) + len(v).to_bytes(2) + v for tag, v in values) + end
+
+
+def test_texts_of_save_for_web_go_one_by_one() -> None:
+    data = ducky((1, b"\0\0\0\x3c"), (2, PLACE), (3, b"a quince"))
+    assert one(APP12, data, Plain()) == ducky((1, b"\0\0\0\x3c"), (3, b"a quince")).ljust(len(data), b"\0")
+    assert one(APP12, data, Plain(Tells.PEOPLE)) == ducky((1, b"\0\0\0\x3c")).ljust(len(data), b"\0")
+    for broken in (ducky((1, b"abcd"))[:-4], ducky((4, b"abcd"))):
+        assert not any(one(APP12, broken, Plain()))
+
+
+@pytest.mark.parametrize(
+    ("code", "payload", "left"),
+    [
+        (APP14, b"Adobe\0\x64\0\0\0\0\1", b"Adobe\0\x64\0\0\0\0\1"),
+        (APP14, b"Adobe\0\x64\0\0\0\0\1secret", b"Adobe\0\x64\0\0\0\0\1" + bytes(6)),
+        (APP14, b"Adobe\0\x64\0\0\0\0", bytes(11)),
+        (APP13, b"Adobe_CM\0\1\2", b"Adobe_CM\0\1\2"),
+        (APP13, b"Adobe_CM\0\1\2x", bytes(12)),
+        (APP2, GAIN_MAP_HEADER + b"numbers", GAIN_MAP_HEADER + b"numbers"),
+        (APP2, (GAIN_MAP_HEADER + b"x" * 256)[:256], (GAIN_MAP_HEADER + b"x" * 256)[:256]),
+        (APP2, (GAIN_MAP_HEADER + b"x" * 257)[:257], bytes(257)),
+        (APP1, XMP_HEADER + b"<PLACE/>", XMP_HEADER + b"<     />"),
+    ],
+)
+def test_segments_of_numbers_stay_and_nothing_behind_them(code: int, payload: bytes, left: bytes) -> None:
+    assert one(code, payload) == left
+
+
+def test_two_segments_of_telemetry_go_because_readers_join_them() -> None:
+    assert not any(any(s.new) for s in clean((APP6, GOPRO_HEADER + b"ab"), (APP6, GOPRO_HEADER + b"cd")))
+
+
+@pytest.mark.parametrize("head", [b"Exif\0\0", b"Exif\0\xff", b"eXIF\0\0", b"abExif\0\0", b"abcdExif\0\0"])
+def test_exif_is_cleaned_under_every_header_that_lax_readers_take(head: bytes) -> None:
+    out = one(APP1, head + b"II*\0 PLACE ")
+    assert out == bytes(len(head) - 6) + head[-6:] + b"II*\0       "
+    assert one(APP1, b"abcdeExif\0\0II*\0 PLACE ") == bytes(22)
+
+
+def test_exif_may_continue_in_the_next_segment() -> None:
+    first, second = clean((APP1, EXIF_HEADER + b"II*\0 PL"), (APP1, EXIF_HEADER + b"ACE and"))
+    assert (first.new, second.new) == (EXIF_HEADER + b"II*\0   ", EXIF_HEADER + b"    and")
+    assert [(note.offset, note.length) for note in first.notes] == [(11, 2)]
+    apart = clean((APP1, EXIF_HEADER + b"II*\0 PL"), (COM, b"a"), (APP1, EXIF_HEADER + b"ACE and"))
+    assert apart[0].new == EXIF_HEADER + b"II*\0 PL"
+    again = clean((APP1, EXIF_HEADER + b"II*\0 PL"), (APP1, EXIF_HEADER + b"II*\0 PLACE"))
+    assert again[1].new == EXIF_HEADER + b"II*\0      "
+    broken = clean((APP1, EXIF_HEADER + b"II*\0 bro"), (APP1, EXIF_HEADER + b"ken"))
+    assert [any(segment.new) for segment in broken] == [False, False]
+    assert all(note.broken for segment in broken for note in segment.notes)
+
+
+def test_resources_of_photoshop_may_continue_in_the_next_segment() -> None:
+    parts = clean((APP13, PHOTOSHOP_HEADER + b"8BIM PL"), (APP13, PHOTOSHOP_HEADER + b"ACE and"))
+    assert [part.new for part in parts] == [PHOTOSHOP_HEADER + b"8BIM   ", PHOTOSHOP_HEADER + b"    and"]
+    gone = clean((APP13, PHOTOSHOP_HEADER + b"8BIM bro"), (APP13, PHOTOSHOP_HEADER + b"ken"))
+    assert not any(any(part.new) for part in gone)
+
+
+PROFILE = (200).to_bytes(4) + bytes(32) + b"acsp" + b"p" * 160
+
+
+def icc(number: int, total: int, data: bytes) -> tuple[int, bytes]:
+    return APP2, ICC_HEADER + bytes([number, total]) + data
+
+
+def test_a_profile_stays_if_it_is_whole() -> None:
+    halves = icc(1, 2, PROFILE[:99]), icc(2, 2, PROFILE[99:])
+    assert [part.new for part in clean(*halves)] == [payload for _, payload in halves]
+    assert [part.new for part in clean(*halves[::-1])] == [payload for _, payload in halves[::-1]]
+    assert one(*icc(1, 1, PROFILE + b"secret")) == icc(1, 1, PROFILE + bytes(6))[1]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [icc(1, 2, PROFILE)],
+        [icc(0, 1, PROFILE)],
+        [icc(1, 1, PROFILE[:-1])],
+        [icc(1, 1, PROFILE.replace(b"acsp", b"acsq"))],
+        [icc(1, 2, PROFILE[:99]), icc(2, 3, PROFILE[99:])],
+        [icc(1, 2, PROFILE[:99]), icc(1, 2, PROFILE[99:])],
+        [icc(1, 1, (100).to_bytes(4) + PROFILE[4:])],
+        [(APP2, ICC_HEADER)],
+    ],
+)
+def test_a_profile_that_is_none_goes(parts: list[tuple[int, bytes]]) -> None:
+    for part in clean(*parts):
+        assert not any(part.new)
+        assert [note.broken for note in part.notes] == [True]
+
+
+def more(packet: bytes, *cuts: int, name: bytes | None = None) -> list[tuple[int, bytes]]:
+    """Extended XMP, cut into segments."""
+    guid = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode() if name is None else name
+    ends = [*cuts, len(packet)]
+    return [
+        (APP1, XMP_MORE_HEADER + guid + len(packet).to_bytes(4) + at.to_bytes(4) + packet[at:end])
+        for at, end in zip([0, *cuts], ends, strict=True)
+    ]
+
+
+def test_an_extended_packet_that_changes_gets_its_new_digest_everywhere() -> None:
+    packet = b"<a>long PLACE</a>"
+    old, new = (more(p, 7) for p in (packet, packet.replace(b"PLACE", b"     ")))
+    named, renamed = (parts[0][1][len(XMP_MORE_HEADER) :][:32] for parts in (old, new))
+    done = clean((APP1, XMP_HEADER + b"has " + named + b" " + named.lower()), *old[::-1])
+    assert done[0].new == XMP_HEADER + b"has " + renamed + b" " + renamed.lower()
+    assert [part.new for part in done[1:]] == [payload for _, payload in new[::-1]]
+    same = more(b"<a>long</a>", 7)
+    assert [part.new for part in clean(*same)] == [payload for _, payload in same]
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        more(b"<a>a quince</a>", 7)[:1],
+        more(b"<a>a quince</a>", 7) + more(b"<a>a quince</a>", 7)[1:],
+        [(APP1, XMP_MORE_HEADER + b"too short")],
+        [(APP1, more(b"abc")[0][1].replace(b"\0\0\0\3", b"\0\0\0\4"))],
+    ],
+)
+def test_an_extended_packet_that_is_not_whole_goes_with_its_name(parts: list[tuple[int, bytes]]) -> None:
+    name = parts[0][1][len(XMP_MORE_HEADER) :][:32]
+    done = clean((APP1, XMP_HEADER + b"has " + name), *parts)
+    assert not any(any(part.new) for part in done[1:])
+    if len(name) == 32:
+        assert done[0].new == XMP_HEADER + b"has " + b"0" * 32
+
+
+def test_places_of_the_images_in_a_multi_picture_directory() -> None:
+    entries = b"".join(n.to_bytes(4) for n in (0, 100, 0, 0, 0, 100, 5000, 0))
+    directory = jpegs.ifd("MM", 8, [(0xB002, 7, len(entries), entries)])
+    block = MPF_HEADER + jpegs.tiff("MM", (8, directory))
+    segments = [Segment(APP1, 6, 3), Segment(APP2, 50, len(block))]
+    done = clean_segments(segments, [b"abc", block], PLACES)
+    assert list(mpf_offsets(segments, done)) == [50 + len(MPF_HEADER) + 5000]
+    assert list(mpf_offsets(segments[:1], done[:1])) == []
