@@ -21,7 +21,7 @@ from policyfs.trail.report_page import Facts, page
 from policyfs.trail.selection import Selection
 from policyfs.trail.summary import Summary
 
-_KINDS = frozenset({"mount", "policy", "failed", "close", "detached", "quarantine"})
+_KINDS = frozenset({"mount", "proof", "policy", "failed", "close", "detached", "quarantine"})
 _QUICK_BYTES = 256 << 20
 
 

@@ -187,6 +187,7 @@ def _as_text(status: control.Json) -> str:
         f"  trail        {trail['written']} records, {trail['dropped']} dropped{failing}",
         f"               in {trail['directory']}",
         f"  contained    {_contained(part(status, 'contained'))}",
+        f"  proof        {_proved(part(status, 'proof'))}",
         "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
     ]
     if status["bugs"]:
@@ -200,6 +201,16 @@ def _contained(held: control.Json) -> str:
     if isinstance(missing, list) and missing:
         return "; ".join(map(str, missing))
     return "few capabilities, no new privileges, system calls filtered, no network"
+
+
+def _proved(proof: control.Json) -> str:
+    """Return the result of the requests that tested the mount before apps were let in."""
+    counts = proof.get("canaries")
+    if not isinstance(counts, dict):
+        return str(proof.get("why", "not made"))
+    left_out = proof.get("callers_left_out")
+    told = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"held: {told}" + (f"; without {left_out} more apps" if left_out else "")
 
 
 def part(status: control.Json, name: str) -> control.Json:

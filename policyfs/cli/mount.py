@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from policyfs.cli.findings import State
 from policyfs.cli.on_record import key_directory
 from policyfs.cli.policy_files import read_sources
-from policyfs.cli.serve import fork_daemon, serve
+from policyfs.cli.serve import fork_daemon, serve_here
 from policyfs.cli.start import Start
 from policyfs.cli.store_checks import check_closed
 from policyfs.daemon import control
@@ -70,6 +70,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     avc_help = "answer repeated stats and look-ups of a shared mount without Python (experimental)"
     add("--avc", action=argparse.BooleanOptionalAction, default=False, help=avc_help)
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
+    proof_help = "do not test the mount by requests under the apps' uids before they can reach it"
+    add("--no-proof", action="store_true", help=proof_help)
     add("--copy-max", type=_size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
     add("--copies-max", type=_size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
     nodes_help = "files the kernel may remember (40000)"
@@ -114,7 +116,7 @@ def run_mount(args: argparse.Namespace) -> int:
 def _mount(args: argparse.Namespace, start: Start) -> int:
     options, loader = prepared(args, start)
     if args.foreground:
-        return serve(options, loader, start.answered, as_json=not sys.stderr.isatty())
+        return serve_here(options, loader, start, as_json=not sys.stderr.isatty())
     fork_daemon(options, loader, Path(args.log) if args.log else None, start)
     return EXIT_OK
 
@@ -176,6 +178,7 @@ def _options(
         xattrs=not args.no_xattrs,
         keys=key_directory(),
         vectors=args.avc,
+        proof=not args.no_proof,
     )  # fmt: skip
 
 

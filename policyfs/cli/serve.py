@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
+from policyfs.cli.prover import proving
 from policyfs.cli.start import Start
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.linux.lifetime import end_with_writer
@@ -19,6 +20,17 @@ if TYPE_CHECKING:
     from policyfs.daemon.policies import Loader
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve_here(options: MountOptions, loader: Loader, start: Start, *, as_json: bool) -> int:
+    """Serve a mount in this process until its end; return the exit code."""
+    with proving(options, loader) as (proved, attached):
+
+        def ready() -> None:
+            attached()
+            start.answered()
+
+        return serve(proved, loader, ready, as_json=as_json)
 
 
 def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
@@ -82,18 +94,21 @@ def fork_daemon(
         raise PolicyfsError(
             f"cannot write the log {log_file}: {error.strerror}; choose another with --log"
         ) from error
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(read_end)
-        if lifeline is not None:
-            os.close(lifeline[1])
-            end_with_writer(lifeline[0], signal.SIGTERM)
-        _become_daemon(options, loader, log_fd, write_end, start)
-    os.close(write_end)
-    os.close(log_fd)
-    with open(read_end, "rb") as pipe:
-        answer = pipe.read()
+    with proving(options, loader) as (proved, attached):
+        read_end, write_end = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(read_end)
+            if lifeline is not None:
+                os.close(lifeline[1])
+                end_with_writer(lifeline[0], signal.SIGTERM)
+            _become_daemon(proved, loader, log_fd, write_end, start)
+        for fd in (write_end, log_fd, *(() if proved.proof_fd is None else (proved.proof_fd,))):
+            os.close(fd)
+        with open(read_end, "rb") as pipe:
+            answer = pipe.read()
+        if answer == b"ready":
+            attached()
     start.answered()  # or the daemon has recorded why it did not
     if answer == b"ready":
         return child

@@ -14,6 +14,7 @@ import trio
 from policyfs.content.disk_cache import remembered_for
 from policyfs.content.sniffer import Sniffer
 from policyfs.daemon import control, control_server, descriptors
+from policyfs.daemon.commands import commands
 from policyfs.daemon.contain import close_door, give_up_rights, leave_network
 from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, SignalReader
 from policyfs.daemon.garbage import Garbage
@@ -21,14 +22,15 @@ from policyfs.daemon.log import Bugs, Log
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Loader, Policies
+from policyfs.daemon.proof import NOT_MADE, MutableSink, prove
 from policyfs.daemon.reload import Reload
 from policyfs.daemon.status import describe, kept_of
 from policyfs.daemon.supervise import kept
 from policyfs.errors import PolicyfsError
-from policyfs.fs.access.audit import executable
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.vectors import MAX_DIRECTORIES, MAX_NODES
+from policyfs.fs.report import report
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.recorders import open_journal
 from policyfs.kernel import session
@@ -36,7 +38,6 @@ from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
-from policyfs.linux.peer import Peer
 from policyfs.linux.scheduling import set_turns
 from policyfs.policy.decide import Engine
 from policyfs.store.facts import StoreFacts, probe
@@ -78,6 +79,9 @@ class Daemon:
         """The start time of this daemon, in ns since 1970."""
         self.leaving = False
         """True if its mount has left the mountpoint, and lives on in open files or elsewhere."""
+        self.proof: control.Json = NOT_MADE
+        """The result of the proof of the mount."""
+        self._unproved: PolicyfsError | None = None
         with _undone_on_error(self._undo):
             self.policies = Policies(loader)
             self._build(self.policies.engine)
@@ -97,7 +101,7 @@ class Daemon:
         self._undo.callback(self._mountpoint.close)
         base = Foundation(
             tree=self._tree, facts=self.facts, owners=owners, sniffer=self.sniffer, keeper=self._keeper,
-            watch=watch, journal=self.journal, quarantine=Quarantine(self._options.trail / QUARANTINE),
+            watch=watch, journal=self._events, quarantine=Quarantine(self._options.trail / QUARANTINE),
             remembered=self.remembered, warn=self._warn,
         )  # fmt: skip
         self.fs = FileSystem(self._settings(), engine, base, self._bugs)
@@ -123,6 +127,7 @@ class Daemon:
             keep=options.keep_segments, segment_bytes=options.segment_bytes, keys=options.keys,
         )  # fmt: skip
         self._undo.callback(self._close_journal)
+        self._events = MutableSink(self.journal, muted=options.proof_fd is not None)
         self.policies.begin(self.journal, self.trail, options.told)
 
     def _build_store(self) -> tuple[Owners, Watch | None]:
@@ -137,7 +142,7 @@ class Daemon:
         owners = Owners(facts.trusted_xattr, database)
         self._undo.callback(owners.close)
         self.remembered = None
-        if facts.stable_inodes and facts.leases and facts.times_tell:
+        if options.remembers and facts.stable_inodes and facts.leases and facts.times_tell:
             path = str(options.trail.parent / "found.sqlite")
             self.remembered = remembered_for(path, tree.root_fd, self._log.warning)
             self._undo.callback(self.remembered.close)
@@ -211,6 +216,8 @@ class Daemon:
         self._undo.callback(pyfuse3.close, unmount=False)
         self._garbage.start()
         trio.run(self._main, ready)
+        if self._unproved is not None:
+            raise self._unproved
 
     async def _main(self, ready: Callable[[], None]) -> None:
         trio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
@@ -225,24 +232,42 @@ class Daemon:
                 await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
-                works = (self._signals, self._places, self._flush, self._breaks, self._watching,
+                works = (self._flush, self._breaks, self._watching,
                          self.fs.locks.ask_again, self.sniffer.tend, self.fs.second_looks.run,
                          self.fs.quarantine.run, self._reload.free_replaced)  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
+                if not await self._proved():
+                    nursery.cancel_scope.cancel()
+                    return
+                for work in (self._signals, self._places):
+                    nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # a process that finds the socket may send signals, too
-                commands = {"status": self._status, "reload": self._reload_command,
-                            "previous": self._previous_command,
-                            "ending": self._ending, "staying": self._staying,
-                            "abort": self._abort}  # fmt: skip
+                known = commands(self._end, self._mountpoint, self._reload, lambda: describe(self))
                 listener, questions = control_server.answer_on(server), {"kept": partial(kept_of, self.fs)}
-                nursery.start_soon(control_server.serve, listener, commands, self._bugs, questions)
+                nursery.start_soon(control_server.serve, listener, known, self._bugs, questions)
                 ready()
         finally:
             server.close()
             control_server.release(self._socket_inode, self._options.mountpoint)
             with trio.CancelScope(shield=True):
                 await self.sniffer.aclose()
+
+    async def _proved(self) -> bool:
+        """Let the mount be proved and attached, if it is to be. False: run() raises the reason."""
+        if self._options.proof_fd is None:
+            return True
+        try:
+            self.proof = await prove(
+                self._options.proof_fd, self._mountpoint.device.mount_fd,
+                lambda: {"fuse": counters(), **report(self.fs)}, partial(self.journal.tell, "proof"),
+            )  # fmt: skip
+        except PolicyfsError as error:
+            self._unproved = error
+            return False
+        self._mountpoint.give_up_mount_fd()
+        self._events.muted = False
+        return True
 
     async def _fuse(self, everything: trio.CancelScope) -> None:
         """Run the FUSE session; its end is the end of the daemon."""
@@ -319,33 +344,7 @@ class Daemon:
                 raise
             await trio.sleep(_WATCH_PAUSE_S)  # events that come meanwhile are read in one go
 
-    # -- commands -----------------------------------------------------------------------------------
-
-    async def _ending(self, peer: Peer) -> control.Json:
-        """Note that `policyfs umount` is about to unmount."""
-        self._end.announce(_by("policyfs umount", peer))
-        return {}
-
-    async def _staying(self, _: Peer) -> control.Json:
-        """Note that the announced unmount did not happen."""
-        self._end.withdraw()
-        return {}
-
-    async def _abort(self, peer: Peer) -> control.Json:
-        """End the mount, also while it is in use (`policyfs umount --abort`)."""
-        self._end.by(_by("policyfs umount --abort", peer))
-        self._mountpoint.leave()
-        return {}
-
-    async def _reload_command(self, peer: Peer) -> control.Json:
-        return await self._reload.reload(_by("policyfs reload", peer))
-
-    async def _previous_command(self, peer: Peer) -> control.Json:
-        """Go back to the policy before the one in force (`policyfs reload --previous`)."""
-        return await self._reload.reload(_by("policyfs reload --previous", peer), previous=True)
-
-    async def _status(self, _: Peer) -> control.Json:
-        return describe(self)
+    # -- status -------------------------------------------------------------------------------------
 
     @property
     def connection(self) -> int:
@@ -385,10 +384,6 @@ class Daemon:
     def close(self) -> None:
         """Close all parts, in reverse order."""
         self._undo.close()
-
-
-def _by(how: str, peer: Peer) -> MountEnd:
-    return MountEnd("command", how, peer.pid, peer.uid, executable(peer.pid))
 
 
 @contextlib.contextmanager

@@ -44,11 +44,19 @@ class Mountpoint:
                 user_id=(options.user_id or 0) if options.kernel_admits else 0,
                 group_id=options.group_ids[0] if options.kernel_admits else 0,
                 allow_other=not options.kernel_admits, default_permissions=options.posix,
-                read_only=read_only,
+                read_only=read_only, detached=options.proof_fd is not None,
             )  # fmt: skip
+            self._mount_fd = self.device.mount_fd
             self._undo.callback(self._unmount_at_end)
+            self._undo.callback(self.give_up_mount_fd)
             self._undo.callback(os.close, self.device.fd)
             self._undo = self._undo.pop_all()
+
+    def give_up_mount_fd(self) -> None:
+        """Close the descriptor of a mount that another process attaches, or has attached."""
+        mount_fd, self._mount_fd = self._mount_fd, -1
+        if mount_fd >= 0:
+            os.close(mount_fd)
 
     @property
     def is_mounted(self) -> bool:

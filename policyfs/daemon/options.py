@@ -41,6 +41,12 @@ class MountOptions:
     keys: Path | None = None
     """The directory of the keys that sign the trail's seals; None for a trail without seals."""
     vectors: bool = False
+    remembers: bool = True
+    """Keep what was found in files for later daemons."""
+    proof: bool = False
+    """Prove the mount before apps reach it."""
+    proof_fd: int | None = None
+    """The socket of the process that proves the mount before it attaches it; None: mount without a proof."""
 
     @property
     def kernel_admits(self) -> bool:

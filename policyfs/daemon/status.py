@@ -37,6 +37,7 @@ class Reported(Protocol):
     trail: Path
     started_ns: int
     leaving: bool
+    proof: control.Json
 
     @property
     def options(self) -> MountOptions: ...
@@ -62,6 +63,7 @@ def describe(daemon: Reported) -> control.Json:
         "version": __version__,
         "started": iso_time(daemon.started_ns),
         "leaving": daemon.leaving,
+        "proof": daemon.proof,
         "connection": daemon.connection,
         "policy": {
             "name": engine.policy.name,

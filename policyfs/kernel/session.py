@@ -49,11 +49,15 @@ class MountError(PolicyfsError):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A mounted /dev/fuse descriptor. conn_id: its directory in /sys/fs/fuse/connections."""
+    """A mounted /dev/fuse descriptor. conn_id: its directory in /sys/fs/fuse/connections.
+
+    mount_fd: the mount's descriptor while it is detached, for the owner to close; -1 if it is attached.
+    """
 
     fd: int
     path: str
     conn_id: int
+    mount_fd: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +84,15 @@ def mount_device(
     read_only: bool = False,
     max_read: int = 0,
     control: ControlFiles | None = None,
+    detached: bool = False,
 ) -> Device:
     """Mount a new FUSE connection on a directory, always nosuid and nodev.
 
     Without allow_other the kernel refuses every process, root's too, unless its real, effective
     and saved uids are all user_id and its gids all group_id. max_read: most bytes in one READ,
     0 for the kernel's own limit. control: takes the connection's control files from user_id
-    before any process can reach the mount. The descriptor is non-blocking and close-on-exec.
+    before any process can reach the mount. detached: leave the mount for attach_mount(), so that only
+    processes with its mount_fd reach it. The descriptor is non-blocking and close-on-exec.
     Raises MountError.
     """
     path = _checked_mountpoint(mountpoint)
@@ -107,18 +113,25 @@ def mount_device(
     if read_only:
         options.append("ro")
     try:
-        return Device(fd, path, _mount(path, options, control, read_only=read_only))
+        conn_id, mount_fd = _create(options, control, path, read_only=read_only)
+        if detached:
+            return Device(fd, path, conn_id, mount_fd)
+        try:
+            attach_mount(mount_fd, path)
+        finally:
+            os.close(mount_fd)
+        return Device(fd, path, conn_id)
     except BaseException:
         os.close(fd)  # aborts the connection, if there is one
         raise
 
 
-def _mount(
-    path: str, options: list[str | tuple[str, str]], control: ControlFiles | None, *, read_only: bool
-) -> int:
-    """Create the connection and attach it to a directory; return its number.
+def _create(
+    options: list[str | tuple[str, str]], control: ControlFiles | None, path: str, *, read_only: bool
+) -> tuple[int, int]:
+    """Create the connection and its mount; return its number and the mount's descriptor.
 
-    INVARIANT: everything that must hold before the first request is done between the two.
+    INVARIANT: everything that must hold before the first request is done here.
     """
     attributes = mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV
     try:
@@ -128,16 +141,28 @@ def _mount(
             if control is not None:
                 control.take(conn_id)
             _read_further_ahead(conn_id)
-            mount_api.attach(mount_fd, path)
-        finally:
+        except BaseException:
             os.close(mount_fd)
+            raise
     except OSError as exc:
-        advice = {
-            errno.EPERM: ": mounting needs CAP_SYS_ADMIN; run as root",
-            errno.ENOSYS: ": the kernel is older than Linux 5.2",
-        }.get(exc.errno or 0, "")
-        raise MountError(f"cannot mount on {path}: {exc.strerror}{advice}", exc.errno or 0) from exc
-    return conn_id
+        raise _refused(path, exc) from exc
+    return conn_id, mount_fd
+
+
+def attach_mount(mount_fd: int, path: str) -> None:
+    """Attach a detached mount to a directory. Raises MountError."""
+    try:
+        mount_api.attach(mount_fd, path)
+    except OSError as exc:
+        raise _refused(path, exc) from exc
+
+
+def _refused(path: str, exc: OSError) -> MountError:
+    advice = {
+        errno.EPERM: ": mounting needs CAP_SYS_ADMIN; run as root",
+        errno.ENOSYS: ": the kernel is older than Linux 5.2",
+    }.get(exc.errno or 0, "")
+    return MountError(f"cannot mount on {path}: {exc.strerror}{advice}", exc.errno or 0)
 
 
 def _read_further_ahead(conn_id: int) -> None:

@@ -172,6 +172,8 @@ def describe(record: Record) -> str:
         return _of_the_mount(record)
     if record.kind == "quarantine":
         return _of_the_quarantine(record)
+    if record.kind == "proof":
+        return _of_the_proof(record)
     sentences = {
         "resume": "recording goes on after a restart",
         "sealed": f"sealed {shown(str(fields.get('segment')))} to seq {shown(str(fields.get('last_seq')))}",
@@ -209,6 +211,16 @@ def _of_the_quarantine(record: Record) -> str:
     to = f" to {shown(str(fields['to']))}" if "to" in fields else ""
     name, path = shown(str(fields.get("id", "?"))), shown(str(fields.get("path", "?")))
     return f"refused file {name} ({path}) {what}{to}: {_by(fields)}"
+
+
+def _of_the_proof(record: Record) -> str:
+    """Return a sentence about the requests that tested a mount before apps were let in."""
+    fields = record.fields
+    if fields.get("result") != "held":
+        return shown(" ".join(str(fields.get("reason", "the mount was refused")).split()))
+    counts = fields.get("canaries")
+    told = ", ".join(f"{name} {count}" for name, count in counts.items()) if isinstance(counts, dict) else "?"
+    return f"proved before apps were let in: {shown(told)}"
 
 
 def _by(fields: Fields) -> str:

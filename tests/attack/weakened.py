@@ -41,6 +41,7 @@ from tests.attack.guards_dear import DEAR
 from tests.attack.guards_drafts import DRAFTS
 from tests.attack.guards_locking import LOCKING
 from tests.attack.guards_mounted import MOUNTED
+from tests.attack.guards_proof import PROOF
 from tests.attack.guards_reaching import REACHING
 from tests.attack.guards_reading import READING
 from tests.attack.guards_recording import RECORDING
@@ -161,8 +162,8 @@ def one_line() -> None:
 
 
 SORTS: Final = (
-    BESIDE, COPIES, DEAR, DRAFTS, LOCKING, MOUNTED, REACHING, READING, RECORDING, RELOADING, REMEMBERED,
-    VECTORS, WAYS_IN, WEARING, WRITING,
+    BESIDE, COPIES, DEAR, DRAFTS, LOCKING, MOUNTED, PROOF, REACHING, READING, RECORDING, RELOADING,
+    REMEMBERED, VECTORS, WAYS_IN, WEARING, WRITING,
 )  # fmt: skip
 OTHERS: Final = {name: guard for sort in SORTS for name, guard in sort.items()}
 assert len(OTHERS) == sum(map(len, SORTS)), "two guards have one name"

@@ -1,0 +1,62 @@
+"""The comparison of canaries' answers with those of the policy."""
+
+from __future__ import annotations
+
+from policyfs.cli.canary_photo import photo, told
+from policyfs.cli.canary_requests import Answer
+from policyfs.errors import errno_name
+from policyfs.policy.analysis.canaries import Canary, Sort
+
+Json = dict[str, object]
+
+
+def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> str:
+    """Return what is wrong with an answer; empty if it is the policy's. reads: it is about canary photos."""
+    if canary.sort is Sort.HIDING:
+        if answer.listed:
+            return "its directory lists the name, which the policy hides"
+        if answer.errno != canary.errno and not (posix and answer.errno and not reads):
+            return f"got {_named(answer.errno)}, and the policy says {_named(canary.errno)}"
+        return ""
+    if canary.sort is Sort.DENIAL:
+        if not answer.errno:
+            return "was allowed, and the policy denies it"
+        if answer.errno != canary.errno and not posix:  # mode bits deny, too
+            return f"got {_named(answer.errno)}, and the policy says {_named(canary.errno)}"
+        return ""
+    if answer.errno:
+        return "" if posix and not reads else f"got {_named(answer.errno)}, and the policy allows it"
+    if not reads:
+        return "" if not canary.inode or answer.inode == canary.inode else "it is another file of the store"
+    if canary.sort is Sort.PASSTHROUGH:
+        return "" if answer.data == photo() else "the bytes are not the file's"
+    if len(answer.data) != len(photo()):
+        return "the size is not the file's"
+    still = told(answer.data, canary.words)
+    return f"the bytes still tell of {', '.join(still)}, which the policy redacts" if still else ""
+
+
+def not_passed(before: Json, after: Json, *, reads: bool) -> str:
+    """Return what is wrong with the counts before and after unrestricted files were opened, if anything."""
+    passthrough = _part(after, "passthrough")
+    if not passthrough.get("enabled") or passthrough.get("refused"):
+        return ""  # `status` says why
+    if _number(passthrough, "opens") <= _number(_part(before, "passthrough"), "opens"):
+        return "the file was not passed through, and passthrough is on"
+    if reads and _number(_part(after, "fuse"), "READ") > _number(_part(before, "fuse"), "READ"):
+        return "the daemon was asked for the bytes, and passthrough is on"
+    return ""
+
+
+def _named(number: int) -> str:
+    return errno_name(number) if number else "no error"
+
+
+def _part(status: Json, name: str) -> Json:
+    found = status.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(status: Json, name: str) -> int:
+    found = status.get(name)
+    return found if isinstance(found, int) else 0

@@ -1,0 +1,147 @@
+"""The requests of canaries, made under an app's own uid by a forked process, and what they were answered."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from policyfs.domain import Op
+from policyfs.policy.analysis.canaries import Canary, Sort
+
+DEADLINE_S: Final = 30.0
+_MOST_BYTES: Final = 1 << 16
+_READING: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The user under which requests are made."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to one request. errno: 0 if it was carried out. inode: st_ino of the file, if it was shown.
+
+    listed: True if its directory lists the name, None if nobody asked. data: the bytes that were read.
+    """
+
+    errno: int
+    inode: int = 0
+    listed: bool | None = None
+    data: bytes = b""
+
+
+class NoAnswerError(Exception):
+    """A request was not answered in time, or its process failed."""
+
+
+def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bool) -> list[Answer]:
+    """Make requests in a mount, in a process of this user. reads: also list directories and read bytes.
+
+    Without that the requests leave no trace, no access time either. Raises NoAnswerError.
+    """
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(read_end)
+        _become(mount_fd, identity, asked, write_end, reads=reads)
+    os.close(write_end)
+    try:
+        data = _all_of(read_end, time.monotonic() + DEADLINE_S)
+    finally:
+        os.close(read_end)
+        os.kill(child, signal.SIGKILL)  # not reaped yet, so the pid is its own
+        os.waitpid(child, 0)
+    try:
+        return [Answer(one[0], one[1], one[2], bytes.fromhex(one[3])) for one in json.loads(data)]
+    except (ValueError, TypeError, LookupError) as error:
+        raise NoAnswerError(f"uid {identity.uid} got no answer within {DEADLINE_S:g} s") from error
+
+
+def _all_of(fd: int, until: float) -> bytes:
+    found = b""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    while poll.poll(max(0, (until - time.monotonic()) * 1000)):
+        data = os.read(fd, 1 << 16)
+        if not data:
+            break
+        found += data
+    return found
+
+
+def _become(
+    mount_fd: int, identity: Identity, asked: Sequence[Canary], write_end: int, *, reads: bool
+) -> NoReturn:
+    try:
+        os.setgroups([])
+        os.setresgid(identity.gid, identity.gid, identity.gid)
+        os.setresuid(identity.uid, identity.uid, identity.uid)
+        answers = [_answer(mount_fd, canary, reads=reads) for canary in asked]
+        told = json.dumps([(one.errno, one.inode, one.listed, one.data.hex()) for one in answers]).encode()
+        while told:
+            told = told[os.write(write_end, told) :]
+    finally:
+        os._exit(0)
+
+
+def _answer(mount_fd: int, canary: Canary, *, reads: bool) -> Answer:
+    path = canary.path.lstrip(b"/") or b"."
+    if canary.sort is Sort.HIDING:
+        return _hidden(mount_fd, path, reads=reads)
+    try:
+        if canary.op is Op.DELETE:
+            os.unlink(path, dir_fd=mount_fd)
+            return Answer(0)
+        flags = os.O_WRONLY | os.O_CLOEXEC if canary.op is Op.WRITE else _READING
+        fd = os.open(path, flags, dir_fd=mount_fd)
+    except OSError as error:
+        return Answer(error.errno or errno.EIO)
+    try:
+        return Answer(0, os.fstat(fd).st_ino, None, _content(fd) if reads and flags == _READING else b"")
+    except OSError as error:
+        return Answer(error.errno or errno.EIO)
+    finally:
+        os.close(fd)
+
+
+def _content(fd: int) -> bytes:
+    """Read the whole file, in several calls if need be."""
+    return b"".join(iter(lambda: os.read(fd, _MOST_BYTES), b""))
+
+
+def _hidden(mount_fd: int, path: bytes, *, reads: bool) -> Answer:
+    """Ask for a name in each way: stat, open, and, with reads, the listing of its directory."""
+    found, inode = errno.ENOENT, 0
+    try:
+        inode, found = os.lstat(path, dir_fd=mount_fd).st_ino, 0
+    except OSError as error:
+        found = error.errno or errno.EIO
+    try:
+        os.close(os.open(path, _READING, dir_fd=mount_fd))
+        found = 0
+    except OSError:
+        pass
+    return Answer(found, inode, _lists(mount_fd, path) if reads else None)
+
+
+def _lists(mount_fd: int, path: bytes) -> bool | None:
+    directory, _, name = path.rpartition(b"/")
+    try:
+        fd = os.open(directory or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount_fd)
+    except OSError:
+        return None
+    try:
+        return os.fsdecode(name) in os.listdir(fd)
+    finally:
+        os.close(fd)

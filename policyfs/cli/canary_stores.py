@@ -1,0 +1,118 @@
+"""The stores of canaries: one in memory with files for them, and the real one, which is only read."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Final
+
+from policyfs.domain import NO_FACTS, FileType, Op, Principal
+from policyfs.kernel import mount_api
+from policyfs.policy.analysis.canaries import Answers, Canary, Sort
+from policyfs.policy.decide import Engine
+
+_MEMORY_BYTES: Final = 64 << 20
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+_MOST_DIRECTORIES: Final = 32
+_MOST_NAMES: Final = 64
+"""Directories of the real store, and names in each, among which files for canaries are looked for."""
+_EACH: Final = 2
+_TYPES: Final = {stat.S_IFREG: FileType.REGULAR, stat.S_IFDIR: FileType.DIRECTORY}
+
+
+@contextlib.contextmanager
+def memory_store() -> Iterator[int]:
+    """Yield a descriptor of a new tmpfs with the directories store, trail and run. It is attached nowhere."""
+    options = [("size", str(_MEMORY_BYTES)), ("mode", "0755")]
+    fd = mount_api.detached("tmpfs", options, mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV)
+    try:
+        for name in ("store", "trail", "run"):
+            os.mkdir(name, 0o755, dir_fd=fd)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
+    """Make a file for each canary in the store in memory; return whether there is one for a canary.
+
+    There is none where others need a directory.
+    """
+    store = os.open("store", _DIRECTORY, dir_fd=memory)
+    files: set[bytes] = set()
+    directories: set[bytes] = {b"/"}
+    try:
+        for path in sorted({one.path for one in canaries}, key=lambda path: (-path.count(b"/"), path)):
+            names = path.strip(b"/").split(b"/")
+            above = [b"/" + b"/".join(names[:depth]) for depth in range(1, len(names))]
+            if path in directories or not files.isdisjoint(above):
+                continue
+            for directory in above:
+                if directory not in directories:
+                    os.mkdir(directory.lstrip(b"/"), 0o777, dir_fd=store)
+                    os.chmod(directory.lstrip(b"/"), 0o777, dir_fd=store)  # noqa: S103 - seen by canaries alone
+                    directories.add(directory)
+            with open(b"/".join(names), "xb", opener=partial(os.open, dir_fd=store)) as file:
+                os.fchmod(file.fileno(), 0o666)
+                file.write(content)
+            files.add(path)
+    finally:
+        os.close(store)
+    # A hidden directory is hidden, too.
+    return lambda one: one.path in files or (one.sort is Sort.HIDING and one.path in directories)
+
+
+def known_files(store: str, engine: Engine, who: Principal) -> list[Canary]:
+    """Return canaries for names that the real store has, as far as kinds and owners do not matter."""
+    answers = Answers(engine, who)
+    found: list[Canary] = []
+    for names, ftype, inode in _entries(store):
+        state = engine.state_of(b"/" + b"/".join(names))
+        if engine.owner_matters_above(state) or engine.needs(who, Op.SEE | Op.READ, state, ftype):
+            continue
+        for one in answers.canary(names, NO_FACTS):
+            if _harmless(one, ftype) and sum(other.sort is one.sort for other in found) < _EACH:
+                found.append(one._replace(inode=inode))
+    return found
+
+
+def _harmless(canary: Canary, ftype: FileType) -> bool:
+    """True if a request changes nothing, whatever the answer is: it opens for reading, or only looks."""
+    if canary.sort is Sort.HIDING:
+        return True
+    return ftype is FileType.REGULAR and canary.op is Op.READ and canary.sort is not Sort.REDACTION
+
+
+def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
+    """Yield names in the store with type and inode number, nearest to its root first. Leaves no trace."""
+    todo: deque[tuple[bytes, ...]] = deque([()])
+    for _ in range(_MOST_DIRECTORIES):
+        if not todo:
+            return
+        above = todo.popleft()
+        with contextlib.suppress(OSError), _opened(store, above) as fd, os.scandir(fd) as entries:
+            for entry in islice(entries, _MOST_NAMES):
+                names = (*above, os.fsencode(entry.name))
+                ftype = _TYPES.get(stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode))
+                if ftype is not None and not entry.is_symlink():
+                    yield names, ftype, entry.inode()
+                    if ftype is FileType.DIRECTORY:
+                        todo.append(names)
+
+
+@contextlib.contextmanager
+def _opened(store: str, names: Sequence[bytes]) -> Iterator[int]:
+    """Open a directory of the store, step by step, never through a symlink."""
+    with contextlib.ExitStack() as stack:
+        fd = os.open(store, _DIRECTORY | os.O_NOATIME)
+        stack.callback(os.close, fd)
+        for name in names:
+            fd = os.open(name, _DIRECTORY | os.O_NOATIME, dir_fd=fd)
+            stack.callback(os.close, fd)
+        yield fd

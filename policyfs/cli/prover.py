@@ -1,0 +1,347 @@
+"""The proof of a mount before apps are let in, made by a process beside the daemon.
+
+The prover is forked before the daemon, and gets its mount as a descriptor: it is not attached yet. It forks
+a second daemon, with the same code, policy and options, over a small store in memory, and makes requests in
+both mounts under the uids of apps. In the store in memory files tell places, and may be written and removed.
+In the real mount requests leave no trace. If an answer is not the policy's, the mount is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from policyfs.cli.canary_answers import not_passed, wrong_with
+from policyfs.cli.canary_photo import KIND, photo
+from policyfs.cli.canary_requests import Answer, Identity, NoAnswerError, ask
+from policyfs.cli.canary_stores import known_files, memory_store, planted
+from policyfs.domain import OWNER_NONE, Facts, Op, Principal
+from policyfs.errors import PolicyfsError
+from policyfs.policy.analysis.canaries import Canary, Nest, Sort
+from policyfs.policy.decide import Engine
+from policyfs.policy.errors import harmless
+
+if TYPE_CHECKING:
+    from policyfs.daemon.options import MountOptions
+    from policyfs.daemon.policies import Loader
+
+Json = dict[str, object]
+
+MOST_CALLERS: Final = 12
+_START_S: Final = 60.0
+_MOST_BYTES: Final = 1 << 17
+_TRIES: Final = 3
+"""Tries to read a redacted file: on a busy machine no worker may be free in time."""
+_NOBODY: Final = (65534, 4242, 1000, 60001)
+_FILE: Final = Facts(KIND, OWNER_NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A caller of canaries: the user, and the name that the policy has for it."""
+
+    label: str
+    identity: Identity
+
+    def principal(self, engine: Engine, app: str | None) -> Principal:
+        """Return the principal in an engine. app: of an app mount."""
+        uid = self.identity.uid
+        return engine.principal(uid) if app is None else engine.app_principal(app, uid)
+
+
+class UnprovedError(Exception):
+    """A canary did not get the policy's answer; the message says which."""
+
+
+# -- in the command that mounts -------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def proving(options: MountOptions, loader: Loader) -> Iterator[tuple[MountOptions, Callable[[], None]]]:
+    """Fork the prover of a mount, if it is to be proved; yield the daemon's options, and its wait.
+
+    The wait returns once the prover has ended, after the mount is attached. On leaving, the prover is ended:
+    the mount answers, or never will. Before any thread.
+    """
+    if not options.proof:
+        yield options, lambda: None
+        return
+    from policyfs.daemon import daemon as _imported_for_all  # noqa: F401 - once for all forks
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pids = [os.fork()]
+    if pids == [0]:
+        theirs.close()
+        _become_prover(options, loader, ours)
+    ours.close()
+    pidfd = os.pidfd_open(pids[0])
+
+    def wait() -> None:
+        while pids:
+            os.waitpid(pids.pop(), 0)
+
+    try:
+        yield replace(options, proof_fd=theirs.detach()), wait
+    finally:
+        if pids:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # kill(2) is refused to a daemon that served
+        wait()
+        os.close(pidfd)
+
+
+# -- the prover -----------------------------------------------------------------------------------
+
+
+def _become_prover(options: MountOptions, loader: Loader, channel: socket.socket) -> NoReturn:
+    try:
+        _prove(options, loader, channel)
+    except (OSError, ValueError, TypeError):
+        pass  # the daemon has ended, and says why
+    except Exception as error:  # noqa: BLE001 - the daemon is waiting
+        _send(channel, {"error": f"the proof of the mount could not be made: {error!r}"})
+    finally:
+        os._exit(0)
+
+
+def _prove(options: MountOptions, loader: Loader, channel: socket.socket) -> None:
+    """Prove the mount, say so, and attach it."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    began = time.monotonic()
+    try:
+        mount_fd, result = _proof(options, loader, channel)
+    except UnprovedError as error:
+        reason = f"the proof of the mount failed: {error}"
+        _send(channel, {"result": {"result": "failed", "reason": reason}})
+        return
+    took_ms = round((time.monotonic() - began) * 1000)
+    _send(channel, {"result": {"result": "held", **result, "took_ms": took_ms}})
+    if "attach" in _received(channel):
+        _attach(mount_fd, options.mountpoint, channel)
+
+
+def _attach(mount_fd: int, mountpoint: str, channel: socket.socket) -> None:
+    from policyfs.kernel.session import MountError, attach_mount, unmount
+
+    try:
+        attach_mount(mount_fd, mountpoint)
+    except MountError as error:
+        _send(channel, {"error": str(error)})
+        return
+    try:
+        _send(channel, {"attached": True})
+    except OSError:  # the daemon has ended meanwhile
+        unmount(mountpoint, lazy=True)
+
+
+def _proof(options: MountOptions, loader: Loader, channel: socket.socket) -> tuple[int, Json]:
+    """Make all requests; return the descriptor of the mount, and the result. Raises UnprovedError."""
+    sources = loader.read()
+    engine = loader.compile(sources)
+    with contextlib.ExitStack() as stack:
+        memory = stack.enter_context(memory_store())
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        probe = _Probe(options, type(loader)(lambda: sources, lambda _: engine), memory, ours, theirs)
+        stack.callback(probe.end)
+        theirs.close()
+        callers, left_out = _callers(options, engine)
+        nest = Nest(engine)
+        found = {caller: _canaries(nest, caller, options) for caller in callers}
+        kept = planted(memory, [one for some in found.values() for one in some], photo())
+        canaries = {caller: [one for one in some if kept(one)] for caller, some in found.items()}
+        with probe.explained():
+            in_memory = _Mount(ours, _mounted(ours), options, "in a store in memory")
+        mount_fd = _mounted(channel)
+        real = _Mount(channel, mount_fd, options, "in the mount")
+        counts = in_memory.prove(canaries, reads=True)
+        files = {
+            caller: known_files(options.store, engine, caller.principal(engine, options.app))
+            for caller in callers
+        }
+        for sort, count in real.prove(files, reads=False).items():
+            counts[sort] = counts.get(sort, 0) + count
+        real.keeps_out()
+    names = [caller.label for caller in callers]
+    return mount_fd, {"canaries": counts, "callers": names, "callers_left_out": left_out}
+
+
+def _canaries(nest: Nest, caller: Caller, options: MountOptions) -> list[Canary]:
+    found = nest.canaries(lambda engine: caller.principal(engine, options.app), _FILE)
+    return [one for one in found if not (options.read_only and one.op in {Op.WRITE, Op.DELETE})]
+
+
+def _callers(options: MountOptions, engine: Engine) -> tuple[list[Caller], int]:
+    """Return callers of all sorts, and the number of apps beyond MOST_CALLERS."""
+    apps = {app.name: app for app in engine.policy.apps}
+    if options.app is not None:
+        uids = apps[options.app].uids
+        uid = options.user_id if options.user_id is not None else uids[0][0] if uids else _NOBODY[0]
+        gid = options.group_ids[0] if options.group_ids else uid
+        return [Caller(options.app, Identity(uid, gid))], 0
+    found = [
+        Caller(app.name, Identity(app.uids[0][0], (app.gids or app.uids[0])[0]))
+        for app in engine.policy.apps
+        if app.uids
+    ]
+    stranger = next((uid for uid in _NOBODY if engine.principal(uid).app is None), None)
+    strangers = [] if stranger is None else [Caller("stranger", Identity(stranger, stranger))]
+    return [*found[:MOST_CALLERS], *strangers], max(0, len(found) - MOST_CALLERS)
+
+
+class _Mount:
+    """A detached mount, with the channel to its daemon. where: for messages."""
+
+    def __init__(self, channel: socket.socket, mount_fd: int, options: MountOptions, where: str) -> None:
+        self._channel = channel
+        self._mount_fd = mount_fd
+        self._options = options
+        self._where = where
+
+    def prove(self, canaries: dict[Caller, list[Canary]], *, reads: bool) -> dict[str, int]:
+        """Make all requests; return the number of answers by sort. Raises UnprovedError."""
+        counts: dict[str, int] = {}
+        for caller, asked in canaries.items():
+            before, passed = self._counts(), None
+            for canary, answer in zip(asked, self._ask(caller, asked, reads=reads), strict=True):
+                if canary.sort is Sort.REDACTION:
+                    answer = self._once_more(caller, canary, answer)
+                if wrong := wrong_with(canary, answer, posix=self._options.posix, reads=reads):
+                    raise self._unproved(caller, canary, wrong)
+                counts[canary.sort.value] = counts.get(canary.sort.value, 0) + 1
+                if canary.sort is Sort.PASSTHROUGH and not answer.errno:
+                    passed = canary
+            if passed is not None and (wrong := not_passed(before, self._counts(), reads=reads)):
+                raise self._unproved(caller, passed, wrong)
+        return counts
+
+    def keeps_out(self) -> None:
+        """Check that an app mount admits nobody else. Raises UnprovedError."""
+        admitted = self._options.user_id
+        if admitted is None:
+            return
+        other = Caller("another user", Identity(next(uid for uid in _NOBODY if uid != admitted), _NOBODY[0]))
+        root = Canary(Sort.DENIAL, b"/", Op.READ)
+        if not self._ask(other, [root], reads=False)[0].errno:
+            raise self._unproved(other, root, "the mount admits this user")
+
+    def _ask(self, caller: Caller, asked: Sequence[Canary], *, reads: bool) -> list[Answer]:
+        try:
+            return ask(self._mount_fd, caller.identity, asked, reads=reads)
+        except NoAnswerError as error:
+            raise UnprovedError(f"{self._where}, {error}") from error
+
+    def _once_more(self, caller: Caller, canary: Canary, answer: Answer) -> Answer:
+        for _ in range(_TRIES - 1):
+            if not answer.errno:
+                break
+            (answer,) = self._ask(caller, [canary], reads=True)
+        return answer
+
+    def _counts(self) -> Json:
+        _send(self._channel, {"ask": "counts"})
+        return _received(self._channel)
+
+    def _unproved(self, caller: Caller, canary: Canary, wrong: str) -> UnprovedError:
+        path = harmless(canary.path.decode("utf-8", "backslashreplace"))
+        rules = f" (rules: {', '.join(canary.rules)})" if canary.rules else ""
+        who = f"{caller.label} (uid {caller.identity.uid})"
+        return UnprovedError(
+            f"canary {canary.sort.value}: {self._where}, {who}, {_VERBS[canary.op]} {path}: {wrong}{rules}"
+        )
+
+
+_VERBS: Final = {Op.SEE: "see", Op.READ: "read", Op.WRITE: "write", Op.DELETE: "delete"}
+
+
+# -- the daemon over the store in memory ----------------------------------------------------------
+
+
+class _Probe:
+    """A daemon like the real one over a store in memory, in a forked process."""
+
+    def __init__(
+        self, options: MountOptions, loader: Loader, memory: int, ours: socket.socket, theirs: socket.socket
+    ) -> None:
+        from policyfs.cli.serve import serve
+
+        self._log = os.memfd_create("policyfs-proof-log")
+        place = Path(f"/proc/self/fd/{memory}")
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                ours.close()
+                os.dup2(self._log, 1)
+                os.dup2(self._log, 2)
+                os.environ["POLICYFS_RUNTIME_DIR"] = str(place / "run")
+                own = replace(
+                    options, store=str(place / "store"), trail=place / "trail" / "probe", keys=None, told={},
+                    proof=False, proof_fd=theirs.fileno(), remembers=False,
+                )  # fmt: skip
+                serve(own, loader, lambda: None, as_json=True)
+            except PolicyfsError as error:
+                os.write(2, f"{error}\n".encode())
+            finally:
+                os._exit(1)
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Give a failure the last words of the daemon."""
+        try:
+            yield
+        except (OSError, ValueError, TypeError) as error:
+            words = os.pread(self._log, _MOST_BYTES, 0).decode("utf-8", "replace").strip()
+            last = words.rpartition("\n")[2]
+            why = last or error
+            raise UnprovedError(f"the daemon of the store in memory did not serve: {why}") from error
+
+    def end(self) -> None:
+        """Kill it: nothing of it is attached or kept."""
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._log)
+
+
+# -- messages -------------------------------------------------------------------------------------
+
+
+def _mounted(channel: socket.socket) -> int:
+    """Wait for the first message of a daemon; return the descriptor of its mount."""
+    _wait(channel)
+    _, fds, _, _ = socket.recv_fds(channel, _MOST_BYTES, 1)
+    if len(fds) != 1:
+        raise ValueError("the daemon has ended")
+    return fds[0]
+
+
+def _received(channel: socket.socket) -> Json:
+    _wait(channel)
+    data = channel.recv(_MOST_BYTES)
+    if not data:
+        raise ValueError("the daemon has ended")
+    found = json.loads(data)
+    if not isinstance(found, dict):
+        raise TypeError("the daemon sent no message")
+    return found
+
+
+def _wait(channel: socket.socket) -> None:
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    if not poll.poll(_START_S * 1000):
+        raise ValueError(f"the daemon did not answer within {_START_S:g} s")
+
+
+def _send(channel: socket.socket, message: Json) -> None:
+    channel.send(json.dumps(message).encode())

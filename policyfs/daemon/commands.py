@@ -1,0 +1,56 @@
+"""The commands that clients send through the control socket of a mount."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from policyfs.daemon.control import Json
+from policyfs.daemon.control_server import Command
+from policyfs.daemon.end import EndOfMount, MountEnd
+from policyfs.daemon.mountpoint import Mountpoint
+from policyfs.daemon.reload import Reload
+from policyfs.fs.access.audit import executable
+from policyfs.linux.peer import Peer
+
+
+def commands(
+    end: EndOfMount, mountpoint: Mountpoint, reload: Reload, status: Callable[[], Json]
+) -> dict[str, Command]:
+    """Return the commands of a daemon with these parts, by name."""
+
+    async def ending(peer: Peer) -> Json:
+        """Note that `policyfs umount` is about to unmount."""
+        end.announce(_by("policyfs umount", peer))
+        return {}
+
+    async def staying(_: Peer) -> Json:
+        """Note that the announced unmount did not happen."""
+        end.withdraw()
+        return {}
+
+    async def abort(peer: Peer) -> Json:
+        """End the mount, also while it is in use (`policyfs umount --abort`)."""
+        end.by(_by("policyfs umount --abort", peer))
+        mountpoint.leave()
+        return {}
+
+    async def load(peer: Peer) -> Json:
+        """Load the policy again (`policyfs reload`)."""
+        return await reload.reload(_by("policyfs reload", peer))
+
+    async def previous(peer: Peer) -> Json:
+        """Go back to the policy before the one in force (`policyfs reload --previous`)."""
+        return await reload.reload(_by("policyfs reload --previous", peer), previous=True)
+
+    async def describe(_: Peer) -> Json:
+        """Return the state of the mount (`policyfs status`)."""
+        return status()
+
+    return {
+        "status": describe, "reload": load, "previous": previous, "ending": ending, "staying": staying,
+        "abort": abort,
+    }  # fmt: skip
+
+
+def _by(how: str, peer: Peer) -> MountEnd:
+    return MountEnd("command", how, peer.pid, peer.uid, executable(peer.pid))

@@ -1,0 +1,111 @@
+"""The daemon's part in the proof of its mount.
+
+The mount exists, but is attached nowhere. Another process (policyfs/cli/prover.py) gets its descriptor, makes
+requests of all sorts under the uids of apps, and compares the answers with the policy. It attaches the mount
+once the daemon, with the result on record, tells it to: from then on apps reach the mount.
+
+Messages (SOCK_SEQPACKET, JSON), the prover's first: after the daemon's {"mounted"} with the mount's
+descriptor come {"ask": "counts"} any number of times, {"result": ...}, and {"attached": true} or {"error"}.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from policyfs.domain import Audit
+from policyfs.errors import PolicyfsError
+from policyfs.fs.access.ledger import Sink
+from policyfs.journal.committer import Commit
+from policyfs.journal.ticket import Ticket
+from policyfs.trail.event import Event
+
+Json = dict[str, object]
+
+MOST_BYTES: Final = 1 << 17
+DEADLINE_S: Final = 120.0
+
+NOT_MADE: Final[Json] = {"result": "none", "why": "switched off (--no-proof)"}
+
+
+class ProofError(PolicyfsError):
+    """The mount was not proved, so it is not attached."""
+
+
+class MutableSink:
+    """The journal, which takes no events while only canaries can make requests.
+
+    Their requests are on record as the result of the proof. As events they would tell of apps that did not
+    make them.
+    """
+
+    def __init__(self, sink: Sink, *, muted: bool) -> None:
+        self._sink = sink
+        self.muted = muted
+
+    def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
+        """Take an event, unless muted."""
+        return None if self.muted else self._sink.admit(event, audit, paid=paid)
+
+    def commit(self, tickets: Sequence[Ticket]) -> None:
+        """Write the tickets in this thread."""
+        self._sink.commit(tickets)
+
+    def at_once(self, tickets: Sequence[Ticket]) -> Commit:
+        """Start to write the tickets in another thread."""
+        return self._sink.at_once(tickets)
+
+
+async def prove(
+    proof_fd: int, mount_fd: int, counts: Callable[[], Json], record: Callable[[Json], None]
+) -> Json:
+    """Let the mount be proved and attached; return the result. Raises ProofError.
+
+    counts: returns the daemon's counts that canaries compare. record: puts the result on record.
+    """
+    with socket.socket(fileno=proof_fd) as channel:
+        channel.setblocking(False)
+        result: Json | None = None
+        try:
+            socket.send_fds(channel, [json.dumps({"mounted": True}).encode()], [mount_fd])
+            with trio.fail_after(DEADLINE_S):
+                while True:
+                    message = await _received(channel)
+                    if "ask" in message:
+                        channel.send(json.dumps(counts()).encode())
+                    elif "error" in message:
+                        raise ProofError(str(message["error"]))
+                    elif "attached" in message and result is not None:
+                        return result
+                    else:
+                        result = _checked(message)
+                        await trio.to_thread.run_sync(record, result)
+                        if result.get("result") != "held":
+                            raise ProofError(str(result.get("reason")))
+                        channel.send(json.dumps({"attach": True}).encode())
+        except trio.TooSlowError as error:
+            raise ProofError(f"the mount was not proved within {DEADLINE_S:g} s") from error
+        except (OSError, ValueError, TypeError) as error:
+            raise ProofError(f"the process that proves the mount is gone: {error}") from error
+
+
+def _checked(message: Json) -> Json:
+    found = message.get("result")
+    if not isinstance(found, dict):
+        raise TypeError("it did not say its result")
+    return found
+
+
+async def _received(channel: socket.socket) -> Json:
+    await trio.lowlevel.wait_readable(channel)
+    data = channel.recv(MOST_BYTES)
+    if not data:
+        raise ValueError("it ended")
+    found = json.loads(data)
+    if not isinstance(found, dict):
+        raise TypeError("it sent no message")
+    return found

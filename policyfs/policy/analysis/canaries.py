@@ -1,0 +1,177 @@
+"""Canaries: sample requests of one caller, of which the policy hides, denies, redacts and passes some.
+
+Their paths are found by a walk over classes of paths, as everything in this package. But a mount waits for
+it. So the walk ends after a number of places, and of a large policy it knows some rules only: it may find no
+request where there are some. The answers are always those of the whole policy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Decision, Facts, FileType, Op, Principal
+from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.analysis.walk import MAX_PLACES, Place, Walk, is_made_up
+from policyfs.policy.classes import TooHardError
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.model import Effect, Rule
+from policyfs.policy.states import PathState
+
+MOST_PLACES: Final = 150
+"""Places that one walk looks at."""
+
+MOST_RULES: Final = 15
+"""Rules of a large policy that are walked for one sort."""
+
+_EACH: Final = 2
+"""Canaries of one sort for one caller."""
+
+_DIRECTORY: Final = Facts(KIND_DIRECTORY, OWNER_NONE)
+
+
+class Sort(enum.Enum):
+    """What a canary shows: the answer that its request must get."""
+
+    HIDING = "hiding"
+    DENIAL = "denial"
+    REDACTION = "redaction"
+    PASSTHROUGH = "passthrough"
+
+
+class Canary(NamedTuple):
+    """One request, and the answer of the policy to it. op: READ, WRITE or DELETE; SEE where it is hidden.
+
+    words: the data that must be missing in the bytes. inode: the number of the file, where it is known.
+    """
+
+    sort: Sort
+    path: bytes
+    op: Op
+    errno: int = 0
+    words: frozenset[str] = frozenset()
+    rules: tuple[str, ...] = ()
+    inode: int = 0
+
+
+class Answers:
+    """The answers of a policy to one caller, for files that lie in directories owned by none."""
+
+    def __init__(self, engine: Engine, who: Principal) -> None:
+        self._engine: Final = engine
+        self._who: Final = who
+
+    def decide(self, names: Sequence[bytes], op: Op, ftype: FileType, facts: Facts) -> Decision:
+        """Decide one operation at the path with these names."""
+        state, chain = self._engine.root, []
+        for name in names:
+            chain.append((state, _DIRECTORY))
+            state = self._engine.child(state, name)
+        hidden = self._engine.hidden_above(self._who, chain)
+        return hidden or self._engine.decide(self._who, Op.SEE | op, state, ftype, facts)
+
+    def canary(self, names: Sequence[bytes], facts: Facts) -> Iterator[Canary]:
+        """Yield what a regular file with these facts shows at a path."""
+        path = b"/" + b"/".join(names)
+        seen = self.decide(names, Op.SEE, FileType.REGULAR, facts)
+        if not seen.allowed:
+            # A hidden directory above would show nothing, and another canary may need a directory here.
+            above = self.decide(names[:-1], Op.SEE, FileType.DIRECTORY, _DIRECTORY)
+            if above.allowed and not self.decide(names, Op.SEE, FileType.DIRECTORY, _DIRECTORY).allowed:
+                yield Canary(Sort.HIDING, path, Op.SEE, seen.errno, rules=_rules(seen))
+            return
+        for op in (Op.READ, Op.WRITE, Op.DELETE):
+            answer = self.decide(names, op, FileType.REGULAR, facts)
+            if not answer.allowed:
+                yield Canary(Sort.DENIAL, path, op, answer.errno, rules=_rules(answer))
+            elif op is Op.READ:
+                yield from self._readable(names, path, answer)
+
+    def _readable(self, names: Sequence[bytes], path: bytes, answer: Decision) -> Iterator[Canary]:
+        if answer.redact:
+            yield Canary(Sort.REDACTION, path, Op.READ, words=answer.redact, rules=_rules(answer))
+        elif self._engine.view(self._who, self._state(names)).raw:
+            yield Canary(Sort.PASSTHROUGH, path, Op.READ, rules=_rules(answer))
+
+    def _state(self, names: Sequence[bytes]) -> PathState:
+        return self._engine.state_of(b"/" + b"/".join(names))
+
+
+class Nest:
+    """The canaries of a policy, for one caller after the other."""
+
+    def __init__(self, engine: Engine, *, each: int = _EACH, places: int = MOST_PLACES) -> None:
+        policy, most = engine.policy, MOST_RULES * len(Sort)
+        if len(policy.rules) > most:
+            policy = replace(policy, rules=_some(policy.rules), invariants=())
+        self._engine: Final = engine
+        self._walked: Final = Compiled(engine if policy is engine.policy else compile_policy(policy))
+        self._each: Final = each
+        self._places: Final = places
+
+    def canaries(self, who: Callable[[Engine], Principal], facts: Facts) -> list[Canary]:
+        """Return some requests of every sort that the policy gives a caller, by files with these facts.
+
+        who: returns the caller as a principal of an engine.
+        """
+        side = Side(self._walked, self._walked.engine.caller(who(self._walked.engine)))
+        answers = Answers(self._engine, who(self._engine))
+        found: dict[tuple[Sort, bytes, Op], Canary] = {}
+        for sort in Sort:
+            some = 0
+            for names in _paths(self._walked, side, sort, self._places):
+                for canary in answers.canary(names, facts):
+                    if canary.sort is sort and (sort, canary.path, canary.op) not in found:
+                        found[sort, canary.path, canary.op] = canary
+                        some += 1
+                if some >= self._each:
+                    break
+        return list(found.values())
+
+
+def _some(rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """Return rules of every sort, from all parts of a policy."""
+    kept: dict[str, Rule] = {}
+    for wanted in _WANTED.values():
+        fitting = [rule for rule in rules if wanted(rule)]
+        step = max(1, len(fitting) // MOST_RULES)
+        kept |= {rule.id: rule for rule in fitting[::step][:MOST_RULES]}
+    return tuple(kept.values())
+
+
+_WANTED: Final[dict[Sort, Callable[[Rule], bool]]] = {
+    Sort.HIDING: lambda rule: rule.effect is Effect.DENY and Op.SEE in rule.ops,
+    Sort.DENIAL: lambda rule: rule.effect is Effect.ALLOW and Op.SEE in rule.ops,
+    Sort.REDACTION: lambda rule: rule.effect is Effect.REDACT,
+    Sort.PASSTHROUGH: lambda rule: rule.effect is Effect.ALLOW and Op.READ in rule.ops,
+}
+"""The rules that can give an answer of each sort."""
+
+
+def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
+    """Return sample paths where rules for this sort of answer can match; for hiding also others."""
+    rules = frozenset(n for n in side.rules if _WANTED[sort](compiled.table.rules[n]))
+    everywhere = not rules.isdisjoint(compiled.table.everywhere())
+    nodes = compiled.nodes_of(rules)
+    walk = Walk((side,), MAX_PLACES)
+
+    def leads(place: Place) -> bool:
+        return everywhere or not nodes.isdisjoint(place.positions[0].free)
+
+    found: list[Place] = []
+    with contextlib.suppress(TooHardError):
+        if rules:
+            found += itertools.islice(filter(leads, walk.places(leads)), places)
+        if sort is Sort.HIDING:  # nothing allows it: no rule tells that
+            found += itertools.islice(walk.places(lambda place: place.top), places)
+    below = (place for place in found if not place.top)
+    # A name that a glob spells out is rather a directory's.
+    return map(walk.spelled, sorted(below, key=lambda place: not is_made_up(place.names[-1])))
+
+
+def _rules(decision: Decision) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(match.rule for match in decision.rules if not match.monitor))

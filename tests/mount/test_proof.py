@@ -1,0 +1,103 @@
+"""The proof of a mount before apps are let in: `policyfs mount` without --no-proof."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.machine.processes import call_as, code_of
+from tests.support.mount.daemons import Mount, policyfs
+from tests.support.mount.stores import Mounts
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PHOTOS = CHECKOUT / "policies" / "family-photos.yaml"
+GALLERY = 10011
+
+
+def _proved(mounts: Mounts, store: Path, *options: str, policy: str | Path = PHOTOS) -> Mount:
+    mount = mounts.prepare(policy, store, *options)
+    mount.proved = True
+    return mount.start()
+
+
+def _tree(store: Path) -> Iterator[tuple[Any, ...]]:
+    """All that a store shows of itself, access times too."""
+    for directory, _, files in os.walk(store):
+        for path in (directory, *(os.path.join(directory, name) for name in files)):
+            status = os.lstat(path)
+            times = (status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns)
+            yield (path, status.st_ino, status.st_size, status.st_mode, *times, *os.listxattr(path))
+
+
+@pytest.mark.parametrize(
+    ("options", "sorts"),
+    [
+        ((), {"hiding", "denial", "redaction", "passthrough"}),
+        (("--app", "gallery"), {"hiding", "denial", "redaction", "passthrough"}),
+        (("--app", "maps", "--any-uid", "--read-only", "--no-xattrs"), {"hiding", "passthrough"}),
+        (("--posix", "--no-passthrough"), {"hiding", "denial", "redaction", "passthrough"}),
+    ],
+    ids=" ".join,
+)
+def test_a_sound_mount_is_proved_and_the_store_is_as_before(
+    mounts: Mounts, store: Path, options: tuple[str, ...], sorts: set[str]
+) -> None:
+    for path in (store, *store.rglob("*")):  # times that a read would change (relatime)
+        os.utime(path, ns=(1_000_000_000, 2_000_000_000))
+    before = list(_tree(store))
+    mount = _proved(mounts, store, *options)
+    assert list(_tree(store)) == before
+    status = mount.status()
+    assert status["proof"]["result"] == "held"
+    assert set(status["proof"]["canaries"]) == sorts
+    assert status["bugs"] == 0
+    (proof,) = mount.events(type="proof")
+    assert {"canaries": proof["canaries"]}.items() <= status["proof"].items()
+    assert not [event for event in mount.events() if event.get("type", "event") == "event"]
+    assert "proved before apps were let in: " in _shown(mount, proof["seq"])
+
+
+def _shown(mount: Mount, seq: int) -> str:
+    with mount.as_environment():
+        return policyfs("audit", "show", f"{mount.trail_dir.name}:{seq}").stdout
+
+
+def test_events_are_on_record_once_apps_are_in(mounts: Mounts, store: Path) -> None:
+    mount = _proved(mounts, store)
+    assert call_as(GALLERY, code_of, os.unlink, mount / "DCIM/Camera/a.jpg") == "EACCES"
+    assert [event["uid"] for event in mount.events(decision="deny")] == [GALLERY]
+
+
+def test_a_mount_without_a_proof_says_so(mounts: Mounts, store: Path) -> None:
+    mount = mounts.start(PHOTOS, store)
+    assert mount.status()["proof"] == {"result": "none", "why": "switched off (--no-proof)"}
+    (started,) = mount.events(type="mount")
+    assert started["options"]["no_proof"] is True
+    assert not mount.events(type="proof")
+
+
+def test_without_a_proof_such_a_daemon_mounts(mounts: Mounts, store: Path) -> None:
+    mount = mounts.prepare(PHOTOS, store)
+    mount.program = ("tests.attack.weakened", "shows-hidden")
+    mount.start()
+    assert call_as(GALLERY, code_of, os.stat, mount / "Documents/notes.txt") == ""
+
+
+def test_a_daemon_that_is_killed_during_the_proof_leaves_no_mount(mounts: Mounts, store: Path) -> None:
+    mount = mounts.prepare(PHOTOS, store)
+    mount.proved = True
+    process = mount.launch()
+    until = time.monotonic() + 60
+    while not mount.trail_dir.exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait(30)
+    time.sleep(0.5)  # for a prover that would go on
+    assert not mount.is_mounted()
+    mount.process = None
