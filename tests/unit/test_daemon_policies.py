@@ -1,0 +1,133 @@
+"""The policy in force and the one before it: each change is on record before it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from policyfs.daemon.end import MountEnd
+from policyfs.daemon.policies import Loader, Policies, Sources
+from policyfs.errors import PolicyfsError
+from policyfs.journal.journal import Journal
+from policyfs.journal.policy_texts import kept_digests, read_pointer
+from policyfs.policy.decide import compile_policy
+from policyfs.policy.errors import PolicyErrors
+from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.trail.record import Record
+from tests.support.mount.trail import MOUNT_ID, a_journal, read_all
+
+BY = MountEnd("someone", "a test")
+
+
+def text(name: str) -> Sources:
+    whole = f"apiVersion: policyfs/v1\nkind: Policy\nmetadata: {{name: {name}}}\nrules: []\n"
+    return [SourceText("p.yaml", whole.encode())]
+
+
+class Changing:
+    """A policy file that changes, and the policies of a mount by it."""
+
+    def __init__(self, root: Path, journal: Journal, name: str = "one") -> None:
+        self.sources = text(name)
+        self.directory = root / MOUNT_ID
+        loader = Loader(lambda: self.sources, lambda sources: compile_policy(parse_policy(sources)))
+        self.policies = Policies(loader)
+        self.policies.begin(journal, self.directory, {"store": "/store"})
+
+    def change(self, name: str, *, previous: bool = False) -> None:
+        self.sources = text(name)
+        sources = self.policies.read(previous=previous)
+        self.policies.replace(self.policies.compile(sources), sources, BY, 2)
+
+    @property
+    def digest(self) -> str:
+        return self.policies.engine.digest
+
+    def records(self, kind: str) -> list[Record]:
+        return [record for record in read_all(self.directory) if record.kind == kind]
+
+
+@pytest.fixture
+def changing(tmp_path: Path) -> Iterator[Changing]:
+    with a_journal(tmp_path) as journal:
+        yield Changing(tmp_path, journal)
+
+
+def test_the_start_is_on_record_with_the_policy_and_its_text(changing: Changing) -> None:
+    (record,) = changing.records("mount")
+    assert record.fields["policy"] == changing.digest
+    assert (record.fields["name"], record.fields["store"]) == ("one", "/store")
+    assert kept_digests(changing.directory) == [changing.digest]
+    assert changing.policies.previous == ""
+
+
+def test_after_a_change_the_one_before_can_be_put_in_force_again(changing: Changing) -> None:
+    first = changing.digest
+    changing.change("two")
+    second = changing.digest
+    assert (changing.policies.previous, first != second) == (first, True)
+    assert read_pointer(changing.directory) == (second, first)
+    changing.change("ignored", previous=True)
+    assert (changing.digest, changing.policies.previous) == (first, second)
+    assert changing.policies.engine.policy.name == "one"
+    fields = [record.fields for record in changing.records("policy")]
+    assert [(f["result"], f["policy"], f["previous"]) for f in fields] == [
+        ("in force", second, first), ("in force", first, second)
+    ]  # fmt: skip
+
+
+def test_the_same_policy_again_keeps_the_one_before(changing: Changing) -> None:
+    first = changing.digest
+    changing.change("two")
+    changing.change("two")
+    assert changing.policies.previous == first
+    assert changing.records("policy")[-1].fields["previous"] == changing.digest
+
+
+def test_there_may_be_none_before(changing: Changing) -> None:
+    with pytest.raises(PolicyfsError, match="no earlier policy"):
+        changing.policies.read(previous=True)
+
+
+@pytest.mark.parametrize("harm", ["change", "add", "remove"])
+def test_a_text_that_was_changed_is_not_put_in_force(changing: Changing, harm: str) -> None:
+    first = changing.digest
+    changing.change("two")
+    kept = changing.directory / "policies" / first / "p.yaml"
+    if harm == "change":
+        kept.write_bytes(kept.read_bytes() + b"# x\n")
+    elif harm == "add":
+        kept.with_name("more.yaml").write_bytes(text("more")[0].text)
+    else:
+        kept.unlink()
+        kept.parent.rmdir()
+    with pytest.raises(PolicyfsError, match=r"was changed|cannot be read"):
+        changing.policies.read(previous=True)
+
+
+def test_a_refused_policy_is_on_record_with_its_text_and_changes_nothing(changing: Changing) -> None:
+    before = changing.digest
+    bad = [SourceText("p.yaml", b"no policy")]
+    with pytest.raises(PolicyErrors):
+        changing.policies.compile(bad)
+    changing.policies.refuse(bad, BY, "no policy")
+    changing.policies.refuse(None, BY, "no file")
+    one, other = (record.fields for record in changing.records("policy"))
+    assert (one["result"], one["policy"], one["reason"]) == ("refused", before, "no policy")
+    assert one["refused"] in kept_digests(changing.directory)
+    assert "refused" not in other
+    assert (changing.digest, changing.policies.previous) == (before, "")
+
+
+def test_a_new_daemon_knows_the_policy_before(tmp_path: Path) -> None:
+    with a_journal(tmp_path) as journal:
+        old = Changing(tmp_path, journal)
+        first = old.digest
+        old.change("two")
+        second = old.digest
+    with a_journal(tmp_path) as journal:
+        assert Changing(tmp_path, journal, "two").policies.previous == first
+    with a_journal(tmp_path) as journal:
+        assert Changing(tmp_path, journal, "three").policies.previous == second

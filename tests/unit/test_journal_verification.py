@@ -1,0 +1,158 @@
+"""Verification of a chain's files: segment by segment, in this process or in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from policyfs.domain import Audit
+from policyfs.journal import verification
+from policyfs.journal.checkpoint import checkpoint_of_chain
+from policyfs.journal.journal import Journal
+from policyfs.journal.keys import KeyStore, is_signed
+from policyfs.journal.reader import Chain
+from policyfs.journal.verification import (
+    digests_at,
+    missing_segment,
+    newest_checkpoint,
+    parts,
+    read_key_chain,
+    workers,
+)
+from policyfs.trail.seal import UNREADABLE, read_keys
+from tests.support.mount.trail import MOUNT_ID, ROOMY, an_event, segments
+
+
+@pytest.fixture
+def chain(tmp_path: Path) -> Chain:
+    """A sealed trail of some segments."""
+    place = tmp_path / MOUNT_ID
+    keys = KeyStore(tmp_path / "keys")
+    journal = Journal(str(place), MOUNT_ID, keep=0, segment_bytes=2000, limits=ROOMY, keys=keys)
+    for number in range(8):
+        journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+    journal.close()
+    return Chain(MOUNT_ID, place)
+
+
+def checked(chain: Chain, **more: object) -> list[verification.Part]:
+    return list(parts(chain, read_key_chain(chain.directory), (), None, **more))  # type: ignore[arg-type]
+
+
+def test_every_segment_is_checked_in_order_with_its_seal(chain: Chain) -> None:
+    found = checked(chain)
+    assert [part.check.name for part in found] == chain.segments()
+    assert len(found) > 2
+    assert all(part.check.sound for part in found)
+    for part in found:
+        assert part.seal is not None
+        assert part.seal.seal.lines == part.check.lines == len(part.lines())
+        assert part.check.sealed_root == part.seal.seal.root
+
+
+def test_several_processes_find_the_same(chain: Chain) -> None:
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        side_by_side = list(parts(chain, read_key_chain(chain.directory), (), pool))
+    assert [part.check for part in side_by_side] == [part.check for part in checked(chain)]
+
+
+@pytest.mark.parametrize(
+    ("harm", "sound"),
+    [
+        (lambda data: data[:30] + bytes([data[30] ^ 1]) + data[31:], False),
+        (lambda data: data[:-9], True),
+        (lambda data: data, True),
+    ],
+)
+def test_a_changed_line_makes_its_segment_unsound_and_a_cut_one_is_told(
+    chain: Chain, harm: Callable[[bytes], bytes], sound: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verification, "PATIENCE_S", 0.0)
+    last = segments(chain.directory)[-1]
+    before = last.read_bytes()
+    last.write_bytes(harm(before))
+    part = checked(chain)[-1]
+    assert part.check.sound is sound
+    assert (part.check.cut is not None) == (not last.read_bytes().endswith(b"\n"))
+
+
+def test_a_seal_that_is_missing_or_no_seal(chain: Chain) -> None:
+    first, second = segments(chain.directory)[:2]
+    first.with_suffix(".seal").unlink()
+    second.with_suffix(".seal").write_bytes(b"no seal\n")
+    found = checked(chain)
+    assert found[0].seal is None
+    assert found[1].seal == UNREADABLE
+    assert found[2].seal is not None
+
+
+def test_a_trail_without_keys_has_an_empty_chain_of_keys(chain: Chain, tmp_path: Path) -> None:
+    assert read_key_chain(tmp_path) == read_keys([], is_signed)
+    assert read_key_chain(chain.directory) != read_keys([], is_signed)
+
+
+def test_a_seal_newer_than_all_segments_names_the_missing_one(chain: Chain) -> None:
+    assert missing_segment(chain) == ""
+    last = segments(chain.directory)[-1]
+    last.unlink()
+    assert missing_segment(chain) == last.name
+    for segment in segments(chain.directory):
+        segment.unlink()
+    assert missing_segment(chain) == last.name
+    for seal in chain.directory.glob("*.seal"):
+        seal.unlink()
+    assert missing_segment(chain) == ""
+
+
+def test_digests_of_wanted_lines(chain: Chain) -> None:
+    part = checked(chain)[1]
+    seq = part.check.first_seq
+    found = digests_at(chain, part.check.name, {seq, part.check.last_seq, 10_000})
+    assert set(found) == {seq, part.check.last_seq}
+    assert found[part.check.last_seq] == part.check.head
+
+
+def test_small_trails_start_no_process(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    with workers([chain]) as pool:
+        assert pool is None
+    monkeypatch.setattr(verification, "_WORTH_A_PROCESS", 1)
+    processors = len(os.sched_getaffinity(0))
+    with workers([chain]) as pool:
+        assert (pool is None) == (processors < 2)
+
+
+def test_the_last_checkpoint_of_a_chain_counts(tmp_path: Path, chain: Chain) -> None:
+    signer = KeyStore(tmp_path / "keys").signer()
+    line = checkpoint_of_chain(chain, signer)
+    assert line is not None
+    keys = read_key_chain(chain.directory)
+    kept = newest_checkpoint([b"no checkpoint\n", line, b"{}\n"], MOUNT_ID, keys)
+    assert kept is not None
+    last = checked(chain)[-1].check
+    assert (kept.checkpoint.seq, kept.checkpoint.head, kept.distrust) == (last.last_seq, last.head, "")
+    for lines, mount_id in (([], MOUNT_ID), ([b"no checkpoint\n", b""], MOUNT_ID), ([line], "f" * 16)):
+        assert newest_checkpoint(lines, mount_id, keys) is None
+
+
+def test_a_checkpoint_by_another_key_or_with_another_signature_is_distrusted(
+    tmp_path: Path, chain: Chain
+) -> None:
+    keys = read_key_chain(chain.directory)
+    stranger = checkpoint_of_chain(chain, KeyStore(tmp_path / "other").signer())
+    own = checkpoint_of_chain(chain, KeyStore(tmp_path / "keys").signer())
+    assert stranger is not None
+    assert own is not None
+    kept = newest_checkpoint([own, stranger], MOUNT_ID, keys)
+    assert kept is not None
+    assert "not among those of the trail" in kept.distrust
+    changed = own.replace(b'"seq":', b'"seq":1', 1)
+    assert changed != own
+    kept = newest_checkpoint([changed], MOUNT_ID, keys)
+    assert kept is not None
+    assert "signature" in kept.distrust
