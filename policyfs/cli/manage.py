@@ -76,7 +76,7 @@ def _run_path(args: argparse.Namespace) -> int:
     """Print what the kernel keeps of one path of one mount."""
     if args.mountpoint is None:
         args.usage_error("--path needs a MOUNTPOINT")
-    found = _ask(known(args.mountpoint), "kept", about=args.path)
+    found = ask(known(args.mountpoint), "kept", about=args.path)
     if args.json:
         print(json.dumps(found, indent=2))
         return EXIT_OK
@@ -109,7 +109,7 @@ def _problems(status: control.Json) -> list[str]:
     return list(map(str, found)) if isinstance(found, list) else []
 
 
-def _ask(path: str, command: str, timeout_s: float = 10.0, *, about: str | None = None) -> control.Json:
+def ask(path: str, command: str, timeout_s: float = 10.0, *, about: str | None = None) -> control.Json:
     """Ask the daemon of the mount at a path; without an answer, raise an error that explains the state."""
     try:
         return control.ask(control.socket_path(path), command, timeout_s, about=about)
@@ -139,7 +139,7 @@ def _status_of(path: str, wait_s: float) -> control.Json:
             return control.ask(control.socket_path(path), "status")
         except control.ControlError:
             time.sleep(0.05)
-    return _ask(path, "status")
+    return ask(path, "status")
 
 
 def _all_status(silent: list[str]) -> list[control.Json]:
@@ -252,7 +252,7 @@ def _reload(path: str, named: str, command: str) -> None:
             refused = error
             continue
         print(f"{named}policy {str(answer['digest'])[:16]} in force in an unmounted mount still in use")
-    answer = _ask(path, command, _RELOAD_S)
+    answer = ask(path, command, _RELOAD_S)
     print(f"{named}policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}")
     if refused is not None:
         raise PolicyfsError(f"a mount that was unmounted in use keeps its policy: {refused}") from refused

@@ -24,7 +24,7 @@ from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Loader, Policies
 from policyfs.daemon.proof import NOT_MADE, MutableSink, prove
 from policyfs.daemon.reload import Reload
-from policyfs.daemon.status import describe, kept_of
+from policyfs.daemon.status import describe, questions_about
 from policyfs.daemon.supervise import kept
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
@@ -244,7 +244,7 @@ class Daemon:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 await self._listening.wait()  # a process that finds the socket may send signals, too
                 known = commands(self._end, self._mountpoint, self._reload, lambda: describe(self))
-                listener, questions = control_server.answer_on(server), {"kept": partial(kept_of, self.fs)}
+                listener, questions = control_server.answer_on(server), questions_about(self.fs)
                 nursery.start_soon(control_server.serve, listener, known, self._bugs, questions)
                 ready()
         finally:

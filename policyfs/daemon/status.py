@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -12,10 +13,11 @@ import trio
 from policyfs import __version__
 from policyfs.content.disk_cache import Remembered
 from policyfs.content.sniffer import Sniffer
-from policyfs.daemon import control
+from policyfs.daemon import control, control_server
 from policyfs.daemon.contain import containment
 from policyfs.daemon.options import MountOptions
 from policyfs.daemon.policies import Policies
+from policyfs.domain import FileType
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.kernel_cache.kept import find, kept, names_in
 from policyfs.fs.report import fields, report
@@ -59,6 +61,15 @@ def describe(daemon: Reported) -> control.Json:
         "store": options.store,
         "store_fs": daemon.facts.name,
         "app": options.app,
+        "admits": {
+            "any": options.user_id is None,
+            "uid": options.user_id,
+            "gids": list(options.group_ids),
+        },
+        "posix": options.posix,
+        "read_only": options.read_only,
+        "copy_bytes": options.copy_bytes,
+        "reflink": daemon.facts.reflink,
         "pid": os.getpid(),
         "version": __version__,
         "started": iso_time(daemon.started_ns),
@@ -99,8 +110,37 @@ def describe(daemon: Reported) -> control.Json:
     }
 
 
+def questions_about(fs: FileSystem) -> dict[str, control_server.Question]:
+    """Return the questions about paths that the control socket answers."""
+    return {"kept": partial(kept_of, fs), "file": partial(file_of, fs)}
+
+
 async def kept_of(fs: FileSystem, path: str) -> control.Json:
     """Return what the kernel may keep of a path in the mount, for how long, and why not for longer."""
     names, tree = names_in(path), fs.context.tree
     stat = await trio.to_thread.run_sync(find, tree, names)
     return asdict(kept(names, stat, engine=fs.gate.engine, timeouts=fs.timeouts, nodes=fs.nodes))
+
+
+async def file_of(fs: FileSystem, path: str) -> control.Json:
+    """Return how a file at a path in the mount is open now: one entry for each view in use."""
+    names, tree = names_in(path), fs.context.tree
+    stat = await trio.to_thread.run_sync(find, tree, names)
+    if stat is None or stat.ftype is not FileType.REGULAR:
+        return {"open": []}
+    found = []
+    for node in fs.nodes.same_inode(fs.nodes.key_of(stat)):
+        state = node.open
+        if state is not None:
+            head = None if state.head is None else state.head.held
+            found.append(
+                {
+                    "view": node.view.label,
+                    "byte_path": node.byte_path.value,
+                    "mode": state.mode.value,
+                    "handles": state.handles,
+                    "writers": state.writers,
+                    "held": len(head or b"") + (0 if state.draft is None else state.draft.size),
+                }
+            )
+    return {"open": found}

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from policyfs.domain import KIND_EMPTY, Decision, Facts, FileType, Need, Op, Principal, View
 from policyfs.errors import UsageError, errno_name
 from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
-from policyfs.policy.callers import Caller
-from policyfs.policy.decide import Engine
-from policyfs.policy.facts import Truth, fixed_facts
+from policyfs.policy.cause import cause_of, sentence
+from policyfs.policy.decide import End, Engine
+from policyfs.policy.facts import fixed_facts
 from policyfs.policy.kept import kept_by_kernel
-from policyfs.policy.model import ANY, STRANGER, Block, Effect, Rule, Where, Who
-from policyfs.policy.states import PathState
-from policyfs.policy.table import Live, Situated, binds_hold
+from policyfs.policy.rule_lines import NO, RuleLine, Weigher
 
 REQUESTS: Final = {
     "see": Op.SEE,
@@ -46,27 +45,13 @@ REQUESTS: Final = {
 """Requests by name and the operations they need (``create``: as open with O_CREAT does)."""
 
 
-NO: Final = "no"
-"""The verdict on a rule that does not match."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuleLine:
-    """One rule's effect on a request. verdict: ``matches``, ``may match`` (a fact is unknown) or ``no``."""
-
-    rule: str
-    effect: str
-    verdict: str
-    reason: str
-    where: Where
-
-
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """The answer to one request with its reasons. view: of regular files, else None.
 
-    hidden_by: (directory, rule) for each directory above that hides the path. io: the way of reads and
-    writes. kernel: the answers that the kernel of a shared mount may remember.
+    cause: why, in one clause. nearest: the allow that nearly gave what no rule allows. hidden_by: (directory,
+    rule) for each directory above that hides the path. io: the way of reads and writes. kernel: the answers
+    that the kernel of a shared mount may remember.
     """
 
     request: str
@@ -79,23 +64,87 @@ class Explanation:
     needs: Need
     io: str
     kernel: str
+    cause: str
+    nearest: RuleLine | None
 
-    def text(self) -> str:
-        """Format the explanation for people: the answer first, then the reasons."""
-        shown = self.path.decode("utf-8", "backslashreplace")
-        return "\n".join((f"{self.request} {shown} by {self.who}: {_answer(self.decision)}", *self._rest()))
+    @property
+    def shown_path(self) -> str:
+        """The path as text."""
+        return self.path.decode("utf-8", "backslashreplace")
 
-    def _rest(self) -> Iterator[str]:
+    def text(self, *, every: bool = False, refusal: str | None = None) -> str:
+        """Format the explanation for people: the cause first, then the rules that spoke; every: all rules.
+
+        refusal: why the open is denied although the rules allow it.
+        """
+        decision, cause = self.decision, self.cause
+        if refusal is not None:
+            decision, cause = Decision(allowed=False, errno=errno.EACCES), refusal
+        first = sentence(self.who, self.request, self.shown_path, decision, cause)
+        answer = f"{self.request} {self.shown_path} by {self.who}: {_answer(self.decision)}"
+        return "\n".join((first, answer, *self.rest(every=every)))
+
+    def rest(self, *, every: bool = False) -> Iterator[str]:
+        """Yield the lines behind the answer."""
         for directory, rule in self.hidden_by:
             yield f"  hidden, because {rule} hides {directory.decode('utf-8', 'backslashreplace')}"
-        for line in self.lines:
-            place = f"{line.where.file}:{line.where.line}"
-            yield f"  {line.verdict:<9} {line.effect:<7} {line.rule} ({place}): {line.reason}"
+        yield from self.rule_lines(every=every)
         if self.view is not None:
             yield f"  view: {self.view.label}"
         yield f"  depends on: {_facts(self.needs)}"
         yield f"  bytes: {self.io}"
         yield f"  kernel: {self.kernel}"
+
+    def rule_lines(self, *, every: bool = False) -> Iterator[str]:
+        """Yield the rules that spoke, the nearest miss, and the number of the others; every: all rules."""
+        for line in self.lines:
+            if every or line.verdict != NO:
+                yield _line(line.verdict, line)
+        others = sum(line.verdict == NO for line in self.lines)
+        if every or not others:
+            return
+        if self.nearest is not None:
+            yield _line("nearly", self.nearest)
+            others -= 1
+        if others:
+            yield f"  {others} other rule{' does' if others == 1 else 's do'} not match (--all)"
+
+
+def _line(verdict: str, line: RuleLine) -> str:
+    place = f"{line.where.file}:{line.where.line}"
+    return f"  {verdict:<9} {line.effect:<7} {line.rule} ({place}): {line.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class MoveExplanation:
+    """The answer to a rename or link. ends: of the old path, of the new one, and of the file that is there if
+    it is replaced, each with what it needs.
+    """
+
+    request: str
+    who: str
+    decision: Decision
+    ends: tuple[Explanation, ...]
+    cause: str
+
+    def text(self, *, every: bool = False) -> str:
+        """Format the explanation for people."""
+        old, new = self.ends[:2]
+        paths = f"{old.shown_path} to {new.shown_path}"
+        lines = [sentence(self.who, self.request, paths, self.decision, self.cause)]
+        for name, end in zip(_ENDS, self.ends, strict=False):
+            lines.append(f"{name} {end.shown_path} ({end.request}): {_answer(end.decision)}")
+            lines += end.rule_lines(every=every)
+        return "\n".join(lines)
+
+
+_ENDS: Final = ("old path", "new path", "replaced file")
+_ROOT: Final = "everyone sees the root, and a rule must allow anything else"
+MOVES: Final = {
+    "rename": (Op.SEE | Op.DELETE, Op.SEE | Op.CREATE),
+    "link": (Op.SEE | Op.READ | Op.WRITE, Op.SEE | Op.CREATE),
+}
+"""Requests about two paths, and the operations they need on the old and on the new path."""
 
 
 def explain(
@@ -104,22 +153,84 @@ def explain(
     """Explain one request. facts: the file's known facts. Raises UsageError if there is no such request."""
     ops = REQUESTS.get(request)
     if ops is None:
-        raise UsageError(f"no such request: {request!r}; there are {', '.join(REQUESTS)}")
+        raise UsageError(f"no such request: {request!r}; there are {', '.join((*REQUESTS, *MOVES))}")
+    return _explained(engine, who, request, ops, path, ftype, facts)
+
+
+def explain_move(
+    engine: Engine,
+    who: Principal,
+    request: str,
+    old: bytes,
+    new: bytes,
+    ftype: FileType,
+    facts: Facts,
+    replaced: tuple[FileType, Facts] | None = None,
+) -> MoveExplanation:
+    """Explain a rename or link. facts: the moved file's. replaced: the file at the new path, if any."""
+    before, after = MOVES[request]
+    ends = [
+        _explained(engine, who, _named(before), before, old, ftype, facts),
+        _explained(engine, who, _named(after), after, new, ftype, facts),
+    ]
+    if replaced is not None and request == "rename":
+        gone = Op.SEE | Op.DELETE
+        ends.append(_explained(engine, who, _named(gone), gone, new, *replaced))
+    start, end = End(engine.state_of(old), ftype, facts), End(engine.state_of(new), ftype, facts)
+    same = old.rpartition(b"/")[0] == new.rpartition(b"/")[0]
+    if request == "link":
+        decision = engine.link(who, start, end, same_directory=same)
+    else:
+        at = None if replaced is None else End(engine.state_of(new), *replaced)
+        decision = engine.rename(who, start, end, at, False, same_directory=same)
+    return MoveExplanation(request, who.label, decision, tuple(ends), _cause_of_move(decision, ends))
+
+
+def _named(ops: Op) -> str:
+    return " and ".join((op.name or "").lower() for op in ops if op is not Op.SEE)
+
+
+def _cause_of_move(decision: Decision, ends: Sequence[Explanation]) -> str:
+    denied = [(name, end) for name, end in zip(_ENDS, ends, strict=False) if not end.decision.allowed]
+    for name, end in sorted(denied, key=lambda one: one[1].decision.errno != decision.errno):
+        return f"the {name} needs {end.request}, and {end.cause}"
+    if decision.allowed:
+        return "both paths allow it, and nobody gains by it"
+    if decision.errno == errno.EXDEV:
+        return (
+            "at the new path somebody could do more with the file than at the old one, or other content is"
+            " required there; mv copies it instead, through the policy"
+        )
+    return "the file does not have the content that the new path requires"
+
+
+def _explained(
+    engine: Engine, who: Principal, request: str, ops: Op, path: bytes, ftype: FileType, facts: Facts
+) -> Explanation:
     state = engine.state_of(path)
     decision = engine.decide(who, ops, state, ftype, facts)
     view = engine.view(who, state) if ftype is FileType.REGULAR else None
-    weigher = _Weigher(engine, who, ops, state, fixed_facts(ftype, facts))
+    weigher = Weigher(engine, who, ops, state, fixed_facts(ftype, facts))
+    lines, hidden_by = weigher.lines(), tuple(_hidden_by(engine, who, path))
+    missing = Op(0)
+    for op in ops if not decision.allowed else Op(0):
+        if not engine.decide(who, op, state, ftype, facts).allowed:
+            missing |= op
+    denied = any(line.effect == "deny" and line.verdict != NO for line in lines) or bool(hidden_by)
+    nearest = None if decision.allowed or denied else weigher.nearest(missing, path)
     return Explanation(
         request=request,
         who=who.label,
         path=path,
         decision=decision,
-        lines=weigher.lines(),
-        hidden_by=tuple(_hidden_by(engine, who, path)),
+        lines=lines,
+        hidden_by=hidden_by,
         view=view,
         needs=engine.needs(who, ops, state, ftype),
         io=_io(decision, view, ops),
         kernel=kept_by_kernel(engine, state, ftype),
+        cause=cause_of(decision, missing, lines, hidden_by, nearest) if path.strip(b"/") else _ROOT,
+        nearest=nearest,
     )
 
 
@@ -156,106 +267,6 @@ def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[by
         for live in engine.profile(who, engine.state_of(directory)).lives:
             if live.number in hiding:
                 yield directory, live.rule.id
-
-
-class _Weigher:
-    """Finds the reason of each rule for one request."""
-
-    def __init__(self, engine: Engine, who: Principal, ops: Op, state: PathState, facts: Facts) -> None:
-        self._table: Final = engine.table
-        self._caller: Final = engine.caller(who)
-        self._profile: Final = engine.profile(who, state)
-        self._ops: Final = ops
-        self._state: Final = state
-        self._facts: Final = facts
-        self._placed: Final = {one.rule: one for one in state.situated(engine.table)}
-
-    def lines(self) -> tuple[RuleLine, ...]:
-        """Return a line for every rule, by id."""
-        return tuple(self._line(number, rule) for number, rule in enumerate(self._table.rules))
-
-    def _line(self, number: int, rule: Rule) -> RuleLine:
-        verdict, reason = self._weigh(number, rule)
-        if verdict != NO and rule.monitor:
-            reason += "; only recorded (mode: monitor)"
-        return RuleLine(rule.id, rule.effect.value, verdict, reason, rule.where)
-
-    def _weigh(self, number: int, rule: Rule) -> tuple[str, str]:
-        touched = self._ops & (Op.WRITE if rule.effect is Effect.CONTENT else rule.ops)
-        if not touched:
-            return NO, f"the rule is about {_words(rule.ops)}"
-        if not self._caller.fits(number, rule):
-            return NO, f"who: {_who_fault(rule.who, self._caller)}"
-        situated = self._placed.get(number)
-        if situated is None:
-            fault = self._table.path_fault(number, self._state.position)
-            return NO, f"{fault or 'paths'}: no glob matches"
-        if not all(binds_hold(binds, self._caller) for binds in situated.binds):
-            return NO, "paths: {app} or {uid} in the path is not this caller"
-        live = self._table.live(situated, self._caller)
-        if live is None or live.match(self._facts) is Truth.NO:
-            return NO, self._condition_fault(rule, situated, live)
-        if rule.effect is Effect.CONTENT and not self._profile.can_fill:
-            return NO, "no allow of write or create could apply to this caller here"
-        if live.match(self._facts) is Truth.YES:
-            return "matches", f"it applies to {_words(touched)}, and all its conditions hold"
-        if rule.effect is Effect.ALLOW:
-            return NO, f"{_unknown(live)} is unknown, so this allow does not match"
-        return "may match", f"{_unknown(live)} is unknown, so the rule counts as matching"
-
-    def _condition_fault(self, rule: Rule, situated: Situated, live: Live | None) -> str:
-        """Return the condition on facts that keeps the rule from matching."""
-        if live is not None and live.when is not None and live.when.hold(self._facts) is Truth.NO:
-            return f"when: {_asked(rule.when)} does not hold"
-        for number, binds in situated.unless:
-            if binds is None or binds_hold(binds, self._caller):
-                block = rule.unless[number]
-                if block.kinds is None and block.owners is None:
-                    return f"unless: {_asked(block)} holds"
-        if live is None:
-            return f"when: {_asked(rule.when)} holds for no stranger"
-        held = [c for c in live.unless if c.hold(self._facts) is Truth.YES]
-        if not held:
-            return "its conditions exclude each other"
-        return f"unless: {_asked(rule.unless[0]) if len(rule.unless) == 1 else 'one of its blocks'} holds"
-
-
-def _words(ops: Op) -> str:
-    return ", ".join((op.name or "").lower() for op in ops)
-
-
-def _unknown(live: Live) -> str:
-    asked = live.conditions()
-    kind = any(condition.kinds is not None for condition in asked)
-    owner = any(condition.owners is not None for condition in asked)
-    return " or ".join([*(["the content kind"] if kind else []), *(["the owner"] if owner else [])])
-
-
-def _asked(block: Block | None) -> str:
-    if block is None:
-        return "nothing"
-    parts = []
-    if block.kinds is not None:
-        parts.append(f"type {', '.join(sorted(block.kinds))}")
-    if block.owners is not None:
-        parts.append(f"owner {', '.join(sorted(block.owners))}")
-    if block.paths is not None:
-        parts.append(f"path {', '.join(block.paths)}")
-    return " and ".join(parts)
-
-
-def _who_fault(who: Who | None, caller: Caller) -> str:
-    """Return the key of ``who`` that the caller does not match."""
-    if who is None:
-        return "everyone"
-    name = caller.app or STRANGER
-    if who.apps is not None and name not in who.apps and (caller.app is None or ANY not in who.apps):
-        return f"{name} is none of {', '.join(sorted(who.apps))}"
-    if who.grants is not None and who.grants.isdisjoint(caller.of.grants):
-        return f"{name} holds no grant of {', '.join(sorted(who.grants))}"
-    if who.not_ is not None and caller.of.within(who.not_):
-        return f"{name} is excluded by not"
-    return f"uid {caller.uid} is not among its uids"
 
 
 def _io(decision: Decision, view: View | None, ops: Op) -> str:

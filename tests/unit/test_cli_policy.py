@@ -182,7 +182,8 @@ def test_the_answer_names_rules_view_and_io(policy: Path) -> None:
 def test_people_get_text(policy: Path) -> None:
     said = policyfs("policy", "explain", policy, "--app", "gallery", "--op", "write", "/DCIM/a.jpg")
     assert said.returncode == 0
-    assert said.stdout.startswith("write /DCIM/a.jpg by gallery: denied (EACCES)")
+    assert said.stdout.startswith("gallery may not write /DCIM/a.jpg (EACCES): no rule allows write")
+    assert "\nwrite /DCIM/a.jpg by gallery: denied (EACCES)\n" in said.stdout
 
 
 @pytest.mark.parametrize(

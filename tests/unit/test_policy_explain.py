@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from policyfs.domain import Facts, Need
-from policyfs.errors import UsageError
-from policyfs.policy.explain import REQUESTS, Explanation, explain
+from policyfs.errors import UsageError, errno_name
+from policyfs.policy.explain import REQUESTS, Explanation, explain, explain_move
 from tests.support.models.policies import DIRECTORY, FAMILY, FILE, NOBODYS, Asked
 
 CAMERAS = Facts("image/jpeg", "camera")
@@ -44,7 +44,10 @@ def test_every_rule_has_a_line_with_its_reason(family):
 
 def test_the_whole_text(family):
     text = explained(family, "gallery", "read", "/DCIM/Camera/a.jpg", facts=CAMERAS).text()
-    assert text.splitlines()[0] == "read /DCIM/Camera/a.jpg by gallery: allowed; redacted: location"
+    assert text.splitlines()[:2] == [
+        "gallery may read /DCIM/Camera/a.jpg: media.read allows it, without location (media.no-location).",
+        "read /DCIM/Camera/a.jpg by gallery: allowed; redacted: location",
+    ]
     told = "rules: backup.all, media.own, media.read"
     assert text.splitlines()[-4:] == [
         "  view: redacted(location)",
@@ -145,6 +148,49 @@ def test_rules_that_are_only_recorded_say_so():
 )
 def test_what_becomes_of_the_bytes(family, name, request_, io):
     assert explained(family, name, request_, "/DCIM/a.jpg", facts=CAMERAS).io == io
+
+
+def test_rules_that_do_not_match_are_counted_and_shown_on_demand(family):
+    explanation = explained(family, "gallery", "write", "/DCIM/a.jpg", facts=CAMERAS)
+    short, whole = explanation.text(), explanation.text(every=True)
+    assert "  nearly    allow   media.own (test.yaml:" in short
+    assert "4 other rules do not match (--all)" in short
+    assert "app.private" not in short
+    assert "  no        deny    app.private" in whole
+    assert "--all" not in whole
+
+
+def test_a_move_is_explained_at_both_ends(family):
+    who = family.who("camera")
+    found = explain_move(family.engine, who, "rename", b"/DCIM/a.jpg", b"/Pictures/a.jpg", FILE, CAMERAS)
+    assert not found.decision.allowed
+    assert found.text().splitlines()[0] == (
+        "camera may not rename /DCIM/a.jpg to /Pictures/a.jpg (EACCES): the new path needs create, and no"
+        " rule allows create; the nearest is media.own (test.yaml:16): paths: no glob matches."
+    )
+    fine = explain_move(family.engine, who, "rename", b"/DCIM/a.jpg", b"/DCIM/b.jpg", FILE, CAMERAS)
+    assert fine.cause == "both paths allow it, and nobody gains by it"
+    over = explain_move(
+        family.engine, who, "rename", b"/DCIM/a.jpg", b"/DCIM/b.jpg", FILE, CAMERAS, (FILE, NOBODYS)
+    )
+    assert [end.request for end in over.ends] == ["delete", "create", "delete"]
+    assert over.cause.startswith("the replaced file needs delete, and no rule allows delete")
+    assert "replaced file /DCIM/b.jpg (delete): denied (EACCES)" in over.text()
+
+
+def test_a_move_that_would_gain_says_so():
+    asked = Asked("""\
+        - {id: a, allow: [all], who: {app: camera}, paths: ["/a/**", "/b/**"]}
+        - {id: b, allow: [see, read], who: {app: maps}, paths: "/b/**"}
+        - {id: c, require: {content: [image/png]}, paths: "/b/**"}
+        """)
+    who = asked.who("camera")
+    found = explain_move(asked.engine, who, "link", b"/a/x", b"/b/x", FILE, Facts("image/png", "camera"))
+    assert errno_name(found.decision.errno) == "EXDEV"
+    assert "mv copies it instead" in found.cause
+    found = explain_move(asked.engine, who, "rename", b"/a/x", b"/b/x", FILE, Facts("text/plain", "camera"))
+    assert errno_name(found.decision.errno) == "EPERM"
+    assert found.cause == "the file does not have the content that the new path requires"
 
 
 def test_a_bare_directory_is_called_one(family):

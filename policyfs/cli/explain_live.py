@@ -1,0 +1,363 @@
+"""A live file on a mount, for `policyfs policy explain`: its facts, and the layer that refuses a request."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from policyfs.cli.manage import ask, known, part
+from policyfs.daemon.control import Json
+from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, Decision, Facts, FileType, Op, Principal
+from policyfs.errors import PolicyfsError, UsageError, errno_name
+from policyfs.journal.policy_texts import read_policy
+from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
+from policyfs.linux.permission import first_refusal
+from policyfs.linux.statx import Stat
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.explain import REQUESTS, Explanation, open_refusal
+from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.redact.core.values import Outcome, Plan
+from policyfs.store.facts import probe
+from policyfs.store.owner import Owners
+from policyfs.store.tree import Tree
+
+if TYPE_CHECKING:
+    from policyfs.content.sniffer import Sniffer
+
+_CHANGES: Final = Op.WRITE | Op.CREATE | Op.DELETE | Op.ATTR
+
+
+class Caller(NamedTuple):
+    """The user of a live request."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+
+
+class Layer(NamedTuple):
+    """The first layer that refuses a request. name: policy, mount, read-only, mode bits, sniffing, redaction,
+    held writes.
+    """
+
+    name: str
+    error: int
+    cause: str
+
+
+@dataclass(slots=True)
+class LiveFile:
+    """An object at a path in a mount. stat: None if there is none. above: the directories, root first."""
+
+    path: bytes
+    stat: Stat | None
+    facts: Facts
+    above: list[tuple[bytes, Facts]] = field(default_factory=list)
+    plan: Plan | None = None
+    written: bool = False
+    """True if some program has it open for writing, or mapped so."""
+    open: list[Json] = field(default_factory=list)
+
+    @property
+    def ftype(self) -> FileType:
+        """Return its type; of an absent one regular."""
+        return FileType.REGULAR if self.stat is None else self.stat.ftype
+
+
+def is_mount(path: str) -> bool:
+    """True if a path is the mountpoint of a policyfs mount."""
+    try:
+        return any(mount.fstype == FSTYPE for mount in mounts_at(resolve(path)))
+    except OSError:
+        return False
+
+
+def status_of(mountpoint: str) -> Json:
+    """Return the status of a mount. Raises PolicyfsError."""
+    return ask(known(mountpoint), "status")
+
+
+def engine_of(status: Json) -> Engine:
+    """Return the policy in force on a mount. Raises PolicyfsError."""
+    policy = part(status, "policy")
+    directory = Path(str(part(status, "trail")["directory"]))
+    try:
+        sources = [SourceText(*file) for file in read_policy(directory, str(policy["digest"]))]
+    except OSError as error:
+        raise PolicyfsError(
+            f"cannot read the policy in force below {directory}: {error.strerror}; run this command as root"
+        ) from error
+    return compile_policy(parse_policy(sources), monitor=bool(policy["monitor"]))
+
+
+def user_of(uid: int | None, pid: int | None, status: Json) -> Caller:
+    """Return the caller that --uid or --pid names; else the user that an app mount admits."""
+    if pid is not None:
+        return process(pid)
+    admitted = part(status, "admits")
+    if uid is None:
+        if not isinstance(admitted["uid"], int):
+            raise UsageError("name the caller: --uid N, or --pid N of a running process")
+        uid = admitted["uid"]
+    gids = admitted["gids"]
+    gid = int(gids[0]) if isinstance(gids, list) and gids and uid == admitted["uid"] else uid
+    return Caller(uid, gid, (gid,))
+
+
+def process(pid: int) -> Caller:
+    """Return the user of a running process, by its file-system ids. Raises PolicyfsError."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+    except OSError as error:
+        raise PolicyfsError(f"there is no process {pid}: {error.strerror}") from error
+    ids = {name: line.split() for name, line in re.findall(r"^(Uid|Gid|Groups):\t(.*)$", text, re.MULTILINE)}
+    groups = tuple(map(int, ids["Groups"]))
+    return Caller(int(ids["Uid"][3]), int(ids["Gid"][3]), groups)
+
+
+# ---------------------------------------------------------------- the file
+
+
+def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> LiveFile:
+    """Find a file's facts as the mount does. Raises PolicyfsError."""
+    import trio
+
+    from policyfs.content.sniffer import Sniffer
+
+    store = str(status["store"])
+    names = [name for name in path.split(b"/") if name]
+    try:
+        tree = Tree.open(store)
+    except OSError as error:
+        raise PolicyfsError(f"cannot open the store {store}: {error.strerror}") from error
+    with tree:
+        features = probe(tree.root_fd)
+        database = Path(str(part(status, "trail")["directory"])).parent / "owners.sqlite"
+        known = features.stable_inodes and database.exists()
+        owners = Owners(features.trusted_xattr, str(database) if known else None)
+        try:
+            found = _walk(tree, owners, names)
+        finally:
+            owners.close()
+        found.path = path
+        if found.ftype is FileType.REGULAR and found.stat is not None:
+            sniffer = Sniffer.start(workers=1)
+            try:
+                trio.run(_sniff, found, tree, names, engine, who, op, sniffer)
+            finally:
+                sniffer.close()
+    with contextlib.suppress(PolicyfsError):
+        answer = ask(str(status["mountpoint"]), "file", about=os.fsdecode(path))["open"]
+        found.open = answer if isinstance(answer, list) else []
+    return found
+
+
+def _walk(tree: Tree, owners: Owners, names: list[bytes]) -> LiveFile:
+    """Find the object at a path and the owners of the directories above it."""
+    found = LiveFile(b"/", None, Facts())
+    fd = os.dup(tree.root_fd)
+    try:
+        stat = tree.fstat(fd)
+        for depth, name in enumerate([b"", *names]):
+            if name:
+                found.above.append((b"/" + b"/".join(names[: depth - 1]), found.facts))
+                inner = tree.open_path(fd, name)
+                os.close(fd)
+                fd, stat = inner, tree.fstat(inner)
+            kind = KIND_DIRECTORY if stat.ftype is FileType.DIRECTORY else None
+            found.facts = Facts(kind, owners.get(fd, stat))
+        found.stat = stat
+    except (FileNotFoundError, NotADirectoryError):
+        found.facts = Facts()
+    except OSError as error:
+        raise PolicyfsError(f"cannot look at {os.fsdecode(b'/'.join(names))}: {error.strerror}") from error
+    finally:
+        os.close(fd)
+    return found
+
+
+async def _sniff(
+    found: LiveFile, tree: Tree, names: list[bytes], engine: Engine, who: Principal, op: Op, sniffer: Sniffer
+) -> None:
+    """Find the kind of a file, and if it is read under redaction what is removed from it."""
+    try:
+        fd = tree.open_below(tree.root_fd, names[:-1]) if names[1:] else os.dup(tree.root_fd)
+        try:
+            held = tree.open_file(fd, names[-1], os.O_RDONLY)
+        finally:
+            os.close(fd)
+    except OSError:
+        return
+    try:
+        found.written = _has_writer(held)
+        kind = await sniffer.kind_of_fd(held, lane=who.lane)
+        found.facts = found.facts._replace(kind=kind)
+        state = engine.state_of(found.path)
+        decision = engine.decide(who, Op.SEE | Op.READ, state, FileType.REGULAR, found.facts)
+        if op & Op.READ and decision.redact:
+            _, found.plan = await sniffer.locate(held, decision.redact, lane=who.lane)
+    finally:
+        os.close(held)
+
+
+def _has_writer(fd: int) -> bool:
+    """True if the kernel refuses a read lease, as it does while the file is open for writing."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+# ---------------------------------------------------------------- the layers
+
+
+def hidden_above(engine: Engine, who: Principal, found: LiveFile) -> Decision | None:
+    """Return the denial if a directory above hides the file by its owner."""
+    return engine.hidden_above(who, [(engine.state_of(path), facts) for path, facts in found.above])
+
+
+def refusing_layer(
+    status: Json, explanation: Explanation, found: LiveFile, caller: Caller, hidden: Decision | None
+) -> Layer | None:
+    """Return the first layer that refuses the request, None if none does."""
+    ops, decision = REQUESTS[explanation.request], explanation.decision
+    admits = part(status, "admits")
+    if not admits["any"] and caller.uid != admits["uid"]:
+        return Layer("mount", errno.EACCES, f"this app mount admits the uid {admits['uid']} alone")
+    if hidden is not None:
+        rules = ", ".join(sorted({match.rule for match in hidden.rules}))
+        return Layer("policy", hidden.errno, f"{rules} hides a directory above, by its owner")
+    if not decision.allowed:
+        return Layer("policy", decision.errno, explanation.cause)
+    if found.ftype is FileType.SPECIAL:
+        return Layer("policy", errno.ENOENT, "policyfs hides fifos, sockets and devices")
+    checks = (_absent, _read_only, _mode_bits, _unclean, _not_emptied, _held)
+    for check in checks:
+        layer = check(status, ops, decision, found, caller)
+        if layer is not None:
+            return layer
+    return None
+
+
+def _absent(_: Json, ops: Op, _decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
+    if found.stat is None and not ops & Op.CREATE:
+        return Layer("store", errno.ENOENT, "there is no such file in the store")
+    if found.stat is not None and ops & Op.CREATE:
+        return Layer("store", errno.EEXIST, "the name is there already")
+    return None
+
+
+def _read_only(status: Json, ops: Op, _decision: Decision, _found: LiveFile, _caller: Caller) -> Layer | None:
+    if not ops & _CHANGES:
+        return None
+    if status["read_only"]:
+        return Layer("read-only", errno.EROFS, "the mount is read-only (--read-only)")
+    if os.statvfs(str(status["store"])).f_flag & os.ST_RDONLY:
+        return Layer("read-only", errno.EROFS, "the store is mounted read-only")
+    return None
+
+
+def _mode_bits(
+    status: Json, ops: Op, _decision: Decision, found: LiveFile, caller: Caller
+) -> Layer | None:
+    """Ask the kernel about the mode bits and ACLs of the store; they count with --posix only."""
+    if not status["posix"] or caller.uid == 0:
+        return None
+    wanted, names = list(_needed_modes(str(status["store"]), ops, found)), []
+    fds: list[tuple[int, int]] = []
+    try:
+        for path, mode in wanted:
+            fds.append((os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC), mode))
+            names.append(path)
+        refused = first_refusal(caller.uid, caller.gid, caller.groups, fds)
+    except (OSError, ValueError):
+        return None
+    finally:
+        for fd, _ in fds:
+            os.close(fd)
+    if refused is not None:
+        shown = os.fsdecode(names[refused])
+        return Layer("mode bits", errno.EACCES, f"its mode or ACL does not let this user in: {shown}")
+    stat = found.stat
+    if ops & Op.ATTR and stat is not None and stat.uid != caller.uid:
+        return Layer("mode bits", errno.EPERM, f"only its owner, uid {stat.uid}, changes attributes")
+    return None
+
+
+def _needed_modes(store: str, ops: Op, found: LiveFile) -> Iterator[tuple[bytes, int]]:
+    """Yield the objects of the store that a request passes, each with the access it needs."""
+    top = os.fsencode(store)
+    directories = [path for path, _ in found.above]
+    for at, path in enumerate(directories):
+        mode = os.X_OK
+        if at == len(directories) - 1 and ops & (Op.CREATE | Op.DELETE):
+            mode |= os.W_OK
+        yield top + path.rstrip(b"/"), mode
+    wanted = (os.R_OK if ops & Op.READ else 0) | (os.W_OK if ops & Op.WRITE else 0)
+    if wanted and found.stat is not None and found.ftype is not FileType.SYMLINK:
+        yield top + found.path.rstrip(b"/"), wanted
+
+
+def _unclean(_: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
+    if found.ftype is not FileType.REGULAR or not ops & Op.READ or not decision.redact:
+        return None
+    if found.facts.kind is None:
+        told = "its kind could not be found, so policyfs does not know what to remove"
+        return Layer("sniffing", errno.EACCES, told)
+    why = open_refusal(decision, found.facts.kind)
+    if why is None and found.plan is not None and found.plan.outcome is Outcome.REFUSE:
+        why = found.plan.reason
+    return None if why is None else Layer("redaction", errno.EACCES, why)
+
+
+def _not_emptied(_: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
+    filled = found.stat is not None and found.stat.size and found.facts.kind != KIND_EMPTY
+    if ops & Op.WRITE and not ops & Op.CREATE and filled and decision.redact:
+        told = "an app under redaction must empty a file of another owner before it writes (O_TRUNC)"
+        return Layer("policy", errno.EACCES, told)
+    return None
+
+
+def _held(status: Json, ops: Op, decision: Decision, found: LiveFile, _caller: Caller) -> Layer | None:
+    limit, stat = status["copy_bytes"], found.stat
+    large = stat is not None and isinstance(limit, int) and stat.size > limit
+    if ops & Op.READ and decision.redact and large and not status["reflink"] and found.written:
+        told = "a program has it open for writing, and it is too large for a private copy; try again later"
+        return Layer("held writes", errno.EBUSY, told)
+    return None
+
+
+def notes(status: Json, found: LiveFile) -> Iterator[str]:
+    """Yield lines about the live file."""
+    where = os.fsdecode(found.path)
+    if found.stat is None:
+        yield f"  live: {status['store']} has no {where}"
+        return
+    kind = found.facts.kind or ("unknown kind" if found.ftype is FileType.REGULAR else found.ftype.value)
+    yield f"  live: {kind} of {found.facts.owner}, {found.stat.size:,} bytes"
+    if found.plan is not None and found.plan.outcome is not Outcome.REFUSE:
+        yield f"  removed: {found.plan.reason}"
+    for one in found.open:
+        held = f", {one['held']:,} bytes not yet in the store" if one["held"] else ""
+        yield f"  open: {one['handles']} handles, {one['mode']}, view {one['view']}{held}"
+    passthrough = part(status, "passthrough")
+    if passthrough["why_not"]:
+        yield f"  passthrough: off: {passthrough['why_not']}"
+    if found.written:
+        yield "  written: a program has it open for writing"
+
+
+def told(layer: Layer | None) -> str:
+    """Return a line about the layer."""
+    if layer is None:
+        return "  refused by: nothing"
+    return f"  refused by: {layer.name} ({errno_name(layer.error)}): {layer.cause}"

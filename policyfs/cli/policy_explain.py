@@ -1,0 +1,272 @@
+"""`policyfs policy explain`: the decision on one request, with its reasons."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from policyfs.cli.looking import kind_in_worker, opened
+from policyfs.cli.policy_caller import add_caller, caller_of, check_caller
+from policyfs.cli.policy_files import read_sources
+from policyfs.domain import OWNER_NONE, Facts, FileType, Principal
+from policyfs.errors import EXIT_OK, PolicyfsError, UsageError, errno_name
+from policyfs.policy.cause import sentence
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.explain import (
+    MOVES,
+    REQUESTS,
+    Explanation,
+    MoveExplanation,
+    explain,
+    explain_move,
+    open_refusal,
+)
+from policyfs.policy.model import SELF, Policy
+from policyfs.policy.parse import parse_policy
+from policyfs.policy.rule_lines import RuleLine
+
+if TYPE_CHECKING:
+    from policyfs.cli.explain_live import LiveFile
+    from policyfs.daemon.control import Json
+
+
+def run_explain(args: argparse.Namespace) -> int:
+    """Print the answer to one request and its reasons. A denial is an answer too: exit code 0."""
+    from policyfs.cli import explain_live as live
+
+    if live.is_mount(args.policy):
+        return _run_live(args)
+    if args.pid is not None:
+        args.uid = live.process(args.pid).uid
+    check_caller(args)
+    engine = compile_policy(parse_policy(read_sources(args.policy)), monitor=args.monitor)
+    who = caller_of(engine, args)
+    path = _path(args.path)
+    facts = _facts(engine.policy, who, args)
+    if args.op in MOVES:
+        return _run_move(args, engine, who, path, facts)
+    if args.to is not None:
+        raise UsageError(f"--to is for {' and '.join(MOVES)}: add --op rename")
+    explanation = explain(engine, who, args.op, path, _file_type(args), facts)
+    refusal = open_refusal(explanation.decision, facts.kind)
+    if args.json:
+        print(json.dumps(_as_json(explanation) | {"open_denied": refusal}, indent=2))
+    else:
+        print(explanation.text(every=args.all, refusal=refusal))
+        if refusal:
+            print(f"  but the open is denied (EACCES): {refusal}")
+        for hint in _hints(engine, who, explanation, facts, args):
+            print(f"  {hint}")
+    return EXIT_OK
+
+
+def _run_move(args: argparse.Namespace, engine: Engine, who: Principal, path: bytes, facts: Facts) -> int:
+    if args.to is None:
+        raise UsageError(f"a {args.op} has two paths: add --to PATH")
+    found = explain_move(engine, who, args.op, path, _path(args.to), _file_type(args), facts)
+    print(json.dumps(_move_as_json(found), indent=2) if args.json else found.text(every=args.all))
+    return EXIT_OK
+
+
+def _run_live(args: argparse.Namespace) -> int:
+    """Explain a request for a file that is on a mount now."""
+    from policyfs.cli import explain_live as live
+
+    if os.geteuid() != 0:
+        raise PolicyfsError(
+            "a mount needs root, to read the policy in force, owners and kinds; run it with sudo"
+        )
+    path = _path(args.path)
+    if any((args.kind, args.content, args.owner, args.former_owner, args.directory, args.symlink)):
+        raise UsageError("a file on a mount has its own kind and owner: leave the options about them out")
+    status = live.status_of(args.policy)
+    engine = live.engine_of(status)
+    caller = live.user_of(args.uid, args.pid, status)
+    app = status["app"]
+    if args.app is not None and args.app != app:
+        raise UsageError("on a mount a caller is an app by its uid or by the mount: use --uid or --pid")
+    who = engine.app_principal(app, caller.uid) if isinstance(app, str) else engine.principal(caller.uid)
+    if args.op in MOVES:
+        found = live.look(status, path, engine, who, REQUESTS["see"])
+        return _live_move(args, status, engine, who, found)
+    if args.op not in REQUESTS:
+        raise UsageError(f"no such request: {args.op!r}; there are {', '.join((*REQUESTS, *MOVES))}")
+    found = live.look(status, path, engine, who, REQUESTS[args.op])
+    facts = found.facts
+    if found.stat is None:  # it is to be created
+        facts = Facts(None, who.app or OWNER_NONE)
+    explanation = explain(engine, who, args.op, path, found.ftype, facts)
+    hidden = live.hidden_above(engine, who, found)
+    layer = live.refusing_layer(status, explanation, found, caller, hidden)
+    if args.json:
+        extra = {
+            "mountpoint": status["mountpoint"], "uid": caller.uid, "kind": found.facts.kind,
+            "owner": found.facts.owner, "exists": found.stat is not None, "open": found.open,
+            "refused_by": None if layer is None else layer.name,
+            "cause": explanation.cause if layer is None else layer.cause,
+            "errno": None if layer is None else errno_name(layer.error),
+            "allowed": layer is None,
+        }  # fmt: skip
+        print(json.dumps(_as_json(explanation) | extra, indent=2))
+        return EXIT_OK
+    decision, cause = explanation.decision, explanation.cause
+    if layer is not None:
+        decision, cause = type(decision)(allowed=False, errno=layer.error), layer.cause
+    first = sentence(f"{who.label} (uid {caller.uid})", args.op, explanation.shown_path, decision, cause)
+    print("\n".join([first, live.told(layer), *live.notes(status, found), *explanation.rest(every=args.all)]))
+    return EXIT_OK
+
+
+def _live_move(
+    args: argparse.Namespace, status: Json, engine: Engine, who: Principal, found: LiveFile
+) -> int:
+    from policyfs.cli import explain_live as live
+
+    if args.to is None:
+        raise UsageError(f"a {args.op} has two paths: add --to PATH")
+    to = _path(args.to)
+    there = live.look(status, to, engine, who, REQUESTS["see"])
+    replaced = None if there.stat is None else (there.ftype, there.facts)
+    told = explain_move(engine, who, args.op, found.path, to, found.ftype, found.facts, replaced)
+    print(json.dumps(_move_as_json(told), indent=2) if args.json else told.text(every=args.all))
+    return EXIT_OK
+
+
+def _path(text: str) -> bytes:
+    path = os.fsencode(text)
+    if not path.startswith(b"/"):
+        raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {text!r}")
+    return path
+
+
+def _hints(
+    engine: Engine, who: Principal, explained: Explanation, facts: Facts, args: argparse.Namespace
+) -> Iterator[str]:
+    """Yield hints where the answer is open because the question did not describe the file."""
+    decision = explained.decision
+    if decision.redact and facts.kind is None:
+        yield "the app can open it only if policyfs can clean its kind; add --kind TYPE or --content FILE"
+    if decision.errno == errno.ENOENT and not (args.directory or args.symlink) and facts.kind is None:
+        path = explained.path
+        if explain(engine, who, "see", path, FileType.DIRECTORY, facts).decision.allowed:
+            yield "the app would see a directory of this name: ask again with --directory"
+
+
+def _file_type(args: argparse.Namespace) -> FileType:
+    if args.directory:
+        return FileType.DIRECTORY
+    return FileType.SYMLINK if args.symlink else FileType.REGULAR
+
+
+def _facts(policy: Policy, who: Principal, args: argparse.Namespace) -> Facts:
+    """Return the facts given on the command line; all others are unknown."""
+    if args.kind is not None and not re.fullmatch(r"[a-z0-9_.+-]+/[a-z0-9_.+-]+", args.kind):
+        raise UsageError(f"--kind is a MIME type in lower case, such as image/jpeg, not {args.kind!r}")
+    kind = args.kind if args.content is None else _sniffed(args.content)
+    owner = args.owner
+    if args.former_owner is not None:
+        return Facts(kind, args.former_owner)
+    if owner == SELF:
+        owner = who.app if who.app is not None else OWNER_NONE
+    elif owner is not None and owner != OWNER_NONE and all(app.name != owner for app in policy.apps):
+        raise UsageError(f"--owner is self, none or an app of the policy, not {owner!r}")
+    return Facts(kind, owner)
+
+
+def _sniffed(path: str) -> str | None:
+    """Return the content kind of a file, found by the same confined workers as in a mount."""
+    if os.geteuid() != 0:
+        raise PolicyfsError("--content needs root, to start a worker without rights; or use --kind TYPE")
+    with opened(path) as fd:
+        return kind_in_worker(fd)
+
+
+def _as_json(explanation: Explanation) -> dict[str, object]:
+    decision = explanation.decision
+    return {
+        "request": explanation.request,
+        "who": explanation.who,
+        "path": explanation.shown_path,
+        "allowed": decision.allowed,
+        "cause": explanation.cause,
+        "errno": errno_name(decision.errno) if decision.errno else None,
+        "redact": sorted(decision.redact),
+        "content": [sorted(kinds) for kinds in decision.content],
+        "quarantine": decision.quarantine,
+        "bare": decision.bare,
+        "audit": decision.audit.name.lower(),
+        "rules": [_rule(line) for line in explanation.lines],
+        "nearest": None if explanation.nearest is None else _rule(explanation.nearest),
+        "hidden_by": [
+            {"directory": directory.decode("utf-8", "backslashreplace"), "rule": rule}
+            for directory, rule in explanation.hidden_by
+        ],
+        "view": None if explanation.view is None else explanation.view.label,
+        "io": explanation.io,
+        "kernel": explanation.kernel,
+    }
+
+
+def _rule(line: RuleLine) -> dict[str, object]:
+    return {
+        "id": line.rule,
+        "effect": line.effect,
+        "verdict": line.verdict,
+        "reason": line.reason,
+        "file": line.where.file,
+        "line": line.where.line,
+    }
+
+
+def _move_as_json(found: MoveExplanation) -> dict[str, object]:
+    old, new = found.ends[:2]
+    return {
+        "request": found.request,
+        "who": found.who,
+        "path": old.shown_path,
+        "to": new.shown_path,
+        "allowed": found.decision.allowed,
+        "errno": errno_name(found.decision.errno) if found.decision.errno else None,
+        "cause": found.cause,
+        "ends": [_as_json(end) for end in found.ends],
+    }
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `explain` to the actions of `policy`."""
+    parser = actions.add_parser(
+        "explain",
+        help="show the decision on one request, with its reasons",
+        description=(
+            "Prints the cause, the rules that spoke and the nearest miss, the way of the bytes, and what the"
+            " kernel keeps. For a mountpoint in place of POLICY it takes the policy in force, looks at the"
+            " file, and names the layer that refuses the request."
+        ),
+    )
+    add = parser.add_argument
+    add("policy", metavar="POLICY", help="a file, a directory of *.yaml, or the mountpoint of a mount")
+    add("path", metavar="PATH", help="the path within the mount, such as /DCIM/a.jpg")
+    names = ", ".join((*REQUESTS, *MOVES))
+    add("--op", default="read", metavar="REQUEST", help=f"one of {names} (default: read)")
+    add("--to", metavar="PATH", help="the new path of a rename or link")
+    add_caller(parser)
+    add("--pid", type=int, metavar="N", help="the user of this running process")
+    what = parser.add_argument_group("file (unknown if not given)")
+    form = what.add_mutually_exclusive_group()
+    form.add_argument("--directory", action="store_true", help="a directory")
+    form.add_argument("--symlink", action="store_true", help="a symbolic link")
+    content = what.add_mutually_exclusive_group()
+    content.add_argument("--kind", metavar="TYPE", help="a file of this kind, such as image/jpeg")
+    content.add_argument("--content", metavar="FILE", help="a file with the same content as FILE")
+    owner = what.add_mutually_exclusive_group()
+    owner.add_argument("--owner", metavar="APP", help="the owner: an app, self or none")
+    owner.add_argument("--former-owner", metavar="NAME", help="an owner that is no app any more")
+    add("--monitor", action="store_true", help="decide like a mount with --monitor")
+    add("--all", action="store_true", help="show the rules that do not match, too")
+    add("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run_explain)

@@ -1,0 +1,47 @@
+"""Checks of mode bits and ACLs for another user, by the kernel itself: faccessat2(2) in a child."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from policyfs.linux.libc import AT_EMPTY_PATH, LIBC
+
+_FACCESSAT2: Final = 439  # the same number on all architectures (arch/*/syscalls: common table since 5.8)
+_AT_EACCESS: Final = 0x200
+_MOST: Final = 200
+_NO_CHILD: Final = 255
+
+
+def first_refusal(uid: int, gid: int, groups: Sequence[int], wanted: Sequence[tuple[int, int]]) -> int | None:
+    """Return the index of the first object that a user may not access so, None if there is none.
+
+    wanted: descriptors (O_PATH will do) with R_OK, W_OK, X_OK or a sum of these; at most 200 of them. Needs
+    root. Raises OSError if the user cannot be taken on.
+    """
+    if len(wanted) > _MOST:
+        raise ValueError(f"{len(wanted)} objects; at most {_MOST} can be checked")
+    child = os.fork()
+    if child == 0:
+        code = _NO_CHILD
+        try:
+            os.setgroups(list(groups))
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            code = next((at for at, (fd, mode) in enumerate(wanted) if not _may(fd, mode)), _MOST)
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    found = os.waitstatus_to_exitcode(status)
+    if found == _NO_CHILD or found < 0:
+        raise PermissionError(f"cannot become the user {uid}")
+    return None if found == _MOST else found
+
+
+def _may(fd: int, mode: int) -> bool:
+    flags = AT_EMPTY_PATH | _AT_EACCESS
+    number, empty = ctypes.c_long(_FACCESSAT2), ctypes.c_char_p(b"")
+    answer: int = LIBC.syscall(number, ctypes.c_int(fd), empty, ctypes.c_int(mode), ctypes.c_int(flags))
+    return answer == 0

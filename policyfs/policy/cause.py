@@ -1,0 +1,64 @@
+"""The cause of an answer in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from policyfs.domain import Decision, Op
+from policyfs.errors import errno_name
+from policyfs.policy.model import Effect
+from policyfs.policy.rule_lines import NO, RuleLine, words_of
+
+
+def cause_of(
+    decision: Decision,
+    missing: Op,
+    lines: Sequence[RuleLine],
+    hidden_by: Sequence[tuple[bytes, str]],
+    nearest: RuleLine | None,
+) -> str:
+    """Return the cause. missing: the operations that no rule allows. hidden_by: (directory, rule)."""
+    spoke = [line for line in lines if line.verdict != NO and "only recorded" not in line.reason]
+    if decision.allowed:
+        return _of_allowed(decision, spoke)
+    denies = [line for line in spoke if line.effect == Effect.DENY.value]
+    if hidden_by:
+        directory, rule = hidden_by[0]
+        return f"{rule} hides {directory.decode('utf-8', 'backslashreplace')}"
+    if denies:
+        unsure = all(line.verdict != "matches" for line in denies)
+        told = f"{_listed(line.rule for line in denies)} {'denies' if len(denies) == 1 else 'deny'} it"
+        return f"{told}, since {denies[0].reason}" if unsure else told
+    if missing & Op.SEE:
+        told = "no rule lets it see this"
+    else:
+        told = f"no rule allows {' or '.join(words_of(missing).split(', '))}"
+    if nearest is None:
+        return told
+    place = f"{nearest.where.file}:{nearest.where.line}"
+    return f"{told}; the nearest is {nearest.rule} ({place}): {nearest.reason}"
+
+
+def _of_allowed(decision: Decision, spoke: Sequence[RuleLine]) -> str:
+    if decision.would_deny:
+        return f"it is only recorded that {_listed(decision.would_deny)} would deny it"
+    if decision.bare:
+        return "it leads to paths that it sees"
+    allows = [line.rule for line in spoke if line.effect == Effect.ALLOW.value]
+    verb = "allows" if len(allows) == 1 else "allow"
+    told = f"{_listed(allows)} {verb} it" if allows else "no rule denies it"
+    redacts = [line.rule for line in spoke if line.effect == Effect.REDACT.value]
+    if decision.redact:
+        told += f", without {', '.join(sorted(decision.redact))} ({_listed(redacts)})"
+    return told
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(names))
+
+
+def sentence(who: str, request: str, path: str, decision: Decision, cause: str) -> str:
+    """Return the answer and its cause."""
+    if decision.allowed:
+        return f"{who} may {request} {path}: {cause}."
+    return f"{who} may not {request} {path} ({errno_name(decision.errno)}): {cause}."

@@ -1,0 +1,69 @@
+"""`policyfs policy explain`: moves, --all, --pid. tests/unit/test_cli_policy.py has the rest."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from tests.support.machine.documents import CHECKOUT
+from tests.support.machine.golden import assert_golden
+from tests.support.mount.daemons import policyfs
+
+FAMILY = CHECKOUT / "policies/family-photos.yaml"
+GALLERY = 10011
+GOLDEN = CHECKOUT / "tests/unit/policy_explanations"
+OWN = ("--owner", "self")
+JPEG = ("--kind", "image/jpeg", "--owner", "none")
+
+QUESTIONS = {
+    "denied": ("/DCIM/a.jpg", "--app", "gallery", "--op", "write", *JPEG),
+    "redacted": ("/DCIM/a.jpg", "--app", "gallery", *JPEG),
+    "hidden": ("/Android/data/maps/a", "--app", "gallery", "--op", "stat", *JPEG),
+    "all": ("/DCIM/a.jpg", "--uid", "65533", "--all", *JPEG),
+    "rename": ("/DCIM/a.jpg", "--app", "camera", "--op", "rename", "--to", "/Music/a.jpg", *OWN),
+    "link": ("/DCIM/a.jpg", "--app", "maps", "--op", "link", "--to", "/DCIM/b.jpg", *JPEG),
+    "cannot-clean": ("/DCIM/a.bin", "--app", "gallery", "--kind", "application/zip", "--owner", "none"),
+}
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
+def test_the_answer(name: str) -> None:
+    said = policyfs("policy", "explain", FAMILY, *QUESTIONS[name])
+    assert said.returncode == 0, said
+    assert_golden(GOLDEN / f"{name}.txt", said.stdout.replace(str(FAMILY), "family-photos.yaml"))
+
+
+def test_a_move_as_json() -> None:
+    found = json.loads(policyfs("policy", "explain", FAMILY, *QUESTIONS["rename"], "--json").stdout)
+    assert (found["path"], found["to"], found["allowed"], found["errno"]) == (
+        "/DCIM/a.jpg", "/Music/a.jpg", False, "ENOENT",
+    )  # fmt: skip
+    assert [end["request"] for end in found["ends"]] == ["delete", "create"]
+    assert found["ends"][1]["nearest"]["id"]
+    assert found["cause"].startswith("the new path needs create")
+
+
+def test_the_user_of_a_process() -> None:
+    with subprocess.Popen(["sleep", "30"], user=GALLERY, group=GALLERY) as process:
+        try:
+            said = policyfs("policy", "explain", FAMILY, "/DCIM/a.jpg", "--pid", str(process.pid), "--json")
+        finally:
+            process.kill()
+    assert json.loads(said.stdout)["who"] == "gallery"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("/a", "--app", "gallery", "--op", "rename"), "a rename has two paths: add --to PATH"),
+        (("/a", "--app", "gallery", "--op", "link", "--to", "b"), "write the path from the root"),
+        (("/a", "--app", "gallery", "--to", "/b"), "--to is for rename and link: add --op rename"),
+        (("/a", "--app", "gallery", "--op", "fly"), "no such request: 'fly'"),
+    ],
+)
+def test_questions_that_cannot_be(options: tuple[str, ...], message: str) -> None:
+    said = policyfs("policy", "explain", FAMILY, *options)
+    assert said.returncode == 2
+    assert message in said.stderr

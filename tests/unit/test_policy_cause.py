@@ -1,0 +1,71 @@
+"""The cause of an answer, and the nearest miss."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.domain import Facts
+from policyfs.policy.explain import explain
+from tests.support.models.policies import DIRECTORY, FAMILY, FILE, Asked
+
+PHOTO = Facts("image/jpeg", "camera")
+
+
+def cause(asked: Asked, name: str, request: str, path: str, ftype=FILE, facts: Facts = PHOTO) -> str:
+    return explain(asked.engine, asked.who(name), request, path.encode(), ftype, facts).cause
+
+
+@pytest.fixture(scope="module")
+def family() -> Asked:
+    return Asked(FAMILY)
+
+
+NEAR_OWN = "the nearest is media.own (test.yaml:16): who: gallery is none of camera"
+NEAR_ALL = "the nearest is backup.all (test.yaml:36): who: gallery holds no grant of manage"
+
+
+@pytest.mark.parametrize(
+    ("who", "request_", "path", "told"),
+    [
+        ("maps", "read", "/DCIM/a.jpg", "media.read allows it"),
+        ("camera", "read", "/DCIM/a.jpg", "media.own and media.read allow it"),
+        ("gallery", "read", "/DCIM/a.jpg", "media.read allows it, without location (media.no-location)"),
+        ("gallery", "delete", "/DCIM/a.jpg", f"no rule allows delete; {NEAR_OWN}"),
+        ("gallery", "read", "/Music/a", f"no rule lets it see this; {NEAR_ALL}"),
+        ("gallery", "read", "/Android/data/maps", "app.private denies it"),
+        ("gallery", "read", "/Android/data/maps/a/b", "app.private hides /Android/data/maps"),
+        ("camera", "stat", "/", "everyone sees the root"),
+    ],
+)
+def test_the_cause_in_one_clause(family: Asked, who: str, request_: str, path: str, told: str) -> None:
+    assert cause(family, who, request_, path, DIRECTORY if path == "/" else FILE).startswith(told)
+
+
+def test_a_way_to_something_an_unknown_fact_and_a_dry_run() -> None:
+    asked = Asked("""\
+        - {id: a, allow: [all], paths: "/a/b/**"}
+        - {id: d, deny: [read], paths: "/a/b/**", when: {type: text/plain}}
+        - {id: m, deny: [write], paths: "/a/b/**", mode: monitor}
+        """)
+    assert cause(asked, "camera", "list", "/a", DIRECTORY) == "it leads to paths that it sees"
+    told = cause(asked, "camera", "read", "/a/b/c", facts=Facts())
+    assert told == "d denies it, since the content kind is unknown, so the rule counts as matching"
+    assert cause(asked, "camera", "write", "/a/b/c") == "it is only recorded that m would deny it"
+
+
+def test_the_nearest_miss_has_the_fewest_faults() -> None:
+    asked = Asked("""\
+        - {id: look, allow: [see], paths: "/**"}
+        - {id: other-app, allow: [read], who: {app: maps}, paths: "/x/**"}
+        - {id: other-path, allow: [read], paths: "/Photos/2023/**"}
+        - {id: other-both, allow: [read], who: {app: maps}, paths: "/y/**"}
+        - {id: other-owner, allow: [read], paths: "/own/**", when: {owner: maps}}
+        """)
+    assert "the nearest is other-app" in cause(asked, "camera", "read", "/x/a")
+    assert "the nearest is other-path" in cause(asked, "camera", "read", "/Photos/2024/a")
+    look = Asked('- {id: look, allow: [see], paths: "/**"}')
+    told = "no rule allows read; the nearest is look (test.yaml:9): it matches, and allows see only"
+    assert cause(look, "camera", "read", "/a") == told
+    assert "the nearest is other-owner" in cause(asked, "camera", "read", "/own/a")
+    empty = Asked("- {id: d, deny: [read]}")
+    assert cause(empty, "camera", "stat", "/a") == "no rule lets it see this"
