@@ -22,7 +22,7 @@ help:
 	@echo "make fuzz        the locators under a coverage-guided fuzzer, ten minutes for each kind of file"
 	@echo "make bench       the figures of docs/performance.md"
 	@echo "make lint        ruff, mypy and the import contract alone"
-	@echo "make man         the manual pages, after a change of the command line or the policy language"
+	@echo "make man         manual pages and completions, after a change of the command line or the policy language"
 	@echo "make docs        docs/modules.md, the schema and the tables of redaction, after one of them changed"
 	@echo "make setup       system packages, .venv, the C bridge"
 
@@ -104,6 +104,7 @@ docs:
 
 man:
 	@PYTHONPATH=. $(PY) packaging/man/generate.py
+	@PYTHONPATH=. $(PY) packaging/completion/generate.py
 
 lock:
 	@uv pip compile pyproject.toml --extra all --universal --python-version 3.11 --generate-hashes \

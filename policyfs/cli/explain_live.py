@@ -89,11 +89,12 @@ def engine_of(status: Json) -> Engine:
     policy = part(status, "policy")
     directory = Path(str(part(status, "trail")["directory"]))
     try:
-        sources = [SourceText(*file) for file in read_policy(directory, str(policy["digest"]))]
+        kept = read_policy(directory, str(policy["digest"]))
     except OSError as error:
         raise PolicyfsError(
             f"cannot read the policy in force below {directory}: {error.strerror}; run this command as root"
         ) from error
+    sources = [SourceText(Path(name).name, text) for name, text in kept]
     return compile_policy(parse_policy(sources), monitor=bool(policy["monitor"]))
 
 

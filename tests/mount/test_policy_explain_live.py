@@ -40,6 +40,7 @@ def fuller(store: Path) -> Path:
     (store / "DCIM/secret/a.txt").write_text("words\n")
     (store / "DCIM/roots.jpg").write_bytes((store / "DCIM/Camera/a.jpg").read_bytes())
     (store / "DCIM/roots.jpg").chmod(0o600)
+    store.chmod(0o755)  # its modes count with --posix
     for name in ("DCIM", "DCIM/Camera", "Pictures"):
         os.chown(store / name, CAMERA, CAMERA)
     return store

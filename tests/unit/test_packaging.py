@@ -253,7 +253,8 @@ def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> N
     shutil.copytree(CHECKOUT / "policyfs", source / "policyfs", ignore=ignore)
     (source / "packaging").mkdir()
     shutil.copy(HELPER, source / "packaging")
-    shutil.copytree(MANUAL, source / "packaging/man")
+    for name in ("man", "completion"):
+        shutil.copytree(CHECKOUT / "packaging" / name, source / "packaging" / name)
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"),
@@ -275,6 +276,9 @@ def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> N
         for page in ("man1/policyfs.1", "man5/policyfs-policy.5"):  # below the prefix, where man looks
             [found] = [name for name in names if name.endswith(f".data/data/share/man/{page}")]
             assert archive.read(found) == (MANUAL / Path(page).name).read_bytes()
+    for file in ("bash-completion/completions/policyfs", "zsh/site-functions/_policyfs",
+                 "fish/vendor_completions.d/policyfs.fish"):  # fmt: skip
+        assert any(name.endswith(f".data/data/share/{file}") for name in names)
     assert any(re.fullmatch(r"policyfs/kernel/_bridge\..*\.so", name) for name in names)
     assert "policyfs/py.typed" in names
     modules = {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "policyfs").rglob("*.py")}
