@@ -43,7 +43,7 @@ def rows_of(found: Matrix, policy: Policy, caller: Caller, name: str, path: byte
     return [row for row in here if not row.globs]
 
 
-@share(0.04)
+@share(0.03)
 @given(cases.policies(max_rules=3), st.lists(requests, min_size=8, max_size=8))
 def test_a_cell_is_true_of_every_file_of_its_row(policy, asked):
     found = matrix(policy)

@@ -156,13 +156,18 @@ class Walk:
         left: Counter[str] = Counter()
         for (state, suffix), count in counts.items():
             over = count - self._limits.alike
-            if over > 0 and self._engine.possible(self._who, state, FileType.REGULAR):
+            if over > 0 and self._may_see(state):
                 left[suffix] += over
                 if self._engine.view(self._who, state).redact:
                     picture.may_be_redacted[suffix] += over
         picture.rests += [
             Rest(_path(directory.names), suffix, count) for suffix, count in sorted(left.items())
         ]
+
+    def _may_see(self, state: PathState) -> bool:
+        """True if the caller sees a file here, under some facts at least."""
+        seen = self._decide(Op.SEE, state, FileType.REGULAR, Facts()).allowed
+        return seen or bool(self._engine.needs(self._who, Op.SEE, state, FileType.REGULAR))
 
     async def _facts(self, fd: int, name: bytes, stat: Stat, state: PathState) -> Facts:
         """Find the facts that some answer about this name depends on."""
