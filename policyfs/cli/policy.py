@@ -9,6 +9,7 @@ from policyfs.cli import (
     policy_diff,
     policy_explain,
     policy_init,
+    policy_learn,
     policy_lint,
     policy_matrix,
     policy_replay,
@@ -80,6 +81,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     policy_lint.add_parser(actions)
     policy_test.add_parser(actions)
     policy_replay.add_parser(actions)
+    policy_learn.add_parser(actions)
     policy_schema.add_parser(actions)
     policy_view.add_parser(actions)
     policy_matrix.add_parser(actions)

@@ -73,6 +73,11 @@ class RecordedRequests:
         policy = self._policies.policy(digest)
         return None if policy is None else compile_policy(policy, monitor=monitor)
 
+    def effect(self, digest: str, rule: str) -> str | None:
+        """Return the effect of a rule of a recorded policy; None if the trail does not keep its text."""
+        fact = self._policies.fact(digest, rule)
+        return None if fact is None else fact.effect
+
     def __iter__(self) -> Iterator[Sighting]:
         """Yield all requests, segment by segment."""
         for chain in self._trail.chains:

@@ -154,10 +154,14 @@ def test_a_verdict_is_that_of_the_text(part, policies, asked):
                 facts.kind if need & Need.KIND else None, facts.owner if need & Need.OWNER else None
             )
             told = answer(texts[0], demand, uid, ops, node._replace(facts=known), empty=empty)
+        rules = rules_of(old, told)
+        if texts[0].hidden_above(caller_in(old, uid), node):  # the rules of the directory
+            said_so = engine.decide(engine.principal(uid), ops, engine.state_of(path), ftype, facts)
+            rules = tuple(one.rule for one in said_so.rules if one.effect != "allow" and not one.monitor)
         recorded = Recorded(
             caller_in(old, uid).app, uid, None, operation, syscall, before.allowed, before.errno,
             Cause.CONTENT if before.errno == errno.EACCES and demand.opens else Cause.POLICY,
-            rules_of(old, told), tuple(told.would_deny), kind, "raw", "old",
+            rules, tuple(told.would_deny), kind, "raw", "old",
         )  # fmt: skip
         verdict = replayer.decide(replayer.asked(recorded), path, None, empty=empty)
         if ftype is FileType.DIRECTORY and verdict.by_answer:

@@ -136,7 +136,7 @@ class _Case:
                 found = [
                     (world, before)
                     for world in self._worlds([self._new, (party, place)])
-                    if self._repeats(before := self._answer(party, place, world, 1))
+                    if self._repeats(before := self._answer(party, place, world, 1), world)
                 ]
                 if found:
                     return self._over([world for world, _ in found], [before for _, before in found], party)
@@ -155,9 +155,11 @@ class _Case:
         hidden = world.hidden[index]
         return party.answer(self._demand, world, place, hidden=hidden, told_kind=told_kind)
 
-    def _repeats(self, before: Decision) -> bool:
+    def _repeats(self, before: Decision, world: World) -> bool:
         """True if this answer of the recorded policy is the recorded one."""
         recorded = self._recorded
+        if world.hidden[1]:  # the event names the rules of the directory
+            return not recorded.allowed and recorded.errno == before.errno
         if recorded.cause is Cause.CONTENT and recorded.operation == "write":
             return before.allowed and bool(before.content)
         if before.allowed != recorded.allowed or before.errno != recorded.errno:

@@ -52,6 +52,10 @@ def worlds(
     for ops, ftype in itertools.product(demand.ops, demand.types):
         need = _need(demand, ops, ftype, parties, places)
         known = list(_facts(demand, ftype, kind, need, lives))
+        if need & Need.OWNER:  # a caller may own the file, even where no rule asks for that
+            own = {party.who.app for party in parties if party.who is not None and party.who.app}
+            more = [facts._replace(owner=app) for facts in known for app in own]
+            known = list(dict.fromkeys([*known, *more]))
         there = list(_replaced(demand, lives, need, parties, places))
         size = len(known) * len(there) * len(hidings) * len(emptiness)
         if len(found) + size > MOST:

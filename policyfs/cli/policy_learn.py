@@ -1,0 +1,109 @@
+"""`policyfs policy learn`: a policy that allows what a trail shows, for a person to read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from policyfs.cli.audit_names import check_names
+from policyfs.cli.audit_query import add_query, open_trail, selection_of
+from policyfs.cli.recorded_requests import RecordedRequests, Sighting
+from policyfs.domain import DENY_UNKNOWN
+from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.policy.learn.evidence import Evidence
+from policyfs.policy.learn.globs import Proposed, proposals
+from policyfs.policy.learn.proposal import silenced, text_of
+from policyfs.policy.replay.recorded import Recorded
+
+
+def run_learn(args: argparse.Namespace) -> int:
+    """Print a proposal. Exit code 1 if there is nothing to propose."""
+    trail, wanted = open_trail(args), selection_of(args)
+    check_names(trail, wanted)
+    requests, evidence = RecordedRequests(trail, wanted), Evidence()
+    words: set[str] = set()
+    for one in requests:
+        words |= _redacted(requests, one)
+        evidence.add(
+            one.recorded, one.path, one.weight, one.id, denied_by_rule=_denied(requests, one.recorded)
+        )  # fmt: skip
+    rules = proposals(evidence)
+    if not rules:
+        print("policyfs: nothing on this trail is to be proposed", file=sys.stderr)
+        return EXIT_REFUSED
+    text = silenced(text_of(rules, evidence, words))
+    if args.json:
+        print(json.dumps(_as_json(text, rules, evidence, requests), indent=2))
+    else:
+        print(text, end="")
+        _tell(evidence, requests)
+    return EXIT_OK
+
+
+def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
+    """True if a deny rule refused it, or would have. A rule whose text is lost counts as one."""
+    rules = recorded.would_deny if recorded.allowed else recorded.rules
+    effects = (requests.effect(recorded.digest, rule) for rule in rules if not rule.startswith("("))
+    return any(effect in {None, "deny"} for effect in effects)
+
+
+def _redacted(requests: RecordedRequests, one: Sighting) -> set[str]:
+    """Return the words that the recorded policy removes for anybody."""
+    engine = requests.engine(one.recorded.digest, False)
+    rules = () if engine is None else engine.policy.rules
+    return {word for rule in rules for word in rule.redact if word != DENY_UNKNOWN}
+
+
+def _tell(evidence: Evidence, requests: RecordedRequests) -> None:
+    kept = evidence.kept_back.total()
+    print(
+        f"policyfs: requests: {evidence.used:,} allowed by the proposal, {kept:,} kept back,"
+        f" {evidence.denied:,} denied for lack of a rule, {requests.left_out.total():,} left out",
+        file=sys.stderr,
+    )
+
+
+def _as_json(
+    text: str, rules: list[Proposed], evidence: Evidence, requests: RecordedRequests
+) -> dict[str, object]:
+    return {
+        "policy": text,
+        "used": evidence.used,
+        "denied": evidence.denied,
+        "left_out": dict(requests.left_out),
+        "rules": [
+            {
+                "app": rule.app,
+                "use": rule.use.value,
+                "paths": [pattern.glob for pattern in rule.patterns],
+                "requests": rule.weight,
+                "ids": list(rule.ids),
+            }
+            for rule in rules
+        ],
+        "kept_back": [
+            {
+                "guard": guard.name.lower(), "app": app, "operation": operation, "requests": count,
+                "id": evidence.examples[guard, app, operation],
+            }
+            for (guard, app, operation), count in evidence.kept_back.most_common()
+        ],
+    }  # fmt: skip
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `learn` to the actions of `policy`."""
+    parser = actions.add_parser(
+        "learn",
+        help="propose a policy that allows what the apps of a trail did",
+        description=(
+            "Prints a policy that allows the requests of a trail, in short globs, with ids of requests as"
+            " comments. What nobody should learn from a trail (deletion, private directories, raw places)"
+            " is kept back, and listed. Nothing is put in force."
+        ),
+    )
+    parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")
+    add_query(parser, named=True)
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run_learn)

@@ -1,0 +1,1 @@
+"""Proposals of policies from the requests of a trail."""

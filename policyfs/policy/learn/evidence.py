@@ -1,0 +1,163 @@
+"""Evidence: the requests of a trail by app, way of use, directory and extension."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from policyfs.domain import Op
+from policyfs.policy.learn.guards import Guard, guard_of, names_of
+from policyfs.policy.replay.recorded import Recorded, demand_of
+
+PLACES: Final = 100_000
+"""Different places that are kept. Requests in further ones are kept back."""
+MADE: Final = 500_000
+"""New files that are remembered; changes of further ones are kept back."""
+ALIKE: Final = 3
+"""Different names, or directories, from which on a glob stands for them all."""
+IDS: Final = 3
+_REFUSED: Final = 2_000
+_NAMED: Final = 100
+"""Names at the top of a mount, without an extension, that are listed one by one."""
+_EXTENSION: Final = re.compile(r".+\.([A-Za-z0-9]{1,10})", re.DOTALL)
+
+
+class Use(enum.Enum):
+    """A way to use files: to list directories, to look at files, to read, to make files and change them."""
+
+    LIST = "list"
+    LOOK = "look"
+    READ = "read"
+    OWN = "own"
+
+
+class Place(NamedTuple):
+    """Files of one directory with one extension (empty: none), as one app uses them."""
+
+    app: str
+    use: Use
+    directory: tuple[str, ...]
+    extension: str
+
+    @property
+    def by_name(self) -> bool:
+        """True if no glob may stand for the names: it would match all names at the top."""
+        return not self.directory and not self.extension
+
+
+@dataclass(slots=True)
+class Sample:
+    """The requests in a place. names: the first few different ones."""
+
+    ops: Op = Op.SEE
+    count: int = 0
+    names: set[str] = field(default_factory=set)
+    ids: list[str] = field(default_factory=list)
+
+
+class Evidence:
+    """Collects requests, and keeps back what guards forbid."""
+
+    def __init__(self) -> None:
+        self.places: dict[Place, Sample] = {}
+        self.uids: dict[int, str] = {}
+        self.used = 0
+        self.denied = 0
+        """Requests that were denied: they were not used."""
+        self.kept_back: Counter[tuple[Guard, str, str]] = Counter()
+        """By guard, app and operation."""
+        self.examples: dict[tuple[Guard, str, str], str] = {}
+        self.refused: dict[str, dict[tuple[str, ...], Op]] = {}
+        """Operations on paths that a rule denies, by app."""
+        self.unsure: set[str] = set()
+        """Apps with too many such paths to name them all."""
+        self.raw_readers: set[str] = set()
+        """Apps that read files unchanged."""
+        self._made: set[int] = set()
+
+    def add(
+        self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool
+    ) -> Guard | None:
+        """Add so many equal requests. denied_by_rule: a deny rule refused them, or would have.
+
+        Return the guard that keeps them back, if one does.
+        """
+        if not recorded.allowed and not denied_by_rule:
+            self.denied += count
+            return None
+        names = names_of(path)
+        key = hash((recorded.app, path))
+        guard = Guard.DENIED if denied_by_rule else guard_of(recorded, names, made=key in self._made)
+        if guard is Guard.DENIED and recorded.app is None:
+            guard = Guard.STRANGER
+        if guard is None and names is not None and recorded.app is not None:
+            guard = self._keep(recorded, recorded.app, names, count, id_, key)
+        if guard is None:
+            self.used += count
+            return None
+        self._keep_back(guard, recorded, names, count, id_)
+        return guard
+
+    def _keep(
+        self, recorded: Recorded, app: str, names: list[str], count: int, id_: Callable[[], str], key: int
+    ) -> Guard | None:
+        demand = demand_of(recorded.operation, recorded.syscall)
+        if demand is None or (demand.creates and len(self._made) >= MADE):
+            return Guard.MANY
+        use = Use.LOOK if demand.ops[0] == Op.SEE else Use.READ
+        if recorded.operation == "list":
+            use = Use.LIST
+        if demand.creates or demand.ops[0] & (Op.WRITE | Op.ATTR):
+            use = Use.OWN
+        directory, name = tuple(names[:-1]), names[-1] if names else ""
+        place = Place(app, use, directory, "" if use is Use.LIST else extension(name))
+        sample = self.places.get(place)
+        if sample is None:
+            if len(self.places) >= PLACES:
+                return Guard.MANY
+            sample = self.places[place] = Sample()
+        if place.by_name and name not in sample.names and len(sample.names) >= _NAMED:
+            return Guard.MANY
+        sample.ops |= demand.ops[0]
+        sample.count += count
+        if place.by_name or len(sample.names) < ALIKE:
+            sample.names.add(name)
+        if len(sample.ids) < IDS:
+            sample.ids.append(id_())
+        if recorded.view == "raw" and demand.ops[0] & Op.READ and not demand.creates:
+            self.raw_readers.add(app)
+        if recorded.mounted is None:
+            self.uids[recorded.uid] = app
+        if demand.creates:
+            self._made.add(key)
+        return None
+
+    def _keep_back(
+        self, guard: Guard, recorded: Recorded, names: Sequence[str] | None, count: int,
+        id_: Callable[[], str],
+    ) -> None:  # fmt: skip
+        app = "stranger" if recorded.app is None else recorded.app
+        key = (guard, app, recorded.operation)
+        self.kept_back[key] += count
+        if key not in self.examples:
+            self.examples[key] = id_()
+        if guard is not Guard.DENIED or names is None:
+            return
+        demand = demand_of(recorded.operation, recorded.syscall)
+        ops = Op.ALL if demand is None or demand.move else demand.ops[0]
+        refused = self.refused.setdefault(app, {})
+        path = tuple(names)
+        refused[path] = refused.get(path, Op(0)) | (ops if ops == Op.SEE else ops & ~Op.SEE)
+        if len(refused) > _REFUSED:
+            self.unsure.add(app)
+            refused.clear()
+
+
+def extension(name: str) -> str:
+    """Return a name's extension; empty if it has none."""
+    found = _EXTENSION.fullmatch(name)
+    return found[1] if found is not None else ""

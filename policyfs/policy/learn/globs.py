@@ -1,0 +1,188 @@
+"""Globs for the places of a trail: the least general ones that are short enough to read.
+
+- A caller's own folder (a directory with the app's name): all of it.
+- Three or more files of one directory with one extension: `/D/*.ext`; without an extension: `/D/*`, but never
+  all names at the top.
+- Three or more such directories below one directory: `/P/**/*.ext`; never below the root.
+- Everything else: the path itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from policyfs.domain import Op
+from policyfs.policy.learn.evidence import ALIKE, IDS, Evidence, Place, Sample, Use
+
+_SPECIAL: Final = re.compile(r"([*?\[\]{}\\])")
+
+Names = tuple[str, ...]
+
+
+class Pattern(NamedTuple):
+    """A set of paths. name: the last name, or the extension of all names. own: the app's own folder.
+
+    deep: at any depth below the directory. whole: name is a whole name.
+    """
+
+    directory: Names
+    name: str
+    deep: bool = False
+    whole: bool = False
+    own: bool = False
+
+    @property
+    def glob(self) -> str:
+        """The glob of the policy language."""
+        start = "".join("/" + escaped(name) for name in self.directory)
+        if self.own:
+            return f"{start}/{{app}}/***"
+        if self.whole:
+            return f"{start}/{escaped(self.name)}"
+        return f"{start}{'/**' if self.deep else ''}/*{'.' + self.name if self.name else ''}"
+
+    def matches(self, path: Names, app: str) -> bool:
+        """True if the glob matches a path, for this app."""
+        size = len(self.directory)
+        if path[:size] != self.directory:
+            return False
+        if self.own:
+            return len(path) > size and path[size] == app
+        if len(path) <= size or (not self.deep and len(path) != size + 1):
+            return False
+        if self.whole:
+            return path[-1] == self.name
+        return not self.name or path[-1].endswith("." + self.name)
+
+
+class Proposed(NamedTuple):
+    """A rule to propose. weight: number of requests that it rests on; ids: of some of them."""
+
+    app: str
+    use: Use
+    patterns: tuple[Pattern, ...]
+    ops: Op
+    weight: int
+    ids: tuple[str, ...]
+
+    def matches(self, path: Names) -> bool:
+        """True if one of its globs matches a path."""
+        return any(pattern.matches(path, self.app) for pattern in self.patterns)
+
+
+def escaped(name: str) -> str:
+    """Quote the characters of a name that a glob would read otherwise."""
+    return _SPECIAL.sub(r"\\\1", name)
+
+
+def proposals(evidence: Evidence) -> list[Proposed]:
+    """Return the rules that allow what was used."""
+    found: list[Proposed] = []
+    grouped: dict[tuple[str, Use], dict[Place, Sample]] = defaultdict(dict)
+    for place, sample in evidence.places.items():
+        grouped[place.app, place.use][place] = sample
+    for (app, use), places in sorted(grouped.items(), key=lambda item: (item[0][0], item[0][1].value)):
+        if app not in evidence.unsure:
+            found += _rules(app, use, _patterns(app, places))
+    return _without_covered(found)
+
+
+def _rules(app: str, use: Use, patterns: dict[Pattern, Sample]) -> Iterator[Proposed]:
+    """Yield a rule for each glob; whole paths of one directory with the same operations are one rule."""
+    together: dict[tuple[Names, Op], list[Pattern]] = defaultdict(list)
+    for pattern, sample in sorted(patterns.items()):
+        if pattern.whole:
+            together[pattern.directory, sample.ops].append(pattern)
+        else:
+            yield Proposed(app, use, (pattern,), sample.ops, sample.count, tuple(sample.ids))
+    for (_, ops), members in together.items():
+        samples = [patterns[member] for member in members]
+        ids = dict.fromkeys(id_ for sample in samples for id_ in sample.ids)
+        yield Proposed(app, use, tuple(members), ops, sum(one.count for one in samples), (*ids,)[:IDS])
+
+
+def _patterns(app: str, places: dict[Place, Sample]) -> dict[Pattern, Sample]:
+    """Return patterns for all places, each with its requests."""
+    found: dict[Pattern, Sample] = {}
+    for place, sample in places.items():
+        for pattern, part in _of_place(app, place, sample):
+            _add(found, pattern, part)
+    return _across(found)
+
+
+def _of_place(app: str, place: Place, sample: Sample) -> Iterator[tuple[Pattern, Sample]]:
+    if app in place.directory:
+        yield Pattern(place.directory[: place.directory.index(app)], "", own=True), sample
+    elif len(sample.names) >= ALIKE and not place.by_name:
+        yield Pattern(place.directory, place.extension), sample
+    else:
+        for number, name in enumerate(sorted(sample.names)):
+            count = 0 if number else sample.count
+            yield Pattern(place.directory, name, whole=True), Sample(sample.ops, count, {name}, sample.ids)
+
+
+def _across(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
+    """Join patterns of several directories below one, from the deepest up."""
+    depth = max((len(pattern.directory) for pattern in found), default=0)
+    for size in range(depth - 1, 0, -1):
+        families: dict[tuple[Names, str], list[Pattern]] = defaultdict(list)
+        for pattern in found:
+            if not (pattern.whole or pattern.own) and pattern.name and len(pattern.directory) > size:
+                families[pattern.directory[:size], pattern.name].append(pattern)
+        for (directory, name), members in families.items():
+            if len(members) >= ALIKE:
+                wide = Pattern(directory, name, deep=True)
+                for member in members:
+                    _add(found, wide, found.pop(member))
+    return _joined(found)
+
+
+def _joined(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
+    """Join whole paths with globs that match them and allow as much."""
+    wide = [pattern for pattern in found if not (pattern.whole or pattern.own)]
+    for pattern in [pattern for pattern in found if pattern.whole]:
+        path = (*pattern.directory, pattern.name)
+        for other in wide:
+            if other.matches(path, "") and found[pattern].ops & ~found[other].ops == 0:
+                _add(found, other, found.pop(pattern))
+                break
+    return found
+
+
+def _add(found: dict[Pattern, Sample], pattern: Pattern, part: Sample) -> None:
+    sample = found.setdefault(pattern, Sample())
+    sample.ops |= part.ops
+    sample.count += part.count
+    sample.names |= part.names
+    sample.ids = list(dict.fromkeys([*sample.ids, *part.ids]))[:IDS]
+
+
+def _without_covered(rules: list[Proposed]) -> list[Proposed]:
+    """Leave out listings of directories that other rules of the app show anyway."""
+    kept = []
+    for rule in rules:
+        mine = [one for one in rules if one.app == rule.app and one.use is not Use.LIST]
+        others = [pattern for one in mine for pattern in one.patterns]
+        left = tuple(
+            pattern for pattern in rule.patterns if rule.use is not Use.LIST or not _is_shown(pattern, others)
+        )
+        if left:
+            kept.append(rule._replace(patterns=left))
+    return kept
+
+
+def _is_shown(pattern: Pattern, others: Iterable[Pattern]) -> bool:
+    """True if the directories of a glob are on the way to what other rules allow, or the root."""
+    path = (*pattern.directory, pattern.name) if pattern.whole else pattern.directory
+    if pattern.whole and not pattern.name:
+        return True
+    for other in others:
+        if other.deep and path[: len(other.directory)] == other.directory:
+            return True
+        way = (*other.directory, *((other.name,) if other.whole else ()))
+        if pattern.whole and way[: len(path)] == path:
+            return True
+    return False

@@ -1,0 +1,93 @@
+"""Guards: requests that no proposal allows, whatever a trail tells.
+
+A trail shows what apps did, and so also what they should not have done. What a guard keeps back, a person has
+to write into the policy.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from policyfs.domain import KIND_EMPTY, Op
+from policyfs.formats import REDACTABLE_KINDS
+from policyfs.policy.replay.recorded import Demand, Recorded, demand_of
+
+
+class Guard(enum.Enum):
+    """A reason to keep a request back."""
+
+    STRANGER = "a caller that is no app"
+    DENIED = "a rule of the recorded policy denies it"
+    PRIVATE = "in a private directory"
+    DELETE = "it deletes or moves"
+    LINK = "a hard link gives a file a second name"
+    OVERWRITE = "it changes a file that the app did not make on this trail"
+    RAW = "a kind that policyfs cannot clean, and that may tell a place"
+    UNCLEAR = "the trail does not tell what it asked for"
+    NAME = "a name that is no printable text"
+    MANY = "too many places to name them all"
+
+
+PRIVATE_GLOBS: Final = (
+    "/**/.*/**",
+    "/**/{private,Private,PRIVATE,secret,Secret,secrets,Secrets,vault,Vault}/***",
+)
+"""Directories that are nobody's but their owner's."""
+APP_GLOB: Final = "/Android/{data,obb}/*/***"
+OWN_GLOB: Final = "/Android/{data,obb}/{app}/***"
+"""Directories of apps, and a caller's own."""
+
+_PRIVATE_NAMES: Final = frozenset(
+    ("private", "Private", "PRIVATE", "secret", "Secret", "secrets", "Secrets", "vault", "Vault")
+)
+_FORBIDDEN: Final = Op.DELETE
+_CHANGES: Final = Op.WRITE | Op.ATTR
+_NUL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def names_of(path: bytes) -> list[str] | None:
+    """Return the names of a path; None if one is no printable text."""
+    try:
+        text = path.decode()
+    except UnicodeDecodeError:
+        return None
+    if not text.isprintable() or _NUL.search(text):
+        return None
+    return [name for name in text.split("/") if name]
+
+
+def is_private(names: Sequence[str], app: str) -> bool:
+    """True if a path lies in a private directory, or in that of another app."""
+    if any(name.startswith(".") for name in names[:-1]) or not _PRIVATE_NAMES.isdisjoint(names):
+        return True
+    return len(names) > 2 and names[0] == "Android" and names[1] in {"data", "obb"} and names[2] != app
+
+
+def guard_of(recorded: Recorded, names: Sequence[str] | None, *, made: bool) -> Guard | None:
+    """Return the guard that keeps a request back. made: the app made this file earlier on the trail."""
+    demand = demand_of(recorded.operation, recorded.syscall)
+    if recorded.app is None:
+        return Guard.STRANGER
+    if demand is None or len(demand.ops) > 1:
+        return Guard.UNCLEAR
+    if demand.move:
+        return Guard.LINK if demand.move == "link" else Guard.DELETE
+    if demand.ops[0] & _FORBIDDEN:
+        return Guard.DELETE
+    if names is None:
+        return Guard.NAME
+    if is_private(names, recorded.app):
+        return Guard.PRIVATE
+    return _of_bytes(recorded, demand, made=made)
+
+
+def _of_bytes(recorded: Recorded, demand: Demand, *, made: bool) -> Guard | None:
+    if demand.ops[0] & _CHANGES and not demand.creates and not made:
+        return Guard.OVERWRITE
+    raw = recorded.kind is not None and recorded.kind not in {KIND_EMPTY, *REDACTABLE_KINDS}
+    if raw and not made and not demand.creates and demand.ops[0] & Op.READ:
+        return Guard.RAW
+    return None

@@ -1,0 +1,65 @@
+"""Globs for the places of a trail."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.policy.learn.evidence import Evidence
+from policyfs.policy.learn.globs import Pattern, proposals
+from policyfs.policy.replay.recorded import Cause, Recorded
+from tests.support.models.naive_policy import Caller, glob_matches
+
+READ = Recorded("a", 7, None, "open", "open(O_RDONLY)", True, 0, Cause.NONE, ())
+LIST = READ._replace(operation="list", syscall="opendir")
+
+
+def globs(*paths: str, recorded: Recorded = READ, more: Evidence | None = None) -> list[str]:
+    evidence = more or Evidence()
+    for path in paths:
+        evidence.add(recorded, path.encode(), 1, lambda: "0:1", denied_by_rule=False)
+    return [pattern.glob for rule in proposals(evidence) for pattern in rule.patterns]
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (["/D/a.jpg", "/D/b.jpg"], ["/D/a.jpg", "/D/b.jpg"]),
+        (["/D/a.jpg", "/D/b.jpg", "/D/c.jpg"], ["/D/*.jpg"]),
+        (["/D/a.jpg", "/D/b.jpg", "/D/c.png"], ["/D/a.jpg", "/D/b.jpg", "/D/c.png"]),
+        (["/D/a", "/D/b", "/D/c"], ["/D/*"]),
+        ([f"/D/{d}/{n}.jpg" for d in "xyz" for n in "abc"], ["/D/**/*.jpg"]),
+        ([f"/D/{d}/{n}.jpg" for d in "xyz" for n in "abc"] + ["/D/one.jpg"], ["/D/**/*.jpg"]),
+        ([f"/{d}/{n}.jpg" for d in "xyz" for n in "abc"], ["/x/*.jpg", "/y/*.jpg", "/z/*.jpg"]),
+        (["/Android/data/a/x/1.db"], ["/Android/data/{app}/***"]),
+        (["/D/[1].jpg", "/D/*{2}?.jpg", "/D/back\\slash"], ["/D/*\\{2\\}\\?.jpg".replace("/*", "/\\*"),
+         "/D/\\[1\\].jpg", "/D/back\\\\slash"]),
+    ],
+)  # fmt: skip
+def test_globs(paths: list[str], expected: list[str]):
+    assert globs(*paths) == expected
+
+
+def test_listings_that_other_rules_show_need_no_rule():
+    evidence = Evidence()
+    globs("/", "/D", "/D/x", "/Other", recorded=LIST, more=evidence)
+    assert globs("/D/x/a.jpg", more=evidence) == ["/Other", "/D/x/a.jpg"]
+
+
+def test_an_app_with_too_many_refused_paths_gets_no_rule():
+    evidence = Evidence()
+    evidence.unsure.add("a")
+    assert globs("/D/a.jpg", more=evidence) == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        Pattern(("D",), "jpg"), Pattern(("D",), ""), Pattern(("D",), "jpg", deep=True),
+        Pattern(("D",), "x.jpg", whole=True), Pattern(("D",), "", own=True), Pattern((), "", own=True),
+    ],
+)  # fmt: skip
+def test_a_pattern_matches_what_its_glob_matches(pattern: Pattern):
+    for path in ("/D", "/D/x.jpg", "/D/x.png", "/D/e/x.jpg", "/D/a", "/D/a/x", "/a", "/a/x.jpg", "/x.jpg"):
+        names = tuple(path.split("/")[1:])
+        wanted = glob_matches(pattern.glob, path.encode(), False, Caller("a", 7))
+        assert pattern.matches(names, "a") == wanted, path

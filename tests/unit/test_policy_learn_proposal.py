@@ -1,0 +1,63 @@
+"""The text of a proposal. test_cli_policy_learn.py has the exact words."""
+
+from __future__ import annotations
+
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.learn.evidence import Evidence
+from policyfs.policy.learn.globs import proposals
+from policyfs.policy.learn.proposal import silenced, text_of
+from policyfs.policy.lint.lint import lint
+from policyfs.policy.model import Effect, Policy
+from policyfs.policy.parse import SourceText
+from policyfs.policy.replay.recorded import Cause, Recorded
+
+READ = Recorded("a", 7, None, "open", "open(O_RDONLY)", True, 0, Cause.NONE, ())
+
+
+def proposed(evidence: Evidence, *words: str) -> tuple[str, Policy]:
+    text = silenced(text_of(proposals(evidence), evidence, words))
+    source = SourceText("proposal", text.encode())
+    engine = load_policy([source])
+    assert lint(engine, [source]).findings == []
+    return text, engine.policy
+
+
+def add(evidence: Evidence, recorded: Recorded, path: str, *, denied: bool = False) -> None:
+    evidence.add(recorded, path.encode(), 1, lambda: "0:7", denied_by_rule=denied)
+
+
+def test_uids_are_those_that_were_seen():
+    evidence = Evidence()
+    for uid in (7, 8, 9, 20):
+        add(evidence, READ._replace(uid=uid), "/D/x.jpg")
+    add(evidence, READ._replace(app="b", mounted="b", uid=5), "/D/x.jpg")
+    _, policy = proposed(evidence)
+    assert {app.name: app.uids for app in policy.apps} == {"a": ((7, 9), (20, 20)), "b": ()}
+
+
+def test_what_a_rule_denied_stays_denied_under_a_glob():
+    evidence = Evidence()
+    for name in "abc":
+        add(evidence, READ, f"/D/{name}.jpg")
+    add(evidence, READ._replace(allowed=False), "/D/no.jpg", denied=True)
+    add(evidence, READ._replace(allowed=False), "/Elsewhere/no.jpg", denied=True)
+    text, policy = proposed(evidence)
+    denies = {rule.id: rule.paths for rule in policy.rules if rule.effect is Effect.DENY}
+    assert denies["a.denied.1"] == ("/D/no.jpg",)
+    assert "# - a open, 2 times (0:7): a rule of the recorded policy denies it" in text
+
+
+def test_all_words_of_the_recorded_policy_are_removed():
+    evidence = Evidence()
+    add(evidence, READ._replace(view="raw"), "/D/x.jpg")
+    text, policy = proposed(evidence, "device")
+    [redaction] = [rule for rule in policy.rules if rule.effect is Effect.REDACT]
+    assert redaction.redact == {"location", "device"}
+    assert "# Read files unchanged so far, now without places: a." in text
+
+
+def test_an_app_that_reads_nothing_needs_no_redaction():
+    evidence = Evidence()
+    add(evidence, READ._replace(operation="mkdir", syscall="mkdir"), "/D/new")
+    _, policy = proposed(evidence)
+    assert {rule.id for rule in policy.rules} == {"a.own", "private"}
