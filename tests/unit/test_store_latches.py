@@ -1,16 +1,12 @@
-"""Latches between daemons: had once, given up at the end of a process, and nobody waits for ever."""
+"""Latches between daemons: had once, and given up at the end of a process."""
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 
 import pytest
-import trio
-import trio.testing
 
-from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.store.latches import Latches
 from tests.support.machine.processes import start_as, wait_for
 
@@ -64,28 +60,5 @@ def test_who_finds_the_shared_file_removed_makes_a_new_one(lock: str, fd: int) -
     os.unlink(lock)
     assert there.take(fd) is not None
     assert here.take(fd) is None
-    here.close()
-    there.close()
-
-
-def test_nobody_waits_for_ever(lock: str, fd: int) -> None:
-    here, there = Latches(lock), Latches(lock)
-    alone = ChangeLock(there)
-
-    async def waits() -> str:
-        try:
-            async with alone.on(fd):
-                return "in"
-        except OSError as error:
-            return errno.errorcode[error.errno or 0]
-
-    async def main() -> None:
-        at = here.take(fd)
-        assert at is not None
-        assert await waits() == "EBUSY"
-        here.give(at)
-        assert await waits() == "in"
-
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     here.close()
     there.close()

@@ -1,0 +1,98 @@
+"""The boundary of the handlers: an errno passes, a bug is EIO and told, and nothing else gets out."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from policyfs.fs.access.ledger import current
+from policyfs.fs.error_boundary import guarded, guarded_now
+from policyfs.kernel.bridge import pyfuse3
+from tests.support.mount.file_system import on_trio
+
+
+class Handlers:
+    """Handlers that raise, and what they told of bugs."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, BaseException]] = []
+
+    @property
+    def bugs(self) -> Handlers:
+        return self
+
+    def bug(self, where: str, error: BaseException) -> None:
+        self.told.append((where, error))
+
+    @guarded
+    async def later(self, error: BaseException | None) -> int:
+        """Do something."""
+        assert current() is not None, "events have a ledger to wait in"
+        return self._raise(error)
+
+    @guarded_now
+    def now(self, error: BaseException | None) -> int:
+        return self._raise(error)
+
+    @staticmethod
+    def _raise(error: BaseException | None) -> int:
+        if error is not None:
+            raise error
+        return 7
+
+
+def both(error: BaseException | None) -> tuple[set[int], list[str]]:
+    """The errnos (or results) of both sorts of handlers, and where bugs were told."""
+    handlers, found = Handlers(), set()
+
+    @on_trio
+    async def run() -> None:
+        try:
+            found.add(await handlers.later(error))
+        except pyfuse3.FUSEError as refused:
+            found.add(refused.errno)
+        try:
+            found.add(handlers.now(error))
+        except pyfuse3.FUSEError as refused:
+            found.add(refused.errno)
+
+    run()
+    return found, [where for where, _ in handlers.told]
+
+
+def test_results_and_refusals_pass() -> None:
+    assert both(None) == ({7}, [])
+    assert both(pyfuse3.FUSEError(errno.EXDEV)) == ({errno.EXDEV}, [])
+
+
+@pytest.mark.parametrize("code", [errno.ENOENT, errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOSPC])
+def test_an_error_of_the_system_is_its_errno(code: int) -> None:
+    assert both(OSError(code, os.strerror(code))) == ({code}, [])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EBADF, "x"), OSError(errno.EFAULT, "x"), OSError(errno.ENOTSOCK, "x"),
+        OSError(errno.ENOTCONN, "x"), OSError(errno.EBADRQC, "x"),
+        OSError("no errno"), KeyError("x"), AssertionError(), ValueError(),
+        ExceptionGroup("several", [ValueError(), OSError(errno.ENOENT, "x")]),
+    ],
+)  # fmt: skip
+def test_a_bug_is_an_io_error_and_is_told_with_its_handler(error: Exception) -> None:
+    assert both(error) == ({errno.EIO}, ["later", "now"])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+def test_the_end_of_the_program_is_no_answer(error: BaseException) -> None:
+    handlers = Handlers()
+    with pytest.raises(type(error)):
+        handlers.now(error)
+    assert handlers.told == []
+
+
+def test_a_handler_keeps_its_name() -> None:
+    assert Handlers.later.__name__ == "later"
+    assert Handlers.later.__doc__ == "Do something."

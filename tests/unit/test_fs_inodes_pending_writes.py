@@ -1,0 +1,75 @@
+"""Bytes that are not in the store yet: a held head, and a draft in an unnamed file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from policyfs.fs.inodes.pending_writes import Draft, Head, base_of
+from policyfs.linux.statx import Stat
+
+
+def stat(size: int = 0, mtime_ns: int = 5, atime_ns: int = 4) -> Stat:
+    return Stat(2, 1, 0o100644, 1, 0, 0, size, 0, 4096, atime_ns, mtime_ns, 0, 7)
+
+
+@pytest.fixture
+def draft(tmp_path: Path) -> Iterator[Draft]:
+    fd = os.open(tmp_path, os.O_TMPFILE | os.O_RDWR)
+    made = Draft(fd, stat(10), created=False)
+    yield made
+    made.close()
+
+
+def test_a_head_is_held_only_of_a_file_that_was_empty() -> None:
+    assert Head(0).held == b""
+    assert Head(1).held is None
+    head = Head(0)
+    assert head.size(0) == 0
+    head.held = b"12345"
+    assert (head.size(0), head.size(3), head.size(9)) == (5, 5, 9)
+    head.held = None
+    assert head.size(3) == 3
+
+
+def test_a_write_makes_a_draft_changed_and_its_times_and_refusal_old(draft: Draft) -> None:
+    assert not draft.changed
+    draft.times_ns, draft.unchanged = (1, 2), True
+    draft.touch()
+    assert (draft.changed, draft.unchanged, draft.times_ns) == (True, False, None)
+
+
+def test_new_times_go_along_unless_another_writer_was_there(draft: Draft) -> None:
+    assert draft.base == base_of(stat(10)) == (10, 5)
+    draft.dated(stat(10), stat(10, mtime_ns=99, atime_ns=98))
+    assert (draft.base, draft.times_ns) == ((10, 99), (98, 99))
+    draft.dated(stat(11, mtime_ns=99), stat(11, mtime_ns=200))
+    assert draft.base is None, "the times do not hide the other's change"
+    draft.dated(stat(11, mtime_ns=200), stat(11, mtime_ns=300))
+    assert draft.base is None, "nor do later ones"
+
+
+def test_a_draft_has_the_size_of_its_own_file(draft: Draft) -> None:
+    assert draft.size == 0
+    os.pwrite(draft.fd, b"abc", 4)
+    assert draft.size == 7
+
+
+def test_a_descriptor_that_was_given_away_is_not_closed(draft: Draft) -> None:
+    fd = draft.give()
+    draft.close()
+    os.fstat(fd)
+    os.close(fd)
+
+
+def test_a_draft_is_closed_once(draft: Draft) -> None:
+    fd = draft.fd
+    draft.close()
+    again = os.open("/dev/null", os.O_RDONLY)
+    assert again == fd, "the number is free again"
+    draft.close()
+    os.fstat(again)
+    os.close(again)

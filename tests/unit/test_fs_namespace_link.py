@@ -1,0 +1,107 @@
+"""Hard links: decided for every name of the file, and for the new one."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, errno_of
+
+HIDDEN = """\
+- {id: own, allow: [all], who: {app: camera}, paths: "/**"}
+- {id: some, allow: [all], who: {app: maps}, paths: "/**"}
+- {id: hide, deny: [see], who: {app: maps}, paths: "/secret/**", errno: ENOENT}
+- {id: read, deny: [write], who: {app: maps}, paths: "/fixed/**"}
+"""
+
+
+@on_trio
+async def test_a_link_is_one_more_name_of_the_same_file(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        node = await made.walk("/a.jpg", CAMERA)
+        entry = await made.linker.link(node, made.root, b"b.jpg", made.caller(CAMERA))
+        assert entry.st_ino == node.nodeid
+        assert entry.st_nlink == 2
+        assert (store / "a.jpg").samefile(store / "b.jpg")
+        assert await made.walk("/b.jpg", CAMERA) is node
+        event = next(event for event in made.sink.events if event.operation == "link")
+        assert (event.path, event.new_path) == (b"/a.jpg", b"/b.jpg")
+
+
+@on_trio
+async def test_what_has_no_second_name_and_names_that_are_taken(store: Path) -> None:
+    (store / "d").mkdir()
+    with parts(store, engine_of(OPEN)) as made:
+        node, directory = await made.walk("/a.jpg", CAMERA), await made.walk("/d", CAMERA)
+        caller = made.caller(CAMERA)
+        assert await errno_of(made.linker.link(directory, made.root, b"e", caller)) == errno.EPERM
+        assert await errno_of(made.linker.link(node, made.root, b"empty", caller)) == errno.EEXIST
+        assert await errno_of(made.linker.link(node, made.root, b"n" * 256, caller)) == errno.ENAMETOOLONG
+        assert os.stat(store / "a.jpg").st_nlink == 1
+
+
+@on_trio
+async def test_no_right_is_gained_by_a_name_elsewhere(store: Path) -> None:
+    (store / "fixed").mkdir()
+    (store / "fixed/f").write_bytes(b"words")
+    (store / "free").mkdir()
+    with parts(store, engine_of(HIDDEN)) as made:
+        node, free = await made.walk("/fixed/f", MAPS), await made.walk("/free", MAPS)
+        code = await errno_of(made.linker.link(node, free, b"f", made.caller(MAPS)))
+        assert code in {errno.EACCES, errno.EXDEV}
+        assert not (store / "free/f").exists()
+        own, node = made.caller(CAMERA), await made.walk("/fixed/f", CAMERA)
+        assert await errno_of(made.linker.link(node, free, b"f", own)) == errno.EXDEV, "maps would gain it"
+        assert not (store / "free/f").exists()
+        fixed = await made.walk("/fixed", CAMERA)
+        await made.linker.link(node, fixed, b"g", own)
+        assert (store / "fixed/g").exists()
+
+
+@on_trio
+async def test_a_hidden_name_of_the_file_decides_too(store: Path) -> None:
+    (store / "secret").mkdir()
+    os.link(store / "a.jpg", store / "secret/s.jpg")
+    with parts(store, engine_of(HIDDEN)) as made:
+        node = await made.walk("/secret/s.jpg", CAMERA)
+        assert await errno_of(made.linker.link(node, made.root, b"b.jpg", made.caller(MAPS))) != 0
+        assert not (store / "b.jpg").exists()
+
+
+@on_trio
+async def test_no_link_into_what_is_hidden(store: Path) -> None:
+    (store / "secret").mkdir()
+    with parts(store, engine_of(HIDDEN)) as made:
+        node, secret = await made.walk("/a.jpg", MAPS), await made.walk("/secret", MAPS)
+        assert await errno_of(made.linker.link(node, secret, b"s.jpg", made.caller(MAPS))) != 0
+        assert list((store / "secret").iterdir()) == []
+        assert await errno_of(made.linker.link(node, made.root, b"b.jpg", made.caller(GALLERY))) != 0
+        assert not (store / "b.jpg").exists()
+
+
+@on_trio
+async def test_a_file_that_another_replaced_is_looked_up_again(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        node = await made.walk("/a.jpg", CAMERA)
+        (store / "other").write_bytes(b"other")
+        (store / "other").rename(store / "a.jpg")
+        assert (
+            await errno_of(made.linker.link(node, made.root, b"b.jpg", made.caller(CAMERA))) == errno.ESTALE
+        )
+        assert not (store / "b.jpg").exists()
+
+
+@on_trio
+async def test_a_link_keeps_the_owner(store: Path) -> None:
+    with parts(store, engine_of(REDACTED)) as made:
+        handle, _ = await made.creator.create(made.root, b"own.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO)
+        await made.release(handle)
+        node = await made.walk("/own.jpg", CAMERA)
+        await made.linker.link(node, made.root, b"b.jpg", made.caller(CAMERA))
+        fd = os.open(store / "b.jpg", os.O_RDONLY)
+        assert made.owners.get(fd, made.tree.fstat(fd)) == "camera"
+        os.close(fd)

@@ -1,0 +1,156 @@
+"""SETATTR: attributes by `attr`, sizes by `write`, and no more than a native chown would do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from policyfs.fs.namespace.setattr import Change
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import Parts, on_trio, parts
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, errno_of
+
+RULES = """\
+- {id: own, allow: [all], who: {app: camera}, paths: "/**"}
+- {id: change, allow: [see, attr], who: {app: gallery}, paths: "/**"}
+- {id: write, allow: [see, read, write], who: {app: maps}, paths: "/**"}
+- {id: root, allow: [all], who: {app: stranger, uid: 0}, paths: "/**"}
+"""
+NONE = Change(None, None, None, None, None, None, kill_priv=False)
+
+
+def change(**fields: int) -> Change:
+    return Change(**{**{name: getattr(NONE, name) for name in NONE.__slots__}, **fields})  # type: ignore[arg-type]
+
+
+async def asked(made: Parts, what: Change, uid: int, path: str = "/a.jpg") -> int:
+    node = await made.walk(path, uid)
+    return await errno_of(made.attribute_setter.setattr(node, what, None, made.caller(uid)))
+
+
+@pytest.mark.parametrize(
+    ("what", "camera", "gallery", "maps"),
+    [
+        (change(mode=0o100600), 0, 0, errno.EACCES),
+        (change(atime_ns=5, mtime_ns=6), 0, 0, errno.EACCES),
+        (change(size=3), 0, errno.EACCES, 0),
+        (change(size=3, mode=0o100600), 0, errno.EACCES, errno.EACCES),
+        (change(uid=1), errno.EPERM, errno.EPERM, errno.EACCES),
+        (NONE, 0, 0, 0),
+    ],
+)
+def test_each_change_needs_its_right(store: Path, what: Change, camera: int, gallery: int, maps: int) -> None:
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(RULES)) as made:
+            for uid, code in ((CAMERA, camera), (GALLERY, gallery), (MAPS, maps)):
+                before = os.stat(store / "a.jpg")
+                assert await asked(made, what, uid) == code, uid
+                if code and what.size is None:
+                    after = os.stat(store / "a.jpg")
+                    assert (after.st_mode, after.st_uid, after.st_mtime_ns) == (
+                        before.st_mode, before.st_uid, before.st_mtime_ns
+                    )  # fmt: skip
+
+    run()
+
+
+@on_trio
+async def test_changes_are_made_and_shown(store: Path) -> None:
+    with parts(store, engine_of(RULES)) as made:
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+        what = change(mode=0o100640, atime_ns=5, mtime_ns=6_000_000_007, size=4)
+        entry = await made.attribute_setter.setattr(node, what, None, caller)
+        found = os.stat(store / "a.jpg")
+        assert (stat.S_IMODE(found.st_mode), found.st_size) == (0o640, 4)
+        assert (found.st_atime_ns, found.st_mtime_ns) == (5, 6_000_000_007)
+        assert (entry.st_size, entry.st_mtime_ns) == (4, 6_000_000_007)
+        assert (store / "a.jpg").read_bytes() == PHOTO[:4]
+
+
+@on_trio
+async def test_one_time_leaves_the_other_alone(store: Path) -> None:
+    os.utime(store / "a.jpg", ns=(1, 2))
+    with parts(store, engine_of(RULES)) as made:
+        assert await asked(made, change(atime_ns=9), CAMERA) == 0
+        assert os.stat(store / "a.jpg").st_mtime_ns == 2
+        assert await asked(made, change(mtime_ns=8), CAMERA) == 0
+        assert os.stat(store / "a.jpg").st_atime_ns == 9
+
+
+@on_trio
+async def test_only_root_gives_files_away_and_groups_are_the_callers(store: Path) -> None:
+    os.chown(store / "a.jpg", CAMERA, CAMERA)
+    with parts(store, engine_of(RULES)) as made:
+        assert await asked(made, change(uid=CAMERA, gid=CAMERA), CAMERA) == 0
+        assert await asked(made, change(uid=MAPS), CAMERA) == errno.EPERM
+        assert await asked(made, change(gid=4_000_000), CAMERA) == errno.EPERM
+        assert await asked(made, change(gid=GALLERY), GALLERY) == errno.EPERM, "of another's file"
+        found = os.stat(store / "a.jpg")
+        assert (found.st_uid, found.st_gid) == (CAMERA, CAMERA)
+        assert await asked(made, change(uid=MAPS, gid=5), 0) == 0
+        found = os.stat(store / "a.jpg")
+        assert (found.st_uid, found.st_gid) == (MAPS, 5)
+
+
+@on_trio
+async def test_a_chown_takes_set_id_bits_and_no_app_sets_them(store: Path) -> None:
+    os.chmod(store / "a.jpg", 0o6755)
+    with parts(store, engine_of(RULES)) as made:
+        assert await asked(made, change(uid=CAMERA), 0) == 0
+        assert not os.stat(store / "a.jpg").st_mode & (stat.S_ISUID | stat.S_ISGID)
+        assert await asked(made, change(mode=0o106755), CAMERA) == 0
+        assert not os.stat(store / "a.jpg").st_mode & stat.S_ISUID
+
+
+@on_trio
+async def test_only_files_have_a_size_to_cut(store: Path) -> None:
+    (store / "d").mkdir()
+    os.symlink("a.jpg", store / "s")
+    with parts(store, engine_of(OPEN)) as made:
+        for path in ("/d", "/s"):
+            assert await asked(made, change(size=0), CAMERA, path) == errno.EISDIR
+        assert (store / "a.jpg").read_bytes() == PHOTO
+
+
+@on_trio
+async def test_an_open_handle_cuts_its_file_also_without_a_name(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        caller = made.caller(CAMERA)
+        await made.remover.remove(made.root, b"a.jpg", caller, directory=False)
+        entry = await made.attribute_setter.setattr(handle.node, change(size=7), handle, caller)
+        assert entry.st_size == 7
+        assert made.tree.fstat(handle.fd).size == 7
+        await made.release(handle)
+
+
+@on_trio
+async def test_what_cannot_be_recorded_is_not_changed(store: Path) -> None:
+    with parts(store, engine_of(OPEN.replace("}\n", ", audit: required}\n"))) as made:
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+        before = os.stat(store / "a.jpg")
+        made.sink.broken = True
+        for what in (change(mode=0o100600), change(mtime_ns=5), change(size=0)):
+            assert await errno_of(made.attribute_setter.setattr(node, what, None, caller)) == errno.EIO
+        after = os.stat(store / "a.jpg")
+        assert (after.st_mode, after.st_mtime_ns, after.st_size) == (
+            before.st_mode, before.st_mtime_ns, before.st_size
+        )  # fmt: skip
+
+
+@on_trio
+async def test_flags_of_inodes_are_shown_to_who_sees_the_file(store: Path) -> None:
+    os.symlink("a.jpg", store / "s")
+    with parts(store, engine_of(RULES)) as made:
+        node, link = await made.walk("/a.jpg", CAMERA), await made.walk("/s", CAMERA)
+        assert await errno_of(made.attribute_setter.inode_flags(link, made.caller(CAMERA))) == errno.ENOTTY
+        assert await errno_of(made.attribute_setter.inode_flags(node, made.caller(CAMERA))) in {
+            0,
+            errno.ENOTTY,
+        }
+        assert await errno_of(made.attribute_setter.inode_flags(node, made.caller(4242))) == errno.ENOENT

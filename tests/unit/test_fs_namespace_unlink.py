@@ -1,0 +1,102 @@
+"""Removed names: decided, recorded first, and open files stay usable."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, errno_of
+
+RULES = """\
+- {id: own, allow: [all], who: {app: camera}, paths: "/**"}
+- {id: look, allow: [see, read], who: {app: maps}, paths: "/**"}
+- {id: hide, deny: [see], who: {app: maps}, paths: "/secret", errno: ENOENT}
+"""
+
+
+@on_trio
+async def test_a_name_is_removed_and_a_directory_only_by_rmdir(store: Path) -> None:
+    (store / "d").mkdir()
+    with parts(store, engine_of(OPEN)) as made:
+        caller = made.caller(CAMERA)
+        assert (
+            await errno_of(made.remover.remove(made.root, b"a.jpg", caller, directory=True)) == errno.ENOTDIR
+        )
+        assert await errno_of(made.remover.remove(made.root, b"d", caller, directory=False)) == errno.EISDIR
+        await made.remover.remove(made.root, b"a.jpg", caller, directory=False)
+        await made.remover.remove(made.root, b"d", caller, directory=True)
+        assert sorted(os.listdir(store)) == ["empty"]
+        assert await errno_of(made.remover.remove(made.root, b"d", caller, directory=True)) == errno.ENOENT
+        assert [e.operation for e in made.sink.events][-2:] == ["unlink", "rmdir"]
+
+
+@pytest.mark.parametrize(("name", "code"), [(b"a.jpg", errno.EACCES), (b"secret", errno.ENOENT)])
+def test_what_may_not_be_removed_stays(store: Path, name: bytes, code: int) -> None:
+    (store / "secret").write_bytes(b"words")
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(RULES)) as made:
+            request = made.remover.remove(made.root, name, made.caller(MAPS), directory=False)
+            assert await errno_of(request) == code
+            assert (store / name.decode()).exists()
+            stranger = made.remover.remove(made.root, name, made.caller(GALLERY), directory=False)
+            assert await errno_of(stranger) != 0
+            assert (store / name.decode()).exists()
+
+    run()
+
+
+@on_trio
+async def test_an_open_file_stays_usable_without_its_name(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        await made.remover.remove(made.root, b"a.jpg", made.caller(CAMERA), directory=False)
+        assert handle.node.parent is None
+        assert made.tree.fstat(handle.fd).nlink == 0
+        assert os.pread(handle.fd, len(PHOTO), 0) == PHOTO
+        nodes = len(made.nodes)
+        await made.release(handle)
+        assert len(made.nodes) <= nodes
+
+
+@on_trio
+async def test_another_file_that_took_the_name_is_not_removed(store: Path, monkeypatch) -> None:
+    """Between the decision and the call."""
+    with parts(store, engine_of(OPEN)) as made:
+        still = type(made.resolver).still
+
+        def replaced(resolver, *arguments) -> None:
+            (store / "other").write_bytes(b"other")
+            (store / "other").rename(store / "a.jpg")
+            still(resolver, *arguments)
+
+        monkeypatch.setattr(type(made.resolver), "still", replaced)
+        request = made.remover.remove(made.root, b"a.jpg", made.caller(CAMERA), directory=False)
+        assert await errno_of(request) == errno.ESTALE
+        assert (store / "a.jpg").read_bytes() == b"other"
+
+
+@on_trio
+async def test_what_cannot_be_recorded_is_not_removed(store: Path) -> None:
+    with parts(store, engine_of(OPEN.replace("}\n", ", audit: required}\n"))) as made:
+        made.sink.broken = True
+        request = made.remover.remove(made.root, b"a.jpg", made.caller(CAMERA), directory=False)
+        assert await errno_of(request) == errno.EIO
+        assert (store / "a.jpg").exists()
+
+
+@on_trio
+async def test_one_of_two_names_leaves_the_other(store: Path) -> None:
+    os.link(store / "a.jpg", store / "b.jpg")
+    with parts(store, engine_of(OPEN)) as made:
+        node = await made.walk("/a.jpg", CAMERA)
+        assert await made.walk("/b.jpg", CAMERA) is node
+        await made.remover.remove(made.root, b"a.jpg", made.caller(CAMERA), directory=False)
+        assert [name for _, name in node.all_names()] == [b"b.jpg"]
+        assert (await made.lookup.lookup(made.root, b"b.jpg", made.caller(CAMERA))).st_ino == node.nodeid

@@ -1,0 +1,148 @@
+"""Extended attributes: those of user.*, where the app may read, and none under redaction."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from policyfs.fs.namespace.xattr import ExtendedAttributes, _is_user
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, REDACTED, TYPES, errno_of
+
+RULES = """\
+- {id: own, allow: [all], who: {app: camera}, paths: "/**"}
+- {id: look, allow: [see], who: {app: gallery}, paths: "/**"}
+- {id: read, allow: [see, read], who: {app: maps}, paths: "/**"}
+"""
+NO_PLACES = OPEN + '- {id: no, require: {no: [location]}, paths: "/**"}\n'
+
+
+@pytest.fixture(autouse=True)
+def named(store: Path) -> None:
+    os.setxattr(store / "a.jpg", "user.note", b"a quince")
+    os.setxattr(store / "a.jpg", "user.policyfs.x", b"ours")
+    os.setxattr(store / "a.jpg", "trusted.other", b"root's")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [(b"user.note", True), (b"user.policyfs.owner", False), (b"trusted.x", False), (b"security.x", False),
+     (b"user.", True), (b"USER.note", False), (b"system.posix_acl_access", False)],
+)  # fmt: skip
+def test_only_attributes_of_users_are_shown(name: bytes, shown: bool) -> None:
+    assert _is_user(name) is shown
+
+
+@on_trio
+async def test_attributes_are_read_set_and_removed(store: Path) -> None:
+    with parts(store, engine_of(RULES)) as made:
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+        xattrs: ExtendedAttributes = made.xattrs
+        assert await xattrs.listxattr(node, caller) == [b"user.note"]
+        assert await xattrs.getxattr(node, b"user.note", caller) == b"a quince"
+        await xattrs.setxattr(node, b"user.more", b"value", caller)
+        assert os.getxattr(store / "a.jpg", "user.more") == b"value"
+        await xattrs.removexattr(node, b"user.more", caller)
+        assert "user.more" not in os.listxattr(store / "a.jpg")
+        for name in (b"user.absent", b"user.policyfs.x", b"trusted.other", b"system.posix_acl_access"):
+            assert await errno_of(xattrs.getxattr(node, name, caller)) == errno.ENODATA
+
+
+@on_trio
+async def test_other_namespaces_cannot_be_changed(store: Path) -> None:
+    with parts(store, engine_of(RULES)) as made:
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+        for name, code in (
+            (b"trusted.other", errno.EPERM),
+            (b"security.capability", errno.EPERM),
+            (b"user.policyfs.x", errno.EPERM),
+            (b"system.posix_acl_access", errno.EOPNOTSUPP),
+        ):
+            assert await errno_of(made.xattrs.setxattr(node, name, b"x", caller)) == code
+            assert await errno_of(made.xattrs.removexattr(node, name, caller)) == code
+        assert os.getxattr(store / "a.jpg", "trusted.other") == b"root's"
+        assert os.getxattr(store / "a.jpg", "user.policyfs.x") == b"ours"
+
+
+@on_trio
+async def test_who_may_not_read_sees_none_and_who_may_not_change_changes_none(store: Path) -> None:
+    with parts(store, engine_of(RULES)) as made:
+        node = await made.walk("/a.jpg", GALLERY)
+        for uid, names in ((GALLERY, []), (MAPS, [b"user.note"])):
+            caller = made.caller(uid)
+            assert await made.xattrs.listxattr(node, caller) == names
+            found = await errno_of(made.xattrs.getxattr(node, b"user.note", caller))
+            assert found == (0 if names else errno.ENODATA)
+            assert await errno_of(made.xattrs.setxattr(node, b"user.x", b"", caller)) == errno.EACCES
+            assert await errno_of(made.xattrs.removexattr(node, b"user.note", caller)) == errno.EACCES
+        assert os.getxattr(store / "a.jpg", "user.note") == b"a quince"
+
+
+@on_trio
+async def test_under_redaction_there_are_none(store: Path) -> None:
+    """Not even the answer to a change tells whether one is there."""
+    with parts(store, engine_of(REDACTED)) as made:
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+        assert await made.xattrs.listxattr(node, caller) == []
+        for name in (b"user.note", b"user.absent"):
+            assert await errno_of(made.xattrs.getxattr(node, name, caller)) == errno.ENODATA
+            assert await errno_of(made.xattrs.setxattr(node, name, b"", caller)) == errno.EOPNOTSUPP
+            assert await errno_of(made.xattrs.removexattr(node, name, caller)) == errno.ENODATA
+        assert os.getxattr(store / "a.jpg", "user.note") == b"a quince"
+        exempt = made.caller(MAPS)
+        assert await made.xattrs.listxattr(await made.walk("/a.jpg", MAPS), exempt) == [b"user.note"]
+
+
+@on_trio
+async def test_an_absent_one_is_answered_at_once_only_to_who_sees_the_file(store: Path) -> None:
+    with parts(store, engine_of(RULES)) as made:
+        node = await made.walk("/a.jpg", CAMERA)
+        with pytest.raises(OSError, match="no such xattr") as caught:
+            made.xattrs.absent_now(node, b"security.capability", made.caller(GALLERY))
+        assert caught.value.errno == errno.ENODATA
+        made.xattrs.absent_now(node, b"security.capability", made.caller(4242))
+        made.xattrs.absent_now(node, b"user.note", made.caller(GALLERY))
+
+
+@on_trio
+async def test_a_mount_without_them_says_so_to_every_request(store: Path) -> None:
+    with parts(store, engine_of(RULES)) as made:
+        made.xattrs._enabled = False
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+        for request in (
+            made.xattrs.getxattr(node, b"user.note", caller),
+            made.xattrs.listxattr(node, caller),
+            made.xattrs.setxattr(node, b"user.x", b"", caller),
+            made.xattrs.removexattr(node, b"user.note", caller),
+        ):
+            assert await errno_of(request) == errno.ENOSYS
+
+
+@on_trio
+async def test_none_is_set_where_a_rule_forbids_what_it_could_hold(store: Path) -> None:
+    with parts(store, engine_of(NO_PLACES)) as made:
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+        assert await errno_of(made.xattrs.setxattr(node, b"user.x", b"", caller)) == errno.EOPNOTSUPP
+        assert "user.x" not in os.listxattr(store / "a.jpg")
+        denied = made.sink.events[-1]
+        assert denied.decision == "deny"
+        assert "location" in denied.note
+        await made.xattrs.removexattr(node, b"user.note", caller)
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        node = await made.walk("/a.jpg", CAMERA)
+        await made.xattrs.setxattr(node, b"user.x", b"", made.caller(CAMERA))
+
+
+@on_trio
+async def test_what_cannot_be_recorded_is_not_changed(store: Path) -> None:
+    with parts(store, engine_of(OPEN.replace("}\n", ", audit: required}\n"))) as made:
+        node, caller = await made.walk("/a.jpg", CAMERA), made.caller(CAMERA)
+        made.sink.broken = True
+        assert await errno_of(made.xattrs.setxattr(node, b"user.x", b"", caller)) == errno.EIO
+        assert await errno_of(made.xattrs.removexattr(node, b"user.note", caller)) == errno.EIO
+        assert os.getxattr(store / "a.jpg", "user.note") == b"a quince"
+        assert "user.x" not in os.listxattr(store / "a.jpg")

@@ -1,0 +1,101 @@
+"""Second tries after ESTALE: known by their threads, and waited for a moment."""
+
+from __future__ import annotations
+
+import trio
+
+from policyfs.fs.opening.stale_retries import _COMES_S, _MOST, SecondTries
+from tests.support.mount.file_system import on_trio
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def settled(tries: SecondTries) -> bool:
+    found: list[bool] = []
+
+    @on_trio
+    async def run() -> None:
+        found.append(await tries.settled(0.003))
+
+    run()
+    return found[0]
+
+
+def test_only_the_next_open_of_a_thread_is_its_second_try() -> None:
+    tries = SecondTries(Clock())
+    assert not tries.begins(1)
+    tries.sent_back(1)
+    assert not tries.begins(2)
+    assert tries.begins(1)
+    assert not tries.begins(1)
+    tries.ends(1)
+
+
+def test_a_change_waits_until_second_tries_have_come_and_ended() -> None:
+    tries = SecondTries(Clock())
+    assert settled(tries)
+    tries.sent_back(1)
+    assert not settled(tries)
+    assert tries.begins(1)
+    assert not settled(tries), "it is under way"
+    tries.ends(1)
+    assert settled(tries)
+
+
+def test_two_second_tries_of_one_thread_must_both_end() -> None:
+    tries = SecondTries(Clock())
+    for _ in range(2):
+        tries.sent_back(1)
+        assert tries.begins(1)
+    tries.ends(1)
+    assert not settled(tries)
+    tries.ends(1)
+    assert settled(tries)
+
+
+def test_one_that_does_not_come_is_not_awaited_for_ever() -> None:
+    clock = Clock()
+    tries = SecondTries(clock)
+    tries.sent_back(1)
+    clock.now += _COMES_S - 0.01
+    assert not settled(tries)
+    clock.now += 0.02
+    assert settled(tries)
+    assert not tries.begins(1), "what comes as late is a first try"
+
+
+def test_those_awaited_are_bounded_and_late_ones_make_room() -> None:
+    clock = Clock()
+    tries = SecondTries(clock)
+    for thread in range(_MOST):
+        tries.sent_back(thread)
+    tries.sent_back(_MOST)
+    assert not tries.begins(_MOST)
+    assert tries.begins(0)
+    tries.ends(0)
+    clock.now += _COMES_S + 0.01
+    tries.sent_back(_MOST)
+    tries.sent_back(_MOST + 1)
+    assert tries.begins(_MOST)
+    tries.ends(_MOST)
+
+
+@on_trio
+async def test_the_wait_ends_with_the_second_try() -> None:
+    tries = SecondTries()
+    tries.sent_back(1)
+    async with trio.open_nursery() as nursery:
+
+        async def later() -> None:
+            await trio.sleep(0.005)
+            assert tries.begins(1)
+            await trio.sleep(0.005)
+            tries.ends(1)
+
+        nursery.start_soon(later)
+        assert await tries.settled(5)
