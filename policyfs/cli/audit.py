@@ -21,12 +21,14 @@ from policyfs.cli import (
     audit_compare,
     audit_export,
     audit_files,
+    audit_forward,
     audit_hold,
     audit_index,
     audit_keys,
     audit_policy,
     audit_prove,
     audit_report,
+    audit_schema,
     audit_show,
     audit_summary,
 )
@@ -108,6 +110,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     audit_keys.add_parsers(actions, common)
     audit_hold.add_parser(actions, common)
     audit_prove.add_parser(actions, common)
+    audit_forward.add_parser(actions, common)
+    audit_schema.add_parser(actions, common)
 
 
 def _count(text: str) -> int:
@@ -121,6 +125,7 @@ def run(args: argparse.Namespace) -> int:
     actions = {"tail": _tail, "search": _search, "summary": audit_summary.run, "show": audit_show.run,
                "policy": _policy, "verify": _verify, "index": audit_index.index_segments,
                "key": _key, "checkpoint": _checkpoint, "hold": _hold, "prove": _prove,
+               "forward": audit_forward.run, "schema": audit_schema.run,
                "timeline": audit_files.run_timeline, "changes": audit_files.run_changes,
                "who-did": audit_files.run_who_did,
                "diff": audit_compare.run_diff, "who-could": audit_compare.run_who_could,

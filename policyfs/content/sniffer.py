@@ -190,6 +190,11 @@ class Sniffer:
         finally:
             os.close(held)
 
+    def losses(self) -> tuple[dict[str, int], str]:
+        """Return the counts of lost workers by cause, and the last failure in words."""
+        counts = {why: self._failures.counts[why] for why in ("deadline", "died", "lied")}
+        return counts | {"replaced": self._repeated}, self._failures.last_error
+
     def stats(self) -> SnifferStats:
         """Return a snapshot for ``status``, ``doctor`` and tests."""
         pool = self._pool

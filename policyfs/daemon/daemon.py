@@ -26,6 +26,7 @@ from policyfs.daemon.proof import NOT_MADE, MutableSink, prove
 from policyfs.daemon.reload import Reload
 from policyfs.daemon.status import describe, questions_about
 from policyfs.daemon.supervise import kept
+from policyfs.daemon.worker_losses import WorkerLosses
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
@@ -55,14 +56,12 @@ _FLUSH_S: Final = 0.05
 _WATCH_PAUSE_S: Final = 0.005
 _NICER: Final = -10
 _SLICE_NS: Final = 100_000
-"""Priority and time slice of this process. All apps wait for it, so it runs before processes that only
-compute, or that keep it busy."""
+"""Priority and time slice: all apps wait for this process, so it runs before what only computes."""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 64
 """One task for each request under way, and more for new uids and for requests without a caller."""
 _THREADS: Final = _MAX_TASKS + 32
-"""The limit of threads for calls that block. It is higher than that of tasks, so that one app's slow reads
-(session.UNDER_WAY of them) never wait for a thread, and no other app waits for theirs."""
+"""The limit of threads for calls that block. Higher than that of tasks, so that no call waits for one."""
 
 
 class Daemon:
@@ -128,6 +127,7 @@ class Daemon:
         )  # fmt: skip
         self._undo.callback(self._close_journal)
         self._events = MutableSink(self.journal, muted=options.proof_fd is not None)
+        self._losses = WorkerLosses(self.journal)
         self.policies.begin(self.journal, self.trail, options.told)
 
     def _build_store(self) -> tuple[Owners, Watch | None]:
@@ -323,7 +323,7 @@ class Daemon:
             await trio.sleep(_FLUSH_S)
             self.fs.expire()
             self._garbage.tick()
-            await trio.to_thread.run_sync(self.journal.flush)
+            await trio.to_thread.run_sync(self._losses.flush, *self.sniffer.losses())
             if self.remembered is not None and self.remembered.is_waiting:
                 await trio.to_thread.run_sync(self.remembered.flush)
 

@@ -180,7 +180,6 @@ class TrailDirectory(SegmentDirectory):
         os.fsync(self._fd)
 
 
-
 def _identity(path: str) -> tuple[int, int]:
     found = os.stat(path)
     return found.st_dev, found.st_ino
@@ -323,6 +322,22 @@ def settled_tail(fd: int) -> bytes | None:
         if _pread_all(fd, tail.offset - len(data), len(data)) == data:
             return tail.line
     return None
+
+
+def settled_lines(fd: int, offset: int, most: int) -> bytes:
+    """Return whole lines from an offset on that their writer will not take back. most: bytes, or one line."""
+    for _ in range(_TRIES):
+        data = os.pread(fd, most, offset)
+        end = data.rfind(b"\n") + 1
+        if not end and len(data) == most:
+            most *= 2
+            continue
+        begun = _unfinished_from(fd)
+        if begun is not None:
+            end = max(0, min(end, begun - offset))
+        if _pread_all(fd, offset, end) == data[:end]:
+            return data[:end]
+    return b""
 
 
 def _unfinished_from(fd: int) -> int | None:

@@ -178,6 +178,7 @@ def describe(record: Record) -> str:
         "resume": "recording goes on after a restart",
         "sealed": f"sealed {shown(str(fields.get('segment')))} to seq {shown(str(fields.get('last_seq')))}",
         "hold": f"hold {shown(str(fields.get('name')))}: {shown(str(fields.get('done')))}, {_by(fields)}",
+        "worker": f"workers were lost: {shown(str(fields.get('lost')))}: {shown(str(fields.get('reason')))}",
         "clock": f"the clock went back by {shown(str(fields.get('seconds')))} s",
     }
     return sentences.get(record.kind, f"record of unknown type {shown(record.kind)}")

@@ -9,6 +9,7 @@ import random
 import signal
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +82,21 @@ def _tormentor(mount: Mount, over: threading.Event, done: list[str]) -> None:
             done.append("stop" if stops else "kill")
 
 
+def _on_record(mount: Mount) -> Counter[str]:
+    """Lost workers by cause, as the trail has them."""
+    lost: Counter[str] = Counter()
+    for record in mount.events(type="worker"):
+        lost.update(record["lost"])
+    return lost
+
+
+def _counted(mount: Mount) -> Counter[str]:
+    """Lost workers by cause, as the daemon counts them."""
+    sniffer = mount.status()["sniffer"]
+    failed = {why: sniffer["failed"].get(why, 0) for why in ("deadline", "died", "lied")}
+    return +Counter(failed | {"replaced": sniffer["repeated"]})
+
+
 @pytest.mark.timeout(SECONDS)
 def test_opens_end_in_time_and_show_nothing_whatever_becomes_of_workers(without, empty_store: Path) -> None:
     for number in range(OPENS):
@@ -108,3 +124,4 @@ def test_opens_end_in_time_and_show_nothing_whatever_becomes_of_workers(without,
     assert "stop" in done
     assert mount.status()["bugs"] == 0
     wait_for(lambda: mount.status()["sniffer"]["in_flight"] == 0, "the last second look has ended")
+    wait_for(lambda: _on_record(mount) == _counted(mount), "each lost worker is on record")

@@ -14,7 +14,7 @@ from tests.support.machine.processes import call_as, tool_as
 from tests.support.mount.stores import Mounts
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-UNITS = sorted((CHECKOUT / "packaging" / "systemd").glob("*.service"))
+UNITS = sorted((CHECKOUT / "packaging" / "systemd").glob("*@.service"))
 CAMERA, GALLERY = 10010, 10011
 
 

@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 HELPER = CHECKOUT / "packaging" / "mount.fuse.policyfs"
 MANUAL = CHECKOUT / "packaging" / "man"
 UNITS = sorted((CHECKOUT / "packaging" / "systemd").glob("*.service"))
+MOUNTS = [path for path in UNITS if "@" in path.name]
 
 
 def _texts() -> dict[str, str]:
@@ -202,7 +203,7 @@ class _Unit(dict):
         return unit
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", MOUNTS, ids=lambda path: path.name)
 def test_no_unit_gives_the_daemon_a_mount_namespace(path: Path) -> None:
     parser = configparser.RawConfigParser(strict=False)
     parser.read(path)
@@ -214,7 +215,7 @@ def test_no_unit_gives_the_daemon_a_mount_namespace(path: Path) -> None:
     assert not [key for key in _Unit.read(path) if own_namespace.match(key)]
 
 
-@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", MOUNTS, ids=lambda path: path.name)
 def test_a_mount_that_was_taken_away_is_mounted_again(path: Path) -> None:
     """The daemon's exit code is 1 then: tests/attack/test_own_mount_taken.py."""
     unit = _Unit.read(path)

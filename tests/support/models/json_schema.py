@@ -9,7 +9,7 @@ TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict, "array": list, "string": str, "boolean": bool, "integer": int,
 }  # fmt: skip
 KNOWN = {
-    "$schema", "$defs", "$ref", "title", "description", "type", "properties", "required",
+    "$schema", "$id", "$defs", "$ref", "title", "description", "type", "properties", "required",
     "additionalProperties", "items", "minItems", "anyOf", "enum", "const", "pattern", "minimum", "maximum",
 }  # fmt: skip
 

@@ -29,6 +29,7 @@ from tests.support.machine.forked import daemon_of
 from tests.support.machine.launchers import prepared
 from tests.support.machine.namespace import abort_connection, detach, die_with_parent, mounts_below
 from tests.support.machine.processes import wait_for
+from tests.support.mount.line_shapes import unknown_lines
 
 READY_S: Final = 20.0 * PATIENCE
 STOP_S: Final = 15.0 * PATIENCE
@@ -240,6 +241,7 @@ class Mount:
         if self.control_socket.exists():
             wrong.append("the daemon left its control socket behind")
         wrong += [f"log: {line}" for line in self.unexpected_log()]
+        wrong += unknown_lines(self.trail_dir)
         self.process = None
         return wrong
 

@@ -1,0 +1,175 @@
+"""`policyfs audit forward`: delivers the trail to journald, syslog, commands and files, and raises alerts."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import pwd
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from policyfs.cli.on_record import key_directory
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.linux.libc import LIBC
+
+if TYPE_CHECKING:
+    from policyfs.forward.config import Config
+    from policyfs.forward.source import Access
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def add_parser(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action to `audit`."""
+    forward = actions.add_parser(
+        "forward", parents=[common], help="deliver the trail to other programs and machines, and raise alerts"
+    )
+    forward.add_argument("--config", required=True, metavar="FILE", help="the sinks, alerts and checkpoints")
+    forward.add_argument("--once", action="store_true", help="deliver what there is, and end")
+    forward.add_argument("--check", action="store_true", help="check the configuration only")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Deliver until a signal. Raises PolicyfsError."""
+    from policyfs.forward.config import parse_config
+    from policyfs.policy.parse import SourceText
+
+    try:
+        text = Path(args.config).read_bytes()
+    except OSError as exc:
+        raise UsageError(f"cannot read {args.config}: {exc.strerror}") from exc
+    config = parse_config(SourceText(args.config, text))
+    if args.check:
+        counts = (
+            f"{len(config.sinks)} sinks, {len(config.alerts)} alerts, {len(config.checkpoints)} checkpoints"
+        )
+        print(f"{args.config}: {counts}")
+        return EXIT_OK
+    root = Path(args.trail).absolute()
+    if os.geteuid() == 0:
+        return _as_two(config, root, once=args.once)
+    if os.access(root, os.W_OK):
+        print(
+            f"policyfs: warning: this user may write in {root}: use one that may only read", file=sys.stderr
+        )
+    from policyfs.forward.source import DirectAccess
+    from policyfs.journal.keys import KeyStore
+
+    return _forward(config, DirectAccess(root, KeyStore(key_directory())), once=args.once)
+
+
+def _log(text: str) -> None:
+    print(f"policyfs: {text}", file=sys.stderr, flush=True)
+
+
+def _forward(config: Config, access: Access, *, once: bool) -> int:
+    from policyfs.forward.cursors import CursorStore
+    from policyfs.forward.forwarder import Forwarder
+    from policyfs.forward.source import Source
+
+    cursors = CursorStore(config.state)
+    source = Source(access)
+    forwarder = Forwarder(config, source, cursors, _log)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: forwarder.stop())
+    code = forwarder.run(once=once)
+    source.close()
+    cursors.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a sink that hangs must not hold the end up
+
+
+def _as_two(config: Config, root: Path, *, once: bool) -> int:
+    """Deliver as the configured user; this process becomes the opener."""
+    import encodings.idna  # noqa: F401 - names of hosts need it, and the user may not be able to load it
+
+    from policyfs.forward import cursors, forwarder, journald, syslog  # noqa: F401 - likewise
+    from policyfs.forward.opener import Opener, OpenerAccess, contain
+    from policyfs.journal.keys import KeyStore
+
+    user = _user_of(config)
+    if config.checkpoints:
+        with suppress(OSError):  # a checkpoint then tells why there is none
+            KeyStore(key_directory()).signer()  # the first one makes the key; later nothing can be written
+    _make_state(config.state, user)
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    child = os.fork()
+    if not child:
+        ours.close()
+        try:
+            _become(user, parent)
+            if os.access(root, os.W_OK):
+                raise PolicyfsError(f"the user {user.pw_name} may write in {root}: name one that may not")
+            _forward(config, OpenerAccess(theirs), once=once)
+        except PolicyfsError as error:
+            _log(str(error))
+            os._exit(error.exit_code)
+        except BaseException:  # noqa: BLE001 - shown, and no more code of the opener's runs here
+            traceback.print_exc()
+        os._exit(EXIT_REFUSED)
+    theirs.close()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os.kill(child, signal.SIGTERM))
+    contain([str(root), str(key_directory())])
+    Opener(ours, root, KeyStore(key_directory())).serve()
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else EXIT_REFUSED
+
+
+def _user_of(config: Config) -> pwd.struct_passwd:
+    """Return the user to deliver as. Raises UsageError: root never does."""
+    if not config.user:
+        raise UsageError(
+            "root does not deliver: add `user: NAME` to the configuration, a user of its own for this"
+            " (useradd --system policyfs-forward)"
+        )
+    try:
+        user = pwd.getpwnam(config.user)
+    except KeyError:
+        raise UsageError(f"there is no user {config.user}: useradd --system {config.user}") from None
+    if user.pw_uid == 0:
+        raise UsageError("user: is root; name a user of its own for this")
+    return user
+
+
+def _make_state(path: str, user: pwd.struct_passwd) -> None:
+    """Make the directory of the cursors, and give it to the user. Raises PolicyfsError."""
+    try:
+        os.makedirs(path, 0o700, exist_ok=True)
+        place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            owner = os.fstat(place).st_uid
+            if owner not in {0, user.pw_uid}:
+                raise PolicyfsError(
+                    f"{path} belongs to another user than {user.pw_name}: choose another `state:`"
+                )
+            if owner == 0 and os.listdir(place):
+                raise PolicyfsError(f"{path} belongs to root and is not empty: choose another `state:`")
+            os.fchown(place, user.pw_uid, user.pw_gid)
+        finally:
+            os.close(place)
+    except OSError as exc:
+        raise PolicyfsError(f"cannot keep cursors in {path}: {exc.strerror}") from exc
+
+
+def _become(user: pwd.struct_passwd, parent: int) -> None:
+    """Become this user for good, and end with the opener."""
+    os.initgroups(user.pw_name, user.pw_gid)
+    os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
+    os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
+    LIBC.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))  # after setresuid, which clears it
+    if os.getppid() != parent:
+        raise PolicyfsError("the opener has ended")
+    os.chdir("/")
+    os.environ["HOME"] = user.pw_dir

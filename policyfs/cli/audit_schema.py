@@ -1,0 +1,22 @@
+"""`policyfs audit schema`: the JSON Schema of the lines of a trail."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from policyfs.errors import EXIT_OK
+from policyfs.trail.schema import line_schema
+
+
+def add_parser(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action to `audit`."""
+    actions.add_parser("schema", parents=[common], help="print the JSON Schema of the lines of a trail")
+
+
+def run(_args: argparse.Namespace) -> int:
+    """Print it."""
+    print(json.dumps(line_schema(), indent=2))
+    return EXIT_OK

@@ -1,0 +1,41 @@
+"""Losses of workers, on record: at most one record a second, with exact counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+_EVERY_S: Final = 1.0
+
+
+class Journal(Protocol):
+    """The journal, as far as this needs it."""
+
+    def tell(self, kind: str, *records: dict[str, object]) -> None:
+        """Record an event of the mount's own life."""
+
+    def flush(self) -> None:
+        """Write the queue."""
+
+
+class WorkerLosses:
+    """Compares the counts of lost workers with those on record."""
+
+    def __init__(self, journal: Journal, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._journal: Final = journal
+        self._now_s: Final = now_s
+        self._told: dict[str, int] = {}
+        self._told_s = now_s() - _EVERY_S
+
+    def flush(self, counts: Mapping[str, int], last_error: str) -> None:
+        """Record what was lost since the last record, and flush the journal. It may wait for the disk.
+
+        counts: since the start, by cause.
+        """
+        more = {why: count - self._told.get(why, 0) for why, count in counts.items()}
+        lost = {why: count for why, count in more.items() if count}
+        if lost and self._now_s() >= self._told_s + _EVERY_S:
+            self._told, self._told_s = dict(counts), self._now_s()
+            self._journal.tell("worker", {"lost": lost, "reason": last_error})
+        self._journal.flush()

@@ -1,0 +1,209 @@
+"""Alerts: which lines of a trail are told at once, and the exact counts of those that are not (pure).
+
+The first match is told at once. For the interval after it, matches are counted; then one message has their
+exact number, by app. Counts of an interval end together, so that between two of them nothing is pending.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.forward.config import (
+    DEGRADED,
+    DENIALS,
+    ENDED,
+    POLICY,
+    QUERY,
+    RULE,
+    TAMPERED,
+    UNREDACTABLE,
+    WORKER,
+    AlertDoc,
+    selection_of,
+)
+from policyfs.forward.follower import BROKEN, GAP, Item
+from policyfs.forward.messages import ALERT, SEVERE, WARNING, Message, made, message_of
+from policyfs.trail.cause import BY_CONTENT, cause_of
+from policyfs.trail.event import DENY, STRANGER, Event, Holder, holder_of
+from policyfs.trail.record import Fields, Record
+
+_RECORDS: Final = {
+    DEGRADED: frozenset({"gap", "damage", "recovered", GAP}),
+    TAMPERED: frozenset({"damage", BROKEN, "bad_line"}),
+    POLICY: frozenset({"policy"}),
+    WORKER: frozenset({"worker"}),
+    ENDED: frozenset({"failed", "detached", "close"}),
+}
+"""The kinds of records of each class that is not about events."""
+_SEVERE: Final = frozenset({DEGRADED, TAMPERED})
+_APPS: Final = 32
+"""Apps that a count names; there is one sum of all others."""
+_EXAMPLES: Final = 5
+_BUCKETS: Final = 10
+_HOLDERS: Final = 1024
+
+Match = Callable[[Item], int]
+"""Returns the number of requests that an item stands for; 0 if the alert is not about it."""
+
+
+class Alert:
+    """Finds what one alert is about, and folds what comes too often. Not thread-safe."""
+
+    def __init__(self, doc: AlertDoc, now_s: Callable[[], float]) -> None:
+        """now_s: of a clock that only goes forward, for the interval."""
+        self._doc: Final = doc
+        self._now_s: Final = now_s
+        self._match: Final = _match_of(doc)
+        self._until_s: float | None = None
+        self._folded = _Fold()
+
+    @property
+    def is_pending(self) -> bool:
+        """True if matches are counted that no message has told."""
+        return bool(self._folded.count)
+
+    def take(self, item: Item) -> Message | None:
+        """Return the message of an item, if it is to be told at once."""
+        weight = self._match(item)
+        if not weight:
+            return None
+        if self._until_s is not None:
+            self._folded.add(item, weight)
+            return None
+        self._until_s = self._now_s() + self._doc.every
+        fold = _Fold()
+        fold.add(item, weight)
+        return self._message(fold, message_of(item).text, at_once=True)
+
+    def due(self, *, at_end: bool = False) -> Message | None:
+        """Return the message of the counts, once the interval is over. at_end: also before."""
+        if self._until_s is None or (self._now_s() < self._until_s and not at_end):
+            return None
+        fold, self._folded = self._folded, _Fold()
+        if not fold.count:
+            self._until_s = None
+            return None
+        self._until_s = self._now_s() + self._doc.every
+        return self._message(fold, f"{fold.count} more of {self._doc.on}, {fold.summary()}", at_once=False)
+
+    def _message(self, fold: _Fold, text: str, *, at_once: bool) -> Message:
+        if at_once and self._doc.on == DENIALS:
+            text = f"more than {self._doc.more_than} denials within {self._doc.within:g} s; the last: {text}"
+        fields: Fields = {
+            "alert": self._doc.id, "on": self._doc.on, "at_once": at_once, "count": fold.count,
+            "first": fold.first, "last": fold.last, "apps": dict(fold.apps), "others": fold.others,
+            "examples": fold.examples,
+        }  # fmt: skip
+        name = f"{self._doc.id}:{fold.examples[0]}:{'1' if at_once else 'n'}"
+        severity = SEVERE if self._doc.on in _SEVERE else WARNING
+        return made(ALERT, name, fold.last, severity, f"{self._doc.id}: {text}", fields)
+
+
+class _Fold:
+    """Matches that were counted together. first, last: their times."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.others = 0
+        self.first = self.last = ""
+        self.apps: Counter[str] = Counter()
+        self.examples: list[str] = []
+
+    def add(self, item: Item, weight: int) -> None:
+        message = message_of(item)
+        self.count += weight
+        self.first = self.first or message.time
+        self.last = message.time
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(message.id)
+        app = _app(item.record.event) if item.record and item.record.event else ""
+        if app in self.apps or len(self.apps) < _APPS:
+            self.apps[app] += weight
+        else:
+            self.others += weight
+
+    def summary(self) -> str:
+        """Return the times, and the numbers of the apps."""
+        apps = [f"{app or 'the mount'} {count}" for app, count in self.apps.most_common(5)]
+        others = self.others + sum(count for _, count in self.apps.most_common()[5:])
+        apps += [f"others {others}"] if others else []
+        return f"{self.first[:19]}Z to {self.last[:19]}Z: {', '.join(apps)}"
+
+
+def _app(event: Event) -> str:
+    return event.app if event.app != STRANGER else f"uid {event.uid}"
+
+
+# -- classes
+
+
+def _match_of(doc: AlertDoc) -> Match:
+    if doc.on in _RECORDS:
+        return _records(doc.on)
+    wanted = selection_of(doc.query).matches if doc.query else None
+    if doc.on == DENIALS:
+        return _Burst(doc, wanted)
+    tests: dict[str, Callable[[Event], bool]] = {
+        RULE: _names_rule(frozenset(doc.rules or ())),
+        QUERY: lambda _event: True,
+        UNREDACTABLE: lambda event: cause_of(event) == BY_CONTENT,
+    }
+    test = tests[doc.on]
+
+    def match(item: Item) -> int:
+        event = item.record.event if item.record is not None else None
+        if event is None or not test(event) or (wanted is not None and not wanted(event)):
+            return 0
+        return event.weight
+
+    return match
+
+
+def _names_rule(rules: frozenset[str]) -> Callable[[Event], bool]:
+    return lambda event: bool(rules & {*event.rules, *event.would_deny, *event.would_allow})
+
+
+def _records(which: str) -> Match:
+    kinds = _RECORDS[which]
+
+    def match(item: Item) -> int:
+        if item.kind not in kinds:
+            return 0
+        return int(which != ENDED or _is_unwanted_end(item.record))
+
+    return match
+
+
+def _is_unwanted_end(record: Record | None) -> bool:
+    """True if a mount did not end by a command or signal of its administrator."""
+    return record is not None and (
+        record.kind != "close" or record.fields.get("cause") in {"outside", "error"}
+    )
+
+
+class _Burst:
+    """More denials of one app than a number, within a time of the trail."""
+
+    def __init__(self, doc: AlertDoc, wanted: Callable[[Event], bool] | None) -> None:
+        self._more_than: Final = doc.more_than
+        self._step_ns: Final = max(1, int(doc.within * 1e9) // _BUCKETS)
+        self._wanted: Final = wanted
+        self._holders: dict[Holder, deque[tuple[int, int]]] = {}
+
+    def __call__(self, item: Item) -> int:
+        event = item.record.event if item.record is not None else None
+        if event is None or event.decision != DENY or (self._wanted is not None and not self._wanted(event)):
+            return 0
+        holder = holder_of(event)
+        if holder not in self._holders and len(self._holders) >= _HOLDERS:
+            del self._holders[next(iter(self._holders))]
+        buckets = self._holders.setdefault(holder, deque(maxlen=_BUCKETS))
+        bucket = event.time_ns // self._step_ns
+        count = buckets.pop()[1] if buckets and buckets[-1][0] == bucket else 0
+        buckets.append((bucket, count + event.weight))
+        while buckets[0][0] <= bucket - _BUCKETS:
+            buckets.popleft()
+        total = sum(count for _, count in buckets)
+        return event.weight if total > self._more_than else 0

@@ -1,0 +1,318 @@
+"""The configuration of `policyfs audit forward`: a YAML file, as strict as a policy (pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Final, NamedTuple, TypeVar
+
+from pydantic import BeforeValidator, PlainValidator
+
+from policyfs.errors import EXIT_USAGE
+from policyfs.policy.companions import Head
+from policyfs.policy.compose import UnreadableError, compose, decode
+from policyfs.policy.document import API_VERSION, Strict
+from policyfs.policy.errors import PolicyError, PolicyErrors, listed, quote
+from policyfs.policy.nodes import Absent, Items, Node, Scalar, Source, data_of
+from policyfs.policy.nodes import Mapping as Node_
+from policyfs.policy.parse import SourceText
+from policyfs.policy.shape import Part, Shaper
+from policyfs.policy.values import Name, Texts, _one_of, refuse, text, what
+from policyfs.trail.parser import QueryError
+from policyfs.trail.selection import Selection, parse_query
+from policyfs.trail.terms import Clock
+
+KIND: Final = "Forward"
+SCHEMES: Final = ("file", "unix", "udp", "tcp", "tls")
+JOURNALD: Final = "journald"
+COMMAND: Final = "command"
+
+DENIALS: Final = "denials"
+RULE: Final = "rule"
+QUERY: Final = "query"
+POLICY: Final = "policy"
+DEGRADED: Final = "degraded"
+TAMPERED: Final = "tampered"
+WORKER: Final = "worker"
+UNREDACTABLE: Final = "unredactable"
+ENDED: Final = "ended"
+CLASSES: Final = (RULE, QUERY, DENIALS, DEGRADED, TAMPERED, POLICY, WORKER, UNREDACTABLE, ENDED)
+"""The classes of events that an alert can be about; docs/audit.md says what each is."""
+
+_DURATION: Final = re.compile(r"(\d{1,6})(ms|s|m|h|d)")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE: Final = re.compile(r"(\d{1,9})([KMGT]?)")
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
+
+
+class ForwardErrors(PolicyErrors):
+    """A configuration with errors: all of them, with their places."""
+
+    exit_code = EXIT_USAGE
+
+
+# -- values
+
+
+def _duration(value: object) -> float:
+    word = text(value)
+    match = _DURATION.fullmatch(word)
+    if match is None:
+        refuse(f"{quote(word)} is no duration", "write a number and a unit: 500ms, 10s, 5m, 1h, 7d")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _size(value: object) -> int:
+    word = str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value)
+    match = _SIZE.fullmatch(word)
+    if match is None:
+        refuse(f"{quote(word)} is no size", "write 512K, 256M or 2G")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1_000_000_000:
+        refuse("must be a whole number of at least 1", "write it as a plain number, such as 100")
+    return value
+
+
+def _file(value: object) -> str:
+    word = text(value)
+    if not word.startswith("/"):
+        refuse(f"{quote(word)} is no absolute path", "begin it with /")
+    return word
+
+
+def _target(value: object) -> str:
+    word = text(value)
+    if word in {JOURNALD, COMMAND}:
+        return word
+    scheme, colon, rest = word.partition(":")
+    if scheme not in SCHEMES or not colon:
+        help_ = "write journald, command, file:/path, unix:/path, udp://host:port, tcp://... or tls://..."
+        refuse(f"{quote(word)} is no place to send to", help_)
+    if scheme in {"file", "unix"}:
+        if not rest.startswith("/"):
+            refuse(f"{quote(word)} has no absolute path", f"write {scheme}:/path")
+    elif not rest.startswith("//") or not (match := _HOST.fullmatch(rest[2:])) or int(match[2]) > 65535:
+        refuse(
+            f"{quote(word)} has no host and port", f"write {scheme}://host:port, such as {scheme}://[::1]:514"
+        )
+    return word
+
+
+def _words(value: object) -> object:
+    if not isinstance(value, list) or not value:
+        refuse(
+            f"must be a list, not {what(value)}",
+            "write the command and its arguments: [/usr/bin/logger, -t, x]",
+        )
+    return tuple(value)
+
+
+Duration = Annotated[float, PlainValidator(_duration)]
+Size = Annotated[int, PlainValidator(_size)]
+Count = Annotated[int, PlainValidator(_count)]
+File = Annotated[str, PlainValidator(_file)]
+TargetName = Annotated[str, PlainValidator(_target)]
+Words = Annotated[tuple[Annotated[str, PlainValidator(text)], ...], BeforeValidator(_words)]
+Text = Annotated[str, PlainValidator(text)]
+Start = Annotated[str, PlainValidator(_one_of({"begin": None, "now": None}))]
+Format = Annotated[str, PlainValidator(_one_of({"line": None, "text": None}))]
+ClassName = Annotated[str, PlainValidator(_one_of(dict.fromkeys(CLASSES)))]
+
+
+# -- documents
+
+
+class TargetDoc(Strict):
+    """A place to deliver to: of a sink, an alert or the checkpoints."""
+
+    id: Name
+    to: TargetName
+    run: Words | None = None
+    ca: File | None = None
+    cert: File | None = None
+    key: File | None = None
+    format: Format = "line"
+    timeout: Duration = 10.0
+
+
+class SinkDoc(TargetDoc):
+    """One of ``sinks``. behind: bytes of the trail that it may be behind; older lines are skipped."""
+
+    query: Text = ""
+    start: Start = "begin"
+    behind: Size | None = None
+
+
+class AlertDoc(TargetDoc):
+    """One of ``alerts``."""
+
+    on: ClassName
+    rules: Texts | None = None
+    query: Text = ""
+    more_than: Count = 100
+    within: Duration = 60.0
+    every: Duration = 60.0
+
+
+class CheckpointDoc(TargetDoc):
+    """One of ``checkpoints``."""
+
+    every: Duration = 300.0
+
+
+class TopDoc(Head):
+    """The top level of the file."""
+
+    user: Text = ""
+    state: File = "/var/lib/policyfs-forward"
+    sinks: list[object] | None = None
+    alerts: list[object] | None = None
+    checkpoints: list[object] | None = None
+
+
+class Config(NamedTuple):
+    """A sound configuration."""
+
+    user: str
+    state: str
+    sinks: tuple[SinkDoc, ...]
+    alerts: tuple[AlertDoc, ...]
+    checkpoints: tuple[CheckpointDoc, ...]
+
+    @property
+    def targets(self) -> tuple[TargetDoc, ...]:
+        """Return all places to deliver to."""
+        return (*self.sinks, *self.alerts, *self.checkpoints)
+
+
+# -- reading
+
+T = TypeVar("T", bound=TargetDoc)
+_LISTS: Final[Mapping[str, tuple[str, type[TargetDoc]]]] = {
+    "sinks": ("sink", SinkDoc), "alerts": ("alert", AlertDoc), "checkpoints": ("checkpoint", CheckpointDoc),
+}  # fmt: skip
+
+
+def parse_config(source_text: SourceText) -> Config:
+    """Read a configuration. Raises ForwardErrors with all errors."""
+    errors: list[PolicyError] = []
+    config = _read(source_text, errors)
+    if errors or config is None:
+        raise ForwardErrors(errors, "the configuration has errors")
+    return config
+
+
+def _read(source_text: SourceText, errors: list[PolicyError]) -> Config | None:
+    try:
+        source = decode(source_text.name, source_text.text, errors)
+        root = compose(source, errors)
+    except UnreadableError:
+        return None
+    if not isinstance(root, Node_):
+        message = f"the top level must be a mapping, not {what(data_of(root))}"
+        errors.append(source.error(root.span, message, f"start with: apiVersion: {API_VERSION}"))
+        return None
+    _check_head(source, root, errors)
+    shaper = Shaper(source, errors)
+    top = shaper.part(root, "", TopDoc.model_validate, TopDoc)
+    ids: set[str] = set()
+
+    def parts(key: str) -> Iterator[TargetDoc]:
+        noun, model = _LISTS[key]
+        found = root.get(key)
+        for number, item in enumerate(found.items if isinstance(found, Items) else (), 1):
+            part = shaper.part(item, _subject(noun, item, number), model.model_validate, model)
+            if part.doc is not None and part.sound:
+                _check(part, part.doc, ids, errors)
+                yield part.doc
+
+    found = {key: tuple(parts(key)) for key in _LISTS}
+    if not any(found.values()) and not errors:
+        errors.append(
+            source.error(root.span, "there is nothing to forward", "add sinks, alerts or checkpoints")
+        )
+    doc = top.doc
+    if doc is None:
+        return None
+    return Config(
+        doc.user,
+        doc.state,
+        tuple(one for one in found["sinks"] if isinstance(one, SinkDoc)),
+        tuple(one for one in found["alerts"] if isinstance(one, AlertDoc)),
+        tuple(one for one in found["checkpoints"] if isinstance(one, CheckpointDoc)),
+    )
+
+
+def _check_head(source: Source, root: Node_, errors: list[PolicyError]) -> None:
+    for name, value in (("apiVersion", API_VERSION), ("kind", KIND)):
+        given = root.get(name)
+        if isinstance(given, Scalar) and given.value not in (value, Absent.BROKEN):
+            message = f"{name} {quote(given.raw)} is not known here"
+            errors.append(source.error(given.span, message, f"write {name}: {value}"))
+
+
+def _subject(noun: str, node: Node, number: int) -> str:
+    found = node.get("id") if isinstance(node, Node_) else None
+    if isinstance(found, Scalar) and isinstance(found.value, str):
+        return f"{noun} {quote(found.raw)}"
+    return f"{noun} number {number}"
+
+
+def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[PolicyError]) -> None:
+    """Report keys that do not go together."""
+    if doc.id in ids:
+        errors.append(
+            part.error(("id",), "this id is taken already", "give each its own id: cursors are kept by it")
+        )
+    ids.add(doc.id)
+    if (doc.to == COMMAND) != (doc.run is not None):
+        errors.append(
+            part.error(("to",), "to: command needs run, and only it has run", "add run: [/path/of/it]")
+        )
+    if doc.run is not None and not doc.run[0].startswith("/"):
+        errors.append(
+            part.error(("run", 0), f"{quote(doc.run[0])} is no absolute path", "write the whole path")
+        )
+    if not doc.to.startswith("tls:"):
+        for key in ("ca", "cert", "key"):
+            if getattr(doc, key) is not None:
+                errors.append(part.key_error(key, f"{key} is for tls:// only", "remove it"))
+    elif (doc.cert is None) != (doc.key is None):
+        errors.append(part.error((), "cert and key belong together", "add the other one"))
+    if isinstance(doc, AlertDoc):
+        _check_alert(part, doc, errors)
+    if isinstance(doc, SinkDoc | AlertDoc) and doc.query:
+        try:
+            selection_of(doc.query)
+        except QueryError as wrong:
+            errors.append(part.error(("query",), wrong.plain, "docs/audit.md, Queries, has the language"))
+
+
+def _check_alert(part: Part[TargetDoc], doc: AlertDoc, errors: list[PolicyError]) -> None:
+    if (doc.on == RULE) != (doc.rules is not None):
+        errors.append(
+            part.error(("on",), "on: rule needs rules, and only it has rules", "add rules: [the.id]")
+        )
+    if doc.on == QUERY and not doc.query:
+        errors.append(
+            part.error(("on",), "on: query needs a query", "add query: 'app:gallery decision:deny'")
+        )
+    if doc.on in {DEGRADED, TAMPERED, POLICY, WORKER, ENDED} and doc.query:
+        help_ = f"remove it: {doc.on} is about records of the journal; queries are for {listed(_EVENTS)}"
+        errors.append(part.key_error("query", f"an alert on {doc.on} has no query", help_))
+    for key in ("more_than", "within"):
+        if doc.on != DENIALS and part.has(key):
+            errors.append(part.key_error(key, f"{key} is for on: denials only", "remove it"))
+
+
+_EVENTS: Final = (RULE, QUERY, DENIALS, UNREDACTABLE)
+
+
+def selection_of(query: str) -> Selection:
+    """Return the events of a query; all for an empty one. Raises QueryError."""
+    return Selection(parse_query(query), Clock(datetime.now(UTC), UTC), query)

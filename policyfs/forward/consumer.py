@@ -1,0 +1,275 @@
+"""One sink or alert: a thread that reads the trail at its own pace, and delivers until it is taken.
+
+The queue of a sink is the trail itself, behind its cursor: in memory there is one batch. So no sink stalls
+another, and none grows without bound. A dead one is tried again, after pauses that grow to half a minute.
+
+INVARIANT: the cursor never moves beyond a line that was not delivered, or told as a gap.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
+
+from policyfs.forward.config import SinkDoc, selection_of
+from policyfs.forward.cursors import CursorStore
+from policyfs.forward.delivery import Delivery, DeliveryError
+from policyfs.forward.follower import ChainFollower, Item, Position
+from policyfs.forward.messages import Message, message_of
+from policyfs.forward.source import Source
+
+_POLL_S: Final = 0.2
+_SAVE_S: Final = 1.0
+_LAG_S: Final = 5.0
+_FIRST_PAUSE_S: Final = 0.2
+_LONGEST_PAUSE_S: Final = 30.0
+_MESSAGES: Final = 512
+
+Log = Callable[[str], None]
+
+
+class Transform(Protocol):
+    """From items of a trail to messages."""
+
+    @property
+    def is_pending(self) -> bool:
+        """True if items were taken that no message has told."""
+
+    def take(self, item: Item) -> Message | None:
+        """Return the message of an item, if it has one now."""
+
+    def due(self, *, at_end: bool = False) -> Message | None:
+        """Return a message whose time has come."""
+
+
+class Everything:
+    """Selects the events of a query, and all records of the journal."""
+
+    is_pending = False
+
+    def __init__(self, doc: SinkDoc) -> None:
+        self._wanted: Final = selection_of(doc.query).matches if doc.query else None
+
+    def take(self, item: Item) -> Message | None:
+        """Return the message of an item, unless the query refuses it."""
+        event = item.record.event if item.record is not None else None
+        if event is not None and self._wanted is not None and not self._wanted(event):
+            return None
+        return message_of(item)
+
+    def due(self, *, at_end: bool = False) -> Message | None:  # noqa: ARG002 - nothing waits
+        """Return None."""
+        return None
+
+
+class Plan(NamedTuple):
+    """One consumer's settings. behind: bytes of the trail that it may be behind, None for all there is."""
+
+    name: str
+    transform: Transform
+    delivery: Delivery
+    from_now: bool
+    behind: int | None = None
+    resends: bool = True
+    """Whether lines may be taken twice, if a receiver may have lost them; counts would then be wrong."""
+
+
+class State(NamedTuple):
+    """The state of a consumer, for people."""
+
+    delivered: int
+    failing: str
+    positions: dict[str, Position]
+
+
+class Consumer:
+    """Runs one plan, in the calling thread."""
+
+    def __init__(self, plan: Plan, source: Source, cursors: CursorStore, log: Log) -> None:
+        """Raises PolicyfsError if the cursor cannot be read."""
+        self._plan: Final = plan
+        self._source: Final = source
+        self._cursors: Final = cursors
+        self._log: Final = log
+        self._stop: Final = threading.Event()
+        kept = cursors.load(plan.name)
+        self._is_new = kept is None
+        self._saved: dict[str, Position] = kept or {}
+        self._done: dict[str, Position] = dict(self._saved)
+        self._earlier: deque[tuple[float, dict[str, Position]]] = deque()
+        self._followers: dict[str, ChainFollower] = {}
+        if plan.resends and plan.delivery.unsure_s:
+            self._earlier.append((0.0, self._done))
+        self._saved_s = self._lag_s = 0.0
+        self._is_untold = self._cannot_read = False
+        self._delivered = 0
+        self._failing = ""
+        self.finished = False
+
+    @property
+    def name(self) -> str:
+        """Return the id of the sink or alert."""
+        return self._plan.name
+
+    @property
+    def state(self) -> State:
+        """Return a snapshot."""
+        return State(self._delivered, self._failing, dict(self._saved))
+
+    def stop(self) -> None:
+        """Have it end soon. A delivery that waits is given up, and comes again."""
+        self._stop.set()
+
+    def run(self, *, once: bool = False) -> None:
+        """Deliver until stop(). once: only what there is, and the first failure ends it."""
+        try:
+            self._begin()
+            while not self._stop.is_set():
+                moved = self._round(once=once)
+                if once and (self._failing or not moved):
+                    break
+                if not moved:
+                    self._stop.wait(_POLL_S)
+            if not self._failing:
+                self._tell_due(at_end=True)
+        except OSError as exc:
+            self._failed(f"cannot read the trail: {exc.strerror or exc}")
+        finally:
+            self._save(at_end=True)
+            self._plan.delivery.close()
+            for follower in self._followers.values():
+                follower.close()
+            self.finished = True
+
+    # -- reading
+
+    def _begin(self) -> None:
+        if self._is_new and self._plan.from_now:
+            for mount_id, names in self._source.chains(fresh=True).items():
+                self._follower(mount_id).skip_all(names)
+                self._done[mount_id] = self._followers[mount_id].position
+            self._save(at_end=True)
+
+    def _follower(self, mount_id: str) -> ChainFollower:
+        if mount_id not in self._followers:
+            position = self._done.get(mount_id, Position())
+            self._followers[mount_id] = ChainFollower(self._source, mount_id, position)
+        return self._followers[mount_id]
+
+    def _round(self, *, once: bool) -> bool:
+        """Read and deliver a batch of each chain; False if there was nothing."""
+        moved = False
+        try:
+            listing = self._source.chains(fresh=once)
+            self._keep_up(listing)
+            for mount_id, names in listing.items():
+                batch = self._follower(mount_id).read(names)
+                if batch is None:
+                    continue
+                if not self._take(batch.items, once=once):
+                    return False
+                self._done = self._done | {mount_id: batch.position}
+                moved = True
+        except OSError as exc:
+            self._cannot_read = True
+            self._failed(f"cannot read the trail: {exc.strerror or exc}")
+            return False
+        if self._cannot_read:
+            self._cannot_read, self._failing = False, ""
+        self._tell_due()
+        self._save()
+        return moved
+
+    def _keep_up(self, listing: dict[str, list[str]]) -> None:
+        """Skip the oldest segments of a chain that the sink is too far behind in."""
+        if self._plan.behind is None or time.monotonic() < self._lag_s + _LAG_S:
+            return
+        self._lag_s = time.monotonic()
+        for mount_id, names in listing.items():
+            sizes = self._source.sizes(mount_id)
+            at = self._follower(mount_id).position.segment
+            ahead = [name for name in names if name.partition(".")[0] > at.partition(".")[0]]
+            room = self._plan.behind
+            for index, name in enumerate(reversed(ahead)):
+                room -= sizes.get(name, 0)
+                if room < 0:
+                    self._follower(mount_id).skip_to(ahead[len(ahead) - max(index, 1)], _TOO_FAR)
+                    break
+
+    # -- delivering
+
+    def _take(self, items: Sequence[Item], *, once: bool) -> bool:
+        messages = [message for item in items if (message := self._plan.transform.take(item)) is not None]
+        for first in range(0, len(messages), _MESSAGES):
+            if not self._deliver(messages[first : first + _MESSAGES], once=once):
+                return False
+        return True
+
+    def _tell_due(self, *, at_end: bool = False) -> None:
+        message = self._plan.transform.due(at_end=at_end)
+        if message is not None and not self._deliver([message], once=at_end):
+            self._is_untold = True  # its counts are read again
+
+    def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
+        """Deliver, and try again until it is done; False if it was given up."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                self._plan.delivery.deliver(messages)
+            except DeliveryError as exc:
+                self._failed(str(exc))
+                if self._step_back():
+                    return False
+            else:
+                if self._failing:
+                    self._log(f"{self.name}: delivers again")
+                self._failing = ""
+                self._delivered += len(messages)
+                return True
+            if once or self._stop.wait(pause_s):
+                return False
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _failed(self, reason: str) -> None:
+        if reason != self._failing:
+            self._log(f"{self.name}: {reason}; trying again")
+        self._failing = reason
+
+    def _step_back(self) -> bool:
+        """Go back to what was surely read by a receiver that died, if there is doubt; True if so."""
+        if not self._earlier or self._earlier[0][1] is self._done:
+            return False
+        _, self._done = self._earlier[0]
+        self._earlier.clear()
+        self._earlier.append((time.monotonic(), self._done))
+        for follower in self._followers.values():
+            follower.close()
+        self._followers.clear()
+        self._stop.wait(_FIRST_PAUSE_S)
+        return True
+
+    # -- the cursor
+
+    def _save(self, *, at_end: bool = False) -> None:
+        now_s = time.monotonic()
+        if self._earlier:
+            if self._earlier[-1][1] is not self._done:
+                self._earlier.append((now_s, self._done))
+            while len(self._earlier) > 1 and self._earlier[1][0] < now_s - self._plan.delivery.unsure_s:
+                self._earlier.popleft()
+        if self._plan.transform.is_pending or self._is_untold or self._done == self._saved:
+            return
+        if not at_end and now_s < self._saved_s + _SAVE_S:
+            return
+        try:
+            self._cursors.save(self.name, self._done)
+        except OSError as exc:
+            self._failed(f"cannot keep the cursor: {exc.strerror}")
+            return
+        self._saved, self._saved_s = self._done, now_s
+
+
+_TOO_FAR: Final = "the sink was further behind than its configuration allows (behind)"

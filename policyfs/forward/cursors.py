@@ -1,0 +1,68 @@
+"""Cursors: for each sink, the place in each chain up to which lines are delivered. On the disk, whole."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from typing import Final
+
+from policyfs.errors import PolicyfsError
+from policyfs.forward.follower import Position
+from policyfs.journal.segments import write_file
+
+_SUFFIX: Final = ".cursor"
+_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class CursorStore:
+    """The directory of the cursors, locked against a second forwarder."""
+
+    def __init__(self, path: str) -> None:
+        """Create the directory if it is missing. Raises PolicyfsError."""
+        self.path: Final = path
+        try:
+            os.makedirs(path, 0o700, exist_ok=True)
+            self._fd: Final = os.open(path, _FLAGS)
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(self._fd)
+                raise PolicyfsError(f"another `policyfs audit forward` uses {path}: end it first") from None
+        except OSError as exc:
+            raise PolicyfsError(f"cannot keep cursors in {path}: {exc.strerror}") from exc
+
+    def load(self, sink: str) -> dict[str, Position] | None:
+        """Return the positions of a sink by mount id; None if it has none yet. Raises PolicyfsError."""
+        try:
+            with open(os.open(sink + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:
+                chains = json.loads(file.read())["chains"]
+            return {str(mount_id): _position(fields) for mount_id, fields in chains.items()}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+            where = f"{self.path}/{sink}{_SUFFIX}"
+            raise PolicyfsError(
+                f"cannot read {where}: {exc}; remove it, and the sink begins again as a new one does"
+            ) from exc
+
+    def save(self, sink: str, positions: dict[str, Position]) -> None:
+        """Keep the positions of a sink, durably. Raises OSError."""
+        text = json.dumps({"chains": {mount_id: one._asdict() for mount_id, one in positions.items()}})
+        write_file(self._fd, sink + _SUFFIX, text.encode() + b"\n")
+
+    def tell(self, name: str, fields: dict[str, object]) -> None:
+        """Keep a file for people and monitors beside the cursors. Raises OSError."""
+        write_file(self._fd, name, json.dumps(fields, indent=1).encode() + b"\n")
+
+    def close(self) -> None:
+        """Release the lock."""
+        os.close(self._fd)
+
+
+def _position(fields: dict[str, object]) -> Position:
+    values = [fields[name] for name in Position._fields]
+    for value, default in zip(values, Position(), strict=True):
+        if type(value) is not type(default):
+            raise TypeError(f"{value!r} is no part of a position")
+    return Position(*values)  # type: ignore[arg-type]

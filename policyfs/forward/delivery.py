@@ -1,0 +1,138 @@
+"""Deliveries: ways on which messages go to one place, and what proves that they have arrived."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from policyfs.forward.config import COMMAND, JOURNALD, TargetDoc
+from policyfs.forward.messages import Message
+
+_OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_ERROR_CHARS: Final = 200
+
+
+class DeliveryError(Exception):
+    """Messages have not arrived, or may not have. The message is for people."""
+
+
+class Delivery(Protocol):
+    """A way to one place."""
+
+    @property
+    def unsure_s(self) -> float:
+        """Return how long what was delivered may still be lost with the receiver, in seconds."""
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Deliver all of these, in order, and wait for the proof. Raises DeliveryError."""
+
+    def close(self) -> None:
+        """Give up the way, without waiting."""
+
+
+def delivery_to(doc: TargetDoc) -> Delivery:
+    """Return the delivery that a configuration asks for. Nothing is opened yet."""
+    from policyfs.forward.journald import JournaldDelivery  # noqa: PLC0415 - it needs DeliveryError
+    from policyfs.forward.syslog import SyslogDelivery  # noqa: PLC0415 - likewise
+
+    scheme, _, rest = doc.to.partition(":")
+    if doc.to == JOURNALD:
+        return JournaldDelivery(timeout_s=doc.timeout)
+    if doc.to == COMMAND:
+        return CommandDelivery(doc.run or (), doc.timeout, as_text=doc.format == "text")
+    if scheme == "file":
+        return FileDelivery(rest, as_text=doc.format == "text")
+    return SyslogDelivery(doc)
+
+
+def _line(message: Message, *, as_text: bool) -> bytes:
+    return message.text.encode() + b"\n" if as_text else message.line + b"\n"
+
+
+class FileDelivery:
+    """Appends lines to a file, and syncs it. A file that was moved away (logrotate) is made anew."""
+
+    unsure_s = 0.0
+
+    def __init__(self, path: str, *, as_text: bool = False) -> None:
+        self._path: Final = path
+        self._as_text: Final = as_text
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Append these lines. After an error a part of them may be there; they come again."""
+        data = b"".join(_line(message, as_text=self._as_text) for message in messages)
+        try:
+            fd = os.open(self._path, _OPEN, 0o600)
+            try:
+                self._append(fd, data)
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            raise DeliveryError(f"{self._path}: {exc.strerror}") from exc
+
+    @staticmethod
+    def _append(fd: int, data: bytes) -> None:
+        size = os.fstat(fd).st_size
+        if size and os.pread(fd, 1, size - 1) != b"\n":
+            data = b"\n" + data  # a crash cut the last line: it comes again, whole
+        done = 0
+        while done < len(data):
+            done += os.write(fd, data[done:])
+        os.fsync(fd)
+
+    def close(self) -> None:
+        """Do nothing: the file is open during a delivery only."""
+
+
+class CommandDelivery:
+    """Runs a command for each batch, with the lines as its standard input. Exit code 0 means: taken."""
+
+    unsure_s = 0.0
+
+    def __init__(self, words: Sequence[str], timeout_s: float, *, as_text: bool = False) -> None:
+        self._words: Final = tuple(words)
+        self._timeout_s: Final = timeout_s
+        self._as_text: Final = as_text
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        """Run the command. Whatever its end, nothing of it is left running."""
+        data = b"".join(_line(message, as_text=self._as_text) for message in messages)
+        name = self._words[0]
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the words stand in root's own configuration
+                self._words, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                cwd="/", start_new_session=True,
+            )  # fmt: skip
+        except OSError as exc:
+            raise DeliveryError(f"{name}: {exc.strerror}") from exc
+        try:
+            _, told = process.communicate(data, self._timeout_s)
+        except subprocess.TimeoutExpired:
+            raise DeliveryError(f"{name} did not end within {self._timeout_s:g} s") from None
+        except OSError as exc:  # it ended without reading
+            raise DeliveryError(f"{name}: {exc.strerror}") from exc
+        finally:
+            _end(process)
+        if process.returncode:
+            reason = told.decode("utf-8", "replace").strip().splitlines()[-1:] or [""]
+            raise DeliveryError(
+                f"{name} ended with {process.returncode}: {reason[0][:_ERROR_CHARS]}".rstrip(": ")
+            )
+
+    def close(self) -> None:
+        """Do nothing: the command runs during a delivery only."""
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a command that still runs, with what it started."""
+    if process.poll() is None:
+        os.killpg(process.pid, 9)
+    process.wait()
+    for pipe in (process.stdin, process.stderr):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except OSError:  # unsent input of a killed command
+                continue

@@ -1,0 +1,227 @@
+"""The lines of one chain from a position on: through rotation, compression, crashes and lost segments.
+
+A position moves over whole lines only. Lines are checked against the chain on the way. What is missing, or
+does not hold, becomes an item of its own, so that no sink takes a part of a trail for the whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from policyfs.forward.source import Source
+from policyfs.journal.segments import plain_name, read_tail, segment_number, settled_lines
+from policyfs.trail import chain
+from policyfs.trail.record import BadLine, Place, Record, header_of, parse_line
+
+GAP: Final = "forward_gap"
+"""The type of an item for lines that were not forwarded."""
+BROKEN: Final = "forward_broken"
+"""The type of an item for lines that do not hold."""
+
+_MOST: Final = 256 * 1024
+
+
+class Position(NamedTuple):
+    """A place between two lines. segment: plain name, empty before the first. time: of the line before."""
+
+    segment: str = ""
+    offset: int = 0
+    seq: int = 0
+    head: str = chain.GENESIS
+    time: str = ""
+
+
+class Item(NamedTuple):
+    """One line, or a finding about lines. raw: the line without its newline; JSON in any case."""
+
+    mount_id: str
+    raw: bytes
+    record: Record | None
+
+    @property
+    def kind(self) -> str:
+        """Return the type of the record; ``bad_line`` for a line that is none."""
+        return self.record.kind if self.record is not None else "bad_line"
+
+
+class Batch(NamedTuple):
+    """Items, and the position behind them."""
+
+    items: list[Item]
+    position: Position
+
+
+class ChainFollower:
+    """Reads one chain on behalf of one sink."""
+
+    def __init__(self, source: Source, mount_id: str, position: Position) -> None:
+        self._source: Final = source
+        self._mount_id: Final = mount_id
+        self.position = position
+        self._fd: int | None = None
+        self._reason = ""
+        """Why the next gap is there; empty unless it was made on purpose."""
+
+    def read(self, names: Sequence[str]) -> Batch | None:
+        """Return the next lines; None if there are none. Raises OSError.
+
+        names: of the segments, listed before this call: a segment with a later one beside it is complete.
+        """
+        number = segment_number(self.position.segment) if self.position.segment else None
+        later = [name for name in names if number is None or (segment_number(name) or 0) > number]
+        same = [name for name in names if segment_number(name) == number]
+        items: list[Item] = []
+        try:
+            if number is None and names:
+                self._enter(names[0])
+            elif number is not None and not same and not self._is_open:
+                if not later and names:
+                    items.append(self._gap("the chain begins anew", 0))
+                    self.position = Position()
+                    self._enter(names[0])
+                elif later:
+                    self._enter(later[0])
+            elif same:
+                self._open(same[0], items)
+            if not self._is_open:
+                return None
+            data = self._data(items)
+            if not data and later and number is not None:
+                self._enter(later[0])
+                data = self._data(items)
+        except FileNotFoundError:
+            self.close()  # rotation removed it: the next listing lacks it
+            return None
+        items += self._items(data)
+        return Batch(items, self.position) if items else None
+
+    def skip_to(self, name: str, reason: str) -> None:
+        """Go on at the beginning of a later segment; the next lines tell the gap. Raises OSError."""
+        self._enter(name)
+        self._reason = reason
+
+    def skip_all(self, names: Sequence[str]) -> None:
+        """Go on behind the last line that there is. Raises OSError."""
+        self._enter(names[-1])
+        assert self._fd is not None  # noqa: S101 - for the type checker
+        tail = read_tail(self._fd)
+        if tail.line is None:
+            return
+        record = parse_line(tail.line, Place(self._mount_id, names[-1], 0))
+        sealed = chain.split(tail.line)
+        if isinstance(record, Record) and sealed is not None:
+            time = str(record.fields["time"])
+            self.position = Position(plain_name(names[-1]), tail.offset, record.seq, sealed.chain, time)
+
+    def close(self) -> None:
+        """Close the segment."""
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = None
+
+    # -- segments
+
+    @property
+    def _is_open(self) -> bool:
+        return self._fd is not None
+
+    def _open(self, name: str, items: list[Item]) -> None:
+        """Open the segment of the position again, and see that it is still what was read."""
+        if self._is_open:
+            return
+        self._fd = self._source.open(self._mount_id, name)
+        if self.position.offset and not self._is_behind_own_line():
+            self._finding(items, "the segment was changed, or put in the place of another: it is read again")
+            self.position = self.position._replace(offset=0)
+
+    def _is_behind_own_line(self) -> bool:
+        assert self._fd is not None  # noqa: S101 - for the type checker
+        end = chain.TAIL_BYTES + 1
+        tail = os.pread(self._fd, end, max(0, self.position.offset - end))
+        return self.position.head.encode() in tail and tail.endswith(b"\n")
+
+    def _enter(self, name: str) -> None:
+        """Open a segment from its beginning."""
+        self.close()
+        self._fd = self._source.open(self._mount_id, name)
+        self.position = self.position._replace(segment=plain_name(name), offset=0)
+
+    def _data(self, items: list[Item]) -> bytes:
+        assert self._fd is not None  # noqa: S101 - for the type checker
+        data = settled_lines(self._fd, self.position.offset, _MOST)
+        if not data and (size := os.fstat(self._fd).st_size) < self.position.offset:
+            self._finding(items, f"the segment was cut to {size} bytes")
+            self.position = self.position._replace(offset=size)
+        return data
+
+    # -- lines
+
+    def _items(self, data: bytes) -> Iterator[Item]:
+        for raw in data.splitlines(keepends=True):
+            line = raw[:-1]
+            if not self.position.offset:
+                yield from self._joined(line)
+            at = self.position
+            record = parse_line(line, Place(self._mount_id, at.segment, 0))
+            sealed = chain.split(line)
+            if sealed is None or chain.digest(at.head, sealed.body) != sealed.chain:
+                what = f"the line behind seq {at.seq} was changed, or lines before it are missing"
+                yield self._made(BROKEN, {"after": at.seq, "reason": what})
+            seq = record.seq if isinstance(record, Record) else at.seq
+            time = str(record.fields["time"]) if isinstance(record, Record) else at.time
+            head = sealed.chain if sealed else at.head
+            self.position = Position(at.segment, at.offset + len(raw), seq, head, time)
+            if isinstance(record, BadLine):
+                fields = {"type": "bad_line", "why": record.why, "mount_id": self._mount_id}
+                yield Item(self._mount_id, json.dumps(fields).encode(), None)
+            else:
+                yield Item(self._mount_id, line, record)
+
+    def _joined(self, line: bytes) -> Iterator[Item]:
+        """See that the first line of a segment continues the lines before; yield what is missing."""
+        header, at = header_of(line), self.position
+        if header is None:
+            return
+        seq, previous = header
+        if at.seq and seq > at.seq + 1:
+            why = (
+                self._reason
+                or "segments, or lines at the end of one, were removed before they were forwarded"
+            )
+            yield self._gap(why, seq, line)
+        elif at.seq and (seq, previous) != (at.seq + 1, at.head):
+            yield self._made(
+                BROKEN, {"after": at.seq, "reason": f"{at.segment} does not continue the lines before"}
+            )
+        self._reason = ""
+        self.position = at._replace(seq=seq - 1, head=previous)
+
+    # -- findings
+
+    def _gap(self, reason: str, before: int, header: bytes = b"") -> Item:
+        """Make the item for lines that are not forwarded: those after one seq and before another."""
+        fields: dict[str, object] = {"after": self.position.seq, "since": self.position.time}
+        if before:
+            fields |= {"before": before, "lost": before - self.position.seq - 1}
+        record = parse_line(header, Place(self._mount_id, "", 0)) if header else None
+        if isinstance(record, Record):
+            fields["until"] = record.fields["time"]
+        return self._made(GAP, fields | {"reason": reason})
+
+    def _finding(self, items: list[Item], what: str) -> None:
+        items.append(self._made(BROKEN, {"after": self.position.seq, "reason": what}))
+
+    def _made(self, kind: str, fields: dict[str, object]) -> Item:
+        time = self.position.time or "1970-01-01T00:00:00.000000000Z"
+        head: dict[str, object] = {
+            "type": kind,
+            "seq": self.position.seq,
+            "time": time,
+            "mount_id": self._mount_id,
+        }
+        raw = json.dumps(head | fields, separators=(",", ":")).encode()
+        record = parse_line(raw, Place(self._mount_id, self.position.segment, 0))
+        return Item(self._mount_id, raw, record if isinstance(record, Record) else None)

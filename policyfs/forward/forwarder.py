@@ -1,0 +1,165 @@
+"""All sinks, alerts and checkpoints of one configuration, each in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.forward.alerts import Alert
+from policyfs.forward.config import CheckpointDoc, Config
+from policyfs.forward.consumer import Consumer, Everything, Log, Plan
+from policyfs.forward.cursors import CursorStore
+from policyfs.forward.delivery import DeliveryError, delivery_to
+from policyfs.forward.messages import CHECKPOINT, INFO, Message
+from policyfs.forward.source import Source
+from policyfs.trail.seal import checkpoint_of, split
+
+STATUS: Final = "status.json"
+_PATIENCE_S: Final = 5.0
+_STATUS_S: Final = 5.0
+_RETRY_S: Final = 10.0
+
+
+class Checkpoints:
+    """Sends the signed ends of the chains to one place, regularly."""
+
+    def __init__(self, doc: CheckpointDoc, source: Source, log: Log) -> None:
+        self._doc: Final = doc
+        self._source: Final = source
+        self._log: Final = log
+        self._delivery: Final = delivery_to(doc)
+        self._stop: Final = threading.Event()
+        self._sent: dict[str, int] = {}
+        self.failing = ""
+        self.delivered = 0
+        self.finished = False
+
+    @property
+    def name(self) -> str:
+        """Return the id."""
+        return self._doc.id
+
+    def stop(self) -> None:
+        """Have it end soon."""
+        self._stop.set()
+
+    def run(self, *, once: bool = False) -> None:
+        """Send now, and then at each interval what has grown."""
+        while True:
+            try:
+                self._send()
+            except (OSError, DeliveryError) as exc:
+                reason = str(exc)
+                if isinstance(exc, OSError):
+                    reason = f"no checkpoint: {exc.strerror or exc}"
+                if reason != self.failing:
+                    self._log(f"{self.name}: {reason}; trying again")
+                self.failing = reason
+            else:
+                self.failing = ""
+            if once or self._stop.wait(min(self._doc.every, _RETRY_S) if self.failing else self._doc.every):
+                break
+        self._delivery.close()
+        self.finished = True
+
+    def _send(self) -> None:
+        lines = self._source.checkpoints()
+        grown: dict[str, int] = {}
+        messages = []
+        for raw in lines:
+            line = split(raw)
+            made = checkpoint_of(line.body) if line else None
+            if made is None or self._sent.get(made.mount_id) == made.seq:
+                continue
+            grown[made.mount_id] = made.seq
+            messages.append(_message(raw.rstrip(b"\n"), made.mount_id, made.seq, made.time))
+        if messages:
+            self._delivery.deliver(messages)
+        self._sent |= grown
+        self.delivered += len(messages)
+
+
+def _message(line: bytes, mount_id: str, seq: int, moment: str) -> Message:
+    """Return the message of a checkpoint, whose line stays as it was signed."""
+    text = line.decode("ascii")
+    fields = {"mount_id": mount_id, "checkpoint": text}
+    return Message(CHECKPOINT, f"{mount_id}:{seq}", moment, INFO, text, line, fields)
+
+
+class Forwarder:
+    """Runs a configuration until stop()."""
+
+    def __init__(self, config: Config, source: Source, cursors: CursorStore, log: Log) -> None:
+        """Raises PolicyfsError if a cursor cannot be read."""
+        self._cursors: Final = cursors
+        plans = [
+            Plan(doc.id, Everything(doc), delivery_to(doc), doc.start == "now", doc.behind)
+            for doc in config.sinks
+        ]
+        plans += [
+            Plan(doc.id, Alert(doc, time.monotonic), delivery_to(doc), from_now=True, resends=False)
+            for doc in config.alerts
+        ]
+        self._consumers: Final = [Consumer(plan, source, cursors, log) for plan in plans]
+        self._checkpoints: Final = [Checkpoints(doc, source, log) for doc in config.checkpoints]
+        self._stopped: Final = threading.Event()
+        self._has_bug = False
+        self._log: Final = log
+
+    def stop(self) -> None:
+        """Have it end soon; callable from a signal handler."""
+        self._stopped.set()
+
+    def run(self, *, once: bool = False) -> int:
+        """Deliver until stop(), or once what there is. Return the exit code."""
+        threads = [
+            threading.Thread(target=self._guarded, args=(one,), kwargs={"once": once}, daemon=True)
+            for one in self._parts
+        ]
+        for thread in threads:
+            thread.start()
+        while not self._stopped.wait(0.05 if once else _STATUS_S):
+            self._tell()
+            if not any(thread.is_alive() for thread in threads):
+                break
+        for one in self._parts:
+            one.stop()
+        until_s = time.monotonic() + _PATIENCE_S
+        for thread in threads:
+            thread.join(max(0.0, until_s - time.monotonic()))
+        self._tell()
+        return EXIT_REFUSED if self._has_bug or (once and self._failing()) else EXIT_OK
+
+    @property
+    def _parts(self) -> tuple[Consumer | Checkpoints, ...]:
+        return (*self._consumers, *self._checkpoints)
+
+    def _guarded(self, part: Consumer | Checkpoints, *, once: bool) -> None:
+        """Run a part. A bug in it ends the process: a sink must not end in silence."""
+        try:
+            part.run(once=once)
+        except Exception as bug:  # noqa: BLE001 - logged; the service begins again
+            self._log(f"{part.name}: ended by a bug: {bug!r}")
+            self._has_bug = True
+            self._stopped.set()
+
+    def _failing(self) -> bool:
+        failing = [one.state.failing or not one.finished for one in self._consumers]
+        return any((*failing, *(one.failing or not one.finished for one in self._checkpoints)))
+
+    def _tell(self) -> None:
+        sinks: dict[str, object] = {
+            one.name: {
+                "delivered": one.state.delivered, "failing": one.state.failing,
+                "at": {mount_id: at.seq for mount_id, at in one.state.positions.items()},
+            }
+            for one in self._consumers
+        }  # fmt: skip
+        sinks |= {one.name: {"delivered": one.delivered, "failing": one.failing} for one in self._checkpoints}
+        try:
+            self._cursors.tell(STATUS, {"time": int(time.time()), "sinks": sinks})
+        except OSError as exc:
+            self._log(f"cannot write {Path(self._cursors.path) / STATUS}: {exc.strerror}")

@@ -1,0 +1,152 @@
+"""Messages to deliver, and their forms: JSON lines, syslog (RFC 5424) and fields of journald (pure)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from policyfs.forward.follower import BROKEN, GAP, Item
+from policyfs.trail.event import DENY
+from policyfs.trail.record import Fields, Record
+from policyfs.trail.render import describe, paths, why
+from policyfs.trail.summary import TROUBLE
+from policyfs.trail.table import shown
+
+ALERT: Final = "alert"
+CHECKPOINT: Final = "checkpoint"
+
+SEVERE, WARNING, NOTICE, INFO = 3, 4, 5, 6
+"""Severities of syslog: error, warning, notice, informational."""
+
+_FACILITY: Final = 13  # log audit
+_SD_ID: Final = "policyfs@32473"  # the number for documentation, RFC 5612: policyfs has none of its own
+_SD_FIELDS: Final = ("app", "uid", "operation", "decision", "errno", "rules", "path", "new_path", "kind")
+_TIME: Final = re.compile(r"(.*\.\d{6})\d*Z")
+_JOURNAL_NAME: Final = re.compile(r"[^A-Z0-9_]")
+_TEXT_MOST: Final = 2048
+
+
+class Message(NamedTuple):
+    """One message. kind: the record's type, ``alert``, ... id: for receivers that get it twice.
+
+    time: as in a trail. text: one line for people. line: JSON, as bytes. fields: of that line.
+    """
+
+    kind: str
+    id: str
+    time: str
+    severity: int
+    text: str
+    line: bytes
+    fields: Mapping[str, object]
+
+
+def message_of(item: Item) -> Message:
+    """Return the message of a line of a trail: the line itself, with its id before its fields."""
+    record = item.record
+    if record is None:
+        fields: Fields = json.loads(item.raw)
+        time = "1970-01-01T00:00:00.000000000Z"
+        return Message(item.kind, item.mount_id, time, SEVERE, str(fields["why"]), item.raw, fields)
+    name = f"{item.mount_id}:{record.seq}"
+    if item.kind in {GAP, BROKEN}:
+        name = f"{item.mount_id}:after:{record.seq}"
+    line = f'{{"id":"{name}",'.encode() + item.raw[1:]
+    time = str(record.fields["time"])
+    return Message(item.kind, name, time, _severity(record), _text(record), line, record.fields)
+
+
+def _severity(record: Record) -> int:
+    if record.event is not None:
+        return NOTICE if record.event.decision == DENY else INFO
+    if record.kind in TROUBLE or record.kind in {GAP, BROKEN}:
+        return SEVERE
+    return NOTICE if record.kind in {"policy", "detached", "failed", "clock", "pruned"} else INFO
+
+
+def _text(record: Record) -> str:
+    event = record.event
+    if event is None:
+        if record.kind in {GAP, BROKEN}:
+            return f"{record.kind} after seq {record.seq}: {record.fields.get('reason')}"
+        return describe(record)
+    who = shown(event.app) if event.app != "stranger" else f"uid {event.uid}"
+    return f"{who} {shown(event.operation)} {paths(event)}: {shown(event.decision)} {why(event)}".rstrip()
+
+
+def made(kind: str, name: str, time: str, severity: int, text: str, fields: Fields) -> Message:
+    """Return a message of the forwarder's own."""
+    whole: Fields = {"type": kind, "id": name, "time": time, "text": text, **fields}
+    return Message(kind, name, time, severity, text, json.dumps(whole, separators=(",", ":")).encode(), whole)
+
+
+# -- syslog
+
+
+def syslog(message: Message, host: str, pid: int, *, as_text: bool = False, most: int | None = None) -> bytes:
+    """Return a message as RFC 5424 has it. most: bytes; the MSG of a longer one is text, and cut."""
+    moment = _TIME.sub(r"\1Z", message.time)
+    head = f"<{_FACILITY * 8 + message.severity}>1 {moment} {host} policyfs {pid} {message.kind[:32]} "
+    data = _data(message, cut=False)
+    body = message.text.encode() if as_text else message.line
+    whole = b"%b%b %b" % (head.encode(), data, body)
+    if most is None or len(whole) <= most:
+        return whole
+    text = message.text.encode()[:_TEXT_MOST]
+    return b"%b%b %b" % (head.encode(), _data(message, cut=True), text.decode("utf-8", "ignore").encode())
+
+
+def _data(message: Message, *, cut: bool) -> bytes:
+    parts = [f'id="{_sd(message.id)}"']
+    for name in _SD_FIELDS:
+        value = message.fields.get(name)
+        if isinstance(value, list):
+            value = " ".join(map(str, value))
+        if value not in (None, ""):
+            parts.append(f'{name}="{_sd(str(value)[:_TEXT_MOST])}"')
+    if cut:
+        parts.append('cut="1"')
+    return f"[{_SD_ID} {' '.join(parts)}]".encode()
+
+
+def _sd(text: str) -> str:
+    return re.sub(r'(["\\\]])', r"\\\1", shown(text))
+
+
+# -- journald
+
+
+def journal_fields(message: Message) -> Iterator[tuple[str, bytes]]:
+    """Yield the fields of a message; a field with several values more than once."""
+    yield "MESSAGE", message.text.encode()
+    yield "PRIORITY", str(message.severity).encode()
+    yield "SYSLOG_IDENTIFIER", b"policyfs"
+    yield "POLICYFS_ID", message.id.encode()
+    for name, value in message.fields.items():
+        field = "POLICYFS_" + _JOURNAL_NAME.sub("_", name.upper())
+        if name == "id" or name.endswith("_b64"):
+            continue
+        exact = message.fields.get(name + "_b64")
+        if isinstance(exact, str):
+            yield field, base64.b64decode(exact)
+        elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+            yield from ((field, one.encode("utf-8", "surrogatepass")) for one in value)
+        elif isinstance(value, str):
+            yield field, value.encode("utf-8", "surrogatepass")
+        elif value not in ([], None):
+            yield field, json.dumps(value).encode()
+
+
+def journal_datagram(message: Message) -> bytes:
+    """Return a message in journald's native form: text as NAME=VALUE, other bytes with their length."""
+    parts = []
+    for name, value in journal_fields(message):
+        if b"\n" in value:
+            parts.append(b"%b\n%b%b\n" % (name.encode(), struct.pack("<Q", len(value)), value))
+        else:
+            parts.append(b"%b=%b\n" % (name.encode(), value))
+    return b"".join(parts)

@@ -1,0 +1,130 @@
+"""The opener: a process that keeps the right to read the trail, and hands descriptors to the forwarder.
+
+The forwarder talks to networks and runs commands, so it has a user of its own that can neither read nor write
+the trail. The opener does none of that. It has no network, no capability but to end the forwarder, and with
+Landlock no file but the trail and the keys, to read. It answers four questions, and signs checkpoints with
+the machine's key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+from pathlib import Path
+from typing import Final
+
+from policyfs.forward.source import DirectAccess, Listing
+from policyfs.journal.keys import KeyStore
+from policyfs.journal.segments import segment_number
+from policyfs.linux import capabilities
+from policyfs.linux.capabilities import Capability
+from policyfs.linux.landlock import read_only_below
+from policyfs.linux.libc import LIBC
+
+_CLONE_NEWNET: Final = 0x40000000
+_HEAD: Final = struct.Struct("<I")
+_QUESTION: Final = 4096
+
+
+def contain(directories: list[str]) -> None:
+    """Give up all that an opener does not need. Raises OSError if capabilities stay."""
+    LIBC.unshare(_CLONE_NEWNET)  # without the right to do so, Landlock and the missing calls remain
+    capabilities.no_new_privs()
+    capabilities.keep(frozenset({Capability.KILL}))  # to end the forwarder, which has another uid
+    read_only_below([path for path in directories if os.path.isdir(path)])
+
+
+class Opener:
+    """Answers the questions of one forwarder."""
+
+    def __init__(self, connection: socket.socket, root: Path, keys: KeyStore) -> None:
+        self._connection: Final = connection
+        self._access: Final = DirectAccess(root, keys)
+
+    def serve(self) -> None:
+        """Answer until the forwarder is gone."""
+        with self._connection, self._connection.makefile("rb") as questions:
+            while question := questions.readline(_QUESTION):
+                try:
+                    self._answer(json.loads(question))
+                except (BrokenPipeError, ConnectionResetError):
+                    return
+
+    def _answer(self, words: list[str]) -> None:
+        fd: int | None = None
+        answer: dict[str, object] = {}
+        try:
+            match words:
+                case ["chains"]:
+                    answer["chains"] = self._access.chains()
+                case ["sizes", mount_id]:
+                    answer["sizes"] = self._access.sizes(mount_id)
+                case ["open", mount_id, name] if segment_number(name) is not None:
+                    fd = self._access.open(mount_id, name)
+                case ["checkpoints"]:
+                    answer["checkpoints"] = [line.decode("ascii") for line in self._access.checkpoints()]
+                case _:
+                    answer["errno"] = 22
+        except OSError as exc:
+            answer = {"errno": exc.errno or 5, "error": str(exc)}
+        text = json.dumps(answer).encode()
+        head = _HEAD.pack(len(text))
+        try:
+            socket.send_fds(self._connection, [head], [] if fd is None else [fd])
+            self._connection.sendall(text)
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+
+class OpenerAccess:
+    """Access by an opener's answers. Not thread-safe."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection: Final = connection
+
+    def chains(self) -> Listing:
+        """Return the segments that there are."""
+        found = self._ask("chains")[0]["chains"]
+        assert isinstance(found, dict)  # noqa: S101 - for the type checker
+        return found
+
+    def open(self, mount_id: str, name: str) -> int:
+        """Open a segment to read. Raises OSError."""
+        _, fds = self._ask("open", mount_id, name)
+        return fds[0]
+
+    def sizes(self, mount_id: str) -> dict[str, int]:
+        """Return the bytes on the disk of the segments of a chain."""
+        found = self._ask("sizes", mount_id)[0]["sizes"]
+        assert isinstance(found, dict)  # noqa: S101 - for the type checker
+        return found
+
+    def checkpoints(self) -> list[bytes]:
+        """Return the signed end of each chain that holds."""
+        found = self._ask("checkpoints")[0]["checkpoints"]
+        assert isinstance(found, list)  # noqa: S101 - for the type checker
+        return [line.encode("ascii") for line in found]
+
+    def _ask(self, *words: str) -> tuple[dict[str, object], list[int]]:
+        self._connection.sendall(json.dumps(words).encode() + b"\n")
+        head, fds, _, _ = socket.recv_fds(self._connection, _HEAD.size, 1)
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        head += self._exactly(_HEAD.size - len(head))
+        answer = json.loads(self._exactly(_HEAD.unpack(head)[0]))
+        if "errno" in answer:
+            raise OSError(answer["errno"], answer.get("error", os.strerror(answer["errno"])))
+        return answer, fds
+
+    def _exactly(self, size: int) -> bytes:
+        parts = []
+        while size:
+            part = self._connection.recv(min(size, 1 << 16))
+            if not part:
+                raise ConnectionResetError(104, "the opener has ended")
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)

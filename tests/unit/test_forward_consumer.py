@@ -1,0 +1,256 @@
+"""A sink at its own pace: at least once, in order, and where it stopped."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from policyfs.domain import Audit
+from policyfs.forward.alerts import Alert
+from policyfs.forward.config import AlertDoc, SinkDoc
+from policyfs.forward.consumer import Consumer, Everything, Plan
+from policyfs.forward.cursors import CursorStore
+from policyfs.forward.delivery import DeliveryError
+from policyfs.forward.follower import GAP
+from policyfs.forward.messages import Message
+from policyfs.forward.source import DirectAccess, Source
+from policyfs.journal.keys import KeyStore
+from tests.support.machine.processes import wait_for
+from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments, write_trail
+
+SMALL = 1500
+
+
+class Into:
+    """A delivery into a list, which can fail or wait."""
+
+    def __init__(self, unsure_s: float = 0.0) -> None:
+        self.got: list[Message] = []
+        self.unsure_s = unsure_s
+        self.before: Callable[[Sequence[Message]], None] = lambda _messages: None
+
+    def deliver(self, messages: Sequence[Message]) -> None:
+        self.before(messages)
+        self.got += messages
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def ids(self) -> list[str]:
+        return [message.id for message in self.got]
+
+    def paths(self) -> list[object]:
+        return [message.fields["path"] for message in self.got if message.kind == "event"]
+
+
+class Place:
+    """A trail, and the cursors of a sink."""
+
+    def __init__(self, root: Path) -> None:
+        self.trail = root / "trail"
+        self.trail.mkdir(exist_ok=True)
+        self.source = Source(DirectAccess(self.trail, KeyStore(root / "keys")))
+        self.cursors = CursorStore(str(root / "state"))
+        self.log: list[str] = []
+
+    def consumer(self, delivery: Into, doc: SinkDoc | AlertDoc | None = None, **plan: object) -> Consumer:
+        doc = doc or SinkDoc(id="sink", to="journald")
+        transform = Alert(doc, time.monotonic) if isinstance(doc, AlertDoc) else Everything(doc)
+        settings = {"from_now": False, **plan}
+        whole = Plan(doc.id, transform, delivery, **settings)  # type: ignore[arg-type]
+        return Consumer(whole, self.source, self.cursors, self.log.append)
+
+    def once(self, delivery: Into, **plan: object) -> Into:
+        self.consumer(delivery, **plan).run(once=True)
+        return delivery
+
+    def write(self, count: int, first: int = 0) -> list[str]:
+        events = [an_event(b"/%05d" % number) for number in range(first, first + count)]
+        write_trail(self.trail, events, segment_bytes=SMALL)
+        return [event.path.decode() for event in events]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_it_goes_on_where_it_stopped(place: Place) -> None:
+    paths = place.write(20)
+    assert place.once(Into()).paths() == paths
+    assert place.once(Into()).got == []
+    more = place.write(20, 20)
+    assert place.once(Into()).paths() == more
+
+
+def test_a_query_selects_events_and_no_record_of_the_journal_is_left_out(place: Place) -> None:
+    write_trail(place.trail, [an_event(), a_denial()])
+    delivery = Into()
+    place.consumer(delivery, SinkDoc(id="s", to="journald", query="decision:deny")).run(once=True)
+    assert [message.kind for message in delivery.got] == ["header", "event", "close"]
+    assert delivery.paths() == ["/Private/a.jpg"]
+
+
+def test_what_fails_comes_again_and_nothing_is_left_out(place: Place) -> None:
+    """A receiver that fails at random, and a forwarder that is killed (no cursor is kept) at random."""
+    paths = place.write(200)
+    chance = random.Random(7)
+    delivery = Into()
+
+    def fail(messages: Sequence[Message]) -> None:
+        if chance.random() < 0.4:
+            delivery.got += messages[: chance.randrange(len(messages))]  # a part of them arrived
+            raise DeliveryError("broken")
+
+    delivery.before = fail
+    for _ in range(60):
+        consumer = place.consumer(delivery)
+        if chance.random() < 0.3:
+            consumer._save = lambda **_: None  # type: ignore[method-assign]
+        consumer.run(once=True)
+    assert set(paths) == set(delivery.paths())
+    firsts = [path for number, path in enumerate(delivery.paths()) if path not in delivery.paths()[:number]]
+    assert firsts == paths
+
+
+def test_a_dead_sink_holds_up_no_other_and_waits_on_the_disk(place: Place) -> None:
+    dead, living = Into(), Into()
+    gate = threading.Event()
+
+    def refuse(_messages: Sequence[Message]) -> None:
+        if not gate.is_set():
+            raise DeliveryError("dead")
+
+    dead.before = refuse
+    consumers = [
+        place.consumer(dead, SinkDoc(id="dead", to="journald")),
+        place.consumer(living, SinkDoc(id="living", to="journald")),
+    ]
+    threads = [threading.Thread(target=one.run) for one in consumers]
+    for thread in threads:
+        thread.start()
+    paths = place.write(50)
+    wait_for(lambda: living.paths() == paths, "the living sink")
+    assert dead.got == []
+    assert consumers[0].state.failing == "dead"
+    assert place.log == ["dead: dead; trying again"]
+    gate.set()
+    wait_for(lambda: dead.paths() == paths, "the dead sink, alive again")
+    for one, thread in zip(consumers, threads, strict=True):
+        one.stop()
+        thread.join()
+    assert place.log[-1] == "dead: delivers again"
+
+
+def test_a_sink_that_begins_now_gets_no_old_line_and_each_new_one(place: Place) -> None:
+    place.write(20)
+    assert place.once(Into(), from_now=True).got == []
+    more = place.write(20, 20)
+    assert place.once(Into(), from_now=True).paths() == more
+
+
+def test_lines_that_rotation_removed_are_told_with_their_bounds(place: Place) -> None:
+    place.write(3)
+    delivery = place.once(Into())
+    last = int(delivery.ids[-1].rpartition(":")[2])
+    place.write(40, 3)
+    for file in segments(place.trail / MOUNT_ID)[:8]:
+        file.unlink()
+    found = place.once(Into()).got
+    assert found[0].kind == GAP
+    first = int(found[1].id.rpartition(":")[2])
+    assert (found[0].fields["after"], found[0].fields["before"]) == (last, first)
+    assert found[0].fields["lost"] == first - last - 1
+
+
+def test_a_sink_that_is_too_far_behind_skips_whole_segments_and_says_so(place: Place) -> None:
+    place.write(3)
+    place.once(Into())
+    paths = place.write(60, 3)
+    found = place.once(Into(), behind=4 * SMALL)
+    assert [message.kind for message in found.got][:2] == [GAP, "header"]
+    assert "behind" in str(found.got[0].fields["reason"])
+    kept = found.paths()
+    assert 0 < len(kept) < 20
+    assert kept == paths[-len(kept) :]
+    lost = found.got[0].fields["lost"]
+    assert isinstance(lost, int)
+    assert lost > 40
+
+
+def test_what_a_receiver_may_have_lost_comes_again(place: Place) -> None:
+    """TCP: the other kernel has acknowledged bytes that a killed server never reads."""
+    paths = place.write(60)
+    delivery = Into(unsure_s=5.0)
+    calls = []
+
+    def die(_messages: Sequence[Message]) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            delivery.got.clear()  # all that it had not read
+            raise DeliveryError("the server closed the connection")
+
+    delivery.before = die
+    consumer = place.consumer(delivery)
+    thread = threading.Thread(target=consumer.run)
+    thread.start()
+    try:
+        wait_for(lambda: delivery.paths()[-1:] == paths[-1:], "the rest")
+    finally:
+        consumer.stop()
+        thread.join()
+    assert set(delivery.paths()) == set(paths)
+
+
+def test_counts_of_an_alert_stay_exact_when_it_is_killed(place: Place) -> None:
+    doc = AlertDoc.model_validate({"id": "a", "to": "journald", "on": "query", "query": "app:gallery"})
+    place.consumer(Into(), doc, from_now=True).run(once=True)
+    place.write(30)
+    killed = place.consumer(Into(), doc)
+    killed._begin()
+    killed._round(once=True)  # has counted; nothing is told, so the cursor stays
+    assert killed._plan.transform.is_pending
+    delivery = Into()
+    place.consumer(delivery, doc).run(once=True)
+    assert [message.fields["count"] for message in delivery.got] == [1, 29]
+    again = Into()
+    place.consumer(again, doc).run(once=True)
+    assert again.got == []
+
+
+def test_an_alert_whose_counts_could_not_be_told_counts_again(place: Place) -> None:
+    doc = AlertDoc.model_validate({"id": "a", "to": "journald", "on": "query", "query": "app:gallery"})
+    place.write(30)
+    delivery = Into()
+    calls = []
+
+    def refuse_second(_messages: Sequence[Message]) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise DeliveryError("dead")
+
+    delivery.before = refuse_second
+    place.consumer(delivery, doc).run(once=True)
+    place.consumer(delivery, doc).run(once=True)
+    assert [message.fields["count"] for message in delivery.got] == [1, 1, 29]
+
+
+def test_a_trail_that_comes_later_is_followed(place: Place) -> None:
+    place.trail.rmdir()
+    delivery = Into()
+    consumer = place.consumer(delivery, from_now=True)
+    thread = threading.Thread(target=consumer.run)
+    thread.start()
+    try:
+        with a_journal(place.trail) as journal:
+            journal.record(an_event(), Audit.REQUIRED)
+            wait_for(lambda: delivery.paths() == ["/DCIM/a.jpg"], "the line")
+    finally:
+        consumer.stop()
+        thread.join()

@@ -1,0 +1,231 @@
+"""What a sink reads: each line once, through rotation, compression, crash and loss."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from policyfs.domain import Audit
+from policyfs.forward.follower import BROKEN, GAP, ChainFollower, Item, Position
+from policyfs.forward.source import DirectAccess, Source
+from policyfs.journal.compression import compress
+from policyfs.journal.keys import KeyStore
+from policyfs.journal.segments import Segment, SegmentDirectory, _flock
+from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, line_of, segments, write_trail
+
+SMALL = 1500
+"""Bytes of a segment of two or three events."""
+
+
+def events(count: int, first: int = 0) -> list[object]:
+    return [an_event(b"/DCIM/%05d.jpg" % number) for number in range(first, first + count)]
+
+
+def a_source(root: Path) -> Source:
+    return Source(DirectAccess(root, KeyStore(root / "keys")))
+
+
+class Reader:
+    """Reads a chain to its end, again and again."""
+
+    def __init__(self, root: Path, position: Position = Position()) -> None:  # noqa: B008 - immutable
+        self.access = DirectAccess(root, KeyStore(root / "keys"))
+        self.follower = ChainFollower(Source(self.access), MOUNT_ID, position)
+
+    def read(self) -> list[Item]:
+        found: list[Item] = []
+        for _ in range(1000):
+            batch = self.follower.read(self.access.chains().get(MOUNT_ID, []))
+            if batch is None and not self._more():
+                return found
+            found += batch.items if batch else []
+        raise AssertionError("no end")
+
+    def _more(self) -> bool:
+        names = self.access.chains().get(MOUNT_ID, [])
+        return bool(names) and names[-1].partition(".")[0] > self.follower.position.segment.partition(".")[0]
+
+    def paths(self) -> list[bytes]:
+        return [item.record.event.path for item in self.read() if item.record and item.record.event]
+
+
+def paths(count: int, first: int = 0) -> list[bytes]:
+    return [event.path for event in events(count, first)]
+
+
+def test_each_line_comes_once_and_in_order(tmp_path: Path) -> None:
+    reader = Reader(tmp_path)
+    assert reader.read() == []
+    with a_journal(tmp_path, segment_bytes=SMALL) as journal:
+        for first in range(0, 30, 3):
+            for event in events(3, first):
+                journal.record(event, Audit.REQUIRED)
+            assert reader.paths() == paths(3, first)
+    assert reader.read()[-1].kind == "close"
+    assert reader.read() == []
+    lines = b"".join(file.read_bytes() for file in segments(tmp_path / MOUNT_ID)).splitlines()
+    assert [item.raw for item in Reader(tmp_path).read()] == lines
+
+
+def test_another_reader_goes_on_at_the_position(tmp_path: Path) -> None:
+    write_trail(tmp_path, events(20), segment_bytes=SMALL)
+    whole = [item.raw for item in Reader(tmp_path).read()]
+    first = Reader(tmp_path)
+    batch = first.follower.read(first.access.chains()[MOUNT_ID])
+    assert batch is not None
+    rest = [item.raw for item in Reader(tmp_path, batch.position).read()]
+    assert [item.raw for item in batch.items] + rest == whole
+
+
+def test_compressed_segments_are_read_from_the_middle_on(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(20), segment_bytes=SMALL)
+    reader = Reader(tmp_path)
+    batch = reader.follower.read(reader.access.chains()[MOUNT_ID])
+    assert batch is not None
+    with SegmentDirectory.at(directory) as place:
+        for name in place.names()[:-1]:
+            assert compress(place.fd, name, 0)
+    both = batch.items + Reader(tmp_path, batch.position).read()
+    assert [item.record.event.path for item in both if item.record and item.record.event] == paths(20)
+    assert [item.raw for item in batch.items + reader.read()] == [item.raw for item in both]
+
+
+def test_removed_segments_are_a_gap_with_its_bounds(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(20), segment_bytes=SMALL)
+    reader = Reader(tmp_path)
+    batch = reader.follower.read(reader.access.chains()[MOUNT_ID])
+    assert batch is not None
+    last = batch.position.seq
+    reader.follower.close()
+    for file in segments(directory)[:4]:
+        file.unlink()
+    gap, first, *rest = reader.read()
+    assert (gap.kind, first.kind) == (GAP, "header")
+    assert gap.record is not None
+    assert first.record is not None
+    fields = gap.record.fields
+    assert (fields["after"], fields["before"], fields["lost"]) == (
+        last,
+        first.record.seq,
+        first.record.seq - last - 1,
+    )
+    assert fields["since"]
+    assert fields["until"] == first.record.fields["time"]
+    assert not [item for item in rest if item.kind in {GAP, BROKEN}]
+
+
+def test_segments_removed_after_they_were_read_are_none(tmp_path: Path) -> None:
+    with a_journal(tmp_path, segment_bytes=SMALL) as journal:
+        for event in events(9):
+            journal.record(event, Audit.REQUIRED)
+        reader = Reader(tmp_path)
+        assert reader.paths() == paths(9)
+        reader.follower.close()
+        for event in events(9, 9):
+            journal.record(event, Audit.REQUIRED)
+        read_whole = [
+            name for name in segments(tmp_path / MOUNT_ID) if name.name < reader.follower.position.segment
+        ]
+        assert read_whole
+        for file in read_whole:
+            file.unlink()
+        assert reader.paths() == paths(9, 9)
+
+
+def test_a_changed_line_is_told_and_forwarded(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(9))
+    file = segments(directory)[0]
+    file.write_bytes(file.read_bytes().replace(b"00004.jpg", b"66666.jpg"))
+    kinds = [item.kind for item in Reader(tmp_path).read()]
+    assert kinds.count(BROKEN) == 1
+    assert kinds.count("event") == 9
+
+
+def test_a_segment_that_was_replaced_behind_the_cursor_is_told(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(9))
+    reader = Reader(tmp_path)
+    reader.read()
+    file = segments(directory)[0]
+    file.write_bytes(file.read_bytes().replace(b"gallery", b"gallerz"))
+    again = Reader(tmp_path, reader.follower.position._replace(head="ab" * 32)).read()
+    assert again[0].kind == BROKEN
+
+
+def test_a_segment_that_was_cut_is_told(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(9))
+    reader = Reader(tmp_path)
+    reader.read()
+    os.truncate(segments(directory)[0], 1000)
+    assert [item.kind for item in reader.read()] == [BROKEN]
+    assert reader.read() == []
+
+
+def test_a_half_line_waits_for_its_rest(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(3))
+    file = segments(directory)[0]
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-20])
+    reader = Reader(tmp_path)
+    assert len(reader.read()) == whole.count(b"\n") - 1
+    file.write_bytes(whole)
+    assert [item.kind for item in reader.read()] == ["close"]
+
+
+def test_lines_that_their_writer_may_take_back_wait(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(3))
+    reader = Reader(tmp_path)
+    reader.read()
+    file = segments(directory)[0]
+    size = file.stat().st_size
+    fd = os.open(file, os.O_RDWR | os.O_APPEND)
+    segment = Segment(file.name, 1, fd, size)
+    segment._lock(_flock(fcntl.F_WRLCK, size))
+    os.write(fd, line_of(an_event(b"/taken/back")))
+    assert reader.read() == []
+    os.ftruncate(fd, size)
+    segment._lock(_flock(fcntl.F_UNLCK))
+    assert reader.read() == []
+    segment.close()
+    with a_journal(tmp_path) as journal:
+        journal.record(an_event(b"/stays"), Audit.REQUIRED)
+    assert reader.paths() == [b"/stays"]
+
+
+def test_a_cut_line_before_the_next_segment_is_left_out(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(3))
+    with segments(directory)[0].open("ab") as file:
+        file.write(b'{"type":"event","seq":99,"ti')
+    with a_journal(tmp_path) as journal:
+        journal.record(an_event(b"/DCIM/later.jpg"), Audit.REQUIRED)
+    found = Reader(tmp_path).read()
+    assert "recovered" in [item.kind for item in found]
+    assert not [item for item in found if item.kind in {GAP, BROKEN, "bad_line"}]
+
+
+def test_a_chain_that_begins_anew_is_told(tmp_path: Path) -> None:
+    directory = write_trail(tmp_path, events(9), segment_bytes=SMALL)
+    reader = Reader(tmp_path)
+    reader.read()
+    reader.follower.close()
+    for file in directory.iterdir():
+        file.unlink()
+    write_trail(tmp_path, events(1))
+    found = reader.read()
+    assert found[0].kind == GAP
+    assert [item.record.event.path for item in found if item.record and item.record.event] == paths(1)
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_a_sink_that_begins_now_gets_what_comes(tmp_path: Path, count: int) -> None:
+    with a_journal(tmp_path, segment_bytes=SMALL) as journal:
+        for event in events(count):
+            journal.record(event, Audit.REQUIRED)
+        reader = Reader(tmp_path)
+        reader.follower.skip_all(reader.access.chains()[MOUNT_ID])
+        assert reader.read() == []
+        for event in events(9, 50):
+            journal.record(event, Audit.REQUIRED)
+        assert reader.paths() == paths(9, 50)

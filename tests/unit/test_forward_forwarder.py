@@ -1,0 +1,77 @@
+"""A whole configuration at work: sinks, alerts and checkpoints side by side."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+from policyfs.domain import Audit
+from policyfs.forward.config import parse_config
+from policyfs.forward.cursors import CursorStore
+from policyfs.forward.forwarder import STATUS, Forwarder
+from policyfs.forward.source import DirectAccess, Source
+from policyfs.journal.keys import KeyStore
+from policyfs.policy.parse import SourceText
+from tests.support.machine.processes import wait_for
+from tests.support.mount.trail import a_denial, a_journal, an_event
+
+CONFIG = """\
+apiVersion: policyfs/v1
+kind: Forward
+sinks:
+  - {{id: copy, to: "file:{0}/copy"}}
+  - {{id: dead, to: "unix:{0}/nobody"}}
+alerts:
+  - {{id: guard, on: rule, rules: no-private, to: "file:{0}/alerts", every: 200ms}}
+  - {{id: policies, on: policy, to: command, run: [/bin/sh, -c, "cat >>{0}/policies"]}}
+checkpoints:
+  - {{id: ends, to: "file:{0}/ends", every: 100ms}}
+"""
+
+
+def lines(file: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_each_part_does_its_work_beside_a_dead_one(tmp_path: Path) -> None:
+    config = parse_config(SourceText("x", CONFIG.format(tmp_path).encode()))
+    trail = tmp_path / "trail"
+    source = Source(DirectAccess(trail, KeyStore(tmp_path / "keys")))
+    log: list[str] = []
+    with a_journal(trail) as journal:
+        forwarder = Forwarder(config, source, CursorStore(str(tmp_path / "state")), log.append)
+        thread = threading.Thread(target=forwarder.run)
+        thread.start()
+        try:
+            wait_for(lambda: lines(tmp_path / "copy"), "the header")
+            for number in range(11):
+                journal.record(a_denial(b"/Private/%d" % number), Audit.REQUIRED)
+            journal.record(an_event(), Audit.REQUIRED)
+            journal.tell("policy", {"result": "refused", "policy": "ab" * 32, "reason": "x"})
+            wait_for(lambda: [line["count"] for line in lines(tmp_path / "alerts")] == [1, 10], "the alerts")
+            wait_for(lambda: lines(tmp_path / "policies"), "the alert about the policy")
+            wait_for(lambda: len(lines(tmp_path / "copy")) == 14, "the copy")
+            wait_for(
+                lambda: lines(tmp_path / "ends")[-1:] and lines(tmp_path / "ends")[-1]["seq"] == 14, "an end"
+            )
+        finally:
+            forwarder.stop()
+            thread.join()
+    assert lines(tmp_path / "alerts")[0]["text"] == "guard: gallery open /Private/0: deny EACCES no-private"
+    assert log == [f"dead: unix:{tmp_path}/nobody: No such file or directory; trying again"]
+    status = json.loads((tmp_path / "state" / STATUS).read_text())["sinks"]
+    assert status["dead"]["failing"]
+    assert status["copy"]["failing"] == ""
+    assert status["copy"]["delivered"] == 14
+
+
+def test_a_bug_in_a_part_ends_the_process_loudly(tmp_path: Path) -> None:
+    config = parse_config(SourceText("x", CONFIG.format(tmp_path).encode()))
+    log: list[str] = []
+    source = Source(DirectAccess(tmp_path / "trail", KeyStore(tmp_path / "keys")))
+    forwarder = Forwarder(config, source, CursorStore(str(tmp_path / "state")), log.append)
+    broken = forwarder._consumers[0]
+    broken._begin = lambda: {}["x"]  # type: ignore[method-assign]
+    assert forwarder.run() == 1
+    assert log[0] == "copy: ended by a bug: KeyError('x')"
