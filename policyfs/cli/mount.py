@@ -32,6 +32,7 @@ from policyfs.policy.revisions import Revisions
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
     from policyfs.daemon.policies import Loader
+    from policyfs.journal.retention import Retention
 
 Subparsers = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
@@ -78,6 +79,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--nodes-max", type=_count, default=MAX_NODES, metavar="N", help=nodes_help)
     add("--trail-segment", type=_size, default="64M", metavar="SIZE", help="size of a trail segment (64M)")
     add("--trail-keep", type=int, default=0, metavar="N", help="trail segments to keep (default: all)")
+    add("--trail-keep-age", type=_age, default=0, metavar="AGE", help="age of the oldest, such as 90d")
+    add("--trail-keep-size", type=_size, default="0", metavar="SIZE", help="size of all, such as 20G")
     size_help = "size of refused files of each app (1G)"
     add("--quarantine-max", type=_size, default="1G", metavar="SIZE", help=size_help)
     count_help = "number of refused files of each app (1000)"
@@ -89,6 +92,19 @@ def _size(text: str) -> int:
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 500K, 32M or 2G")
     return int(match[1]) * _UNITS[match[2]]
+
+
+def _age(text: str) -> int:
+    match = re.fullmatch(r"([1-9]\d{0,5})([hdw])", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an age; write 36h, 90d or 52w")
+    return int(match[1]) * {"h": 3600, "d": 86400, "w": 604800}[match[2]]
+
+
+def _retention(args: argparse.Namespace) -> Retention:
+    from policyfs.journal.retention import Retention
+
+    return Retention(args.trail_keep, args.trail_keep_age, args.trail_keep_size)
 
 
 def _count(text: str) -> int:
@@ -172,7 +188,7 @@ def _options(
         user_id=user_id, group_ids=group_ids, trail=start.root / control.mount_id(mountpoint),
         posix=args.posix, read_only=args.read_only, passthrough=not args.no_passthrough,
         copy_bytes=args.copy_max,
-        cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep_segments=args.trail_keep,
+        cache_bytes=args.copies_max, segment_bytes=args.trail_segment, keep=_retention(args),
         policy_modes=args.modes == "policy", told=start.told,
         quarantine_bytes=args.quarantine_max, quarantine_files=args.quarantine_files, nodes=args.nodes_max,
         xattrs=not args.no_xattrs,

@@ -123,7 +123,7 @@ class Daemon:
         options = self._options
         self.journal, self.trail = open_journal(
             options.trail.parent, control.mount_id(options.mountpoint),
-            keep=options.keep_segments, segment_bytes=options.segment_bytes, keys=options.keys,
+            keep=options.keep, segment_bytes=options.segment_bytes, keys=options.keys,
         )  # fmt: skip
         self._undo.callback(self._close_journal)
         self._events = MutableSink(self.journal, muted=options.proof_fd is not None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from policyfs.fs.access.admission import Admitted
 from policyfs.fs.path_bounds import MAX_NODES
+from policyfs.journal.retention import Retention
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class MountOptions:
     copy_bytes: int
     cache_bytes: int
     segment_bytes: int
-    keep_segments: int
+    keep: Retention
     policy_modes: bool = False
     told: dict[str, object] = field(default_factory=dict)
     quarantine_bytes: int = 1 << 30

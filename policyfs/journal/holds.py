@@ -81,7 +81,7 @@ def _read(path: Path) -> Hold:
 
 def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
     """Return the segments of these that are held. names: of all segments of a chain, in order."""
-    begins = [_begin_ns(name) for name in names]
+    begins = [begin_ns(name) for name in names]
     ends = [*begins[1:], _ALWAYS]
     return frozenset(
         name
@@ -93,7 +93,8 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
     )
 
 
-def _begin_ns(name: str) -> int:
+def begin_ns(name: str) -> int:
+    """Return the time (ns since 1970) that a segment's name states; 0 if it states none."""
     found = _BEGUN.match(name)
     if found is None:
         return 0

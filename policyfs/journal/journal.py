@@ -29,6 +29,7 @@ from policyfs.journal.backlog import QUEUE, QUEUE_BYTES, Backlog, Item, counted
 from policyfs.journal.committer import Commit, Committer
 from policyfs.journal.disk_sync import DiskSync
 from policyfs.journal.policy_texts import PolicyText
+from policyfs.journal.retention import Keep
 from policyfs.journal.sealing import begin_sealing
 from policyfs.journal.stats import JournalStats
 from policyfs.journal.ticket import (
@@ -65,7 +66,7 @@ class Journal:
         directory: str,
         mount_id: str,
         *,
-        keep: int,
+        keep: Keep,
         segment_bytes: int = 64 * 1024 * 1024,
         queue: int = QUEUE,
         queue_bytes: int = QUEUE_BYTES,
@@ -78,13 +79,12 @@ class Journal:
     ) -> None:
         """Open the trail in this directory, created with mode 0700 if missing, and continue its chain.
 
-        segment_bytes: size at which a new segment is begun. keep: how many segments stay, 0
-        for all. queue, queue_bytes: most best-effort events that wait, and their most bytes
-        of memory. limits: of each app. clock_ns: ns since 1970. steady_ns: of a clock that only
-        goes forward. fold_ns: how long a denial stands for its repeats (0 records each), and how
-        long other counts are kept. sync_ns: least time between two syncs. keys: of the seals of
-        closed segments (none without). Raises JournalError if nothing can be written there, or if
-        another journal, which holds a lock on the directory, writes there.
+        segment_bytes: size at which a new segment is begun. keep: segments that stay, 0 for all. queue,
+        queue_bytes: most best-effort events that wait, and their most bytes of memory. limits: of each app.
+        clock_ns: ns since 1970. steady_ns: of a clock that only goes forward. fold_ns: how long a denial
+        stands for its repeats (0 records each), and how long other counts are kept. sync_ns: least time
+        between two syncs. keys: of the seals of closed segments (none without). Raises JournalError if
+        nothing can be written there, or if another journal, which holds a lock on it, writes there.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns

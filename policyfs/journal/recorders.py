@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from policyfs.journal.journal import Journal, JournalError
 from policyfs.journal.reader import Chain, find_chains
+from policyfs.journal.retention import Keep
 from policyfs.journal.segments import open_segment, settled_tail
 from policyfs.trail import chain
 from policyfs.trail.witness import records_of
@@ -35,7 +36,7 @@ def recorder_id(mount_id: str, turn: int) -> str:
 
 
 def open_journal(
-    root: Path, mount_id: str, *, keep: int, segment_bytes: int, keys: Path | None = None
+    root: Path, mount_id: str, *, keep: Keep, segment_bytes: int, keys: Path | None = None
 ) -> tuple[Journal, Path]:
     """Open the first chain of a mountpoint in which no daemon records; return it and its directory.
 

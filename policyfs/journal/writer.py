@@ -20,8 +20,8 @@ from typing import Final
 
 from policyfs import __version__
 from policyfs.journal.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
-from policyfs.journal.holds import held, read_holds
 from policyfs.journal.policy_texts import PolicyTexts
+from policyfs.journal.retention import RECHECK_NS, Keep, expired, removed_so_far, retention_of
 from policyfs.journal.segments import (
     ZST,
     Segment,
@@ -38,6 +38,7 @@ from policyfs.trail.bounds import cut_text
 from policyfs.trail.event import Event
 from policyfs.trail.line import LineFormatter, iso_time
 from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
+from policyfs.trail.removed import MOST_RANGES, with_numbers
 
 _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
@@ -83,20 +84,23 @@ class ChainWriter:
         mount_id: str,
         *,
         segment_bytes: int,
-        keep: int,
+        keep: Keep,
         clock_ns: Callable[[], int],
     ) -> None:
         """Resume the chain in the directory, or begin one, and record that.
 
         segment_bytes: a segment is closed once it is at least this long. keep: how many
-        segments stay, the newest included; 0 keeps all.
+        segments stay, the newest included; 0 keeps all; or limits of age and size, too.
         """
         self.position = (0, chain.GENESIS)
         """Seq and digest of the last line; one tuple, so that readers without a lock get a pair."""
         self._directory = directory
         self.mount_id: Final = mount_id
         self._segment_bytes = segment_bytes
-        self._keep = keep
+        self._keep: Final = retention_of(keep)
+        self._pruned_at = ("", 0)
+        """The newest segment, and the time, when retention was looked at."""
+        self._removed = removed_so_far(directory)
         self._clock_ns = clock_ns
         self._format = LineFormatter()
         self._segment: Segment | None = None
@@ -189,29 +193,36 @@ class ChainWriter:
         return now_ns
 
     def prune(self) -> None:
-        """Delete the segments beyond `keep`, after a record that names them."""
-        if not self._keep:
+        """Delete the segments that retention does not keep, after a record that names them."""
+        newest, looked_ns = self._pruned_at
+        now_ns = self._clock_ns()
+        if not any(self._keep) or (newest == self.segment and abs(now_ns - looked_ns) < RECHECK_NS):
             return
         names = self._directory.names()
-        doomed = [name for name in names[: -self._keep] if name != self.segment]
-        if doomed:
-            kept_back = held(read_holds(self._directory.path), names)
-            doomed = [name for name in doomed if name not in kept_back]
-        if not doomed:
-            return
-        for first in range(0, len(doomed), _PRUNED_AT_ONCE):
-            self._prune(doomed[first : first + _PRUNED_AT_ONCE])
-        kept = [number for name in names if name not in doomed and (number := segment_number(name))]
-        self.texts.prune(min(kept, default=self._number))
+        path, place = self._directory.path, self._directory.fd
+        found = expired(path, place, names, self.segment, self._keep, now_ns)
+        for reason, doomed in found:
+            for first in range(0, len(doomed), _PRUNED_AT_ONCE):
+                self._prune(doomed[first : first + _PRUNED_AT_ONCE], reason)
+        self._pruned_at = names[-1], now_ns
+        if found:
+            gone = frozenset(name for _, doomed in found for name in doomed)
+            kept = [number for name in names if name not in gone and (number := segment_number(name))]
+            self.texts.prune(min(kept, default=self._number))
 
-    def _prune(self, doomed: list[str]) -> None:
-        self.note("pruned", {"segments": doomed})
+    def _prune(self, doomed: list[str], reason: str) -> None:
+        removed = with_numbers(self._removed, (segment_number(name) or 0 for name in doomed))
+        if len(removed) > MOST_RANGES:
+            return  # so many holds: no record could tell what is missing
+        self.note("pruned", {"segments": doomed, "reason": reason, "removed": removed})
         pruned = self._notes[-1]
+        before, self._removed = self._removed, removed
         try:
             self.write(())
         except OSError:
             # Nothing was deleted: the next attempt records it again. Notes added meanwhile stay.
             self._notes = [note for note in self._notes if note is not pruned]
+            self._removed = before
             raise
         for name in doomed:
             for one in (name, plain_name(name) + ZST, seal_name(name)):
@@ -301,7 +312,8 @@ class ChainWriter:
         return segment
 
     def _header(self, number: int) -> dict[str, object]:
-        return {"format": _FORMAT_VERSION, "segment": number, "previous": self.head} | self._origin()
+        stated = {"format": _FORMAT_VERSION, "segment": number, "previous": self.head}
+        return stated | {"removed": self._removed} | self._origin()
 
     def _origin(self) -> dict[str, object]:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -14,6 +14,7 @@ from policyfs.trail import chain, damage
 from policyfs.trail.damage import DELETED, EDITED, INSERTED, RESEALED, ROLLED_BACK, TRUNCATED, diagnose
 from policyfs.trail.merkle import root_of
 from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
+from policyfs.trail.removed import Ranges, not_in, ranges_of, with_numbers
 from policyfs.trail.seal import NO_SEAL, Checkpoint, Proof, Seal, entries_of
 from policyfs.trail.segment_check import Cut, SegmentCheck, check_segment
 from policyfs.trail.summary import TROUBLE
@@ -42,8 +43,10 @@ class Verifier:
         self._segments = 0
         self._records = 0
         self._first: tuple[str, int] | None = None
+        self._holes: list[tuple[str, int, int, int]] = []  # next segment, first and last number, seq before
         self._cuts: dict[str, Cut] = {}
         self._empty: list[str] = []
+        self._removed: Ranges | None = None
         self._pruned: set[str] = set()
         self._breaks: list[Break] = []
         self._notes: list[Break] = []
@@ -118,6 +121,7 @@ class Verifier:
             self._break(name, cut.line, TRUNCATED, "cut in half or no line of a trail")
         if self._empty and self._empty[-1].startswith(f"{self._number:08d}-"):
             self._break(self._empty[-1], 0, TRUNCATED, "the newest segment is empty")
+        self._check_holes()
         self._check_oldest()
         self._check_told_seals()
         for seq in sorted(self._expect):
@@ -135,7 +139,7 @@ class Verifier:
             tuple(sorted(breaks, key=_in_order)),  # a changed line's time says nothing
             tuple(self._notes[:_BREAKS_LIMIT]),
             proven=self._seq if self._proven is None else self._proven,
-            signed=self._signed,
+            signed=min(self._signed, self._seq if self._proven is None else self._proven),
         )
 
     # -- from one segment to the next
@@ -143,10 +147,8 @@ class Verifier:
     def _follow_number(self, check: SegmentCheck) -> None:
         if self._first is None or check.number == self._number + 1:
             return
-        first, last = self._number + 1, check.number - 1
-        gone = f"{first} to {last}" if last > first else f"{last}"
         self._cuts.pop(_plain(self._newest), None)  # the segment that could explain the cut is missing
-        self._break(check.name, 0, DELETED, f"segment {gone} is missing before this one")
+        self._holes.append((check.name, self._number + 1, check.number - 1, self._seq))
 
     def _join(self, check: SegmentCheck) -> None:
         """Check that a segment that is sound by itself continues the one before."""
@@ -176,8 +178,7 @@ class Verifier:
             older = shortened and last is not None and last.seal.last_seq == self._seq
             if older:
                 what += ", and its seal is older than the next one: an older copy was put back"
-            whole_gap = any(found.place.segment == check.name for found in self._breaks)
-            if not whole_gap:
+            if not self._is_behind_hole(check):
                 self._break(check.name, 1, ROLLED_BACK if older else TRUNCATED, what)
         elif missing < 0:
             what = "the header does not continue the segment before: lines were added at its end"
@@ -260,7 +261,7 @@ class Verifier:
         return any(one.kind == "resume" and one.seq == seal.last_seq + 1 for one in check.records)
 
     def _is_told(self, check: SegmentCheck) -> bool:
-        return any(found.place.segment == check.name for found in self._breaks)
+        return self._is_behind_hole(check) or any(one.place.segment == check.name for one in self._breaks)
 
     def _check_told_seals(self) -> None:
         """Compare the seals with the records of them in the chain."""
@@ -280,6 +281,8 @@ class Verifier:
 
     def _note_record(self, record: Record) -> None:
         place, fields = record.place, record.fields
+        if record.kind in {"header", "pruned"} and (stated := ranges_of(fields.get("removed"))) is not None:
+            self._removed = stated
         if record.kind in TROUBLE:
             self._notes.append(Break(place, describe_trouble(record)))
         if record.kind == "recovered":
@@ -332,12 +335,28 @@ class Verifier:
             what = f"seq {seq} does not have the expected digest: the trail was sealed anew"
             self._break(check.name, seq - check.first_seq + 1, RESEALED, what, self._signed)
 
+    def _is_behind_hole(self, check: SegmentCheck) -> bool:
+        return any(name == check.name for name, *_ in self._holes)
+
+    def _gone(self, first: int, last: int) -> str:
+        """Return the numbers of missing segments that no retention removed, in words; empty if it did all."""
+        told = (int(name[:8]) for name in self._pruned if name[:8].isdecimal())
+        gone = not_in(with_numbers(self._removed or (), told), first, last)
+        return "" if gone is None else f"{gone[0]} to {gone[1]}" if gone[1] > gone[0] else f"{gone[0]}"
+
+    def _check_holes(self) -> None:
+        """Report missing segments in the middle that no retention removed (holds keep those around them)."""
+        for name, first, last, before in self._holes:
+            if gone := self._gone(first, last):
+                self._break(name, 0, DELETED, f"segment {gone} is missing before this one", before)
+
     def _check_oldest(self) -> None:
         if self._first is None or self._first[1] == 1:
             return
         name, number = self._first
-        if not any(gone.startswith(f"{number - 1:08d}-") for gone in self._pruned):
-            what = f"segments before this one are missing (1 to {number - 1}), and no rotation removed them"
+        first = 1 if self._removed is not None else number - 1  # once, no header told what was removed
+        if gone := self._gone(first, number - 1):
+            what = f"segments before this one are missing ({gone}), and no rotation removed them"
             self._break(name, 0, DELETED, what, 0)
 
     def _check_end(self, checkpoint: Checkpoint) -> None:

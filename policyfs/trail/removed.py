@@ -1,0 +1,51 @@
+"""The segments that retention has removed, as ranges of their numbers: in headers and in records (pure).
+
+They are all ever removed, not those of one time: the records of earlier removals were removed, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+Ranges = tuple[tuple[int, int], ...]
+"""First and last number of each range, in order."""
+
+MOST_RANGES: Final = 256
+"""Ranges in one line. There is one, and one more for each hold that keeps segments between others."""
+
+
+def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
+    """Return the ranges with more numbers in them."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted([*ranges, *((number, number) for number in numbers)]):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        else:
+            joined.append((first, last))
+    return tuple(joined)
+
+
+def ranges_of(value: object) -> Ranges | None:
+    """Parse the ranges of a record; None if there are none in a right form."""
+    if not isinstance(value, list):
+        return None
+    found = []
+    for one in value:
+        if not (isinstance(one, list) and len(one) == 2 and all(type(number) is int for number in one)):
+            return None
+        found.append((one[0], one[1]))
+    return with_numbers(tuple(found), ())
+
+
+def not_in(ranges: Ranges, first: int, last: int) -> tuple[int, int] | None:
+    """Return the first and the last number of a range that others do not cover; None if they do."""
+    missing = [(first, last)]
+    for begin, end in ranges:
+        missing = [
+            part
+            for low, high in missing
+            for part in ((low, min(high, begin - 1)), (max(low, end + 1), high))
+            if part[0] <= part[1]
+        ]
+    return (missing[0][0], missing[-1][1]) if missing else None

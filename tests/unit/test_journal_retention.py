@@ -1,0 +1,182 @@
+"""Retention by number, age and size: what goes, what a hold keeps, and what `verify` says of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from policyfs.domain import Audit
+from policyfs.journal.holds import Hold, add_hold
+from policyfs.journal.journal import Journal
+from policyfs.journal.keys import KeyStore
+from policyfs.journal.retention import Retention, retention_of
+from policyfs.trail.damage import DELETED
+from policyfs.trail.line import iso_time
+from tests.support.mount.trail import MOUNT_ID, ROOMY, Clock, an_event, read_all, segments, verified
+
+DAY = 86_400
+SMALL = 900
+
+
+class Recorder:
+    """A journal in which a segment is begun each day."""
+
+    def __init__(self, root: Path, limits: Retention) -> None:
+        self.root = root
+        self.directory = root / MOUNT_ID
+        self.limits = limits
+        self.clock = Clock()
+        self.open()
+
+    def open(self) -> None:
+        self.journal = Journal(
+            str(self.directory), MOUNT_ID, keep=self.limits, segment_bytes=SMALL, limits=ROOMY, sync_ns=0,
+            clock_ns=self.clock, steady_ns=self.clock, keys=KeyStore(self.root / "keys"),
+        )  # fmt: skip
+
+    def days(self, count: int) -> None:
+        for _ in range(count):
+            self.journal.record(an_event(b"/" + b"x" * 800, time_ns=self.clock()), Audit.REQUIRED)
+            self.journal.flush()
+            self.clock.forward(DAY)
+
+    def hold(self, first: int, last: int) -> None:
+        begun = Clock()()
+        times = [iso_time(begun + day * DAY * 1_000_000_000) for day in (first, last)]
+        add_hold(self.directory, Hold("case", *times, "", times[0]))
+
+    def numbers(self) -> list[int]:
+        return [int(file.name[:8]) for file in segments(self.directory)]
+
+    def reasons(self) -> set[object]:
+        return {record.fields["reason"] for record in read_all(self.directory) if record.kind == "pruned"}
+
+
+def whole(recorder: Recorder) -> bool:
+    return not verified(recorder.directory).breaks
+
+
+def test_segments_older_than_the_age_go(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, Retention(age_s=5 * DAY))
+    recorder.days(20)
+    kept = recorder.numbers()
+    oldest = segments(recorder.directory)[0].name[9:17]
+    age = (Clock()() // 1_000_000_000 + 20 * DAY) - datetime.strptime(oldest, "%Y%m%d").replace(
+        tzinfo=UTC
+    ).timestamp()
+    assert 5 <= age / DAY <= 8
+    assert kept == list(range(kept[0], kept[-1] + 1))
+    assert recorder.reasons() == {"age"}
+    recorder.journal.close()
+    assert whole(recorder)
+
+
+def test_a_day_without_events_lets_old_ones_go_too(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, Retention(age_s=5 * DAY))
+    recorder.days(4)
+    before = recorder.numbers()
+    recorder.clock.forward(30 * DAY)
+    recorder.journal.flush()
+    assert len(recorder.numbers()) < len(before)
+    recorder.journal.close()
+    assert whole(recorder)
+
+
+def test_the_oldest_go_beyond_the_size(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, Retention(size=8 * SMALL))
+    recorder.days(20)
+    total = sum(file.stat().st_size for file in segments(recorder.directory))
+    assert 2 * SMALL < total < 11 * SMALL
+    assert recorder.reasons() == {"size"}
+    recorder.journal.close()
+    assert whole(recorder)
+
+
+@pytest.mark.parametrize("limits", [Retention(3), Retention(age_s=3 * DAY), Retention(size=3 * SMALL)])
+def test_a_hold_wins_and_a_hole_around_it_is_no_damage(tmp_path: Path, limits: Retention) -> None:
+    recorder = Recorder(tmp_path, limits)
+    recorder.days(2)
+    recorder.hold(1, 3)
+    recorder.days(20)
+    kept = recorder.numbers()
+    assert kept != list(range(kept[0], kept[-1] + 1))  # there is a hole
+    held = [record for record in read_all(recorder.directory) if record.event is not None]
+    days = {(record.time_ns - Clock()()) // (DAY * 1_000_000_000) for record in held}
+    assert {1, 2, 3} <= days
+    assert not {8, 9, 10} & days
+    recorder.journal.close()
+    report = verified(recorder.directory)
+    assert report.breaks == ()
+    assert report.signed > 0
+
+
+def test_what_another_removed_is_named_beside_what_retention_removed(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, Retention(6))
+    recorder.days(2)
+    recorder.hold(1, 2)
+    recorder.days(20)
+    recorder.journal.close()
+    files = segments(recorder.directory)
+    numbers = recorder.numbers()
+    index = next(n for n in range(1, len(files)) if numbers[n] != numbers[n - 1] + 1)
+    for file in (files[index], files[index + 1]):  # right behind the hole
+        file.unlink()
+        file.with_name(file.name.partition(".")[0] + ".seal").unlink()
+    (found,) = verified(recorder.directory).breaks
+    assert found.kind == DELETED
+    assert f"segment {numbers[index]} to {numbers[index + 1]} is missing" in found.what
+
+
+def test_a_beginning_that_another_removed_is_named(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, Retention(6))
+    recorder.days(20)
+    recorder.journal.close()
+    assert whole(recorder)
+    oldest = segments(recorder.directory)[0]
+    oldest.unlink()
+    report = verified(recorder.directory)
+    assert [found.kind for found in report.breaks] == [DELETED]
+
+
+def cut_before_retention(root: Path) -> Recorder:
+    """Remove the first segments while the daemon is down, and let retention remove those behind them."""
+    recorder = Recorder(root, Retention())
+    recorder.days(10)
+    recorder.journal.close()
+    for file in segments(recorder.directory)[:3]:
+        file.unlink()
+        file.with_name(file.name.partition(".")[0] + ".seal").unlink()
+    recorder.limits = Retention(4)
+    recorder.open()
+    recorder.days(6)
+    recorder.journal.close()
+    return recorder
+
+
+def test_a_beginning_removed_before_retention_came_is_named(tmp_path: Path) -> None:
+    recorder = cut_before_retention(tmp_path)
+    assert recorder.numbers()[0] > 4
+    (found,) = verified(recorder.directory).breaks
+    assert found.kind == DELETED
+    assert "(1 to 3)" in found.what
+
+
+def test_it_is_not_named_where_any_hole_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = cut_before_retention(tmp_path)
+    monkeypatch.setattr("policyfs.trail.verify.not_in", lambda *_: None)
+    assert whole(recorder)
+
+
+def test_limits_together_and_none(tmp_path: Path) -> None:
+    assert retention_of(7) == Retention(7)
+    recorder = Recorder(tmp_path, Retention(10, 100 * DAY, 1 << 30))
+    recorder.days(20)
+    assert 10 <= len(recorder.numbers()) <= 11  # the record of a removal may begin the newest
+    recorder.journal.close()
+    (tmp_path / "other").mkdir()
+    other = Recorder(tmp_path / "other", Retention())
+    other.days(20)
+    assert other.numbers()[0] == 1
+    other.journal.close()
