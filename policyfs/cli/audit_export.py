@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from policyfs import __version__
+from policyfs.cli.audit_part import PolicySight
 from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.cli.audit_query import (
     add_query,
@@ -24,9 +25,12 @@ from policyfs.cli.audit_query import (
     selection_of,
 )
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.trail.cause import nothing_known
 from policyfs.trail.event import Event
 from policyfs.trail.export import CSV_HEAD, csv_row, ocsf
-from policyfs.trail.record import Record
+from policyfs.trail.line import LineFormatter
+from policyfs.trail.part import part_of
+from policyfs.trail.record import Fields, Record
 from policyfs.trail.table import shown, table
 
 _FORMATS = ("jsonl", "csv", "ocsf", "parquet")
@@ -51,6 +55,7 @@ def add_parsers(
     """Add the actions to `audit`."""
     export = actions.add_parser("export", parents=[common], help="write events for other programs")
     export.add_argument("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
+    export.add_argument("--for-app", metavar="NAME", help="what this app may be told of its own requests")
     export.add_argument("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
     add_query(export)
     sql = actions.add_parser("sql", parents=[common], help="ask the segments in SQL (needs duckdb)")
@@ -83,17 +88,38 @@ def _written(args: argparse.Namespace, file: TextIO) -> int:
     rows = csv.writer(file)
     if args.format == "csv":
         rows.writerow(CSV_HEAD)
-    for record, event in _selected(args):
+    lookup = nothing_known if args.for_app else policies.fact
+    for name, event, fields in _told(args, policies):
         count += 1
         if args.format == "csv":
-            rows.writerow(csv_row(event, record.id))
+            rows.writerow(csv_row(event, name))
         elif args.format == "ocsf":
-            print(json.dumps(ocsf(event, record.id, __version__, policies.fact)), file=file)
+            print(json.dumps(ocsf(event, name, __version__, lookup)), file=file)
         else:
-            print(json.dumps(json_fields(record)), file=file)
+            print(json.dumps(fields), file=file)
     if args.output is not None:
         print(f"{args.output}: {count} events")
     return EXIT_OK if count else EXIT_REFUSED
+
+
+def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[str, Event, Fields]]:
+    """Yield the id of each selected event, the event, and its fields; for an app its part of them."""
+    if not args.for_app:
+        yield from ((record.id, event, json_fields(record)) for record, event in _selected(args))
+        return
+    sight, formatter, number = PolicySight(policies, args.for_app), LineFormatter(), 0
+    for _, event in _selected(args):
+        part = part_of(event, args.for_app, sight)
+        if part is None:
+            continue
+        number += 1
+        fields = json.loads(formatter.event(part, number) + b"}")
+        for name in ("generation", "policy"):
+            del fields[name]
+        yield f"{args.for_app}:{number}", part, {"id": f"{args.for_app}:{number}", **fields}
+    for digest in sorted(sight.unknown):
+        what = f"policy {digest[:12]} is not kept, or has no app {args.for_app}: no denials under it are told"
+        print(f"policyfs: {shown(what)}", file=sys.stderr)
 
 
 def _selected(args: argparse.Namespace) -> Iterator[tuple[Record, Event]]:

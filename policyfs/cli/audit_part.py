@@ -1,0 +1,54 @@
+"""`policyfs audit export --for-app`: what an app may do by the policy in force at the time of an event."""
+
+from __future__ import annotations
+
+from policyfs.cli.audit_policies import KeptPolicies
+from policyfs.domain import NO_FACTS, Facts, FileType, Principal
+from policyfs.errors import UsageError
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.explain import explain
+from policyfs.trail.event import STRANGER, Event
+
+
+class PolicySight:
+    """Asks the policy that an event names. One whose text is not kept, or was changed, permits nothing."""
+
+    def __init__(self, kept: KeptPolicies, app: str) -> None:
+        """Raises UsageError for strangers, who are many."""
+        if app == STRANGER:
+            raise UsageError("strangers are many: name an app of the policy")
+        self._kept = kept
+        self._app = app
+        self._engines: dict[str, tuple[Engine, Principal] | None] = {}
+        self.unknown: set[str] = set()
+        """Digests of policies that could not be asked."""
+
+    def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
+        """True if the app may see this path, whatever is there."""
+        ftype = FileType.DIRECTORY if directory else FileType.REGULAR
+        return self._may(event, "see", path, ftype, NO_FACTS)
+
+    def reads(self, event: Event, path: bytes, kind: str | None) -> bool:
+        """True if the app may read a file of this kind there."""
+        return self._may(event, "read", path, FileType.REGULAR, Facts(kind))
+
+    def _may(self, event: Event, request: str, path: bytes, ftype: FileType, facts: Facts) -> bool:
+        found = self._of(event.policy_digest)
+        if found is None:
+            return False
+        engine, who = found
+        explained = explain(engine, who, request, path, ftype, facts)
+        return explained.decision.allowed and not explained.hidden_by
+
+    def _of(self, digest: str) -> tuple[Engine, Principal] | None:
+        if digest not in self._engines:
+            policy = self._kept.policy(digest)
+            app = next((one for one in policy.apps if one.name == self._app), None) if policy else None
+            if policy is None or app is None:
+                self.unknown.add(digest)
+                self._engines[digest] = None
+            else:
+                engine = compile_policy(policy)
+                who = engine.app_principal(app.name, app.uids[0][0] if app.uids else 0)
+                self._engines[digest] = engine, who
+        return self._engines[digest]

@@ -1,0 +1,66 @@
+"""The part of an event that one app may be told (pure): nothing in it that its policy withholds from the app.
+
+Only the app's own requests are told, without what counts the requests of others (`seq`, `chain`, `handle`).
+INVARIANT: a denied request is told only if the app may see its paths by the paths alone. Else the record
+would tell that a hidden file is there: of a missing one there would be none, or another one.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from policyfs.trail.event import ALLOW, DENY, Event
+
+WITHHELD: Final = b"/"
+"""The path in place of one that the app may not be told."""
+
+_BY_NUMBER: Final = frozenset({"release", "read", "write"})
+"""Operations on an open file, whose path may have become one that the app does not see."""
+_DIRECTORIES: Final = frozenset({"mkdir", "rmdir", "list"})
+_OPENED: Final = frozenset({"open", "create", "read", "release"})
+
+
+class Sight(Protocol):
+    """What an app may do by the policy of an event, with all facts about files unknown, or these."""
+
+    def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
+        """True if the app may see this path, whatever is there."""
+
+    def reads(self, event: Event, path: bytes, kind: str | None) -> bool:
+        """True if the app may read a file of this kind there."""
+
+
+def part_of(event: Event, app: str, sight: Sight) -> Event | None:
+    """Return what the app may be told of an event; None if it may be told nothing."""
+    if event.app != app:
+        return None
+    told = all(
+        sight.sees(event, path, directory=event.operation in _DIRECTORIES)
+        for path in (event.path, event.new_path)
+        if path is not None
+    )
+    if not told and (event.decision == DENY or event.errno):
+        return None
+    if event.folded and event.decision == DENY:
+        return None  # among the counted names may be hidden ones
+    by_name = event.operation not in _BY_NUMBER
+    knows = told or (by_name and not event.folded)
+    opened = event.decision != DENY and event.operation in _OPENED
+    content = opened and sight.reads(event, event.path, event.kind)
+    return event._replace(
+        decision=DENY if event.decision == DENY else ALLOW,
+        path=event.path if knows else WITHHELD,
+        new_path=event.new_path if knows else None,
+        path_cut=event.path_cut if knows else None,
+        new_path_cut=event.new_path_cut if knows else None,
+        kind=event.kind if content and knows else None,
+        note="",
+        redacted=(), redacted_ranges=0, redacted_bytes=0,
+        handle=None,
+        size_before=event.size_before if knows else None,
+        size_after=event.size_after if knows else None,
+        mtime_before_ns=event.mtime_before_ns if knows else None,
+        mtime_after_ns=event.mtime_after_ns if knows else None,
+        would_deny=(), would_allow=(),
+        policy_digest="", policy_generation=0,
+    )  # fmt: skip
