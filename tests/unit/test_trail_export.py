@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
-from policyfs.trail.event import OPERATIONS
+from policyfs.trail.event import DECISIONS, OPERATIONS
 from policyfs.trail.export import CSV_HEAD, csv_row, ocsf
 from tests.support.mount.trail import START_NS, a_denial, an_event
 
@@ -46,3 +49,44 @@ def test_a_denial_is_a_failure_with_its_reason() -> None:
     assert (fields["status_id"], fields["action_id"], fields["disposition_id"]) == (2, 2, 2)
     assert (fields["status_code"], fields["status_detail"]) == ("EACCES", "no-private")
     assert fields["file"]["path"] == "/\\xff"
+
+
+LISTED = {
+    "": "activity_id category_uid class_uid metadata severity_id time type_uid actor device file",
+    "metadata": "version product", "metadata.product": "vendor_name", "device": "type_id",
+    "file": "name type_id", "file_result": "name type_id", "actor.process.file": "name type_id",
+}  # fmt: skip
+"""What the class and its objects require in OCSF 1.3, and one of these of an actor, a user and a process."""
+ONE_OF = {
+    "actor": "process user app_name invoked_by session", "actor.user": "account name uid",
+    "actor.process": "pid uid cpid", "policy": "name uid", "metadata.product": "name uid",
+}  # fmt: skip
+NUMBERS = {
+    "activity_id": [*range(15), 99], "action_id": [0, 1, 2], "disposition_id": [*range(28), 99],
+    "severity_id": [*range(7), 99], "status_id": [0, 1, 2, 99], "type_id": [*range(8), 99],
+}  # fmt: skip
+
+
+def objects_of(fields: dict[str, Any], at: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    yield at, fields
+    for name, value in fields.items():
+        if isinstance(value, dict) and name != "unmapped":
+            yield from objects_of(value, f"{at}.{name}".lstrip("."))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("decision", DECISIONS)
+def test_ocsf_meets_the_lists_of_its_class(operation: str, decision: str) -> None:
+    errno = 13 * (decision == "deny")
+    event = an_event(operation=operation, decision=decision, errno=errno, new_path=b"/\xff")
+    found = ocsf(event._replace(kind="image/jpeg", exe="/usr/bin/x"), "m:1", "1.0")
+    for at, fields in objects_of(found):
+        assert set(LISTED.get(at, "").split()) <= set(fields), at
+        assert at not in ONE_OF or set(ONE_OF[at].split()) & set(fields), at
+        for name, numbers in NUMBERS.items():
+            assert fields.get(name, numbers[0]) in numbers, name
+        assert not [name for name, value in fields.items() if value in (None, "", [], {})], at
+    assert found["type_uid"] == found["class_uid"] * 100 + found["activity_id"]
+    assert found["class_uid"] // 1000 == found["category_uid"]
+    assert isinstance(found["time"], int)
+    assert found["action_id"] == found["disposition_id"] == (2 if decision == "deny" else 1)

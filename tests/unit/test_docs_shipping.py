@@ -1,0 +1,62 @@
+"""docs/shipping.md: its table has fields of the lines, and its statements run in ClickHouse."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policyfs.forward.config import parse_config
+from policyfs.policy.parse import SourceText
+from policyfs.trail.schema import line_schema
+from tests.support.machine.documents import CHECKOUT
+from tests.support.mount.trail import START_NS, a_denial, an_event, write_trail
+from tests.unit.test_forward_follower import Reader
+from tests.unit.test_forward_messages import message_of
+
+TEXT = (CHECKOUT / "docs/shipping.md").read_text(encoding="utf-8")
+STATEMENTS = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+PROGRAM = CHECKOUT / "tests/support/programs/clickhouse_page.py"
+
+
+def test_the_configuration_is_one() -> None:
+    (text,) = [
+        block
+        for block in re.findall(r"^```yaml\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+        if "Forward" in block
+    ]
+    assert [sink.id for sink in parse_config(SourceText("page", text.encode())).sinks] == ["fleet"]
+
+
+def test_each_column_is_a_field_of_a_line() -> None:
+    schema: dict[str, Any] = line_schema()
+    fields = {name for one in schema["$defs"].values() for name in one["properties"]} | {"id", "host"}
+    columns = re.findall(
+        r"(\w+) (?:LowCardinality|String|UInt|Int|DateTime|Array|Nullable|Fixed)", STATEMENTS[0]
+    )
+    assert len(columns) > 30
+    assert set(columns) <= fields
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_the_statements_run_in_clickhouse(tmp_path: Path) -> None:
+    """In an environment of its own: the library takes most of a gigabyte."""
+    denials = [a_denial(repeats=4, since_ns=START_NS), a_denial(app="maps")]
+    write_trail(tmp_path / "trail", [an_event(), an_event(b"/\xff", redacted=((1, 2),)), *denials])
+    lines = tmp_path / "lines.jsonl"
+    lines.write_bytes(b"".join(message_of(item).line + b"\n" for item in Reader(tmp_path / "trail").read()))
+    (tmp_path / "statements.json").write_text(json.dumps(STATEMENTS))
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "-q", "chdb"], check=True)
+    done = subprocess.run(
+        [python, PROGRAM, tmp_path / "statements.json", lines], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[["gallery", ["no-private"], 4], ["maps", ["no-private"], 1]], []]
