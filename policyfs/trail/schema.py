@@ -79,6 +79,14 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
             "sha256": _TEXT, "to": _TEXT, **_AUTHOR,
         },
     ),
+    "proof": (
+        ("result",),
+        {
+            "result": {"enum": ["held", "failed"]}, "reason": _TEXT, "canaries": _ANY,
+            "callers": {"type": "array"}, "callers_left_out": _COUNT,
+            "took_ms": {"type": "number"},
+        },
+    ),
     "detached": ((), _AUTHOR),
     "close": ((), _AUTHOR),
     "others": (("chains",), {"chains": _ANY, "part": _COUNT, "parts": _COUNT}),

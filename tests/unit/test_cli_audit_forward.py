@@ -192,9 +192,10 @@ def test_a_forwarder_that_is_killed_at_random_loses_nothing(place: Place) -> Non
                     written.append(f"/{round_}/{len(written)}")
                     journal.record(an_event(written[-1].encode()), Audit.REQUIRED)
                 time.sleep(0.01)
-            for child in Path(f"/proc/{opener.pid}/task/{opener.pid}/children").read_text().split():
+            children = Path(f"/proc/{opener.pid}/task/{opener.pid}/children")
+            for child in wait_for(lambda children=children: children.read_text().split(), "the forwarder"):
                 os.kill(int(child), signal.SIGKILL)
-            opener.wait(10)
+            opener.wait(30)
     assert place.run("--once").returncode == 0
     found = place.paths()
     assert list(dict.fromkeys(found)) == written  # each at least once, the first ones in order
