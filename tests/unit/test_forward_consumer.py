@@ -99,17 +99,17 @@ def test_a_query_selects_events_and_no_record_of_the_journal_is_left_out(place: 
 
 def test_what_fails_comes_again_and_nothing_is_left_out(place: Place) -> None:
     """A receiver that fails at random, and a forwarder that is killed (no cursor is kept) at random."""
-    paths = place.write(200)
+    paths = place.write(100)
     chance = random.Random(7)
     delivery = Into()
 
     def fail(messages: Sequence[Message]) -> None:
-        if chance.random() < 0.4:
+        if chance.random() < 0.3:
             delivery.got += messages[: chance.randrange(len(messages))]  # a part of them arrived
             raise DeliveryError("broken")
 
     delivery.before = fail
-    for _ in range(60):
+    for _ in range(45):
         consumer = place.consumer(delivery)
         if chance.random() < 0.3:
             consumer._save = lambda **_: None  # type: ignore[method-assign]
