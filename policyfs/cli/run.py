@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import platform
 import pwd
 import signal
 import sys
@@ -24,6 +25,7 @@ from policyfs.cli.serve import fork_daemon
 from policyfs.cli.start import Start
 from policyfs.daemon import control
 from policyfs.errors import PolicyfsError, UsageError
+from policyfs.linux import seccomp
 from policyfs.linux.capabilities import no_new_privs
 from policyfs.linux.namespaces import bind, enter_own_mounts
 
@@ -33,6 +35,8 @@ _NOT_EXECUTABLE: Final = 126
 _BY_SIGNAL: Final = 128
 _END_S: Final = 30.0
 _POLL_S: Final = 0.02
+_NO_DESCRIPTOR: Final = (1 << 31) - 1
+"""Above every descriptor. The limit (RLIMIT_NOFILE) is not: it may have been lowered since one was opened."""
 _PLACES: Final = 1000
 """Mounts of one app by this command at the same time, at most."""
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
@@ -168,6 +172,7 @@ def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: st
         enter_own_mounts()
         bind(mountpoint, at)
         identity.take()
+        _leave_terminal()
         _stand_at(here)
         _close_others()
         for number in (*_FORWARDED, *_OF_THE_TERMINAL, signal.SIGPIPE, signal.SIGXFSZ):
@@ -180,6 +185,17 @@ def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: st
         _say(f"{command[0]}: {error.strerror}")
     finally:
         os._exit(code)
+
+
+def _leave_terminal() -> None:
+    """Forbid the command to type into the terminal of the caller, who is root there (TIOCSTI).
+
+    Where there is no filter for this machine, the command loses the terminal, and with it job control.
+    """
+    machine = platform.machine()
+    program = seccomp.terminal_program(machine)
+    if program is None or not seccomp.install(machine, program):
+        os.setsid()
 
 
 def _stand_at(path: str) -> None:
@@ -199,7 +215,7 @@ def _close_others() -> None:
 
     Of those three none can be: the interpreter does not start with a directory there.
     """
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(3, _NO_DESCRIPTOR)
 
 
 def _say(message: str) -> None:

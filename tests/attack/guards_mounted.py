@@ -75,6 +75,16 @@ def descriptors_kept() -> None:
     put(run, "_close_others", lambda: None)
 
 
+def descriptors_kept_above() -> None:
+    """A command that runs as an app inherits the descriptors above the limit."""
+    put(run, "_close_others", lambda: os.closerange(3, os.sysconf("SC_OPEN_MAX")))
+
+
+def terminal_kept() -> None:
+    """A command that runs as an app may type into the terminal of its caller."""
+    put(run, "_leave_terminal", lambda: None)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "control-files-left": control_files_left,
     "detached-unseen": detached_unseen,
@@ -84,4 +94,6 @@ MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "changed-on-the-loop": changed_on_the_loop,
     "directory-kept": directory_kept,
     "descriptors-kept": descriptors_kept,
+    "descriptors-kept-above": descriptors_kept_above,
+    "terminal-kept": terminal_kept,
 }

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import platform
+import resource
 import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import termios
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Final
@@ -181,6 +186,87 @@ def test_it_would_read_in_directories_that_it_inherits(runner: Runner, closed: i
     runner.program = ("tests.attack.weakened", "descriptors-kept")
     said = runner.shell(f"cat /proc/self/fd/{closed}/file", executed=True, pass_fds=(closed,))
     assert said.stdout == "closed\n"
+
+
+@pytest.fixture
+def closed_above(closed: int) -> Iterator[int]:
+    """The same descriptor with a number above the limit, as if the limit was lowered since."""
+    fd = fcntl.fcntl(closed, fcntl.F_DUPFD, 2000)
+    yield fd
+    os.close(fd)
+
+
+def _lower_the_limit() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def test_a_command_inherits_none_above_the_limit(runner: Runner, closed_above: int) -> None:
+    script = f"cat /proc/self/fd/{closed_above}/file"
+    more: dict[str, Any] = {
+        "executed": True, "pass_fds": (closed_above,), "preexec_fn": _lower_the_limit,
+    }  # fmt: skip
+    assert runner.shell(script, **more).stdout == ""
+    runner.program = ("tests.attack.weakened", "descriptors-kept-above")
+    assert runner.shell(script, **more).stdout == "closed\n"
+
+
+TYPES: Final = """
+    my $x = "x";
+    print ioctl(STDIN, 0x5412, $x) ? "typed\n" : "$!\n";
+"""
+TYPES_BY_OLD_CALLS: Final = r"""
+    #define _GNU_SOURCE
+    #include <stdio.h>
+    #include <string.h>
+    #include <sys/mman.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    int main(void) {
+        long done = 0;
+        char *x = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+        *x = 'x';
+        asm volatile("int $0x80"
+                     : "=a"(done)
+                     : "a"(54L), "b"(0L), "c"(0x5412L), "d"(x)
+                     : "memory", "r8", "r9", "r10", "r11");
+        puts((int)done ? strerror(-(int)done) : "typed");
+        done = syscall(0x40000000 + 514, 0, 0x5412, x);
+        puts(done == 0 ? "typed" : "refused");
+    }
+"""
+
+
+@contextlib.contextmanager
+def terminal(runner: Runner) -> Iterator[Callable[..., Said]]:
+    """Runs commands at a terminal, which is theirs; gives what they say."""
+    ours, theirs = os.openpty()
+
+    def take() -> None:
+        os.setsid()
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+    try:
+        yield lambda *command: runner.run(*command, executed=True, stdin=theirs, preexec_fn=take)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_command_does_not_type_into_the_callers_terminal(runner: Runner, arena: Path) -> None:
+    """What it types there, the caller's shell would execute as root."""
+    with terminal(runner) as run:
+        assert run("perl", "-e", TYPES) == Said(0, "Operation not permitted\n", "")
+        assert run("sh", "-c", "stty -a </dev/tty >/dev/null && echo fine") == Said(0, "fine\n", "")
+        if platform.machine() == "x86_64":  # programs of other sorts that the kernel runs, too
+            program = arena / "types"
+            source = program.with_suffix(".c")
+            source.write_text(TYPES_BY_OLD_CALLS)
+            subprocess.run(["cc", "-o", program, source], check=True)
+            assert "typed" not in run(str(program)).stdout
+    with terminal(runner) as run:
+        runner.program = ("tests.attack.weakened", "terminal-kept")
+        allowed = Path("/proc/sys/dev/tty/legacy_tiocsti").read_text() == "1\n"
+        assert run("perl", "-e", TYPES).stdout == ("typed\n" if allowed else "Input/output error\n")
 
 
 def test_nothing_that_a_command_does_to_its_mounts_shows_the_store(runner: Runner) -> None:
