@@ -227,6 +227,10 @@ class NameCalls(TwinTree):
         if code:
             more = NATIVE_TROUBLE if target.status is not None else frozenset()
             return refused(code, *more, *((errno.EACCES,) if code == errno.ENOENT else ()))
+        if self._leaves_a_name(step, source, target) or (
+            flags & 2 and self._leaves_a_name(step, target, source)
+        ):
+            return refused(errno.EXDEV)
         may_say = self._settling(step, source, target) | self._apart(step, source, target)
         may_say |= self._unproven(step, source, target, exchange=bool(flags & 2))
         if flags & 2:
@@ -278,6 +282,16 @@ class NameCalls(TwinTree):
         moved = node._replace(path=TOP + b"/" + target.path)
         strange = oracle.checks(uid, moved) and not oracle.checks(uid, node)
         return frozenset({errno.EXDEV}) if strange else frozenset()
+
+    def _leaves_a_name(self, step: Step, source: Found, target: Found) -> bool:
+        """Has the file another name, and is other content asked for at the two paths? Then it could be
+        written by one name without what is asked for at the other.
+        """
+        assert source.status is not None
+        if not stat.S_ISREG(source.status.st_mode) or source.status.st_nlink < 2:
+            return False
+        old = self.node(step.mount, source.path, source.status)
+        return self.oracles[step.mount].asks_otherwise(old, old._replace(path=TOP + b"/" + target.path))
 
     def on_link(self, step: Step, old: bytes, new: bytes) -> Expected:
         source, target = (self.find(step, path, follow=False) for path in (old, new))

@@ -152,6 +152,15 @@ class Oracle:
             for facts in self.naive.all_facts(FileType.REGULAR, unknown=True)
         )
 
+    def asks_otherwise(self, one: Node, other: Node) -> bool:
+        """Is other content asked for at two paths, of some caller under some facts."""
+        return any(
+            self.naive.content(caller, one._replace(facts=facts))
+            != self.naive.content(caller, other._replace(facts=facts))
+            for caller in self.callers
+            for facts in self.naive.all_facts(FileType.REGULAR, unknown=True)
+        )
+
     def shown(self, uid: int, node: Node, data: bytes) -> bytes | None:
         """What this reader is shown of a file with these bytes; None: it may not be opened."""
         caller = self.caller(uid)

@@ -263,8 +263,8 @@ class Reference(NameCalls):
         elif handle.emptied and not empties:
             native.may_say |= {errno.EACCES}  # it was under redaction, and somebody has moved it since
         if any(oracle.checks(uid, node) for node in nodes):
-            if not before and len(after) < 600:
-                raise Skip  # may be held: nobody else sees it yet
+            if not before and (len(after) < 600 or not after[0]):
+                raise Skip  # may be held, or a draft that begins with a gap: nobody else sees it yet
             unmet = [node for node in nodes if not oracle.meets(uid, node, after)]
             if after and unmet and after != before:
                 if len(unmet) < len(nodes) or handle.generation != self.generations[step.mount]:
