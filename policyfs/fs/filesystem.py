@@ -274,6 +274,7 @@ class FileSystem:
         self.listings = DirectoryListings(
             fs, timeouts=self.timeouts, lookup=lookup, withheld_names=withheld_names
         )
+        self.kernel_cache.expiry.listed = self.changes.listed = self.listings.told
         set_id_bits = SetIdBits(fs.tree, opening.keeper) if self._settings.posix else None
         tmpfiles = Tmpfiles(fs, lookup=lookup, opener=opener, open_files=open_files)
         return NameOperations(

@@ -64,6 +64,11 @@ def _and_then(message: bytes, done: Callable[[], None]) -> Iterator[bytes]:
         done()
 
 
+def _entries(entries: Iterable[tuple[int, bytes]], flags: int) -> Iterator[bytes]:
+    for parent, name in entries:
+        yield _message(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
+
+
 def _all_pages(nodeids: Iterable[int]) -> Iterator[bytes]:
     for nodeid in nodeids:
         yield _message(_INVAL_INODE, _INODE.pack(nodeid, 0, 0))
@@ -134,6 +139,11 @@ class Notifier:
         """
         flags = _EXPIRE_ONLY if expire_only and self._minor >= MINOR_EXPIRE_ONLY else 0
         return self._put_one(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
+
+    def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
+        """Do inval_entry(expire_only=True) for many names (directory, name), in one place of the queue."""
+        flags, known = _EXPIRE_ONLY if self._minor >= MINOR_EXPIRE_ONLY else 0, list(entries)
+        return not known or self._put(next(self._batches), _entries(known, flags))
 
     def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
         """Do inval_entry() for many names (directory, name, expire_only), and return once they are written.

@@ -14,6 +14,8 @@ from policyfs.fs.kernel_cache.forgetting import KernelCache
 from policyfs.fs.kernel_cache.name_expiry import NameExpiry
 from policyfs.fs.kernel_cache.staying_names import StayingNames
 from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.namespace.readdir import DirectoryListings
+from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE
 from tests.attack.guards import put
 from tests.attack.guards_writing import stopper
 
@@ -60,9 +62,42 @@ def stops_with_old_answers() -> None:
     put(Lookup, "lookup", stopping)
 
 
+def stops_with_old_listings() -> None:
+    """No guard is gone, but under the first policy the daemon holds each beginning of a listing in which the
+    name is, as if the directory was long."""
+    stop, readdir = stopper(), DirectoryListings.readdir
+
+    async def stopping(self: DirectoryListings, index: int, start: int, token: Any) -> None:
+        await readdir(self, index, start, token)
+        listed = self._listings[index].entries or ()
+        if start == 0 and self._gate.generation == 1 and any(entry[1] == LATE for entry in listed):
+            await trio.to_thread.run_sync(stop)
+
+    put(DirectoryListings, "readdir", stopping)
+
+
+def listed_names_stay() -> None:
+    """Names of listings under way are not told when all names are dropped."""
+    put(DirectoryListings, "told", lambda self: iter(()))
+
+
+def reload_drops_late() -> None:
+    """No guard is gone, but the kernel is not yet told to drop attributes and listings when a reload ends."""
+    put(KernelCache, "forget_attributes_of_all", lambda self: None)
+
+
+def old_listings_stay() -> None:
+    """The kernel may use a listing of the policy before."""
+    put(DirectoryListings, "_cached", lambda self, node: FH_CACHE_DIR | FH_KEEP_CACHE)
+
+
 RELOADING: Final[dict[str, Callable[[], None]]] = {
     "reload-drops-nothing": reload_drops_nothing,
     "reload-by-epoch": reload_by_epoch,
     "all-names-stay": all_names_stay,
     "stops-with-old-answers": stops_with_old_answers,
+    "stops-with-old-listings": stops_with_old_listings,
+    "listed-names-stay": listed_names_stay,
+    "reload-drops-late": reload_drops_late,
+    "old-listings-stay": old_listings_stay,
 }

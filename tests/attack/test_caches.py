@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -172,8 +173,20 @@ def _asks_on(channel, path: str) -> str:
     return error(os.open, path, os.O_PATH)
 
 
-def answered_late(mounts: Mounts, furnished: Path, *more: str) -> str:
-    """What is left of a name that a reload hides, if the old answer to a LOOKUP arrives after it.
+def _lists(channel, directory: str) -> str:
+    """List one's working directory; then open a name in it as a path, for which the kernel asks nobody."""
+    os.chdir(directory)
+    channel.send("known")
+    os.listdir()
+    until = time.monotonic() + 1
+    while (said := error(os.open, LATE, os.O_PATH)).isdigit() and time.monotonic() < until:
+        os.close(int(said))
+    return said
+
+
+def answered_late(mounts: Mounts, furnished: Path, stops: str, *more: str) -> str:
+    """What is left of a name that a reload hides, if the old answer to a LOOKUP arrives after it, or the old
+    listing with it.
 
     The LOOKUP is about a name in use. Others may use the name, and the kernel forgets it, meanwhile.
     """
@@ -185,13 +198,16 @@ def answered_late(mounts: Mounts, furnished: Path, *more: str) -> str:
         os.mkfifo(fifo)
     says, hears = (os.open(fifo, os.O_RDWR | os.O_NONBLOCK) for fifo in fifos)
     mount = mounts.prepare(HEAD, furnished, "--app", "warm")
-    mount.program = ("tests.attack.weakened", ",".join(["stops-with-old-answers", *more]))
+    mount.program = ("tests.attack.weakened", ",".join([stops, *more]))
     mount.environment[STOPS] = ":".join(map(str, fifos))
     mount.start()
-    child = start_as(WARM, _asks_on, str(mount / "common" / late.name))
+    place = mount / "common" / late.name
+    lists = stops == "stops-with-old-listings"
+    child = start_as(WARM, _lists, str(place.parent)) if lists else start_as(WARM, _asks_on, str(place))
     try:
         assert child.receive() == "known"
-        late.chmod(0o644)  # the watch makes the kernel look the name up again
+        if not lists:
+            late.chmod(0o644)  # the watch makes the kernel look the name up again
         wait_for(lambda: select.select([says], [], [], 0)[0], "an answer of the old policy")
         mount.policy.write_text(CLOSED.replace("/common/***", f"/common/{late.name}"))
         assert mount.reload().returncode == 0
@@ -205,11 +221,54 @@ def answered_late(mounts: Mounts, furnished: Path, *more: str) -> str:
 
 
 def test_an_answer_of_the_old_policy_brings_no_name_back(mounts: Mounts, furnished: Path) -> None:
-    assert answered_late(mounts, furnished) == "ENOENT"
+    assert answered_late(mounts, furnished, "stops-with-old-answers") == "ENOENT"
 
 
 def test_it_does_where_the_kernel_forgets_no_name(mounts: Mounts, furnished: Path) -> None:
-    assert answered_late(mounts, furnished, "all-names-stay").isdigit()
+    assert answered_late(mounts, furnished, "stops-with-old-answers", "all-names-stay").isdigit()
+
+
+BY_EPOCH: Final = ("stops-with-old-listings", "reload-by-epoch")
+
+
+def test_a_listing_of_the_old_policy_brings_no_name_back(mounts: Mounts, furnished: Path) -> None:
+    """Where all names are forgotten at once: the kernel gives names of a listing the epoch of its arrival."""
+    assert answered_late(mounts, furnished, *BY_EPOCH) == "ENOENT"
+
+
+def test_it_does_where_the_kernel_forgets_names_in_use_only(mounts: Mounts, furnished: Path) -> None:
+    assert answered_late(mounts, furnished, *BY_EPOCH, "listed-names-stay").isdigit()
+
+
+def listed_after(mount: Mount) -> list[str]:
+    """What is listed right after a reload that hides a name in a directory whose listing the kernel keeps."""
+    place = str(mount / "common")
+
+    def lists(channel) -> list[str]:
+        os.chdir(place)  # so that the kernel keeps the directory
+        assert [sorted(os.listdir()) for _ in range(3)] == [["file", "inner", "link"]] * 3
+        channel.send("listed")
+        channel.recv()
+        return sorted(os.listdir())
+
+    child = start_as(WARM, lists)
+    child.receive()
+    mount.policy.write_text(CLOSED.replace("/common/***", "/common/inner/***"))
+    assert mount.reload().returncode == 0
+    child.send("again")
+    return child.result()
+
+
+def test_a_listing_of_the_old_policy_is_not_used_again(without, furnished: Path) -> None:
+    """Also while the kernel is late in dropping it: it may wait for a request that somebody makes last."""
+    mount = without("reload-drops-late,reload-by-epoch", HEAD, furnished, "--app", "warm")
+    assert listed_after(mount) == ["file", "link"]
+
+
+def test_it_is_where_the_kernel_may_use_what_it_has(without, furnished: Path) -> None:
+    guards = "reload-drops-late,reload-by-epoch,old-listings-stay"
+    mount = without(guards, HEAD, furnished, "--app", "warm")
+    assert listed_after(mount) == ["file", "inner", "link"]
 
 
 @pytest.mark.parametrize("options", [(), ("--app", "warm")], ids=["shared", "app"])

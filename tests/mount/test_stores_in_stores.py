@@ -50,6 +50,12 @@ def _stays_true(mounts: Mounts, store: Path, inner: Path) -> None:
     wait_for(lambda: size() == 3, "the size is the new one", SEEN_S)
     (inner / "new").unlink()
     wait_for(lambda: not found(), "the name is gone", SEEN_S)
+    os.utime(inner, (1, 1))
+    wait_for(lambda: call_as(APP, os.stat, str(place)).st_mtime == 1, "the time is seen", SEEN_S)
+    assert listed() == listed() == ["old"]
+    (inner / "old").rename(inner / "other")
+    os.utime(inner, (1, 1))  # as rsync -a and tar leave it
+    wait_for(lambda: listed() == ["other"], "the listing shows the other name", SEEN_S)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "tmpfs"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import trio
@@ -35,6 +35,9 @@ class Asked(Notes):
         self.asked.append(("then", nodeid, pages))
         self.waiting.append(done)
         return self.open
+
+    def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        self.asked.extend(("listed", *entry) for entry in entries)
 
     def inc_epoch_now(self) -> bool:
         self.asked.append(("epoch",))

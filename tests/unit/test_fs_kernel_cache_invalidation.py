@@ -60,6 +60,10 @@ class Asked:
         self.asked.append(("all", *sorted(nodeids)))
         return True
 
+    def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
+        self.asked.extend(("listed", *entry) for entry in entries)
+        return True
+
     def inc_epoch(self) -> bool:
         return self.epochs
 

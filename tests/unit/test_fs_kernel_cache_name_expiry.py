@@ -12,6 +12,7 @@ import trio
 
 from policyfs.fs.kernel_cache import name_expiry
 from policyfs.fs.path_bounds import KEPT_NAMES
+from policyfs.kernel.bridge import fh_index, pyfuse3
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Notes, Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA
@@ -164,3 +165,22 @@ async def test_a_kernel_without_epochs_is_told_each_name_it_knows(store: Path) -
         kernel = told(made, takes=False, epochs=False)
         assert not await reload(made, HIDES)
         assert kernel.names[-1] == (made.root.nodeid, b"a.jpg", True)
+
+
+@on_trio
+async def test_names_of_a_listing_under_way_expire_beside_all_others(store: Path, monkeypatch) -> None:
+    """Where all names are dropped at once."""
+    monkeypatch.setattr(pyfuse3, "readdir_reply", lambda *_: True)
+    with parts(store, engine_of(OPEN)) as made:
+        d = await made.walk("/d", CAMERA)
+        index = fh_index(await made.listings.opendir(d, made.caller(CAMERA)))
+        kernel = told(made, takes=False)
+        await made.listings.readdir(index, 0, None)
+        assert not await reload(made, HIDES)
+        assert kernel.dropped == 1
+        assert kernel.names[-1] == (d.nodeid, b"e", True)
+        await made.listings.readdir(index, 3 << 61, None)  # the kernel asks for more: it has used those
+        kernel.names.clear()
+        made.whole.kernel_cache.forget_all_names()
+        assert kernel.names == []
+        await made.listings.releasedir(index)

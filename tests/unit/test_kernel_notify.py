@@ -98,6 +98,17 @@ def test_many_nodes_take_one_place(pipe, start):
     assert notifier.stats().sent == 5_000
 
 
+def test_many_names_to_expire_take_one_place(pipe, start):
+    notifier = start(capacity=2)
+    names = [(number, b"name-%d" % number) for number in range(600)]
+    assert notifier.expire_entries(iter(names))
+    for parent, name in names:
+        assert message(pipe[0]) == (3, struct.pack("=QII", parent, len(name), 1) + name + b"\0")
+    assert notifier.expire_entries([])
+    assert notifier.drain(DEADLINE_S)
+    assert notifier.stats().sent == 600
+
+
 def test_many_names_are_written_before_the_call_returns(pipe, start):
     notifier = start()
     names = [(number, b"name-%d" % number, number % 2 == 0) for number in range(600)]

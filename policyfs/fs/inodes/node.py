@@ -63,7 +63,7 @@ class Node(PlacedNode):
 
     __slots__ = (
         "_told", "btime_ns", "byte_path", "cached", "children", "ftype", "ino", "kept", "linked", "links",
-        "lookups", "mediated", "named_s", "next", "nodeid", "open", "reached", "view", "whose",
+        "listed", "lookups", "mediated", "named_s", "next", "nodeid", "open", "reached", "view", "whose",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +110,9 @@ class Node(PlacedNode):
         """Hash of the version of the attributes that the kernel was sent last (a version has 150 bytes)."""
         self.whose: str | int | None = None
         """The only principal that may use the node (access/views.py), or None."""
+        self.listed: tuple[int, Version | None] | None = None
+        """The policy's generation, and the version without a watch, of a directory's listing that the kernel
+        may hold."""
         self.named_s = _NEVER
         """The last time that the kernel was sent a directory under its name, of time.monotonic()."""
         self.reached = False

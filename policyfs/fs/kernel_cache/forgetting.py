@@ -101,7 +101,7 @@ class KernelCache:
 
         A kernel before FUSE 7.44 cannot do this at once: it forgets the names a moment later.
         """
-        if self.notifier is not None and not self.notifier.inc_epoch_now():
+        if self.notifier is not None and not self.expiry.expire_at_once(self.notifier):
             self.reset()
 
     def reset(self) -> None:

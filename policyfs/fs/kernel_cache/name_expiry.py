@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -47,6 +47,7 @@ class NameExpiry:
     """Makes the kernel look up every name again, one by one.
 
     staying: returns what tells, after this reload, which names may be looked up again while they are in use.
+    listed: returns names that came with a listing, and that the kernel may only now put to use.
     The kernel forgets any other name at once, so that an older answer to a LOOKUP cannot bring it back.
     """
 
@@ -55,6 +56,7 @@ class NameExpiry:
         self._absent = absent
         self._thread = trio.CapacityLimiter(1)
         self.staying: Callable[[], Stays] = lambda: _never
+        self.listed: Callable[[], Iterable[tuple[int, bytes]]] = tuple
 
     async def expire(self, notifier: Notifier) -> bool:
         """Make the kernel look up every name again. False if it drops all names at once instead.
@@ -71,10 +73,21 @@ class NameExpiry:
                 with trio.move_on_after(_EXPIRE_S):
                     done = await self._one_by_one(_Round(known, self.staying(), entries), notifier)
         finally:
-            if not done and not notifier.inc_epoch_now():  # a kernel before 7.44, or the end
+            if not done and not self.expire_at_once(notifier):  # a kernel before 7.44, or the end
                 for node in known:
                     for parent, name in node.all_names():
                         notifier.inval_entry(parent.nodeid, name, True)
+        return done
+
+    def expire_at_once(self, notifier: Notifier) -> bool:
+        """Make the kernel drop all names at once (INC_EPOCH). False if it cannot.
+
+        INVARIANT: names of a listing get the epoch in which the kernel puts them to use (fs/fuse/readdir.c,
+        fuse_direntplus_link), not the one in which they were asked for. So they expire one by one. The
+        notification waits for the directory's lock, which the kernel holds until it has used the listing.
+        """
+        done = notifier.inc_epoch_now()
+        notifier.expire_entries(self.listed())
         return done
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:

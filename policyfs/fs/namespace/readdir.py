@@ -6,8 +6,9 @@ import bisect
 import contextlib
 import operator
 import stat as stat_bits
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -16,6 +17,7 @@ from policyfs.domain import NO_FACTS, FileType, Op, Principal
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.ledger import recorded_first
+from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
@@ -37,6 +39,9 @@ _DROPPED: Final = 512
 """The number of names that are dropped at a time."""
 _LISTING_COSTS: Final = 8
 """The share of an open directory itself, in names."""
+
+_SETTLED_S: Final = 2.0
+"""The age of a directory's last change from which the next change is sure to have another time."""
 
 _TYPES: Final = {
     stat_bits.S_IFREG >> 12: FileType.REGULAR,
@@ -79,6 +84,8 @@ class Listing:
     holder: Holder
     entries: list[Entry] | None = None
     generation: int = 0
+    told: list[bytes] = field(default_factory=list)
+    """Names of the last reply that came with nodes: the kernel may not have put them to use yet."""
 
 
 class DirectoryListings:
@@ -126,8 +133,24 @@ class DirectoryListings:
         self._gate.recorder.decided(caller, call, node.path(), decision)
         self._listings[listing.index] = listing
         self.shares.take(listing.holder, _LISTING_COSTS)
-        cached = FH_CACHE_DIR | FH_KEEP_CACHE if self._timeouts.listing(node.state) else 0
-        return pack_fh(listing.index, cached)
+        return pack_fh(listing.index, self._cached(node) if self._timeouts.listing(node.state) else 0)
+
+    def _cached(self, node: Node) -> int:
+        """Return the flags by which the kernel keeps a directory's listing, and uses the one it has.
+
+        It may use that one only if it comes from the policy in force: the kernel may be late in dropping it
+        after a reload. Without a watch, also only if the directory has not changed since an open at which its
+        last change was old: two changes at nearly the same time may leave it the same time.
+        """
+        version, is_settled = None, True
+        if not self._timeouts.watched:
+            stat = self._tree.fstat(self._resolver.dirfd(node))
+            version, is_settled = version_of(stat), time.time() - stat.ctime_ns / 1e9 > _SETTLED_S
+        listed = (self._gate.generation, version)
+        if node.listed == listed:
+            return FH_CACHE_DIR | FH_KEEP_CACHE
+        node.listed = listed if is_settled else None
+        return FH_CACHE_DIR
 
     async def _current(self, listing: Listing) -> list[Entry]:
         """Return the listing's snapshot by the policy in force; take it if there is none."""
@@ -230,6 +253,7 @@ class DirectoryListings:
                 self._nodes.closed(held)
                 return 0
             held.lookups += 1
+            listing.told.append(name)
             return _WITH_NODE
 
         def dots(name: bytes, ino: int, position: int) -> None:
@@ -254,6 +278,7 @@ class DirectoryListings:
 
     async def _answer(self, index: int, start: int, reply: Reply, dots: Dots) -> None:
         listing = self._listings[index]
+        listing.told.clear()  # the kernel asks for more, so it has used those
         if start == 0:
             await self._drop(listing)
         self._answering += 1
@@ -315,6 +340,12 @@ class DirectoryListings:
         if stat.ino == ino or engine.owner_matters_above(state):
             return stat.ino == ino
         return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
+
+    def told(self) -> Iterator[tuple[int, bytes]]:
+        """Yield directory and name of entries that the kernel may only now put to use."""
+        for listing in list(self._listings.values()):
+            for name in listing.told:
+                yield listing.node.nodeid, name
 
     def directory_fd(self, index: int) -> int:
         """Return the descriptor of an open listing's directory, valid until the next await."""

@@ -137,6 +137,11 @@ class Notes:
     def inval_entry(self, parent: int, name: bytes, expire: bool) -> None:
         """It knows no names."""
 
+    def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
+        for parent, name in entries:
+            self.inval_entry(parent, name, True)
+        return True
+
     def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
         for entry in entries:
             self.inval_entry(*entry)
