@@ -34,7 +34,8 @@ FOUND: Final = 99
 """The exit code of a process that the sanitizers ended."""
 
 SUPPRESSIONS: Final = """\
-# Made once, when a policy is loaded or the session begins, and kept to the end.
+# Made once, when a module or a policy is loaded or the session begins, and kept to the end.
+leak:_cffi_backend
 leak:_pydantic_core
 leak:fuse_opt_add_arg
 leak:libmagic
