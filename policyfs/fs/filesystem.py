@@ -272,9 +272,9 @@ class FileSystem:
             repeats=Repeats(fs, opening.views, self.timeouts),
         )  # fmt: skip
         self.listings = DirectoryListings(
-            fs, timeouts=self.timeouts, lookup=lookup, withheld_names=withheld_names
-        )
-        self.kernel_cache.expiry.listed = self.changes.listed = self.listings.told
+            fs, timeouts=self.timeouts, lookup=lookup, withheld_names=withheld_names,
+            listed_names=self.kernel_cache.listed_names,
+        )  # fmt: skip
         set_id_bits = SetIdBits(fs.tree, opening.keeper) if self._settings.posix else None
         tmpfiles = Tmpfiles(fs, lookup=lookup, opener=opener, open_files=open_files)
         return NameOperations(

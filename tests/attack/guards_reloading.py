@@ -11,6 +11,7 @@ import trio
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.forgetting import KernelCache
+from policyfs.fs.kernel_cache.listed_names import ListedNames
 from policyfs.fs.kernel_cache.name_expiry import NameExpiry
 from policyfs.fs.kernel_cache.staying_names import StayingNames
 from policyfs.fs.namespace.lookup import Lookup
@@ -78,7 +79,7 @@ def stops_with_old_listings() -> None:
 
 def listed_names_stay() -> None:
     """Names of listings under way are not told when all names are dropped."""
-    put(DirectoryListings, "told", lambda self: iter(()))
+    put(ListedNames, "add", lambda self, *name: None)
 
 
 def reload_drops_late() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from typing import Final
 
 import trio
@@ -12,6 +13,7 @@ from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.kernel_cache.invalidation import Invalidation
+from policyfs.fs.kernel_cache.listed_names import ListedNames
 from policyfs.fs.kernel_cache.name_expiry import NameExpiry
 from policyfs.kernel.notify import Notifier
 
@@ -29,7 +31,8 @@ class KernelCache:
         self._changes = changes
         self._resolver = resolver
         self.absent_names = AbsentNames(self.forget_absent)
-        self.expiry = NameExpiry(nodes, self.absent_names)
+        self.listed_names = changes.listed = ListedNames(self.expire_entries)
+        self.expiry = NameExpiry(nodes, self.absent_names, self.listed_names)
         self.notifier: Notifier | None = None
 
     def drop_pages(self, nodeid: int) -> None:
@@ -95,6 +98,11 @@ class KernelCache:
     def forget_absent(self, parent: int, name: bytes) -> bool:
         """Make the kernel forget that a name is absent. False if that cannot be asked for."""
         return self.notifier is None or self.notifier.inval_entry(parent, name, True)
+
+    def expire_entries(self, names: Iterable[tuple[int, bytes]]) -> None:
+        """Make the kernel look up names (directory, name) again."""
+        if self.notifier is not None:
+            self.notifier.expire_entries(names)
 
     def forget_all_names(self) -> None:
         """Make the kernel look up every name again, also in requests that come before our next reply.

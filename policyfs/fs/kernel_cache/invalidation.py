@@ -8,7 +8,7 @@ decided anew.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from policyfs.domain import FileType
 from policyfs.fs.access.hiding_owners import HidingOwners
@@ -51,8 +51,8 @@ class Invalidation:
         self.overflows = 0
         self.owners_above: HidingOwners | None = None
         """Notified of directories whose owner may have changed."""
-        self.listed: Callable[[], Iterable[tuple[int, bytes]]] = tuple
-        """Returns names that came with a listing, and that the kernel may only now put to use."""
+        self.listed: Iterable[tuple[int, bytes]] = ()
+        """Names that came with a listing (ListedNames)."""
         if watch is not None:
             handle = self._learned[nodes.root.nodeid] = watch.dir_handle(root_fd)
             self._directories[handle] = nodes.root
@@ -127,7 +127,7 @@ class Invalidation:
             for node in known:
                 for parent, name in node.all_names():
                     notifier.inval_entry(parent.nodeid, name, True)
-        notifier.expire_entries(self.listed())  # see NameExpiry.expire_at_once
+        notifier.expire_entries(self.listed)  # see NameExpiry.expire_at_once
 
     def forget_attributes(self, notifier: Notifier, resolver: Resolver) -> list[Node]:
         """Drop all attributes, pages and listings that the kernel keeps; return the nodes that it knows."""

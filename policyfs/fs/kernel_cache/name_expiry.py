@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -18,6 +18,7 @@ import trio
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
+from policyfs.fs.kernel_cache.listed_names import ListedNames
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.kernel.notify import Notifier
 
@@ -47,16 +48,15 @@ class NameExpiry:
     """Makes the kernel look up every name again, one by one.
 
     staying: returns what tells, after this reload, which names may be looked up again while they are in use.
-    listed: returns names that came with a listing, and that the kernel may only now put to use.
     The kernel forgets any other name at once, so that an older answer to a LOOKUP cannot bring it back.
     """
 
-    def __init__(self, nodes: NodeTable, absent: AbsentNames) -> None:
+    def __init__(self, nodes: NodeTable, absent: AbsentNames, listed: ListedNames) -> None:
         self._nodes = nodes
         self._absent = absent
+        self._listed = listed
         self._thread = trio.CapacityLimiter(1)
         self.staying: Callable[[], Stays] = lambda: _never
-        self.listed: Callable[[], Iterable[tuple[int, bytes]]] = tuple
 
     async def expire(self, notifier: Notifier) -> bool:
         """Make the kernel look up every name again. False if it drops all names at once instead.
@@ -87,7 +87,7 @@ class NameExpiry:
         notification waits for the directory's lock, which the kernel holds until it has used the listing.
         """
         done = notifier.inc_epoch_now()
-        notifier.expire_entries(self.listed())
+        notifier.expire_entries(self._listed)
         return done
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:

@@ -7,8 +7,8 @@ import contextlib
 import operator
 import stat as stat_bits
 import time
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -23,6 +23,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.attributes import Timeouts, fill, shown_size, shown_version
+from policyfs.fs.kernel_cache.listed_names import ListedNames
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.sharing.pauses import Pauses
 from policyfs.fs.sharing.shares import Holder, Shares
@@ -84,8 +85,6 @@ class Listing:
     holder: Holder
     entries: list[Entry] | None = None
     generation: int = 0
-    told: list[bytes] = field(default_factory=list)
-    """Names of the last reply that came with nodes: the kernel may not have put them to use yet."""
 
 
 class DirectoryListings:
@@ -98,7 +97,9 @@ class DirectoryListings:
         timeouts: Timeouts,
         lookup: Lookup,
         withheld_names: WithheldNames,
+        listed_names: ListedNames,
     ) -> None:
+        self._listed_names = listed_names
         self._tree = fs.tree
         self._nodes = fs.nodes
         self._resolver = fs.resolver
@@ -253,7 +254,7 @@ class DirectoryListings:
                 self._nodes.closed(held)
                 return 0
             held.lookups += 1
-            listing.told.append(name)
+            self._listed_names.add(index, listing.node.nodeid, name)
             return _WITH_NODE
 
         def dots(name: bytes, ino: int, position: int) -> None:
@@ -278,7 +279,7 @@ class DirectoryListings:
 
     async def _answer(self, index: int, start: int, reply: Reply, dots: Dots) -> None:
         listing = self._listings[index]
-        listing.told.clear()  # the kernel asks for more, so it has used those
+        self._listed_names.used(index)  # the kernel asks for more
         if start == 0:
             await self._drop(listing)
         self._answering += 1
@@ -341,12 +342,6 @@ class DirectoryListings:
             return stat.ino == ino
         return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
 
-    def told(self) -> Iterator[tuple[int, bytes]]:
-        """Yield directory and name of entries that the kernel may only now put to use."""
-        for listing in list(self._listings.values()):
-            for name in listing.told:
-                yield listing.node.nodeid, name
-
     def directory_fd(self, index: int) -> int:
         """Return the descriptor of an open listing's directory, valid until the next await."""
         return self._resolver.dirfd(self._listings[index].node)
@@ -354,6 +349,7 @@ class DirectoryListings:
     async def releasedir(self, index: int) -> None:
         """Close a listing."""
         listing = self._listings.pop(index)
+        self._listed_names.used(index)
         await self._drop(listing)
         self.shares.give(listing.holder, _LISTING_COSTS)
 

@@ -1,0 +1,46 @@
+"""Names that came to the kernel with a listing, and that it may only now put to use.
+
+INC_EPOCH does not expire them: the kernel gives them the epoch of their arrival (name_expiry.py). So they are
+remembered until the kernel asks for more of the listing, or closes it. Their number is bounded: if there are
+more, the kernel is asked to look the oldest up again.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+_MOST: Final = 16_384
+"""The limit of names."""
+
+
+class ListedNames:
+    """The names of the last reply to each open directory of one mount."""
+
+    def __init__(self, expire: Callable[[Sequence[tuple[int, bytes]]], object], most: int = _MOST) -> None:
+        """expire: makes the kernel look up names (directory, name) again."""
+        self._replies: OrderedDict[int, list[tuple[int, bytes]]] = OrderedDict()
+        self._count = 0
+        self._expire = expire
+        self._most = most
+
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        for names in self._replies.values():
+            yield from names
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, index: int, parent: int, name: bytes) -> None:
+        """Add a name in a directory, given by its node number, to the reply of an open directory."""
+        self._replies.setdefault(index, []).append((parent, name))
+        self._count += 1
+        while self._count > self._most:
+            oldest = next(iter(self._replies))
+            self._expire(self._replies[oldest])
+            self.used(oldest)
+
+    def used(self, index: int) -> None:
+        """Note that the kernel has put the names of an open directory's last reply to use."""
+        self._count -= len(self._replies.pop(index, ()))
