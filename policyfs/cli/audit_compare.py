@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError, er
 from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.policy_texts import read_pointer
 from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.exceptions import in_force
 from policyfs.policy.explain import explain
 from policyfs.policy.model import Policy
 from policyfs.policy.parse import parse_policy
@@ -156,7 +158,7 @@ def run_who_could(args: argparse.Namespace) -> int:
         )
     found, anyone = [], False
     for name, policy in _policies(args):
-        engine = compile_policy(policy)
+        engine = compile_policy(in_force(policy, time.time_ns()))
         for who in _callers(engine):
             row = _may(engine, who, args)
             found.append((name, who.label, row))

@@ -21,6 +21,7 @@ from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 from policyfs.linux.permission import first_refusal
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.exceptions import with_exceptions
 from policyfs.policy.explain import REQUESTS, Explanation, open_refusal
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.redact.core.values import Outcome, Plan
@@ -95,7 +96,9 @@ def engine_of(status: Json) -> Engine:
             f"cannot read the policy in force below {directory}: {error.strerror}; run this command as root"
         ) from error
     sources = [SourceText(Path(name).name, text) for name, text in kept]
-    return compile_policy(parse_policy(sources), monitor=bool(policy["monitor"]))
+    told = policy.get("exceptions")
+    live = [one["id"] for one in (told if isinstance(told, list) else []) if one["in_force"]]
+    return compile_policy(with_exceptions(parse_policy(sources), live), monitor=bool(policy["monitor"]))
 
 
 def user_of(uid: int | None, pid: int | None, status: Json) -> Caller:

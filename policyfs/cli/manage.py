@@ -7,7 +7,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 
+from policyfs.cli import stale_handles
 from policyfs.cli.health import problems
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
@@ -39,6 +41,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     reload_.add_argument(
         "--previous", action="store_true", help="go back to the policy that was in force before"
     )
+    reload_.add_argument(
+        "--strict",
+        action="store_true",
+        help="list the processes with open files that the policy would not grant, and offer to end them",
+    )
+    reload_.add_argument("--yes", action="store_true", help="with --strict: end them without a question")
     reload_.add_argument("mountpoints", nargs="*", metavar="MOUNTPOINT")
     reload_.set_defaults(run=run_reload, usage_error=reload_.error)
 
@@ -109,10 +117,12 @@ def _problems(status: control.Json) -> list[str]:
     return list(map(str, found)) if isinstance(found, list) else []
 
 
-def ask(path: str, command: str, timeout_s: float = 10.0, *, about: str | None = None) -> control.Json:
+def ask(
+    path: str, command: str, timeout_s: float = 10.0, *, about: str | None = None, **more: str
+) -> control.Json:
     """Ask the daemon of the mount at a path; without an answer, raise an error that explains the state."""
     try:
-        return control.ask(control.socket_path(path), command, timeout_s, about=about)
+        return control.ask(control.socket_path(path), command, timeout_s, about=about, **more)
     except control.NoDaemonError as error:
         raise PolicyfsError(f"no policyfs daemon answers for {path}: {_instead(path)}") from error
 
@@ -180,6 +190,7 @@ def _as_text(status: control.Json) -> str:
         f"  daemon       pid {status['pid']}, version {status['version']}, since {status['started']}",
         *(["  LEAVING      it is unmounted, but processes still use it"] if status["leaving"] else []),
         f"  policy       {policy['name']} generation {policy['generation']}, {digest}{monitor}",
+        *_exceptions(policy),
         f"  passthrough  {through}; {passthrough['opens']} files passed",
         *(f"               {count} files mediated: {reason}" for reason, count in refused.items()),
         f"  handles      {handles['files']} files ({handles['mediated']} mediated)",
@@ -190,10 +201,20 @@ def _as_text(status: control.Json) -> str:
         f"  proof        {_proved(part(status, 'proof'))}",
         "  requests     " + ", ".join(f"{name} {count}" for name, count in fuse.items() if count),
     ]
+    lines += [f"  {line}" for line in stale_handles.told(status.get("stale_handles"))]
     if status["bugs"]:
         lines.append(f"  BUGS         {status['bugs']}: see the daemon's log")
     lines += [f"  NOT WELL     {wrong}" for wrong in _problems(status)]
     return "\n".join(lines)
+
+
+def _exceptions(policy: control.Json) -> list[str]:
+    found = policy.get("exceptions")
+    return [
+        f"  exception    {one['id']} {'until' if one['in_force'] else 'ENDED at'} {one['until']},"
+        f" approved by {one['approved_by']}: {one['reason']}"
+        for one in (found if isinstance(found, list) else [])
+    ]
 
 
 def _contained(held: control.Json) -> str:
@@ -232,7 +253,12 @@ def run_reload(args: argparse.Namespace) -> int:
     code = EXIT_OK
     for path in paths:
         try:
-            _reload(path, f"{path}: " if len(paths) > 1 else "", "previous" if args.previous else "reload")
+            command = "previous" if args.previous else "reload"
+            for line in reload_lines(path, command):
+                print(f"{path}: {line}" if len(paths) > 1 else line)
+            if args.strict:
+                status = ask(path, "status")
+                stale_handles.end_holders(path, status, status.get("stale_handles"), yes=args.yes)
         except PolicyfsError as error:
             if len(paths) == 1:
                 raise
@@ -241,20 +267,22 @@ def run_reload(args: argparse.Namespace) -> int:
     return code
 
 
-def _reload(path: str, named: str, command: str) -> None:
+def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
+    """Have the daemons of a mountpoint reload their policy; yield a line on each. Raises PolicyfsError."""
     refused: PolicyfsError | None = None
     for leaving in control.leaving_paths(path):
         try:
-            answer = control.ask(leaving, command, _RELOAD_S)
+            answer = control.ask(leaving, command, _RELOAD_S, **more)
         except control.NoDaemonError:
             continue
         except control.ControlError as error:
             refused = error
             continue
-        print(f"{named}policy {str(answer['digest'])[:16]} in force in an unmounted mount still in use")
-    answer = ask(path, command, _RELOAD_S)
-    print(f"{named}policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}")
+        yield f"policy {str(answer['digest'])[:16]} in force in an unmounted mount still in use"
+    answer = ask(path, command, _RELOAD_S, **more)
+    yield f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}"
+    yield from stale_handles.told(answer.get("stale_handles"))
     if refused is not None:
         raise PolicyfsError(f"a mount that was unmounted in use keeps its policy: {refused}") from refused
     if command == "previous":
-        print(f"{named}the policy's file is unchanged: correct it before the next reload or mount")
+        yield "the policy's file is unchanged: correct it before the next reload or mount"

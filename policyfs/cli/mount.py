@@ -9,6 +9,7 @@ import pwd
 import re
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -63,6 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--gid", type=int, action="append", metavar="GID", help="with --app: an admitted primary group")
     add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
     add("--monitor", action="store_true", help="record denials of listed apps, and permit the requests")
+    add("--watch", action="store_true", help="reload the policy when its files change")
     add("--posix", action="store_true", help="the kernel checks mode bits in addition to the policy")
     modes_help = "policy: show owners and modes that match the caller's rights (for Samba and similar)"
     add("--modes", choices=["store", "policy"], default="store", help=modes_help)
@@ -151,7 +153,7 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
         if checked and checked[0][0] == sources:
             return checked.pop()[1]
         checked.clear()
-        engine = load_policy(sources, monitor=args.monitor, parse=revisions.parse)
+        engine = load_policy(sources, monitor=args.monitor, parse=revisions.parse, at_ns=time.time_ns())
         _check_modes(args, engine)
         return engine
 
@@ -195,6 +197,8 @@ def _options(
         keys=key_directory(),
         vectors=args.avc,
         proof=not args.no_proof,
+        policy=os.path.abspath(args.policy),
+        watch=args.watch,
     )  # fmt: skip
 
 

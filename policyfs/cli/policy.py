@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from policyfs.cli import (
+    policy_apply,
     policy_diff,
     policy_explain,
     policy_init,
@@ -18,11 +19,14 @@ from policyfs.cli import (
     policy_view,
     policy_who,
 )
+from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.policy_files import UnreadableError, read_sources
 from policyfs.errors import EXIT_OK
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.collector import paused
 from policyfs.policy.errors import PolicyErrors
+from policyfs.policy.exceptions import ended
+from policyfs.policy.lint.dates import dates
 from policyfs.policy.lint.hints import hints, line
 from policyfs.policy.model import Effect, Policy
 
@@ -35,7 +39,7 @@ def run_check(args: argparse.Namespace) -> int:
     code = EXIT_OK
     for path in args.policy:
         try:
-            engine = load_policy(read_sources(path))
+            engine = load_policy(read_sources(path), at_ns=at_ns(args))
         except UnreadableError as error:
             print(f"policyfs: {error}", file=sys.stderr)
             code = error.exit_code
@@ -45,7 +49,7 @@ def run_check(args: argparse.Namespace) -> int:
         else:
             policy = engine.policy
             print(f"{path}: fine; {_sum_up(policy)}")
-            for finding in hints(engine):
+            for finding in (*hints(engine), *dates(policy, at_ns(args))):
                 print(line(finding), file=sys.stderr)
     return code
 
@@ -54,10 +58,13 @@ def _sum_up(policy: Policy) -> str:
     counts = {effect: sum(rule.effect is effect for rule in policy.rules) for effect in Effect}
     requires = counts[Effect.REDACT] + counts[Effect.CONTENT]
     proved = f", {_plural(len(policy.invariants), 'invariant')} proved" if policy.invariants else ""
+    gone = len(ended(policy))
+    live = len(policy.exceptions) - gone
+    dated = f", {_plural(live + gone, 'exception')}" if policy.exceptions else ""
     return (
-        f"{_plural(len(policy.apps), 'app')}, {_plural(len(policy.rules), 'rule')}"
-        f" ({counts[Effect.ALLOW]} allow, {counts[Effect.DENY]} deny, {requires} require)"
-        f"{proved}, digest {policy.digest[:16]}"
+        f"{_plural(len(policy.apps), 'app')}, {_plural(len(policy.rules) - live, 'rule')}"
+        f" ({counts[Effect.ALLOW] - live} allow, {counts[Effect.DENY]} deny, {requires} require)"
+        f"{dated}{f' ({gone} ended)' if gone else ''}{proved}, digest {policy.digest[:16]}"
     )
 
 
@@ -74,8 +81,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="check that a policy compiles; print all its errors")
     check.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
+    add_at(check)
     check.set_defaults(run=run_check)
 
+    policy_apply.add_parser(actions)
     policy_explain.add_parser(actions)
     policy_diff.add_parser(actions)
     policy_lint.add_parser(actions)

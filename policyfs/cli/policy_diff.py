@@ -7,10 +7,11 @@ import json
 import sys
 from pathlib import Path
 
+from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.policy_files import UnreadableError, read_sources
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.policy.analysis.accepted import parse_accepted
-from policyfs.policy.analysis.diff import diff
+from policyfs.policy.analysis.diff import Diff, diff
 from policyfs.policy.analysis.diff_text import Report, Side
 from policyfs.policy.classes import TooHardError
 from policyfs.policy.parse import SourceText, parse_policy
@@ -19,19 +20,29 @@ from policyfs.policy.parse import SourceText, parse_policy
 def run_diff(args: argparse.Namespace) -> int:
     """Print every difference. Exit code 1 if something gets wider that --ack does not accept."""
     old, new = (Side(path, parse_policy(read_sources(path))) for path in (args.old, args.new))
-    accepted = {} if args.ack is None else parse_accepted(_read(args.ack))
-    try:
-        found = diff(old.policy, new.policy)
-    except TooHardError as error:
-        raise PolicyfsError(
-            "the policies have too many sorts of paths to compare them all; nothing is known of the"
-            " difference. Globs with many ** or ? in a row, and numbers in names beside {uid}, cause this"
-        ) from error
+    accepted = {} if args.ack is None else accepted_in(args.ack)
+    found = compared(old, new, at_ns(args))
     report = Report(found, old, new, accepted)
     print(json.dumps(report.as_json(), indent=2) if args.json else report.text())
     for change in report.stale():
         print(f"policyfs: {args.ack}: change {change} is none of these changes; remove it", file=sys.stderr)
     return EXIT_REFUSED if report.open_count() else EXIT_OK
+
+
+def compared(old: Side, new: Side, since_ns: int) -> Diff:
+    """Compare two policies from a time on. Raises PolicyfsError if they are too large for that."""
+    try:
+        return diff(old.policy, new.policy, since_ns)
+    except TooHardError as error:
+        raise PolicyfsError(
+            "the policies have too many sorts of paths to compare them all; nothing is known of the"
+            " difference. Globs with many ** or ? in a row, and numbers in names beside {uid}, cause this"
+        ) from error
+
+
+def accepted_in(path: str) -> dict[str, str]:
+    """Return the accepted changes of a file, with the reasons. Raises PolicyfsError."""
+    return parse_accepted(_read(path))
 
 
 def _read(path: str) -> SourceText:
@@ -54,5 +65,6 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("old", metavar="OLD", help="the policy so far: a file, or a directory of *.yaml")
     parser.add_argument("new", metavar="NEW", help="the policy to come")
     parser.add_argument("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")
+    add_at(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run_diff)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.looking import kind_in_worker, opened
 from policyfs.cli.policy_caller import add_caller, caller_of, check_caller
 from policyfs.cli.policy_files import read_sources
@@ -17,6 +18,7 @@ from policyfs.domain import OWNER_NONE, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, PolicyfsError, UsageError, errno_name
 from policyfs.policy.cause import sentence
 from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.exceptions import in_force
 from policyfs.policy.explain import (
     MOVES,
     REQUESTS,
@@ -44,7 +46,8 @@ def run_explain(args: argparse.Namespace) -> int:
     if args.pid is not None:
         args.uid = live.process(args.pid).uid
     check_caller(args)
-    engine = compile_policy(parse_policy(read_sources(args.policy)), monitor=args.monitor)
+    policy = in_force(parse_policy(read_sources(args.policy)), at_ns(args))
+    engine = compile_policy(policy, monitor=args.monitor)
     who = caller_of(engine, args)
     path = _path(args.path)
     facts = _facts(engine.policy, who, args)
@@ -266,6 +269,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     owner = what.add_mutually_exclusive_group()
     owner.add_argument("--owner", metavar="APP", help="the owner: an app, self or none")
     owner.add_argument("--former-owner", metavar="NAME", help="an owner that is no app any more")
+    add_at(parser)
     add("--monitor", action="store_true", help="decide like a mount with --monitor")
     add("--all", action="store_true", help="show the rules that do not match, too")
     add("--json", action="store_true", help="one JSON object")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.policy_files import UnreadableError, read_sources
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
@@ -27,7 +28,7 @@ def run_lint(args: argparse.Namespace) -> int:
     for path in args.policy:
         try:
             sources = read_sources(path)
-            engine = load_policy(sources)
+            engine = load_policy(sources, at_ns=at_ns(args))
         except UnreadableError as error:
             print(f"policyfs: {error}", file=sys.stderr)
             code = error.exit_code
@@ -37,7 +38,7 @@ def run_lint(args: argparse.Namespace) -> int:
             code = errors.exit_code
             continue
         more = [] if args.store is None else list(_absent(engine, args.store))
-        report = lint(engine, sources, more)
+        report = lint(engine, sources, more, at_ns=at_ns(args))
         if report.findings and code == EXIT_OK:
             code = EXIT_REFUSED
         if args.json:
@@ -122,5 +123,6 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
     parser.add_argument("--store", metavar="DIR", help="find paths, too, that this store does not have")
+    add_at(parser)
     parser.add_argument("--json", action="store_true", help="one JSON array with an object for each policy")
     parser.set_defaults(run=run_lint)

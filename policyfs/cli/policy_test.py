@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from policyfs.cli.looking import kind_in_worker, opened
@@ -15,6 +15,7 @@ from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.cases.document import Case, parse_cases
 from policyfs.policy.cases.report import Outcome, junit
 from policyfs.policy.cases.run import run
+from policyfs.policy.exceptions import ALWAYS, in_force
 from policyfs.policy.parse import SourceText
 
 
@@ -32,20 +33,24 @@ def run_test(args: argparse.Namespace) -> int:
 
 
 def _outcome(path: str, named: list[str] | None) -> Outcome:
-    engine = load_policy(read_sources(path))
     files = [Path(name) for name in named] if named else beside(Path(path))
     if not files:
         where = Path(path)
         wanted = where / f"*{TEST_SUFFIX}" if where.is_dir() else where.with_suffix(TEST_SUFFIX)
         raise UsageError(f"{path} has no tests: write {wanted}, or name files of tests with --tests")
+    return outcome_of(path, files)
+
+
+def outcome_of(path: str, files: Sequence[Path]) -> Outcome:
+    """Run the tests of some files on a policy. Raises PolicyfsError."""
+    policy = load_policy(read_sources(path)).policy
     try:
         texts = [SourceText(str(file), file.read_bytes()) for file in files]
     except OSError as error:
         raise UnreadableError(f"cannot read the tests {error.filename}: {error.strerror}") from error
-    policy = engine.policy
-    apps = [app.name for app in policy.apps]
-    cases = parse_cases(texts, apps, frozenset(rule.id for rule in policy.rules))
-    return Outcome(path, policy, list(run(engine, cases, path, _sniffer())))
+    whole = in_force(policy, ALWAYS)
+    cases = parse_cases(texts, [app.name for app in policy.apps], frozenset(rule.id for rule in whole.rules))
+    return Outcome(path, whole, list(run(policy, cases, path, _sniffer())))
 
 
 def beside(policy: Path) -> list[Path]:

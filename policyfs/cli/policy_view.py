@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 from policyfs.cli.on_record import trail_root
@@ -29,7 +30,7 @@ _SAMPLES = 5
 def run_view(args: argparse.Namespace) -> int:
     """Print the tree that the caller would see."""
     check_caller(args)
-    engine = load_policy(read_sources(args.policy), monitor=args.monitor)
+    engine = load_policy(read_sources(args.policy), monitor=args.monitor, at_ns=time.time_ns())
     who = caller_of(engine, args)
     if os.geteuid() != 0:
         raise PolicyfsError(

@@ -18,31 +18,33 @@ def commands(
 ) -> dict[str, Command]:
     """Return the commands of a daemon with these parts, by name."""
 
-    async def ending(peer: Peer) -> Json:
+    async def ending(peer: Peer, _: Json) -> Json:
         """Note that `policyfs umount` is about to unmount."""
         end.announce(_by("policyfs umount", peer))
         return {}
 
-    async def staying(_: Peer) -> Json:
+    async def staying(*_: object) -> Json:
         """Note that the announced unmount did not happen."""
         end.withdraw()
         return {}
 
-    async def abort(peer: Peer) -> Json:
+    async def abort(peer: Peer, _: Json) -> Json:
         """End the mount, also while it is in use (`policyfs umount --abort`)."""
         end.by(_by("policyfs umount --abort", peer))
         mountpoint.leave()
         return {}
 
-    async def load(peer: Peer) -> Json:
-        """Load the policy again (`policyfs reload`)."""
-        return await reload.reload(_by("policyfs reload", peer))
+    async def load(peer: Peer, request: Json) -> Json:
+        """Load the policy again (`policyfs reload`), or the very text that `policy apply` has looked at."""
+        expected = request.get("expected")
+        how = "policyfs reload" if expected is None else "policyfs policy apply"
+        return await reload.reload(_by(how, peer), expected=expected)
 
-    async def previous(peer: Peer) -> Json:
+    async def previous(peer: Peer, _: Json) -> Json:
         """Go back to the policy before the one in force (`policyfs reload --previous`)."""
         return await reload.reload(_by("policyfs reload --previous", peer), previous=True)
 
-    async def describe(_: Peer) -> Json:
+    async def describe(*_: object) -> Json:
         """Return the state of the mount (`policyfs status`)."""
         return status()
 

@@ -58,12 +58,16 @@ class NoDaemonError(ControlError):
     """Nobody listens at a control socket: the mount does not exist, or its daemon is gone."""
 
 
-def ask(path: Path, command: str, timeout_s: float = DEADLINE_S, *, about: str | None = None) -> Json:
+def ask(
+    path: Path, command: str, timeout_s: float = DEADLINE_S, *, about: str | None = None, **more: str
+) -> Json:
     """Send one command and return the answer. about: a path in the mount, for commands about one.
+
+    more: further words of the command.
 
     Raises NoDaemonError, ControlError (refused).
     """
-    request = {"command": command} if about is None else {"command": command, "path": about}
+    request = more | {"command": command} | ({} if about is None else {"path": about})
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(timeout_s)
         try:

@@ -19,7 +19,8 @@ from policyfs.daemon.supervise import BugLog
 from policyfs.errors import PolicyfsError
 from policyfs.linux.peer import Peer, peer_of
 
-Command = Callable[[Peer], Coroutine[object, object, Json]]
+Command = Callable[[Peer, Json], Coroutine[object, object, Json]]
+"""A command of a peer, with the whole request."""
 Question = Callable[[str], Coroutine[object, object, Json]]
 """A command about one path in the mount."""
 
@@ -136,7 +137,7 @@ async def _reply(
     except (ValueError, TypeError, KeyError, RecursionError):
         return _encoded({"error": f"unknown command; there are {', '.join(sorted(commands))}"})
     try:
-        return _encoded(await (questions[name](about) if command is None else command(peer)))
+        return _encoded(await (questions[name](about) if command is None else command(peer, request)))
     except PolicyfsError as error:
         return _encoded({"error": str(error), "exit_code": error.exit_code})
     except Exception as error:  # noqa: BLE001 - would end the daemon, and with it the mount

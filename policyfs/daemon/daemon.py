@@ -16,6 +16,7 @@ from policyfs.content.sniffer import Sniffer
 from policyfs.daemon import control, control_server, descriptors
 from policyfs.daemon.commands import commands
 from policyfs.daemon.contain import close_door, give_up_rights, leave_network
+from policyfs.daemon.descriptors import small_part
 from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, SignalReader
 from policyfs.daemon.garbage import Garbage
 from policyfs.daemon.log import Bugs, Log
@@ -82,7 +83,8 @@ class Daemon:
         """The result of the proof of the mount."""
         self._unproved: PolicyfsError | None = None
         with _undone_on_error(self._undo):
-            self.policies = Policies(loader)
+            self.policies = Policies(loader, options.trail.parent, log)
+            self._undo.callback(self.policies.close)
             self._build(self.policies.engine)
 
     def _build(self, engine: Engine) -> None:
@@ -154,20 +156,15 @@ class Daemon:
             mountpoint=options.mountpoint, store=options.store, app=options.app,
             device_fd=self._mountpoint.device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=self._copies_at_most(options.cache_bytes),
-            directories=descriptors.small_part(1024), descriptors=descriptors.of_open_files(),
-            posix=options.posix, lock_owners=descriptors.small_part(4096),
+            directories=small_part(1024), descriptors=descriptors.of_open_files(),
+            posix=options.posix, lock_owners=small_part(4096),
             copies=descriptors.of_copies(), nodes=options.nodes,
             latches=str(control.runtime_dir() / "changes.lock"),
             policy_modes=options.policy_modes, any_uid=options.any_uid, admitted=options.admitted,
             read_only=self.facts.read_only or options.read_only, xattrs=options.xattrs,
-            vectors=self._has_vectors,
+            vectors=options.in_vectors,
             quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
-
-    @property
-    def _has_vectors(self) -> bool:
-        """True if repeats are answered by the bridge: in a shared mount, where the kernel may keep less."""
-        return self._options.vectors and self._options.app is None
 
     def _copies_at_most(self, wanted: int) -> int:
         """Limit the memory for copies to half of a control group's memory, if there is such a limit.
@@ -209,7 +206,7 @@ class Daemon:
             self._mountpoint.device,
             passthrough=self._options.passthrough,
             flags=flags,
-            vectors=(MAX_NODES, descriptors.small_part(MAX_DIRECTORIES)) if self._has_vectors else None,
+            vectors=(MAX_NODES, small_part(MAX_DIRECTORIES)) if self._options.in_vectors else None,
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)
@@ -234,7 +231,7 @@ class Daemon:
                 await self._negotiated()
                 works = (self._flush, self._breaks, self._watching,
                          self.fs.locks.ask_again, self.sniffer.tend, self.fs.second_looks.run,
-                         self.fs.quarantine.run, self._reload.free_replaced)  # fmt: skip
+                         self.fs.quarantine.run, *self._reload.works())  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 if not await self._proved():

@@ -48,6 +48,15 @@ class MountOptions:
     """Prove the mount before apps reach it."""
     proof_fd: int | None = None
     """The socket of the process that proves the mount before it attaches it; None: mount without a proof."""
+    watch: bool = False
+    """True if the mount reloads its policy when the policy's files change."""
+    policy: str = ""
+    """The file or directory that the policy is read from."""
+
+    @property
+    def in_vectors(self) -> bool:
+        """True if repeats are answered by the bridge: in a shared mount, where the kernel may keep less."""
+        return self.vectors and self.app is None
 
     @property
     def kernel_admits(self) -> bool:

@@ -1,23 +1,30 @@
-"""The policy in force in one mount, the one before it, and their record on the trail."""
+"""The policy in force in one mount, its exceptions, the policy before it, and their record on the trail."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from policyfs.daemon import control
 from policyfs.daemon.end import MountEnd
+from policyfs.daemon.high_water import NAME, HighWaterMark
+from policyfs.daemon.log import Log
 from policyfs.errors import PolicyfsError
 from policyfs.journal.journal import Journal
 from policyfs.journal.policy_texts import policy_text, read_pointer, read_policy
-from policyfs.policy.decide import Engine
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.exceptions import PREFIX, ended, in_force, next_end
 from policyfs.policy.parse import SourceText, digest_of
+from policyfs.policy.values import instant_text
 
 Sources = Sequence[SourceText]
+UNSAVED: Final = "ends of exceptions are not saved: they count until a restart"
 
 
 class Loader(NamedTuple):
-    """Reads the texts of a mount's policy, and compiles texts with the mount's options."""
+    """Reads the texts of a mount's policy, and compiles texts with the mount's options, as of now."""
 
     read: Callable[[], Sources]
     compile: Callable[[Sources], Engine]
@@ -26,11 +33,21 @@ class Loader(NamedTuple):
 class Policies:
     """The policy in force in a mount, and the one before it. Blocking calls: for threads."""
 
-    def __init__(self, loader: Loader) -> None:
-        """Load the first policy. Raises PolicyfsError."""
+    def __init__(self, loader: Loader, root: Path, log: Log) -> None:
+        """Load the first policy. root: of the trails, made if it is missing. Raises PolicyfsError."""
         self._loader = loader
+        with contextlib.suppress(FileExistsError):
+            root.mkdir(mode=0o700, parents=True)
+        self.mark = HighWaterMark(root)
+        if self.mark.damaged:
+            log.warning("all exceptions count as ended: their file is damaged", file=str(root / NAME))
         self._sources = loader.read()
-        self.engine = loader.compile(self._sources)
+        self.engine = self.compile(self._sources)
+        unsaved = self.pass_ends()
+        if unsaved:
+            log.warning(UNSAVED, why=unsaved)
+        self.next_end = next_end(self.engine.policy)
+        """The instant at which the next exception ends, in ns since 1970; None if none will."""
         self.previous = ""
         """The digest of the policy before this one, empty if unknown."""
 
@@ -40,7 +57,7 @@ class Policies:
         digest = self.engine.digest
         last, before = read_pointer(directory)
         self.previous = before if last == digest else last
-        fields = {"policy": digest, "name": self.engine.policy.name, **told}
+        fields = {"policy": digest, "name": self.engine.policy.name, **_exceptions(self.engine), **told}
         journal.tell("mount", fields, policy=policy_text(digest, self._sources), previous=self.previous)
 
     def read(self, *, previous: bool) -> Sources:
@@ -63,21 +80,52 @@ class Policies:
         return sources
 
     def compile(self, sources: Sources) -> Engine:
-        """Compile texts. Raises PolicyfsError."""
-        return self._loader.compile(sources)
+        """Compile texts, without the exceptions that have ended. Raises PolicyfsError."""
+        engine = self._loader.compile(sources)
+        return _as_of(engine, self.mark.now_ns())
 
-    def replace(self, engine: Engine, sources: Sources, by: MountEnd, generation: int) -> None:
-        """Record a new policy, right before it is in force."""
+    def has_new_text(self) -> bool:
+        """True if the policy's files have another text than the policy in force, or cannot be read."""
+        try:
+            return digest_of(source.text for source in self._loader.read()) != self.engine.digest
+        except PolicyfsError:
+            return True
+
+    def successor(self) -> Engine:
+        """Return the engine in force without the exceptions that end next, and those that have ended."""
+        return _as_of(self.engine, max(self.mark.now_ns(), self.next_end or 0))
+
+    def replace(self, engine: Engine, sources: Sources | None, by: MountEnd, generation: int) -> None:
+        """Record a new policy, right before it is in force. sources: None if the text stays."""
         before = self.engine.digest
         if engine.digest != before:
             self.previous = before
+        sources = self._sources if sources is None else sources
         self.engine, self._sources = engine, sources
+        self.next_end = next_end(engine.policy)
         fields = {
             "result": "in force", "policy": engine.digest, "previous": before, "name": engine.policy.name,
-            "generation": generation, **by.fields(),
+            "generation": generation, **_exceptions(engine), **by.fields(),
         }  # fmt: skip
         text = policy_text(engine.digest, sources)
         self._journal.tell("policy", fields, policy=text, previous=self.previous)
+
+    def tell_stale(self, stale: control.Json, generation: int) -> None:
+        """Record the open files that the policy in force would not grant."""
+        fields = {"policy": self.engine.digest, "generation": generation, **stale}
+        self._journal.tell("stale_handles", fields)
+
+    def pass_ends(self) -> str:
+        """Note the ends that have passed, so that they stay. Return the reason if that fails."""
+        try:
+            self.mark.pass_ends(self.engine.policy)
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
+
+    def close(self) -> None:
+        """Close the file of ended exceptions."""
+        self.mark.close()
 
     def refuse(self, sources: Sources | None, by: MountEnd, reason: str) -> None:
         """Record that a policy was refused. sources: its texts, if they could be read."""
@@ -87,3 +135,19 @@ class Policies:
             text = policy_text(digest_of(source.text for source in sources), sources)
             fields["refused"] = text.digest
         self._journal.tell("policy", fields | {"reason": reason} | by.fields(), policy=text)
+
+
+def _as_of(engine: Engine, at_ns: int) -> Engine:
+    policy = in_force(engine.policy, at_ns)
+    return engine if policy is engine.policy else compile_policy(policy, monitor=engine.monitor)
+
+
+def _exceptions(engine: Engine) -> dict[str, object]:
+    """Return the field of a record that lists the exceptions in force, each with its end."""
+    gone = ended(engine.policy)
+    live = {
+        one.rule.id.removeprefix(PREFIX): instant_text(one.until_ns)
+        for one in engine.policy.exceptions
+        if one not in gone
+    }
+    return {"exceptions": live} if engine.policy.exceptions else {}

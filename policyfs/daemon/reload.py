@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import trio
 
-from policyfs.daemon import control
+from policyfs.daemon import control, policy_watch
 from policyfs.daemon.end import MountEnd
 from policyfs.daemon.large_work import Leftovers, short_turns
 from policyfs.daemon.log import Log
 from policyfs.daemon.options import MountOptions
-from policyfs.daemon.policies import Policies, Sources
+from policyfs.daemon.policies import UNSAVED, Policies, Sources
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.fs.filesystem import FileSystem
+from policyfs.fs.opening.stale_handles import summary
 from policyfs.policy.decide import Engine
 from policyfs.policy.model import Policy
+from policyfs.policy.parse import digest_of
+from policyfs.policy.values import instant_text
 
 _DRAIN_S: Final = 5.0
+_LOOK_S: Final = 0.05
+"""Pause between two looks at the clock, for the ends of exceptions."""
+_AHEAD_NS: Final = 30 * 1_000_000_000
 _SETTLE_S: Final = 1.0
 """The longest wait of a reload for opens that the kernel tries a second time."""
 
@@ -35,32 +43,87 @@ class Reload:
         self._lock = trio.Lock()
         self._replaced, self._leftovers = trio.open_memory_channel[Leftovers](math.inf)
 
-    async def reload(self, by: MountEnd, *, previous: bool = False) -> control.Json:
+    async def reload(
+        self, by: MountEnd, *, previous: bool = False, expected: object = None
+    ) -> control.Json:
         """Reload the policy, or go back to the one before it. Either way the result is on record.
 
+        expected: the digest that the texts must have; None: any.
         Raises PolicyfsError for a policy that cannot be used; then the old one stays in force.
         """
         async with self._lock:
             policies, sources = self._policies, None
             try:
                 sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
+                if expected is not None and digest_of(source.text for source in sources) != expected:
+                    raise PolicyfsError("the policy's files have changed since they were checked; try again")
                 engine = await trio.to_thread.run_sync(self._compiled, sources)
                 self._check_app(engine.policy)
             except PolicyfsError as error:
                 await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
                 raise
-            gate = self._fs.gate
-            await trio.to_thread.run_sync(policies.replace, engine, sources, by, gate.generation + 1)
-            await self._fs.opener.second_tries.settled(_SETTLE_S)
-            self._replaced.send_nowait(Leftovers(gate.engine))
-            self._fs.use(engine)
-            if not await self._fs.kernel_cache.expire_all_names():
-                self._log.warning("the kernel dropped all names at once: working directories had no path")
-            notifier = self._fs.kernel_cache.notifier
-            if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
-                self._log.warning("the kernel is slow to drop its caches", after_s=_DRAIN_S)
-            self._log.info("policy reloaded", digest=engine.digest, generation=gate.generation)
-            return {"digest": engine.digest, "generation": gate.generation}
+            stale = await self._put_in_force(engine, sources, by)
+            self._log.info("policy reloaded", digest=engine.digest, generation=self._fs.gate.generation)
+            generation = self._fs.gate.generation
+            return {"digest": engine.digest, "generation": generation, "stale_handles": stale}
+
+    async def end_exceptions(self) -> None:
+        """End each exception at its time, for as long as this runs: a reload without a new text.
+
+        The engine without it is compiled before, so that nothing is left to do at that time.
+        """
+        prepared: Engine | None = None
+        prepared_for: Engine | None = None
+        policies = self._policies
+        while True:
+            await trio.sleep(_LOOK_S)
+            end = policies.next_end
+            if end is None or policies.mark.now_ns() < end - _AHEAD_NS:
+                continue
+            async with self._lock:
+                if prepared_for is not policies.engine or policies.next_end != end:
+                    prepared_for, end = policies.engine, policies.next_end
+                    prepared = await trio.to_thread.run_sync(self._successor)
+                if prepared is None or end is None or policies.mark.now_ns() < end:
+                    continue
+                by = MountEnd("exception", f"ended at {instant_text(end)}")
+                await self._put_in_force(prepared, None, by)
+                self._log.info("exceptions ended", at=instant_text(end), generation=self._fs.gate.generation)
+            prepared = prepared_for = None
+
+    async def _put_in_force(self, engine: Engine, sources: Sources | None, by: MountEnd) -> control.Json:
+        """Replace the policy, and have the kernel drop what it keeps. sources: None if the text stays.
+
+        Return the open files that the kernel keeps usable, though this policy would not grant them.
+        """
+        gate, policies = self._fs.gate, self._policies
+        await trio.to_thread.run_sync(policies.replace, engine, sources, by, gate.generation + 1)
+        unsaved = await trio.to_thread.run_sync(policies.pass_ends)
+        if unsaved:
+            self._log.warning(UNSAVED, why=unsaved)
+        await self._fs.opener.second_tries.settled(_SETTLE_S)
+        self._replaced.send_nowait(Leftovers(gate.engine))
+        self._fs.use(engine)
+        if not await self._fs.kernel_cache.expire_all_names():
+            self._log.warning("the kernel dropped all names at once: working directories had no path")
+        notifier = self._fs.kernel_cache.notifier
+        if notifier is not None and not await trio.to_thread.run_sync(notifier.drain, _DRAIN_S):
+            self._log.warning("the kernel is slow to drop its caches", after_s=_DRAIN_S)
+        stale = summary(await self._fs.stale_handles.find())
+        if stale["count"]:
+            self._log.warning("files stay open that the policy would not grant", count=stale["count"])
+            await trio.to_thread.run_sync(policies.tell_stale, stale, gate.generation)
+        return stale
+
+    def works(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """Return the background tasks."""
+        return self.free_replaced, self.end_exceptions, self.watch_files
+
+    async def watch_files(self) -> None:
+        """Reload when the policy's files change, if the mount was asked to (`--watch`)."""
+        if self._options.watch:
+            path, is_new = Path(self._options.policy), self._policies.has_new_text
+            await policy_watch.watch(path, is_new, self.reload, self._log)
 
     async def free_replaced(self) -> None:
         """Free engines that reloads have replaced, for as long as this runs."""
@@ -70,6 +133,10 @@ class Reload:
     def _compiled(self, sources: Sources) -> Engine:
         with short_turns():
             return self._policies.compile(sources)
+
+    def _successor(self) -> Engine:
+        with short_turns():
+            return self._policies.successor()
 
     def _check_app(self, policy: Policy) -> None:
         """Refuse a policy without the app of an app mount, or without the user or groups that it admits."""

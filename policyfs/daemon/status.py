@@ -23,6 +23,9 @@ from policyfs.fs.kernel_cache.kept import find, kept, names_in
 from policyfs.fs.report import fields, report
 from policyfs.journal.journal import Journal
 from policyfs.kernel.bridge import waiting
+from policyfs.policy.exceptions import PREFIX, ended
+from policyfs.policy.model import Policy
+from policyfs.policy.values import instant_text
 from policyfs.store.facts import StoreFacts
 from policyfs.trail.line import iso_time
 
@@ -78,10 +81,12 @@ def describe(daemon: Reported) -> control.Json:
         "connection": daemon.connection,
         "policy": {
             "name": engine.policy.name,
+            "file": options.policy,
             "digest": engine.digest,
             "previous": daemon.policies.previous,
             "generation": daemon.fs.gate.generation,
             "monitor": engine.monitor,
+            "exceptions": _exceptions(engine.policy),
             "modes_of": sorted(name or "stranger" for name in daemon.fs.modes.apps),
         },
         **report(daemon.fs),
@@ -113,6 +118,20 @@ def describe(daemon: Reported) -> control.Json:
 def questions_about(fs: FileSystem) -> dict[str, control_server.Question]:
     """Return the questions about paths that the control socket answers."""
     return {"kept": partial(kept_of, fs), "file": partial(file_of, fs)}
+
+
+def _exceptions(policy: Policy) -> list[dict[str, object]]:
+    gone = ended(policy)
+    return [
+        {
+            "id": one.rule.id.removeprefix(PREFIX),
+            "until": instant_text(one.until_ns),
+            "approved_by": one.approved_by,
+            "reason": one.reason,
+            "in_force": one not in gone,
+        }
+        for one in policy.exceptions
+    ]
 
 
 async def kept_of(fs: FileSystem, path: str) -> control.Json:

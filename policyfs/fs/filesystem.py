@@ -68,6 +68,7 @@ from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.preconditions import Preconditions
+from policyfs.fs.opening.stale_handles import StaleHandles
 from policyfs.fs.opening.write_access import WriteAccess
 from policyfs.fs.raw_handlers import RawHandlers
 from policyfs.fs.redacted.copies import Redactor
@@ -209,6 +210,7 @@ class FileSystem:
             fs, paths=paths, preconditions=preconditions, lifecycle=lifecycle, backing_files=backing_files,
             write_access=write_access, replaced_files=self._replaced_files,
         )  # fmt: skip
+        self.stale_handles = StaleHandles(fs)
         open_files = OpenFiles(fs, backing_files=backing_files, forget_attributes=cache.forget_attributes)
         return _Opening(
             views, hidden, redactor, lifecycle, paths, backing_files, write_access, open_files, change_lock,

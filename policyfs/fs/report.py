@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from policyfs.fs.filesystem import FileSystem
+from policyfs.fs.opening.stale_handles import summary
 from policyfs.kernel import vectors
 
 
@@ -18,6 +19,7 @@ def report(fs: FileSystem) -> dict[str, object]:
             "directories": len(fs.listings),
             "mediated": sum(handle.mode.value == "mediated" for handle in handles),
         },
+        "stale_handles": summary(fs.stale_handles.live()),
         "nodes": len(fs.nodes),
         "nodes_asked_back": fs.pruning.asked,
         "directory_descriptors": len(fs.resolver),

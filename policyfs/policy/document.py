@@ -15,6 +15,7 @@ from policyfs.policy.values import (
     AuditName,
     ErrnoName,
     Globs,
+    Instant,
     Kinds,
     Mode,
     ModesName,
@@ -27,6 +28,7 @@ from policyfs.policy.values import (
     Texts,
     Truth,
     Uids,
+    Words,
     _blocks,
     _maybe_none,
     _several,
@@ -127,6 +129,23 @@ class RuleDoc(Strict):
     description: Text = ""
 
 
+class ExceptionDoc(Strict):
+    """One of ``exceptions``: an allow with an end, a reason and a name that stands for it."""
+
+    id: Name
+    allow: Annotated[tuple[Operation, ...], BeforeValidator(_several)]
+    until: Instant
+    reason: Words
+    approved_by: Words = Field(alias="approved-by")
+    who: Annotated[WhoDoc, AfterValidator(_says_something)] | None = None
+    paths: Globs | None = None
+    ignore_case: Truth = False
+    when: SomeBlock | None = None
+    unless: Annotated[tuple[SomeBlock, ...], BeforeValidator(_blocks)] | None = None
+    audit: AuditName | None = None
+    description: Text = ""
+
+
 class InvariantDoc(Strict):
     """One of ``invariants``."""
 
@@ -153,4 +172,5 @@ class FileDoc(Strict):
     path_sets: dict[str, object] = {}
     defaults: DefaultsDoc = DefaultsDoc()
     rules: list[object] | None = None
+    exceptions: list[object] | None = None
     invariants: list[object] | None = None

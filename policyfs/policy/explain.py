@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from policyfs.domain import KIND_EMPTY, Decision, Facts, FileType, Need, Op, Principal, View
@@ -12,9 +12,12 @@ from policyfs.errors import UsageError, errno_name
 from policyfs.formats import REDACTABLE_KINDS, WITHOUT_LOCATOR
 from policyfs.policy.cause import cause_of, sentence
 from policyfs.policy.decide import End, Engine
+from policyfs.policy.exceptions import ended
 from policyfs.policy.facts import fixed_facts
 from policyfs.policy.kept import kept_by_kernel
+from policyfs.policy.model import Policy
 from policyfs.policy.rule_lines import NO, RuleLine, Weigher
+from policyfs.policy.values import instant_text
 
 REQUESTS: Final = {
     "see": Op.SEE,
@@ -223,7 +226,7 @@ def _explained(
         who=who.label,
         path=path,
         decision=decision,
-        lines=lines,
+        lines=tuple(_dated(lines, engine.policy)),
         hidden_by=hidden_by,
         view=view,
         needs=engine.needs(who, ops, state, ftype),
@@ -232,6 +235,21 @@ def _explained(
         cause=cause_of(decision, missing, lines, hidden_by, nearest) if path.strip(b"/") else _ROOT,
         nearest=nearest,
     )
+
+
+def _dated(lines: tuple[RuleLine, ...], policy: Policy) -> Iterator[RuleLine]:
+    """Yield the lines with the ends of exceptions, and lines on those that have ended."""
+    dated = {one.rule.id: one for one in policy.exceptions}
+    for line in lines:
+        one = dated.get(line.rule)
+        if one is None:
+            yield line
+        else:
+            end = f"until {instant_text(one.until_ns)}, approved by {one.approved_by}: {one.reason}"
+            yield replace(line, reason=f"{line.reason}; {end}")
+    for one in ended(policy):
+        reason = f"it ended at {instant_text(one.until_ns)}"
+        yield RuleLine(one.rule.id, one.rule.effect.value, NO, reason, one.rule.where)
 
 
 def _answer(decision: Decision) -> str:

@@ -151,8 +151,25 @@ class Invariant:
 
 
 @dataclass(frozen=True, slots=True)
+class ExceptionRule:
+    """An allow that ends at a date (exceptions.py).
+
+    rule: its id has a prefix that no other rule's has. until_ns: the first instant at which it no longer
+    allows, in ns since 1970.
+    """
+
+    rule: Rule
+    until_ns: int
+    reason: str
+    approved_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """A whole policy: one file, or all files of a directory merged."""
+    """A whole policy: one file, or all files of a directory merged.
+
+    rules: after parsing, those without an end; in_force() adds the exceptions of a time.
+    """
 
     name: str
     description: str
@@ -162,3 +179,4 @@ class Policy:
     audit_denied: Audit
     digest: str
     invariants: tuple[Invariant, ...] = ()
+    exceptions: tuple[ExceptionRule, ...] = ()

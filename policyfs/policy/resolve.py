@@ -9,27 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from policyfs.domain import DENY_UNKNOWN, OWNER_NONE, Audit, Op, ban, cleaning
+from policyfs.domain import DENY_UNKNOWN, Audit, Op, ban, cleaning
+from policyfs.policy.conditions import Conditions
 from policyfs.policy.declarations import Declarations, already
-from policyfs.policy.document import AppDoc, BlockDoc, InvariantDoc, RuleDoc, WhoDoc
+from policyfs.policy.document import AppDoc, ExceptionDoc, InvariantDoc, RuleDoc
 from policyfs.policy.errors import PolicyError, listed
+from policyfs.policy.exceptions import PREFIX
 from policyfs.policy.model import (
-    ANY,
-    SELF,
-    STRANGER,
     App,
-    Block,
     Effect,
+    ExceptionRule,
     Invariant,
     Policy,
     Promise,
     Rule,
-    UidRange,
     Who,
 )
-from policyfs.policy.nodes import Loc, Scalar, node_at
+from policyfs.policy.nodes import Scalar, node_at
 from policyfs.policy.shape import File, Part
-from policyfs.policy.values import AUDITS, ERRNOS, MODES, OPERATIONS
+from policyfs.policy.values import AUDITS, ERRNOS, MODES, OPERATIONS, merged
 
 
 def resolve(
@@ -51,8 +49,12 @@ def resolve(
     promised = [
         rules.invariant(part, part.doc) for file in files for part in file.invariants if part.doc is not None
     ]
+    dated = [
+        rules.exception(part, part.doc) for file in files for part in file.exceptions if part.doc is not None
+    ]
     _check_ids((part for file in files for part in file.rules), errors)
     _check_ids((part for file in files for part in file.invariants), errors)
+    _check_ids((part for file in files for part in file.exceptions), errors)
     if complete and not any(_has_rules(file) for file in files):
         top = files[0].top
         help_ = "add rules: without rules nothing is allowed (to allow nothing on purpose, write rules: [])"
@@ -70,6 +72,7 @@ def resolve(
         audit_denied=_default(files, "audit_denied", Audit.REQUIRED, errors),
         digest=digest,
         invariants=tuple(one for one in promised if one is not None),
+        exceptions=tuple(dated),
     )
 
 
@@ -115,27 +118,17 @@ def _app(name: str, part: Part[AppDoc]) -> App:
     modes = None if doc.modes is None else MODES[doc.modes]
     gids = tuple(dict.fromkeys(doc.gid))
     grants = frozenset(doc.grants)
-    return App(name, _merged(doc.uid), gids, grants, doc.description, modes, part.where)
-
-
-def _merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:
-    """Return the same uids in ascending ranges that neither overlap nor touch."""
-    out: list[UidRange] = []
-    for first, last in sorted(ranges):
-        if out and first <= out[-1][1] + 1:
-            out[-1] = (out[-1][0], max(last, out[-1][1]))
-        else:
-            out.append((first, last))
-    return tuple(out)
+    return App(name, merged(doc.uid), gids, grants, doc.description, modes, part.where)
 
 
 class _Rules:
     """Converts documents to rules."""
 
-    __slots__ = ("errors", "names", "redactable")
+    __slots__ = ("conditions", "errors", "names", "redactable")
 
     def __init__(self, names: Declarations, redactable: frozenset[str], errors: list[PolicyError]) -> None:
         self.names = names
+        self.conditions = Conditions(names)
         self.redactable = redactable
         self.errors = errors
 
@@ -143,16 +136,11 @@ class _Rules:
         """Return the rule of a document; None if it does not have exactly one effect."""
         effect = self._effect(part)
         self._check_companions(part, doc, effect)
-        who = self._who(part, ("who",), doc.who)
-        paths = self._globs(part, ("paths",), doc.paths)
-        when = self._block(part, ("when",), doc.when) if doc.when is not None else None
-        unless = tuple(
-            self._block(part, ("unless", index), block) for index, block in enumerate(doc.unless or ())
-        )
+        who, paths, when, unless = self.conditions.of(part, doc)
         words = _words(doc)
         raw_types = self._raw_types(part, doc) if _is_about_words(part, effect) else frozenset()
         required = doc.require.content if doc.require is not None else None
-        content = self._kinds(part, ("require", "content"), required)
+        content = self.conditions.kinds(part, ("require", "content"), required)
         if effect is None:
             return None
         return Rule(
@@ -188,27 +176,23 @@ class _Rules:
                 self.errors.append(part.source.error(part.node.span, message, help_))
             return None
         (promise,) = given
-        who = self._who(part, ("who",), doc.who)
+        who, paths, when, unless = self.conditions.of(part, doc)
         if promise is Promise.ONLY:
             if who is None and part.sound:
                 told = "add who: the callers that may; without exceptions write never"
                 self.errors.append(part.key_error("only", "only without who says nothing", told))
             who = Who(None, None, None, who)
-        ops = Op.READ if promise is Promise.NEVER_RAW else Op(0)
-        for word in doc.never or doc.only or ():
-            ops |= OPERATIONS[word]
+        ops = Op.READ if promise is Promise.NEVER_RAW else _named(doc.never or doc.only or ())
         span = part.node.span
         rule = Rule(
             id=doc.id,
             effect=Effect.DENY,
             ops=ops,
             who=who,
-            paths=self._globs(part, ("paths",), doc.paths),
+            paths=paths,
             ignore_case=doc.ignore_case,
-            when=self._block(part, ("when",), doc.when) if doc.when is not None else None,
-            unless=tuple(
-                self._block(part, ("unless", index), block) for index, block in enumerate(doc.unless or ())
-            ),
+            when=when,
+            unless=unless,
             errno=None,
             redact=frozenset(),
             content=frozenset(),
@@ -220,6 +204,29 @@ class _Rules:
         )
         line = part.source.lines[span.line - 1]
         return Invariant(doc.id, promise, rule, frozenset(doc.never_raw or ()), line, span.width)
+
+    def exception(self, part: Part[ExceptionDoc], doc: ExceptionDoc) -> ExceptionRule:
+        """Return the exception of a document."""
+        who, paths, when, unless = self.conditions.of(part, doc)
+        rule = Rule(
+            id=PREFIX + doc.id,
+            effect=Effect.ALLOW,
+            ops=_named(doc.allow),
+            who=who,
+            paths=paths,
+            ignore_case=doc.ignore_case,
+            when=when,
+            unless=unless,
+            errno=None,
+            redact=frozenset(),
+            content=frozenset(),
+            raw_types=frozenset(),
+            audit=Audit.REQUIRED if doc.audit is None else AUDITS[doc.audit],
+            monitor=False,
+            description=doc.description,
+            where=part.where,
+        )
+        return ExceptionRule(rule, doc.until, doc.reason, doc.approved_by)
 
     def _effect(self, part: Part[RuleDoc]) -> Effect | None:
         """Return the one effect of the rule; report a rule with none or several."""
@@ -294,42 +301,6 @@ class _Rules:
             message = f"on_unknown: {doc.on_unknown} cannot be used with {required}"
             self.errors.append(part.error(("on_unknown",), message, f"known here: {', '.join(words)}"))
 
-    def _who(self, part: Part[object], loc: Loc, doc: WhoDoc | None) -> Who | None:
-        if doc is None:
-            return None
-        for index, app in enumerate(doc.app or ()):
-            self.names.check_app(part, (*loc, "app", index), app, (ANY, STRANGER))
-        for index, grant in enumerate(doc.grant or ()):
-            self.names.check_grant(part, (*loc, "grant", index), grant)
-        return Who(
-            apps=frozenset(doc.app) if doc.app is not None else None,
-            grants=frozenset(doc.grant) if doc.grant is not None else None,
-            uids=_merged(doc.uid) if doc.uid is not None else None,
-            not_=self._who(part, (*loc, "not"), doc.not_),
-        )
-
-    def _block(self, part: Part[object], loc: Loc, doc: BlockDoc) -> Block:
-        for index, owner in enumerate(doc.owner or ()):
-            self.names.check_app(part, (*loc, "owner", index), owner, (SELF, OWNER_NONE))
-        return Block(
-            kinds=self._kinds(part, (*loc, "type"), doc.type),
-            owners=frozenset(doc.owner) if doc.owner is not None else None,
-            paths=self._globs(part, (*loc, "path"), doc.path),
-        )
-
-    def _kinds(self, part: Part[object], loc: Loc, members: tuple[str, ...] | None) -> frozenset[str] | None:
-        if members is None:
-            return None
-        return frozenset(kind for _, kind in self.names.expand(part, loc, members, globs=False))
-
-    def _globs(
-        self, part: Part[object], loc: Loc, members: tuple[str, ...] | None
-    ) -> tuple[str, ...] | None:
-        if members is None:
-            return None
-        expanded = self.names.expand(part, loc, members, globs=True)
-        return tuple(dict.fromkeys(glob for _, glob in expanded))
-
     def _raw_types(self, part: Part[RuleDoc], doc: RuleDoc) -> frozenset[str]:
         """Return the kinds let through; report those that redaction has a locator for."""
         loc = ("raw_types",)
@@ -376,7 +347,12 @@ def _ops(doc: RuleDoc, effect: Effect) -> Op:
         return Op.READ
     if effect is Effect.CONTENT:
         return Op.WRITE | Op.CREATE
+    return _named(doc.allow or doc.deny or ())
+
+
+def _named(words: Iterable[str]) -> Op:
+    """Return the operations with these names."""
     ops = Op(0)
-    for word in doc.allow or doc.deny or ():
+    for word in words:
         ops |= OPERATIONS[word]
     return ops

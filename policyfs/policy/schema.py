@@ -23,6 +23,7 @@ from policyfs.policy.document import (
     KIND,
     AppDoc,
     DefaultsDoc,
+    ExceptionDoc,
     InvariantDoc,
     MetadataDoc,
     RuleDoc,
@@ -37,6 +38,8 @@ _UIDS: Final = {"anyOf": [_UID, {"type": "string", "pattern": "^[0-9]+-[0-9]+$"}
 _PLAIN: Final[Mapping[Callable[..., object], JsonSchemaValue]] = {
     values.text: {"type": "string"},
     values.name: {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]*$"},
+    values._words: {"type": "string", "pattern": r"\S"},  # noqa: SLF001 - the schema belongs to the values
+    values.instant: {"type": "string", "pattern": values.INSTANT_PATTERN},
     values._truth: {"type": "boolean"},  # noqa: SLF001 - the schema belongs to the values
     values._operation: {"enum": list(values.OPERATIONS)},  # noqa: SLF001 - likewise
     values._kind: {"type": "string", "pattern": "^@|/"},  # noqa: SLF001 - likewise
@@ -89,6 +92,7 @@ def schema(kind: str = KIND) -> dict[str, object]:
             "path_sets": _named(values.Globs),
             "defaults": _ref(DefaultsDoc, definitions),
             "rules": {"type": "array", "items": _ref(RuleDoc, definitions)},
+            "exceptions": {"type": "array", "items": _ref(ExceptionDoc, definitions)},
             "invariants": {"type": "array", "items": _ref(InvariantDoc, definitions)},
         }
     else:

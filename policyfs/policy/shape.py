@@ -15,6 +15,7 @@ from policyfs.policy.document import (
     AppDoc,
     BlockDoc,
     DefaultsDoc,
+    ExceptionDoc,
     FileDoc,
     InvariantDoc,
     MetadataDoc,
@@ -37,7 +38,7 @@ from policyfs.policy.nodes import (
     data_of,
     node_at,
 )
-from policyfs.policy.values import Globs, Kinds, app_name, name, what
+from policyfs.policy.values import EXAMPLE_INSTANT, Globs, Kinds, app_name, name, what
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -49,6 +50,9 @@ _CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
     (RuleDoc, "when"): BlockDoc,
     (RuleDoc, "unless"): BlockDoc,
     (RuleDoc, "require"): RequireDoc,
+    (ExceptionDoc, "who"): WhoDoc,
+    (ExceptionDoc, "when"): BlockDoc,
+    (ExceptionDoc, "unless"): BlockDoc,
     (InvariantDoc, "who"): WhoDoc,
     (InvariantDoc, "when"): BlockDoc,
     (InvariantDoc, "unless"): BlockDoc,
@@ -59,6 +63,9 @@ _CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
 _KINDS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Kinds)
 _GLOBS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Globs)
 
+
+_STAND_INS: Final[dict[str, object]] = {"until": EXAMPLE_INSTANT, "allow": "see"}
+"""Values in the place of keys that are missing, so that the rest of the part can be checked."""
 
 _PRUNINGS: Final = 4
 """Attempts to validate a faulty part without its faults: removing one may show another."""
@@ -117,6 +124,7 @@ class File:
     path_sets: dict[str, Part[tuple[str, ...]]]
     rules: tuple[Part[RuleDoc], ...]
     invariants: tuple[Part[InvariantDoc], ...] = ()
+    exceptions: tuple[Part[ExceptionDoc], ...] = ()
 
 
 def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
@@ -136,21 +144,15 @@ def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
         message = f"kind {quote(kind.raw)} is not known"
         errors.append(source.error(kind.span, message, f"write kind: {KIND}"))
     shaper = Shaper(source, errors)
-    rules, invariants = root.get("rules"), root.get("invariants")
     return File(
         source,
         shaper.part(root, "", FileDoc.model_validate, FileDoc),
         shaper.named(root.get("apps"), "app", AppDoc.model_validate, AppDoc),
         shaper.named(root.get("sets"), "set", _KINDS.validate_python, None),
         shaper.named(root.get("path_sets"), "path set", _GLOBS.validate_python, None),
-        tuple(
-            shaper.part(item, _subject("rule", item, number), RuleDoc.model_validate, RuleDoc)
-            for number, item in enumerate(rules.items if isinstance(rules, Items) else (), 1)
-        ),
-        tuple(
-            shaper.part(item, _subject("invariant", item, number), InvariantDoc.model_validate, InvariantDoc)
-            for number, item in enumerate(invariants.items if isinstance(invariants, Items) else (), 1)
-        ),
+        shaper.listed(root.get("rules"), "rule", RuleDoc.model_validate, RuleDoc),
+        shaper.listed(root.get("invariants"), "invariant", InvariantDoc.model_validate, InvariantDoc),
+        shaper.listed(root.get("exceptions"), "exception", ExceptionDoc.model_validate, ExceptionDoc),
     )
 
 
@@ -182,6 +184,16 @@ class Shaper:
                 self.errors.append(error)
         rest = _without_faults(data, validate, details)
         return Part(self.source, node, subject, rest, sound=False)
+
+    def listed(
+        self, node: Node | None, noun: str, validate: Callable[[object], T], model: type[Strict]
+    ) -> tuple[Part[T], ...]:
+        """Validate the items of a list, such as ``rules``."""
+        items = node.items if isinstance(node, Items) else ()
+        return tuple(
+            self.part(item, _subject(noun, item, number), validate, model)
+            for number, item in enumerate(items, 1)
+        )
 
     def named(
         self,
@@ -248,7 +260,7 @@ def _without_faults(
     for _ in range(_PRUNINGS):
         for detail in sorted(details, key=lambda detail: len(detail["loc"]), reverse=True):
             if detail["type"] == "missing" and isinstance(data, dict):
-                data[str(detail["loc"][-1])] = "missing"
+                data[str(detail["loc"][-1])] = _STAND_INS.get(str(detail["loc"][-1]), "missing")
             else:
                 data = _pruned(data, detail["loc"])
         data = _swept(data)
@@ -302,7 +314,8 @@ def _missing(key: str) -> tuple[str, str]:
     """Return message and help for a key that must be there."""
     if key == "id":
         return "has no id", 'give it one, such as "id: media.read"; the audit trail names it'
-    value = {"apiVersion": API_VERSION, "kind": KIND}.get(key, "...")
+    known = {"apiVersion": API_VERSION, "kind": KIND, "until": EXAMPLE_INSTANT, "allow": "[see, read]"}
+    value = known.get(key, "...")
     return f"{key} is missing", f"write {key}: {value}"
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Final, NoReturn
 
 from pydantic import (
@@ -56,6 +57,14 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RANGE: Final = re.compile(r"([0-9]{1,12})-([0-9]{1,12})")
 _KIND: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/(\*|[a-z0-9][a-z0-9!#$&^_.+-]*)")
 _NEEDS_QUOTES: Final = frozenset("*?[]{}\\")
+
+EXAMPLE_INSTANT: Final = "2030-01-31T18:00:00Z"
+_DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_WITHOUT_ZONE: Final = re.compile(rf"{_DATE.pattern}T\d{{2}}:\d{{2}}(?::\d{{2}})?", re.ASCII)
+_INSTANT: Final = re.compile(rf"{_WITHOUT_ZONE.pattern}(?:Z|[+-]\d{{2}}:\d{{2}})", re.ASCII)
+INSTANT_PATTERN: Final = "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+"""The form of a date and time with its zone, for the schema of editors."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _ASKED_FOR: Final[Mapping[str, str]] = {
     "list": "see",
@@ -252,6 +261,36 @@ def _app_uids(value: object) -> UidRange:
     return first, last
 
 
+def _words(value: object) -> str:
+    told = text(value)
+    if not told.strip():
+        refuse("has no words", "write in a few words what a reviewer should know")
+    return told
+
+
+def instant(value: object) -> int:
+    """Return a date and time with its zone, strictly ISO 8601, in ns since 1970."""
+    help_ = f"write the date, the time and the zone, such as {EXAMPLE_INSTANT} or 2030-01-31T19:00+01:00"
+    told = text(value) if isinstance(value, str) or value is Absent.NULL else None
+    found = None if told is None else _INSTANT.fullmatch(told)
+    if found is None:
+        if told is not None and _WITHOUT_ZONE.fullmatch(told):
+            refuse(f"{quote(told)} has no time zone", help_)
+        if told is not None and _DATE.fullmatch(told):
+            refuse(f"{quote(told)} is a date without a time", help_)
+        refuse(f"{quote(str(value))} is not a date and time", help_)
+    try:
+        moment = datetime.fromisoformat(found[0])
+        return int((moment - _EPOCH).total_seconds()) * 1_000_000_000
+    except (ValueError, OverflowError):
+        refuse(f"{quote(found[0])} is on no calendar or clock", help_)
+
+
+def instant_text(at_ns: int) -> str:
+    """Return an instant as policies write it, in UTC, to the second."""
+    return f"{_EPOCH + timedelta(seconds=at_ns // 1_000_000_000):%Y-%m-%dT%H:%M:%SZ}"
+
+
 def _several(value: object) -> object:
     """Return a list as a tuple, and a single value as a tuple of one."""
     if isinstance(value, list):
@@ -278,8 +317,21 @@ def _blocks(value: object) -> object:
     return (value,)
 
 
+def merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:
+    """Return the same uids in ascending ranges that neither overlap nor touch."""
+    out: list[UidRange] = []
+    for first, last in sorted(ranges):
+        if out and first <= out[-1][1] + 1:
+            out[-1] = (out[-1][0], max(last, out[-1][1]))
+        else:
+            out.append((first, last))
+    return tuple(out)
+
+
 Text = Annotated[str, PlainValidator(text)]
 Name = Annotated[str, PlainValidator(name)]
+Words = Annotated[str, PlainValidator(_words)]
+Instant = Annotated[int, PlainValidator(instant)]
 Truth = Annotated[bool, PlainValidator(_truth)]
 Operation = Annotated[str, PlainValidator(_operation)]
 Kind = Annotated[str, PlainValidator(_kind)]

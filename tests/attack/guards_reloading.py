@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import trio
 
+from policyfs.daemon.high_water import HighWaterMark
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.forgetting import KernelCache
@@ -92,6 +93,11 @@ def old_listings_stay() -> None:
     put(DirectoryListings, "_cached", lambda self, node: FH_CACHE_DIR | FH_KEEP_CACHE)
 
 
+def ends_are_forgotten() -> None:
+    """No end of an exception is kept: what the clock says is all."""
+    put(HighWaterMark, "pass_ends", lambda self, policy: None)
+
+
 RELOADING: Final[dict[str, Callable[[], None]]] = {
     "reload-drops-nothing": reload_drops_nothing,
     "reload-by-epoch": reload_by_epoch,
@@ -101,4 +107,5 @@ RELOADING: Final[dict[str, Callable[[], None]]] = {
     "listed-names-stay": listed_names_stay,
     "reload-drops-late": reload_drops_late,
     "old-listings-stay": old_listings_stay,
+    "ends-are-forgotten": ends_are_forgotten,
 }

@@ -93,7 +93,7 @@ def test_what_was_used_is_allowed_and_nothing_that_is_guarded(part, made):
     text = silenced(text_of(rules, evidence, ["device"]))
     source = SourceText("proposal", text.encode())
     engine = load_policy([source])
-    assert lint(engine, [source]).findings == []
+    assert lint(engine, [source], at_ns=0).findings == []
     denied = {(one.app, path) for one, path, guard in seen if guard is Guard.DENIED}
     for recorded, path, guard in seen:
         demand = demand_of(recorded.operation, recorded.syscall)

@@ -12,26 +12,25 @@ import trio
 
 from policyfs.daemon import control, control_server
 from policyfs.errors import UsageError
-from policyfs.linux.peer import Peer
 
 
-async def broken(_: Peer) -> control.Json:
+async def broken(*_: object) -> control.Json:
     raise RecursionError("a bug")
 
 
-async def group(_: Peer) -> control.Json:
+async def group(*_: object) -> control.Json:
     raise ExceptionGroup("bugs", [OSError(5, "x")])
 
 
-async def unprintable(_: Peer) -> control.Json:
+async def unprintable(*_: object) -> control.Json:
     return {"a": object()}
 
 
-async def refused(_: Peer) -> control.Json:
+async def refused(*_: object) -> control.Json:
     raise UsageError("not so")
 
 
-async def fine(_: Peer) -> control.Json:
+async def fine(*_: object) -> control.Json:
     return {"said": "yes"}
 
 
@@ -40,7 +39,9 @@ async def echo(path: str) -> control.Json:
 
 
 QUESTIONS = {"echo": echo}
-COMMANDS = {"broken": broken, "group": group, "unprintable": unprintable, "refused": refused, "fine": fine}
+COMMANDS: dict[str, control_server.Command] = {
+    "broken": broken, "group": group, "unprintable": unprintable, "refused": refused, "fine": fine,
+}  # fmt: skip
 
 
 def served(path: Path, client: Callable[[], None]) -> list[str]:

@@ -18,7 +18,7 @@ def results(*keys: str) -> list[Result]:
     apps = [app.name for app in engine.policy.apps]
     rules = frozenset(rule.id for rule in engine.policy.rules)
     cases = parse_cases([SourceText("f.test.yaml", text.encode())], apps, rules)
-    return list(run(engine, cases, "f.yaml", lambda case: f"text/{case.doc.content}"))
+    return list(run(engine.policy, cases, "f.yaml", lambda case: f"text/{case.doc.content}"))
 
 
 MOVE = "app: camera, path: /DCIM/a, kind: image/png, owner: self"

@@ -192,7 +192,7 @@ def caught(hole: Hole) -> set[str]:
     found = set()
     if diff(old, new).wider:
         found.add("diff")
-    if lint(engine, [source]).findings:
+    if lint(engine, [source], at_ns=0).findings:
         found.add("lint")
     tests = Path(POLICIES / f"tests/{hole.policy}.test.yaml")
     rules = frozenset(rule.id for rule in new.rules)

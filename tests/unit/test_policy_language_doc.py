@@ -11,7 +11,7 @@ import pytest
 
 from policyfs.domain import NO_FACTS, FileType, Op
 from policyfs.policy.analysis.invariants import load_policy
-from policyfs.policy.document import FileDoc, InvariantDoc, RuleDoc
+from policyfs.policy.document import ExceptionDoc, FileDoc, InvariantDoc, RuleDoc
 from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.parse import SourceText
 from policyfs.policy.values import RESERVED
@@ -122,7 +122,7 @@ def test_there_are_globs():
 
 
 def test_every_key_is_on_the_page():
-    for model in (FileDoc, RuleDoc, InvariantDoc):
+    for model in (FileDoc, RuleDoc, ExceptionDoc, InvariantDoc):
         for name, field in model.model_fields.items():
             assert f"`{field.alias or name}" in PAGE, name
     for word in RESERVED:

@@ -8,15 +8,17 @@ from policyfs.policy.decide import compile_policy
 from policyfs.policy.lint.findings import excerpt
 from policyfs.policy.lint.lint import Report, lint
 from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.values import instant
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\napps:\n  camera: {uid: 1}\nrules:\n"
 RULE = '  - {id: look, allow: [see, read], paths: "/DCIM/**"}'
 NOTE = "# lint: ignore strangers because they may"
+NOW_NS = instant("2030-01-31T18:00:00Z")
 
 
 def report(*rules: str) -> tuple[Report, list[SourceText]]:
     sources = [SourceText("p.yaml", (HEAD + "\n".join(rules) + "\n").encode())]
-    return lint(compile_policy(parse_policy(sources)), sources), sources
+    return lint(compile_policy(parse_policy(sources)), sources, at_ns=NOW_NS), sources
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,21 @@ from pathlib import Path
 import pytest
 
 from policyfs.policy.decide import compile_policy
+from policyfs.policy.exceptions import in_force
 from policyfs.policy.lint.findings import excerpt
 from policyfs.policy.lint.lint import Report, lint
 from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.values import instant
 from tests.support.machine.documents import CHECKOUT
 
 CASES = Path(__file__).parent / "policy_lint"
 NAMES = sorted(path.stem for path in CASES.glob("*.yaml"))
+NOW_NS = instant("2030-01-31T18:00:00Z")
 
 
 def report(path: Path) -> tuple[Report, list[SourceText]]:
     sources = [SourceText(path.name, path.read_bytes())]
-    return lint(compile_policy(parse_policy(sources)), sources), sources
+    return lint(compile_policy(in_force(parse_policy(sources), NOW_NS)), sources, at_ns=NOW_NS), sources
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,6 +15,7 @@ from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.analysis.walk import is_made_up
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
+from policyfs.policy.exceptions import ALWAYS, ends, in_force
 from policyfs.policy.model import App, Policy
 
 _DIRECTIONS: Final = (Direction.WIDER, Direction.NARROWER, Direction.OTHER)
@@ -30,7 +31,10 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Differences of one sort. who: labels of all callers that they concern. id: see fingerprint."""
+    """Differences of one sort. who: labels of all callers that they concern. id: see fingerprint.
+
+    since_ns, until_ns: the time for which they hold, where ends of exceptions limit it.
+    """
 
     direction: Direction
     aspect: Aspect
@@ -38,6 +42,8 @@ class Block:
     rules: tuple[RuleRef, ...]
     examples: tuple[Example, ...]
     id: str = ""
+    since_ns: int | None = None
+    until_ns: int | None = None
 
     @property
     def ops(self) -> tuple[Op, ...]:
@@ -66,8 +72,27 @@ class Diff(NamedTuple):
         return tuple(one for one in changed if one.direction is Direction.WIDER)
 
 
-def diff(old: Policy, new: Policy) -> Diff:
-    """Compare two policies. Raises TooHardError."""
+def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
+    """Compare two policies, from an instant (ns since 1970) on. Raises TooHardError.
+
+    Between two ends of exceptions the policies stay the same, so they are compared once for each such time.
+    """
+    blocks: list[Block] = []
+    instants = [at_ns, *ends((old, new), at_ns)]
+    for begin, end in zip(instants, [*instants[1:], None], strict=True):
+        since = None if begin == at_ns else begin
+        found = [
+            replace(block, since_ns=since, until_ns=end)
+            for block in _differences(in_force(old, begin), in_force(new, begin))
+        ]
+        blocks = _continued(blocks, found)
+    made = [replace(block, id=fingerprint(block, old, new)) for block in blocks]
+    made.sort(key=lambda block: (_DIRECTIONS.index(block.direction), block.who, block.rules, block.ops))
+    return Diff(tuple(made), tuple(_notes(old, new)))
+
+
+def _differences(old: Policy, new: Policy) -> list[Block]:
+    """Compare two policies as they are at one time."""
     # what a change of the defaults does is said once, in a note
     alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
     policies = (Compiled(compile_policy(old)), Compiled(compile_policy(alike)))
@@ -76,9 +101,25 @@ def diff(old: Policy, new: Policy) -> Diff:
         for group in groups(policies):
             labels = tuple(dict.fromkeys(subject.label for subject in group.subjects))
             blocks += _blocks(labels, Comparison(group))
-    made = [replace(block, id=fingerprint(block, old, new)) for block in _merged(blocks)]
-    made.sort(key=lambda block: (_DIRECTIONS.index(block.direction), block.who, block.rules, block.ops))
-    return Diff(tuple(made), tuple(_notes(old, new)))
+    return _merged(blocks)
+
+
+def _continued(before: list[Block], after: list[Block]) -> list[Block]:
+    """Return the blocks of earlier times and of the next, with those that go on as one."""
+
+    def sort(block: Block) -> tuple[object, ...]:
+        return block.direction, block.aspect, block.who, block.rules, block.ops
+
+    going = {sort(block): block for block in after}
+    found: list[Block] = []
+    for block in before:
+        more = going.get(sort(block))
+        if more is not None and block.until_ns == more.since_ns:
+            found.append(replace(block, until_ns=more.until_ns))
+            del going[sort(block)]
+        else:
+            found.append(block)
+    return [*found, *going.values()]
 
 
 def _blocks(labels: tuple[str, ...], comparison: Comparison) -> list[Block]:
@@ -144,14 +185,18 @@ def fingerprint(block: Block, old: Policy, new: Policy) -> str:
     """Return a name of a block that changes with its callers, its operations and the text of its rules."""
     names = {name for _, name in block.rules}
     rules = [
-        (side, rule.id, rule.who, content_of(rule))
+        (side, rule.id, rule.who, content_of(rule), *_until(policy, rule.id))
         for side, policy in enumerate((old, new))
-        for rule in policy.rules
+        for rule in in_force(policy, ALWAYS).rules
         if rule.id in names
     ]
     ops = tuple(int(op) for op in block.ops)
     texts = sorted(map(_plain, rules))
     return _digest((block.direction.value, block.aspect.value, sorted(block.who), ops, texts))
+
+
+def _until(policy: Policy, name: str) -> tuple[int, ...]:
+    return tuple(one.until_ns for one in policy.exceptions if one.rule.id == name)
 
 
 def _digest(value: object) -> str:
@@ -181,6 +226,11 @@ def _notes(old: Policy, new: Policy) -> list[Note]:
             direction = Direction.WIDER if after < before else Direction.NARROWER
             told = f"defaults.{key}: {before.name.lower()} before, {after.name.lower()} now"
             found.append(_note(direction, told))
+    approved = [{one.rule.id: one for one in policy.exceptions} for policy in (old, new)]
+    for name in sorted(approved[0].keys() & approved[1].keys()):
+        said = [(sides[name].reason, sides[name].approved_by) for sides in approved]
+        if said[0] != said[1]:
+            found.append(_note(Direction.OTHER, f"{name} has another reason, or another person approved it"))
     apps = [{app.name: app for app in policy.apps} for policy in (old, new)]
     for name in sorted(apps[0].keys() | apps[1].keys()):
         before_app, after_app = apps[0].get(name), apps[1].get(name)

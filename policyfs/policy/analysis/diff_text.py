@@ -11,7 +11,9 @@ from policyfs.policy.analysis.compare import RuleRef
 from policyfs.policy.analysis.diff import Block, Diff, Example, Note
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.errors import harmless
+from policyfs.policy.exceptions import ALWAYS, in_force
 from policyfs.policy.model import Policy, Where
+from policyfs.policy.values import instant_text
 
 _SAID: Final = {
     (Aspect.ACCESS, Direction.WIDER): "may now {ops}",
@@ -45,7 +47,9 @@ class Report:
         self._sides: Final = (old, new)
         self._apps: Final = tuple(frozenset(app.name for app in side.policy.apps) for side in (old, new))
         self._accepted: Final = accepted
-        self._where: Final = tuple({rule.id: rule.where for rule in side.policy.rules} for side in (old, new))
+        whole = [in_force(side.policy, ALWAYS) for side in (old, new)]
+        self._where: Final = tuple({rule.id: rule.where for rule in policy.rules} for policy in whole)
+        self._until: Final = [{one.rule.id: one.until_ns for one in policy.exceptions} for policy in whole]
 
     def open_count(self) -> int:
         """Return the number of changes that widen and that nobody accepted."""
@@ -81,17 +85,26 @@ class Report:
     def _block_lines(self, block: Block) -> Iterator[str]:
         what = _SAID[block.aspect, block.direction].format(ops=_ops(block.ops))
         yield f"{self._title(block.direction, block.id)}: {', '.join(block.who)} {what}"
+        if block.since_ns is not None or block.until_ns is not None:
+            yield f"  {_time(block)}"
         for ref in block.rules:
-            yield f"  by rule {ref[1]} ({_HOW[ref[0]]}, {self._place(ref)})"
+            yield f"  by rule {ref[1]} ({self._how(ref)}, {self._place(ref)})"
         alike: dict[tuple[object, ...], list[Example]] = {}
         for example in block.examples:
             request = example.request
             key = (request.path, request.ftype, request.facts, request.owners, *example.change)
             alike.setdefault(key, []).append(example)
         for examples in alike.values():
-            yield from self._example_lines(examples)
+            yield from self._example_lines(examples, block)
         if block.direction is Direction.WIDER:
             yield self._mark(block.id)
+
+    def _how(self, ref: RuleRef) -> str:
+        """Say how the policies differ in a rule; of an exception, also when it ends."""
+        known = [sides[ref[1]] for sides in self._until if ref[1] in sides]
+        if len(set(known)) == 2:
+            return f"until {instant_text(known[0])} before, until {instant_text(known[1])} now"
+        return "; ".join([_HOW[ref[0]], *(f"until {instant_text(one)}" for one in known[:1])])
 
     def _place(self, ref: RuleRef) -> str:
         where = self._where_of(ref)
@@ -102,7 +115,7 @@ class Report:
         order = self._where if sign == "-" else tuple(reversed(self._where))
         return next((known[name] for known in order if name in known), None)
 
-    def _example_lines(self, examples: list[Example]) -> Iterator[str]:
+    def _example_lines(self, examples: list[Example], block: Block) -> Iterator[str]:
         """Yield the lines on requests that differ in nothing but the operation."""
         example = next((one for one in examples if one.op is not Op.SEE), examples[0])
         request = example.request
@@ -111,12 +124,13 @@ class Report:
         yield f"  {words} {harmless(request.shown_path)}{_of(request.file)}: {change}"
         for directory, owner in request.above():
             yield f"    where {harmless(directory)} is owned by {owner}"
-        yield f"    {self._commands(example)[-1]}"
+        yield f"    {self._commands(example, block)[-1]}"
 
-    def _commands(self, example: Example) -> list[str]:
+    def _commands(self, example: Example, block: Block) -> list[str]:
         """Return the commands that explain the request by either policy, as far as it can be asked there."""
+        then = "" if block.since_ns is None else f" --at {instant_text(block.since_ns)}"
         return [
-            example.request.command(side.name, apps)
+            example.request.command(side.name, apps) + then
             for side, apps, absent in zip(
                 self._sides, self._apps, example.request.subject.absent, strict=True
             )
@@ -162,18 +176,20 @@ class Report:
             "aspect": block.aspect.value,
             "change": block.id,
             **self._acceptance(block.direction, block.id),
+            "since": None if block.since_ns is None else instant_text(block.since_ns),
+            "until": None if block.until_ns is None else instant_text(block.until_ns),
             "who": list(block.who),
             "operations": [_ops((op,)) for op in block.ops],
             "rules": [self._rule_json(ref) for ref in block.rules],
-            "examples": [self._example_json(example) for example in block.examples],
+            "examples": [self._example_json(example, block) for example in block.examples],
         }
 
     def _rule_json(self, ref: RuleRef) -> dict[str, object]:
         where = self._where_of(ref)
         place = {} if where is None else {"file": where.file, "line": where.line}
-        return {"id": ref[1], "change": _HOW[ref[0]], **place}
+        return {"id": ref[1], "change": self._how(ref), **place}
 
-    def _example_json(self, example: Example) -> dict[str, object]:
+    def _example_json(self, example: Example, block: Block) -> dict[str, object]:
         request = example.request
         return {
             "operation": _ops((example.op,)),
@@ -187,8 +203,14 @@ class Report:
             "app": request.subject.mounted,
             "before": example.change.before,
             "after": example.change.after,
-            "explain": self._commands(example),
+            "explain": self._commands(example, block),
         }
+
+
+def _time(block: Block) -> str:
+    words = [] if block.since_ns is None else [f"from {instant_text(block.since_ns)}"]
+    words += [] if block.until_ns is None else [f"until {instant_text(block.until_ns)}"]
+    return " ".join(words)
 
 
 def _of(file: str) -> str:

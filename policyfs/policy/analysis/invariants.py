@@ -16,6 +16,7 @@ from policyfs.policy.analysis.walk import Place, Walk, is_made_up
 from policyfs.policy.classes import TooHardError
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyError, PolicyErrors, harmless
+from policyfs.policy.exceptions import ALWAYS, in_force
 from policyfs.policy.facts import FILE_TYPES, Truth, fixed_facts
 from policyfs.policy.model import Effect, Invariant, Policy, Promise
 from policyfs.policy.parse import SourceText, parse_policy
@@ -39,15 +40,22 @@ def load_policy(
     *,
     monitor: bool = False,
     parse: Callable[[Sequence[SourceText]], Policy] = parse_policy,
+    at_ns: int | None = None,
 ) -> Engine:
-    """Parse, prove and compile a policy: what a mount loads. Raises PolicyErrors."""
+    """Parse, prove and compile a policy: what a mount loads. Raises PolicyErrors.
+
+    at_ns: the time, in ns since 1970; exceptions that have ended then are left out. None: all are.
+    """
     policy = parse(sources)
     prove(policy)
-    return compile_policy(policy, monitor=monitor)
+    return compile_policy(policy if at_ns is None else in_force(policy, at_ns), monitor=monitor)
 
 
 def prove(policy: Policy) -> None:
-    """Raise PolicyErrors with a request for each invariant that does not hold."""
+    """Raise PolicyErrors with a request for each invariant that does not hold.
+
+    All exceptions count, ended or not: a policy that loads today loads tomorrow.
+    """
     if not policy.invariants:
         return
     try:
@@ -63,7 +71,8 @@ def breaches(policy: Policy) -> list[Breach]:
     # as monitored denies the invariants are matched as rules are, and change no answer
     promised = {_MARK + one.id: one for one in policy.invariants}
     rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
-    compiled = Compiled(compile_policy(replace(policy, rules=(*policy.rules, *rules))))
+    whole = in_force(policy, ALWAYS)
+    compiled = Compiled(compile_policy(replace(whole, rules=(*whole.rules, *rules))))
     best: dict[str, tuple[Rank, Breach]] = {}
     for group in groups([compiled]):
         for rank, breach in _Proof(compiled, group, promised).breaches():

@@ -11,6 +11,7 @@ from policyfs.domain import FileType
 from policyfs.policy.companions import Head, Reader, sound
 from policyfs.policy.document import Strict
 from policyfs.policy.errors import PolicyError, did_you_mean, quote
+from policyfs.policy.exceptions import PREFIX
 from policyfs.policy.explain import REQUESTS
 from policyfs.policy.model import Where
 from policyfs.policy.nodes import Mapping, Node, Scalar
@@ -19,6 +20,7 @@ from policyfs.policy.shape import Part
 from policyfs.policy.values import (
     AuditName,
     ErrnoName,
+    Instant,
     Name,
     Redaction,
     Text,
@@ -28,7 +30,9 @@ from policyfs.policy.values import (
     _maybe_none,
     _one_of,
     _several,
+    name,
     refuse,
+    text,
 )  # fmt: skip
 
 KIND: Final = "PolicyTests"
@@ -45,7 +49,14 @@ def _path(value: str) -> str:
     return value
 
 
+def _rule_name(value: object) -> str:
+    word = text(value)
+    name(word.removeprefix(PREFIX))
+    return word
+
+
 Path = Annotated[Text, AfterValidator(_path)]
+RuleName = Annotated[str, BeforeValidator(_rule_name)]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_several)]
 Operation = Annotated[str, BeforeValidator(_one_of(OPERATIONS))]
 Operations = Annotated[tuple[Operation, ...], BeforeValidator(_several)]
@@ -61,7 +72,7 @@ class ExpectDoc(Strict):
     errno: ErrnoName | Annotated[str, BeforeValidator(_one_of({"EXDEV": None}))] | None = None
     redact: Annotated[tuple[Redaction, ...], BeforeValidator(_maybe_none)] | None = None
     view: ViewName | None = None
-    rules: Annotated[tuple[Name, ...], BeforeValidator(_maybe_none)] | None = None
+    rules: Annotated[tuple[RuleName, ...], BeforeValidator(_maybe_none)] | None = None
     audit: AuditName | None = None
     bare: Truth | None = None
     quarantine: Truth | None = None
@@ -76,6 +87,7 @@ class CaseDoc(Strict):
     operation: Operations
     path: Paths
     to: Path | None = None
+    at: Instant | None = None
     type: TypeName | None = None
     kind: Text | None = None
     content: Text | None = None
@@ -113,15 +125,15 @@ def parse_cases(sources: Sequence[SourceText], apps: Sequence[str], rules: froze
     errors: list[PolicyError] = []
     found: list[Case] = []
     seen: set[tuple[str, str]] = set()
-    for text in sources:
-        file = _READER.read(text, errors)
+    for source in sources:
+        file = _READER.read(source, errors)
         for part in file.items if file is not None else ():
             if part.doc is None:
                 continue
             _check(part, part.doc, apps, rules, errors)
-            if (text.name, part.doc.id) in seen:
+            if (source.name, part.doc.id) in seen:
                 errors.append(part.error(("id",), "this id is taken already", "give each test its own id"))
-            seen.add((text.name, part.doc.id))
+            seen.add((source.name, part.doc.id))
             found.append(Case(part.where, part.doc))
     sound(errors, "the tests have errors")
     return found
@@ -134,10 +146,10 @@ def _check(
     if (doc.app is None) == (doc.uid is None) and part.sound:
         help_ = "write app: gallery, app: stranger or uid: 10011"
         errors.append(part.error((), "needs app or uid, and not both", help_))
-    for index, name in enumerate(doc.app or ()):
-        if name not in apps and name != "stranger":
-            help_ = f"{did_you_mean(name, apps)}the policy has: {', '.join(apps)}, stranger"
-            errors.append(part.error(("app", index), f"no app is named {quote(name)}", help_))
+    for index, app in enumerate(doc.app or ()):
+        if app not in apps and app != "stranger":
+            help_ = f"{did_you_mean(app, apps)}the policy has: {', '.join(apps)}, stranger"
+            errors.append(part.error(("app", index), f"no app is named {quote(app)}", help_))
     for index, rule in enumerate(doc.expect.rules or ()):
         if rule not in rules:
             help_ = f"{did_you_mean(rule, rules)}name a rule of the policy"

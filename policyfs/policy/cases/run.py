@@ -10,9 +10,11 @@ from typing import Final, NamedTuple
 from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Principal, View
 from policyfs.errors import errno_name
 from policyfs.policy.cases.document import TYPES, Case, CaseDoc
-from policyfs.policy.decide import End, Engine
+from policyfs.policy.decide import End, Engine, compile_policy
+from policyfs.policy.exceptions import in_force
 from policyfs.policy.explain import REQUESTS, open_refusal
-from policyfs.policy.model import SELF
+from policyfs.policy.model import SELF, Policy, Rule
+from policyfs.policy.values import instant_text
 
 _STRANGER_UIDS: Final = (65533, 65534, 4_000_000_000)
 _MAKING: Final = {
@@ -47,18 +49,23 @@ class Result(NamedTuple):
 
 
 def run(
-    engine: Engine, cases: Iterable[Case], policy: str, sniff: Callable[[Case], str | None]
+    policy: Policy, cases: Iterable[Case], named: str, sniff: Callable[[Case], str | None]
 ) -> Iterator[Result]:
-    """Yield the outcome of every request.
+    """Yield the outcome of every request. A case without ``at`` is about the policy without exceptions.
 
-    policy: its name in commands. sniff: finds the kind of the file in ``content``.
+    named: the policy's name in commands. sniff: finds the kind of the file in ``content``.
     """
+    engines: dict[tuple[Rule, ...], Engine] = {}
     for case in cases:
+        then = policy if case.doc.at is None else in_force(policy, case.doc.at)
+        engine = engines.get(then.rules)
+        if engine is None:
+            engine = engines[then.rules] = compile_policy(then)
         kind = case.doc.kind if case.doc.content is None else sniff(case)
         for who in _callers(engine, case.doc):
             for operation in case.doc.operation:
                 for path in case.doc.path:
-                    yield _Request(engine, case, who, operation, path, kind).result(policy)
+                    yield _Request(engine, case, who, operation, path, kind).result(named)
 
 
 def _callers(engine: Engine, doc: CaseDoc) -> Iterator[Principal]:
@@ -145,7 +152,8 @@ class _Request:
         kind = self._facts.kind or ("unknown kind" if self._ftype is FileType.REGULAR else self._ftype.value)
         owner = self._facts.owner or "unknown owner"
         who = self._who.label if self._case.doc.uid is None else f"uid {self._who.uid}"
-        return f"{self._operation} {self._path}{to} by {who} ({kind} of {owner})"
+        at = "" if self._case.doc.at is None else f" at {instant_text(self._case.doc.at)}"
+        return f"{self._operation} {self._path}{to} by {who} ({kind} of {owner}){at}"
 
     def _command(self, policy: str) -> str:
         """Return the command that explains the answer; empty for a move."""
@@ -155,6 +163,7 @@ class _Request:
         words = ["policyfs", "policy", "explain", policy, self._path]
         words += ["--app", str(self._who.app)] if by_app else ["--uid", str(self._who.uid)]
         words += ["--op", self._operation]
+        words += [] if self._case.doc.at is None else ["--at", instant_text(self._case.doc.at)]
         if self._ftype is not FileType.REGULAR:
             words.append(f"--{self._ftype.value}")
         elif self._facts.kind is not None:

@@ -35,7 +35,7 @@ def silenced(text: str) -> str:
     """Return a proposal with comments that silence the findings of lint that are meant."""
     source = SourceText("proposal", text.encode())
     meant: dict[int, dict[str, str]] = defaultdict(dict)
-    for finding in lint(load_policy([source]), [source]).findings:
+    for finding in lint(load_policy([source]), [source], at_ns=0).findings:
         if finding.id in _MEANT:
             meant[finding.where.line][finding.id] = _MEANT[finding.id]
     lines = []

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.policy.errors import PolicyError, harmless
+from policyfs.policy.exceptions import PREFIX
 from policyfs.policy.model import App, Policy, Rule, Where
 from policyfs.policy.parse import SourceText
 
@@ -34,7 +35,9 @@ class Silenced(NamedTuple):
 
 def on_rule(id_: str, rule: Rule, message: str, todo: str) -> Finding:
     """Make a finding on a rule."""
-    return Finding(id_, rule.where, f"rule {rule.id}", message, todo)
+    dated = rule.id.startswith(PREFIX)
+    subject = f"exception {rule.id.removeprefix(PREFIX)}" if dated else f"rule {rule.id}"
+    return Finding(id_, rule.where, subject, message, todo)
 
 
 def on_app(id_: str, policy: Policy, app: App, message: str, todo: str) -> Finding:
@@ -82,6 +85,7 @@ def split(
 
 def _starts(policy: Policy) -> dict[str, list[int]]:
     places = [rule.where for rule in policy.rules] + [one.rule.where for one in policy.invariants]
+    places += [one.rule.where for one in policy.exceptions]
     places += [app.where for app in policy.apps if app.where is not None]
     found: dict[str, set[int]] = {}
     for where in places:

@@ -44,6 +44,6 @@ def hints(engine: Engine) -> Iterator[Finding]:
 
 def line(finding: Finding) -> str:
     """Format a finding as one line."""
-    subject = f"{finding.subject}: " if finding.subject.startswith("rule ") else ""
+    subject = f"{finding.subject}: " if finding.subject.startswith(("rule ", "exception ")) else ""
     where = finding.where
     return f"{where.file}:{where.line}: warning: {subject}{finding.message}; {finding.todo} [{finding.id}]"

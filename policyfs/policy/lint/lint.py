@@ -10,6 +10,7 @@ from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.classes import TooHardError
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
+from policyfs.policy.lint.dates import dates
 from policyfs.policy.lint.findings import Finding, Silenced, split
 from policyfs.policy.lint.hints import hints
 from policyfs.policy.lint.reach import not_searched, reach
@@ -25,10 +26,16 @@ class Report(NamedTuple):
     silenced: list[Silenced]
 
 
-def lint(engine: Engine, sources: Sequence[SourceText], more: Iterable[Finding] = ()) -> Report:
-    """Return the findings on a policy. more: those that come from elsewhere, such as a look at a store."""
+def lint(
+    engine: Engine, sources: Sequence[SourceText], more: Iterable[Finding] = (), *, at_ns: int
+) -> Report:
+    """Return the findings on a policy at a time, in ns since 1970.
+
+    more: those that come from elsewhere, such as a look at a store.
+    """
     with paused():
-        found = {(one.id, one.where, one.subject): one for one in [*_findings(engine), *more]}
+        each = [*_findings(engine), *dates(engine.policy, at_ns), *more]
+        found = {(one.id, one.where, one.subject): one for one in each}
     return Report(*split(found.values(), engine.policy, sources))
 
 

@@ -13,7 +13,9 @@ from typing import NamedTuple
 from policyfs.domain import KIND_DIRECTORY, KIND_SYMLINK, OWNER_NONE, Decision, Facts, FileType, Need, Op
 from policyfs.errors import errno_name
 from policyfs.policy.decide import End, Engine, compile_policy
+from policyfs.policy.exceptions import in_force
 from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.values import instant
 
 OPS = {
     "see": Op.SEE,
@@ -77,7 +79,14 @@ def facts_of(file: str, app: str) -> tuple[FileType, Facts]:
 
 
 def ask(engine: Engine, row: Row) -> Decision:
-    """The engine's decision on a row. A row without a file must not hang on any fact."""
+    """The engine's decision on a row. A row without a file must not hang on any fact.
+
+    A request ends in ``at TIME`` where exceptions are to count.
+    """
+    request, _, at = row.request.partition(" at ")
+    if at:
+        engine = compile_policy(in_force(engine.policy, instant(at)))
+        row = row._replace(request=request)
     who = principal(engine, row.app)
     ftype, facts = facts_of(row.file, row.app)
     moved = re.fullmatch(r"(rename|link) (\S+) to (\S+)", row.request)

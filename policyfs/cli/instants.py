@@ -1,0 +1,34 @@
+"""The option --at: the time at which a policy with exceptions is looked at."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from pydantic_core import PydanticCustomError
+
+from policyfs.policy.values import EXAMPLE_INSTANT, instant
+
+
+def add_at(parser: argparse.ArgumentParser) -> None:
+    """Add the option."""
+    parser.add_argument(
+        "--at",
+        type=_instant,
+        metavar="TIME",
+        help=f"the time that exceptions are compared with, such as {EXAMPLE_INSTANT} (default: now)",
+    )
+
+
+def at_ns(args: argparse.Namespace) -> int:
+    """Return the time of the option, or now, in ns since 1970."""
+    given = getattr(args, "at", None)
+    return given if isinstance(given, int) else time.time_ns()
+
+
+def _instant(word: str) -> int:
+    try:
+        return instant(word)
+    except PydanticCustomError as fault:
+        context = fault.context or {}
+        raise argparse.ArgumentTypeError(f"{context['message']}: {context['help']}") from fault

@@ -1,0 +1,226 @@
+"""`policyfs policy apply`: a policy put in force in a mount, if it is sound and opens nothing unsaid."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from policyfs.cli.manage import ask, known, part, reload_lines
+from policyfs.cli.policy_diff import accepted_in, compared
+from policyfs.cli.policy_files import read_sources
+from policyfs.cli.policy_test import beside, outcome_of
+from policyfs.daemon.high_water import HighWaterMark
+from policyfs.errors import EXIT_OK, EXIT_POLICY_TESTS, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.journal.policy_texts import read_policy
+from policyfs.policy.analysis.diff_text import Report, Side
+from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.parse import SourceText, digest_of, parse_policy
+
+_SHORT: Final = 16
+
+
+@dataclass(slots=True)
+class _Applied:
+    """The outcome. refused: the reason why nothing was changed, empty if there is none."""
+
+    mountpoint: str
+    file: str
+    live: dict[str, object]
+    digest: str = ""
+    tests: str = ""
+    report: Report | None = None
+    refused: str = ""
+    code: int = EXIT_OK
+    lines: list[str] = field(default_factory=list)
+    applied: bool = False
+
+    def stays(self) -> str:
+        """Say which policy stays in force."""
+        return f"nothing is changed: policy {self._live()} stays in force"
+
+    def _live(self) -> str:
+        return f"{str(self.live['digest'])[:_SHORT]}, generation {self.live['generation']},"
+
+    def refuse(self, code: int, reason: str) -> _Applied:
+        """Note why the policy is refused."""
+        self.code, self.refused = code, reason
+        return self
+
+
+def run_apply(args: argparse.Namespace) -> int:
+    """Apply a policy to a mount. Exit code 1 if it widens, 3 if it does not compile, 4 if a test fails."""
+    mountpoint = known(args.mountpoint)
+    status = ask(mountpoint, "status")
+    live = part(status, "policy")
+    own = str(live.get("file") or "")
+    if not own:
+        raise PolicyfsError(f"the daemon of {mountpoint} is of another version: unmount and mount again")
+    found = _Applied(mountpoint, os.path.abspath(args.policy or own), live)
+    try:
+        _checked(found, args, status, own)
+        if not found.refused and not args.dry_run:
+            _put_in_force(found, own)
+    except PolicyfsError as error:
+        found.refuse(error.exit_code, str(error))
+    _show(found, args)
+    return found.code
+
+
+def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object], own: str) -> None:
+    """Check, prove and test the policy, and compare it with the one in force."""
+    trail = Path(str(part(status, "trail")["directory"]))
+    mark = HighWaterMark(trail.parent)
+    try:
+        now_ns = mark.now_ns()
+    finally:
+        mark.close()
+    if not _is_same(found.file, own) and (os.path.isdir(found.file) or os.path.isdir(own)):
+        raise UsageError(
+            f"{found.mountpoint} reads its policy from {own}: change the files there, and leave out POLICY;"
+            " only a file can take the place of a file"
+        )
+    sources = read_sources(found.file)
+    policy = load_policy(sources, at_ns=now_ns).policy
+    found.digest = policy.digest
+    files = beside(Path(found.file))
+    found.tests = "no tests beside it"
+    if files:
+        outcome = outcome_of(found.file, files)
+        found.tests = outcome.text()
+        if outcome.failed:
+            found.refuse(EXIT_POLICY_TESTS, f"{len(outcome.failed)} of its tests failed")
+            return
+    accepted = {} if args.ack is None else accepted_in(args.ack)
+    digest = str(found.live["digest"])
+    old = _live_text(trail, digest)
+    if old is None:
+        if not args.allow_widening:
+            found.refuse(
+                EXIT_REFUSED,
+                f"the text of the policy in force is not in {trail}/policies/{digest}, so nothing is known of"
+                " the difference; --allow-widening applies the policy all the same",
+            )
+        return
+    sides = Side(f"{trail}/policies/{digest}", parse_policy(old)), Side(found.file, policy)
+    found.report = Report(compared(*sides, now_ns), *sides, accepted)
+    count = found.report.open_count()
+    if count and not args.allow_widening:
+        wider = f"{count} change{'' if count == 1 else 's'} allow{'s' if count == 1 else ''} more than before"
+        found.refuse(
+            EXIT_REFUSED, f"{wider}; if that is meant, add --allow-widening, or accept it with --ack FILE"
+        )
+
+
+def _live_text(trail: Path, digest: str) -> Sequence[SourceText] | None:
+    """Return the text of the policy in force as the trail keeps it; None if it is not there, or changed."""
+    try:
+        sources = [SourceText(*file) for file in read_policy(trail, digest)]
+    except OSError:
+        return None
+    return sources if digest_of(source.text for source in sources) == digest else None
+
+
+def _is_same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _put_in_force(found: _Applied, own: str) -> None:
+    """Have the daemon load the very text that was checked; first put it into the mount's own file."""
+    if not _is_same(found.file, own):
+        text = Path(found.file).read_bytes()
+        if digest_of([text]) != found.digest:
+            raise PolicyfsError(f"{found.file} has changed since it was checked; try again")
+        before = Path(own).read_bytes() if os.path.exists(own) else None
+        _replace(own, text)
+        try:
+            found.lines = list(reload_lines(found.mountpoint, "reload", expected=found.digest))
+        except PolicyfsError:
+            if before is not None:
+                _replace(own, before)
+            raise
+        found.lines.append(f"{own} has the text of {found.file} now")
+    else:
+        found.lines = list(reload_lines(found.mountpoint, "reload", expected=found.digest))
+    found.applied = True
+
+
+def _replace(path: str, text: bytes) -> None:
+    """Replace a file's text as a whole; its mode and owner stay."""
+    path = os.path.realpath(path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), prefix=".", delete=False) as new:
+            new.write(text)
+            new.flush()
+            if os.path.exists(path):
+                stat = os.stat(path)
+                os.fchown(new.fileno(), stat.st_uid, stat.st_gid)
+                os.fchmod(new.fileno(), stat.st_mode & 0o7777)
+            os.fsync(new.fileno())
+        os.rename(new.name, path)
+    except OSError as error:
+        raise PolicyfsError(f"cannot replace {path}: {error.strerror}") from error
+
+
+def _show(found: _Applied, args: argparse.Namespace) -> None:
+    if args.json:
+        print(json.dumps(_as_json(found, args), indent=2))
+        return
+    if found.tests:
+        print(found.tests)
+    if found.report is not None:
+        print(found.report.text())
+    for line in found.lines:
+        print(f"{found.mountpoint}: {line}")
+    if found.refused:
+        print(f"{found.mountpoint}: refused: {found.refused}")
+        print(f"{found.mountpoint}: {found.stays()}")
+    elif args.dry_run:
+        print(f"{found.mountpoint}: policy {found.digest[:_SHORT]} would be put in force; {found.stays()}")
+
+
+def _as_json(found: _Applied, args: argparse.Namespace) -> dict[str, object]:
+    return {
+        "mountpoint": found.mountpoint,
+        "policy": found.file,
+        "digest": found.digest or None,
+        "live": {key: found.live.get(key) for key in ("name", "digest", "generation", "file")},
+        "tests": found.tests or None,
+        "difference": None if found.report is None else found.report.as_json(),
+        "dry_run": bool(args.dry_run),
+        "applied": found.applied,
+        "refused": found.refused or None,
+        "told": found.lines,
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `apply` to the actions of `policy`."""
+    parser = actions.add_parser(
+        "apply",
+        help="put a policy in force in a mount, unless it allows more than the one before",
+        description=(
+            "Checks the policy, proves its invariants, runs the tests beside it, compares it with the policy"
+            " in force, and has the mount load it. Whatever is wrong, nothing is changed: exit code 3 if it"
+            " does not compile, 4 if a test fails, 1 if it allows more than before."
+        ),
+    )
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument(
+        "policy",
+        nargs="?",
+        metavar="POLICY",
+        help="a file to take the place of the mount's policy (default: the mount's own, as it is now)",
+    )
+    parser.add_argument("--allow-widening", action="store_true", help="apply it also if it allows more")
+    parser.add_argument("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")
+    parser.add_argument("--dry-run", action="store_true", help="do everything except for the change")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run_apply)

@@ -1,0 +1,121 @@
+"""Open files that a new policy would not have granted: told to the person, and ended with their processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Final
+
+from policyfs.daemon import control
+from policyfs.errors import PolicyfsError
+from policyfs.store.holders import Holder, holders_of
+
+_SHOWN: Final = 20
+_DELETED: Final = b" (deleted)"
+_TERM_S: Final = 5.0
+_KILL_S: Final = 5.0
+_SIGNALS: Final = ((signal.SIGTERM, _TERM_S), (signal.SIGKILL, _KILL_S))
+
+
+def told(stale: object) -> Iterator[str]:
+    """Yield lines on stale handles, as `reload` and `status` show them."""
+    if not isinstance(stale, Mapping) or not stale.get("count"):
+        return
+    count, files = stale["count"], stale["files"]
+    by_app = ", ".join(f"{app} {number}" for app, number in sorted(stale["apps"].items()))
+    yield (
+        f"{count} open file{'' if count == 1 else 's'} in passthrough that this policy would not grant"
+        f" ({by_app}); the kernel keeps {'it' if count == 1 else 'them'} usable until closed:"
+    )
+    for one in files[:_SHOWN]:
+        yield f"  {one['app']} {one['path']} (pid {one['pid']}, {one['access']}): {one['reason']}"
+    if count > _SHOWN:
+        yield f"  and {count - _SHOWN} more; `policyfs status --json` has {len(files)} of them"
+
+
+def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bool) -> None:
+    """List the processes that hold stale handles, ask, and end them. Raises PolicyfsError if some remain.
+
+    yes: do not ask.
+    """
+    files = stale.get("files") if isinstance(stale, Mapping) else None
+    found = _holding(mountpoint, status, files if isinstance(files, list) else [])
+    if not found:
+        return
+    print(f"{mountpoint}: these processes hold them:")
+    for pid, holds in found.items():
+        first = holds[0]
+        print(f"  {first.command} (pid {pid}, uid {first.uid}): {len(holds)} of them")
+    if not yes and not _agreed(len(found)):
+        raise PolicyfsError("no process was ended; `reload --strict --yes` ends them without a question")
+    left = _ended(list(found), lambda: _holding(mountpoint, status, files or []).keys())
+    print(f"{mountpoint}: {len(found) - len(left)} of {len(found)} processes ended")
+    if left:
+        raise PolicyfsError(f"these processes do not end: {', '.join(map(str, left))}")
+
+
+def _holding(
+    mountpoint: str, status: control.Json, files: Sequence[Mapping[str, object]]
+) -> dict[int, list[Holder]]:
+    """Return the processes that hold one of these files, open or mapped; not the daemon, nor ourselves."""
+    opened = {(os.fsencode(mountpoint + str(one["path"])), one["uid"]) for one in files}
+    pids = {one["pid"] for one in files}
+    spared = {status["pid"], os.getpid(), os.getppid(), 1}
+    found: dict[int, list[Holder]] = {}
+    for holder in holders_of(f"0:{status['connection']}"):
+        file = holder.what.startswith("fd ") or holder.what == "mapping"
+        # by the opener, or by a process of the same user, to which the opener handed the file
+        stale = holder.pid in pids or (holder.path.removesuffix(_DELETED), holder.uid) in opened
+        if file and stale and holder.pid not in spared:
+            found.setdefault(holder.pid, []).append(holder)
+    return found
+
+
+def _agreed(count: int) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    answer = input(f"End {'this process' if count == 1 else f'these {count} processes'}? [y/N] ")
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _ended(pids: list[int], holding: Callable[[], Collection[int]]) -> list[int]:
+    """End processes, gently first; return those that live on.
+
+    holding: returns the pids that hold files now. A pid that was given anew since the list was made gets
+    no signal: it is looked at again while a descriptor keeps it.
+    """
+    fds: dict[int, int] = {}
+    try:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                fds[pid] = os.pidfd_open(pid)
+        now = holding()
+        left = [pid for pid in fds if pid in now]
+        for number, patience_s in _SIGNALS:
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(fds[pid], number)
+            left = _alive(left, fds, time.monotonic() + patience_s)
+            if not left:
+                break
+        return left
+    finally:
+        for fd in fds.values():
+            os.close(fd)
+
+
+def _alive(pids: list[int], fds: Mapping[int, int], until_s: float) -> list[int]:
+    waiting = {fds[pid]: pid for pid in pids}
+    poller = select.poll()
+    for fd in waiting:
+        poller.register(fd, select.POLLIN)
+    while waiting and time.monotonic() < until_s:
+        for fd, _ in poller.poll(max(0.0, until_s - time.monotonic()) * 1000):
+            poller.unregister(fd)
+            del waiting[fd]
+    return list(waiting.values())

@@ -1,0 +1,79 @@
+"""The latest end of an exception that any mount of a trail root has seen pass. It never goes back."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from policyfs.errors import PolicyfsError
+from policyfs.policy.exceptions import ended
+from policyfs.policy.model import Policy
+
+NAME: Final = "exceptions-ended"
+"""The file's name in the trail root: one number, in ns since 1970."""
+
+_DIGITS: Final = 20
+_NEVER: Final = 10**_DIGITS - 1
+
+
+class HighWaterMark:
+    """The mark, in a file that all daemons of a trail root share. Blocking calls: for threads.
+
+    INVARIANT: an exception that ended once stays ended, also if the clock goes back, and after a restart.
+    """
+
+    def __init__(self, root: Path, clock_ns: Callable[[], int] | None = None) -> None:
+        """Open the file, and make it if it is missing. Raises PolicyfsError."""
+        self._clock_ns = time.time_ns if clock_ns is None else clock_ns
+        self._path = root / NAME
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            self._fd = os.open(self._path, flags, 0o600)
+        except OSError as error:
+            raise PolicyfsError(
+                f"cannot open {self._path}, which tells the exceptions that have ended: {error.strerror}"
+            ) from error
+        self._mark_ns = 0
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            self.close()
+            raise PolicyfsError(f"{self._path} is no regular file; remove it, and mount again")
+        self._mark_ns = self._raised(0)
+
+    @property
+    def damaged(self) -> bool:
+        """True if the file cannot be read as a number. Then all exceptions count as ended."""
+        return self._mark_ns == _NEVER
+
+    def now_ns(self) -> int:
+        """Return the time for exceptions: that of the clock, but never before the mark."""
+        return max(self._clock_ns(), self._mark_ns)
+
+    def pass_ends(self, policy: Policy) -> None:
+        """Raise the mark to the latest end among the exceptions that are not in force. Raises OSError."""
+        latest = max((one.until_ns for one in ended(policy)), default=0)
+        if latest > self._mark_ns:
+            self._mark_ns = latest
+            self._mark_ns = self._raised(latest)
+
+    def _raised(self, at_ns: int) -> int:
+        """Raise the number in the file, and return it. Other daemons may have raised it meanwhile."""
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            text = os.pread(self._fd, 64, 0)
+            known = 0 if not text else int(text) if text.strip().isdigit() else _NEVER
+            if at_ns > known or not text:
+                # the same length, in place: a full disk cannot keep it from being written later
+                os.pwrite(self._fd, b"%0*d\n" % (_DIGITS, at_ns), 0)
+                os.fsync(self._fd)
+            return max(at_ns, min(known, _NEVER))
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)

@@ -1,0 +1,74 @@
+"""Reloads after changes of a policy's files (`policyfs mount --watch`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import trio
+
+from policyfs.daemon.end import MountEnd
+from policyfs.daemon.log import Log
+from policyfs.errors import PolicyfsError
+
+_LOOK_S: Final = 0.5
+"""Pause between two looks. A change counts once two looks see the same, so that no half-written file does."""
+
+CHANGED: Final = MountEnd("watch", "the policy's files have changed")
+
+
+class _Mark(NamedTuple):
+    """A file's identity and version."""
+
+    name: str
+    ino: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+Marks = tuple[_Mark, ...]
+
+
+def marks(path: Path) -> Marks:
+    """Return the marks of the files of a policy; none for files that are missing or cannot be read."""
+    try:
+        files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+    except OSError:
+        return ()
+    found = []
+    for file in files:
+        try:
+            stat = os.stat(file)
+        except OSError:
+            continue
+        found.append(_Mark(file.name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+    return tuple(found)
+
+
+async def watch(
+    path: Path,
+    is_new: Callable[[], bool],
+    reload: Callable[[MountEnd], Awaitable[object]],
+    log: Log,
+) -> None:
+    """Reload after each change, for as long as this runs. A refused policy is not tried again unchanged.
+
+    is_new: True if the text of the files is not the one in force, as after a command's reload.
+    """
+    loaded: Marks = ()
+    last: Marks = ()
+    while True:
+        await trio.sleep(_LOOK_S)
+        now = await trio.to_thread.run_sync(marks, path)
+        settled, last = now == last, now
+        if not settled or now == loaded or not now:
+            continue
+        loaded = now
+        try:
+            if await trio.to_thread.run_sync(is_new):
+                await reload(CHANGED)
+        except PolicyfsError as error:
+            log.warning("changed policy refused, the old policy stays", reason=str(error))

@@ -1,0 +1,108 @@
+"""Open files in passthrough that the policy in force would not grant: the kernel cannot take them back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import trio
+
+from policyfs.domain import NO_FACTS, Decision, Op
+from policyfs.errors import errno_name
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Handle, Mode
+
+_SLICE: Final = 64
+"""Handles between two turns of other requests."""
+_FACTS_S: Final = 3.0
+"""The longest time in which facts of files are found; then unknown facts count against the handle."""
+LISTED: Final = 200
+"""Handles in an answer or a record; all are counted."""
+
+
+class StaleHandle(NamedTuple):
+    """An open file that would not be granted. access: read, write or both. reason: the first in the way."""
+
+    app: str
+    uid: int
+    pid: int
+    path: bytes
+    ino: int
+    access: str
+    reason: str
+
+    def fields(self) -> dict[str, object]:
+        """Return the handle as plain data."""
+        return self._asdict() | {"path": self.path.decode("utf-8", "backslashreplace")}
+
+
+def summary(stale: Sequence[StaleHandle]) -> dict[str, object]:
+    """Return a number of handles, their number for each app, and the first of them."""
+    return {
+        "count": len(stale),
+        "apps": dict(Counter(one.app for one in stale)),
+        "files": [one.fields() for one in stale[:LISTED]],
+    }
+
+
+class StaleHandles:
+    """The stale handles of a mount, found after each change of the policy, until they are closed."""
+
+    def __init__(self, fs: FsContext) -> None:
+        self._fs: Final = fs
+        self._found: dict[Handle, StaleHandle] = {}
+
+    def live(self) -> list[StaleHandle]:
+        """Return those that are still open."""
+        open_now = set(self._fs.handles)
+        self._found = {handle: one for handle, one in self._found.items() if handle in open_now}
+        return list(self._found.values())
+
+    async def find(self) -> list[StaleHandle]:
+        """Decide on all open files in passthrough under the policy in force, and return the stale ones."""
+        generation, found = self._fs.gate.generation, dict[Handle, StaleHandle]()
+        until = trio.current_time() + _FACTS_S
+        for number, handle in enumerate(list(self._fs.handles)):
+            if number % _SLICE == 0:
+                await trio.lowlevel.checkpoint()
+            if handle.mode is Mode.PASSTHROUGH:
+                reason = await self._reason(handle, until)
+                if reason:
+                    found[handle] = self._told(handle, reason)
+            if generation != self._fs.gate.generation:
+                break  # the next policy has its own look
+        self._found = found
+        return self.live()
+
+    async def _reason(self, handle: Handle, until: float) -> str:
+        """Return the reason why the policy would not grant an open file; empty if it would."""
+        gate, node = self._fs.gate, handle.node
+        ops = Op.SEE
+        ops |= Op.READ if handle.readable else Op(0)
+        ops |= Op.WRITE if handle.writable else Op(0)
+        decision: Decision | None = None
+        with trio.move_on_after(max(0.0, until - trio.current_time())):
+            try:
+                if handle.facts is not None:
+                    decision = gate.judge(handle.caller.principal, ops, node, handle.facts)
+                else:
+                    decision = await gate.node(handle.caller, ops, node)
+            except OSError as error:
+                return f"its file is not found any more ({errno_name(error.errno or 0)})"
+        if decision is None:
+            decision = gate.judge(handle.caller.principal, ops, node, NO_FACTS)
+        if not decision.allowed:
+            return f"{errno_name(decision.errno)} now"
+        if handle.readable and not decision.redact <= handle.hides:
+            return f"shows what is removed now: {', '.join(sorted(decision.redact - handle.hides))}"
+        if handle.writable and decision.content and not node.view.checked:
+            return "writes what is checked now"
+        return ""
+
+    def _told(self, handle: Handle, reason: str) -> StaleHandle:
+        caller, node = handle.caller, handle.node
+        words = [*(["read"] if handle.readable else []), *(["write"] if handle.writable else [])]
+        return StaleHandle(
+            caller.principal.label, caller.uid, caller.pid, node.path(), node.ino, " and ".join(words), reason
+        )

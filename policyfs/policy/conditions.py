@@ -1,0 +1,79 @@
+"""Conditions of rules, exceptions and invariants: names looked up, sets expanded."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from policyfs.domain import OWNER_NONE
+from policyfs.policy.declarations import Declarations
+from policyfs.policy.document import BlockDoc, ExceptionDoc, InvariantDoc, RuleDoc, WhoDoc
+from policyfs.policy.model import ANY, SELF, STRANGER, Block, Who
+from policyfs.policy.nodes import Loc
+from policyfs.policy.shape import Part
+from policyfs.policy.values import merged
+
+
+class Resolved(NamedTuple):
+    """The conditions of one part."""
+
+    who: Who | None
+    paths: tuple[str, ...] | None
+    when: Block | None
+    unless: tuple[Block, ...]
+
+
+class Conditions:
+    """Converts documents to conditions, and reports names that nothing declares."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, names: Declarations) -> None:
+        self.names = names
+
+    def of(self, part: Part[object], doc: RuleDoc | ExceptionDoc | InvariantDoc) -> Resolved:
+        """Return the conditions of a part."""
+        return Resolved(
+            self._who(part, ("who",), doc.who),
+            self._globs(part, ("paths",), doc.paths),
+            self._block(part, ("when",), doc.when) if doc.when is not None else None,
+            tuple(
+                self._block(part, ("unless", index), block) for index, block in enumerate(doc.unless or ())
+            ),
+        )
+
+    def _who(self, part: Part[object], loc: Loc, doc: WhoDoc | None) -> Who | None:
+        if doc is None:
+            return None
+        for index, app in enumerate(doc.app or ()):
+            self.names.check_app(part, (*loc, "app", index), app, (ANY, STRANGER))
+        for index, grant in enumerate(doc.grant or ()):
+            self.names.check_grant(part, (*loc, "grant", index), grant)
+        return Who(
+            apps=frozenset(doc.app) if doc.app is not None else None,
+            grants=frozenset(doc.grant) if doc.grant is not None else None,
+            uids=merged(doc.uid) if doc.uid is not None else None,
+            not_=self._who(part, (*loc, "not"), doc.not_),
+        )
+
+    def _block(self, part: Part[object], loc: Loc, doc: BlockDoc) -> Block:
+        for index, owner in enumerate(doc.owner or ()):
+            self.names.check_app(part, (*loc, "owner", index), owner, (SELF, OWNER_NONE))
+        return Block(
+            kinds=self.kinds(part, (*loc, "type"), doc.type),
+            owners=frozenset(doc.owner) if doc.owner is not None else None,
+            paths=self._globs(part, (*loc, "path"), doc.path),
+        )
+
+    def kinds(self, part: Part[object], loc: Loc, members: tuple[str, ...] | None) -> frozenset[str] | None:
+        """Return the kinds with their sets expanded; None if there are none."""
+        if members is None:
+            return None
+        return frozenset(kind for _, kind in self.names.expand(part, loc, members, globs=False))
+
+    def _globs(
+        self, part: Part[object], loc: Loc, members: tuple[str, ...] | None
+    ) -> tuple[str, ...] | None:
+        if members is None:
+            return None
+        expanded = self.names.expand(part, loc, members, globs=True)
+        return tuple(dict.fromkeys(glob for _, glob in expanded))

@@ -1,0 +1,46 @@
+"""Exceptions: allows with an end, apart from the base policy. The time comes from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import Final
+
+from policyfs.policy.model import ExceptionRule, Policy
+
+PREFIX: Final = "exception:"
+"""The beginning of an exception's id as a rule. The id of a rule in a file has no colon."""
+
+ALWAYS: Final = -1
+"""An instant before the end of every exception."""
+
+
+def in_force(policy: Policy, at_ns: int) -> Policy:
+    """Return the policy with the exceptions that have not ended at this instant among its rules."""
+    live = [one.rule.id.removeprefix(PREFIX) for one in policy.exceptions if at_ns < one.until_ns]
+    return with_exceptions(policy, live)
+
+
+def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
+    """Return the policy with the exceptions of these ids, and no others, among its rules."""
+    base = tuple(rule for rule in policy.rules if not rule.id.startswith(PREFIX))
+    dated = tuple(one.rule for one in policy.exceptions if one.rule.id.removeprefix(PREFIX) in ids)
+    return policy if base + dated == policy.rules else replace(policy, rules=base + dated)
+
+
+def ended(policy: Policy) -> tuple[ExceptionRule, ...]:
+    """Return the exceptions that are not among the rules of a policy from in_force()."""
+    ids = {rule.id for rule in policy.rules}
+    return tuple(one for one in policy.exceptions if one.rule.id not in ids)
+
+
+def next_end(policy: Policy) -> int | None:
+    """Return the instant at which the next exception of a policy from in_force() ends; None if none will."""
+    gone = ended(policy)
+    return min((one.until_ns for one in policy.exceptions if one not in gone), default=None)
+
+
+def ends(policies: Iterable[Policy], after_ns: int) -> list[int]:
+    """Return every instant after this one at which an exception of some policies ends."""
+    found = {one.until_ns for policy in policies for one in policy.exceptions}
+    return sorted(until_ns for until_ns in found if until_ns > after_ns)

@@ -1,0 +1,70 @@
+"""The mark of ended exceptions: it survives the clock, restarts, other daemons and damage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policyfs.daemon.high_water import NAME, HighWaterMark
+from policyfs.errors import PolicyfsError
+from policyfs.policy.exceptions import in_force
+from tests.unit.test_policy_exceptions import END_NS, party, policy
+
+EARLY_NS = END_NS - 10
+
+
+class _Clock:
+    def __init__(self, at_ns: int) -> None:
+        self.at_ns = at_ns
+
+    def __call__(self) -> int:
+        return self.at_ns
+
+
+def test_an_end_that_was_seen_stays(tmp_path: Path) -> None:
+    clock = _Clock(END_NS)
+    mark = HighWaterMark(tmp_path, clock)
+    mark.pass_ends(in_force(policy(party()), mark.now_ns()))
+    clock.at_ns = EARLY_NS
+    assert mark.now_ns() == END_NS
+    mark.close()
+    again = HighWaterMark(tmp_path, clock)
+    assert again.now_ns() == END_NS
+    clock.at_ns = END_NS + 5
+    assert again.now_ns() == END_NS + 5
+    again.close()
+
+
+def test_time_that_no_exception_saw_pass_is_not_remembered(tmp_path: Path) -> None:
+    clock = _Clock(END_NS)
+    mark = HighWaterMark(tmp_path, clock)
+    mark.pass_ends(in_force(policy(party()), EARLY_NS))
+    clock.at_ns = EARLY_NS
+    assert mark.now_ns() == EARLY_NS
+    mark.close()
+
+
+def test_two_daemons_never_lower_it(tmp_path: Path) -> None:
+    one, two = (HighWaterMark(tmp_path, _Clock(0)) for _ in range(2))
+    two.pass_ends(in_force(policy(party("2031-01-01T00:00Z")), END_NS * 2))
+    one.pass_ends(in_force(policy(party()), END_NS))
+    assert one.now_ns() == two.now_ns() > END_NS
+    for mark in (one, two):
+        mark.close()
+
+
+@pytest.mark.parametrize("damage", [b"\0" * 21, b"soon\n", b"-5\n"])
+def test_damage_ends_all_exceptions(tmp_path: Path, damage: bytes) -> None:
+    (tmp_path / NAME).write_bytes(damage)
+    mark = HighWaterMark(tmp_path, _Clock(EARLY_NS))
+    assert mark.damaged
+    assert in_force(policy(party()), mark.now_ns()).rules == policy().rules
+    mark.close()
+
+
+def test_no_symlink_is_followed(tmp_path: Path) -> None:
+    (tmp_path / NAME).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PolicyfsError, match="exceptions that have ended"):
+        HighWaterMark(tmp_path)
+    assert not (tmp_path / "elsewhere").exists()

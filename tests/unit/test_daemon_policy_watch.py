@@ -1,0 +1,69 @@
+"""Marks of a policy's files, and reloads after changes of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from policyfs.daemon import policy_watch
+from policyfs.daemon.end import MountEnd
+from policyfs.errors import PolicyfsError
+
+
+class _Log:
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warning(self, event: str, **fields: object) -> None:
+        self.warnings.append(f"{event}: {fields['reason']}")
+
+
+def test_marks_change_with_the_files(tmp_path: Path) -> None:
+    assert policy_watch.marks(tmp_path / "none.yaml") == ()
+    assert policy_watch.marks(tmp_path) == ()
+    first = tmp_path / "a.yaml"
+    first.write_text("a")
+    one = policy_watch.marks(tmp_path)
+    assert [mark.name for mark in one] == ["a.yaml"]
+    other = tmp_path / "new"
+    other.write_text("b")
+    os.rename(other, first)
+    assert policy_watch.marks(tmp_path) != one
+    (tmp_path / "README").write_text("no policy")
+    (tmp_path / "b.yaml").write_text("b")
+    assert [mark.name for mark in policy_watch.marks(tmp_path)] == ["a.yaml", "b.yaml"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_change_is_loaded_once_and_the_same_text_never(tmp_path: Path, refused: bool) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("first")
+    in_force, loads, log = ["first"], [], _Log()
+
+    async def reload(by: MountEnd) -> None:
+        assert by.cause == "watch"
+        loads.append(file.read_text())
+        if refused:
+            raise PolicyfsError("not so")
+        in_force[0] = file.read_text()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                policy_watch.watch, file, lambda: file.read_text() != in_force[0], reload, log
+            )
+            for text in ("first", "second", "second", "third"):
+                file.write_text(text)
+                os.utime(file, ns=(1, len(loads) + len(text)))
+                await trio.sleep(1.6)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+    assert loads[:1] == ["second"]
+    assert loads[-1] == "third"
+    assert len(loads) in ({2} if not refused else {2, 3})
+    assert log.warnings == ["changed policy refused, the old policy stays: not so"] * (len(loads) * refused)
