@@ -46,7 +46,7 @@ def literal(data: bytes, offset: int = 100) -> int:
     return sum(map(cost, found))
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.lists(
         st.one_of(

@@ -68,9 +68,9 @@ def test_an_unfinished_line_does_not_count(tmp_path: Path) -> None:
 def test_a_chain_that_cannot_be_read_keeps_no_mount_from_starting(tmp_path: Path) -> None:
     for name, content in (("a" * 16, b"no line\n"), ("b" * 16, b"")):
         (tmp_path / name).mkdir(mode=0o700)
-        (tmp_path / name / "000001-20260301T080000Z.jsonl").write_bytes(content)
+        (tmp_path / name / "00000001-20260301T080000Z.jsonl").write_bytes(content)
     (tmp_path / ("c" * 16)).mkdir(mode=0o700)
-    (tmp_path / ("c" * 16) / "000001-20260301T080000Z.jsonl").mkdir()
+    (tmp_path / ("c" * 16) / "00000001-20260301T080000Z.jsonl").mkdir()
     (tmp_path / "not a chain").mkdir()
     journal, directory = opened(tmp_path)
     journal.close()

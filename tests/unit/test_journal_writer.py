@@ -279,6 +279,28 @@ def test_after_a_failed_sync_a_new_segment_tells_from_where_lines_are_unsure(tra
         assert closed == [UNSYNCED]
 
 
+def test_a_text_that_only_the_journals_own_record_names_is_kept(trail: Path) -> None:
+    with a_writer(trail, keep=1) as writer:
+        other = "cd" * 32
+        writer.texts.keep(policy_text(other, [("q.yaml", b"text")]))
+        for _ in range(2):
+            writer.distrust(writer.segment, "a test")
+            writer.write([an_event()])
+        writer.note("policy", {"policy": other})
+        writer.write([an_event()])
+        writer.prune()
+        assert other in kept_digests(trail)
+
+
+def test_no_descriptor_is_left_behind(trail: Path) -> None:
+    with a_writer(trail) as writer:
+        writer.write([an_event()])
+    before = sorted(os.listdir("/proc/self/fd"))
+    with a_writer(trail) as writer:
+        writer.write([an_event()])
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
 def test_texts_of_policies_are_kept_as_long_as_a_record_names_them(trail: Path) -> None:
     with a_writer(trail, segment_bytes=1, keep=1) as writer:
         writer.texts.keep(policy_text(DIGEST, [("p.yaml", b"text")]))

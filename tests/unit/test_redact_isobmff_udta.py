@@ -147,6 +147,12 @@ def test_boxes_of_extended_types(extended: bytes, body: bytes, left: bytes | Non
     assert out == (box(b"free", bytes(16 + len(body))) if left is None else uuid(extended, left))
 
 
+@pytest.mark.parametrize("extended", [EXIF_UUID, SPHERICAL_UUID, PROFILE_UUID])
+def test_boxes_that_are_longer_than_any_packet_go_unread(extended: bytes) -> None:
+    body = b"II*\0" + bytes(4 << 20)
+    assert clean(uuid(extended, body))[0] == box(b"free", bytes(16 + len(body)))
+
+
 def test_a_projection_stays_without_what_people_wrote_beside_it() -> None:
     kept = (
         b'<?xml version="1.0"?><rdf:SphericalVideo xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">',
@@ -213,6 +219,15 @@ def test_items_of_itunes(item: bytes, hide: Tells, stays: bool) -> None:
     out, _ = clean(itunes(item), hide)
     assert (b"quince" in out or COORDINATES in out) is stays
     assert len(out) == len(itunes(item))
+
+
+def test_only_known_boxes_stay_beside_the_value_of_an_item() -> None:
+    def item(*more: bytes) -> bytes:
+        return itunes(box(b"\xa9nam", data(b"a quince"), *more))
+
+    assert clean(item(box(b"what", b"secret")))[0] == item(box(b"free", bytes(6)))
+    assert clean(item(box(b"name", b"a name")))[0] == item(box(b"name", b"a name"))
+    assert clean(item(box(b"name", COORDINATES)))[0] == item(box(b"free", bytes(len(COORDINATES))))
 
 
 @pytest.mark.parametrize(

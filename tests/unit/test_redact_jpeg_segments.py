@@ -133,6 +133,7 @@ def test_texts_of_save_for_web_go_one_by_one() -> None:
     data = ducky((1, b"\0\0\0\x3c"), (2, PLACE), (3, b"a quince"))
     assert one(APP12, data, Plain()) == ducky((1, b"\0\0\0\x3c"), (3, b"a quince")).ljust(len(data), b"\0")
     assert one(APP12, data, Plain(Tells.PEOPLE)) == ducky((1, b"\0\0\0\x3c")).ljust(len(data), b"\0")
+    assert not any(one(APP13, data, Plain())), "in no other segment"
     for broken in (ducky((1, b"abcd"))[:-4], ducky((4, b"abcd"))):
         assert not any(one(APP12, broken, Plain()))
 
