@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final, TextIO
 
+RED: Final = "31"
 GREEN: Final = "32"
 YELLOW: Final = "33"
 MAGENTA: Final = "35"

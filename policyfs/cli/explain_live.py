@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import re
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,7 +201,7 @@ async def _sniff(
     except OSError:
         return
     try:
-        found.written = _has_writer(held)
+        found.written = has_writer(held)
         kind = await sniffer.kind_of_fd(held, lane=who.lane)
         found.facts = found.facts._replace(kind=kind)
         state = engine.state_of(found.path)
@@ -211,8 +212,10 @@ async def _sniff(
         os.close(held)
 
 
-def _has_writer(fd: int) -> bool:
+def has_writer(fd: int) -> bool:
     """True if the kernel refuses a read lease, as it does while the file is open for writing."""
+    # INVARIANT: ignored first. A writer that comes now breaks the lease; the signal would end the command.
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:

@@ -7,9 +7,11 @@ import errno
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from policyfs.cli.colour import GREEN, RED, paint, wanted
 from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.looking import kind_in_worker, opened
 from policyfs.cli.policy_caller import add_caller, caller_of, check_caller
@@ -60,7 +62,8 @@ def run_explain(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_as_json(explanation) | {"open_denied": refusal}, indent=2))
     else:
-        print(explanation.text(every=args.all, refusal=refusal))
+        allowed = explanation.decision.allowed and refusal is None
+        _print(explanation.text(every=args.all, refusal=refusal), allowed=allowed)
         if refusal:
             print(f"  but the open is denied (EACCES): {refusal}")
         for hint in _hints(engine, who, explanation, facts, args):
@@ -72,8 +75,17 @@ def _run_move(args: argparse.Namespace, engine: Engine, who: Principal, path: by
     if args.to is None:
         raise UsageError(f"a {args.op} has two paths: add --to PATH")
     found = explain_move(engine, who, args.op, path, _path(args.to), _file_type(args), facts)
-    print(json.dumps(_move_as_json(found), indent=2) if args.json else found.text(every=args.all))
+    if args.json:
+        print(json.dumps(_move_as_json(found), indent=2))
+    else:
+        _print(found.text(every=args.all), allowed=found.decision.allowed)
     return EXIT_OK
+
+
+def _print(text: str, *, allowed: bool) -> None:
+    """Print an explanation, its first line in colour on a terminal."""
+    first, end, rest = text.partition("\n")
+    print(f"{paint(first, GREEN if allowed else RED) if wanted(sys.stdout) else first}{end}{rest}")
 
 
 def _run_live(args: argparse.Namespace) -> int:
@@ -121,7 +133,8 @@ def _run_live(args: argparse.Namespace) -> int:
     if layer is not None:
         decision, cause = type(decision)(allowed=False, errno=layer.error), layer.cause
     first = sentence(f"{who.label} (uid {caller.uid})", args.op, explanation.shown_path, decision, cause)
-    print("\n".join([first, live.told(layer), *live.notes(status, found), *explanation.rest(every=args.all)]))
+    lines = [first, live.told(layer), *live.notes(status, found), *explanation.rest(every=args.all)]
+    _print("\n".join(lines), allowed=layer is None)
     return EXIT_OK
 
 
@@ -136,7 +149,10 @@ def _live_move(
     there = live.look(status, to, engine, who, REQUESTS["see"])
     replaced = None if there.stat is None else (there.ftype, there.facts)
     told = explain_move(engine, who, args.op, found.path, to, found.ftype, found.facts, replaced)
-    print(json.dumps(_move_as_json(told), indent=2) if args.json else told.text(every=args.all))
+    if args.json:
+        print(json.dumps(_move_as_json(told), indent=2))
+    else:
+        _print(told.text(every=args.all), allowed=told.decision.allowed)
     return EXIT_OK
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 
 import pytest
 
+from policyfs.cli.main import main
 from tests.support.machine.documents import CHECKOUT
 from tests.support.machine.golden import assert_golden
 from tests.support.mount.daemons import policyfs
@@ -67,3 +70,23 @@ def test_questions_that_cannot_be(options: tuple[str, ...], message: str) -> Non
     said = policyfs("policy", "explain", FAMILY, *options)
     assert said.returncode == 2
     assert message in said.stderr
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("variable", "coloured"), [("", True), ("1", False)])
+@pytest.mark.parametrize(("name", "colour"), [("denied", "31"), ("redacted", "32"), ("cannot-clean", "31")])
+def test_the_first_line_has_a_colour_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, name: str, colour: str, variable: str, coloured: bool
+) -> None:
+    monkeypatch.setenv("NO_COLOR", variable)
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    with contextlib.redirect_stdout(out):
+        assert main(["policy", "explain", str(FAMILY), *QUESTIONS[name]]) == 0
+    first, rest = out.getvalue().split("\n", 1)
+    assert (first.startswith(f"\x1b[{colour}m") and first.endswith("\x1b[0m")) == coloured
+    assert "\x1b" not in rest
