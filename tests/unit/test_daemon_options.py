@@ -8,13 +8,14 @@ import pytest
 
 from policyfs.daemon.options import MountOptions
 from policyfs.fs.access.admission import Admitted
+from policyfs.journal.retention import Retention
 
 
 def options(user_id: int | None, group_ids: tuple[int, ...]) -> MountOptions:
     return MountOptions(
         store="/store", mountpoint="/mnt", app="camera", any_uid=user_id is None, user_id=user_id,
         group_ids=group_ids, trail=Path("/trail"), posix=False, read_only=False, passthrough=True,
-        copy_bytes=1, cache_bytes=1, segment_bytes=1, keep_segments=0,
+        copy_bytes=1, cache_bytes=1, segment_bytes=1, keep=Retention(),
     )  # fmt: skip
 
 

@@ -51,7 +51,6 @@ WITHOUT: Final = {
     "fs/data/locks.py": "mounts",
     "fs/data/write.py": "mounts",
     "fs/filesystem.py": "mounts",
-    "fs/namespace/entries.py": "mounts",
     "fs/namespace/lookup.py": "mounts",
     "fs/opening/byte_paths.py": "mounts",
     "fs/opening/copy_path.py": "mounts",
