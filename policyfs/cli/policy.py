@@ -9,6 +9,7 @@ from policyfs.cli import (
     policy_apply,
     policy_diff,
     policy_explain,
+    policy_fmt,
     policy_init,
     policy_learn,
     policy_lint,
@@ -91,6 +92,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     policy_test.add_parser(actions)
     policy_replay.add_parser(actions)
     policy_learn.add_parser(actions)
+    policy_fmt.add_parser(actions)
     policy_schema.add_parser(actions)
     policy_view.add_parser(actions)
     policy_matrix.add_parser(actions)

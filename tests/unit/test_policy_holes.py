@@ -43,7 +43,7 @@ HOLES = [
     ),
     Hole(
         "family-photos", "owner none spared",
-        "{owner: self}          # an app",
+        "{owner: self}  # an app",
         "{owner: none}  # an app",
         "diff lint test",
     ),
@@ -79,8 +79,8 @@ HOLES = [
     ),
     Hole(
         "android-scoped-storage", "a spared kind",
-        "unless: [{owner: self}, {path",
-        "unless: [{owner: self}, {type: image/*}, {path",
+        "- {owner: self}\n      - {path",
+        "- {owner: self}\n      - {type: image/*}\n      - {path",
         "diff test",
     ),
     Hole(
@@ -169,7 +169,7 @@ HOLES = [
     ),
     Hole(
         "home-server", "a backup without its grant",
-        "    grants: [true-bytes]      # a backup must",
+        "    grants: [true-bytes]  # a backup must",
         "    # a backup must",
         "lint test",
     ),

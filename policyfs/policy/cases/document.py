@@ -139,6 +139,14 @@ def parse_cases(sources: Sequence[SourceText], apps: Sequence[str], rules: froze
     return found
 
 
+def read_cases(text: SourceText) -> list[CaseDoc]:
+    """Return the tests of a file by itself: no name is compared with a policy. Raises PolicyErrors."""
+    errors: list[PolicyError] = []
+    file = _READER.read(text, errors)
+    sound(errors, "the tests have errors")
+    return [] if file is None else [part.doc for part in file.items if part.doc is not None]
+
+
 def _check(
     part: Part[CaseDoc], doc: CaseDoc, apps: Sequence[str], rules: frozenset[str], errors: list[PolicyError]
 ) -> None:

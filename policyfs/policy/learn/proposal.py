@@ -9,6 +9,7 @@ from typing import Final
 
 from policyfs.domain import Op
 from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.layout.canonical import canonical
 from policyfs.policy.learn.evidence import Evidence, Use
 from policyfs.policy.learn.globs import Proposed, escaped
 from policyfs.policy.learn.guards import APP_GLOB, OWN_GLOB, PRIVATE_GLOBS
@@ -43,7 +44,7 @@ def silenced(text: str) -> str:
         indent = line[: len(line) - len(line.lstrip())]
         lines += [f"{indent}# lint: ignore {name} because {why}" for name, why in meant[number].items()]
         lines.append(line)
-    return "\n".join(lines) + "\n"
+    return canonical("\n".join(lines))
 
 
 def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str]) -> str:

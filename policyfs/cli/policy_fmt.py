@@ -1,0 +1,112 @@
+"""`policyfs policy fmt`: policies, their tests and accepted changes in canonical form."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from policyfs.cli.policy_files import TEST_SUFFIX, UnreadableError, read_sources
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.policy.errors import PolicyErrors
+from policyfs.policy.layout.canonical import canonical
+from policyfs.policy.layout.meaning import meaning
+from policyfs.policy.parse import SourceText
+
+
+def run_fmt(args: argparse.Namespace) -> int:
+    """Bring files into canonical form. Exit code 1 if --check finds one that is not."""
+    code = EXIT_OK
+    for path in args.policy:
+        try:
+            found = _formatted(path)
+        except UnreadableError as error:
+            print(f"policyfs: {error}", file=sys.stderr)
+            code = error.exit_code
+            continue
+        except PolicyErrors as errors:
+            print(errors, file=sys.stderr if args.stdout else sys.stdout)
+            code = errors.exit_code
+            continue
+        if args.stdout and len(found) > 1:
+            raise UsageError(f"{path} has several files: name one of them for --stdout")
+        for before, after in found:
+            if args.stdout:
+                print(after, end="")
+            elif before.text != after.encode() and code == EXIT_OK and args.check:
+                code = EXIT_REFUSED
+            if not args.stdout:
+                _finish(before, after, check=args.check)
+    return code
+
+
+def _formatted(path: str) -> list[tuple[SourceText, str]]:
+    """Return the files of a policy, each with its canonical text. Raises PolicyErrors."""
+    sources = read_sources(path)
+    if Path(path).is_dir():
+        tests = sorted(Path(path).glob(f"*{TEST_SUFFIX}"))
+        sources = [*sources, *(SourceText(str(file), file.read_bytes()) for file in tests)]
+    before = meaning(sources, prove=True)
+    found = [(source, canonical(source.text.decode())) for source in sources]
+    after = meaning([SourceText(source.name, text.encode()) for source, text in found], prove=False)
+    if before != after:
+        raise PolicyfsError(f"{path}: the canonical form would mean something else; please report this file")
+    return found
+
+
+def _finish(before: SourceText, after: str, *, check: bool) -> None:
+    """Write a file, or with check print the difference."""
+    if before.text == after.encode():
+        return
+    if check:
+        lines = before.text.decode().splitlines(keepends=True), after.splitlines(keepends=True)
+        print("".join(difflib.unified_diff(*lines, before.name, f"{before.name} (canonical)")), end="")
+        return
+    _replace(Path(os.path.realpath(before.name)), before.text, after.encode())
+    print(f"{before.name}: written in canonical form")
+
+
+def _replace(path: Path, before: bytes, after: bytes) -> None:
+    """Replace a file's bytes at once, with its mode and owner. Raises PolicyfsError."""
+    try:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with open(fd, "wb") as file:
+                stat = path.stat()
+                file.write(after)
+                file.flush()
+                os.fchown(file.fileno(), stat.st_uid, stat.st_gid)
+                os.fchmod(file.fileno(), stat.st_mode & 0o7777)
+                os.fsync(file.fileno())
+            if path.read_bytes() != before:
+                raise PolicyfsError(f"{path} was changed meanwhile, and stays as it is: try again")
+            os.rename(name, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            raise
+    except OSError as error:
+        raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
+
+
+def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `fmt` to the actions of `policy`."""
+    parser = actions.add_parser(
+        "fmt",
+        help="write policies and their tests in canonical form",
+        description=(
+            "Puts keys into their order, and makes quotes, indentation and blank lines the same everywhere."
+            " Comments stay with what they are about. The meaning stays the same: it is compared."
+        ),
+    )
+    parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--check", action="store_true", help="print what would change; exit code 1 if anything would"
+    )
+    which.add_argument("--stdout", action="store_true", help="print the canonical form, and change no file")
+    parser.set_defaults(run=run_fmt)

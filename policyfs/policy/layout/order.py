@@ -1,0 +1,70 @@
+"""The order of keys in canonical files, by the document models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final
+
+from pydantic import BaseModel
+
+from policyfs.policy.cases.document import CaseDoc, ExpectDoc
+from policyfs.policy.document import (
+    AppDoc,
+    BlockDoc,
+    DefaultsDoc,
+    ExceptionDoc,
+    FileDoc,
+    InvariantDoc,
+    MetadataDoc,
+    RequireDoc,
+    RuleDoc,
+    WhoDoc,
+)
+
+_HEADS: Final[dict[str, type[BaseModel]]] = {
+    "rules": RuleDoc, "invariants": InvariantDoc, "exceptions": ExceptionDoc,
+    "tests": CaseDoc,
+}  # fmt: skip
+_INNER: Final[dict[str, type[BaseModel]]] = {
+    "who": WhoDoc, "not": WhoDoc, "when": BlockDoc, "unless": BlockDoc, "require": RequireDoc,
+    "expect": ExpectDoc,
+}  # fmt: skip
+_PLAIN: Final[dict[str, type[BaseModel]]] = {"metadata": MetadataDoc, "defaults": DefaultsDoc}
+
+
+@lru_cache
+def _order(model: type[BaseModel], *, head: bool = False) -> tuple[str, ...]:
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    if head and "description" in names:  # a rule says what it is for before what it does
+        names.remove("description")
+        names.insert(1, "description")
+    return tuple(names)
+
+
+def order_of(path: Sequence[str]) -> tuple[str, ...]:
+    """Return the keys of a mapping in order, by the keys that lead to it; empty: as they are.
+
+    ``*`` stands for an item of a list, and for a name.
+    """
+    if not path:
+        return (*_order(FileDoc), "tests", "accepted")
+    if path[-1] in _INNER:
+        return _order(_INNER[path[-1]])
+    if path[-1] == "*" and len(path) > 1:
+        if path[-2] in _HEADS:
+            return _order(_HEADS[path[-2]], head=True)
+        if path[-2] in _INNER:
+            return _order(_INNER[path[-2]])
+        return _order(AppDoc) if path[-2] == "apps" else ()
+    return _order(_PLAIN[path[-1]]) if path[-1] in _PLAIN else ()
+
+
+ITEMS: Final = frozenset(("rules", "invariants", "tests", "exceptions", "accepted"))
+"""Lists whose items have a blank line between them, and are never on one line."""
+SECTIONS: Final = frozenset(("apps", "sets", "path_sets", "defaults")) | ITEMS
+"""Keys of the top level with a blank line above."""
+OPEN: Final = frozenset(("metadata", *SECTIONS)) - {"defaults"}
+"""Keys of the top level whose values are never on one line."""
+GLOBS: Final = frozenset(("paths", "path"))
+"""Keys of globs. In files of tests they are plain paths."""

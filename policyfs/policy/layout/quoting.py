@@ -1,0 +1,91 @@
+"""Quotes of scalars in canonical files."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from policyfs.policy.layout.tree import Scalar
+
+WIDTH: Final = 110
+"""Columns of a line, if its text can be broken."""
+_WRAP: Final = 100
+"""Columns of a line of running text."""
+
+_PLAIN: Final = re.compile(r"[A-Za-z(/][^\n]*")
+_WORDS: Final = frozenset(("true", "false", "null", "yes", "no", "on", "off"))
+
+
+def scalar(value: Scalar, *, glob: bool, flow: bool) -> str:
+    """Return a scalar on one line."""
+    text = value.text
+    if value.plain and not glob and not _is_word(text):
+        return text  # a number, a word such as true, or no value
+    if not glob and _PLAIN.fullmatch(text) and not _breaks(text, flow=flow):
+        return text
+    return quoted(text)
+
+
+def _is_word(text: str) -> bool:
+    """True if text without quotes is surely text."""
+    return bool(re.match(r"[A-Za-z(/]", text)) and text.lower() not in _WORDS
+
+
+def _breaks(text: str, *, flow: bool) -> bool:
+    """True if plain text would be read as something else."""
+    if text.lower() in _WORDS or not text.isprintable() or text != text.strip():
+        return True
+    if ": " in text or " #" in text or text.endswith(":"):
+        return True
+    return flow and any(char in ",[]{}" for char in text)
+
+
+def quoted(text: str) -> str:
+    """Return text in double quotes, or in single ones if that spares escapes."""
+    if not text.isprintable():
+        return '"' + "".join(map(_escaped, text)) + '"'
+    if ("\\" in text or '"' in text) and "'" not in text:
+        return f"'{text}'"
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _escaped(char: str) -> str:
+    if char in '\\"':
+        return "\\" + char
+    if char == "\n":
+        return "\\n"
+    if char == "\t":
+        return "\\t"
+    if char.isprintable():
+        return char
+    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\U{ord(char):08x}"
+
+
+def block(value: Scalar, indent: str, width: int) -> list[str] | None:
+    """Return a scalar as a block: its sign, then its lines; None if it is better on one line."""
+    text = value.text
+    lines = text.removesuffix("\n").split("\n")
+    if len(lines) > 1:
+        if text.endswith("\n\n") or not all(map(_keeps, lines)) or lines[0][:1] in {"", " "}:
+            return None
+        return ["|" if text.endswith("\n") else "|-", *(indent + line if line else "" for line in lines)]
+    [line] = lines
+    if len(text) <= width or not line or not _keeps(line) or "  " in line or line != line.strip():
+        return None
+    sign = ">" if text.endswith("\n") else ">-"
+    return [sign, *(indent + part for part in _wrapped(line, _WRAP - len(indent)))]
+
+
+def _keeps(line: str) -> bool:
+    return (line.isprintable() and line == line.rstrip()) or not line
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    lines, line = [], ""
+    for word in text.split(" "):
+        if line and len(line) + 1 + len(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    return [*lines, line]

@@ -1,0 +1,95 @@
+"""policy fmt, as a command."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.support.mount.daemons import policyfs
+
+ODD = """\
+kind: Policy
+apiVersion: policyfs/v1  # first
+apps: {a: {uid: 7}}
+rules:
+- {paths: ["/x/**"], id: read, allow: [see, read]}   # all of it
+"""
+EVEN = """\
+apiVersion: policyfs/v1  # first
+kind: Policy
+
+apps:
+  a: {uid: 7}
+
+rules:
+  # all of it
+  - id: read
+    allow: [see, read]
+    paths: ["/x/**"]
+"""
+MORE = "kind: Policy\napiVersion: policyfs/v1\nsets: {s: [image/jpeg]}\nrules: []\n"
+TESTS = """\
+kind: PolicyTests
+apiVersion: policyfs/v1
+tests: [{id: t, app: a, operation: read, path: /x/y, expect: {decision: allow}}]
+"""
+
+
+@pytest.fixture
+def odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "odd.yaml"
+    path.write_text(ODD)
+    return path
+
+
+def test_it_writes_in_place_with_mode_and_owner(odd: Path):
+    odd.chmod(0o640)
+    os.chown(odd, 4711, 4712)
+    (odd.parent / "link.yaml").symlink_to("odd.yaml")
+    said = policyfs("policy", "fmt", "link.yaml")
+    assert (said.returncode, said.stdout) == (0, "link.yaml: written in canonical form\n")
+    stat = odd.stat()
+    assert (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o640, 4711, 4712)
+    assert (odd.parent / "link.yaml").is_symlink()
+    assert sorted(path.name for path in odd.parent.iterdir()) == ["link.yaml", "odd.yaml"]
+    assert odd.read_text() == EVEN
+    again = policyfs("policy", "fmt", "odd.yaml")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert odd.stat().st_ino == stat.st_ino
+
+
+def test_check_and_stdout_write_nothing(odd: Path):
+    said = policyfs("policy", "fmt", "--check", "odd.yaml")
+    assert said.returncode == 1
+    assert said.stdout.startswith("--- odd.yaml\n+++ odd.yaml (canonical)\n@@ ")
+    assert "+apiVersion: policyfs/v1  # first\n kind: Policy\n" in said.stdout
+    shown = policyfs("policy", "fmt", "--stdout", "odd.yaml")
+    assert shown.returncode == 0
+    assert odd.read_text() == ODD
+    odd.write_text(shown.stdout)
+    assert policyfs("policy", "fmt", "--check", "odd.yaml").returncode == 0
+
+
+def test_a_directory_with_tests(odd: Path):
+    place = odd.parent / "p"
+    place.mkdir()
+    odd.rename(place / "a.yaml")
+    (place / "b.yaml").write_text(MORE)
+    (place / "a.test.yaml").write_text(TESTS)
+    said = policyfs("policy", "fmt", "p")
+    assert said.stdout.count("written in canonical form") == 3
+    assert policyfs("policy", "test", "p").returncode == 0
+    assert policyfs("policy", "fmt", "--stdout", "p").returncode == 2
+
+
+def test_what_has_errors_stays_as_it_is(odd: Path):
+    odd.write_text(ODD.replace("allow", "alow"))
+    said = policyfs("policy", "fmt", "odd.yaml", "absent.yaml")
+    assert said.returncode == 3
+    assert 'unknown key "alow"' in said.stdout
+    assert "cannot read the policy absent.yaml" in said.stderr
+    assert "alow" in odd.read_text()
+    assert policyfs("policy", "fmt", "--check", "--stdout", "odd.yaml").returncode == 2
