@@ -179,6 +179,12 @@ def test_samples_of_metadata_tracks(handler_kind):
     assert kinds(out) == kinds(file)
 
 
+def test_positions_that_call_themselves_a_picture():
+    """The name of their format ends in a space."""
+    track = Track(b"vide", b"gps ", (CITY, CITY))
+    assert CITY not in read(movie(track))
+
+
 def test_metadata_that_calls_itself_a_picture():
     file = movie(Track(), Track(b"vide", b"gpmd", (TELEMETRY,), number=2))
     assert not secret(read(file))

@@ -10,6 +10,7 @@ from policyfs.redact.core.cleaners import Cleaned, TooMuchError
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.isobmff.boxes import Box
 from policyfs.redact.isobmff.samples import (
+    _METADATA,
     MAX_TEXT_BYTES,
     MAX_TEXT_SAMPLES,
     clean_pictures,
@@ -75,6 +76,13 @@ def test_pictures_sounds_and_hints_tell_nothing_unless_their_format_is_metadata(
     assert tells(handler, b"avc1") == NOTHING
     assert tells(handler, b"avc1", b"gpmd") == UNKNOWN
     assert tells(handler, b"camm") == LOCATION | TIME | Tells.OTHER
+
+
+@pytest.mark.parametrize("kind", sorted(_METADATA))
+def test_a_format_of_metadata_is_one_under_any_handler(kind: bytes) -> None:
+    assert len(kind) == 4
+    for handler in (b"vide", b"soun", b"hint"):
+        assert tells(handler, b"avc1", kind) != NOTHING
 
 
 def test_other_tracks_tell_what_their_formats_do() -> None:

@@ -144,7 +144,7 @@ def _trex(walk: Walk, box: Box) -> None:
 
 
 _GROUPS: Final = frozenset(
-    b"roll prol rap  tele sync seig alst tsas stsa scif tscl vipr refs nalm trif pase".split(b" ")
+    b"roll,prol,rap ,tele,sync,seig,alst,tsas,stsa,scif,tscl,vipr,refs,nalm,trif,pase".split(b",")
 )
 
 

@@ -36,9 +36,9 @@ _FORMATS: Final = {
 _GPMF: Final = b"gpmd"
 _TIMED_METADATA: Final = b"meta"
 _METADATA: Final = frozenset(
-    b"camm gpmd rtmd djmd dbgi fdsc mebx mett metx urim CTMD RVMI nmea gps  text tx3g marl priv".split(b" ")
+    b"camm,gpmd,rtmd,djmd,dbgi,fdsc,mebx,mett,metx,urim,CTMD,RVMI,nmea,gps ,text,tx3g,marl,priv".split(b",")
 )
-"""Formats that are metadata under any handler."""
+"""Formats that are metadata under any handler; the name of one ends in a space."""
 _MODIFIERS: Final = frozenset(
     b"styl hlit hclr krok dlay href tbox blnk twrp encd ftab drpo drpt imag metr hclr disp".split(b" ")
 )
