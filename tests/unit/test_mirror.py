@@ -49,14 +49,12 @@ WITHOUT: Final = {
     "daemon/status.py": "mounts",
     "fs/access/facts.py": "mounts",
     "fs/data/locks.py": "mounts",
-    "fs/data/write.py": "mounts",
     "fs/filesystem.py": "mounts",
     "fs/namespace/lookup.py": "mounts",
     "fs/opening/byte_paths.py": "mounts",
     "fs/opening/copy_path.py": "mounts",
     "fs/opening/opener.py": "mounts",
     "fs/opening/passthrough.py": "mounts",
-    "fs/opening/preconditions.py": "mounts",
     "fs/opening/stale_handles.py": "mounts",
     "fs/raw_handlers.py": "mounts",
     "fs/redacted/copies.py": "mounts",
@@ -67,7 +65,6 @@ WITHOUT: Final = {
     "kernel/probe.py": "mounts",
     "kernel/session.py": "mounts",
     "kernel/trial.py": "mounts",
-    "redact/isobmff/moov.py": "whole files",
 }
 """Modules with logic and without a file of tests: where they are tested instead. No module is added.
 
