@@ -9,6 +9,8 @@ from policyfs.policy.lint.rights import Rights
 from tests.support.models.policies import APPS
 from tests.support.models.whole_policies import compiled
 
+NO_PLACES = "id: no, require: {redact: location}, who: {not: {grant: media.location}}"
+THUMBS = "id: look, allow: [see, read], who: {app: any}, paths: '/x/.Thumbnails/**'"
 LOOK = "id: look, allow: [see, read], who: {app: any}, paths: '/DCIM/**'"
 SPARED = "who: {not: {grant: media.location}}"
 
@@ -24,6 +26,12 @@ def ids(*rules: str, apps: str = APPS) -> set[tuple[str, str]]:
         ([LOOK], set()),
         ([LOOK.replace("any", "[camera, maps]")], {("app-without-allow", "app gallery")}),
         ([LOOK, f"id: no, require: {{redact: location}}, {SPARED}"], set()),
+        (
+            [THUMBS, NO_PLACES],
+            {("derived-copies", "rule look")},
+        ),
+        ([THUMBS], set()),
+        ([THUMBS, "id: no, deny: [all], who: {app: any}, paths: '/x/**'"], set()),
         (
             [LOOK, f"id: no, require: {{redact: location}}, {SPARED}, paths: '/a'"],
             {("raw-sensitive", "rule look")},

@@ -27,6 +27,7 @@ _MEANT: Final = {
     "own-directory": "the directory is there",
     "one-level": "the trail has nothing deeper",
     "backup-redacted": "no proposal shows places; a backup needs them, so give it a grant",
+    "derived-copies": "the trail has it; an app that is not to see the originals should not have this either",
     "not-searched": "the trail has so many places",
 }
 """Findings of lint that a proposal means, with the reasons."""

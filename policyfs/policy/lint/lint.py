@@ -16,6 +16,7 @@ from policyfs.policy.lint.hints import hints
 from policyfs.policy.lint.reach import not_searched, reach
 from policyfs.policy.lint.rights import Rights
 from policyfs.policy.lint.texts import texts
+from policyfs.policy.lint.uids import uids
 from policyfs.policy.parse import SourceText
 
 
@@ -43,6 +44,7 @@ def _findings(engine: Engine) -> Iterator[Finding]:
     for rule in engine.policy.rules:
         yield from texts(rule)
     yield from hints(engine)
+    yield from uids(engine.policy)
     compiled = Compiled(engine)
     try:
         callers = groups([compiled])

@@ -21,6 +21,11 @@ from policyfs.policy.paths import parse_glob
 
 _BACKUPS: Final = re.compile(r"back-?up|sync|restic|borg|rclone|kopia|duplic|mirror", re.IGNORECASE)
 _OWN: Final = re.compile(r"(.*/\{app\})/\*\*")
+_DERIVED: Final = re.compile(
+    r"/(\.?thumb(?:s|nails?|nail-cache)?|\.@__thumb|@eaDir|previews?|encoded-videos?|transcod(?:e|es|ed|ing))(?:/|$)",
+    re.IGNORECASE,
+)
+"""Directories in which programs keep small or converted copies of files."""
 _PHOTO: Final = Facts("image/jpeg", OWNER_NONE)
 
 
@@ -42,6 +47,7 @@ class Rights:
         """Yield all findings."""
         for app in self._policy.apps:
             yield from self._of_app(app)
+            yield from self._derived(app)
         yield from self._raw_sensitive()
         for number, rule in enumerate(self._rules):
             if rule.monitor or rule.effect not in (Effect.ALLOW, Effect.DENY):
@@ -79,6 +85,30 @@ class Rights:
                     todo = "give it the grant that the redaction spares"
                     yield on_app("backup-redacted", self._policy, app, told, todo)
                     return
+
+    def _derived(self, app: App) -> Iterator[Finding]:
+        """Find directories of thumbnails and transcodes that an app reads, of which originals are kept."""
+        denies = [rule for rule in self._fitting(app, Effect.DENY) if rule.ops & Op.READ]
+        restricted = [*denies, *self._fitting(app, Effect.REDACT)]
+        if not restricted:
+            return
+        side = self._by_app[app.name][0]
+        for rule in self._fitting(app, Effect.ALLOW):
+            for glob in (rule.paths or ()) if rule.ops & Op.READ else ():
+                names = plain_names(parse_glob(glob), side) if _DERIVED.search(glob) else None
+                path, position = self._position(names or (), side)
+                if position is not None and self._answer(side, position, Op.READ, _PHOTO).allowed:
+                    yield on_rule(
+                        "derived-copies",
+                        rule,
+                        f"{app.name} reads {path}: thumbnails and transcodes show what their originals show,"
+                        f" also of those that {restricted[0].id} keeps from it or shows it without data",
+                        "take this directory out of the allow, or let the app make copies of its own",
+                    )
+                    break
+            else:
+                continue
+            return
 
     # ---- sensitive kinds
 
