@@ -165,6 +165,8 @@ class Consumer:
         try:
             listing = self._source.chains(fresh=once)
             self._keep_up(listing)
+            for gone in self._followers.keys() - listing.keys():
+                self._followers.pop(gone).close()  # its descriptor would keep removed files on the disk
             for mount_id, names in listing.items():
                 batch = self._follower(mount_id).read(names)
                 if batch is None:

@@ -241,6 +241,23 @@ def test_an_alert_whose_counts_could_not_be_told_counts_again(place: Place) -> N
     assert [message.fields["count"] for message in delivery.got] == [1, 1, 29]
 
 
+def test_a_trail_that_was_removed_is_let_go(place: Place) -> None:
+    paths = place.write(20)
+    consumer = place.consumer(Into())
+    while consumer._round(once=True):
+        pass
+    assert consumer._followers
+    (place.trail / MOUNT_ID).rename(place.trail.parent / "away")
+    consumer._round(once=True)
+    assert not consumer._followers
+    (place.trail.parent / "away").rename(place.trail / MOUNT_ID)
+    delivery = Into()
+    consumer._save(at_end=True)
+    place.consumer(delivery).run(once=True)
+    assert delivery.got == []
+    assert len(paths) == 20
+
+
 def test_a_trail_that_comes_later_is_followed(place: Place) -> None:
     place.trail.rmdir()
     delivery = Into()
