@@ -49,12 +49,10 @@ from policyfs.journal.reader import Follower, last_records
 from policyfs.trail.expression import And
 from policyfs.trail.query import merge
 from policyfs.trail.record import BadLine, Record
-from policyfs.trail.render import (
-    RowPrinter,
-    describe,
-)
+from policyfs.trail.render import RowPrinter
 from policyfs.trail.rows import Row, Rows
 from policyfs.trail.selection import Selection
+from policyfs.trail.sentences import describe
 from policyfs.trail.summary import TROUBLE
 
 _FOLLOW_POLL_MS: Final = 200

@@ -16,9 +16,10 @@ from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.reader import Chain
 from policyfs.trail.overview import Overview
 from policyfs.trail.record import Record
-from policyfs.trail.render import describe, local_time, report_lines
+from policyfs.trail.render import local_time, report_lines
 from policyfs.trail.report_page import Facts, page
 from policyfs.trail.selection import Selection
+from policyfs.trail.sentences import describe
 from policyfs.trail.summary import Summary
 
 _KINDS = frozenset({"mount", "proof", "policy", "failed", "close", "detached", "quarantine"})

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from policyfs.forward.follower import BROKEN, GAP, Item
 from policyfs.trail.event import DENY
 from policyfs.trail.record import Fields, Record
-from policyfs.trail.render import describe, paths, why
+from policyfs.trail.render import paths, why
+from policyfs.trail.sentences import describe
 from policyfs.trail.summary import TROUBLE
 from policyfs.trail.table import shown
 

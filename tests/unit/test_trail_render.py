@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from policyfs.trail.record import BadLine, Place, Record, parse_line
 from policyfs.trail.render import (
     RowPrinter,
-    describe,
     local_time,
     record_sheet,
     report_json,
@@ -117,28 +116,10 @@ def test_the_journals_own_records_read_well_whatever_they_hold(kind, fields, uns
     if unsure:
         fields = fields | {"unsure_after": "\x1b"}
     record = Record(PLACE, kind, 1, START_NS, fields, None)
-    assert describe(record).isprintable()
     for line in RowPrinter(80, UTC).row(record).split("\n"):
         assert line.isprintable()
         assert width(line) <= 80
     assert all(line.isprintable() for line in record_sheet(record, UTC))
-
-
-def test_sentences() -> None:
-    def said(kind: str, **fields: object) -> str:
-        return describe(Record(PLACE, kind, 1, START_NS, fields, None))
-
-    assert said("header", segment=2) == "segment 2 begins"
-    assert said("pruned", segments=["a", "b"]) == "rotation removed 2 segments"
-    assert said("damage", segment="s", found="deleted") == "segment s was changed from outside: found deleted"
-    assert said("close") == "recording ended"
-    assert said("close", cause="signal", how="SIGTERM", pid=7, uid=0, exe="/bin/kill") == (
-        "recording ended: signal, SIGTERM, by /bin/kill (pid 7, uid 0)"
-    )
-    assert said("detached", cause="outside", how="detached") == ("unmounted while in use: outside, detached")
-    assert said("gap", dropped=2, refused=0, first="a", last="b", reason="queue full") == (
-        "2 events dropped, 0 requests refused between a and b (queue full)"
-    )
 
 
 def test_a_bad_line_has_its_place() -> None:

@@ -1,0 +1,86 @@
+"""The journal's own records as sentences for people (pure)."""
+
+from __future__ import annotations
+
+from policyfs.trail.record import Fields, Record
+from policyfs.trail.summary import TROUBLE
+from policyfs.trail.table import shown
+from policyfs.trail.verification import describe_trouble
+
+
+def describe(record: Record) -> str:
+    """Return a sentence about one of the journal's own records."""
+    fields = record.fields
+    if record.kind in TROUBLE:
+        return shown(describe_trouble(record))
+    if record.kind == "header":
+        return f"segment {shown(str(fields.get('segment')))} begins"
+    if record.kind == "pruned":
+        names = fields.get("segments")
+        return f"rotation removed {len(names) if isinstance(names, list) else '?'} segments"
+    if record.kind == "others":
+        chains = fields.get("chains")
+        return f"saw {len(chains) if isinstance(chains, dict) else '?'} other chains at this trail root"
+    if record.kind in {"close", "detached"}:
+        return _ended(record)
+    if record.kind in {"mount", "failed", "policy"}:
+        return _of_the_mount(record)
+    if record.kind == "quarantine":
+        return _of_the_quarantine(record)
+    if record.kind == "proof":
+        return _of_the_proof(record)
+    sentences = {
+        "resume": "recording goes on after a restart",
+        "sealed": f"sealed {shown(str(fields.get('segment')))} to seq {shown(str(fields.get('last_seq')))}",
+        "hold": f"hold {shown(str(fields.get('name')))}: {shown(str(fields.get('done')))}, {_by(fields)}",
+        "worker": f"workers were lost: {shown(str(fields.get('lost')))}: {shown(str(fields.get('reason')))}",
+        "clock": f"the clock went back by {shown(str(fields.get('seconds')))} s",
+    }
+    return sentences.get(record.kind, f"record of unknown type {shown(record.kind)}")
+
+
+def _ended(record: Record) -> str:
+    """Return a sentence about the end of a mount, and its cause."""
+    fields = record.fields
+    what = "recording ended" if record.kind == "close" else "unmounted while in use"
+    return what if "cause" not in fields else f"{what}: {_by(fields)}"
+
+
+def _of_the_mount(record: Record) -> str:
+    """Return a sentence about the start of a mount, or a change of its policy."""
+    fields = record.fields
+    digests = {name: shown(str(fields.get(name, "?"))[:16]) for name in ("policy", "previous", "refused")}
+    reason = shown(" ".join(str(fields.get("reason", "")).split()))
+    if record.kind == "mount":
+        return f"mounted with policy {digests['policy']}: {_by(fields)}"
+    if record.kind == "failed":
+        return f"did not mount: {reason}: {_by(fields)}"
+    if fields.get("result") == "refused":
+        return f"policy {digests['refused']} refused, {digests['policy']} stays: {_by(fields)}: {reason}"
+    return f"policy {digests['policy']} in force in place of {digests['previous']}: {_by(fields)}"
+
+
+def _of_the_quarantine(record: Record) -> str:
+    """Return a sentence about a refused file that the administrator released or dropped."""
+    fields = record.fields
+    what = "dropped" if fields.get("done") == "drop" else "released"
+    to = f" to {shown(str(fields['to']))}" if "to" in fields else ""
+    name, path = shown(str(fields.get("id", "?"))), shown(str(fields.get("path", "?")))
+    return f"refused file {name} ({path}) {what}{to}: {_by(fields)}"
+
+
+def _of_the_proof(record: Record) -> str:
+    """Return a sentence about the requests that tested a mount before apps were let in."""
+    fields = record.fields
+    if fields.get("result") != "held":
+        return shown(" ".join(str(fields.get("reason", "the mount was refused")).split()))
+    counts = fields.get("canaries")
+    told = ", ".join(f"{name} {count}" for name, count in counts.items()) if isinstance(counts, dict) else "?"
+    return f"proved before apps were let in: {shown(told)}"
+
+
+def _by(fields: Fields) -> str:
+    """Return the person or process behind a record, as far as it is recorded."""
+    words = [shown(str(fields.get(name, "?"))) for name in ("cause", "how", "exe", "pid", "uid")]
+    cause, how, exe, pid, uid = words
+    return f"{cause}, {how}" + (f", by {exe} (pid {pid}, uid {uid})" if "pid" in fields else "")
