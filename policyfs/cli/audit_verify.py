@@ -19,8 +19,9 @@ from policyfs.cli.on_record import key_directory, trail_root
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.reader import Chain
 from policyfs.trail.damage import DELETED, EDITED, RESEALED
-from policyfs.trail.record import Record, parse_id
+from policyfs.trail.record import Place, Record, parse_id
 from policyfs.trail.render import report_json, report_lines
+from policyfs.trail.restarts import UNENDED
 from policyfs.trail.seal import KeyChain, read_keys
 from policyfs.trail.verification import Break, Report
 from policyfs.trail.verify import Verifier
@@ -46,12 +47,15 @@ class Anchors(NamedTuple):
 
 
 class _Checked(NamedTuple):
-    """A chain that was read. spans: the first and last seq of each segment."""
+    """A chain that was read. spans: the first and last seq of each segment. recorded: True if a daemon
+    records in it, or did when the reading began.
+    """
 
     chain: Chain
     verifier: Verifier
     records: list[Record]
     spans: dict[str, tuple[int, int]]
+    recorded: bool
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -158,8 +162,15 @@ def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
 def _read_chain(
     chain: Chain, expected: dict[int, str], compared: Anchors, pool: Executor | None
 ) -> _Checked:
-    from policyfs.journal.verification import missing_segment, newest_checkpoint, parts, read_key_chain
+    from policyfs.journal.verification import (
+        is_recorded,
+        missing_segment,
+        newest_checkpoint,
+        parts,
+        read_key_chain,
+    )
 
+    recorded = is_recorded(chain)
     for _ in range(_VERIFY_TRIES):
         keys = read_key_chain(chain.directory)
         kept = newest_checkpoint(compared.checkpoints, chain.mount_id, _all_keys(keys, compared.keys))
@@ -176,7 +187,7 @@ def _read_chain(
         if gone := missing_segment(chain):
             verifier.fault(DELETED, f"segment {gone} is missing, and its seal is there")
         _check_keys(verifier, chain, keys, compared.keys, kept)
-        return _Checked(chain, verifier, records, spans)
+        return _Checked(chain, verifier, records, spans, recorded or is_recorded(chain))
     raise PolicyfsError(f"segments of {chain.directory} were removed while they were read: try again")
 
 
@@ -216,10 +227,13 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
         if wanted := [seq for seq in witness.wanted if first <= seq <= last]:
             witness.compare(digests_at(chain, name, wanted))
     report = verifier.report()
+    notes = list(report.notes)
+    if verifier.unended and not checked.recorded:
+        notes.append(Break(Place(chain.mount_id, list(checked.spans)[-1], 0), UNENDED))
     changed, missing = wrong_texts(chain.directory, verifier.policies)
     told = [] if report.breaks else list(starmap(Break, witness.finish()))
     breaks = (*report.breaks, *told, *(found._replace(kind=EDITED) for found in changed))
-    return report._replace(breaks=breaks, missing=tuple(missing))
+    return report._replace(breaks=breaks, missing=tuple(missing), notes=tuple(notes))
 
 
 def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Final
 
 import zstandard
 
-from policyfs.journal.segments import ZST, open_segment
+from policyfs.journal.segments import NEW, ZST, is_compressed, open_segment
 
 COMPRESS_FROM: Final = 1 << 20
 """Least size of a segment that is compressed, in bytes."""
@@ -22,15 +22,23 @@ COMPRESS_FROM: Final = 1 << 20
 _FRAME: Final = 1 << 20
 _LEVEL: Final = 1
 """Level 1 is smaller here than 3 to 12, as half of each compressed line is its digest; 700 MB/s."""
-_NEW: Final = ".new-"
+_ALONE: Final = nullcontext()
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def compress(place: int, name: str, least: int = COMPRESS_FROM) -> bool:
+def compress(
+    place: int,
+    name: str,
+    least: int = COMPRESS_FROM,
+    exclusive: AbstractContextManager[object] = _ALONE,
+) -> bool:
     """Compress a segment in a directory, unless it is small; True if it was.
 
+    exclusive: held while the compressed segment takes its name; whoever removes segments holds it, too.
     Raises OSError, also if the compressed bytes are not those of the segment; then the segment stays.
     """
+    if is_compressed(name):
+        return False
     try:
         fd = open_segment(name, dir_fd=place)
     except FileNotFoundError:
@@ -38,7 +46,7 @@ def compress(place: int, name: str, least: int = COMPRESS_FROM) -> bool:
     with open(fd, "rb", buffering=0) as plain:
         if os.fstat(fd).st_size < least:
             return False
-        new = f"{_NEW}{name}{ZST}"
+        new = f"{NEW}{name}{ZST}"
         try:
             with open(os.open(new, _FLAGS, 0o600, dir_fd=place), "wb") as file:
                 digest = hashlib.sha256()
@@ -53,9 +61,22 @@ def compress(place: int, name: str, least: int = COMPRESS_FROM) -> bool:
             with suppress(OSError):
                 os.unlink(new, dir_fd=place)
             raise
-    os.rename(new, name + ZST, src_dir_fd=place, dst_dir_fd=place)
+    with exclusive:
+        if not _is_there(place, name):
+            os.unlink(new, dir_fd=place)
+            return False  # rotation removed it meanwhile: it must not come back
+        os.rename(new, name + ZST, src_dir_fd=place, dst_dir_fd=place)
     os.fsync(place)
-    os.unlink(name, dir_fd=place)
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=place)
+    return True
+
+
+def _is_there(place: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=place, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
     return True
 
 

@@ -71,9 +71,9 @@ class KeyStore:
         """Return the newest key; make the first one if there is none."""
         with self._locked() as place:
             lines = self.public()
-            if not lines:
-                return self._make(place, None)
-            return self._read(place, lines)
+            newest = self._read(place, lines) if lines else self._make(place, None)
+            _forget_others(place, newest.key)
+            return newest
 
     def rotate(self) -> Signer:
         """Make a new key, signed by the newest one, and forget that one's secret."""
@@ -81,9 +81,7 @@ class KeyStore:
             lines = self.public()
             old = self._read(place, lines) if lines else None
             new = self._make(place, old)
-            if old is not None:
-                os.unlink(old.key.key + _SECRET, dir_fd=place)
-                os.fsync(place)
+            _forget_others(place, new.key)
             return new
 
     @contextmanager
@@ -127,6 +125,16 @@ class KeyStore:
         write_file(place, key.key + _SECRET, bytes(secret).hex().encode() + b"\n")
         write_file(place, PUBLIC, lines)
         return Signer(key, secret, lines)
+
+
+def _forget_others(place: int, newest: PublicKey) -> None:
+    """Remove all other secrets: the one before, and any that a killed process has left."""
+    own = newest.key + _SECRET
+    others = [name for name in os.listdir(place) if name.endswith(_SECRET) and name != own]
+    for name in others:
+        os.unlink(name, dir_fd=place)
+    if others:
+        os.fsync(place)
 
 
 def _lock(place: int) -> None:

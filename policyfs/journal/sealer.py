@@ -17,13 +17,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Final
 
 from policyfs.journal.compression import COMPRESS_FROM, compress
 from policyfs.journal.extent import CRASH, DAMAGE, END, Closed, Extent
 from policyfs.journal.keys import PUBLIC, KeyStore, Signer, is_signed
-from policyfs.journal.segments import SegmentDirectory, read_tail, seal_name, segment_number, write_file
+from policyfs.journal.segments import (
+    SegmentDirectory,
+    is_compressed,
+    read_tail,
+    seal_name,
+    segment_number,
+    write_file,
+)
 from policyfs.trail import chain
 from policyfs.trail.line import iso_time
 from policyfs.trail.merkle import MerkleTree
@@ -125,13 +132,18 @@ class Sealer:
         reports: Reports,
         *,
         compress_from: int = COMPRESS_FROM,
+        exclusive: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - has no state
     ) -> None:
-        """compress_from: least size of a segment, in bytes, that is compressed once it is sealed."""
+        """compress_from: least size of a segment, in bytes, that is compressed once it is sealed.
+
+        exclusive: held for a moment while a compressed segment takes the place of the plain one.
+        """
         self._path: Final = directory
         self._mount_id: Final = mount_id
         self._keys: Final = keys
         self._reports: Final = reports
         self._compress_from: Final = compress_from
+        self._exclusive: Final = exclusive
         self._sealed_names: deque[str] = deque()
         self._closed: deque[Closed] = deque()
         self._adopted: dict[str, int] = {}
@@ -158,6 +170,7 @@ class Sealer:
             self._adopted[resumed.segment] = resumed.seq
         now = current()
         with SegmentDirectory.at(self._path) as directory:
+            directory.remove_unfinished()
             current_name = now.segment if now else ""
             self._closed.extend(_left_behind(directory, but=current_name))
             sealed = frozenset(directory.seals())
@@ -209,7 +222,8 @@ class Sealer:
                 if extent is not None and not self._ending:
                     self._follow(extent)
                 while self._sealed_names and not self._ending:
-                    compress(self._directory.fd, self._sealed_names.popleft(), self._compress_from)
+                    name = self._sealed_names.popleft()
+                    compress(self._directory.fd, name, self._compress_from, self._exclusive)
         except Exception as exc:  # noqa: BLE001 - a seal can wait; the thread and the trail go on
             self.error = f"{type(exc).__name__}: {exc}"
         else:
@@ -256,6 +270,8 @@ class Sealer:
 
     def _seal(self, closed: Closed) -> None:
         extent = closed.extent
+        if not extent.size:
+            return  # a crash cut its header: there is no line to seal
         try:
             reading = self._open(extent.segment)
         except FileNotFoundError:
@@ -291,6 +307,9 @@ class Sealer:
         line = signer.sign("seal", body_of("seal", seal))
         self._keep_keys(signer)
         write_file(self._directory.fd, seal_name(name), line)
+        if name not in self._directory.names():  # rotation removed it meanwhile
+            with suppress(FileNotFoundError):
+                os.unlink(seal_name(name), dir_fd=self._directory.fd)
         digest = digest_of(line)
         self._last, self.sealed = (number, digest), name
         self._reports.sealed(
@@ -334,8 +353,8 @@ def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
     newest = segment_number(sealed[-1]) or 0 if sealed else 0
     found = []
     for name in directory.names():
-        if name == but or (segment_number(name) or 0) < newest:
-            continue
+        if name == but or (segment_number(name) or 0) < newest or is_compressed(name):
+            continue  # what is compressed is sealed
         fd = directory.read(name)
         try:
             size = read_tail(fd).offset

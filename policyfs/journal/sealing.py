@@ -29,7 +29,7 @@ def begin_sealing(directory: str, writer: ChainWriter, lock: threading.Lock, key
             if not writer.finished:
                 writer.note("sealed", fields)
 
-    sealer = Sealer(directory, writer.mount_id, keys, Reports(changed=changed, sealed=sealed))
+    sealer = Sealer(directory, writer.mount_id, keys, Reports(changed=changed, sealed=sealed), exclusive=lock)
     writer.closed = sealer.close_segment
     sealer.start(writer.resumed, lambda: writer.extent)
     return sealer

@@ -25,6 +25,8 @@ _SEAL: Final = ".seal"
 _PLAIN: Final = ".jsonl"
 ZST: Final = ".zst"
 """The end of the names of compressed segments."""
+NEW: Final = ".new-"
+"""The beginning of the names of files that are not finished."""
 _SMALL: Final = 1 << 22
 _FIRST_WINDOW: Final = 64 * 1024
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of a 64-bit system
@@ -100,6 +102,13 @@ class SegmentDirectory:
         """Return the plain names of the segments that have a seal, in the order of the chain."""
         names = os.listdir(self._fd)
         return sort_names([name.removesuffix(_SEAL) + _PLAIN for name in names if name.endswith(_SEAL)])
+
+    def remove_unfinished(self) -> None:
+        """Remove what a killed process was writing. Only for the one process that records here."""
+        for name in os.listdir(self._fd):
+            if name.startswith(NEW):
+                with suppress(OSError):
+                    os.unlink(name, dir_fd=self._fd)
 
     def highest(self) -> int:
         """Return the highest number of a segment or a seal; 0 if there is none."""
@@ -388,7 +397,7 @@ def _pread_all(fd: int, offset: int, size: int) -> bytes:
 
 def write_file(place: int, name: str, data: bytes) -> None:
     """Write a file of mode 0600 in a directory, durably: after a crash it is the old one or the new one."""
-    new = ".new-" + name
+    new = NEW + name
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(new, flags, 0o600, dir_fd=place), "wb") as file:
         file.write(data)

@@ -30,6 +30,7 @@ from policyfs.trail.segment_check import SegmentCheck, check_segment
 
 PATIENCE_S: Final = 1.0
 """Longest wait for the rest of a line that is being written."""
+_LOCKS: Final = Path("/proc/locks")
 _WORTH_A_PROCESS: Final = 32 << 20
 """Bytes of a trail from which on starting processes takes less time than it saves."""
 
@@ -79,6 +80,19 @@ def parts(
         checks = [pool.submit(job).result for job in jobs]
     for name, seal, check in zip(names, seals, checks, strict=True):
         yield Part(check(), partial(_lines, chain, name), seal)
+
+
+def is_recorded(chain: Chain) -> bool:
+    """True if a daemon of this pid namespace records in a chain. Takes no lock, which a daemon could meet."""
+    inode = os.stat(chain.directory).st_ino
+    try:
+        locks = _LOCKS.read_text(encoding="ascii")
+    except OSError:
+        return True  # nothing can be said of its end
+    # 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END
+    # The device is not compared, since some file systems have another one in stat(2).
+    held = [words for line in locks.splitlines() if len(words := line.split()) >= 6 and words[1] == "FLOCK"]
+    return any(words[-3].rpartition(":")[2] == str(inode) for words in held)
 
 
 def missing_segment(chain: Chain) -> str:

@@ -15,6 +15,7 @@ from policyfs.trail.damage import DELETED, EDITED, INSERTED, RESEALED, ROLLED_BA
 from policyfs.trail.merkle import root_of
 from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
 from policyfs.trail.removed import Ranges, not_in, ranges_of, with_numbers
+from policyfs.trail.restarts import Restarts
 from policyfs.trail.seal import NO_SEAL, Checkpoint, Proof, Seal, entries_of
 from policyfs.trail.segment_check import Cut, SegmentCheck, check_segment
 from policyfs.trail.summary import TROUBLE
@@ -54,6 +55,7 @@ class Verifier:
         self._signed = 0
         self._time_ns = 0
         self._origin: tuple[object, object] = (None, None)
+        self._restarts = Restarts()
         self._last: Proof | None = None
         self._unsealed = ""
         """The segment before, if it has no seal."""
@@ -78,6 +80,11 @@ class Verifier:
     def has_seals(self) -> bool:
         """True if a segment that was taken has a seal."""
         return self._last is not None
+
+    @property
+    def unended(self) -> bool:
+        """Return True if the end of the last daemon is not on record."""
+        return self._restarts.unended
 
     def segment(self, name: str, number: int, lines: Iterable[bytes], seal: Proof | None = None) -> None:
         """Check one segment; each line with its newline, the last perhaps without."""
@@ -283,6 +290,8 @@ class Verifier:
         place, fields = record.place, record.fields
         if record.kind in {"header", "pruned"} and (stated := ranges_of(fields.get("removed"))) is not None:
             self._removed = stated
+        if crash := self._restarts.take(record):
+            self._notes.append(Break(place, crash))
         if record.kind in TROUBLE:
             self._notes.append(Break(place, describe_trouble(record)))
         if record.kind == "recovered":

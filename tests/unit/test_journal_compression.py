@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -146,3 +149,63 @@ def test_a_journal_compresses_what_it_has_sealed_and_prunes_it(tmp_path: Path) -
     keeping.close()
     assert len(list(directory.glob("*.seal"))) == len(segments(directory))
     assert verified(directory).whole
+
+
+@contextmanager
+def _removed(path: Path) -> Iterator[None]:
+    """A lock, before which rotation has removed a segment."""
+    path.unlink()
+    yield
+
+
+def test_a_segment_that_rotation_removes_meanwhile_does_not_come_back(directory: Path) -> None:
+    path = segments(directory)[0]
+    with SegmentDirectory.at(directory) as place:
+        assert not compress(place.fd, path.name, 1, _removed(path))
+    assert not [name for name in os.listdir(directory) if name.startswith((path.name, ".new"))]
+
+
+def test_a_segment_is_compressed_under_the_lock_of_rotation(tmp_path: Path) -> None:
+    """So a segment of a journal with a number of segments to keep is removed or compressed, not both."""
+    keys = KeyStore(tmp_path / "keys")
+    journal = Journal(str(tmp_path / MOUNT_ID), MOUNT_ID, keep=2, segment_bytes=4096, limits=ROOMY, keys=keys)
+    assert journal._sealer is not None
+    journal._sealer._compress_from = 1
+    for number in range(200):
+        journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+        if number % 10 == 9:
+            journal._checked_ns = 0
+            journal.flush()
+    journal.close()
+    report = verified(tmp_path / MOUNT_ID)
+    assert report.whole, report.breaks
+    assert {path.stem for path in (tmp_path / MOUNT_ID).glob("*.seal")} == {
+        path.name.partition(".")[0] for path in segments(tmp_path / MOUNT_ID)
+    }
+
+
+def test_a_compressed_segment_is_not_compressed_again_after_a_crash(tmp_path: Path) -> None:
+    """The newest seal is that of a compressed segment, as after a crash in the next one."""
+    keys = KeyStore(tmp_path / "keys")
+    directory = tmp_path / MOUNT_ID
+
+    def run(count: int) -> None:
+        journal = Journal(str(directory), MOUNT_ID, keep=0, segment_bytes=4096, limits=ROOMY, keys=keys)
+        assert journal._sealer is not None
+        journal._sealer._compress_from = 1
+        for number in range(count):
+            journal.record(an_event(b"/%d" % number), Audit.REQUIRED)
+        wait_for(lambda: not journal._sealer._sealed_names and not journal._sealer._closed, "all is sealed")
+        time.sleep(0.05)
+        journal.close()
+
+    run(10)
+    newest = segments(directory)[-1]
+    assert [path.name.endswith(".zst") for path in segments(directory)] == [True, False]
+    newest.with_suffix(".seal").unlink()  # the daemon had no time
+    run(1)
+    run(1)
+    assert not [name for name in os.listdir(directory) if name.endswith(".zst.zst")]
+    assert len(paths(directory)) == 12
+    report = verified(directory)
+    assert report.whole, report.breaks

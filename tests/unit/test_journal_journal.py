@@ -20,6 +20,8 @@ from policyfs.journal.policy_texts import kept_digests, policy_text, read_pointe
 from policyfs.journal.ticket import AHEAD
 from policyfs.trail import chain
 from policyfs.trail.line import LINE_BYTES
+from policyfs.trail.restarts import KILLED
+from tests.support.machine.counts import count
 from tests.support.mount.trail import (
     MOUNT_ID,
     SECOND_NS,
@@ -409,7 +411,10 @@ def test_a_cut_line_is_recorded_and_never_rewritten(tmp_path: Path, cut: int) ->
     assert (found["segment"], found["offset"]) == (path.name, last_full)
     report = verified(directory)
     assert report.whole, report.breaks
-    assert len(report.notes) == 1
+    assert [note.what.partition(";")[0] for note in report.notes] == [
+        KILLED,
+        f"after a crash, {len(before) - last_full} bytes of a cut line were found at the end of {path.name}",
+    ]
 
 
 def test_a_segment_whose_first_line_was_cut_is_passed_over(tmp_path: Path) -> None:

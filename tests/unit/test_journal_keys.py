@@ -93,3 +93,15 @@ def test_damaged_keys_are_refused_and_not_replaced(store: KeyStore) -> None:
     public.write_bytes(public.read_bytes() + b"{}\n")
     with pytest.raises(OSError, match="do not hold"):
         store.signer()
+
+
+def test_secrets_that_a_killed_process_has_left_are_removed(tmp_path: Path) -> None:
+    """It was killed between the new public key and the end of the old secret, or before the public key."""
+    store = KeyStore(tmp_path / "keys")
+    old = store.signer().key.key
+    kept = (store.directory / f"{old}.private").read_bytes()
+    new = store.rotate().key.key
+    for left in (f"{old}.private", ".new-0011.private", "0022.private"):
+        (store.directory / left).write_bytes(kept)
+        assert KeyStore(store.directory).signer().key.key == new
+        assert [path.name for path in store.directory.glob("*.private")] == [f"{new}.private"]

@@ -132,6 +132,19 @@ def test_after_a_cut_line_the_segment_left_behind_is_sealed(tmp_path: Path, keys
     assert seal_of(segments(directory)[1]).adopted == 0
 
 
+@pytest.mark.parametrize("left", [b"", b'{"type":"header","seq":9,'])
+def test_a_segment_whose_header_was_cut_has_nothing_to_seal(
+    tmp_path: Path, keys: KeyStore, left: bytes
+) -> None:
+    directory = crash(tmp_path, keys)
+    cut = directory / "00000002-20260301T080000Z.jsonl"
+    cut.write_bytes(left)
+    fill(tmp_path, keys, 3, 1 << 20)
+    assert not seal_file(cut).exists()
+    assert [seal_of(path).closed for path in segments(directory) if path != cut] == ["crash", "end"]
+    assert verified(directory).whole
+
+
 def test_a_trail_without_seals_gets_them(tmp_path: Path, keys: KeyStore) -> None:
     directory = fill(tmp_path, keys)
     for path in segments(directory):

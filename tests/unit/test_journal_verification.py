@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.cli.audit_verify import Anchors, reports_on
 from policyfs.domain import Audit
 from policyfs.journal import verification
 from policyfs.journal.checkpoint import checkpoint_of_chain
@@ -18,12 +19,14 @@ from policyfs.journal.keys import KeyStore, is_signed
 from policyfs.journal.reader import Chain
 from policyfs.journal.verification import (
     digests_at,
+    is_recorded,
     missing_segment,
     newest_checkpoint,
     parts,
     read_key_chain,
     workers,
 )
+from policyfs.trail.restarts import KILLED, UNENDED
 from policyfs.trail.seal import UNREADABLE, read_keys
 from tests.support.mount.trail import MOUNT_ID, ROOMY, an_event, segments
 
@@ -156,3 +159,25 @@ def test_a_checkpoint_by_another_key_or_with_another_signature_is_distrusted(
     kept = newest_checkpoint([changed], MOUNT_ID, keys)
     assert kept is not None
     assert "signature" in kept.distrust
+
+
+def _notes(chain: Chain) -> list[str]:
+    [report] = reports_on([chain], str(chain.directory.parent), Anchors([], [], None))
+    assert report.whole
+    return [note.what.partition(";")[0] for note in report.notes]
+
+
+def test_a_chain_without_its_end_is_named_unless_a_daemon_records_there(chain: Chain, tmp_path: Path) -> None:
+    assert _notes(chain) == []
+    assert not is_recorded(chain)
+    for path in (segments(chain.directory)[-1],):
+        path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+        path.with_suffix(".seal").unlink()
+    assert _notes(chain) == [UNENDED]
+    keys = KeyStore(tmp_path / "keys")
+    journal = Journal(str(chain.directory), MOUNT_ID, keep=0, limits=ROOMY, keys=keys)
+    assert is_recorded(chain)
+    assert _notes(chain) == [KILLED]
+    journal.close()
+    assert not is_recorded(chain)
+    assert KILLED in _notes(chain)

@@ -1,0 +1,60 @@
+"""Starts and ends of the daemons of one chain: a start without an end before it tells of a crash (pure)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.trail.record import Record
+
+KILLED: Final = "the daemon before this one crashed or was killed"
+RESTARTED: Final = "the daemon before this one did not end in order, and the machine has started anew since"
+UNENDED: Final = (
+    "the end of the last daemon is not on record, and none records here now: it crashed or was killed"
+)
+_LOST: Final = "best-effort events of its last moments may be missing"
+
+
+class Restarts:
+    """Takes the journal's own records of one chain, in order."""
+
+    def __init__(self) -> None:
+        self._origin: tuple[object, object] = None, None
+        """Boot id and pid of the daemon that began last."""
+        self._running = False
+        """True if a daemon has begun, and no end of it is on record."""
+        self._header = 0
+        """The seq of the last header."""
+        self._before = False
+        """True if a daemon was running before that header."""
+        self._named = False
+        """True if the crash before that header has been named."""
+
+    @property
+    def unended(self) -> bool:
+        """True if the last daemon still records, or did not end in order."""
+        return self._running
+
+    def take(self, record: Record) -> str:
+        """Return a sentence if this record shows that the daemon before did not end in order; else ""."""
+        if record.kind == "close":
+            self._running = False
+        elif record.kind == "recovered":
+            # In a container each daemon may have the same pid, so that a header alone does not tell.
+            return self._crash(self._origin[0]) if self._before else ""
+        elif record.kind in {"header", "resume"}:
+            origin = record.fields.get("boot_id"), record.fields.get("pid")
+            if record.kind == "resume" and record.seq == self._header + 1 and origin == self._origin:
+                return self._crash(origin[0]) if self._before else ""  # the segment was full already
+            self._named, self._before = False, self._running
+            rotated = record.kind == "header" and origin == self._origin
+            found = self._crash(origin[0]) if self._running and not rotated else ""
+            self._header = record.seq if record.kind == "header" else self._header
+            self._origin, self._running = origin, True
+            return found
+        return ""
+
+    def _crash(self, boot: object) -> str:
+        if self._named:
+            return ""
+        self._named = True
+        return f"{KILLED if boot == self._origin[0] else RESTARTED}; {_LOST}"

@@ -1,0 +1,136 @@
+"""kill -9 before each single step that the journal, its sealer and its keys make on disk."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from policyfs.cli.audit_verify import Anchors, reports_on
+from policyfs.domain import Audit
+from policyfs.journal.journal import Journal
+from policyfs.journal.keys import PUBLIC, KeyStore, is_signed
+from policyfs.journal.reader import Chain
+from policyfs.trail.restarts import KILLED
+from policyfs.trail.seal import read_keys
+from tests.support.machine.counts import count
+from tests.support.mount.trail import MOUNT_ID, ROOMY, an_event, paths, read_all, segments
+
+STEPS: Final = ("open", "write", "rename", "fsync", "unlink", "mkdir", "ftruncate")
+"""Functions of os that change what is on disk, or are beside such a change."""
+EVERY: Final = count(4, 1)
+"""Of the steps, each how manyth one is tried."""
+EVENTS: Final = 10
+
+
+def _daemon(root: Path, keys: KeyStore, told: Callable[[bytes], object], name: str, keep: int) -> None:
+    """Record, rotate, seal, compress, remove old segments, make a new key, and end."""
+    journal = Journal(
+        str(root / MOUNT_ID), MOUNT_ID, keep=keep, segment_bytes=3000, limits=ROOMY, keys=keys, sync_ns=1
+    )
+    assert journal._sealer is not None
+    journal._sealer._compress_from = 1
+    for number in range(EVENTS):
+        path = b"/%s-%d" % (name.encode(), number)
+        journal.record(an_event(path), Audit.REQUIRED)
+        told(path)
+        if number % 3 == 2:
+            time.sleep(0.003)  # for the sealer
+            journal._checked_ns = 0  # old segments are removed once a second
+            journal.flush()
+    keys.rotate()
+    journal.close({"reason": name})
+
+
+def _dies_at(step: int, root: Path, pipe: int, keep: int) -> None:
+    """Be two daemons after each other, and die before so many steps; a write is cut in half."""
+    done, lock, write = itertools.count(1), threading.Lock(), os.write
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            with lock:
+                if next(done) == step:
+                    if function is write and arguments[0] != pipe:
+                        write(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **more)
+
+        return call
+
+    for name in STEPS:
+        setattr(os, name, counted(getattr(os, name)))
+    keys = KeyStore(root / "keys")
+    for name in ("first", "second"):
+        _daemon(root / "trail", keys, lambda path: write(pipe, path + b"\n"), name, keep)
+
+
+def _die(step: int, root: Path, keep: int) -> tuple[bool, list[bytes]]:
+    """Let a process die at a step. Whether it did, and the paths of the events that were on record for it."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            _dies_at(step, root, writer, keep)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with open(reader, "rb") as stream:
+        told = stream.read().splitlines()
+    _, status = os.waitpid(pid, 0)
+    assert status in {0, signal.SIGKILL}
+    return status != 0, told
+
+
+def _check(root: Path, told: list[bytes], step: int, keep: int) -> None:
+    """A next daemon goes on; then all is there that was told, it holds, and what is over is gone."""
+    directory, keys = root / "trail" / MOUNT_ID, KeyStore(root / "keys")
+    begun = directory.exists() and bool(segments(directory))
+    before = read_all(directory) if begun else []
+    _daemon(root / "trail", keys, lambda path: None, "after", keep)
+    kept = [path for path in paths(directory) if path in told]
+    # Rotation removes the oldest, and may have removed its own records of that, too.
+    assert kept == told[len(told) - len(kept) :], step
+    assert keep or len(kept) == len(told), step
+    chain, machine = Chain(MOUNT_ID, directory), keys.public()
+    [report] = reports_on([chain], str(root / "trail"), Anchors([], [], machine))
+    assert report.whole, (step, report.breaks)
+    # Of a crash, the next daemon's beginning tells; rotation may have removed that.
+    ended = not before or before[-1].kind == "close"
+    named = sum(KILLED in note.what for note in report.notes)
+    assert named == (0 if ended else 1) or keep, (step, report.notes)
+    _check_files(directory, root / "keys", step)
+
+
+def _check_files(directory: Path, keys: Path, step: int) -> None:
+    with_lines = {record.place.segment for record in read_all(directory)}  # a header may have been cut
+    names = {name.partition(".")[0] for name in with_lines}
+    assert {path.stem for path in directory.glob("*.seal")} == names, step
+    assert not list(directory.glob(".new-*")), step
+    chain = read_keys((keys / PUBLIC).read_bytes().splitlines(keepends=True), is_signed)
+    secrets = [path.name for path in keys.iterdir() if not re.fullmatch(r"keys\.public", path.name)]
+    assert secrets == [f"{chain.keys[-1].key}.private"], (step, "only the newest secret is there")
+
+
+@pytest.mark.timeout(600)
+def test_a_journal_killed_at_any_step_loses_nothing_and_goes_on(tmp_path: Path) -> None:
+    died = 0
+    for step in itertools.count(1, EVERY):
+        root = tmp_path / f"{step}"
+        (root / "trail").mkdir(parents=True)
+        keep = 0 if step // EVERY % 2 else 5
+        dead, told = _die(step, root, keep)
+        _check(root, told, step, keep)
+        if not dead:
+            break
+        died += 1
+    assert died * EVERY > 100
