@@ -94,6 +94,7 @@ def pytest_configure(config: pytest.Config) -> None:
     samples.mkdir(exist_ok=True)
     os.environ[media_tools.KEPT_IN] = str(samples)
     os.environ["POLICYFS_CACHE_DIR"] = str(run.directory / "cache")
+    os.environ["POLICYFS_KEY_DIR"] = str(run.directory / "keys")
     config.pluginmanager.register(SecondTry(config))
 
 

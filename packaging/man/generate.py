@@ -36,7 +36,7 @@ EXIT: Final = (
 ENVIRONMENT: Final = (
     ("POLICYFS_TRAIL_DIR", "The trail root, where no option names one. Default: /var/log/policyfs."),
     ("POLICYFS_CACHE_DIR", "The indexes of trails. Default: /var/cache/policyfs."),
-    ("POLICYFS_KEY_DIR", "The keys that sign the trail. Default: /var/lib/policyfs/audit-keys."),
+    ("POLICYFS_KEY_DIR", "The keys of seals. Default: /var/lib/policyfs/audit-keys."),
     ("POLICYFS_RUNTIME_DIR", "The daemons' control sockets. Default: /run/policyfs."),
 )
 FILES: Final = (

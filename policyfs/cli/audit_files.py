@@ -109,14 +109,17 @@ def _in_order(life: Life[Record]) -> list[bytes]:
 
 def _moves(trail: IndexedTrail) -> list[Move]:
     """Return all renames and links that happened."""
-    found = []
+    found: list[Move] = []
     for chain in trail.chains:
         for portion in trail.portions(chain):
             index = portion.index
             moving = [event.operation in MOVES and happened(event) for event in index.classes]
-            for row, new in index.new_paths.items():
-                if moving[index.class_of[row]]:
-                    found.append(Move(index.path(index.path_of[row]), index.path(new)))
+            if not any(moving):
+                continue
+            class_of, path_of = index.class_of, index.path_of
+            moves = [(path_of[row], new) for row, new in index.new_paths.items() if moving[class_of[row]]]
+            old, new = (index.paths(ids) for ids in zip(*moves, strict=True)) if moves else ((), ())
+            found += map(Move, old, new)
     return found
 
 

@@ -57,13 +57,13 @@ def _work(chain: Chain, name: str, *, check: bool) -> str:
     try:
         with contextlib.closing(cache), contextlib.closing(SegmentFile(chain, name)) as file:
             digest = file.digest(0, file.size)
-            kept = cache.read(index_name(digest))
-            if kept is not None and not check and cache.load(digest) is not None:
+            usable = cache.load(digest, file.size) is not None
+            if usable and not check:
                 return "kept"
-            data = build(file, 0, file.size, digest)
-            if kept == data:
+            kept, data = cache.contents(index_name(digest)), build(file, 0, file.size, digest)
+            if usable and kept == data:
                 return "kept"
-            cache.save(index_name(digest), data)
+            cache.save_index(digest, data)
             return "made" if kept is None else "wrong"
     except FileNotFoundError:
         return "gone"

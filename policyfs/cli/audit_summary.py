@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import time
@@ -100,21 +101,15 @@ def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Field
 
 
 class _Marker:
-    """The time of the last review of a trail, in the cache directory."""
+    """The time of the last review of a trail, kept and sealed as indexes are."""
 
     def __init__(self, trail: str) -> None:
-        name = str(Path(trail).resolve()).encode().hex()[-200:]
-        self._path = cache_directory() / f"reviewed-{name}"
+        self._name = f"reviewed-{hashlib.sha256(os.fsencode(Path(trail).resolve())).hexdigest()}"
+        self._cache = IndexCache(cache_directory())
 
     def read(self) -> int | None:
-        try:
-            text = self._path.read_text(encoding="ascii")
-        except OSError:
-            return None
-        return int(text) if text.isdecimal() else None
+        text = self._cache.read(self._name) or b""
+        return int(text) if text.isdigit() else None
 
     def write(self, time_ns: int) -> None:
-        if not IndexCache(self._path.parent).problem:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(self._path, flags, 0o600), "w", encoding="ascii") as file:
-                file.write(str(time_ns))
+        self._cache.save(self._name, b"%d" % time_ns)

@@ -1,8 +1,8 @@
 """Indexes of segments on disk: derived, kept for one user alone, and made anew whenever they are not right.
 
-An index is named after the SHA-256 of its segment's bytes, so a changed segment has no index. The segment is
-read for that each time; it costs less than asking its lines. Indexes that others could have written, damaged
-ones, and those of another version are made anew.
+An index is named after the SHA-256 of its segment's bytes, so a changed segment has no index. Each kept file
+has a seal (index_seal.py). An index whose seal is wrong is made anew, and so is one that others could have
+written, one of another version, and each part that is not what its digest says.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal, seal_directory
 from policyfs.journal.segment_file import SegmentFile
-from policyfs.trail.index import Index, WrongIndexError
+from policyfs.trail.index import HEAD_BYTES, Index, WrongIndexError, head_of
 from policyfs.trail.index_build import IndexBuilder
 
 DEFAULT: Final = "/var/cache/policyfs"
@@ -44,16 +47,18 @@ def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:
 
 
 class IndexCache:
-    """The indexes of one user. Without a directory of its own it keeps none."""
+    """The indexes of one user. Without a directory and a key of its own it keeps none."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, keys: Path | None = None) -> None:
+        """keys: the directory of the key for seals; the user's own if it is not given."""
         self.directory = directory
         self.problem = ""
         """Why indexes cannot be kept; empty if they can."""
+        self._fd = -1
         try:
+            self._seal = IndexSeal(keys or seal_directory())
             self._fd = _open_private(directory)
         except OSError as exc:
-            self._fd = -1
             self.problem = f"{directory}: {exc.strerror or exc}"
         else:
             self._closing = weakref.finalize(self, os.close, self._fd)
@@ -63,44 +68,78 @@ class IndexCache:
         if self._fd >= 0:
             self._closing()
 
-    def read(self, name: str) -> bytes | None:
-        """Return the bytes of a kept file; None if there is none, or others could have written it."""
+    def _open(self, name: str) -> int | None:
+        """Open a kept file; None if there is none, or others could have written it."""
         if self._fd < 0:
             return None
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)
         except OSError:
             return None
-        with open(fd, "rb") as file:
-            info = os.fstat(fd)
-            if not _is_private(info) or not stat.S_ISREG(info.st_mode):
-                return None
-            return file.read()
+        info = os.fstat(fd)
+        if _is_private(info) and stat.S_ISREG(info.st_mode):
+            return fd
+        os.close(fd)
+        return None
 
-    def load(self, digest: str) -> Index | None:
-        """Return the kept index of bytes with this digest, if there is one that can be used."""
-        name = index_name(digest)
-        data = self.read(name)
-        if data is None:
+    def contents(self, name: str) -> bytes | None:
+        """Return the bytes of a kept file behind its seal, whatever that says; None if there is none."""
+        fd = self._open(name)
+        if fd is None:
             return None
+        with open(fd, "rb") as file:
+            return file.read()[SEAL_BYTES:]
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of a kept file whose seal covers all of it; None if it is wrong."""
+        fd = self._open(name)
+        if fd is None:
+            return None
+        with open(fd, "rb") as file:
+            seal, data = file.read(SEAL_BYTES), file.read()
+        return data if self._seal.fits(seal, name, data) else None
+
+    def load(self, digest: str, size: int, again: Callable[[], bytes] | None = None) -> Index | None:
+        """Return the kept index of bytes with this digest, if there is one that can be used.
+
+        size: of these bytes. again: makes the index from them, if a part of it turns out to be damaged.
+        """
+        name = index_name(digest)
+        fd = self._open(name)
+        if fd is None:
+            return None
+        file = _Kept(fd)
+        start = file.read(0, SEAL_BYTES + HEAD_BYTES)
+        head = head_of(start[SEAL_BYTES:])
+        if not self._seal.fits(start[:SEAL_BYTES], name, head):
+            return None
+        begin = SEAL_BYTES + len(head) + 1
         try:
-            index = Index(data)
+            index = Index(head, lambda at, count: file.read(begin + at, count), again)
         except WrongIndexError:
             return None
         with contextlib.suppress(OSError):
             os.utime(name, dir_fd=self._fd, follow_symlinks=False)
-        return index if index.sha256 == digest else None
+        return index if (index.sha256, index.size) == (digest, size) else None
+
+    def save_index(self, digest: str, data: bytes) -> None:
+        """Keep the index of bytes with this digest; no error if it cannot be kept."""
+        self._save(index_name(digest), data, head_of(data))
 
     def save(self, name: str, data: bytes) -> None:
-        """Keep a file; no error if it cannot be kept."""
+        """Keep a small file; no error if it cannot be kept."""
+        self._save(name, data, data)
+
+    def _save(self, name: str, data: bytes, sealed: bytes) -> None:
         if self._fd < 0:
             return
-        new = f".new-{os.getpid()}"
+        new = f".new-{os.getpid()}-{threading.get_ident()}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(new, dir_fd=self._fd)
             with open(os.open(new, flags, 0o600, dir_fd=self._fd), "wb") as file:
+                file.write(self._seal.of(name, sealed))
                 file.write(data)
             os.rename(new, name, src_dir_fd=self._fd, dst_dir_fd=self._fd)
         except OSError as exc:
@@ -116,6 +155,18 @@ class IndexCache:
             with contextlib.suppress(OSError):
                 if time.time() - os.stat(name, dir_fd=self._fd).st_mtime > _KEPT_S:
                     os.unlink(name, dir_fd=self._fd)
+
+
+class _Kept:
+    """An open file, closed when nobody has it any more."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        weakref.finalize(self, os.close, fd)
+
+    def read(self, at: int, count: int) -> bytes:
+        """Read bytes at an offset, fewer at the end of the file."""
+        return os.pread(self._fd, count, at)
 
 
 def index_name(digest: str) -> str:

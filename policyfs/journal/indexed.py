@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, zip_longest
 from typing import Final, NamedTuple
 
-from policyfs.journal.index_cache import IndexCache, build, index_name
+from policyfs.journal.index_cache import IndexCache, build
 from policyfs.journal.known_digests import KnownDigests
 from policyfs.journal.reader import Chain
 from policyfs.journal.segment_file import SegmentFile
@@ -97,6 +97,8 @@ class IndexedTrail:
         self._progress = progress
         self.built = 0
         """Number of indexes that were made and kept."""
+        self._rest: dict[tuple[str, str, int, int], Index] = {}
+        """Indexes that are not kept, by mount, segment and range: some commands read a trail twice."""
         self._done = 0
         self._total = 0
 
@@ -132,15 +134,20 @@ class IndexedTrail:
 
     def _index(self, file: SegmentFile, one: _Range, digest: str) -> Index:
         """Return the index of a range. digest: of its bytes, empty if the index is not to be kept."""
-        index = self._cache.load(digest) if digest else None
-        if index is None:
+        if not digest:
+            place = (file.chain.mount_id, file.name, *one)
+            if place not in self._rest:
+                self._rest[place] = Index(build(file, *one, digest))
+            return self._rest[place]
+
+        def again() -> bytes:
             data = build(file, *one, digest)
-            index = Index(data)
-            if digest:
-                self.built += 1
-                self._cache.save(index_name(digest), data)
-                self._progress("indexing segments", self._done, self._total)
-        return index
+            self.built += 1
+            self._cache.save_index(digest, data)
+            self._progress("indexing segments", self._done, self._total)
+            return data
+
+        return self._cache.load(digest, one[1] - one[0], again) or Index(again())
 
     def _digest(self, chain: Chain, name: str, one: _Range) -> str:
         with contextlib.closing(SegmentFile(chain, name)) as file:

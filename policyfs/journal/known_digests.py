@@ -1,7 +1,7 @@
 """Digests of files that were computed before, by identity: device, inode, size, mtime and ctime.
 
 No program can set a ctime, so a file of the same identity has the same bytes, unless root turned the clock
-back or wrote to the disk past the file system. Root could as well write an index with right checksums.
+back or wrote to the disk past the file system. `audit index --check` reads the bytes themselves.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class KnownDigests:
 
     def put(self, info: os.stat_result, digest: str) -> None:
         """Remember a digest. info: the file's, from before it was read."""
-        if time.time_ns() - info.st_ctime_ns > _SETTLED_NS and len(self._known) < _MOST:
+        if time.time_ns() - info.st_ctime_ns > _SETTLED_NS:
+            while len(self._known) >= _MOST:
+                del self._known[next(iter(self._known))]  # the oldest: its file is most likely gone
             self._known[_identity(info)] = digest
             self._changed = True
 

@@ -11,18 +11,24 @@ import json
 import re
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 from policyfs.trail.event import Event
 from policyfs.trail.index_build import FORMAT, MAGIC, NUMBERS, loaded
 
-_HEAD_BYTES: Final = 1 << 16
+HEAD_BYTES: Final = 1 << 16
+"""Most bytes of the head: a line of JSON that tells where the sections are, and their digests."""
 
 
 class WrongIndexError(ValueError):
     """The bytes are no index of this segment."""
+
+
+def head_of(data: memoryview | bytes) -> bytes:
+    """Return the head of an index, without its newline."""
+    return bytes(data[:HEAD_BYTES]).partition(b"\n")[0]
 
 
 class Own(NamedTuple):
@@ -47,43 +53,86 @@ class Hour(NamedTuple):
     hidden: int
 
 
-class Index:
-    """One index over a buffer of its bytes."""
+Read = Callable[[int, int], bytes]
+"""Reads bytes behind the head of an index: offset and size."""
 
-    def __init__(self, data: memoryview | bytes) -> None:
-        """Raises WrongIndexError if the bytes are no index, or are damaged."""
-        self._data = memoryview(data)
-        head = bytes(self._data[:_HEAD_BYTES]).partition(b"\n")[0]
+
+class Index:
+    """One index. Its sections are read when they are needed, and each is checked against its digest."""
+
+    def __init__(
+        self, data: memoryview | bytes, read: Read | None = None, again: Callable[[], bytes] | None = None
+    ) -> None:
+        """data: the whole index or, if *read* reads the rest, its beginning with the whole head.
+
+        again: makes the index from its segment, if a section is not what its digest says.
+        Raises WrongIndexError if the bytes are no index, or are damaged.
+        """
+        head = head_of(data)
+        self._again = again
         try:
             if not head.startswith(MAGIC):
                 raise WrongIndexError("no index of this version")
             fields: dict[str, Any] = json.loads(head)
-            body = self._data[len(head) + 1 :]
             if fields["format"] != FORMAT or fields["order"] != sys.byteorder:
                 raise WrongIndexError("no index of this version")
-            if hashlib.sha256(body).hexdigest() != fields["body"]:
-                raise WrongIndexError("the index is damaged")
             self.segment: str = fields["segment"]
             self.size: int = fields["size"]
             self.sha256: str = fields["sha256"]
             self.lines: int = fields["lines"]
-            self._sections = {
-                name: (kind, body[at : at + size]) for name, (kind, at, size) in fields["sections"].items()
+            self.rows: int = fields["rows"]
+            self._places: dict[str, tuple[Any, int, int, str]] = {
+                name: (kind, int(at), int(size), str(digest))
+                for name, (kind, at, size, digest) in fields["sections"].items()
             }
-            self.times = self._column("time")
-            self.class_of = self._column("class")
-            self.path_of = self._column("path")
-            self.offset_of = self._column("offset")
+            body = bytes(data)[len(head) + 1 :]
+            self._read = read or (lambda at, size: body[at : at + size])
+            self._columns: dict[str, memoryview] = {}
+            if read is None:
+                for name in self._places:
+                    self._section(name)
         except (KeyError, TypeError, ValueError) as exc:
             raise WrongIndexError(str(exc)) from exc
-        self.rows = len(self.times)
+
+    def _section(self, name: str) -> bytes:
+        """Read a section. Raises WrongIndexError if it is damaged and cannot be made again."""
+        _, at, size, digest = self._places[name]
+        data = self._read(at, size)
+        if hashlib.sha256(data).hexdigest() != digest and self._again is not None:
+            made = self._again()
+            data = made[len(head_of(made)) + 1 :][at : at + size]
+        if hashlib.sha256(data).hexdigest() != digest:
+            raise WrongIndexError("the index is damaged")
+        return data
 
     def _column(self, name: str) -> memoryview:
-        kind, data = self._sections[name]
-        return data.cast(kind)
+        column = self._columns.get(name)
+        if column is None:
+            column = self._columns[name] = memoryview(self._section(name)).cast(self._places[name][0])
+        return column
+
+    @cached_property
+    def times(self) -> memoryview:
+        """The times of the rows."""
+        return self._column("time")
+
+    @cached_property
+    def class_of(self) -> memoryview:
+        """The class of each row."""
+        return self._column("class")
+
+    @cached_property
+    def path_of(self) -> memoryview:
+        """The id of each row's path."""
+        return self._column("path")
+
+    @cached_property
+    def offset_of(self) -> memoryview:
+        """The offset of each row's line in the segment."""
+        return self._column("offset")
 
     def _list(self, name: str) -> list[Any]:
-        found = json.loads(bytes(self._sections[name][1]))
+        found = json.loads(self._section(name))
         return found if isinstance(found, list) else []
 
     @cached_property
@@ -113,7 +162,7 @@ class Index:
 
     @cached_property
     def _paths(self) -> tuple[bytes, memoryview]:
-        return bytes(self._sections["paths"][1]), self._column("paths.at")
+        return self._section("paths"), self._column("paths.at")
 
     @property
     def path_count(self) -> int:
@@ -124,6 +173,11 @@ class Index:
         """Return a path by its id; ids are in the order of the paths."""
         blob, at = self._paths
         return blob[at[path_id] : at[path_id + 1] - 1]
+
+    def paths(self, path_ids: Iterable[int]) -> list[bytes]:
+        """Return many paths by their ids: quicker than one by one."""
+        blob, at = self._paths
+        return [blob[at[path_id] : at[path_id + 1] - 1] for path_id in path_ids]
 
     def first_path(self, least: bytes) -> int:
         """Return the id of the first path that is not before these bytes."""

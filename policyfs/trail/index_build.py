@@ -6,7 +6,6 @@ repeat. A line that policyfs did not write this way is parsed as a whole.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import sys
@@ -19,8 +18,8 @@ from policyfs.trail.event import Cut, Event
 from policyfs.trail.record import BadLine, Fields, Place, Record, parse_line, parse_time
 from policyfs.trail.terms import hidden_of, size_of
 
-FORMAT: Final = "policyfs-index-1"
-MAGIC: Final = b'{"format":"policyfs-index-1"'
+FORMAT: Final = "policyfs-index-2"
+MAGIC: Final = b'{"format":"policyfs-index-2"'
 NUMBERS: Final = ("size", "bytes_read", "bytes_written", "hidden", "repeats")
 """Numbers of an event that an index has; only rows that have them take room."""
 
@@ -222,7 +221,8 @@ class IndexBuilder:
         columns = zip(*((*key, *sums) for key, sums in hours), strict=True) if hours else [()] * 7
         flat = array("q", [number for column in columns for number in column])
         sections.append(("hours", "q", flat.tobytes()))
-        return _file(sections, {"segment": segment, "size": size, "sha256": sha256, "lines": self._line})
+        about = {"segment": segment, "size": size, "sha256": sha256, "lines": self._line}
+        return _file(sections, about | {"rows": len(self._times)})
 
     def _path_sections(self) -> list[tuple[str, str, bytes]]:
         paths = sorted(self._path_ids)
@@ -282,16 +282,12 @@ def _json(value: object) -> bytes:
 
 
 def _file(sections: Iterable[tuple[str, str, bytes]], about: dict[str, object]) -> bytes:
-    """Return the bytes of an index: a line of JSON with the places of the sections, then the sections."""
+    """Return the bytes of an index: a line of JSON with the places and digests of the sections, and these."""
     places, parts, at = {}, [], 0
     for name, kind, data in sections:
-        places[name] = [kind, at, len(data)]
+        places[name] = [kind, at, len(data), hashlib.sha256(data).hexdigest()]
         padding = bytes(-len(data) % 8)
         parts += [data, padding]
         at += len(data) + len(padding)
-    body = b"".join(parts)
-    head = _json({
-        "format": FORMAT, "order": sys.byteorder, **about,
-        "body": base64.b16encode(hashlib.sha256(body).digest()).decode().lower(), "sections": places,
-    })  # fmt: skip
-    return head + b" " * (-(len(head) + 1) % 8) + b"\n" + body
+    head = _json({"format": FORMAT, "order": sys.byteorder, **about, "sections": places})
+    return head + b" " * (-(len(head) + 1) % 8) + b"\n" + b"".join(parts)

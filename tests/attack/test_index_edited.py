@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 from argparse import ArgumentParser
 from collections.abc import Callable
@@ -14,8 +15,10 @@ import pytest
 
 from policyfs.cli import audit
 from policyfs.domain import Audit
-from policyfs.journal import index_cache
+from policyfs.journal import index_cache, known_digests
 from policyfs.journal.index_cache import IndexCache
+from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal
+from policyfs.trail.index import Index
 from policyfs.trail.index_build import IndexBuilder
 from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, segments
 
@@ -26,6 +29,7 @@ APP: Final = 10011
 def trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A trail with a denial in its first, closed segment, whose index is kept."""
     monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(known_digests, "_SETTLED_NS", -1)
     with a_journal(tmp_path / "trail", segment_bytes=4000) as journal:
         journal.record(a_denial(b"/Private/seen.jpg"), Audit.REQUIRED)
         for number in range(20):
@@ -36,12 +40,25 @@ def trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def found(trail: Path) -> int:
     """The number of denials that a search finds."""
-    parser, out = ArgumentParser(), io.StringIO()
+    return len(said(trail, "search", "--json", "decision:deny").splitlines())
+
+
+def said(trail: Path, *words: str) -> str:
+    """What a command prints, or the page that `report` writes."""
+    parser, out, page = ArgumentParser(), io.StringIO(), trail.parent / "page.html"
     audit.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["audit", "search", "--json", "decision:deny", "--trail", str(trail)])
+    more = ["--html", str(page)] if words == ("report",) else []
+    args = parser.parse_args(["audit", *words, *more, "--trail", str(trail)])
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         args.run(args)
-    return len(out.getvalue().splitlines())
+    return page.read_text() if more else out.getvalue()
+
+
+SEEN: Final = "/Private/seen.jpg"
+COMMANDS: Final = {
+    "search": ("search", "decision:deny"), "timeline": ("timeline", SEEN), "summary": ("summary",),
+    "report": ("report",),
+}  # fmt: skip
 
 
 def indexes(trail: Path) -> list[Path]:
@@ -53,12 +70,40 @@ def empty(digest: str) -> bytes:
     return IndexBuilder().finish("x", 0, digest)
 
 
+def sealed(path: Path, data: bytes) -> None:
+    """Put bytes in the place of those behind the seal of a kept file."""
+    path.write_bytes(path.read_bytes()[:SEAL_BYTES] + data)
+
+
 def flipped(trail: Path) -> None:
     for path in indexes(trail):
         data = bytearray(path.read_bytes())
-        at = data.index(b"\n") + 1
+        at = data.index(b"\n", SEAL_BYTES) + 1
         data[at:] = bytes(len(data) - at)
         path.write_bytes(data)
+
+
+def emptied(trail: Path) -> None:
+    """All checksums of an index are right, and its owner and mode are, too: the seal alone tells."""
+    for path in indexes(trail):
+        size = Index(path.read_bytes()[SEAL_BYTES:]).size
+        sealed(path, IndexBuilder().finish("x", size, path.stem))
+
+
+def emptied_under_another_key(trail: Path) -> None:
+    others = IndexCache(trail.parent / "cache", trail.parent / "others")
+    for path in indexes(trail):
+        size = Index(path.read_bytes()[SEAL_BYTES:]).size
+        others.save_index(path.stem, IndexBuilder().finish("x", size, path.stem))
+
+
+def taken_for_another(trail: Path) -> None:
+    """The list of known digests names for each segment the digest of another one, whose index is in order."""
+    path = trail.parent / "cache/digests"
+    known = json.loads(path.read_bytes()[SEAL_BYTES:])
+    assert len(known) >= 2
+    digests = list(known.values())
+    sealed(path, json.dumps(dict(zip(known, [*digests[1:], digests[0]], strict=True))).encode())
 
 
 def exchanged(trail: Path) -> None:
@@ -89,8 +134,12 @@ def linked(trail: Path) -> None:
 
 
 WAYS: Final[dict[str, Callable[[Path], None]]] = {
-    way.__name__: way for way in (flipped, exchanged, of_another_user, writable, linked)
-}
+    way.__name__: way
+    for way in (
+        flipped, emptied, emptied_under_another_key, taken_for_another, exchanged, of_another_user, writable,
+        linked,
+    )
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -100,9 +149,29 @@ def test_an_edited_index_hides_nothing(trail: Path, way: str) -> None:
     assert found(trail) == 1
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_believes_an_edited_index(trail: Path, command: str) -> None:
+    assert SEEN in said(trail, *COMMANDS[command])
+    emptied(trail)
+    assert SEEN in said(trail, *COMMANDS[command])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_does_where_no_seal_is_compared(
+    trail: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(IndexSeal, "fits", lambda *_: True)
+    emptied(trail)
+    assert SEEN not in said(trail, *COMMANDS[command])
+
+
 def test_it_does_where_anyone_may_have_written_it(trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the seal: what another user owns is not read at all."""
+    monkeypatch.setattr(IndexSeal, "fits", lambda *_: True)
     monkeypatch.setattr(index_cache, "_is_private", lambda info: True)
-    of_another_user(trail)
+    emptied(trail)
+    for path in indexes(trail):
+        os.chown(path, APP, APP)
     assert found(trail) == 0
 
 

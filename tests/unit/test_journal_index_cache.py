@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.index_cache import IndexCache, build, cache_directory, index_name
+from policyfs.journal.index_cache import IndexCache, build, cache_directory
 from policyfs.journal.reader import find_chains
 from policyfs.journal.segment_file import SegmentFile
+from policyfs.trail.index import WrongIndexError
 from tests.support.mount.trail import a_journal, an_event
 
 
@@ -33,13 +34,13 @@ def cache(tmp_path: Path) -> IndexCache:
 
 def saved(cache: IndexCache, segment: SegmentFile) -> tuple[str, Path]:
     digest = segment.digest(0, segment.size)
-    cache.save(index_name(digest), build(segment, 0, segment.size, digest))
+    cache.save_index(digest, build(segment, 0, segment.size, digest))
     return digest, cache.directory / f"{digest}.index"
 
 
 def test_an_index_is_kept(cache: IndexCache, segment: SegmentFile) -> None:
     digest, path = saved(cache, segment)
-    index = cache.load(digest)
+    index = cache.load(digest, segment.size)
     assert index is not None
     assert index.rows == 20
     assert path.stat().st_mode & 0o777 == 0o600
@@ -49,45 +50,101 @@ def test_an_index_is_kept(cache: IndexCache, segment: SegmentFile) -> None:
     assert getattr(record, "event").path == b"/7"  # noqa: B009
 
 
-@pytest.mark.parametrize("where", [0, 0.1, 0.5, 0.99])
-def test_a_damaged_index_is_not_used(cache: IndexCache, segment: SegmentFile, where: float) -> None:
+@pytest.mark.parametrize("where", [0, 10, 71, 72, 80, 200, 1000])
+def test_an_index_with_a_damaged_head_is_not_used(
+    cache: IndexCache, segment: SegmentFile, where: int
+) -> None:
     digest, path = saved(cache, segment)
     data = bytearray(path.read_bytes())
-    at = int(len(data) * where)
-    if data[at] == 0x20:  # filling of the head
-        at = data.index(b"sha256") + 12
-    data[at] ^= 1
+    assert where < data.index(b'"sections"') + 1000 < len(data)
+    data[where] ^= 1
     path.write_bytes(data)
-    assert cache.load(digest) is None
+    assert cache.load(digest, segment.size) is None
+
+
+def test_a_damaged_part_of_an_index_is_made_again(cache: IndexCache, segment: SegmentFile) -> None:
+    digest, path = saved(cache, segment)
+    before, made = path.read_bytes(), []
+    begin = before.index(b"\n", 100) + 1
+
+    def again() -> bytes:
+        made.append(build(segment, 0, segment.size, digest))
+        return made[0]
+
+    path.write_bytes(before[:begin] + bytes(len(before) - begin))
+    index = cache.load(digest, segment.size, again)
+    assert index is not None
+    assert index.rows == 20
+    assert made == []
+    assert index.path(index.path_of[7]) == b"/7"
+    assert len(made) >= 1
+    index = cache.load(digest, segment.size)
+    assert index is not None
+    with pytest.raises(WrongIndexError):
+        index.path(0)
+
+
+def test_an_index_that_changes_while_it_is_read_is_made_again(
+    cache: IndexCache, segment: SegmentFile
+) -> None:
+    digest, path = saved(cache, segment)
+    index = cache.load(digest, segment.size, lambda: build(segment, 0, segment.size, digest))
+    assert index is not None
+    os.truncate(path, 100)
+    assert index.path(index.path_of[7]) == b"/7"
+
+
+def test_an_index_with_the_seal_of_another_key_is_not_used(
+    cache: IndexCache, segment: SegmentFile, tmp_path: Path
+) -> None:
+    digest, _ = saved(cache, segment)
+    assert IndexCache(cache.directory, tmp_path / "others").load(digest, segment.size) is None
+    assert IndexCache(cache.directory).load(digest, segment.size) is not None
+
+
+def test_an_index_of_fewer_bytes_is_not_used(cache: IndexCache, segment: SegmentFile) -> None:
+    digest, _ = saved(cache, segment)
+    assert cache.load(digest, segment.size - 1) is None
+
+
+def test_a_small_file_is_used_whole_or_not(cache: IndexCache) -> None:
+    cache.save("small", b"some text")
+    assert cache.read("small") == b"some text"
+    path = cache.directory / "small"
+    path.write_bytes(path.read_bytes().replace(b"some", b"same"))
+    assert cache.read("small") is None
+    cache.save("other", b"some text")
+    (cache.directory / "other").rename(path)
+    assert cache.read("small") is None, "a seal is that of one name"
 
 
 @pytest.mark.parametrize("size", [0, 10, 1000])
 def test_a_cut_index_is_not_used(cache: IndexCache, segment: SegmentFile, size: int) -> None:
     digest, path = saved(cache, segment)
     os.truncate(path, size)
-    assert cache.load(digest) is None
+    assert cache.load(digest, segment.size) is None
 
 
 def test_an_index_of_other_bytes_is_not_used(cache: IndexCache, segment: SegmentFile) -> None:
     digest, path = saved(cache, segment)
     other = "0" * 64
     path.rename(cache.directory / f"{other}.index")
-    assert cache.load(other) is None
-    assert cache.load(digest) is None
+    assert cache.load(other, segment.size) is None
+    assert cache.load(digest, segment.size) is None
 
 
 def test_an_index_that_others_could_have_written_is_not_used(cache: IndexCache, segment: SegmentFile) -> None:
     digest, path = saved(cache, segment)
     path.chmod(0o620)
-    assert cache.load(digest) is None
+    assert cache.load(digest, segment.size) is None
     path.chmod(0o600)
     os.chown(path, 1234, -1)
-    assert cache.load(digest) is None
+    assert cache.load(digest, segment.size) is None
     os.chown(path, 0, -1)
-    assert cache.load(digest) is not None
+    assert cache.load(digest, segment.size) is not None
     path.rename(cache.directory / "there")
     path.symlink_to("there")
-    assert cache.load(digest) is None
+    assert cache.load(digest, segment.size) is None
 
 
 def test_a_directory_that_others_may_write_is_not_used(tmp_path: Path, segment: SegmentFile) -> None:
@@ -98,7 +155,7 @@ def test_a_directory_that_others_may_write_is_not_used(tmp_path: Path, segment: 
             cache = IndexCache(directory)
             assert "others may write" in cache.problem
             saved(cache, segment)
-            assert cache.load(segment.digest(0, segment.size)) is None
+            assert cache.load(segment.digest(0, segment.size), segment.size) is None
     (tmp_path / "theirs").mkdir()
     os.chown(tmp_path / "theirs", 1234, -1)
     assert "others may write" in IndexCache(tmp_path / "theirs").problem
@@ -118,7 +175,7 @@ def test_using_an_index_keeps_it(cache: IndexCache, segment: SegmentFile) -> Non
     digest, path = saved(cache, segment)
     old = time.time() - 91 * 86400
     os.utime(path, (old, old))
-    assert cache.load(digest) is not None
+    assert cache.load(digest, segment.size) is not None
     cache.forget_old()
     assert path.exists()
 

@@ -49,3 +49,28 @@ def test_a_damaged_list_knows_nothing(tmp_path: Path, file: Path, data: bytes) -
     cache = IndexCache(tmp_path / "cache")
     cache.save("digests", data)
     assert KnownDigests(cache).get(file.stat()) == ""
+
+
+def test_a_list_that_was_edited_knows_nothing(tmp_path: Path, file: Path) -> None:
+    cache = IndexCache(tmp_path / "cache")
+    known = KnownDigests(cache)
+    known.put(file.stat(), "d")
+    known.save()
+    assert KnownDigests(cache).get(file.stat()) == "d"
+    path = tmp_path / "cache/digests"
+    path.write_bytes(path.read_bytes().replace(b'"d"', b'"e"'))
+    assert KnownDigests(cache).get(file.stat()) == ""
+
+
+def test_a_full_list_forgets_the_oldest(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_digests, "_MOST", 2)
+    known = KnownDigests(IndexCache(tmp_path / "cache"))
+    found = []
+    for number in range(3):
+        path = tmp_path / f"file-{number}"
+        path.write_bytes(b"a" * number)
+        known.put(path.stat(), str(number))
+        found.append(path.stat())
+    assert [known.get(info) for info in found] == ["", "1", "2"]

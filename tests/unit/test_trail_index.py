@@ -22,6 +22,7 @@ def data_of(times: tuple[int, ...] = (1, 2, 3, 4, 5)) -> bytes:
 def test_paths_are_in_order_and_found() -> None:
     index = Index(data_of())
     assert [index.path(path_id) for path_id in range(index.path_count)] == sorted(PATHS)
+    assert index.paths([2, 0]) == [b"/a0", b"/a"]
     assert index.first_path(b"/a/") == 1
     assert index.first_path(b"/zzz") == 4
     assert [index.rows_of_path(path_id) for path_id in range(5)] == [[0], [1], [2], [3], [4]]

@@ -1,0 +1,100 @@
+"""Seals of kept files: digests with a key that is not beside them, so that nobody else can change one.
+
+An index, the list of known digests and the time of the last review are derived, and kept for one reader. The
+key (HMAC-SHA256) is that reader's own, in a directory that only the reader can enter; root's is beside the
+keys of the trail. It is no key of the trail: to lose it costs only the time to make the indexes again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import Final
+
+DEFAULT: Final = "/var/lib/policyfs/audit-keys"
+SEAL_BYTES: Final = 72
+"""Length of a seal with its newline, a multiple of 8."""
+
+_NAME: Final = "index.key"
+_KEY_BYTES: Final = 32
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def seal_directory() -> Path:
+    """Return the directory of this user's key: $POLICYFS_KEY_DIR, root's, or the user's own."""
+    given = os.environ.get("POLICYFS_KEY_DIR")
+    if given:
+        return Path(given)
+    if os.geteuid() == 0:
+        return Path(DEFAULT)
+    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(home) / "policyfs"
+
+
+class IndexSeal:
+    """The key of one user. Raises OSError if it cannot be read or made, or if others could read it."""
+
+    def __init__(self, directory: Path) -> None:
+        """directory: of the key, made with mode 0700 if it is missing."""
+        directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        place = os.open(directory, _DIRECTORY)
+        try:
+            _check(os.fstat(place), directory)
+            self._key: Final = _key_in(place)
+        finally:
+            os.close(place)
+
+    def of(self, name: str, data: bytes) -> bytes:
+        """Return the seal of a file. data: its bytes, or a part with the digests of the rest."""
+        found = hmac.new(self._key, name.encode() + b"\n" + data, "sha256").hexdigest()
+        return found.ljust(SEAL_BYTES - 1).encode("ascii") + b"\n"
+
+    def fits(self, seal: bytes, name: str, data: bytes) -> bool:
+        """True if this is the seal of these bytes."""
+        return hmac.compare_digest(seal, self.of(name, data))
+
+
+def _check(info: os.stat_result, path: Path | str) -> None:
+    if info.st_uid != os.geteuid() or info.st_mode & 0o077:
+        raise PermissionError(1, f"others could read or change {path}")
+
+
+def _key_in(place: int) -> bytes:
+    for _ in range(2):
+        with contextlib.suppress(FileNotFoundError):
+            return _read(place)
+        _make(place)
+    return _read(place)
+
+
+def _read(place: int) -> bytes:
+    with open(os.open(_NAME, _READ, dir_fd=place), "rb") as file:
+        info = os.fstat(file.fileno())
+        _check(info, _NAME)
+        key = file.read(_KEY_BYTES + 1)
+    if not stat.S_ISREG(info.st_mode) or len(key) != _KEY_BYTES:
+        raise OSError(f"{_NAME} is no key: remove it, and a new one will be made")
+    return key
+
+
+def _make(place: int) -> None:
+    """Make a key, whole or not at all, unless another process has made one meanwhile."""
+    new = f".new-{_NAME}-{secrets.token_hex(8)}"
+    try:
+        with open(os.open(new, _WRITE, 0o600, dir_fd=place), "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(new, _NAME, src_dir_fd=place, dst_dir_fd=place)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=place)
