@@ -17,23 +17,48 @@ RATE: Final = 800_000
 BURST: Final = 1_000_000
 """Bytes beyond that at once, after a silence. So it is at most 1 MB/s over any five seconds."""
 
+DENIED_RATE: Final = 35_000
+DENIED_BURST: Final = 450_000
+"""The same for denials alone: less than 1 MB in ten seconds of an app that tries always other names. Denials
+beyond it are counted together; a grant never waits for them."""
+
 ACCOUNTS: Final = 256
 """Apps, and uids of strangers, with an account of their own at one time; more strangers share one."""
 _STRANGERS: Final = -1
+_OVERDRAFT: Final = 100_000
+"""Bytes by which the counts of an app's directories may exceed its budget of denials; then directories are
+counted together."""
+_COUNTS: Final = 100
+"""Bytes of the counts and times in the line of a group."""
 
 
 class Limits(NamedTuple):
-    """rate, burst: bytes of trail for each app, see RATE and BURST."""
+    """rate, burst: bytes of trail for each app, see RATE and BURST. denied_*: those for its denials."""
 
     rate: int = RATE
     burst: int = BURST
+    denied_rate: int = DENIED_RATE
+    denied_burst: int = DENIED_BURST
 
 
 class Account(NamedTuple):
-    """The account of one app."""
+    """The account of one app. denied: the part of its budget that denials may take."""
 
     budget: Budget
+    denied: Budget
     fold: AppFold
+
+    def left(self, event: Event, now_ns: int) -> float:
+        """Return the bytes of trail that are left for an event."""
+        left = self.budget.left(now_ns)
+        return min(left, self.denied.left(now_ns)) if event.decision == DENY else left
+
+    def spend(self, event: Event, now_ns: int, *, more: int = 0) -> float:
+        """Charge an event and more bytes. Return the seconds by which the app is beyond its budget."""
+        size = line_bytes(event) + more
+        if event.decision == DENY:
+            self.denied.spend(size, now_ns)
+        return self.budget.spend(size, now_ns)
 
 
 class Accounts:
@@ -53,18 +78,26 @@ class Accounts:
         account = self._of(event, now_ns)
         if account.fold.absorb(event):
             return True
-        if account.budget.left(now_ns) > 0:
+        if account.left(event, now_ns) > 0:
             return False
-        account.fold.count(event)
+        # The line of a directory is as long as the app likes.
+        by_directory = event.decision != DENY or account.denied.left(now_ns) > -_OVERDRAFT
+        new = account.fold.count(event, by_directory=by_directory)
+        if new is not None:
+            account.spend(new, now_ns, more=_COUNTS)
         return True
 
     def spend(self, event: Event, now_ns: int) -> float:
         """Charge a recorded event to its app. Return the seconds by which it is now beyond its budget.
 
-        A denial is charged twice, so that the later line with the count of its repeats is paid for, too.
+        A denial is charged twice, so that the later line with the count of its repeats is paid for, too. To
+        the budget of denials that line is charged when it comes: most denials are not repeated.
         """
-        size = line_bytes(event) * (2 if event.decision == DENY and self._window_ns else 1)
-        return self._of(event, now_ns).budget.spend(size, now_ns)
+        account = self._of(event, now_ns)
+        beyond_s = account.spend(event, now_ns)
+        if event.decision == DENY and self._window_ns:
+            beyond_s = account.budget.spend(line_bytes(event), now_ns)
+        return beyond_s
 
     def recorded(self, event: Event, now_ns: int) -> None:
         """Note a recorded denial, which from now on stands for its repeats."""
@@ -75,10 +108,10 @@ class Accounts:
         told: list[Event] = []
         for holder, account in list(self._all.items()):
             for event in account.fold.collect(time_ns, all_of_them=everything):
-                if event.folded:
-                    account.budget.spend(line_bytes(event), now_ns)
+                if not event.folded and event.decision == DENY:
+                    account.denied.spend(line_bytes(event), now_ns)
                 told.append(event)
-            if not len(account.fold) and account.budget.is_full(now_ns):
+            if not len(account.fold) and account.budget.is_full(now_ns) and account.denied.is_full(now_ns):
                 del self._all[holder]
         return told
 
@@ -89,6 +122,8 @@ class Accounts:
             holder = _STRANGERS
             account = self._all.get(holder)
         if account is None:
-            budget = Budget(self._limits.rate, self._limits.burst, now_ns)
-            account = self._all[holder] = Account(budget, AppFold(self._window_ns))
+            limits = self._limits
+            budget = Budget(limits.rate, limits.burst, now_ns)
+            denied = Budget(limits.denied_rate, limits.denied_burst, now_ns)
+            account = self._all[holder] = Account(budget, denied, AppFold(self._window_ns))
         return account

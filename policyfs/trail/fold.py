@@ -159,15 +159,21 @@ class AppFold:
             self._runs[_key(event)] = _Run(event, event.time_ns)
             self._bytes += size
 
-    def count(self, event: Event) -> None:
-        """Count an event in a group, the closest one that has room."""
+    def count(self, event: Event, *, by_directory: bool = True) -> Event | None:
+        """Count an event in a group, the closest one that has room. Return the event of a new group.
+
+        by_directory: False if there is to be no new group of a directory.
+        """
         for key, folded, limit in _groups_of(event):
-            group = self._groups.get(key) or self._new_group(event, key, folded, limit)
+            group, new = self._groups.get(key), None
+            if group is None and (by_directory or folded != BY_DIRECTORY):
+                new = group = self._new_group(event, key, folded, limit)
             if group is not None:
                 group.count(event)
-                return
+                return new.first if new is not None else None
         rest = self._groups.setdefault((event.decision,), _Run(_of_anybody(event), event.time_ns))
         rest.count(event)
+        return None
 
     def _new_group(self, event: Event, key: _Key, folded: str, limit: int) -> _Run | None:
         if self._counts.get(folded, 0) >= limit:

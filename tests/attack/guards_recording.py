@@ -16,7 +16,7 @@ from policyfs.daemon.policies import Policies
 from policyfs.domain import Audit, Decision
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.opening.preconditions import Preconditions
-from policyfs.journal.accounts import Accounts
+from policyfs.journal.accounts import Account, Accounts
 from policyfs.journal.committer import Commit
 from policyfs.journal.journal import Journal
 from policyfs.journal.segments import Segment
@@ -62,6 +62,11 @@ def unbudgeted() -> None:
     """An app may cause as much trail as it can: only repeats are counted, and nobody waits for a budget."""
     put(Accounts, "absorb", lambda self, event, now_ns: self._of(event, now_ns).fold.absorb(event))
     put(Accounts, "spend", lambda self, event, now_ns: 0.0)
+
+
+def denials_unbudgeted() -> None:
+    """Denials may take all of an app's budget of trail."""
+    put(Account, "left", lambda self, event, now_ns: self.budget.left(now_ns))
 
 
 def whole_paths() -> None:
@@ -135,6 +140,7 @@ RECORDING: Final[dict[str, Callable[[], None]]] = {
     "required-is-best-effort": required_is_best_effort,
     "unfolded": unfolded,
     "unbudgeted": unbudgeted,
+    "denials-unbudgeted": denials_unbudgeted,
     "whole-paths": whole_paths,
     "slow-trail": slow_trail,
     "proven-before-the-record": proven_before_the_record,

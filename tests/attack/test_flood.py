@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import statistics
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from policyfs.journal.accounts import BURST, RATE
+from policyfs.journal.accounts import BURST, DENIED_BURST, DENIED_RATE, RATE
 from tests.attack.test_silenced import APP, NEIGHBOUR, POLICY, furnish
-from tests.support.machine.counts import count
+from tests.support.machine.counts import SOAK, count
 from tests.support.machine.processes import start_as, wait_for
 from tests.support.mount.daemons import Mount, policyfs
 from tests.support.mount.stores import Mounts
+from tests.support.programs import fairness
 
 pytestmark = pytest.mark.load
 
@@ -145,3 +148,96 @@ def test_each_is_written_out_where_repeats_are_not_counted(without, empty_store:
     mount = without("unfolded", POLICY, furnish(empty_store))
     written, _ = flooded(mount, NAMES["one name"])
     assert written > DENIALS * 200
+
+
+# ---------------------------------------------------------------- as fast as several processes can
+
+
+SEEN: Final = (
+    fairness.POLICY.strip() + '\n  - {id: look, allow: [see], who: {app: any}, paths: ["/***"]}\n'
+)
+"""What is denied is seen, so that each denial is one request and one event."""
+FLOODERS: Final = 6
+FLOOD_S: Final = count(2, 10)
+OPENS: Final = 100
+"""In one round of an honest app's opens."""
+SLOWER: Final = 2
+ROUNDS: Final = 5
+
+
+def _denied(root: str, number: int, turn: int) -> None:
+    """Eight denials: four of one name, and four of names that are always new, and long in a line."""
+    for of in range(4):
+        for name in ("same", f"{number}-{turn}-{of}-{LONG}"):
+            try:
+                os.close(os.open(f"{root}/{name}", os.O_RDWR | os.O_CREAT))
+            except PermissionError:
+                continue
+            raise AssertionError(f"{name} was not denied")
+
+
+@dataclass(frozen=True)
+class Flooded:
+    """Denials, the seconds that they took, bytes of trail, and p99 of an honest app's opens in µs."""
+
+    denials: int
+    seconds: float
+    grown: int
+    p99_alone: float
+    p99_beside: float
+
+
+def most_bytes(seconds: float) -> float:
+    """The bound of the trail of one app's denials: 1 MB in ten seconds."""
+    return DENIED_BURST + DENIED_RATE * seconds + 100_000
+
+
+def flood(mount: Mount) -> Flooded:
+    """Measure an honest app's opens alone, and beside a flood that lasts FLOOD_S."""
+    quiet = start_as(fairness.QUIET, fairness._opens, str(mount.mountpoint))
+
+    def ask() -> list[int]:
+        quiet.send(OPENS)
+        return quiet.receive(120)
+
+    ask()
+    alone = [fairness.quantile(ask(), 0.99) for _ in range(ROUNDS)]
+    beside, start = [], time.monotonic()
+    with fairness.flooded_by(mount, _denied, FLOODERS, apart=True) as turns:
+        while time.monotonic() - start < FLOOD_S:
+            beside.append(fairness.quantile(ask(), 0.99))
+        seconds = time.monotonic() - start
+    quiet.send(0)
+    quiet.result(30)
+    wait_for(lambda: mount.status()["trail"]["queued"] == 0, "all is written")
+    grown = trail_bytes(mount, fairness.FLOOD)
+    return Flooded(8 * sum(turns), seconds, grown, statistics.median(alone), statistics.median(beside))
+
+
+@pytest.fixture
+def fair_store(empty_store: Path) -> Path:
+    fairness.furnish(empty_store, b"", listed=0, photos=0)
+    (empty_store / "same").write_text("text")
+    return empty_store
+
+
+@pytest.mark.alone
+def test_a_flood_of_several_processes_takes_less_than_a_megabyte(mounts: Mounts, fair_store: Path) -> None:
+    """100,000 denials a second are offered; as many come as two processors take."""
+    mount = mounts.start(SEEN, fair_store)
+    worn = flood(mount)
+    print(worn, f"{worn.denials / worn.seconds:.0f} denials a second")
+    assert worn.grown < most_bytes(worn.seconds)
+
+    def counted() -> int:
+        return sum(event.get("repeats", 1) for event in mount.events(app="flood", decision="deny"))
+
+    wait_for(lambda: counted() == worn.denials, "none is missing, and none is counted twice")
+    if SOAK:  # on a machine that has nothing else to do
+        assert worn.p99_beside <= SLOWER * worn.p99_alone, worn
+
+
+def test_it_takes_more_where_denials_have_no_budget_of_their_own(without, fair_store: Path) -> None:
+    mount = without("denials-unbudgeted", SEEN, fair_store)
+    worn = flood(mount)
+    assert worn.grown > most_bytes(worn.seconds), worn

@@ -76,7 +76,7 @@ class Scenario:
             segment_bytes=self.random.choice([1, 3000, 20_000]),
             queue=self.random.choice([5, 300]),
             queue_bytes=self.random.choice([20_000, 1 << 20]),
-            limits=self.random.choice([Limits(5000, 20_000), ROOMY]),
+            limits=self.random.choice([Limits(5000, 20_000), Limits(), ROOMY]),
             clock_ns=self.clock,
             steady_ns=lambda: START_NS + self.steps * 10_000_000,
         )

@@ -35,6 +35,18 @@ def test_a_denial_is_paid_for_with_its_later_count():
         assert made.spend(allowed, 0) == line_bytes(allowed)
 
 
+def test_denials_have_a_part_of_the_budget_and_grants_do_not_wait_for_them():
+    made = Accounts(Limits(1000, 10_000, 10, 100), WINDOW_NS)
+    made.spend(denial(), 0)
+    assert made.absorb(denial(path=b"/other"), 0)
+    grant = an_event(app="camera")
+    assert not made.absorb(grant, 0)
+    assert made.spend(grant, 0) == 0.0
+    made.collect(START_NS, 20 * SECOND_NS, everything=True)
+    assert len(made) == 1, "what denials have cost is not forgotten"
+    assert not made.absorb(denial(path=b"/third"), 1000 * SECOND_NS)
+
+
 def test_a_repeat_of_a_recorded_denial_is_counted():
     made = accounts()
     assert not made.absorb(denial(), 0)

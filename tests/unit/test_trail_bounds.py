@@ -125,7 +125,7 @@ def test_what_a_line_is_charged_is_hardly_more_than_it_takes() -> None:
 
 
 def test_a_budget_fills_up_and_is_paid_back() -> None:
-    budget = Budget(*Limits(100, 1000), now_ns=0)
+    budget = Budget(*Limits(100, 1000)[:2], now_ns=0)
     assert budget.spend(1000, 0) == 0
     assert budget.spend(200, 0) == 2.0
     assert budget.left(SECOND_NS) == -100

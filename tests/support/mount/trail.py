@@ -24,7 +24,7 @@ START_NS = 1_772_352_000_000_000_000
 
 SECOND_NS = 1_000_000_000
 
-ROOMY = Limits(1 << 40, 1 << 40)
+ROOMY = Limits(1 << 40, 1 << 40, 1 << 40, 1 << 40)
 """So much for each app that nothing is counted together."""
 
 
