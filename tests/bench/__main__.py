@@ -23,6 +23,7 @@ from tests.bench.redaction import redaction
 from tests.bench.rules import rules
 from tests.bench.session import Session
 from tests.bench.targets import GALLERY, UID, Bench, Target
+from tests.bench.trail import trail
 from tests.support.machine.namespace import enter_private_namespace
 from tests.support.machine.processes import call_as, tool_as
 from tests.support.samples import media
@@ -158,6 +159,7 @@ ON_STORES: Final[dict[str, Callable[[Session, str, Bench], None]]] = {
     "memory": memory,
     "redaction": redaction,
     "rules": rules,
+    "trail": trail,
 }
 
 
@@ -176,7 +178,8 @@ def on_each_store(session: Session, parts: list[str]) -> None:
         place.chmod(0o711)
         where = tool_as(0, "stat", "-f", "-c", "%T", place, check=True).stdout.decode().strip()
         for part in parts:
-            if (part in {"memory", "rules"} and name == "tmpfs") or (name == "xfs" and part != "redaction"):
+            on_disk = part in {"memory", "rules", "trail"}
+            if (on_disk and name == "tmpfs") or (name == "xfs" and part != "redaction"):
                 continue  # nothing of it hangs on the store; on xfs only copies go another way
             directory = place / part
             directory.mkdir(mode=0o711)
