@@ -9,21 +9,15 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.cli.audit_query import add_query, columns, open_trail, selection_of, zone_of
-from policyfs.cli.policy_files import read_sources
 from policyfs.domain import Decision, Facts, FileType, Principal
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError, errno_name
 from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.policy_texts import read_pointer
-from policyfs.policy.decide import Engine, compile_policy
-from policyfs.policy.exceptions import in_force
-from policyfs.policy.explain import explain
-from policyfs.policy.model import Policy
-from policyfs.policy.parse import parse_policy
 from policyfs.trail.cause import grounds
 from policyfs.trail.event import DENY
 from policyfs.trail.index_rows import chosen
@@ -31,6 +25,10 @@ from policyfs.trail.line import iso_time
 from policyfs.trail.query import parse_period
 from policyfs.trail.selection import Selection, parse_query
 from policyfs.trail.table import shown, shown_path, table
+
+if TYPE_CHECKING:
+    from policyfs.policy.decide import Engine
+    from policyfs.policy.model import Policy
 
 _REQUESTS = ("see", "read", "write", "create", "delete", "attr")
 _MOST = 40
@@ -152,6 +150,9 @@ def _news(before: _Seen, after: _Seen) -> Iterator[tuple[str, list[dict[str, obj
 
 def run_who_could(args: argparse.Namespace) -> int:
     """Print a row for each app and policy. Exit code 1 if nobody may see the path."""
+    from policyfs.policy.decide import compile_policy  # only this command asks policies
+    from policyfs.policy.exceptions import in_force
+
     if not args.place.startswith("/"):
         raise UsageError(
             f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.place!r}"
@@ -175,6 +176,9 @@ def run_who_could(args: argparse.Namespace) -> int:
 
 def _policies(args: argparse.Namespace) -> Iterator[tuple[str, Policy]]:
     if args.policy:
+        from policyfs.cli.policy_files import read_sources
+        from policyfs.policy.parse import parse_policy
+
         policy = parse_policy(read_sources(args.policy))
         yield policy.digest, policy
         return
@@ -199,6 +203,8 @@ def _callers(engine: Engine) -> Iterator[Principal]:
 
 def _may(engine: Engine, who: Principal, args: argparse.Namespace) -> dict[str, str]:
     ftype = FileType.DIRECTORY if args.directory else FileType.REGULAR
+    from policyfs.policy.explain import explain
+
     path, facts = args.place.encode("utf-8", "surrogateescape"), Facts(args.kind, None)
     answers, rules, view = {}, {}, ""
     for request in _REQUESTS:

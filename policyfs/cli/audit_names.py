@@ -9,7 +9,6 @@ from policyfs.errors import PolicyfsError
 from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.policy_texts import kept_digests, read_policy
 from policyfs.journal.reader import Chain
-from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.trail.event import OPERATIONS, STRANGER
 from policyfs.trail.expression import Value
 from policyfs.trail.parser import QueryError, similar
@@ -47,6 +46,8 @@ def _unknown(asked: list[tuple[str, str, Value]], known: Names) -> list[tuple[st
 
 
 def _of_policies(chains: Sequence[Chain]) -> Iterator[Names]:
+    from policyfs.policy.parse import SourceText, parse_policy
+
     digests = {digest: chain for chain in chains for digest in kept_digests(chain.directory)}
     for digest, chain in digests.items():
         try:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from policyfs.errors import PolicyfsError
 from policyfs.journal.policy_texts import kept_digests, read_policy
 from policyfs.journal.reader import Chain
-from policyfs.policy.model import Policy, Rule
-from policyfs.policy.parse import SourceText, digest_of, parse_policy
 from policyfs.trail.cause import RuleFact
+
+if TYPE_CHECKING:
+    from policyfs.policy.model import Policy, Rule
 
 
 class KeptPolicies:
@@ -32,6 +34,8 @@ class KeptPolicies:
         return self._policies[digest]
 
     def _read(self, digest: str) -> Policy | None:
+        from policyfs.policy.parse import SourceText, digest_of, parse_policy
+
         directory = self._places.get(digest)
         if directory is None:
             return None

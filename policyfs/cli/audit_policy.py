@@ -12,7 +12,6 @@ from typing import Final
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.journal.policy_texts import POLICIES, kept_digests, read_policy
 from policyfs.journal.reader import Chain, records
-from policyfs.policy.parse import digest_of
 from policyfs.trail.query import merge
 from policyfs.trail.record import Place, Record
 from policyfs.trail.render import RowPrinter
@@ -66,6 +65,8 @@ def _text(chains: list[Chain], digest: str) -> int:
         which = "no" if not found else "more than one"
         print(f"policyfs: the trail keeps {which} policy {shown(digest)}", file=sys.stderr)
         return EXIT_REFUSED
+    from policyfs.policy.parse import digest_of
+
     [(kept, directory)] = found.items()
     files = read_policy(directory, kept)
     if digest_of(text for _, text in files) != kept:
@@ -81,6 +82,8 @@ def _text(chains: list[Chain], digest: str) -> int:
 
 def wrong_texts(directory: Path, named: Mapping[str, Place]) -> tuple[list[Break], list[Break]]:
     """Find the policies named in records whose texts were changed, and those whose texts are missing."""
+    from policyfs.policy.parse import digest_of
+
     changed, missing = [], []
     for digest, place in named.items():
         name = f"the text of policy {shown(digest[:16])} ({POLICIES}/)"
