@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from policyfs.journal.writer import Gap
 from policyfs.trail.bounds import memory_bytes
@@ -23,22 +23,16 @@ _GAP_BYTES: Final = 512
 Item = Event | Gap
 
 
-class _Share(NamedTuple):
-    events: int
-    size: int
-
-
-_NOTHING: Final = _Share(0, 0)
-
-
 class Backlog:
     """Events and gaps in the order in which they are to be written."""
 
     def __init__(self, events: int, size: int) -> None:
         """events, size: most waiting events, and their most bytes of memory."""
-        self._most = _Share(events, size)
+        self._most_events = events
+        self._most_size = size
         self._items: deque[tuple[Item, int]] = deque()
-        self._shares: dict[Holder, _Share] = {}
+        self._shares: dict[Holder, list[int]] = {}
+        """Of each app: its events, and their bytes of memory."""
         self._gaps: dict[str, Gap] = {}
         self._events = 0
         self.size = 0
@@ -50,16 +44,22 @@ class Backlog:
     @property
     def is_full(self) -> bool:
         """True if no app can add an event."""
-        return self._events >= self._most.events or self.size >= self._most.size
+        return self._events >= self._most_events or self.size >= self._most_size
 
     def add(self, event: Event) -> bool:
         """Add an event; False if its app has as much as is left for all others."""
-        share = self._shares.get(holder_of(event), _NOTHING)
-        size = memory_bytes(event)
-        left = _Share(self._most.events - self._events, self._most.size - self.size)
-        if share.events >= left.events or share.size + size > left.size:
+        holder, size = holder_of(event), memory_bytes(event)
+        share = self._shares.get(holder)
+        events, used = share or (0, 0)
+        if events >= self._most_events - self._events or used + size > self._most_size - self.size:
             return False
-        self.force(event)
+        if share is None:
+            share = self._shares[holder] = [0, 0]
+        share[0] += 1
+        share[1] += size
+        self._events += 1
+        self.size += size
+        self._items.append((event, size))
         return True
 
     def force(self, event: Event) -> None:
@@ -106,12 +106,11 @@ class Backlog:
         if isinstance(item, Event):
             self._events += sign
             holder = holder_of(item)
-            share = self._shares.get(holder, _NOTHING)
-            share = _Share(share.events + sign, share.size + sign * size)
-            if share.events:
-                self._shares[holder] = share
-            else:
-                self._shares.pop(holder, None)
+            share = self._shares.setdefault(holder, [0, 0])
+            share[0] += sign
+            share[1] += sign * size
+            if not share[0]:
+                del self._shares[holder]
         elif sign > 0:
             self._gaps.setdefault(item.reason, item)
         elif self._gaps.get(item.reason) is item:

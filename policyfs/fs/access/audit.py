@@ -124,40 +124,8 @@ class Recorder:
         verdict = ALLOW if allowed else DENY
         if allowed and decision.would_deny:
             verdict = WOULD_DENY
-        exe = self._executable(caller.pid)
-        return self._event(caller, call, path, verdict, exe, details.get("before"))._replace(
-            new_path=details.get("new_path"),
-            kind=details.get("kind"),
-            errno=error or decision.errno,
-            rules=_rules(decision, verdict),
-            io=details.get("io", ""),
-            view=details.get("view", ""),
-            redacted=tuple(details.get("redacted", ())),
-            handle=details.get("handle"),
-            would_deny=decision.would_deny,
-            would_allow=decision.would_allow,
-            note=details.get("note", ""),
-        )
-
-    def released(self, handle: Handle, path: bytes, after: Version | None) -> None:
-        """Record the end of a handle: the bytes that went through the daemon, or the file's change."""
-        mediated = handle.fd >= 0 and handle.mode.value == "mediated"
-        event = self._event(handle.caller, _RELEASE, path, ALLOW, "", handle.before)._replace(
-            io=handle.mode.value,
-            view=handle.node.view.label,
-            handle=handle.index,
-            bytes_read=handle.bytes_read if mediated else None,
-            bytes_written=handle.bytes_written if mediated else None,
-            size_after=None if after is None else after.size,
-            mtime_after_ns=None if after is None else after.mtime_ns,
-        )
-        self._sink.admit(event, Audit.BEST_EFFORT)
-
-    def _event(
-        self, caller: Caller, call: Call, path: bytes, verdict: str, exe: str, before: Version | None
-    ) -> Event:
-        """Build an event with the common fields: time, mount, policy, caller, call, and the file before."""
-        return Event(
+        before = details.get("before")
+        return Event(  # in one piece, since this is in the way of each open
             time_ns=time.time_ns(),
             mount=self._mount,
             policy_generation=self._generation,
@@ -166,14 +134,55 @@ class Recorder:
             uid=caller.uid,
             gid=caller.gid,
             pid=caller.pid,
-            exe=exe,
+            exe=self._executable(caller.pid),
             operation=call.operation,
             syscall=call.syscall,
             path=path,
             decision=verdict,
+            errno=error or decision.errno,
+            rules=_rules(decision, verdict),
+            new_path=details.get("new_path"),
+            kind=details.get("kind"),
+            io=details.get("io", ""),
+            view=details.get("view", ""),
+            redacted=tuple(details.get("redacted", ())),
+            handle=details.get("handle"),
             size_before=None if before is None else before.size,
             mtime_before_ns=None if before is None else before.mtime_ns,
+            would_deny=decision.would_deny,
+            would_allow=decision.would_allow,
+            note=details.get("note", ""),
         )
+
+    def released(self, handle: Handle, path: bytes, after: Version | None) -> None:
+        """Record the end of a handle: the bytes that went through the daemon, or the file's change."""
+        mediated = handle.fd >= 0 and handle.mode.value == "mediated"
+        caller, before = handle.caller, handle.before
+        event = Event(
+            time_ns=time.time_ns(),
+            mount=self._mount,
+            policy_generation=self._generation,
+            policy_digest=self._digest,
+            app=caller.principal.label,
+            uid=caller.uid,
+            gid=caller.gid,
+            pid=caller.pid,
+            exe="",
+            operation=_RELEASE.operation,
+            syscall=_RELEASE.syscall,
+            path=path,
+            decision=ALLOW,
+            io=handle.mode.value,
+            view=handle.node.view.label,
+            handle=handle.index,
+            bytes_read=handle.bytes_read if mediated else None,
+            bytes_written=handle.bytes_written if mediated else None,
+            size_before=None if before is None else before.size,
+            size_after=None if after is None else after.size,
+            mtime_before_ns=None if before is None else before.mtime_ns,
+            mtime_after_ns=None if after is None else after.mtime_ns,
+        )
+        self._sink.admit(event, Audit.BEST_EFFORT)
 
     def _executable(self, pid: int) -> str:
         """Return a process's executable, looked up at most once in _EXE_S for each process."""
@@ -186,12 +195,13 @@ class Recorder:
 
 def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:
     """Return the rules that an event names. If the decision is a denial, rules that allow are left out."""
+    denied = verdict == DENY
     matches = [
-        match
+        match.rule
         for match in decision.rules
-        if not match.monitor and (verdict != DENY or match.effect != "allow")
+        if not match.monitor and not (denied and match.effect == "allow")
     ]
-    return tuple(dict.fromkeys(match.rule for match in matches))
+    return tuple(dict.fromkeys(matches) if len(matches) > 1 else matches)
 
 
 def executable(pid: int) -> str:
