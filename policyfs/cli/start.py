@@ -11,6 +11,7 @@ from typing import Final
 from policyfs.cli.on_record import record, starter, trail_root
 from policyfs.daemon import control
 from policyfs.errors import PolicyfsError
+from policyfs.linux.mountinfo import resolve
 
 _NOT_OPTIONS: Final = frozenset({"run", "command"})
 
@@ -33,7 +34,10 @@ class Start:
         """Describe a start by its command line."""
         root = Path(trail_root(args.trail)).absolute()
         options = {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
-        mountpoint = os.path.realpath(args.mountpoint)
+        try:  # a dead mount may be there, which answers no stat
+            mountpoint = resolve(args.mountpoint)
+        except OSError:
+            mountpoint = os.path.abspath(args.mountpoint)
         places = [os.path.realpath(args.store), mountpoint]
         return cls(root, {"options": options, **starter(f"policyfs {args.command}")}, mountpoint, places)
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,3 +124,34 @@ def test_ten_thousand_requests_are_all_answered_in_bounded_memory(mount: Mount) 
     assert [child.result(100) for child in crowd] == [[]] * PROCESSES
     assert waiting(mount) == before
     assert anonymous_memory(mount.pid) < memory + MOST_MEMORY
+
+
+def _begin(_channel, mount: Mount) -> str:
+    """Describe a start at a mountpoint, as `policyfs mount` does before it looks what is there."""
+    from argparse import Namespace
+
+    from policyfs.cli.start import Start
+
+    named = Namespace(command="mount", trail=str(mount.trail), store=str(mount.store))
+    named.mountpoint = str(mount.mountpoint)
+    return Start.of(named)._mountpoint
+
+
+def _stat(_channel, mount: Mount) -> str:
+    return str(os.lstat(mount.mountpoint))
+
+
+def test_a_start_asks_a_mount_that_does_not_answer_for_nothing(mount: Mount) -> None:
+    """It would hang, and nothing could end it but to end the mount that it was to clear away."""
+    for _ in range(3):
+        os.chmod(mount.store, 0o701)  # the kernel knows the attributes of the mountpoint no more
+        time.sleep(0.3)
+        with stopped(mount):
+            asking = start_as(0, _stat, mount)
+            assert start_as(0, _begin, mount).result(10) == str(mount.mountpoint)
+            hangs = waiting(mount) > 0
+        asking.result()
+        os.chmod(mount.store, 0o700)
+        if hangs:
+            return
+    raise AssertionError("a stat was answered by the kernel alone")
