@@ -228,7 +228,7 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
             witness.compare(digests_at(chain, name, wanted))
     report = verifier.report()
     notes = list(report.notes)
-    if verifier.unended and not checked.recorded:
+    if verifier.restarts.unended and not checked.recorded:
         notes.append(Break(Place(chain.mount_id, list(checked.spans)[-1], 0), UNENDED))
     changed, missing = wrong_texts(chain.directory, verifier.policies)
     told = [] if report.breaks else list(starmap(Break, witness.finish()))

@@ -24,6 +24,7 @@ from policyfs.journal.compression import COMPRESS_FROM, compress
 from policyfs.journal.extent import CRASH, DAMAGE, END, Closed, Extent
 from policyfs.journal.keys import PUBLIC, KeyStore, Signer, is_signed
 from policyfs.journal.segments import (
+    NEW,
     SegmentDirectory,
     is_compressed,
     read_tail,
@@ -170,7 +171,7 @@ class Sealer:
             self._adopted[resumed.segment] = resumed.seq
         now = current()
         with SegmentDirectory.at(self._path) as directory:
-            directory.remove_unfinished()
+            _remove_unfinished(directory.fd)
             current_name = now.segment if now else ""
             self._closed.extend(_left_behind(directory, but=current_name))
             sealed = frozenset(directory.seals())
@@ -345,6 +346,14 @@ class Sealer:
             return None
         keys = read_keys(self._keys.public().splitlines(keepends=True), is_signed)
         return read_seal(line, keys, is_signed)
+
+
+def _remove_unfinished(place: int) -> None:
+    """Remove what a killed daemon was writing: nobody else writes in this directory."""
+    for name in os.listdir(place):
+        if name.startswith(NEW):
+            with suppress(OSError):
+                os.unlink(name, dir_fd=place)
 
 
 def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:

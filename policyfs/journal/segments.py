@@ -103,13 +103,6 @@ class SegmentDirectory:
         names = os.listdir(self._fd)
         return sort_names([name.removesuffix(_SEAL) + _PLAIN for name in names if name.endswith(_SEAL)])
 
-    def remove_unfinished(self) -> None:
-        """Remove what a killed process was writing. Only for the one process that records here."""
-        for name in os.listdir(self._fd):
-            if name.startswith(NEW):
-                with suppress(OSError):
-                    os.unlink(name, dir_fd=self._fd)
-
     def highest(self) -> int:
         """Return the highest number of a segment or a seal; 0 if there is none."""
         newest = (*self.names()[-1:], *self.seals()[-1:])

@@ -7,12 +7,13 @@ digest that fits proves that its line is the daemon's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.trail import chain
 from policyfs.trail.merkle import root_of
 from policyfs.trail.record import BadLine, Place, Record, header_of, parse_line
+from policyfs.trail.seal import Seal, entries_of
 
 _TAIL: Final = chain.TAIL_BYTES + 1
 
@@ -105,3 +106,10 @@ def check_segment(
         covered[-32:].hex(), tuple(records), cut,
         {one: digests[one - first].hex() for one in wanted if 0 <= one - first < len(digests)},
     )  # fmt: skip
+
+
+def proves(seal: Seal, lines: Sequence[bytes]) -> bool | None:
+    """True if a seal proves the digests that lines state; None if there are too few lines to tell."""
+    if len(lines) < seal.lines:
+        return None
+    return root_of(entries_of(lines[: seal.lines])).hex() == seal.root

@@ -12,12 +12,11 @@ from typing import Final
 
 from policyfs.trail import chain, damage
 from policyfs.trail.damage import DELETED, EDITED, INSERTED, RESEALED, ROLLED_BACK, TRUNCATED, diagnose
-from policyfs.trail.merkle import root_of
 from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
 from policyfs.trail.removed import Ranges, not_in, ranges_of, with_numbers
 from policyfs.trail.restarts import Restarts
-from policyfs.trail.seal import NO_SEAL, Checkpoint, Proof, Seal, entries_of
-from policyfs.trail.segment_check import Cut, SegmentCheck, check_segment
+from policyfs.trail.seal import NO_SEAL, Checkpoint, Proof, Seal
+from policyfs.trail.segment_check import Cut, SegmentCheck, check_segment, proves
 from policyfs.trail.summary import TROUBLE
 from policyfs.trail.verification import Break, Report, describe_trouble
 
@@ -55,7 +54,7 @@ class Verifier:
         self._signed = 0
         self._time_ns = 0
         self._origin: tuple[object, object] = (None, None)
-        self._restarts = Restarts()
+        self.restarts = Restarts()
         self._last: Proof | None = None
         self._unsealed = ""
         """The segment before, if it has no seal."""
@@ -80,11 +79,6 @@ class Verifier:
     def has_seals(self) -> bool:
         """True if a segment that was taken has a seal."""
         return self._last is not None
-
-    @property
-    def unended(self) -> bool:
-        """Return True if the end of the last daemon is not on record."""
-        return self._restarts.unended
 
     def segment(self, name: str, number: int, lines: Iterable[bytes], seal: Proof | None = None) -> None:
         """Check one segment; each line with its newline, the last perhaps without."""
@@ -206,7 +200,7 @@ class Verifier:
         seq, head = self._seq, self._head
         if self._first is None and check.number > 1 and check.opening:
             seq, head = check.first_seq - 1, check.opening
-        sealed = None if seal is None or seal.distrust else _proves(seal.seal, whole)
+        sealed = None if seal is None or seal.distrust else proves(seal.seal, whole)
         complete = seal is not None and seal.seal.lines == len(whole)
         final = seal is not None and not seal.distrust and seal.seal.closed != "end"
         limit = {"last_seq": seal.seal.last_seq} if seal is not None and final else {}
@@ -290,7 +284,7 @@ class Verifier:
         place, fields = record.place, record.fields
         if record.kind in {"header", "pruned"} and (stated := ranges_of(fields.get("removed"))) is not None:
             self._removed = stated
-        if crash := self._restarts.take(record):
+        if crash := self.restarts.take(record):
             self._notes.append(Break(place, crash))
         if record.kind in TROUBLE:
             self._notes.append(Break(place, describe_trouble(record)))
@@ -400,10 +394,3 @@ def _in_order(found: Break) -> tuple[bool, str, int]:
 def _plain(name: str) -> str:
     """Return the name that a segment had before it was compressed."""
     return name.removesuffix(".zst")
-
-
-def _proves(seal: Seal, lines: Sequence[bytes]) -> bool | None:
-    """True if a seal proves the digests that lines state; None if there are too few lines to tell."""
-    if len(lines) < seal.lines:
-        return None
-    return root_of(entries_of(lines[: seal.lines])).hex() == seal.root
