@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from policyfs.domain import FileType, Op
+from policyfs.policy.analysis import diff as diff_module
 from policyfs.policy.analysis.diff import Block, Diff, diff
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.analysis.requests import Request
@@ -173,3 +174,28 @@ def test_every_example_differs_as_it_says(part, policies):
 def test_a_policy_does_not_differ_from_itself(policy):
     again = dataclasses.replace(policy, rules=tuple(reversed(policy.rules)))
     assert diff(policy, again) == Diff((), ())
+
+
+def _said(blocks: list[Block]) -> set[tuple[object, ...]]:
+    return {(block.direction, block.aspect, frozenset(block.rules), block.ops, block.who) for block in blocks}
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@share(0.03 / PARTS)
+@given(pairs())
+def test_branches_that_callers_share_say_the_same(part, policies):
+    """And each example of a branch that was found for another caller differs for its own."""
+    del part  # each is another choice of cases
+    each, shared = (
+        diff_module._differences(*policies, by_branch=by_branch)
+        for by_branch in (False, True)
+    )
+    assert _said(each) == _said(shared)
+    for block in shared:
+        for example in block.examples:
+            if block.aspect is Aspect.ACCESS and not any(example.request.subject.absent):
+                before, after = (
+                    answer_to(policy, example.request, index, rich=True)
+                    for index, policy in enumerate(policies)
+                )
+                assert before.allowed != after.allowed, (block, example)

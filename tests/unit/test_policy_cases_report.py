@@ -23,7 +23,7 @@ def outcome() -> Outcome:
     engine = engine_of(FAMILY)
     rules = frozenset(rule.id for rule in engine.policy.rules)
     cases = parse_cases([SourceText("f.test.yaml", TEXT.encode())], ["maps", "backup"], rules)
-    return Outcome("f.yaml", engine.policy, list(run(engine, cases, "f.yaml", lambda case: None)))
+    return Outcome("f.yaml", engine.policy, list(run(engine.policy, cases, "f.yaml", lambda case: None)))
 
 
 def test_text():

@@ -197,7 +197,7 @@ def caught(hole: Hole) -> set[str]:
     tests = Path(POLICIES / f"tests/{hole.policy}.test.yaml")
     rules = frozenset(rule.id for rule in new.rules)
     cases = parse_cases([SourceText(tests.name, tests.read_bytes())], [app.name for app in new.apps], rules)
-    if not all(result.passed for result in run(engine, cases, source.name, lambda case: None)):
+    if not all(result.passed for result in run(new, cases, source.name, lambda case: None)):
         found.add("test")
     return found
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from policyfs.domain import Decision, Facts, FileType, Op
 from policyfs.policy.analysis.files import GONE, FileClasses
+from policyfs.policy.analysis.findings import Finding, RuleRef, Sample, best_of
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction, changes, view_change
 from policyfs.policy.analysis.requests import Request
-from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.analysis.sides import Compiled, Side, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.analysis.walk import Place, Walk
+from policyfs.policy.automaton import Position
 from policyfs.policy.facts import FILE_TYPES
 from policyfs.policy.model import SELF, Effect
+from policyfs.policy.table import Live
 
 _HIDDEN: Final = Decision(False, errno.ENOENT)
 _SEE_WORDS: Final = (Effect.ALLOW, Effect.DENY)
@@ -29,78 +32,98 @@ _CAUSES: Final = {
 }
 """The effects of the rules that make a difference of this sort, in the old policy and in the new."""
 
-RuleRef = tuple[str, str]
-"""``+``, ``-``, ``~`` or ``=`` (only in the new policy, only in the old, changed, the same), and a rule's id.
-
-A rule that is the same is behind a difference if it is now about other callers: its app has other grants.
-"""
+Branch = tuple[tuple[object, ...], ...]
+"""What the answers in a branch below the root depend on, for each side."""
 
 
-class Sample(NamedTuple):
-    """A request at a place, not yet in a person's words. way: which sides the directories above hide."""
-
-    place: Place
-    op: Op
-    ftype: FileType
-    facts: Facts
-    way: tuple[bool, ...]
-    files: FileClasses
-
-
-class Finding(NamedTuple):
-    """One answer that differs. rules: the rules behind it."""
-
-    change: Change
-    op: Op
-    rules: frozenset[RuleRef]
-    sample: Sample
+Known = dict[tuple[object, ...], list[Finding]]
+"""Differences at a place by all that they depend on. Their samples name the first such place."""
 
 
 class Comparison:
     """The answers of two policies to one group of callers."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, known: Known | None = None) -> None:
+        """known: the differences at places that look alike, found for any group of the same policies."""
         self._group: Final = group
+        self.known: Final[Known] = {} if known is None else known
         self._sides: Final = group.sides
         self._walk: Final = Walk(group.sides)
         self._watched: Final = _watched(group.sides)
-        self._nodes: Final = [
-            side.compiled.nodes_of(watched) for side, watched in zip(self._sides, self._watched, strict=True)
-        ]
+        self._bits: Final = [bits(watched) for watched in self._watched]
         self._everywhere: Final = any(
             number in watched
             for side, watched in zip(self._sides, self._watched, strict=True)
             for number in side.compiled.table.everywhere()
         )
         self._see: Final = [
-            frozenset(number for number in watched if _is_about_seeing(side, number))
+            bits(number for number in watched if _is_about_seeing(side, number))
             for side, watched in zip(self._sides, self._watched, strict=True)
         ]
         self._rules: Final = [side.compiled.by_id for side in self._sides]
-        self._leading: Final[dict[tuple[int, int], frozenset[int]]] = {}
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self, start: Place | None = None) -> Iterator[Finding]:
         """Yield all differences; each change of one operation by the same rules may come several times.
 
-        Raises TooHardError.
+        start: only those at this place and below. Raises TooHardError.
         """
         if not any(self._watched):
             return
-        for place in self._walk.places(self._differs_at_or_below):
+        for place in self._walk.places(self._differs_at_or_below, start):
             if self._differs_at_or_below(place):
                 yield from _At(self, place).findings()
+
+    def at_root(self) -> Iterator[Finding]:
+        """Yield the differences at the root itself."""
+        if any(self._watched):
+            yield from _At(self, self._walk.root()).findings()
+
+    def branches(self) -> dict[Branch, Place]:
+        """Return the places below the root, each with a value that is equal for callers whom the rules treat
+        alike there and below. Both policies then answer them alike in that branch.
+        """
+        root = self._walk.root()
+        if not any(self._watched) or not self._differs_at_or_below(root):
+            return {}
+        found: dict[Branch, Place] = {}
+        for place in self._walk.children(root):
+            found.setdefault(tuple(map(self._branch, (0, 1), place.positions)), place)
+        return found
+
+    def _branch(self, index: int, position: Position) -> tuple[object, ...]:
+        """Return all of the caller and the position that answers there and below depend on, on one side."""
+        side = self._sides[index]
+        alive = side.alive(position)
+        policy, caller = side.compiled, side.caller
+        numbers = list(numbers_of(alive))
+        captures = {name for number in numbers for name in policy.captures[number]}
+        owners = {owner for number in numbers for owner in policy.owners[number]}
+        named = "app" in captures or SELF in owners or caller.app in owners
+        return (
+            id(policy),
+            position.free,
+            alive,
+            alive & self._bits[index],
+            caller.app is None,
+            caller.app if named else None,
+            caller.uid if "uid" in captures else None,
+        )
 
     def _differs_at_or_below(self, place: Place) -> bool:
         return (
             self._everywhere
             or any(len(set(way)) > 1 for way in place.hidden)
             or any(
-                not nodes.isdisjoint(position.free)
-                for nodes, position in zip(self._nodes, place.positions, strict=True)
+                side.alive(position) & watched
+                for side, position, watched in zip(self._sides, place.positions, self._bits, strict=True)
             )
         )
 
     # ---- parts for _At
+
+    def watched_among(self, index: int, lives: tuple[Live, ...]) -> int:
+        """Return those of some live rules that the other policy does not have, as bits."""
+        return bits(live.number for live in lives) & self._bits[index]
 
     @property
     def sides(self) -> tuple[Side, ...]:
@@ -126,16 +149,11 @@ class Comparison:
 
     def leading_refs(self, place: Place) -> frozenset[RuleRef]:
         """Return the rules that differ in what can be seen below a place."""
-        found = set()
-        for index, position in enumerate(place.positions):
-            for number in self._see[index]:
-                key = (index, number)
-                if key not in self._leading:
-                    self._leading[key] = self._sides[index].compiled.nodes_of(frozenset({number}))
-                everywhere = number in self._sides[index].compiled.table.everywhere()
-                if everywhere or not self._leading[key].isdisjoint(position.free):
-                    found.add(self.ref(index, number))
-        return frozenset(found)
+        return frozenset(
+            self.ref(index, number)
+            for index, position in enumerate(place.positions)
+            for number in numbers_of(self._sides[index].alive(position) & self._see[index])
+        )
 
     def hiding_refs(self, place: Place) -> frozenset[RuleRef]:
         """Return the rules by which directories above hide a place; those that differ, if any does."""
@@ -208,7 +226,33 @@ class _At:
         self._touched: Final = self._operations()
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the differences at this place."""
+        """Yield the differences at this place; where another place looked alike, the best of each sort."""
+        if self._place.may_be_hidden:
+            yield from self._findings()  # by names and owners of the directories above, too
+            return
+        key = self._key()
+        known = self._of.known.get(key)
+        if known is None:
+            best = best_of(self._findings())
+            known = self._of.known[key] = [one for by_op in best.values() for _, one in by_op.values()]
+        for finding in known:
+            yield finding._replace(sample=finding.sample._replace(place=self._place))
+
+    def _key(self) -> tuple[object, ...]:
+        """Return all that the differences depend on, at a place that nothing hides."""
+        of, place, lives = self._of, self._place, [profile.lives for profile in self._profiles]
+        below = [side.below(at) for side, at in zip(of.sides, place.positions, strict=True)]
+        return (
+            *(id(side.compiled) for side in of.sides),
+            *lives,
+            *(of.watched_among(index, some) for index, some in enumerate(lives)),
+            *below,
+            place.top,
+            of.leading_refs(place) if of.any_about_seeing() and any(below) else None,
+            of.any_about_seeing(),
+        )
+
+    def _findings(self) -> Iterator[Finding]:
         here = any(self._differing) or self._mixed
         if not here and (self._place.top or not self._of.any_about_seeing()):
             return

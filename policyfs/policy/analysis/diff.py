@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from policyfs.domain import OWNER_NONE, FileType, Op
-from policyfs.policy.analysis.compare import Comparison, Finding, RuleRef
+from policyfs.domain import Op
+from policyfs.policy.analysis.compare import Branch, Comparison, Known
+from policyfs.policy.analysis.findings import Best, RuleRef, best_of
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction
 from policyfs.policy.analysis.requests import Request
 from policyfs.policy.analysis.sides import Compiled, content_of
 from policyfs.policy.analysis.subjects import groups
-from policyfs.policy.analysis.walk import is_made_up
+from policyfs.policy.analysis.walk import Place
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.exceptions import ALWAYS, ends, in_force
@@ -91,17 +93,42 @@ def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
     return Diff(tuple(made), tuple(_notes(old, new)))
 
 
-def _differences(old: Policy, new: Policy) -> list[Block]:
-    """Compare two policies as they are at one time."""
+def _differences(old: Policy, new: Policy, *, by_branch: bool | None = None) -> list[Block]:
+    """Compare two policies as they are at one time.
+
+    by_branch: compare each branch below the root once for all callers whom the rules treat alike there, not
+    once for each caller. None: if that is less work.
+    """
     # what a change of the defaults does is said once, in a note
     alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
     policies = (Compiled(compile_policy(old)), Compiled(compile_policy(alike)))
     blocks: list[Block] = []
     with paused():
-        for group in groups(policies):
+        looks: Known = {}
+        compared = [(group, Comparison(group, looks)) for group in groups(policies)]
+        branches = [comparison.branches() for _, comparison in compared]
+        if by_branch is None:
+            by_branch = 2 * len(set().union(*branches)) < sum(map(len, branches))
+        known: dict[Branch, Best] = {}
+        for (group, comparison), below in zip(compared, branches, strict=True):
             labels = tuple(dict.fromkeys(subject.label for subject in group.subjects))
-            blocks += _blocks(labels, Comparison(group))
+            best = _in_branches(comparison, below, known) if by_branch else best_of(comparison.findings())
+            blocks += _blocks(labels, comparison, best)
     return _merged(blocks)
+
+
+def _in_branches(comparison: Comparison, below: Mapping[Branch, Place], known: dict[Branch, Best]) -> Best:
+    """Return the differences for a caller. known: those of branches, which callers share."""
+    found = best_of(comparison.at_root())
+    for branch, place in below.items():
+        if branch not in known:
+            known[branch] = best_of(comparison.findings(place))
+        for key, by_op in known[branch].items():
+            into = found.setdefault(key, {})
+            for op, one in by_op.items():
+                if op not in into or one[0] < into[op][0]:
+                    into[op] = one
+    return found
 
 
 def _continued(before: list[Block], after: list[Block]) -> list[Block]:
@@ -122,13 +149,7 @@ def _continued(before: list[Block], after: list[Block]) -> list[Block]:
     return [*found, *going.values()]
 
 
-def _blocks(labels: tuple[str, ...], comparison: Comparison) -> list[Block]:
-    best: dict[tuple[Direction, Aspect, frozenset[RuleRef]], dict[Op, tuple[Rank, Finding]]] = {}
-    for finding in comparison.findings():
-        key = (finding.change.direction, finding.change.aspect, finding.rules)
-        found, rank = best.setdefault(key, {}), _rank(finding)
-        if finding.op not in found or rank < found[finding.op][0]:
-            found[finding.op] = (rank, finding)
+def _blocks(labels: tuple[str, ...], comparison: Comparison, best: Best) -> list[Block]:
     return [
         Block(
             direction,
@@ -148,24 +169,6 @@ def _by_id(ref: RuleRef) -> tuple[str, str]:
     return ref[1], ref[0]
 
 
-Rank = tuple[int, ...]
-
-
-def _rank(finding: Finding) -> Rank:
-    """Return a key by which ordinary requests come first, and of those the ones that show most."""
-    sample, change = finding.sample, finding.change
-    facts, new = sample.facts, sample.op is Op.CREATE
-    known = facts.kind is None if new else facts.kind is not None
-    at = 2 if facts.owner is None else int(facts.owner != OWNER_NONE)
-    types = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
-    if new:
-        types = (FileType.DIRECTORY, FileType.REGULAR, FileType.SYMLINK)
-    hidden = sample.place.hidden[sample.way]
-    odd = sum(owner != OWNER_NONE for owner in hidden) if sample.place.may_be_hidden else 0
-    partly = "removed" in change.after
-    names = sample.place.names
-    special = bool(names) and not is_made_up(names[-1])
-    return types.index(sample.ftype), not known, partly, at, odd, special, len(names)
 
 
 def _merged(blocks: list[Block]) -> list[Block]:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from policyfs.domain import Op
-from policyfs.policy.analysis.compare import RuleRef
 from policyfs.policy.analysis.diff import Block, Diff, Example, Note
+from policyfs.policy.analysis.findings import RuleRef
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.errors import harmless
 from policyfs.policy.exceptions import ALWAYS, in_force

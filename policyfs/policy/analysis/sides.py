@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from policyfs.policy.automaton import Automaton, Position
 from policyfs.policy.callers import Caller
 from policyfs.policy.classes import Known
 from policyfs.policy.decide import Engine
-from policyfs.policy.model import Rule
+from policyfs.policy.model import Rule, Who
 from policyfs.policy.paths import parse_glob
 from policyfs.policy.profile import Profile
 from policyfs.policy.states import PathState
@@ -33,10 +34,40 @@ class Compiled:
         self.captures: Final = [_captures(rule) for rule in self.table.rules]
         self.owners: Final = [_owners(rule) for rule in self.table.rules]
         self.name_classes: Final[Known] = {}
+        self.reach: Final = self._reach()
+        """For each node, the rules of which some glob matches there or below, as bits."""
+        self.everywhere: Final = bits(self.table.everywhere())
+        self._who: Final[dict[Who | None, int]] = {}
+        for number, rule in enumerate(self.table.rules):
+            self._who[rule.who] = self._who.get(rule.who, 0) | 1 << number
         self._accepting: Final[dict[int, list[int]]] = {}
         for node in self.table.automaton.nodes:
             for accept in node.accepts:
                 self._accepting.setdefault(accept, []).append(node.number)
+
+    def _reach(self) -> list[int]:
+        nodes = self.table.automaton.nodes
+        rule_of = {accept: number for number, accepts in enumerate(self.accepts) for accept in accepts}
+        reach = [bits(rule_of[accept] for accept in node.accepts) for node in nodes]
+        targets = [node.targets() for node in nodes]
+        changed = True
+        while changed:  # nearly a tree, whose branches come later: a few rounds
+            changed = False
+            for number in range(len(nodes) - 1, -1, -1):
+                found = reach[number]
+                for target in targets[number]:
+                    found |= reach[target]
+                if found != reach[number]:
+                    reach[number], changed = found, True
+        return reach
+
+    def fitting(self, caller: Caller) -> int:
+        """Return the rules whose ``who`` a caller matches, as bits."""
+        found = 0
+        for who, numbers in self._who.items():
+            if who is None or caller.of.within(who):
+                found |= numbers
+        return found
 
     def nodes_of(self, rules: frozenset[int]) -> frozenset[int]:
         """Return the nodes at which the globs of some rules match, and all nodes that lead there."""
@@ -55,12 +86,10 @@ class Side:
     def __init__(self, compiled: Compiled, caller: Caller) -> None:
         self.compiled: Final = compiled
         self.caller: Final = caller
-        self.rules: Final = frozenset(
-            number for number, rule in enumerate(compiled.table.rules) if caller.fits(number, rule)
-        )
+        self.bits: Final = compiled.fitting(caller)
+        self.rules: Final = frozenset(numbers_of(self.bits))
         self.hides: Final = any(hides(compiled.table.rules[number]) for number in self.rules)
         self._automaton: Final = compiled.table.automaton
-        self._kept: Final = compiled.nodes_of(self.rules)
         self._positions: Final[dict[frozenset[int], Position]] = {}
         self._profiles: Final[dict[tuple[Position, bool], Profile]] = {}
         self.root: Final = self._own(self._automaton.root)
@@ -69,7 +98,8 @@ class Side:
 
     def _own(self, position: Position) -> Position:
         resolved = self._automaton.resolved(position, self.caller.app, self.caller.uid)
-        free = resolved.free & self._kept
+        reach, own = self.compiled.reach, self.bits
+        free = frozenset(number for number in resolved.free if reach[number] & own)
         found = self._positions.get(free)
         if found is None:
             accepts = frozenset(a for number in free for a in self._automaton.nodes[number].accepts)
@@ -84,6 +114,13 @@ class Side:
     def edges(self, position: Position) -> tuple[Automaton, Position, tuple[str, ...], tuple[int, ...]]:
         """Return the arguments of joint_name_classes for a position."""
         return self._automaton, position, self.apps, self.uids
+
+    def alive(self, position: Position) -> int:
+        """Return the caller's rules that may match at a position or below, as bits."""
+        reach, found = self.compiled.reach, self.compiled.everywhere
+        for number in position.free:
+            found |= reach[number]
+        return found & self.bits
 
     def profile(self, position: Position, *, top: bool) -> Profile:
         """Return the rules that match here for the caller, without those that hide it from above."""
@@ -104,6 +141,22 @@ class Side:
         if top or not self.hides:
             return ()
         return tuple(live for live in self.profile(position, top=False).lives if hides(live.rule))
+
+
+def bits(numbers: Iterable[int]) -> int:
+    """Return a set of small numbers as bits."""
+    found = 0
+    for number in numbers:
+        found |= 1 << number
+    return found
+
+
+def numbers_of(found: int) -> Iterator[int]:
+    """Yield the numbers of a set from bits()."""
+    while found:
+        low = found & -found
+        yield low.bit_length() - 1
+        found ^= low
 
 
 def content_of(rule: Rule) -> tuple[object, ...]:

@@ -61,30 +61,37 @@ class Walk:
         self._sides: Final = sides
         self._most: Final = most
 
-    def places(self, into: Callable[[Place], bool]) -> Iterator[Place]:
-        """Yield the places. Raises TooHardError."""
+    def root(self) -> Place:
+        """Return the root of the mount."""
         shown: Hidden = {tuple(False for _ in self._sides): ()}
-        root = Place(None, tuple(side.root for side in self._sides), shown, True)
+        return Place(None, tuple(side.root for side in self._sides), shown, True)
+
+    def places(self, into: Callable[[Place], bool], start: Place | None = None) -> Iterator[Place]:
+        """Yield the places at and below ``start``, or all. Raises TooHardError."""
         seen: set[tuple[tuple[Position, ...], frozenset[tuple[bool, ...]]]] = set()
-        todo = deque([root])
+        todo = deque([start or self.root()])
         while todo:
             place = todo.popleft()
             yield place
             if not into(place):
                 continue
-            hidden = self._hidden_below(place)
-            ways = frozenset(hidden)
-            for name in self._names(place):
-                positions = tuple(
-                    side.step(position, name)
-                    for side, position in zip(self._sides, place.positions, strict=True)
-                )
-                key = (positions, ways)
+            for child in self.children(place):
+                key = (child.positions, frozenset(child.hidden))
                 if key not in seen:
                     seen.add(key)
                     if len(seen) > self._most:
                         raise TooHardError
-                    todo.append(Place((place.path, name), positions, hidden, False))
+                    todo.append(child)
+
+    def children(self, place: Place) -> Iterator[Place]:
+        """Yield the places one name below, one for each class of names."""
+        hidden = self._hidden_below(place)
+        for name in self._names(place):
+            positions = tuple(
+                side.step(position, name)
+                for side, position in zip(self._sides, place.positions, strict=True)
+            )
+            yield Place((place.path, name), positions, hidden, False)
 
     def _names(self, place: Place) -> list[str]:
         return joint_name_classes(
