@@ -56,7 +56,7 @@ def split(line: bytes) -> Sealed | None:
     return Sealed(line[:-TAIL_BYTES], stated.decode("ascii"))
 
 
-_SEQ: Final = re.compile(rb'\{"type":"[a-z]+","seq":([0-9]{1,18}),')
+_SEQ: Final = re.compile(rb'\{"type":"[a-z_]+","seq":([0-9]{1,18}),')
 
 
 def seq_of(body: bytes) -> int | None:

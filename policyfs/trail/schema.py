@@ -45,13 +45,15 @@ _BY_NAME: Final[Mapping[str, Schema]] = {
 """Fields whose form the type of the event does not tell."""
 
 _AUTHOR: Final[Mapping[str, Schema]] = {
-    "cause": {"enum": ["signal", "command", "outside", "error"]}, "how": _TEXT, "pid": _NUMBER,
-    "uid": _NUMBER, "exe": _TEXT, "login": _NUMBER,
+    "cause": {"enum": ["signal", "command", "outside", "error", "watch", "exception"]}, "how": _TEXT,
+    "pid": _NUMBER, "uid": _NUMBER, "exe": _TEXT, "login": _NUMBER,
 }  # fmt: skip
 _ORIGIN: Final[Mapping[str, Schema]] = {
     "mount_id": _TEXT, "boot_id": _TEXT, "version": _TEXT, "pid": _COUNT,
 }  # fmt: skip
-_MOUNT: Final[Mapping[str, Schema]] = {"options": _ANY, "policy": _DIGEST, "name": _TEXT, **_AUTHOR}
+_MOUNT: Final[Mapping[str, Schema]] = {
+    "options": _ANY, "policy": _DIGEST, "name": _TEXT, "exceptions": _ANY, **_AUTHOR,
+}  # fmt: skip
 _SEAL: Final[Mapping[str, Schema]] = {
     "segment": _TEXT, "last_seq": _COUNT, "root": _DIGEST, "key": _TEXT, "seal": _DIGEST,
 }  # fmt: skip
@@ -68,7 +70,8 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
         ("result", "policy"),
         {
             "result": {"enum": ["in force", "refused"]}, "policy": _DIGEST, "previous": _DIGEST,
-            "name": _TEXT, "generation": _COUNT, "refused": _DIGEST, "reason": _TEXT, **_AUTHOR,
+            "name": _TEXT, "generation": _COUNT, "refused": _DIGEST, "reason": _TEXT,
+            "exceptions": _ANY, **_AUTHOR,
         },
     ),
     "quarantine": (
@@ -85,6 +88,13 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
             "result": {"enum": ["held", "failed"]}, "reason": _TEXT, "canaries": _ANY,
             "callers": {"type": "array"}, "callers_left_out": _COUNT,
             "took_ms": {"type": "number"},
+        },
+    ),
+    "stale_handles": (
+        ("policy", "count", "apps", "files"),
+        {
+            "policy": _DIGEST, "generation": _COUNT, "count": _COUNT, "apps": _COUNTS,
+            "files": {"type": "array"},
         },
     ),
     "detached": ((), _AUTHOR),

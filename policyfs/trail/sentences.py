@@ -33,6 +33,7 @@ def describe(record: Record) -> str:
         "resume": "recording goes on after a restart",
         "sealed": f"sealed {shown(str(fields.get('segment')))} to seq {shown(str(fields.get('last_seq')))}",
         "hold": f"hold {shown(str(fields.get('name')))}: {shown(str(fields.get('done')))}, {_by(fields)}",
+        "stale_handles": f"{shown(str(fields.get('count')))} open files that the policy would not grant",
         "worker": f"workers were lost: {shown(str(fields.get('lost')))}: {shown(str(fields.get('reason')))}",
         "clock": f"the clock went back by {shown(str(fields.get('seconds')))} s",
     }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policyfs.trail.chain import seq_of
 from policyfs.trail.record import Place, Record
 from policyfs.trail.schema import RECORDS
 from policyfs.trail.sentences import describe
@@ -32,6 +34,12 @@ def test_sentences() -> None:
         said("worker", lost={"died": 2}, reason="of signal 9")
         == "workers were lost: {'died': 2}: of signal 9"
     )
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_each_record_has_a_sentence_and_a_number_that_is_read(kind: str) -> None:
+    assert "unknown" not in describe(Record(PLACE, kind, 1, START_NS, {}, None))
+    assert seq_of(f'{{"type":"{kind}","seq":12,"time":""'.encode()) == 12
 
 
 @given(
