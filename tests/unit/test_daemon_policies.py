@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from policyfs.daemon.end import MountEnd
+from policyfs.daemon.log import configure
 from policyfs.daemon.policies import Loader, Policies, Sources
 from policyfs.errors import PolicyfsError
 from policyfs.journal.journal import Journal
@@ -33,7 +35,7 @@ class Changing:
         self.sources = text(name)
         self.directory = root / MOUNT_ID
         loader = Loader(lambda: self.sources, lambda sources: compile_policy(parse_policy(sources)))
-        self.policies = Policies(loader)
+        self.policies = Policies(loader, root, configure(io.StringIO(), as_json=True))
         self.policies.begin(journal, self.directory, {"store": "/store"})
 
     def change(self, name: str, *, previous: bool = False) -> None:
@@ -52,7 +54,9 @@ class Changing:
 @pytest.fixture
 def changing(tmp_path: Path) -> Iterator[Changing]:
     with a_journal(tmp_path) as journal:
-        yield Changing(tmp_path, journal)
+        made = Changing(tmp_path, journal)
+        yield made
+        made.policies.close()
 
 
 def test_the_start_is_on_record_with_the_policy_and_its_text(changing: Changing) -> None:
@@ -127,7 +131,9 @@ def test_a_new_daemon_knows_the_policy_before(tmp_path: Path) -> None:
         first = old.digest
         old.change("two")
         second = old.digest
-    with a_journal(tmp_path) as journal:
-        assert Changing(tmp_path, journal, "two").policies.previous == first
-    with a_journal(tmp_path) as journal:
-        assert Changing(tmp_path, journal, "three").policies.previous == second
+        old.policies.close()
+    for name, previous in (("two", first), ("three", second)):
+        with a_journal(tmp_path) as journal:
+            new = Changing(tmp_path, journal, name)
+            assert new.policies.previous == previous
+            new.policies.close()

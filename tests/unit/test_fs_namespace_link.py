@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, errno_of
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, between, errno_of
 
 HIDDEN = """\
 - {id: own, allow: [all], who: {app: camera}, paths: "/**"}
@@ -92,6 +92,22 @@ async def test_a_file_that_another_replaced_is_looked_up_again(store: Path) -> N
             await errno_of(made.linker.link(node, made.root, b"b.jpg", made.caller(CAMERA))) == errno.ESTALE
         )
         assert not (store / "b.jpg").exists()
+
+
+@on_trio
+async def test_a_policy_that_comes_while_the_file_is_sniffed_decides(store: Path) -> None:
+    (store / "in").mkdir()
+    typed = OPEN + '- {id: types, require: {content: [image/jpeg]}, paths: "/in/**"}\n'
+    with parts(store, engine_of(typed)) as made:
+        node, to = await made.walk("/a.jpg", CAMERA), await made.walk("/in", CAMERA)
+        denied = engine_of(OPEN + '- {id: no, deny: [create], paths: "/in/**", errno: EACCES}\n')
+
+        async def reload() -> None:
+            made.reload(denied)
+
+        linked = made.linker.link(node, to, b"b.jpg", made.caller(CAMERA))
+        assert await between(made, linked, reload) != 0
+        assert os.listdir(store / "in") == []
 
 
 @on_trio

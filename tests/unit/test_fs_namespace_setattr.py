@@ -70,6 +70,7 @@ async def test_changes_are_made_and_shown(store: Path) -> None:
         assert (found.st_atime_ns, found.st_mtime_ns) == (5, 6_000_000_007)
         assert (entry.st_size, entry.st_mtime_ns) == (4, 6_000_000_007)
         assert (store / "a.jpg").read_bytes() == PHOTO[:4]
+        assert len(made.handles) == 0, "what was opened to cut the file is closed"
 
 
 @on_trio
