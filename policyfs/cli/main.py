@@ -15,6 +15,11 @@ from policyfs.errors import EXIT_OK, EXIT_USAGE, PolicyfsError
 _MODULES: Final = {
     "mount": {"mount": "mount a store"},
     "run": {"run": "run a command with an app's mount in place of the store"},
+    "site": {"up": "make all mounts of a site", "down": "unmount all mounts of a site"},
+    "site_units": {
+        "unit": "write systemd units for a site",
+        "compose": "print the volumes of a site for a compose file",
+    },
     "umount": {"umount": "unmount a mount, also a dead one"},
     "manage": {
         "status": "show the state of mounts",
@@ -24,6 +29,7 @@ _MODULES: Final = {
     "inspect": {"inspect": "show the data in a file that policyfs can hide"},
     "audit": {"audit": "read, search and verify the trail"},
     "quarantine": {"quarantine": "list, show, release or drop refused files"},
+    "owner": {"owner": "show, set, export and import the owners of files"},
     "doctor": {"doctor": "list what is slow or impossible on this machine, with remedies"},
 }
 """Modules of the commands, with the commands of each, in the order of the help."""

@@ -33,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="PATH",
         help="show for how long the kernel keeps what is at PATH in the mount, and why",
     )
-    status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT")
+    status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml")
     status.set_defaults(run=run_status, usage_error=status.error)
 
     reload_ = subparsers.add_parser("reload", help="load the policy again; one with errors changes nothing")
@@ -66,8 +66,12 @@ def run_status(args: argparse.Namespace) -> int:
     if args.path is not None:
         return _run_path(args)
     silent: list[str] = []
-    one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
-    found = _all_status(silent) if one is None else [one]
+    one: control.Json | None = None
+    if args.mountpoint is not None and args.mountpoint.endswith((".yaml", ".yml")):
+        found = _site_status(args.mountpoint, silent)
+    else:
+        one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
+        found = _all_status(silent) if one is None else [one]
     for status in found:
         status["problems"] = list(problems(status))
     if args.json and not args.check:
@@ -150,6 +154,21 @@ def _status_of(path: str, wait_s: float) -> control.Json:
         except control.ControlError:
             time.sleep(0.05)
     return ask(path, "status")
+
+
+def _site_status(path: str, silent: list[str]) -> list[control.Json]:
+    """Return the status of a site's mounts that answer. silent: gets a line for each other."""
+    from policyfs.cli.site import status_of_site, trail_of
+    from policyfs.cli.site_document import read_site
+
+    site = read_site(path)
+    up, lines = status_of_site(site)
+    silent += lines
+    for line in lines:
+        print(f"policyfs: {line}", file=sys.stderr)
+    count = f"{len(up)} of {len(site.mounts)} mounts are up"
+    print(f"site {site.name}: {count}; trail in {trail_of(site)}", file=sys.stderr)
+    return [_ask(mountpoint, "status") for mountpoint in up]
 
 
 def _all_status(silent: list[str]) -> list[control.Json]:

@@ -27,6 +27,8 @@ def describe(record: Record) -> str:
         return _of_the_mount(record)
     if record.kind == "quarantine":
         return _of_the_quarantine(record)
+    if record.kind == "owners":
+        return f"owners in {shown(str(fields.get('store')))} changed: {_by(fields)}"
     if record.kind == "proof":
         return _of_the_proof(record)
     sentences = {

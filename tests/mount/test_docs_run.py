@@ -45,6 +45,7 @@ class Story:
             "/srv/media/DCIM/beach.jpg": store / "DCIM/beach.jpg",
             "as-seen.jpg": arena / "as-seen.jpg",
             "/tmp/refused.jpg": arena / "refused.jpg",
+            "owners.jsonl": arena / "owners.jsonl",
         }
         work = arena / "work"
         work.mkdir(mode=0o700)

@@ -32,6 +32,8 @@ SET_UP = {
     "chown root:photos /srv/shares",
     "chmod 710 /srv/shares",
     "systemctl enable --now policyfs-app@gallery",
+    "systemctl daemon-reload",
+    "systemctl enable --now policyfs-home.target",
 }
 """Lines that change a machine: read here, not run. tests/unit/test_packaging.py builds the package."""
 

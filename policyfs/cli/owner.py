@@ -1,0 +1,253 @@
+"""`policyfs owner`: show, set, export and import the owners of a store's files, without a mount."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from policyfs.cli.on_record import record, starter, trail_root
+from policyfs.cli.owner_list import Owned, checked_owner, names_of, read, written
+from policyfs.daemon import control
+from policyfs.domain import OWNER_NONE, FileType
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.store.facts import probe
+from policyfs.store.owner import Owners
+from policyfs.store.tree import Tree
+from policyfs.trail.table import shown, shown_path
+
+_DATABASE: Final = "owners.sqlite"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command and its actions to the command line."""
+    parser = subparsers.add_parser("owner", help="show, set, export and import the owners of files")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)"
+    )
+    common.add_argument("store", metavar="STORE")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    every = "also everything below a directory"
+
+    show = actions.add_parser("show", parents=[common], help="print the owners of files")
+    show.add_argument("-r", "--recursive", action="store_true", help=every)
+    show.add_argument(
+        "paths", nargs="+", metavar="PATH", help="from the top of the store, such as /DCIM/a.jpg"
+    )
+    show.set_defaults(run=_command(_show))
+
+    set_ = actions.add_parser("set", parents=[common], help="make an app the owner of files")
+    set_.add_argument("-r", "--recursive", action="store_true", help=every)
+    set_.add_argument("-n", "--dry-run", action="store_true", help="print the changes, and make none")
+    set_.add_argument("app", metavar="APP", help="the name of an app, or none")
+    set_.add_argument("paths", nargs="+", metavar="PATH")
+    set_.set_defaults(run=_command(_set))
+
+    export = actions.add_parser("export", parents=[common], help="write a list of all owners")
+    export.add_argument("file", nargs="?", metavar="FILE", help="the list (default: standard output)")
+    export.set_defaults(run=_command(_export))
+
+    import_ = actions.add_parser("import", parents=[common], help="set owners from a list")
+    import_.add_argument("-n", "--dry-run", action="store_true", help="print the changes, and make none")
+    import_.add_argument(
+        "file", metavar="FILE", help="a list of `policyfs owner export`; - for standard input"
+    )
+    import_.set_defaults(run=_command(_import))
+
+
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """An open store and its owners."""
+
+    path: str
+    trail: Path
+    tree: Tree
+    owners: Owners
+
+    @contextlib.contextmanager
+    def opened(self, names: Sequence[bytes]) -> Iterator[tuple[int, FileType]]:
+        """Open the object at a path, never through a symlink; yield its descriptor and type."""
+        with contextlib.ExitStack() as stack:
+            at = self.tree.root_fd
+            if len(names) > 1:
+                at = self.tree.open_below(at, names[:-1])
+                stack.callback(os.close, at)
+            if names:
+                at = self.tree.open_path(at, names[-1])
+                stack.callback(os.close, at)
+            yield at, self.tree.fstat(at).ftype
+
+    def owner(self, fd: int) -> str:
+        """Return the owner of an open object."""
+        return self.owners.get(fd, self.tree.fstat(fd))
+
+    def below(self, names: tuple[bytes, ...]) -> Iterator[tuple[bytes, ...]]:
+        """Yield a path and everything below it, sorted in each directory."""
+        todo = [names]
+        while todo:
+            names = todo.pop()
+            yield names
+            try:
+                with self.opened(names) as (fd, ftype):
+                    if ftype is FileType.DIRECTORY:
+                        found = os.listdir(f"/proc/self/fd/{fd}".encode())
+                        todo += [(*names, name) for name in sorted(found, reverse=True)]
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            except OSError as error:
+                _complain(names, error)
+
+
+def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[argparse.Namespace], int]:
+    """Return an action that gets an open store."""
+
+    def run(args: argparse.Namespace) -> int:
+        if os.geteuid() != 0:
+            raise PolicyfsError("only root reads and writes owners; run this command with sudo")
+        try:
+            tree = Tree.open(os.path.realpath(args.store))
+        except OSError as error:
+            raise PolicyfsError(f"cannot open the store {args.store}: {error.strerror}") from error
+        trail = Path(trail_root(args.trail)).absolute()
+        with tree:
+            facts = probe(tree.root_fd)
+            database = trail / _DATABASE if facts.stable_inodes and not facts.trusted_xattr else None
+            if database is not None and not trail.is_dir():
+                raise PolicyfsError(
+                    f"the store keeps owners in a database in the trail root, and {trail} does not exist:"
+                    " name the trail root of its mounts with --trail"
+                )
+            owners = Owners(facts.trusted_xattr, None if database is None else str(database))
+            try:
+                if owners.how == "nowhere":
+                    raise PolicyfsError(f"the file system of {args.store} ({facts.name}) cannot keep owners")
+                return action(args, _Store(os.path.realpath(args.store), trail, tree, owners))
+            finally:
+                owners.close()
+
+    return run
+
+
+def _paths(args: argparse.Namespace, store: _Store) -> Iterator[tuple[bytes, ...]]:
+    for path in args.paths:
+        try:
+            names = names_of(os.fsencode(path))
+        except ValueError as error:
+            raise UsageError(f"{path!r}: {error}") from error
+        if args.recursive:
+            yield from store.below(names)
+        else:
+            yield names
+
+
+def _show(args: argparse.Namespace, store: _Store) -> int:
+    code = EXIT_OK
+    for names in _paths(args, store):
+        try:
+            with store.opened(names) as (fd, _):
+                print(f"{shown(store.owner(fd))}\t{shown_path(_path(names))}")
+        except OSError as error:
+            code = _complain(names, error)
+    return code
+
+
+def _set(args: argparse.Namespace, store: _Store) -> int:
+    try:
+        owner = checked_owner(args.app)
+    except ValueError as error:
+        raise UsageError(f"{args.app!r}: {error}") from error
+    return _change(args, store, ((names, None, owner) for names in _paths(args, store)), "set")
+
+
+def _export(args: argparse.Namespace, store: _Store) -> int:
+    lines = written(_owned(store))
+    if args.file is None:
+        sys.stdout.writelines(lines)
+        return EXIT_OK
+    new = Path(f"{args.file}.new")
+    try:
+        with open(new, "w", encoding="utf-8", opener=_private) as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(args.file)
+    except OSError as error:
+        raise PolicyfsError(f"cannot write {error.filename or new}: {error.strerror}") from error
+    return EXIT_OK
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _owned(store: _Store) -> Iterator[Owned]:
+    for names in store.below(()):
+        with contextlib.suppress(FileNotFoundError), store.opened(names) as (fd, ftype):
+            owner = OWNER_NONE if ftype is FileType.SPECIAL else store.owner(fd)
+            if owner != OWNER_NONE:
+                yield Owned(names, ftype, owner)
+
+
+def _import(args: argparse.Namespace, store: _Store) -> int:
+    try:
+        lines = (
+            sys.stdin.buffer.readlines() if args.file == "-" else Path(args.file).read_bytes().splitlines()
+        )
+    except OSError as error:
+        raise PolicyfsError(f"cannot read {args.file}: {error.strerror}") from error
+    found = read(lines, args.file)
+    return _change(args, store, ((one.names, one.ftype, one.owner) for one in found), "import")
+
+
+def _change(
+    args: argparse.Namespace,
+    store: _Store,
+    wanted: Iterator[tuple[tuple[bytes, ...], FileType | None, str]],
+    done: str,
+) -> int:
+    """Set owners one by one, each at once or not at all; what is right already stays. Print each change."""
+    code, changed = EXIT_OK, 0
+    if not args.dry_run:
+        _on_record(store, done)
+    for names, expected, owner in wanted:
+        try:
+            with store.opened(names) as (fd, ftype):
+                if ftype is FileType.SPECIAL or expected not in {None, ftype}:
+                    raise OSError(errno.EINVAL, f"it is a {ftype.value}")
+                before = store.owner(fd)
+                if before == owner:
+                    continue
+                if not args.dry_run:
+                    store.owners.set(fd, store.tree.fstat(fd), owner)
+                print(f"{shown_path(_path(names))}: {shown(before)} -> {shown(owner)}")
+                changed += 1
+        except OSError as error:
+            code = _complain(names, error)
+    print(f"{changed} owners {'would change' if args.dry_run else 'changed'}", file=sys.stderr)
+    return code
+
+
+def _on_record(store: _Store, done: str) -> None:
+    """Put the change on the trail, before it is made, where there is a trail."""
+    if store.trail.is_dir():
+        by = starter(f"policyfs owner {done}")
+        fields = {"done": done, "store": store.path, **by}
+        chain = control.mount_id(store.path)
+        record(store.trail, chain, "owners", fields, end=by)
+
+
+def _path(names: Sequence[bytes]) -> bytes:
+    return b"/" + b"/".join(names)
+
+
+def _complain(names: Sequence[bytes], error: OSError) -> int:
+    why = "a symlink is on the way" if error.errno in {errno.ELOOP, errno.ENOTDIR} else error.strerror
+    print(f"policyfs: {shown_path(_path(names))}: {why}", file=sys.stderr)
+    return EXIT_REFUSED

@@ -1,0 +1,180 @@
+"""A site: one store, one policy, and the mounts through which apps reach it; read as strictly as a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+from pydantic import AfterValidator, BeforeValidator
+
+from policyfs.errors import PolicyfsError
+from policyfs.policy.companions import Head, Reader, sound
+from policyfs.policy.document import Strict
+from policyfs.policy.errors import PolicyError, quote
+from policyfs.policy.nodes import Mapping, Node, Scalar
+from policyfs.policy.parse import SourceText
+from policyfs.policy.shape import Part
+from policyfs.policy.values import AppGid, Name, Text, Texts, Truth, _one_of, _several, refuse
+
+KIND: Final = "Site"
+
+
+def _absolute(value: str) -> str:
+    if not value.isprintable() or any(char in "\"'\\" for char in value):
+        refuse(
+            f"{quote(value)} has characters that unit files cannot hold", "use a path without quotes and \\"
+        )
+    if not value.startswith("/") or "//" in value or {".", ".."} & set(value.split("/")):
+        refuse(
+            f"{quote(value)} is no absolute path",
+            "write it from the root, without . and .., such as /srv/media",
+        )
+    return value.rstrip("/") or "/"
+
+
+def _unit(value: str) -> str:
+    if not value.endswith(".service") or "/" in value or not value.isprintable() or " " in value:
+        refuse(f"{quote(value)} is no service", "write the name of its unit, such as jellyfin.service")
+    return value
+
+
+AbsolutePath = Annotated[Text, AfterValidator(_absolute)]
+Services = Annotated[tuple[Annotated[Text, AfterValidator(_unit)], ...], BeforeValidator(_several)]
+Gids = Annotated[tuple[AppGid, ...], BeforeValidator(_several)]
+ModesWord = Annotated[str, BeforeValidator(_one_of({"store": None, "policy": None}))]
+
+
+class OptionsDoc(Strict):
+    """``options``: of `policyfs mount`, with _ for -."""
+
+    monitor: Truth = False
+    posix: Truth = False
+    modes: ModesWord | None = None
+    no_xattrs: Truth = False
+    read_only: Truth = False
+    no_passthrough: Truth = False
+    no_proof: Truth = False
+    copy_max: Text | None = None
+    copies_max: Text | None = None
+    nodes_max: Text | None = None
+    trail_segment: Text | None = None
+    trail_keep: Text | None = None
+
+    def words(self) -> list[str]:
+        """Return the options as words of a command line."""
+        found = []
+        for name in OptionsDoc.model_fields:
+            value, option = getattr(self, name), f"--{name.replace('_', '-')}"
+            if value is True:
+                found.append(option)
+            elif isinstance(value, str):
+                found += [option, value]
+        return found
+
+
+class MountDoc(Strict):
+    """One of ``mounts``: an app's own, or a shared one."""
+
+    app: Name | None = None
+    shared: Truth = False
+    at: AbsolutePath
+    any_uid: Truth = False
+    uid: AppGid | None = None
+    gid: Gids = ()
+    options: OptionsDoc = OptionsDoc()
+    service: Services = ()
+    container: Texts = ()
+    path: AbsolutePath | None = None
+    description: Text = ""
+
+
+class _Top(Head):
+    name: Name
+    description: Text = ""
+    store: AbsolutePath
+    policy: AbsolutePath
+    trail: AbsolutePath | None = None
+    mounts: list[object]
+
+
+class Site(NamedTuple):
+    """A site. file: its file, absolute."""
+
+    file: str
+    name: str
+    store: str
+    policy: str
+    trail: str | None
+    mounts: tuple[MountDoc, ...]
+
+    def command(self, mount: MountDoc) -> list[str]:
+        """Return the arguments of `policyfs` that make a mount, without --foreground."""
+        words = ["mount", "--policy", self.policy]
+        words += [] if self.trail is None else ["--trail", self.trail]
+        words += [] if mount.app is None else ["--app", mount.app]
+        words += ["--any-uid"] if mount.any_uid else []
+        words += [] if mount.uid is None else ["--uid", str(mount.uid)]
+        words += [word for gid in mount.gid for word in ("--gid", str(gid))]
+        return [*words, *mount.options.words(), self.store, mount.at]
+
+
+def label(mount: MountDoc) -> str:
+    """Return the name of a mount within its site: its app's, or ``shared``."""
+    return mount.app or "shared"
+
+
+def read_site(path: str) -> Site:
+    """Read a site's file. Raises PolicyErrors with every fault, or PolicyfsError."""
+    try:
+        text = SourceText(path, Path(path).read_bytes())
+    except OSError as error:
+        raise PolicyfsError(f"cannot read the site {path}: {error.strerror}") from error
+    errors: list[PolicyError] = []
+    file = _READER.read(text, errors)
+    if file is not None:
+        _check(file.items, errors)
+    sound(errors, "the site has errors")
+    if file is None or file.top.doc is None:
+        raise PolicyfsError(f"cannot read the site {path}")
+    top = file.top.doc
+    mounts = tuple(part.doc for part in file.items if part.doc is not None)
+    return Site(str(Path(path).absolute()), top.name, top.store, top.policy, top.trail, mounts)
+
+
+def _subject(node: Node, number: int) -> str:
+    found = node.get("app") if isinstance(node, Mapping) else None
+    return f"mount of {quote(found.raw)}" if isinstance(found, Scalar) else f"mount number {number}"
+
+
+_READER: Final = Reader(KIND, _Top, MountDoc, "mounts", _subject)
+
+
+def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
+    """Report keys that do not go together, and mounts that are in each other's way."""
+    places: dict[str, str] = {}
+    names: set[str] = set()
+    for part in parts:
+        doc = part.doc
+        if doc is None or not part.sound:
+            continue
+        if (doc.app is None) != doc.shared:
+            errors.append(part.error((), "needs app, or shared: true, and not both", "write app: gallery"))
+        if doc.shared and (doc.any_uid or doc.uid is not None or doc.gid):
+            errors.append(part.error((), "a shared mount admits everybody", "remove any_uid, uid and gid"))
+        users = doc.service or doc.container
+        if bool(users) != (doc.path is not None):
+            help_ = "write service (or container), and path: the place at which it finds its files"
+            errors.append(part.error((), "service and container go with path", help_))
+        other = next((at for at in places if _overlap(at, doc.at)), None)
+        if other is not None:
+            help_ = "give each mount a directory of its own, none inside another"
+            errors.append(part.error(("at",), f"this place is that of the {places[other]}", help_))
+        if label(doc) in names:
+            errors.append(part.error((), "there is such a mount already", "one mount for each app"))
+        places.setdefault(doc.at, part.subject)
+        names.add(label(doc))
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")

@@ -1,0 +1,111 @@
+"""Mount sets: `policyfs up`, `down` and `status` of a site."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.machine.namespace import abort_connection, detach, mounts_below
+from tests.support.machine.processes import call_as, code_of, wait_for
+from tests.support.mount.daemons import Said, policyfs_process
+
+GALLERY, MAPS = 10011, 10012
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Site:
+    """A site in an arena, with its commands."""
+
+    def __init__(self, arena: Path, store: Path) -> None:
+        self.arena = arena
+        self.file = arena / "home.site.yaml"
+        self.environment = {
+            "POLICYFS_RUNTIME_DIR": str(arena / "run"),
+            "POLICYFS_KEY_DIR": str(arena / "keys"),
+            "PYTHONPATH": str(CHECKOUT),
+        }
+        self.write(store, "gallery", "maps")
+
+    def write(self, store: Path, *apps: str) -> None:
+        """Write the file: an app mount for each app, and a shared one."""
+        mounts = [
+            f"  - {{app: {app}, at: {self.arena}/apps/{app}, options: {{no_proof: true}}}}" for app in apps
+        ]
+        self.file.write_text("\n".join([
+            "apiVersion: policyfs/v1", "kind: Site", "name: home", f"store: {store}",
+            f"policy: {CHECKOUT}/policies/family-photos.yaml", f"trail: {self.arena}/trail", "mounts:",
+            *mounts, f"  - {{shared: true, at: {self.arena}/all, options: {{no_proof: true}}}}",
+        ]) + "\n", encoding="utf-8")  # fmt: skip
+
+    def __call__(self, *words: str) -> Said:
+        return policyfs_process(*words, str(self.file), environment=self.environment, deadline_s=110)
+
+    def mounted(self) -> list[str]:
+        return sorted(
+            str(Path(entry.mountpoint).relative_to(self.arena)) for entry in mounts_below(self.arena)
+        )
+
+
+@pytest.fixture
+def site(arena: Path, store: Path) -> Iterator[Site]:
+    made = Site(arena, store)
+    yield made
+    for entry in mounts_below(arena):
+        abort_connection(entry.device)
+        detach(entry.mountpoint)
+
+
+ALL = ["all", "apps/gallery", "apps/maps"]
+
+
+@pytest.mark.timeout(240)
+def test_a_site_goes_up_and_down_together(site: Site) -> None:
+    said = site("up")
+    assert said.returncode == 0, said
+    assert [line.partition(":")[0] for line in said.stdout.splitlines()] == ["gallery", "maps", "shared"]
+    assert site.mounted() == ALL
+    hidden, shown = site.arena / "apps/gallery/Documents", site.arena / "apps/gallery/DCIM/Camera/a.jpg"
+    assert call_as(GALLERY, code_of, os.stat, hidden) == "ENOENT"
+    assert call_as(GALLERY, code_of, os.stat, shown) == ""
+    assert call_as(MAPS, code_of, os.stat, shown) == "EACCES"
+
+    daemons = {status["mountpoint"]: status["pid"] for status in json.loads(site("status", "--json").stdout)}
+    assert len(daemons) == 3
+    again = site("up")
+    assert again.returncode == 0, again
+    assert again.stdout.count("up already") == 3
+
+    killed = f"{site.arena}/apps/maps"
+    os.kill(daemons[killed], signal.SIGKILL)
+    wait_for(lambda: not Path(f"/proc/{daemons[killed]}").exists(), "the daemon has ended")
+    status = site("status")
+    assert status.returncode == 1
+    assert f"maps ({killed}): dead: its daemon has ended" in status.stderr
+    assert "2 of 3 mounts are up" in status.stderr
+    back = site("up")
+    assert back.returncode == 0, back
+    assert "maps: up again: its daemon had ended" in back.stdout
+    assert call_as(MAPS, code_of, os.stat, site.arena / "apps/maps/DCIM/Camera/a.jpg") == ""
+
+    down = site("down")
+    assert down.returncode == 0, down
+    assert site.mounted() == []
+    assert site("down").returncode == 0
+    trail = {path.parent.name for path in (site.arena / "trail").glob("*/*.jsonl")}
+    assert len(trail) == 3  # one root, and a chain for each mount
+
+
+@pytest.mark.timeout(240)
+def test_a_mount_that_fails_takes_down_what_was_started(site: Site, store: Path) -> None:
+    site.write(store, "gallery", "nobody")
+    said = site("up")
+    assert said.returncode == 1
+    assert "the site home is not up, and nothing new is mounted" in said.stderr
+    assert "nobody" in said.stderr
+    assert "the policy has no app 'nobody'" in said.stderr
+    assert site.mounted() == []

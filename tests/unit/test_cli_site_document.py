@@ -1,0 +1,96 @@
+"""Files of sites: all errors at once with their lines, and the commands that a good one means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.site_document import label, read_site
+from policyfs.errors import PolicyfsError
+from policyfs.policy.errors import PolicyErrors
+from tests.support.machine.documents import CHECKOUT
+
+GOOD = """\
+apiVersion: policyfs/v1
+kind: Site
+name: home
+store: /srv/media
+policy: /etc/policyfs/home.yaml
+mounts:
+  - app: gallery
+    at: /srv/apps/gallery
+    service: gallery.service
+    path: /media
+  - {app: player, at: /srv/apps/player, any_uid: true, container: player, path: /data,
+     options: {read_only: true, copy_max: 64M}}
+  - {shared: true, at: /mnt/media}
+"""
+BAD = """\
+apiVersion: policyfs/v1
+kind: Site
+name: home
+store: srv/media
+policy: /etc/policyfs/home.yaml
+polcy: x
+mounts:
+  - {app: gallery, at: /srv/apps/gallery, services: gallery.service}
+  - {app: gallery, shared: true, at: /srv/x}
+  - {app: maps, at: /srv/apps/gallery/in, service: maps}
+  - {app: player, at: /srv/apps/player, container: player}
+  - {app: player, at: /srv/apps/player/below}
+  - {shared: true, at: /mnt/../media, any_uid: yes}
+  - {at: /srv/y, options: {readonly: true, modes: both}}
+"""
+
+
+def _read(tmp_path: Path, text: str):
+    path = tmp_path / "home.site.yaml"
+    path.write_text(text, encoding="utf-8")
+    return read_site(str(path))
+
+
+def test_a_good_site_means_these_commands(tmp_path: Path) -> None:
+    site = _read(tmp_path, GOOD)
+    assert [label(mount) for mount in site.mounts] == ["gallery", "player", "shared"]
+    assert [site.command(mount) for mount in site.mounts] == [
+        ["mount", "--policy", "/etc/policyfs/home.yaml", "--app", "gallery",
+         "/srv/media", "/srv/apps/gallery"],
+        ["mount", "--policy", "/etc/policyfs/home.yaml", "--app", "player", "--any-uid", "--read-only",
+         "--copy-max", "64M", "/srv/media", "/srv/apps/player"],
+        ["mount", "--policy", "/etc/policyfs/home.yaml", "/srv/media", "/mnt/media"],
+    ]  # fmt: skip
+
+
+def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(PolicyErrors) as found:
+        _read(tmp_path, BAD)
+    told = [(error.where.line, error.message) for error in found.value.errors]
+    assert told == [
+        (4, 'store: "srv/media" is no absolute path'),
+        (6, 'unknown key "polcy"'),
+        (8, 'mount of "gallery": unknown key "services"'),
+        (9, 'mount of "gallery": needs app, or shared: true, and not both'),
+        (10, 'mount of "maps", service: "maps" is no service'),
+        (11, 'mount of "player": service and container go with path'),
+        (12, 'mount of "player": there is such a mount already'),
+        (12, 'mount of "player", at: this place is that of the mount of "player"'),
+        (13, 'mount number 6, at: "/mnt/../media" is no absolute path'),
+        (13, "mount number 6, any_uid: must be true or false, not text"),
+        (14, 'mount number 7, options: unknown key "readonly"'),
+        (14, 'mount number 7, options.modes: "both" is not known here'),
+    ]
+    assert "known keys: app, shared, at, any_uid, uid, gid, options, service" in str(found.value)
+
+
+def test_the_site_of_the_page_is_a_good_one(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs/mount-sets.md").read_text(encoding="utf-8")
+    site = _read(tmp_path, page.partition("```yaml\n")[2].partition("```")[0])
+    assert [label(mount) for mount in site.mounts] == ["gallery", "jellyfin", "shared"]
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    with pytest.raises(PolicyfsError, match=r"cannot read the site .*: No such file"):
+        read_site(str(tmp_path / "none.yaml"))
+    with pytest.raises(PolicyErrors, match='kind "Policy" is not known here'):
+        _read(tmp_path, GOOD.replace("kind: Site", "kind: Policy"))

@@ -1,0 +1,112 @@
+"""Units and compose files of a site: checked by systemd's own parser and by a YAML parser."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from policyfs.cli.site_document import Site, read_site
+from policyfs.cli.site_units import CONFINED, compose_file, units
+from tests.support.machine.documents import CHECKOUT
+from tests.support.mount.daemons import policyfs
+from tests.unit.test_cli_site_document import GOOD
+
+TEMPLATES = sorted((CHECKOUT / "packaging/systemd").glob("*.service"))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    path = tmp_path / "home.site.yaml"
+    path.write_text(GOOD.replace("/srv/apps/gallery", '"/srv/apps/my %gal$lery:x"'), encoding="utf-8")
+    return read_site(str(path))
+
+
+def test_units_of_a_site_are_written_and_understood_by_systemd(site: Site, tmp_path: Path) -> None:
+    to = tmp_path / "units"
+    said = policyfs("unit", "--to", str(to), "--policyfs", sys.executable, site.file)
+    assert said.returncode == 0, said
+    written = {str(path.relative_to(to)): path.read_text() for path in to.rglob("*") if path.is_file()}
+    assert written == dict(units(site, sys.executable))
+    assert sorted(written) == [
+        "gallery.service.d/policyfs-home.conf", "policyfs-home-gallery.service",
+        "policyfs-home-player.service", "policyfs-home-shared.service", "policyfs-home.target",
+    ]  # fmt: skip
+    (to / "gallery.service").write_text("[Service]\nExecStart=/bin/true\n")
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *(str(to / name) for name in (
+            "policyfs-home.target", "gallery.service"))],
+        capture_output=True, text=True, check=False, env={"SYSTEMD_UNIT_PATH": f"{to}:/lib/systemd/system"},
+    )  # fmt: skip
+    wrong = [line for line in done.stderr.splitlines() if str(to) in line or "policyfs" in line]
+    assert not wrong, done.stderr
+    drop_in = written["gallery.service.d/policyfs-home.conf"]
+    assert 'BindPaths="/srv/apps/my %%gal$lery:x":/media\n' in drop_in
+    assert '/srv/media "/srv/apps/my %%gal$$lery:x"\n' in written["policyfs-home-gallery.service"]
+    assert "Requires=policyfs-home-gallery.service" in drop_in
+
+
+def test_a_unit_of_somebody_else_stays(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "policyfs-home.target").write_text("[Unit]\n")
+    said = policyfs("unit", "--to", str(tmp_path), site.file)
+    assert said.returncode == 1
+    assert "was not made by `policyfs unit`" in said.stderr
+    assert (tmp_path / "policyfs-home.target").read_text() == "[Unit]\n"
+    assert not (tmp_path / "policyfs-home-gallery.service").exists()
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_the_settings_are_those_of_the_shipped_units(path: Path) -> None:
+    shipped = re.sub(r"^#.*\n", "", path.read_text(), flags=re.MULTILINE)
+    for line in CONFINED.splitlines():
+        if path.name != "policyfs-site@.service" or not line.startswith(("Restart", "TimeoutStart")):
+            assert line in shipped.splitlines()
+
+
+def test_a_compose_file_gives_each_container_its_mount(site: Site) -> None:
+    assert YAML(typ="safe").load(compose_file(site)) == {
+        "services": {
+            "player": {
+                "volumes": [
+                    {
+                        "type": "bind",
+                        "source": "/srv/apps/player",
+                        "target": "/data",
+                        "bind": {"create_host_path": False},
+                    }
+                ],
+                "security_opt": ["no-new-privileges:true"],
+            }
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("volumes", "wrong"),
+    [
+        ("[]", ""),
+        ('["data:/data", "/srv/other:/x"]', ""),
+        ('["/srv/media/DCIM:/data:ro"]', "reaches the store /srv/media past every policy"),
+        ("[{type: bind, source: /srv, target: /x}]", "reaches the store /srv/media past every policy"),
+    ],
+)
+def test_a_compose_file_that_reaches_the_store_is_refused(
+    site: Site, tmp_path: Path, volumes: str, wrong: str
+) -> None:
+    compose = tmp_path / "compose.yaml"
+    compose.write_text(f"services:\n  player:\n    image: x\n    volumes: {volumes}\n")
+    said = policyfs("compose", site.file, str(compose))
+    assert said.returncode == (1 if wrong else 0), said
+    assert wrong in said.stderr
+    compose.write_text("services: {other: {image: x}}\n")
+    assert "has no service player; it has other" in policyfs("compose", site.file, str(compose)).stderr
+
+
+def test_an_unreadable_compose_file_is_told(site: Site, tmp_path: Path) -> None:
+    for text in ("services: [", "just words", "services: 3"):
+        (tmp_path / "c.yaml").write_text(text)
+        assert policyfs("compose", site.file, str(tmp_path / "c.yaml")).returncode == 1
