@@ -168,7 +168,7 @@ def _site_status(path: str, silent: list[str]) -> list[control.Json]:
         print(f"policyfs: {line}", file=sys.stderr)
     count = f"{len(up)} of {len(site.mounts)} mounts are up"
     print(f"site {site.name}: {count}; trail in {trail_of(site)}", file=sys.stderr)
-    return [_ask(mountpoint, "status") for mountpoint in up]
+    return [ask(mountpoint, "status") for mountpoint in up]
 
 
 def _all_status(silent: list[str]) -> list[control.Json]:

@@ -25,11 +25,12 @@ from policyfs.cli.canary_answers import not_passed, wrong_with
 from policyfs.cli.canary_photo import KIND, photo
 from policyfs.cli.canary_requests import Answer, Identity, NoAnswerError, ask
 from policyfs.cli.canary_stores import known_files, memory_store, planted
-from policyfs.domain import OWNER_NONE, Facts, Op, Principal
+from policyfs.domain import NO_FACTS, OWNER_NONE, Facts, Op, Principal
 from policyfs.errors import PolicyfsError
-from policyfs.policy.analysis.canaries import Canary, Nest, Sort
-from policyfs.policy.decide import Engine
+from policyfs.policy.analysis.canaries import Canary, Nest, Sort, undated
+from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import harmless
+from policyfs.policy.exceptions import with_exceptions
 
 if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
@@ -150,6 +151,10 @@ def _proof(options: MountOptions, loader: Loader, channel: socket.socket) -> tup
     """Make all requests; return the descriptor of the mount, and the result. Raises UnprovedError."""
     sources = loader.read()
     engine = loader.compile(sources)
+    # The daemon's clock, or what it remembers, may end exceptions that this engine has.
+    base = engine
+    if engine.policy.exceptions:
+        base = compile_policy(with_exceptions(engine.policy, ()), monitor=engine.monitor)
     with contextlib.ExitStack() as stack:
         memory = stack.enter_context(memory_store())
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -158,7 +163,12 @@ def _proof(options: MountOptions, loader: Loader, channel: socket.socket) -> tup
         theirs.close()
         callers, left_out = _callers(options, engine)
         nest = Nest(engine)
-        found = {caller: _canaries(nest, caller, options) for caller in callers}
+        found = {
+            caller: undated(
+                _canaries(nest, caller, options), base, caller.principal(base, options.app), _FILE
+            )
+            for caller in callers
+        }
         kept = planted(memory, [one for some in found.values() for one in some], photo())
         canaries = {caller: [one for one in some if kept(one)] for caller, some in found.items()}
         with probe.explained():
@@ -167,9 +177,12 @@ def _proof(options: MountOptions, loader: Loader, channel: socket.socket) -> tup
         real = _Mount(channel, mount_fd, options, "in the mount")
         counts = in_memory.prove(canaries, reads=True)
         files = {
-            caller: known_files(options.store, engine, caller.principal(engine, options.app))
+            caller: undated(
+                known_files(options.store, engine, caller.principal(engine, options.app)),
+                base, caller.principal(base, options.app), NO_FACTS,
+            )
             for caller in callers
-        }
+        }  # fmt: skip
         for sort, count in real.prove(files, reads=False).items():
             counts[sort] = counts.get(sort, 0) + count
         real.keeps_out()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Facts, FileType, Op
-from policyfs.policy.analysis.canaries import MOST_RULES, Canary, Nest, Sort
+from policyfs.policy.analysis.canaries import MOST_RULES, Canary, Nest, Sort, undated
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.parse import SourceText, parse_policy
 from tests.bench.big_policy import big_policy
@@ -55,6 +55,28 @@ def test_of_a_large_policy_some_rules_are_walked_and_all_of_them_answer() -> Non
         assert found
         for canary in found:
             _check(engine, uid, canary)
+
+
+def test_only_canaries_that_no_exception_changes_are_kept() -> None:
+    one, other = (
+        _engine(f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: {name}}}
+apps: {{reader: {{uid: 1000}}}}
+rules:
+  - {{id: a, allow: [see], who: {{app: reader}}, paths: "/a/**"}}
+  - {{id: b, allow: [see, read], who: {{app: reader}}, paths: ["/b/**"{more}]}}
+""".encode())
+        for name, more in (("with", ', "/a/**", "/c/**"'), ("without", ""))
+    )  # fmt: skip
+    found = _canaries(one, 1000)
+    kept = undated(found, other, other.principal(1000), PHOTO)
+    assert set(found) > set(kept)
+    for canary in kept:
+        _check(one, 1000, canary)
+        _check(other, 1000, canary)
+    assert undated(found, one, one.principal(1000), PHOTO) == found
 
 
 def test_a_policy_without_rules_hides_everything() -> None:

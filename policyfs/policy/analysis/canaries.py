@@ -133,6 +133,20 @@ class Nest:
         return list(found.values())
 
 
+def undated(found: Sequence[Canary], engine: Engine, who: Principal, facts: Facts) -> list[Canary]:
+    """Return the canaries that the policy answers alike with and without its exceptions.
+
+    So they hold for any of these, whenever an exception ends. engine: of the policy without exceptions.
+    """
+    answers = Answers(engine, who)
+    kept = []
+    for one in found:
+        others = answers.canary([name for name in one.path.split(b"/") if name], facts)
+        if any((one.sort, one.op, one.errno, one.words) == (o.sort, o.op, o.errno, o.words) for o in others):
+            kept.append(one)
+    return kept
+
+
 def _some(rules: Sequence[Rule]) -> tuple[Rule, ...]:
     """Return rules of every sort, from all parts of a policy."""
     kept: dict[str, Rule] = {}
