@@ -16,7 +16,7 @@ from tests.support.machine.documents import CHECKOUT
 from tests.support.mount.daemons import policyfs
 from tests.unit.test_cli_site_document import GOOD
 
-TEMPLATES = sorted((CHECKOUT / "packaging/systemd").glob("*.service"))
+TEMPLATES = [CHECKOUT / f"packaging/systemd/policyfs{which}@.service" for which in ("", "-app", "-site")]
 
 
 @pytest.fixture
