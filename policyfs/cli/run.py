@@ -27,6 +27,7 @@ from policyfs.daemon import control
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.linux import seccomp
 from policyfs.linux.capabilities import no_new_privs
+from policyfs.linux.keyring import leave_session_keyring
 from policyfs.linux.namespaces import bind, enter_own_mounts
 
 _NOT_FOUND: Final = 127
@@ -172,6 +173,7 @@ def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: st
         enter_own_mounts()
         bind(mountpoint, at)
         identity.take()
+        leave_session_keyring()
         _leave_terminal()
         _stand_at(here)
         _close_others()

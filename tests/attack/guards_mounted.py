@@ -85,6 +85,11 @@ def terminal_kept() -> None:
     put(run, "_leave_terminal", lambda: None)
 
 
+def keyring_kept() -> None:
+    """A command that runs as an app has the caller's session keyring."""
+    put(run, "leave_session_keyring", lambda: None)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "control-files-left": control_files_left,
     "detached-unseen": detached_unseen,
@@ -96,4 +101,5 @@ MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "descriptors-kept": descriptors_kept,
     "descriptors-kept-above": descriptors_kept_above,
     "terminal-kept": terminal_kept,
+    "keyring-kept": keyring_kept,
 }

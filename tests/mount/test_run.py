@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -267,6 +268,26 @@ def test_a_command_does_not_type_into_the_callers_terminal(runner: Runner, arena
         runner.program = ("tests.attack.weakened", "terminal-kept")
         allowed = Path("/proc/sys/dev/tty/legacy_tiocsti").read_text() == "1\n"
         assert run("perl", "-e", TYPES).stdout == ("typed\n" if allowed else "Input/output error\n")
+
+
+ADD_KEY, KEYCTL = {"x86_64": (248, 250), "aarch64": (217, 219)}[platform.machine()]
+FINDS_KEY: Final = f"""
+    my ($type, $name) = ("user", "policyfs-test");
+    print syscall({KEYCTL}, 10, -3, $type, $name, 0) > 0 ? "found" : "none";
+"""
+
+
+def _have_a_key() -> None:
+    libc = ctypes.CDLL(None)
+    assert libc.syscall(KEYCTL, 1, None) > 0  # a new session keyring
+    assert libc.syscall(ADD_KEY, b"user", b"policyfs-test", b"secret", 6, -3) > 0
+
+
+def test_a_command_has_no_keys_of_its_caller(runner: Runner) -> None:
+    finds = partial(runner.run, "perl", "-e", FINDS_KEY, executed=True, preexec_fn=_have_a_key)
+    assert finds() == Said(0, "none", "")
+    runner.program = ("tests.attack.weakened", "keyring-kept")
+    assert finds() == Said(0, "found", "")
 
 
 def test_nothing_that_a_command_does_to_its_mounts_shows_the_store(runner: Runner) -> None:

@@ -1,0 +1,26 @@
+"""Session keyrings (session-keyring(7)): the keys that a process hands on to all its descendants."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import platform
+from typing import Final
+
+from policyfs.linux.libc import LIBC
+
+_KEYCTL: Final = {"x86_64": 250, "aarch64": 219}  # asm/unistd.h
+_JOIN_SESSION_KEYRING: Final = 1  # linux/keyctl.h
+
+
+def leave_session_keyring() -> None:
+    """Enter a new, empty session keyring. Where there are no keyrings, or they are refused, do nothing.
+
+    Raises OSError.
+    """
+    number = _KEYCTL.get(platform.machine())
+    if number is None or LIBC.syscall(number, _JOIN_SESSION_KEYRING, None) >= 0:
+        return
+    code = ctypes.get_errno()
+    if code not in {errno.ENOSYS, errno.EPERM, errno.EACCES}:
+        raise OSError(code, "a new session keyring")
