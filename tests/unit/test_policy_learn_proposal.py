@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from policyfs.domain import Facts, FileType, Op
 from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.decide import compile_policy
 from policyfs.policy.learn.evidence import Evidence
 from policyfs.policy.learn.globs import proposals
 from policyfs.policy.learn.proposal import silenced, text_of
@@ -61,3 +63,22 @@ def test_an_app_that_reads_nothing_needs_no_redaction():
     add(evidence, READ._replace(operation="mkdir", syscall="mkdir"), "/D/new")
     _, policy = proposed(evidence)
     assert {rule.id for rule in policy.rules} == {"a.own", "private"}
+
+
+def test_a_glob_opens_no_private_directory_below_it():
+    evidence = Evidence()
+    for directory in "xyz":
+        for name in "abc":
+            add(evidence, READ, f"/D/{directory}/{name}.jpg")
+    _, policy = proposed(evidence)
+    assert any(rule.paths == ("/D/**/*.jpg",) for rule in policy.rules)
+    engine = compile_policy(policy)
+    who = engine.app_principal("a", 7)
+    for path, allowed in (
+        (b"/D/w/a.jpg", True), (b"/D/.a.jpg", True), (b"/D/.git/a.jpg", False), (b"/D/x/.git/y/a.jpg", False),
+        (b"/D/Private/a.jpg", False), (b"/D/vault/x/a.jpg", False),
+    ):  # fmt: skip
+        state, facts = engine.state_of(path), Facts(None, "none")
+        decision = engine.decide(who, Op.SEE | Op.READ, state, FileType.REGULAR, facts)
+        assert decision.allowed is allowed, path
+        assert not decision.allowed or decision.redact == {"location"}
