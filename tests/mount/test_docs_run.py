@@ -117,7 +117,7 @@ def _use(story: Story) -> None:
 PAGES = {"README.md": CHECKOUT / "README.md", "operations.md": CHECKOUT / "docs" / "operations.md"}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())
 def test_the_commands_of_a_page_work_in_their_order(page: Path, arena: Path, store: Path) -> None:
     (store / "DCIM/beach.jpg").write_bytes((store / "DCIM/Camera/a.jpg").read_bytes())
