@@ -2,7 +2,7 @@
 function __policyfs_at
     set -l path
     for word in (commandline -opc)[2..-1]
-        if contains -- (string join -- ' ' $path $word) 'mount' 'run' 'umount' 'status' 'reload' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit tail' 'audit search' 'audit summary' 'audit show' 'audit policy' 'audit index' 'audit timeline' 'audit changes' 'audit who-did' 'audit diff' 'audit who-could' 'audit report' 'audit export' 'audit sql' 'audit verify' 'audit key' 'audit checkpoint' 'audit hold' 'audit prove' 'audit forward' 'audit schema' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'doctor'
+        if contains -- (string join -- ' ' $path $word) 'mount' 'run' 'up' 'down' 'unit' 'compose' 'umount' 'status' 'reload' 'policy' 'policy check' 'policy apply' 'policy explain' 'policy diff' 'policy lint' 'policy test' 'policy replay' 'policy learn' 'policy fmt' 'policy schema' 'policy view' 'policy matrix' 'policy who' 'policy init' 'inspect' 'audit' 'audit tail' 'audit search' 'audit summary' 'audit show' 'audit policy' 'audit index' 'audit timeline' 'audit changes' 'audit who-did' 'audit diff' 'audit who-could' 'audit report' 'audit export' 'audit sql' 'audit verify' 'audit key' 'audit checkpoint' 'audit hold' 'audit prove' 'audit forward' 'audit schema' 'quarantine' 'quarantine list' 'quarantine show' 'quarantine release' 'quarantine drop' 'owner' 'owner show' 'owner set' 'owner export' 'owner import' 'doctor'
             set -a path $word
         end
     end
@@ -10,6 +10,10 @@ function __policyfs_at
 end
 complete -c policyfs -n '__policyfs_at' -f -a mount -d 'mount a store'
 complete -c policyfs -n '__policyfs_at' -f -a run -d 'run a command with an app’s mount in place of the store'
+complete -c policyfs -n '__policyfs_at' -f -a up -d 'make all mounts of a site'
+complete -c policyfs -n '__policyfs_at' -f -a down -d 'unmount all mounts of a site'
+complete -c policyfs -n '__policyfs_at' -f -a unit -d 'write systemd units for a site'
+complete -c policyfs -n '__policyfs_at' -f -a compose -d 'print the volumes of a site for a compose file'
 complete -c policyfs -n '__policyfs_at' -f -a umount -d 'unmount a mount, also a dead one'
 complete -c policyfs -n '__policyfs_at' -f -a status -d 'show the state of mounts'
 complete -c policyfs -n '__policyfs_at' -f -a reload -d 'load the policy again; one with errors changes nothing'
@@ -17,6 +21,7 @@ complete -c policyfs -n '__policyfs_at' -f -a policy -d 'check, test, explain an
 complete -c policyfs -n '__policyfs_at' -f -a inspect -d 'show the data in a file that policyfs can hide'
 complete -c policyfs -n '__policyfs_at' -f -a audit -d 'read, search and verify the trail'
 complete -c policyfs -n '__policyfs_at' -f -a quarantine -d 'list, show, release or drop refused files'
+complete -c policyfs -n '__policyfs_at' -f -a owner -d 'show, set, export and import the owners of files'
 complete -c policyfs -n '__policyfs_at' -f -a doctor -d 'list what is slow or impossible on this machine, with remedies'
 complete -c policyfs -n '__policyfs_at' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at' -l version -d 'show program’s version number and exit'
@@ -73,6 +78,13 @@ complete -c policyfs -n '__policyfs_at run' -l trail-keep-size -r -d 'size of al
 complete -c policyfs -n '__policyfs_at run' -l quarantine-max -r -d 'size of refused files of each app (1G)'
 complete -c policyfs -n '__policyfs_at run' -l quarantine-files -r -d 'number of refused files of each app (1000)'
 complete -c policyfs -n '__policyfs_at run' -l at -r -d 'show the mount at this directory (default: STORE)'
+complete -c policyfs -n '__policyfs_at up' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at down' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at down' -l lazy -d 'detach now; open files stay usable'
+complete -c policyfs -n '__policyfs_at unit' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at unit' -l to -r -d 'write into DIR (/etc/systemd/system)'
+complete -c policyfs -n '__policyfs_at unit' -l policyfs -r -d 'the program in the units'
+complete -c policyfs -n '__policyfs_at compose' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at umount' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at umount' -l lazy -d 'detach now; open files stay usable'
 complete -c policyfs -n '__policyfs_at umount' -l wait -d 'wait until no process uses the mount'
@@ -95,6 +107,7 @@ complete -c policyfs -n '__policyfs_at policy' -f -a lint -d 'show what in a pol
 complete -c policyfs -n '__policyfs_at policy' -f -a test -d 'compare a policy’s answers with the tests beside it'
 complete -c policyfs -n '__policyfs_at policy' -f -a replay -d 'show what a policy would have answered to the requests of a trail'
 complete -c policyfs -n '__policyfs_at policy' -f -a learn -d 'propose a policy that allows what the apps of a trail did'
+complete -c policyfs -n '__policyfs_at policy' -f -a fmt -d 'write policies and their tests in canonical form'
 complete -c policyfs -n '__policyfs_at policy' -f -a schema -d 'print the JSON Schema of policies, for editors'
 complete -c policyfs -n '__policyfs_at policy' -f -a view -d 'show a store as one app would see it'
 complete -c policyfs -n '__policyfs_at policy' -f -a matrix -d 'show who may do what where, as a table or a picture'
@@ -160,6 +173,9 @@ complete -c policyfs -n '__policyfs_at policy learn' -l decision -x -a 'allow de
 complete -c policyfs -n '__policyfs_at policy learn' -l path -r -d 'a glob as in policies; without a leading / at any depth'
 complete -c policyfs -n '__policyfs_at policy learn' -l rule -r -d 'a rule that decided; if repeated, one match is enough'
 complete -c policyfs -n '__policyfs_at policy learn' -l json -d 'one JSON object'
+complete -c policyfs -n '__policyfs_at policy fmt' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at policy fmt' -l check -d 'print what would change; exit code 1 if anything would'
+complete -c policyfs -n '__policyfs_at policy fmt' -l stdout -d 'print the canonical form, and change no file'
 complete -c policyfs -n '__policyfs_at policy schema' -f -a Policy
 complete -c policyfs -n '__policyfs_at policy schema' -f -a PolicyTests
 complete -c policyfs -n '__policyfs_at policy schema' -f -a AcceptedChanges
@@ -413,6 +429,23 @@ complete -c policyfs -n '__policyfs_at quarantine release' -l trail -r -d 'the t
 complete -c policyfs -n '__policyfs_at quarantine release' -l to -r -d 'write to the new file FILE instead, for root only'
 complete -c policyfs -n '__policyfs_at quarantine drop' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at quarantine drop' -l trail -r -d 'the trail root, or one mount’s directory in it (default: %(default)s)'
+complete -c policyfs -n '__policyfs_at owner' -f -a show -d 'print the owners of files'
+complete -c policyfs -n '__policyfs_at owner' -f -a set -d 'make an app the owner of files'
+complete -c policyfs -n '__policyfs_at owner' -f -a export -d 'write a list of all owners'
+complete -c policyfs -n '__policyfs_at owner' -f -a import -d 'set owners from a list'
+complete -c policyfs -n '__policyfs_at owner' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at owner show' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at owner show' -l trail -r -d 'trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)'
+complete -c policyfs -n '__policyfs_at owner show' -s r -l recursive -d 'also everything below a directory'
+complete -c policyfs -n '__policyfs_at owner set' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at owner set' -l trail -r -d 'trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)'
+complete -c policyfs -n '__policyfs_at owner set' -s r -l recursive -d 'also everything below a directory'
+complete -c policyfs -n '__policyfs_at owner set' -s n -l dry-run -d 'print the changes, and make none'
+complete -c policyfs -n '__policyfs_at owner export' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at owner export' -l trail -r -d 'trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)'
+complete -c policyfs -n '__policyfs_at owner import' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at owner import' -l trail -r -d 'trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)'
+complete -c policyfs -n '__policyfs_at owner import' -s n -l dry-run -d 'print the changes, and make none'
 complete -c policyfs -n '__policyfs_at doctor' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at doctor' -l trail -r -d 'the trail root to check (default: the machine’s)'
 complete -c policyfs -n '__policyfs_at doctor' -l json -d 'one JSON list instead of a table'
