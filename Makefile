@@ -67,9 +67,10 @@ SIDE_BY_SIDE := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 # What failed beside others and passes alone failed by the load; tests/support/machine/second_try.py says what may.
 AGAIN := [ $$? -eq 1 ] && $(PY) -m pytest -q -rN --last-failed --last-failed-no-failures none --second-try
 
+# Those alone come first: they leave the compiled tests to the processes that run side by side.
 test: lint
-	@$(SIDE_BY_SIDE) -m "not soak and not alone" || { $(AGAIN); }
 	@$(PY) -m pytest -q -m "alone and not soak" || { $(AGAIN); }
+	@$(SIDE_BY_SIDE) -m "not soak and not alone" || { $(AGAIN); }
 
 # TESTS: some of them instead of all. ROOT: a directory to build it in and to keep. SUITE: another release.
 SUITE ?= trixie

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.support.machine.namespace import detach, mounts_below
+from tests.support.machine.namespace import detach, is_private, mounts_below
 from tests.support.machine.processes import wait_for
 
 IMAGE_BYTES: Final = 320 << 20
@@ -108,5 +108,4 @@ def _run(*command: str) -> str:
 
 
 def _demand_private_namespace() -> None:
-    ours, parents = (os.readlink(f"/proc/{pid}/ns/mnt") for pid in ("self", os.getppid()))
-    assert ours != parents, "mark the test `mount`: file systems are mounted in a private namespace only"
+    assert is_private(), "mark the test `mount`: file systems are mounted in a private namespace only"

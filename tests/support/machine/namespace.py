@@ -23,6 +23,9 @@ PR_SET_PDEATHSIG: Final = 1
 FUSE_CONNECTIONS: Final = Path("/sys/fs/fuse/connections")
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_OWN: Final = "/proc/self/ns/mnt"
+_FIRST: Final = os.readlink(_OWN)
+"""The mount namespace in which the process imported this module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,11 @@ def enter_private_namespace() -> None:
             _check(
                 _libc.mount(b"fusectl", os.fsencode(FUSE_CONNECTIONS), b"fusectl", 0, None), "mount fusectl"
             )
+
+
+def is_private() -> bool:
+    """Return True if this process has entered another mount namespace since it imported this module."""
+    return os.readlink(_OWN) != _FIRST
 
 
 def _unescape(field: str) -> str:

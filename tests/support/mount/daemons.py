@@ -19,11 +19,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from policyfs.journal.reader import Chain, raw_lines
 from tests.support.machine.counts import PATIENCE
 from tests.support.machine.forked import daemon_of
 from tests.support.machine.launchers import prepared
@@ -293,12 +294,17 @@ class Mount:
     def events(self, **wanted: Any) -> list[dict[str, Any]]:
         """The trail's events so far, in order; `wanted` compares fields."""
         found = []
-        for segment in sorted(self.trail_dir.glob("*.jsonl")):
-            for line in segment.read_text(encoding="utf-8").splitlines():
-                event = json.loads(line)
-                if all(event.get(key) == value for key, value in wanted.items()):
-                    found.append(event)
+        for line in self.trail_lines():
+            event = json.loads(line)
+            if all(event.get(key) == value for key, value in wanted.items()):
+                found.append(event)
         return found
+
+    def trail_lines(self) -> Iterator[bytes]:
+        """The lines of the trail so far, in order, also those of segments that are sealed and compressed."""
+        chain = Chain(self.trail_dir.name, self.trail_dir)
+        for segment in chain.segments() if self.trail_dir.is_dir() else []:
+            yield from raw_lines(self.trail_dir, segment)
 
     def descriptors(self) -> int:
         """How many descriptors the daemon has open."""
