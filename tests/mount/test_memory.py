@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tests.support.machine.processes import wait_for
-from tests.support.mount.holdings import family_of, share_of_memory
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.mount.holdings import anonymous_memory, family_of, share_of_memory
 from tests.support.mount.stores import Mounts
 
 MIB: Final = 1 << 20
+GALLERY: Final = 10011
 MOST_MIB: Final = 78
 """84 where as much was imported as once was (docs/performance.md, "Memory")."""
 
@@ -44,3 +45,35 @@ def test_an_idle_app_mount_takes_little_memory(mounts: Mounts, empty_store: Path
 def test_a_daemon_imports_nothing_that_only_parsers_need() -> None:
     done = subprocess.run([sys.executable, "-c", MODULES], capture_output=True, check=True, timeout=60)
     assert not LARGE & set(done.stdout.decode().split())
+
+
+WRITTEN: Final = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: written}
+apps:
+  gallery: {uid: 10011}
+rules:
+  - {id: all, allow: [all], who: {app: gallery}, paths: ["/***"]}
+  - {id: kinds, require: {content: ["text/*"]}, paths: ["/**"]}
+"""
+PIECES: Final = 300
+MOST_WRITTEN_MIB: Final = 16
+"""280 where the daemon's tasks take turns: each has a buffer of 1 MiB."""
+
+
+def test_long_writes_one_by_one_fill_few_buffers(mounts: Mounts, empty_store: Path) -> None:
+    mount = mounts.start(WRITTEN, empty_store)
+
+    def write(pieces: int) -> None:
+        with (mount / "long.txt").open("ab", buffering=0) as file:
+            for _ in range(pieces):
+                assert file.write(b"words\\n" * 174_762) > 1_000_000
+
+    (empty_store / "long.txt").write_text("words\\n")
+    (empty_store / "long.txt").chmod(0o666)
+    call_as(GALLERY, write, 2)
+    before = anonymous_memory(mount.pid)
+    call_as(GALLERY, write, PIECES)
+    assert (empty_store / "long.txt").stat().st_size > PIECES * 1_000_000
+    assert (anonymous_memory(mount.pid) - before) / MIB < MOST_WRITTEN_MIB

@@ -97,3 +97,68 @@ async def test_the_end_of_a_session_wakes_all_that_wait(idle, monkeypatch) -> No
             await trio.testing.wait_all_tasks_blocked()
             waiting.end()
     assert found == [False] * 3
+
+
+class Tasks:
+    """Ten that wait, each for one request after the other, as pyfuse3's do."""
+
+    def __init__(self, waiting: Readiness, pipe: tuple[int, int]) -> None:
+        self.waiting, self.pipe = waiting, pipe
+        self.answered: list[int] = []
+
+    async def serve(self, number: int) -> None:
+        while await self.waiting.wait():
+            try:
+                os.read(self.pipe[0], 1)
+            except BlockingIOError:
+                continue  # another one was quicker
+            self.answered.append(number)
+
+    async def ask(self, times: int) -> None:
+        for _ in range(times):
+            await trio.testing.wait_all_tasks_blocked()
+            os.write(self.pipe[1], b"x")
+        await trio.testing.wait_all_tasks_blocked()
+
+
+@pytest.fixture
+def tasks(idle, pipe, monkeypatch) -> Tasks:
+    monkeypatch.setattr(readiness, "waiting", lambda: (0, 0))
+    return Tasks(idle[0], pipe)
+
+
+@on_trio
+async def test_requests_that_come_one_by_one_go_to_few_tasks(tasks: Tasks) -> None:
+    """Each task has a buffer; those of the others stay untouched."""
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(tasks.serve, number)
+            await tasks.ask(60)
+            nursery.cancel_scope.cancel()
+    assert len(tasks.answered) == 60
+    assert len(set(tasks.answered)) <= 2
+
+
+@on_trio
+async def test_tasks_that_are_cancelled_leave_the_wait_to_others(tasks: Tasks) -> None:
+    """Those that sleep, that wait behind them, and those whose turn has just come."""
+    scopes = [trio.CancelScope() for _ in range(10)]
+
+    async def serve(number: int) -> None:
+        with scopes[number]:
+            await tasks.serve(number)
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(serve, number)
+            for number in (0, 9, 4, 5, 1):
+                await tasks.ask(3)
+                tasks.answered.clear()
+                os.write(tasks.pipe[1], b"x")
+                scopes[number].cancel()
+            await tasks.ask(3)
+            assert len(tasks.answered) >= 3
+            assert not set(tasks.answered) & {0, 9, 4, 5}
+            tasks.waiting.end()
