@@ -43,7 +43,7 @@ def _tree(store: Path) -> Iterator[tuple[Any, ...]]:
         (("--app", "maps", "--any-uid", "--read-only", "--no-xattrs"), {"hiding", "passthrough"}),
         (("--posix", "--no-passthrough"), {"hiding", "denial", "redaction", "passthrough"}),
     ],
-    ids=" ".join,
+    ids=("shared", "app", "read-only", "posix"),
 )
 def test_a_sound_mount_is_proved_and_the_store_is_as_before(
     mounts: Mounts, store: Path, options: tuple[str, ...], sorts: set[str]
