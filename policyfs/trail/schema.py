@@ -82,6 +82,10 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
             "sha256": _TEXT, "to": _TEXT, **_AUTHOR,
         },
     ),
+    "owners": (
+        ("done", "store"),
+        {"done": {"enum": ["set", "import"]}, "store": _TEXT, **_AUTHOR},
+    ),
     "proof": (
         ("result",),
         {
