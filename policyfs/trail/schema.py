@@ -37,7 +37,7 @@ _RENAMED: Final = {
 _BY_NAME: Final[Mapping[str, Schema]] = {
     "time": _TIME, "since": _TIME, "policy": _TEXT, "uid": _NUMBER, "gid": _NUMBER, "pid": _NUMBER,
     "errno": {"type": "string", "pattern": "^([A-Z0-9]+|errno [0-9]+)$"},
-    "operation": {"enum": list(OPERATIONS)}, "decision": {"enum": list(DECISIONS)},
+    "operation": {"enum": [*OPERATIONS, ""]}, "decision": {"enum": list(DECISIONS)},
     "folded": {"enum": [BY_DIRECTORY, BY_OPERATION, BY_APP]},
     "redacted": {"type": "array", "items": {"type": "array", "items": _COUNT, "minItems": 2}},
     "mtime_before_ns": _NUMBER, "mtime_after_ns": _NUMBER,

@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Iterator
 
-from tests.posix.calls import access, create, gone, opened
+from tests.posix.calls import access, create, gone, list_sorted, opened
 from tests.posix.cases_attrs import thing
 from tests.posix.cases_names import create_reading, mknod, things
 from tests.posix.sides import ROOT, Case, User, case, do
@@ -60,7 +60,7 @@ def rights() -> Iterator[Case]:
         )  # fmt: skip
         yield case(
             f"directory: {name}", things(("dir", "d"), ("file", "d/x"), ("dir", "d/s")),
-            do(ROOT, os.setxattr, "d", ACCESS, acl(text.replace("6", "7"))), do(user, os.listdir, "d"),
+            do(ROOT, os.setxattr, "d", ACCESS, acl(text.replace("6", "7"))), do(user, list_sorted, "d"),
             do(user, access, "d/x", os.F_OK), do(user, opened, "d/x", os.O_RDONLY),
             do(user, create, "d/new"), do(user, os.rename, "d/s", "d/t"), do(user, os.unlink, "d/x"),
         )  # fmt: skip

@@ -219,6 +219,9 @@ def test_no_unit_gives_the_daemon_a_mount_namespace(path: Path) -> None:
 def test_a_mount_that_was_taken_away_is_mounted_again(path: Path) -> None:
     """The daemon's exit code is 1 then: tests/attack/test_own_mount_taken.py."""
     unit = _Unit.read(path)
+    if unit["Type"] == ["oneshot"]:  # starts mounts and ends: `up` brings back those that are gone
+        assert unit["ExecReload"] == unit["ExecStart"]
+        return
     assert (unit["Restart"], unit["StartLimitIntervalSec"]) == (["on-failure"], ["0"])
 
 
