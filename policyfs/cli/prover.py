@@ -108,10 +108,9 @@ def proving(options: MountOptions, loader: Loader) -> Iterator[tuple[MountOption
 def _become_prover(options: MountOptions, loader: Loader, channel: socket.socket) -> NoReturn:
     try:
         _prove(options, loader, channel)
-    except (OSError, ValueError, TypeError):
-        pass  # the daemon has ended, and says why
     except Exception as error:  # noqa: BLE001 - the daemon is waiting
-        _send(channel, {"error": f"the proof of the mount could not be made: {error!r}"})
+        with contextlib.suppress(OSError):  # if the daemon has ended, it says why
+            _send(channel, {"error": f"the proof of the mount could not be made: {error!r}"})
     finally:
         os._exit(0)
 
@@ -304,7 +303,9 @@ class _Probe:
                 )  # fmt: skip
                 serve(own, loader, lambda: None, as_json=True)
             except PolicyfsError as error:
-                os.write(2, f"{error}\n".encode())
+                os.write(self._log, f"{error}\n".encode())
+            except Exception as error:  # noqa: BLE001 - its last words
+                os.write(self._log, f"{error!r}\n".encode())
             finally:
                 os._exit(1)
 

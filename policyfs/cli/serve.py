@@ -136,9 +136,9 @@ def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd
 
         code = serve(options, loader, ready, as_json=True)
     except PolicyfsError as error:
-        start.failed(str(error))
         code = error.exit_code
-        os.write(answer_fd, str(error).encode())
+        os.write(answer_fd, str(error).encode())  # first: the record may fail for the same reason
+        start.failed(str(error))
     except BaseException as error:
         import traceback
 

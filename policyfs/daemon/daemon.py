@@ -45,7 +45,7 @@ from policyfs.policy.decide import Engine
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.memory import group_limit
-from policyfs.store.owner import Owners
+from policyfs.store.owner import IN_MEMORY, Owners
 from policyfs.store.quarantine import NAME as QUARANTINE
 from policyfs.store.quarantine import Limits as QuarantineLimits
 from policyfs.store.quarantine import Quarantine
@@ -140,7 +140,8 @@ class Daemon:
         self.facts = facts = probe(tree.root_fd)
         facts.check(options.store)
         # If the store does not keep inode numbers, no owner can be recorded by them: files have no owner.
-        database = str(options.trail.parent / "owners.sqlite") if facts.stable_inodes else None
+        kept = str(options.trail.parent / "owners.sqlite") if options.remembers else IN_MEMORY
+        database = kept if facts.stable_inodes else None
         owners = Owners(facts.trusted_xattr, database)
         self._undo.callback(owners.close)
         self.remembered = None

@@ -43,7 +43,7 @@ class MountOptions:
     """The directory of the keys that sign the trail's seals; None for a trail without seals."""
     vectors: bool = False
     remembers: bool = True
-    """Keep what was found in files for later daemons."""
+    """Keep what was found in files, and owners where the store cannot, for later daemons."""
     proof: bool = False
     """Prove the mount before apps reach it."""
     proof_fd: int | None = None

@@ -98,13 +98,18 @@ class Owners:
                 database.execute("INSERT OR REPLACE INTO owners VALUES (?, ?, ?, ?)", (*_row_key(stat), app))
 
 
+IN_MEMORY: Final = ":memory:"
+"""In place of a path: a database that ends with its process."""
+
+
 def _connect(path: str, busy_timeout_s: float) -> sqlite3.Connection:
     """Open the database, readable by root alone. Shared by all mounts of a store (WAL).
 
     synchronous FULL: "owned by none any more" must not be undone by a power cut that the bytes
     of the new writer survived.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    if path != IN_MEMORY:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     database = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     try:
         with _as_oserror():
