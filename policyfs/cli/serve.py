@@ -142,8 +142,8 @@ def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd
     except BaseException as error:
         import traceback
 
-        start.failed(repr(error))
         traceback.print_exc()
+        start.failed(repr(error))
         raise
     finally:
         sys.stdout.flush()

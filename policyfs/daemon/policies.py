@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -36,8 +35,14 @@ class Policies:
     def __init__(self, loader: Loader, root: Path, log: Log) -> None:
         """Load the first policy. root: of the trails, made if it is missing. Raises PolicyfsError."""
         self._loader = loader
-        with contextlib.suppress(FileExistsError):
+        try:
             root.mkdir(mode=0o700, parents=True)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise PolicyfsError(
+                f"cannot make the trail root {root}: {error.strerror}; choose another with --trail"
+            ) from error
         self.mark = HighWaterMark(root)
         if self.mark.damaged:
             log.warning("all exceptions count as ended: their file is damaged", file=str(root / NAME))
