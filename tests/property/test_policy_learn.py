@@ -93,7 +93,8 @@ def test_what_was_used_is_allowed_and_nothing_that_is_guarded(part, made):
     text = silenced(text_of(rules, evidence, ["device"]))
     source = SourceText("proposal", text.encode())
     engine = load_policy([source])
-    assert lint(engine, [source], at_ns=0).findings == []
+    # An allowance below a name that was denied, too, is proposed all the same: it has no effect.
+    assert {one.id for one in lint(engine, [source], at_ns=0).findings} <= {"covered-by-deny"}
     denied = {(one.app, path) for one, path, guard in seen if guard is Guard.DENIED}
     for recorded, path, guard in seen:
         demand = demand_of(recorded.operation, recorded.syscall)
@@ -104,7 +105,12 @@ def test_what_was_used_is_allowed_and_nothing_that_is_guarded(part, made):
         elif guard is None:
             own = demand.creates or bool(ops & (Op.WRITE | Op.ATTR))
             owner = recorded.app if own else "none"
-            if (recorded.app, path) not in denied:
+            # What was a directory and a file at different times is proposed as one of the two.
+            both = recorded.operation == "list" and any(
+                other == path and (of := demand_of(one.operation, one.syscall)) is not None and of.creates
+                for one, other, _ in seen
+            )
+            if (recorded.app, path) not in denied and not both:
                 assert all(answers(engine, recorded, path, ops, owner or "none")), (recorded, path, text)
         elif guard in (Guard.STRANGER, Guard.DELETE, Guard.PRIVATE, Guard.DENIED):
             for owner in ("none", recorded.app or "none"):
