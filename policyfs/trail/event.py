@@ -23,7 +23,7 @@ DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
 
 OPERATIONS: Final = (
-    "access", "attr", "create", "getxattr", "link", "list", "lookup", "mkdir", "mknod", "open",
+    "access", "attr", "create", "getxattr", "link", "list", "listxattr", "lookup", "mkdir", "mknod", "open",
     "quarantine", "read", "readlink", "release", "rename", "rmdir", "stat", "symlink",
     "truncate", "unlink", "write", "xattr",
 )  # fmt: skip

@@ -36,4 +36,4 @@ def _faults(raw: bytes) -> list[str]:
     kind = _SCHEMA["$defs"].get(line["type"])
     if kind is None:
         return [f"a line of unknown type {line['type']}"]
-    return [f"a line of the trail ({line['type']}): {fault}" for fault in faults(kind, line, _SCHEMA)]
+    return [f"a line of the trail ({' '.join(shape[:2])}): {fault}" for fault in faults(kind, line, _SCHEMA)]
