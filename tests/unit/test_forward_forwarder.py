@@ -49,7 +49,7 @@ def test_each_part_does_its_work_beside_a_dead_one(tmp_path: Path) -> None:
                 journal.record(a_denial(b"/Private/%d" % number), Audit.REQUIRED)
             journal.record(an_event(), Audit.REQUIRED)
             journal.tell("policy", {"result": "refused", "policy": "ab" * 32, "reason": "x"})
-            wait_for(lambda: [line["count"] for line in lines(tmp_path / "alerts")] == [1, 10], "the alerts")
+            wait_for(lambda: [line["count"] for line in lines(tmp_path / "alerts")] == [1, 10], "alerts", 40)
             wait_for(lambda: lines(tmp_path / "policies"), "the alert about the policy")
             wait_for(lambda: len(lines(tmp_path / "copy")) == 14, "the copy")
             wait_for(
