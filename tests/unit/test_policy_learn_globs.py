@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.policy.learn.evidence import Evidence
+from policyfs.domain import Op
+from policyfs.policy.learn import refusals
+from policyfs.policy.learn.evidence import Evidence, Use
 from policyfs.policy.learn.globs import Pattern, proposals
 from policyfs.policy.replay.recorded import Cause, Recorded
 from tests.support.models.naive_policy import Caller, glob_matches
@@ -45,9 +47,31 @@ def test_listings_that_other_rules_show_need_no_rule():
     assert globs("/D/x/a.jpg", more=evidence) == ["/Other", "/D/x/a.jpg"]
 
 
-def test_an_app_with_too_many_refused_paths_gets_no_rule():
+def test_a_name_that_was_a_directory_and_a_file_gets_both():
     evidence = Evidence()
-    evidence.unsure.add("a")
+    made = READ._replace(operation="create", syscall="open(O_RDWR|O_CREAT)")
+    globs("/D/x", recorded=made, more=evidence)
+    assert globs("/D/x", "/D", recorded=LIST, more=evidence) == ["/D/x", "/D/x"]
+    assert [rule.use for rule in proposals(evidence)] == [Use.LIST, Use.OWN]
+
+
+def test_no_rule_is_proposed_where_a_deny_of_the_proposal_holds():
+    evidence = Evidence()
+    for denied, recorded in (("/D/a.jpg", READ), ("/H", LIST), ("/", LIST)):
+        evidence.add(recorded, denied.encode(), 1, lambda: "0:1", denied_by_rule=True)
+    found = globs("/D/a.jpg", "/D/b.jpg", "/H/c.jpg", "/H/x/1.jpg", "/H/x/2.jpg", "/H/x/3.jpg", more=evidence)
+    assert found == ["/D/a.jpg", "/D/b.jpg"]
+    assert [(rule.use, rule.ops) for rule in proposals(evidence)] == [
+        (Use.LOOK, Op.SEE),
+        (Use.READ, Op.SEE | Op.READ),
+    ]
+
+
+def test_an_app_with_too_many_refused_paths_gets_no_rule(monkeypatch: pytest.MonkeyPatch):
+    evidence = Evidence()
+    monkeypatch.setattr(refusals, "MOST", 2)
+    for number in range(4):
+        evidence.add(READ, b"/E/%d.jpg" % number, 1, lambda: "0:1", denied_by_rule=True)
     assert globs("/D/a.jpg", more=evidence) == []
 
 

@@ -49,6 +49,30 @@ def test_what_a_rule_denied_stays_denied_under_a_glob():
     assert "# - a open, 2 times (0:7): a rule of the recorded policy denies it" in text
 
 
+def test_a_hidden_directory_stays_hidden_under_a_deep_glob():
+    evidence = Evidence()
+    for directory in "xyz":
+        for name in "abc":
+            add(evidence, READ, f"/D/{directory}/{name}.jpg")
+    stat = READ._replace(operation="stat", syscall="stat", allowed=False)
+    add(evidence, stat, "/D/hidden", denied=True)
+    _, policy = proposed(evidence)
+    engine = compile_policy(policy)
+    who, facts = engine.app_principal("a", 7), Facts(None, "none")
+    for path in (b"/D/hidden", b"/D/hidden/x.jpg"):
+        assert not engine.decide(who, Op.SEE, engine.state_of(path), FileType.DIRECTORY, facts).allowed
+
+
+def test_a_refused_name_that_is_no_text_is_denied():
+    evidence = Evidence()
+    for name in "abc":
+        add(evidence, READ, f"/D/{name}{name}.jpg")
+    evidence.add(READ, b"/D/\xff.jpg", 1, lambda: "0:7", denied_by_rule=True)
+    _, policy = proposed(evidence)
+    denies = {rule.id: rule.paths for rule in policy.rules if rule.effect is Effect.DENY}
+    assert denies["a.denied.1"] == ("/D/?.jpg",)
+
+
 def test_all_words_of_the_recorded_policy_are_removed():
     evidence = Evidence()
     add(evidence, READ._replace(view="raw"), "/D/x.jpg")

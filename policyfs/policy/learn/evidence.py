@@ -5,12 +5,13 @@ from __future__ import annotations
 import enum
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from policyfs.domain import Op
 from policyfs.policy.learn.guards import Guard, guard_of, names_of
+from policyfs.policy.learn.refusals import Refusals
 from policyfs.policy.replay.recorded import Recorded, demand_of
 
 PLACES: Final = 100_000
@@ -20,7 +21,6 @@ MADE: Final = 500_000
 ALIKE: Final = 3
 """Different names, or directories, from which on a glob stands for them all."""
 IDS: Final = 3
-_REFUSED: Final = 2_000
 _NAMED: Final = 100
 """Names at the top of a mount, without an extension, that are listed one by one."""
 _EXTENSION: Final = re.compile(r".+\.([A-Za-z0-9]{1,10})", re.DOTALL)
@@ -71,10 +71,8 @@ class Evidence:
         self.kept_back: Counter[tuple[Guard, str, str]] = Counter()
         """By guard, app and operation."""
         self.examples: dict[tuple[Guard, str, str], str] = {}
-        self.refused: dict[str, dict[tuple[str, ...], Op]] = {}
-        """Operations on paths that a rule denies, by app."""
-        self.unsure: set[str] = set()
-        """Apps with too many such paths to name them all."""
+        self.refused: dict[str, Refusals] = {}
+        """What rules of the recorded policy denied, by app."""
         self.raw_readers: set[str] = set()
         """Apps that read files unchanged."""
         self._made: set[int] = set()
@@ -99,7 +97,7 @@ class Evidence:
         if guard is None:
             self.used += count
             return None
-        self._keep_back(guard, recorded, names, count, id_)
+        self._keep_back(guard, recorded, path, count, id_)
         return guard
 
     def _keep(
@@ -137,24 +135,17 @@ class Evidence:
         return None
 
     def _keep_back(
-        self, guard: Guard, recorded: Recorded, names: Sequence[str] | None, count: int,
-        id_: Callable[[], str],
-    ) -> None:  # fmt: skip
+        self, guard: Guard, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str]
+    ) -> None:
         app = "stranger" if recorded.app is None else recorded.app
         key = (guard, app, recorded.operation)
         self.kept_back[key] += count
         if key not in self.examples:
             self.examples[key] = id_()
-        if guard is not Guard.DENIED or names is None:
-            return
-        demand = demand_of(recorded.operation, recorded.syscall)
-        ops = Op.ALL if demand is None or demand.move else demand.ops[0]
-        refused = self.refused.setdefault(app, {})
-        path = tuple(names)
-        refused[path] = refused.get(path, Op(0)) | (ops if ops == Op.SEE else ops & ~Op.SEE)
-        if len(refused) > _REFUSED:
-            self.unsure.add(app)
-            refused.clear()
+        if guard is Guard.DENIED:
+            demand = demand_of(recorded.operation, recorded.syscall)
+            ops = Op.ALL if demand is None or demand.move else demand.ops[0]
+            self.refused.setdefault(app, Refusals()).add(path, ops)
 
 
 def extension(name: str) -> str:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import Op
 from policyfs.policy.learn.evidence import ALIKE, IDS, Evidence, Place, Sample, Use
+from policyfs.policy.learn.refusals import Refusals
 
 _SPECIAL: Final = re.compile(r"([*?\[\]{}\\])")
 
@@ -44,10 +45,14 @@ class Pattern(NamedTuple):
             return f"{start}/{escaped(self.name)}"
         return f"{start}{'/**' if self.deep else ''}/*{'.' + self.name if self.name else ''}"
 
+    def is_above(self, path: Names) -> bool:
+        """True if a path lies in the directory of the glob, or is this directory."""
+        return path[: len(self.directory)] == self.directory
+
     def matches(self, path: Names, app: str) -> bool:
         """True if the glob matches a path, for this app."""
         size = len(self.directory)
-        if path[:size] != self.directory:
+        if not self.is_above(path):
             return False
         if self.own:
             return len(path) > size and path[size] == app
@@ -68,9 +73,15 @@ class Proposed(NamedTuple):
     weight: int
     ids: tuple[str, ...]
 
-    def matches(self, path: Names) -> bool:
-        """True if one of its globs matches a path."""
-        return any(pattern.matches(path, self.app) for pattern in self.patterns)
+    def allows(self, path: Names, ops: Op) -> bool:
+        """True if it allows one of these operations on a path; of `see`, on a path below it, too."""
+        if not self.ops & ops:
+            return False
+        below = bool(ops & Op.SEE)
+        return any(
+            pattern.matches(path, self.app) or (below and pattern.deep and pattern.is_above(path))
+            for pattern in self.patterns
+        )
 
 
 def escaped(name: str) -> str:
@@ -84,10 +95,33 @@ def proposals(evidence: Evidence) -> list[Proposed]:
     grouped: dict[tuple[str, Use], dict[Place, Sample]] = defaultdict(dict)
     for place, sample in evidence.places.items():
         grouped[place.app, place.use][place] = sample
-    for (app, use), places in sorted(grouped.items(), key=lambda item: (item[0][0], item[0][1].value)):
-        if app not in evidence.unsure:
-            found += _rules(app, use, _patterns(app, places))
+    for (app, use), patterns in _effective(grouped, evidence):
+        found += _rules(app, use, patterns)
     return _without_covered(found)
+
+
+def _effective(
+    grouped: dict[tuple[str, Use], dict[Place, Sample]], evidence: Evidence
+) -> list[tuple[tuple[str, Use], dict[Pattern, Sample]]]:
+    """Return the patterns of each app and use, without what the denies of the same proposal take away."""
+    found: dict[tuple[str, Use], dict[Pattern, Sample]] = defaultdict(dict)
+    for (app, use), places in grouped.items():
+        refusals = evidence.refused.get(app, Refusals())
+        for pattern, sample in {} if refusals.too_many else _patterns(app, places).items():
+            left = sample.ops & ~_refused(pattern, app, refusals)
+            only_seen = use is Use.READ and left == Op.SEE
+            if left:
+                part = Sample(left, sample.count, sample.names, sample.ids)
+                _add(found[app, Use.LOOK if only_seen else use], pattern, part)
+    return sorted(found.items(), key=lambda item: (item[0][0], item[0][1].value))
+
+
+def _refused(pattern: Pattern, app: str, refusals: Refusals) -> Op:
+    """Return the operations that are refused on all paths of a pattern."""
+    if pattern.whole:
+        return refusals.of((*pattern.directory, pattern.name) if pattern.name else ())
+    above = (*pattern.directory, app) if pattern.own else pattern.directory
+    return Op.ALL if refusals.hides(above) else Op(0)
 
 
 def _rules(app: str, use: Use, patterns: dict[Pattern, Sample]) -> Iterator[Proposed]:
@@ -165,7 +199,7 @@ def _without_covered(rules: list[Proposed]) -> list[Proposed]:
     kept = []
     for rule in rules:
         mine = [one for one in rules if one.app == rule.app and one.use is not Use.LIST]
-        others = [pattern for one in mine for pattern in one.patterns]
+        others = [(pattern, one.use) for one in mine for pattern in one.patterns]
         left = tuple(
             pattern for pattern in rule.patterns if rule.use is not Use.LIST or not _is_shown(pattern, others)
         )
@@ -174,15 +208,18 @@ def _without_covered(rules: list[Proposed]) -> list[Proposed]:
     return kept
 
 
-def _is_shown(pattern: Pattern, others: Iterable[Pattern]) -> bool:
-    """True if the directories of a glob are on the way to what other rules allow, or the root."""
+def _is_shown(pattern: Pattern, others: Iterable[tuple[Pattern, Use]]) -> bool:
+    """True if the directories of a glob are on the way to what other rules allow, or the root.
+
+    The path itself may be a file at another time: a rule for the app's own files does not show the directory.
+    """
     path = (*pattern.directory, pattern.name) if pattern.whole else pattern.directory
     if pattern.whole and not pattern.name:
         return True
-    for other in others:
+    for other, use in others:
         if other.deep and path[: len(other.directory)] == other.directory:
             return True
-        way = (*other.directory, *((other.name,) if other.whole else ()))
+        way = (*other.directory, *((other.name,) if other.whole and use is not Use.OWN else ()))
         if pattern.whole and way[: len(path)] == path:
             return True
     return False

@@ -13,6 +13,7 @@ from policyfs.policy.layout.canonical import canonical
 from policyfs.policy.learn.evidence import Evidence, Use
 from policyfs.policy.learn.globs import Proposed, escaped
 from policyfs.policy.learn.guards import APP_GLOB, OWN_GLOB, PRIVATE_GLOBS
+from policyfs.policy.learn.refusals import UNPRINTABLE
 from policyfs.policy.lint.lint import lint
 from policyfs.policy.parse import SourceText
 
@@ -147,14 +148,18 @@ def _words(ops: Op) -> str:
 
 def _conflicts(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[tuple[str, dict[Op, list[str]]]]:
     """Yield what rules of the recorded policy denied, as far as a proposed glob would allow it."""
-    for app, paths in sorted(evidence.refused.items()):
+    for app, refusals in sorted(evidence.refused.items()):
         mine = [rule for rule in rules if rule.app == app]
         found: dict[Op, list[str]] = defaultdict(list)
-        for path, ops in sorted(paths.items()):
-            if any(rule.ops & ops and rule.matches(path) for rule in mine):
-                found[ops].append("/" + "/".join(map(escaped, path)))
+        for path, ops in sorted(refusals.paths.items()):
+            if any(rule.allows(path, ops) for rule in mine):
+                found[ops].append("/" + "/".join(map(_glob_of, path)))
         if found:
             yield app, found
+
+
+def _glob_of(name: str) -> str:
+    return escaped(name).replace(UNPRINTABLE, "?")
 
 
 def _refused(app: str, found: dict[Op, list[str]]) -> list[str]:

@@ -1,0 +1,65 @@
+"""Refusals: what deny rules of the recorded policy refused to an app, path by path.
+
+A name that is no printable text cannot be written in a policy. In the deny rule that is proposed for it, `?`
+stands for each such character or byte, so that the rule denies a little more, never less.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.domain import Op
+
+MOST: Final = 2_000
+"""Paths that are named. An app with more of them gets no proposal."""
+UNPRINTABLE: Final = "\0"
+"""A character or byte that no policy can name."""
+
+
+class Refusals:
+    """Refused operations by path. A refused `see` counts for all below the path, too."""
+
+    def __init__(self) -> None:
+        self.paths: dict[tuple[str, ...], Op] = {}
+        self.too_many = False
+        """True if not all paths are known."""
+        self._unprintable: dict[tuple[str, ...], Op] = {}
+
+    def add(self, path: bytes, ops: Op) -> None:
+        """Take note that these operations on a path were refused."""
+        names = _names(path)
+        if self.too_many:
+            return
+        for paths in (self.paths, *([self._unprintable] if any(UNPRINTABLE in one for one in names) else [])):
+            paths[names] = paths.get(names, Op(0)) | (ops if ops == Op.SEE else ops & ~Op.SEE)
+        self.too_many = len(self.paths) > MOST
+        if self.too_many:
+            self.paths.clear()
+            self._unprintable.clear()
+
+    def of(self, path: tuple[str, ...]) -> Op:
+        """Return the operations that are refused on a path."""
+        return Op.ALL if self.hides(path) else self._exactly(path)
+
+    def hides(self, path: tuple[str, ...]) -> bool:
+        """True if a refused `see` hides a path. The root is never hidden."""
+        return any(self._exactly(path[:size]) & Op.SEE for size in range(1, len(path) + 1))
+
+    def _exactly(self, path: tuple[str, ...]) -> Op:
+        refused = self.paths.get(path, Op(0))
+        for names, ops in self._unprintable.items():
+            if len(names) == len(path) and all(map(_is_like, names, path)):
+                refused |= ops
+        return refused
+
+
+def _names(path: bytes) -> tuple[str, ...]:
+    text = path.decode("utf-8", "surrogateescape")
+    plain = "".join(char if char.isprintable() else UNPRINTABLE for char in text)
+    return tuple(name for name in plain.split("/") if name)
+
+
+def _is_like(name: str, other: str) -> bool:
+    return len(name) == len(other) and all(
+        mine in {UNPRINTABLE, theirs} for mine, theirs in zip(name, other, strict=True)
+    )
