@@ -87,6 +87,7 @@ _PLAIN: Final = {
     "list": Demand(_SEE, (FileType.DIRECTORY,)),
     "access": Demand((*_SEE, Op.SEE | Op.READ, Op.SEE | Op.WRITE, Op.SEE | Op.READ | Op.WRITE), ALL_TYPES),
     "getxattr": Demand(_SEE, ALL_TYPES),
+    "listxattr": Demand(_SEE, ALL_TYPES),
     "read": Demand((Op.SEE | Op.READ,), _FILE),
     "write": Demand((Op.SEE | Op.WRITE,), _FILE),
     "truncate": Demand((Op.SEE | Op.WRITE,), _FILE, opens=True),
