@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
+from typing import Final
 
 from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_query import add_query, open_trail, selection_of
 from policyfs.cli.recorded_requests import RecordedRequests, Sighting
 from policyfs.domain import DENY_UNKNOWN
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.exceptions import PREFIX, without_exceptions
 from policyfs.policy.learn.evidence import Evidence
 from policyfs.policy.learn.globs import Proposed, proposals
 from policyfs.policy.learn.proposal import silenced, text_of
 from policyfs.policy.replay.recorded import Recorded
+from policyfs.policy.replay.replay import Replayer
+
+_POLICIES: Final = 4
+"""Recorded policies that are kept without their exceptions."""
 
 
 def run_learn(args: argparse.Namespace) -> int:
@@ -23,10 +31,12 @@ def run_learn(args: argparse.Namespace) -> int:
     check_names(trail, wanted)
     requests, evidence = RecordedRequests(trail, wanted), Evidence()
     words: set[str] = set()
+    lasting = _LastingRules(requests)
     for one in requests:
         words |= _redacted(requests, one)
         evidence.add(
-            one.recorded, one.path, one.weight, one.id, denied_by_rule=_denied(requests, one.recorded)
+            one.recorded, one.path, one.weight, one.id, denied_by_rule=_denied(requests, one.recorded),
+            by_exception=not lasting.allow(one),
         )  # fmt: skip
     rules = proposals(evidence)
     if not rules:
@@ -41,6 +51,30 @@ def run_learn(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+class _LastingRules:
+    """The rules of recorded policies that have no end: the policies without their exceptions."""
+
+    def __init__(self, requests: RecordedRequests) -> None:
+        self._requests: Final = requests
+        self._replayer: Final = functools.lru_cache(_POLICIES)(self._make)
+
+    def allow(self, one: Sighting) -> bool:
+        """True if an allowed request would have been so without exceptions; False if nobody can say."""
+        recorded = one.recorded
+        if not recorded.allowed or not any(rule.startswith(PREFIX) for rule in recorded.rules):
+            return True
+        replayer = self._replayer(self._requests.engine(recorded))
+        if replayer is None:
+            return False
+        verdict = replayer.decide(replayer.asked(recorded), one.path, one.new_path, empty=one.empty)
+        return verdict.direction is None and not verdict.untold
+
+    def _make(self, engine: Engine | None) -> Replayer | None:
+        if engine is None:
+            return None
+        return Replayer(compile_policy(without_exceptions(engine.policy)), self._requests.engine)
+
+
 def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
     """True if a deny rule refused it, or would have. A rule whose text is lost counts as one."""
     rules = recorded.would_deny if recorded.allowed else recorded.rules
@@ -50,7 +84,7 @@ def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
 
 def _redacted(requests: RecordedRequests, one: Sighting) -> set[str]:
     """Return the words that the recorded policy removes for anybody."""
-    engine = requests.engine(one.recorded.digest, False)
+    engine = requests.engine(one.recorded)
     rules = () if engine is None else engine.policy.rules
     return {word for rule in rules for word in rule.redact if word != DENY_UNKNOWN}
 

@@ -13,6 +13,7 @@ from policyfs.cli.recorded_requests import RecordedRequests, Sighting
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.decide import compile_policy
+from policyfs.policy.exceptions import ALWAYS, ends
 from policyfs.policy.replay.replay import Replayer
 from policyfs.policy.replay.report import Example, Report
 
@@ -24,7 +25,8 @@ def run_replay(args: argparse.Namespace) -> int:
         engine = compile_policy(engine.policy, monitor=True)
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
-    requests, report = RecordedRequests(trail, wanted), Report()
+    requests = RecordedRequests(trail, wanted, ends([engine.policy], ALWAYS))
+    report = Report()
     replayer = Replayer(engine, requests.engine)
     for one in requests:
         verdict = replayer.decide(replayer.asked(one.recorded), one.path, one.new_path, empty=one.empty)

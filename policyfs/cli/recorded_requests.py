@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, repeat
 from typing import Final, NamedTuple
 
 from policyfs.cli.audit_policies import KeptPolicies
@@ -12,6 +14,8 @@ from policyfs.domain import Op
 from policyfs.journal.indexed import IndexedTrail, Portion
 from policyfs.journal.reader import Chain
 from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.exceptions import ALWAYS, live, with_exceptions
+from policyfs.policy.exceptions import ends as ends_of
 from policyfs.policy.replay.recorded import NO_DECISIONS, Cause, Recorded, demand_of
 from policyfs.trail.cause import BY_CONTENT, BY_RESOURCE, cause_of
 from policyfs.trail.event import DENY, STRANGER, Event
@@ -47,12 +51,23 @@ class Sighting(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """What equal rows of one portion have in common."""
+    """Key of equal rows of one portion. term: number of instants, of those that matter, that had passed."""
 
     class_id: int
     path_id: int
     new_path_id: int
     empty: bool | None
+    term: int
+
+
+class _Run(NamedTuple):
+    """One run of a daemon, as its own records tell it.
+
+    app: of an app mount; None for a shared one. exceptions: ids of those in force, by policy and generation.
+    """
+
+    app: str | None
+    exceptions: dict[tuple[str, int], tuple[str, ...]]
 
 
 class RecordedRequests:
@@ -61,17 +76,24 @@ class RecordedRequests:
     left_out: events that are no decisions or cannot be decided, by reason.
     """
 
-    def __init__(self, trail: IndexedTrail, wanted: Selection) -> None:
+    def __init__(self, trail: IndexedTrail, wanted: Selection, ends: Sequence[int] = ()) -> None:
+        """ends: instants at which another policy changes; requests before and after them are told apart."""
         self._trail: Final = trail
         self._wanted: Final = wanted
         self._policies: Final = KeptPolicies(trail.chains)
+        self._ends: Final = ends
         self.left_out: Counter[str] = Counter()
-        self.engine: Final = functools.lru_cache(_ENGINES)(self._engine)
+        self._compiled: Final = functools.lru_cache(_ENGINES)(self._compile)
 
-    def _engine(self, digest: str, monitor: bool) -> Engine | None:
-        """Compile a recorded policy; None if the trail does not keep its text."""
+    def engine(self, recorded: Recorded, monitor: bool = False) -> Engine | None:
+        """Return the policy that answered a request; None if the trail does not keep its text."""
+        return self._compiled(recorded.digest, recorded.exceptions, monitor)
+
+    def _compile(self, digest: str, exceptions: tuple[str, ...], monitor: bool) -> Engine | None:
         policy = self._policies.policy(digest)
-        return None if policy is None else compile_policy(policy, monitor=monitor)
+        return (
+            None if policy is None else compile_policy(with_exceptions(policy, exceptions), monitor=monitor)
+        )
 
     def effect(self, digest: str, rule: str) -> str | None:
         """Return the effect of a rule of a recorded policy; None if the trail does not keep its text."""
@@ -84,26 +106,32 @@ class RecordedRequests:
             yield from self._of_chain(chain)
 
     def _of_chain(self, chain: Chain) -> Iterator[Sighting]:
-        mounted: str | None = _UNKNOWN
+        run, mark = _Run(_UNKNOWN, {}), 0
         for portion in self._trail.portions(chain):
             self.left_out.update({_BAD: len(portion.index.bad)} if portion.index.bad else {})
             rows = chosen(portion.exact(self._wanted), portion.index.rows)
+            times, mark = _times(portion.index, mark)
             begin = 0
-            for line, app in [*_mounts(portion), (None, None)]:
+            for line, one in _runs(portion, run):
                 end = len(rows)
                 if line is not None:
                     end = sum(portion.first_line + portion.index.line_of(row) < line for row in rows)
-                yield from self._of_rows(portion, rows[begin:end], mounted)
-                begin, mounted = end, (mounted if line is None else app)
+                yield from self._of_rows(portion, rows[begin:end], times, one)
+                begin, run = end, one
 
-    def _of_rows(self, portion: Portion, rows: list[int], mounted: str | None) -> Iterator[Sighting]:
+    def _of_rows(
+        self, portion: Portion, rows: list[int], times: list[int], run: _Run
+    ) -> Iterator[Sighting]:
         index = portion.index
-        counts, first = _grouped(index, rows)
-        made: dict[int, Recorded | str] = {}
+        ends = self._instants(index, run)
+        counts, first = _grouped(index, rows, _terms([times[row] for row in rows], ends))
+        made: dict[tuple[int, int], Recorded | str] = {}
         for key, count in counts.items():
-            recorded = made.get(key.class_id)
+            recorded = made.get((key.class_id, key.term))
             if recorded is None:
-                recorded = made[key.class_id] = self._recorded(index.classes[key.class_id], mounted)
+                at_ns = ends[key.term - 1] if key.term else ALWAYS
+                recorded = self._recorded(index.classes[key.class_id], run, at_ns)
+                made[key.class_id, key.term] = recorded
             if isinstance(recorded, str) or first[key] in index.cut_rows:
                 self.left_out[recorded if isinstance(recorded, str) else _CUT] += count
                 continue
@@ -111,7 +139,23 @@ class RecordedRequests:
             id_ = functools.partial(_id, portion, first[key])
             yield Sighting(recorded, index.path(key.path_id), new, key.empty, count, id_)
 
-    def _recorded(self, event: Event, mounted: str | None) -> Recorded | str:
+    def _instants(self, index: Index, run: _Run) -> list[int]:
+        """Return the instants at which the answers to some requests of a portion may change."""
+        missing = {
+            event.policy_digest
+            for event in index.classes
+            if (event.policy_digest, event.policy_generation) not in run.exceptions
+        }
+        known = filter(None, map(self._policies.policy, missing))
+        return sorted({*self._ends, *ends_of(known, ALWAYS)})
+
+    def _exceptions(self, event: Event, run: _Run, at_ns: int) -> tuple[str, ...]:
+        """Return the exceptions in force: as recorded, or by the time if the record is gone."""
+        told = run.exceptions.get((event.policy_digest, event.policy_generation))
+        policy = self._policies.policy(event.policy_digest) if told is None else None
+        return (told or ()) if policy is None else live(policy, at_ns)
+
+    def _recorded(self, event: Event, run: _Run, at_ns: int) -> Recorded | str:
         """Return an event's request, or the reason why there is none to decide."""
         if event.operation in NO_DECISIONS:
             return _ENDS
@@ -119,11 +163,11 @@ class RecordedRequests:
             return _FOLDED
         cause = _CAUSES.get(cause_of(event, self._policies.fact), Cause.POLICY)
         app = None if event.app == STRANGER else event.app
-        if mounted == _UNKNOWN:
-            mounted = self._mount_of(event)
+        mounted = self._mount_of(event) if run.app == _UNKNOWN else run.app
         return Recorded(
             app, event.uid, mounted, event.operation, event.syscall, event.decision != DENY, event.errno,
             cause, event.rules, event.would_deny, event.kind, event.view, event.policy_digest,
+            self._exceptions(event, run, at_ns), at_ns,
         )  # fmt: skip
 
 
@@ -135,29 +179,60 @@ class RecordedRequests:
         return None if shared or event.app == STRANGER else event.app
 
 
-def _mounts(portion: Portion) -> Iterator[tuple[int, str | None]]:
-    """Yield the starts of mounts: their lines, and the apps of app mounts."""
-    for item in portion.own(frozenset({"mount"})):
-        options = item.fields.get("options") if isinstance(item, Record) else None
-        if isinstance(item, Record):
+def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
+    """Yield each run with the line of the next one's start; None for the last. run: the one at the beginning.
+    """
+    for item in portion.own(frozenset({"mount", "policy"})):
+        if not isinstance(item, Record):
+            continue
+        options, policy = item.fields.get("options"), item.fields.get("policy")
+        if item.kind == "mount":
+            yield item.place.line, run
             app = options.get("app") if isinstance(options, dict) else None
-            yield item.place.line, app if isinstance(app, str) else None
+            run = _Run(app if isinstance(app, str) else None, {})
+        generation = 1 if item.kind == "mount" else item.fields.get("generation")
+        if isinstance(policy, str) and isinstance(generation, int):
+            listed = item.fields.get("exceptions")
+            ids = tuple(sorted(listed)) if isinstance(listed, dict) else ()
+            run.exceptions[policy, generation] = ids
+    yield None, run
 
 
-def _grouped(index: Index, rows: list[int]) -> tuple[Counter[_Key], dict[_Key, int]]:
+def _times(index: Index, mark: int) -> tuple[list[int], int]:
+    """Return the times of all rows, and the latest time. mark: the latest time before the index.
+
+    What has ended stays ended when the clock goes back, so no time is before that of an earlier line.
+    """
+    times = [*index.times, mark]
+    for own in index.own:
+        next_row = bisect_left(range(index.rows), own.line, key=index.line_of)
+        times[next_row] = max(times[next_row], own.time_ns)
+    latest = list(accumulate(times, max, initial=mark))[1:]
+    return latest, latest.pop()
+
+
+def _terms(times: list[int], ends: Sequence[int]) -> Iterable[int]:
+    """Return for each of ascending times the number of instants that had passed."""
+    first, last = (bisect_right(ends, times[number]) if times else 0 for number in (0, -1))
+    return repeat(first, len(times)) if first == last else [bisect_right(ends, time) for time in times]
+
+
+def _grouped(
+    index: Index, rows: list[int], terms: Iterable[int]
+) -> tuple[Counter[_Key], dict[_Key, int]]:
     """Count equal rows, and return the first row of each sort."""
     writing = {number for number, event in enumerate(index.classes) if _asks_for_size(event)}
     special = index.new_paths.keys() | index.cut_rows
     classes, paths = index.class_of, index.path_of
     sizes: dict[int, int] = dict(index.numbers("size")) if writing else {}
     keys = [
-        _Key(classes[row], paths[row], -1, None)
+        _Key(classes[row], paths[row], -1, None, term)
         if row not in special and classes[row] not in writing
         else _Key(
             classes[row], paths[row], index.new_paths.get(row, -1),
-            sizes[row] == 0 if row in sizes and classes[row] in writing else None,
+            sizes[row] == 0 if row in sizes and classes[row] in writing else None, term,
         )
-        for row in rows
+        for row, term in zip(rows, terms, strict=True)
     ]  # fmt: skip
     first = dict(zip(reversed(keys), reversed(rows), strict=True))
     counts = Counter(keys)

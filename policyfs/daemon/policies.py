@@ -13,8 +13,8 @@ from policyfs.daemon.log import Log
 from policyfs.errors import PolicyfsError
 from policyfs.journal.journal import Journal
 from policyfs.journal.policy_texts import policy_text, read_pointer, read_policy
-from policyfs.policy.decide import Engine, compile_policy
-from policyfs.policy.exceptions import PREFIX, ended, in_force, next_end
+from policyfs.policy.decide import Engine, as_of
+from policyfs.policy.exceptions import PREFIX, ended, next_end
 from policyfs.policy.parse import SourceText, digest_of
 from policyfs.policy.values import instant_text
 
@@ -87,7 +87,7 @@ class Policies:
     def compile(self, sources: Sources) -> Engine:
         """Compile texts, without the exceptions that have ended. Raises PolicyfsError."""
         engine = self._loader.compile(sources)
-        return _as_of(engine, self.mark.now_ns())
+        return as_of(engine, self.mark.now_ns())
 
     def has_new_text(self) -> bool:
         """True if the policy's files have another text than the policy in force, or cannot be read."""
@@ -98,7 +98,7 @@ class Policies:
 
     def successor(self) -> Engine:
         """Return the engine in force without the exceptions that end next, and those that have ended."""
-        return _as_of(self.engine, max(self.mark.now_ns(), self.next_end or 0))
+        return as_of(self.engine, max(self.mark.now_ns(), self.next_end or 0))
 
     def replace(self, engine: Engine, sources: Sources | None, by: MountEnd, generation: int) -> None:
         """Record a new policy, right before it is in force. sources: None if the text stays."""
@@ -140,11 +140,6 @@ class Policies:
             text = policy_text(digest_of(source.text for source in sources), sources)
             fields["refused"] = text.digest
         self._journal.tell("policy", fields | {"reason": reason} | by.fields(), policy=text)
-
-
-def _as_of(engine: Engine, at_ns: int) -> Engine:
-    policy = in_force(engine.policy, at_ns)
-    return engine if policy is engine.policy else compile_policy(policy, monitor=engine.monitor)
 
 
 def _exceptions(engine: Engine) -> dict[str, object]:

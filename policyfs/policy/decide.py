@@ -27,6 +27,7 @@ from policyfs.domain import (
 from policyfs.policy.callers import Caller
 from policyfs.policy.collector import paused
 from policyfs.policy.distinctions import Distinctions
+from policyfs.policy.exceptions import in_force
 from policyfs.policy.facts import fixed_facts
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Policy
@@ -325,3 +326,9 @@ def compile_policy(policy: Policy, *, monitor: bool = False, remembered: int = R
     """Compile a policy. monitor: the mount-wide dry run (``--monitor``). remembered: see REMEMBERED."""
     with paused():
         return Engine(policy, monitor=monitor, remembered=remembered)
+
+
+def as_of(engine: Engine, at_ns: int) -> Engine:
+    """Return the engine with the exceptions of an instant; the same one if it has these."""
+    policy = in_force(engine.policy, at_ns)
+    return engine if policy is engine.policy else compile_policy(policy, monitor=engine.monitor)

@@ -17,8 +17,13 @@ ALWAYS: Final = -1
 
 def in_force(policy: Policy, at_ns: int) -> Policy:
     """Return the policy with the exceptions that have not ended at this instant among its rules."""
-    live = [one.rule.id.removeprefix(PREFIX) for one in policy.exceptions if at_ns < one.until_ns]
-    return with_exceptions(policy, live)
+    return with_exceptions(policy, live(policy, at_ns))
+
+
+def live(policy: Policy, at_ns: int) -> tuple[str, ...]:
+    """Return the ids of the exceptions that have not ended at this instant."""
+    held = (one.rule.id for one in policy.exceptions if at_ns < one.until_ns)
+    return tuple(sorted(id_.removeprefix(PREFIX) for id_ in held))
 
 
 def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
@@ -26,6 +31,11 @@ def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
     base = tuple(rule for rule in policy.rules if not rule.id.startswith(PREFIX))
     dated = tuple(one.rule for one in policy.exceptions if one.rule.id.removeprefix(PREFIX) in ids)
     return policy if base + dated == policy.rules else replace(policy, rules=base + dated)
+
+
+def without_exceptions(policy: Policy) -> Policy:
+    """Return the policy as if it had never had an exception."""
+    return replace(with_exceptions(policy, ()), exceptions=())
 
 
 def ended(policy: Policy) -> tuple[ExceptionRule, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +118,46 @@ def test_an_exception_ends_by_itself_and_for_good(clock) -> None:
         assert policyfs("audit", "search", "--rule", "exception:party").stdout.count("song.mp3") >= 1
         assert "ENDED at" in policyfs("status", mount.mountpoint).stdout
         assert policyfs("audit", "verify").returncode == 0
+
+
+def _replayed(mount: Mount, text: str, file: Path) -> dict[str, Any]:
+    file.write_text(text)
+    return json.loads(policyfs("policy", "replay", mount.trail_dir, "--policy", file, "--json").stdout)
+
+
+def test_a_trail_is_replayed_with_the_exceptions_of_each_time(
+    clock, arena: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POLICYFS_CACHE_DIR", str(arena / "cache"))
+    mount, step = clock
+    song = mount / "Music/song.mp3"
+    assert call_as(GUEST, content, song)
+    assert call_as(GUEST, content, mount / "Documents/notes.txt")
+    step(2 * HOUR_S)
+    wait_for(lambda: not _exception(mount)["in_force"], "the exception has ended")
+    step(0)  # it stays ended
+    assert call_as(GUEST, error, content, song) == "ENOENT"
+    assert mount.stop() == []
+
+    text = mount.policy.read_text()
+    same = _replayed(mount, text, arena / "same.yaml")
+    assert (same["changes"], same["undecidable"], same["by_recorded_answer"]) == ([], {}, 0)
+    without = _replayed(mount, text.partition("exceptions:")[0], arena / "without.yaml")
+    [change] = [one for one in without["changes"] if one["operation"] == "open"]
+    assert (change["direction"], change["count"], change["after"]) == ("narrower", 1, "ENOENT")
+    assert change["examples"][0]["path"] == "/Music/song.mp3"
+    for_good = text.partition("exceptions:")[0] + (
+        '  - {id: music, allow: [see, read], who: {app: guest}, paths: "/Music/***", audit: required}\n'
+    )
+    changes = _replayed(mount, for_good, arena / "for-good.yaml")["changes"]
+    assert changes
+    assert {(one["direction"], one["before"]) for one in changes} == {("wider", "ENOENT")}
+
+    learnt = policyfs("policy", "learn", mount.trail_dir)
+    assert "- guest open, once" in learnt.stdout
+    assert "only an exception of the recorded policy allows it" in learnt.stdout
+    assert "/Documents/notes.txt" in learnt.stdout
+    assert "/Music" not in learnt.stdout
 
 
 def _reads(channel, path: Path) -> None:

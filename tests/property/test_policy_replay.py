@@ -135,7 +135,7 @@ def test_a_verdict_is_that_of_the_text(part, policies, asked):
     del part
     old, new = policies
     engine = compile_policy(old)
-    replayer = Replayer(compile_policy(new), lambda digest, monitor: None if monitor else engine)
+    replayer = Replayer(compile_policy(new), lambda recorded, monitor: None if monitor else engine)
     for caller, (operation, syscall), path, facts, owners, which, told_kind, empty in asked:
         if path == b"/":
             continue
@@ -202,7 +202,7 @@ def test_a_verdict_on_a_move_is_that_of_the_text(part, old, more, asked):
     del part
     new = dataclasses.replace(old, rules=(*old.rules, more))
     engines = compile_policy(old), compile_policy(new)
-    replayer = Replayer(engines[1], lambda digest, monitor: None if monitor else engines[0])
+    replayer = Replayer(engines[1], lambda recorded, monitor: None if monitor else engines[0])
     for caller, (operation, syscall), old_path, new_path, ftype, facts, there in asked:
         exchange = "EXCHANGE" in syscall
         if old_path == new_path or (exchange and there is None):

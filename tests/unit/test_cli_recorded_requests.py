@@ -10,15 +10,20 @@ import pytest
 
 from policyfs.cli.audit_query import Progress
 from policyfs.cli.recorded_requests import RecordedRequests
+from policyfs.domain import NO_FACTS, Audit, FileType, Op
 from policyfs.journal.index_cache import IndexCache
 from policyfs.journal.indexed import IndexedTrail
+from policyfs.journal.policy_texts import policy_text
 from policyfs.journal.reader import find_chains
-from policyfs.policy.replay.recorded import Cause
+from policyfs.policy.exceptions import ALWAYS
+from policyfs.policy.replay.recorded import Cause, Recorded
+from policyfs.policy.values import instant_text
 from policyfs.trail.event import Cut, Event
 from policyfs.trail.selection import Selection, parse_query
 from policyfs.trail.terms import Clock
 from tests.support.mount.recorded import digest_of, write_recorded
-from tests.support.mount.trail import MOUNT_ID, a_denial, an_event
+from tests.support.mount.trail import MOUNT_ID, a_denial, a_journal, an_event, write_trail
+from tests.support.mount.trail import Clock as JournalClock
 
 POLICY = """\
 apiVersion: policyfs/v1
@@ -98,10 +103,73 @@ def test_app_mounts_whose_start_is_gone(root: Path):
 def test_recorded_policies(root: Path):
     write_recorded(root, POLICY, [an_event()])
     asked = requests(root)
-    engine = asked.engine(digest_of(POLICY), False)
+    [recorded] = [one.recorded for one in asked]
+    engine = asked.engine(recorded)
     assert engine is not None
-    assert engine is asked.engine(digest_of(POLICY), False)
-    assert asked.engine("0" * 64, False) is None
+    assert engine is asked.engine(recorded)
+    assert engine is not asked.engine(recorded, monitor=True)
+    assert asked.engine(recorded._replace(digest="0" * 64)) is None
+
+
+EXCEPTIONS = POLICY + """\
+exceptions:
+  - id: party
+    allow: [see]
+    until: %s
+    reason: slides
+    approved-by: Ann
+    paths: "/Music/**"
+"""
+
+
+def allowed(asked: RecordedRequests, recorded: Recorded) -> bool:
+    engine = asked.engine(recorded)
+    assert engine is not None
+    state, who = engine.state_of(b"/Music/song"), engine.principal(10011)
+    return engine.decide(who, Op.SEE, state, FileType.REGULAR, NO_FACTS).allowed
+
+
+def test_exceptions_in_force_are_those_that_the_trail_names(root: Path):
+    text = EXCEPTIONS % "2030-01-01T00:00:00Z"  # whatever the time says
+    digest, clock = digest_of(text), JournalClock()
+    with a_journal(root, clock) as journal:
+        kept = policy_text(digest, [("home.yaml", text.encode())])
+        told: dict[str, object] = {"policy": digest, "exceptions": {"party": "later"}, "options": {}}
+        journal.tell("mount", told, policy=kept)
+        told = {"result": "in force", "policy": digest, "generation": 2, "exceptions": {}}
+        journal.tell("policy", told)
+        for generation in (1, 2, 1):  # one answer was still on its way
+            event = an_event(policy_digest=digest, policy_generation=generation, time_ns=clock.now_ns)
+            journal.record(event, Audit.REQUIRED)
+    asked = requests(root)
+    found = {one.recorded.exceptions: (one.weight, allowed(asked, one.recorded)) for one in asked}
+    assert found == {("party",): (2, True), (): (1, False)}
+
+
+def test_exceptions_go_by_the_time_where_no_record_names_them(root: Path):
+    end_ns = JournalClock().now_ns + 3_000_000_000
+    write_recorded(root, EXCEPTIONS % instant_text(end_ns), [an_event()] * 500, segment_bytes=60_000)
+    [first, *_] = sorted((root / MOUNT_ID).glob("*.jsonl"))
+    kept = {one.recorded.exceptions for one in requests(root)}
+    first.unlink()
+    assert kept == {()}  # the record of the start names none
+    assert {one.recorded.exceptions for one in requests(root)} == {()}
+    later = EXCEPTIONS % instant_text(end_ns + 400_000_000_000)
+    write_recorded(root / "more", later, [an_event()] * 500, segment_bytes=60_000)
+    min((root / "more" / MOUNT_ID).glob("*.jsonl")).unlink()
+    found = {one.recorded.exceptions: one.weight for one in requests(root / "more")}
+    assert found.keys() == {("party",), ()}
+    assert found[()] == 500 - 402
+
+
+def test_a_clock_that_goes_back_does_not_undo_an_end(root: Path):
+    clock, times = JournalClock(), (0, 20, 5)
+    events = [an_event(time_ns=clock.now_ns + at * 1_000_000_000) for at in times]
+    write_trail(root, events)
+    end_ns = clock.now_ns + 10_000_000_000
+    trail = IndexedTrail(find_chains(root), IndexCache(root / "cache"), Progress())
+    asked = RecordedRequests(trail, Selection(parse_query(""), Clock(datetime.now(UTC))), [end_ns])
+    assert [(one.recorded.at_ns, one.weight) for one in asked] == [(ALWAYS, 1), (end_ns, 2)]
 
 
 def test_a_query_selects_and_bad_lines_are_counted(root: Path):

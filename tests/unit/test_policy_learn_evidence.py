@@ -52,6 +52,14 @@ def test_denials():
     assert evidence.refused["a"].paths == {("D", "x.jpg"): Op.READ}
 
 
+def test_exceptions_teach_nothing():
+    evidence = Evidence()
+    for recorded in (READ, READ._replace(app=None)):
+        evidence.add(recorded, b"/D/x.jpg", 1, lambda: "0:1", denied_by_rule=False, by_exception=True)
+    assert [guard for guard, _, _ in evidence.kept_back] == [Guard.EXCEPTION, Guard.STRANGER]
+    assert evidence.places == {}
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "PLACES", 2)
     monkeypatch.setattr(module, "MADE", 1)

@@ -8,10 +8,12 @@ import pytest
 
 from policyfs.policy.analysis.outcomes import Direction
 from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.exceptions import ALWAYS
 from policyfs.policy.parse import SourceText, parse_policy
 from policyfs.policy.replay import replay as module
 from policyfs.policy.replay.recorded import Cause, Recorded
 from policyfs.policy.replay.replay import Replayer, Verdict
+from policyfs.policy.values import instant
 
 HEAD = "apiVersion: policyfs/v1\nkind: Policy\napps: {a: {uid: 7}, b: {uid: 8}}\nrules:\n"
 ALL = '  - {id: all, allow: [all], paths: "/**"}\n'
@@ -25,7 +27,7 @@ def engine_of(rules: str) -> Engine:
 
 def verdict(old: str | None, new: str, recorded: Recorded, path: bytes = b"/x") -> Verdict:
     known = None if old is None else engine_of(old)
-    replayer = Replayer(engine_of(new), lambda digest, monitor: known)
+    replayer = Replayer(engine_of(new), lambda recorded, monitor: known)
     asked = replayer.asked(recorded)
     found = replayer.decide(asked, path, None, empty=False)
     assert replayer.decide(asked, path, None, empty=False) is found
@@ -88,9 +90,20 @@ def test_a_missing_resource_and_a_strange_call_are_undecidable():
     assert verdict(ALL, ALL, READ._replace(syscall="openat2")).untold == ("what the request asked for",)
 
 
+def test_each_request_meets_the_exceptions_of_its_time():
+    end_ns = instant("2030-01-31T18:00:00Z")
+    party = """\
+exceptions:
+  - {id: party, allow: [see, read], until: 2030-01-31T18:00:00Z, reason: r, approved-by: Ann, paths: "/**"}
+"""
+    rules = '  - {id: none, allow: [see], paths: "/y"}\n' + party
+    for at_ns, direction in ((ALWAYS, None), (end_ns - 1, None), (end_ns, Direction.NARROWER)):
+        assert verdict(None, rules, READ._replace(at_ns=at_ns)).direction is direction
+
+
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "REMEMBERED", 2)
-    replayer = Replayer(engine_of(ALL), lambda digest, monitor: None)
+    replayer = Replayer(engine_of(ALL), lambda recorded, monitor: None)
     for number in range(9):
         asked = replayer.asked(READ._replace(uid=number))
         assert replayer.decide(asked, b"/%d" % number, None, empty=None).direction is None
@@ -100,7 +113,7 @@ def test_monitor_mode_is_tried_both_ways():
     deny = '  - {id: no, deny: [read], paths: "/**"}\n'
     seen: list[bool] = []
 
-    def policies(digest: str, monitor: bool) -> Engine:
+    def policies(recorded: Recorded, monitor: bool) -> Engine:
         seen.append(monitor)
         text = SourceText("case.yaml", (HEAD + ALL + deny).encode())
         return compile_policy(parse_policy([text]), monitor=monitor)

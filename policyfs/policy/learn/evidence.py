@@ -78,9 +78,12 @@ class Evidence:
         self._made: set[int] = set()
 
     def add(
-        self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool
-    ) -> Guard | None:
+        self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool,
+        by_exception: bool = False,
+    ) -> Guard | None:  # fmt: skip
         """Add so many equal requests. denied_by_rule: a deny rule refused them, or would have.
+
+        by_exception: no rule without an end allowed them.
 
         Return the guard that keeps them back, if one does.
         """
@@ -89,8 +92,10 @@ class Evidence:
             return None
         names = names_of(path)
         key = hash((recorded.app, path))
-        guard = Guard.DENIED if denied_by_rule else guard_of(recorded, names, made=key in self._made)
-        if guard is Guard.DENIED and recorded.app is None:
+        guard = Guard.EXCEPTION if by_exception else guard_of(recorded, names, made=key in self._made)
+        if denied_by_rule:
+            guard = Guard.DENIED
+        if guard is not None and recorded.app is None:
             guard = Guard.STRANGER
         if guard is None and names is not None and recorded.app is not None:
             guard = self._keep(recorded, recorded.app, names, count, id_, key)

@@ -21,6 +21,7 @@ class Guard(enum.Enum):
 
     STRANGER = "a caller that is no app"
     DENIED = "a rule of the recorded policy denies it"
+    EXCEPTION = "only an exception of the recorded policy allows it"
     PRIVATE = "in a private directory"
     DELETE = "it deletes or moves"
     LINK = "a hard link gives a file a second name"

@@ -7,6 +7,7 @@ import re
 from typing import Final, NamedTuple
 
 from policyfs.domain import Facts, FileType, Op
+from policyfs.policy.exceptions import ALWAYS
 
 ALL_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
 _FILE: Final = (FileType.REGULAR,)
@@ -30,7 +31,8 @@ class Recorded(NamedTuple):
     mounted: the app of an app mount; None for a shared mount. rules: the rules that made the answer; of a
     denial without those that allow. would_deny: rules in monitor mode that would have denied it. kind: the
     file's content kind, if it was found. view: the label of the app's view, empty if it was no open. digest:
-    of the policy that answered.
+    of the policy that answered. exceptions: ids of its exceptions in force at that time. at_ns: an instant at
+    which the same exceptions held as at the time of the request.
     """
 
     app: str | None
@@ -46,6 +48,8 @@ class Recorded(NamedTuple):
     kind: str | None = None
     view: str = ""
     digest: str = ""
+    exceptions: tuple[str, ...] = ()
+    at_ns: int = ALWAYS
 
 
 class Demand(NamedTuple):

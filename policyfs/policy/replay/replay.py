@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from policyfs.domain import Decision, Facts, Principal, View
 from policyfs.errors import errno_name
 from policyfs.policy.analysis.outcomes import Direction, access, changes, content, hides_at_least, way_of
-from policyfs.policy.decide import Engine
+from policyfs.policy.decide import Engine, as_of
 from policyfs.policy.facts import content_met
 from policyfs.policy.replay.party import REFUSED, Party, Place
 from policyfs.policy.replay.recorded import Cause, Demand, Recorded, World, demand_of
@@ -17,9 +18,11 @@ from policyfs.policy.replay.worlds import TooManyError, untold, worlds
 
 REMEMBERED: Final = 1 << 16
 """Answers that are remembered, by the classes of requests; beyond it all are forgotten."""
+_TIMES: Final = 8
+"""Compiled forms of the new policy that are kept, with the exceptions of as many instants."""
 
-Engines = Callable[[str, bool], Engine | None]
-"""Finds a recorded policy by its digest, and whether it is dry-run (--monitor); None if its text is lost."""
+Engines = Callable[[Recorded, bool], Engine | None]
+"""Finds the policy that answered a request, dry-run (--monitor) or not; None if its text is lost."""
 
 
 class Verdict(NamedTuple):
@@ -59,10 +62,13 @@ class Asked(NamedTuple):
 
 
 class Replayer:
-    """Decides recorded requests again. recorded_policies: finds the policies that decided them first."""
+    """Decides recorded requests again, each with the exceptions that hold at its time.
+
+    recorded_policies: finds the policies that decided them first.
+    """
 
     def __init__(self, engine: Engine, recorded_policies: Engines) -> None:
-        self._engine: Final = engine
+        self._at: Final = functools.lru_cache(_TIMES)(functools.partial(as_of, engine))
         self._policies: Final = recorded_policies
         self._asked: Final[dict[Recorded, Asked]] = {}
         self._known: Final[dict[tuple[object, ...], Verdict]] = {}
@@ -77,9 +83,10 @@ class Replayer:
                 self._known.clear()
             demand = demand_of(recorded.operation, recorded.syscall)
             ways = (False, True) if recorded.would_deny else (False,)
-            engines = (self._policies(recorded.digest, monitor) for monitor in ways)
+            engines = (self._policies(recorded, monitor) for monitor in ways)
             old = tuple(Party(engine, _principal(engine, recorded)) for engine in engines if engine)
-            new = Party(self._engine, _principal(self._engine, recorded))
+            engine = self._at(recorded.at_ns)
+            new = Party(engine, _principal(engine, recorded))
             found = self._asked[recorded] = Asked(self._count, recorded, demand, new, old)
             self._count += 1
         return found
