@@ -79,6 +79,7 @@ complete -c policyfs -n '__policyfs_at run' -l quarantine-max -r -d 'size of ref
 complete -c policyfs -n '__policyfs_at run' -l quarantine-files -r -d 'number of refused files of each app (1000)'
 complete -c policyfs -n '__policyfs_at run' -l at -r -d 'show the mount at this directory (default: STORE)'
 complete -c policyfs -n '__policyfs_at up' -s h -l help -d 'show this help message and exit'
+complete -c policyfs -n '__policyfs_at up' -l restart -d 'unmount mounts whose options in SITE have changed, and make them again'
 complete -c policyfs -n '__policyfs_at down' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at down' -l lazy -d 'detach now; open files stay usable'
 complete -c policyfs -n '__policyfs_at unit' -s h -l help -d 'show this help message and exit'

@@ -73,7 +73,7 @@ def run_status(args: argparse.Namespace) -> int:
         one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
         found = _all_status(silent) if one is None else [one]
     for status in found:
-        status["problems"] = list(problems(status))
+        status["problems"] = [*problems(status), *_of_site(status)]
     if args.json and not args.check:
         print(json.dumps(found if one is None else one, indent=2))
     elif not found:
@@ -168,7 +168,13 @@ def _site_status(path: str, silent: list[str]) -> list[control.Json]:
         print(f"policyfs: {line}", file=sys.stderr)
     count = f"{len(up)} of {len(site.mounts)} mounts are up"
     print(f"site {site.name}: {count}; trail in {trail_of(site)}", file=sys.stderr)
-    return [ask(mountpoint, "status") for mountpoint in up]
+    return up
+
+
+def _of_site(status: control.Json) -> list[str]:
+    """Return what the site of a mount says otherwise."""
+    changes = status.get("site_changes")
+    return [f"not as in the site: {change}" for change in changes] if isinstance(changes, list) else []
 
 
 def _all_status(silent: list[str]) -> list[control.Json]:

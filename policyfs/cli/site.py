@@ -12,9 +12,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.cli.on_record import trail_root
+from policyfs.cli.site_changes import changes, is_of_unit
 from policyfs.cli.site_document import MountDoc, Site, label, read_site
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
@@ -23,18 +24,43 @@ _STATUS_S: Final = 5.0
 
 
 class State(Enum):
-    """The state of a mount of a site."""
+    """The state of a mount of a site. CHANGED: it is up, with other options than in the site's file."""
 
     UP = "up"
+    CHANGED = "up, with other options"
     DOWN = "down"
     DEAD = "dead: its daemon has ended"
     OTHER = "another mount"
 
 
+class Seen(NamedTuple):
+    """What is at the place of a mount. status: of its daemon. changes: what the site says otherwise."""
+
+    state: State
+    status: control.Json = {}  # noqa: RUF012 - never changed
+    changes: tuple[str, ...] = ()
+
+    def is_to_be_made(self, *, restart: bool) -> bool:
+        """True if `up` makes the mount; restart: also in place of one with other options."""
+        if self.state is State.CHANGED:
+            return restart and not is_of_unit(self.status)
+        return self.state is not State.UP
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the two commands to the command line."""
     up = subparsers.add_parser(
-        "up", help="make all mounts of a site", description="Make all mounts of SITE that are not there yet."
+        "up",
+        help="make all mounts of a site",
+        description=(
+            "Make all mounts of SITE that are not there yet. The exit code is 1 if one fails, or if a mount"
+            " has other options than SITE says, which only --restart changes."
+        ),
+    )
+    up.add_argument(
+        "--restart",
+        action="store_true",
+        help="unmount mounts whose options in SITE have changed, and make them again",
     )
     up.add_argument("site", metavar="SITE.yaml")
     up.set_defaults(run=run_up)
@@ -52,34 +78,76 @@ def run_up(args: argparse.Namespace) -> int:
     if os.geteuid() != 0:
         raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (policyfs unit)")
     with _alone(site):
-        states = [(mount, state_of(site, mount)) for mount in site.mounts]
-        for mount, state in states:
-            if state is State.OTHER:
+        found = [(mount, look(site, mount)) for mount in site.mounts]
+        for mount, seen in found:
+            if seen.state is State.OTHER:
                 raise PolicyfsError(
                     f"something else is mounted on {mount.at}: unmount it (policyfs umount {mount.at}), or"
                     " give the mount another place"
                 )
-        wanted = [mount for mount, state in states if state is not State.UP]
-        for mount, state in states:
-            if state is State.DOWN:
+        wanted = [(mount, seen) for mount, seen in found if seen.is_to_be_made(restart=args.restart)]
+        for mount, seen in wanted:
+            if seen.state is State.DOWN:
                 _make_place(mount.at)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-            results = list(pool.map(lambda mount: _mount(site, mount), wanted))
-        failed = [(mount, said) for mount, said in zip(wanted, results, strict=True) if said]
-        if failed:
-            started = [mount for mount, said in zip(wanted, results, strict=True) if not said]
-            left = [said for mount in reversed(started) if (said := _umount(mount.at, lazy=True))]
-            told = [f"{label(mount)} ({mount.at}): {said}" for mount, said in failed]
-            raise PolicyfsError(
-                "\n  ".join([f"the site {site.name} is not up, and nothing new is mounted:", *told, *left])
-            )
-    before = {mount.at: state for mount, state in states}
-    for mount in site.mounts:
-        how = {State.UP: "up already", State.DEAD: "up again: its daemon had ended"}.get(
-            before[mount.at], "up"
+            results = list(pool.map(lambda one: _make(site, *one), wanted))
+        _check_made(site, wanted, results)
+    made = [mount for mount, _ in wanted]
+    for mount, seen in found:
+        print(f"{label(mount)}: {_told(seen, made=mount in made)} at {mount.at}")
+    left = [(mount, seen) for mount, seen in found if seen.state is State.CHANGED and mount not in made]
+    for mount, seen in left:
+        print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
+    return EXIT_REFUSED if left else EXIT_OK
+
+
+def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
+    """Make one mount, in place of one with other options; return the error, empty if it is there."""
+    if seen.state is not State.CHANGED:
+        return _mount(site, mount)
+    if said := _umount(mount.at, lazy=False):
+        return f"it has other options than in the site, and was not restarted: {said}"
+    said = _mount(site, mount)
+    return said and f"it was unmounted for its new options, and is down now: {said}"
+
+
+def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Sequence[str]) -> None:
+    """Raise PolicyfsError if a mount failed, without the new mounts; what was restarted stays."""
+    failed = [(mount, said) for (mount, _), said in zip(wanted, results, strict=True) if said]
+    if not failed:
+        return
+    started = [
+        mount
+        for (mount, seen), said in zip(wanted, results, strict=True)
+        if not said and seen.state is not State.CHANGED
+    ]
+    left = [said for mount in reversed(started) if (said := _umount(mount.at, lazy=True))]
+    told = [f"{label(mount)} ({mount.at}): {said}" for mount, said in failed]
+    raise PolicyfsError(
+        "\n  ".join([f"the site {site.name} is not up, and nothing new is mounted:", *told, *left])
+    )
+
+
+def _told(seen: Seen, *, made: bool) -> str:
+    """Return what became of a mount."""
+    if seen.state is State.CHANGED:
+        return "up again: its options have changed" if made else "up with other options"
+    return {State.UP: "up already", State.DEAD: "up again: its daemon had ended"}.get(seen.state, "up")
+
+
+def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
+    """Return how a running mount differs from the site, and what makes it the same."""
+    differs = f"{label(mount)} ({mount.at}) is not as in the site: {'; '.join(seen.changes)}"
+    if is_of_unit(seen.status):
+        return (
+            f"{differs}. Another program watches its daemon: run `policyfs unit {site.file}` and"
+            " `systemctl daemon-reload`, and restart its unit"
         )
-        print(f"{label(mount)}: {how} at {mount.at}")
-    return EXIT_OK
+    users = ", ".join((*mount.service, *mount.container))
+    return (
+        f"{differs}. `policyfs up --restart {site.file}` unmounts it and mounts it again; restart then what"
+        f" uses it{users and ': '}{users}"
+    )
 
 
 def run_down(args: argparse.Namespace) -> int:
@@ -88,7 +156,7 @@ def run_down(args: argparse.Namespace) -> int:
     code = EXIT_OK
     with _alone(site):
         for mount in reversed(site.mounts):
-            state = state_of(site, mount)
+            state = look(site, mount).state
             said = ""
             if state is State.OTHER:
                 said = "another mount is there, and stays"
@@ -102,24 +170,27 @@ def run_down(args: argparse.Namespace) -> int:
     return code
 
 
-def state_of(site: Site, mount: MountDoc) -> State:
-    """Return the state of a mount."""
+def look(site: Site, mount: MountDoc) -> Seen:
+    """Look at the place of a mount."""
     from policyfs.kernel.probe import MountState, mount_state
     from policyfs.linux.mountinfo import FSTYPE, mounts_at
 
     at = place_of(mount)
     there = mounts_at(at)
     if not there:
-        return State.DOWN
+        return Seen(State.DOWN)
     if there[-1].fstype != FSTYPE or there[-1].source != os.path.realpath(site.store):
-        return State.OTHER
+        return Seen(State.OTHER)
     if mount_state(at) is MountState.DEAD:
-        return State.DEAD
+        return Seen(State.DEAD)
     try:
         status = control.ask(control.socket_path(at), "status", _STATUS_S)
     except control.NoDaemonError:
-        return State.DEAD
-    return State.UP if status.get("app") == mount.app else State.OTHER
+        return Seen(State.DEAD)
+    if status.get("app") != mount.app:
+        return Seen(State.OTHER)
+    differs = changes(site, mount, status)
+    return Seen(State.CHANGED if differs else State.UP, status, differs)
 
 
 def place_of(mount: MountDoc) -> str:
@@ -128,15 +199,22 @@ def place_of(mount: MountDoc) -> str:
     return os.path.join(os.path.realpath(above), name)
 
 
-def status_of_site(site: Site) -> tuple[list[str], list[str]]:
-    """Return the mountpoints of a site's mounts that are up, and a line for each that is not."""
+def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
+    """Return the status of a site's mounts that are up, and a line for each that is not.
+
+    The field ``site_changes`` of a status lists the options that the site's file has otherwise.
+    """
     up, lines = [], []
     for mount in site.mounts:
-        state = state_of(site, mount)
-        if state is State.UP:
-            up.append(place_of(mount))
+        seen = look(site, mount)
+        if seen.state in {State.UP, State.CHANGED}:
+            up.append({**seen.status, "site_changes": list(seen.changes)})
         else:
-            lines.append(f"{label(mount)} ({mount.at}): {state.value}; `policyfs up {site.file}` makes it")
+            lines.append(
+                f"{label(mount)} ({mount.at}): {seen.state.value}; `policyfs up {site.file}` makes it"
+            )
+        if seen.changes:
+            print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
     return up, lines
 
 

@@ -16,6 +16,11 @@ from policyfs.linux.mountinfo import resolve
 _NOT_OPTIONS: Final = frozenset({"run", "command"})
 
 
+def options_of(args: argparse.Namespace) -> dict[str, object]:
+    """Return the options of a start as given, by name."""
+    return {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
+
+
 class Start:
     """One start of a mount, until it answers.
 
@@ -33,13 +38,13 @@ class Start:
     def of(cls, args: argparse.Namespace) -> Start:
         """Describe a start by its command line."""
         root = Path(trail_root(args.trail)).absolute()
-        options = {name: value for name, value in vars(args).items() if name not in _NOT_OPTIONS}
         try:  # a dead mount may be there, which answers no stat
             mountpoint = resolve(args.mountpoint)
         except OSError:
             mountpoint = os.path.abspath(args.mountpoint)
         places = [os.path.realpath(args.store), mountpoint]
-        return cls(root, {"options": options, **starter(f"policyfs {args.command}")}, mountpoint, places)
+        told = {"options": options_of(args), **starter(f"policyfs {args.command}")}
+        return cls(root, told, mountpoint, places)
 
     def answered(self) -> None:
         """Note that the mount answers: a later failure is no failed start."""

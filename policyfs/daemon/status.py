@@ -69,6 +69,7 @@ def describe(daemon: Reported) -> control.Json:
             "uid": options.user_id,
             "gids": list(options.group_ids),
         },
+        "options": options.told.get("options"),
         "posix": options.posix,
         "read_only": options.read_only,
         "copy_bytes": options.copy_bytes,

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.namespace import abort_connection, detach, mounts_below
-from tests.support.machine.processes import call_as, code_of, wait_for
+from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.models.twins import fd_of
 from tests.support.mount.daemons import Said, policyfs_process
 
 GALLERY, MAPS = 10011, 10012
@@ -31,10 +32,12 @@ class Site:
         }
         self.write(store, "gallery")
 
-    def write(self, store: Path, *apps: str) -> None:
-        """Write the file: an app mount for each app, and a shared one."""
+    def write(self, store: Path, *apps: str, more: str = "") -> None:
+        """Write the file: an app mount for each app, and a shared one. more: options of the app mounts."""
         mounts = [
-            f"  - {{app: {app}, at: {self.arena}/apps/{app}, options: {{no_proof: true}}}}" for app in apps
+            f"  - {{app: {app}, at: {self.arena}/apps/{app}, service: {app}.service, path: /media,"
+            f" options: {{no_proof: true{more}}}}}"
+            for app in apps
         ]
         self.file.write_text("\n".join([
             "apiVersion: policyfs/v1", "kind: Site", "name: home", f"store: {store}",
@@ -98,6 +101,61 @@ def test_a_site_goes_up_and_down_together(site: Site) -> None:
     assert site("down").returncode == 0
     trail = {path.parent.name for path in (site.arena / "trail").glob("*/*.jsonl")}
     assert len(trail) == 2  # one root, and a chain for each mount
+
+
+def _holds(channel, path: Path) -> None:
+    with fd_of(path, os.O_RDONLY):
+        channel.send("open")
+        channel.recv()
+
+
+@pytest.mark.timeout(240)
+def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path) -> None:
+    gallery = site.arena / "apps/gallery"
+    assert site("up").returncode == 0
+    before = {one["mountpoint"]: one["pid"] for one in json.loads(site("status", "--json").stdout)}
+    site.write(store, "gallery", more=", read_only: true, nodes_max: '500'")
+    told = (
+        f"gallery ({gallery}) is not as in the site: nodes_max is 40000, the site says 500;"
+        " read_only is false, the site says true"
+    )
+
+    said = site("up")
+    assert said.returncode == 1, said
+    assert f"gallery: up with other options at {gallery}" in said.stdout
+    assert "shared: up already" in said.stdout
+    assert told in said.stderr
+    assert f"`policyfs up --restart {site.file}`" in said.stderr
+    assert "restart then what uses it: gallery.service" in said.stderr
+    status = site("status", "--json")
+    assert status.returncode == 1
+    assert told in status.stderr
+    found = {one["mountpoint"]: one for one in json.loads(status.stdout)}
+    assert {path: one["pid"] for path, one in found.items()} == before
+    assert found[str(gallery)]["problems"] == [
+        "not as in the site: nodes_max is 40000, the site says 500",
+        "not as in the site: read_only is false, the site says true",
+    ]
+    assert found[f"{site.arena}/all"]["problems"] == []
+
+    user = start_as(GALLERY, _holds, gallery / "DCIM/Camera/a.jpg")
+    assert user.receive() == "open"
+    busy = site("up", "--restart")
+    assert busy.returncode == 1, busy
+    assert "was not restarted" in busy.stderr
+    assert "busy" in busy.stderr
+    user.send("end")
+    user.result()
+
+    again = site("up", "--restart")
+    assert again.returncode == 0, again
+    assert f"gallery: up again: its options have changed at {gallery}" in again.stdout
+    after = {one["mountpoint"]: one["pid"] for one in json.loads(site("status", "--json").stdout)}
+    assert after[str(gallery)] != before[str(gallery)]
+    assert after[f"{site.arena}/all"] == before[f"{site.arena}/all"]
+    assert site("up").returncode == 0
+    assert call_as(GALLERY, os.statvfs, gallery).f_flag & os.ST_RDONLY
+    assert site("down").returncode == 0
 
 
 @pytest.mark.timeout(240)

@@ -1,0 +1,66 @@
+"""Changes of a site's file that a running mount does not have: its options are not those of the file."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from policyfs.cli import mount as mount_command
+from policyfs.cli.on_record import trail_root
+from policyfs.cli.site_document import MountDoc, Site
+from policyfs.cli.start import options_of
+from policyfs.daemon import control
+
+_APART: Final = frozenset(
+    {"store", "mountpoint", "policy", "trail", "app", "foreground", "log", "clear_dead"}
+)
+"""Options that are compared otherwise, or that change nothing in a running mount."""
+
+
+def changes(site: Site, mount: MountDoc, status: control.Json) -> tuple[str, ...]:
+    """Return what a running mount would have to change to be as its site says, in words."""
+    return tuple(_changes(site, mount, status))
+
+
+def is_of_unit(status: control.Json) -> bool:
+    """True if the daemon is in the foreground of a program that watches it, such as systemd."""
+    given = status.get("options")
+    return isinstance(given, dict) and bool(given.get("foreground"))
+
+
+def _changes(site: Site, mount: MountDoc, status: control.Json) -> Iterator[str]:
+    given = status.get("options")
+    if not isinstance(given, dict):  # a daemon of an earlier version, which does not tell
+        return
+    policy, trail = _text(status, "policy", "file"), os.path.dirname(_text(status, "trail", "directory"))
+    yield from _change("policy", policy, site.policy)
+    yield from _change("trail", trail, str(Path(trail_root(site.trail)).absolute()))
+    wanted = _wanted(site.command(mount))
+    for name in sorted(wanted.keys() - _APART):
+        yield from _change(name, given.get(name), wanted[name])
+
+
+def _wanted(words: list[str]) -> dict[str, object]:
+    parser = argparse.ArgumentParser()
+    mount_command.add_parser(parser.add_subparsers())
+    return options_of(parser.parse_args(words))
+
+
+def _text(status: control.Json, part: str, name: str) -> str:
+    found = status.get(part)
+    return str(found.get(name, "")) if isinstance(found, dict) else ""
+
+
+def _change(name: str, now: object, wanted: object) -> Iterator[str]:
+    if (now or None) != (wanted or None):
+        yield f"{name} is {_shown(now)}, the site says {_shown(wanted)}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    words = {True: "true", False: "false", None: "not set"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
