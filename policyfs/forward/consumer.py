@@ -8,6 +8,7 @@ INVARIANT: the cursor never moves beyond a line that was not delivered, or told 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -123,10 +124,17 @@ class Consumer:
         """Have it end soon. A delivery that waits is given up, and comes again."""
         self._stop.set()
 
+    def begin(self) -> None:
+        """Fix where a new consumer from now begins; run() does it if the trail cannot be read.
+
+        For all consumers before any of them runs: what is recorded from here on is theirs.
+        """
+        with contextlib.suppress(OSError):  # told, and tried again, by run()
+            self._begin()
+
     def run(self, *, once: bool = False) -> None:
         """Deliver until stop(). once: only what there is, and the first failure ends it."""
         try:
-            self._begin()
             while not self._stop.is_set():
                 moved = self._round(once=once)
                 if once and (self._failing or not moved):
@@ -135,8 +143,6 @@ class Consumer:
                     self._stop.wait(_POLL_S)
             if not self._failing:
                 self._tell_due(at_end=True)
-        except OSError as exc:
-            self._failed(f"cannot read the trail: {exc.strerror or exc}")
         finally:
             self._save(at_end=True)
             self._plan.delivery.close()
@@ -152,6 +158,7 @@ class Consumer:
                 self._follower(mount_id).skip_all(names)
                 self._done[mount_id] = self._followers[mount_id].position
             self._save(at_end=True)
+        self._is_new = False
 
     def _follower(self, mount_id: str) -> ChainFollower:
         if mount_id not in self._followers:
@@ -163,6 +170,7 @@ class Consumer:
         """Read and deliver a batch of each chain; False if there was nothing."""
         moved = False
         try:
+            self._begin()
             listing = self._source.chains(fresh=once)
             self._keep_up(listing)
             for gone in self._followers.keys() - listing.keys():

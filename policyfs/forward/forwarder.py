@@ -119,6 +119,8 @@ class Forwarder:
             threading.Thread(target=self._guarded, args=(one,), kwargs={"once": once}, daemon=True)
             for one in self._parts
         ]
+        for consumer in self._consumers:
+            consumer.begin()
         for thread in threads:
             thread.start()
         while not self._stopped.wait(0.05 if once else _STATUS_S):
