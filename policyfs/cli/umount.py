@@ -6,10 +6,12 @@ import argparse
 import contextlib
 import errno
 import os
+import select
 import signal
 import socket
 import sys
 import time
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +23,6 @@ from policyfs.linux.peer import peer_of
 _TELL_S: Final = 2.0
 _STATUS_S: Final = 5.0
 _END_S: Final = 30.0
-_LAST_S: Final = 5.0
 _POLL_S: Final = 0.02
 _POLL_LONG_S: Final = 0.2
 
@@ -43,14 +44,27 @@ def run_umount(args: argparse.Namespace) -> int:
 
     path = known(args.mountpoint)
     state = mount_state(path)
-    pids = frozenset(status["pid"] for status in _living(path))
-    if state is not MountState.NONE:
-        if state is MountState.ALIVE:
-            _warn_of_the_trail(path)
-        _unmount(path, lazy=args.lazy or args.wait or args.abort or state is MountState.DEAD)
-    elif not pids:
-        raise PolicyfsError(f"nothing is mounted on {path}")
-    return _afterwards(path, pids, args)
+    with contextlib.ExitStack() as stack:
+        daemons = _daemons(path, stack)
+        if state is not MountState.NONE:
+            if state is MountState.ALIVE:
+                _warn_of_the_trail(path)
+            _unmount(path, lazy=args.lazy or args.wait or args.abort or state is MountState.DEAD)
+        elif not daemons:
+            raise PolicyfsError(f"nothing is mounted on {path}")
+        return _afterwards(path, daemons, args)
+
+
+def _daemons(path: str, stack: contextlib.ExitStack) -> dict[object, int]:
+    """Return a descriptor (pidfd) of each daemon of a mountpoint, by the pid that it tells."""
+    found: dict[object, int] = {}
+    for socket_path in _socket_paths(path):
+        with contextlib.suppress(control.ControlError, OSError), socket.socket(socket.AF_UNIX) as asking:
+            pid = control.ask(socket_path, "status", _STATUS_S)["pid"]
+            asking.connect(str(socket_path))
+            found[pid] = os.pidfd_open(peer_of(asking).pid)
+            stack.callback(os.close, found[pid])
+    return found
 
 
 def _unmount(path: str, *, lazy: bool) -> None:
@@ -66,20 +80,22 @@ def _unmount(path: str, *, lazy: bool) -> None:
         session.unmount(path, lazy=True, force=True)
 
 
-def _afterwards(path: str, pids: frozenset[object], args: argparse.Namespace) -> int:
+def _afterwards(path: str, daemons: Mapping[object, int], args: argparse.Namespace) -> int:
     """Wait for the daemon, which ends after its mount, or report where it lives on."""
     until = time.monotonic() + _END_S
-    while (living := _living(path, pids)) and not all(status["leaving"] for status in living):
-        if time.monotonic() > until:
-            raise PolicyfsError(f"the daemon of {path} did not end within {_END_S:g} s; see its log")
+    while (living := _living(path, daemons)) and not all(status["leaving"] for status in living):
+        _check_time(path, until)
         time.sleep(_POLL_S)
-    _until_ended(pids - {status["pid"] for status in living})
+    stay = {status["pid"] for status in living}
+    for pid, pidfd in daemons.items():
+        if pid not in stay:
+            _await_end(path, pidfd, until)
     if living and args.abort:
         for socket_path in control.leaving_paths(path):
             with contextlib.suppress(control.ControlError):
                 control.ask(socket_path, "abort", _TELL_S)
     if args.abort or args.wait:
-        while _living(path, pids):
+        while _living(path, daemons):
             time.sleep(_POLL_LONG_S)
         return EXIT_OK
     for status in living:
@@ -87,18 +103,17 @@ def _afterwards(path: str, pids: frozenset[object], args: argparse.Namespace) ->
     return EXIT_REFUSED if living and not args.lazy else EXIT_OK
 
 
-def _until_ended(pids: frozenset[object]) -> None:
-    """Wait for daemons that answer no more, but still close files: the trail gets its last seal then."""
-    until = time.monotonic() + _LAST_S
-    while time.monotonic() < until and any(map(_runs_policyfs, pids)):
-        time.sleep(_POLL_S)
+def _await_end(path: str, pidfd: int, until: float) -> None:
+    """Wait for a daemon that answers no more, but still closes files: the trail gets its last seal then."""
+    ended = select.poll()
+    ended.register(pidfd, select.POLLIN)
+    while not ended.poll(_POLL_LONG_S * 1000):
+        _check_time(path, until)
 
 
-def _runs_policyfs(pid: object) -> bool:
-    try:
-        return b"policyfs" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return False
+def _check_time(path: str, until: float) -> None:
+    if time.monotonic() > until:
+        raise PolicyfsError(f"the daemon of {path} did not end within {_END_S:g} s; see its log")
 
 
 def _where(path: str, status: control.Json) -> str:
@@ -114,13 +129,18 @@ def _users(status: control.Json) -> list[str]:
     return [str(holder) for holder in holders_of(f"0:{status['connection']}")]
 
 
-def _living(path: str, pids: frozenset[object] | None = None) -> list[control.Json]:
-    """Return the status of each daemon of a mountpoint, also of those that left it. pids: only of these."""
+def _socket_paths(path: str) -> list[Path]:
+    """Return the control sockets of a mountpoint, also those of daemons that left it."""
+    return [control.socket_path(path), *control.leaving_paths(path)]
+
+
+def _living(path: str, pids: Container[object]) -> list[control.Json]:
+    """Return the status of each daemon of a mountpoint, also of those that left it. pids: of the daemons."""
     found = []
-    for socket_path in (control.socket_path(path), *control.leaving_paths(path)):
+    for socket_path in _socket_paths(path):
         with contextlib.suppress(control.ControlError):  # it has just ended, or was killed
             found.append(control.ask(socket_path, "status", _STATUS_S))
-    return [status for status in found if pids is None or status["pid"] in pids]
+    return [status for status in found if status["pid"] in pids]
 
 
 def _tell(path: str, command: str) -> None:

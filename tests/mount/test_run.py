@@ -9,7 +9,9 @@ import json
 import os
 import platform
 import resource
+import select
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from typing import IO, Any, Final
 
 import pytest
 
+from policyfs.linux.peer import peer_of
 from tests.support.machine.forked import daemon_of
 from tests.support.machine.launchers import prepared
 from tests.support.machine.namespace import mounts_below
@@ -84,6 +87,16 @@ class Runner:
         """All records of the trails of these mounts."""
         said = policyfs("audit", "tail", "-n", "1000", "--json", "--trail", self.trail)
         return [json.loads(line) for line in said.stdout.splitlines()]
+
+    def daemons(self) -> list[int]:
+        """A descriptor (pidfd) of each running daemon."""
+        found = []
+        for path in Path(self.environment["POLICYFS_RUNTIME_DIR"]).glob("*.sock"):
+            with socket.socket(socket.AF_UNIX) as asking:
+                asking.connect(str(path))
+                found.append(os.pidfd_open(peer_of(asking).pid))
+        assert found
+        return found
 
     def shell(self, script: str, **more: Any) -> Said:
         return self.run("sh", "-c", script, **more)
@@ -313,9 +326,13 @@ def test_the_mount_ends_with_the_command_that_made_it(runner: Runner) -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "open\n"
+    daemons = runner.daemons()
     os.kill(process.pid, signal.SIGKILL)
     said = process.stdout.read()
     assert set(said.splitlines()) == {"open", str(APP)}, "it went on until the mount was gone"
+    for daemon in daemons:
+        assert select.select([daemon], (), (), DEADLINE_S)[0], "the daemon has ended, too"
+        os.close(daemon)
 
 
 def test_signals_are_handed_on(runner: Runner) -> None:
