@@ -253,6 +253,12 @@ class Automaton:
                 bound.update(self._captured(node, text, bind))
         return self._intern(frozenset(free), _undominated(free, bound))
 
+    def targets(self, number: int, text: str) -> set[int]:
+        """Return the nodes to which a name leads from one node, captures aside."""
+        found: set[int] = set()
+        self._advance(self.nodes[number], text, ascii_lower(text) if self._folds else text, found)
+        return found
+
     def _advance(self, node: Node, text: str, lower: str, into: set[int]) -> None:
         into.update(node.anything)
         if node.literals:

@@ -92,13 +92,29 @@ def joint_name_classes(
 
     Each has its own apps and uids. known: remembers answers between calls. Raises TooHardError.
     """
-    known = {} if known is None else known
     edges = _Edges()
     for automaton, position, apps, uids in places:
         for number in position.free:
             edges.add(automaton.nodes[number], FREE, apps, uids)
         for number, bind in position.bound:
             edges.add(automaton.nodes[number], bind, apps, uids)
+    return _names(edges, {} if known is None else known)
+
+
+def names_out_of(
+    nodes: Iterable[tuple[Node, tuple[str, ...], tuple[int, ...]]], known: Known
+) -> list[str]:
+    """Return at least one name of every class that some nodes together tell apart.
+
+    Each has its own apps and uids. known: as for joint_name_classes. Raises TooHardError.
+    """
+    edges = _Edges()
+    for node, apps, uids in nodes:
+        edges.add(node, FREE, apps, uids)
+    return _names(edges, known)
+
+
+def _names(edges: _Edges, known: Known) -> list[str]:
     other = unused_char(
         char
         for tokens in (*(p.tokens for p in edges.patterns), *edges.literals)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from policyfs.domain import (
@@ -40,15 +40,24 @@ class Profile:
 
     __slots__ = ("_need", "can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
 
-    def __init__(self, table: Table, state: PathState, caller: Caller, *, lenient: bool) -> None:
-        """Collect the rules. lenient: the caller is under the mount-wide dry run; no allow is missing."""
-        self.policy: Policy = table.policy
-        self.top = state.top
-        self.lost = state.position.lost
-        self.lives = tuple(
-            live for situated in state.situated(table) if (live := table.live(situated, caller)) is not None
-        )
-        above = [live for situated in state.hides if (live := table.live(situated, caller))]
+    def __init__(
+        self,
+        policy: Policy,
+        lives: tuple[Live, ...],
+        above: Sequence[Live] = (),
+        *,
+        top: bool,
+        lost: bool = False,
+        lenient: bool = False,
+    ) -> None:
+        """Take the rules at a path, and those above that may hide it.
+
+        lenient: the caller is under the mount-wide dry run; no allow is missing.
+        """
+        self.policy = policy
+        self.top = top
+        self.lost = lost
+        self.lives = lives
         certain = {live.number: live for live in above if always_hides(live)}
         maybe = {live.number: live for live in above if may_hide(live) and not always_hides(live)}
         self.hiding = tuple(certain[number] for number in sorted(certain))
@@ -169,6 +178,15 @@ class Profile:
         return candidates[-1]
 
 
+def profile_at(table: Table, state: PathState, caller: Caller, *, lenient: bool) -> Profile:
+    """Collect the rules at a path for a caller."""
+    lives = tuple(
+        live for situated in state.situated(table) if (live := table.live(situated, caller)) is not None
+    )
+    above = [live for situated in state.hides if (live := table.live(situated, caller))]
+    return Profile(table.policy, lives, above, top=state.top, lost=state.position.lost, lenient=lenient)
+
+
 class Profiles:
     """The profiles of one engine, remembered up to a bound. dry_run: the mount-wide one, for apps.
 
@@ -189,7 +207,7 @@ class Profiles:
         found = self.known.get(key)
         if found is None:
             lenient = self._dry_run and caller.app is not None
-            made = Profile(self._table, state, caller, lenient=lenient)
+            made = profile_at(self._table, state, caller, lenient=lenient)
             found = self.known.keep(key, made, state.units)
         return found
 

@@ -7,7 +7,7 @@ path for a caller are its *profile*, from which every answer is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.domain import Facts, FileType, Op
@@ -236,6 +236,15 @@ class Table:
         compiled = self._compiled[number]
         return frozenset(a for a in (compiled.paths, compiled.when, *compiled.unless) if a is not None)
 
+    def needed_accepts(self, number: int) -> tuple[int | None, int | None]:
+        """Return the glob sets of ``paths`` and of ``when``, which must both match; None: no globs there."""
+        compiled = self._compiled[number]
+        return compiled.paths, compiled.when
+
+    def unless_accepts(self, number: int) -> Sequence[int | None]:
+        """Return the glob set of each ``unless`` block of a rule; None: no globs there."""
+        return self._compiled[number].unless
+
     def situated(self, position: Position) -> tuple[Situated, ...]:
         """Return all rules whose path conditions can match here, by rule id."""
         found = list(self._everywhere)
@@ -281,12 +290,16 @@ class Table:
         blocks = tuple(
             block for block, binds in situated.unless if binds is None or binds_hold(binds, caller)
         )
-        compiled = self._compiled[situated.rule]
-        app = caller.app if compiled.self_asked else None
-        key = (situated.rule, app, blocks)
+        return self.live_for(situated.rule, caller.app, blocks)
+
+    def live_for(self, number: int, app: str | None, blocks: tuple[int, ...]) -> Live | None:
+        """Return the live rule for an app (None: a stranger) where these ``unless`` blocks match in paths."""
+        compiled = self._compiled[number]
+        app = app if compiled.self_asked else None
+        key = (number, app, blocks)
         found = self._lives.get(key)
         if found is None:
-            found = self._lives.keep(key, (self._build(situated.rule, compiled, app, blocks),))
+            found = self._lives.keep(key, (self._build(number, compiled, app, blocks),))
         return found[0]
 
     @staticmethod

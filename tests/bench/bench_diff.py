@@ -1,6 +1,6 @@
 """What `policy diff` costs: two policies of 1,000 rules, with one rule changed, and with every rule changed.
 
-``mixed``: every rule changed, of ten sorts, by which 40 apps and 40 ranges of uids differ (big_policy.py).
+``mixed``: every rule changed, of ten sorts, by which 40 apps and 4 ranges of uids differ (big_policy.py).
 
     python -m tests.bench.bench_diff [--rules N]
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from policyfs.domain import Op
-from policyfs.policy.analysis.compare import Branch, Comparison, Known
-from policyfs.policy.analysis.findings import Best, RuleRef, best_of
+from policyfs.policy.analysis.compare import MAX_JOINT_PLACES, Comparison
+from policyfs.policy.analysis.findings import Finding, RuleRef, Sort, best_for, best_of
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction
 from policyfs.policy.analysis.requests import Request
-from policyfs.policy.analysis.sides import Compiled, content_of
-from policyfs.policy.analysis.subjects import groups
-from policyfs.policy.analysis.walk import Place
+from policyfs.policy.analysis.sides import Compiled, content_of, numbers_of
+from policyfs.policy.analysis.subjects import Group, groups
 from policyfs.policy.collector import paused
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.exceptions import ALWAYS, ends, in_force
@@ -33,7 +34,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Differences of one sort. who: labels of all callers that they concern. id: see fingerprint.
+    """Differences of one sort. who: labels of all callers that they concern. id: see Fingerprints.
 
     since_ns, until_ns: the time for which they hold, where ends of exceptions limit it.
     """
@@ -88,47 +89,29 @@ def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
             for block in _differences(in_force(old, begin), in_force(new, begin))
         ]
         blocks = _continued(blocks, found)
-    made = [replace(block, id=fingerprint(block, old, new)) for block in blocks]
+    fingerprints = Fingerprints(old, new)
+    made = [replace(block, id=fingerprints.of(block)) for block in blocks]
     made.sort(key=lambda block: (_DIRECTIONS.index(block.direction), block.who, block.rules, block.ops))
     return Diff(tuple(made), tuple(_notes(old, new)))
 
 
-def _differences(old: Policy, new: Policy, *, by_branch: bool | None = None) -> list[Block]:
-    """Compare two policies as they are at one time.
-
-    by_branch: compare each branch below the root once for all callers whom the rules treat alike there, not
-    once for each caller. None: if that is less work.
-    """
+def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list[Block]:
+    """Compare two policies as they are at one time. most: as of Comparison."""
     # what a change of the defaults does is said once, in a note
     alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
     policies = (Compiled(compile_policy(old)), Compiled(compile_policy(alike)))
     blocks: list[Block] = []
     with paused():
-        looks: Known = {}
-        compared = [(group, Comparison(group, looks)) for group in groups(policies)]
-        branches = [comparison.branches() for _, comparison in compared]
-        if by_branch is None:
-            by_branch = 2 * len(set().union(*branches)) < sum(map(len, branches))
-        known: dict[Branch, Best] = {}
-        for (group, comparison), below in zip(compared, branches, strict=True):
-            labels = tuple(dict.fromkeys(subject.label for subject in group.subjects))
-            best = _in_branches(comparison, below, known) if by_branch else best_of(comparison.findings())
-            blocks += _blocks(labels, comparison, best)
-    return _merged(blocks)
-
-
-def _in_branches(comparison: Comparison, below: Mapping[Branch, Place], known: dict[Branch, Best]) -> Best:
-    """Return the differences for a caller. known: those of branches, which callers share."""
-    found = best_of(comparison.at_root())
-    for branch, place in below.items():
-        if branch not in known:
-            known[branch] = best_of(comparison.findings(place))
-        for key, by_op in known[branch].items():
-            into = found.setdefault(key, {})
-            for op, one in by_op.items():
-                if op not in into or one[0] < into[op][0]:
-                    into[op] = one
-    return found
+        callers = groups(policies)
+        labels = dict.fromkeys(subject.label for group in callers for subject in group.subjects)
+        together: dict[tuple[int, ...], list[Group]] = {}
+        for group in callers:
+            together.setdefault(tuple(id(side.compiled) for side in group.sides), []).append(group)
+        for some in together.values():
+            comparison = Comparison(some, most)
+            best = best_of(comparison.findings())
+            blocks += (block for sort, by_op in best.items() for block in _blocks(comparison, sort, by_op))
+    return _merged(blocks, {label: at for at, label in enumerate(labels)})
 
 
 def _continued(before: list[Block], after: list[Block]) -> list[Block]:
@@ -149,53 +132,52 @@ def _continued(before: list[Block], after: list[Block]) -> list[Block]:
     return [*found, *going.values()]
 
 
-def _blocks(labels: tuple[str, ...], comparison: Comparison, best: Best) -> list[Block]:
-    return [
-        Block(
-            direction,
-            aspect,
-            labels,
-            tuple(sorted(rules, key=_by_id)),
-            tuple(
-                Example(op, found[op][1].change, comparison.request(found[op][1].sample))
-                for op in sorted(found)
-            ),
-        )
-        for (direction, aspect, rules), found in best.items()
-    ]
+def _blocks(comparison: Comparison, sort: Sort, by_op: dict[Op, list[Finding]]) -> Iterator[Block]:
+    """Yield the differences of one sort: one block for all callers to whom the same operations differ."""
+    by_ops: dict[tuple[Op, ...], list[int]] = {}
+    callers = {op: functools.reduce(operator.or_, (one.callers for one in by_op[op])) for op in sorted(by_op)}
+    for caller in numbers_of(functools.reduce(operator.or_, callers.values())):
+        ops = tuple(op for op, who in callers.items() if who >> caller & 1)
+        by_ops.setdefault(ops, []).append(caller)
+    direction, aspect, rules = sort
+    for ops, who in by_ops.items():
+        best = [best_for(by_op[op], who[0]) for op in ops]
+        examples = (Example(one.op, one.change, comparison.request(one.sample, who[0])) for one in best)
+        labels = (subject.label for caller in who for subject in comparison.groups[caller].subjects)
+        refs = tuple(sorted(rules, key=_by_id))
+        yield Block(direction, aspect, tuple(dict.fromkeys(labels)), refs, tuple(examples))
 
 
 def _by_id(ref: RuleRef) -> tuple[str, str]:
     return ref[1], ref[0]
 
 
-
-
-def _merged(blocks: list[Block]) -> list[Block]:
-    """Return the blocks with those of different callers, which say the same, as one."""
+def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:
+    """Return the blocks with those of different callers, which say the same, as one. order: of labels."""
     found: dict[tuple[object, ...], Block] = {}
     for block in blocks:
         key = (block.direction, block.aspect, block.rules, block.ops)
         first = found.get(key)
-        if first is None:
-            found[key] = block
-        else:
-            found[key] = replace(first, who=tuple(dict.fromkeys((*first.who, *block.who))))
+        who = block.who if first is None else {*first.who, *block.who}
+        found[key] = replace(first or block, who=tuple(sorted(who, key=order.__getitem__)))
     return list(found.values())
 
 
-def fingerprint(block: Block, old: Policy, new: Policy) -> str:
-    """Return a name of a block that changes with its callers, its operations and the text of its rules."""
-    names = {name for _, name in block.rules}
-    rules = [
-        (side, rule.id, rule.who, content_of(rule), *_until(policy, rule.id))
-        for side, policy in enumerate((old, new))
-        for rule in in_force(policy, ALWAYS).rules
-        if rule.id in names
-    ]
-    ops = tuple(int(op) for op in block.ops)
-    texts = sorted(map(_plain, rules))
-    return _digest((block.direction.value, block.aspect.value, sorted(block.who), ops, texts))
+class Fingerprints:
+    """Names of blocks that change with their callers, their operations and the texts of their rules."""
+
+    def __init__(self, old: Policy, new: Policy) -> None:
+        self._texts: Final[dict[str, list[str]]] = {}
+        for side, policy in enumerate((old, new)):
+            for rule in in_force(policy, ALWAYS).rules:
+                said = (side, rule.id, rule.who, content_of(rule), *_until(policy, rule.id))
+                self._texts.setdefault(rule.id, []).append(_plain(said))
+
+    def of(self, block: Block) -> str:
+        """Return the name of a block."""
+        texts = sorted(text for name in {name for _, name in block.rules} for text in self._texts[name])
+        ops = tuple(int(op) for op in block.ops)
+        return _digest((block.direction.value, block.aspect.value, sorted(block.who), ops, texts))
 
 
 def _until(policy: Policy, name: str) -> tuple[int, ...]:

@@ -11,6 +11,9 @@ from policyfs.policy.table import Live
 
 _REAL_KINDS: Final = ("image/jpeg", "video/mp4", "audio/mpeg", "text/plain", "application/octet-stream")
 _OTHERS: Final = ("x-other", "x-another")
+OWN: Final = "\0self"
+"""The caller's own name as an owner, where callers with different names are looked at together."""
+
 GONE: Final = "former-app"
 """The name of an owner that no policy lists."""
 
@@ -71,10 +74,10 @@ class FileClasses:
         named = sorted({owner for owners in self._owners for owner in owners} - {OWNER_NONE})
         return [OWNER_NONE, *named, "\0app", *([None] if unknown else [])]
 
-    def spelled(self, facts: Facts, apps: Iterable[str]) -> Facts:
+    def spelled(self, facts: Facts, apps: Iterable[str], own: str | None = None) -> Facts:
         """Return facts of the same class in which all names are real, and without those that do not matter.
 
-        apps: names that an owner may have.
+        apps: names that an owner may have. own: the name for OWN.
         """
         kind = facts.kind if self._kinds else None
         owner = facts.owner if self._owners else None
@@ -82,7 +85,9 @@ class FileClasses:
             major = kind.partition("/")[0]
             tries = [f"{'application' if chr(0) in major else major}/{name}" for name in _OTHERS]
             kind = _first(tries, lambda one: self.kind_class(one) == self.kind_class(facts.kind), kind)
-        if owner is not None and "\0" in owner:
+        if owner == OWN:
+            owner = own
+        elif owner is not None and "\0" in owner:
             tries = [*sorted(apps), GONE]
             owner = _first(tries, lambda one: self.owner_class(one) == self.owner_class(facts.owner), owner)
         return Facts(kind, owner)

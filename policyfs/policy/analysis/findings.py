@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from policyfs.domain import OWNER_NONE, Facts, FileType, Op
 from policyfs.policy.analysis.files import FileClasses
+from policyfs.policy.analysis.joint_walk import Spot
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction
-from policyfs.policy.analysis.walk import Place, is_made_up
+from policyfs.policy.analysis.tracks import Callers
 
 Rank = tuple[int, ...]
 RuleRef = tuple[str, str]
@@ -21,7 +22,7 @@ A rule that is the same is behind a difference if it is now about other callers:
 class Sample(NamedTuple):
     """A request at a place, not yet in a person's words. way: which sides the directories above hide."""
 
-    place: Place
+    spot: Spot
     op: Op
     ftype: FileType
     facts: Facts
@@ -30,40 +31,53 @@ class Sample(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """One answer that differs. rules: the rules behind it."""
+    """One answer that differs, for some callers. rules: the rules behind it.
+
+    rank: a key by which ordinary requests come first, and of those the ones that show most.
+    """
 
     change: Change
     op: Op
     rules: frozenset[RuleRef]
     sample: Sample
-
-    @property
-    def rank(self) -> Rank:
-        """A key by which ordinary requests come first, and of those the ones that show most."""
-        sample, facts, new = self.sample, self.sample.facts, self.op is Op.CREATE
-        known = facts.kind is None if new else facts.kind is not None
-        at = 2 if facts.owner is None else int(facts.owner != OWNER_NONE)
-        types = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
-        if new:
-            types = (FileType.DIRECTORY, FileType.REGULAR, FileType.SYMLINK)
-        hidden = sample.place.hidden[sample.way]
-        odd = sum(owner != OWNER_NONE for owner in hidden) if sample.place.may_be_hidden else 0
-        partly = "removed" in self.change.after
-        names = sample.place.names
-        special = bool(names) and not is_made_up(names[-1])
-        return types.index(sample.ftype), not known, partly, at, odd, special, len(names)
+    callers: Callers
+    rank: Rank
 
 
-Best = dict[tuple[Direction, Aspect, frozenset[RuleRef]], dict[Op, tuple[Rank, Finding]]]
-"""The best finding for each operation, of each sort of findings."""
+def rank_of(change: Change, op: Op, ftype: FileType, facts: Facts, odd: int) -> Rank:
+    """Return the rank of a request, its path aside. odd: directories above with special owners."""
+    new = op is Op.CREATE
+    known = facts.kind is None if new else facts.kind is not None
+    at = 2 if facts.owner is None else int(facts.owner != OWNER_NONE)
+    types = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
+    if new:
+        types = (FileType.DIRECTORY, FileType.REGULAR, FileType.SYMLINK)
+    partly = "removed" in change.after
+    return types.index(ftype), not known, partly, at, odd
+
+
+Sort = tuple[Direction, Aspect, frozenset[RuleRef]]
+
+Best = dict[Sort, dict[Op, list[Finding]]]
+"""Findings of each sort for each operation: for each caller the best is among them."""
 
 
 def best_of(findings: Iterable[Finding]) -> Best:
-    """Return the best finding for each operation of each sort."""
+    """Return the best finding of each sort for each operation and caller."""
     best: Best = {}
     for finding in findings:
         key = (finding.change.direction, finding.change.aspect, finding.rules)
-        found, rank = best.setdefault(key, {}), finding.rank
-        if finding.op not in found or rank < found[finding.op][0]:
-            found[finding.op] = (rank, finding)
+        known = best.setdefault(key, {}).setdefault(finding.op, [])
+        left = finding.callers
+        for other in known:
+            if other.rank <= finding.rank:
+                left &= ~other.callers
+        if left:
+            known.append(finding)
     return best
+
+
+def best_for(findings: Iterable[Finding], caller: int) -> Finding:
+    """Return the best of those findings that concern a caller, by the place of its group."""
+    own = (finding for finding in findings if finding.callers >> caller & 1)
+    return min(own, key=lambda finding: finding.rank)

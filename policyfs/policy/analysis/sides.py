@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from policyfs.policy.automaton import Automaton, Position
@@ -11,7 +11,7 @@ from policyfs.policy.classes import Known
 from policyfs.policy.decide import Engine
 from policyfs.policy.model import Rule, Who
 from policyfs.policy.paths import parse_glob
-from policyfs.policy.profile import Profile
+from policyfs.policy.profile import Profile, profile_at
 from policyfs.policy.states import PathState
 from policyfs.policy.table import Live, hides
 from policyfs.policy.views import Views
@@ -34,7 +34,9 @@ class Compiled:
         self.captures: Final = [_captures(rule) for rule in self.table.rules]
         self.owners: Final = [_owners(rule) for rule in self.table.rules]
         self.name_classes: Final[Known] = {}
-        self.reach: Final = self._reach()
+        self.reach: Final = self.reached(
+            {accept: number for number, accepts in enumerate(self.accepts) for accept in accepts}
+        )
         """For each node, the rules of which some glob matches there or below, as bits."""
         self.everywhere: Final = bits(self.table.everywhere())
         self._who: Final[dict[Who | None, int]] = {}
@@ -45,10 +47,10 @@ class Compiled:
             for accept in node.accepts:
                 self._accepting.setdefault(accept, []).append(node.number)
 
-    def _reach(self) -> list[int]:
+    def reached(self, rule_of: Mapping[int, int]) -> list[int]:
+        """Return for each node the rules of which one of these glob sets matches there or below, as bits."""
         nodes = self.table.automaton.nodes
-        rule_of = {accept: number for number, accepts in enumerate(self.accepts) for accept in accepts}
-        reach = [bits(rule_of[accept] for accept in node.accepts) for node in nodes]
+        reach = [bits(rule_of[accept] for accept in node.accepts if accept in rule_of) for node in nodes]
         targets = [node.targets() for node in nodes]
         changed = True
         while changed:  # nearly a tree, whose branches come later: a few rounds
@@ -99,7 +101,10 @@ class Side:
     def _own(self, position: Position) -> Position:
         resolved = self._automaton.resolved(position, self.caller.app, self.caller.uid)
         reach, own = self.compiled.reach, self.bits
-        free = frozenset(number for number in resolved.free if reach[number] & own)
+        return self.position_at(frozenset(number for number in resolved.free if reach[number] & own))
+
+    def position_at(self, free: frozenset[int]) -> Position:
+        """Return the position that consists of these nodes."""
         found = self._positions.get(free)
         if found is None:
             accepts = frozenset(a for number in free for a in self._automaton.nodes[number].accepts)
@@ -128,7 +133,7 @@ class Side:
         found = self._profiles.get(key)
         if found is None:
             state = PathState(position, frozenset(), top=top)
-            made = Profile(self.compiled.table, state, self.caller, lenient=False)
+            made = profile_at(self.compiled.table, state, self.caller, lenient=False)
             found = self._profiles[key] = made
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Facts
@@ -22,6 +22,16 @@ _NICE: Final = ("x", "y", "other", "q", "Z", "xyz", "new-name")
 Path = tuple["Path", str] | None
 """A path as its directory's path and its name; None is the root."""
 
+
+def names_of(path: Path) -> tuple[str, ...]:
+    """Return the names of a path, from the root down."""
+    found = []
+    while path is not None:
+        path, name = path
+        found.append(name)
+    return tuple(reversed(found))
+
+
 Hidden = Mapping[tuple[bool, ...], tuple[str | None, ...]]
 """The ways in which owners of the directories above can hide a place: for each way, which of the sides
 hide it, and owners of these directories with which they do."""
@@ -38,12 +48,7 @@ class Place(NamedTuple):
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the sample path, from the root down."""
-        found = []
-        path = self.path
-        while path is not None:
-            path, name = path
-            found.append(name)
-        return tuple(reversed(found))
+        return names_of(self.path)
 
     @property
     def may_be_hidden(self) -> bool:
@@ -107,21 +112,17 @@ class Walk:
             side.hiding(position, top=False)
             for side, position in zip(self._sides, place.positions, strict=True)
         ]
-        own: dict[tuple[bool, ...], str | None] = {}
-        for owner in _owners(hiding):
-            facts = Facts(KIND_DIRECTORY, owner)
-            own.setdefault(tuple(any(live.match(facts) for live in lives) for lives in hiding), owner)
-        found: dict[tuple[bool, ...], tuple[str | None, ...]] = {}
-        for (above, owners), (here, owner) in itertools.product(place.hidden.items(), own.items()):
-            way = tuple(one or other for one, other in zip(above, here, strict=True))
-            found.setdefault(way, (*owners, owner))
-        return found
+        return hidden_below(place.hidden, hiding)
 
     def spelled(self, place: Place) -> tuple[bytes, ...]:
         """Return names of a path at the place that a person would write."""
+        return self.spelled_names(place.names)
+
+    def spelled_names(self, names: Iterable[str]) -> tuple[bytes, ...]:
+        """Return names of a path that a person would write, for those of a sample path."""
         at = tuple(side.root for side in self._sides)
         found = []
-        for name in place.names:
+        for name in names:
             child = self._step(at, name)
             if is_made_up(name):
                 nice = (name.translate({ord(char): one for char in name if _odd(char)}) for one in _NICE)
@@ -134,7 +135,23 @@ class Walk:
         return tuple(side.step(position, name) for side, position in zip(self._sides, at, strict=True))
 
 
-def _owners(hiding: list[tuple[Live, ...]]) -> list[str | None]:
+def hidden_below(above: Hidden, hiding: Sequence[Sequence[Live]]) -> Hidden:
+    """Return the ways in which a directory hides what is below it.
+
+    above: those in which it is hidden itself. hiding: on each side, the rules that may hide what is below it.
+    """
+    own: dict[tuple[bool, ...], str | None] = {}
+    for owner in _owners(hiding):
+        facts = Facts(KIND_DIRECTORY, owner)
+        own.setdefault(tuple(any(live.match(facts) for live in lives) for lives in hiding), owner)
+    found: dict[tuple[bool, ...], tuple[str | None, ...]] = {}
+    for (way, owners), (here, owner) in itertools.product(above.items(), own.items()):
+        both = tuple(one or other for one, other in zip(way, here, strict=True))
+        found.setdefault(both, (*owners, owner))
+    return found
+
+
+def _owners(hiding: Iterable[Sequence[Live]]) -> list[str | None]:
     """Return owners of every sort that rules which hide directories tell apart, ordinary ones first."""
     named = {o for lives in hiding for live in lives for c in live.conditions() for o in c.owners or ()}
     return [OWNER_NONE, *sorted(named - {OWNER_NONE}), "\0app", None]

@@ -1,0 +1,244 @@
+"""Differences between two sets of rules that match at a place, whatever the names of place and rules."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from policyfs.domain import Decision, Facts, FileType, Op
+from policyfs.policy.analysis.files import FileClasses
+from policyfs.policy.analysis.findings import Rank, rank_of
+from policyfs.policy.analysis.outcomes import Aspect, Change, Direction, changes, view_change
+from policyfs.policy.analysis.partition import Lives
+from policyfs.policy.facts import FILE_TYPES
+from policyfs.policy.model import Effect, Policy
+from policyfs.policy.profile import Profile
+from policyfs.policy.table import Condition, Live
+from policyfs.policy.views import Views
+
+Way = tuple[bool, ...]
+"""The sides on which the directories above hide a place."""
+
+Cause = tuple[int, int]
+"""A rule that matches: its side, and its place among those that match there."""
+
+HIDERS: Final[Cause] = (-1, 0)
+"""A cause: the rules that hide the place by the directories above."""
+
+LEADERS: Final[Cause] = (-1, 1)
+"""A cause: the rules that differ in what can be seen below; if there are none, those that differ here."""
+
+_HIDDEN: Final = Decision(False, errno.ENOENT)
+_FILL: Final = int(Op.WRITE | Op.CREATE)
+_CAUSES: Final = {
+    Aspect.ACCESS: (Effect.DENY, Effect.ALLOW),
+    Aspect.ERRNO: (Effect.DENY, Effect.DENY),
+    Aspect.REDACTION: (Effect.REDACT, Effect.REDACT),
+    Aspect.CONTENT: (Effect.CONTENT, Effect.CONTENT),
+    Aspect.QUARANTINE: (Effect.CONTENT, Effect.CONTENT),
+    Aspect.RECORD: tuple(Effect)[:2],
+}
+"""The effects of the rules that make a difference of this sort, in the old policy and in the new."""
+
+
+class Clue(NamedTuple):
+    """A difference at any place where such rules match. rank: see findings.rank_of."""
+
+    change: Change
+    op: Op
+    causes: frozenset[Cause]
+    ftype: FileType
+    facts: Facts
+    way: Way
+    files: FileClasses
+    rank: Rank
+
+
+class Clues:
+    """The differences between two policies, remembered by all that they depend on."""
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self._policies: Final = policies
+        self._views: Final = Views()
+        self._shapes: Final[dict[tuple[object, ...], int]] = {}
+        self._shape_of: Final[dict[Live, int]] = {}
+        self._known: Final[dict[tuple[object, ...], list[Clue]]] = {}
+
+    def between(
+        self, lives: tuple[Lives, Lives], below: tuple[bool, bool], odd: Mapping[Way, int], *, top: bool
+    ) -> list[Clue]:
+        """Return the best difference of each sort for each operation.
+
+        below: on which sides a directory is bare at least. odd: for each way in which the directories above
+        hide the place, how many of their owners are special then. top: the place is the root.
+        """
+        names: dict[str, int] = {}
+        shapes = tuple(
+            tuple(
+                (self._shape(live), watched, names.setdefault(live.rule.id, len(names)))
+                for live, watched in some
+            )
+            for some in lives
+        )
+        key = (shapes, below, tuple(odd.items()), top)
+        found = self._known.get(key)
+        if found is None:
+            look = _Look(self._policies, self._views, lives, below, odd, top=top)
+            best: dict[tuple[object, ...], Clue] = {}
+            for clue in look.clues():
+                sort = (clue.change.direction, clue.change.aspect, clue.causes, clue.op)
+                if sort not in best or clue.rank < best[sort].rank:
+                    best[sort] = clue
+            found = self._known[key] = list(best.values())
+        return found
+
+    def _shape(self, live: Live) -> int:
+        """Return a number that is equal for rules which do the same wherever both match."""
+        number = self._shape_of.get(live)
+        if number is None:
+            value = _shape(live)
+            number = self._shape_of[live] = self._shapes.setdefault(value, len(self._shapes))
+        return number
+
+
+def _shape(live: Live) -> tuple[object, ...]:
+    rule = live.rule
+    when = None if live.when is None else _condition(live.when)
+    conditions = (when, tuple(map(_condition, live.unless)), live.raw.names)
+    effect = (rule.effect, rule.ops, rule.errno, rule.redact, rule.content, rule.quarantine)
+    return (*conditions, *effect, rule.audit, rule.monitor)
+
+
+def _condition(condition: Condition) -> tuple[object, ...]:
+    return None if condition.kinds is None else condition.kinds.names, condition.owners
+
+
+class _Look:
+    """The comparison at one place."""
+
+    def __init__(
+        self,
+        policies: Sequence[Policy],
+        views: Views,
+        lives: tuple[Lives, Lives],
+        below: tuple[bool, bool],
+        odd: Mapping[Way, int],
+        *,
+        top: bool,
+    ) -> None:
+        self._views: Final = views
+        self._lives: Final = lives
+        self._below: Final = below
+        self._odd: Final = odd
+        self._top: Final = top
+        self._profiles: Final = [
+            Profile(policy, tuple(live for live, _ in some), top=top)
+            for policy, some in zip(policies, lives, strict=True)
+        ]
+        self._differing: Final = [
+            ((index, at), live)
+            for index, some in enumerate(lives)
+            for at, (live, watched) in enumerate(some)
+            if watched
+        ]
+        self._files: Final = FileClasses(live for some in lives for live, _ in some)
+        self._ways: Final = [way for way in odd if not all(way)]
+        self._touched: Final = self._operations()
+
+    def clues(self) -> Iterator[Clue]:
+        """Yield all differences."""
+        here = bool(self._differing) or any(len(set(way)) > 1 for way in self._ways)
+        types = FILE_TYPES if here and not self._top else (FileType.DIRECTORY,)
+        for ftype in types:
+            for facts in self._files.samples(ftype):
+                for way in self._ways:
+                    yield from self._of_file(ftype, facts, way)
+        if self._may_differ_in_view() and not self._top:
+            yield from self._of_view()
+
+    def _clue(
+        self, change: Change, op: Op, causes: frozenset[Cause], ftype: FileType, facts: Facts, way: Way
+    ) -> Clue:
+        rank = rank_of(change, op, ftype, facts, self._odd[way])
+        return Clue(change, op, causes, ftype, facts, way, self._files, rank)
+
+    def _of_file(self, ftype: FileType, facts: Facts, way: Way) -> Iterator[Clue]:
+        """Yield the differences for one class of files."""
+        seen = [self._answer(index, Op.SEE, ftype, facts, way) for index in (0, 1)]
+        appears = seen[0].allowed != seen[1].allowed
+        for op in Op:
+            if not (appears or op is Op.SEE or int(op | Op.SEE) & self._touched):
+                continue
+            before, after = (self._answer(index, op, ftype, facts, way) for index in (0, 1))
+            if before == after:
+                continue
+            for change in changes(before, after):
+                if appears and change.aspect is Aspect.ERRNO:
+                    continue  # that follows from what is seen
+                causes = self._causes(op, change, before, after, hidden=any(way))
+                yield self._clue(change, op, causes, ftype, facts, way)
+
+    def _operations(self) -> int:
+        """Return the operations of the rules that differ here."""
+        touched = 0
+        for _, live in self._differing:
+            touched |= live.ops | (int(Op.WRITE) if live.ops & _FILL else 0)
+        return touched
+
+    def _answer(self, index: int, op: Op, ftype: FileType, facts: Facts, way: Way) -> Decision:
+        if way[index]:
+            return _HIDDEN
+        return self._profiles[index].answer(int(op), ftype, facts, below=lambda: self._below[index])
+
+    def _causes(
+        self, op: Op, change: Change, before: Decision, after: Decision, *, hidden: bool
+    ) -> frozenset[Cause]:
+        """Return the rules behind a difference."""
+        if hidden:
+            return frozenset({HIDERS})
+        spoke = {
+            match.rule for decision in (before, after) for match in decision.rules if match.op & (op | Op.SEE)
+        }
+        effects = _CAUSES[change.aspect]
+        if change.aspect is Aspect.ACCESS:
+            wider = change.direction is Direction.WIDER
+            effects = (Effect.DENY, Effect.ALLOW) if wider else (Effect.ALLOW, Effect.DENY)
+        for causes in (((effects[0],), (effects[1],)), (effects, effects), (tuple(Effect), tuple(Effect))):
+            found = frozenset(
+                cause
+                for cause, live in self._differing
+                if live.rule.id in spoke and live.rule.effect in causes[cause[0]]
+            )
+            if found:
+                return found
+        if before.bare or after.bare:
+            return frozenset({LEADERS})
+        return frozenset(cause for cause, _ in self._differing)
+
+    def _may_differ_in_view(self) -> bool:
+        return any(
+            live.rule.effect in (Effect.REDACT, Effect.CONTENT)
+            or (live.rule.effect is Effect.ALLOW and live.ops & _FILL)
+            for _, live in self._differing
+        )
+
+    def _of_view(self) -> Iterator[Clue]:
+        change = view_change(*map(self._views.view, self._profiles))
+        way = next((way for way in self._ways if not any(way)), None)
+        if change is None or way is None:
+            return
+        causes = frozenset(
+            cause
+            for cause, live in self._differing
+            if live.rule.effect in (Effect.REDACT, Effect.CONTENT) or live.ops & _FILL
+        )
+        samples = self._files.samples(FileType.REGULAR)
+        for op in (Op.READ, Op.WRITE):
+            facts = next((facts for facts in samples if self._both(op, facts, way)), None)
+            if facts is not None:
+                yield self._clue(change, op, causes, FileType.REGULAR, facts, way)
+                return
+
+    def _both(self, op: Op, facts: Facts, way: Way) -> bool:
+        return all(self._answer(index, op, FileType.REGULAR, facts, way).allowed for index in (0, 1))

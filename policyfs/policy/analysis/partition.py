@@ -1,0 +1,101 @@
+"""Partition of callers at a place: those for whom the same rules match are together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from policyfs.policy.analysis.files import OWN
+from policyfs.policy.analysis.tracks import Callers, Match, Nodes, Track
+from policyfs.policy.model import SELF
+from policyfs.policy.table import Live, asks_for_self
+
+Lives = tuple[tuple[Live, bool], ...]
+"""Rules by number, each with whether the other policy lacks it."""
+
+
+class Part(NamedTuple):
+    """Callers whom the rules treat alike at a place, and the rules that match for them on each side.
+
+    An app that no owner condition names is OWN there: apps that differ only in their names are together.
+    """
+
+    callers: Callers
+    lives: tuple[Lives, Lives]
+
+
+class Partition:
+    """Partitions of the callers of two tracks."""
+
+    def __init__(self, tracks: Sequence[Track]) -> None:
+        self._tracks: Final = tracks
+        rules = [track.compiled.table.rules for track in tracks]
+        self._asks: Final = [[asks_for_self(rule) for rule in some] for some in rules]
+        pairs = zip(*(track.sides for track in tracks), strict=True)
+        self._renamed: Final = sum(
+            1 << at for at, (old, new) in enumerate(pairs) if old.caller.app != new.caller.app
+        )
+        """Callers who are another app in each policy: OWN would be two names."""
+
+    def parts(self, nodes: Sequence[Nodes], callers: Callers) -> list[Part]:
+        """Return the parts of some callers at a place, in no order."""
+        matches = [track.matches(some, callers) for track, some in zip(self._tracks, nodes, strict=True)]
+        named = self._named(matches)
+        parts = [Part(callers, ((), ()))]
+        for index, some in enumerate(matches):
+            for match in some:
+                for who, live, watched in self._pieces(index, match, named):
+                    parts = list(_refined(parts, who, index, live, watched=watched))
+        return parts
+
+    def _named(self, matches: Sequence[Sequence[Match]]) -> frozenset[str]:
+        """Return the owners that conditions of some rules name."""
+        named: set[str] = set()
+        for track, some in zip(self._tracks, matches, strict=True):
+            for match in some:
+                named |= track.compiled.owners[match.rule]
+        return frozenset(named - {SELF})
+
+    def _pieces(
+        self, index: int, match: Match, named: frozenset[str]
+    ) -> Iterator[tuple[Callers, Live, bool]]:
+        """Yield sets of callers for whom a rule means the same, with that meaning."""
+        track, table = self._tracks[index], self._tracks[index].compiled.table
+        pieces: list[tuple[Callers, tuple[int, ...]]] = [(match.callers, ())]
+        for block, some in match.unless:
+            halves = ((who & some, (*blocks, block)) for who, blocks in pieces)
+            pieces = [*halves, *((who & ~some, blocks) for who, blocks in pieces)]
+        for who, blocks in pieces:
+            asks = who and self._asks[index][match.rule]
+            for callers, app in self._by_name(index, who, named) if asks else [(who, None)]:
+                live = table.live_for(match.rule, app, blocks) if callers else None
+                if live is not None:
+                    watched = callers & track.watched[match.rule]
+                    for some, flag in ((watched, True), (callers & ~watched, False)):
+                        if some:
+                            yield some, live, flag
+
+    def _by_name(
+        self, index: int, callers: Callers, named: frozenset[str]
+    ) -> Iterator[tuple[Callers, str | None]]:
+        """Yield the strangers among some callers, then the apps, by name where it matters."""
+        by_app, others = self._tracks[index].by_app, callers
+        for app, who in by_app.items():
+            own = who if app is None or app in named else who & self._renamed
+            if own & callers:
+                yield own & callers, app
+                others &= ~own
+        if others:
+            yield others, OWN
+
+
+def _refined(parts: list[Part], callers: Callers, index: int, live: Live, *, watched: bool) -> Iterator[Part]:
+    """Yield the parts with a rule that matches for some callers on one side."""
+    for part in parts:
+        inside, outside = part.callers & callers, part.callers & ~callers
+        if inside:
+            lives = part.lives[index]
+            more = (*lives, (live, watched))
+            yield Part(inside, (more, part.lives[1]) if index == 0 else (part.lives[0], more))
+        if outside:
+            yield Part(outside, part.lives) if inside else part

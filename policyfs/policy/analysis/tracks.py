@@ -1,0 +1,246 @@
+"""Steps through one policy's automaton for many callers at once: a set of callers at each node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from policyfs.domain import Op
+from policyfs.policy.analysis.sides import Side, bits, numbers_of
+from policyfs.policy.automaton import Node
+from policyfs.policy.model import SELF, Effect
+from policyfs.policy.names import Captured, NameMatcher, Pattern
+
+Callers = int
+"""A set of callers, as bits: the places of their groups in a list."""
+
+Nodes = tuple[tuple[int, Callers], ...]
+"""The nodes that a path reaches, each with the callers for whom it does."""
+
+
+Edges = tuple[Node, tuple[str, ...], tuple[int, ...]]
+"""A node, and the apps and uids that its captures can mean."""
+
+
+class Match(NamedTuple):
+    """A rule that matches at a place, facts aside. unless: the callers for whom each such block does, too."""
+
+    rule: int
+    callers: Callers
+    unless: tuple[tuple[int, Callers], ...]
+
+
+class Track:
+    """The automaton of one policy, for one side of some groups of callers.
+
+    For each caller the nodes are those of its own walk (Side.step), but nodes are left out as soon as no rule
+    for which they matter can match any more.
+    """
+
+    def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]]) -> None:
+        """Take the sides of the groups, and for each group the rules that the other policy does not have."""
+        self.sides: Final = sides
+        self.compiled: Final = sides[0].compiled
+        table = self._table = self.compiled.table
+        self._nodes: Final = table.automaton.nodes
+        self.everyone: Final[Callers] = (1 << len(sides)) - 1
+        self.about: Final = _callers_by_rule(len(table.rules), (side.rules for side in sides))
+        self.watched: Final = _callers_by_rule(len(table.rules), watched)
+        self.by_app: Final[dict[str | None, Callers]] = {}
+        for at, side in enumerate(sides):
+            self.by_app[side.caller.app] = self.by_app.get(side.caller.app, 0) | 1 << at
+        needed = [table.needed_accepts(number) for number in range(len(table.rules))]
+        self._reach: Final = [
+            self.compiled.reached({a: n for n, pair in enumerate(needed) if (a := pair[key]) is not None})
+            for key in (0, 1)
+        ]
+        self._free: Final = [bits(n for n, pair in enumerate(needed) if pair[key] is None) for key in (0, 1)]
+        self.always: Final[Callers] = self._about_any(self.watched, self.compiled.everywhere)
+        self.exits: Final = frozenset(node.number for node in self._nodes if node.targets())
+        self._any_of: Final[tuple[dict[int, Callers], dict[int, Callers]]] = ({}, {})
+        self._steps: Final[dict[tuple[int, str], tuple[tuple[int, Callers], ...]]] = {}
+        self._captured: Final[dict[Captured, tuple[NameMatcher, dict[Pattern, Callers]]]] = {}
+        self._names: Final[dict[Callers, tuple[tuple[str, ...], tuple[int, ...]]]] = {}
+        self._bare: Final[dict[tuple[Nodes, Callers], Callers]] = {}
+        self._seeing: Final = [
+            bits(
+                number
+                for number, rule in enumerate(table.rules)
+                if rule.effect in effects and rule.ops & Op.SEE and not rule.monitor
+            )
+            for effects in ((Effect.ALLOW,), (Effect.ALLOW, Effect.DENY))
+        ]
+
+    # ---- nodes
+
+    def root(self, callers: Callers) -> Nodes:
+        """Return the nodes of the root."""
+        return self._own(dict.fromkeys(self._table.automaton.root.free, callers))
+
+    def step(self, nodes: Nodes, name: str, callers: Callers) -> Nodes:
+        """Return the nodes of the child with this name, for some of the callers."""
+        reached: dict[int, Callers] = {}
+        for number, here in nodes:
+            here &= callers
+            if here:
+                for target, who in self._step(number, name):
+                    who &= here
+                    if who:
+                        reached[target] = reached.get(target, 0) | who
+        return self._own(reached) if reached else ()
+
+    def _step(self, number: int, name: str) -> tuple[tuple[int, Callers], ...]:
+        found = self._steps.get((number, name))
+        if found is None:
+            reached = dict.fromkeys(self._table.automaton.targets(number, name), self.everyone)
+            for captured, targets in self._nodes[number].captures.items():
+                callers = self._capturing(captured, name)
+                for target in targets if callers else ():
+                    reached[target] = reached.get(target, 0) | callers
+            found = self._steps[number, name] = tuple(reached.items())
+        return found
+
+    def _capturing(self, captured: Captured, name: str) -> Callers:
+        """Return the callers for whom a name matches."""
+        if captured not in self._captured:
+            by_pattern: dict[Pattern, Callers] = {}
+            for at, side in enumerate(self.sides):
+                if side.caller.app is not None:
+                    pattern = captured.filled(side.caller.bind())
+                    by_pattern[pattern] = by_pattern.get(pattern, 0) | 1 << at
+            self._captured[captured] = NameMatcher(by_pattern), by_pattern
+        matcher, by_pattern = self._captured[captured]
+        found = 0
+        for pattern in matcher.matching(name):
+            found |= by_pattern[pattern]
+        return found
+
+    def _own(self, reached: Mapping[int, Callers]) -> Nodes:
+        """Return the nodes without those that matter to no rule that can still match, and to no caller."""
+        alive, reach = self.alive(reached), self.compiled.reach
+        found = []
+        for number in sorted(reached):
+            who = reached[number] & self._about(reach[number] & alive)
+            if who:
+                found.append((number, who))
+        return tuple(found)
+
+    def alive(self, nodes: Iterable[int]) -> int:
+        """Return the rules that may match at some nodes or below, as bits."""
+        by_paths, by_when = self._free
+        in_paths, in_when = self._reach
+        for number in nodes:
+            by_paths |= in_paths[number]
+            by_when |= in_when[number]
+        return by_paths & by_when
+
+    def edges(self, nodes: Nodes, callers: Callers) -> Iterator[Edges]:
+        """Yield the arguments of names_out_of."""
+        for number, who in nodes:
+            node = self._nodes[number]
+            if who & callers and number in self.exits:
+                yield (node, *(self._values(who & callers) if node.captures else ((), ())))
+
+    def _values(self, callers: Callers) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """Return the apps and the uids of some callers."""
+        found = self._names.get(callers)
+        if found is None:
+            own = [self.sides[at].caller for at in numbers_of(callers)]
+            apps = dict.fromkeys(caller.app for caller in own if caller.app is not None)
+            uids = dict.fromkeys(c.uid for c in own if c.app is not None and c.uid is not None)
+            found = self._names[callers] = tuple(apps), tuple(uids)
+        return found
+
+    # ---- rules
+
+    def _about(self, rules: int) -> Callers:
+        """Return the callers whom any of some rules are about."""
+        found = self._any_of[0].get(rules)
+        if found is None:
+            found = self._any_of[0][rules] = self._about_any(self.about, rules)
+        return found
+
+    @staticmethod
+    def _about_any(by_rule: Sequence[Callers], rules: int) -> Callers:
+        found = 0
+        for number in numbers_of(rules):
+            found |= by_rule[number]
+        return found
+
+    def differing(self, nodes: Nodes) -> Callers:
+        """Return the callers for whom a rule that the other policy lacks may match here or below."""
+        alive, reach, known = self.alive(number for number, _ in nodes), self.compiled.reach, self._any_of[1]
+        found = self.always
+        for number, who in nodes:
+            rules = reach[number] & alive
+            callers = known.get(rules)
+            if callers is None:
+                callers = known[rules] = self._about_any(self.watched, rules)
+            found |= who & callers
+        return found
+
+    def matches(self, nodes: Nodes, callers: Callers) -> list[Match]:
+        """Return the rules that match for some of the callers, by number."""
+        table = self._table
+        accepts: dict[int | None, Callers] = {None: callers}
+        for number, who in nodes:
+            who &= callers
+            for accept in self._nodes[number].accepts if who else ():
+                accepts[accept] = accepts.get(accept, 0) | who
+        first = table.first_accepts()
+        numbers = {first[accept] for accept in accepts if accept is not None and accept in first}
+        found = []
+        for number in sorted(numbers.union(table.everywhere())):
+            paths, when = table.needed_accepts(number)
+            who = self.about[number] & accepts.get(paths, 0) & accepts.get(when, 0)
+            if who:
+                blocks = enumerate(table.unless_accepts(number))
+                unless = ((block, accepts.get(accept, 0) & who) for block, accept in blocks)
+                found.append(Match(number, who, tuple((block, some) for block, some in unless if some)))
+        return found
+
+    # ---- bare directories
+
+    def below(self, nodes: Nodes, callers: Callers) -> Callers:
+        """Return the callers who could be allowed ``see`` of some path below: a directory here is bare."""
+        nodes = tuple((number, who & callers) for number, who in nodes if who & callers)
+        found = self._bare.get((nodes, callers))
+        if found is None:
+            found = self._bare[nodes, callers] = self._find_below(nodes, callers)
+        return found
+
+    def _find_below(self, nodes: Nodes, callers: Callers) -> Callers:
+        alive = self.alive(number for number, _ in nodes) & self._seeing[1]
+        named = self._named(alive)
+        alike: dict[tuple[frozenset[int], object], tuple[Side, Callers]] = {}
+        for at in numbers_of(callers & self._about(alive & self._seeing[0])):
+            side, bit = self.sides[at], 1 << at
+            own = frozenset(number for number, who in nodes if who & bit)
+            app = side.caller.app
+            name = app if named is None or app in named else app is None
+            key = (own, (side.bits & alive, name, side.caller.uid if named is None else None))
+            first, others = alike.get(key, (side, 0))
+            alike[key] = first, others | bit
+        found = 0
+        for (own, _), (side, who) in alike.items():
+            if side.below(side.position_at(own)):
+                found |= who
+        return found
+
+    def _named(self, rules: int) -> frozenset[str] | None:
+        """Return the apps whom some rules tell apart by their names as owners; None: any, by captures."""
+        owners: set[str] = set()
+        for number in numbers_of(rules):
+            if self.compiled.captures[number]:
+                return None
+            owners |= self.compiled.owners[number]
+        return frozenset(owners - {SELF})
+
+
+def _callers_by_rule(rules: int, sides: Iterable[Iterable[int]]) -> list[Callers]:
+    """Return for each rule the groups that have it."""
+    found = [0] * rules
+    for at, numbers in enumerate(sides):
+        for number in numbers:
+            found[number] |= 1 << at
+    return found
