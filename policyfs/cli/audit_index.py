@@ -8,7 +8,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 from policyfs.cli.audit_query import Progress, chains_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
-from policyfs.journal.index_cache import IndexCache, build, cache_directory, index_name
+from policyfs.journal.directories import cache_directory
+from policyfs.journal.index_cache import IndexCache, build, index_name
 from policyfs.journal.reader import Chain
 from policyfs.journal.segment_file import SegmentFile
 from policyfs.trail.table import shown

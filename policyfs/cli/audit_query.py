@@ -13,7 +13,8 @@ from typing import Final
 
 from policyfs.cli.audit_names import check_names
 from policyfs.errors import PolicyfsError
-from policyfs.journal.index_cache import IndexCache, cache_directory
+from policyfs.journal.directories import cache_directory
+from policyfs.journal.index_cache import IndexCache
 from policyfs.journal.indexed import IndexedTrail
 from policyfs.journal.reader import Chain, find_chains
 from policyfs.trail.event import DECISIONS

@@ -13,7 +13,8 @@ from policyfs.cli.audit_names import check_names
 from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.cli.audit_query import add_query, columns, open_trail, selection_of, zone_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
-from policyfs.journal.index_cache import IndexCache, cache_directory
+from policyfs.journal.directories import cache_directory
+from policyfs.journal.index_cache import IndexCache
 from policyfs.journal.indexed import IndexedTrail, Portion
 from policyfs.trail.cause import cause_of, remedy_of
 from policyfs.trail.index_rows import add_to_summary

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.errors import PolicyfsError
+from policyfs.journal.directories import KEYS
 
 DEFAULT_ROOT: Final = "/var/log/policyfs"
-DEFAULT_KEYS: Final = "/var/lib/policyfs/audit-keys"
 _SEGMENT_BYTES: Final = 64 << 20
 _NO_LOGIN: Final = 0xFFFFFFFF
 
@@ -22,7 +22,7 @@ def trail_root(given: str | None = None) -> str:
 
 def key_directory(given: str | None = None) -> Path:
     """Return the directory of the keys for seals: as given, else $POLICYFS_KEY_DIR, else the default."""
-    return Path(given or os.environ.get("POLICYFS_KEY_DIR") or DEFAULT_KEYS)
+    return Path(given or os.environ.get("POLICYFS_KEY_DIR") or KEYS)
 
 
 def existing(root: str) -> Path:

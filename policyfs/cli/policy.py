@@ -21,11 +21,9 @@ from policyfs.cli import (
     policy_who,
 )
 from policyfs.cli.instants import add_at, at_ns
-from policyfs.cli.policy_files import UnreadableError, read_sources
-from policyfs.errors import EXIT_OK
+from policyfs.cli.policy_files import Batch, read_sources
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.collector import paused
-from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.exceptions import ended
 from policyfs.policy.lint.dates import dates
 from policyfs.policy.lint.hints import hints, line
@@ -37,22 +35,15 @@ from policyfs.policy.model import Effect, Policy
 @paused()  # it ends soon, with all that it has made
 def run_check(args: argparse.Namespace) -> int:
     """Check each policy by itself, and print all errors of all of them."""
-    code = EXIT_OK
-    for path in args.policy:
-        try:
-            engine = load_policy(read_sources(path), at_ns=at_ns(args))
-        except UnreadableError as error:
-            print(f"policyfs: {error}", file=sys.stderr)
-            code = error.exit_code
-        except PolicyErrors as errors:
-            print(errors)
-            code = errors.exit_code
-        else:
-            policy = engine.policy
-            print(f"{path}: fine; {_sum_up(policy)}")
-            for finding in (*hints(engine), *dates(policy, at_ns(args))):
-                print(line(finding), file=sys.stderr)
-    return code
+    batch = Batch(sys.stdout)
+    for path, engine in batch.loaded(
+        args.policy, lambda path: load_policy(read_sources(path), at_ns=at_ns(args))
+    ):
+        policy = engine.policy
+        print(f"{path}: fine; {_sum_up(policy)}")
+        for finding in (*hints(engine), *dates(policy, at_ns(args))):
+            print(line(finding), file=sys.stderr)
+    return batch.code
 
 
 def _sum_up(policy: Policy) -> str:

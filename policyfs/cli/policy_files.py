@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO, TypeVar
 
-from policyfs.errors import EXIT_POLICY, PolicyfsError
+from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_REFUSED, PolicyfsError
+from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.parse import SourceText
+
+_Loaded = TypeVar("_Loaded")
 
 TEST_SUFFIX: Final = ".test.yaml"
 """The end of the names of files of tests, which are no part of the policy in their directory."""
@@ -34,3 +39,32 @@ def read_sources(path: str) -> list[SourceText]:
     if not texts:
         raise UnreadableError(f"cannot read the policy {path}: the directory has no *.yaml file")
     return texts
+
+
+class Batch:
+    """Several policies of one command: the errors of one are printed, and the others are still read."""
+
+    def __init__(self, errors: TextIO) -> None:
+        """errors: gets the errors of policies. Files that cannot be read are told on standard error."""
+        self.code = EXIT_OK
+        """The exit code of the command."""
+        self._errors: Final = errors
+
+    def loaded(self, paths: Iterable[str], load: Callable[[str], _Loaded]) -> Iterator[tuple[str, _Loaded]]:
+        """Yield each path with what *load* makes of it, without those that have errors."""
+        for path in paths:
+            try:
+                found = load(path)
+            except UnreadableError as error:
+                print(f"policyfs: {error}", file=sys.stderr)
+                self.code = error.exit_code
+            except PolicyErrors as errors:
+                print(errors, file=self._errors)
+                self.code = errors.exit_code
+            else:
+                yield path, found
+
+    def refuse(self) -> None:
+        """Note that something was found in a policy without errors."""
+        if self.code == EXIT_OK:
+            self.code = EXIT_REFUSED

@@ -10,9 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from policyfs.cli.policy_files import TEST_SUFFIX, UnreadableError, read_sources
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
-from policyfs.policy.errors import PolicyErrors
+from policyfs.cli.policy_files import TEST_SUFFIX, Batch, read_sources
+from policyfs.errors import PolicyfsError, UsageError
 from policyfs.policy.layout.canonical import canonical
 from policyfs.policy.layout.meaning import meaning
 from policyfs.policy.parse import SourceText
@@ -20,28 +19,18 @@ from policyfs.policy.parse import SourceText
 
 def run_fmt(args: argparse.Namespace) -> int:
     """Bring files into canonical form. Exit code 1 if --check finds one that is not."""
-    code = EXIT_OK
-    for path in args.policy:
-        try:
-            found = _formatted(path)
-        except UnreadableError as error:
-            print(f"policyfs: {error}", file=sys.stderr)
-            code = error.exit_code
-            continue
-        except PolicyErrors as errors:
-            print(errors, file=sys.stderr if args.stdout else sys.stdout)
-            code = errors.exit_code
-            continue
+    batch = Batch(sys.stderr if args.stdout else sys.stdout)
+    for path, found in batch.loaded(args.policy, _formatted):
         if args.stdout and len(found) > 1:
             raise UsageError(f"{path} has several files: name one of them for --stdout")
         for before, after in found:
             if args.stdout:
                 print(after, end="")
-            elif before.text != after.encode() and code == EXIT_OK and args.check:
-                code = EXIT_REFUSED
+            elif before.text != after.encode() and args.check:
+                batch.refuse()
             if not args.stdout:
                 _finish(before, after, check=args.check)
-    return code
+    return batch.code
 
 
 def _formatted(path: str) -> list[tuple[SourceText, str]]:

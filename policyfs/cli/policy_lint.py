@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from policyfs.cli.instants import add_at, at_ns
-from policyfs.cli.policy_files import UnreadableError, read_sources
-from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.cli.policy_files import Batch, read_sources
+from policyfs.errors import PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
 from policyfs.policy.decide import Engine
-from policyfs.policy.errors import PolicyErrors
 from policyfs.policy.lint.findings import Finding, excerpt, on_rule
 from policyfs.policy.lint.lint import Report, lint
 from policyfs.policy.parse import SourceText
@@ -23,31 +22,25 @@ from policyfs.policy.paths import DEEP, parse_glob
 
 def run_lint(args: argparse.Namespace) -> int:
     """Print the findings on each policy. Exit code 1 if there are any that no comment silences."""
-    code = EXIT_OK
+    batch = Batch(sys.stderr if args.json else sys.stdout)
     shown = []
-    for path in args.policy:
-        try:
-            sources = read_sources(path)
-            engine = load_policy(sources, at_ns=at_ns(args))
-        except UnreadableError as error:
-            print(f"policyfs: {error}", file=sys.stderr)
-            code = error.exit_code
-            continue
-        except PolicyErrors as errors:
-            print(errors, file=sys.stderr if args.json else sys.stdout)
-            code = errors.exit_code
-            continue
+
+    def load(path: str) -> tuple[list[SourceText], Engine]:
+        sources = read_sources(path)
+        return sources, load_policy(sources, at_ns=at_ns(args))
+
+    for path, (sources, engine) in batch.loaded(args.policy, load):
         more = [] if args.store is None else list(_absent(engine, args.store))
         report = lint(engine, sources, more, at_ns=at_ns(args))
-        if report.findings and code == EXIT_OK:
-            code = EXIT_REFUSED
+        if report.findings:
+            batch.refuse()
         if args.json:
             shown.append(_as_json(path, report))
         else:
             _show(path, report, sources)
     if args.json:
         print(json.dumps(shown, indent=2))
-    return code
+    return batch.code
 
 
 def _show(path: str, report: Report, sources: list[SourceText]) -> None:

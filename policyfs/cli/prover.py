@@ -9,7 +9,6 @@ In the real mount requests leave no trace. If an answer is not the policy's, the
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -25,6 +24,7 @@ from policyfs.cli.canary_answers import not_passed, wrong_with
 from policyfs.cli.canary_photo import KIND, photo
 from policyfs.cli.canary_requests import Answer, Identity, NoAnswerError, ask
 from policyfs.cli.canary_stores import known_files, memory_store, planted
+from policyfs.daemon.proof_messages import MOST_BYTES, Json, decoded, encoded
 from policyfs.domain import NO_FACTS, OWNER_NONE, Facts, Op, Principal
 from policyfs.errors import PolicyfsError
 from policyfs.policy.analysis.canaries import Canary, Nest, Sort, undated
@@ -36,11 +36,9 @@ if TYPE_CHECKING:
     from policyfs.daemon.options import MountOptions
     from policyfs.daemon.policies import Loader
 
-Json = dict[str, object]
-
 MOST_CALLERS: Final = 12
 _START_S: Final = 60.0
-_MOST_BYTES: Final = 1 << 17
+_LAST_WORDS: Final = 1 << 17
 _TRIES: Final = 3
 """Tries to read a redacted file: on a busy machine no worker may be free in time."""
 _NOBODY: Final = (65534, 4242, 1000, 60001)
@@ -315,7 +313,7 @@ class _Probe:
         try:
             yield
         except (OSError, ValueError, TypeError) as error:
-            words = os.pread(self._log, _MOST_BYTES, 0).decode("utf-8", "replace").strip()
+            words = os.pread(self._log, _LAST_WORDS, 0).decode("utf-8", "replace").strip()
             last = words.rpartition("\n")[2]
             why = last or error
             raise UnprovedError(f"the daemon of the store in memory did not serve: {why}") from error
@@ -333,7 +331,7 @@ class _Probe:
 def _mounted(channel: socket.socket) -> int:
     """Wait for the first message of a daemon; return the descriptor of its mount."""
     _wait(channel)
-    _, fds, _, _ = socket.recv_fds(channel, _MOST_BYTES, 1)
+    _, fds, _, _ = socket.recv_fds(channel, MOST_BYTES, 1)
     if len(fds) != 1:
         raise ValueError("the daemon has ended")
     return fds[0]
@@ -341,13 +339,7 @@ def _mounted(channel: socket.socket) -> int:
 
 def _received(channel: socket.socket) -> Json:
     _wait(channel)
-    data = channel.recv(_MOST_BYTES)
-    if not data:
-        raise ValueError("the daemon has ended")
-    found = json.loads(data)
-    if not isinstance(found, dict):
-        raise TypeError("the daemon sent no message")
-    return found
+    return decoded(channel.recv(MOST_BYTES), "the daemon")
 
 
 def _wait(channel: socket.socket) -> None:
@@ -358,4 +350,4 @@ def _wait(channel: socket.socket) -> None:
 
 
 def _send(channel: socket.socket, message: Json) -> None:
-    channel.send(json.dumps(message).encode())
+    channel.send(encoded(message))

@@ -11,13 +11,13 @@ descriptor come {"ask": "counts"} any number of times, {"result": ...}, and {"at
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
 
+from policyfs.daemon.proof_messages import MOST_BYTES, Json, decoded, encoded
 from policyfs.domain import Audit
 from policyfs.errors import PolicyfsError
 from policyfs.fs.access.ledger import Sink
@@ -25,9 +25,6 @@ from policyfs.journal.committer import Commit
 from policyfs.journal.ticket import Ticket
 from policyfs.trail.event import Event
 
-Json = dict[str, object]
-
-MOST_BYTES: Final = 1 << 17
 DEADLINE_S: Final = 120.0
 
 NOT_MADE: Final[Json] = {"result": "none", "why": "switched off (--no-proof)"}
@@ -73,12 +70,12 @@ async def prove(
         result: Json | None = None
         try:
             with contextlib.suppress(BrokenPipeError):  # a proof that failed before has left its reason
-                socket.send_fds(channel, [json.dumps({"mounted": True}).encode()], [mount_fd])
+                socket.send_fds(channel, [encoded({"mounted": True})], [mount_fd])
             with trio.fail_after(DEADLINE_S):
                 while True:
                     message = await _received(channel)
                     if "ask" in message:
-                        channel.send(json.dumps(counts()).encode())
+                        channel.send(encoded(counts()))
                     elif "error" in message:
                         raise ProofError(str(message["error"]))
                     elif "attached" in message and result is not None:
@@ -88,7 +85,7 @@ async def prove(
                         await trio.to_thread.run_sync(record, result)
                         if result.get("result") != "held":
                             raise ProofError(str(result.get("reason")))
-                        channel.send(json.dumps({"attach": True}).encode())
+                        channel.send(encoded({"attach": True}))
         except trio.TooSlowError as error:
             raise ProofError(f"the mount was not proved within {DEADLINE_S:g} s") from error
         except (OSError, ValueError, TypeError) as error:
@@ -104,10 +101,4 @@ def _checked(message: Json) -> Json:
 
 async def _received(channel: socket.socket) -> Json:
     await trio.lowlevel.wait_readable(channel)
-    data = channel.recv(MOST_BYTES)
-    if not data:
-        raise ValueError("it ended")
-    found = json.loads(data)
-    if not isinstance(found, dict):
-        raise TypeError("it sent no message")
-    return found
+    return decoded(channel.recv(MOST_BYTES), "it")

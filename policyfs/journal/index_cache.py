@@ -17,25 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal, seal_directory
+from policyfs.journal.directories import seal_directory
+from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal
 from policyfs.journal.segment_file import SegmentFile
 from policyfs.trail.index import HEAD_BYTES, Index, WrongIndexError, head_of
 from policyfs.trail.index_build import IndexBuilder
 
-DEFAULT: Final = "/var/cache/policyfs"
 _KEPT_S: Final = 90 * 86400
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-def cache_directory() -> Path:
-    """Return the directory of indexes: $POLICYFS_CACHE_DIR, root's, or the user's own."""
-    given = os.environ.get("POLICYFS_CACHE_DIR")
-    if given:
-        return Path(given)
-    if os.geteuid() == 0:
-        return Path(DEFAULT)
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "policyfs"
 
 
 def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:

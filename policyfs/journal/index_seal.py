@@ -15,7 +15,6 @@ import stat
 from pathlib import Path
 from typing import Final
 
-DEFAULT: Final = "/var/lib/policyfs/audit-keys"
 SEAL_BYTES: Final = 72
 """Length of a seal with its newline, a multiple of 8."""
 
@@ -24,17 +23,6 @@ _KEY_BYTES: Final = 32
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def seal_directory() -> Path:
-    """Return the directory of this user's key: $POLICYFS_KEY_DIR, root's, or the user's own."""
-    given = os.environ.get("POLICYFS_KEY_DIR")
-    if given:
-        return Path(given)
-    if os.geteuid() == 0:
-        return Path(DEFAULT)
-    home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
-    return Path(home) / "policyfs"
 
 
 class IndexSeal:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.domain import Audit
-from policyfs.journal.index_cache import IndexCache, build, cache_directory
+from policyfs.journal.index_cache import IndexCache, build
 from policyfs.journal.reader import find_chains
 from policyfs.journal.segment_file import SegmentFile
 from policyfs.trail.index import WrongIndexError
@@ -178,16 +178,6 @@ def test_using_an_index_keeps_it(cache: IndexCache, segment: SegmentFile) -> Non
     assert cache.load(digest, segment.size) is not None
     cache.forget_old()
     assert path.exists()
-
-
-def test_the_place_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POLICYFS_CACHE_DIR", "/x")
-    assert cache_directory() == Path("/x")
-    monkeypatch.delenv("POLICYFS_CACHE_DIR")
-    assert cache_directory() == Path("/var/cache/policyfs")
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setenv("XDG_CACHE_HOME", "/home/a/.cache")
-    assert cache_directory() == Path("/home/a/.cache/policyfs")
 
 
 def test_a_cache_that_nobody_has_any_more_keeps_no_descriptor(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal, seal_directory
+from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal
 
 
 def test_a_seal_fits_its_bytes_under_its_name(tmp_path: Path) -> None:
@@ -60,13 +60,3 @@ def test_processes_that_begin_at_once_have_one_key(tmp_path: Path) -> None:
         seals = list(pool.map(lambda _: IndexSeal(tmp_path / "keys").of("a", b""), range(8)))
     assert len(set(seals)) == 1
     assert os.listdir(tmp_path / "keys") == ["index.key"]
-
-
-def test_the_place_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("POLICYFS_KEY_DIR", "/x")
-    assert seal_directory() == Path("/x")
-    monkeypatch.delenv("POLICYFS_KEY_DIR")
-    assert seal_directory() == Path("/var/lib/policyfs/audit-keys")
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setenv("XDG_STATE_HOME", "/home/a/.state")
-    assert seal_directory() == Path("/home/a/.state/policyfs")

@@ -1,0 +1,26 @@
+"""Messages between a daemon and the process that proves its mount: JSON objects, one in each packet."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+Json = dict[str, object]
+
+MOST_BYTES: Final = 1 << 17
+"""Longest message. A longer one arrives cut off, and is refused as no JSON."""
+
+
+def encoded(message: Json) -> bytes:
+    """Return the packet of a message."""
+    return json.dumps(message).encode()
+
+
+def decoded(packet: bytes, sender: str) -> Json:
+    """Return the message of a packet. sender: for errors. Raises ValueError or TypeError if there is none."""
+    if not packet:
+        raise ValueError(f"{sender} has ended")
+    found = json.loads(packet)
+    if not isinstance(found, dict):
+        raise TypeError(f"{sender} sent no message")
+    return found

@@ -1,0 +1,29 @@
+"""Directories of kept files: root's in the system, and everybody else's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+KEYS: Final = "/var/lib/policyfs/audit-keys"
+CACHE: Final = "/var/cache/policyfs"
+
+
+def seal_directory() -> Path:
+    """Return the directory of this user's key: $POLICYFS_KEY_DIR, root's, or the user's own."""
+    return _own("POLICYFS_KEY_DIR", KEYS, "XDG_STATE_HOME", "~/.local/state")
+
+
+def cache_directory() -> Path:
+    """Return the directory of indexes: $POLICYFS_CACHE_DIR, root's, or the user's own."""
+    return _own("POLICYFS_CACHE_DIR", CACHE, "XDG_CACHE_HOME", "~/.cache")
+
+
+def _own(variable: str, of_root: str, home_variable: str, home: str) -> Path:
+    given = os.environ.get(variable)
+    if given:
+        return Path(given)
+    if os.geteuid() == 0:
+        return Path(of_root)
+    return Path(os.environ.get(home_variable) or os.path.expanduser(home)) / "policyfs"

@@ -1,0 +1,26 @@
+"""Messages between a daemon and the process that proves its mount."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.daemon.proof_messages import decoded, encoded
+
+
+def test_a_message_survives():
+    message: dict[str, object] = {"result": {"canaries": {"denial": 3}, "reason": "/a\udcff"}}
+    assert decoded(encoded(message), "it") == message
+
+
+@pytest.mark.parametrize(
+    ("packet", "error", "told"),
+    [
+        (b"", ValueError, "the daemon has ended"),
+        (b'{"result": "cut o', ValueError, "Unterminated"),
+        (b"\xff", ValueError, "decode"),
+        (b"[1]", TypeError, "the daemon sent no message"),
+    ],
+)
+def test_what_is_no_message_is_refused(packet: bytes, error: type[Exception], told: str):
+    with pytest.raises(error, match=told):
+        decoded(packet, "the daemon")
