@@ -34,7 +34,7 @@ class State(Enum):
 
 
 class Seen(NamedTuple):
-    """What is at the place of a mount. status: of its daemon. changes: what the site says otherwise."""
+    """State of a mount's place. status: of the daemon. changes: options that the site has otherwise."""
 
     state: State
     status: control.Json = {}  # noqa: RUF012 - never changed

@@ -75,7 +75,7 @@ class Plan(NamedTuple):
     from_now: bool
     behind: int | None = None
     resends: bool = True
-    """Whether lines may be taken twice, if a receiver may have lost them; counts would then be wrong."""
+    """True if lines that a receiver may have lost are delivered again; a count of them would be wrong."""
 
 
 class State(NamedTuple):

@@ -63,7 +63,7 @@ class ChainFollower:
         self.position = position
         self._fd: int | None = None
         self._reason = ""
-        """Why the next gap is there; empty unless it was made on purpose."""
+        """Reason of the next gap; empty unless it was made on purpose."""
 
     def read(self, names: Sequence[str]) -> Batch | None:
         """Return the next lines; None if there are none. Raises OSError.

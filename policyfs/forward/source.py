@@ -92,7 +92,7 @@ class DirectAccess:
 
 
 class Source:
-    """What all sinks read, by one access."""
+    """Chains as all sinks read them, through one access, with a short memory of the listing."""
 
     def __init__(self, access: Access) -> None:
         self._access: Final = access

@@ -42,7 +42,7 @@ class IndexCache:
         """keys: the directory of the key for seals; the user's own if it is not given."""
         self.directory = directory
         self.problem = ""
-        """Why indexes cannot be kept; empty if they can."""
+        """Reason for keeping no indexes; empty if they are kept."""
         self._fd = -1
         try:
             self._seal = IndexSeal(keys or seal_directory())

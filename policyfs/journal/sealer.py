@@ -67,7 +67,7 @@ class _Reading:
         self.head = self.opening = chain.GENESIS
         self.first_seq = self.seq = 0
         self.wrong = ""
-        """Why the reading stopped: the line that is not as it was written; empty if it did not."""
+        """Reason of the stop: the line that is not as it was written; empty if there was none."""
 
     def advance(self, size: int, *, most: int = _BLOCK) -> bool:
         """Read at most so many bytes of the lines up to *size*; False if there are no more."""
@@ -159,7 +159,7 @@ class Sealer:
         self.sealed = ""
         """The name of the segment that was sealed last."""
         self.error = ""
-        """Why the last attempt failed; empty if it did not."""
+        """Error of the last attempt; empty if it succeeded."""
 
     def start(self, resumed: Extent | None, current: Callable[[], Extent | None]) -> None:
         """Begin. resumed: the end of the segment in which an earlier daemon's lines are continued.

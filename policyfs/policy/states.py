@@ -19,7 +19,7 @@ _NAME_BYTES: Final = 32
 
 
 class PathState:
-    """All that the policy can know of a path. Interned: equal states are one object.
+    """State of the policy's automaton after a path. Interned: equal states are one object.
 
     top: it is the root. hides: the rules that hide an ancestor, and so this path, from the callers that
     they match. A rule about owners does so or not by the ancestor's facts.

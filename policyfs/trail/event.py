@@ -32,7 +32,7 @@ OPERATIONS: Final = (
 BY_DIRECTORY: Final = "directory"
 BY_OPERATION: Final = "operation"
 BY_APP: Final = "app"
-"""How far events that were counted together agree, see Event.folded."""
+"""Common properties of events that were counted together, see Event.folded."""
 
 
 class Cut(NamedTuple):

@@ -21,7 +21,7 @@ _OPENED: Final = frozenset({"open", "create", "read", "release"})
 
 
 class Sight(Protocol):
-    """What an app may do by the policy of an event, with all facts about files unknown, or these."""
+    """Rights of an app under the policy of an event: facts about files are unknown unless given."""
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
         """True if the app may see this path, whatever is there."""

@@ -21,7 +21,7 @@ _OPS: Final = {
 
 
 class Draft(NamedTuple):
-    """What a policy is made of. file: its name in comments."""
+    """Draft of a policy: the answers that its text is made from. file: its name in comments."""
 
     name: str
     file: str

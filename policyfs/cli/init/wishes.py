@@ -17,7 +17,7 @@ _UID_LIMIT: Final = 1 << 32
 
 
 class Level(enum.Enum):
-    """What an app may do in a directory."""
+    """Level of an app's access to a directory."""
 
     READ = "read"
     ADD = "add"

@@ -68,7 +68,7 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class Picture:
-    """Everything that a walk found. unread: directories that were not listed, with the reason."""
+    """Result of a walk. unread: directories that were not listed, with the reason."""
 
     who: str
     store: str

@@ -29,7 +29,7 @@ class Named:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.why = ""
-        """Why it may not be at a place with forbidden words, if it was searched for them."""
+        """Reason to refuse it at a place with forbidden words; empty if it was not searched for them."""
         self.ino = os.fstat(fd).st_ino
 
     def holds(self) -> bool:

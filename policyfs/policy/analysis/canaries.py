@@ -35,7 +35,7 @@ _DIRECTORY: Final = Facts(KIND_DIRECTORY, OWNER_NONE)
 
 
 class Sort(enum.Enum):
-    """What a canary shows: the answer that its request must get."""
+    """Property that a canary tests, by the answer that its request must get."""
 
     HIDING = "hiding"
     DENIAL = "denial"

@@ -21,7 +21,7 @@ _MARK: Final = "\0path "
 
 
 class Answer(enum.Enum):
-    """When an operation is allowed, on the regular files at some paths whose kind and owner are known."""
+    """Answer for one operation, on the regular files at some paths whose kind and owner are known."""
 
     ALWAYS = "always"
     NEVER = "never"

@@ -72,7 +72,7 @@ class Evidence:
         """By guard, app and operation."""
         self.examples: dict[tuple[Guard, str, str], str] = {}
         self.refused: dict[str, Refusals] = {}
-        """What rules of the recorded policy denied, by app."""
+        """Refusals by rules of the recorded policy, by app."""
         self.raw_readers: set[str] = set()
         """Apps that read files unchanged."""
         self._made: set[int] = set()

@@ -68,7 +68,7 @@ class Demand(NamedTuple):
 
 
 class World(NamedTuple):
-    """Everything that a request may have met, as far as the trail does not tell.
+    """Assumption about all that a request met and the trail does not tell.
 
     facts: of the file. replaced: the object that had the new name of a rename, with its facts; None: none.
     hidden: for each policy, True if a directory above hides the path by its owner. empty: the file held

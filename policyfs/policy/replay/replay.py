@@ -26,7 +26,7 @@ Engines = Callable[[Recorded, bool], Engine | None]
 
 
 class Verdict(NamedTuple):
-    """What another policy makes of a request. direction: None if nothing changes, or nobody can say.
+    """Change of the answer to a request. direction: None if nothing changes, or nobody can say.
 
     rules: those of the new answer. untold: what the answer depends on and the trail does not tell; empty if
     the answer is certain. by_answer: only the recorded answer is compared, since the trail has not the policy
