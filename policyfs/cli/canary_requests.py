@@ -9,7 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Final, NoReturn
 
 from policyfs.domain import Op
@@ -17,6 +17,7 @@ from policyfs.policy.analysis.canaries import Canary, Sort
 
 DEADLINE_S: Final = 30.0
 _MOST_BYTES: Final = 1 << 16
+_REFUSALS: Final = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM})
 _READING: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -63,7 +64,10 @@ def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bo
         os.kill(child, signal.SIGKILL)  # not reaped yet, so the pid is its own
         os.waitpid(child, 0)
     try:
-        return [Answer(one[0], one[1], one[2], bytes.fromhex(one[3])) for one in json.loads(data)]
+        found = json.loads(data)
+        if isinstance(found, dict):
+            raise NoAnswerError(f"uid {identity.uid} could not make its requests: {found['error']}")
+        return [Answer(one[0], one[1], one[2], bytes.fromhex(one[3])) for one in found]
     except (ValueError, TypeError, LookupError) as error:
         raise NoAnswerError(f"uid {identity.uid} got no answer within {DEADLINE_S:g} s") from error
 
@@ -87,12 +91,17 @@ def _become(
         os.setgroups([])
         os.setresgid(identity.gid, identity.gid, identity.gid)
         os.setresuid(identity.uid, identity.uid, identity.uid)
-        answers = [_answer(mount_fd, canary, reads=reads) for canary in asked]
-        told = json.dumps([(one.errno, one.inode, one.listed, one.data.hex()) for one in answers]).encode()
-        while told:
-            told = told[os.write(write_end, told) :]
+        _write(write_end, [astuple(_answer(mount_fd, canary, reads=reads)) for canary in asked])
+    except Exception as error:  # noqa: BLE001 - the command that mounts tells it
+        _write(write_end, {"error": repr(error)})
     finally:
         os._exit(0)
+
+
+def _write(fd: int, found: object) -> None:
+    told = json.dumps(found, default=bytes.hex).encode()
+    while told:
+        told = told[os.write(fd, told) :]
 
 
 def _answer(mount_fd: int, canary: Canary, *, reads: bool) -> Answer:
@@ -130,8 +139,9 @@ def _hidden(mount_fd: int, path: bytes, *, reads: bool) -> Answer:
     try:
         os.close(os.open(path, _READING, dir_fd=mount_fd))
         found = 0
-    except OSError:
-        pass
+    except OSError as error:
+        if found == errno.ENOENT:  # an open that is refused otherwise tells the name as well as a stat
+            found = error.errno or errno.EIO
     return Answer(found, inode, _lists(mount_fd, path) if reads else None)
 
 
@@ -139,7 +149,9 @@ def _lists(mount_fd: int, path: bytes) -> bool | None:
     directory, _, name = path.rpartition(b"/")
     try:
         fd = os.open(directory or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount_fd)
-    except OSError:
+    except OSError as error:
+        if error.errno not in _REFUSALS:  # nobody knows what a listing would tell
+            raise
         return None
     try:
         return os.fsdecode(name) in os.listdir(fd)

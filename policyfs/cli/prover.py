@@ -331,9 +331,10 @@ class _Probe:
 def _mounted(channel: socket.socket) -> int:
     """Wait for the first message of a daemon; return the descriptor of its mount."""
     _wait(channel)
-    _, fds, _, _ = socket.recv_fds(channel, MOST_BYTES, 1)
+    packet, fds, _, _ = socket.recv_fds(channel, MOST_BYTES, 1)
+    decoded(packet, "the daemon")
     if len(fds) != 1:
-        raise ValueError("the daemon has ended")
+        raise ValueError("the daemon sent no descriptor of its mount")
     return fds[0]
 
 
@@ -343,6 +344,7 @@ def _received(channel: socket.socket) -> Json:
 
 
 def _wait(channel: socket.socket) -> None:
+    """Wait for a message, or the end of the daemon. Raises ValueError if neither comes in time."""
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     if not poll.poll(_START_S * 1000):

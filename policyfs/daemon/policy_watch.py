@@ -42,7 +42,7 @@ def marks(path: Path) -> Marks:
     for file in files:
         try:
             stat = os.stat(file)
-        except OSError:
+        except OSError:  # it has gone since: no mark is a change, too, and a reload reads the files itself
             continue
         found.append(_Mark(file.name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     return tuple(found)
@@ -64,9 +64,12 @@ async def watch(
         await trio.sleep(_LOOK_S)
         now = await trio.to_thread.run_sync(marks, path)
         settled, last = now == last, now
-        if not settled or now == loaded or not now:
+        if not settled or now == loaded:
             continue
         loaded = now
+        if not now:
+            log.warning("the policy's files are missing, the old policy stays", reason=f"no file at {path}")
+            continue
         try:
             if await trio.to_thread.run_sync(is_new):
                 await reload(CHANGED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,22 @@ def test_directories_with_their_kinds(store: Path, monkeypatch: pytest.MonkeyPat
     assert docs.media == frozenset()
     assert docs.told() == "1 file: text/plain"
     assert docs.examples == {"text/plain": "/Docs/a.txt"}
+
+
+def test_a_directory_that_cannot_be_listed_is_told(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> Iterator[os.DirEntry[str]]:
+        if path.endswith("/deep"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    dcim, docs = survey(str(store))
+    assert (dcim.files, dcim.more, docs.more) == (1, True, False)
+    assert dcim.told().startswith("more than 1 file")
 
 
 def test_a_large_directory_is_read_in_part(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:

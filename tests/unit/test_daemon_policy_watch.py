@@ -67,3 +67,24 @@ def test_a_change_is_loaded_once_and_the_same_text_never(tmp_path: Path, refused
     assert loads[-1] == "third"
     assert len(loads) in ({2} if not refused else {2, 3})
     assert log.warnings == ["changed policy refused, the old policy stays: not so"] * (len(loads) * refused)
+
+
+def test_missing_files_are_told_once(tmp_path: Path) -> None:
+    file, log = tmp_path / "a.yaml", _Log()
+    file.write_text("first")
+
+    async def reload(by: MountEnd) -> None:
+        raise AssertionError("nothing has changed")
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(policy_watch.watch, file, lambda: False, reload, log)
+            await trio.sleep(1.6)
+            file.rename(tmp_path / "away")
+            await trio.sleep(2.6)
+            (tmp_path / "away").rename(file)
+            await trio.sleep(1.6)
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    assert log.warnings == [f"the policy's files are missing, the old policy stays: no file at {file}"]

@@ -29,7 +29,6 @@ WITHOUT: Final = {
     "cli/health.py": "mounts",
     "cli/looking.py": "mounts",
     "cli/manage.py": "mounts",
-    "cli/canary_requests.py": "mounts",
     "cli/canary_stores.py": "mounts",
     "cli/mount.py": "mounts",
     "cli/owner.py": "mounts",

@@ -83,8 +83,8 @@ def _files(directory: Directory, top: str) -> list[str]:
                         counts[suffix] += 1
                         if counts[suffix] <= _EACH:
                             chosen.append(entry.path)
-        except OSError:
-            continue
+        except OSError:  # a directory that this user may not list, or that has gone: told as "more than"
+            directory.more = True
     return chosen
 
 
