@@ -6,7 +6,7 @@ event into its JSON line, `query` turns the line back into an event.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 ALLOW: Final = "allow"
 DENY: Final = "deny"
@@ -22,12 +22,14 @@ Holder = str | int
 DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
 
-OPERATIONS: Final = (
+Operation = Literal[
     "access", "attr", "create", "getxattr", "link", "list", "listxattr", "lookup", "mkdir", "mknod", "open",
     "quarantine", "read", "readlink", "release", "rename", "rmdir", "stat", "symlink",
     "truncate", "unlink", "write", "xattr",
-)  # fmt: skip
-"""The names of requested operations, see Event.operation."""
+]  # fmt: skip
+"""Name of a requested operation, see Event.operation. mypy refuses a call of the file system with another."""
+
+OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
 BY_DIRECTORY: Final = "directory"
 BY_OPERATION: Final = "operation"

@@ -17,7 +17,7 @@ from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.store.frozen import Version
 from policyfs.trail.bounds import cut_text
-from policyfs.trail.event import ALLOW, DENY, WOULD_DENY, Event
+from policyfs.trail.event import ALLOW, DENY, WOULD_DENY, Event, Operation
 
 _EXE_S: Final = 0.1
 _EXE_MAX: Final = 1024
@@ -26,7 +26,7 @@ _EXE_MAX: Final = 1024
 class Call(NamedTuple):
     """The caller's request in the words of the trail: operation and likely system call."""
 
-    operation: str
+    operation: Operation
     syscall: str
 
 

@@ -58,7 +58,7 @@ class ExtendedAttributes:
         if not _is_user(name):
             await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
             raise OSError(errno.ENODATA, "no such xattr here")
-        if not await self._shows_xattrs(node, caller, "getxattr"):
+        if not await self._shows_xattrs(node, caller, Call("getxattr", "getxattr")):
             raise OSError(errno.ENODATA, "xattrs are hidden under redaction, and where the app may not read")
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
@@ -75,7 +75,7 @@ class ExtendedAttributes:
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
         """Return the names of user.* xattrs, and of ACLs if shown; none under redaction or without `read`."""
         self._check_enabled()
-        if not await self._shows_xattrs(node, caller, "listxattr"):
+        if not await self._shows_xattrs(node, caller, Call("listxattr", "listxattr")):
             return []
         acls = [] if self._set_id_bits is None else self._with_fd(node, self._tree.acl_names)
         return [*acls, *self._with_fd(node, lambda fd: [n for n in self._tree.listxattr(fd) if _is_user(n)])]
@@ -88,11 +88,11 @@ class ExtendedAttributes:
         if not self._enabled:
             raise OSError(errno.ENOSYS, "this mount has no extended attributes")
 
-    async def _shows_xattrs(self, node: Node, caller: Caller, syscall: str) -> bool:
+    async def _shows_xattrs(self, node: Node, caller: Caller, call: Call) -> bool:
         """True if the caller may read the object's xattrs. A refusal of `read` is no event: programs list the
         xattrs of every object that they see.
         """
-        await self._gate.require(caller, Op.SEE, node, Call(syscall, syscall))
+        await self._gate.require(caller, Op.SEE, node, call)
         decision = await self._gate.node(caller, Op.SEE | Op.READ, node)
         return decision.allowed and not await self._hides_xattrs(node, caller, decision)
 
