@@ -10,12 +10,12 @@ unexport PYTHONDONTWRITEBYTECODE
 BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint soak sanitize fuzz bench setup packages-demo packages-test packages-soak packages-bench man docs lock clean test-debian13
+.PHONY: help demo demo-shell test lint checks soak sanitize fuzz bench setup packages-demo packages-test packages-soak packages-bench man docs lock clean test-debian13
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
 	@echo "make demo-shell  the same store, left mounted for you to look around"
-	@echo "make test        set-up, lint, types, import contract, every test (15 minutes at most)"
+	@echo "make test        set-up, lint, types, import contract, every test (about 15 minutes on two CPUs)"
 	@echo "make test-debian13  set-up, doctor, demo and every test in a root of Debian 13 (docs/debian13.md)"
 	@echo "make soak        the long counts (some hours)"
 	@echo "make sanitize    tests of the C bridge with AddressSanitizer and UBSan in it (ten minutes)"
@@ -56,9 +56,18 @@ demo-shell: packages-demo
 	@PYTHONPATH=. $(PY) packaging/demo/demo.py --shell
 
 lint: setup
+	@$(MAKE) -s checks
+
+checks:
 	@$(PY) -m ruff check
 	@$(PY) -m mypy
 	@.venv/bin/lint-imports --no-logo
+
+# Every process that runs tests would compile them anew, with their assertions: this one does it for all.
+COMPILED := .venv/.stamp-compiled
+$(COMPILED): $(STAMP) $(shell find tests -name '*.py')
+	@$(PY) -m pytest -p no:cacheprovider --collect-only -q >/dev/null 2>&1 || true
+	@touch $@
 
 # How many tests run at the same time.
 JOBS ?= 3
@@ -67,10 +76,17 @@ SIDE_BY_SIDE := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 # What failed beside others and passes alone failed by the load; tests/support/machine/second_try.py says what may.
 AGAIN := [ $$? -eq 1 ] && $(PY) -m pytest -q -rN --last-failed --last-failed-no-failures none --second-try
 
-# Those alone come first: they leave the compiled tests to the processes that run side by side.
-test: lint
-	@$(PY) -m pytest -q -m "alone and not soak" || { $(AGAIN); }
-	@$(SIDE_BY_SIDE) -m "not soak and not alone" || { $(AGAIN); }
+# Files that may have tests marked alone: the others need not even be imported. tests/conftest.py holds to it.
+ALONE = $(shell grep -rl 'pytest\.mark\.alone' tests --include='test_*.py')
+
+# These tests fork all the time. A process that knows the others, too, is thrice as large, and each fork as dear.
+FORKING := tests/attack tests/faults tests/mount tests/posix
+
+test: setup
+	@$(MAKE) -s -j 2 checks $(COMPILED)
+	@$(PY) -m pytest -q -m "alone and not soak" $(ALONE) || { $(AGAIN); }
+	@$(SIDE_BY_SIDE) -m "not soak and not alone" $(FORKING) || { $(AGAIN); }
+	@$(SIDE_BY_SIDE) -m "not soak and not alone" $(addprefix --ignore=,$(FORKING)) || { $(AGAIN); }
 
 # TESTS: some of them instead of all. ROOT: a directory to build it in and to keep. SUITE: another release.
 SUITE ?= trixie
@@ -82,7 +98,7 @@ test-debian13:
 LONG := POLICYFS_SOAK=1 POLICYFS_CASES=200000
 soak: packages-soak setup
 	@$(LONG) $(SIDE_BY_SIDE) -m "not alone" --timeout=3600
-	@$(LONG) $(PY) -m pytest -q -m alone --timeout=3600
+	@$(LONG) $(PY) -m pytest -q -m alone --timeout=3600 $(ALONE)
 
 sanitize: setup
 	@$(PY) -m tests.sanitize

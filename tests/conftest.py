@@ -18,6 +18,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support.machine.alone import hold_to_the_name
 from tests.support.machine.counts import SOAK
 from tests.support.machine.namespace import clear_away, enter_private_namespace
 from tests.support.machine.second_try import SecondTry
@@ -127,6 +128,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         below = {"mount", "attack", "faults", "posix"} & set(item.path.relative_to(config.rootpath).parts)
         if below or {"mounts", "module_mounts"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.mount)
+    hold_to_the_name(items)
     if any(item.get_closest_marker("mount") for item in items):
         if os.geteuid() != 0:
             raise pytest.UsageError("tests that mount need root; choose others with: -m 'not mount'")

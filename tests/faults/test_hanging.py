@@ -55,17 +55,17 @@ class SlowToWrite(TinyFs):
 
 @pytest.fixture
 def slow(request, arena: Path, mounts: Mounts, monkeypatch) -> Iterator[tuple[Mount, Tiny]]:
-    """A mount whose store is a FUSE file system with one file that hangs; it may have a policy and bytes
-    of its own.
+    """A mount whose store is a FUSE file system with one file that hangs; it may have a policy of
+    its own, and so many zeros behind its text.
     """
     # The server of the store has nobody else wait, however many wait for it.
     monkeypatch.setattr(pyfuse3, "main", functools.partial(pyfuse3.main, max_tasks=1000))
     monkeypatch.setattr(session, "take_turns", lambda *_: bridge.take_turns(0))
-    policy, data = getattr(request, "param", (faulty.POLICY, TEXT))
+    policy, zeros = getattr(request, "param", (faulty.POLICY, 0))
     store, backing = arena / "fuse-store", arena / "tiny-backing" / "file"
     store.mkdir()
     backing.parent.mkdir(mode=0o700)
-    backing.write_bytes(data)
+    backing.write_bytes(TEXT + bytes(zeros))
     tiny = Tiny(store, backing, Options(kind=SlowToWrite))
     monkeypatch.undo()
     mount = mounts.prepare(policy, store, "--no-passthrough")
@@ -171,7 +171,7 @@ rules:
 """
 
 
-@pytest.mark.parametrize("slow", [(ANYBODY, TEXT + bytes(32 << 20))], indirect=True)
+@pytest.mark.parametrize("slow", [(ANYBODY, 32 << 20)], indirect=True)
 def test_whoever_comes_later_goes_on_however_many_wait(slow) -> None:
     """Seven users with all the requests under way that one may have, and more; of four of them there were
     as many as there were tasks.

@@ -7,6 +7,7 @@ import ctypes
 import importlib
 import json
 import os
+import select
 import shutil
 import signal
 import stat
@@ -72,6 +73,18 @@ class Ground:
             return policyfs(*arguments)
 
         return call_as(self.uid, command)
+
+    def umount(self) -> Said:
+        """`policyfs umount`, and the daemon's end. The command waits for daemons by their command lines, and
+        one that is forked off the tests has that of the tests.
+        """
+        pidfd = os.pidfd_open(json.loads(self.run("status", "--json", self.mountpoint).stdout)["pid"])
+        try:
+            ended = self.run("umount", self.mountpoint)
+            wait_for(lambda: select.select([pidfd], [], [], 0)[0], "the daemon has ended")
+        finally:
+            os.close(pidfd)
+        return ended
 
     def mount(self, *options: str | Path, prepare: Callable[[], object] = lambda: None) -> Said:
         """What `policyfs mount` says; it must not succeed."""
@@ -415,7 +428,7 @@ def test_a_trail_where_others_may_write(ground: Ground) -> None:
         0,
         1,
     }
-    ground.run("umount", ground.mountpoint)
+    ground.umount()
     for directory in ground.trail.iterdir():
         directory.chmod(0o777)
     said = ground.mount()
@@ -620,7 +633,7 @@ def test_a_store_that_others_reach_is_mounted_with_a_warning(ground: Ground, clo
         assert said.stderr.startswith("policyfs: warning: ") is not closed
         assert (f"chmod 700 {ground.store}" in said.stderr) is not closed
     finally:
-        ended = ground.run("umount", ground.mountpoint)
+        ended = ground.umount()
     assert ended.returncode == 0
 
 

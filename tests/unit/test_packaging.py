@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.machine.alone import NAME
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 HELPER = CHECKOUT / "packaging" / "mount.fuse.policyfs"
 MANUAL = CHECKOUT / "packaging" / "man"
@@ -104,6 +106,40 @@ def test_make_test_lints_checks_types_and_layers_and_runs_the_suite() -> None:
     ).stdout
     for part in ("packages.sh test", "ruff check", "mypy", "lint-imports", "pytest"):
         assert part in lines
+
+
+def test_make_test_leaves_no_test_out() -> None:
+    """Two runs side by side: one has the directories that the other ignores. Alone: all files that say so."""
+    lines = subprocess.run(
+        ["make", "-n", "test"], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=30
+    ).stdout.splitlines()
+    tests = [line.split(" || ")[0] for line in lines if "-m pytest -q" in line and " -m " in line]
+    alone, forking, others = tests
+    marked = {path for path in (CHECKOUT / "tests").rglob("test_*.py") if NAME in path.read_text("utf-8")}
+    assert '-m "alone and not soak"' in alone
+    assert {CHECKOUT / path for path in alone.split() if path.startswith("tests/")} == marked
+    for run in (forking, others):
+        assert '-m "not soak and not alone"' in run
+    directories = [word for word in forking.split() if word.startswith("tests/")]
+    assert directories
+    ignored = [word for word in others.split() if "tests/" in word]
+    assert ignored == [f"--ignore={name}" for name in directories]
+
+
+@pytest.mark.parametrize(("head", "refused"), [(f"@{NAME}", False), ("@getattr(pytest.mark, 'alone')", True)])
+def test_a_test_that_is_alone_without_saying_so_is_refused(tmp_path: Path, head: str, refused: bool) -> None:
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{head}\ndef test_it(): pass\n")
+    (tmp_path / "conftest.py").write_text(
+        "from tests.support.machine.alone import hold_to_the_name\n"
+        "def pytest_collection_modifyitems(items): hold_to_the_name(items)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", tmp_path, tmp_path, "-m", "other"],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert said.returncode == (pytest.ExitCode.USAGE_ERROR if refused else pytest.ExitCode.NO_TESTS_COLLECTED)
+    assert (f"write {NAME} out" in said.stdout + said.stderr) == refused
 
 
 @pytest.mark.parametrize("code", [0, 1])
