@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
-import trio.testing
 
 from policyfs.daemon import policy_watch
 from policyfs.daemon.end import MountEnd
@@ -69,22 +69,33 @@ def test_a_change_is_loaded_once_and_the_same_text_never(tmp_path: Path, refused
     assert log.warnings == ["changed policy refused, the old policy stays: not so"] * (len(loads) * refused)
 
 
-def test_missing_files_are_told_once(tmp_path: Path) -> None:
-    file, log = tmp_path / "a.yaml", _Log()
+def test_missing_files_are_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy_watch, "_LOOK_S", 0.02)
+    file, log, asked = tmp_path / "a.yaml", _Log(), list[bool]()
     file.write_text("first")
+
+    def is_new() -> bool:
+        asked.append(True)
+        return False
 
     async def reload(by: MountEnd) -> None:
         raise AssertionError("nothing has changed")
 
+    async def until(done: Callable[[], bool]) -> None:
+        with trio.fail_after(30):
+            while not done():  # noqa: ASYNC110 - the watch has no event to wait for
+                await trio.sleep(0.01)
+
     async def main() -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(policy_watch.watch, file, lambda: False, reload, log)
-            await trio.sleep(1.6)
+            nursery.start_soon(policy_watch.watch, file, is_new, reload, log)
+            await until(lambda: len(asked) == 1)
             file.rename(tmp_path / "away")
-            await trio.sleep(2.6)
+            await until(lambda: bool(log.warnings))
+            await trio.sleep(0.2)
             (tmp_path / "away").rename(file)
-            await trio.sleep(1.6)
+            await until(lambda: len(asked) == 2)
             nursery.cancel_scope.cancel()
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.05))
+    trio.run(main)
     assert log.warnings == [f"the policy's files are missing, the old policy stays: no file at {file}"]
