@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from policyfs.domain import Op
-from policyfs.policy.analysis import compare
-from policyfs.policy.analysis.compare import MAX_JOINT_PLACES, Comparison
+from policyfs.policy.analysis import joint_walk
+from policyfs.policy.analysis.compare import Comparison
 from policyfs.policy.analysis.findings import Finding
+from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES
 from policyfs.policy.analysis.outcomes import Aspect, Direction
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.analysis.walk import is_made_up
@@ -77,7 +78,7 @@ def test_callers_who_differ_only_in_their_names_are_compared_once_and_each_has_i
     assert len(apps) > 1
     for at, group in enumerate(both):
         if found[0].callers >> at & 1:
-            request = compared.request(found[0].sample, at)
+            request = compared.samples.request(found[0].sample, at)
             assert (request.shown_path, request.facts.owner) == ("/own/x", group.subjects[0].apps[0])
 
 
@@ -97,7 +98,7 @@ def test_what_is_too_hard_for_all_callers_is_compared_for_half_of_them():
 
 
 def test_what_is_too_hard_for_one_caller_is_said(monkeypatch):
-    monkeypatch.setattr(compare, "MAX_PLACES", 100)
+    monkeypatch.setattr(joint_walk, "MAX_PLACES", 100)
     much = "- {id: b, allow: [see], who: {app: camera}, paths: '/**/a/?/?/?/?/?/?/?/?'}\n"
     with pytest.raises(TooHardError):
         findings("", much)

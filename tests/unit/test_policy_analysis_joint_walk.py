@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from policyfs.policy.analysis import joint_walk
 from policyfs.policy.analysis.joint_walk import JointWalk, Spot
-from policyfs.policy.analysis.partition import Partition
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.analysis.tracks import Track
 from policyfs.policy.classes import TooHardError
@@ -25,8 +25,12 @@ def spots(rules: str, most: int = 1000) -> list[Spot]:
         Track([group.sides[index] for group in both], [lacking, [frozenset[int]()] * len(both)][index])
         for index in (0, 1)
     ]
-    walk = JointWalk(tracks, Partition(tracks), tracks[0].compiled.name_classes)
-    return [spot for spot, _ in walk.spots(tracks[0].everyone, most)]
+    def matters(spot: Spot) -> int:
+        if spot.mixed:
+            return spot.callers
+        return tracks[0].leading(spot.nodes[0], tracks[0].watched)
+
+    return [spot for spot, _ in JointWalk(tracks, matters, most).spots()]
 
 
 def path(spot: Spot) -> str:
@@ -55,6 +59,7 @@ def test_owners_of_directories_above_are_told_apart_where_they_hide():
     assert len(below.hiders) == 1
 
 
-def test_what_is_too_much_is_said():
+def test_what_is_too_much_is_said(monkeypatch):
+    monkeypatch.setattr(joint_walk, "MAX_PLACES", 100)
     with pytest.raises(TooHardError):
         spots("- {id: a, allow: [see], paths: '/**/a/?/?/?/?/?/?/?/?'}\n", most=100)

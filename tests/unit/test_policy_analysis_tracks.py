@@ -17,7 +17,7 @@ RULES = """\
 
 def track(watched: frozenset[int] = frozenset()) -> Track:
     sides = [group.sides[0] for group in groups([compiled(RULES)])]
-    return Track(sides, [watched for _ in sides])
+    return Track(sides, [watched & side.rules for side in sides])
 
 
 def down(track: Track, *names: str) -> tuple[tuple[int, int], ...]:
@@ -59,9 +59,9 @@ def test_nodes_of_rules_that_cannot_match_any_more_are_left_out():
 def test_only_callers_with_a_difference_differ():
     number = next(n for n, rule in enumerate(track().compiled.table.rules) if rule.id == "camera")
     one = track(frozenset({number}))
-    apps = {one.sides[at].caller.app for at in numbers_of(one.differing(down(one, "a")) & one.about[number])}
+    apps = {one.sides[at].caller.app for at in numbers_of(one.leading(down(one, "a"), one.watched))}
     assert apps == {"camera"}
-    assert one.differing(down(one, "d")) == 0
+    assert one.leading(down(one, "d"), one.watched) == 0
 
 
 def test_bare_directories_for_each_caller():

@@ -11,10 +11,10 @@ from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.findings import Rank, rank_of
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction, changes, view_change
 from policyfs.policy.analysis.partition import Lives
+from policyfs.policy.analysis.shapes import Shapes
 from policyfs.policy.facts import FILE_TYPES
 from policyfs.policy.model import Effect, Policy
 from policyfs.policy.profile import Profile
-from policyfs.policy.table import Condition, Live
 from policyfs.policy.views import Views
 
 Way = tuple[bool, ...]
@@ -61,27 +61,18 @@ class Clues:
     def __init__(self, policies: Sequence[Policy]) -> None:
         self._policies: Final = policies
         self._views: Final = Views()
-        self._shapes: Final[dict[tuple[object, ...], int]] = {}
-        self._shape_of: Final[dict[Live, int]] = {}
+        self._shapes: Final = Shapes()
         self._known: Final[dict[tuple[object, ...], list[Clue]]] = {}
 
     def between(
-        self, lives: tuple[Lives, Lives], below: tuple[bool, bool], odd: Mapping[Way, int], *, top: bool
+        self, lives: tuple[Lives, ...], below: tuple[bool, ...], odd: Mapping[Way, int], *, top: bool
     ) -> list[Clue]:
         """Return the best difference of each sort for each operation.
 
         below: on which sides a directory is bare at least. odd: for each way in which the directories above
         hide the place, how many of their owners are special then. top: the place is the root.
         """
-        names: dict[str, int] = {}
-        shapes = tuple(
-            tuple(
-                (self._shape(live), watched, names.setdefault(live.rule.id, len(names)))
-                for live, watched in some
-            )
-            for some in lives
-        )
-        key = (shapes, below, tuple(odd.items()), top)
+        key = (self._shapes.of(lives), below, tuple(odd.items()), top)
         found = self._known.get(key)
         if found is None:
             look = _Look(self._policies, self._views, lives, below, odd, top=top)
@@ -93,26 +84,6 @@ class Clues:
             found = self._known[key] = list(best.values())
         return found
 
-    def _shape(self, live: Live) -> int:
-        """Return a number that is equal for rules which do the same wherever both match."""
-        number = self._shape_of.get(live)
-        if number is None:
-            value = _shape(live)
-            number = self._shape_of[live] = self._shapes.setdefault(value, len(self._shapes))
-        return number
-
-
-def _shape(live: Live) -> tuple[object, ...]:
-    rule = live.rule
-    when = None if live.when is None else _condition(live.when)
-    conditions = (when, tuple(map(_condition, live.unless)), live.raw.names)
-    effect = (rule.effect, rule.ops, rule.errno, rule.redact, rule.content, rule.quarantine)
-    return (*conditions, *effect, rule.audit, rule.monitor)
-
-
-def _condition(condition: Condition) -> tuple[object, ...]:
-    return None if condition.kinds is None else condition.kinds.names, condition.owners
-
 
 class _Look:
     """The comparison at one place."""
@@ -121,8 +92,8 @@ class _Look:
         self,
         policies: Sequence[Policy],
         views: Views,
-        lives: tuple[Lives, Lives],
-        below: tuple[bool, bool],
+        lives: tuple[Lives, ...],
+        below: tuple[bool, ...],
         odd: Mapping[Way, int],
         *,
         top: bool,

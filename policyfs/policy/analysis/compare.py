@@ -7,20 +7,15 @@ from typing import Final
 
 from policyfs.domain import OWNER_NONE, Op
 from policyfs.policy.analysis.clues import HIDERS, LEADERS, Cause, Clue, Clues
-from policyfs.policy.analysis.files import GONE, OWN
-from policyfs.policy.analysis.findings import Finding, RuleRef, Sample
-from policyfs.policy.analysis.joint_walk import JointWalk, Spot
-from policyfs.policy.analysis.partition import Part, Partition
-from policyfs.policy.analysis.requests import Request
+from policyfs.policy.analysis.findings import Finding, RuleRef
+from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES, JointWalk, Spot
+from policyfs.policy.analysis.partition import Part
+from policyfs.policy.analysis.samples import Sample, Samples
 from policyfs.policy.analysis.sides import Compiled, Side, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.analysis.tracks import Callers, Track
-from policyfs.policy.analysis.walk import MAX_PLACES, Walk, is_made_up
-from policyfs.policy.classes import TooHardError
+from policyfs.policy.analysis.walk import is_made_up
 from policyfs.policy.model import SELF, Effect
-
-MAX_JOINT_PLACES: Final = 50_000
-"""Classes of paths for many callers together, beyond which half of the callers are looked at at a time."""
 
 _SEE_WORDS: Final = (Effect.ALLOW, Effect.DENY)
 
@@ -31,37 +26,34 @@ class Comparison:
     def __init__(self, groups: Sequence[Group], most: int = MAX_JOINT_PLACES) -> None:
         """Take groups that all exist in the same policies. most: see MAX_JOINT_PLACES."""
         self.groups: Final = groups
-        self._most: Final = most
+        self.samples: Final = Samples(groups)
         watched = _watched([group.sides for group in groups])
         self._tracks: Final = tuple(
             Track([group.sides[index] for group in groups], [some[index] for some in watched])
             for index in (0, 1)
         )
         self._compiled: Final = [track.compiled for track in self._tracks]
-        self._partition: Final = Partition(self._tracks)
-        self._walk: Final = JointWalk(self._tracks, self._partition, self._compiled[0].name_classes)
+        self._walk: Final = JointWalk(self._tracks, self._differing, most)
         self._clues: Final = Clues([one.engine.policy for one in self._compiled])
         self._refs: Final[dict[tuple[int, int], RuleRef]] = {}
-        self._spelled: Final[dict[tuple[int, tuple[str, ...]], bytes]] = {}
 
     def findings(self) -> Iterator[Finding]:
         """Yield all differences; each change of one operation by the same rules may come several times.
 
         Raises TooHardError.
         """
-        todo = [self._tracks[0].everyone]
-        while todo:
-            callers = todo.pop()
-            alone = callers & (callers - 1) == 0
-            try:
-                for spot, parts in self._walk.spots(callers, MAX_PLACES if alone else self._most):
-                    for part in parts:
-                        yield from self._at(spot, part)
-            except TooHardError:
-                if alone:
-                    raise
-                half = sum(1 << at for at in list(numbers_of(callers))[1::2])
-                todo += [half, callers & ~half]
+        for spot, parts in self._walk.spots():
+            for part in parts:
+                yield from self._at(spot, part)
+
+    def _differing(self, spot: Spot) -> Callers:
+        """Return the callers for whom the policies may differ at a place or below."""
+        if spot.mixed:
+            return spot.callers
+        found = 0
+        for track, nodes in zip(self._tracks, spot.nodes, strict=True):
+            found |= track.leading(nodes, track.watched)
+        return found & spot.callers
 
     def _at(self, spot: Spot, part: Part) -> Iterator[Finding]:
         """Yield the differences at one place for callers whom the rules treat alike there."""
@@ -128,31 +120,14 @@ class Comparison:
             self._ref(index, number)
             for index, (track, nodes) in enumerate(zip(self._tracks, spot.nodes, strict=True))
             for number in numbers_of(track.alive(n for n, who in nodes if who >> caller & 1))
-            if track.watched[number] >> caller & 1 and _is_about_seeing(track.compiled, number)
+            if track.watched.by_rule[number] >> caller & 1 and _is_about_seeing(track.compiled, number)
         )
 
     def _hiding_refs(self, spot: Spot, callers: Callers) -> frozenset[RuleRef]:
         """Return the rules by which directories above hide a place; those that differ, if any does."""
-        differing = [(index, n) for index, n in spot.hiders if self._tracks[index].watched[n] & callers]
+        marks = [track.watched.by_rule for track in self._tracks]
+        differing = [(index, number) for index, number in spot.hiders if marks[index][number] & callers]
         return frozenset(self._ref(index, number) for index, number in differing or spot.hiders)
-
-    # ---- samples
-
-    def request(self, sample: Sample, caller: int) -> Request:
-        """Return a sample request of a caller in the words of a person."""
-        group, spot = self.groups[caller], sample.spot
-        subject = group.subjects[0]
-        own = next((app for app in subject.apps if app is not None), None)
-        apps = {app.name for one in self._compiled for app in one.engine.policy.apps}
-        facts = sample.files.spelled(sample.facts, apps - set(subject.apps), own)
-        owners = spot.hidden[sample.way] if spot.may_be_hidden else ()
-        owners = tuple({"\0app": GONE, OWN: own}.get(owner or "", owner) for owner in owners)
-        key = caller, spot.names
-        path = self._spelled.get(key)
-        if path is None:
-            path = b"/" + b"/".join(Walk(group.sides).spelled_names(spot.names))
-            self._spelled[key] = path
-        return Request(subject, sample.op, path, sample.ftype, facts, owners)
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from policyfs.domain import Op
-from policyfs.policy.analysis.compare import MAX_JOINT_PLACES, Comparison
+from policyfs.policy.analysis.compare import Comparison
 from policyfs.policy.analysis.findings import Finding, RuleRef, Sort, best_for, best_of
+from policyfs.policy.analysis.joint_walk import MAX_JOINT_PLACES
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction
 from policyfs.policy.analysis.requests import Request
 from policyfs.policy.analysis.sides import Compiled, content_of, numbers_of
@@ -142,7 +143,8 @@ def _blocks(comparison: Comparison, sort: Sort, by_op: dict[Op, list[Finding]]) 
     direction, aspect, rules = sort
     for ops, who in by_ops.items():
         best = [best_for(by_op[op], who[0]) for op in ops]
-        examples = (Example(one.op, one.change, comparison.request(one.sample, who[0])) for one in best)
+        request = comparison.samples.request
+        examples = (Example(one.op, one.change, request(one.sample, who[0])) for one in best)
         labels = (subject.label for caller in who for subject in comparison.groups[caller].subjects)
         refs = tuple(sorted(rules, key=_by_id))
         yield Block(direction, aspect, tuple(dict.fromkeys(labels)), refs, tuple(examples))

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from policyfs.domain import OWNER_NONE, Facts, FileType, Op
-from policyfs.policy.analysis.files import FileClasses
-from policyfs.policy.analysis.joint_walk import Spot
 from policyfs.policy.analysis.outcomes import Aspect, Change, Direction
+from policyfs.policy.analysis.samples import Sample
 from policyfs.policy.analysis.tracks import Callers
 
 Rank = tuple[int, ...]
@@ -17,17 +16,6 @@ RuleRef = tuple[str, str]
 
 A rule that is the same is behind a difference if it is now about other callers: its app has other grants.
 """
-
-
-class Sample(NamedTuple):
-    """A request at a place, not yet in a person's words. way: which sides the directories above hide."""
-
-    spot: Spot
-    op: Op
-    ftype: FileType
-    facts: Facts
-    way: tuple[bool, ...]
-    files: FileClasses
 
 
 class Finding(NamedTuple):

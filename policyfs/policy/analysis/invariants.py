@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from policyfs.domain import KIND_EMPTY, Decision, Facts, FileType, Op
-from policyfs.policy.analysis.files import GONE, FileClasses
+from policyfs.policy.analysis.files import FileClasses
+from policyfs.policy.analysis.joint_walk import JointWalk, Spot
 from policyfs.policy.analysis.outcomes import hides_at_least, redaction
+from policyfs.policy.analysis.partition import Lives, Part
 from policyfs.policy.analysis.requests import Request
-from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.analysis.samples import Sample, Samples
+from policyfs.policy.analysis.shapes import Shapes
+from policyfs.policy.analysis.sides import Compiled, numbers_of
 from policyfs.policy.analysis.subjects import Group, groups
-from policyfs.policy.analysis.walk import Place, Walk, is_made_up
+from policyfs.policy.analysis.tracks import Callers, Marks, Track
+from policyfs.policy.analysis.walk import is_made_up
 from policyfs.policy.classes import TooHardError
+from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.errors import PolicyError, PolicyErrors, harmless
 from policyfs.policy.exceptions import ALWAYS, in_force
 from policyfs.policy.facts import FILE_TYPES, Truth, fixed_facts
-from policyfs.policy.model import Effect, Invariant, Policy, Promise
+from policyfs.policy.model import Effect, Invariant, Policy, Promise, Rule
 from policyfs.policy.parse import SourceText, parse_policy
+from policyfs.policy.profile import Profile
 from policyfs.policy.table import Live
 
 _MARK: Final = "\0invariant "
@@ -73,90 +82,155 @@ def breaches(policy: Policy) -> list[Breach]:
     rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
     whole = in_force(policy, ALWAYS)
     compiled = Compiled(compile_policy(replace(whole, rules=(*whole.rules, *rules))))
-    best: dict[str, tuple[Rank, Breach]] = {}
-    for group in groups([compiled]):
-        for rank, breach in _Proof(compiled, group, promised).breaches():
-            known = best.get(breach.invariant.id)
-            if known is None or rank < known[0]:
-                best[breach.invariant.id] = (rank, breach)
-    return [best[one.id][1] for one in policy.invariants if one.id in best]
+    with paused():
+        found = {one.invariant.id: one for one in _Proof(groups([compiled]), promised).breaches()}
+    return [found[one.id] for one in policy.invariants if one.id in found]
+
+
+class _Broken(NamedTuple):
+    """A request that breaks an invariant wherever such rules match. at: the invariant's place among them."""
+
+    at: int
+    op: Op
+    ftype: FileType
+    facts: Facts
+    files: FileClasses
+
+    @property
+    def rank(self) -> Rank:
+        """A key by which plain requests come first, their paths aside."""
+        return FILE_TYPES.index(self.ftype), self.facts.kind is None, self.facts.owner is None
+
+
+_SHOWN: Final = (False,)
+"""No directory above hides the place."""
+
+
+class _Found(NamedTuple):
+    """A request that breaks an invariant at a place, for a caller by the place of its group."""
+
+    rank: Rank
+    sample: Sample
+    caller: int
+    lives: tuple[Live, ...]
+    bare: bool
 
 
 class _Proof:
-    """The search among the requests of one group of callers."""
+    """The search among all requests."""
 
-    def __init__(self, compiled: Compiled, group: Group, promised: dict[str, Invariant]) -> None:
-        self._group: Final = group
-        self._side: Final[Side] = group.sides[0]
-        self._promised: Final = promised
-        table = compiled.table
-        self._numbers: Final = frozenset(n for n in self._side.rules if table.rules[n].id in promised)
-        self._nodes: Final = compiled.nodes_of(self._numbers)
-        self._everywhere: Final = not self._numbers.isdisjoint(table.everywhere())
-        self._walk: Final = Walk(group.sides)
+    def __init__(self, callers: Sequence[Group], promised: dict[str, Invariant]) -> None:
+        sides = [group.sides[0] for group in callers]
+        self._rules: Final = sides[0].compiled.table.rules
+        self._promised: Final = {
+            number: promised[rule.id] for number, rule in enumerate(self._rules) if rule.id in promised
+        }
+        self._groups: Final = callers
+        self._track: Final = Track(sides, [side.rules & self._promised.keys() for side in sides])
+        ops = functools.reduce(operator.or_, (rule.ops for rule in map(self._rule, self._promised)), Op(0))
+        about = self._track.about.by_rule
+        self._giving: Final = Marks(
+            [about[number] if _gives(rule, ops) else 0 for number, rule in enumerate(self._rules)]
+        )
+        self._pending = self._track.watched
+        self._shapes: Final = Shapes()
+        self._known: Final[dict[tuple[object, ...], list[_Broken]]] = {}
+        self._best: Final[dict[int, _Found]] = {}
 
-    def breaches(self) -> Iterator[tuple[Rank, Breach]]:
-        """Yield requests that break invariants, each with a key by which plain ones come first."""
-        if not self._numbers:
+    def _rule(self, number: int) -> Rule:
+        return self._rules[number]
+
+    def breaches(self) -> list[Breach]:
+        """Return one request for each invariant that does not hold. Raises TooHardError."""
+        for spot, parts in JointWalk([self._track], self._matters).spots():
+            if _SHOWN in spot.hidden:
+                for part in parts:
+                    self._at(spot, part)
+        samples = Samples(self._groups)
+        return [
+            Breach(self._promised[number], samples.request(best.sample, best.caller), self._decision(best))
+            for number, best in sorted(self._best.items())
+        ]
+
+    def _matters(self, spot: Spot) -> Callers:
+        """Return the callers for whom an invariant may be broken at a place or below."""
+        if _SHOWN not in spot.hidden:
+            return 0
+        asked = self._track.leading(spot.nodes[0], self._pending) & spot.callers
+        # the root is seen by all; anything else must be allowed
+        return asked if spot.top or not asked else asked & self._track.leading(spot.nodes[0], self._giving)
+
+    def _at(self, spot: Spot, part: Part) -> None:
+        (lives,) = part.lives
+        if not any(watched for _, watched in lives):
             return
-        for place in self._walk.places(self._alive):
-            if self._alive(place) and (False,) in place.hidden:
-                yield from self._at(place)
+        below = self._track.below(spot.nodes[0], part.callers)
+        for bare, callers in ((True, part.callers & below), (False, part.callers & ~below)):
+            for broken in self._broken(lives, top=spot.top, bare=bare) if callers else ():
+                self._take(spot, lives, broken, callers, bare=bare)
 
-    def _alive(self, place: Place) -> bool:
-        return self._everywhere or not self._nodes.isdisjoint(place.positions[0].free)
-
-    def _at(self, place: Place) -> Iterator[tuple[Rank, Breach]]:
-        profile = self._side.profile(place.positions[0], top=place.top)
-        asked = [live for live in profile.lives if live.number in self._numbers]
-        if not asked:
+    def _take(self, spot: Spot, lives: Lives, broken: _Broken, callers: Callers, *, bare: bool) -> None:
+        """Keep a request that breaks an invariant, if it is the plainest one so far."""
+        names = spot.names
+        special = bool(names) and not is_made_up(names[-1])
+        rank = (*broken.rank, special, len(names), int(broken.op))
+        number, caller = lives[broken.at][0].number, next(numbers_of(callers))
+        known = self._best.get(number)
+        if known is not None and (known.rank, known.caller) <= (rank, caller):
             return
-        files = FileClasses(profile.lives)
-        best: dict[tuple[int, Op], tuple[Rank, FileType, Facts, Decision]] = {}
-        for ftype in (FileType.DIRECTORY,) if place.top else FILE_TYPES:
-            for facts in files.samples(ftype):
-                for live in asked:
-                    for op, decision in self._broken(live, place, ftype, facts):
-                        rank = _rank(place, op, ftype, facts)
-                        key = (live.number, op)
-                        if key not in best or rank < best[key][0]:
-                            best[key] = (rank, ftype, facts, decision)
-        for (number, op), (rank, ftype, facts, decision) in best.items():
-            invariant = self._promised[self._side.compiled.table.rules[number].id]
-            yield rank, Breach(invariant, self._request(place, op, ftype, facts, files), decision)
+        sample = Sample(spot, broken.op, broken.ftype, broken.facts, _SHOWN, broken.files)
+        self._best[number] = _Found(rank, sample, caller, tuple(live for live, _ in lives), bare)
+        if not any(rank[:4]) and broken.op is next(iter(self._promised[number].rule.ops)):
+            # all that comes later is longer
+            marks = [0 if n == number else who for n, who in enumerate(self._pending.by_rule)]
+            self._pending = Marks(marks)
 
-    def _broken(
-        self, live: Live, place: Place, ftype: FileType, facts: Facts
-    ) -> Iterator[tuple[Op, Decision]]:
-        """Yield the operations that an invariant forbids and the policy allows."""
-        if live.match(fixed_facts(ftype, facts)) is Truth.NO:
-            return
-        invariant = self._promised[live.rule.id]
-        raw = invariant.promise is Promise.NEVER_RAW
-        if raw and (ftype is not FileType.REGULAR or facts.kind == KIND_EMPTY):
-            return
-        position = place.positions[0]
-        profile = self._side.profile(position, top=place.top)
-        for op in live.rule.ops:
-            decision = profile.answer(int(op), ftype, facts, below=lambda: self._side.below(position))
-            if decision.allowed and not (raw and hides_at_least(decision.redact, invariant.words)):
-                yield op, decision
+    def _broken(self, lives: Lives, *, top: bool, bare: bool) -> list[_Broken]:
+        """Return the plainest request that breaks each invariant here, for each operation."""
+        asked = [
+            (at, live, self._promised[live.number]) for at, (live, watched) in enumerate(lives) if watched
+        ]
+        terms = tuple((one.promise, one.words) for _, _, one in asked)
+        key = (self._shapes.of((lives,)), terms, top, bare)
+        found = self._known.get(key)
+        if found is None:
+            best: dict[tuple[int, Op], _Broken] = {}
+            profile = Profile(self._track.compiled.table.policy, tuple(live for live, _ in lives), top=top)
+            files = FileClasses(profile.lives)
+            for ftype in (FileType.DIRECTORY,) if top else FILE_TYPES:
+                for facts in files.samples(ftype):
+                    for at, live, invariant in asked:
+                        for op in _forbidden(live, invariant, profile, ftype, facts, bare=bare):
+                            one = _Broken(at, op, ftype, facts, files)
+                            if (at, op) not in best or one.rank < best[at, op].rank:
+                                best[at, op] = one
+            found = self._known[key] = list(best.values())
+        return found
 
-    def _request(
-        self, place: Place, op: Op, ftype: FileType, facts: Facts, files: FileClasses
-    ) -> Request:
-        subject = self._group.subjects[0]
-        apps = {app.name for app in self._side.compiled.engine.policy.apps}
-        owners = place.hidden[(False,)] if place.may_be_hidden else ()
-        owners = tuple(GONE if owner == "\0app" else owner for owner in owners)
-        path = b"/" + b"/".join(self._walk.spelled(place))
-        return Request(subject, op, path, ftype, files.spelled(facts, apps - {subject.apps[0]}), owners)
+    def _decision(self, found: _Found) -> Decision:
+        sample = found.sample
+        profile = Profile(self._track.compiled.table.policy, found.lives, top=sample.spot.top)
+        return profile.answer(int(sample.op), sample.ftype, sample.facts, below=lambda: found.bare)
 
 
-def _rank(place: Place, op: Op, ftype: FileType, facts: Facts) -> Rank:
-    names = place.names
-    special = bool(names) and not is_made_up(names[-1])
-    return FILE_TYPES.index(ftype), facts.kind is None, facts.owner is None, special, len(names), int(op)
+def _gives(rule: Rule, ops: Op) -> bool:
+    """True if a rule can allow one of these operations."""
+    return rule.effect is Effect.ALLOW and not rule.monitor and bool(rule.ops & ops)
+
+
+def _forbidden(
+    live: Live, invariant: Invariant, profile: Profile, ftype: FileType, facts: Facts, *, bare: bool
+) -> Iterator[Op]:
+    """Yield the operations that an invariant forbids and the policy allows."""
+    if live.match(fixed_facts(ftype, facts)) is Truth.NO:
+        return
+    raw = invariant.promise is Promise.NEVER_RAW
+    if raw and (ftype is not FileType.REGULAR or facts.kind == KIND_EMPTY):
+        return
+    for op in live.rule.ops:
+        decision = profile.answer(int(op), ftype, facts, below=lambda: bare)
+        if decision.allowed and not (raw and hides_at_least(decision.redact, invariant.words)):
+            yield op
 
 
 def _told(breach: Breach, policy: Policy) -> PolicyError:
@@ -195,6 +269,3 @@ def _unproved(invariant: Invariant) -> PolicyError:
         invariant.line,
         invariant.width,
     )
-
-
-

@@ -1,16 +1,20 @@
-"""A walk over all classes of paths in two policies, for many callers at once."""
+"""A walk over all classes of paths in some policies, for many callers at once."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.policy.analysis.partition import Part, Partition
+from policyfs.policy.analysis.sides import numbers_of
 from policyfs.policy.analysis.tracks import Callers, Nodes, Track
-from policyfs.policy.analysis.walk import Hidden, Path, hidden_below, names_of
+from policyfs.policy.analysis.walk import MAX_PLACES, Hidden, Path, hidden_below, names_of
 from policyfs.policy.classes import Known, TooHardError, names_out_of
 from policyfs.policy.table import Live, hides
+
+MAX_JOINT_PLACES: Final = 50_000
+"""Classes of paths for many callers together, beyond which half of the callers are looked at at a time."""
 
 Hiders = tuple[tuple[int, int], ...]
 """Rules that hide a place by the directories above: the side and the number of each."""
@@ -46,31 +50,52 @@ class Spot(NamedTuple):
 
 
 class JointWalk:
-    """All classes of paths at or below which two policies may differ for some of the callers."""
+    """All classes of paths that matter for some of the callers, there or below."""
 
-    def __init__(self, tracks: Sequence[Track], partition: Partition, names: Known) -> None:
-        """names: remembers classes of names."""
+    def __init__(
+        self, tracks: Sequence[Track], matters: Callable[[Spot], Callers], most: int = MAX_JOINT_PLACES
+    ) -> None:
+        """matters: returns the callers for whom a place matters. most: see MAX_JOINT_PLACES."""
         self._tracks: Final = tracks
-        self._partition: Final = partition
-        self._known: Final = names
+        self._partition: Final = Partition(tracks)
+        self._known: Final[Known] = tracks[0].compiled.name_classes
+        self._matters: Final = matters
+        self._most: Final = most
 
-    def spots(self, callers: Callers, most: int) -> Iterator[tuple[Spot, list[Part]]]:
-        """Yield the places nearest to the root first, each with its callers, parted by the rules that match.
+    def spots(self) -> Iterator[tuple[Spot, list[Part]]]:
+        """Yield places with their callers, parted by the rules that match. Raises TooHardError.
 
-        Each class of paths comes once. Raises TooHardError if there are more than ``most``.
+        Each class of paths comes once for a caller, unless there are too many for many callers together: then
+        the walk begins again with half of them at a time.
         """
+        todo = [self._tracks[0].everyone]
+        while todo:
+            callers = todo.pop()
+            alone = callers & (callers - 1) == 0
+            try:
+                yield from self._spots(callers, MAX_PLACES if alone else self._most)
+            except TooHardError:
+                if alone:
+                    raise
+                half = sum(1 << at for at in list(numbers_of(callers))[1::2])
+                todo += [half, callers & ~half]
+
+    def _spots(self, callers: Callers, most: int) -> Iterator[tuple[Spot, list[Part]]]:
+        """Yield the places, nearest to the root first."""
         shown: Hidden = {tuple(False for _ in self._tracks): ()}
         root = Spot(None, tuple(t.root(callers) for t in self._tracks), callers, shown, (), True)
         seen: set[tuple[object, ...]] = set()
         opened: set[tuple[object, ...]] = set()
-        todo = deque([root] if self._differing(root) else [])
+        todo = deque([root])
         while todo:
             spot = todo.popleft()
+            if not self._matters(spot):
+                continue
             parts = self._partition.parts(spot.nodes, spot.callers)
             yield spot, parts
             for below in self._below(spot, parts):
                 key = self._key(below)
-                if key in opened:  # it differs only in rules that end here
+                if key in opened:  # the other place differs only in rules that end there
                     continue
                 opened.add(key)
                 for child in self._children(below):
@@ -80,15 +105,6 @@ class JointWalk:
                         if len(seen) > most:
                             raise TooHardError
                         todo.append(child)
-
-    def _differing(self, spot: Spot) -> Callers:
-        """Return the callers for whom the policies may differ at a place or below."""
-        if spot.mixed:
-            return spot.callers
-        found = 0
-        for track, nodes in zip(self._tracks, spot.nodes, strict=True):
-            found |= track.differing(nodes)
-        return found & spot.callers
 
     def _key(self, spot: Spot) -> tuple[object, ...]:
         """Return all that the places below depend on."""
@@ -128,7 +144,7 @@ class JointWalk:
                 for track, nodes in zip(self._tracks, spot.nodes, strict=True)
             )
             child = Spot((spot.path, name), nodes, spot.callers, spot.hidden, spot.hiders, False)
-            callers = self._differing(child)
+            callers = self._matters(child) & spot.callers
             if callers:
                 yield child if callers == spot.callers else child._replace(
                     nodes=tuple(_only(some, callers) for some in nodes), callers=callers

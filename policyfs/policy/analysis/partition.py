@@ -21,19 +21,19 @@ class Part(NamedTuple):
     """
 
     callers: Callers
-    lives: tuple[Lives, Lives]
+    lives: tuple[Lives, ...]
 
 
 class Partition:
-    """Partitions of the callers of two tracks."""
+    """Partitions of the callers of some tracks."""
 
     def __init__(self, tracks: Sequence[Track]) -> None:
         self._tracks: Final = tracks
         rules = [track.compiled.table.rules for track in tracks]
         self._asks: Final = [[asks_for_self(rule) for rule in some] for some in rules]
-        pairs = zip(*(track.sides for track in tracks), strict=True)
+        all_sides = zip(*(track.sides for track in tracks), strict=True)
         self._renamed: Final = sum(
-            1 << at for at, (old, new) in enumerate(pairs) if old.caller.app != new.caller.app
+            1 << at for at, sides in enumerate(all_sides) if len({side.caller.app for side in sides}) > 1
         )
         """Callers who are another app in each policy: OWN would be two names."""
 
@@ -41,7 +41,7 @@ class Partition:
         """Return the parts of some callers at a place, in no order."""
         matches = [track.matches(some, callers) for track, some in zip(self._tracks, nodes, strict=True)]
         named = self._named(matches)
-        parts = [Part(callers, ((), ()))]
+        parts = [Part(callers, tuple(() for _ in matches))]
         for index, some in enumerate(matches):
             for match in some:
                 for who, live, watched in self._pieces(index, match, named):
@@ -70,7 +70,7 @@ class Partition:
             for callers, app in self._by_name(index, who, named) if asks else [(who, None)]:
                 live = table.live_for(match.rule, app, blocks) if callers else None
                 if live is not None:
-                    watched = callers & track.watched[match.rule]
+                    watched = callers & track.watched.by_rule[match.rule]
                     for some, flag in ((watched, True), (callers & ~watched, False)):
                         if some:
                             yield some, live, flag
@@ -94,8 +94,7 @@ def _refined(parts: list[Part], callers: Callers, index: int, live: Live, *, wat
     for part in parts:
         inside, outside = part.callers & callers, part.callers & ~callers
         if inside:
-            lives = part.lives[index]
-            more = (*lives, (live, watched))
-            yield Part(inside, (more, part.lives[1]) if index == 0 else (part.lives[0], more))
+            more = (*part.lives[index], (live, watched))
+            yield Part(inside, (*part.lives[:index], more, *part.lives[index + 1 :]))
         if outside:
             yield Part(outside, part.lives) if inside else part

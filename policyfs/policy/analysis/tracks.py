@@ -30,6 +30,24 @@ class Match(NamedTuple):
     unless: tuple[tuple[int, Callers], ...]
 
 
+class Marks:
+    """Some rules, each for some of its callers."""
+
+    def __init__(self, by_rule: Sequence[Callers]) -> None:
+        self.by_rule: Final = by_rule
+        self._known: Final[dict[int, Callers]] = {}
+
+    def of_any(self, rules: int) -> Callers:
+        """Return the callers for whom one of these rules is marked."""
+        found = self._known.get(rules)
+        if found is None:
+            found = 0
+            for number in numbers_of(rules):
+                found |= self.by_rule[number]
+            self._known[rules] = found
+        return found
+
+
 class Track:
     """The automaton of one policy, for one side of some groups of callers.
 
@@ -38,14 +56,14 @@ class Track:
     """
 
     def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]]) -> None:
-        """Take the sides of the groups, and for each group the rules that the other policy does not have."""
+        """Take the sides of the groups, and for each group the rules that are looked at."""
         self.sides: Final = sides
         self.compiled: Final = sides[0].compiled
         table = self._table = self.compiled.table
         self._nodes: Final = table.automaton.nodes
         self.everyone: Final[Callers] = (1 << len(sides)) - 1
-        self.about: Final = _callers_by_rule(len(table.rules), (side.rules for side in sides))
-        self.watched: Final = _callers_by_rule(len(table.rules), watched)
+        self.about: Final = Marks(_callers_by_rule(len(table.rules), (side.rules for side in sides)))
+        self.watched: Final = Marks(_callers_by_rule(len(table.rules), watched))
         self.by_app: Final[dict[str | None, Callers]] = {}
         for at, side in enumerate(sides):
             self.by_app[side.caller.app] = self.by_app.get(side.caller.app, 0) | 1 << at
@@ -55,9 +73,7 @@ class Track:
             for key in (0, 1)
         ]
         self._free: Final = [bits(n for n, pair in enumerate(needed) if pair[key] is None) for key in (0, 1)]
-        self.always: Final[Callers] = self._about_any(self.watched, self.compiled.everywhere)
         self.exits: Final = frozenset(node.number for node in self._nodes if node.targets())
-        self._any_of: Final[tuple[dict[int, Callers], dict[int, Callers]]] = ({}, {})
         self._steps: Final[dict[tuple[int, str], tuple[tuple[int, Callers], ...]]] = {}
         self._captured: Final[dict[Captured, tuple[NameMatcher, dict[Pattern, Callers]]]] = {}
         self._names: Final[dict[Callers, tuple[tuple[str, ...], tuple[int, ...]]]] = {}
@@ -120,7 +136,7 @@ class Track:
         alive, reach = self.alive(reached), self.compiled.reach
         found = []
         for number in sorted(reached):
-            who = reached[number] & self._about(reach[number] & alive)
+            who = reached[number] & self.about.of_any(reach[number] & alive)
             if who:
                 found.append((number, who))
         return tuple(found)
@@ -153,30 +169,12 @@ class Track:
 
     # ---- rules
 
-    def _about(self, rules: int) -> Callers:
-        """Return the callers whom any of some rules are about."""
-        found = self._any_of[0].get(rules)
-        if found is None:
-            found = self._any_of[0][rules] = self._about_any(self.about, rules)
-        return found
-
-    @staticmethod
-    def _about_any(by_rule: Sequence[Callers], rules: int) -> Callers:
-        found = 0
-        for number in numbers_of(rules):
-            found |= by_rule[number]
-        return found
-
-    def differing(self, nodes: Nodes) -> Callers:
-        """Return the callers for whom a rule that the other policy lacks may match here or below."""
-        alive, reach, known = self.alive(number for number, _ in nodes), self.compiled.reach, self._any_of[1]
-        found = self.always
+    def leading(self, nodes: Nodes, marks: Marks) -> Callers:
+        """Return the callers for whom a marked rule may match here or below."""
+        alive, reach = self.alive(number for number, _ in nodes), self.compiled.reach
+        found = marks.of_any(self.compiled.everywhere)
         for number, who in nodes:
-            rules = reach[number] & alive
-            callers = known.get(rules)
-            if callers is None:
-                callers = known[rules] = self._about_any(self.watched, rules)
-            found |= who & callers
+            found |= who & marks.of_any(reach[number] & alive)
         return found
 
     def matches(self, nodes: Nodes, callers: Callers) -> list[Match]:
@@ -192,7 +190,7 @@ class Track:
         found = []
         for number in sorted(numbers.union(table.everywhere())):
             paths, when = table.needed_accepts(number)
-            who = self.about[number] & accepts.get(paths, 0) & accepts.get(when, 0)
+            who = self.about.by_rule[number] & accepts.get(paths, 0) & accepts.get(when, 0)
             if who:
                 blocks = enumerate(table.unless_accepts(number))
                 unless = ((block, accepts.get(accept, 0) & who) for block, accept in blocks)
@@ -213,7 +211,7 @@ class Track:
         alive = self.alive(number for number, _ in nodes) & self._seeing[1]
         named = self._named(alive)
         alike: dict[tuple[frozenset[int], object], tuple[Side, Callers]] = {}
-        for at in numbers_of(callers & self._about(alive & self._seeing[0])):
+        for at in numbers_of(callers & self.about.of_any(alive & self._seeing[0])):
             side, bit = self.sides[at], 1 << at
             own = frozenset(number for number, who in nodes if who & bit)
             app = side.caller.app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -126,6 +127,7 @@ def _comments(sources: Sequence[SourceText]) -> tuple[list[_Comment], list[Findi
     return found, faults
 
 
+@functools.lru_cache(maxsize=2)  # each finding shows a line, those of one file one after the other
 def _lines(source: SourceText) -> list[str]:
     return re.split(r"\r\n|\n|\r", source.text.decode("utf-8", "replace").removeprefix("\ufeff"))
 

@@ -1,0 +1,49 @@
+"""Sample requests at a place, and in a person's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from policyfs.domain import Facts, FileType, Op
+from policyfs.policy.analysis.files import GONE, OWN, FileClasses
+from policyfs.policy.analysis.joint_walk import Spot
+from policyfs.policy.analysis.requests import Request
+from policyfs.policy.analysis.subjects import Group
+from policyfs.policy.analysis.walk import Walk
+
+
+class Sample(NamedTuple):
+    """A request at a place, not yet in a person's words. way: which sides the directories above hide."""
+
+    spot: Spot
+    op: Op
+    ftype: FileType
+    facts: Facts
+    way: tuple[bool, ...]
+    files: FileClasses
+
+
+class Samples:
+    """Sample requests of some groups of callers."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._groups: Final = groups
+        policies = {side.compiled for group in groups for side in group.sides}
+        self._apps: Final = {app.name for one in policies for app in one.engine.policy.apps}
+        self._spelled: Final[dict[tuple[int, tuple[str, ...]], bytes]] = {}
+
+    def request(self, sample: Sample, caller: int) -> Request:
+        """Return a sample request of a caller, by the place of its group, in the words of a person."""
+        group, spot = self._groups[caller], sample.spot
+        subject = group.subjects[0]
+        own = next((app for app in subject.apps if app is not None), None)
+        facts = sample.files.spelled(sample.facts, self._apps - set(subject.apps), own)
+        owners = spot.hidden[sample.way] if spot.may_be_hidden else ()
+        owners = tuple({"\0app": GONE, OWN: own}.get(owner or "", owner) for owner in owners)
+        key = caller, spot.names
+        path = self._spelled.get(key)
+        if path is None:
+            path = b"/" + b"/".join(Walk(group.sides).spelled_names(spot.names))
+            self._spelled[key] = path
+        return Request(subject, sample.op, path, sample.ftype, facts, owners)

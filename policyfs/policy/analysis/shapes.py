@@ -1,0 +1,49 @@
+"""Shapes of rules: equal for rules that do the same wherever they match, whatever they are called."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.policy.analysis.partition import Lives
+from policyfs.policy.table import Condition, Live
+
+Shape = tuple[tuple[tuple[int, bool, int], ...], ...]
+
+
+class Shapes:
+    """The numbered shapes of some rules."""
+
+    def __init__(self) -> None:
+        self._numbers: Final[dict[tuple[object, ...], int]] = {}
+        self._known: Final[dict[Live, int]] = {}
+
+    def of(self, lives: tuple[Lives, ...]) -> Shape:
+        """Return a value that is equal for rules on some sides which together give the same answers."""
+        names: dict[str, int] = {}
+        return tuple(
+            tuple(
+                (self._shape(live), watched, names.setdefault(live.rule.id, len(names)))
+                for live, watched in some
+            )
+            for some in lives
+        )
+
+    def _shape(self, live: Live) -> int:
+        """Return a number that is equal for rules which do the same wherever both match."""
+        number = self._known.get(live)
+        if number is None:
+            value = _shape(live)
+            number = self._known[live] = self._numbers.setdefault(value, len(self._numbers))
+        return number
+
+
+def _shape(live: Live) -> tuple[object, ...]:
+    rule = live.rule
+    when = None if live.when is None else _condition(live.when)
+    conditions = (when, tuple(map(_condition, live.unless)), live.raw.names)
+    effect = (rule.effect, rule.ops, rule.errno, rule.redact, rule.content, rule.quarantine)
+    return (*conditions, *effect, rule.audit, rule.monitor)
+
+
+def _condition(condition: Condition) -> tuple[object, ...]:
+    return None if condition.kinds is None else condition.kinds.names, condition.owners
