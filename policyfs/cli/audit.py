@@ -7,6 +7,7 @@ the trail root are read as one. docs/audit.md is its manual.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import select
@@ -58,6 +59,10 @@ from policyfs.trail.summary import TROUBLE
 _FOLLOW_POLL_MS: Final = 200
 _PATIENCE_S: Final = 1.0
 _TAIL_RECORDS: Final = 1000
+_YOUNG: Final = 200_000
+"""Objects between two collections of garbage: a review makes many that live to its end, few in circles."""
+_LASTING: Final = ("forward", "tail")
+"""Actions that may run for days, and collect as usual."""
 
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:
@@ -129,6 +134,8 @@ def run(args: argparse.Namespace) -> int:
                "diff": audit_compare.run_diff, "who-could": audit_compare.run_who_could,
                "report": audit_report.run,
                "export": audit_export.run_export, "sql": audit_export.run_sql}  # fmt: skip
+    if args.action not in _LASTING:
+        gc.set_threshold(_YOUNG)
     try:
         code = actions[args.action](args)
         sys.stdout.flush()

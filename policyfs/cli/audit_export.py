@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from policyfs import __version__
-from policyfs.cli.audit_part import PolicySight
 from policyfs.cli.audit_policies import KeptPolicies
 from policyfs.cli.audit_query import (
     add_query,
@@ -107,6 +106,8 @@ def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[st
     if not args.for_app:
         yield from ((record.id, event, json_fields(record)) for record, event in _selected(args))
         return
+    from policyfs.cli.audit_part import PolicySight
+
     sight, formatter, number = PolicySight(policies, args.for_app), LineFormatter(), 0
     for _, event in _selected(args):
         part = part_of(event, args.for_app, sight)

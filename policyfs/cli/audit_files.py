@@ -119,7 +119,7 @@ def _moves(trail: IndexedTrail) -> list[Move]:
             class_of, path_of = index.class_of, index.path_of
             moves = [(path_of[row], new) for row, new in index.new_paths.items() if moving[class_of[row]]]
             old, new = (index.paths(ids) for ids in zip(*moves, strict=True)) if moves else ((), ())
-            found += map(Move, old, new)
+            found += zip(old, new, strict=True)
     return found
 
 

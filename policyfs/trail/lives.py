@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, NamedTuple, TypeVar
 
@@ -19,11 +19,8 @@ REMOVES: Final = frozenset({"unlink", "rmdir"})
 MOVES: Final = frozenset({"rename", "link"})
 
 
-class Move(NamedTuple):
-    """A rename or link that happened."""
-
-    path: bytes
-    new_path: bytes
+Move = tuple[bytes, bytes]
+"""A rename or link that happened: the path before, and the new one."""
 
 
 def happened(event: Event) -> bool:
@@ -31,21 +28,23 @@ def happened(event: Event) -> bool:
     return event.decision != DENY and not event.errno and not event.folded
 
 
-def other_names(path: bytes, moves: Iterable[Move]) -> set[bytes]:
+def other_names(path: bytes, moves: Sequence[Move]) -> set[bytes]:
     """Return all names that a file may have had, by renames and links of it and of directories above it."""
-    by_name: dict[bytes, list[bytes]] = {}
-    for move in moves:
-        by_name.setdefault(move.path, []).append(move.new_path)
-        by_name.setdefault(move.new_path, []).append(move.path)
-    found, todo = {path}, deque([path])
+    found, todo = {path}, [path]
     while todo and len(found) < NAMES:
-        name = todo.popleft()
-        for above in _and_above(name):
-            for other in by_name.get(above, ()):
-                new = other + name[len(above) :]
-                if new not in found:
-                    found.add(new)
-                    todo.append(new)
+        above = {place for name in todo for place in _and_above(name)}
+        by_name: dict[bytes, list[bytes]] = {}
+        for old, new in [move for move in moves if move[0] in above or move[1] in above]:
+            by_name.setdefault(old, []).append(new)
+            by_name.setdefault(new, []).append(old)
+        others = (
+            other + name[len(place) :]
+            for name in todo
+            for place in _and_above(name)
+            for other in by_name.get(place, ())
+        )
+        todo = list(dict.fromkeys(other for other in others if other not in found))[: NAMES - len(found)]
+        found.update(todo)
     return found
 
 
