@@ -145,7 +145,7 @@ def test_each_is_written_out_where_nobody_has_a_budget(without, empty_store: Pat
 
 
 def test_each_is_written_out_where_repeats_are_not_counted(without, empty_store: Path) -> None:
-    mount = without("unfolded,denials-unbudgeted", POLICY, furnish(empty_store))
+    mount = without("unfolded,unbudgeted", POLICY, furnish(empty_store))
     written, _ = flooded(mount, NAMES["one name"])
     assert written > DENIALS * 200
 
