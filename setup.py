@@ -30,7 +30,7 @@ def fuse_flags(question: str) -> list[str]:
     return answer.stdout.split()
 
 
-PARTS = ("avc", "bridge", "operations", "readers", "turns", "vectors")
+PARTS = ("appender", "avc", "bridge", "operations", "readers", "turns", "vectors")
 
 # Building the package must not fail on a future compiler's new warning; our own builds must.
 STRICT = ["-Werror"] if os.environ.get("POLICYFS_STRICT_BUILD") else []

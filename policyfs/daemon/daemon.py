@@ -36,7 +36,7 @@ from policyfs.fs.report import report
 from policyfs.fs.sharing.pauses import in_slices
 from policyfs.journal.recorders import open_journal
 from policyfs.kernel import session
-from policyfs.kernel.bridge import counters, lost_replies, pyfuse3
+from policyfs.kernel.bridge import Appender, counters, lost_replies, pyfuse3
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
@@ -125,7 +125,7 @@ class Daemon:
         options = self._options
         self.journal, self.trail = open_journal(
             options.trail.parent, control.mount_id(options.mountpoint),
-            keep=options.keep, segment_bytes=options.segment_bytes, keys=options.keys,
+            keep=options.keep, segment_bytes=options.segment_bytes, keys=options.keys, appender=Appender(),
         )  # fmt: skip
         self._undo.callback(self._close_journal)
         self._events = MutableSink(self.journal, muted=options.proof_fd is not None)
@@ -321,6 +321,8 @@ class Daemon:
             await trio.sleep(_FLUSH_S)
             self.fs.expire()
             self._garbage.tick()
+            while self.journal.flush_some():
+                await trio.lowlevel.checkpoint()
             await trio.to_thread.run_sync(self._losses.flush, *self.sniffer.losses())
             if self.remembered is not None and self.remembered.is_waiting:
                 await trio.to_thread.run_sync(self.remembered.flush)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from policyfs.journal.writer import Gap
+from policyfs.journal.gap import Gap
 from policyfs.trail.bounds import memory_bytes
 from policyfs.trail.event import Event, Holder, holder_of
 
@@ -64,15 +64,21 @@ class Backlog:
 
     def force(self, event: Event) -> None:
         """Add an event that may not be dropped, whatever there is already."""
-        self._items.append((event, self._counted(event, 1)))
+        self._items.append((event, self._added(event)))
 
     def gap(self, reason: str, time_ns: int) -> Gap:
         """Return the waiting gap of this reason, begun if there is none: one is enough."""
         gap = self._gaps.get(reason)
         if gap is None:
             gap = Gap(reason, time_ns)
-            self._items.append((gap, self._counted(gap, 1)))
+            self._items.append((gap, self._added(gap)))
         return gap
+
+    def drop(self, event: Event, reason: str) -> None:
+        """Count an event that will never be recorded, in the gap of this reason."""
+        gap = self.gap(reason, event.time_ns)
+        gap.dropped += event.weight
+        gap.last_ns = event.time_ns
 
     def take(self, count: int, size: int) -> list[Item]:
         """Take at most *count* items from the front, and at most *size* bytes of memory but for the first."""
@@ -80,14 +86,14 @@ class Backlog:
         while self._items and len(taken) < count and (not taken or self._items[0][1] <= size):
             item, cost = self._items.popleft()
             size -= cost
-            self._counted(item, -1)
+            self._count(item, cost, -1)
             taken.append(item)
         return taken
 
     def put_back(self, items: Sequence[Item]) -> None:
         """Put items that could not be written back to the front."""
         for item in reversed(items):
-            self._items.appendleft((item, self._counted(item, 1)))
+            self._items.appendleft((item, self._added(item)))
 
     def clear(self) -> None:
         """Drop everything."""
@@ -100,13 +106,20 @@ class Backlog:
         """Return everything, in order."""
         return [item for item, _ in self._items]
 
-    def _counted(self, item: Item, sign: int) -> int:
+    def _added(self, item: Item) -> int:
+        """Count an item, and return its bytes of memory."""
         size = memory_bytes(item) if isinstance(item, Event) else _GAP_BYTES
+        self._count(item, size, 1)
+        return size
+
+    def _count(self, item: Item, size: int, sign: int) -> None:
         self.size += sign * size
         if isinstance(item, Event):
             self._events += sign
             holder = holder_of(item)
-            share = self._shares.setdefault(holder, [0, 0])
+            share = self._shares.get(holder)
+            if share is None:
+                share = self._shares[holder] = [0, 0]
             share[0] += sign
             share[1] += sign * size
             if not share[0]:
@@ -115,7 +128,6 @@ class Backlog:
             self._gaps.setdefault(item.reason, item)
         elif self._gaps.get(item.reason) is item:
             del self._gaps[item.reason]
-        return size
 
 
 def counted(items: Sequence[Item], reason: str, time_ns: int) -> Gap:

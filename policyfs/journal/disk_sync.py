@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from typing import Final
 
+from policyfs.journal.offload import WriterLock
 from policyfs.journal.writer import ChainWriter
 
 
@@ -20,7 +20,7 @@ class DiskSync:
     def __init__(
         self,
         writer: ChainWriter,
-        lock: threading.Lock,
+        lock: WriterLock,
         clock_ns: Callable[[], int],
         every_ns: int,
         *,

@@ -28,10 +28,12 @@ from policyfs.journal.accounts import Accounts, Limits
 from policyfs.journal.backlog import QUEUE, QUEUE_BYTES, Backlog, Item, counted
 from policyfs.journal.committer import Commit, Committer
 from policyfs.journal.disk_sync import DiskSync
+from policyfs.journal.gap import Gap
+from policyfs.journal.offload import Offload, WriterLock
 from policyfs.journal.policy_texts import PolicyText
 from policyfs.journal.retention import Keep
 from policyfs.journal.sealing import begin_sealing
-from policyfs.journal.stats import JournalStats
+from policyfs.journal.stats import JournalStats, stats_of
 from policyfs.journal.ticket import (
     AHEAD,
     SLICE,
@@ -43,12 +45,13 @@ from policyfs.journal.ticket import (
     open_directory,
     reason_of,
 )
-from policyfs.journal.writer import ChainWriter, Gap
+from policyfs.journal.writer import ChainWriter
 from policyfs.trail.bounds import bounded, bounded_fields
 from policyfs.trail.event import DENY, Event
 
 if TYPE_CHECKING:
     from policyfs.journal.keys import KeyStore
+    from policyfs.journal.segment import Appender
 
 __all__ = ["Journal", "JournalError", "JournalStats"]
 
@@ -76,6 +79,7 @@ class Journal:
         fold_ns: int = _SECOND_NS,
         sync_ns: int = _SECOND_NS,
         keys: KeyStore | None = None,
+        appender: Appender | None = None,
     ) -> None:
         """Open the trail in this directory, created with mode 0700 if missing, and continue its chain.
 
@@ -83,16 +87,15 @@ class Journal:
         queue_bytes: most best-effort events that wait, and their most bytes of memory. limits: of each app.
         clock_ns: ns since 1970. steady_ns: of a clock that only goes forward. fold_ns: how long a denial
         stands for its repeats (0 records each), and how long other counts are kept. sync_ns: least time
-        between two syncs. keys: of the seals of closed segments (none without). Raises JournalError if
-        nothing can be written there, or if another journal, which holds a lock on it, writes there.
+        between two syncs. keys: of the seals (none without). appender: for writes that the event loop begins.
+        Raises JournalError if nothing can be written there, or if another journal, which locks it, does.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
         self._steady_ns = steady_ns
         self._queue = Backlog(queue, queue_bytes)
         self._accounts = Accounts(limits, fold_ns)
-        self._committer = Committer(self.commit)
-        self._lock = threading.Lock()
+        self._lock = WriterLock()
         self._queue_lock = threading.Lock()
         self._waiting = 0
         self._dropped = 0
@@ -112,6 +115,11 @@ class Journal:
             self._directory.close()
             raise cannot_record(directory, exc) from exc
         self._first_seq = self._writer.seq
+        self._offload = None if appender is None else Offload(
+            appender, self._writer, self._lock,
+            take=self._take_now, put_back=self._put_back, recorded=self._recorded,
+        )  # fmt: skip
+        self._committer = Committer(self.commit, self._offload)
         self._sealer = begin_sealing(directory, self._writer, self._lock, keys) if keys is not None else None
         self._disk = DiskSync(
             self._writer, self._lock, clock_ns, sync_ns, failed=self._failed, unsure=self._unsure
@@ -153,15 +161,13 @@ class Journal:
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
         """Write these tickets, and before them a few queued events. May wait for the disk: best from a
-        thread.
-
-        Never raises: each ticket then tells whether it is on record.
+        thread. Never raises: each ticket then tells whether it is on record.
         """
         with self._queue_lock:
             self._waiting += 1
         try:
             with self._lock:
-                for group in in_groups(tickets):
+                for group in in_groups([ticket for ticket in tickets if ticket.error is not None]):
                     self._commit_group(group)
         finally:
             with self._queue_lock:
@@ -171,11 +177,13 @@ class Journal:
         """Have these tickets committed by a thread, and wait at most for a moment. Event loop only."""
         return self._committer.at_once(tickets)
 
-    def flush(self) -> None:
-        """Write the queue, in slices, and sync the file if a sync is due.
+    def flush_some(self) -> bool:
+        """Begin to write a slice of the queue. False if there is none, or `flush` must. Event loop only."""
+        return self._offload is not None and self._offload.flush()
 
-        Call it every 50 to 100 ms, best from a thread: it may wait for the disk. Never raises: a
-        failure to write shows in `stats`, keeps the queue, and is tried again at the next call.
+    def flush(self) -> None:
+        """Write the queue, in slices, and sync the file if a sync is due. Never raises: a failure to write
+        shows in `stats`, keeps the queue, and is tried again at the next call, after 50 to 100 ms.
         """
         self._collect_folded(everything=False)
         while self._write_slice():
@@ -197,9 +205,7 @@ class Journal:
             if self._closed:
                 return
             if policy is not None:
-                self._writer.texts.keep(policy)
-                if any(fields.get("policy") == policy.digest for fields in records):
-                    self._writer.texts.in_force(policy.digest, previous)
+                self._writer.texts.told(policy, records, previous)
             for fields in records:
                 self._writer.note(kind, bounded_fields(fields))
             try:
@@ -233,43 +239,30 @@ class Journal:
         self._disk.sync(fds, self._writer.seq)
         if self._sealer is not None:
             self._sealer.close()  # while no other daemon can go on with the chain
+        if self._offload is not None:
+            self._offload.close()
         self._directory.close()
 
     def stats(self) -> JournalStats:
         """Return a snapshot of the counts, without waiting for a writer."""
-        writer = self._writer
-        seq, head = writer.position
-        return JournalStats(
-            written=seq - self._first_seq,
-            dropped=self._dropped,
-            refused=self._refused,
-            folded=self._folded,
-            queued=len(self._queue),
-            segment=writer.segment,
-            bytes=writer.segment_size,
-            seq=seq,
-            head=head,
-            failing=self._outage is not None,
-            bugs=self._bugs,
+        return stats_of(
+            self._writer, self._sealer, self._first_seq, dropped=self._dropped, refused=self._refused,
+            folded=self._folded, queued=len(self._queue), failing=self._outage is not None, bugs=self._bugs,
             last_error=self._last_error,
-            sealed=self._sealer.sealed if self._sealer else "",
-            seal_error=self._sealer.error if self._sealer else "",
-        )
+        )  # fmt: skip
 
     def _collect_folded(self, *, everything: bool) -> None:
         # A count is never dropped. While nothing can be written, counts go on where they are.
         with self._queue_lock:
             if not everything and (self._outage is not None or self._queue.is_full):
                 return
-            times = self._clock_ns(), self._steady_ns()
-            for event in self._accounts.collect(*times, everything=everything):
+            now = self._clock_ns(), self._steady_ns()
+            for event in self._accounts.collect(*now, everything=everything):
                 self._queue.force(event)
 
     def _drop(self, event: Event, reason: str = "queue full") -> None:
         self._dropped += event.weight
-        gap = self._queue.gap(reason, event.time_ns)
-        gap.dropped += event.weight
-        gap.last_ns = event.time_ns
+        self._queue.drop(event, reason)
 
     def _commit_group(self, group: Sequence[Ticket]) -> None:
         """Write all of a group in one go or, where that fails, each alone."""
@@ -320,6 +313,14 @@ class Journal:
                 return False  # _write has put the batch back and noted the error
             return True
 
+    def _take_now(self, most: int) -> list[Item] | None:
+        """Take items that the event loop writes; None if it may write nothing now."""
+        return None if self._closed or self._outage is not None else self._take(most)
+
+    def _put_back(self, batch: Sequence[Item]) -> None:
+        with self._queue_lock:
+            self._queue.put_back(batch)
+
     def _take(self, most: int = SLICE) -> list[Item]:
         # One at a time while writing fails, so that an attempt costs little.
         count = 1 if self._outage is not None else most
@@ -331,8 +332,7 @@ class Journal:
         try:
             self._append([*batch, *required])
         except OSError as exc:
-            with self._queue_lock:
-                self._queue.put_back(batch)
+            self._put_back(batch)
             self._failed(exc)
             raise
         except Exception as exc:
@@ -341,8 +341,7 @@ class Journal:
             if not required:
                 self._give_up(batch, exc)
                 return
-            with self._queue_lock:  # a flush finds out whether the batch is at fault
-                self._queue.put_back(batch)
+            self._put_back(batch)  # a flush finds out whether the batch is at fault
             self._write([], required)
 
     def _give_up(self, batch: list[Item], bug: Exception) -> None:
@@ -355,13 +354,13 @@ class Journal:
                 if isinstance(lost, Event):
                     self._drop(lost, self._last_error)
 
+    def _unsure(self, reason: str) -> None:
+        self._last_error = reason
+
     def _failed(self, exc: OSError) -> None:
         self._last_error = reason_of(self._directory_path, exc)
         if self._outage is None:
             self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
-
-    def _unsure(self, reason: str) -> None:
-        self._last_error = reason
 
     def _append(self, items: Sequence[Item]) -> None:
         """Write these items, and before them the record of refusals during an outage.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -99,9 +99,20 @@ class PolicyTexts:
         if self._pointer[0]:
             self._unsaved.add(_POINTER)
 
+    def told(self, text: PolicyText, records: Sequence[dict[str, object]], previous: str) -> None:
+        """Keep a text that records tell of. If one names its policy, that is in force, after *previous*."""
+        self.keep(text)
+        if any(fields.get("policy") == text.digest for fields in records):
+            self.in_force(text.digest, previous)
+
     def named(self, digest: str, segment: int) -> None:
         """Note that a record in this segment names the policy."""
         self._named[digest] = segment
+
+    @property
+    def is_unsaved(self) -> bool:
+        """True if `save` has something to do."""
+        return bool(self._unsaved)
 
     def save(self) -> None:
         """Save all unsaved texts, durably."""

@@ -25,6 +25,7 @@ from policyfs.trail.witness import records_of
 
 if TYPE_CHECKING:
     from policyfs.journal.keys import KeyStore
+    from policyfs.journal.segment import Appender
 
 _AT_ONCE: Final = 1000
 """Most daemons of one mountpoint that live at the same time."""
@@ -36,18 +37,26 @@ def recorder_id(mount_id: str, turn: int) -> str:
 
 
 def open_journal(
-    root: Path, mount_id: str, *, keep: Keep, segment_bytes: int, keys: Path | None = None
+    root: Path,
+    mount_id: str,
+    *,
+    keep: Keep,
+    segment_bytes: int,
+    keys: Path | None = None,
+    appender: Appender | None = None,
 ) -> tuple[Journal, Path]:
     """Open the first chain of a mountpoint in which no daemon records; return it and its directory.
 
-    keys: the directory of the keys for seals. Rotation (keep) stays within that chain: no daemon prunes
-    another's. Raises JournalError.
+    keys: the directory of the keys for seals. appender: see Journal. Rotation (keep) stays within that
+    chain: no daemon prunes another's. Raises JournalError.
     """
     store = _key_store(keys)
     for turn in range(1, _AT_ONCE + 1):
         name = recorder_id(mount_id, turn)
         try:
-            journal = Journal(str(root / name), name, keep=keep, segment_bytes=segment_bytes, keys=store)
+            journal = Journal(
+                str(root / name), name, keep=keep, segment_bytes=segment_bytes, keys=store, appender=appender
+            )  # fmt: skip
         except JournalError as error:
             cause = error.__cause__
             if isinstance(cause, OSError) and cause.errno == errno.EWOULDBLOCK:

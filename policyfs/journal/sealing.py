@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
+from policyfs.journal.offload import WriterLock
 from policyfs.journal.writer import ChainWriter
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from policyfs.journal.sealer import Sealer
 
 
-def begin_sealing(directory: str, writer: ChainWriter, lock: threading.Lock, keys: KeyStore) -> Sealer:
+def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: KeyStore) -> Sealer:
     """Start a sealer for the segments that a writer closes. lock: guards the writer."""
     # The libraries for signatures are loaded only by what signs.
     from policyfs.journal.sealer import Reports, Sealer  # noqa: PLC0415

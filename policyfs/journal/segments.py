@@ -14,7 +14,7 @@ import re
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -67,9 +67,7 @@ def sort_names(names: list[str]) -> list[str]:
     """
     there = frozenset(names)
     numbered = [(number, name) for name in names if (number := segment_number(name)) is not None]
-    return [
-        name for _, name in sorted(numbered) if not is_compressed(name) or plain_name(name) not in there
-    ]
+    return [name for _, name in sorted(numbered) if not is_compressed(name) or plain_name(name) not in there]
 
 
 class SegmentDirectory:
@@ -232,71 +230,11 @@ def _only_regular(fd: int) -> int:
     raise OSError(errno.EINVAL, "a segment of the trail is no regular file")
 
 
-def _flock(kind: int, start: int = 0) -> bytes:
+def flock(kind: int, start: int = 0) -> bytes:
     return _FLOCK.pack(kind, os.SEEK_SET, start, 0, 0)
 
 
-_UNLOCK: Final = _flock(fcntl.F_UNLCK)
-
-
-class Segment:
-    """The segment being written: whole batches of lines or nothing.
-
-    INVARIANT: while a batch, or a part of one, is unfinished, the file is locked from the batch's
-    beginning on (an OFD lock, which nobody ever waits for): see settled_tail().
-    """
-
-    def __init__(self, name: str, number: int, fd: int, size: int) -> None:
-        self.name = name
-        self.number = number
-        self.size = size
-        """Bytes of full lines in the file, the offset of the next line."""
-        self._fd = fd
-        self._torn = False
-
-    def damage(self) -> str:
-        """Return an empty text if the file is as this process left it, else the damage."""
-        if self._torn:
-            self._mend()
-        info = os.fstat(self._fd)
-        if info.st_nlink == 0:
-            return "deleted"
-        if info.st_size != self.size:
-            return f"{info.st_size} bytes long instead of {self.size}"
-        return ""
-
-    def append(self, data: bytes) -> None:
-        """Write all of it or, after an OSError, none: a written part is cut off."""
-        done = 0
-        self._lock(_flock(fcntl.F_WRLCK, self.size))
-        try:
-            while done < len(data):
-                done += os.write(self._fd, data[done:] if done else data)
-        except OSError:
-            self._torn = done > 0
-            self._mend()
-            raise
-        self.size += len(data)
-        self._lock(_UNLOCK)
-
-    def _mend(self) -> None:
-        """Cut a half-written batch off; raises OSError, and is tried again before any write."""
-        if self._torn:
-            os.ftruncate(self._fd, self.size)
-        self._torn = False
-        self._lock(_UNLOCK)
-
-    def _lock(self, what: bytes) -> None:
-        with suppress(OSError):  # a file system without locks: settled_tail() then sees none, and all goes on
-            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, what)
-
-    def duplicate(self) -> int:
-        """Return a second descriptor, to sync without holding up writers; the caller closes it."""
-        return fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 0)
-
-    def close(self) -> None:
-        """Close the file without syncing it."""
-        os.close(self._fd)
+UNLOCK: Final = flock(fcntl.F_UNLCK)
 
 
 class Tail(NamedTuple):
@@ -345,7 +283,7 @@ def settled_lines(fd: int, offset: int, most: int) -> bytes:
 def _unfinished_from(fd: int) -> int | None:
     """Return the offset of a batch that is being written, or None."""
     try:
-        kind, _, start, _, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _flock(fcntl.F_RDLCK)))
+        kind, _, start, _, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, flock(fcntl.F_RDLCK)))
     except OSError:
         return None
     return None if kind == fcntl.F_UNLCK else int(start)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from policyfs.journal.sealer import Sealer
+    from policyfs.journal.writer import ChainWriter
 
 
 class JournalStats(NamedTuple):
@@ -30,3 +34,17 @@ class JournalStats(NamedTuple):
     last_error: str
     sealed: str = ""
     seal_error: str = ""
+
+
+def stats_of(
+    writer: ChainWriter, sealer: Sealer | None, first_seq: int, *,
+    dropped: int, refused: int, folded: int, queued: int, failing: bool, bugs: int, last_error: str,
+) -> JournalStats:  # fmt: skip
+    """Return the state of a journal, without waiting for a writer. first_seq: when it was opened."""
+    seq, head = writer.position
+    return JournalStats(
+        written=seq - first_seq, dropped=dropped, refused=refused, folded=folded, queued=queued,
+        segment=writer.segment, bytes=writer.segment_size, seq=seq, head=head,
+        failing=failing, bugs=bugs, last_error=last_error,
+        sealed=sealer.sealed if sealer else "", seal_error=sealer.error if sealer else "",
+    )  # fmt: skip

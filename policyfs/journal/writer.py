@@ -16,15 +16,16 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs import __version__
 from policyfs.journal.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
+from policyfs.journal.gap import Gap
 from policyfs.journal.policy_texts import PolicyTexts
 from policyfs.journal.retention import RECHECK_NS, Keep, expired, removed_so_far, retention_of
+from policyfs.journal.segment import Appender, Segment
 from policyfs.journal.segments import (
     ZST,
-    Segment,
     TrailDirectory,
     is_compressed,
     plain_name,
@@ -34,7 +35,6 @@ from policyfs.journal.segments import (
     segment_number,
 )
 from policyfs.trail import chain
-from policyfs.trail.bounds import cut_text
 from policyfs.trail.event import Event
 from policyfs.trail.line import LineFormatter, iso_time
 from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
@@ -43,36 +43,15 @@ from policyfs.trail.removed import MOST_RANGES, with_numbers
 _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
 """Segments named in one record, so that its line has a bound."""
-_REASON_CHARS: Final = 400
 _NAME_POLICIES: Final = ("policy", "previous", "refused")
 """Fields of records that hold the digest of a policy."""
 
 
-class Gap:
-    """Events that are not on record: their number, times and reason.
+class Batch(NamedTuple):
+    """Lines to append. position: seq and digest of the last one."""
 
-    dropped: best-effort events that happened unrecorded. refused: requests that were answered
-    with an error because they could not be recorded, so nothing was accessed.
-    """
-
-    __slots__ = ("dropped", "first_ns", "last_ns", "reason", "refused")
-
-    def __init__(self, reason: str, time_ns: int) -> None:
-        self.dropped = 0
-        self.refused = 0
-        self.first_ns = time_ns
-        self.last_ns = time_ns
-        self.reason = cut_text(reason, _REASON_CHARS)
-
-    def fields(self) -> dict[str, object]:
-        """Return the fields of the gap record besides type, seq and time."""
-        return {
-            "dropped": self.dropped,
-            "refused": self.refused,
-            "first": iso_time(self.first_ns),
-            "last": iso_time(self.last_ns),
-            "reason": self.reason,
-        }
+    data: bytes
+    position: tuple[int, str]
 
 
 class ChainWriter:
@@ -159,6 +138,30 @@ class ChainWriter:
         now_ns = self._now()
         segment = self._ready()
         self.texts.save()
+        batch = self._batch(items, segment, now_ns)
+        segment.append(batch.data)
+        self._written(batch)
+
+    def start(self, items: Sequence[Event | Gap], appender: Appender) -> Batch | None:
+        """Have a thread append these items. None, and nothing is begun, if that is not the only step.
+
+        It never waits for the disk. `finish` must come before any other call.
+        """
+        now_ns, segment = self._now(), self._segment
+        if segment is None or segment.size >= self._segment_bytes or self._notes or self.texts.is_unsaved:
+            return None
+        batch = self._batch(items, segment, now_ns)
+        return batch if segment.start(appender, batch.data) else None
+
+    def finish(self, batch: Batch, error: int, written: int) -> None:
+        """End what `start` began. Raises OSError if the batch is not on record."""
+        if self._segment is None:
+            raise RuntimeError("a write without a segment")
+        self._segment.finish(error, written)
+        self._written(batch)
+
+    def _batch(self, items: Sequence[Event | Gap], segment: Segment, now_ns: int) -> Batch:
+        """Make the lines of the notes and of these items."""
         seq, head = self.position
         lines = []
         for kind, fields in self._notes:
@@ -177,8 +180,10 @@ class ChainWriter:
                 body = self._format.record("gap", seq, now_ns, item.fields())
             line, head = chain.seal(head, body)
             lines.append(line)
-        segment.append(b"".join(lines))
-        self.position = (seq, head)
+        return Batch(b"".join(lines), (seq, head))
+
+    def _written(self, batch: Batch) -> None:
+        self.position = batch.position
         self._notes.clear()
 
     def _now(self) -> int:

@@ -639,7 +639,7 @@ PyMODINIT_FUNC PyInit__bridge(void)
 		return NULL;
 	}
 	module = PyModule_Create(&definition);
-	if (module != NULL && operations_add_types(module) < 0)
+	if (module != NULL && (operations_add_types(module) < 0 || appender_add_type(module) < 0))
 		Py_CLEAR(module);
 	return module;
 }

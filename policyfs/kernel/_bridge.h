@@ -27,6 +27,10 @@
 #define FOPEN_NOFLUSH_FLAG (1u << 5)
 #define FOPEN_PASSTHROUGH_FLAG (1u << 7)
 
+/* _appender.c */
+
+int appender_add_type(PyObject *module);
+
 /* _operations.c */
 
 /* Begin a session (with its device descriptor) or end it (-1): then nothing more is written to it. */

@@ -41,6 +41,9 @@ vector_counts = _bridge.vector_counts
 Pending = _bridge.Pending
 """A request to be answered once; it answers EIO by itself if it is dropped unanswered."""
 
+Appender = _bridge.Appender
+"""A thread that appends to a file without the interpreter lock, for the journal (_appender.c)."""
+
 __all__ = [
     "FH_CACHE_DIR",
     "FH_DIRECT_IO",
@@ -52,6 +55,7 @@ __all__ = [
     "FH_STREAM",
     "MAX_BACKING_ID",
     "MAX_INDEX",
+    "Appender",
     "Pending",
     "RawRequest",
     "attached",

@@ -19,7 +19,7 @@ from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.journal.accounts import Account, Accounts
 from policyfs.journal.committer import Commit
 from policyfs.journal.journal import Journal
-from policyfs.journal.segments import Segment
+from policyfs.journal.segment import Segment
 from policyfs.journal.ticket import Ticket
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.trail import chain
@@ -85,6 +85,7 @@ def slow_trail() -> None:
         append(self, data)
 
     put(Segment, "append", slow)
+    put(Segment, "start", lambda self, appender, data: False)
 
 
 def proven_before_the_record() -> None:

@@ -19,6 +19,7 @@ from policyfs.domain import Audit
 from policyfs.journal.journal import Journal
 from policyfs.journal.keys import PUBLIC, KeyStore, is_signed
 from policyfs.journal.reader import Chain
+from policyfs.kernel.bridge import Appender
 from policyfs.trail.restarts import KILLED
 from policyfs.trail.seal import read_keys
 from tests.support.machine.counts import count
@@ -29,18 +30,47 @@ STEPS: Final = ("open", "write", "rename", "fsync", "unlink", "mkdir", "ftruncat
 EVERY: Final = count(14, 1)
 """Of the steps, each how manyth one is tried."""
 EVENTS: Final = 10
+WAIT_S: Final = 20.0
+
+
+def _step(fd: int, data: bytes) -> None:
+    """Do nothing: `_dies_at` counts it."""
+
+
+class _Steps:
+    """The appender, each write of which is a step."""
+
+    def __init__(self) -> None:
+        self._appender = Appender()
+        self.wait, self.result, self.close = self._appender.wait, self._appender.result, self._appender.close
+
+    def begin(self, fd: int, offset: int, data: bytes, /) -> bool:
+        _step(fd, data)
+        return self._appender.begin(fd, offset, data)
+
+
+def _put(journal: Journal, path: bytes, *, by_loop: bool) -> None:
+    """Record one event as a thread does, or as the event loop does."""
+    if not by_loop:
+        journal.record(an_event(path), Audit.REQUIRED)
+        return
+    ticket = journal.admit(an_event(path), Audit.REQUIRED)
+    assert ticket is not None
+    assert journal.at_once([ticket]).wait(WAIT_S)
+    ticket.check()
 
 
 def _daemon(root: Path, keys: KeyStore, told: Callable[[bytes], object], name: str, keep: int) -> None:
     """Record, rotate, seal, compress, remove old segments, make a new key, and end."""
     journal = Journal(
-        str(root / MOUNT_ID), MOUNT_ID, keep=keep, segment_bytes=3000, limits=ROOMY, keys=keys, sync_ns=1
-    )
+        str(root / MOUNT_ID), MOUNT_ID, keep=keep, segment_bytes=3000, limits=ROOMY, keys=keys, sync_ns=1,
+        appender=_Steps(),
+    )  # fmt: skip
     assert journal._sealer is not None
     journal._sealer._compress_from = 1
     for number in range(EVENTS):
         path = b"/%s-%d" % (name.encode(), number)
-        journal.record(an_event(path), Audit.REQUIRED)
+        _put(journal, path, by_loop=number % 2 == 0)
         told(path)
         if number % 3 == 2:
             time.sleep(0.003)  # for the sealer
@@ -52,13 +82,13 @@ def _daemon(root: Path, keys: KeyStore, told: Callable[[bytes], object], name: s
 
 def _dies_at(step: int, root: Path, pipe: int, keep: int) -> None:
     """Be two daemons after each other, and die before so many steps; a write is cut in half."""
-    done, lock, write = itertools.count(1), threading.Lock(), os.write
+    done, lock, write, step_of_loop = itertools.count(1), threading.Lock(), os.write, _step
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **more: Any) -> Any:
             with lock:
                 if next(done) == step:
-                    if function is write and arguments[0] != pipe:
+                    if function in {write, step_of_loop} and arguments[0] != pipe:
                         write(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
                     os.kill(os.getpid(), signal.SIGKILL)
             return function(*arguments, **more)
@@ -67,6 +97,7 @@ def _dies_at(step: int, root: Path, pipe: int, keep: int) -> None:
 
     for name in STEPS:
         setattr(os, name, counted(getattr(os, name)))
+    globals()["_step"] = counted(_step)
     keys = KeyStore(root / "keys")
     for name in ("first", "second"):
         _daemon(root / "trail", keys, lambda path: write(pipe, path + b"\n"), name, keep)

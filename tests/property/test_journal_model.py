@@ -19,7 +19,9 @@ import pytest
 from policyfs.domain import Audit
 from policyfs.journal.accounts import Limits
 from policyfs.journal.journal import Journal, JournalError
+from policyfs.kernel.bridge import Appender
 from policyfs.trail.bounds import cut_path
+from policyfs.trail.event import Event
 from tests.support.machine.counts import count
 from tests.support.machine.namespace import detach
 from tests.support.mount.trail import (
@@ -37,6 +39,7 @@ from tests.support.mount.trail import (
 pytestmark = pytest.mark.mount
 
 MS_REMOUNT = 32
+WAIT_S = 20.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -79,6 +82,7 @@ class Scenario:
             limits=self.random.choice([Limits(5000, 20_000), Limits(), ROOMY]),
             clock_ns=self.clock,
             steady_ns=lambda: START_NS + self.steps * 10_000_000,
+            appender=self.random.choice([None, Appender()]),
         )
 
     def name(self) -> bytes:
@@ -102,7 +106,7 @@ class Scenario:
         make = self.random.choice([an_event, a_denial])
         folded = self.journal.stats().folded
         try:
-            self.journal.record(make(path, time_ns=self.clock.now_ns), Audit.REQUIRED)
+            self.put(make(path, time_ns=self.clock.now_ns))
         except JournalError:
             self.refused.add(path)
         else:
@@ -112,6 +116,14 @@ class Scenario:
                 assert make is a_denial, "what gave access is told"
                 self.counted += 1
 
+    def put(self, event: Event) -> None:
+        """Record a required event, as a thread does or as the event loop does."""
+        if self.random.random() < 0.5:
+            self.journal.record(event, Audit.REQUIRED)
+        elif (ticket := self.journal.admit(event, Audit.REQUIRED)) is not None:
+            assert self.journal.at_once([ticket]).wait(WAIT_S)
+            ticket.check()
+
     def do_burst(self) -> None:
         for _ in range(self.random.choice([1, 150])):
             path = self.name()
@@ -119,6 +131,8 @@ class Scenario:
             self.journal.record(an_event(path, time_ns=self.clock.now_ns), Audit.BEST_EFFORT)
 
     def do_flush(self) -> None:
+        while self.random.random() < 0.8 and self.journal.flush_some():
+            pass
         self.journal.flush()
 
     def do_later(self) -> None:

@@ -13,7 +13,8 @@ from policyfs.forward.follower import BROKEN, GAP, ChainFollower, Item, Position
 from policyfs.forward.source import DirectAccess, Source
 from policyfs.journal.compression import compress
 from policyfs.journal.keys import KeyStore
-from policyfs.journal.segments import Segment, SegmentDirectory, _flock
+from policyfs.journal.segment import Segment
+from policyfs.journal.segments import SegmentDirectory, flock
 from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, line_of, segments, write_trail
 
 SMALL = 1500
@@ -182,11 +183,11 @@ def test_lines_that_their_writer_may_take_back_wait(tmp_path: Path) -> None:
     size = file.stat().st_size
     fd = os.open(file, os.O_RDWR | os.O_APPEND)
     segment = Segment(file.name, 1, fd, size)
-    segment._lock(_flock(fcntl.F_WRLCK, size))
+    segment._lock(flock(fcntl.F_WRLCK, size))
     os.write(fd, line_of(an_event(b"/taken/back")))
     assert reader.read() == []
     os.ftruncate(fd, size)
-    segment._lock(_flock(fcntl.F_UNLCK))
+    segment._lock(flock(fcntl.F_UNLCK))
     assert reader.read() == []
     segment.close()
     with a_journal(tmp_path) as journal:

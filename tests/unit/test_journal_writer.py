@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.journal.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
+from policyfs.journal.gap import Gap
 from policyfs.journal.policy_texts import kept_digests, policy_text
 from policyfs.journal.segments import TrailDirectory
-from policyfs.journal.writer import ChainWriter, Gap
+from policyfs.journal.writer import ChainWriter
 from policyfs.trail import chain
 from tests.support.mount.trail import MOUNT_ID, START_NS, Clock, an_event, kinds, read_all, segments
 

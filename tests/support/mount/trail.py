@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from policyfs.domain import Audit
 from policyfs.journal.accounts import Limits
@@ -79,7 +80,7 @@ def line_of(event: Event, seq: int = 1) -> bytes:
 
 @contextmanager
 def a_journal(
-    directory: Path, clock: Clock | None = None, limits: Limits = ROOMY, **options: int
+    directory: Path, clock: Clock | None = None, limits: Limits = ROOMY, **options: Any
 ) -> Iterator[Journal]:
     """A journal of MOUNT_ID below this trail root. Both its clocks are the one given."""
     keep, clock = options.pop("keep", 0), clock or Clock()

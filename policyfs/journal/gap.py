@@ -1,0 +1,37 @@
+"""Gaps: events that are not on record."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from policyfs.trail.bounds import cut_text
+from policyfs.trail.line import iso_time
+
+_REASON_CHARS: Final = 400
+
+
+class Gap:
+    """Events that are not on record: their number, times and reason.
+
+    dropped: best-effort events that happened unrecorded. refused: requests that were answered
+    with an error because they could not be recorded, so nothing was accessed.
+    """
+
+    __slots__ = ("dropped", "first_ns", "last_ns", "reason", "refused")
+
+    def __init__(self, reason: str, time_ns: int) -> None:
+        self.dropped = 0
+        self.refused = 0
+        self.first_ns = time_ns
+        self.last_ns = time_ns
+        self.reason = cut_text(reason, _REASON_CHARS)
+
+    def fields(self) -> dict[str, object]:
+        """Return the fields of the gap record besides type, seq and time."""
+        return {
+            "dropped": self.dropped,
+            "refused": self.refused,
+            "first": iso_time(self.first_ns),
+            "last": iso_time(self.last_ns),
+            "reason": self.reason,
+        }

@@ -1,0 +1,160 @@
+"""Writes that the event loop begins and a thread without the interpreter lock carries out.
+
+The loop makes the lines: a Python thread would compete with it for the interpreter lock, at every system
+call of either. The thread (kernel/_appender.c) only writes. Whoever takes the writer's lock ends such a
+write first, so that nobody finds one under way.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, NamedTuple
+
+from policyfs.journal.backlog import Item
+from policyfs.journal.segment import Appender
+from policyfs.journal.ticket import AHEAD, SLICE, Ticket
+from policyfs.journal.writer import Batch, ChainWriter
+
+_SLICE_S: Final = 0.0005
+"""Longest wait for the slice before. If the disk takes longer, a Python thread flushes the rest."""
+
+
+def _nothing() -> None:
+    """Do nothing: no write is ever under way."""
+
+
+class WriterLock:
+    """The lock of a chain's writer. INVARIANT: whoever has taken it finds no write under way."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.settle: Callable[[], None] = _nothing
+        """Ends a write that is under way, however long that takes."""
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
+            self.settle()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def take(self) -> bool:
+        """Take the lock if nobody has it, without `settle`."""
+        return self._lock.acquire(blocking=False)
+
+
+class _Started(NamedTuple):
+    """A write under way: the queued items and the tickets whose lines it appends."""
+
+    items: list[Item]
+    tickets: Sequence[Ticket]
+    batch: Batch
+
+
+class Offload:
+    """The writes of one chain that its event loop begins, one at a time.
+
+    What fails, or cannot be begun without a wait, is as if it had not been tried: the journal tries it in
+    a Python thread, and finds out the reason.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        writer: ChainWriter,
+        lock: WriterLock,
+        *,
+        take: Callable[[int], list[Item] | None],
+        put_back: Callable[[Sequence[Item]], None],
+        recorded: Callable[[Ticket], None],
+    ) -> None:
+        """take: takes so many items off the queue; None if nothing may be written now. put_back: puts them
+        back. recorded: notes that a ticket is on record. All are called with the lock held.
+        """
+        self._appender: Final = appender
+        self._writer: Final = writer
+        self._lock: Final = lock
+        self._take: Final = take
+        self._put_back: Final = put_back
+        self._recorded: Final = recorded
+        self._started: _Started | None = None
+        lock.settle = self._settle
+
+    def write(self, tickets: Sequence[Ticket], seconds: float) -> bool:
+        """Begin to write tickets, and before them a few queued items, and wait at most so long.
+
+        False if it was not begun. Event loop only. A ticket without an error is on record.
+        """
+        if not self._start(AHEAD, tickets):
+            return False
+        if self._appender.wait(seconds):
+            self._settle_now()
+        return True
+
+    def flush(self) -> bool:
+        """Begin to write a slice of the queue; False if it is empty, or not to be written in this way.
+
+        Event loop only.
+        """
+        return self._appender.wait(_SLICE_S) and self._start(SLICE, ())
+
+    def close(self) -> None:
+        """End the thread, once nothing is written any more."""
+        self._appender.close()
+
+    def _start(self, most: int, tickets: Sequence[Ticket]) -> bool:
+        if not self._lock.take():
+            return False
+        try:
+            if not self._appender.wait(0):
+                return False
+            self._settle()
+            items = self._take(most)
+            if items is None or not (items or tickets):
+                return False
+            self._started = self._begun(items, tickets)
+            return self._started is not None
+        finally:
+            self._lock.__exit__(None, None, None)
+
+    def _begun(self, items: list[Item], tickets: Sequence[Ticket]) -> _Started | None:
+        batch = None
+        try:
+            batch = self._writer.start([*items, *(ticket.event for ticket in tickets)], self._appender)
+        except Exception:  # noqa: BLE001 - a line that cannot be made: the thread names it
+            batch = None
+        if batch is None:
+            self._put_back(items)
+            return None
+        return _Started(items, tickets, batch)
+
+    def _settle_now(self) -> None:
+        """End the write that is over, unless somebody else has the lock and does."""
+        if self._lock.take():
+            try:
+                self._settle()
+            finally:
+                self._lock.__exit__(None, None, None)
+
+    def _settle(self) -> None:
+        """End a write under way, with the lock held. It may wait for the disk."""
+        started = self._started
+        if started is None:
+            return
+        try:
+            self._writer.finish(started.batch, *self._appender.result())
+        except OSError:
+            self._put_back(started.items)
+        else:
+            for ticket in started.tickets:
+                self._recorded(ticket)
+        finally:
+            self._started = None

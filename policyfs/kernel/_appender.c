@@ -1,0 +1,264 @@
+/*
+ * A thread that appends to a file for the event loop, without the interpreter lock. A Python thread would take
+ * turns with the loop at that lock: each of its system calls, and each of the loop's, would wake the other.
+ *
+ * The thread runs on the loop's processor. The loop waits for it, so the processor is free; to wake a thread on
+ * another one takes several times as long as the write.
+ *
+ * One write at a time. begin() hands it over, wait() waits for a moment, result() waits as long as it takes. The
+ * file is as journal/segments.py wants it: unchanged since the last write (else ESTALE, and nothing is written),
+ * and locked from the write's beginning on until it is whole. After an error the lock stays.
+ */
+
+#define _GNU_SOURCE
+#include "_bridge.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { IDLE, BEGUN, DONE, ENDS };
+
+struct appender {
+	PyObject_HEAD
+	pthread_t thread;
+	pid_t process;	   /* in which the thread runs; 0: none runs */
+	int processor;	   /* where the thread runs; -1: anywhere */
+	uint32_t state;	   /* a futex: the thread waits for BEGUN or ENDS, all others for DONE */
+	int fd;
+	off_t offset;
+	PyObject *data;	   /* bytes, held until the result is known */
+	int error;
+	size_t written;
+};
+
+static uint32_t state_of(struct appender *self)
+{
+	return __atomic_load_n(&self->state, __ATOMIC_ACQUIRE);
+}
+
+static void become(struct appender *self, uint32_t state)
+{
+	__atomic_store_n(&self->state, state, __ATOMIC_RELEASE);
+	syscall(SYS_futex, &self->state, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static void sleep_while(struct appender *self, uint32_t state, const struct timespec *at_most)
+{
+	syscall(SYS_futex, &self->state, FUTEX_WAIT_PRIVATE, state, at_most, NULL, 0);
+}
+
+static void lock_from(int fd, short type, off_t offset)
+{
+	struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = offset};
+
+	(void)fcntl(fd, F_OFD_SETLK, &range); /* a file system without locks: all goes on */
+}
+
+static int append(struct appender *self)
+{
+	const char *data = PyBytes_AS_STRING(self->data);
+	size_t size = (size_t)PyBytes_GET_SIZE(self->data);
+	struct stat info;
+	ssize_t count;
+
+	if (fstat(self->fd, &info) < 0)
+		return errno;
+	if (info.st_nlink == 0 || info.st_size != self->offset)
+		return ESTALE;
+	lock_from(self->fd, F_WRLCK, self->offset);
+	while (self->written < size) {
+		count = write(self->fd, data + self->written, size - self->written);
+		if (count > 0)
+			self->written += (size_t)count;
+		else if (count == 0)
+			return EIO;
+		else if (errno != EINTR)
+			return errno;
+	}
+	lock_from(self->fd, F_UNLCK, 0);
+	return 0;
+}
+
+static void *run(void *argument)
+{
+	struct appender *self = argument;
+	uint32_t state;
+
+	while ((state = state_of(self)) != ENDS) {
+		if (state != BEGUN) {
+			sleep_while(self, state, NULL);
+			continue;
+		}
+		self->error = append(self);
+		become(self, DONE);
+	}
+	return NULL;
+}
+
+static bool has_thread(struct appender *self)
+{
+	sigset_t all, before;
+
+	if (self->process == getpid())
+		return true;
+	self->processor = -1;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	if (pthread_create(&self->thread, NULL, run, self) == 0)
+		self->process = getpid();
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return self->process == getpid();
+}
+
+/* Have the thread run where the caller runs. If it cannot, it runs where it did. */
+static void follow(struct appender *self)
+{
+	int processor = sched_getcpu();
+	cpu_set_t set;
+
+	if (processor == self->processor || processor < 0 || processor >= CPU_SETSIZE)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET(processor, &set);
+	(void)pthread_setaffinity_np(self->thread, sizeof(set), &set);
+	self->processor = processor;
+}
+
+static PyObject *begin(struct appender *self, PyObject *args)
+{
+	PyObject *data;
+	long long offset;
+	int fd;
+
+	if (!PyArg_ParseTuple(args, "iLS:begin", &fd, &offset, &data))
+		return NULL;
+	if (state_of(self) != IDLE) {
+		PyErr_SetString(PyExc_RuntimeError, "a write is under way, or the appender is closed");
+		return NULL;
+	}
+	if (!has_thread(self))
+		Py_RETURN_FALSE;
+	Py_INCREF(data);
+	self->data = data;
+	self->fd = fd;
+	self->offset = (off_t)offset;
+	self->written = 0;
+	follow(self);
+	become(self, BEGUN);
+	Py_RETURN_TRUE;
+}
+
+static PyObject *wait_for(struct appender *self, PyObject *args)
+{
+	struct timespec now, left;
+	double seconds;
+	long long until, ns;
+
+	if (!PyArg_ParseTuple(args, "d:wait", &seconds))
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	until = now.tv_sec * 1000000000LL + now.tv_nsec + (long long)(seconds * 1e9);
+	while (state_of(self) == BEGUN) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		ns = until - (now.tv_sec * 1000000000LL + now.tv_nsec);
+		if (ns <= 0)
+			break;
+		left = (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+		sleep_while(self, BEGUN, &left);
+	}
+	Py_END_ALLOW_THREADS
+	return PyBool_FromLong(state_of(self) != BEGUN);
+}
+
+static PyObject *result(struct appender *self, PyObject *unused)
+{
+	(void)unused;
+	Py_BEGIN_ALLOW_THREADS
+	while (state_of(self) == BEGUN)
+		sleep_while(self, BEGUN, NULL);
+	Py_END_ALLOW_THREADS
+	if (state_of(self) != DONE) {
+		PyErr_SetString(PyExc_RuntimeError, "no write was begun");
+		return NULL;
+	}
+	Py_CLEAR(self->data);
+	__atomic_store_n(&self->state, IDLE, __ATOMIC_RELEASE);
+	return Py_BuildValue("(in)", self->error, (Py_ssize_t)self->written);
+}
+
+static void end(struct appender *self)
+{
+	while (state_of(self) == BEGUN && self->process == getpid())
+		sleep_while(self, BEGUN, NULL);
+	become(self, ENDS);
+	if (self->process == getpid())
+		pthread_join(self->thread, NULL);
+	self->process = 0;
+}
+
+static PyObject *close_it(struct appender *self, PyObject *unused)
+{
+	(void)unused;
+	Py_BEGIN_ALLOW_THREADS
+	end(self);
+	Py_END_ALLOW_THREADS
+	Py_CLEAR(self->data);
+	Py_RETURN_NONE;
+}
+
+static void dealloc(struct appender *self)
+{
+	PyTypeObject *type = Py_TYPE(self);
+
+	end(self);
+	Py_CLEAR(self->data);
+	type->tp_free(self);
+	Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+	{"begin", (PyCFunction)begin, METH_VARARGS,
+	 "begin(fd, offset, data): have data appended. False if there is no thread, and nothing is begun."},
+	{"wait", (PyCFunction)wait_for, METH_VARARGS, "wait(seconds): True if no write is under way any more."},
+	{"result", (PyCFunction)result, METH_NOARGS, "(errno, bytes written) of the write, once it is over."},
+	{"close", (PyCFunction)close_it, METH_NOARGS, "End the thread, after its write. Idempotent."},
+	{NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot slots[] = {
+	{Py_tp_doc, "A thread that appends to files. One user at a time, but for wait()."},
+	{Py_tp_methods, methods},
+	{Py_tp_dealloc, dealloc},
+	{Py_tp_new, PyType_GenericNew},
+	{0, NULL},
+};
+
+static PyType_Spec spec = {
+	.name = "policyfs.kernel._bridge.Appender",
+	.basicsize = sizeof(struct appender),
+	.flags = Py_TPFLAGS_DEFAULT,
+	.slots = slots,
+};
+
+int appender_add_type(PyObject *module)
+{
+	PyObject *type = PyType_FromSpec(&spec);
+
+	if (type == NULL)
+		return -1;
+	if (PyModule_AddObject(module, "Appender", type) < 0) {
+		Py_DECREF(type);
+		return -1;
+	}
+	return 0;
+}

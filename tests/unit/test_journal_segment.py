@@ -1,0 +1,86 @@
+"""The segment that is written: whole batches or nothing, also by the thread without the interpreter lock."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from policyfs.journal.segment import Segment
+from policyfs.journal.segments import settled_tail
+from policyfs.kernel.bridge import Appender
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "segment"
+
+
+@pytest.fixture
+def segment(file: Path) -> Iterator[Segment]:
+    made = Segment(file.name, 1, os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), 0)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def appender() -> Iterator[Appender]:
+    made = Appender()
+    yield made
+    made.close()
+
+
+def test_a_started_write_is_in_the_file_when_it_is_over(
+    file: Path, segment: Segment, appender: Appender
+) -> None:
+    for data in (b"one\n", b"two\n" * 50_000):
+        before = segment.size
+        assert segment.start(appender, data)
+        segment.finish(*appender.result())
+        assert file.read_bytes()[before:] == data
+        assert segment.size == before + len(data)
+        assert not segment.damage()
+
+
+def test_a_file_that_another_changed_is_not_written(file: Path, segment: Segment, appender: Appender) -> None:
+    file.write_bytes(b"forged\n")
+    assert segment.start(appender, b"line\n")
+    with pytest.raises(OSError, match="Stale") as caught:
+        segment.finish(*appender.result())
+    assert caught.value.errno == errno.ESTALE
+    assert file.read_bytes() == b"forged\n"
+    assert segment.damage() == "7 bytes long instead of 0"
+
+
+def test_a_file_that_is_gone_is_not_written(file: Path, segment: Segment, appender: Appender) -> None:
+    file.unlink()
+    assert segment.start(appender, b"line\n")
+    with pytest.raises(OSError, match="Stale"):
+        segment.finish(*appender.result())
+    assert segment.damage() == "deleted"
+
+
+def test_readers_see_whole_batches_only(file: Path, segment: Segment, appender: Appender) -> None:
+    line = b'{"type":"event","seq":1,"path":"/a","chain":"' + b"0" * 64 + b'"}\n'
+    segment.start(appender, line)
+    segment.finish(*appender.result())
+    fd = os.open(file, os.O_RDONLY)
+    assert settled_tail(fd) == line[:-1]
+    os.close(fd)
+
+
+def test_one_write_at_a_time_and_none_after_the_end(segment: Segment) -> None:
+    appender = Appender()
+    with pytest.raises(RuntimeError):
+        appender.result()
+    assert segment.start(appender, b"a")
+    with pytest.raises(RuntimeError):
+        segment.start(appender, b"b")
+    segment.finish(*appender.result())
+    for _ in range(2):
+        appender.close()
+    with pytest.raises(RuntimeError):
+        segment.start(appender, b"c")
