@@ -310,23 +310,25 @@ def _named(data: bytes) -> str:
 
 
 def campaign(
-    world: Sequenced, seed: int, sequences: int, length: int, block: int, *, cut: bool = True
+    world: Sequenced, seed: int, sequences: int, length: int, block: int, *, first: int = 0, cut: bool = True
 ) -> None:
     """Many sequences under many policies. Raises Difference, with
     the shortest sequence that still differs as far as some replays show (if *cut*).
+    Without those before *first*, a multiple of *block*; the others are the same.
     """
     chance = random.Random(seed)
     for start in range(0, sequences, block):
         texts = [chance.choice(POLICIES) for _ in world.mounts]
         if None not in world.alone[1:] and chance.random() < 0.7:
             texts[1:] = texts[:1] * (len(texts) - 1)
+        last = {chance.randrange(length): (chance.randrange(len(texts)), chance.choice(POLICIES))}
+        if start < first:
+            continue
         for number, text in enumerate(texts):
             world.use(number, text)
         for index in range(start, min(start + block, sequences)):
             steps = sequence(f"{seed}-{index}", length, world.through)
-            between = None
-            if index == start + block - 1:
-                between = {chance.randrange(length): (chance.randrange(len(texts)), chance.choice(POLICIES))}
+            between = last if index == start + block - 1 else None
             try:
                 world.run(steps, between)
             except Difference as difference:
