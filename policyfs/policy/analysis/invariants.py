@@ -16,7 +16,7 @@ from policyfs.policy.analysis.partition import Lives, Part
 from policyfs.policy.analysis.requests import Request
 from policyfs.policy.analysis.samples import Sample, Samples
 from policyfs.policy.analysis.shapes import Shapes
-from policyfs.policy.analysis.sides import Compiled, numbers_of
+from policyfs.policy.analysis.sides import Compiled, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group, groups
 from policyfs.policy.analysis.tracks import Callers, Marks, Track
 from policyfs.policy.analysis.walk import is_made_up
@@ -126,7 +126,8 @@ class _Proof:
             number: promised[rule.id] for number, rule in enumerate(self._rules) if rule.id in promised
         }
         self._groups: Final = callers
-        self._track: Final = Track(sides, [side.rules & self._promised.keys() for side in sides])
+        asked = bits(self._promised)
+        self._track: Final = Track(sides, [frozenset(numbers_of(side.bits & asked)) for side in sides])
         ops = functools.reduce(operator.or_, (rule.ops for rule in map(self._rule, self._promised)), Op(0))
         about = self._track.about.by_rule
         self._giving: Final = Marks(

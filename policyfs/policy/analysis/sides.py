@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from policyfs.policy.automaton import Automaton, Position
@@ -39,6 +40,12 @@ class Compiled:
         )
         """For each node, the rules of which some glob matches there or below, as bits."""
         self.everywhere: Final = bits(self.table.everywhere())
+        self.hiding: Final = bits(number for number, rule in enumerate(self.table.rules) if hides(rule))
+        """The rules that hide what is below a directory, as bits."""
+        self.by_capture: Final = _by_word(self.captures)
+        """For each name of a capture, the rules with it, as bits."""
+        self.by_owner: Final = _by_word(self.owners)
+        """For each owner that conditions name, the rules that do, as bits."""
         self._who: Final[dict[Who | None, int]] = {}
         for number, rule in enumerate(self.table.rules):
             self._who[rule.who] = self._who.get(rule.who, 0) | 1 << number
@@ -63,6 +70,15 @@ class Compiled:
                     reach[number], changed = found, True
         return reach
 
+    def callers_by_rule(self, callers: Sequence[Caller]) -> list[int]:
+        """Return for each rule those of some callers who match its ``who``, as bits of their places."""
+        found = [0] * len(self.table.rules)
+        for who, numbers in self._who.items():
+            fitting = bits(at for at, caller in enumerate(callers) if who is None or caller.of.within(who))
+            for number in numbers_of(numbers):
+                found[number] = fitting
+        return found
+
     def fitting(self, caller: Caller) -> int:
         """Return the rules whose ``who`` a caller matches, as bits."""
         found = 0
@@ -81,22 +97,26 @@ class Compiled:
 class Side:
     """One caller in one policy.
 
-    rules: the numbers of the rules whose ``who`` the caller matches. hides: some of them hides what is below
-    a directory.
+    bits: the rules whose ``who`` the caller matches, as bits. hides: some of them hides what is below a
+    directory.
     """
 
     def __init__(self, compiled: Compiled, caller: Caller) -> None:
         self.compiled: Final = compiled
         self.caller: Final = caller
         self.bits: Final = compiled.fitting(caller)
-        self.rules: Final = frozenset(numbers_of(self.bits))
-        self.hides: Final = any(hides(compiled.table.rules[number]) for number in self.rules)
+        self.hides: Final = bool(self.bits & compiled.hiding)
         self._automaton: Final = compiled.table.automaton
         self._positions: Final[dict[frozenset[int], Position]] = {}
         self._profiles: Final[dict[tuple[Position, bool], Profile]] = {}
         self.root: Final = self._own(self._automaton.root)
         self.apps: Final = () if caller.app is None else (caller.app,)
         self.uids: Final = () if caller.app is None or caller.uid is None else (caller.uid,)
+
+    @functools.cached_property
+    def rules(self) -> frozenset[int]:
+        """The numbers of the rules whose ``who`` the caller matches."""
+        return frozenset(numbers_of(self.bits))
 
     def _own(self, position: Position) -> Position:
         resolved = self._automaton.resolved(position, self.caller.app, self.caller.uid)
@@ -146,6 +166,15 @@ class Side:
         if top or not self.hides:
             return ()
         return tuple(live for live in self.profile(position, top=False).lives if hides(live.rule))
+
+
+def _by_word(words: Iterable[Iterable[str]]) -> dict[str, int]:
+    """Return for each word the rules that have it, as bits."""
+    found: dict[str, list[int]] = {}
+    for number, some in enumerate(words):
+        for word in some:
+            found.setdefault(word, []).append(number)
+    return {word: bits(numbers) for word, numbers in found.items()}
 
 
 def bits(numbers: Iterable[int]) -> int:

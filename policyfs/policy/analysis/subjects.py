@@ -82,14 +82,14 @@ def _side(
 def _signature(side: Side) -> tuple[object, ...]:
     """Return all of a caller that its answers can depend on."""
     policy, caller = side.compiled, side.caller
-    captures = frozenset().union(*(policy.captures[number] for number in side.rules))
-    owners = frozenset().union(*(policy.owners[number] for number in side.rules))
+    captured = {name: side.bits & rules for name, rules in policy.by_capture.items()}
+    named = captured.get("app") or side.bits & policy.by_owner.get(caller.app or "", 0)
     return (
         id(policy),
-        side.rules,
+        side.bits,
         caller.app is None,
-        caller.app if "app" in captures or caller.app in owners else None,
-        caller.uid if "uid" in captures else None,
+        caller.app if named else None,
+        caller.uid if captured.get("uid") else None,
     )
 
 

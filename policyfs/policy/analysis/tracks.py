@@ -62,7 +62,7 @@ class Track:
         table = self._table = self.compiled.table
         self._nodes: Final = table.automaton.nodes
         self.everyone: Final[Callers] = (1 << len(sides)) - 1
-        self.about: Final = Marks(_callers_by_rule(len(table.rules), (side.rules for side in sides)))
+        self.about: Final = Marks(self.compiled.callers_by_rule([side.caller for side in sides]))
         self.watched: Final = Marks(_callers_by_rule(len(table.rules), watched))
         self.by_app: Final[dict[str | None, Callers]] = {}
         for at, side in enumerate(sides):

@@ -7,7 +7,7 @@ from typing import Final
 
 from policyfs.domain import Decision, FileType, Op
 from policyfs.policy.analysis.files import FileClasses
-from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.analysis.sides import Compiled, Side, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.analysis.walk import Walk
 from policyfs.policy.automaton import Position
@@ -25,12 +25,10 @@ _PLAIN: Final = "\ue000"
 
 def reach(compiled: Compiled, groups: Sequence[Group]) -> Iterator[Finding]:
     """Yield the findings on all rules."""
-    by_rule: dict[int, list[Side]] = {}
-    for group in groups:
-        for number in group.sides[0].rules:
-            by_rule.setdefault(number, []).append(group.sides[0])
-    for number, rule in enumerate(compiled.table.rules):
-        yield from _Reach(compiled, number, rule, by_rule.get(number, [])).findings()
+    sides = [group.sides[0] for group in groups]
+    about = compiled.callers_by_rule([side.caller for side in sides])
+    for (number, rule), callers in zip(enumerate(compiled.table.rules), about, strict=True):
+        yield from _Reach(compiled, number, rule, [sides[at] for at in numbers_of(callers)]).findings()
 
 
 class _Reach:

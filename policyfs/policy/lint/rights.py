@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -10,7 +12,7 @@ from policyfs.domain import FIXED_KINDS, NO_FACTS, OWNER_NONE, Decision, Facts, 
 from policyfs.formats import REDACTABLE_KINDS
 from policyfs.policy.analysis.invariants import breaches
 from policyfs.policy.analysis.outcomes import hides_at_least
-from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.analysis.sides import Compiled, Side, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.automaton import Position
 from policyfs.policy.classes import TooHardError
@@ -36,6 +38,14 @@ class Rights:
         self._compiled: Final = compiled
         self._policy: Final[Policy] = compiled.engine.policy
         self._rules: Final = compiled.table.rules
+        self._enforced: Final[dict[Effect, int]] = {
+            effect: bits(
+                number
+                for number, rule in enumerate(self._rules)
+                if rule.effect is effect and not rule.monitor
+            )
+            for effect in Effect
+        }
         self._by_app: Final[dict[str, list[Side]]] = {}
         for group in groups:
             for subject in group.subjects:
@@ -52,7 +62,7 @@ class Rights:
         for number, rule in enumerate(self._rules):
             if rule.monitor or rule.effect not in (Effect.ALLOW, Effect.DENY):
                 continue
-            sides = [sides[0] for sides in self._by_app.values() if number in sides[0].rules]
+            sides = [sides[0] for sides in self._by_app.values() if sides[0].bits >> number & 1]
             for check in (self._by_fact, self._own_directory, self._one_level, self._unchecked):
                 finding = next((found for side in sides[:4] for found in check(rule, side)), None)
                 if finding is not None:
@@ -60,9 +70,8 @@ class Rights:
 
     def _fitting(self, app: App, effect: Effect) -> list[Rule]:
         """Return the enforced rules of an effect that are about an app."""
-        numbers = {number for side in self._by_app.get(app.name, ()) for number in side.rules}
-        rules = [self._rules[number] for number in sorted(numbers)]
-        return [rule for rule in rules if rule.effect is effect and not rule.monitor]
+        about = functools.reduce(operator.or_, (side.bits for side in self._by_app.get(app.name, ())), 0)
+        return [self._rules[number] for number in numbers_of(about & self._enforced[effect])]
 
     def _of_app(self, app: App) -> Iterator[Finding]:
         allows = self._fitting(app, Effect.ALLOW)
