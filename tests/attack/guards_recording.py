@@ -19,7 +19,8 @@ from policyfs.fs.opening.preconditions import Preconditions
 from policyfs.journal.accounts import Account, Accounts
 from policyfs.journal.committer import Commit
 from policyfs.journal.journal import Journal
-from policyfs.journal.segment import Segment
+from policyfs.journal.offload import Offload
+from policyfs.journal.segment import Appender, Segment
 from policyfs.journal.ticket import Ticket
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.trail import chain
@@ -74,18 +75,55 @@ def whole_paths() -> None:
     put(journal_module, "bounded", lambda event: event)
 
 
+def _hangs() -> bool:
+    hang = os.environ[HANG]
+    if not os.path.exists(hang):
+        return False
+    Path(f"{hang}{WAITS}").touch()
+    return True
+
+
+class _Slow:
+    """The appender of a slow disk: a write lasts while `_hangs`."""
+
+    def __init__(self, appender: Appender) -> None:
+        self._appender = appender
+        self._begun = False
+
+    def begin(self, fd: int, offset: int, data: bytes, /) -> bool:
+        self._begun = self._appender.begin(fd, offset, data)
+        return self._begun
+
+    def wait(self, seconds: float, /) -> bool:
+        if self._begun and _hangs():
+            time.sleep(seconds)
+            return False
+        return self._appender.wait(seconds)
+
+    def result(self) -> tuple[int, int]:
+        while _hangs():
+            time.sleep(0.005)
+        self._begun = False
+        return self._appender.result()
+
+    def close(self) -> None:
+        self._appender.close()
+
+
 def slow_trail() -> None:
     """No guard: each write to the trail waits while the file that HANG names is there."""
-    append = Segment.append
+    append, build = Segment.append, Offload.__init__
 
     def slow(self: Segment, data: bytes) -> None:
-        while os.path.exists(hang := os.environ[HANG]):
-            Path(f"{hang}{WAITS}").touch()
+        while _hangs():
             time.sleep(0.005)
         append(self, data)
 
+    def slowly(self: Offload, appender: Appender, *parts: Any, **calls: Any) -> None:
+        build(self, _Slow(appender), *parts, **calls)
+
     put(Segment, "append", slow)
-    put(Segment, "start", lambda self, appender, data: False)
+    put(Offload, "__init__", slowly)
 
 
 def proven_before_the_record() -> None:
