@@ -121,7 +121,7 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
     )
 
     said = site("up")
-    assert said.returncode == 1, said
+    assert said.returncode == 0, "a unit of systemd that fails would end the daemons that it has made"
     assert f"gallery: up with other options at {gallery}" in said.stdout
     assert "shared: up already" in said.stdout
     assert told in said.stderr
