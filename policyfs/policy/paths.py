@@ -10,6 +10,7 @@ one element. UTF-8 synchronises itself, so a literal matches exactly where its b
 from __future__ import annotations
 
 import enum
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import Final
@@ -88,6 +89,9 @@ _SOUND: Final = re.compile(
 )
 
 
+_REMEMBERED: Final = 1 << 15
+"""Parsed globs that are kept: those of some 20,000 rules, a KiB each."""
+
 _NO_CAPTURES: Final[frozenset[str]] = frozenset()
 
 
@@ -97,6 +101,7 @@ def check_glob(text: str) -> None:
         parse_glob(text)
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)  # a reload compiles all rules again, and lint asks many times
 def parse_glob(text: str) -> Glob:
     """Parse one glob. Raises GlobError."""
     sound = _SOUND.fullmatch(text)
