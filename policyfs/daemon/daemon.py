@@ -321,7 +321,7 @@ class Daemon:
             await trio.sleep(_FLUSH_S)
             self.fs.expire()
             self._garbage.tick()
-            while self.journal.flush_some():
+            for _ in self.journal.flush_steps():
                 await trio.lowlevel.checkpoint()
             await trio.to_thread.run_sync(self._losses.flush, *self.sniffer.losses())
             if self.remembered is not None and self.remembered.is_waiting:

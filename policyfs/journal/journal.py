@@ -20,7 +20,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from policyfs.domain import Audit
@@ -177,16 +177,19 @@ class Journal:
         """Have these tickets committed by a thread, and wait at most for a moment. Event loop only."""
         return self._committer.at_once(tickets)
 
-    def flush_some(self) -> bool:
-        """Begin to write a slice of the queue. False if there is none, or `flush` must. Event loop only."""
-        return self._offload is not None and self._offload.flush()
+    def flush_steps(self) -> Iterator[None]:
+        """Write what is queued now, a slice in each step; `flush` writes the rest. Event loop only."""
+        return iter(()) if self._offload is None else self._offload.flush(len(self._queue))
 
     def flush(self) -> None:
-        """Write the queue, in slices, and sync the file if a sync is due. Never raises: a failure to write
-        shows in `stats`, keeps the queue, and is tried again at the next call, after 50 to 100 ms.
+        """Write what is queued now, in slices, and sync the file if a sync is due. Never raises: a failure to
+        write shows in `stats`, keeps the queue, and is tried again at the next call, after 50 to 100 ms.
         """
         self._collect_folded(everything=False)
-        while self._write_slice():
+        with self._lock:  # a failed write has then put its items back
+            left = len(self._queue)  # not what comes meanwhile: then this might never end
+        while left > 0 and (written := self._write_slice()):
+            left -= written
             if self._waiting:
                 break  # a REQUIRED event goes first, and takes a slice along
             time.sleep(_BREATH_S)
@@ -214,10 +217,8 @@ class Journal:
                 self._failed(exc)
 
     def close(self, end: dict[str, object] | None = None) -> None:
-        """Write and sync the rest, record the end, and close the directory. Idempotent.
-
-        end: fields of the last record, with the reason of the end.
-        Never raises: events that could not be written show in `stats` (queued, dropped, last_error).
+        """Write and sync the rest, record the end, and close the directory. Idempotent. Never raises: `stats`
+        shows the events that could not be written. end: fields of the last record, with the reason.
         """
         self._committer.close()
         with self._lock:
@@ -244,7 +245,7 @@ class Journal:
         self._directory.close()
 
     def stats(self) -> JournalStats:
-        """Return a snapshot of the counts, without waiting for a writer."""
+        """Return the counts, without waiting for a writer."""
         return stats_of(
             self._writer, self._sealer, self._first_seq, dropped=self._dropped, refused=self._refused,
             folded=self._folded, queued=len(self._queue), failing=self._outage is not None, bugs=self._bugs,
@@ -301,17 +302,16 @@ class Journal:
                 self._outage.last_ns = ticket.event.time_ns
         ticket.error = cannot_record(self._directory_path, exc)
 
-    def _write_slice(self) -> bool:
-        """Do one step of a flush; False if the queue is empty or cannot be written now."""
+    def _write_slice(self) -> int:
+        """Do one step of a flush. Return its items; 0 if the queue is empty or cannot be written now."""
         with self._lock:
             batch = [] if self._writer.finished else self._take()
-            if not batch:
-                return False
             try:
-                self._write(batch)
+                if batch:
+                    self._write(batch)
             except OSError:
-                return False  # _write has put the batch back and noted the error
-            return True
+                return 0  # _write has put the batch back and noted the error
+            return len(batch)
 
     def _take_now(self, most: int) -> list[Item] | None:
         """Take items that the event loop writes; None if it may write nothing now."""

@@ -8,7 +8,7 @@ write first, so that nobody finds one under way.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Final, NamedTuple
 
@@ -86,6 +86,8 @@ class Offload:
         self._put_back: Final = put_back
         self._recorded: Final = recorded
         self._started: _Started | None = None
+        self._failed = False
+        """True once a write has failed, until the next one was left to a Python thread."""
         lock.settle = self._settle
 
     def write(self, tickets: Sequence[Ticket], seconds: float) -> bool:
@@ -99,12 +101,15 @@ class Offload:
             self._settle_now()
         return True
 
-    def flush(self) -> bool:
-        """Begin to write a slice of the queue; False if it is empty, or not to be written in this way.
+    def flush(self, queued: int) -> Iterator[None]:
+        """Begin to write a slice of the queue in each step, until there were slices for so many items.
 
-        Event loop only.
+        It ends before that where a thread must write them. Event loop only.
         """
-        return self._appender.wait(_SLICE_S) and self._start(SLICE, ())
+        for _ in range(0, queued, SLICE):
+            if not (self._appender.wait(_SLICE_S) and self._start(SLICE, ())):
+                return
+            yield
 
     def close(self) -> None:
         """End the thread, once nothing is written any more."""
@@ -117,7 +122,8 @@ class Offload:
             if not self._appender.wait(0):
                 return False
             self._settle()
-            items = self._take(most)
+            failed, self._failed = self._failed, False
+            items = None if failed else self._take(most)
             if items is None or not (items or tickets):
                 return False
             self._started = self._begun(items, tickets)
@@ -152,6 +158,7 @@ class Offload:
         try:
             self._writer.finish(started.batch, *self._appender.result())
         except OSError:
+            self._failed = True
             self._put_back(started.items)
         else:
             for ticket in started.tickets:

@@ -131,8 +131,9 @@ class Scenario:
             self.journal.record(an_event(path, time_ns=self.clock.now_ns), Audit.BEST_EFFORT)
 
     def do_flush(self) -> None:
-        while self.random.random() < 0.8 and self.journal.flush_some():
-            pass
+        for _ in self.journal.flush_steps():
+            if self.random.random() < 0.2:
+                break
         self.journal.flush()
 
     def do_later(self) -> None:

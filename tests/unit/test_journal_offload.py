@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,17 @@ def put(journal: Journal, path: bytes) -> Ticket:
     return ticket
 
 
+def flushed(journal: Journal, meanwhile: Callable[[], object] = lambda: None) -> int:
+    """Flush as the event loop does; return the number of its steps, at most 1000."""
+    steps = 0
+    for _ in journal.flush_steps():
+        meanwhile()
+        steps += 1
+        if steps == 1000:
+            break
+    return steps
+
+
 @contextlib.contextmanager
 def room_for(size: int) -> Iterator[None]:
     """No file may grow beyond this size."""
@@ -91,11 +102,10 @@ def test_queued_events_go_before_and_are_flushed_by_the_loop(tmp_path: Path) -> 
         assert paths(tmp_path / MOUNT_ID) == [b"/first", b"/second"]
         for number in range(250):
             journal.admit(an_event(b"/%d" % number), Audit.BEST_EFFORT)
-        while journal.flush_some():
-            pass
+        flushed(journal)
         journal.flush()  # a busy machine: a slice may have taken too long
         assert journal.stats().queued == 0
-        assert not journal.flush_some()
+        assert not flushed(journal)
     assert len(paths(tmp_path / MOUNT_ID)) == 252
     assert verified(tmp_path / MOUNT_ID).whole
 
@@ -174,3 +184,51 @@ def test_segments_are_closed_and_begun_as_ever(tmp_path: Path) -> None:
     assert len(segments(tmp_path / MOUNT_ID)) > 8
     assert paths(tmp_path / MOUNT_ID) == [b"/%d" % number for number in range(60)]
     assert verified(tmp_path / MOUNT_ID).whole
+
+
+def test_flushing_ends_where_nothing_can_be_written(tmp_path: Path) -> None:
+    with a_journal(tmp_path, appender=Appender()) as journal:
+        put(journal, b"/before").check()
+        [segment] = segments(tmp_path / MOUNT_ID)
+        with room_for(segment.stat().st_size):
+            journal.admit(an_event(b"/queued"), Audit.BEST_EFFORT)
+            assert flushed(journal) < 10
+            journal.flush()  # it finds out the reason
+            assert journal.stats().failing
+        journal.flush()
+        assert not journal.stats().failing
+    assert paths(tmp_path / MOUNT_ID) == [b"/before", b"/queued"]
+
+
+def test_a_changed_file_is_found_by_a_flush(tmp_path: Path) -> None:
+    with a_journal(tmp_path, appender=Appender()) as journal:
+        put(journal, b"/before").check()
+        [segment] = segments(tmp_path / MOUNT_ID)
+        with segment.open("ab") as file:
+            file.write(b"forged\n")
+        journal.admit(an_event(b"/after"), Audit.BEST_EFFORT)
+        assert flushed(journal) < 10
+        journal.flush()
+    assert b'"damage"' in segments(tmp_path / MOUNT_ID)[-1].read_bytes()
+
+
+def test_flushing_ends_while_events_keep_coming(tmp_path: Path) -> None:
+    with a_journal(tmp_path, appender=Appender()) as journal:
+        journal.admit(an_event(b"/first"), Audit.BEST_EFFORT)
+        assert flushed(journal, lambda: journal.admit(an_event(b"/next"), Audit.BEST_EFFORT)) < 10
+
+
+def test_a_flush_ends_while_events_keep_coming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = []
+
+    def pause(_seconds: float) -> None:
+        pauses.append(1)
+        if len(pauses) < 1000:
+            journal.admit(an_event(b"/next"), Audit.BEST_EFFORT)
+
+    with a_journal(tmp_path) as journal:
+        journal.admit(an_event(b"/first"), Audit.BEST_EFFORT)
+        monkeypatch.setattr("policyfs.journal.journal.time.sleep", pause)
+        journal.flush()
+        monkeypatch.undo()
+    assert 0 < len(pauses) < 10
