@@ -153,9 +153,7 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
         if checked and checked[0][0] == sources:
             return checked.pop()[1]
         checked.clear()
-        engine = load_policy(sources, monitor=args.monitor, parse=revisions.parse, at_ns=time.time_ns())
-        _check_modes(args, engine)
-        return engine
+        return _compiled(args, sources, revisions)
 
     loader = Loader(lambda: read_sources(policy_path), compile_sources)
     sources = loader.read()
@@ -177,6 +175,17 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
     if closed.state is not State.OK:
         print(f"policyfs: warning: {closed.what}; {closed.todo}", file=sys.stderr)
     return options, loader
+
+
+def check_policy(args: argparse.Namespace) -> None:
+    """Check that a mount could be made under its policy, wherever it is. Raises PolicyfsError."""
+    _admitted(args, _compiled(args, read_sources(args.policy), Revisions()).policy)
+
+
+def _compiled(args: argparse.Namespace, sources: Sequence[SourceText], revisions: Revisions) -> Engine:
+    engine = load_policy(sources, monitor=args.monitor, parse=revisions.parse, at_ns=time.time_ns())
+    _check_modes(args, engine)
+    return engine
 
 
 def _options(

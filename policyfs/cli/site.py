@@ -14,8 +14,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from policyfs.cli.mount import check_policy
 from policyfs.cli.on_record import trail_root
-from policyfs.cli.site_changes import changes, is_of_unit
+from policyfs.cli.site_changes import arguments_of, changes, is_of_unit
 from policyfs.cli.site_document import MountDoc, Site, label, read_site
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
@@ -105,7 +106,13 @@ def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
     """Make one mount, in place of one with other options; return the error, empty if it is there."""
     if seen.state is not State.CHANGED:
         return _mount(site, mount)
-    if said := _umount(mount.at, lazy=False):
+    try:  # the usual reason of a failure: found only after the end of the mount, it would leave apps without
+        check_policy(arguments_of(site, mount))
+    except PolicyfsError as error:
+        said = str(error)
+    else:
+        said = _umount(mount.at, lazy=False)
+    if said:
         return f"it has other options than in the site, and was not restarted: {said}"
     said = _mount(site, mount)
     return said and f"it was unmounted for its new options, and is down now: {said}"

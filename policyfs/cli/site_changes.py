@@ -25,6 +25,13 @@ def changes(site: Site, mount: MountDoc, status: control.Json) -> tuple[str, ...
     return tuple(_changes(site, mount, status))
 
 
+def arguments_of(site: Site, mount: MountDoc) -> argparse.Namespace:
+    """Return the arguments of the command that makes a mount."""
+    parser = argparse.ArgumentParser()
+    mount_command.add_parser(parser.add_subparsers())
+    return parser.parse_args(site.command(mount))
+
+
 def is_of_unit(status: control.Json) -> bool:
     """True if the daemon is in the foreground of a program that watches it, such as systemd."""
     given = status.get("options")
@@ -38,15 +45,9 @@ def _changes(site: Site, mount: MountDoc, status: control.Json) -> Iterator[str]
     policy, trail = _text(status, "policy", "file"), os.path.dirname(_text(status, "trail", "directory"))
     yield from _change("policy", policy, site.policy)
     yield from _change("trail", trail, str(Path(trail_root(site.trail)).absolute()))
-    wanted = _wanted(site.command(mount))
+    wanted = options_of(arguments_of(site, mount))
     for name in sorted(wanted.keys() - _APART):
         yield from _change(name, given.get(name), wanted[name])
-
-
-def _wanted(words: list[str]) -> dict[str, object]:
-    parser = argparse.ArgumentParser()
-    mount_command.add_parser(parser.add_subparsers())
-    return options_of(parser.parse_args(words))
 
 
 def _text(status: control.Json, part: str, name: str) -> str:

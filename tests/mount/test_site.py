@@ -158,6 +158,32 @@ def test_changed_options_are_told_and_wait_for_a_restart(site: Site, store: Path
     assert site("down").returncode == 0
 
 
+def _daemon(site: Site, app: str) -> object:
+    statuses = json.loads(site("status", "--json").stdout)
+    return next(one["pid"] for one in statuses if one["mountpoint"].endswith(f"/{app}"))
+
+
+@pytest.mark.timeout(240)
+def test_a_restart_that_would_fail_unmounts_nothing(site: Site, store: Path) -> None:
+    assert site("up").returncode == 0
+    before = _daemon(site, "gallery")
+    text = site.file.read_text("utf-8")
+    policy = site.arena / "policy.yaml"
+    example = f"{CHECKOUT}/policies/family-photos.yaml"
+    good = Path(example).read_text("utf-8")
+    for broken in (good + "nonsense: 1\n", good.replace("gallery", "other")):
+        policy.write_text(broken, "utf-8")
+        site.file.write_text(text.replace(example, str(policy)), "utf-8")
+        said = site("up", "--restart")
+        assert said.returncode == 1, said
+        assert "was not restarted" in said.stderr
+        assert "nonsense" in said.stderr or "no app 'gallery'" in said.stderr
+        assert site.mounted() == ALL
+    site.file.write_text(text, "utf-8")
+    assert _daemon(site, "gallery") == before
+    assert site("down").returncode == 0
+
+
 @pytest.mark.timeout(240)
 def test_a_mount_that_fails_takes_down_what_was_started(site: Site, store: Path) -> None:
     site.write(store, "gallery", "nobody")
