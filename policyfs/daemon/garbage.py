@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from policyfs.linux.libc import LIBC
+
 _YOUNG: Final = 700
 _MIDDLE: Final = 10
 _NEVER: Final = 1 << 30
@@ -45,8 +47,9 @@ class Garbage:
         self.freezes = 0
 
     def start(self) -> None:
-        """Freeze all present objects."""
+        """Freeze all present objects, and give memory that the imports left over back to the system."""
         _collect()
+        LIBC.malloc_trim(0)
         gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)
 
     def tick(self, now_s: float | None = None) -> None:

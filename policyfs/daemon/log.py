@@ -5,9 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from typing import TextIO
+from typing import Final, TextIO
 
-import structlog
+# structlog imports rich where it is installed, for tracebacks that this log does not have: 3 MiB a daemon.
+_HIDES_RICH: Final = "rich" not in sys.modules
+if _HIDES_RICH:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+
+if _HIDES_RICH:
+    del sys.modules["rich"]
 
 Log = structlog.typing.FilteringBoundLogger
 
