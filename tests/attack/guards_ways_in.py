@@ -23,9 +23,8 @@ def dry_run_of_content() -> None:
     """Under --monitor, content requirements are for those who have a right to write, and for nobody else."""
     made = Profile.__init__
 
-    def strict(self: Profile, *arguments: Any, lenient: bool) -> None:
-        del lenient
-        made(self, *arguments, lenient=False)
+    def strict(self: Profile, *arguments: Any, **options: Any) -> None:
+        made(self, *arguments, **(options | {"lenient": False}))
 
     put(Profile, "__init__", strict)
 

@@ -197,8 +197,11 @@ def _lines(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> None:
 
 
 def _changed(segments: list[Path]) -> tuple[str, int]:
-    _lines(segments[1], lambda all_: [*all_[:4], all_[4].replace(b"/strict/", b"/strikt/"), *all_[5:]])
-    return segments[1].name, 5
+    lines = segments[1].read_bytes().splitlines(keepends=True)
+    at = next(number for number, line in enumerate(lines) if number >= 4 and b"/strict/" in line)
+    lines[at] = lines[at].replace(b"/strict/", b"/strikt/")
+    segments[1].write_bytes(b"".join(lines))
+    return segments[1].name, at + 1
 
 
 def _left_out(segments: list[Path]) -> tuple[str, int]:
