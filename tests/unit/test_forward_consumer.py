@@ -262,6 +262,7 @@ def test_a_trail_that_comes_later_is_followed(place: Place) -> None:
     place.trail.rmdir()
     delivery = Into()
     consumer = place.consumer(delivery, from_now=True)
+    consumer.begin()
     thread = threading.Thread(target=consumer.run)
     thread.start()
     try:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.journal.segment import Segment
 from policyfs.journal.segments import (
-    Segment,
     TrailDirectory,
     open_segment,
     read_tail,
