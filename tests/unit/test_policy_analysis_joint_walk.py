@@ -10,6 +10,7 @@ from policyfs.policy.analysis import joint_walk
 from policyfs.policy.analysis.joint_walk import JointWalk, Spot
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.analysis.tracks import Track
+from policyfs.policy.analysis.walk import may_be_hidden
 from policyfs.policy.classes import TooHardError
 from tests.support.models.whole_policies import compiled
 
@@ -52,7 +53,7 @@ def test_a_place_has_only_callers_for_whom_something_differs():
 def test_owners_of_directories_above_are_told_apart_where_they_hide():
     rules = "- {id: a, deny: [see], paths: '/d/e', when: {owner: maps}}\n"
     found = {path(spot): spot for spot in spots(rules)}
-    assert not found["/d/e"].may_be_hidden
+    assert not may_be_hidden(found["/d/e"].hidden)
     below = found["/d/e/x"]
     assert below.mixed
     assert dict(below.hidden) == {(False, False): ("none", "none"), (True, False): ("none", "maps")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.policy.analysis.sides import Side
-from policyfs.policy.analysis.walk import Place, Walk, is_made_up
+from policyfs.policy.analysis.walk import Place, Walk, is_made_up, may_be_hidden
 from policyfs.policy.callers import Caller
 from policyfs.policy.classes import TooHardError
 from tests.support.models.whole_policies import compiled
@@ -34,7 +34,7 @@ def test_two_policies_are_told_apart_together():
 def test_owners_of_directories_above_are_told_apart_where_they_hide():
     walk = Walk((side("- {id: a, deny: [see], paths: '/d', when: {owner: maps}}"),))
     found = paths(walk)
-    assert not found["/d"].may_be_hidden
+    assert not may_be_hidden(found["/d"].hidden)
     assert dict(found["/d/x"].hidden) == {(False,): ("none",), (True,): ("maps",)}
 
 

@@ -14,7 +14,7 @@ from policyfs.policy.analysis.samples import Sample, Samples
 from policyfs.policy.analysis.sides import Compiled, Side, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.analysis.tracks import Callers, Track
-from policyfs.policy.analysis.walk import is_made_up
+from policyfs.policy.analysis.walk import is_made_up, may_be_hidden
 from policyfs.policy.model import SELF, Effect
 
 _SEE_WORDS: Final = (Effect.ALLOW, Effect.DENY)
@@ -132,7 +132,7 @@ class Comparison:
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
     """Return for each way in which directories above hide a place, how many have special owners then."""
-    if not spot.may_be_hidden:
+    if not may_be_hidden(spot.hidden):
         return dict.fromkeys(spot.hidden, 0)
     return {way: sum(owner != OWNER_NONE for owner in owners) for way, owners in spot.hidden.items()}
 

@@ -39,11 +39,6 @@ class Spot(NamedTuple):
         return names_of(self.path)
 
     @property
-    def may_be_hidden(self) -> bool:
-        """True if some owners of the directories above hide the place on some side."""
-        return any(any(way) for way in self.hidden)
-
-    @property
     def mixed(self) -> bool:
         """True if some owners of the directories above hide the place on one side only."""
         return any(len(set(way)) > 1 for way in self.hidden)

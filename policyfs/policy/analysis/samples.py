@@ -10,7 +10,7 @@ from policyfs.policy.analysis.files import GONE, OWN, FileClasses
 from policyfs.policy.analysis.joint_walk import Spot
 from policyfs.policy.analysis.requests import Request
 from policyfs.policy.analysis.subjects import Group
-from policyfs.policy.analysis.walk import Walk
+from policyfs.policy.analysis.walk import Walk, may_be_hidden
 
 
 class Sample(NamedTuple):
@@ -39,7 +39,7 @@ class Samples:
         subject = group.subjects[0]
         own = next((app for app in subject.apps if app is not None), None)
         facts = sample.files.spelled(sample.facts, self._apps - set(subject.apps), own)
-        owners = spot.hidden[sample.way] if spot.may_be_hidden else ()
+        owners = spot.hidden[sample.way] if may_be_hidden(spot.hidden) else ()
         owners = tuple({"\0app": GONE, OWN: own}.get(owner or "", owner) for owner in owners)
         key = caller, spot.names
         path = self._spelled.get(key)

@@ -37,6 +37,11 @@ Hidden = Mapping[tuple[bool, ...], tuple[str | None, ...]]
 hide it, and owners of these directories with which they do."""
 
 
+def may_be_hidden(hidden: Hidden) -> bool:
+    """True if some owners of the directories above hide a place on some side."""
+    return any(any(way) for way in hidden)
+
+
 class Place(NamedTuple):
     """A class of paths: a sample path, and one position for each side."""
 
@@ -49,11 +54,6 @@ class Place(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """The names of the sample path, from the root down."""
         return names_of(self.path)
-
-    @property
-    def may_be_hidden(self) -> bool:
-        """True if some owners of the directories above hide the place on some side."""
-        return any(any(way) for way in self.hidden)
 
 
 class Walk:
