@@ -197,6 +197,18 @@ def test_junk_in_a_cluster_of_unknown_size_ends_at_the_next_element_of_the_file(
     assert out == FRAME + void(junk) + following
 
 
+def test_a_picture_that_lies_stays_only_before_what_never_goes() -> None:
+    """Its end is the next element of the file: without that it would end elsewhere, over another film."""
+    lying = mk.block(PICTURE, b"picture data", size=b"\x2f\xff\xff")
+    for following in (mk.cluster(FRAME), b""):
+        assert walked(FRAME + lying + following, sized=False)[0] == FRAME + lying + following
+    for following in (mk.tags(), mk.info(), mk.el(mk.TRACKS, mk.VIDEO)):
+        out, notes, end = walked(FRAME + lying + following, sized=False)
+        assert out == FRAME + void(lying) + following
+        assert end == len(FRAME + lying)
+        assert [note.broken for note in notes] == [True]
+
+
 def test_the_next_element_is_a_whole_one() -> None:
     budget = Plain().budget
     data = b"junk" * 2000 + mk.cluster(FRAME)

@@ -24,6 +24,7 @@ SCRIPTS = mk.VIDEO + mk.track(2, 17, b"S_TEXT/ASS")
 METADATA = mk.VIDEO + mk.track(2, 33, b"D_SOMETHING")
 PACKED = mk.VIDEO + mk.track(2, 17, b"S_TEXT/UTF8", el(0x6D80, el(0x6240, el(0x5034))))
 CRC = el(0xBF, b"abcd")
+LYING = block(1, PICTURES, size=b"\x2f\xff\xff")
 ATTACHED = (el(0x466E, b"a.bin"), el(0x4660, b"text/plain"), number(0x46AE, 5))
 
 HIDING = {
@@ -58,6 +59,23 @@ HIDING = {
         cluster(el(0xA3, b"\x81\0\0\0", size=b"\x4f\xff"), size=mk.UNKNOWN_SIZE),
         mk.tags(mk.simple_tag(b"LOCATION", PLACE)),
         size=mk.UNKNOWN_SIZE,
+    ),
+    "a tag between a block that lies and another film": film(
+        cluster(LYING, size=mk.UNKNOWN_SIZE),
+        mk.tags(mk.simple_tag(b"LOCATION", PLACE)),
+        size=mk.UNKNOWN_SIZE,
+        tail=film(MEDIA, tracks=SUBTITLES, size=mk.UNKNOWN_SIZE),
+    ),
+    "a tag behind a block that lies and ends like the start of Tracks": film(
+        cluster(LYING, mk.ident_bytes(mk.TRACKS), size=mk.UNKNOWN_SIZE),
+        mk.tags(mk.simple_tag(b"LOCATION", PLACE)),
+        MEDIA,
+    ),
+    "second Tracks between a block that lies and another film": film(
+        cluster(LYING, size=mk.UNKNOWN_SIZE),
+        el(mk.TRACKS, mk.track(1, 1, b"V_VP8", el(0x55B0, PLACE))),
+        size=mk.UNKNOWN_SIZE,
+        tail=film(MEDIA, tracks=SUBTITLES, size=mk.UNKNOWN_SIZE),
     ),
     "a tag behind a cluster that lies": film(
         cluster(block(1, PICTURES), size=b"\x08\0\0\0\1"), mk.tags(mk.simple_tag(b"LOCATION", PLACE))

@@ -40,6 +40,7 @@ MAX_TEXTS: Final = 80_000
 
 _JUNK_PARTS: Final = 10
 """Parts of the budget for a search behind junk, which takes that long."""
+_CLUSTER: Final = tag_names.CLUSTER.to_bytes(4)
 _SIMPLE_BLOCK: Final = 0xA3
 _GROUP: Final = 0xA0
 _BLOCK: Final = 0xA1
@@ -164,7 +165,7 @@ class Clusters:
             else:
                 stop = end if sized else next_level_1(self.source, at + 1, end, self.inner.budget)
                 self.inner.budget.part(_JUNK_PARTS)
-                self._broken(at, stop, head)
+                self._broken(at, stop, head, lasting=stop == end or read(stop, 4) == _CLUSTER)
             at = stop
         if len(self.patches) > before:
             self._touched.add(self._cluster)
@@ -187,9 +188,12 @@ class Clusters:
         else:
             self._plain(at, stop, head, _CLUSTER_NUMBERS)
 
-    def _broken(self, at: int, stop: int, head: Head | None) -> None:
-        """Void an element that is cut off or malformed; the last picture of a broken recording may stay."""
-        if head is not None and head.ident == _SIMPLE_BLOCK:
+    def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> None:
+        """Void an element that is cut off or malformed; the last picture of a broken recording may stay.
+
+        lasting: the bytes at stop never change. Otherwise Void behind the picture would move its end.
+        """
+        if lasting and head is not None and head.ident == _SIMPLE_BLOCK:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))
             if found is not None and self.tracks.get(found[0], _NOBODYS).role is Role.MEDIA:
                 return

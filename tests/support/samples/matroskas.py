@@ -47,9 +47,9 @@ def track(at: int, kind: int, codec: bytes, *more: bytes) -> bytes:
     return el(0xAE, number(0xD7, at), number(0x73C5, at), number(0x83, kind), el(0x86, codec), *more)
 
 
-def block(at: int, data: bytes, flags: int = 0x80) -> bytes:
-    """A simple block of a track."""
-    return el(0xA3, bytes((0x80 | at, 0, 0, flags)), data)
+def block(at: int, data: bytes, flags: int = 0x80, size: bytes | None = None) -> bytes:
+    """A simple block of a track; size: what is written instead of its true size."""
+    return el(0xA3, bytes((0x80 | at, 0, 0, flags)), data, size=size)
 
 
 def group(at: int, data: bytes, *more: bytes) -> bytes:
