@@ -258,7 +258,7 @@ def _search(args: argparse.Namespace) -> int:
     trouble: list[str] = []
     for item in read(args, wanted, max(50 * args.limit, _TAIL_RECORDS) if args.limit else 0):
         if isinstance(item, BadLine):
-            trouble.append(f"line {item.place.line} of {item.place.segment} is no record")
+            trouble.append(f"line {item.place.line} of {item.place.segment} is not a record")
         elif item.event is not None:
             if wanted.matches(item.event):
                 found += 1

@@ -131,7 +131,8 @@ def _user_of(config: Config) -> pwd.struct_passwd:
     """Return the user to deliver as. Raises UsageError: root never does."""
     if not config.user:
         raise UsageError(
-            "root does not deliver: add `user: NAME` to the configuration, a user of its own for this"
+            "events must not be delivered as root: add `user: NAME` to the configuration, with a user"
+            " that does nothing else"
             " (useradd --system policyfs-forward)"
         )
     try:
@@ -139,7 +140,7 @@ def _user_of(config: Config) -> pwd.struct_passwd:
     except KeyError:
         raise UsageError(f"there is no user {config.user}: useradd --system {config.user}") from None
     if user.pw_uid == 0:
-        raise UsageError("user: is root; name a user of its own for this")
+        raise UsageError("`user:` is root; name a user that does nothing else")
     return user
 
 

@@ -51,7 +51,7 @@ def key(what: str, *, as_json: bool) -> int:
         else:
             print(f"{one.number:>3}  {one.key}  {one.made[:19]}Z  {'signs' if newest else 'replaced'}")
     if chain.wrong:
-        print(f"policyfs: the keys in {store.directory} do not hold: {chain.wrong}", file=sys.stderr)
+        print(f"policyfs: the keys in {store.directory} are not valid: {chain.wrong}", file=sys.stderr)
     return EXIT_REFUSED if chain.wrong else EXIT_OK
 
 

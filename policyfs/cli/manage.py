@@ -308,6 +308,7 @@ def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
     yield f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}"
     yield from stale_handles.told(answer.get("stale_handles"))
     if refused is not None:
-        raise PolicyfsError(f"a mount that was unmounted in use keeps its policy: {refused}") from refused
+        told = f"a mount that was unmounted while in use keeps its policy: {refused}"
+        raise PolicyfsError(told) from refused
     if command == "previous":
         yield "the policy's file is unchanged: correct it before the next reload or mount"

@@ -232,7 +232,7 @@ def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
         raise UsageError(
             f"--modes policy: the app {app.name} reads every file unchanged and writes nothing, like a"
             " backup, and a backup must see the modes of the store; mount without --modes policy, or, if"
-            " the app is no backup, write `modes: policy` for it in the policy"
+            " the app is not a backup, write `modes: policy` for it in the policy"
         )
 
 

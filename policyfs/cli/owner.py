@@ -121,8 +121,8 @@ def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[a
             database = trail / _DATABASE if facts.stable_inodes and not facts.trusted_xattr else None
             if database is not None and not trail.is_dir():
                 raise PolicyfsError(
-                    f"the store keeps owners in a database in the trail root, and {trail} does not exist:"
-                    " name the trail root of its mounts with --trail"
+                    f"the trail root {trail} does not exist; it holds the database of the owners of this"
+                    " store. Name the trail root of the store's mounts with --trail"
                 )
             owners = Owners(facts.trusted_xattr, None if database is None else str(database))
             try:

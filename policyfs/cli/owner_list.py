@@ -54,7 +54,7 @@ def read(lines: Iterable[bytes], source: str) -> list[Owned]:
             fields = json.loads(line)
             if number == 1:
                 if fields != HEADER:
-                    raise ValueError("this is no list of `policyfs owner export`")
+                    raise ValueError("this is not a list of `policyfs owner export`")
                 continue
             found.append(_owned(fields))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -62,7 +62,7 @@ def read(lines: Iterable[bytes], source: str) -> list[Owned]:
             if number == 1:
                 break
     if not number:
-        wrong.append(f"{source} is empty: this is no list of `policyfs owner export`")
+        wrong.append(f"{source} is empty: this is not a list of `policyfs owner export`")
     if wrong:
         raise PolicyfsError("\n  ".join(["the list has errors, and nothing was changed:", *wrong[:_SHOWN]]))
     return found

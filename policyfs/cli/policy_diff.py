@@ -35,8 +35,8 @@ def compared(old: Side, new: Side, since_ns: int) -> Diff:
         return diff(old.policy, new.policy, since_ns)
     except TooHardError as error:
         raise PolicyfsError(
-            "the policies have too many sorts of paths to compare them all; nothing is known of the"
-            " difference. Globs with many ** or ? in a row, and numbers in names beside {uid}, cause this"
+            "the policies have too many sorts of paths to compare, so the difference is not known. Use"
+            " fewer ** and ? in a row, and fewer numbers beside {uid}"
         ) from error
 
 

@@ -284,7 +284,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     content.add_argument("--content", metavar="FILE", help="a file with the same content as FILE")
     owner = what.add_mutually_exclusive_group()
     owner.add_argument("--owner", metavar="APP", help="the owner: an app, self or none")
-    owner.add_argument("--former-owner", metavar="NAME", help="an owner that is no app any more")
+    owner.add_argument("--former-owner", metavar="NAME", help="an owner that is not an app any more")
     add_at(parser)
     add("--monitor", action="store_true", help="decide like a mount with --monitor")
     add("--all", action="store_true", help="show the rules that do not match, too")

@@ -14,7 +14,7 @@ from policyfs.policy.parse import SourceText
 _Loaded = TypeVar("_Loaded")
 
 TEST_SUFFIX: Final = ".test.yaml"
-"""The end of the names of files of tests, which are no part of the policy in their directory."""
+"""The end of the names of files of tests, which are not part of the policy in their directory."""
 
 
 class UnreadableError(PolicyfsError):
@@ -24,7 +24,7 @@ class UnreadableError(PolicyfsError):
 
 
 def read_sources(path: str) -> list[SourceText]:
-    """Read the texts of a policy: one file, or every `*.yaml` of a directory that is no file of tests.
+    """Read the texts of a policy: one file, or every `*.yaml` of a directory that is not a file of tests.
 
     Raises UnreadableError.
     """

@@ -1,4 +1,4 @@
-"""`policyfs policy lint`: what in a policy is probably not meant."""
+"""`policyfs policy lint`: find probable mistakes in a policy."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """Add `lint` to the actions of `policy`."""
     parser = actions.add_parser(
         "lint",
-        help="show what in a policy is probably not meant",
+        help="find probable mistakes in a policy",
         description=(
             "Prints findings on policies that compile. To silence one, write a comment into the rule or app,"
             " or on the line above: # lint: ignore ID because REASON. The exit code is 1 if findings remain."

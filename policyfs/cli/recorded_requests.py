@@ -34,7 +34,7 @@ _UNKNOWN: Final = ""
 _FOLDED: Final = "counted together on the trail, without their paths"
 _CUT: Final = "with a path that is too long to be recorded whole"
 _ENDS: Final = "about what became of a file (release, quarantine), no decisions"
-_BAD: Final = "lines are no records: see policyfs audit verify"
+_BAD: Final = "lines are not records: see policyfs audit verify"
 
 
 class Sighting(NamedTuple):
@@ -73,7 +73,7 @@ class _Run(NamedTuple):
 class RecordedRequests:
     """The requests of a trail that a query selects. Memory: the index of one segment, and its requests.
 
-    left_out: events that are no decisions or cannot be decided, by reason.
+    left_out: events that are not decisions or cannot be decided, by reason.
     """
 
     def __init__(self, trail: IndexedTrail, wanted: Selection, ends: Sequence[int] = ()) -> None:

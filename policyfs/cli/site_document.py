@@ -27,7 +27,7 @@ def _absolute(value: str) -> str:
         )
     if not value.startswith("/") or "//" in value or {".", ".."} & set(value.split("/")):
         refuse(
-            f"{quote(value)} is no absolute path",
+            f"{quote(value)} is not an absolute path",
             "write it from the root, without . and .., such as /srv/media",
         )
     return value.rstrip("/") or "/"
@@ -35,7 +35,7 @@ def _absolute(value: str) -> str:
 
 def _unit(value: str) -> str:
     if not value.endswith(".service") or "/" in value or not value.isprintable() or " " in value:
-        refuse(f"{quote(value)} is no service", "write the name of its unit, such as jellyfin.service")
+        refuse(f"{quote(value)} is not a service", "write the name of its unit, such as jellyfin.service")
     return value
 
 
@@ -129,14 +129,14 @@ def read_site(path: str) -> Site:
     try:
         text = SourceText(path, Path(path).read_bytes())
     except OSError as error:
-        raise PolicyfsError(f"cannot read the site {path}: {error.strerror}") from error
+        raise PolicyfsError(f"cannot read the site file {path}: {error.strerror}") from error
     errors: list[PolicyError] = []
     file = _READER.read(text, errors)
     if file is not None:
         _check(file.items, errors)
     sound(errors, "the site has errors")
     if file is None or file.top.doc is None:
-        raise PolicyfsError(f"cannot read the site {path}")
+        raise PolicyfsError(f"cannot read the site file {path}")
     top = file.top.doc
     mounts = tuple(part.doc for part in file.items if part.doc is not None)
     return Site(str(Path(path).absolute()), top.name, top.store, top.policy, top.trail, mounts)

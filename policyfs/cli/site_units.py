@@ -193,7 +193,7 @@ def _check(site: Site, path: str) -> None:
         raise PolicyfsError(f"cannot read {path}: {error}") from error
     services = found.get("services") if isinstance(found, dict) else None
     if not isinstance(services, dict):
-        raise PolicyfsError(f"{path} is no compose file: it has no services")
+        raise PolicyfsError(f"{path} is not a compose file: it has no services")
     for mount in site.mounts:
         for container in mount.container:
             if container not in services:

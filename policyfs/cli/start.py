@@ -47,7 +47,7 @@ class Start:
         return cls(root, told, mountpoint, places)
 
     def answered(self) -> None:
-        """Note that the mount answers: a later failure is no failed start."""
+        """Note that the mount answers: a later failure is not a failed start."""
         self._is_over = True
 
     def failed(self, reason: str) -> None:

@@ -28,7 +28,7 @@ _UNNAMED: Final = starts_for(Use.UNNAMED)
 def normalise(answer: str) -> str | None:
     """Return the content kind for libmagic's answer (a MIME type, perhaps with a charset).
 
-    None for an answer that is no MIME type: libmagic's complaints ("cannot open ...") and the
+    None for an answer that is not a MIME type: libmagic's complaints ("cannot open ...") and the
     run-together answers of some versions. ``application/octet-stream`` is an answer, not a failure.
     """
     name = answer.partition(";")[0].strip().lower()

@@ -150,7 +150,7 @@ def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tup
     reader = _Reader(payload)
     kind = reader.text(MAX_KIND)
     if not is_kind(kind):
-        raise WireError("the plan's kind is no MIME type")
+        raise WireError("the plan's kind is not a MIME type")
     outcome, finding_count, patch_count = reader.unpack(_COUNTS)
     if outcome >= len(_OUTCOMES) or finding_count > MAX_FINDINGS or patch_count > MAX_PATCHES:
         raise WireError("the plan's outcome or counts are out of range")

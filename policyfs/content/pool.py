@@ -86,7 +86,7 @@ class Pool:
             self.fresh.append(worker)
 
     async def tend(self) -> None:
-        """Keep a spare ready, for as long as this runs."""
+        """Keep a spare ready, until cancelled."""
         pause_s = _PAUSE_FIRST_S
         while not self.closed:
             self._wanted = trio.Event()

@@ -58,7 +58,7 @@ class Status(enum.IntEnum):
 
 
 class WireError(Exception):
-    """The other side sent bytes that are no valid frame."""
+    """The other side sent bytes that are not a valid frame."""
 
 
 class Request(NamedTuple):

@@ -220,7 +220,7 @@ class Sniffer:
             await self._pool.close(_CLOSE_S)
 
     async def tend(self) -> None:
-        """Keep a confined worker ready for the next app, for as long as this runs."""
+        """Keep a confined worker ready for the next app, until cancelled."""
         await self._pool.tend()
 
     def close(self) -> None:
@@ -335,7 +335,7 @@ class Sniffer:
         kind = payload.decode("ascii", "replace")
         if is_kind(kind):
             return kind
-        self._lied(lane, "kind was no MIME type")
+        self._lied(lane, "kind was not a MIME type")
         return None
 
     def _lied(self, lane: Hashable, answer: str) -> None:

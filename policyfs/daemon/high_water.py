@@ -41,7 +41,7 @@ class HighWaterMark:
         self._mark_ns = 0
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             self.close()
-            raise PolicyfsError(f"{self._path} is no regular file; remove it, and mount again")
+            raise PolicyfsError(f"{self._path} is not a regular file; remove it, and mount again")
         self._mark_ns = self._raised(0)
 
     @property

@@ -54,9 +54,9 @@ async def watch(
     reload: Callable[[MountEnd], Awaitable[object]],
     log: Log,
 ) -> None:
-    """Reload after each change, for as long as this runs. A refused policy is not tried again unchanged.
+    """Reload after each change, until cancelled. After a refusal the next reload waits for a change.
 
-    is_new: True if the text of the files is not the one in force, as after a command's reload.
+    is_new: True if the text of the files is not in force. After the `reload` command it is in force already.
     """
     loaded: Marks = ()
     last: Marks = ()

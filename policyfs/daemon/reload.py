@@ -68,9 +68,9 @@ class Reload:
             return {"digest": engine.digest, "generation": generation, "stale_handles": stale}
 
     async def end_exceptions(self) -> None:
-        """End each exception at its time, for as long as this runs: a reload without a new text.
+        """End each exception at its time, by a reload without a new text, until cancelled.
 
-        The engine without it is compiled before, so that nothing is left to do at that time.
+        The engine without the exception is compiled earlier, so that the reload at that time is quick.
         """
         prepared: Engine | None = None
         prepared_for: Engine | None = None
@@ -126,7 +126,7 @@ class Reload:
             await policy_watch.watch(path, is_new, self.reload, self._log)
 
     async def free_replaced(self) -> None:
-        """Free engines that reloads have replaced, for as long as this runs."""
+        """Free engines that reloads have replaced, until cancelled."""
         async for leftovers in self._leftovers:
             await leftovers.free()
 
@@ -146,12 +146,13 @@ class Reload:
         app = next((app for app in policy.apps if app.name == name), None)
         if app is None:
             raise UsageError(
-                f"the new policy has no app {name}, whose mount this is; the old policy stays"
+                f"this mount belongs to the app {name}, which the new policy does not have;"
+                " the old policy stays"
             )
         if uid is not None and app.uids and not any(first <= uid <= last for first, last in app.uids):
             raise UsageError(
-                f"in the new policy uid {uid}, which this mount admits, is not the app {name}'s:"
-                " unmount, and mount it anew; the old policy stays"
+                f"this mount admits uid {uid}, which does not belong to the app {name} in the new"
+                " policy; the old policy stays: unmount and mount again to use the new one"
             )
         others = set(self._options.group_ids) - set(app.gids or self._options.group_ids)
         if others:

@@ -60,7 +60,7 @@ def _duration(value: object) -> float:
     word = text(value)
     match = _DURATION.fullmatch(word)
     if match is None:
-        refuse(f"{quote(word)} is no duration", "write a number and a unit: 500ms, 10s, 5m, 1h, 7d")
+        refuse(f"{quote(word)} is not a duration", "write a number and a unit: 500ms, 10s, 5m, 1h, 7d")
     return int(match[1]) * _SECONDS[match[2]]
 
 
@@ -68,7 +68,7 @@ def _size(value: object) -> int:
     word = str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value)
     match = _SIZE.fullmatch(word)
     if match is None:
-        refuse(f"{quote(word)} is no size", "write 512K, 256M or 2G")
+        refuse(f"{quote(word)} is not a size", "write 512K, 256M or 2G")
     return int(match[1]) * _UNITS[match[2]]
 
 
@@ -81,7 +81,7 @@ def _count(value: object) -> int:
 def _file(value: object) -> str:
     word = text(value)
     if not word.startswith("/"):
-        refuse(f"{quote(word)} is no absolute path", "begin it with /")
+        refuse(f"{quote(word)} is not an absolute path", "begin it with /")
     return word
 
 
@@ -92,7 +92,7 @@ def _target(value: object) -> str:
     scheme, colon, rest = word.partition(":")
     if scheme not in SCHEMES or not colon:
         help_ = "write journald, command, file:/path, unix:/path, udp://host:port, tcp://... or tls://..."
-        refuse(f"{quote(word)} is no place to send to", help_)
+        refuse(f"{quote(word)} is not a place to send to", help_)
     if scheme in {"file", "unix"}:
         if not rest.startswith("/"):
             refuse(f"{quote(word)} has no absolute path", f"write {scheme}:/path")
@@ -276,7 +276,7 @@ def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[Po
         )
     if doc.run is not None and not doc.run[0].startswith("/"):
         errors.append(
-            part.error(("run", 0), f"{quote(doc.run[0])} is no absolute path", "write the whole path")
+            part.error(("run", 0), f"{quote(doc.run[0])} is not an absolute path", "write the whole path")
         )
     if not doc.to.startswith("tls:"):
         for key in ("ca", "cert", "key"):

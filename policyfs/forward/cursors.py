@@ -43,7 +43,7 @@ class CursorStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
             where = f"{self.path}/{sink}{_SUFFIX}"
             raise PolicyfsError(
-                f"cannot read {where}: {exc}; remove it, and the sink begins again as a new one does"
+                f"cannot read {where}: {exc}; if you remove it, the sink begins again like a new one"
             ) from exc
 
     def save(self, sink: str, positions: dict[str, Position]) -> None:
@@ -64,5 +64,5 @@ def _position(fields: dict[str, object]) -> Position:
     values = [fields[name] for name in Position._fields]
     for value, default in zip(values, Position(), strict=True):
         if type(value) is not type(default):
-            raise TypeError(f"{value!r} is no part of a position")
+            raise TypeError(f"{value!r} is not part of a position")
     return Position(*values)  # type: ignore[arg-type]

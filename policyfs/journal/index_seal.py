@@ -2,7 +2,7 @@
 
 An index, the list of known digests and the time of the last review are derived, and kept for one reader. The
 key (HMAC-SHA256) is that reader's own, in a directory that only the reader can enter; root's is beside the
-keys of the trail. It is no key of the trail: to lose it costs only the time to make the indexes again.
+keys of the trail. It is not a key of the trail: to lose it costs only the time to make the indexes again.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _read(place: int) -> bytes:
         _check(info, _NAME)
         key = file.read(_KEY_BYTES + 1)
     if not stat.S_ISREG(info.st_mode) or len(key) != _KEY_BYTES:
-        raise OSError(f"{_NAME} is no key: remove it, and a new one will be made")
+        raise OSError(f"{_NAME} is not a key: remove it, and policyfs makes a new one")
     return key
 
 

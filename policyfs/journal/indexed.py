@@ -62,7 +62,7 @@ class Portion:
         return map(self.row, rows)
 
     def own(self, kinds: frozenset[str]) -> Iterator[Record | BadLine]:
-        """Yield the journal's own records of these kinds, and lines that are no record, in order."""
+        """Yield the journal's own records of these kinds, and lines that are not records, in order."""
         place = self.file.chain.mount_id, self.file.name
         found: list[tuple[int, int | str]] = [
             (own.line, own.offset) for own in self.index.own if own.kind in kinds

@@ -154,7 +154,7 @@ def _lock(place: int) -> None:
 def _chain(lines: bytes) -> KeyChain:
     chain = read_keys(lines.splitlines(keepends=True), is_signed)
     if chain.wrong:
-        raise OSError(errno.EINVAL, f"the keys do not hold: {chain.wrong}", PUBLIC)
+        raise OSError(errno.EINVAL, f"the keys are not valid: {chain.wrong}", PUBLIC)
     return chain
 
 
@@ -163,4 +163,4 @@ def _seed(text: bytes, name: str) -> bytes:
         seed = bytes.fromhex(text.decode("ascii", "replace").strip())
         if len(seed) == _SECRET_BYTES:
             return seed
-    raise OSError(errno.EINVAL, "this is no secret key", name)
+    raise OSError(errno.EINVAL, "this is not a secret key", name)

@@ -34,7 +34,7 @@ _TRIES: Final = 50
 
 
 def segment_number(name: str) -> int | None:
-    """Return the number in a segment's file name, or None if it is no segment's name."""
+    """Return the number in a segment's file name, or None if it is not a segment's name."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -107,12 +107,12 @@ class SegmentDirectory:
         return max((segment_number(name) or 0 for name in newest), default=0)
 
     def contents(self, name: str) -> bytes:
-        """Return the bytes of a small file that is no segment, such as a seal. Follows no symlink."""
+        """Return the bytes of a small file that is not a segment, such as a seal. Follows no symlink."""
         with open(open_segment(name, dir_fd=self._fd), "rb") as file:
             return file.read(_SMALL)
 
     def read(self, name: str) -> int:
-        """Open an existing segment to read. Raises OSError if it is no regular file."""
+        """Open an existing segment to read. Raises OSError if it is not a regular file."""
         return open_segment(name, dir_fd=self._fd)
 
     def close(self) -> None:
@@ -164,7 +164,7 @@ class TrailDirectory(SegmentDirectory):
         return os.open(name, flags, 0o600, dir_fd=self._fd)
 
     def append_to(self, name: str) -> int:
-        """Open an existing segment to append. Raises OSError if it is no regular file."""
+        """Open an existing segment to append. Raises OSError if it is not a regular file."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return _only_regular(os.open(name, flags, dir_fd=self._fd))
 
@@ -186,7 +186,7 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
-    """Open a segment to read its lines. Raises OSError if it is no regular file; follows no symlink.
+    """Open a segment to read its lines. Raises OSError if it is not a regular file; follows no symlink.
 
     The descriptor of a compressed segment is that of its plain bytes, in memory.
     """
@@ -227,7 +227,7 @@ def _only_regular(fd: int) -> int:
     if stat.S_ISREG(os.fstat(fd).st_mode):
         return fd
     os.close(fd)
-    raise OSError(errno.EINVAL, "a segment of the trail is no regular file")
+    raise OSError(errno.EINVAL, "a segment of the trail is not a regular file")
 
 
 def flock(kind: int, start: int = 0) -> bytes:
@@ -241,7 +241,7 @@ class Tail(NamedTuple):
     """The end of a segment: its last full line, and the bytes behind it.
 
     line: without its newline, None if no line of the file is whole. offset: of the bytes behind it.
-    rest: bytes that are no line, empty unless the writer was cut off.
+    rest: bytes that are not a line, empty unless the writer was cut off.
     """
 
     line: bytes | None

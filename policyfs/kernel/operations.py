@@ -223,7 +223,7 @@ class Door:
             return self._code_of(opcode, error), None
 
     def _code_of(self, opcode: Opcode, error: Exception) -> int:
-        """Return the errno of the answer; an exception that is no refusal is logged as a bug."""
+        """Return the errno of the answer; an exception that is not a refusal is logged as a bug."""
         if isinstance(error, (pyfuse3.FUSEError, OSError)):
             return error.errno or errno.EIO
         self._bugs.bug(opcode.name, error)

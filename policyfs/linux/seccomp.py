@@ -167,7 +167,7 @@ def _install(number: int, program: bytes, flags: int) -> bool:
 def unknown_program(machine: str) -> bytes:
     """Return the filter that makes this kernel answer ENOSYS to calls that libc can do without.
 
-    A filter of its own, since the other one logs its refusals, and this is no refusal: clone3
+    A filter of its own, since the other one logs its refusals, and this is not a refusal: clone3
     comes with every thread. The strictest answer of all filters counts.
     """
     clone3 = NUMBERS[machine]["clone3"]

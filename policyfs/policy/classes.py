@@ -125,8 +125,8 @@ def _names(edges: _Edges, known: Known) -> list[str]:
         return [*sorted(edges.literals), other]
     if not edges.folds and len(edges.literals) > _MANY_LITERALS:
         words = _known_words(frozenset(edges.patterns), other, known)
-        # INVARIANT: a word with the unused character in it is no literal. One without might be, and then says
-        # nothing of the other words of its class.
+        # INVARIANT: a word with the unused character in it is not a literal. A word without it might be a
+        # literal, and then says nothing of the other words of its class.
         if all(other in word or word not in edges.literals for word in words):
             return [*sorted(edges.literals), *words]
     literal_patterns = {Pattern(tuple(name), False) for name in edges.literals}

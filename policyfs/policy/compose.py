@@ -75,7 +75,7 @@ class UnreadableError(Exception):
 
 
 def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
-    """Decode a file's bytes to a source. Raises UnreadableError if they are no text, or empty."""
+    """Decode a file's bytes to a source. Raises UnreadableError if they are not text, or empty."""
     text = text.removeprefix(BOM_UTF8)
     try:
         decoded = text.decode()
@@ -329,7 +329,7 @@ class _Composer:
 
 
 def _plain_text(raw: str, event: ScalarEvent) -> Value:
-    """Read an unquoted scalar that is no number by YAML 1.2's core schema."""
+    """Read an unquoted scalar that is not a number by YAML 1.2's core schema."""
     if raw in _WORDS:
         return _WORDS[raw]
     return Unquoted(raw) if event.start_mark.line == event.end_mark.line else Folded(raw)

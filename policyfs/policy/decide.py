@@ -329,6 +329,6 @@ def compile_policy(policy: Policy, *, monitor: bool = False, remembered: int = R
 
 
 def as_of(engine: Engine, at_ns: int) -> Engine:
-    """Return the engine with the exceptions of an instant; the same one if it has these."""
+    """Return an engine with the exceptions in force at an instant; *engine* itself if they are unchanged."""
     policy = in_force(engine.policy, at_ns)
     return engine if policy is engine.policy else compile_policy(policy, monitor=engine.monitor)

@@ -1,9 +1,9 @@
 """Answers that depend on the caller in a shared mount. The kernel may keep only those that do not.
 
 Conservative: "they differ" is always safe. Only callers that can ask count: each uid's app, and strangers if
-some uid is no app's. Only answers of the kernel's caches count: what is seen, and which node a name leads to.
-An open reaches the daemon each time. So rules about reading and writing make no difference, unless they make
-different views of a file.
+some uid belongs to no app. Only answers of the kernel's caches count: the names that are seen, and the node
+of each name. An open reaches the daemon each time. So rules about reading and writing make no difference,
+unless they make different views of a file.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Kinds:
         self.for_files = bool(self._majors or self._everything or self._exact - _FIXED_FILES)
 
     def hold(self, kind: str | None) -> Truth:
-        """Return the truth of "the kind is in the set"; None is the unknown kind of a regular file."""
+        """Check if a kind is in the set. kind: None for a regular file of unknown kind."""
         if self._everything:
             return Truth.YES
         if kind is None:

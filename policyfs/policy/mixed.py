@@ -1,6 +1,6 @@
 """Directories where a caller sees only some files: in a shared mount inotify reports all of them to it.
 
-A hint for people, found by trying names from the rules; no decision depends on it.
+A hint for people: sample paths made of names from the rules are decided. No decision of a mount uses it.
 """
 
 from __future__ import annotations

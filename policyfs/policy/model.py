@@ -20,7 +20,7 @@ ANY: Final = "any"
 """In ``who.app``: every app that the policy lists."""
 
 STRANGER: Final = "stranger"
-"""In ``who.app``: a caller that is no app."""
+"""In ``who.app``: a caller that is not an app."""
 
 SELF: Final = "self"
 """In ``owner``: the calling app."""
@@ -154,8 +154,8 @@ class Invariant:
 class ExceptionRule:
     """An allow that ends at a date (exceptions.py).
 
-    rule: its id has a prefix that no other rule's has. until_ns: the first instant at which it no longer
-    allows, in ns since 1970.
+    rule: its id has the prefix of exceptions, which no other rule has. until_ns: the first instant at which
+    the exception no longer allows, in ns since 1970.
     """
 
     rule: Rule

@@ -1,6 +1,6 @@
-"""Apps that are shown owners, groups and modes by the policy, and backups, which never should be.
+"""Apps to which the policy shows its own owners, groups and modes. A backup must not be one of them.
 
-Backups are recognised by trying names from the rules; no decision depends on it.
+To recognise a backup, sample paths made of names from the rules are decided. No decision depends on it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
 
 
 def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
-    """Return the names of the apps that are shown modes by the policy; None stands for strangers.
+    """Return the names of the apps to which the policy shows modes; None stands for strangers.
 
-    by_mount: the mount option asks for it for everyone. Then apps for which the policy says otherwise
+    by_mount: the mount option sets these modes for all apps. Then apps with `modes: store` in the policy
     are left out, and apps that look like a backup.
     """
     named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}

@@ -129,7 +129,7 @@ class Mover:
         return _combined(parts)
 
     def needs(self, engine: Decider, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
-        """See Engine.needs_move."""
+        """Return the facts of a file that its move may depend on (Engine.needs_move)."""
         need = Need.NOTHING
         for state in (old, new):
             for op in (Op.READ, Op.WRITE, Op.CREATE, Op.DELETE):

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from policyfs.policy.paths import CAPTURES, Token, Variant, Wild
 
 UID_LIMIT: Final = 1 << 32
-"""Uids are 32 bits wide; larger numbers in names are no uids."""
+"""Uids are 32 bits wide; larger numbers in names are not uids."""
 
 _UID_DIGITS: Final = 10
 _DIGITS: Final = frozenset("0123456789")

@@ -85,7 +85,7 @@ Loc = tuple[int | str, ...]
 def node_at(node: Node, loc: Loc) -> Node:
     """Return the node at the end of a path; the last existing one, if the path leads nowhere.
 
-    An index stays on a node that is no sequence: one value may stand where a list may.
+    An index stays on a node that is not a sequence: one value may stand where a list may.
     """
     for step in loc:
         if isinstance(node, Mapping) and isinstance(step, str):

@@ -174,7 +174,7 @@ def _split(text: str) -> list[tuple[int, str]]:
             if not piece:
                 raise GlobError("an empty name between two slashes", "remove one '/'", start)
             if piece in (".", ".."):
-                raise GlobError(f"'{piece}' is no name", "a path in a policy has no '.' or '..'", start)
+                raise GlobError(f"'{piece}' is not a name", "a path in a policy has no '.' or '..'", start)
             pieces.append((start, piece))
             start = at + 1
         elif text[at] == "\\" and at + 1 < len(text):

@@ -300,7 +300,7 @@ def _nothing(value: object) -> bool:
 
 
 def _misshapen(kind: str, value: object, message: str) -> tuple[str, str]:
-    """Return message and help for a value that is no mapping or list where one must be."""
+    """Return message and help for a value that is not a mapping or list where one must be."""
     if value is Absent.NULL:
         return "has no value", "write a value, or remove the key"
     if kind in ("model_type", "dict_type"):

@@ -66,7 +66,7 @@ class Live:
         self._must: bool | None = None
 
     def match(self, facts: Facts) -> Truth:
-        """Return the truth of "the rule matches". facts: from fixed_facts."""
+        """Check if the rule matches. facts: a result of fixed_facts."""
         if self.fixed is not None:
             return self.fixed
         truth = Truth.YES if self.when is None else self.when.hold(facts)

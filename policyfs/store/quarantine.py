@@ -101,10 +101,10 @@ class About:
             about = cls(**fields)
             for name in ("time_ns", "uid", "gid", "pid", "mode", "size"):
                 if type(getattr(about, name)) is not int:
-                    raise WrongEntryError(f"{name} is no number")
+                    raise WrongEntryError(f"{name} is not a number")
             for name in ("mount", "store", "app", "reason", "sha256"):
                 if type(getattr(about, name)) is not str:
-                    raise WrongEntryError(f"{name} is no text")
+                    raise WrongEntryError(f"{name} is not text")
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WrongEntryError(f"{_ABOUT} cannot be read: {error}"[:200]) from error
         return about
@@ -265,7 +265,7 @@ class Quarantine:
         """Remove an entry for good."""
         with _opened(os.open(self.directory / entry.app, _DIRECTORY)) as mine:
             name = entry.directory.name
-            if _ID.fullmatch(name):  # from here on it is no entry any more, also after a crash
+            if _ID.fullmatch(name):  # from here on it is not an entry any more, also after a crash
                 os.rename(name, _part_of(name), src_dir_fd=mine, dst_dir_fd=mine)
                 name = _part_of(name)
             elif not _is_left(mine, name):

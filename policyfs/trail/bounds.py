@@ -29,7 +29,7 @@ TEXT_CHARS: Final = 1024
 """Most characters of `exe` and `note`."""
 
 RECORD_BYTES: Final = 44 * 1024
-"""Most bytes of a record that is no event, beside number, time and digest in its line."""
+"""Most bytes of a record that is not an event, beside number, time and digest in its line."""
 
 RULES_CHARS: Final = 2048
 """Most characters of the ids of the deciding rules together; half of it for each other list."""
@@ -55,7 +55,7 @@ def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
 
 
 def bounded_fields(fields: dict[str, object]) -> dict[str, object]:
-    """Return the fields of a record that is no event, cut so that its line is not too long.
+    """Return the fields of a record that is not an event, cut so that its line is not too long.
 
     In long fields texts are cut first. If that is not enough, the beginning and the end of their JSON stay.
     """
@@ -158,7 +158,7 @@ _NUMBER: Final = 40
 _WORST: Final = 12
 """Most bytes of one character as an escape (a pair of surrogates)."""
 _WORST_BYTE: Final = 8
-"""The same for a byte of a path that is no UTF-8, its share of base64 included."""
+"""The same for a byte of a path that is not UTF-8, its share of base64 included."""
 
 
 def line_bytes(event: Event) -> int:

@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A parsed line. seq: None if it is no line of a trail."""
+    """A parsed line. seq: None if it is not a line of a trail."""
 
     seq: int | None
     body: bytes

@@ -23,7 +23,7 @@ HEAD_BYTES: Final = 1 << 16
 
 
 class WrongIndexError(ValueError):
-    """The bytes are no index of this segment."""
+    """The bytes are not an index of this segment."""
 
 
 def head_of(data: memoryview | bytes) -> bytes:
@@ -66,7 +66,7 @@ class Index:
         """data: the whole index or, if *read* reads the rest, its beginning with the whole head.
 
         again: makes the index from its segment, if a section is not what its digest says.
-        Raises WrongIndexError if the bytes are no index, or are damaged.
+        Raises WrongIndexError if the bytes are not an index, or are damaged.
         """
         head = head_of(data)
         self._again = again
@@ -149,12 +149,12 @@ class Index:
 
     @cached_property
     def bad(self) -> list[tuple[int, str]]:
-        """The lines that are no record: number and reason."""
+        """The lines that are not records: number and reason."""
         return [(line, why) for line, why in self._list("bad")]
 
     @cached_property
     def _others(self) -> list[int]:
-        """For each line that is no event, in order: the number of events before it."""
+        """For each line that is not an event, in order: the number of events before it."""
         lines = sorted([own.line for own in self.own] + [line for line, _ in self.bad])
         return [line - 1 - index for index, line in enumerate(lines)]
 

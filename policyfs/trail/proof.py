@@ -40,14 +40,14 @@ def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, k
 
 
 def check_proof(text: str, check: Check) -> Checked:
-    """Check a proof. check: of signatures. Raises ValueError if the text is no proof."""
+    """Check a proof. check: of signatures. Raises ValueError if the text is not proof."""
     try:
         proof = json.loads(text)
         line, previous, index = str(proof["line"]), str(proof["previous"]), int(proof["index"])
         path = [bytes.fromhex(step) for step in proof["path"]]
         seal_line, key_lines = str(proof["seal"]), [f"{one}\n".encode() for one in proof["keys"]]
     except (KeyError, TypeError, ValueError) as exc:
-        raise ValueError("this is no proof of a record") from exc
+        raise ValueError("this is not proof of a record") from exc
     keys = read_keys(key_lines, check)
     found = read_seal(f"{seal_line}\n".encode(), keys, check)
     wrong = keys.wrong or ("it has no seal" if found is None else found.distrust)

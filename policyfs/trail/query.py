@@ -48,7 +48,7 @@ def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
         return _ns(moment if moment.tzinfo else _in_zone(moment, zone))
     except (ValueError, OverflowError, OSError):
         raise ValueError(
-            f"{text!r} is no time: write 10m, 2h, 1d, today, yesterday, "
+            f"{text!r} is not a time: write 10m, 2h, 1d, today, yesterday, "
             "2026-03-01, 2026-03-01T08:15 or @1772352000"
         ) from None
 

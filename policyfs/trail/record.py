@@ -1,7 +1,7 @@
 """Parser of a trail's lines, tolerant of anything that a file may hold (pure).
 
 A line is read whatever its chain says: `verify` checks whether it can be believed. A line
-that is no record becomes a `BadLine` with its place and the reason, never an exception.
+that is not a record becomes a `BadLine` with its place and the reason, never an exception.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Record(NamedTuple):
 
 
 class BadLine(NamedTuple):
-    """A line that is no record of the trail."""
+    """A line that is not a record of the trail."""
 
     place: Place
     why: str
@@ -67,7 +67,7 @@ def parse_id(text: str) -> tuple[str, int]:
     """Parse an id as (start of the mount's id, seq). Raises ValueError with a message for people."""
     match = _ID.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is no event id: it looks like 0123abcd:42")
+        raise ValueError(f"{text!r} is not an event id: it looks like 0123abcd:42")
     return match[1], int(match[2])
 
 
@@ -97,7 +97,7 @@ def parse_line(raw: bytes, place: Place) -> Record | BadLine:
 
 
 def header_of(raw: bytes) -> tuple[int, str] | None:
-    """Return the seq of a header and the digest before it; None if the line is no header."""
+    """Return the seq of a header and the digest before it; None if the line is not a header."""
     found = _HEADER.match(raw)
     if found is None:
         return None
@@ -171,7 +171,7 @@ def _maybe_whole(fields: Fields, name: str) -> int | None:
 def _texts(fields: Fields, name: str) -> tuple[str, ...]:
     value = fields.get(name, [])
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise WrongFieldError(f"field {name!r} is no list of texts")
+        raise WrongFieldError(f"field {name!r} is not a list of texts")
     return tuple(value)
 
 
@@ -180,7 +180,7 @@ def _ranges(fields: Fields, name: str) -> tuple[tuple[int, int], ...]:
     ranges = []
     for item in value if isinstance(value, list) else [None]:
         if not (isinstance(item, list) and len(item) == 2 and all(type(n) is int for n in item)):
-            raise WrongFieldError(f"field {name!r} is no list of [offset, length]")
+            raise WrongFieldError(f"field {name!r} is not a list of [offset, length]")
         ranges.append((item[0], item[1]))
     return tuple(ranges)
 
@@ -190,7 +190,7 @@ def _cut(fields: Fields, name: str) -> Cut | None:
     if value is None:
         return None
     if not isinstance(value, dict):
-        raise WrongFieldError(f"field {name!r} is no object")
+        raise WrongFieldError(f"field {name!r} is not an object")
     numbers = (_whole(value, "head"), _whole(value, "tail"), _whole(value, "bytes"))
     return Cut(*numbers, _text(value, "sha256"))
 
@@ -202,7 +202,7 @@ def _path(fields: Fields, name: str) -> bytes:
     try:
         return base64.b64decode(_text(fields, name + "_b64"), validate=True)
     except binascii.Error as exc:
-        raise ValueError(f"field '{name}_b64' is no base64") from exc
+        raise ValueError(f"field '{name}_b64' is not base64") from exc
 
 
 def _errno(name: str) -> int:

@@ -15,7 +15,9 @@ _LOST: Final = "best-effort events of its last moments may be missing"
 
 
 class Restarts:
-    """Takes the journal's own records of one chain, in order."""
+    """Finds the daemons of one chain that did not end in order.
+
+    The caller passes all records of starts and ends to take(), in their order."""
 
     def __init__(self) -> None:
         self._origin: tuple[object, object] = None, None
@@ -31,7 +33,7 @@ class Restarts:
 
     @property
     def unended(self) -> bool:
-        """True if the last daemon still records, or did not end in order."""
+        """True if the last daemon still records, or ended without a record of its end."""
         return self._running
 
     def take(self, record: Record) -> str:

@@ -70,7 +70,7 @@ _Key = tuple[object, ...]
 
 
 def _key(event: Event) -> _Key | None:
-    """Return the fields that all records of one refusal share; None if the event is no single refusal."""
+    """Return the fields that all records of one refusal share; None if the event is not a single refusal."""
     if event.decision != DENY or event.folded:
         return None
     return (

@@ -194,7 +194,7 @@ def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
         line = split(raw)
         key = public_key_of(line.body) if line else None
         if line is None or key is None:
-            return KeyChain(tuple(keys), f"line {number} is no public key")
+            return KeyChain(tuple(keys), f"line {number} is not a public key")
         signer = keys[-1] if keys else key
         if key.number != number or key.previous != (keys[-1].key if keys else ""):
             return KeyChain(tuple(keys), f"key {key.key} does not follow the one before it")
@@ -214,12 +214,12 @@ class Proof(NamedTuple):
 
 UNREADABLE: Final = Proof(
     Seal("", "", 0, 0, 0, 0, 0, NO_SEAL, NO_SEAL, NO_SEAL, "", 0, "", NO_SEAL, ""), NO_SEAL,
-    "it was changed so that it is no seal",
+    "it was changed so that it is not a seal",
 )  # fmt: skip
 
 
 def read_seal(line: bytes, keys: KeyChain, check: Check) -> Proof | None:
-    """Read a seal and check its signature; None if the line is no seal."""
+    """Read a seal and check its signature; None if the line is not a seal."""
     found = split(line)
     seal = seal_of(found.body) if found else None
     if found is None or seal is None:

@@ -19,7 +19,7 @@ _TAIL: Final = chain.TAIL_BYTES + 1
 
 
 class Cut(NamedTuple):
-    """Bytes at the end of a segment that are no whole line."""
+    """Bytes at the end of a segment that are not a whole line."""
 
     line: int
     offset: int

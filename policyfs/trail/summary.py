@@ -126,7 +126,7 @@ class Summary:
         self.last_ns = last_ns if self.last_ns is None else max(self.last_ns, last_ns)
 
     def add_trouble(self, item: Record | BadLine) -> None:
-        """Count a record of the journal's own, or a line that is no record."""
+        """Count a record of the journal's own, or a line that is not a record."""
         if isinstance(item, BadLine):
             self.bad_lines += 1
         elif item.kind in TROUBLE:

@@ -2,7 +2,7 @@
 
 An app that names a file writes into the trail. So every character that a terminal would not show
 as itself (controls, escapes, bidirectional overrides, zero-width and default-ignorable ones,
-bytes that are no UTF-8) is shown as an escape such as ``\\x1b`` or ``\\u202e``. A backslash of the
+bytes that are not UTF-8) is shown as an escape such as ``\\x1b`` or ``\\u202e``. A backslash of the
 name itself is doubled, so that no name can imitate an escape.
 """
 
@@ -32,7 +32,7 @@ def _shown_char(char: str) -> str:
     if is_plain(char):
         return char
     code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that is no UTF-8, as surrogateescape decodes it
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as surrogateescape decodes it
         return f"\\x{code - 0xDC00:02x}"
     if code < 0x80:
         return f"\\x{code:02x}"
@@ -40,7 +40,7 @@ def _shown_char(char: str) -> str:
 
 
 def shown_path(path: bytes) -> str:
-    """Return a path with every character visible and harmless; bytes that are no UTF-8 as ``\\xff``."""
+    """Return a path with every character visible and harmless; bytes that are not UTF-8 as ``\\xff``."""
     return shown(path.decode("utf-8", "surrogateescape"))
 
 

@@ -206,7 +206,7 @@ def number_bounds(term: Term, text: str = "") -> list[Bounds]:
 def _number(value: Value, text: str) -> int:
     match = _NUMBER.fullmatch(value.text)
     if match is None or (match[2] and not match[3]):
-        raise QueryError(f"{value.text!r} is no number: write 10, 64k, 1.5M or 2G", text, value.at)
+        raise QueryError(f"{value.text!r} is not a number: write 10, 64k, 1.5M or 2G", text, value.at)
     unit = _UNITS[match[3].lower()]
     return int(match[1]) * unit + (int(float(match[2]) * unit) if match[2] else 0)
 

@@ -24,7 +24,7 @@ _BREAKS_LIMIT: Final = 100
 
 
 class Verifier:
-    """Takes the segments of one chain in order; `report` returns the result."""
+    """Verifies one chain: takes its segments in order; `report` returns the result."""
 
     def __init__(
         self,

@@ -256,7 +256,7 @@ def test_an_app_mount_needs_its_app(mounts: Mounts, store: Path) -> None:
     mount.policy.write_text(OPEN.replace("  two:", "  three:"))
     said = mount.reload()
     assert said.returncode == 2
-    assert "the new policy has no app two, whose mount this is" in said.stderr
+    assert "this mount belongs to the app two, which the new policy does not have" in said.stderr
     assert mount.status()["policy"] == before
     assert call_as(TWO, content, str(mount / "Documents/notes.txt")) == b"plain words\n"
 
@@ -267,7 +267,7 @@ def test_an_app_mount_needs_the_user_it_admits(mounts: Mounts, store: Path) -> N
     assert mount.policy.read_text() != OPEN
     said = mount.reload()
     assert said.returncode == 2
-    assert f"uid {TWO}, which this mount admits, is not the app two's" in said.stderr
+    assert f"this mount admits uid {TWO}, which does not belong to the app two" in said.stderr
     assert call_as(TWO, content, str(mount / "Documents/notes.txt")) == b"plain words\n"
 
 

@@ -240,7 +240,7 @@ def test_gaps_and_bad_lines_are_told_beside_the_result(cli: Cli, trail: Path) ->
         stream.write(b"\x1b[2Jgarbage\n")
     assert cli("search") == 0
     assert "2 events dropped" in cli.err
-    assert "is no record" in cli.err
+    assert "is not a record" in cli.err
     assert cli.json("summary")[0]["dropped"] == 2
 
 

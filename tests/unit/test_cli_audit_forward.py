@@ -235,8 +235,8 @@ def test_a_key_that_cannot_be_used_is_no_checkpoint_and_said(place: Place) -> No
 @pytest.mark.parametrize(
     ("user", "why"),
     [
-        ("", "root does not deliver"),
-        ("user: root\n", "user: is root"),
+        ("", "must not be delivered as root"),
+        ("user: root\n", "`user:` is root"),
         ("user: no-such-user\n", "there is no user"),
     ],
 )

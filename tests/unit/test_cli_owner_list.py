@@ -49,7 +49,7 @@ def test_each_wrong_line_is_told(line: bytes, wrong: str) -> None:
 
 @pytest.mark.parametrize("lines", [[], [b"{}"], [b'{"policyfs": "owners", "version": 2}']])
 def test_another_file_is_no_list(lines: list[bytes]) -> None:
-    with pytest.raises(PolicyfsError, match="this is no list of `policyfs owner export`"):
+    with pytest.raises(PolicyfsError, match="this is not a list of `policyfs owner export`"):
         read(lines, "list")
 
 

@@ -115,7 +115,7 @@ def test_nothing_is_overwritten(place: Path, there: str) -> None:
         (("--app", "any"), "'any' cannot be an app's name"),
         (("--app", "a=no-such-user", "--read", "a:DCIM"), "this machine has no user 'no-such-user'"),
         (("--app", "a=0"), "0 cannot be an app's uid"),
-        (("--app", "a=root"), "root should be no app"),
+        (("--app", "a=root"), "root should not be an app"),
         (("--app", "a=1"), "say what a may do"),
         (("--app", "a=1", "--read", "a:dcim"), "no directory 'dcim' at its top; it has: DCIM, Documents"),
         (("--app", "a=1", "--read", "b:DCIM"), "there is no app 'b'; add --app b (the apps are: a)"),

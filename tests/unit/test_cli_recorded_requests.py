@@ -178,4 +178,4 @@ def test_a_query_selects_and_bad_lines_are_counted(root: Path):
     segment.write_bytes(segment.read_bytes() + b"no record\n")
     asked = requests(root, "decision:deny")
     assert [one.path for one in asked] == [b"/Private/a.jpg"]
-    assert asked.left_out["lines are no records: see policyfs audit verify"] == 1
+    assert asked.left_out["lines are not records: see policyfs audit verify"] == 1

@@ -67,15 +67,15 @@ def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
         _read(tmp_path, BAD)
     told = [(error.where.line, error.message) for error in found.value.errors]
     assert told == [
-        (4, 'store: "srv/media" is no absolute path'),
+        (4, 'store: "srv/media" is not an absolute path'),
         (6, 'unknown key "polcy"'),
         (8, 'mount of "gallery": unknown key "services"'),
         (9, 'mount of "gallery": needs app, or shared: true, and not both'),
-        (10, 'mount of "maps", service: "maps" is no service'),
+        (10, 'mount of "maps", service: "maps" is not a service'),
         (11, 'mount of "player": service and container go with path'),
         (12, 'mount of "player": there is such a mount already'),
         (12, 'mount of "player", at: this place is that of the mount of "player"'),
-        (13, 'mount number 6, at: "/mnt/../media" is no absolute path'),
+        (13, 'mount number 6, at: "/mnt/../media" is not an absolute path'),
         (13, "mount number 6, any_uid: must be true or false, not text"),
         (14, 'mount number 7, options: unknown key "readonly"'),
         (14, 'mount number 7, options.modes: "both" is not known here'),

@@ -91,7 +91,7 @@ def test_damaged_keys_are_refused_and_not_replaced(store: KeyStore) -> None:
     secret.write_bytes(text)
     public = store.directory / "keys.public"
     public.write_bytes(public.read_bytes() + b"{}\n")
-    with pytest.raises(OSError, match="do not hold"):
+    with pytest.raises(OSError, match="are not valid"):
         store.signer()
 
 

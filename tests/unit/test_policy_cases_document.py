@@ -30,7 +30,7 @@ def test_one_value_or_several():
     [
         (("camera", "camra"), 'test "a", app: no app is named "camra"'),
         (("read", "eat"), '"eat" is not known here'),
-        (("/a,", "a,"), '"a" is no path'),
+        (("/a,", "a,"), '"a" is not a path'),
         (("app: camera", "app: camera, uid: 5"), "needs app or uid, and not both"),
         (("read", "rename"), "rename needs to"),
         (("/a,", "/a, to: /b,"), "to is for rename and link only"),

@@ -144,12 +144,12 @@ def test_blank_claims_go_with_their_notes_unless_they_are_zeros_already() -> Non
     ("claims", "why"),
     [
         ([claim((10, 20)), claim((15, 16), media=False)], "share bytes"),
-        ([claim((45, 55), media=False)], "metadata lies in its structure"),
-        ([claim((48, 52), patches=(Patch(51, b"x"),))], "pictures lie in its structure"),
-        ([claim((10, 20), patches=(Patch(11, b"ab"), Patch(12, b"cd")))], "in two ways"),
+        ([claim((45, 55), media=False)], "metadata overlaps its structure"),
+        ([claim((48, 52), patches=(Patch(51, b"x"),))], "pictures overlap its structure"),
+        ([claim((10, 20), patches=(Patch(11, b"ab"), Patch(12, b"cd")))], "contradict each other"),
         (
             [claim((10, 20), patches=(Patch(12, b"ab"),), walked=True), claim((5, 20), walked=True)],
-            "in two ways",
+            "contradict each other",
         ),
     ],
 )

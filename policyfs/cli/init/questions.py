@@ -44,7 +44,7 @@ class Questions:
         if any(wish.name == other.name for other in found):
             raise UsageError(f"{wish.name} is there already")
         while wish.uid is None:
-            user = self._ask(f"{text} is no user here. Its user or uid (empty: a mount of its own): ")
+            user = self._ask(f"{text} is not a user here. Its user or uid (empty: a mount of its own): ")
             if not user:
                 break
             wish = self._tried(wish_of, f"{text}={user}") or wish

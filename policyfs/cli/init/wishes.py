@@ -83,7 +83,7 @@ def uid_of(user: str) -> tuple[int | None, str]:
     except KeyError:
         return None, ""
     if found.pw_uid == 0:
-        raise UsageError("root should be no app: it can read the store anyway; use another user")
+        raise UsageError("root should not be an app: it can read the store anyway; use another user")
     return found.pw_uid, found.pw_name
 
 

@@ -52,7 +52,7 @@ class Caller:
 
     @property
     def holder(self) -> Holder:
-        """The quota key: the app's name, or the uid if the caller is no app."""
+        """The quota key: the app's name, or the uid if the caller is not an app."""
         return self.principal.app or self.uid
 
 

@@ -19,7 +19,7 @@ from policyfs.store.tree import Tree
 class Kept:
     """The timeouts of one path in seconds, and their reasons. attributes_s: None for an absent name.
 
-    listing: None for what is no directory.
+    listing: None for what is not a directory.
     """
 
     path: str

@@ -128,10 +128,10 @@ class Entries:
         return self._tree.open_file(dirfd, name, os.O_RDONLY)
 
     def keep_open(self, ino_key: int, parent: Node, name: bytes, *, replaced: bool) -> None:
-        """Keep objects usable that lose a name (for fstat and the like).
+        """Open a descriptor of an object that loses this name, so that fstat and other requests still work.
 
-        These are open files without another name, a directory that a process may use, and for a moment a
-        replaced file.
+        This is done for an open file without another name, for a directory that a process may use, and for
+        a replaced file that the kernel still knows.
         """
         for node in self._nodes.named(ino_key, parent, name):
             if node.ftype is FileType.DIRECTORY:

@@ -89,8 +89,9 @@ class ExtendedAttributes:
             raise OSError(errno.ENOSYS, "this mount has no extended attributes")
 
     async def _shows_xattrs(self, node: Node, caller: Caller, call: Call) -> bool:
-        """True if the caller may read the object's xattrs. A refusal of `read` is no event: programs list the
-        xattrs of every object that they see.
+        """True if the caller may read the object's xattrs. A refusal of `read` is not an event.
+
+        Programs list the xattrs of every object that they see.
         """
         await self._gate.require(caller, Op.SEE, node, call)
         decision = await self._gate.node(caller, Op.SEE | Op.READ, node)

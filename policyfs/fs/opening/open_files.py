@@ -41,9 +41,10 @@ class OpenFiles:
         return self._backing_files.find(handle.node)[0]
 
     def keep(self, node: Node, fd: int) -> None:
-        """Keep *fd*, ours from now on, for an open file that loses its last name: for fstat and the like.
+        """Keep *fd* for an open file that loses its last name, so that fstat and other requests still work.
 
-        It is not kept if the apps that have the file open have used up their shares of descriptors.
+        *fd* belongs to this object from now on. It is closed if the apps that have the file
+        open have used up their shares of descriptors.
         """
         if node.open is not None and self._handles.charge(node):
             node.open.fd = fd

@@ -69,7 +69,7 @@ class Verdict(Protocol):
     """The receiver of a second look's result."""
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
-        """Note that the fresh worker found the same. plan: the fresh worker's."""
+        """Note that the fresh worker found the same kind and plan. plan: the plan of the fresh worker."""
 
     def denied(self, said: Said) -> None:
         """Note that the fresh worker found something else."""

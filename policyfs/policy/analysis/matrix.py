@@ -116,7 +116,7 @@ class _Column:
         found: dict[Key, dict[Op, _Tally]] = {}
         for place in Walk((self._side,)).places(lambda _: True):
             if place.top:
-                continue  # everyone sees the root, and it is no file
+                continue  # everyone sees the root, and it is not a file
             profile = self._side.profile(place.positions[0], top=False)
             key = frozenset(
                 live.rule.id.removeprefix(_MARK) for live in profile.lives if live.rule.id.startswith(_MARK)

@@ -45,7 +45,7 @@ VIEWS: Final = ("raw", "checked", "redacted", "checked+redacted")
 
 def _path(value: str) -> str:
     if not value.startswith("/"):
-        refuse(f"{quote(value)} is no path", "write it from the root of the mount, such as /DCIM/a.jpg")
+        refuse(f"{quote(value)} is not a path", "write it from the root of the mount, such as /DCIM/a.jpg")
     return value
 
 
@@ -79,7 +79,7 @@ class ExpectDoc(Strict):
 
 
 class CaseDoc(Strict):
-    """One of ``tests``; several apps, operations and paths: each with each."""
+    """One of ``tests``. It stands for every combination of its apps, operations and paths."""
 
     id: Name
     app: Texts | None = None

@@ -85,7 +85,7 @@ Node = Scalar | Alias | Collection
 def read_tree(text: str) -> tuple[Collection, list[tuple[int, int]]]:
     """Return a file's top mapping, and the places of all scalars in the text, in order.
 
-    The text must be a sound policy file.
+    The text must be a valid policy file.
     """
     reader = _Reader(text)
     return reader.top(), reader.spans
@@ -137,7 +137,7 @@ class _Reader:
     def _pair(self, event: Event) -> Entry:
         key = self._node(event)
         if not isinstance(key, Scalar):
-            raise TypeError("a key that is no text")
+            raise TypeError("a key that is not text")
         value = self._node(next(self._events))
         head = self._text.index(":", key.end) + 1
         return Entry(key, value, key.start, head, max(value.end, head), self._column(key.start))

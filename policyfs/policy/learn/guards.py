@@ -19,7 +19,7 @@ from policyfs.policy.replay.recorded import Demand, Recorded, demand_of
 class Guard(enum.Enum):
     """A reason to keep a request back."""
 
-    STRANGER = "a caller that is no app"
+    STRANGER = "a caller that is not an app"
     DENIED = "a rule of the recorded policy denies it"
     EXCEPTION = "only an exception of the recorded policy allows it"
     PRIVATE = "in a private directory"
@@ -28,7 +28,7 @@ class Guard(enum.Enum):
     OVERWRITE = "it changes a file that the app did not make on this trail"
     RAW = "a kind that policyfs cannot clean, and that may tell a place"
     UNCLEAR = "the trail does not tell what it asked for"
-    NAME = "a name that is no printable text"
+    NAME = "a name that is not printable text"
     MANY = "too many places to name them all"
 
 
@@ -50,7 +50,7 @@ _NUL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def names_of(path: bytes) -> list[str] | None:
-    """Return the names of a path; None if one is no printable text."""
+    """Return the names of a path; None if one is not printable text."""
     try:
         text = path.decode()
     except UnicodeDecodeError:

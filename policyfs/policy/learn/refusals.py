@@ -1,6 +1,6 @@
 """Refusals: what deny rules of the recorded policy refused to an app, path by path.
 
-A name that is no printable text cannot be written in a policy. In the deny rule that is proposed for it, `?`
+A name that is not printable text cannot be written in a policy. In the deny rule that is proposed for it, `?`
 stands for each such character or byte, so that the rule denies a little more, never less.
 """
 

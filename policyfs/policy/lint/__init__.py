@@ -1,1 +1,1 @@
-"""Findings on policies that compile: what is probably not meant, each with an id, a reason and a place."""
+"""Findings on policies that compile: probable mistakes, each with an id, a reason and a place."""

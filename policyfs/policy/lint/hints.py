@@ -1,4 +1,4 @@
-"""Findings that `policy check` shows, too: found by trying names from the rules."""
+"""Findings that `policy check` shows, too. The checks decide sample paths made of names from the rules."""
 
 from __future__ import annotations
 

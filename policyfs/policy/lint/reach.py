@@ -139,7 +139,7 @@ class _Reach:
 
 def not_searched(rule: Rule) -> Finding:
     """Return the finding on a rule for which not all requests could be tried."""
-    told = "the policy has too many sorts of paths or callers: nothing is known of all requests here"
+    told = "the policy has too many sorts of paths or callers, so not all requests could be checked"
     return on_rule("not-searched", rule, told, "use fewer ** and ? in a row, and fewer numbers beside {uid}")
 
 

@@ -88,7 +88,7 @@ class Rights:
                 if decision.allowed and decision.redact:
                     told = (
                         f"it looks like a backup or a sync job, and reads {path} without its"
-                        f" {', '.join(sorted(decision.redact))}: its copies are no full copies, and what it"
+                        f" {', '.join(sorted(decision.redact))}: its copies are not full copies, and what it"
                         " restores or syncs has none either"
                     )
                     todo = "give it the grant that the redaction spares"

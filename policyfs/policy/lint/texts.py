@@ -33,13 +33,13 @@ def _strangers(rule: Rule) -> Iterator[Finding]:
         yield on_rule(
             "strangers",
             rule,
-            "this allow is for strangers, too: for every user that is no app of the policy",
+            "this allow is for strangers, too: for every user that is not an app of the policy",
             "add who: {app: any}; if strangers are meant, write app: [any, stranger]",
         )
 
 
 def _admits_strangers(who: Who | None) -> bool:
-    """True if callers that are no app match, though the block does not name them."""
+    """True if callers that are not apps match, though the block does not name them."""
     if who is None:
         return True
     if who.apps is not None or who.grants is not None:

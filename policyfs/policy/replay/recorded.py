@@ -30,9 +30,9 @@ class Recorded(NamedTuple):
 
     mounted: the app of an app mount; None for a shared mount. rules: the rules that made the answer; of a
     denial without those that allow. would_deny: rules in monitor mode that would have denied it. kind: the
-    file's content kind, if it was found. view: the label of the app's view, empty if it was no open. digest:
-    of the policy that answered. exceptions: ids of its exceptions in force at that time. at_ns: an instant at
-    which the same exceptions held as at the time of the request.
+    file's content kind, if it was found. view: the label of the app's view, empty if the request was not an
+    open. digest: of the policy that answered. exceptions: ids of its exceptions in force at that time.
+    at_ns: an instant at which the same exceptions were in force as at the time of the request.
     """
 
     app: str | None

@@ -77,7 +77,7 @@ def locate_flac(source: ByteSource, inner: Inner) -> Found:
             raise NotThisKindError("its blocks are cut off")
         last = bool(head[0] & _LAST)
         if first and size != 34:
-            raise NotThisKindError("its first block is no stream information")
+            raise NotThisKindError("its first block is not the stream information")
         if first:
             longest = int.from_bytes(source.read(at + _LONGEST_AT, 3))
         else:

@@ -78,7 +78,7 @@ def walk_nals(
 ) -> Found | None:
     """Walk a chain of NAL units behind lengths; replace SEI that tells by filler.
 
-    None if it is no such chain, or has no slice of a picture. cut: the last unit may be cut off,
+    None if it is not such a chain, or has no slice of a picture. cut: the last unit may be cut off,
     because the file ends there. Raises TooMuchError.
     """
     found, slices, size = Found(), 0, source.size

@@ -112,7 +112,7 @@ def _stored(data: bytes) -> bytes:
 def blank(size: int, filler: bytes = b"\0") -> bytes:
     """Return a zlib stream of exactly size bytes that inflates to about as many bytes of filler.
 
-    filler: one byte. Under 11 bytes: zeros, which are no stream.
+    filler: one byte. Under 11 bytes: zeros, which are not a stream.
     """
     if size < 11:
         return bytes(size)

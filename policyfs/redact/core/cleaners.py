@@ -29,7 +29,7 @@ MAX_TEXTS_BYTES: Final = 3 << 17
 
 
 class NotThisKindError(Exception):
-    """The bytes are no file of the claimed kind. The message has the reason, for people."""
+    """The bytes are not a file of the claimed kind. The message has the reason, for people."""
 
 
 class TooMuchError(Exception):
@@ -99,7 +99,7 @@ class Budget:
         """Count bytes that are searched one by one. Raises TooMuchError."""
         self.searched -= size
         if self.searched < 0:
-            raise TooMuchError("too much to look through")
+            raise TooMuchError("too much data to search")
 
     def search_chunk(self, chunk: bytes) -> bool:
         """Count a chunk before a search; False if it holds only zeros.
@@ -116,13 +116,13 @@ class Budget:
         """Count bytes that an item refers to. Raises TooMuchError if items share too many of them."""
         self.extents -= size
         if self.extents < 0:
-            raise TooMuchError("too much that its tables refer to")
+            raise TooMuchError("its tables refer to too much data")
 
     def inflate(self, size: int) -> None:
         """Count bytes that compressed data inflated to. Raises TooMuchError."""
         self.inflated -= size
         if self.inflated < 0:
-            raise TooMuchError("too much that is compressed")
+            raise TooMuchError("too much compressed data")
 
     def look(self, size: int) -> bool:
         """Count bytes of text and return True if they may be looked into; else it counts as unknown."""

@@ -82,9 +82,9 @@ _IN_TEXT: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 
 
 def decode(data: bytes) -> str:
-    """Decode text from UTF-8, UTF-16 or Latin-1, as a person would see it.
+    """Decode text from UTF-8 or Latin-1, without its zero bytes.
 
-    Zero bytes are dropped, so that ASCII written as UTF-16 or UTF-32 reads as itself.
+    Without them ASCII that is written as UTF-16 or UTF-32 becomes plain ASCII, so the patterns find it.
     """
     plain = data.replace(b"\0", b"")
     try:

@@ -175,7 +175,7 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
 
 
 def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
-    """Apply told to a text with a name. Markup is no text for people: it may hold anything."""
+    """Apply told to a text with a name. Markup is not text for people: it may hold anything."""
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN
     tells = tells_of_name(name)

@@ -77,7 +77,7 @@ def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
     if data and not plain.strip():
         return Found()  # read like one that was too short for an empty packet
     if _XMP_ROOT.match(plain) is None:
-        raise NotThisKindError("it is not XMP from its start on")
+        raise NotThisKindError("it does not start like XMP")
     cleaned = inner.xmp(data)
     if cleaned.data == data:
         return Found()
@@ -88,14 +88,14 @@ def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
 def locate_takeout(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in a JSON object about a photo or an album, or in an array of such.
 
-    Raises NotThisKindError if it is no JSON, or JSON of another shape; TooMuchError.
+    Raises NotThisKindError if it is not JSON, or JSON of another shape; TooMuchError.
     """
     data = _whole(source, MAX_JSON_BYTES)
     try:
         text = data.decode("utf-8")
         objects = list(_objects(text))
     except (ValueError, RecursionError):
-        raise NotThisKindError("it is no JSON in UTF-8") from None
+        raise NotThisKindError("it is not JSON in UTF-8") from None
     spans: list[_Span] = []
     for members in objects:
         spans += _spans(text, members, inner)
@@ -129,7 +129,7 @@ class _Span(NamedTuple):
 
 @dataclass(slots=True)
 class _Reader:
-    """Walks over one JSON text. Its methods raise ValueError if it is no JSON."""
+    """Walks over one JSON text. Its methods raise ValueError if it is not JSON."""
 
     text: str
     at: int = 0

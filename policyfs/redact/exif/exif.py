@@ -91,10 +91,10 @@ class _ExifWalk(Walk):
         if root is None:
             raise NotThisKindError("there is no directory in it")
         if not root.entries and not root.following and self.block[root.end :].strip(b"\0"):
-            raise NotThisKindError("nothing refers to the bytes in it")
+            raise NotThisKindError("its directory has no entries, but other data follows")
         self.walk()
         if any(self.structure.hits(start, end) for start, end, _ in self.doomed):
-            raise NotThisKindError("a value lies over a directory")
+            raise NotThisKindError("a value overlaps a directory")
         self.settle_wiped()
         blobs = [blob for directory in self.directories for blob in self._blobs(directory)]
         self._claim_values()
@@ -213,7 +213,7 @@ class _ExifWalk(Walk):
                     continue
                 if any(claim.hits(entry.start, entry.end) for claim in (self.structure, self.wiped)):
                     if entry.tag == tags.SUB_IFDS:
-                        raise NotThisKindError("its directories are open already")
+                        raise NotThisKindError("its directories overlap")
                     self.drop(entry, UNKNOWN, broken=True)
                 else:
                     self.values.add(entry.start, entry.end)

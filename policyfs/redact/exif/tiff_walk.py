@@ -151,7 +151,9 @@ class TiffWalk(Walk):
     # --- values that overlap ---
 
     def settle(self) -> None:
-        """Decide on values that overlap. Raises NotThisKindError."""
+        """Drop values that overlap other data, or wiped bytes, until none is left.
+
+        Raises NotThisKindError if that does not end, or if a maker note's name overlaps other data."""
         entries = (entry for directory in self.directories for entry in directory.entries)
         plain = [entry for entry in entries if entry.keep and not entry.inline]
         for entry in plain:
@@ -169,10 +171,10 @@ class TiffWalk(Walk):
             if not hit:
                 break
         else:
-            raise NotThisKindError("its values lie over one another")
+            raise NotThisKindError("its values overlap")
         noted = any(directory.frame.note for directory in self.directories)
         if noted and not all(entry.keep for entry in self.learnt):
-            raise NotThisKindError("its maker's name lies over something else")
+            raise NotThisKindError("the maker's name overlaps other data")
         self.values = Extents((e.start, e.end) for e in plain if e.keep and not e.nested)
         for entry in plain:
             if entry.keep and entry.nested and not entry.holds:
@@ -228,7 +230,7 @@ class TiffWalk(Walk):
         return True
 
     def embed_picture(self, start: int, size: int) -> bool:
-        """Clean an embedded JPEG in its place; False if it is no JPEG, or overlaps another part."""
+        """Clean an embedded JPEG in its place; False if it is not a JPEG, or overlaps another part."""
         end = start + size
         if not self.free(start, end) or self.source.read(start, 2) != b"\xff\xd8":
             return False

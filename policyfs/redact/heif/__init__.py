@@ -1,1 +1,1 @@
-"""HEIF: HEIC, AVIF and their kin."""
+"""HEIF: HEIC, AVIF and related formats."""

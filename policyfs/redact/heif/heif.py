@@ -1,4 +1,4 @@
-"""HEIF files: HEIC, AVIF and their kin (ISO/IEC 23008-12, AV1 Image File Format, MIAF).
+"""HEIF files: HEIC, AVIF and related formats (ISO/IEC 23008-12, AV1 Image File Format, MIAF).
 
 Pictures, Exif, XMP and all else are items: numbered, with a type, and with pieces of data anywhere
 in the file. Picture items stay, once their data was shown to be a chain of coded units. Exif and
@@ -200,7 +200,7 @@ class _HeifFile(BoxFile):
         return True
 
     def _video(self, start: int, end: int) -> int:
-        """Clean an embedded video at start; return its end, or `start` if it is no video."""
+        """Clean an embedded video at start; return its end, or `start` if it is not a video."""
         brand = self.source.read(start + 8, 4)
         kind = _VIDEO_BRANDS.get(brand, "video/mp4")
         inside = self.inner.file(kind, SliceSource(self.source, start, end - start))
@@ -257,7 +257,7 @@ class _HeifFile(BoxFile):
         return None
 
     def _picture(self, item: Item, data: Gathered, meta: Meta) -> Found | None:
-        """Return the changes to a picture's data; None if it is no picture."""
+        """Return the changes to a picture's data; None if it is not a picture."""
         kind = item.kind
         length_size, properties = meta.properties.configuration(item.number)
         if kind in CODECS:

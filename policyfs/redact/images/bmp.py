@@ -54,12 +54,12 @@ def read_bitmap(head: bytes) -> Bitmap:
         colours = 3 << bits if bits <= 8 else 0
         return Bitmap(size, colours, _stride(width, bits) * height, _stride(width, 1) * (height // 2), None)
     if size not in _HEADERS or len(head) < size:
-        raise NotThisKindError("its header is of no known length")
+        raise NotThisKindError("the length of its header is not known")
     width, height = (int.from_bytes(head[a : a + 4], "little", signed=True) for a in (4, 8))
     bits, packing = int.from_bytes(head[14:16], "little"), int.from_bytes(head[16:20], "little")
     stated, used = (int.from_bytes(head[a : a + 4], "little") for a in (20, 32))
     if not 0 < width < 1 << 20 or not 0 < abs(height) < 1 << 20 or bits not in (1, 2, 4, 8, 16, 24, 32):
-        raise NotThisKindError("its size is none")
+        raise NotThisKindError("its width, height or depth is not valid")
     if packing not in (_PLAIN, *_RLE, *_FIELDS):
         raise NotThisKindError("it is packed in an unknown way")
     masks = {3: 12, 6: 16}.get(packing, 0) if size == 40 else 0
@@ -140,7 +140,7 @@ def _icon(edits: Edits, start: int, size: int) -> int:
     if data.startswith(SIGNATURE):
         cleaned = edits.inner.image(data)
         if cleaned is None:
-            raise NotThisKindError("a picture in it is none")
+            raise NotThisKindError("a picture in it cannot be read")
         edits.block(start, data, cleaned)
         return size
     bitmap = read_bitmap(data)

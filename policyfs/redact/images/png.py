@@ -131,7 +131,7 @@ PARTS: Final[tuple[Part, ...]] = (
         NOTHING,
         "stay, if they have their shape",
     ),
-    Part(_KIND, "iCCP, sPLT", "colours", NOTHING, "stay; a neutral chunk if it is no profile"),
+    Part(_KIND, "iCCP, sPLT", "colours", NOTHING, "stay; a neutral chunk if it is not a profile"),
     Part(_KIND, "any other chunk (caBX, dSIG, gIFx)", "anything", UNKNOWN, "a neutral chunk"),
     Part(_KIND, "behind IEND", "older pictures, archives, videos", UNKNOWN, "zeros"),
 )
@@ -149,7 +149,7 @@ def locate_png(source: ByteSource, inner: Inner) -> Found:
 
 
 def walk(source: ByteSource, inner: Inner) -> Iterator[Chunk]:
-    """Yield the chunks up to IEND, or up to bytes that are no chunk. The last may be cut off."""
+    """Yield the chunks up to IEND, or up to bytes that are not a chunk. The last may be cut off."""
     at, window, base = len(SIGNATURE), b"", 0
     while at + _HEAD_BYTES <= source.size:
         if not base <= at <= base + len(window) - _HEAD_BYTES:

@@ -38,7 +38,7 @@ _KIND: Final = "WebP"
 PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "EXIF", "EXIF", UNKNOWN, "cleaned in place; padding if it is broken"),
     Part(_KIND, "XMP", "XMP", UNKNOWN, "cleaned in place"),
-    Part(_KIND, "ICCP", "colours", NOTHING, "stays; padding if it is no profile"),
+    Part(_KIND, "ICCP", "colours", NOTHING, "stays; padding if it is not a profile"),
     Part(_KIND, "VP8X", "which chunks there are", NOTHING, "agrees with what is left"),
     Part(
         _KIND,

@@ -101,7 +101,7 @@ def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_e
 
     to_end: as in read_box, for the top of a file. A box that is `cut` is the last. A type with bytes
     other than printable ASCII and the QuickTime (c) ends the list (except for Microsoft's codecs): that
-    is no box but junk, and its "size" would lead to a random place. Raises TooMuchError.
+    is not a box but junk, and its "size" would lead to a random place. Raises TooMuchError.
     """
     found: list[Box] = []
     at = start

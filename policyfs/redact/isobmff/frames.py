@@ -1,4 +1,4 @@
-"""Coded frames of H.264 and H.265 in tracks: cameras and encoders sign, date and place them.
+"""Coded frames of H.264 and H.265 in tracks: cameras and encoders write names, dates and places there.
 
 Such SEI messages become blanks inside the same length, so that no byte of a picture moves. Some
 frames from all over a track are tried; the others are searched if these have something to remove.

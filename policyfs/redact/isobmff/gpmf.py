@@ -85,7 +85,7 @@ class Telemetry:
         return Found(self.patches, list(self._gone.values()))
 
     def _spans(self, data: bytes) -> list[tuple[int, int, bytes, Tells]] | None:
-        """Return [start, end) of removed values, with keys and categories; None if it is no GPMF."""
+        """Return [start, end) of removed values, with keys and categories; None if it is not GPMF."""
         found: list[tuple[int, int, bytes, Tells]] = []
         waiting = [(0, len(data), _MAX_DEPTH)]
         entries = 0
@@ -130,7 +130,7 @@ class Telemetry:
 def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
     """Clean a block of GPMF on its own, keeping its length; None if it must be removed whole.
 
-    That is if it is no GPMF, or if its settings are hidden, too.
+    That is if it is not GPMF, or if its settings are hidden, too.
     """
     if inner.hide & Tells.OTHER or len(data) < _HEAD_BYTES or not data.startswith(tuple(_NESTED)):
         return None

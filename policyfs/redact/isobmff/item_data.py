@@ -252,7 +252,7 @@ class Ground:
         self._one_reading()
         changed = joined([*self.heads, *(Span(p.offset, p.end) for p in (*self.found.patches, *structure))])
         if overlap(changed, joined(span for claim in self.claims for span in claim.spans)):
-            raise NotThisKindError("its pictures lie in its structure")
+            raise NotThisKindError("its pictures overlap its structure")
         areas = joined(self.areas)
         media = joined(s for claim in self.claims if claim.media for s in claim.spans)
         doubtful = joined(self._claimed_twice())
@@ -263,7 +263,7 @@ class Ground:
         if overlap(metadata, media):
             raise NotThisKindError("its pictures and its metadata share bytes")
         if any(True for _ in without(metadata, areas)):
-            raise NotThisKindError("its metadata lies in its structure")
+            raise NotThisKindError("its metadata overlaps its structure")
         for claim in self.claims:
             if claim.blank or (not claim.media and _touch(doubtful, claim.spans)):
                 gone.append(claim)
@@ -299,7 +299,7 @@ class Ground:
         wanted = Counter(patch for _, patches in told for patch in patches)
         for patch, count in wanted.items():
             if bisect_left(starts, patch.end) - bisect_right(ends, patch.offset) != count:
-                raise NotThisKindError("its pictures are told in two ways")
+                raise NotThisKindError("two entries of its tables contradict each other")
 
     def _claimed_twice(self) -> Iterator[Span]:
         """Yield metadata bytes in two different claims, or twice in one."""
@@ -315,9 +315,9 @@ class Ground:
         """Yield each patch once; raise NotThisKindError if they overlap, or are outside of the areas."""
         ordered = sorted(set(patches), key=lambda patch: (patch.offset, patch.size))
         if any(b.offset < a.end for a, b in pairwise(ordered)):
-            raise NotThisKindError("its pictures are told in two ways")
+            raise NotThisKindError("two entries of its tables contradict each other")
         if any(True for _ in without(joined(Span(p.offset, p.end) for p in ordered), areas)):
-            raise NotThisKindError("its pictures lie in its structure")
+            raise NotThisKindError("its pictures overlap its structure")
         yield from ordered
 
 

@@ -36,7 +36,7 @@ MAX_BOXES: Final = 150_000
 MAX_HOLES: Final = 100_000
 """Ranges between samples that become zeros: as many seconds of telemetry as a day has, and more."""
 MAX_FILLER_HOLES: Final = 256
-"""Ranges between samples beyond which small ones are no filler: they could be pieces of some data."""
+"""Ranges between samples beyond which small ones are not filler: they could be pieces of some data."""
 MAX_LINE_BYTES: Final = 256
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
@@ -103,7 +103,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "tracks: subtitles, chapters",
         "what is said; telemetry of drones",
         Tells.PEOPLE,
-        "zeros under people; under location or time if a line reads as such; always if it is no text",
+        "zeros under people; under location or time if a line reads as such; always if it is not text",
     ),
     Part(_MOVIES, "tracks: tmcd", "time of day", Tells.TIME, "samples become zeros"),
     Part(
@@ -215,7 +215,7 @@ class _Locator:
         for patch in patches:
             at = bisect_right(ranges, (patch.offset, self.source.size + 1)) - 1
             if at < 0 or patch.end > ranges[at][1] or patch.offset < end:
-                raise NotThisKindError("its frames lie in one another, or in its index")
+                raise NotThisKindError("its frames overlap each other or its index")
             end = patch.end
         self.found.patches += patches
         self.found.notes += dict.fromkeys(self.frames.notes)
@@ -242,7 +242,7 @@ class _Locator:
             if bool(tells & self.inner.hide) != goes or (
                 not goes and clean_pictures(track, after, self.inner, runs).patches
             ):
-                raise NotThisKindError("its frames lie in one another, or in its index")
+                raise NotThisKindError("its frames overlap each other or its index")
 
     def _load(self, box: Box, most: int) -> tuple[Block, Box]:
         """Read a box into memory; return it with its offsets there. Raises TooMuchError."""
@@ -276,7 +276,7 @@ class _Locator:
                 continue
             self.kept.extend(extents)
             if track.scattered:
-                raise NotThisKindError("what decrypts it lies outside its samples")
+                raise NotThisKindError("data for its decryption lies outside its samples")
             self.frames.add(clean_pictures(track, self.source, self.inner, runs))
         if self.gone.starts:
             together = Extents(self.kept.starts[:], self.kept.ends[:])

@@ -21,7 +21,7 @@ MAX_CHUNKS: Final = 500_000
 """Chunks of all tracks that stay, or of all removed ones: a film of many hours has fewer."""
 _MANY: Final = 500_000
 _PLAIN_BYTES: Final = 8
-"""Constant size below which a sample is no packet but a plain sample, or QuickTime's "1"."""
+"""Constant size below which a sample is not a packet but a plain sample, or QuickTime's "1"."""
 _MAX_PAIRS: Final = 4 << 20
 _HIGH: Final = bytes(byte >> 4 for byte in range(256))
 _LOW: Final = bytes(byte & 15 for byte in range(256))

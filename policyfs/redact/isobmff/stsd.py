@@ -1,7 +1,7 @@
 """Sample descriptions (``stsd``): the formats of a track's samples, and other data in the entries.
 
 Codec parameters stay: without them nothing plays. Names of compressors and vendors, names of keys,
-set-up data of metadata and every box that is no codec's are removed. Sources: ISO/IEC 14496-12
+set-up data of metadata and every box that is not a codec's are removed. Sources: ISO/IEC 14496-12
 section 8.5.2 and 14496-15; QuickTime File Format ("Video sample description", "Sound sample
 description", "Timecode sample description"); Apple's Timed Metadata (``mebx``).
 """

@@ -124,7 +124,7 @@ class _Locator:
             self.patches.append(Patch(offset, b"\0\2"))
         segments = [s for s in image.segments if s.code in LOOKED_INTO]
         if sum(s.size for s in segments) > MAX_METADATA_BYTES:
-            raise TooMuchError("more metadata than any honest picture has")
+            raise TooMuchError("too much metadata")
         for segment in image.segments:
             if segment.code not in LOOKED_INTO:
                 self._zero(segment.offset, segment.offset + segment.size, NAMES[segment.code])

@@ -2,7 +2,7 @@
 
 Walks one image from SOI to EOI by ranges. Readers differ in how they read broken files, so the walk
 reads each case in one way and reports the bytes that have to become zero for that: junk between
-segments, behind a wrong length, behind anything that is no JPEG.
+segments, behind a wrong length, behind anything that is not a JPEG.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class _Walk:
     found: Found = field(default_factory=Found)
 
     def run(self) -> bool:
-        """Walk the main header and all tile-parts; return False if it is no codestream."""
+        """Walk the main header and all tile-parts; return False if it is not a codestream."""
         at = self._header(2, _SOT)
         tiles = 0
         while at is not None and at < self.source.size:

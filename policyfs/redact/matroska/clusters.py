@@ -200,7 +200,7 @@ class Clusters:
         self._void(at, stop, "broken element", broken=True)
 
     def _plain(self, at: int, stop: int, head: Head, numbers: frozenset[int]) -> None:
-        """Clean an element that is no block: a number stays."""
+        """Clean an element that is not a block: a number stays."""
         if head.ident == VOID:
             patches = list(zero_patches(self.source, at + head.length, stop))
             self.inner.budget.part(len(patches))

@@ -31,7 +31,7 @@ _CONTROLS: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"
 
 
 class MalformedError(Exception):
-    """The bytes are no PDF object."""
+    """The bytes are not a PDF object."""
 
 
 class CutOffError(MalformedError):

@@ -257,7 +257,7 @@ class _Locator:
             found = clean_picture(self.source, item.data, item.data_end, node, self.inner, self.room)
         if found is None:
             if here.edits.refs - self.scan.integers.keys():
-                raise NotThisKindError("metadata in it are packed in an unusual way")
+                raise NotThisKindError("metadata in it is packed in an unusual way")
             self._null(item)
             return
         self.found.add(found)

@@ -1,4 +1,4 @@
-"""Streams of a PDF that are no page: objects, XMP, pictures with metadata of their own.
+"""Streams of a PDF that are not pages: objects, XMP, pictures with metadata of their own.
 
 A stream's length never changes. Compressed data is compressed again into as many bytes; empty
 blocks fill the rest (core/bounded_inflate.py).
@@ -213,7 +213,7 @@ class ObjectStream:
                 )
         packed = self.raw if new == self.text else _packed(new, self.size) if self.packed else new
         if packed is None:
-            raise NotThisKindError("what it says cannot be compressed into the same length")
+            raise NotThisKindError("an object stream without its metadata is larger than before")
         found.patches += difference(self.data, source.read(self.data, self.size), packed)
         if not found.patches:
             return Found()

@@ -63,7 +63,7 @@ class _Raf:
     def locate(self) -> Found:
         picture = self._long(0x54)
         if picture < _POINTERS_END:  # changes to the picture could change its own offset
-            raise NotThisKindError("its parts lie over one another, or behind its end")
+            raise NotThisKindError("its parts overlap, or lie behind its end")
         end = min(_HEADER_BYTES, picture)
         self._keep(0, 0x40)
         self._keep(0x54, end)
@@ -86,7 +86,7 @@ class _Raf:
     def _keep(self, start: int, end: int) -> None:
         """Keep [start, end). Raises NotThisKindError if other kept data is there."""
         if end > self.source.size or self.kept.hits(start, end):
-            raise NotThisKindError("its parts lie over one another, or behind its end")
+            raise NotThisKindError("its parts overlap, or lie behind its end")
         self.kept.add(start, end)
 
     def _zero(self, start: int, end: int, tag: str, tells: Tells) -> None:

@@ -83,7 +83,7 @@ def _head(source: ByteSource) -> tuple[Header, str]:
     if header is None:
         raise NotThisKindError("it does not start like a TIFF")
     if rest[:4] in (b"IIII", b"MMMM"):
-        raise NotThisKindError("where a Phase One back keeps its pixels is not known")
+        raise NotThisKindError("the place of the pixels is not known in files of Phase One backs")
     if header.frame.big:
         return header, tags.IMAGE
     if start == b"IIU\0":
@@ -113,7 +113,7 @@ class _File:
             raise NotThisKindError("there is no directory in it")
         walk.walk()
         if walk.model.startswith(b"DSLR-A100"):
-            raise NotThisKindError("where this camera keeps its pixels is not known")
+            raise NotThisKindError("the place of the pixels is not known in files of this camera")
         walk.settle()
         walk.prune()
         for directory in walk.directories:
@@ -191,14 +191,14 @@ class _File:
         payloads, frame = self._segments(start, end)
         if whole and frame not in (0, _LOSSLESS):
             if not self.walk.free(start, end):  # it stays, and nobody would look behind its header
-                raise NotThisKindError("its pictures lie over other data")
+                raise NotThisKindError("its pictures overlap other data")
             if self.walk.embed_picture(start, end - start):
                 return
         patches = [p for a, b in payloads for p in zeros(self.source, a, b)]
         if not patches:
             return
         if not self.walk.free(start, end):
-            raise NotThisKindError("its pictures lie over other data")
+            raise NotThisKindError("its pictures overlap other data")
         self.walk.embedded.add(start, end)
         self.walk.patches += patches
         self.walk.notes += [Note(a, b - a, "JPEG", "segment", UNKNOWN) for a, b in payloads]
@@ -270,13 +270,13 @@ class _File:
         walk = self.walk
         kept = Extents(walk.kept).without(walk.wiped)
         if any(walk.wiped.hits(patch.offset, patch.end) for patch in walk.patches):
-            raise NotThisKindError("its parts lie over one another")
+            raise NotThisKindError("its parts overlap")
         padding = MAX_PADDING if len(self.done) > MANY_STRIPS else 0
         changed = Extents((patch.offset, patch.end) for patch in walk.patches)
         lost = list(unreferenced(self.source, kept, padding, walk.wiped, walk.wiped_in_notes, changed))
         total = sum(patch.size for patch in lost)
         if total > MAX_LOST_BYTES and total > self.source.size // 2:
-            raise NotThisKindError("most of it is nothing that a tag refers to")
+            raise NotThisKindError("no tag refers to most of its bytes")
         patches = walk.patches + lost
         notes = [*walk.notes, *(Note(p.offset, p.size, walk.name, "unreferenced", UNKNOWN) for p in lost)]
         return Found(patches, notes)

@@ -187,7 +187,7 @@ class _Locator:
                 self._hide(at, name, following)
             at = following
         if skip_zeros(self.source, at) < end:
-            raise NotThisKindError("its pictures and sound are no row of chunks")
+            raise NotThisKindError("its pictures and sound are not a sequence of chunks")
 
     def _media_names(self) -> frozenset[bytes]:
         """Return the names of chunks for streams of pictures or sound, or for their indexes."""

@@ -1,4 +1,4 @@
-"""WAV files and their kin: RIFF, RF64 and BW64 (EBU Tech 3285, 3306; ITU-R BS.2088).
+"""WAV files (RIFF), RF64 and BW64 (EBU Tech 3285, 3306; ITU-R BS.2088).
 
 The sound and the chunks needed to play it stay. Texts in lists, XMP and ID3 are cleaned. The fixed
 fields of a broadcast extension are zeroed where they tell. Every other chunk becomes padding.

@@ -142,7 +142,7 @@ def resources(block: bytes) -> Iterator[Resource]:
 def clean_irb(block: bytes, inner: Inner) -> Cleaned:
     """Clean resource blocks; a removed one keeps its frame and holds zeros.
 
-    From the first bytes on that are no resource block, all is zero.
+    From the first bytes on that are not a resource block, all is zero.
     """
     out = bytearray(len(block))
     notes: list[Note] = []

@@ -20,7 +20,7 @@ _BREAKS: Final = re.compile(r"((?:[ \t\r\n]|&#(?:10|13|[xX][aAdD]);)+)")
 def cleaned_picture(text: str, inner: Inner) -> str | None:
     """Return the text of a property with its picture cleaned, as long as before.
 
-    None if it is no picture in base64 that can be cleaned.
+    None if it is not a picture in base64 that can be cleaned.
     """
     pieces = _BREAKS.split(text)
     joined = "".join(pieces[::2])

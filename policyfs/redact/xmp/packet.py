@@ -60,7 +60,7 @@ _NAMES_A_MAKER: Final = UNKNOWN & ~Tells.LOCATION
 
 
 class MalformedError(Exception):
-    """The packet is no XML that every reader would read alike."""
+    """The packet is not XML that every reader would read alike."""
 
 
 @dataclass(slots=True)
@@ -392,7 +392,7 @@ class _Scanner:
         return inherited | declared if declared else inherited
 
     def _resolve(self, name: str, *, default: bool) -> tuple[str | None, str]:
-        """Return (namespace URI or None, local name). An undeclared prefix is no known namespace."""
+        """Return (namespace URI or None, local name). An undeclared prefix is not a known namespace."""
         prefix, colon, local = name.rpartition(":")
         namespaces = self.stack[-1].namespaces
         if not colon:
