@@ -1,4 +1,4 @@
-"""The requests of canaries, made under an app's own uid by a forked process, and what they were answered."""
+"""The requests of canaries, made under an app's own uid by a forked process, and their answers."""
 
 from __future__ import annotations
 

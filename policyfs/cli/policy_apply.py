@@ -1,4 +1,4 @@
-"""`policyfs policy apply`: a policy put in force in a mount, if it is sound and opens nothing unsaid."""
+"""`policyfs policy apply`: put a valid policy in force in a mount, if its new rights are accepted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes of a site's file that a running mount does not have: its options are not those of the file."""
+"""Differences between the file of a site and the options of its running mounts."""
 
 from __future__ import annotations
 

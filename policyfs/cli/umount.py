@@ -164,10 +164,10 @@ def _warn_of_the_trail(path: str) -> None:
 
 
 def daemon_died(path: str) -> bool:
-    """True if nobody answers a mount's control socket any more, or only a killed process holds it.
+    """True if no live process holds the control socket of a mount. False if that cannot be found out.
 
-    A daemon that was killed while the kernel held one of its threads keeps its connection, and
-    every request in it waits for ever: then only force ends the mount. False if it is not known.
+    If a daemon is killed while the kernel holds one of its threads, its FUSE connection stays, and every
+    request on the mount waits for ever. Then only a forced unmount helps.
     """
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(2.0)

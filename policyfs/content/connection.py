@@ -80,7 +80,7 @@ class WorkerLink:
         return reply.reason
 
     async def ask(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
-        """Send one request and return its reply. fd is duplicated to the worker and stays the caller's.
+        """Send one request and return its reply. The worker gets a duplicate of fd; the caller closes fd.
 
         size: of the file behind fd, in bytes. Raises WorkerGoneError.
         """

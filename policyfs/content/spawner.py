@@ -142,13 +142,16 @@ class ZygoteProcess:
         return self._pid
 
     def fit(self) -> bool:
-        """True if it lives and no answer is overdue."""
+        """True if the zygote lives and no answer is overdue."""
         owes = bool(self._ordered) or not self._ready
         overdue = owes and time.monotonic() - self._waiting_since_s > _OVERDUE_S
         return self._pidfd >= 0 and not self._alive.poll(0) and not overdue
 
     def died(self) -> bool:
-        """True if it ended after it was ready. One that never was ready would hardly do better again."""
+        """True if the zygote ended after it was ready.
+
+        If a zygote never was ready, its successor would probably fail, too.
+        """
         return self._ready and self._pidfd >= 0 and bool(self._alive.poll(0))
 
     async def worker(self, *, idle: bool = False) -> WorkerLink:

@@ -1,7 +1,8 @@
-"""Alerts: which lines of a trail are told at once, and the exact counts of those that are not (pure).
+"""Alerts: the lines of a trail that are reported at once, and exact counts of the other lines (pure).
 
-The first match is told at once. For the interval after it, matches are counted; then one message has their
-exact number, by app. Counts of an interval end together, so that between two of them nothing is pending.
+The first match is reported at once. In the interval after it, matches are only counted. Then one
+message has their exact number, by app. All counts end together, so nothing is pending between two
+intervals.
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ class TopDoc(Head):
 
 
 class Config(NamedTuple):
-    """A sound configuration."""
+    """A valid configuration."""
 
     user: str
     state: str

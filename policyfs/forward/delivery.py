@@ -1,4 +1,4 @@
-"""Deliveries: ways on which messages go to one place, and what proves that they have arrived."""
+"""Deliveries: ways to send messages to one place, and proof that they have arrived."""
 
 from __future__ import annotations
 

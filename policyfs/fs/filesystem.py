@@ -360,7 +360,7 @@ class FileSystem:
         return self._operations.quick_handlers() | self.locks.quick_requests()
 
     def _say_folding(self, node: Node) -> None:
-        """Log that a directory is closed since it ignores the case of names; once for each."""
+        """Log, once for each directory, that it is closed because it ignores the case of names."""
         if node.nodeid not in self._folding and len(self._folding) < _FOLDING_SAID:
             self._folding.add(node.nodeid)
             self._base.warn("this directory ignores the case of names, so it is closed", node.path())

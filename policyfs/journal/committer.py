@@ -1,4 +1,4 @@
-"""The committer: a thread that puts required events on record, those that wait together in one go.
+"""The committer: a thread that puts required events on record, all waiting events in one write.
 
 So the event loop never writes. It begins a commit and waits for a moment, which is enough where the
 disk is no obstacle. Otherwise it goes on with other requests until it is told.

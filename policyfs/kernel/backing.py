@@ -36,7 +36,7 @@ class BackingRefused:
 class Backing:
     """The backing ids of one connection. Each is released exactly once; live counts them.
 
-    device_fd stays the caller's and must outlive this object.
+    The caller closes device_fd after the last use of this object.
     """
 
     def __init__(self, device_fd: int) -> None:

@@ -102,7 +102,7 @@ class Notifier:
 
     def __init__(self, device_fd: int, *, minor: int, capacity: int = 65536) -> None:
         """minor: the kernel's FUSE protocol (session.negotiated().minor). capacity: the most
-        notifications that wait. device_fd stays the caller's."""
+        notifications that wait. The caller closes device_fd."""
         self._fd = os.dup(device_fd)
         self._minor = minor
         self._capacity = capacity

@@ -75,8 +75,8 @@ _PRUNINGS: Final = 4
 class Part(Generic[T_co]):
     """One declaration in a file: an app, a set, a rule. subject: its name in messages.
 
-    doc: its document. If the part is not sound: the document without its faults, so that the rest can
-    still be checked; None if nothing is left. key: the node of its name.
+    doc: the document of the part. If the part has faults: the document without them, so that the rest can
+    still be checked; None if nothing is left. key: the node of the name.
     """
 
     source: Source

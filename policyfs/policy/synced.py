@@ -1,6 +1,6 @@
-"""Apps that read back files stored cleaned after their writes: a sync job takes that for a change.
+"""Apps that read their own files cleaned: a sync job would treat the cleaned file as a change.
 
-A hint for people, found by trying a name from each rule; no decision depends on it.
+A hint for people: a sample path from each rule is decided. No decision of a mount uses it.
 """
 
 from __future__ import annotations

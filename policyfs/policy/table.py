@@ -81,19 +81,19 @@ class Live:
         return self.unless if self.when is None else (self.when, *self.unless)
 
     def may_match(self, ftype: FileType) -> bool:
-        """True if it matches some file of this type under some facts."""
+        """True if the rule matches some file of this type under some facts."""
         if ftype not in self._may:
             self._may[ftype] = any(self.match(facts) is Truth.YES for facts in _samples((self,), ftype))
         return self._may[ftype]
 
     def may_oblige(self) -> bool:
-        """True if it may match some regular file, under unknown kinds and owners, too."""
+        """True if the rule may match some regular file, also one of unknown kind or owner."""
         return self.may_match(FileType.REGULAR) or any(
             self.match(facts) is not Truth.NO for facts in _samples((self,), FileType.REGULAR, unknown=True)
         )
 
     def must_match(self) -> bool:
-        """True if it matches every file of every type."""
+        """True if the rule matches every file of every type."""
         if self._must is None:
             self._must = all(
                 self.match(facts) is Truth.YES for ftype in FILE_TYPES for facts in _samples((self,), ftype)
@@ -130,7 +130,7 @@ class Situated(NamedTuple):
     unless: tuple[tuple[int, Binds | None], ...]
 
     def covers(self, other: Situated) -> bool:
-        """True if it is the same rule and matches every caller that the other matches."""
+        """True if *other* is the same rule and matches no caller that this one does not match."""
         return (
             self.rule == other.rule
             and self.unless == other.unless

@@ -109,7 +109,7 @@ class Copy:
             self._cache._unpinned(self)  # noqa: SLF001 - one unit
 
     def held_by(self, who: Hashable) -> bool:
-        """True if it is pinned for *who*."""
+        """True if the copy is pinned for *who*."""
         return self._holders[who] > 0
 
 
@@ -200,7 +200,7 @@ class CopyCache:
         """Add a sealed copy, replacing an older one under *key*.
 
         None if there is no room even without the copies that are not in use, or if the share of *who* is
-        used up: then *frozen* stays the caller's. ValueError if it is not sealed.
+        used up. Then the caller still owns *frozen*. ValueError if *frozen* is not sealed.
         """
         if not frozen.sealed:
             raise ValueError("only a sealed copy may be cached")
@@ -291,7 +291,7 @@ class CopyCache:
         )
 
     def _fits(self, cost: int, who: Hashable, *, counted: bool = False) -> bool:
-        """True if it fits beside the copies in use, and into the share of *who*.
+        """True if a copy fits beside the copies in use, and into the share of *who*.
 
         counted: it is in use already.
         """

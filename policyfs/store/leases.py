@@ -29,7 +29,7 @@ DEFAULT_SIGNAL: Final = int(signal.SIGRTMIN) + 5
 
 
 class Lease:
-    """A read lease on descriptor *fd*, which stays the caller's.
+    """A read lease on descriptor *fd*. The caller closes *fd*.
 
     INVARIANT: release() before the descriptor is closed. Otherwise a lease on a later file with the
     same number would be released instead.

@@ -22,7 +22,7 @@ class Span(NamedTuple):
     exclusive: bool
 
     def overlaps(self, start: int, end: int) -> bool:
-        """True if it has a byte in common with start..end."""
+        """True if the span and [start, end) have a byte in common."""
         return self.start <= end and start <= self.end
 
 

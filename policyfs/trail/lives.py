@@ -1,4 +1,4 @@
-"""Lives of files across renames: which events are about one file, and what became of it (pure)."""
+"""Lives of files across renames: the events of one file, and its last known state (pure)."""
 
 from __future__ import annotations
 

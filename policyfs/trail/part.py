@@ -1,4 +1,4 @@
-"""The part of an event that one app may be told (pure): nothing in it that its policy withholds from the app.
+"""The part of an event that one app may see (pure): without the facts that its policy hides from the app.
 
 Only the app's own requests are told, without what counts the requests of others (`seq`, `chain`, `handle`).
 INVARIANT: a denied request is told only if the app may see its paths by the paths alone. Else the record

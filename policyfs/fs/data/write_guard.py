@@ -27,7 +27,7 @@ _NOT_ALL_ITS_OWN: Final = (
 
 
 class WriteGuard:
-    """Checks before a change of a file's bytes, and notes after it.
+    """Checks a change of a file's bytes before it is made, and updates the file's state afterwards.
 
     drop_pages: called for the other nodes of the file.
     """

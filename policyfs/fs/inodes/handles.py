@@ -137,7 +137,7 @@ class Handle:
     bytes_written: int = 0
     """Bytes written through the daemon."""
     noted: bool = False
-    """True if it did not meet a monitored requirement of kinds, and that is on record."""
+    """True if a failed requirement of kinds in monitor mode is on record for this handle."""
     generation: int = 0
     """The generation of the policy that allowed the open."""
     facts: Facts | None = None

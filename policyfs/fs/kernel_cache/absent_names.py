@@ -1,4 +1,4 @@
-"""Names that the kernel may keep as absent or hidden: what no node knows of its caches.
+"""Names that the kernel may keep as absent or hidden, although they have no node.
 
 A reload must make the kernel forget them, and needs their names for that. So their number is bounded: if
 there are more, the kernel is asked to forget the one that was looked up longest ago.

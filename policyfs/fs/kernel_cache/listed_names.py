@@ -1,4 +1,4 @@
-"""Names that came to the kernel with a listing, and that it may only now put to use.
+"""Names that the kernel got with a listing, and may put to use later.
 
 INC_EPOCH does not expire them: the kernel gives them the epoch of their arrival (name_expiry.py). So they are
 remembered until the kernel asks for more of the listing, or closes it. Their number is bounded: if there are

@@ -51,7 +51,7 @@ class Pruning:
             self.asked += len(idle)
 
     def _rests(self) -> bool:
-        """True if it is time to pause: longer each time that no node was freed, since all are in use."""
+        """True while pruning pauses. The pause grows if no node was freed, since all nodes are in use."""
         if self._resting > 0:
             self._resting -= 1
             return True

@@ -42,7 +42,7 @@ class Change:
 
     @property
     def attributes(self) -> bool:
-        """True if it changes more than the size."""
+        """True if the request changes more than the size."""
         fields = (self.mode, self.uid, self.gid, self.atime_ns, self.mtime_ns)
         return any(field is not None for field in fields)
 

@@ -167,7 +167,7 @@ class Opener:
     async def created(
         self, node: Node, fd: int, flags: int, caller: Caller, decision: Decision, stat: Stat, call: Call
     ) -> Handle:
-        """Open a handle on a file that the caller has just created; *fd* (O_RDWR) becomes the handle's."""
+        """Open a handle on a file that the caller has just created; the handle closes *fd* (O_RDWR)."""
         opening = OpenContext(OpenRequest.of(node, caller, flags, call))
         opening.stat, opening.decision, opening.emptied = stat, decision, bool(node.view.redact)
         self._lifecycle.begin(opening)

@@ -27,7 +27,10 @@ _FMODE_EXEC: Final = 0x20
 
 
 class Preconditions:
-    """Checks before an app gets a handle. leases_mean: True if a read lease proves that nobody writes."""
+    """Checks that an app must pass before it gets a handle.
+
+    leases_mean: True if a read lease proves that nobody writes.
+    """
 
     def __init__(
         self, fs: FsContext, *, views: Views, replaced_files: ReplacedFiles, leases_mean: bool = False

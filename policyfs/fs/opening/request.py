@@ -67,9 +67,9 @@ class OpenRequest(NamedTuple):
     ops: Op
     """The operations that the policy must allow."""
     writing: bool
-    """True if it may change the file."""
+    """True if the handle may change the file."""
     empties: bool
-    """True if it empties the file."""
+    """True if the open empties the file."""
 
     @classmethod
     def of(cls, node: Node, caller: Caller, flags: int, call: Call | None = None) -> Self:

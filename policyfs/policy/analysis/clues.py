@@ -1,4 +1,4 @@
-"""Differences between two sets of rules that match at a place, whatever the names of place and rules."""
+"""Differences between two sets of rules that match at a place, without regard to their names."""
 
 from __future__ import annotations
 

@@ -124,7 +124,10 @@ class Comparison:
         )
 
     def _hiding_refs(self, spot: Spot, callers: Callers) -> frozenset[RuleRef]:
-        """Return the rules by which directories above hide a place; those that differ, if any does."""
+        """Return the rules by which directories above hide a place.
+
+        If some of these rules differ between the two policies, only those are returned.
+        """
         marks = [track.watched.by_rule for track in self._tracks]
         differing = [(index, number) for index, number in spot.hiders if marks[index][number] & callers]
         return frozenset(self._ref(index, number) for index, number in differing or spot.hiders)

@@ -1,4 +1,4 @@
-"""Two answers to one request: which of them gives more."""
+"""Comparison of two answers to one request: the direction of the change."""
 
 from __future__ import annotations
 

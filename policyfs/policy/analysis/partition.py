@@ -78,7 +78,11 @@ class Partition:
     def _by_name(
         self, index: int, callers: Callers, named: frozenset[str]
     ) -> Iterator[tuple[Callers, str | None]]:
-        """Yield the strangers among some callers, then the apps, by name where it matters."""
+        """Yield the callers in groups for which conditions on owners are decided alike.
+
+        Apps and strangers that these conditions tell apart come first, with the name of the app (None for
+        strangers). All other apps come last, as one group with OWN for the name.
+        """
         by_app, others = self._tracks[index].by_app, callers
         for app, who in by_app.items():
             own = who if app is None or app in named else who & self._renamed

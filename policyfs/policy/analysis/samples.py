@@ -1,4 +1,4 @@
-"""Sample requests at a place, and in a person's words."""
+"""Sample requests at a place, and their form in messages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from policyfs.policy.analysis.walk import Walk, may_be_hidden
 
 
 class Sample(NamedTuple):
-    """A request at a place, not yet in a person's words. way: which sides the directories above hide."""
+    """A request at a place, before it has the form for messages. way: for each side, True if directories
+    above hide the place.
+    """
 
     spot: Spot
     op: Op

@@ -1,4 +1,4 @@
-"""Shapes of rules: equal for rules that do the same wherever they match, whatever they are called."""
+"""Shapes of rules: two rules that differ only in their names and paths have equal shapes."""
 
 from __future__ import annotations
 

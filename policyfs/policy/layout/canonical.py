@@ -14,7 +14,7 @@ class LostCommentError(PolicyfsError):
 
 
 def canonical(text: str) -> str:
-    """Return a sound file in canonical form. Raises LostCommentError."""
+    """Return a valid file in canonical form. Raises LostCommentError."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not text.endswith("\n"):
         text += "\n"

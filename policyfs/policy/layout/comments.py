@@ -1,4 +1,4 @@
-"""Comments of a file, each given to the entry that it is about."""
+"""Comments of a file, each assigned to one entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The meaning of files: what must be the same before and after a change of their form."""
+"""The meaning of policy files, which a change of their form must preserve."""
 
 from __future__ import annotations
 

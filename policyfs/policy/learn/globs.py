@@ -74,7 +74,10 @@ class Proposed(NamedTuple):
     ids: tuple[str, ...]
 
     def allows(self, path: Names, ops: Op) -> bool:
-        """True if it allows one of these operations on a path; of `see`, on a path below it, too."""
+        """True if the rule allows one of these operations on a path.
+
+        A glob with ``**`` also allows `see` on every path in its directory.
+        """
         if not self.ops & ops:
             return False
         below = bool(ops & Op.SEE)

@@ -1,4 +1,4 @@
-"""Guards: requests that no proposal allows, whatever a trail tells.
+"""Guards: requests that a proposal never allows, even if they are on the trail.
 
 A trail shows what apps did, and so also what they should not have done. What a guard keeps back, a person has
 to write into the policy.

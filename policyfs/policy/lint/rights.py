@@ -1,4 +1,4 @@
-"""Findings on what apps may do together: too much, too little, or not what the rules seem to say."""
+"""Findings on the rights of apps: too many, too few, or other than the rules seem to give."""
 
 from __future__ import annotations
 

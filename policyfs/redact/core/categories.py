@@ -1,4 +1,4 @@
-"""Categories of metadata: the facts that it tells, and so the words of a policy that remove it.
+"""Categories of metadata: the sorts of facts in it, and the words of a policy that remove it.
 
 A rule names words (``require: {redact: [location, device]}``). Each tag, record, property or box in
 the tables of this package has its categories. Both meet in one expression: ``tells & hide``.

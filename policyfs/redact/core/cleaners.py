@@ -33,7 +33,7 @@ class NotThisKindError(Exception):
 
 
 class TooMuchError(Exception):
-    """The file needs more work than any honest one."""
+    """The file needs more work than its budget allows."""
 
 
 class Note(NamedTuple):

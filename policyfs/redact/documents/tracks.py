@@ -81,7 +81,7 @@ def _sidecar(text: str) -> str | None:
 
 
 def _has_columns(text: str) -> bool:
-    """True if it is a table with a column for each coordinate, as spreadsheets and loggers export it."""
+    """True if the text is a table with a column for each coordinate, as an export of a logger is."""
     first = text.lstrip("\ufeff \t\r\n")[:4096].split("\n", 1)[0]
     return bool(_LATITUDE.search(first) and _LONGITUDE.search(first))
 

@@ -110,7 +110,7 @@ class Entry:
     picture: bool = False
     """True if its value is a picture."""
     bare: bool = False
-    """True if it is known not to hold the data that it exists for."""
+    """True if the entry is known to lack the data that is its purpose."""
     directory: Directory = field(init=False, repr=False, compare=False)
 
     @property
@@ -165,7 +165,7 @@ class Directory:
 
     @property
     def was_empty(self) -> bool:
-        """True if it never had a tag; some writers leave it so."""
+        """True if the directory never had a tag; some programs write such directories."""
         return not any(self.old[: self.frame.count_bytes])
 
     @property

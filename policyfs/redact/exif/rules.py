@@ -50,5 +50,5 @@ def numbers(text: str) -> Iterator[int]:
 
 
 def rules(*rows: tuple[str, Tells] | tuple[str, Tells, How] | tuple[str, Tells, How, str]) -> Rules:
-    """Return a table from rows of tags (in the format of `numbers`) and a rule's fields for each row."""
+    """Build a table of rules. A row has tags (in the format of `numbers`) and the fields of their Rule."""
     return MappingProxyType({tag: Rule(*rest) for text, *rest in rows for tag in numbers(text)})

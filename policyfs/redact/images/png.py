@@ -205,7 +205,7 @@ class _Locator:
         return self.source.size if found is None else found
 
     def _is_picture(self, chunk: Chunk) -> bool:
-        """True if it is compressed picture data, of the picture or of a frame."""
+        """True if the chunk is compressed picture data, of the picture or of a frame."""
         return chunk.type == b"IDAT" or (chunk.type == b"fdAT" and b"acTL" in self.seen)
 
     def _chunk(self, chunk: Chunk) -> None:
@@ -264,7 +264,7 @@ class _Locator:
         self._replace(chunk, data, Cleaned(data[:skip] + cleaned.data, notes))
 
     def _stays(self, kind: bytes, data: bytes) -> bool:
-        """True if it is a colour profile or a suggested palette, and holds nothing else."""
+        """True if the data is a colour profile or a suggested palette, and nothing else."""
         name, _, rest = data.partition(b"\0")
         if not 1 <= len(name) <= 79 or told(self.hide, Tells(0), name):
             return False
@@ -308,7 +308,7 @@ def _has_shape(chunk: Chunk) -> bool:
 
 
 def _is_header(chunk: Chunk) -> bool:
-    """True if it is a chunk that begins a PNG: its header, or Apple's mark before it."""
+    """True if the chunk begins a PNG: the header, or the chunk of Apple before the header."""
     return chunk.type in (b"IHDR", b"CgBI") and _has_shape(chunk)
 
 

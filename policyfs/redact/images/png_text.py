@@ -115,7 +115,7 @@ def _parse(kind: bytes, data: bytes) -> _Text | None:
 
 
 def _is_language(data: bytes) -> bool:
-    """True if it is a language tag of the usual kind (RFC 5646), or empty: "en", "x-default", "de-DE"."""
+    """True if the data is a common language tag (RFC 5646), or empty: "en", "x-default", "de-DE"."""
     return re.fullmatch(rb"(?:[A-Za-z]{2,8}|x-default)?(?:-[A-Za-z]{2,4})?", data) is not None
 
 

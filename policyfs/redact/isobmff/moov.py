@@ -126,7 +126,7 @@ def _tref(walk: Walk, box: Box) -> None:
 
 
 def _dref(walk: Walk, box: Box) -> None:
-    """Clean ``dref``, data references: "in this file" stays, other places (paths, aliases) are removed."""
+    """Clean ``dref``, the data references: remove paths and aliases of other files."""
     block = walk.block
     boxes = block.children(box, 8)
     for child in boxes:

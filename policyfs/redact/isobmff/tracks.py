@@ -1,4 +1,7 @@
-"""A movie's tracks as its boxes describe them, for reading the rest of the file."""
+"""Tracks of a movie, as its boxes describe them.
+
+The movie box fills these objects. The readers of samples, fragments and indexes use them later.
+"""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def clean_uuid(block: Block, box: Box, where: str) -> None:
 
 
 def _is_profile(block: Block, box: Box) -> bool:
-    """True if it is Sony's list of tracks and codecs, which players of MSNV files need. Numbers only."""
+    """True if the box is Sony's list of tracks and codecs (numbers), which players of MSNV files need."""
     boxes = block.children(box, 8)
     kinds = {b"FPRF": 20, b"APRF": 48, b"VPRF": 60}
     return (

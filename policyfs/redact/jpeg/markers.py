@@ -73,7 +73,7 @@ class Image:
 
     @property
     def is_picture(self) -> bool:
-        """True if it has the parts that every decoder needs."""
+        """True if the image has the parts that every decoder needs."""
         return self.frames > 0 and self.scans > 0
 
     def cut(self, end: int) -> None:

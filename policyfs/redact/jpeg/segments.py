@@ -99,7 +99,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
 
 
 def _is_shared(segment: Loaded) -> bool:
-    """True if it is part of a block that may continue in other segments."""
+    """True if the segment is part of a block that may continue in other segments."""
     headers = {
         APP13: PHOTOSHOP_HEADER,
         APP2: ICC_HEADER,

@@ -211,7 +211,7 @@ class _Jp2File(BoxFile):
 
 
 def _is_colour(data: bytes) -> bool:
-    """True if it is a ``colr`` of T.800 I.5.3.3: a method, and a number or an ICC profile."""
+    """True if the data is a ``colr`` box of T.800 I.5.3.3: a method, and a number or an ICC profile."""
     if len(data) < 3 or data[0] not in _COLOUR_METHODS:
         return False
     if data[0] in (2, 3):
