@@ -21,6 +21,8 @@ from policyfs.domain import WORKER_UIDS
 BLOCK: Final = 32
 """Uids of one daemon: more than it ever has workers, those that are still ending included."""
 _TRIES: Final = 64
+_BEGINNING: Final = 4096
+"""Bytes of /proc/PID/status that are read: `Uid:` is its ninth line, after a name of 64 bytes at most."""
 _COMMON: Final = 65_536
 """Bound below which uids of users and services lie, 65534 and 65535 among them."""
 
@@ -73,12 +75,19 @@ def _uids_of_processes() -> set[int]:
     found: set[int] = set()
     for name in os.listdir("/proc"):
         if name.isdigit():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(
-                f"/proc/{name}/status", "rb"
-            ) as file:
-                uids = file.read().partition(b"\nUid:")[2].partition(b"\n")[0]
-                found.update(map(int, uids.split()))
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                status = _beginning(f"/proc/{name}/status")
+                found.update(map(int, status.partition(b"\nUid:")[2].partition(b"\n")[0].split()))
     return found
+
+
+def _beginning(path: str) -> bytes:
+    """Read the first lines of a file, without what a file object asks first: there are many such files."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(fd, _BEGINNING)
+    finally:
+        os.close(fd)
 
 
 def _has_account(number: int) -> bool:

@@ -13,7 +13,7 @@ import trio
 
 from policyfs.fs.access.audit import executable
 from policyfs.linux import libc
-from policyfs.linux.mountinfo import MOUNTINFO, Mount, parse_mount
+from policyfs.linux.mountinfo import MOUNTINFO, Mount, parse_mounts_at
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _RECORD: Final = 128  # struct signalfd_siginfo (signalfd(2))
@@ -127,9 +127,8 @@ class MountTable:
         Opens nothing: a process that uses up all descriptors cannot hide that the mount is gone.
         """
         os.lseek(self._file, 0, os.SEEK_SET)
-        with open(self._file, "rb", closefd=False) as lines:
-            there = [parse_mount(line.decode("latin-1")) for line in lines]
-        return [mount for mount in there if mount.path == path]
+        with open(self._file, encoding="latin-1", newline="\n", closefd=False) as lines:
+            return parse_mounts_at(path, lines)
 
     def close(self) -> None:
         """Close the descriptors."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,6 +41,8 @@ class Mount:
 
 
 def _unescape(text: str) -> str:
+    if "\\" not in text and text.isascii():
+        return text
     raw = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
     # The file was decoded byte by byte (latin-1), so that escapes and bytes mix well.
     return os.fsdecode(raw.encode("latin-1"))
@@ -90,7 +93,13 @@ def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
 
 def mounts_at(path: str) -> list[Mount]:
     """Return the mounts on exactly this absolute path without symlinks, topmost last."""
-    return [mount for mount in mounts() if mount.path == path]
+    with open(MOUNTINFO, encoding="latin-1", newline="\n") as file:
+        return parse_mounts_at(path, file)
+
+
+def parse_mounts_at(path: str, lines: Iterable[str]) -> list[Mount]:
+    """Parse those lines of mountinfo, decoded as latin-1, whose mounts are on exactly this path."""
+    return [parse_mount(line) for line in lines if _unescape(line.split(" ", 5)[4]) == path]
 
 
 def resolve(path: str) -> str:

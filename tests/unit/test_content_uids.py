@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from policyfs.content import uids
 from policyfs.content.uids import BLOCK, NoUidsError, free_block
 from policyfs.domain import WORKER_UIDS
+from tests.support.machine.processes import start_as
 
 
 def test_a_block_lies_in_the_range_kept_for_it():
@@ -29,6 +32,19 @@ def test_what_somebody_has_is_not_taken(monkeypatch, what):
         apps = [(WORKER_UIDS.start, free - 1), (free + BLOCK, WORKER_UIDS.stop - 1)]
     monkeypatch.setattr(uids, "_TRIES", 1 << 20)
     assert free_block(apps) == free
+
+
+@pytest.mark.parametrize("place", range(3), ids=["real", "effective", "saved"])
+def test_a_process_has_each_of_its_uids(place):
+    numbers = [0, 0, 0]
+    numbers[place] = uid = WORKER_UIDS.start + 5
+    child = start_as(0, lambda channel: (os.setresuid(*numbers), channel.send("has it"), channel.recv()))
+    try:
+        child.receive()
+        assert uid in uids._uids_of_processes()
+    finally:
+        child.kill()
+    assert uid not in uids._uids_of_processes()
 
 
 def test_another_block_is_chosen_where_a_user_namespace_lacks_the_range(monkeypatch):

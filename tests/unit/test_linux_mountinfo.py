@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from policyfs.linux.mountinfo import is_mountpoint, mounts, mounts_at, parse_mount, resolve
+from policyfs.linux.mountinfo import is_mountpoint, mounts, mounts_at, parse_mount, parse_mounts_at, resolve
 
 
 def test_a_line_with_optional_fields():
@@ -26,6 +26,19 @@ def test_escapes_and_bytes_that_are_no_text():
     assert os.fsencode(mount.path) == b"/a b\\040\n\xff\xc3\xa9"
     assert mount.source == "s\tx"
     assert mount.device == 39
+
+
+def test_those_on_one_path_in_order_by_its_name_as_it_is():
+    lines = [
+        "1 9 0:3 / /a rw - tmpfs under rw\n",
+        "2 9 0:4 / /a\\040b rw - tmpfs beside rw\n",
+        "3 1 0:5 / /a rw - fuse.policyfs over rw\n",
+        "4 9 0:6 / /a\xff rw - tmpfs bytes rw\n",
+    ]
+    assert [mount.source for mount in parse_mounts_at("/a", lines)] == ["under", "over"]
+    assert [mount.source for mount in parse_mounts_at("/a b", lines)] == ["beside"]
+    assert [mount.source for mount in parse_mounts_at(os.fsdecode(b"/a\xff"), lines)] == ["bytes"]
+    assert parse_mounts_at("/a\\040b", lines) == []
 
 
 def test_an_empty_source():

@@ -190,9 +190,11 @@ def main() -> NoReturn:
     """Import, then serve until the tests have ended. argv: number of the listening socket, its directory."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
+        from policyfs.content import worker
         from policyfs.content.zygote import prepared as import_all
 
-        import_all()
+        detector = import_all().detector
+        worker.Detector = lambda: detector  # for launchers: libmagic's rules are read once
         gc.collect()
         gc.freeze()  # living objects stay shared with the launchers: no collector writes to them
         serve(socket.socket(fileno=int(sys.argv[1])))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib
 import io
 import json
 import os
@@ -26,7 +25,7 @@ from typing import Any, BinaryIO, Final
 
 from policyfs.journal.reader import Chain, raw_lines
 from tests.support.machine.counts import PATIENCE
-from tests.support.machine.forked import daemon_of
+from tests.support.machine.forked import daemon_of, prepare
 from tests.support.machine.launchers import prepared
 from tests.support.machine.namespace import abort_connection, detach, die_with_parent, mounts_below
 from tests.support.machine.processes import wait_for
@@ -176,8 +175,7 @@ class Mount:
                 line = ["prlimit", f"--nofile={self.most_descriptors}:{self.most_descriptors}", "--", *line]
             before = lambda: die_with_parent(signal.SIGTERM)  # noqa: E731 - as subprocess wants it
         else:
-            for module in ("policyfs.daemon.daemon", "policyfs.cli.mount", self.program[0]):
-                importlib.import_module(module)
+            prepare(self.program)
             line = ["/nonexistent"]  # never reached
             before = functools.partial(
                 daemon_of, self.program, words, self.environment, prepared(), self.most_descriptors
@@ -191,17 +189,15 @@ class Mount:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError(f"the daemon ended with exit code {self.process.returncode}")
-        for entry in mounts_below(self.mountpoint):
-            if entry.mountpoint == str(self.mountpoint):
-                self._device = entry.device
-        if self._device is None:
-            return False
         with socket.socket(socket.AF_UNIX) as control:
             try:
                 control.connect(str(self.control_socket))
             except OSError:
                 return False
-        return True
+        for entry in mounts_below(self.mountpoint):  # read last: many mounts are many lines
+            if entry.mountpoint == str(self.mountpoint):
+                self._device = entry.device
+        return self._device is not None
 
     @property
     def control_socket(self) -> Path:
@@ -251,6 +247,8 @@ class Mount:
         for entry in mounts_below(self.mountpoint):
             if entry.fstype.startswith("fuse"):
                 abort_connection(entry.device)
+            if entry.mountpoint == str(self.mountpoint):
+                self._device = entry.device
             detach(entry.mountpoint)
         if self.process is not None and self.process.poll() is None:
             if self._device is not None:  # detached, and yet not ended: requests may wait in it
