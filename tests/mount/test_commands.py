@@ -203,6 +203,7 @@ def _in_background(mount: Mount, *options: str) -> Said:
         mount.store,
         mount.mountpoint,
         environment=mount.environment,
+        executed=True,
     )
 
 

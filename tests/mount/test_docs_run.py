@@ -7,7 +7,6 @@ import re
 import select
 import shlex
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from policyfs.store.quarantine import About, Limits, Quarantine
 from tests.support.machine.documents import CHECKOUT, blocks, commands
 from tests.support.machine.namespace import mounts_below
 from tests.support.machine.processes import call_as, tool_as
-from tests.support.mount.daemons import Said, mount_id, policyfs_process
+from tests.support.mount.daemons import Said, mount_id, policyfs_process, policyfs_started
 
 GALLERY = 10011
 
@@ -80,13 +79,11 @@ class Story:
 
     def _follow(self, words: list[str]) -> Said:
         """What follows goes on until Ctrl-C: it must say something first."""
-        command = [sys.executable, "-m", "policyfs.cli.main", *words]
-        environment = os.environ | self.environment | {"PYTHONUNBUFFERED": "1"}
-        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        with policyfs_started(*words, environment=self.environment, stdout=subprocess.PIPE) as process:
             try:
                 assert process.stdout is not None
                 ready, _, _ = select.select([process.stdout], [], [], 20)
-                text = process.stdout.readline().decode() if ready else ""
+                text = process.stdout.readline() if ready else ""
                 process.send_signal(2)
                 process.wait(10)
             finally:

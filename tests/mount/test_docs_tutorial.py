@@ -10,15 +10,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.machine.documents import CHECKOUT
 from tests.support.machine.namespace import mounts_below
-from tests.support.mount.daemons import policyfs_process
+from tests.support.mount.daemons import policyfs_process, policyfs_started
 
 PAGE = CHECKOUT / "docs/tutorial.md"
 _BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_OF_SHELLS = re.compile(r"[^\w ./:=@,-]")
+"""What a shell may read otherwise than as a plain word."""
 _VARIES = (
     (re.compile(r"\b[0-9a-f]{16}\b"), "0123456789abcdef"),
     (re.compile(r"\b[0-9a-f]{64}\b"), "0123456789abcdef" * 4),
@@ -63,13 +66,22 @@ class Person:
             return f"{self.code}\n"
         for said, here in self.names.items():
             command = command.replace(said, here)
-        done = subprocess.run(
-            ["sh", "-c", command],
-            cwd=self.home, env=self.environment, stdin=subprocess.DEVNULL, timeout=60, check=False, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        self.code = done.returncode
-        text = done.stdout
+        streams: dict[str, Any] = {
+            "cwd": self.home, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT,
+        }  # fmt: skip
+        if command.startswith("policyfs ") and not _OF_SHELLS.search(command):
+            started = policyfs_started(*command.split()[1:], environment=self.environment, **streams)
+        else:
+            started = subprocess.Popen(
+                ["sh", "-c", command], env=self.environment, stdin=subprocess.DEVNULL, text=True, **streams
+            )
+        with started as process:
+            try:
+                text, _ = process.communicate(timeout=60)
+            except BaseException:
+                process.kill()
+                raise
+        self.code = process.returncode
         for said, here in self.names.items():
             text = text.replace(here, said)
         for pattern, instead in _VARIES:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from policyfs.cli.main import _MODULES as COMMAND_MODULES
 from policyfs.journal.reader import Chain, raw_lines
 from tests.support.machine.counts import PATIENCE
 from tests.support.machine.forked import daemon_of, prepare
@@ -33,6 +35,7 @@ from tests.support.mount.line_shapes import unknown_lines
 
 READY_S: Final = 20.0 * PATIENCE
 STOP_S: Final = 15.0 * PATIENCE
+COMMAND: Final = "policyfs.cli.main"
 SUSPICIOUS: Final = re.compile(r"Traceback|\b(ERROR|CRITICAL|error|critical|exception|bug)\b")
 
 
@@ -72,18 +75,41 @@ def policyfs_process(
     *arguments: str | os.PathLike[str],
     environment: Mapping[str, str] | None = None,
     deadline_s: float = 60.0,
+    executed: bool = False,
 ) -> Said:
-    """Run a policyfs command as its own process, as a person would."""
-    done = subprocess.run(
-        [sys.executable, "-m", "policyfs.cli.main", *map(os.fspath, arguments)],
-        capture_output=True,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | (environment or {}),
-        timeout=deadline_s,
-        check=False,
+    """Run a policyfs command as its own process: forked off this one, or *executed*, as a person would."""
+    process = policyfs_started(
+        *arguments, environment=environment, executed=executed, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    return Said(done.returncode, done.stdout, done.stderr)
+    with process:
+        try:
+            out, err = process.communicate(timeout=deadline_s)
+        except BaseException:
+            process.kill()
+            raise
+    return Said(process.returncode, out, err)
+
+
+def policyfs_started(
+    *arguments: str | os.PathLike[str],
+    environment: Mapping[str, str] | None = None,
+    executed: bool = False,
+    **streams: Any,
+) -> subprocess.Popen[str]:
+    """Start a policyfs command as its own process; see policyfs_process. streams: as subprocess has them."""
+    words = list(map(os.fspath, arguments))
+    if executed:
+        line, before = [sys.executable, "-m", COMMAND, *words], None
+    else:
+        prepare((COMMAND,))
+        for module in COMMAND_MODULES:
+            importlib.import_module(f"policyfs.cli.{module}")
+        line = ["/nonexistent"]  # never reached
+        before = functools.partial(daemon_of, (COMMAND,), words, environment or {}, prepared())
+    return subprocess.Popen(
+        line, stdin=subprocess.DEVNULL, text=True, env=os.environ | (environment or {}), preexec_fn=before,
+        **streams,
+    )  # fmt: skip
 
 
 def mount_id(mountpoint: str | os.PathLike[str]) -> str:
@@ -120,7 +146,7 @@ class Mount:
         self.runtime = work / "run"
         self.log = work / f"daemon-{mount_id(mountpoint)}.log"
         self.options = tuple(map(os.fspath, options))
-        self.program: tuple[str, ...] = (os.environ.get("POLICYFS_TEST_DAEMON", "policyfs.cli.main"),)
+        self.program: tuple[str, ...] = (os.environ.get("POLICYFS_TEST_DAEMON", COMMAND),)
         """Module and leading arguments of the daemon; tests of the tests put a weakened one here, and
         `make sanitize` its own."""
         self.environment = dict(environment or {}) | {
