@@ -50,10 +50,10 @@ def test_a_sound_one() -> None:
         ("sinks:\n  - {id: a, to: journal}\n", "journal", "journald, command"),
         ("sinks:\n  - {id: a, to: 'udp://host'}\n", "'udp://host'", "no host and port"),
         ("sinks:\n  - {id: a, to: 'tcp://host:70000'}\n", "'tcp://host:70000'", "no host and port"),
-        ("sinks:\n  - {id: a, to: 'file:x'}\n", "'file:x'", "no absolute path"),
+        ("sinks:\n  - {id: a, to: 'file:x'}\n", "'file:x'", "has no absolute path"),
         ("sinks:\n  - {id: a, to: command}\n", "command", "needs run"),
         ("sinks:\n  - {id: a, to: journald, run: [/x]}\n", "journald", "needs run"),
-        ("sinks:\n  - {id: a, to: command, run: [mail]}\n", "mail", "no absolute path"),
+        ("sinks:\n  - {id: a, to: command, run: [mail]}\n", "mail", "not an absolute path"),
         ("sinks:\n  - {id: a, to: command, run: /bin/mail}\n", "/bin/mail", "must be a list"),
         ("sinks:\n  - {id: a, to: journald, ca: /x}\n", "ca", "for tls://"),
         (
@@ -64,8 +64,8 @@ def test_a_sound_one() -> None:
         ("sinks:\n  - {id: a, to: journald, querry: x}\n", "querry", 'did you mean "query"?'),
         ("sinks:\n  - {id: a, to: journald, query: 'ap:x'}\n", "'ap:x'", "no field is called ap"),
         ("sinks:\n  - {id: a, to: journald, timeout: 10}\n", "10", "must be text"),
-        ("sinks:\n  - {id: a, to: journald, timeout: 10 s}\n", "10 s", "no duration"),
-        ("sinks:\n  - {id: a, to: journald, behind: lots}\n", "lots", "no size"),
+        ("sinks:\n  - {id: a, to: journald, timeout: 10 s}\n", "10 s", "not a duration"),
+        ("sinks:\n  - {id: a, to: journald, behind: lots}\n", "lots", "not a size"),
         ("sinks:\n  - {id: a, to: journald}\n  - {id: a, to: journald}\n", "a", "taken already"),
         ("sinks:\n  - {to: journald}\n", "to", "has no id"),
         ("alerts:\n  - {id: a, to: journald, on: denial}\n", "denial", 'did you mean "denials"?'),
@@ -74,7 +74,7 @@ def test_a_sound_one() -> None:
         ("alerts:\n  - {id: a, to: journald, on: policy, query: 'app:x'}\n", "query", "has no query"),
         ("alerts:\n  - {id: a, to: journald, on: policy, more_than: 3}\n", "more_than", "on: denials only"),
         ("alerts:\n  - {id: a, to: journald, on: denials, more_than: 0}\n", "0", "at least 1"),
-        ("state: here\nsinks:\n  - {id: a, to: journald}\n", "here", "no absolute path"),
+        ("state: here\nsinks:\n  - {id: a, to: journald}\n", "here", "not an absolute path"),
     ],
 )
 def test_an_error_has_its_place(text: str, marked: str, words: str) -> None:

@@ -67,7 +67,7 @@ def test_ids() -> None:
     assert found.id == "01234567:42"
     assert parse_id(found.id) == ("01234567", 42)
     for text in ("42", "a:b", ":1", "a:", "a:1:2", "a b:1"):
-        with pytest.raises(ValueError, match="no event id"):
+        with pytest.raises(ValueError, match="not an event id"):
             parse_id(text)
 
 
