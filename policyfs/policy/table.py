@@ -176,20 +176,31 @@ def _kinds(block: Block | None, known: dict[frozenset[str], Kinds]) -> Kinds | N
 class Table:
     """The rules of a policy, ordered by id, over one automaton."""
 
-    def __init__(self, policy: Policy, remembered: int) -> None:
+    def __init__(self, policy: Policy, remembered: int, known: Table | None = None) -> None:
+        """Take a policy.
+
+        known: the table of a policy with the same rules, but for some here that come before all others and
+        have no globs. Its automaton is taken.
+        """
         self.policy: Final = policy
         self.callers: Final = Callers(policy)
         self.rules: Final = tuple(sorted(policy.rules, key=lambda rule: rule.id))
         kinds: dict[frozenset[str], Kinds] = {}
-        self._compiled: Final = tuple(_Compiled(rule, kinds) for rule in self.rules)
+        more = len(self.rules) - (0 if known is None else len(known.rules))
+        compiled = tuple(_Compiled(rule, kinds) for rule in self.rules[:more])
         builder = AutomatonBuilder(frozenset(app.name for app in policy.apps))
         self._by_accept: Final[dict[int, int]] = {}
         self._everywhere: Final[list[int]] = []
-        self.uses_uid = False
+        self.uses_uid: bool = known is not None and known.uses_uid
         accepts = 0
-        for number, compiled in enumerate(self._compiled):
-            accepts = self._add(builder, number, compiled, accepts)
-        self.automaton: Final[Automaton] = builder.build()
+        for number, one in enumerate(compiled):
+            accepts = self._add(builder, number, one, accepts)
+        if known is not None:
+            self._everywhere.extend(number + more for number in known.everywhere())
+            self._by_accept.update({accept: n + more for accept, n in known.first_accepts().items()})
+        old: tuple[_Compiled, ...] = () if known is None else known.contents_of_rules()
+        self._compiled: Final[tuple[_Compiled, ...]] = (*compiled, *old)
+        self.automaton: Final[Automaton] = builder.build() if known is None else known.automaton
         self._lives: Final[Memo[tuple[int, str | None, tuple[int, ...]], tuple[Live | None]]] = Memo(
             remembered
         )
@@ -218,6 +229,10 @@ class Table:
         else:
             self._by_accept[first] = number
         return accepts
+
+    def contents_of_rules(self) -> tuple[_Compiled, ...]:
+        """Return the rules with the numbers of their glob sets."""
+        return self._compiled
 
     def contents(self) -> list[object]:
         """Return the objects that this table is made of."""

@@ -10,6 +10,7 @@ from policyfs.domain import FileType, Op
 from policyfs.policy.analysis.sides import Compiled
 from policyfs.policy.analysis.subjects import groups
 from policyfs.policy.decide import compile_policy
+from policyfs.policy.lint.places import Places
 from policyfs.policy.lint.reach import reach
 from policyfs.policy.model import Effect
 from tests.property.test_policy_diff import app_of, naive, share
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.timeout(max(600, CASES // 10))
 @given(cases.policies(), st.lists(requests, min_size=10, max_size=10))
 def test_rules_that_never_match_or_give_nothing_never_do(policy, asked):
     compiled = Compiled(compile_policy(policy))
-    found: dict[str, str] = {one.subject[5:]: one.id for one in reach(compiled, groups([compiled]))}
+    found: dict[str, str] = {one.subject[5:]: one.id for one in reach(Places(compiled), groups([compiled]))}
     for caller, _, path, ftype, facts, owners in asked:
         if path == b"/":
             ftype = FileType.DIRECTORY
@@ -44,7 +45,7 @@ def test_an_allow_that_works_somewhere_is_not_found(policy, asked):
     compiled = Compiled(compile_policy(policy))
     whole = {
         one.subject[5:]
-        for one in reach(compiled, groups([compiled]))
+        for one in reach(Places(compiled), groups([compiled]))
         if "never gives anything" in one.message
     }
     text = naive(policy)

@@ -31,7 +31,7 @@ def spots(rules: str, most: int = 1000) -> list[Spot]:
             return spot.callers
         return tracks[0].leading(spot.nodes[0], tracks[0].watched)
 
-    return [spot for spot, _ in JointWalk(tracks, matters, most).spots()]
+    return [spot for spot, _ in JointWalk(tracks, lambda: matters, most).spots()]
 
 
 def path(spot: Spot) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.policy.analysis.subjects import groups
+from policyfs.policy.lint.places import Places
 from policyfs.policy.lint.reach import reach
 from tests.support.models.whole_policies import compiled
 
@@ -13,7 +14,7 @@ LOOK = "- {id: look, allow: [see], who: {app: any}, paths: '/**'}\n"
 
 def found(*rules: str) -> dict[str, str]:
     policy = compiled(LOOK + "".join(f"- {{{rule}}}\n" for rule in rules))
-    made = reach(policy, groups([policy]))
+    made = reach(Places(policy), groups([policy]))
     return {one.subject.removeprefix("rule "): f"{one.id}: {one.message}" for one in made}
 
 

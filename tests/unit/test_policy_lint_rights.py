@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.policy.analysis.subjects import groups
+from policyfs.policy.lint.places import Places
 from policyfs.policy.lint.rights import Rights
 from tests.support.models.policies import APPS
 from tests.support.models.whole_policies import compiled
@@ -17,7 +18,7 @@ SPARED = "who: {not: {grant: media.location}}"
 
 def ids(*rules: str, apps: str = APPS) -> set[tuple[str, str]]:
     policy = compiled("".join(f"- {{{rule}}}\n" for rule in rules), apps=apps)
-    return {(one.id, one.subject) for one in Rights(policy, groups([policy])).findings()}
+    return {(one.id, one.subject) for one in Rights(Places(policy), groups([policy])).findings()}
 
 
 @pytest.mark.parametrize(

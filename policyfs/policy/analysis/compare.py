@@ -33,7 +33,7 @@ class Comparison:
             for index in (0, 1)
         )
         self._compiled: Final = [track.compiled for track in self._tracks]
-        self._walk: Final = JointWalk(self._tracks, self._differing, most)
+        self._walk: Final = JointWalk(self._tracks, lambda: self._differing, most)
         self._clues: Final = Clues([one.engine.policy for one in self._compiled])
         self._refs: Final[dict[tuple[int, int], RuleRef]] = {}
 

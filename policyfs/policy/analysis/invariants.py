@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import KIND_EMPTY, Decision, Facts, FileType, Op
 from policyfs.policy.analysis.files import FileClasses
-from policyfs.policy.analysis.joint_walk import JointWalk, Spot
+from policyfs.policy.analysis.joint_walk import JointWalk, Matters, Spot
 from policyfs.policy.analysis.outcomes import hides_at_least, redaction
 from policyfs.policy.analysis.partition import Lives, Part
 from policyfs.policy.analysis.requests import Request
@@ -77,14 +77,29 @@ def prove(policy: Policy) -> None:
 
 def breaches(policy: Policy) -> list[Breach]:
     """Return one request for each invariant that does not hold. Raises TooHardError."""
-    # as monitored denies the invariants are matched as rules are, and change no answer
-    promised = {_MARK + one.id: one for one in policy.invariants}
-    rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
     whole = in_force(policy, ALWAYS)
+    promised = _marked(whole.invariants)
+    rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
     compiled = Compiled(compile_policy(replace(whole, rules=(*whole.rules, *rules))))
+    return _breaches(compiled, promised)
+
+
+def breaches_of(compiled: Compiled, invariants: Sequence[Invariant]) -> list[Breach]:
+    """Return the same for invariants without globs, which a compiled policy does not have itself."""
+    promised = _marked(invariants)
+    rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
+    return _breaches(compiled.with_promises(rules), promised)
+
+
+def _marked(invariants: Sequence[Invariant]) -> dict[str, Invariant]:
+    """Name invariants as rules. As monitored denies they are matched as rules are, and change no answer."""
+    return {_MARK + one.id: one for one in invariants}
+
+
+def _breaches(compiled: Compiled, promised: dict[str, Invariant]) -> list[Breach]:
     with paused():
         found = {one.invariant.id: one for one in _Proof(groups([compiled]), promised).breaches()}
-    return [found[one.id] for one in policy.invariants if one.id in found]
+    return [found[one.id] for one in promised.values() if one.id in found]
 
 
 class _Broken(NamedTuple):
@@ -134,6 +149,10 @@ class _Proof:
             [about[number] if _gives(rule, ops) else 0 for number, rule in enumerate(self._rules)]
         )
         self._pending = self._track.watched
+        self._open: Final = set(self._promised)
+        """The invariants of which the plainest counterexample may be still to come."""
+        self._only_files: Final = all(one.promise is Promise.NEVER_RAW for one in promised.values())
+        """No invariant is about directories, so bare ones make no difference."""
         self._shapes: Final = Shapes()
         self._known: Final[dict[tuple[object, ...], list[_Broken]]] = {}
         self._best: Final[dict[int, _Found]] = {}
@@ -143,21 +162,26 @@ class _Proof:
 
     def breaches(self) -> list[Breach]:
         """Return one request for each invariant that does not hold. Raises TooHardError."""
-        for spot, parts in JointWalk([self._track], self._matters).spots():
+        for spot, parts in JointWalk([self._track], self._as_things_stand).spots():
             if _SHOWN in spot.hidden:
                 for part in parts:
                     self._at(spot, part)
+            if not self._open:
+                break
         samples = Samples(self._groups)
         return [
             Breach(self._promised[number], samples.request(best.sample, best.caller), self._decision(best))
             for number, best in sorted(self._best.items())
         ]
 
-    def _matters(self, spot: Spot) -> Callers:
-        """Return the callers for whom an invariant may be broken at a place or below."""
+    def _as_things_stand(self) -> Matters:
+        """Return a function: from a place to the callers for whom an invariant may yet be broken."""
+        return functools.partial(self._matters, self._pending)
+
+    def _matters(self, pending: Marks, spot: Spot) -> Callers:
         if _SHOWN not in spot.hidden:
             return 0
-        asked = self._track.leading(spot.nodes[0], self._pending) & spot.callers
+        asked = self._track.leading(spot.nodes[0], pending) & spot.callers
         # the root is seen by all; anything else must be allowed
         return asked if spot.top or not asked else asked & self._track.leading(spot.nodes[0], self._giving)
 
@@ -165,7 +189,7 @@ class _Proof:
         (lives,) = part.lives
         if not any(watched for _, watched in lives):
             return
-        below = self._track.below(spot.nodes[0], part.callers)
+        below = 0 if self._only_files else self._track.below(spot.nodes[0], part.callers)
         for bare, callers in ((True, part.callers & below), (False, part.callers & ~below)):
             for broken in self._broken(lives, top=spot.top, bare=bare) if callers else ():
                 self._take(spot, lives, broken, callers, bare=bare)
@@ -185,6 +209,7 @@ class _Proof:
             # all that comes later is longer
             marks = [0 if n == number else who for n, who in enumerate(self._pending.by_rule)]
             self._pending = Marks(marks)
+            self._open.discard(number)
 
     def _broken(self, lives: Lives, *, top: bool, bare: bool) -> list[_Broken]:
         """Return the plainest request that breaks each invariant here, for each operation."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.policy.analysis.partition import Part, Partition
@@ -44,13 +44,21 @@ class Spot(NamedTuple):
         return any(len(set(way)) > 1 for way in self.hidden)
 
 
+Matters = Callable[[Spot], Callers]
+"""A function that returns the callers for whom a place matters."""
+
+
 class JointWalk:
     """All classes of paths that matter for some of the callers, there or below."""
 
     def __init__(
-        self, tracks: Sequence[Track], matters: Callable[[Spot], Callers], most: int = MAX_JOINT_PLACES
+        self, tracks: Sequence[Track], matters: Callable[[], Matters], most: int = MAX_JOINT_PLACES
     ) -> None:
-        """matters: returns the callers for whom a place matters. most: see MAX_JOINT_PLACES."""
+        """Take what a walk needs.
+
+        matters: returns a function from a place to the callers for whom it matters, as things stand. For the
+        places below another, that is when the other place has been looked at. most: see MAX_JOINT_PLACES.
+        """
         self._tracks: Final = tracks
         self._partition: Final = Partition(tracks)
         self._known: Final[Known] = tracks[0].compiled.name_classes
@@ -81,25 +89,34 @@ class JointWalk:
         root = Spot(None, tuple(t.root(callers) for t in self._tracks), callers, shown, (), True)
         seen: set[tuple[object, ...]] = set()
         opened: set[tuple[object, ...]] = set()
-        todo = deque([root])
+        todo: deque[Iterator[Spot]] = deque([iter((root,))])
         while todo:
-            spot = todo.popleft()
-            if not self._matters(spot):
-                continue
-            parts = self._partition.parts(spot.nodes, spot.callers)
-            yield spot, parts
-            for below in self._below(spot, parts):
-                key = self._key(below)
-                if key in opened:  # the other place differs only in rules that end there
-                    continue
+            for spot in todo.popleft():
+                if self._matters()(spot):
+                    parts = self._partition.parts(spot.nodes, spot.callers)
+                    yield spot, parts
+                    todo.append(self._new(self._below_once(spot, parts, self._matters(), opened), seen, most))
+
+    @staticmethod
+    def _new(spots: Iterable[Spot], seen: set[tuple[object, ...]], most: int) -> Iterator[Spot]:
+        """Yield the places that have not been seen. Raises TooHardError."""
+        for spot in spots:
+            key = (spot.nodes, spot.callers, frozenset(spot.hidden))
+            if key not in seen:
+                seen.add(key)
+                if len(seen) > most:
+                    raise TooHardError
+                yield spot
+
+    def _below_once(
+        self, spot: Spot, parts: list[Part], matters: Matters, opened: set[tuple[object, ...]]
+    ) -> Iterator[Spot]:
+        """Yield the places one name below, made when they are asked for: a walk may end before that."""
+        for below in self._below(spot, parts):
+            key = self._key(below)
+            if key not in opened:  # else the other place differs only in rules that end there
                 opened.add(key)
-                for child in self._children(below):
-                    key = (child.nodes, child.callers, frozenset(child.hidden))
-                    if key not in seen:
-                        seen.add(key)
-                        if len(seen) > most:
-                            raise TooHardError
-                        todo.append(child)
+                yield from self._children(below, matters)
 
     def _key(self, spot: Spot) -> tuple[object, ...]:
         """Return all that the places below depend on."""
@@ -126,7 +143,7 @@ class JointWalk:
             found.append(spot._replace(callers=callers, hidden=hidden, hiders=hiders))
         return found
 
-    def _children(self, spot: Spot) -> Iterator[Spot]:
+    def _children(self, spot: Spot, matters: Matters) -> Iterator[Spot]:
         """Yield the places one name below, one for each class of names."""
         edges = (
             edge
@@ -139,7 +156,7 @@ class JointWalk:
                 for track, nodes in zip(self._tracks, spot.nodes, strict=True)
             )
             child = Spot((spot.path, name), nodes, spot.callers, spot.hidden, spot.hiders, False)
-            callers = self._matters(child) & spot.callers
+            callers = matters(child) & spot.callers
             if callers:
                 yield child if callers == spot.callers else child._replace(
                     nodes=tuple(_only(some, callers) for some in nodes), callers=callers

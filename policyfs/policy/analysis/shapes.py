@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from policyfs.policy.analysis.partition import Lives
@@ -27,6 +28,10 @@ class Shapes:
             )
             for some in lives
         )
+
+    def alone(self, lives: Iterable[Live]) -> tuple[int, ...]:
+        """Return a value that is equal for the rules of one policy which together give the same answers."""
+        return tuple(map(self._shape, lives))
 
     def _shape(self, live: Live) -> int:
         """Return a number that is equal for rules which do the same wherever both match."""

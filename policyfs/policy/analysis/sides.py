@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from policyfs.policy.automaton import Automaton, Position
@@ -14,20 +15,23 @@ from policyfs.policy.model import Rule, Who
 from policyfs.policy.paths import parse_glob
 from policyfs.policy.profile import Profile, profile_at
 from policyfs.policy.states import PathState
-from policyfs.policy.table import Live, hides
+from policyfs.policy.table import Live, Table, hides
 from policyfs.policy.views import Views
 from policyfs.policy.visibility import Sight
 
 _REMEMBERED: Final = 1 << 16
+_SMALL: Final = 256
+"""Numbers below this are quick to handle bit by bit."""
 
 
 class Compiled:
     """A compiled policy with what all its sides share."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, table: Table | None = None) -> None:
+        """Take a compiled policy. table: the engine's, or one with more rules (see with_promises)."""
         self.engine: Final = engine
-        self.table: Final = engine.table
-        self.sight: Final = Sight(engine.table, _REMEMBERED)
+        self.table: Final = table or engine.table
+        self.sight: Final = Sight(self.table, _REMEMBERED)
         self.views: Final = Views()
         self.accepts: Final = [self.table.accepts_of(number) for number in range(len(self.table.rules))]
         self.contents: Final = [content_of(rule) for rule in self.table.rules]
@@ -35,6 +39,7 @@ class Compiled:
         self.captures: Final = [_captures(rule) for rule in self.table.rules]
         self.owners: Final = [_owners(rule) for rule in self.table.rules]
         self.name_classes: Final[Known] = {}
+        self._targets: Final = [node.targets() for node in self.table.automaton.nodes]
         self.reach: Final = self.reached(
             {accept: number for number, accepts in enumerate(self.accepts) for accept in accepts}
         )
@@ -46,19 +51,24 @@ class Compiled:
         """For each name of a capture, the rules with it, as bits."""
         self.by_owner: Final = _by_word(self.owners)
         """For each owner that conditions name, the rules that do, as bits."""
-        self._who: Final[dict[Who | None, int]] = {}
+        whos: dict[Who | None, list[int]] = {}
         for number, rule in enumerate(self.table.rules):
-            self._who[rule.who] = self._who.get(rule.who, 0) | 1 << number
+            whos.setdefault(rule.who, []).append(number)
+        self._who: Final = {who: bits(numbers) for who, numbers in whos.items()}
         self._accepting: Final[dict[int, list[int]]] = {}
         for node in self.table.automaton.nodes:
             for accept in node.accepts:
                 self._accepting.setdefault(accept, []).append(node.number)
 
+    def with_promises(self, rules: Sequence[Rule]) -> Compiled:
+        """Return the policy with some more rules that have no globs, and ids before all others."""
+        policy = replace(self.engine.policy, rules=(*rules, *self.engine.policy.rules))
+        return Compiled(self.engine, Table(policy, _REMEMBERED, self.table))
+
     def reached(self, rule_of: Mapping[int, int]) -> list[int]:
         """Return for each node the rules of which one of these glob sets matches there or below, as bits."""
-        nodes = self.table.automaton.nodes
+        nodes, targets = self.table.automaton.nodes, self._targets
         reach = [bits(rule_of[accept] for accept in node.accepts if accept in rule_of) for node in nodes]
-        targets = [node.targets() for node in nodes]
         changed = True
         while changed:  # nearly a tree, whose branches come later: a few rounds
             changed = False
@@ -119,9 +129,12 @@ class Side:
         return frozenset(numbers_of(self.bits))
 
     def _own(self, position: Position) -> Position:
-        resolved = self._automaton.resolved(position, self.caller.app, self.caller.uid)
+        return self.pruned(self._automaton.resolved(position, self.caller.app, self.caller.uid).free)
+
+    def pruned(self, nodes: Iterable[int]) -> Position:
+        """Return the position of these nodes, without those that lead to no rule about the caller."""
         reach, own = self.compiled.reach, self.bits
-        return self.position_at(frozenset(number for number in resolved.free if reach[number] & own))
+        return self.position_at(frozenset(number for number in nodes if reach[number] & own))
 
     def position_at(self, free: frozenset[int]) -> Position:
         """Return the position that consists of these nodes."""
@@ -134,7 +147,12 @@ class Side:
 
     def step(self, position: Position, name: str) -> Position:
         """Return the position of the child with this name."""
-        return self._own(self._automaton.step(position, name))
+        automaton, found = self._automaton, set[int]()
+        for number in position.free:
+            if automaton.nodes[number].captures:
+                return self._own(automaton.step(position, name))
+            found |= automaton.targets(number, name)
+        return self.pruned(found)
 
     def edges(self, position: Position) -> tuple[Automaton, Position, tuple[str, ...], tuple[int, ...]]:
         """Return the arguments of joint_name_classes for a position."""
@@ -179,14 +197,27 @@ def _by_word(words: Iterable[Iterable[str]]) -> dict[str, int]:
 
 def bits(numbers: Iterable[int]) -> int:
     """Return a set of small numbers as bits."""
-    found = 0
+    found, many = 0, bytearray()
     for number in numbers:
-        found |= 1 << number
-    return found
+        if number < _SMALL:
+            found |= 1 << number
+        else:
+            at = number >> 3
+            if at >= len(many):
+                many += bytes(at + 1 - len(many))
+            many[at] |= 1 << (number & 7)
+    return found | int.from_bytes(many, "little")
 
 
 def numbers_of(found: int) -> Iterator[int]:
     """Yield the numbers of a set from bits()."""
+    if found >> _SMALL:  # each step below copies the whole number
+        digits = f"{found:b}"[::-1]
+        at = digits.find("1")
+        while at >= 0:
+            yield at
+            at = digits.find("1", at + 1)
+        return
     while found:
         low = found & -found
         yield low.bit_length() - 1

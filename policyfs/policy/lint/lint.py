@@ -13,6 +13,7 @@ from policyfs.policy.decide import Engine
 from policyfs.policy.lint.dates import dates
 from policyfs.policy.lint.findings import Finding, Silenced, split
 from policyfs.policy.lint.hints import hints
+from policyfs.policy.lint.places import Places
 from policyfs.policy.lint.reach import not_searched, reach
 from policyfs.policy.lint.rights import Rights
 from policyfs.policy.lint.texts import texts
@@ -51,5 +52,6 @@ def _findings(engine: Engine) -> Iterator[Finding]:
     except TooHardError:
         yield not_searched(engine.policy.rules[0])
         return
-    yield from reach(compiled, callers)
-    yield from Rights(compiled, callers).findings()
+    places = Places(compiled)
+    yield from reach(places, callers)
+    yield from Rights(places, callers).findings()

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 from policyfs.domain import Decision, FileType, Op
 from policyfs.policy.analysis.files import FileClasses
-from policyfs.policy.analysis.sides import Compiled, Side, numbers_of
+from policyfs.policy.analysis.sides import Side, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.analysis.walk import Walk
-from policyfs.policy.automaton import Position
 from policyfs.policy.classes import TooHardError
 from policyfs.policy.facts import FILE_TYPES, Truth, fixed_facts
 from policyfs.policy.lint.findings import Finding, on_rule
+from policyfs.policy.lint.places import Here, Places
 from policyfs.policy.model import Effect, Rule
 from policyfs.policy.paths import DEEP, End, Glob, Wild, parse_glob
 
@@ -23,19 +23,22 @@ _TRIED: Final = 8
 _PLAIN: Final = "\ue000"
 
 
-def reach(compiled: Compiled, groups: Sequence[Group]) -> Iterator[Finding]:
+def reach(places: Places, groups: Sequence[Group]) -> Iterator[Finding]:
     """Yield the findings on all rules."""
+    compiled = places.compiled
     sides = [group.sides[0] for group in groups]
     about = compiled.callers_by_rule([side.caller for side in sides])
+    some = {callers: [sides[at] for at in numbers_of(callers)] for callers in set(about)}
     for (number, rule), callers in zip(enumerate(compiled.table.rules), about, strict=True):
-        yield from _Reach(compiled, number, rule, [sides[at] for at in numbers_of(callers)]).findings()
+        yield from _Reach(places, number, rule, some[callers]).findings()
 
 
 class _Reach:
     """The search for a request that one rule matches, and for what an allow really gives."""
 
-    def __init__(self, compiled: Compiled, number: int, rule: Rule, sides: list[Side]) -> None:
-        self._compiled: Final = compiled
+    def __init__(self, places: Places, number: int, rule: Rule, sides: list[Side]) -> None:
+        self._places: Final = places
+        self._compiled: Final = places.compiled
         self._number: Final = number
         self._rule: Final = rule
         self._sides: Final = sides
@@ -83,13 +86,15 @@ class _Reach:
         return self._matched and not self._left
 
     def _try_plain_paths(self) -> None:
-        paths = self._rule.paths or ("/**",)
+        globs = [parse_glob(path) for path in (self._rule.paths or ("/**",))[:_TRIED]]
         for side in self._sides[:_TRIED]:
-            for glob in paths[:_TRIED]:
-                names = plain_names(parse_glob(glob), side)
-                if names is not None and not self._done():
-                    position, hidden_by = _down(side, names)
-                    self._try_place(side, position, top=not names, hidden_by=hidden_by)
+            for glob in globs:
+                names = plain_names(glob, side)
+                if names is not None:
+                    here = self._places.at(names, side)
+                    self._try_place(here, here.hidden_by)
+                    if self._done():
+                        return
 
     def _try_all_paths(self) -> None:
         numbers = frozenset({self._number})
@@ -100,41 +105,65 @@ class _Reach:
                 lambda place: everywhere or not nodes.isdisjoint(place.positions[0].free)
             )
             for place in places:
-                by = frozenset() if (False,) in place.hidden else _down(side, place.names)[1]
-                self._try_place(side, place.positions[0], top=place.top, hidden_by=by)
+                by = frozenset() if (False,) in place.hidden else _down(side, place.names)
+                self._try_place(self._places.here(place.positions[0], side, top=place.top), by)
                 if self._done():
                     return
 
-    def _try_place(self, side: Side, position: Position, *, top: bool, hidden_by: frozenset[str]) -> None:
-        profile = side.profile(position, top=top)
-        live = next((live for live in profile.lives if live.number == self._number), None)
-        if live is None:
+    def _try_place(self, here: Here, hidden_by: frozenset[str]) -> None:
+        at = next((at for at, live in enumerate(here.lives) if live.number == self._number), None)
+        if at is None:
             return
-        files = FileClasses(profile.lives)
-        for ftype in (FileType.DIRECTORY,) if top else FILE_TYPES:
-            for facts in files.samples(ftype):
-                if live.match(fixed_facts(ftype, facts)) is not Truth.YES:
-                    continue
-                self._matched = True
-                for op in self._left:
-                    decision = side.profile(position, top=top).answer(
-                        int(op), ftype, facts, below=lambda: side.below(position)
-                    )
-                    self._weigh(op, decision, hidden_by)
-                if self._done():
-                    return
+        asked = (at, self._left, self._matched, bool(hidden_by))
+        seen = here.shared(asked, lambda below: _look(here, asked, below))
+        self._matched, self._left = seen.matched, seen.left
+        for op, denies in seen.denied:
+            by = {here.lives[deny].rule.id for deny in denies}
+            self._denied_by.setdefault(op, set()).update(by | hidden_by)
 
-    def _weigh(self, op: Op, decision: Decision, hidden_by: frozenset[str]) -> None:
-        """Take note of an answer to an operation where the rule matches."""
-        if decision.allowed and not decision.bare and not hidden_by:
-            self._left &= ~op
-            return
-        denies = {
-            match.rule
-            for match in decision.rules
-            if match.effect == Effect.DENY.value and not match.monitor
-        }
-        self._denied_by.setdefault(op, set()).update(denies | hidden_by)
+
+class _Seen(NamedTuple):
+    """The findings on a rule so far, after a look at a place.
+
+    denied: operations that are denied there, each with the rules by their places among those that match.
+    """
+
+    matched: bool
+    left: Op
+    denied: tuple[tuple[Op, tuple[int, ...]], ...]
+
+
+def _look(here: Here, asked: tuple[int, Op, bool, bool], below: Callable[[], bool]) -> _Seen:
+    """Try the files at a place for one of the rules that match there.
+
+    asked: the rule, its operations that nothing has given yet, whether it has matched, and whether the place
+    is hidden from above.
+    """
+    at, left, matched, hidden = asked
+    live, profile = here.lives[at], here.profile
+    numbers = {one.rule.id: number for number, one in enumerate(here.lives)}
+    denied: list[tuple[Op, tuple[int, ...]]] = []
+    files = FileClasses(profile.lives)
+    for ftype in (FileType.DIRECTORY,) if here.top else FILE_TYPES:
+        for facts in files.samples(ftype):
+            if live.match(fixed_facts(ftype, facts)) is not Truth.YES:
+                continue
+            matched = True
+            for op in left:
+                decision = profile.answer(int(op), ftype, facts, below=below)
+                if decision.allowed and not decision.bare and not hidden:
+                    left &= ~op
+                else:
+                    denied.append((op, tuple(numbers[rule] for rule in _denies(decision))))
+            if not left:
+                return _Seen(matched, left, ())
+    return _Seen(matched, left, tuple(denied))
+
+
+def _denies(decision: Decision) -> list[str]:
+    return [
+        match.rule for match in decision.rules if match.effect == Effect.DENY.value and not match.monitor
+    ]
 
 
 def not_searched(rule: Rule) -> Finding:
@@ -143,15 +172,14 @@ def not_searched(rule: Rule) -> Finding:
     return on_rule("not-searched", rule, told, "use fewer ** and ? in a row, and fewer numbers beside {uid}")
 
 
-def _down(side: Side, names: Iterable[str]) -> tuple[Position, frozenset[str]]:
-    """Return the position of a path, and the rules that may hide it by one of its directories."""
+def _down(side: Side, names: Iterable[str]) -> frozenset[str]:
+    """Return the rules that may hide a path by one of its directories."""
     position, top = side.root, True
     found: set[str] = set()
     for name in names:
-        if side.hides:
-            found.update(live.rule.id for live in side.hiding(position, top=top))
+        found.update(live.rule.id for live in side.hiding(position, top=top))
         position, top = side.step(position, name), False
-    return position, frozenset(found)
+    return frozenset(found)
 
 
 def plain_names(glob: Glob, side: Side) -> tuple[str, ...] | None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import re
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar, Final
 
-from policyfs.domain import FIXED_KINDS, NO_FACTS, OWNER_NONE, Decision, Facts, FileType, Need, Op
+from policyfs.domain import FIXED_KINDS, NO_FACTS, OWNER_NONE, Facts, FileType, Need, Op
 from policyfs.formats import REDACTABLE_KINDS
-from policyfs.policy.analysis.invariants import breaches
+from policyfs.policy.analysis.invariants import breaches_of
 from policyfs.policy.analysis.outcomes import hides_at_least
-from policyfs.policy.analysis.sides import Compiled, Side, bits, numbers_of
+from policyfs.policy.analysis.sides import Side, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group
-from policyfs.policy.automaton import Position
 from policyfs.policy.classes import TooHardError
 from policyfs.policy.lint.findings import Finding, on_app, on_rule
+from policyfs.policy.lint.places import Names, Places
 from policyfs.policy.lint.reach import not_searched, plain_names
 from policyfs.policy.model import SELF, App, Block, Effect, Invariant, Policy, Promise, Rule, Who
 from policyfs.policy.paths import parse_glob
@@ -29,23 +30,29 @@ _DERIVED: Final = re.compile(
 )
 """Directories in which programs keep small or converted copies of files."""
 _PHOTO: Final = Facts("image/jpeg", OWNER_NONE)
+_FIXED: Final = frozenset(FIXED_KINDS.values())
+_TRIED: Final = 4
+"""Apps for which a rule is tried."""
+
+
+_Concerns = Callable[[Rule], bool]
+_Check = Callable[["Rights", Rule, Side], Iterator[Finding]]
 
 
 class Rights:
     """The checks of one policy."""
 
-    def __init__(self, compiled: Compiled, groups: Sequence[Group]) -> None:
-        self._compiled: Final = compiled
-        self._policy: Final[Policy] = compiled.engine.policy
-        self._rules: Final = compiled.table.rules
+    def __init__(self, places: Places, groups: Sequence[Group]) -> None:
+        self._places: Final = places
+        self._compiled: Final = places.compiled
+        self._policy: Final[Policy] = self._compiled.engine.policy
+        self._rules: Final = self._compiled.table.rules
         self._enforced: Final[dict[Effect, int]] = {
-            effect: bits(
-                number
-                for number, rule in enumerate(self._rules)
-                if rule.effect is effect and not rule.monitor
-            )
-            for effect in Effect
+            effect: self._bits(functools.partial(_enforced, effect)) for effect in Effect
         }
+        self._reading: Final = self._bits(lambda rule: bool(rule.ops & Op.READ))
+        self._copies: Final = self._bits(lambda rule: any(map(_DERIVED.search, rule.paths or ())))
+        """The rules about directories of thumbnails and transcodes."""
         self._by_app: Final[dict[str, list[Side]]] = {}
         for group in groups:
             for subject in group.subjects:
@@ -53,41 +60,47 @@ class Rights:
                 if app is not None:
                     self._by_app.setdefault(app, []).append(group.sides[0])
 
+    def _bits(self, chosen: Callable[[Rule], bool]) -> int:
+        return bits(number for number, rule in enumerate(self._rules) if chosen(rule))
+
     def findings(self) -> Iterator[Finding]:
         """Yield all findings."""
         for app in self._policy.apps:
             yield from self._of_app(app)
             yield from self._derived(app)
         yield from self._raw_sensitive()
-        for number, rule in enumerate(self._rules):
+        sides = [sides[0] for sides in self._by_app.values()]
+        about = self._compiled.callers_by_rule([side.caller for side in sides])
+        for rule, callers in zip(self._rules, about, strict=True):
             if rule.monitor or rule.effect not in (Effect.ALLOW, Effect.DENY):
                 continue
-            sides = [sides[0] for sides in self._by_app.values() if sides[0].bits >> number & 1]
-            for check in (self._by_fact, self._own_directory, self._one_level, self._unchecked):
-                finding = next((found for side in sides[:4] for found in check(rule, side)), None)
-                if finding is not None:
-                    yield finding
+            for concerns, check in self._checks:
+                if concerns(rule):
+                    tried = (sides[at] for at in itertools.islice(numbers_of(callers), _TRIED))
+                    finding = next((found for side in tried for found in check(self, rule, side)), None)
+                    if finding is not None:
+                        yield finding
 
-    def _fitting(self, app: App, effect: Effect) -> list[Rule]:
-        """Return the enforced rules of an effect that are about an app."""
+    def _fitting(self, app: App, *kinds: int) -> list[Rule]:
+        """Return the rules of some kinds, each as bits, that are about an app."""
         about = functools.reduce(operator.or_, (side.bits for side in self._by_app.get(app.name, ())), 0)
-        return [self._rules[number] for number in numbers_of(about & self._enforced[effect])]
+        return [self._rules[number] for number in numbers_of(functools.reduce(operator.and_, kinds, about))]
 
     def _of_app(self, app: App) -> Iterator[Finding]:
-        allows = self._fitting(app, Effect.ALLOW)
+        allows = self._fitting(app, self._enforced[Effect.ALLOW])
         if not allows:
             told = "no allow is about this app, so it sees an empty mount"
             yield on_app("app-without-allow", self._policy, app, told, "add an allow, or remove the app")
-        if _BACKUPS.search(app.name) and self._fitting(app, Effect.REDACT):
+        if _BACKUPS.search(app.name) and self._fitting(app, self._enforced[Effect.REDACT]):
             side = self._by_app[app.name][0]
             for rule in allows:
-                path, position = self._at(rule, side)
-                if position is None or not rule.ops & Op.READ:
+                names = self._names(rule, side)
+                if not names or not rule.ops & Op.READ:
                     continue
-                decision = self._answer(side, position, Op.READ, _PHOTO)
+                decision = self._places.at(names, side).answer(Op.READ, _PHOTO)
                 if decision.allowed and decision.redact:
                     told = (
-                        f"it looks like a backup or a sync job, and reads {path} without its"
+                        f"it looks like a backup or a sync job, and reads {_shown(names)} without its"
                         f" {', '.join(sorted(decision.redact))}: its copies are not full copies, and what it"
                         " restores or syncs has none either"
                     )
@@ -97,21 +110,21 @@ class Rights:
 
     def _derived(self, app: App) -> Iterator[Finding]:
         """Find directories of thumbnails and transcodes that an app reads, of which originals are kept."""
-        denies = [rule for rule in self._fitting(app, Effect.DENY) if rule.ops & Op.READ]
-        restricted = [*denies, *self._fitting(app, Effect.REDACT)]
+        denies = self._fitting(app, self._enforced[Effect.DENY], self._reading)
+        restricted = denies or self._fitting(app, self._enforced[Effect.REDACT])
         if not restricted:
             return
         side = self._by_app[app.name][0]
-        for rule in self._fitting(app, Effect.ALLOW):
-            for glob in (rule.paths or ()) if rule.ops & Op.READ else ():
+        for rule in self._fitting(app, self._enforced[Effect.ALLOW], self._reading, self._copies):
+            for glob in rule.paths or ():
                 names = plain_names(parse_glob(glob), side) if _DERIVED.search(glob) else None
-                path, position = self._position(names or (), side)
-                if position is not None and self._answer(side, position, Op.READ, _PHOTO).allowed:
+                if names and self._places.at(names, side).answer(Op.READ, _PHOTO).allowed:
                     yield on_rule(
                         "derived-copies",
                         rule,
-                        f"{app.name} reads {path}: thumbnails and transcodes show what their originals show,"
-                        f" also of those that {restricted[0].id} keeps from it or shows it without data",
+                        f"{app.name} reads {_shown(names)}: thumbnails and transcodes show what their"
+                        f" originals show, also of those that {restricted[0].id} keeps from it or shows it"
+                        " without data",
                         "take this directory out of the allow, or let the app make copies of its own",
                     )
                     break
@@ -125,14 +138,14 @@ class Rights:
         """Find apps that are under redaction somewhere and read such files unchanged elsewhere."""
         promised = []
         for app in self._policy.apps:
-            redactions = self._fitting(app, Effect.REDACT)
+            redactions = self._fitting(app, self._enforced[Effect.REDACT])
             words = frozenset(word for rule in redactions for word in rule.redact if " " not in word)
             if words:
                 promised.append(_never_raw(app, words, redactions[0]))
         if not promised:
             return
         try:
-            found = breaches(_with(self._policy, promised))
+            found = breaches_of(self._compiled, promised)
         except TooHardError:
             yield not_searched(self._policy.rules[0])
             return
@@ -152,39 +165,17 @@ class Rights:
 
     # ---- single rules, by a plain path
 
-    def _at(self, rule: Rule, side: Side) -> tuple[str, Position | None]:
-        """Return a plain path that the rule's first glob matches, and its position."""
-        names = plain_names(parse_glob((rule.paths or ("/**",))[0]), side)
-        return self._position(names or (), side) if names is not None else ("", None)
-
     @staticmethod
-    def _position(names: tuple[str, ...], side: Side) -> tuple[str, Position | None]:
-        position = side.root
-        for name in names:
-            position = side.step(position, name)
-        shown = "/" + "/".join(name.replace("\ue000", "x") for name in names)
-        return shown, position if names else None
-
-    @staticmethod
-    def _answer(
-        side: Side, position: Position, op: Op, facts: Facts, ftype: FileType = FileType.REGULAR
-    ) -> Decision:
-        return side.profile(position, top=False).answer(
-            int(op), ftype, facts, below=lambda: side.below(position)
-        )
+    def _names(rule: Rule, side: Side) -> Names | None:
+        """Return the names of a plain path that the rule's first glob matches."""
+        return plain_names(parse_glob((rule.paths or ("/**",))[0]), side)
 
     def _by_fact(self, rule: Rule, side: Side) -> Iterator[Finding]:
-        asked = [*rule.unless, *(() if rule.when is None else (rule.when,))]
-        kinds = any((block.kinds or frozenset()) - set(FIXED_KINDS.values()) for block in asked)
-        owners = any(block.owners is not None for block in asked)
-        if not rule.ops & Op.SEE or not (kinds or owners):
+        names = self._names(rule, side)
+        if not names:
             return
-        path, position = self._at(rule, side)
-        if position is None:
-            return
-        need = side.profile(position, top=False).needs(
-            int(Op.SEE), FileType.REGULAR, below=lambda: side.below(position), lenient=False
-        )
+        need = self._places.at(names, side).needs(Op.SEE)
+        kinds, owners = _asked(rule)
         app = next((app for app in self._policy.apps if app.name == side.caller.app), None)
         by_kind, by_owner = kinds and need & Need.KIND, owners and need & Need.OWNER
         if by_owner and not by_kind and app is not None and app.uids:
@@ -195,24 +186,19 @@ class Rights:
             yield on_rule(
                 "see-by-fact",
                 rule,
-                f"whether {side.caller.app} sees {path} depends on the file's {fact}, so it can find out that"
-                f" such a name exists (creating it fails){cost}",
+                f"whether {side.caller.app} sees {_shown(names)} depends on the file's {fact}, so it can find"
+                f" out that such a name exists (creating it fails){cost}",
                 "hide by path where the name itself is a secret",
             )
 
     def _own_directory(self, rule: Rule, side: Side) -> Iterator[Finding]:
-        if rule.effect is not Effect.ALLOW or not rule.ops & Op.CREATE:
-            return
         for glob in rule.paths or ():
             top = _OWN.fullmatch(glob)
             names = plain_names(parse_glob(top[1]), side) if top is not None else None
-            if top is None or names is None:
+            if top is None or not names:
                 continue
-            path, position = self._position(names, side)
-            if position is None:
-                continue
-            facts = Facts(None, side.caller.app)
-            if not self._answer(side, position, Op.CREATE, facts, FileType.DIRECTORY).allowed:
+            facts, path = Facts(None, side.caller.app), _shown(names)
+            if not self._places.at(names, side).answer(Op.CREATE, facts, FileType.DIRECTORY).allowed:
                 yield on_rule(
                     "own-directory",
                     rule,
@@ -222,42 +208,67 @@ class Rights:
                 return
 
     def _one_level(self, rule: Rule, side: Side) -> Iterator[Finding]:
-        if rule.effect is not Effect.ALLOW or not rule.ops & Op.READ:
-            return
         for glob in rule.paths or ():
             if not glob.endswith("/*") or glob.endswith("\\*"):
                 continue
             names = plain_names(parse_glob(glob), side)
             if names is None:
                 continue
-            path, position = self._position((*names, "\ue000"), side)
-            if position is not None and not self._answer(side, position, Op.READ, NO_FACTS).allowed:
+            names = (*names, "\ue000")
+            if not self._places.at(names, side).answer(Op.READ, NO_FACTS).allowed:
                 yield on_rule(
                     "one-level",
                     rule,
-                    f"{glob} is one level: {side.caller.app} cannot read {path}",
+                    f"{glob} is one level: {side.caller.app} cannot read {_shown(names)}",
                     f'write "{glob}*" if all that is below is meant',
                 )
                 return
 
     def _unchecked(self, rule: Rule, side: Side) -> Iterator[Finding]:
-        if rule.effect is not Effect.ALLOW or not rule.ops & Op.WRITE or len(rule.paths or ()) < 2:
-            return
-        checked: dict[bool, str] = {}
+        checked: dict[bool, Names] = {}
         for glob in rule.paths or ():
             names = plain_names(parse_glob(glob), side)
-            path, position = self._position(names or (), side)
-            if position is not None:
-                own = self._answer(side, position, Op.WRITE, Facts(None, side.caller.app))
+            if names:
+                own = self._places.at(names, side).answer(Op.WRITE, Facts(None, side.caller.app))
                 if own.allowed:
-                    checked.setdefault(bool(own.content), path)
+                    checked.setdefault(bool(own.content), names)
         if len(checked) == 2:
             yield on_rule(
                 "unchecked-write",
                 rule,
-                f"what {side.caller.app} writes is checked at {checked[True]}, and not at {checked[False]}",
+                f"what {side.caller.app} writes is checked at {_shown(checked[True])}, and not at"
+                f" {_shown(checked[False])}",
                 "let the content requirement cover all paths of this allow",
             )
+
+    _checks: ClassVar[tuple[tuple[_Concerns, _Check], ...]] = (
+        (lambda rule: bool(rule.ops & Op.SEE) and any(_asked(rule)), _by_fact),
+        (lambda rule: rule.effect is Effect.ALLOW and bool(rule.ops & Op.CREATE), _own_directory),
+        (lambda rule: rule.effect is Effect.ALLOW and bool(rule.ops & Op.READ), _one_level),
+        (
+            lambda rule: rule.effect is Effect.ALLOW
+            and bool(rule.ops & Op.WRITE)
+            and len(rule.paths or ()) > 1,
+            _unchecked,
+        ),
+    )
+    """The checks of one rule for one caller, each with whether it concerns a rule."""
+
+
+def _enforced(effect: Effect, rule: Rule) -> bool:
+    return rule.effect is effect and not rule.monitor
+
+
+def _asked(rule: Rule) -> tuple[bool, bool]:
+    """Return whether conditions of a rule ask for the kind of regular files, and for their owner."""
+    asked = [*rule.unless, *(() if rule.when is None else (rule.when,))]
+    kinds = any((block.kinds or frozenset()) - _FIXED for block in asked)
+    return kinds, any(block.owners is not None for block in asked)
+
+
+def _shown(names: Names) -> str:
+    """Return a plain path as text."""
+    return "/" + "/".join(name.replace("\ue000", "x") for name in names)
 
 
 def _never_raw(app: App, words: frozenset[str], redaction: Rule) -> Invariant:
@@ -269,9 +280,3 @@ def _never_raw(app: App, words: frozenset[str], redaction: Rule) -> Invariant:
     )  # fmt: skip
     return Invariant(app.name, Promise.NEVER_RAW, rule, words, "", 1)
 
-
-def _with(policy: Policy, invariants: list[Invariant]) -> Policy:
-    return Policy(
-        policy.name, policy.description, policy.apps, policy.rules, policy.audit_allowed, policy.audit_denied,
-        policy.digest, tuple(invariants),
-    )  # fmt: skip

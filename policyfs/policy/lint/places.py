@@ -1,0 +1,185 @@
+"""Answers at plain paths, shared by all rules and callers for which the same sorts of rules match there.
+
+A plain path spells one path of a glob. In a large policy the plain paths of most rules meet rules that do the
+same as those at the plain path of another rule, under other names. So each such set of rules answers once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Final, NamedTuple, TypeVar
+
+from policyfs.domain import Facts, FileType, Need, Op
+from policyfs.policy.analysis.shapes import Shapes
+from policyfs.policy.analysis.sides import Compiled, Side
+from policyfs.policy.automaton import Position
+from policyfs.policy.profile import Profile
+from policyfs.policy.table import Live, Situated, hides
+
+T = TypeVar("T")
+
+Names = tuple[str, ...]
+
+
+class Place(NamedTuple):
+    """A path. situated: the rules that match there for some callers. above: those that hide it from above."""
+
+    position: Position
+    situated: tuple[Situated, ...]
+    above: tuple[Situated, ...]
+    top: bool
+
+
+class Answer(NamedTuple):
+    """The part of a decision that is the same wherever such rules match."""
+
+    allowed: bool
+    redact: frozenset[str]
+    content: tuple[frozenset[str], ...]
+
+
+class Here:
+    """The policy at one place for one caller. lives: the rules that match."""
+
+    __slots__ = ("_key", "_place", "_places", "_profile", "_side", "lives")
+
+    def __init__(self, places: Places, place: Place, side: Side) -> None:
+        self._places = places
+        self._place = place
+        self._side = side
+        table, caller = places.compiled.table, side.caller
+        found = (table.live(situated, caller) for situated in place.situated)
+        self.lives: tuple[Live, ...] = tuple(live for live in found if live is not None)
+        self._key: Hashable = None
+        self._profile: Profile | None = None
+
+    @property
+    def top(self) -> bool:
+        """True at the root."""
+        return self._place.top
+
+    @property
+    def hidden_by(self) -> frozenset[str]:
+        """The rules that may hide the place by one of the directories above."""
+        table, caller = self._places.compiled.table, self._side.caller
+        return frozenset(
+            table.rules[one.rule].id for one in self._place.above if table.live(one, caller) is not None
+        )
+
+    @property
+    def profile(self) -> Profile:
+        """The rules that match here, without those that hide the place from above."""
+        if self._profile is None:
+            self._profile = Profile(self._places.compiled.table.policy, self.lives, top=self.top)
+        return self._profile
+
+    def shared(self, question: Hashable, find: Callable[[Callable[[], bool]], T]) -> T:
+        """Return the answer to a question that depends on nothing but the sorts of the rules here.
+
+        find: finds it; its argument returns whether the caller could see some path below.
+        """
+        if self._key is None:
+            self._key = self._places.shapes.alone(self.lives)
+        key = (question, self._key, self.top)
+        return self._places.shared(key, find, self._below)
+
+    def _below(self) -> bool:
+        return self._side.below(self._side.pruned(self._place.position.free))
+
+    def answer(self, op: Op, facts: Facts, ftype: FileType = FileType.REGULAR) -> Answer:
+        """Decide an operation."""
+
+        def find(below: Callable[[], bool]) -> Answer:
+            decision = self.profile.answer(int(op), ftype, facts, below=below)
+            return Answer(decision.allowed, decision.redact, decision.content)
+
+        return self.shared((op, facts, ftype), find)
+
+    def needs(self, op: Op) -> Need:
+        """Return the facts of a regular file that the answer to an operation depends on."""
+
+        def find(below: Callable[[], bool]) -> Need:
+            return self.profile.needs(int(op), FileType.REGULAR, below=below, lenient=False)
+
+        return self.shared(("needs", op), find)
+
+
+class Places:
+    """The places of one policy."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled: Final = compiled
+        self.shapes: Final = Shapes()
+        self._shared: Final[dict[Names, Place | None]] = {}
+        self._shared[()] = self._place(compiled.table.automaton.root, None)
+        self._own: Final[dict[tuple[Side, Names], Place]] = {}
+        self._known: Final[dict[Hashable, object]] = {}
+        self._known_below: Final[dict[Hashable, object]] = {}
+
+    def at(self, names: Names, side: Side) -> Here:
+        """Return the rules at a path for a caller."""
+        return Here(self, self._at(names, side), side)
+
+    def here(self, position: Position, side: Side, *, top: bool) -> Here:
+        """Return the rules at a position for a caller."""
+        return Here(self, Place(position, self.compiled.table.situated(position), (), top), side)
+
+    def shared(
+        self, key: Hashable, find: Callable[[Callable[[], bool]], T], below: Callable[[], bool]
+    ) -> T:
+        """Return what ``find`` finds, remembered by the key, and by the answer of ``below`` if it counts."""
+        found = self._known.get(key, self)
+        if found is self:
+            asked: list[bool] = []
+
+            def told() -> bool:
+                asked.append(below())
+                return asked[-1]
+
+            made = find(told)
+            if not asked:
+                self._known[key] = made
+                return made
+            self._known[key] = self._known_below
+            self._known_below[key, asked[0]] = made
+            return made
+        if found is self._known_below:
+            key = (key, below())
+            found = self._known_below.get(key, self)
+            if found is self:
+                found = self._known_below[key] = find(below)
+        return found  # type: ignore[return-value]  # the question is in the key
+
+    def _at(self, names: Names, side: Side) -> Place:
+        """Return the place of a path for a caller."""
+        place = self._common(names)
+        if place is None:
+            place = self._own.get((side, names))
+        if place is None:
+            parent = self._at(names[:-1], side)
+            place = self._own[side, names] = self._place(side.step(parent.position, names[-1]), parent)
+        return place
+
+    def _common(self, names: Names) -> Place | None:
+        """Return the place of a path for all callers; None if a capture on the way tells them apart."""
+        try:
+            return self._shared[names]
+        except KeyError:
+            pass
+        parent, made = self._common(names[:-1]), None
+        automaton = self.compiled.table.automaton
+        if parent is not None and not any(automaton.nodes[n].captures for n in parent.position.free):
+            free = frozenset(
+                target for number in parent.position.free for target in automaton.targets(number, names[-1])
+            )
+            accepts = frozenset(accept for number in free for accept in automaton.nodes[number].accepts)
+            made = self._place(Position(free, frozenset(), accepts, {}, lost=False), parent)
+        self._shared[names] = made
+        return made
+
+    def _place(self, position: Position, parent: Place | None) -> Place:
+        table = self.compiled.table
+        above = parent.above if parent is not None else ()
+        if parent is not None and not parent.top:
+            above += tuple(one for one in parent.situated if hides(table.rules[one.rule]))
+        return Place(position, table.situated(position), above, parent is None)
