@@ -61,13 +61,18 @@ def caller_in(policy: Policy, uid: int) -> Caller:
     return Caller(app, uid)
 
 
-def answer(text: Naive, demand: Demand, uid: int, ops: Op, node: Node, *, empty: bool) -> Answer:
-    """The naive answer; with the rule of the file system that redacted files are written only emptied."""
+def answer(
+    text: Naive, demand: Demand, uid: int, ops: Op, node: Node, *, empty: bool, known: Facts | None = None
+) -> Answer:
+    """The naive answer; with the rule of the file system that redacted files are written only emptied.
+
+    known: the facts that the policy's answer needed; that rule always looks at the file's owner.
+    """
     caller = caller_in(text.policy, uid)
     if demand.creates:
         kind = {FileType.DIRECTORY: "inode/directory", FileType.SYMLINK: "inode/symlink"}.get(node.ftype)
         node = node._replace(facts=Facts(kind, caller.app or "none"))
-    found = text.decide(caller, ops, node)
+    found = text.decide(caller, ops, node if known is None else node._replace(facts=known))
     if demand.creates or not (found.allowed and demand.opens and Op.WRITE in ops):
         return found
     if demand.empties or empty or (caller.app is not None and node.facts.owner == caller.app):
@@ -153,7 +158,7 @@ def test_a_verdict_is_that_of_the_text(part, policies, asked):
             known = Facts(
                 facts.kind if need & Need.KIND else None, facts.owner if need & Need.OWNER else None
             )
-            told = answer(texts[0], demand, uid, ops, node._replace(facts=known), empty=empty)
+            told = answer(texts[0], demand, uid, ops, node, empty=empty, known=known)
         rules = rules_of(old, told)
         if texts[0].hidden_above(caller_in(old, uid), node):  # the rules of the directory
             said_so = engine.decide(engine.principal(uid), ops, engine.state_of(path), ftype, facts)
