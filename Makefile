@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint checks soak sanitize fuzz bench setup packages-demo packages-test packages-soak packages-bench man docs lock clean test-debian13
+.PHONY: help demo demo-shell test lint checks style layers types soak sanitize fuzz bench setup packages-demo packages-test packages-soak packages-bench man docs lock clean test-debian13
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -26,9 +26,20 @@ help:
 	@echo "make docs        docs/modules.md, the schema and the tables of redaction, after one of them changed"
 	@echo "make setup       system packages, .venv, the C bridge"
 
-# The stamp is newer than the lock file, the metadata and the C sources once all is installed.
-$(STAMP): requirements.lock pyproject.toml $(BRIDGE_SOURCES) packaging/setup/venv.sh
-	@packaging/setup/venv.sh
+# A goal that needs an environment is made by `$(MAKE) $(call beside,PACKAGES) GOAL`: pip fetches what is compiled
+# while apt installs PACKAGES, unless Python itself comes from apt. The C bridge needs both.
+PACKAGES :=
+PYTHON :=
+beside = -s -j 3 PACKAGES=$(1) PYTHON=$$(packaging/setup/packages.sh has-python || echo $(1))
+
+# The stamps are newer than the lock file, the metadata and the C sources once all is installed.
+WHEELS := .venv/.stamp-wheels
+$(WHEELS): requirements.lock packaging/setup/venv.sh | $(PYTHON)
+	@packaging/setup/venv.sh wheels
+	@touch $@
+
+$(STAMP): $(WHEELS) pyproject.toml $(BRIDGE_SOURCES) | $(PACKAGES)
+	@packaging/setup/venv.sh bridge
 	@touch $@
 
 packages-demo:
@@ -43,25 +54,31 @@ packages-soak:
 packages-bench:
 	@packaging/setup/packages.sh bench
 
-# Packages come before the environment: its set-up compiles C.
-setup: packages-test
-	@$(MAKE) -s $(STAMP)
+setup:
+	@$(MAKE) $(call beside,packages-test) $(STAMP)
 
-demo: packages-demo
-	@$(MAKE) -s $(STAMP)
+demo:
+	@$(MAKE) $(call beside,packages-demo) $(STAMP)
 	@PYTHONPATH=. $(PY) packaging/demo/demo.py
 
-demo-shell: packages-demo
-	@$(MAKE) -s $(STAMP)
+demo-shell:
+	@$(MAKE) $(call beside,packages-demo) $(STAMP)
 	@PYTHONPATH=. $(PY) packaging/demo/demo.py --shell
 
-lint: setup
-	@$(MAKE) -s checks
+lint:
+	@$(MAKE) $(call beside,packages-test) checks
 
-checks:
+# Style and layers need no C: they are checked while apt installs. mypy reads the types of pyfuse3.
+checks: style layers types
+
+style: $(WHEELS)
 	@$(PY) -m ruff check
-	@$(PY) -m mypy
+
+layers: $(WHEELS)
 	@.venv/bin/lint-imports --no-logo
+
+types: $(STAMP)
+	@$(PY) -m mypy
 
 # Every process that runs tests would compile them anew, with their assertions: this one does it for all.
 COMPILED := .venv/.stamp-compiled
@@ -73,8 +90,11 @@ $(COMPILED): $(STAMP) $(shell find tests -name '*.py')
 JOBS ?= 3
 SIDE_BY_SIDE := $(PY) -m pytest -q -n $(JOBS) --dist worksteal
 
-# What failed beside others and passes alone failed by the load; tests/support/machine/second_try.py says what may.
-AGAIN := [ $$? -eq 1 ] && $(PY) -m pytest -q -rN --last-failed --last-failed-no-failures none --second-try
+# $(call pass,NAME,COMMAND): one of the passes. What failed beside others and passes alone failed by the load;
+# tests/support/machine/second_try.py says what may. A pass that fails does not keep the next from running.
+AGAIN := $(PY) -m pytest -q -rN --last-failed --last-failed-no-failures none --second-try
+NOTES := .pytest_cache/pass-
+pass = $(2) -o cache_dir=$(NOTES)$(1) || { [ $$? -eq 1 ] && $(AGAIN) -o cache_dir=$(NOTES)$(1); } || failed="$$failed $(1)"
 
 # Files that may have tests marked alone: the others need not even be imported. tests/conftest.py holds to it.
 ALONE = $(shell grep -rl 'pytest\.mark\.alone' tests --include='test_*.py')
@@ -82,11 +102,13 @@ ALONE = $(shell grep -rl 'pytest\.mark\.alone' tests --include='test_*.py')
 # These tests fork all the time. A process that knows the others, too, is thrice as large, and each fork as dear.
 FORKING := tests/attack tests/faults tests/mount tests/posix
 
-test: setup
-	@$(MAKE) -s -j 2 checks $(COMPILED)
-	@$(PY) -m pytest -q -m "alone and not soak" $(ALONE) || { $(AGAIN); }
-	@$(SIDE_BY_SIDE) -m "not soak and not alone" $(FORKING) || { $(AGAIN); }
-	@$(SIDE_BY_SIDE) -m "not soak and not alone" $(addprefix --ignore=,$(FORKING)) || { $(AGAIN); }
+test:
+	@$(MAKE) $(call beside,packages-test) checks $(COMPILED)
+	@rm -rf $(NOTES)*; failed=; \
+	$(call pass,alone,$(PY) -m pytest -q -m "alone and not soak" $(ALONE)); \
+	$(call pass,mounts,$(SIDE_BY_SIDE) -m "not soak and not alone" $(FORKING)); \
+	$(call pass,others,$(SIDE_BY_SIDE) -m "not soak and not alone" $(addprefix --ignore=,$(FORKING))); \
+	[ -z "$$failed" ] || { $(PY) -m tests.support.machine.failures $(NOTES) $$failed; exit 1; }
 
 # TESTS: some of them instead of all. ROOT: a directory to build it in and to keep. SUITE: another release.
 SUITE ?= trixie
@@ -109,8 +131,8 @@ SECONDS ?= 600
 fuzz: setup
 	@$(PY) -m tests.fuzz --seconds $(SECONDS)
 
-bench: packages-bench
-	@$(MAKE) -s $(STAMP)
+bench:
+	@$(MAKE) $(call beside,packages-bench) $(STAMP)
 	@$(PY) -m tests.bench
 	@$(PY) -m tests.bench.comparison
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that one of the Makefile's goals needs: `packages.sh run|demo|test|soak|bench|debian13`.
 # Asks dpkg first and calls apt-get only for what is missing, so that a second run costs nothing.
+# `packages.sh has-python` installs nothing: it succeeds if python3 can make environments and compile by now.
 # An alternative (a|b) is the name of one package in different releases; a name with a ? behind it is one
 # that only newer releases have, for what was part of another before.
 set -eu
@@ -12,7 +13,17 @@ soak="$test restic borgbackup syncthing minidlna"
 bench="$test fio mergerfs dbench g++"
 debian13="debootstrap git util-linux"
 
+# A Python of its own (pyenv, /usr/local) brings venv and headers; Debian's has them in packages.
+has_python() {
+    python3 -c 'import ensurepip, os, sysconfig
+raise SystemExit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null
+}
+
 case "${1:-}" in
+has-python)
+    has_python
+    exit
+    ;;
 run) wanted=$run ;;
 demo) wanted=$demo ;;
 test) wanted=$test ;;
@@ -20,28 +31,31 @@ soak) wanted=$soak ;;
 bench) wanted=$bench ;;
 debian13) wanted=$debian13 ;;
 *)
-    echo "usage: packages.sh run|demo|test|soak|bench|debian13" >&2
+    echo "usage: packages.sh run|demo|test|soak|bench|debian13|has-python" >&2
     exit 2
     ;;
 esac
 
-# A Python of its own (pyenv, /usr/local) brings venv and headers; Debian's has them in packages.
 if ! command -v python3 >/dev/null; then
     wanted="$wanted python3 python3-venv python3-dev"
-elif ! python3 -c 'import ensurepip, os, sysconfig
-raise SystemExit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null; then
+elif ! has_python; then
     wanted="$wanted python3-venv python3-dev"
 fi
-
-installed() {
-    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
-}
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     echo "packages.sh: this system has no apt-get. Install what these Debian packages hold, then go on:" >&2
     echo "  $wanted" >&2
     exit 0
 fi
+
+# One call for all: dpkg reads its whole list for each.
+all_installed=" $(dpkg-query -W -f='${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | tr '\n' ' ')"
+installed() {
+    case $all_installed in
+    *" $1 "*) return 0 ;;
+    *) return 1 ;;
+    esac
+}
 
 # Sets missing: the packages to install, as far as apt's lists know them.
 find_missing() {

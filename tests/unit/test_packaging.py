@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.alone import NAME
+from tests.support.machine.failures import failures
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 HELPER = CHECKOUT / "packaging" / "mount.fuse.policyfs"
@@ -113,8 +114,8 @@ def test_make_test_leaves_no_test_out() -> None:
     lines = subprocess.run(
         ["make", "-n", "test"], cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=30
     ).stdout.splitlines()
-    tests = [line.split(" || ")[0] for line in lines if "-m pytest -q" in line and " -m " in line]
-    alone, forking, others = tests
+    passes = [line.split(" || ")[0] for line in lines if "-m pytest -q" in line and " -m " in line]
+    alone, forking, others = passes
     marked = {path for path in (CHECKOUT / "tests").rglob("test_*.py") if NAME in path.read_text("utf-8")}
     assert '-m "alone and not soak"' in alone
     assert {CHECKOUT / path for path in alone.split() if path.startswith("tests/")} == marked
@@ -124,6 +125,57 @@ def test_make_test_leaves_no_test_out() -> None:
     assert directories
     ignored = [word for word in others.split() if "tests/" in word]
     assert ignored == [f"--ignore={name}" for name in directories]
+
+
+PASSES = ("alone", "mounts", "others")
+PYTHON = """#!/bin/sh
+echo "$*" >>calls
+case "$*" in
+*--second-try*) exit {second} ;;
+*cache_dir=.pytest_cache/pass-{fails}*) exit {first} ;;
+esac
+"""
+
+
+def _make_test(directory: Path, fails: str, first: int, second: int) -> tuple[int, list[str]]:
+    """The exit code, and Python's arguments, where one pass and its second try end by these codes."""
+    python = directory / "python"
+    python.write_text(PYTHON.format(fails=fails, first=first, second=second))
+    python.chmod(0o755)
+    (directory / "tests").mkdir()
+    said = subprocess.run(
+        ["make", "-s", "-f", CHECKOUT / "Makefile", "test", "MAKE=true", f"PY={python}"],
+        cwd=directory, capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    return said.returncode, (directory / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize("fails", PASSES)
+@pytest.mark.parametrize(
+    ("first", "second", "fine"), [(1, 0, True), (1, 1, False), (1, 4, False), (2, 0, False), (3, 0, False)]
+)
+def test_a_pass_that_fails_keeps_no_other_from_running(
+    tmp_path: Path, fails: str, first: int, second: int, fine: bool
+) -> None:
+    code, calls = _make_test(tmp_path, fails, first, second)
+    assert (code == 0) == fine
+    ran = [call.split("pass-")[1] for call in calls if "cache_dir" in call and "--second-try" not in call]
+    assert ran == list(PASSES)
+    again = [call for call in calls if "--second-try" in call]
+    assert [call.endswith(f"pass-{fails}") for call in again] == [True] * (first == 1)
+    told = [call for call in calls if "support.machine.failures" in call]
+    assert [call.split()[2:] for call in told] == [[".pytest_cache/pass-", fails]] * (not fine)
+
+
+def test_what_failed_is_told_once_more(tmp_path: Path) -> None:
+    (tmp_path / "pass-others/v/cache").mkdir(parents=True)
+    (tmp_path / "pass-others/v/cache/lastfailed").write_text('{"t.py::test_b": true, "t.py::test_a": true}')
+    assert failures(f"{tmp_path}/pass-", ["alone", "others"]) == [
+        "make test: the pass 'alone' failed; its output above says why",
+        "make test: the pass 'others' failed",
+        "    t.py::test_a",
+        "    t.py::test_b",
+    ]
 
 
 @pytest.mark.parametrize(("head", "refused"), [(f"@{NAME}", False), ("@getattr(pytest.mark, 'alone')", True)])
@@ -142,16 +194,47 @@ def test_a_test_that_is_alone_without_saying_so_is_refused(tmp_path: Path, head:
     assert (f"write {NAME} out" in said.stdout + said.stderr) == refused
 
 
+def test_packages_that_need_a_compiler_are_left_until_it_is_there() -> None:
+    """One hash: the lock file knows sources only."""
+    lock = (CHECKOUT / "requirements.lock").read_text(encoding="utf-8")
+    entries = re.findall(r"^([A-Za-z0-9._-]+)==((?:.*\\\n)*.*)", lock, re.MULTILINE)
+    sources = [name for name, entry in entries if entry.count("--hash=") == 1]
+    script = (CHECKOUT / "packaging/setup/venv.sh").read_text(encoding="utf-8")
+    assert re.search(r'^sources="(.*)"$', script, re.MULTILINE)[1].split() == sources
+
+
+def test_wheels_are_installed_without_what_needs_a_compiler_and_the_bridge_with_it(tmp_path: Path) -> None:
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nfor last; do :; done\n[ "$last" = . ] || cat "$last" >>installed\n')
+    python.chmod(0o755)
+    shutil.copy(CHECKOUT / "requirements.lock", tmp_path)
+
+    def installed(part: str) -> set[str]:
+        (tmp_path / "installed").write_text("")
+        subprocess.run([CHECKOUT / "packaging/setup/venv.sh", part], cwd=tmp_path, timeout=30, check=True)
+        return set((tmp_path / "installed").read_text().splitlines())
+
+    lock = set((CHECKOUT / "requirements.lock").read_text(encoding="utf-8").splitlines())
+    left_out = {line for line in lock - installed("wheels") if not line.startswith((" ", "#"))}
+    assert {line.split("==")[0] for line in left_out} == {"pyfuse3"}
+    assert installed("bridge") == lock
+
+
+@pytest.mark.parametrize("part", ["wheels", "bridge"])
 @pytest.mark.parametrize("code", [0, 1])
-def test_what_pip_says_is_shown_if_it_fails(tmp_path: Path, code: int) -> None:
+def test_what_pip_says_is_shown_if_it_fails(tmp_path: Path, code: int, part: str) -> None:
     python = tmp_path / ".venv/bin/python"
     python.parent.mkdir(parents=True)
     python.write_text(f"#!/bin/sh\necho noise\necho louder >&2\nexit {code}\n")
     python.chmod(0o755)
     script = CHECKOUT / "packaging/setup/venv.sh"
-    said = subprocess.run([script], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+    shutil.copy(CHECKOUT / "requirements.lock", tmp_path)
+    said = subprocess.run(
+        [script, part], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
     assert said.returncode == code
-    assert len(said.stdout.splitlines()) == 1
+    assert len(said.stdout.splitlines()) == (part == "wheels")
     assert ("noise\nlouder\n" in said.stderr) == bool(code)
     assert bool(said.stderr) == bool(code)
 
