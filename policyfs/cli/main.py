@@ -34,11 +34,14 @@ _MODULES: Final = {
 }
 """Modules of the commands, with the commands of each, in the order of the help."""
 
+_WITH_ACTIONS: Final = "policy"
+"""The module that imports only what the second word needs."""
+
 _OUTLINE: Final = frozenset({"-h", "--help", "--version"})
 
 
-def build_parser(first: str = "") -> argparse.ArgumentParser:
-    """Build the whole command line. first: its first word, if it is known already.
+def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
+    """Build the whole command line. first, second: its first words, if they are known already.
 
     Then only the module of that command is imported, which takes most of a second for all of them; and
     `mount` becomes a daemon, which is to hold nothing of the other commands. For the list of commands none is
@@ -57,7 +60,8 @@ def build_parser(first: str = "") -> argparse.ArgumentParser:
                 subparsers.add_parser(name, help=help_)
     else:
         for module in wanted or _MODULES:
-            importlib.import_module(f"policyfs.cli.{module}").add_parser(subparsers)
+            made = importlib.import_module(f"policyfs.cli.{module}")
+            made.add_parser(subparsers, *([second] if module == _WITH_ACTIONS else []))
     return parser
 
 
@@ -66,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     3 policy does not compile, 4 policy tests failed); argparse leaves by SystemExit(2).
     """
     words = sys.argv[1:] if arguments is None else arguments
-    parser = build_parser(words[0] if words else "--help")
+    parser = build_parser(*words[:2]) if words else build_parser("--help")
     if not words:
         parser.print_help(sys.stderr)
         return EXIT_USAGE

@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
+from typing import Final
 
-from policyfs.cli import (
-    policy_apply,
-    policy_diff,
-    policy_explain,
-    policy_fmt,
-    policy_init,
-    policy_learn,
-    policy_lint,
-    policy_matrix,
-    policy_replay,
-    policy_schema,
-    policy_test,
-    policy_view,
-    policy_who,
-)
 from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.policy_files import Batch, read_sources
 from policyfs.policy.analysis.invariants import load_policy
@@ -28,6 +15,12 @@ from policyfs.policy.exceptions import ended
 from policyfs.policy.lint.dates import dates
 from policyfs.policy.lint.hints import hints, line
 from policyfs.policy.model import Effect, Policy
+
+_ACTIONS: Final = (
+    "apply", "explain", "diff", "lint", "test", "replay", "learn", "fmt", "schema", "view", "matrix", "who",
+    "init",
+)  # fmt: skip
+"""Actions with a module of their own, in the order of the help."""
 
 # ---------------------------------------------------------------- check
 
@@ -67,25 +60,19 @@ def _plural(count: int, noun: str) -> str:
 # ---------------------------------------------------------------- command line
 
 
-def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `policy` and its actions to the command line."""
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], action: str = "") -> None:
+    """Add `policy` and its actions to the command line.
+
+    action: the word after `policy`, if it is known already. Only the module of that action is imported then;
+    all of them take longer than the check of a policy of 500 rules.
+    """
     parser = subparsers.add_parser("policy", help="check, test, explain and compare policies")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="check that a policy compiles; print all its errors")
-    check.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
-    add_at(check)
-    check.set_defaults(run=run_check)
-
-    policy_apply.add_parser(actions)
-    policy_explain.add_parser(actions)
-    policy_diff.add_parser(actions)
-    policy_lint.add_parser(actions)
-    policy_test.add_parser(actions)
-    policy_replay.add_parser(actions)
-    policy_learn.add_parser(actions)
-    policy_fmt.add_parser(actions)
-    policy_schema.add_parser(actions)
-    policy_view.add_parser(actions)
-    policy_matrix.add_parser(actions)
-    policy_who.add_parser(actions)
-    policy_init.add_parser(actions)
+    if action == "check" or action not in _ACTIONS:
+        check = actions.add_parser("check", help="check that a policy compiles; print all its errors")
+        check.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
+        add_at(check)
+        check.set_defaults(run=run_check)
+    if action != "check":
+        for one in _ACTIONS if action not in _ACTIONS else (action,):
+            importlib.import_module(f"policyfs.cli.policy_{one}").add_parser(actions)

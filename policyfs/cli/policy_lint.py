@@ -13,6 +13,7 @@ from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.policy_files import Batch, read_sources
 from policyfs.errors import PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
+from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.findings import Finding, excerpt, on_rule
 from policyfs.policy.lint.lint import Report, lint
@@ -20,6 +21,7 @@ from policyfs.policy.parse import SourceText
 from policyfs.policy.paths import DEEP, parse_glob
 
 
+@paused()  # it ends soon, with all that it has made
 def run_lint(args: argparse.Namespace) -> int:
     """Print the findings on each policy. Exit code 1 if there are any that no comment silences."""
     batch = Batch(sys.stderr if args.json else sys.stdout)

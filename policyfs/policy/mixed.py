@@ -6,13 +6,14 @@ A hint for people: sample paths made of names from the rules are decided. No dec
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from policyfs.domain import NO_FACTS, OWNER_NONE, Facts, FileType, Op, Principal
 from policyfs.policy.callers import CallerClass
 from policyfs.policy.decide import Engine, PathState
-from policyfs.policy.model import SELF, App, Block, Effect, Rule
+from policyfs.policy.model import SELF, App, Block, Effect, Rule, Who
+from policyfs.policy.table import Situated
 
 _CAPTURED: Final = 3
 """Apps whose own directories are tried for one rule: others' differ by their names only, or by a rule about
@@ -34,70 +35,125 @@ def mixed_directories(engine: Engine) -> list[MixedDirectory]:
     """Find at most one directory for each rule that allows or denies ``see``, in the order of the rules."""
     # an app without uids has mounts of its own only
     apps = [(app, engine.principal(app.uids[0][0])) for app in engine.policy.apps if app.uids]
-    asking = [(app, who, engine.caller(who).of) for app, who in apps]
+    search = _Search(engine, [_Asking(app, who, engine.caller(who).of) for app, who in apps])
     found = []
     for rule in engine.policy.rules:
         if rule.effect in {Effect.ALLOW, Effect.DENY} and rule.ops & Op.SEE and not rule.monitor:
-            about = [one for one in asking if rule.who is None or one[2].within(rule.who)]
-            mixed = next(_mixed_by(engine, rule, about), None)
+            mixed = next(search.mixed_by(rule), None)
             if mixed is not None:
                 found.append(mixed)
     return found
 
 
-def _mixed_by(
-    engine: Engine, rule: Rule, about: Iterable[tuple[App, Principal, CallerClass]]
-) -> Iterator[MixedDirectory]:
-    """Yield such directories for the apps that the rule is about."""
-    tried: set[tuple[object, ...]] = set()
-    at: dict[str, _Place] = {}
-    captured = 0
-    for app, who, caller in about:
-        for glob in rule.paths or ("/**",):
-            if "{app}" in glob or "{uid}" in glob:
-                captured += 1
-                if captured > _CAPTURED:
-                    return
-                place = _Place.of(engine, *sample(glob, app))
-            else:
-                place = at.get(glob) or at.setdefault(glob, _Place.of(engine, *sample(glob, app)))
-            if place.dull:
-                continue
-            key = (glob, place.directory, place.alike(caller))
-            if key not in tried and _is_mixed(engine, who, rule, place):
-                yield MixedDirectory(rule, app.name, place.directory or "/")
-            tried.add(key)
+class _Asking(NamedTuple):
+    """An app on the shared mount."""
+
+    app: App
+    who: Principal
+    caller: CallerClass
+
+
+class _Search:
+    """The search for such directories in one policy.
+
+    In a large policy most rules do the same under other names. So what an app sees is remembered by the sorts
+    of the rules that can match at two names of a directory.
+    """
+
+    def __init__(self, engine: Engine, asking: Sequence[_Asking]) -> None:
+        self._engine: Final = engine
+        self._asking: Final = asking
+        self._about: Final[dict[Who | None, list[_Asking]]] = {}
+        self._directories: Final[dict[str, PathState]] = {"": engine.root}
+        self._sorts: Final[dict[tuple[object, ...], int]] = {}
+        self._sort_of: Final[dict[int, int]] = {}
+        self._numbers: Final = {rule.id: number for number, rule in enumerate(engine.table.rules)}
+        self._known: Final[dict[tuple[object, ...], dict[str, bool]]] = {}
+
+    def mixed_by(self, rule: Rule) -> Iterator[MixedDirectory]:
+        """Yield such directories for the apps that a rule is about."""
+        at: dict[str, _Place] = {}
+        captured = 0
+        for one in self._asked_by(rule.who):
+            for glob in rule.paths or ("/**",):
+                if "{app}" in glob or "{uid}" in glob:
+                    captured += 1
+                    if captured > _CAPTURED:
+                        return
+                    place = self._place(rule, *sample(glob, one.app))
+                else:
+                    place = at.get(glob) or at.setdefault(glob, self._place(rule, *sample(glob, one.app)))
+                if not place.dull and self._is_mixed(rule, place, one):
+                    yield MixedDirectory(rule, one.app.name, place.directory or "/")
+
+    def _asked_by(self, who: Who | None) -> list[_Asking]:
+        """Return the apps that match a block."""
+        found = self._about.get(who)
+        if found is None:
+            found = [one for one in self._asking if who is None or one.caller.within(who)]
+            self._about[who] = found
+        return found
+
+    def _place(self, rule: Rule, directory: str, name: str) -> _Place:
+        engine, table = self._engine, self._engine.table
+        above = self._directory(directory)
+        first, second = (engine.step(above, each.encode()) for each in (name, _OTHER))
+        placed = {*first.situated(table), *second.situated(table), *first.hides}
+        rules = [table.rules[one.rule] for one in placed]
+        dull = first is second and not any(map(_blocks, rules))
+        key = (
+            self._sort(self._numbers[rule.id]),
+            *(tuple(map(self._situated, state.situated(table))) for state in (first, second)),
+            frozenset(map(self._situated, first.hides)),
+            *(state.position.lost for state in (first, second)),
+        )
+        return _Place(directory, (first, second), dull, self._known.setdefault(key, {}))
+
+    def _directory(self, path: str) -> PathState:
+        found = self._directories.get(path)
+        if found is None:
+            above, _, name = path.rpartition("/")
+            found = self._directories[path] = self._engine.step(self._directory(above), name.encode())
+        return found
+
+    def _situated(self, one: Situated) -> tuple[object, ...]:
+        return self._sort(one.rule), one.binds, one.unless
+
+    def _sort(self, number: int) -> int:
+        """Return a number that is equal for rules which do the same wherever both match."""
+        found = self._sort_of.get(number)
+        if found is None:
+            rule = self._engine.table.rules[number]
+            value = (
+                rule.effect, rule.ops, rule.who, rule.when is None, *map(_facts_asked, _blocks(rule)),
+                rule.errno, rule.redact, rule.content, rule.raw_types, rule.audit, rule.monitor,
+            )  # fmt: skip
+            found = self._sort_of[number] = self._sorts.setdefault(value, len(self._sorts))
+        return found
+
+    def _is_mixed(self, rule: Rule, place: _Place, one: _Asking) -> bool:
+        """True if the app sees one file in the directory and does not see another."""
+        found = place.known.get(one.app.name)
+        if found is None:
+            found = place.known[one.app.name] = _is_mixed(self._engine, one.who, rule, place)
+        return found
 
 
 class _Place(NamedTuple):
-    """Two names in one directory: one from a glob, and another. rules: those that can match there.
+    """Two names in one directory: one from a glob, and another.
 
-    by_name: whether an app's own name counts, besides the rules that are about it. dull: no name and no fact
-    makes a difference, for anyone.
+    dull: no name and no fact makes a difference, for anyone. known: the apps for which it is known whether
+    they see one file there and not another. Places at which the same sorts of rules match share it.
     """
 
     directory: str
     states: tuple[PathState, PathState]
-    rules: tuple[tuple[int, Rule], ...]
-    by_name: bool
     dull: bool
+    known: dict[str, bool]
 
-    @classmethod
-    def of(cls, engine: Engine, directory: str, name: str) -> _Place:
-        table = engine.table
-        first, second = (engine.state_of(f"{directory}/{each}".encode()) for each in (name, _OTHER))
-        situated = {one.rule for state in (first, second) for one in (*state.situated(table), *state.hides)}
-        rules = tuple((number, table.rules[number]) for number in sorted(situated))
-        owners = {owner for _, rule in rules for block in _blocks(rule) for owner in block.owners or ()}
-        captures = bool(first.requirements(table) or second.requirements(table))
-        by_name = captures or not owners <= {SELF, OWNER_NONE}
-        dull = first is second and not any(_blocks(rule) for _, rule in rules)
-        return cls(directory, (first, second), rules, by_name, dull)
 
-    def alike(self, caller: CallerClass) -> tuple[object, ...]:
-        """Return a key that only callers share for whom the answers here are the same."""
-        fits = tuple(caller.fits(number, rule) for number, rule in self.rules)
-        return (caller.app if self.by_name else None, fits)
+def _facts_asked(block: Block) -> tuple[object, ...]:
+    return block.kinds, block.owners
 
 
 def sample(glob: str, app: App) -> tuple[str, str]:

@@ -1,0 +1,55 @@
+"""`policy explain` against the naive evaluator: the answer, and the verdict on each rule."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policyfs.domain import FileType
+from policyfs.policy.decide import compile_policy
+from policyfs.policy.explain import REQUESTS, explain
+from tests.property.test_policy_engine import CASES, EVERYONE, PARTS, chain, naive, principal, share
+from tests.support.models import policy_cases as cases
+from tests.support.models.naive_policy import NO, UNKNOWN, YES, Node, rule_matches
+
+pytestmark = pytest.mark.timeout(max(600, CASES // 10))
+
+VERDICTS = {YES: "matches", UNKNOWN: "may match", NO: "no"}
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@share(0.1 / PARTS)
+@given(
+    cases.policies(),
+    st.sampled_from(EVERYONE),
+    st.sampled_from(sorted(REQUESTS)),
+    cases.some_paths,
+    cases.file_types,
+    cases.facts,
+)
+def test_an_explanation_says_what_the_text_does(part, policy, caller, request, path, ftype, facts):
+    del part  # each is another choice of cases
+    ftype = FileType.DIRECTORY if path == b"/" else ftype
+    engine, text, node = compile_policy(policy), naive(policy), Node(path, ftype, facts)
+    who = principal(engine, caller)
+    said = explain(engine, who, request, path, ftype, facts)
+    if engine.hidden_above(who, chain(engine, node)) is not None or text.hidden_above(caller, node):
+        assert said.hidden_by or engine.owner_matters_above(engine.state_of(path))
+        return
+    ops = REQUESTS[request]
+    want = text.decide(caller, ops, node)
+    # a way down that the naive evaluator has not tried: see test_policy_engine
+    if said.decision.allowed == want.allowed or ftype is not FileType.DIRECTORY:
+        got = said.decision
+        assert (got.allowed, got.errno, got.redact) == (want.allowed, want.errno, want.redact)
+        assert (frozenset(got.content), got.quarantine) == (want.content, want.quarantine)
+    lines = {line.rule: line.verdict for line in said.lines}
+    assert lines.keys() == {rule.id for rule in policy.rules}
+    assert {rule for rule, verdict in lines.items() if verdict != "no"} >= {rule for rule, _ in want.matched}
+    for rule in policy.rules:
+        if lines[rule.id] != "no":
+            assert lines[rule.id] == VERDICTS[rule_matches(rule, policy, caller, node)]
+    if said.nearest is not None:
+        assert not want.allowed
+        assert said.nearest.effect == "allow"
