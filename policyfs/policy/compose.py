@@ -152,7 +152,7 @@ def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | No
 class _Composer:
     """Builder of the tree of one file from its events."""
 
-    __slots__ = ("anchors", "by_libyaml", "errors", "events", "expanded", "source")
+    __slots__ = ("anchors", "by_libyaml", "errors", "events", "expanded", "source", "texts")
 
     def __init__(
         self, source: Source, events: Iterator[Event], errors: list[PolicyError], *, by_libyaml: bool = False
@@ -162,6 +162,8 @@ class _Composer:
         self.events = events
         self.errors = errors
         self.anchors: dict[str, Node | None] = {}
+        self.texts: dict[str, Value] = {}
+        """Values of unquoted text on one line. Keys and names come again and again."""
         self.expanded = 0
 
     def report(self, span: Span, message: str, help_: str) -> None:
@@ -192,9 +194,18 @@ class _Composer:
 
     def node(self, event: Event, depth: int) -> Node:
         """Return the node that an event opens, with its whole subtree."""
-        span = _span(event)
+        start, end = event.start_mark, event.end_mark
+        line, column = start.line, start.column
+        one_line = end.line == line
+        span = Span(line + 1, column + 1, (end.column - column if one_line else 1) or 1)
         if type(event) is ScalarEvent and event.anchor is event.tag is None and depth <= MAX_DEPTH:
-            return self.scalar(event, span)  # nearly every node
+            known = self.texts.get(event.value) if one_line and not event.style else None
+            if known is not None:
+                return Scalar(span, known, event.value)
+            made = self.scalar(event, span)  # nearly every other node
+            if type(made.value) is Unquoted:
+                self.texts[made.raw] = made.value
+            return made
         if isinstance(event, AliasEvent):
             return self.alias(event, span)
         if not isinstance(event, (ScalarEvent, CollectionStartEvent)):

@@ -34,8 +34,6 @@ class Compiled:
         self.sight: Final = Sight(self.table, _REMEMBERED)
         self.views: Final = Views()
         self.accepts: Final = [self.table.accepts_of(number) for number in range(len(self.table.rules))]
-        self.contents: Final = [content_of(rule) for rule in self.table.rules]
-        self.by_id: Final = {rule.id: (content_of(rule), rule.who) for rule in self.table.rules}
         self.captures: Final = [_captures(rule) for rule in self.table.rules]
         self.owners: Final = [_owners(rule) for rule in self.table.rules]
         self.name_classes: Final[Known] = {}
@@ -59,6 +57,17 @@ class Compiled:
         for node in self.table.automaton.nodes:
             for accept in node.accepts:
                 self._accepting.setdefault(accept, []).append(node.number)
+
+    @functools.cached_property
+    def contents(self) -> list[tuple[object, ...]]:
+        """For each rule a value that is equal for rules which do the same, ``who`` aside."""
+        return [content_of(rule) for rule in self.table.rules]
+
+    @functools.cached_property
+    def by_id(self) -> dict[str, tuple[tuple[object, ...], Who | None]]:
+        """For the id of each rule its content and ``who``."""
+        pairs = zip(self.table.rules, self.contents, strict=True)
+        return {rule.id: (content, rule.who) for rule, content in pairs}
 
     def with_promises(self, rules: Sequence[Rule]) -> Compiled:
         """Return the policy with some more rules that have no globs, and ids before all others."""
