@@ -15,7 +15,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -25,17 +26,21 @@
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define BUFFER (4u << 20)
 #define PAGE 4096u
-#define WAIT_US 400
+#define WAIT_US 4000
+#define ASKED_S 0.1
+#define VISITED_S 0.03
+#define TOUCHES 8
 #define SECRETS 64
 #define ERRNOS 160
 
 struct counters {
-    volatile uint64_t moves, stop, asked, bumped, touched, ready;
+    volatile uint64_t moves, stop, asked, bumped, touched, opened;
 };
 
 static struct counters *shared;
@@ -58,6 +63,21 @@ static double now(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+/* Until a counter is no longer what it was, for so long at most: no side takes the processor from another
+ * by asking. The kernel looks at 32 bits. */
+static void wait_for_change(volatile uint64_t *counter, uint64_t was, double seconds)
+{
+    uint64_t ns = seconds > 0 ? seconds * 1e9 : 0;
+    struct timespec limit = {ns / 1000000000, ns % 1000000000};
+    syscall(SYS_futex, counter, FUTEX_WAIT, (uint32_t)was, &limit, NULL, 0);
+}
+
+static void add_one(volatile uint64_t *counter)
+{
+    ++*counter;
+    syscall(SYS_futex, counter, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
 static void map_counters(const char *path)
@@ -174,7 +194,6 @@ static int writer(char **arg)
         map = map_writable(path, size);
     else if (strcmp(mode, "swap") != 0 && strcmp(mode, "visit") != 0)
         fd = open_patiently(path, O_RDWR);
-    shared->ready = 1;
     for (uint64_t i = 0; !shared->stop; i++) {
         layout = layouts + size * (i % count);
         if (strcmp(mode, "map") == 0) { /* the file is open nowhere; no time stamp changes */
@@ -192,16 +211,20 @@ static int writer(char **arg)
             if (rename(other, path) != 0)
                 die("rename");
         } else if (strcmp(mode, "visit") == 0) { /* comes, moves it a few times, and goes */
+            uint64_t opened = shared->opened; /* soon after the reader got in, or while it tries to */
+            wait_for_change(&shared->opened, opened, VISITED_S);
+            usleep(pause * (i % 8) / 4);
             map = map_writable(path, size);
             for (int turn = 0; turn < 20; turn++) {
                 memcpy(map, layouts + size * ((i + turn) % count), header);
-                shared->moves++;
+                add_one(&shared->moves);
                 usleep(5);
             }
             munmap(map, size);
         }
-        shared->moves++;
-        usleep(pause);
+        add_one(&shared->moves);
+        if (strcmp(mode, "visit") != 0)
+            usleep(pause);
     }
     printf("{\"moves\": %llu}\n", (unsigned long long)shared->moves);
     return 0;
@@ -215,22 +238,29 @@ static int toucher(char **arg)
     while (!shared->stop) {
         struct stat st;
         int fd = open(arg[2], O_RDONLY);
-        if (fd < 0 && (errno == ENOENT || errno == ESTALE))
+        if (fd < 0 && (errno == ENOENT || errno == ESTALE)) {
+            usleep(20);
             continue; /* just swapped */
+        }
         if (fd < 0 || fstat(fd, &st) != 0)
             die(arg[2]);
         opened++;
-        for (int flags = MAP_SHARED; flags <= MAP_PRIVATE; flags++) {
-            unsigned char *map = mmap(NULL, st.st_size, PROT_READ, flags, fd, 0);
-            if (map == MAP_FAILED)
+        unsigned char *map[2];
+        for (int one = 0; one < 2; one++) {
+            map[one] = mmap(NULL, st.st_size, PROT_READ, one ? MAP_PRIVATE : MAP_SHARED, fd, 0);
+            if (map[one] == MAP_FAILED)
                 die("mmap for touching");
-            if (touch(map, st.st_size) > 0)
-                seen += find_secret(buffer, st.st_size) >= 0;
-            munmap(map, st.st_size);
         }
         close(fd);
-        shared->touched = seen;
-        usleep(2000);
+        for (int turn = 0; turn < TOUCHES && !shared->stop; turn++) {
+            for (int one = 0; one < 2; one++)
+                if (touch(map[one], st.st_size) > 0)
+                    seen += find_secret(buffer, st.st_size) >= 0;
+            shared->touched = seen;
+            usleep(2000);
+        }
+        for (int one = 0; one < 2; one++)
+            munmap(map[one], st.st_size);
     }
     printf("{\"seen\": %llu, \"opened\": %llu}\n", (unsigned long long)seen, (unsigned long long)opened);
     return 0;
@@ -240,13 +270,14 @@ static int bumper(char **arg)
 {
     map_counters(arg[0]);
     while (!shared->stop) {
-        if (shared->asked == shared->bumped) {
-            usleep(30);
+        uint64_t asked = shared->asked;
+        if (asked == shared->bumped) {
+            wait_for_change(&shared->asked, asked, ASKED_S);
             continue;
         }
         if (utimensat(AT_FDCWD, arg[1], NULL, 0) != 0 && errno != ENOENT)
             die(arg[1]);
-        shared->bumped++;
+        add_one(&shared->bumped);
     }
     printf("{\"bumped\": %llu}\n", (unsigned long long)shared->bumped);
     return 0;
@@ -258,8 +289,8 @@ static int bumper(char **arg)
 static void let_writer_work(uint64_t before)
 {
     double until = now() + WAIT_US / 1e6;
-    while (shared->moves == before && now() < until)
-        sched_yield();
+    for (double left; shared->moves == before && (left = until - now()) > 0;)
+        wait_for_change(&shared->moves, before, left);
 }
 
 static ssize_t by_read(int fd, size_t size, uint64_t moves)
@@ -479,13 +510,13 @@ static void print_tallies(const struct tally *opens, const struct tally *by, con
 /* New times for the file, so that no earlier copy of it is current. */
 static void ask_for_new_times(void)
 {
-    uint64_t wanted = shared->bumped + 1;
+    uint64_t before = shared->bumped;
     double until = now() + 10;
-    shared->asked = wanted;
-    while (shared->bumped < wanted) {
+    add_one(&shared->asked);
+    while (shared->bumped == before) {
         if (now() > until)
             die("waiting for new times");
-        sched_yield();
+        wait_for_change(&shared->bumped, before, ASKED_S);
     }
 }
 
@@ -514,6 +545,7 @@ static int reader(char **arg)
             continue;
         }
         opens.passes++;
+        add_one(&shared->opened);
         /* Of two moves since, one began after the open before. */
         opens.changed += atoi(arg[6]) || before_open >= opened_at + 2;
         opened_at = shared->moves;

@@ -32,6 +32,9 @@ ALL: Final = (
 _PADDING: Final = 0xE4  # an APP segment that nobody knows: zeros under redaction
 _COUNTERS: Final = struct.Struct("=6Q")
 _ENDING_S: Final = 20.0
+_PAUSE_US: Final = {"map": 1}
+_REQUESTS_US: Final = 1000
+"""Pause of a writer that makes requests, whose daemon has to come to the reader's, too."""
 
 
 def build(arena: Path) -> Path:
@@ -138,7 +141,7 @@ class Race:
         return path
 
     def counters(self) -> tuple[int, ...]:
-        """moves, stop, asked, bumped, touched, ready (struct counters of race.c)."""
+        """moves, stop, asked, bumped, touched, opened (struct counters of race.c)."""
         return _COUNTERS.unpack(self._counters.read_bytes())
 
     def _start(self, uid: int, *words: str | Path) -> subprocess.Popen[bytes]:
@@ -163,7 +166,7 @@ class Race:
         seconds: float,
         in_store: Path | None = None,
         donor: Path | None = None,
-        pause_us: int = 1,
+        pause_us: int | None = None,
         techniques: Sequence[str] = ALL,
         leaks: int = 0,
         writer_path: Path | None = None,
@@ -172,11 +175,13 @@ class Race:
         seen (0: to the end).
 
         writer, reader: uids; the writer also is the raw reader that maps the file and touches its
-        pages. in_store: the same file in the store, which gets new times before each open. writer_path:
-        where the writer finds the file, if not where the reader does.
+        pages. pause_us: the writer's between two moves. in_store: the same file in the store, which gets
+        new times before each open. writer_path: where the writer finds the file, if not where the reader
+        does.
         """
         self._counters.write_bytes(bytes(_COUNTERS.size))
-        with self._helpers(writer_path or path, mode, writer, pause_us, in_store) as helpers:
+        pause = _PAUSE_US.get(mode, _REQUESTS_US) if pause_us is None else pause_us
+        with self._helpers(writer_path or path, mode, writer, pause, in_store) as helpers:
             wanted = [name for name in techniques if donor is not None or name != "copy_file_range"]
             limits = [str(entered), str(seconds), str(leaks)]
             words = [donor or "-", *limits, "1" if in_store else "0", path, *wanted]
