@@ -294,6 +294,20 @@ def write_sparse(path: Path) -> tuple[bytes, bytes, int]:
         os.close(fd)
 
 
+def _data_begins(path: Path) -> int:
+    path.write_bytes(b"data")
+    with path.open("rb") as file:
+        return os.lseek(file.fileno(), 0, os.SEEK_DATA)
+
+
+def test_a_reader_that_hangs_on_the_owner_finds_data(mounts: Mounts, empty_store: Path) -> None:
+    """The daemon has no descriptor of what the kernel reads by itself: it finds the owner by name."""
+    policy = POLICY.partition("rules:")[0] + "rules:\n  - {id: own, allow: [all], when: {owner: self}}\n"
+    policy += "  - {id: ways, allow: [see], when: {type: [inode/directory]}}\n"
+    mount = mounts.start(policy, empty_store)
+    assert call_as(APP_UID, _data_begins, mount / "new") == 0
+
+
 def test_truncation_and_growth_are_seen_at_once(start: Start, big_store: Path) -> None:
     """Passthrough keeps no pages of its own: size and bytes are the store's at any time."""
     mount = start()

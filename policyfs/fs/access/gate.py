@@ -310,6 +310,8 @@ class Gate:
         if located is not None:  # found under this very lease (fs/redacted/leased.py)
             kind, _ = located
             return (await self.facts.behind(handle.fd, need & Need.OWNER, who.lane))._replace(kind=kind)
+        if need and handle.fd < 0:  # in passthrough
+            return await self.facts_of(handle.node, need, who)
         return await self.facts.behind(handle.fd, need, who.lane)
 
     def hangs_on_kind(self, who: Principal, ops: Op, node: Node, owner: str | None) -> bool:
