@@ -55,8 +55,8 @@ class MountOptions:
 
     @property
     def in_vectors(self) -> bool:
-        """True if repeats are answered by the bridge: in a shared mount, where the kernel may keep less."""
-        return self.vectors and self.app is None
+        """True if the bridge answers repeats."""
+        return self.vectors
 
     @property
     def kernel_admits(self) -> bool:

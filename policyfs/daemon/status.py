@@ -150,6 +150,7 @@ async def file_of(fs: FileSystem, path: str) -> control.Json:
         return {"open": []}
     found = []
     for node in fs.nodes.same_inode(fs.nodes.key_of(stat)):
+        fs.nodes.vectors.drop(node)
         state = node.open
         if state is not None:
             head = None if state.head is None else state.head.held

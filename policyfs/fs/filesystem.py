@@ -61,6 +61,7 @@ from policyfs.fs.namespace.unlink import Remover
 from policyfs.fs.namespace.xattr import ExtendedAttributes
 from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.fs.opening.backing_file import BackingFiles
+from policyfs.fs.opening.bridge_handles import BridgeHandles
 from policyfs.fs.opening.byte_paths import LeasedPath, LivePath, PathServer, RawPath
 from policyfs.fs.opening.copy_path import CopyPath
 from policyfs.fs.opening.lifecycle import Lifecycle
@@ -101,6 +102,7 @@ class _Opening:
     """The parts that open files and serve their bytes."""
 
     views: Views
+    repeats: Repeats
     hidden: HiddenWords
     redactor: Redactor
     lifecycle: Lifecycle
@@ -135,9 +137,8 @@ class FileSystem:
     def _context(self, engine: Engine, finder: FactFinder) -> FsContext:
         """Build the parts that all others use: nodes, handles, the resolver, the gate."""
         settings, tree, owners = self._settings, self._base.tree, self._base.owners
-        self.nodes = nodes = NodeTable(
-            tree.fstat(tree.root_fd), engine.root, engine.child, AccessVectors(in_use=settings.vectors)
-        )  # fmt: skip
+        vectors = AccessVectors(in_use=settings.vectors, of_names=settings.vectors and settings.app is None)
+        self.nodes = nodes = NodeTable(tree.fstat(tree.root_fd), engine.root, engine.child, vectors)
         self.pruning = Pruning(nodes, settings.nodes)
         self.handles = handles = HandleTable(settings.descriptors)
         self.timeouts = timeouts = Timeouts(
@@ -206,16 +207,18 @@ class FileSystem:
             fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts,
             forget_names=cache.forget_names, remote=facts.remote,
         )  # fmt: skip
+        repeats = Repeats(fs, views, self.timeouts)
+        self.bridge_handles = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files)
         self.opener = Opener(
             fs, paths=paths, preconditions=preconditions, lifecycle=lifecycle, backing_files=backing_files,
             write_access=write_access, replaced_files=self._replaced_files,
+            bridge_handles=self.bridge_handles,
         )  # fmt: skip
         self.stale_handles = StaleHandles(fs)
         open_files = OpenFiles(fs, backing_files=backing_files, forget_attributes=cache.forget_attributes)
         return _Opening(
-            views, hidden, redactor, lifecycle, paths, backing_files, write_access, open_files, change_lock,
-            Checker(fs, base.sniffer, change_lock, rejections),
-            withheld_names, keeper,
+            views, repeats, hidden, redactor, lifecycle, paths, backing_files, write_access, open_files,
+            change_lock, Checker(fs, base.sniffer, change_lock, rejections), withheld_names, keeper,
         )  # fmt: skip
 
     def _byte_paths(
@@ -271,7 +274,7 @@ class FileSystem:
         self.lookup = lookup = Lookup(
             fs, views=opening.views, timeouts=self.timeouts, replaced_files=self._replaced_files,
             withheld_names=withheld_names, modes=self.modes, absent_names=self.kernel_cache.absent_names,
-            repeats=Repeats(fs, opening.views, self.timeouts),
+            repeats=opening.repeats,
         )  # fmt: skip
         self.listings = DirectoryListings(
             fs, timeouts=self.timeouts, lookup=lookup, withheld_names=withheld_names,
@@ -382,6 +385,7 @@ class FileSystem:
         """Release resources that are kept for a moment only; called several times a second."""
         if self.kernel_cache.notifier is not None:
             self.pruning.prune(self.kernel_cache.notifier)
+        self.bridge_handles.expire()
         self.passthrough.expire()
         self._replaced_files.expire()
         self.copies.expire_clones(_CLONE_IDLE_S)

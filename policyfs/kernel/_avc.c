@@ -11,8 +11,7 @@
  */
 
 #define _GNU_SOURCE
-#include "_avc.h"
-#include "_wire.h"
+#include "_avc_table.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -26,39 +25,18 @@
 
 #define OPCODE_LOOKUP 1
 #define OPCODE_GETATTR 3
+#define OPCODE_OPEN 14
+#define OPCODE_RELEASE 18
 #define OPCODE_ACCESS 34
 #define RESENT ((uint64_t)1 << 63)
 
-#define GRANTS 4	 /* uids with a grant on one node */
 #define CHAIN_MAX 16	 /* nodes in one chain: a name made to collide is not cached */
 #define NAME_MAX_BYTES 255
 #define HIDDEN_SIZE 4096 /* of a directory whose names may be hidden (lookup.py, _uncounted) */
 
-struct grant {
-	uint32_t uid, bits; /* bits 0: free */
-};
-
-struct node {
-	struct node *next_id, *next_name;
-	uint64_t id, parent, serial; /* serial: of its directory's descriptor */
-	atomic_uint_fast64_t lookups; /* answered here, and not yet told to Python */
-	uint64_t device, ino;
-	int64_t birth_ns;
-	uint32_t format;
-	uint16_t directory, name_size;
-	uint8_t next_grant;
-	struct grant grants[GRANTS];
-	char name[];
-};
-
 struct directory {
 	uint64_t id, serial;
 	int fd; /* ours; -1: free */
-};
-
-struct seat {
-	_Alignas(64) pthread_mutex_t lock;
-	atomic_uint_fast64_t lookups, getattrs, accesses, lost;
 };
 
 static struct {
@@ -79,14 +57,14 @@ static struct seat seats[AVC_SEATS] = {
  * that is taken again at once might never be free for the event loop. */
 static atomic_bool changing;
 
-static void lock_all(void)
+void avc_lock_all(void)
 {
 	atomic_store(&changing, true);
 	for (unsigned i = 1; i < table.seats; i++)
 		pthread_mutex_lock(&seats[i].lock);
 }
 
-static void unlock_all(void)
+void avc_unlock_all(void)
 {
 	for (unsigned i = table.seats; i-- > 1;)
 		pthread_mutex_unlock(&seats[i].lock);
@@ -112,7 +90,7 @@ static size_t slot_of_name(uint64_t parent, const char *name, size_t size)
 	return slot_of(hash);
 }
 
-static struct node *find(uint64_t id)
+struct node *avc_find(uint64_t id)
 {
 	struct node *node = table.by_id[slot_of(id)];
 
@@ -145,7 +123,7 @@ static uint32_t granted(const struct node *node, uint32_t uid)
 /* ---- Answering ----------------------------------------------------------------------------------- */
 
 /* The node's attributes in the store, now. False if its name leads elsewhere, or they are odd. */
-static bool ask_store(const struct node *node, bool uncounted, struct wire_attr *attr)
+bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr)
 {
 	struct statx now;
 	int fd = directory_of(node);
@@ -179,7 +157,7 @@ static bool ask_store(const struct node *node, bool uncounted, struct wire_attr 
 }
 
 /* The request was answered, even if the kernel no longer waits for it. True if it took the reply. */
-static bool reply(struct seat *seat, int device, uint64_t unique, void *body, size_t size)
+bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_t size)
 {
 	struct wire_out_header header = {.len = (uint32_t)(sizeof(header) + size), .unique = unique};
 	struct iovec iov[2] = {{&header, sizeof(header)}, {body, size}};
@@ -205,12 +183,12 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 		bits = granted(node, header->uid);
 		if (!(bits & AVC_LOOKUP))
 			continue;
-		if (!ask_store(node, (bits & AVC_UNCOUNTED) != 0, &out.attr))
+		if (!avc_ask_store(node, (bits & AVC_UNCOUNTED) != 0, &out.attr))
 			return false;
 		out.nodeid = node->id;
 		/* INVARIANT: counted before the kernel can forget it, and under this seat's lock. */
 		atomic_fetch_add_explicit(&node->lookups, 1, memory_order_relaxed);
-		if (!reply(seat, device, header->unique, &out, sizeof(out)))
+		if (!avc_reply(seat, device, header->unique, &out, sizeof(out)))
 			atomic_fetch_sub_explicit(&node->lookups, 1, memory_order_relaxed);
 		atomic_fetch_add_explicit(&seat->lookups, 1, memory_order_relaxed);
 		return true;
@@ -220,25 +198,25 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 
 static bool answer_getattr(struct seat *seat, int device, const struct wire_in_header *header)
 {
-	const struct node *node = find(header->nodeid);
+	const struct node *node = avc_find(header->nodeid);
 	struct wire_attr_out out = {0};
 	uint32_t bits = node == NULL ? 0 : granted(node, header->uid);
 
-	if (!(bits & AVC_GETATTR) || !ask_store(node, (bits & AVC_UNCOUNTED) != 0, &out.attr))
+	if (!(bits & AVC_GETATTR) || !avc_ask_store(node, (bits & AVC_UNCOUNTED) != 0, &out.attr))
 		return false;
-	reply(seat, device, header->unique, &out, sizeof(out));
+	avc_reply(seat, device, header->unique, &out, sizeof(out));
 	atomic_fetch_add_explicit(&seat->getattrs, 1, memory_order_relaxed);
 	return true;
 }
 
 static bool answer_access(struct seat *seat, int device, const struct wire_in_header *header, uint32_t mode)
 {
-	const struct node *node = find(header->nodeid);
+	const struct node *node = avc_find(header->nodeid);
 
 	if (node == NULL || directory_of(node) < 0 || mode > 7 ||
 	    !(granted(node, header->uid) & AVC_ACCESS(mode)))
 		return false;
-	reply(seat, device, header->unique, NULL, 0);
+	avc_reply(seat, device, header->unique, NULL, 0);
 	atomic_fetch_add_explicit(&seat->accesses, 1, memory_order_relaxed);
 	return true;
 }
@@ -255,8 +233,10 @@ bool avc_takes(const unsigned char *message, size_t size)
 	if (size < sizeof(header))
 		return false;
 	memcpy(&header, message, sizeof(header));
+	if (header.opcode == OPCODE_RELEASE) /* Python's own must keep their place in the order */
+		return opens_has(message + sizeof(header), size - sizeof(header));
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
-	       header.opcode == OPCODE_ACCESS;
+	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN;
 }
 
 static bool answer(struct seat *seat, int device, const unsigned char *message, size_t size)
@@ -276,6 +256,10 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 		return answer_lookup(seat, device, &header, (const char *)body, left - 1);
 	case OPCODE_GETATTR:
 		return answer_getattr(seat, device, &header);
+	case OPCODE_OPEN:
+		return opens_answer_open(seat, (unsigned)(seat - seats), device, &header, body, left);
+	case OPCODE_RELEASE:
+		return opens_answer_release(seat, device, &header, body, left);
 	default:
 		if (left < sizeof(mode))
 			return false;
@@ -399,7 +383,7 @@ static void take_grants(struct node *node)
 	node->next_grant = 0;
 }
 
-static void grant(struct node *node, uint32_t uid, uint32_t bits)
+static struct grant *grant(struct node *node, uint32_t uid, uint32_t bits)
 {
 	struct grant *place = NULL;
 
@@ -412,6 +396,7 @@ static void grant(struct node *node, uint32_t uid, uint32_t bits)
 		place->bits = 0;
 	}
 	place->bits |= bits; /* INVARIANT: AVC_UNCOUNTED, too, stays until the node is dropped */
+	return place;
 }
 
 /* One name leads one caller to one node. */
@@ -427,7 +412,8 @@ static void take_name_from_others(const struct node *node, uint32_t uid)
 
 static bool install(const struct avc_vector *vector)
 {
-	struct node *node = find(vector->id);
+	struct node *node = avc_find(vector->id);
+	struct grant *place;
 	int directory;
 
 	if (node != NULL && !is_same(node, vector)) { /* renamed, and not dropped: never, or a bug */
@@ -446,7 +432,11 @@ static bool install(const struct avc_vector *vector)
 		node->directory = (uint16_t)directory;
 		node->serial = table.directories[directory].serial;
 	}
-	grant(node, vector->uid, vector->grant);
+	if (vector->grant & AVC_OPEN && !opens_fit(node, vector))
+		return false;
+	place = grant(node, vector->uid, vector->grant);
+	if (vector->grant & AVC_OPEN)
+		opens_install(node, place, vector);
 	if (vector->grant & AVC_LOOKUP)
 		take_name_from_others(node, vector->uid);
 	return true;
@@ -458,9 +448,9 @@ bool avc_install(const struct avc_vector *vector)
 
 	if (!table.open || vector->name_size > NAME_MAX_BYTES)
 		return false;
-	lock_all();
+	avc_lock_all();
 	done = install(vector);
-	unlock_all();
+	avc_unlock_all();
 	table.installed += done;
 	table.refused += !done;
 	return done;
@@ -468,15 +458,15 @@ bool avc_install(const struct avc_vector *vector)
 
 uint64_t avc_drop(uint64_t id)
 {
-	struct node *node = table.open ? find(id) : NULL; /* nobody else changes the table */
+	struct node *node = table.open ? avc_find(id) : NULL; /* nobody else changes the table */
 	uint64_t lookups;
 
 	if (node == NULL)
 		return 0;
-	lock_all();
+	avc_lock_all();
 	lookups = atomic_load_explicit(&node->lookups, memory_order_relaxed);
 	remove_node(node);
-	unlock_all();
+	avc_unlock_all();
 	table.dropped++;
 	return lookups;
 }
@@ -486,17 +476,24 @@ void avc_drop_all(void)
 	if (!table.open)
 		return;
 	table.dropped++;
-	lock_all();
+	avc_lock_all();
 	for (unsigned i = 0; i < table.directories_most; i++)
 		close_directory(&table.directories[i]);
-	unlock_all();
+	avc_unlock_all();
+}
+
+void avc_each_node(void (*visit)(struct node *, void *), void *context)
+{
+	for (size_t slot = 0; slot <= table.mask; slot++)
+		for (struct node *node = table.by_id[slot]; node != NULL; node = node->next_id)
+			visit(node, context);
 }
 
 void avc_clear(void (*taken)(void *, uint64_t, uint64_t), void *context)
 {
 	if (!table.open)
 		return;
-	lock_all();
+	avc_lock_all();
 	for (size_t slot = 0; slot <= table.mask; slot++)
 		while (table.by_id[slot] != NULL) {
 			struct node *node = table.by_id[slot];
@@ -508,7 +505,7 @@ void avc_clear(void (*taken)(void *, uint64_t, uint64_t), void *context)
 		}
 	for (unsigned i = 0; i < table.directories_most; i++)
 		close_directory(&table.directories[i]);
-	unlock_all();
+	avc_unlock_all();
 }
 
 bool avc_is_open(void)
@@ -527,7 +524,7 @@ bool avc_open(size_t nodes, unsigned directories, unsigned seats_used)
 	table.by_name = calloc(slots, sizeof(*table.by_name));
 	table.directories = calloc(directories, sizeof(*table.directories));
 	if (nodes == 0 || directories == 0 || seats_used > AVC_SEATS || table.by_id == NULL ||
-	    table.by_name == NULL || table.directories == NULL) {
+	    table.by_name == NULL || table.directories == NULL || !opens_begin()) {
 		avc_close();
 		return false;
 	}
@@ -544,6 +541,7 @@ bool avc_open(size_t nodes, unsigned directories, unsigned seats_used)
 void avc_close(void)
 {
 	avc_clear(NULL, NULL);
+	opens_close();
 	free(table.by_id);
 	free(table.by_name);
 	free(table.directories);
@@ -552,6 +550,8 @@ void avc_close(void)
 		atomic_store(&seats[i].lookups, 0);
 		atomic_store(&seats[i].getattrs, 0);
 		atomic_store(&seats[i].accesses, 0);
+		atomic_store(&seats[i].opens, 0);
+		atomic_store(&seats[i].releases, 0);
 		atomic_store(&seats[i].lost, 0);
 	}
 }
@@ -563,6 +563,8 @@ void avc_count(struct avc_counts *counts)
 		counts->lookups += atomic_load_explicit(&seats[i].lookups, memory_order_relaxed);
 		counts->getattrs += atomic_load_explicit(&seats[i].getattrs, memory_order_relaxed);
 		counts->accesses += atomic_load_explicit(&seats[i].accesses, memory_order_relaxed);
+		counts->opens += atomic_load_explicit(&seats[i].opens, memory_order_relaxed);
+		counts->releases += atomic_load_explicit(&seats[i].releases, memory_order_relaxed);
 		counts->lost += atomic_load_explicit(&seats[i].lost, memory_order_relaxed);
 	}
 	counts->nodes = table.count;

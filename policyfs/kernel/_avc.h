@@ -8,12 +8,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "_wire.h"
+
 /* Bits of a grant. */
 #define AVC_LOOKUP (1u << 0)	 /* its name may be looked up */
 #define AVC_GETATTR (1u << 1)	 /* its attributes may be seen */
 #define AVC_UNCOUNTED (1u << 2)	 /* but not a directory's link count and size */
+#define AVC_OPEN (1u << 3)	 /* it may be opened for reading, in passthrough */
 #define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
-#define AVC_GRANT_BITS 0xff07u
+#define AVC_GRANT_BITS 0xff0fu
 
 /* Seats of those who answer. The event loop has seat 0. It alone changes the table. */
 #define AVC_SEATS 17
@@ -29,7 +32,20 @@ struct avc_vector {
 	uint64_t device, ino;
 	int64_t birth_ns;
 	uint32_t format;     /* S_IFMT bits */
+	uint32_t gid;	     /* of AVC_OPEN: the caller's gid */
+	uint32_t flags;	     /* likewise, the flags of open(2) */
+	int32_t backing_id;  /* likewise, of the file in the kernel */
 };
+
+/* A handle that was given out here. */
+struct avc_opened {
+	uint64_t fh, node;
+	uint32_t uid, gid, pid, flags; /* of the open */
+	struct wire_attr attr;	       /* of the file, at the open */
+};
+
+/* Called with a handle that is the caller's from now on. It must not call back into the cache. */
+typedef void (*avc_take)(void *context, const struct avc_opened *opened);
 
 /* The event loop only. */
 
@@ -55,7 +71,25 @@ void avc_drop_all(void);
 /* Drop all nodes. taken is called with each that was looked up here. */
 void avc_clear(void (*taken)(void *context, uint64_t id, uint64_t lookups), void *context);
 
+/* Take handles over, so that all their requests go to Python: one, those of a node, or all. */
+void avc_take_handle(uint64_t fh, avc_take taken, void *context);
+void avc_take_handles(uint64_t id, avc_take taken, void *context);
+void avc_take_all_handles(avc_take taken, void *context);
+
+/* Answer no open of a node, or of any, and take over its handles. INVARIANT: called for a node before
+ * avc_drop(), and for all before avc_drop_all() and avc_clear(). */
+void avc_end_opens(uint64_t id, avc_take taken, void *context);
+void avc_end_all_opens(avc_take taken, void *context);
+
+/* Called from time to time: take over the handles that were open at the call before the last, and tell which
+ * nodes were not opened here since then. */
+typedef void (*avc_unused)(void *context, uint64_t id);
+void avc_age_opens(avc_take taken, avc_unused unused, void *context);
+
 /* Of any seat */
+
+/* True if each handle must send a FLUSH when it is closed. Not in here: the bridge knows. */
+bool avc_hears_close(void);
 
 /* Answer a request on the device, if it is a repeat. False: it was not answered. */
 bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t size);
@@ -64,13 +98,16 @@ bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t 
 bool avc_takes(const unsigned char *message, size_t size);
 
 struct avc_counts {
-	uint64_t lookups, getattrs, accesses; /* answered */
-	uint64_t lost;			      /* replies that the kernel did not take */
-	uint64_t nodes, directories;	      /* in the table */
+	uint64_t lookups, getattrs, accesses, opens, releases; /* answered */
+	uint64_t lost;			 /* replies that the kernel did not take */
+	uint64_t nodes, directories;	 /* in the table */
 	uint64_t installed, dropped, refused;
 };
 
 /* The event loop only. */
 void avc_count(struct avc_counts *counts);
+
+/* Number of handles that are open here. */
+unsigned avc_count_handles(void);
 
 #endif

@@ -52,14 +52,7 @@ struct wire_init_out {
 	uint32_t unused[6];
 };
 
-struct wire_open_out {
-	uint64_t fh;
-	uint32_t open_flags;
-	int32_t backing_id;
-};
-
 _Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
-_Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
 
 /* ---- The one session's state ------------------------------------------------------------- */
 
@@ -351,12 +344,6 @@ void bridge_session_destroy(struct fuse_session *session)
 	real.session_destroy(session);
 }
 
-/* INVARIANT: every handle that may lock a byte range for writing sends a FLUSH when it is closed. */
-static bool must_hear_close(bool writable)
-{
-	return operations_lock() && (writable || operations_ranges_asked());
-}
-
 static void fill_open(struct wire_open_out *out, uint64_t fh, bool writable)
 {
 	out->fh = fh;
@@ -369,7 +356,7 @@ static void fill_open(struct wire_open_out *out, uint64_t fh, bool writable)
 		out->open_flags = (uint32_t)(fh >> FH_FLAGS_SHIFT);
 		out->backing_id = 0;
 	}
-	if (must_hear_close(writable))
+	if (operations_hear_close(writable))
 		out->open_flags &= ~FOPEN_NOFLUSH_FLAG;
 }
 
@@ -595,13 +582,22 @@ static PyMethodDef methods[] = {
 	{"open_vectors", vectors_open, METH_VARARGS,
 	 "open_vectors(nodes, directories): begin with an empty access vector cache, before the readers."},
 	{"install_vector", vectors_install, METH_VARARGS,
-	 "install_vector(node, parent, directory_fd, name, uid, grant, device, ino, birth_ns, format): bool."},
+	 "install_vector(node, parent, directory_fd, name, uid, grant, device, ino, birth_ns, format, gid=0,\n"
+	 "flags=0, backing_id=0): bool. The last three are of opens."},
+	{"take_opens", vectors_take, METH_VARARGS,
+	 "take_opens(which, number): take handles over from the bridge: 0 the one with a number, 1 those of a\n"
+	 "node, 2 all. [(fh, node, uid, gid, pid, flags, attributes)]."},
+	{"end_opens", vectors_end_opens, METH_O,
+	 "end_opens(node or None): answer no open of a node, or of any; takes their handles over."},
+	{"age_opens", vectors_age_opens, METH_NOARGS,
+	 "Take over handles that are open since the call before; (handles, nodes not opened since then)."},
 	{"drop_vectors", vectors_drop, METH_O,
 	 "drop_vectors(node): no request is answered by them any more. Its look-ups, not yet counted."},
 	{"drop_all_vectors", vectors_drop_all, METH_NOARGS, "Drop the vectors of all nodes."},
 	{"clear_vectors", vectors_clear, METH_NOARGS, "Empty the cache: [(node, look-ups not yet counted)]."},
 	{"vector_counts", vectors_counts, METH_NOARGS,
-	 "(look-ups, getattrs, accesses, lost, nodes, directories, installed, dropped, refused)."},
+	 "(look-ups, getattrs, accesses, lost, nodes, directories, installed, dropped, refused, opens,\n"
+	 "releases, handles)."},
 	{"raw_request", py_raw_request, METH_NOARGS, "The request read last, header first."},
 	{"notify", py_notify, METH_VARARGS,
 	 "notify(fd, messages): write notifications, each with its header, until one fails otherwise\n"

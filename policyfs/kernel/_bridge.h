@@ -39,11 +39,8 @@ void operations_session(int fd);
 /* True if the registered callable takes this request, which is then answered apart from libfuse. */
 bool operations_take(const unsigned char *message, size_t size);
 
-/* True if requests for locks are taken: then the kernel must send each FLUSH that may end a lock. */
-bool operations_lock(void);
-
-/* True if a byte range was requested since the session began. */
-bool operations_ranges_asked(void);
+/* True if a handle must send a FLUSH when it is closed, since that may end a lock. Of any thread. */
+bool operations_hear_close(bool writable);
 
 /* Number of the callable's replies that the kernel did not take since the session began. */
 uint64_t operations_lost(void);
@@ -100,6 +97,9 @@ PyObject *vectors_install(PyObject *module, PyObject *args);
 PyObject *vectors_drop(PyObject *module, PyObject *id);
 PyObject *vectors_drop_all(PyObject *module, PyObject *unused);
 PyObject *vectors_clear(PyObject *module, PyObject *unused);
+PyObject *vectors_take(PyObject *module, PyObject *args);
+PyObject *vectors_end_opens(PyObject *module, PyObject *id);
+PyObject *vectors_age_opens(PyObject *module, PyObject *unused);
 PyObject *vectors_counts(PyObject *module, PyObject *unused);
 
 PyObject *turns_take(PyObject *module, PyObject *args);

@@ -7,9 +7,11 @@
  * which of these operations a libfuse knows.
  */
 
+#include "_avc.h"
 #include "_bridge.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -31,9 +33,9 @@ _Static_assert(sizeof(struct wire_lk_in) == 48, "fuse_lk_in");
 static struct {
 	int fd;			/* of the session's device, -1 while there is none */
 	uint64_t session;	/* counts sessions: a request of an old one gets no answer */
-	uint64_t taken;		/* one bit for each opcode that the callable takes */
+	_Atomic uint64_t taken;	/* one bit for each opcode that the callable takes */
 	bool every_flush;	/* locks are held that end with a FLUSH */
-	bool ranges_asked;	/* a byte range was requested in this session */
+	atomic_bool ranges_asked; /* a byte range was requested in this session */
 	uint64_t lost_replies;
 	PyObject *callable;	/* owned; NULL while nothing is registered */
 } door = {.fd = -1};
@@ -210,14 +212,21 @@ static void call_door(const unsigned char *message, size_t size, const struct wi
 	Py_DECREF(pending);
 }
 
-bool operations_lock(void)
+/* True if requests for locks are taken: then the kernel must send each FLUSH that may end a lock. */
+static bool takes_locks(void)
 {
 	return (door.taken & ((uint64_t)1 << OPCODE_SETLK)) != 0;
 }
 
-bool operations_ranges_asked(void)
+/* INVARIANT: every handle that may lock a byte range for writing sends a FLUSH when it is closed. */
+bool operations_hear_close(bool writable)
 {
-	return door.ranges_asked;
+	return takes_locks() && (writable || door.ranges_asked);
+}
+
+bool avc_hears_close(void)
+{
+	return operations_hear_close(false);
 }
 
 static void note_lock(const unsigned char *message, size_t size, const struct wire_in_header *header)
@@ -237,7 +246,7 @@ static bool idle_flush(const unsigned char *message, size_t size, const struct w
 {
 	uint64_t fh;
 
-	if (header->opcode != OPCODE_FLUSH || door.every_flush || !operations_lock() ||
+	if (header->opcode != OPCODE_FLUSH || door.every_flush || !takes_locks() ||
 	    size < sizeof(*header) + sizeof(fh))
 		return false;
 	memcpy(&fh, message + sizeof(*header), sizeof(fh));

@@ -16,7 +16,8 @@
  *
  * INVARIANT: one lock is held from the read of a request to its place in a lane, so that two readers never
  * change the order in which the kernel sent them. Only a request that the cache might have answered comes
- * later: a look-up, which nobody waits for but its own caller.
+ * later: a look-up or an open, which nobody waits for but its own caller, or a RELEASE of a handle that
+ * Python did not know when it was read. So no request but its OPEN ever named that handle: it has no lock.
  */
 
 #include "_avc.h"

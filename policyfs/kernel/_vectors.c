@@ -4,6 +4,7 @@
 #include "_bridge.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 
 static pthread_t loop;
 
@@ -40,11 +41,13 @@ PyObject *vectors_install(PyObject *module, PyObject *args)
 	unsigned long long id, parent, device, ino;
 	long long birth_ns;
 	Py_ssize_t name_size;
-	unsigned int uid, grant, format;
+	unsigned int uid, grant, format, gid = 0, flags = 0;
+	int backing_id = 0;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "KKiy#IIKKLI:install_vector", &id, &parent, &vector.directory,
-			      &vector.name, &name_size, &uid, &grant, &device, &ino, &birth_ns, &format))
+	if (!PyArg_ParseTuple(args, "KKiy#IIKKLI|IIi:install_vector", &id, &parent, &vector.directory,
+			      &vector.name, &name_size, &uid, &grant, &device, &ino, &birth_ns, &format, &gid,
+			      &flags, &backing_id))
 		return NULL;
 	if (!is_loop())
 		return NULL;
@@ -57,6 +60,9 @@ PyObject *vectors_install(PyObject *module, PyObject *args)
 	vector.ino = ino;
 	vector.birth_ns = birth_ns;
 	vector.format = format;
+	vector.gid = gid;
+	vector.flags = flags;
+	vector.backing_id = backing_id;
 	return PyBool_FromLong(avc_install(&vector));
 }
 
@@ -98,12 +104,150 @@ PyObject *vectors_clear(PyObject *module, PyObject *unused)
 	return taken;
 }
 
+/* Handles, or numbers of nodes, from a call that holds all locks. Python objects are made afterwards: their
+ * allocation may run any code. */
+struct found {
+	struct avc_opened *opened;
+	uint64_t *nodes;
+	size_t handles, node_count;
+};
+
+static void *grown(void *array, size_t count, size_t size)
+{
+	if (count & (count - 1))
+		return array;
+	array = realloc(array, (count == 0 ? 1 : 2 * count) * size);
+	if (array == NULL)
+		Py_FatalError("no memory for open files");
+	return array;
+}
+
+static void add_handle(void *context, const struct avc_opened *opened)
+{
+	struct found *found = context;
+
+	found->opened = grown(found->opened, found->handles, sizeof(*opened));
+	found->opened[found->handles++] = *opened;
+}
+
+static void add_node(void *context, uint64_t id)
+{
+	struct found *found = context;
+
+	found->nodes = grown(found->nodes, found->node_count, sizeof(id));
+	found->nodes[found->node_count++] = id;
+}
+
+static long long nanoseconds(uint64_t seconds, uint32_t rest)
+{
+	return (long long)seconds * 1000000000 + rest;
+}
+
+static PyObject *handle_of(const struct avc_opened *one)
+{
+	const struct wire_attr *attr = &one->attr;
+
+	return Py_BuildValue(
+		"KKIIII(KIIIIKKILLL)", (unsigned long long)one->fh, (unsigned long long)one->node, one->uid, one->gid,
+		one->pid, one->flags, (unsigned long long)attr->ino, attr->mode, attr->nlink, attr->uid, attr->gid,
+		(unsigned long long)attr->size, (unsigned long long)attr->blocks, attr->blksize,
+		nanoseconds(attr->atime, attr->atimensec), nanoseconds(attr->mtime, attr->mtimensec),
+		nanoseconds(attr->ctime, attr->ctimensec));
+}
+
+/* The list of handles; the found are freed. */
+static PyObject *handles_of(struct found *found)
+{
+	PyObject *list = PyList_New((Py_ssize_t)found->handles);
+
+	for (size_t i = 0; i < found->handles; i++) {
+		PyObject *one = list == NULL ? NULL : handle_of(&found->opened[i]);
+
+		if (one == NULL)
+			Py_FatalError("no memory for open files");
+		PyList_SET_ITEM(list, (Py_ssize_t)i, one);
+	}
+	free(found->opened);
+	return list;
+}
+
+/* take_opens(which, number): 0: the handle of a number, 1: those of a node, 2: all. */
+PyObject *vectors_take(PyObject *module, PyObject *args)
+{
+	unsigned long long number;
+	struct found found = {0};
+	unsigned int which;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "IK:take_opens", &which, &number) || !is_loop())
+		return NULL;
+	if (avc_is_open()) {
+		if (which == 0)
+			avc_take_handle(number, add_handle, &found);
+		else if (which == 1)
+			avc_take_handles(number, add_handle, &found);
+		else
+			avc_take_all_handles(add_handle, &found);
+	}
+	return handles_of(&found);
+}
+
+PyObject *vectors_end_opens(PyObject *module, PyObject *id)
+{
+	struct found found = {0};
+	unsigned long long number = id == Py_None ? 0 : PyLong_AsUnsignedLongLong(id);
+
+	(void)module;
+	if (PyErr_Occurred() || !is_loop())
+		return NULL;
+	if (id == Py_None)
+		avc_end_all_opens(add_handle, &found);
+	else
+		avc_end_opens(number, add_handle, &found);
+	return handles_of(&found);
+}
+
+PyObject *vectors_age_opens(PyObject *module, PyObject *unused)
+{
+	struct found found = {0};
+	PyObject *handles, *nodes;
+
+	(void)module, (void)unused;
+	if (!is_loop())
+		return NULL;
+	avc_age_opens(add_handle, add_node, &found);
+	handles = handles_of(&found);
+	nodes = handles == NULL ? NULL : PyList_New((Py_ssize_t)found.node_count);
+	for (size_t i = 0; i < found.node_count; i++) {
+		PyObject *one = nodes == NULL ? NULL : PyLong_FromUnsignedLongLong(found.nodes[i]);
+
+		if (one == NULL)
+			Py_FatalError("no memory for open files");
+		PyList_SET_ITEM(nodes, (Py_ssize_t)i, one);
+	}
+	free(found.nodes);
+	return Py_BuildValue("NN", handles, nodes);
+}
+
 uint64_t vectors_answered(uint32_t opcode)
 {
 	struct avc_counts counts;
 
 	avc_count(&counts);
-	return opcode == 1 ? counts.lookups : opcode == 3 ? counts.getattrs : opcode == 34 ? counts.accesses : 0;
+	switch (opcode) {
+	case 1:
+		return counts.lookups;
+	case 3:
+		return counts.getattrs;
+	case 14:
+		return counts.opens;
+	case 18:
+		return counts.releases;
+	case 34:
+		return counts.accesses;
+	default:
+		return 0;
+	}
 }
 
 PyObject *vectors_counts(PyObject *module, PyObject *unused)
@@ -112,9 +256,10 @@ PyObject *vectors_counts(PyObject *module, PyObject *unused)
 
 	(void)module, (void)unused;
 	avc_count(&counts);
-	return Py_BuildValue("KKKKKKKKK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
+	return Py_BuildValue("KKKKKKKKKKKI", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
 			     (unsigned long long)counts.accesses, (unsigned long long)counts.lost,
 			     (unsigned long long)counts.nodes, (unsigned long long)counts.directories,
 			     (unsigned long long)counts.installed, (unsigned long long)counts.dropped,
-			     (unsigned long long)counts.refused);
+			     (unsigned long long)counts.refused, (unsigned long long)counts.opens,
+			     (unsigned long long)counts.releases, avc_count_handles());
 }

@@ -37,9 +37,16 @@ struct wire_entry_out {
 	struct wire_attr attr;
 };
 
+struct wire_open_out {
+	uint64_t fh;
+	uint32_t open_flags;
+	int32_t backing_id;
+};
+
 _Static_assert(sizeof(struct wire_in_header) == 40, "fuse_in_header");
 _Static_assert(sizeof(struct wire_out_header) == 16, "fuse_out_header");
 _Static_assert(sizeof(struct wire_attr_out) == 104, "fuse_attr_out");
 _Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
+_Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");
 
 #endif

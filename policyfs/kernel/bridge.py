@@ -35,6 +35,9 @@ install_vector = _bridge.install_vector
 drop_vectors = _bridge.drop_vectors
 drop_all_vectors = _bridge.drop_all_vectors
 clear_vectors = _bridge.clear_vectors
+take_opens = _bridge.take_opens
+end_opens = _bridge.end_opens
+age_opens = _bridge.age_opens
 vector_counts = _bridge.vector_counts
 # The functions from start_readers on are for kernel/vectors.py.
 
@@ -58,11 +61,13 @@ __all__ = [
     "Appender",
     "Pending",
     "RawRequest",
+    "age_opens",
     "attached",
     "clear_vectors",
     "counters",
     "drop_all_vectors",
     "drop_vectors",
+    "end_opens",
     "fh_index",
     "hear_flushes",
     "init_answer",
@@ -77,6 +82,7 @@ __all__ = [
     "reader_shares",
     "reader_state",
     "start_readers",
+    "take_opens",
     "take_requests",
     "take_turns",
     "vector_counts",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.kernel import bridge
 
@@ -18,6 +18,8 @@ LOOKUP: Final = 1 << 0
 GETATTR: Final = 1 << 1
 UNCOUNTED: Final = 1 << 2
 """Of a directory: its link count and size are not shown. Stays until the node is dropped."""
+OPEN: Final = 1 << 3
+"""Only with a gid, flags of open(2) and a backing id."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 
@@ -36,8 +38,9 @@ def access(mode: int) -> int:
 class VectorStats:
     """Counts of the cache. lookups, getattrs, accesses: requests answered. lost: replies that the kernel did
     not take. nodes, directories: in it now. installed, refused: vectors that found a place, and that found
-    none. dropped: drops. readers: threads. reading: True while these read the device, and the event loop does
-    not. began: times that they began to.
+    none. dropped: drops. opens, releases: of these requests, answered. handles: given out and not taken back,
+    nor taken over by Python. readers: threads. reading: True while these read the device, and the event loop
+    does not. began: times that they began to.
     """
 
     lookups: int
@@ -49,9 +52,60 @@ class VectorStats:
     installed: int
     dropped: int
     refused: int
+    opens: int
+    releases: int
+    handles: int
     readers: int
     reading: bool
     began: int
+
+
+class Opened(NamedTuple):
+    """A handle that the bridge gave out, and the file's attributes at that time: inode number, mode, links,
+    uid, gid, size, blocks, block size, and the times of access, change of data and change in nanoseconds.
+    """
+
+    fh: int
+    nodeid: int
+    uid: int
+    gid: int
+    pid: int
+    flags: int
+    attributes: tuple[int, ...]
+
+
+def take_handle(fh: int) -> list[Opened]:
+    """Take over the handle of a number, so that all its requests go to Python. Empty if there is none."""
+    return [Opened(*one) for one in bridge.take_opens(0, fh)]
+
+
+def take_handles(nodeid: int) -> list[Opened]:
+    """Take over the handles of a node."""
+    return [Opened(*one) for one in bridge.take_opens(1, nodeid)]
+
+
+def take_all_handles() -> list[Opened]:
+    """Take over all handles."""
+    return [Opened(*one) for one in bridge.take_opens(2, 0)]
+
+
+def end_opens(nodeid: int) -> list[Opened]:
+    """Answer no open of a node any more, from the return of this call on; take over its handles."""
+    return [Opened(*one) for one in bridge.end_opens(nodeid)]
+
+
+def end_all_opens() -> list[Opened]:
+    """Answer no open of any node any more, from the return of this call on; take over all handles."""
+    return [Opened(*one) for one in bridge.end_opens(None)]
+
+
+def age_opens() -> tuple[list[Opened], list[int]]:
+    """Take over the handles that were open at the call before the last.
+
+    Returns them, and the nodes with an open vector that was not used since then.
+    """
+    handles, unused = bridge.age_opens()
+    return [Opened(*one) for one in handles], unused
 
 
 def stats() -> VectorStats:

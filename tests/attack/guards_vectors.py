@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
+from policyfs.fs.namespace.entries import Entries
+from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.kernel import vectors
 from tests.attack.guards import put
 
@@ -50,6 +52,36 @@ def vectors_kept_at_rename() -> None:
     readers_on()
 
 
+def _without_drops(owner: type, name: str) -> None:
+    """Leave out the drops of vectors in a method."""
+    method = getattr(owner, name)
+
+    def keeping(self: Any, *words: Any, **named: Any) -> Any:
+        nodes = self if isinstance(self, NodeTable) else self._nodes
+        own, nodes.vectors = nodes.vectors, NO_VECTORS
+        try:
+            return method(self, *words, **named)
+        finally:
+            nodes.vectors = own
+
+    put(owner, name, keeping)
+
+
+def open_vectors_kept_at_writers() -> None:
+    """An open for writing ends no open vector."""
+    _without_drops(Lifecycle, "enter")
+    put(AccessVectors, "drop_nodes", lambda self, nodes: None)
+    readers_on()
+
+
+def open_vectors_kept_at_unlink() -> None:
+    """A file that loses its last name keeps its open vector, and with it the kernel's backing file."""
+    for owner, name in ((Entries, "keep_open"), (Entries, "drop"), (NodeTable, "drop_name")):
+        _without_drops(owner, name)
+    put(AccessVectors, "drop_nodes", lambda self, nodes: None)
+    readers_on()
+
+
 def readers_on() -> None:
     """The readers read the device from the first request on."""
     vectors.set_shares(0, 0)
@@ -59,5 +91,7 @@ VECTORS: Final[dict[str, Callable[[], None]]] = {
     "vectors-of-anyone": vectors_of_anyone,
     "vectors-kept-at-reload": vectors_kept_at_reload,
     "vectors-kept-at-rename": vectors_kept_at_rename,
+    "open-vectors-kept-at-writers": open_vectors_kept_at_writers,
+    "open-vectors-kept-at-unlink": open_vectors_kept_at_unlink,
     "readers-on": readers_on,
 }

@@ -84,6 +84,6 @@ def test_the_readers_read_only_while_enough_requests_are_repeats(mounts: Mounts,
     assert mount.status()["vectors"]["began"] == 2
 
 
-@pytest.mark.parametrize("options", [(), ("--no-avc",), ("--avc", "--app", "one")])
+@pytest.mark.parametrize("options", [(), ("--no-avc",), ("--no-avc", "--app", "one")])
 def test_other_mounts_have_no_vectors(mounts: Mounts, empty_store: Path, options: tuple[str, ...]) -> None:
     assert mounts.start(POLICIES[1], empty_store, *options).status()["vectors"] is None

@@ -27,7 +27,7 @@ LEFT_OUT: Final = shutil.ignore_patterns(".*", "build", "*.so", "__pycache__")
 TESTS: Final = (
     "tests/mount/test_kernel_*.py", "tests/mount/test_ops_*.py", "tests/mount/test_passthrough.py",
     "tests/mount/test_locks.py", "tests/attack/test_beside_the_main_road.py",
-    "tests/mount/test_vectors.py", "tests/attack/test_vectors.py",
+    "tests/mount/test_vectors.py", "tests/attack/test_vectors.py", "tests/mount/test_open_vectors.py",
 )  # fmt: skip
 DEADLINE_S: Final = 3600.0
 FOUND: Final = 99

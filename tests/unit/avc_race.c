@@ -6,7 +6,8 @@
  * The device is a pipe of packets, so that replies and the marks of the changing thread have one order.
  * Checked: after the mark of a drop there is no reply about that node, until the mark of its next
  * installation; a reply has the inode of its node, whatever has its name; a uid without a grant gets none;
- * each look-up is counted once. Prints the first fault and exits 1.
+ * each look-up is counted once; an open has the backing id of its node's installation, and a number of its
+ * own; each handle is released here or taken over, once. Prints the first fault and exits 1.
  */
 
 #define _GNU_SOURCE
@@ -30,14 +31,18 @@
 #define READERS 3
 #define UID_GRANTED 1000u
 #define UID_OTHER 1001u
+#define GID 500u
+#define FLAGS 0x8000u
+#define HANDLES (1u << 22)
 #define PARENT 1u
 #define MARK 0x4d41524bu
 
-enum kind { LOOKUP = 1, GETATTR = 3, ACCESS = 34 };
-enum mark { DROPPED, INSTALLED, ENDED };
+enum kind { LOOKUP = 1, GETATTR = 3, OPEN = 14, RELEASE = 18, ACCESS = 34 };
+enum mark { DROPPED, INSTALLED, NO_OPENS, ENDED };
 
 struct mark_message {
-	uint32_t magic, mark, node, padding;
+	uint32_t magic, mark, node;
+	int32_t backing_id;
 };
 
 static int directory, device, replies;
@@ -46,6 +51,20 @@ static int64_t birth[NODES];
 static atomic_bool over;
 static uint64_t seen_lookups[NODES], counted[NODES];
 static bool may_answer[NODES];
+static int32_t may_open[NODES]; /* the backing id, 0 if it may not be opened */
+static int32_t installed_id[NODES];
+
+/* Handles in the order of their replies: who has one, and what became of it. */
+static struct {
+	uint64_t fh;
+	unsigned node;
+	bool released, left; /* here, or left to Python */
+	unsigned taken;
+} handles[HANDLES];
+static size_t handle_count, next_release;
+static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
+static uint64_t taken_early[HANDLES]; /* before the checker has read their replies */
+static size_t taken_count;
 static char names[NODES][8];
 
 static void fault(const char *what, unsigned node)
@@ -70,8 +89,9 @@ static uint64_t unique_of(enum kind kind, uint32_t uid, unsigned node)
 
 static size_t request(unsigned char *buffer, enum kind kind, uint32_t uid, unsigned node)
 {
-	struct wire_in_header header = {.opcode = kind, .uid = uid, .unique = unique_of(kind, uid, node)};
+	struct wire_in_header header = {.opcode = kind, .uid = uid, .gid = GID, .unique = unique_of(kind, uid, node)};
 	size_t body = kind == LOOKUP ? strlen(names[node]) + 1 : kind == GETATTR ? 16 : 8;
+	uint32_t flags = FLAGS | (node % 2 ? O_CLOEXEC : 0);
 	uint32_t mode = 4;
 
 	header.nodeid = kind == LOOKUP ? PARENT : node + 2;
@@ -80,25 +100,95 @@ static size_t request(unsigned char *buffer, enum kind kind, uint32_t uid, unsig
 	memcpy(buffer, &header, sizeof(header));
 	if (kind == LOOKUP)
 		memcpy(buffer + sizeof(header), names[node], body);
+	else if (kind == OPEN)
+		memcpy(buffer + sizeof(header), &flags, sizeof(flags));
 	else if (kind == ACCESS)
 		memcpy(buffer + sizeof(header), &mode, sizeof(mode));
 	return header.len;
 }
 
+/* An open that must not be answered: with another gid, other flags, or a request to drop set-id bits. */
+static void odd_open(unsigned seat, unsigned node, unsigned which)
+{
+	unsigned char buffer[128];
+	size_t size = request(buffer, OPEN, UID_GRANTED, node);
+	struct wire_in_header header;
+	uint32_t flags = FLAGS | 0x20;
+
+	memcpy(&header, buffer, sizeof(header));
+	if (which == 0)
+		header.gid = GID + 1;
+	header.unique = unique_of(OPEN, UID_OTHER, node);
+	memcpy(buffer, &header, sizeof(header));
+	if (which == 1)
+		memcpy(buffer + sizeof(header), &flags, sizeof(flags));
+	if (which == 2)
+		buffer[sizeof(header) + 4] = 1;
+	avc_answer(seat, device, buffer, size);
+}
+
+/* Release the oldest handle that is not released. */
+static void release(unsigned seat)
+{
+	struct { struct wire_in_header header; uint64_t fh; uint32_t flags, release_flags; uint64_t owner; } in;
+	size_t mine;
+	bool done;
+
+	memset(&in, 0, sizeof(in));
+	pthread_mutex_lock(&handles_lock);
+	mine = next_release;
+	if (mine < handle_count) {
+		next_release++;
+		in.fh = handles[mine].fh;
+		in.header.nodeid = handles[mine].node + 2;
+	}
+	pthread_mutex_unlock(&handles_lock);
+	if (in.fh == 0)
+		return;
+	in.header.opcode = RELEASE;
+	in.header.len = sizeof(in);
+	in.header.unique = unique_of(RELEASE, UID_GRANTED, (unsigned)in.header.nodeid - 2);
+	done = avc_answer(seat, device, (unsigned char *)&in, sizeof(in));
+	pthread_mutex_lock(&handles_lock);
+	handles[mine].released = done;
+	handles[mine].left = !done;
+	pthread_mutex_unlock(&handles_lock);
+}
+
 static void *reader(void *argument)
 {
-	static const enum kind kinds[] = {LOOKUP, GETATTR, ACCESS};
+	static const enum kind kinds[] = {LOOKUP, GETATTR, ACCESS, OPEN, OPEN};
 	unsigned seat = (unsigned)(uintptr_t)argument, seed = seat;
 	unsigned char buffer[128];
 
 	while (!atomic_load(&over)) {
 		unsigned node = (unsigned)rand_r(&seed) % NODES;
 		uint32_t uid = rand_r(&seed) % 8 == 0 ? UID_OTHER : UID_GRANTED;
-		size_t size = request(buffer, kinds[rand_r(&seed) % 3], uid, node);
+		size_t size = request(buffer, kinds[rand_r(&seed) % 5], uid, node);
 
 		avc_answer(seat, device, buffer, size);
+		if (rand_r(&seed) % 2)
+			release(seat);
+		if (rand_r(&seed) % 16 == 0)
+			odd_open(seat, node, (unsigned)rand_r(&seed) % 3);
 	}
 	return NULL;
+}
+
+static void note_handle(const struct wire_open_out *out, unsigned node)
+{
+	if (may_open[node] == 0)
+		fault("an open after its end", node);
+	if (out->backing_id != may_open[node])
+		fault("an open with another backing id", node);
+	if (out->open_flags != (1u << 7 | 1u << 5) || !(out->fh >> 55 & 1) || out->fh >> 63)
+		fault("a reply that Python would not give", node);
+	pthread_mutex_lock(&handles_lock);
+	if (handle_count == HANDLES)
+		fault("too many handles for this test", node);
+	handles[handle_count].fh = out->fh;
+	handles[handle_count++].node = node;
+	pthread_mutex_unlock(&handles_lock);
 }
 
 static void check_reply(const unsigned char *packet)
@@ -112,7 +202,7 @@ static void check_reply(const unsigned char *packet)
 	kind = (unsigned)(header.unique >> 40);
 	if (header.unique >> 32 & 1)
 		fault("an answer to a uid without a grant", node);
-	if (!may_answer[node])
+	if (kind != RELEASE && !may_answer[node])
 		fault("an answer after a drop", node);
 	if (kind == LOOKUP) {
 		struct wire_entry_out entry;
@@ -128,7 +218,13 @@ static void check_reply(const unsigned char *packet)
 		memcpy(&attr, packet + sizeof(header), sizeof(attr));
 		ino = attr.attr.ino;
 	}
-	if (kind != ACCESS && ino != inode[node])
+	if (kind == OPEN) {
+		struct wire_open_out out;
+
+		memcpy(&out, packet + sizeof(header), sizeof(out));
+		note_handle(&out, node);
+	}
+	if ((kind == LOOKUP || kind == GETATTR) && ino != inode[node])
 		fault("the attributes of another inode", node);
 }
 
@@ -148,28 +244,37 @@ static void *checker(void *unused)
 			check_reply(packet);
 		else if (mark.mark == ENDED)
 			return NULL;
-		else
+		else if (mark.mark == NO_OPENS)
+			may_open[mark.node] = 0;
+		else {
 			may_answer[mark.node] = mark.mark == INSTALLED;
+			may_open[mark.node] = mark.mark == INSTALLED ? mark.backing_id : 0;
+		}
 	}
 }
 
 static void say(enum mark what, unsigned node)
 {
-	struct mark_message mark = {MARK, what, node, 0};
+	struct mark_message mark = {MARK, what, node, installed_id[node]};
 
 	if (write(device, &mark, sizeof(mark)) != sizeof(mark))
 		fault("the pipe is closed", node);
 }
 
-static void install(unsigned node)
+static void install(unsigned node, bool opens)
 {
 	struct avc_vector vector = {
 		.id = node + 2, .parent = PARENT, .directory = directory, .name = names[node],
 		.name_size = strlen(names[node]), .uid = UID_GRANTED,
-		.grant = AVC_LOOKUP | AVC_GETATTR | AVC_ACCESS(4), .device = device_number[node],
-		.ino = inode[node], .birth_ns = birth[node], .format = S_IFREG,
+		.grant = AVC_LOOKUP | AVC_GETATTR | AVC_ACCESS(4) | (opens ? AVC_OPEN : 0),
+		.device = device_number[node],
+		.ino = inode[node], .birth_ns = birth[node], .format = S_IFREG, .gid = GID, .flags = FLAGS,
 	};
+	static int32_t last_id;
 
+	if (installed_id[node] == 0 && opens)
+		installed_id[node] = ++last_id;
+	vector.backing_id = installed_id[node];
 	say(INSTALLED, node);
 	if (!avc_install(&vector))
 		fault("no room", node);
@@ -181,17 +286,90 @@ static void taken(void *context, uint64_t id, uint64_t lookups)
 	counted[id - 2] += lookups;
 }
 
+static void taken_over(void *context, const struct avc_opened *opened)
+{
+	(void)context;
+	if (opened->uid != UID_GRANTED || opened->gid != GID || (opened->flags & ~(uint32_t)O_CLOEXEC) != FLAGS ||
+	    opened->attr.ino != inode[opened->node - 2])
+		fault("another handle is taken over", (unsigned)opened->node - 2);
+	if (taken_count == HANDLES)
+		fault("too many handles for this test", 0);
+	taken_early[taken_count++] = opened->fh;
+}
+
+static void unused(void *context, uint64_t id)
+{
+	bool *found = context;
+
+	found[id - 2] = true;
+}
+
+static void no_opens(unsigned node)
+{
+	size_t taken_before;
+
+	avc_end_opens(node + 2, taken_over, NULL);
+	taken_before = taken_count;
+	avc_take_handles(node + 2, taken_over, NULL);
+	if (taken_count != taken_before)
+		fault("handles are left over", node);
+	installed_id[node] = 0;
+	say(NO_OPENS, node);
+}
+
+static void no_opens_at_all(void)
+{
+	avc_end_all_opens(taken_over, NULL);
+	for (unsigned node = 0; node < NODES; node++) {
+		installed_id[node] = 0;
+		say(NO_OPENS, node);
+	}
+}
+
+/* What Python does with handles that it looks at, or that are old. */
+static void look(unsigned *seed, unsigned node)
+{
+	bool late[NODES] = {false};
+	uint64_t fh = 0;
+
+	switch (rand_r(seed) % 5) {
+	case 0:
+		avc_take_all_handles(taken_over, NULL);
+		break;
+	case 1:
+		avc_take_handles(node + 2, taken_over, NULL);
+		break;
+	case 2:
+		pthread_mutex_lock(&handles_lock);
+		if (handle_count > 0)
+			fh = handles[(unsigned)rand_r(seed) % handle_count].fh;
+		pthread_mutex_unlock(&handles_lock);
+		avc_take_handle(fh, taken_over, NULL);
+		break;
+	case 3:
+		no_opens(node);
+		break;
+	default:
+		avc_age_opens(taken_over, unused, late);
+		for (node = 0; node < NODES; node++)
+			if (late[node])
+				no_opens(node);
+	}
+}
+
 static void change(unsigned *seed)
 {
 	unsigned node = (unsigned)rand_r(seed) % NODES, other = (unsigned)rand_r(seed) % NODES;
 
-	switch (rand_r(seed) % 10) {
+	switch (rand_r(seed) % 14) {
 	case 0:
+		no_opens_at_all();
 		avc_drop_all();
 		for (node = 0; node < NODES; node++)
 			say(DROPPED, node);
 		break;
 	case 1:
+		no_opens_at_all();
 		avc_clear(taken, NULL);
 		for (node = 0; node < NODES; node++)
 			say(DROPPED, node);
@@ -204,12 +382,57 @@ static void change(unsigned *seed)
 	case 3:
 	case 4:
 	case 5:
+		if (installed_id[node] != 0)
+			no_opens(node);
 		counted[node] += avc_drop(node + 2);
 		say(DROPPED, node);
 		break;
+	case 6:
+	case 7:
+	case 8:
+		look(seed, node);
+		break;
 	default:
-		install(node);
+		install(node, rand_r(seed) % 2);
 	}
+}
+
+static int by_number(const void *one, const void *other)
+{
+	uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
+
+	return a < b ? -1 : a > b;
+}
+
+/* Each handle was released here once, or taken over once; and what was left to Python had been taken over. */
+static void check_handles(void)
+{
+	static uint64_t all[HANDLES];
+	size_t released = 0;
+
+	qsort(taken_early, taken_count, sizeof(*taken_early), by_number);
+	for (size_t i = 0; i < handle_count; i++) {
+		bool taken = bsearch(&handles[i].fh, taken_early, taken_count, sizeof(*taken_early), by_number) != NULL;
+
+		all[i] = handles[i].fh;
+		released += handles[i].released;
+		if (handles[i].released == taken)
+			fault(taken ? "a handle is released here and taken over" : "a handle is lost", handles[i].node);
+	}
+	qsort(all, handle_count, sizeof(*all), by_number);
+	for (size_t i = 1; i < handle_count; i++)
+		if (all[i] == all[i - 1])
+			fault("two handles have one number", 0);
+	if (taken_count + released != handle_count)
+		fault("a handle is taken over twice", 0);
+	printf("%zu opens, %zu released, %zu taken over\n", handle_count, released, taken_count);
+	if (released == 0 || taken_count == 0)
+		fault("nothing was tested", 0);
+}
+
+bool avc_hears_close(void)
+{
+	return false;
 }
 
 static void find_files(void)
@@ -240,6 +463,7 @@ int main(int count, char **words)
 
 	if (count != 3 || (directory = open(words[1], O_RDONLY | O_DIRECTORY)) < 0 || pipe2(ends, O_DIRECT) != 0)
 		return 2;
+	fcntl(ends[0], F_SETPIPE_SZ, 1 << 20);
 	replies = ends[0];
 	device = ends[1];
 	find_files();
@@ -250,11 +474,15 @@ int main(int count, char **words)
 		pthread_create(&readers[i], NULL, reader, (void *)(uintptr_t)(i + 1));
 	for (until = now_ms() + atoi(words[2]); now_ms() < until; changes++) {
 		change(&seed);
-		sched_yield(); /* the readers' turn, on one processor, too */
+		if (changes % 16 == 0)
+			sched_yield(); /* the readers' turn, on one processor, too */
 	}
 	atomic_store(&over, true);
 	for (unsigned i = 0; i < READERS; i++)
 		pthread_join(readers[i], NULL);
+	no_opens_at_all();
+	if (avc_count_handles() != 0)
+		fault("handles are left over", 0);
 	avc_clear(taken, NULL);
 	say(ENDED, 0);
 	pthread_join(check, NULL);
@@ -263,6 +491,7 @@ int main(int count, char **words)
 			fault("look-ups are lost or counted twice", i);
 		lookups += counted[i];
 	}
+	check_handles();
 	avc_close();
 	printf("%u changes, %llu look-ups\n", changes, (unsigned long long)lookups);
 	return lookups > 0 && changes > 0 ? 0 : 1;

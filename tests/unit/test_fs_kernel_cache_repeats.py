@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from policyfs.domain import FileType, Need, Op
+from policyfs.domain import Audit, FileType, Need, Op
 from policyfs.fs.inodes.handles import Mode, OpenState
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.kernel import vectors
 
-CALLER: Any = SimpleNamespace(principal="app", uid=1000)
+CALLER: Any = SimpleNamespace(principal="app", uid=1000, gid=100)
 
 
 class Scene:
@@ -22,6 +22,7 @@ class Scene:
 
     def __init__(self, ftype: FileType = FileType.REGULAR) -> None:
         self.installed: list[int] = []
+        self.of_opens: list[Any] = []
         parent = SimpleNamespace(nodeid=2)
         self.node: Any = SimpleNamespace(
             nodeid=9, ino=77, btime_ns=1, ftype=ftype, view=SimpleNamespace(raw=True), open=None,
@@ -32,15 +33,21 @@ class Scene:
         self.engine = SimpleNamespace(
             owner_matters_above=lambda state: False,
             needs=lambda who, ops, state, ftype: self.needs.get(ops, Need.NOTHING),
+            view=lambda who, state: self.view,
+        )
+        self.view = SimpleNamespace(raw=True)
+        self.decision: Any = SimpleNamespace(
+            allowed=True, audit=Audit.OFF, would_deny=(), redact=frozenset[str]()
         )
         self.shows_all = True
         self.gate = SimpleNamespace(
             engine=self.engine, shows_all_in=lambda who, state: self.shows_all,
             need=lambda who, ops, node: self.needs.get(ops, Need.NOTHING),
+            judge=lambda who, ops, node, facts: self.decision,
         )  # fmt: skip
         self.others: list[Any] = []
         self.vectors = SimpleNamespace(
-            in_use=True, install=lambda *words: self.installed.append(words[5]) or True
+            in_use=True, of_names=True, install=self.install
         )
         nodes = SimpleNamespace(
             vectors=self.vectors, same_inode=lambda ino: [self.node, *self.others], root_dev=3
@@ -56,6 +63,15 @@ class Scene:
         )  # fmt: skip
         self.repeats = Repeats(fs, self.views, self.timeouts)  # type: ignore[arg-type]
         self.reply: Any = SimpleNamespace(entry_timeout=0)
+
+    def install(self, *words: Any) -> bool:
+        self.installed.append(words[5])
+        self.of_opens += [words[8:]] if words[8:] else []
+        return True
+
+    def opened(self, flags: int = os.O_RDONLY, backing_id: int = 9) -> bool:
+        """Whether the bridge answers repeats after an open was answered."""
+        return self.repeats.opened(self.node, CALLER, flags, backing_id)
 
     def told(self) -> list[int]:
         """What is installed after each of the three requests was answered."""
@@ -80,7 +96,7 @@ def test_a_file_that_is_open_for_reading_only_too() -> None:
 
 
 AGAINST = {
-    "switched off": lambda s: setattr(s.vectors, "in_use", False),
+    "switched off": lambda s: setattr(s.vectors, "of_names", False),
     "no watch": lambda s: setattr(s.timeouts, "watched", False),
     "owners and modes by the policy": lambda s: setattr(s.timeouts, "told_apart", True),
     "several names": lambda s: setattr(s.node, "links", [1]),
@@ -143,3 +159,42 @@ def test_execution_hangs_on_the_mode_of_a_file() -> None:
     scene = Scene(FileType.DIRECTORY)
     scene.repeats.passed(scene.node, os.X_OK, Op.SEE, CALLER)
     assert scene.installed == [vectors.access(os.X_OK)]
+
+
+def test_an_open_for_reading_may_be_repeated_with_the_same_gid_and_flags() -> None:
+    scene = Scene()
+    scene.node.open = OpenState(handles=1, mode=Mode.PASSTHROUGH, backing_id=9)
+    assert scene.opened(os.O_RDONLY | os.O_NOFOLLOW)
+    assert scene.installed == [vectors.OPEN]
+    assert scene.of_opens == [(100, os.O_RDONLY | os.O_NOFOLLOW, 9)]
+
+
+AGAINST_OPENS = {
+    **{name: against for name, against in AGAINST.items() if name != "switched off"},
+    "a directory": lambda s: setattr(s.node, "ftype", FileType.DIRECTORY),
+    "the caller's view": lambda s: setattr(s.view, "raw", False),
+    "denied": lambda s: setattr(s.decision, "allowed", False),
+    "on the trail": lambda s: setattr(s.decision, "audit", Audit.BEST_EFFORT),
+    "required": lambda s: setattr(s.decision, "audit", Audit.REQUIRED),
+    "monitored": lambda s: setattr(s.decision, "would_deny", ("rule",)),
+    "redacted": lambda s: setattr(s.decision, "redact", frozenset({"location"})),
+}
+
+
+@pytest.mark.parametrize("against", AGAINST_OPENS.values(), ids=AGAINST_OPENS)
+def test_an_open_that_hangs_on_more_may_not(against: Any) -> None:
+    scene = Scene()
+    against(scene)
+    assert not scene.opened()
+    assert scene.installed == []
+
+
+ODD = (os.O_WRONLY, os.O_RDWR, os.O_TRUNC, os.O_APPEND, os.O_DIRECT, os.O_SYNC, os.O_NOATIME, os.O_PATH, 0x20)
+
+
+@pytest.mark.parametrize("flags", ODD)
+def test_an_open_with_other_flags_may_not(flags: int) -> None:
+    scene = Scene()
+    assert not scene.opened(flags)
+    assert not scene.opened(backing_id=0)
+    assert scene.installed == []

@@ -99,3 +99,18 @@ async def test_the_wait_ends_with_the_second_try() -> None:
 
         nursery.start_soon(later)
         assert await tries.settled(5)
+
+
+def test_it_is_known_whether_any_is_awaited_or_under_way() -> None:
+    clock = Clock()
+    tries = SecondTries(clock)
+    assert not tries.is_any
+    tries.sent_back(1)
+    assert tries.is_any
+    assert tries.begins(1)
+    assert tries.is_any
+    tries.ends(1)
+    assert not tries.is_any
+    tries.sent_back(2)
+    clock.now += _COMES_S + 0.01
+    assert not tries.is_any

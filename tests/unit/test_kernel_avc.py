@@ -11,6 +11,7 @@ import pytest
 from tests.support.machine.counts import count
 
 KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
+PARTS = ("_avc.c", "_opens.c")
 RACE = Path(__file__).with_name("avc_race.c")
 MILLISECONDS = count(700, 60_000)
 RACED = "-fsanitize=thread"
@@ -21,13 +22,17 @@ SANITIZERS = {
 }
 
 
-def race(arena: Path, flags: tuple[str, ...], source: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Compile the table with the race, and run it on a file system with birth times."""
-    table = arena / "_avc.c"
-    table.write_text(source or (KERNEL / "_avc.c").read_text(encoding="utf-8"), encoding="utf-8")
+def race(
+    arena: Path, flags: tuple[str, ...], source: str | None = None, name: str = "_avc.c"
+) -> subprocess.CompletedProcess[str]:
+    """Compile the table with the race, and run it on a file system with birth times. source: of one file."""
+    for part in PARTS:
+        text = (KERNEL / part).read_text(encoding="utf-8")
+        (arena / part).write_text(source if source is not None and part == name else text, encoding="utf-8")
     program = arena / "race"
     command = ["gcc", "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", *flags, f"-I{KERNEL}", "-o", program]
-    subprocess.run([*command, table, RACE, "-pthread"], check=True, timeout=60)
+    tables = [arena / part for part in PARTS]
+    subprocess.run([*command, *tables, RACE, "-pthread"], check=True, timeout=60)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as files:
         return subprocess.run(
             [program, files, str(MILLISECONDS)], capture_output=True, text=True, timeout=180, check=False
@@ -44,7 +49,8 @@ def test_readers_and_changes_do_not_get_in_each_others_way(tmp_path: Path, flags
 def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
     source = (KERNEL / "_avc.c").read_text(encoding="utf-8")
     start, end = source.index("uint64_t avc_drop("), source.index("void avc_drop_all(")
-    weaker = source[start:end].replace("\tlock_all();\n", "").replace("\tunlock_all();\n", "")
+    weaker = source[start:end].replace("\tavc_lock_all();\n", "").replace("\tavc_unlock_all();\n", "")
+    assert weaker != source[start:end]
     done = race(tmp_path, (RACED,), source[:start] + weaker + source[end:])
     assert done.returncode != 0
     assert "data race" in done.stderr or "after a drop" in done.stdout or "use" in done.stderr
@@ -56,8 +62,8 @@ def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
         ("now.stx_ino != node->ino ||", "", "another inode"),
         ("node->grants[i].bits != 0 && node->grants[i].uid == uid)\n\t\t\treturn",
          "node->grants[i].bits != 0 && uid != 0)\n\t\t\treturn", "without a grant"),
-        ("reply(seat, device, header->unique, &out, sizeof(out)))\n\t\t\tatomic_fetch_sub",
-         "reply(seat, device, header->unique, &out, sizeof(out)) || true)\n\t\t\tatomic_fetch_sub",
+        ("avc_reply(seat, device, header->unique, &out, sizeof(out)))\n\t\t\tatomic_fetch_sub",
+         "avc_reply(seat, device, header->unique, &out, sizeof(out)) || true)\n\t\t\tatomic_fetch_sub",
          "lost or counted twice"),
     ],
     ids=["identity unchecked", "uid unchecked", "uncounted"],
@@ -68,3 +74,37 @@ def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -
     done = race(tmp_path, (), source.replace(good, bad))
     assert done.returncode == 1
     assert fault in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "fault"),
+    [
+        ("return grant->gid == header->gid && ", "return ", "without a grant"),
+        (" && grant->flags == (in->flags & ~HARMLESS)", "", "without a grant"),
+        (" || in->open_flags != 0", "", "without a grant"),
+        ("\tnode->backing_id = 0;\n", "", "no room"),
+        ("\t\tnode->grants[i].bits &= ~AVC_OPEN;\n\tnode->backing_id = 0;",
+         "\t\t;\n\t(void)node;", "no room"),
+        ("\ttaken(context, &slot->opened);\n\tatomic_store(&slot->fh, 0);",
+         "\ttaken(context, &slot->opened);", "left over"),
+        ("++slot->serial", "slot->serial", "taken over"),
+        ("\t\ttake_those(is_of_node, id, taken, context);\n\tend_node(", "\t\t;\n\tend_node(", "left over"),
+    ],
+    ids=["any gid", "any flags", "set-id bits", "id kept", "grant kept", "slot kept", "number used again",
+         "handles not taken over"],
+)  # fmt: skip
+def test_a_fault_of_the_opens_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -> None:
+    source = (KERNEL / "_opens.c").read_text(encoding="utf-8")
+    assert source.count(good) == 1, "the source has changed: plant the fault elsewhere"
+    done = race(tmp_path, (), source.replace(good, bad), "_opens.c")
+    assert done.returncode == 1, done.stdout
+    assert fault in done.stdout
+
+
+def test_opens_that_end_without_locks_are_found_out(tmp_path: Path) -> None:
+    source = (KERNEL / "_opens.c").read_text(encoding="utf-8")
+    weaker = source.replace("\tavc_lock_all();\n", "").replace("\tavc_unlock_all();\n", "")
+    assert weaker != source
+    done = race(tmp_path, (RACED,), weaker, "_opens.c")
+    assert done.returncode != 0
+    assert "data race" in done.stderr or done.stdout

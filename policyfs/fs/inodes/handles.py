@@ -7,7 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 _HANDLES: Final = 1 << 18
 """The limit of files that are open at once; one costs the daemon less than a kilobyte."""
+
+
+FMODE_EXEC: Final = 0x20
+"""A flag of an open by execve(2) (include/linux/fs.h); the file stays open while the program runs."""
 
 
 class Caller:
@@ -165,6 +169,24 @@ class Handle:
         return self.flags & os.O_ACCMODE != os.O_RDONLY
 
 
+class HandleSource(Protocol):
+    """Handles that are open elsewhere, and are put into the table when they are looked at
+    (opening/bridge_handles.py).
+    """
+
+    def take(self, fh: int) -> None:
+        """Put the handle of a number into the table, if there is one."""
+
+    def take_of(self, node: Node) -> None:
+        """Put all handles of a node into the table."""
+
+    def take_all(self) -> None:
+        """Put all handles into the table."""
+
+    def end_all(self) -> None:
+        """Put all handles into the table, and open no others."""
+
+
 class HandleTable:
     """All open handles of a mount, by the 64-bit number that the kernel sends back.
 
@@ -179,12 +201,37 @@ class HandleTable:
         self._next = 0
         self.shares = Shares(_HANDLES, "open files")
         self.descriptors = Shares(descriptors, "descriptors")
+        self._source: HandleSource | None = None
+
+    def take_from(self, source: HandleSource) -> None:
+        """Take handles from *source*, too."""
+        self._source = source
 
     def __len__(self) -> int:
+        self._take_all()
         return len(self._by_fh)
 
     def __iter__(self) -> Iterator[Handle]:
+        self._take_all()
         return iter([kept.handle for kept in self._by_fh.values()])
+
+    def _take_all(self) -> None:
+        if self._source is not None:
+            self._source.take_all()
+
+    @property
+    def has_plenty(self) -> bool:
+        """True if no app's share can be used up, even if another table of 1 << 14 handles is full.
+
+        INVARIANT: a source opens files only then, since it knows no shares.
+        """
+        return self.shares.used <= self.shares.limit // 4 and self.descriptors.used <= (
+            self.descriptors.limit // 4
+        )
+
+    def _keep_plenty(self) -> None:
+        if self._source is not None and not self.has_plenty:
+            self._source.end_all()
 
     def new_index(self, caller: Caller) -> int:
         """Return an index (bridge.MAX_INDEX at most) that no open handle has.
@@ -192,8 +239,13 @@ class HandleTable:
         Raises OSError: EMFILE if the caller's app has used up its share of open files or descriptors,
         ENFILE if there is no index left.
         """
+        self._keep_plenty()
         self.shares.check(caller.holder)
         self.descriptors.check(caller.holder)
+        return self.free_index()
+
+    def free_index(self) -> int:
+        """Return an index that no open handle has. Raises OSError (ENFILE) if there is none left."""
         for _ in range(MAX_INDEX):
             self._next = self._next + 1 if self._next < MAX_INDEX else 1
             if self._next not in self._used:
@@ -212,14 +264,15 @@ class HandleTable:
     def _charge(self, kept: _Kept) -> None:
         self.descriptors.take(kept.holder)
         kept.descriptors += 1
+        self._keep_plenty()
 
     def charge(self, node: Node) -> bool:
         """Charge one more descriptor of an open file to one of its handles, until that handle is released.
 
         False if every holder of a handle has used up its share.
         """
-        for fh in self._by_node.get(node, {}):
-            kept = self._by_fh[fh]
+        for handle in self.of_node(node):
+            kept = self._by_fh[handle.fh]
             try:
                 self.descriptors.check(kept.holder)
             except OSError:
@@ -230,6 +283,8 @@ class HandleTable:
 
     def get(self, fh: int) -> Handle:
         """Return the handle of a number that the kernel sent. KeyError if no such handle is open."""
+        if self._source is not None and fh not in self._by_fh:
+            self._source.take(fh)
         return self._by_fh[fh].handle
 
     def pop(self, fh: int) -> Handle | None:
@@ -249,6 +304,8 @@ class HandleTable:
 
     def of_node(self, node: Node) -> list[Handle]:
         """Return the open handles of one node."""
+        if self._source is not None:
+            self._source.take_of(node)
         return list(self._by_node.get(node, {}).values())
 
     def descriptor_of(self, node: Node) -> int:

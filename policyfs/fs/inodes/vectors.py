@@ -6,7 +6,7 @@ dropped: whatever may change an answer, calls drop() or drop_all() before the ch
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from policyfs.kernel import vectors
 
@@ -19,26 +19,46 @@ MAX_NODES: Final = 1 << 16
 MAX_DIRECTORIES: Final = 128
 
 
+class OpenVectors(Protocol):
+    """The part of the vectors that answers opens (opening/bridge_handles.py)."""
+
+    def end(self, node: Node) -> None:
+        """Answer no open of a node any more, and take over its handles."""
+
+    def end_all(self) -> None:
+        """Answer no open of any node any more, and take over all handles."""
+
+
 class AccessVectors:
-    """The access vectors of one mount. in_use: False switches them off.
+    """The access vectors of one mount. in_use: False switches them off. of_names: False leaves only opens.
 
     INVARIANT: a node without references of the kernel (Node.lookups) has none. So look-ups that the bridge
     has answered, and that are not in Node.lookups yet, never make the difference between none and some.
     """
 
-    __slots__ = ("in_use",)
+    __slots__ = ("_opens", "in_use", "of_names")
 
-    def __init__(self, *, in_use: bool) -> None:
+    def __init__(self, *, in_use: bool, of_names: bool = True) -> None:
         self.in_use = in_use
+        self.of_names = of_names
+        self._opens: OpenVectors | None = None
+
+    def tell_of_drops(self, opens: OpenVectors) -> None:
+        """Call *opens* before each drop."""
+        self._opens = opens
 
     def install(
         self, node: Node, parent: int, directory_fd: int, name: bytes, uid: int, grant: int, device: int,
-        format_bits: int,
+        format_bits: int, *opened: int,
     ) -> bool:  # fmt: skip
-        """Let the bridge answer repeats of a decided request. False if there is no room."""
+        """Let the bridge answer repeats of a decided request. False if there is no room.
+
+        opened: of an open, the caller's gid, the flags of open(2), and the backing id.
+        """
         return vectors.install(
-            node.nodeid, parent, directory_fd, name, uid, grant, device, node.ino, node.btime_ns, format_bits
-        )
+            node.nodeid, parent, directory_fd, name, uid, grant, device, node.ino, node.btime_ns, format_bits,
+            *opened,
+        )  # fmt: skip
 
     def is_full(self) -> bool:
         """True if the bridge has no room for another node."""
@@ -46,6 +66,8 @@ class AccessVectors:
 
     def clear(self) -> list[tuple[int, int]]:
         """Drop all vectors; return look-ups that the bridge has answered and not counted, by node."""
+        if self._opens is not None:
+            self._opens.end_all()
         return vectors.clear()
 
     def drop(self, node: Node) -> int:
@@ -55,6 +77,8 @@ class AccessVectors:
         """
         if not self.in_use:
             return 0
+        if self._opens is not None:
+            self._opens.end(node)
         lookups = vectors.drop(node.nodeid)
         node.lookups += lookups
         return lookups
@@ -68,6 +92,8 @@ class AccessVectors:
     def drop_all(self) -> None:
         """Let the bridge answer nothing about any node any more, from the return of this call on."""
         if self.in_use:
+            if self._opens is not None:
+                self._opens.end_all()
             vectors.drop_all()
 
 

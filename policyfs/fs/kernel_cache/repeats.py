@@ -11,10 +11,10 @@ import os
 import stat as stat_bits
 from typing import Final
 
-from policyfs.domain import FileType, Need, Op
+from policyfs.domain import NO_FACTS, Audit, FileType, Need, Op
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller, Mode
+from policyfs.fs.inodes.handles import FMODE_EXEC, Caller, Mode
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.kernel import vectors
@@ -22,6 +22,11 @@ from policyfs.kernel.bridge import pyfuse3
 
 _NUMBERS: Final = 1 << 64
 """Inode keys from here on are of other file systems, mounted in the store (NodeTable.key_of)."""
+_ODD: Final = (
+    os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_DIRECT | os.O_DIRECTORY
+    | os.O_PATH | os.O_SYNC | os.O_NOATIME | FMODE_EXEC
+)  # fmt: skip
+"""Flags of opens that Python answers each time."""
 _FORMATS: Final = {
     FileType.REGULAR: stat_bits.S_IFREG,
     FileType.DIRECTORY: stat_bits.S_IFDIR,
@@ -45,7 +50,7 @@ class Repeats:
 
         A repeat gives the kernel no attributes to keep, even if this reply does.
         """
-        if not self._nodes.vectors.in_use or reply.entry_timeout:
+        if not self._nodes.vectors.of_names or reply.entry_timeout:
             return
         if not self._hangs_on_name_and_uid(node, caller):
             return
@@ -60,19 +65,37 @@ class Repeats:
 
     def seen(self, node: Node, caller: Caller) -> None:
         """Note an allowed GETATTR. If the kernel keeps the node's name, it may keep the attributes, too."""
-        if not self._nodes.vectors.in_use or not self._hangs_on_name_and_uid(node, caller):
+        if not self._nodes.vectors.of_names or not self._hangs_on_name_and_uid(node, caller):
             return
         if not self._timeouts.entry_of(node, node.last_state):
             self._install(node, caller, vectors.GETATTR)
 
     def passed(self, node: Node, mode: int, ops: Op, caller: Caller) -> None:
         """Note an allowed access(2), which asked for these operations."""
-        if not self._nodes.vectors.in_use or mode >= vectors.ACCESS_MODES:
+        if not self._nodes.vectors.of_names or mode >= vectors.ACCESS_MODES:
             return
         if mode & os.X_OK and node.ftype is FileType.REGULAR:
             return  # hangs on the file's mode
         if self._hangs_on_name_and_uid(node, caller) and not self._gate.need(caller.principal, ops, node):
             self._install(node, caller, vectors.access(mode))
+
+    def opened(self, node: Node, caller: Caller, flags: int, backing_id: int) -> bool:
+        """Note an allowed open for reading in passthrough. If it is on the trail, Python answers each.
+
+        True if the bridge answers its repeats from now on: by the same uid and gid, with the same flags.
+        """
+        if flags & _ODD or node.ftype is not FileType.REGULAR or not backing_id:
+            return False
+        if not self._hangs_on_name_and_uid(node, caller):
+            return False
+        who, ops = caller.principal, Op.SEE | Op.READ
+        if self._gate.need(who, ops, node) or not self._gate.engine.view(who, node.state).raw:
+            return False
+        # INVARIANT: judged here, in one piece with the installation, since a vector outlives the open.
+        decision = self._gate.judge(who, ops, node, NO_FACTS)
+        if not decision.allowed or decision.audit is not Audit.OFF or decision.would_deny or decision.redact:
+            return False
+        return self._install(node, caller, vectors.OPEN, caller.gid, flags, backing_id)
 
     def _hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
         """True if what a caller sees of a node hangs on the caller's uid and the node's one name alone."""
@@ -102,7 +125,7 @@ class Repeats:
             for other in self._nodes.same_inode(node.ino)
         )
 
-    def _install(self, node: Node, caller: Caller, grant: int) -> None:
+    def _install(self, node: Node, caller: Caller, grant: int, *opened: int) -> bool:
         directory = node.ftype is FileType.DIRECTORY
         if directory and not self._gate.shows_all_in(caller.principal, node.state):
             grant |= vectors.UNCOUNTED
@@ -110,13 +133,14 @@ class Repeats:
         try:
             directory_fd = self._tree.root_fd if above is None else self._resolver.dirfd(above)
         except OSError:
-            return
+            return False
         installed = self._nodes.vectors.install(
             node, 0 if above is None else above.nodeid, directory_fd, node.name, caller.uid, grant,
-            self._nodes.root_dev, _FORMATS[node.ftype],
+            self._nodes.root_dev, _FORMATS[node.ftype], *opened,
         )  # fmt: skip
         if not installed:
             self._nodes.make_room()
+        return installed
 
 
 def _is_written(node: Node) -> bool:

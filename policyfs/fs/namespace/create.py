@@ -91,6 +91,7 @@ class Creator:
 
     def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
         """Remove a new file whose open is refused, unless another process has begun to use it meanwhile."""
+        self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
         others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
         if others or self._tree.fstat(fd).size:
             return

@@ -134,6 +134,7 @@ class Entries:
         a replaced file that the kernel still knows.
         """
         for node in self._nodes.named(ino_key, parent, name):
+            self._nodes.vectors.drop(node)  # who has it open is certain from here on
             if node.ftype is FileType.DIRECTORY:
                 fd = self._resolver.open_if_same(node, parent, name, self._tree.open_dir)
                 if fd is not None:
@@ -151,6 +152,7 @@ class Entries:
 
     def drop(self, ino_key: int, parent: Node, name: bytes) -> None:
         for node in self._nodes.named(ino_key, parent, name):
+            self._nodes.vectors.drop(node)
             self._passthrough.drop(node)
             self._nodes.drop_name(node, parent, name)
             self._resolver.drop(node.nodeid)

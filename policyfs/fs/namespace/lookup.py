@@ -240,6 +240,7 @@ class Lookup:
                 raise
             if node.ftype is FileType.DIRECTORY and (fd := self._resolver.removed_fd(node)) >= 0:
                 return self._tree.fstat(fd)
+            self._nodes.vectors.drop(node)  # who has it open is certain from here on
             if node.open is None or node.open.stat is None:
                 raise
         fd = next((h.fd for h in self._handles.of_node(node) if h.fd >= 0), -1)

@@ -125,8 +125,12 @@ class Lifecycle:
         if handle.copy is not None:
             handle.copy.unpin(handle.payer)
             handle.copy = None
-        state.handles -= 1
         state.writers -= handle.writable
+        self.let_go(node, state)
+
+    def let_go(self, node: Node, state: OpenState) -> None:
+        """Undo one enter() of a reader without a handle."""
+        state.handles -= 1
         if state.handles:
             return
         self._passthrough.release(node, state)

@@ -19,6 +19,7 @@ from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.backing_file import BackingFiles
+from policyfs.fs.opening.bridge_handles import BridgeHandles
 from policyfs.fs.opening.byte_paths import PathServer
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.preconditions import Preconditions
@@ -41,6 +42,7 @@ class Opener:
         write_access: WriteAccess,
         lifecycle: Lifecycle,
         replaced_files: ReplacedFiles,
+        bridge_handles: BridgeHandles,
     ) -> None:
         self._tree = fs.tree
         self._handles = fs.handles
@@ -51,6 +53,7 @@ class Opener:
         self._write_access = write_access
         self._lifecycle = lifecycle
         self._replaced_files = replaced_files
+        self._bridge_handles = bridge_handles
         self.second_tries = SecondTries()
 
     # -- open -----------------------------------------------------------------------------------
@@ -79,6 +82,8 @@ class Opener:
             if not stale and not paced_out:
                 self._preconditions.let_in(opening)
         self._replaced_files.opened(node)
+        if not self.second_tries.is_any:  # these are noted here
+            self._bridge_handles.opened(opening)
         return opening.handle
 
     async def _open(self, opening: OpenContext) -> None:

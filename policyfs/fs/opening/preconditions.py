@@ -11,7 +11,7 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import UnprovenKindError
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.handles import FMODE_EXEC, Caller
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
@@ -21,9 +21,6 @@ _NEVER_PROVEN: Final = (
     "the answer depends on the kind, which this store cannot prove to an app that also writes"
 )
 _NOT_EMPTIED: Final = "an app under redaction must empty a file of another owner before it writes"
-
-_FMODE_EXEC: Final = 0x20
-"""A flag of an open by execve(2) (include/linux/fs.h); the file stays open while the program runs."""
 
 
 class Preconditions:
@@ -152,7 +149,7 @@ class Preconditions:
         if not flags & os.O_TRUNC or flags & os.O_ACCMODE != os.O_RDONLY:
             return
         for other in self._nodes.same_inode(node.ino):
-            if any(handle.flags & _FMODE_EXEC for handle in self._handles.of_node(other)):
+            if any(handle.flags & FMODE_EXEC for handle in self._handles.of_node(other)):
                 raise OSError(errno.ETXTBSY, "the file is being executed")
 
     def check_emptying(self, opening: OpenContext) -> None:

@@ -52,15 +52,19 @@ class SecondTries:
         INVARIANT: no await between this and the change that second tries must not see half done.
         """
         with trio.move_on_after(most_s):
-            while self._is_any():  # noqa: ASYNC110 - some never come, and no event reports that
+            while self.is_any:  # noqa: ASYNC110 - some never come, and no event reports that
                 await trio.sleep(_LOOKS_S)
             return True
         return False
 
-    def _is_any(self) -> bool:
+    @property
+    def is_any(self) -> bool:
+        """True if a second try is awaited or under way."""
         self._forget_late()
         return bool(self._awaited or self._under_way)
 
     def _forget_late(self) -> None:
+        if not self._awaited:
+            return
         now = self._clock()
         self._awaited = {thread: until for thread, until in self._awaited.items() if until > now}

@@ -50,6 +50,7 @@ class Setting:
     rules: int = 10
     trail: str = "best_effort"
     xattrs: bool = True
+    vectors: bool = False
 
     @classmethod
     def of(cls, name: str) -> Setting:
@@ -59,12 +60,13 @@ class Setting:
             raise UnknownContenderError(f"no contender {name!r}; kinds are {', '.join((*FOREIGN, *KINDS))}")
         chosen = dict(setting.partition("=")[::2] for setting in settings)
         rules, trail = chosen.pop("rules", "10"), chosen.pop("trail", "best_effort")
-        xattrs = chosen.pop("xattrs", "on")
-        right = rules.isdecimal() and trail in {"off", "best_effort", "required"} and xattrs in {"on", "off"}
+        xattrs, vectors = chosen.pop("xattrs", "on"), chosen.pop("avc", "off")
+        right = rules.isdecimal() and trail in {"off", "best_effort", "required"}
+        right = right and {xattrs, vectors} <= {"on", "off"}
         if chosen or not right:
-            known = "rules=N, trail=off|best_effort|required, xattrs=on|off"
+            known = "rules=N, trail=off|best_effort|required, xattrs=on|off, avc=on|off"
             raise UnknownContenderError(f"{name!r}: settings are {known}")
-        return cls(kind, int(rules), trail, xattrs == "on")
+        return cls(kind, int(rules), trail, xattrs == "on", vectors == "on")
 
     def policy(self) -> str:
         """Return the policy's text.
@@ -79,7 +81,7 @@ class Setting:
             "kind: Policy",
             "metadata: {name: comparison}",
             f"apps: {{bench: {{uid: {uids}, gid: {UIDS[0]}}}}}",
-            f"defaults: {{audit: {self.trail}}}",
+            f'defaults: {{audit: "{self.trail}"}}',
             "rules:",
             f'  - {{id: base, allow: [all], {who}paths: ["/**"]}}',
         ]
@@ -155,6 +157,7 @@ class Ground:
         alone = setting.kind in {"app", "redacted"}
         options: tuple[str, ...] = ("--app", "bench", "--uid", str(UIDS[0])) if alone else ()
         options += () if setting.xattrs else ("--no-xattrs",)
+        options += ("--avc",) if setting.vectors else ()
         mount = Mount(self.store, where, policy, options=options, work=work).start(_MANY_S)
         try:
             yield Contender(name, where, alone, mount)

@@ -1,0 +1,162 @@
+"""Handles that the bridge gives out and takes back by itself, for repeats of decided opens (_opens.c).
+
+Each node with an open vector is entered once more than it has handles (Lifecycle.enter), so that its mode
+and its backing id stay as long as the bridge may open it. See docs/architecture/vectors.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from policyfs.domain import Audit
+from policyfs.fs.context import FsContext
+from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.replaced_files import ReplacedFiles
+from policyfs.fs.kernel_cache.repeats import Repeats
+from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.fs.opening.request import OpenContext
+from policyfs.kernel import vectors
+from policyfs.linux.statx import Stat
+from policyfs.store.frozen import Version
+
+_MOST: Final = 1 << 14
+"""The limit of nodes with an open vector: each keeps a backing file open in the kernel."""
+_AGE_S: Final = 2.0
+"""A node that was not opened for this time, up to twice as long, loses its vector. A handle that is open
+for this time is Python's from then on, so that the bridge has room for others."""
+
+
+class BridgeHandles:
+    """Installs open vectors of one mount, and takes handles over from the bridge when they are looked at.
+
+    INVARIANT: every part that looks at handles goes through the HandleTable, which takes them over first. So
+    a handle of the bridge is never missing anywhere.
+    """
+
+    def __init__(
+        self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, repeats: Repeats,
+        replaced_files: ReplacedFiles,
+    ) -> None:  # fmt: skip
+        self._nodes = fs.nodes
+        self._handles = fs.handles
+        self._gate = fs.gate
+        self._lifecycle = lifecycle
+        self._passthrough = passthrough
+        self._repeats = repeats
+        self._replaced_files = replaced_files
+        self._entered: dict[Node, OpenState] = {}
+        self._aged_s = 0.0
+        if fs.nodes.vectors.in_use:
+            fs.nodes.vectors.tell_of_drops(self)
+            fs.handles.take_from(self)
+
+    def __len__(self) -> int:
+        return len(self._entered)
+
+    # -- vectors ------------------------------------------------------------------------------------
+
+    def opened(self, opening: OpenContext) -> None:
+        """Note an open that was allowed, and let the bridge answer its repeats if they are all alike.
+
+        INVARIANT: no await since the open was decided on and recorded for the last time.
+        """
+        if not self._nodes.vectors.in_use or not self._is_plain(opening):
+            return
+        request, state = opening.request, opening.shared
+        node = request.node
+        entered = node in self._entered
+        if not entered:
+            if len(self._entered) >= _MOST:
+                return
+            self._entered[node] = self._lifecycle.enter(node, writing=False)
+        if not self._repeats.opened(node, request.caller, request.flags, state.backing_id) and not entered:
+            self.end(node)
+
+    def _is_plain(self, opening: OpenContext) -> bool:
+        """True for an unrecorded open for reading, in passthrough, of a file that keeps its name."""
+        request, handle, decision = opening.request, opening.handle, opening.decision
+        return (
+            handle.mode is Mode.PASSTHROUGH
+            and not (request.writing or handle.by_kind or handle.created)
+            and handle.generation == self._gate.generation
+            and decision.audit is Audit.OFF
+            and self._handles.has_plenty
+            and self._replaced_files.find(request.node) < 0
+            and not self._replaced_files.is_wanted(request.node)
+        )
+
+    def end(self, node: Node) -> None:
+        """Answer no open of a node in the bridge any more, and take over its handles."""
+        state = self._entered.pop(node, None)
+        if state is not None:
+            self._adopt(vectors.end_opens(node.nodeid))
+            self._lifecycle.let_go(node, state)
+
+    def end_all(self) -> None:
+        """Answer no open of any node in the bridge any more, and take over all handles."""
+        if self._entered:
+            self._adopt(vectors.end_all_opens())
+            entered, self._entered = self._entered, {}
+            for node, state in entered.items():
+                self._lifecycle.let_go(node, state)
+
+    def expire(self) -> None:
+        """End vectors that were not used for a while; called from time to time."""
+        now = time.monotonic()
+        if not self._entered or now < self._aged_s + _AGE_S:
+            return
+        self._aged_s = now
+        handles, unused = vectors.age_opens()
+        self._adopt(handles)
+        for nodeid in unused:
+            node = self._nodes.find(nodeid)
+            if node is not None:
+                self.end(node)
+                if node.open is None:
+                    self._passthrough.drop(node)
+
+    # -- handles ------------------------------------------------------------------------------------
+
+    def take(self, fh: int) -> None:
+        """Take over the handle of a number, if the bridge has it."""
+        self._adopt(vectors.take_handle(fh))
+
+    def take_of(self, node: Node) -> None:
+        """Take over all handles of a node."""
+        if node in self._entered:
+            self._adopt(vectors.take_handles(node.nodeid))
+
+    def take_all(self) -> None:
+        """Take over all handles."""
+        if self._entered:
+            self._adopt(vectors.take_all_handles())
+
+    def _adopt(self, opened: Iterable[vectors.Opened]) -> None:
+        """Put handles of the bridge into the table, as if they had been opened here."""
+        for one in opened:
+            node = self._nodes.find(one.nodeid)
+            if node is None:
+                raise RuntimeError("a handle of a node that is gone")
+            caller = Caller(self._gate.principal, one.uid, one.gid, one.pid, 0)
+            state = self._lifecycle.enter(node, writing=False)
+            stat = _stat(one, self._nodes.root_dev, node.btime_ns)
+            if state.stat is None or state.stat.ctime_ns <= stat.ctime_ns:
+                state.stat = stat
+            self._handles.add(
+                Handle(
+                    self._handles.free_index(), node, caller, one.flags, -1, one.fh, Mode.PASSTHROUGH,
+                    before=Version(stat.size, stat.mtime_ns, stat.ctime_ns), generation=self._gate.generation,
+                )
+            )  # fmt: skip
+
+
+def _stat(one: vectors.Opened, dev: int, btime_ns: int) -> Stat:
+    """Return the attributes of a file when the bridge opened it."""
+    ino, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns = one.attributes
+    return Stat(
+        ino, dev, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns, btime_ns
+    )

@@ -1,0 +1,70 @@
+/* What the two parts of the access vector cache share: its table (_avc.c), and the opens (_opens.c). */
+
+#ifndef POLICYFS_AVC_TABLE_H
+#define POLICYFS_AVC_TABLE_H
+
+#include "_avc.h"
+#include "_wire.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define GRANTS 4 /* uids with a grant on one node */
+
+struct grant {
+	uint32_t uid, bits; /* bits 0: free */
+	uint32_t gid, flags; /* of AVC_OPEN: only with this gid, and these flags of open(2) */
+};
+
+struct node {
+	struct node *next_id, *next_name;
+	uint64_t id, parent, serial; /* serial: of its directory's descriptor */
+	atomic_uint_fast64_t lookups; /* answered here, and not yet told to Python */
+	uint64_t device, ino;
+	int64_t birth_ns;
+	uint32_t format;
+	int32_t backing_id;	/* of AVC_OPEN; 0: no open is answered here */
+	atomic_uint handles;	/* slots of it (_opens.c) */
+	atomic_uint used;	/* the age of its last open here */
+	uint16_t directory, name_size;
+	uint8_t next_grant;
+	struct grant grants[GRANTS];
+	char name[];
+};
+
+struct seat {
+	_Alignas(64) pthread_mutex_t lock;
+	atomic_uint_fast64_t lookups, getattrs, accesses, opens, releases, lost;
+};
+
+/* _avc.c */
+
+void avc_lock_all(void);
+void avc_unlock_all(void);
+struct node *avc_find(uint64_t id);
+void avc_each_node(void (*visit)(struct node *, void *context), void *context);
+
+/* The node's attributes in the store, now. False if its name leads elsewhere, or they are odd. */
+bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr);
+
+/* Write a reply. True if the kernel took it. */
+bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_t size);
+
+/* _opens.c. Under the lock of the seat, which has this number. */
+
+bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
+		       const unsigned char *body, size_t size);
+bool opens_answer_release(struct seat *seat, int device, const struct wire_in_header *header,
+			  const unsigned char *body, size_t size);
+
+/* True for a RELEASE of a handle that is in a slot now. */
+bool opens_has(const unsigned char *body, size_t size);
+
+/* With all locks. fit: false if the node has another backing id. */
+bool opens_fit(const struct node *node, const struct avc_vector *vector);
+void opens_install(struct node *node, struct grant *grant, const struct avc_vector *vector);
+
+bool opens_begin(void);
+void opens_close(void);
+
+#endif

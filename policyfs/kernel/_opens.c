@@ -1,0 +1,330 @@
+/*
+ * Opens of the access vector cache: OPEN for reading of a file that the kernel has a backing file of, and
+ * the RELEASE of what was opened so. Each handle that is given out here has a slot, until it is released
+ * here, or until Python takes it over: then its requests go to Python, as of any other handle.
+ *
+ * Slots (docs/architecture/vectors.md): each seat has slots of its own. Only the seat takes one of these,
+ * under its lock. Whoever releases the handle frees it. The event loop frees any, with all locks.
+ * INVARIANT: a slot is taken before the kernel hears of its handle. A node with slots has a backing id.
+ */
+
+#define _GNU_SOURCE
+#include "_avc_table.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOTS 256 /* of one seat */
+#define SLOT_BITS 16
+#define SERIAL_BITS 39
+
+/* In a handle's number: bit 55, which those of bridge.pack_fh have only together with bit 63, and
+ * FOPEN_NOFLUSH where _operations.c looks for it. */
+#define FH_OURS ((uint64_t)1 << 55)
+#define FH_FLAGS_SHIFT 56
+
+#define FOPEN_NOFLUSH_FLAG (1u << 5)
+#define FOPEN_PASSTHROUGH_FLAG (1u << 7)
+
+/* Flags of open(2) that change nothing for the file or its reader's rights. */
+#define HARMLESS ((uint32_t)(O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
+
+#define LATE 2 /* ages after which a slot or an unused node is old */
+
+struct slot {
+	_Atomic uint64_t fh; /* 0: free */
+	uint64_t serial;
+	unsigned age;
+	struct avc_opened opened;
+};
+
+struct wire_open_in {
+	uint32_t flags, open_flags;
+};
+
+struct wire_release_in {
+	uint64_t fh;
+	uint32_t flags, release_flags;
+	uint64_t lock_owner;
+};
+
+_Static_assert(AVC_SEATS * SLOTS <= 1 << SLOT_BITS, "slots have a number in the handle");
+_Static_assert(sizeof(struct wire_open_in) == 8, "fuse_open_in");
+_Static_assert(sizeof(struct wire_release_in) == 24, "fuse_release_in");
+
+static struct {
+	struct slot *slots; /* AVC_SEATS times SLOTS */
+	unsigned next[AVC_SEATS];
+	atomic_uint age;
+} opens;
+
+/* ---- Answering ----------------------------------------------------------------------------------- */
+
+static struct slot *slot_of(uint64_t fh)
+{
+	size_t number = fh & ((1u << SLOT_BITS) - 1);
+
+	return opens.slots != NULL && fh & FH_OURS && number < AVC_SEATS * SLOTS ? &opens.slots[number] : NULL;
+}
+
+/* A free slot of the seat, NULL if it has none. */
+static struct slot *free_slot(unsigned seat)
+{
+	for (unsigned step = 0; step < SLOTS; step++) {
+		struct slot *slot = &opens.slots[seat * SLOTS + opens.next[seat]++ % SLOTS];
+
+		if (atomic_load_explicit(&slot->fh, memory_order_acquire) == 0)
+			return slot;
+	}
+	return NULL;
+}
+
+static uint64_t next_fh(struct slot *slot)
+{
+	uint64_t serial = ++slot->serial & (((uint64_t)1 << SERIAL_BITS) - 1);
+
+	return (uint64_t)FOPEN_NOFLUSH_FLAG << FH_FLAGS_SHIFT | FH_OURS | serial << SLOT_BITS |
+	       (uint64_t)(slot - opens.slots);
+}
+
+static bool may_open(const struct node *node, const struct wire_in_header *header, const struct wire_open_in *in)
+{
+	if (node == NULL || node->backing_id == 0 || in->open_flags != 0)
+		return false;
+	for (int i = 0; i < GRANTS; i++) {
+		const struct grant *grant = &node->grants[i];
+
+		if (grant->bits & AVC_OPEN && grant->uid == header->uid)
+			return grant->gid == header->gid && grant->flags == (in->flags & ~HARMLESS);
+	}
+	return false;
+}
+
+bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
+		       const unsigned char *body, size_t size)
+{
+	struct node *node = avc_find(header->nodeid);
+	struct wire_open_out out = {.open_flags = FOPEN_PASSTHROUGH_FLAG};
+	struct wire_open_in in;
+	struct slot *slot;
+
+	if (size != sizeof(in))
+		return false;
+	memcpy(&in, body, sizeof(in));
+	if (!may_open(node, header, &in) || (slot = free_slot(number)) == NULL ||
+	    !avc_ask_store(node, false, &slot->opened.attr))
+		return false;
+	out.fh = next_fh(slot);
+	out.backing_id = node->backing_id;
+	if (!avc_hears_close())
+		out.open_flags |= FOPEN_NOFLUSH_FLAG;
+	slot->age = atomic_load_explicit(&opens.age, memory_order_relaxed);
+	slot->opened.fh = out.fh;
+	slot->opened.node = node->id;
+	slot->opened.uid = header->uid;
+	slot->opened.gid = header->gid;
+	slot->opened.pid = header->pid;
+	slot->opened.flags = in.flags;
+	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
+	atomic_fetch_add_explicit(&node->handles, 1, memory_order_relaxed);
+	atomic_store_explicit(&slot->fh, out.fh, memory_order_release);
+	if (!avc_reply(seat, device, header->unique, &out, sizeof(out))) {
+		atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
+		atomic_store_explicit(&slot->fh, 0, memory_order_release);
+	}
+	atomic_fetch_add_explicit(&seat->opens, 1, memory_order_relaxed);
+	return true;
+}
+
+static bool read_release(const unsigned char *body, size_t size, struct wire_release_in *in)
+{
+	if (size != sizeof(*in))
+		return false;
+	memcpy(in, body, sizeof(*in));
+	return in->release_flags == 0 && in->fh & FH_OURS;
+}
+
+bool opens_has(const unsigned char *body, size_t size)
+{
+	struct wire_release_in in;
+	struct slot *slot;
+
+	return read_release(body, size, &in) && (slot = slot_of(in.fh)) != NULL &&
+	       atomic_load_explicit(&slot->fh, memory_order_relaxed) == in.fh;
+}
+
+bool opens_answer_release(struct seat *seat, int device, const struct wire_in_header *header,
+			  const unsigned char *body, size_t size)
+{
+	struct node *node = avc_find(header->nodeid);
+	struct wire_release_in in;
+	struct slot *slot;
+
+	if (node == NULL || !read_release(body, size, &in) || (slot = slot_of(in.fh)) == NULL ||
+	    !atomic_compare_exchange_strong_explicit(&slot->fh, &in.fh, 0, memory_order_acq_rel,
+						     memory_order_relaxed))
+		return false;
+	atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
+	avc_reply(seat, device, header->unique, NULL, 0);
+	atomic_fetch_add_explicit(&seat->releases, 1, memory_order_relaxed);
+	return true;
+}
+
+/* ---- Changing: the event loop only, with all locks ---------------------------------------------- */
+
+bool opens_fit(const struct node *node, const struct avc_vector *vector)
+{
+	return vector->backing_id > 0 && (node->backing_id == 0 || node->backing_id == vector->backing_id);
+}
+
+void opens_install(struct node *node, struct grant *grant, const struct avc_vector *vector)
+{
+	node->backing_id = vector->backing_id;
+	atomic_store_explicit(&node->used, atomic_load(&opens.age), memory_order_relaxed);
+	grant->gid = vector->gid;
+	grant->flags = vector->flags & ~HARMLESS;
+}
+
+static void take(struct slot *slot, avc_take taken, void *context)
+{
+	struct node *node = avc_find(slot->opened.node);
+
+	if (node != NULL)
+		atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
+	taken(context, &slot->opened);
+	atomic_store(&slot->fh, 0);
+}
+
+static void take_those(bool (*mine)(const struct slot *, uint64_t), uint64_t value, avc_take taken, void *context)
+{
+	for (size_t i = 0; opens.slots != NULL && i < AVC_SEATS * SLOTS; i++)
+		if (atomic_load(&opens.slots[i].fh) != 0 && mine(&opens.slots[i], value))
+			take(&opens.slots[i], taken, context);
+}
+
+static bool is_any(const struct slot *slot, uint64_t unused)
+{
+	(void)slot, (void)unused;
+	return true;
+}
+
+static bool is_of_node(const struct slot *slot, uint64_t id)
+{
+	return slot->opened.node == id;
+}
+
+static bool is_older(const struct slot *slot, uint64_t age)
+{
+	return age - slot->age >= LATE;
+}
+
+static void end_node(struct node *node, void *unused)
+{
+	(void)unused;
+	for (int i = 0; i < GRANTS; i++)
+		node->grants[i].bits &= ~AVC_OPEN;
+	node->backing_id = 0;
+}
+
+void avc_take_handle(uint64_t fh, avc_take taken, void *context)
+{
+	struct slot *slot = slot_of(fh);
+
+	if (slot == NULL)
+		return;
+	avc_lock_all();
+	if (atomic_load(&slot->fh) == fh)
+		take(slot, taken, context);
+	avc_unlock_all();
+}
+
+void avc_take_handles(uint64_t id, avc_take taken, void *context)
+{
+	struct node *node = avc_is_open() ? avc_find(id) : NULL;
+
+	if (node == NULL)
+		return;
+	avc_lock_all();
+	if (atomic_load(&node->handles) > 0)
+		take_those(is_of_node, id, taken, context);
+	avc_unlock_all();
+}
+
+void avc_take_all_handles(avc_take taken, void *context)
+{
+	avc_lock_all();
+	take_those(is_any, 0, taken, context);
+	avc_unlock_all();
+}
+
+void avc_end_opens(uint64_t id, avc_take taken, void *context)
+{
+	struct node *node = avc_is_open() ? avc_find(id) : NULL;
+
+	if (node == NULL)
+		return;
+	avc_lock_all();
+	if (atomic_load(&node->handles) > 0)
+		take_those(is_of_node, id, taken, context);
+	end_node(node, NULL);
+	avc_unlock_all();
+}
+
+void avc_end_all_opens(avc_take taken, void *context)
+{
+	if (!avc_is_open())
+		return;
+	avc_lock_all();
+	take_those(is_any, 0, taken, context);
+	avc_each_node(end_node, NULL);
+	avc_unlock_all();
+}
+
+struct late {
+	avc_unused unused;
+	void *context;
+	unsigned age;
+};
+
+static void tell_if_unused(struct node *node, void *context)
+{
+	const struct late *late = context;
+
+	if (node->backing_id != 0 && late->age - atomic_load_explicit(&node->used, memory_order_relaxed) >= LATE)
+		late->unused(late->context, node->id);
+}
+
+void avc_age_opens(avc_take taken, avc_unused unused, void *context)
+{
+	struct late late = {unused, context, 0};
+
+	if (!avc_is_open())
+		return;
+	avc_lock_all();
+	late.age = atomic_fetch_add(&opens.age, 1) + 1;
+	take_those(is_older, late.age, taken, context);
+	avc_each_node(tell_if_unused, &late);
+	avc_unlock_all();
+}
+
+bool opens_begin(void)
+{
+	opens.slots = calloc(AVC_SEATS * SLOTS, sizeof(*opens.slots));
+	return opens.slots != NULL;
+}
+
+void opens_close(void)
+{
+	free(opens.slots);
+	memset(&opens, 0, sizeof(opens));
+}
+
+unsigned avc_count_handles(void)
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; opens.slots != NULL && i < AVC_SEATS * SLOTS; i++)
+		count += atomic_load_explicit(&opens.slots[i].fh, memory_order_relaxed) != 0;
+	return count;
+}

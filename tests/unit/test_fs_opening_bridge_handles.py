@@ -1,0 +1,222 @@
+"""Handles of the bridge: when it may give them out, and how they come into the table."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from policyfs.domain import Audit
+from policyfs.fs.inodes.handles import HandleTable, Mode, OpenState
+from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.vectors import AccessVectors
+from policyfs.fs.opening import bridge_handles
+from policyfs.fs.opening.bridge_handles import BridgeHandles
+from policyfs.kernel.vectors import Opened
+
+ATTRIBUTES = (11, 0o100644, 1, 0, 0, 4, 8, 4096, 1, 2, 3)
+
+
+def opened(fh: int, nodeid: int = 7, ctime_ns: int = 3) -> Opened:
+    return Opened(fh, nodeid, 1000, 100, 42, os.O_RDONLY, (*ATTRIBUTES[:-1], ctime_ns))
+
+
+class Known(SimpleNamespace):
+    """A node, which is told apart by what it is."""
+
+    __hash__ = object.__hash__
+
+
+class Bridge:
+    """The bridge's open vectors; handles: what is open there."""
+
+    def __init__(self) -> None:
+        self.handles: list[Opened] = []
+        self.unused: list[int] = []
+
+    def take(self, mine: Any = lambda one: True) -> list[Opened]:
+        taken = [one for one in self.handles if mine(one)]
+        self.handles = [one for one in self.handles if one not in taken]
+        return taken
+
+    def take_handle(self, fh: int) -> list[Opened]:
+        return self.take(lambda one: one.fh == fh)
+
+    def take_handles(self, nodeid: int) -> list[Opened]:
+        return self.take(lambda one: one.nodeid == nodeid)
+
+    take_all_handles = end_all_opens = take
+    end_opens = take_handles
+
+    def age_opens(self) -> tuple[list[Opened], list[int]]:
+        return self.take(), self.unused
+
+
+class Scene:
+    """A file that was opened, and nothing that speaks against its repeats."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bridge = Bridge()
+        monkeypatch.setattr(bridge_handles, "vectors", SimpleNamespace(
+            **{name: getattr(self.bridge, name) for name in dir(self.bridge) if not name.startswith("_")},
+            Opened=Opened,
+        ))  # fmt: skip
+        self.node: Any = Known(
+            nodeid=7, btime_ns=1, open=None, byte_path=BytePath.RAW, parent=object(), lookups=1
+        )
+        self.vectors = AccessVectors(in_use=True)
+        self.table = HandleTable()
+        self.gate: Any = SimpleNamespace(
+            generation=3, principal=lambda uid: SimpleNamespace(app="app", uid=uid)
+        )
+        nodes: Any = SimpleNamespace(
+            vectors=self.vectors, root_dev=5, find=lambda nodeid: self.node if nodeid == 7 else None
+        )
+        self.fs: Any = SimpleNamespace(nodes=nodes, handles=self.table, gate=self.gate)
+        self.given_back: list[object] = []
+        self.installs = True
+        self.installed: list[tuple[object, ...]] = []
+        self.replaced: Any = SimpleNamespace(find=lambda node: -1, is_wanted=lambda node: False)
+        lifecycle: Any = SimpleNamespace(enter=self.enter, let_go=self.let_go)
+        repeats: Any = SimpleNamespace(opened=self.install)
+        passthrough: Any = SimpleNamespace(drop=self.given_back.append)
+        self.handles = BridgeHandles(self.fs, lifecycle, passthrough, repeats, self.replaced)
+        self.decision: Any = SimpleNamespace(audit=Audit.OFF)
+        self.request: Any = SimpleNamespace(
+            node=self.node, caller=SimpleNamespace(uid=1000), flags=os.O_RDONLY, writing=False
+        )
+        self.handle: Any = SimpleNamespace(mode=Mode.PASSTHROUGH, by_kind=False, created=False, generation=3)
+        self.shared = OpenState(handles=1, mode=Mode.PASSTHROUGH, backing_id=9)
+        self.node.open = self.shared
+
+    def enter(self, node: Any, *, writing: bool) -> OpenState:
+        assert not writing
+        node.open.handles += 1
+        return node.open  # type: ignore[no-any-return]
+
+    def let_go(self, node: Any, state: OpenState) -> None:
+        state.handles -= 1
+        if not state.handles:
+            node.open = None
+
+    def install(self, *words: object) -> bool:
+        self.installed.append(words)
+        return self.installs
+
+    def noted(self) -> int:
+        """How often the node is entered after its open was noted."""
+        self.handles.opened(SimpleNamespace(  # type: ignore[arg-type]
+            request=self.request, handle=self.handle, decision=self.decision, shared=self.shared
+        ))  # fmt: skip
+        return self.shared.handles
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def test_a_node_with_a_vector_is_entered_once_more(scene: Scene) -> None:
+    assert scene.noted() == 2
+    assert scene.noted() == 2
+    assert scene.installed[0][1:] == (scene.request.caller, os.O_RDONLY, 9)
+    assert len(scene.handles) == 1
+    scene.handles.end(scene.node)
+    scene.handles.end(scene.node)
+    assert (scene.shared.handles, len(scene.handles)) == (1, 0)
+
+
+def test_it_is_left_again_if_there_is_no_room(scene: Scene) -> None:
+    scene.installs = False
+    assert scene.noted() == 1
+
+
+AGAINST = {
+    "on the trail": lambda s: setattr(s.decision, "audit", Audit.BEST_EFFORT),
+    "another policy": lambda s: setattr(s.gate, "generation", 4),
+    "mediated": lambda s: setattr(s.handle, "mode", Mode.MEDIATED),
+    "a writer": lambda s: setattr(s.request, "writing", True),
+    "by its kind": lambda s: setattr(s.handle, "by_kind", True),
+    "created": lambda s: setattr(s.handle, "created", True),
+    "replaced": lambda s: setattr(s.replaced, "find", lambda node: 3),
+    "missed before": lambda s: setattr(s.replaced, "is_wanted", lambda node: True),
+    "many open files": lambda s: s.table.shares.take("app", 1 << 17),
+    "many descriptors": lambda s: s.table.descriptors.take("app", 1 << 15),
+    "switched off": lambda s: setattr(s.vectors, "in_use", False),
+}
+
+
+@pytest.mark.parametrize("against", AGAINST.values(), ids=AGAINST)
+def test_what_hangs_on_more_is_not_repeated(scene: Scene, against: Any) -> None:
+    against(scene)
+    assert scene.noted() == 1
+    assert scene.installed == []
+
+
+def test_no_more_ids_are_kept_than_there_is_room_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge_handles, "_MOST", 0)
+    assert scene.noted() == 1
+
+
+def test_a_handle_of_the_bridge_is_in_the_table_once_it_is_looked_at(scene: Scene) -> None:
+    scene.noted()
+    scene.bridge.handles = [opened(71), opened(72, ctime_ns=8), opened(73, ctime_ns=2)]
+    handle = scene.table.get(72)
+    assert (handle.fh, handle.node, handle.mode, handle.generation) == (72, scene.node, Mode.PASSTHROUGH, 3)
+    assert (handle.caller.uid, handle.caller.gid, handle.caller.pid, handle.fd) == (1000, 100, 42, -1)
+    assert scene.shared.handles == 3
+    assert scene.shared.stat is not None
+    assert (scene.shared.stat.size, scene.shared.stat.ctime_ns, scene.shared.stat.dev) == (4, 8, 5)
+    assert {one.fh for one in scene.table.of_node(scene.node)} == {71, 72, 73}
+    assert scene.shared.stat.ctime_ns == 8
+    assert scene.shared.handles == 5
+    with pytest.raises(KeyError):
+        scene.table.get(99)
+
+
+def test_all_are_there_when_handles_are_counted(scene: Scene) -> None:
+    scene.noted()
+    scene.bridge.handles = [opened(71)]
+    assert len(scene.table) == 1
+    scene.bridge.handles = [opened(72)]
+    assert {handle.fh for handle in scene.table} == {71, 72}
+    assert len({handle.index for handle in scene.table}) == 2
+
+
+def test_a_drop_takes_them_over(scene: Scene) -> None:
+    for drop in (lambda: scene.handles.end(scene.node), scene.handles.end_all):
+        scene.noted()
+        fh = 71 + len(scene.table)
+        scene.bridge.handles = [opened(fh)]
+        drop()
+        assert scene.bridge.handles == []
+        assert scene.table.get(fh).fh == fh
+        assert len(scene.handles) == 0
+
+
+def test_shares_that_run_short_end_them(scene: Scene) -> None:
+    scene.noted()
+    scene.bridge.handles = [opened(71)]
+    scene.table.shares.take("other", 1 << 17)
+    caller: Any = SimpleNamespace(holder="app")
+    scene.table.new_index(caller)
+    assert (len(scene.handles), scene.bridge.handles) == (0, [])
+
+
+def test_unused_vectors_end_after_a_while(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.noted()
+    scene.shared.handles -= 1  # its own handle was released
+    now = [100.0]
+    monkeypatch.setattr(bridge_handles.time, "monotonic", lambda: now[0])
+    scene.bridge.handles = [opened(71)]
+    scene.handles.expire()
+    assert scene.bridge.handles == []
+    scene.bridge.unused = [7, 8]
+    scene.handles.expire()
+    assert len(scene.handles) == 1, "not yet"
+    now[0] += 3
+    scene.handles.expire()
+    assert len(scene.handles) == 0
+    assert scene.given_back == [], "its handle is open"

@@ -1,0 +1,85 @@
+"""Open vectors in the bridge's own table, as far as they need no device: what it keeps, and for how long."""
+
+from __future__ import annotations
+
+import os
+import stat as stat_bits
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from policyfs.kernel import bridge, vectors
+
+NODE, GID, FLAGS = 7, 100, os.O_RDONLY
+
+
+@pytest.fixture
+def table() -> Iterator[None]:
+    bridge.open_vectors(16, 2)
+    yield
+    bridge.prepare(0, 0)
+
+
+def install(directory: Path, backing_id: int, uid: int = 1000, grant: int = vectors.OPEN) -> bool:
+    fd = os.open(directory, os.O_PATH)
+    try:
+        return vectors.install(
+            NODE, 1, fd, b"name", uid, grant, 3, 11, 5, stat_bits.S_IFREG, GID, FLAGS, backing_id
+        )
+    finally:
+        os.close(fd)
+
+
+def test_a_node_has_one_backing_id(tmp_path: Path, table: None) -> None:
+    assert install(tmp_path, 3)
+    assert install(tmp_path, 3, uid=1001)
+    assert not install(tmp_path, 4)
+    assert vectors.end_opens(NODE) == []
+    assert install(tmp_path, 4)
+    assert vectors.end_all_opens() == []
+    assert install(tmp_path, 5)
+
+
+@pytest.mark.parametrize("backing_id", [0, -1])
+def test_no_open_without_a_backing_id(tmp_path: Path, table: None, backing_id: int) -> None:
+    assert not install(tmp_path, backing_id)
+
+
+def test_a_node_that_was_not_opened_between_two_calls_is_unused(tmp_path: Path, table: None) -> None:
+    assert install(tmp_path, 3)
+    assert vectors.age_opens() == ([], [])
+    assert vectors.age_opens() == ([], [NODE])
+    assert install(tmp_path, 3), "it was opened by Python"
+    assert vectors.age_opens() == ([], [])
+    vectors.end_opens(NODE)
+    assert vectors.age_opens() == ([], [])
+    assert vectors.age_opens() == ([], [])
+
+
+def test_a_vector_of_the_name_keeps_no_backing_id(tmp_path: Path, table: None) -> None:
+    assert install(tmp_path, 0, grant=vectors.LOOKUP)
+    assert [vectors.age_opens() for _ in range(3)] == [([], [])] * 3
+
+
+def test_what_the_bridge_does_not_have_is_not_taken(tmp_path: Path, table: None) -> None:
+    assert install(tmp_path, 3)
+    for fh in (0, 1, 1 << 55, 1 << 55 | 0xFFFF, (1 << 64) - 1):
+        assert vectors.take_handle(fh) == []
+    assert vectors.take_handles(NODE) == vectors.take_handles(99) == vectors.take_all_handles() == []
+    assert vectors.end_opens(99) == []
+    stats = vectors.stats()
+    assert (stats.opens, stats.releases, stats.handles) == (0, 0, 0)
+
+
+def test_nothing_is_there_without_a_table() -> None:
+    bridge.prepare(0, 0)
+    assert vectors.take_handle(1 << 55) == vectors.take_all_handles() == vectors.end_opens(NODE) == []
+    assert vectors.end_all_opens() == []
+    assert vectors.age_opens() == ([], [])
+
+
+def test_each_mode_of_access_has_a_bit_of_its_own() -> None:
+    bits = [vectors.access(mode) for mode in range(vectors.ACCESS_MODES)]
+    assert len({*bits, vectors.LOOKUP, vectors.GETATTR, vectors.OPEN, vectors.UNCOUNTED}) == 12
+    assert sum(bits) & (vectors.LOOKUP | vectors.GETATTR | vectors.OPEN | vectors.UNCOUNTED) == 0
