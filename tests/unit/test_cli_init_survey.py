@@ -11,6 +11,8 @@ import pytest
 from policyfs.cli.init import survey as module
 from policyfs.cli.init.survey import survey
 
+pytestmark = pytest.mark.usefixtures("forked_launchers")
+
 
 @pytest.fixture
 def store(tmp_path: Path, media: dict[str, Path]) -> Path:

@@ -12,6 +12,8 @@ from policyfs.redact.plan import locate
 from tests.support.mount.daemons import policyfs
 from tests.support.samples import jpegs
 
+pytestmark = pytest.mark.usefixtures("forked_launchers")
+
 LOCATION = frozenset({"location"})
 BROKEN = jpegs.exif_segment(b"II*\0\xff\xff\xff\xff" + b"47.80453 N" * 4)
 

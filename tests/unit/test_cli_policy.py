@@ -232,6 +232,7 @@ def test_directories(policy: Path) -> None:
 
 
 @pytest.mark.mount
+@pytest.mark.usefixtures("forked_launchers")
 def test_the_content_of_a_file_is_sniffed(policy: Path, media: dict[str, Path], tmp_path: Path) -> None:
     arguments = ("--app", "gallery", "--owner", "none", "/DCIM/a.jpg")
     got = explain(policy, "--content", str(media["photo_with_place.jpg"]), *arguments)

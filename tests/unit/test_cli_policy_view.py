@@ -13,6 +13,8 @@ from tests.support.machine.documents import CHECKOUT
 from tests.support.machine.golden import assert_golden
 from tests.support.mount.daemons import Said, policyfs
 
+pytestmark = pytest.mark.usefixtures("forked_launchers")
+
 GOLDEN = CHECKOUT / "tests/unit/policy_views"
 POLICY = GOLDEN / "home.yaml"
 

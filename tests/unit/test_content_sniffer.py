@@ -27,8 +27,8 @@ WHAT = frozenset({"location"})
 
 
 @pytest.fixture
-def start():
-    """Starts sniffers and ends them."""
+def start_executed():
+    """Starts sniffers, whose launchers execute an interpreter, and ends them."""
     with contextlib.ExitStack() as stack:
 
         def make(**options) -> Sniffer:
@@ -40,8 +40,20 @@ def start():
 
 
 @pytest.fixture
+def start(forked_launchers, start_executed):
+    """Starts sniffers, whose launchers are forked off a prepared interpreter, and ends them."""
+    return start_executed
+
+
+@pytest.fixture
 def sniffer(start):
     return start(workers=2, deadline_s=20)
+
+
+@pytest.fixture
+def executed(start_executed):
+    """A sniffer with all processes as a daemon has them."""
+    return start_executed(workers=2, deadline_s=20)
 
 
 @pytest.fixture
@@ -181,9 +193,9 @@ def test_a_failed_sniff_refuses_with_the_reason(sniffer, tmp_path):
 # ---------------------------------------------------------------- what the workers are
 
 
-def test_workers_have_no_rights(sniffer, jpeg_fd):
-    kinds(sniffer, jpeg_fd, 5)
-    pids = sniffer.stats().worker_pids
+def test_workers_have_no_rights(executed, jpeg_fd):
+    kinds(executed, jpeg_fd, 5)
+    pids = executed.stats().worker_pids
     assert len(pids) == 2
     uids = set()
     for pid in pids:
@@ -208,19 +220,19 @@ def test_workers_have_no_rights(sniffer, jpeg_fd):
                 line.split()[-3:-1] for line in limits.splitlines() if line.startswith(f"Max {limit}")
             ] == [["0", "0"]]
     assert len(uids) == 2, "each has a uid of its own, so that none can signal another"
-    assert sniffer.stats().confinement.startswith("chroot, uid 21000")
-    assert "no_new_privs, limits, landlock" in sniffer.stats().confinement
+    assert executed.stats().confinement.startswith("chroot, uid 21000")
+    assert "no_new_privs, limits, landlock" in executed.stats().confinement
 
 
-def test_workers_take_the_uid_they_are_given(start):
-    sniffer = start(workers=1, uid=10_999, gid=10_998)
+def test_workers_take_the_uid_they_are_given(start_executed):
+    sniffer = start_executed(workers=1, uid=10_999, gid=10_998)
     status = status_of(sniffer.stats().worker_pids[0])
     assert status["Uid"].split() == ["10999"] * 4
     assert status["Gid"].split() == ["10998"] * 4
 
 
-def test_the_zygote_has_nothing_of_the_daemon(sniffer, monkeypatch):
-    pid = sniffer.stats().zygote_pid
+def test_the_zygote_has_nothing_of_the_daemon(executed, monkeypatch):
+    pid = executed.stats().zygote_pid
     environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     names = {entry.partition(b"=")[0] for entry in environment if entry}
     assert names == {b"PATH", b"LC_ALL", b"PYTHONPATH"}
@@ -586,22 +598,22 @@ def test_a_lane_whose_files_hang_does_not_hold_up_another(start, jpeg_fd):
     assert order.index("good") <= 2
 
 
-def test_nothing_leaks_in_1000_requests(sniffer, jpeg_fd):
+def test_nothing_leaks_in_1000_requests(executed, jpeg_fd):
     async def main() -> None:
         for number in range(1000):
             if number % 100 == 50:
-                os.kill(sniffer.stats().worker_pids[-1], signal.SIGKILL)
-            await sniffer.kind_of_fd(jpeg_fd)
-            await sniffer.kind_of_head(JPEG)
+                os.kill(executed.stats().worker_pids[-1], signal.SIGKILL)
+            await executed.kind_of_fd(jpeg_fd)
+            await executed.kind_of_head(JPEG)
             if number % 10 == 0:
-                await sniffer.locate(jpeg_fd, WHAT)
+                await executed.locate(jpeg_fd, WHAT)
 
-    kinds(sniffer, jpeg_fd, 3)
+    kinds(executed, jpeg_fd, 3)
     before = sorted(os.listdir("/proc/self/fd"))
     trio.run(main)
-    wait_for(lambda: all(worker.gone() for worker in sniffer._pool.killed), "the end of killed workers")
+    wait_for(lambda: all(worker.gone() for worker in executed._pool.killed), "the end of killed workers")
     assert len(os.listdir("/proc/self/fd")) <= len(before)
-    zygote, workers = sniffer.stats().zygote_pid, sniffer.stats().worker_pids
+    zygote, workers = executed.stats().zygote_pid, executed.stats().worker_pids
     wait_for(
         lambda: len(os.listdir(f"/proc/{zygote}/fd")) == 4 + 2 * len(workers), "the zygote to forget the dead"
     )
@@ -611,8 +623,8 @@ def test_nothing_leaks_in_1000_requests(sniffer, jpeg_fd):
         assert len(os.listdir(f"/proc/{pid}/fd")) == 4
 
 
-def test_their_session_goes_behind_those_of_apps(sniffer):
-    weight = Path(f"/proc/{sniffer.stats().zygote_pid}/autogroup")
+def test_their_session_goes_behind_those_of_apps(executed):
+    weight = Path(f"/proc/{executed.stats().zygote_pid}/autogroup")
     if weight.exists():  # kernels without CONFIG_SCHED_AUTOGROUP know no sessions' weights
         assert weight.read_text(encoding="ascii").split()[1:] == ["nice", str(SESSION_NICE)]
 

@@ -21,11 +21,13 @@ class Thing:
 
 @pytest.fixture(autouse=True)
 def _collector() -> Iterator[None]:
-    before = gc.get_threshold()
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
     yield
     gc.set_threshold(*before)
     gc.unfreeze()
     gc.collect()
+    if frozen:  # as tests/conftest.py leaves it
+        gc.freeze()
 
 
 def circle() -> Thing:
