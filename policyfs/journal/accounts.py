@@ -53,9 +53,8 @@ class Account(NamedTuple):
         left = self.budget.left(now_ns)
         return min(left, self.denied.left(now_ns)) if event.decision == DENY else left
 
-    def spend(self, event: Event, now_ns: int, *, more: int = 0) -> float:
-        """Charge an event and more bytes. Return the seconds by which the app is beyond its budget."""
-        size = line_bytes(event) + more
+    def spend(self, event: Event, now_ns: int, size: int) -> float:
+        """Charge so many bytes for an event. Return the seconds by which the app is beyond its budget."""
         if event.decision == DENY:
             self.denied.spend(size, now_ns)
         return self.budget.spend(size, now_ns)
@@ -84,19 +83,21 @@ class Accounts:
         by_directory = event.decision != DENY or account.denied.left(now_ns) > -_OVERDRAFT
         new = account.fold.count(event, by_directory=by_directory)
         if new is not None:
-            account.spend(new, now_ns, more=_COUNTS)
+            account.spend(new, now_ns, line_bytes(new) + _COUNTS)
         return True
 
-    def spend(self, event: Event, now_ns: int) -> float:
+    def spend(self, event: Event, now_ns: int, size: int | None = None) -> float:
         """Charge a recorded event to its app. Return the seconds by which it is now beyond its budget.
 
+        size: most bytes of its line, if they are known.
         A denial is charged twice, so that the later line with the count of its repeats is paid for, too. To
         the budget of denials that line is charged when it comes: most denials are not repeated.
         """
         account = self._of(event, now_ns)
-        beyond_s = account.spend(event, now_ns)
+        size = line_bytes(event) if size is None else size
+        beyond_s = account.spend(event, now_ns, size)
         if event.decision == DENY and self._window_ns:
-            beyond_s = account.budget.spend(line_bytes(event), now_ns)
+            beyond_s = account.budget.spend(size, now_ns)
         return beyond_s
 
     def recorded(self, event: Event, now_ns: int) -> None:

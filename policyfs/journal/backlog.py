@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from policyfs.journal.entry import Entry
 from policyfs.journal.gap import Gap
 from policyfs.trail.bounds import memory_bytes
 from policyfs.trail.event import Event, Holder, holder_of
@@ -20,7 +21,7 @@ QUEUE_BYTES: Final = 16 * 1024 * 1024
 
 _GAP_BYTES: Final = 512
 
-Item = Event | Gap
+Item = Event | Entry | Gap
 
 
 class Backlog:
@@ -46,9 +47,9 @@ class Backlog:
         """True if no app can add an event."""
         return self._events >= self._most_events or self.size >= self._most_size
 
-    def add(self, event: Event) -> bool:
+    def add(self, event: Event | Entry) -> bool:
         """Add an event; False if its app has as much as is left for all others."""
-        holder, size = holder_of(event), memory_bytes(event)
+        holder, size = _holder(event), _memory(event)
         share = self._shares.get(holder)
         events, used = share or (0, 0)
         if events >= self._most_events - self._events or used + size > self._most_size - self.size:
@@ -74,7 +75,7 @@ class Backlog:
             self._items.append((gap, self._added(gap)))
         return gap
 
-    def drop(self, event: Event, reason: str) -> None:
+    def drop(self, event: Event | Entry, reason: str) -> None:
         """Count an event that will never be recorded, in the gap of this reason."""
         gap = self.gap(reason, event.time_ns)
         gap.dropped += event.weight
@@ -108,15 +109,15 @@ class Backlog:
 
     def _added(self, item: Item) -> int:
         """Count an item, and return its bytes of memory."""
-        size = memory_bytes(item) if isinstance(item, Event) else _GAP_BYTES
+        size = _GAP_BYTES if isinstance(item, Gap) else _memory(item)
         self._count(item, size, 1)
         return size
 
     def _count(self, item: Item, size: int, sign: int) -> None:
         self.size += sign * size
-        if isinstance(item, Event):
+        if not isinstance(item, Gap):
             self._events += sign
-            holder = holder_of(item)
+            holder = _holder(item)
             share = self._shares.get(holder)
             if share is None:
                 share = self._shares[holder] = [0, 0]
@@ -128,6 +129,14 @@ class Backlog:
             self._gaps.setdefault(item.reason, item)
         elif self._gaps.get(item.reason) is item:
             del self._gaps[item.reason]
+
+
+def _holder(item: Event | Entry) -> Holder:
+    return item.holder if isinstance(item, Entry) else holder_of(item)
+
+
+def _memory(item: Event | Entry) -> int:
+    return item.memory_bytes if isinstance(item, Entry) else memory_bytes(item)
 
 
 def counted(items: Sequence[Item], reason: str, time_ns: int) -> Gap:

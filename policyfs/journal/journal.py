@@ -10,9 +10,9 @@ Durability: a crash or kill of the daemon loses the queue and the counts (at mos
 the last flush, and of the last window) and no REQUIRED line. A power loss may in addition lose lines
 written since the last sync, which `flush` does at most once a second.
 
-Locks: `_lock` guards the writer (held while one slice is formatted and written, never during
-fsync); `_queue_lock` guards the queue, gaps and accounts (held for microseconds).
-Order: `_lock` before `_queue_lock`. `admit` takes the second alone, so that it never waits for a disk.
+Locks: `_lock` guards the writer (held while one slice is made and written, never during fsync); the
+intake's lock guards the queue, gaps and accounts (held for microseconds), `_count_lock` the counts.
+Order: `_lock` before the others. `admit` takes the intake's alone, so that it never waits for a disk.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Final
 
 from policyfs.domain import Audit
 from policyfs.journal.accounts import Accounts, Limits
-from policyfs.journal.backlog import QUEUE, QUEUE_BYTES, Backlog, Item, counted
+from policyfs.journal.backlog import QUEUE, QUEUE_BYTES, Backlog, Item
 from policyfs.journal.committer import Commit, Committer
 from policyfs.journal.disk_sync import DiskSync
 from policyfs.journal.gap import Gap
+from policyfs.journal.intake import Intake
 from policyfs.journal.offload import Offload, WriterLock
 from policyfs.journal.policy_texts import PolicyText
 from policyfs.journal.retention import Keep
@@ -46,7 +47,7 @@ from policyfs.journal.ticket import (
     reason_of,
 )
 from policyfs.journal.writer import ChainWriter
-from policyfs.trail.bounds import bounded, bounded_fields
+from policyfs.trail.bounds import bounded_fields
 from policyfs.trail.event import DENY, Event
 
 if TYPE_CHECKING:
@@ -92,15 +93,11 @@ class Journal:
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
-        self._steady_ns = steady_ns
-        self._queue = Backlog(queue, queue_bytes)
-        self._accounts = Accounts(limits, fold_ns)
+        self._intake = Intake(Backlog(queue, queue_bytes), Accounts(limits, fold_ns), steady_ns)
         self._lock = WriterLock()
-        self._queue_lock = threading.Lock()
+        self._count_lock = threading.Lock()
         self._waiting = 0
-        self._dropped = 0
         self._refused = 0
-        self._folded = 0
         self._bugs = 0
         self._last_error = ""
         self._outage: Gap | None = None
@@ -117,7 +114,7 @@ class Journal:
         self._first_seq = self._writer.seq
         self._offload = None if appender is None else Offload(
             appender, self._writer, self._lock,
-            take=self._take_now, put_back=self._put_back, recorded=self._recorded,
+            take=self._take_now, put_back=self._intake.put_back, recorded=self._recorded,
         )  # fmt: skip
         self._committer = Committer(self.commit, self._offload)
         self._sealer = begin_sealing(directory, self._writer, self._lock, keys) if keys is not None else None
@@ -141,36 +138,20 @@ class Journal:
 
         paid: its app has waited for it already. Never waits for the disk, never raises.
         """
-        if audit is Audit.OFF:
-            return None
-        event, now_ns = bounded(event), self._steady_ns()
-        with self._queue_lock:
-            must_be_told = audit is Audit.REQUIRED and event.decision != DENY
-            if not must_be_told and self._accounts.absorb(event, now_ns):
-                self._folded += event.weight
-                return None
-            if audit is Audit.REQUIRED:
-                wait_s = 0.0 if paid else self._accounts.spend(event, now_ns)
-                return Ticket(event, wait_s if must_be_told else 0.0)
-            if self._closed or not self._queue.add(event):
-                self._drop(event)
-            else:
-                self._accounts.spend(event, now_ns)
-                self._accounts.recorded(event, now_ns)
-        return None
+        return self._intake.admit(event, audit, paid=paid)
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
         """Write these tickets, and before them a few queued events. May wait for the disk: best from a
         thread. Never raises: each ticket then tells whether it is on record.
         """
-        with self._queue_lock:
+        with self._count_lock:
             self._waiting += 1
         try:
             with self._lock:
                 for group in in_groups([ticket for ticket in tickets if ticket.error is not None]):
                     self._commit_group(group)
         finally:
-            with self._queue_lock:
+            with self._count_lock:
                 self._waiting -= 1
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
@@ -179,7 +160,7 @@ class Journal:
 
     def flush_steps(self) -> Iterator[None]:
         """Write what is queued now, a slice in each step; `flush` writes the rest. Event loop only."""
-        return iter(()) if self._offload is None else self._offload.flush(len(self._queue))
+        return iter(()) if self._offload is None else self._offload.flush(self._intake.waiting())
 
     def flush(self) -> None:
         """Write what is queued now, in slices, and sync the file if a sync is due. Never raises: a failure to
@@ -187,7 +168,7 @@ class Journal:
         """
         self._collect_folded(everything=False)
         with self._lock:  # a failed write has then put its items back
-            left = len(self._queue)  # not what comes meanwhile: then this might never end
+            left = self._intake.waiting()  # not what comes meanwhile: then this might never end
         while left > 0 and (written := self._write_slice()):
             left -= written
             if self._waiting:
@@ -224,6 +205,7 @@ class Journal:
         with self._lock:
             if self._closed:
                 return
+            self._intake.close()
             self._closed = self._disk.closed = True
         self._collect_folded(everything=True)
         while self._write_slice():
@@ -246,24 +228,17 @@ class Journal:
 
     def stats(self) -> JournalStats:
         """Return the counts, without waiting for a writer."""
+        queued, dropped, folded = self._intake.counts()
         return stats_of(
-            self._writer, self._sealer, self._first_seq, dropped=self._dropped, refused=self._refused,
-            folded=self._folded, queued=len(self._queue), failing=self._outage is not None, bugs=self._bugs,
+            self._writer, self._sealer, self._first_seq, dropped=dropped, refused=self._refused,
+            folded=folded, queued=queued, failing=self._outage is not None, bugs=self._bugs,
             last_error=self._last_error,
         )  # fmt: skip
 
     def _collect_folded(self, *, everything: bool) -> None:
         # A count is never dropped. While nothing can be written, counts go on where they are.
-        with self._queue_lock:
-            if not everything and (self._outage is not None or self._queue.is_full):
-                return
-            now = self._clock_ns(), self._steady_ns()
-            for event in self._accounts.collect(*now, everything=everything):
-                self._queue.force(event)
-
-    def _drop(self, event: Event, reason: str = "queue full") -> None:
-        self._dropped += event.weight
-        self._queue.drop(event, reason)
+        if everything or self._outage is None:
+            self._intake.collect(self._clock_ns(), everything=everything)
 
     def _commit_group(self, group: Sequence[Ticket]) -> None:
         """Write all of a group in one go or, where that fails, each alone."""
@@ -272,7 +247,7 @@ class Journal:
             if self._closed:
                 raise OSError(errno.EBADF, "the journal is closed")
             batch = [] if self._outage is not None else self._take(AHEAD)
-            self._write(batch, [ticket.event for ticket in group])
+            self._write(batch, [ticket.item for ticket in group])
         except OSError as exc:
             if len(group) == 1 and not batch:
                 self._refuse(group[0], exc)
@@ -291,11 +266,10 @@ class Journal:
     def _recorded(self, ticket: Ticket) -> None:
         ticket.error = None
         if ticket.event.decision == DENY:
-            with self._queue_lock:
-                self._accounts.recorded(ticket.event, self._steady_ns())
+            self._intake.recorded(ticket.event)
 
     def _refuse(self, ticket: Ticket, exc: OSError) -> None:
-        with self._queue_lock:
+        with self._count_lock:
             self._refused += 1
             if self._outage is not None:
                 self._outage.refused += 1
@@ -317,22 +291,17 @@ class Journal:
         """Take items that the event loop writes; None if it may write nothing now."""
         return None if self._closed or self._outage is not None else self._take(most)
 
-    def _put_back(self, batch: Sequence[Item]) -> None:
-        with self._queue_lock:
-            self._queue.put_back(batch)
-
     def _take(self, most: int = SLICE) -> list[Item]:
         # One at a time while writing fails, so that an attempt costs little.
         count = 1 if self._outage is not None else most
-        with self._queue_lock:
-            return self._queue.take(count, SLICE_BYTES)
+        return self._intake.take(count, SLICE_BYTES)
 
-    def _write(self, batch: list[Item], required: Sequence[Event] = ()) -> None:
+    def _write(self, batch: list[Item], required: Sequence[Item] = ()) -> None:
         """Write a batch of the queue, and required events after it; on failure the batch goes back."""
         try:
             self._append([*batch, *required])
         except OSError as exc:
-            self._put_back(batch)
+            self._intake.put_back(batch)
             self._failed(exc)
             raise
         except Exception as exc:
@@ -341,18 +310,14 @@ class Journal:
             if not required:
                 self._give_up(batch, exc)
                 return
-            self._put_back(batch)  # a flush finds out whether the batch is at fault
+            self._intake.put_back(batch)  # a flush finds out whether the batch is at fault
             self._write([], required)
 
     def _give_up(self, batch: list[Item], bug: Exception) -> None:
         """Drop a batch that cannot be formatted: it would fail for ever and keep all others waiting."""
         self._bugs += 1
         self._last_error = f"bug: {bug!r}"
-        with self._queue_lock:
-            self._queue.put_back([lost for lost in batch if isinstance(lost, Gap)])
-            for lost in batch:
-                if isinstance(lost, Event):
-                    self._drop(lost, self._last_error)
+        self._intake.give_up(batch, self._last_error)
 
     def _unsure(self, reason: str) -> None:
         self._last_error = reason
@@ -374,15 +339,10 @@ class Journal:
 
     def _give_up_queue(self) -> None:
         """Replace the queue by one count of its events at the end, because that takes little room."""
-        with self._queue_lock:
-            lost = self._queue.items()
-        if not lost:
-            return
-        gap = counted(lost, f"not written by the end: {self._last_error}", self._clock_ns())
-        self._dropped += sum(item.weight for item in lost if isinstance(item, Event))
-        self._append([gap])
-        with self._queue_lock:
-            self._queue.clear()
+        gap = self._intake.lost(f"not written by the end: {self._last_error}", self._clock_ns())
+        if gap is not None:
+            self._append([gap])
+            self._intake.clear()
 
     def _tidy(self) -> None:
         with self._lock:

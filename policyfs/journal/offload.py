@@ -134,7 +134,7 @@ class Offload:
     def _begun(self, items: list[Item], tickets: Sequence[Ticket]) -> _Started | None:
         batch = None
         try:
-            batch = self._writer.start([*items, *(ticket.event for ticket in tickets)], self._appender)
+            batch = self._writer.start([*items, *(ticket.item for ticket in tickets)], self._appender)
         except Exception:  # noqa: BLE001 - a line that cannot be made: the thread names it
             batch = None
         if batch is None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from policyfs.errors import PolicyfsError
+from policyfs.journal.entry import Entry
 from policyfs.journal.segments import TrailDirectory
 from policyfs.trail.bounds import memory_bytes
 from policyfs.trail.event import Event
@@ -27,14 +28,16 @@ class JournalError(PolicyfsError):
 class Ticket:
     """A required event to commit. wait_s: how long its app must wait first, because it is beyond its budget.
 
+    item: the event as it is to be written.
     error: None once the event is on record, else the reason why it is not.
     """
 
-    __slots__ = ("error", "event", "wait_s")
+    __slots__ = ("error", "event", "item", "wait_s")
 
-    def __init__(self, event: Event, wait_s: float) -> None:
+    def __init__(self, event: Event, wait_s: float, item: Event | Entry | None = None) -> None:
         self.event = event
         self.wait_s = wait_s
+        self.item = item or event
         self.error: Exception | None = JournalError("not recorded yet")
 
     def check(self) -> None:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from policyfs import __version__
+from policyfs.journal.backlog import Item
+from policyfs.journal.entry import Entry
 from policyfs.journal.extent import DAMAGE, END, ROTATION, UNSYNCED, Extent
 from policyfs.journal.gap import Gap
 from policyfs.journal.policy_texts import PolicyTexts
@@ -35,8 +37,7 @@ from policyfs.journal.segments import (
     segment_number,
 )
 from policyfs.trail import chain
-from policyfs.trail.event import Event
-from policyfs.trail.line import LineFormatter, iso_time
+from policyfs.trail.line import LineFormatter, iso_time, numbered
 from policyfs.trail.record import CLOCK_STEP_NS, Place, Record, parse_line
 from policyfs.trail.removed import MOST_RANGES, with_numbers
 
@@ -133,7 +134,7 @@ class ChainWriter:
         """Queue a record of the journal's own, to be written before the next batch."""
         self._notes.append((kind, fields))
 
-    def write(self, items: Sequence[Event | Gap]) -> None:
+    def write(self, items: Sequence[Item]) -> None:
         """Append pending notes and these items, all or nothing."""
         now_ns = self._now()
         segment = self._ready()
@@ -142,7 +143,7 @@ class ChainWriter:
         segment.append(batch.data)
         self._written(batch)
 
-    def start(self, items: Sequence[Event | Gap], appender: Appender) -> Batch | None:
+    def start(self, items: Sequence[Item], appender: Appender) -> Batch | None:
         """Have a thread append these items. None, and nothing is begun, if that is not the only step.
 
         It never waits for the disk. `finish` must come before any other call.
@@ -160,7 +161,7 @@ class ChainWriter:
         self._segment.finish(error, written)
         self._written(batch)
 
-    def _batch(self, items: Sequence[Event | Gap], segment: Segment, now_ns: int) -> Batch:
+    def _batch(self, items: Sequence[Item], segment: Segment, now_ns: int) -> Batch:
         """Make the lines of the notes and of these items."""
         seq, head = self.position
         lines = []
@@ -173,11 +174,12 @@ class ChainWriter:
             lines.append(line)
         for item in items:
             seq += 1
-            if isinstance(item, Event):
-                self.texts.named(item.policy_digest, segment.number)
-                body = self._format.event(item, seq)
-            else:
+            if isinstance(item, Gap):
                 body = self._format.record("gap", seq, now_ns, item.fields())
+            else:
+                self.texts.named(item.policy_digest, segment.number)
+                text = item.text if isinstance(item, Entry) else self._format.unnumbered(item)
+                body = numbered(text, seq)
             line, head = chain.seal(head, body)
             lines.append(line)
         return Batch(b"".join(lines), (seq, head))

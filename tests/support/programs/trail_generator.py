@@ -75,6 +75,14 @@ def _starts(rng: random.Random, sessions: int, days: float) -> list[int]:
     return sorted(found)
 
 
+def _size(path: Path) -> int:
+    """Return the size of a file; 0 if it was compressed meanwhile."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 class _Chain:
     """One chain that is being generated."""
 
@@ -130,7 +138,7 @@ class _Chain:
         for fd in self.writer.close():
             os.close(fd)
         if self._sealer is not None:
-            while any(path.stat().st_size >= COMPRESS_FROM for path in self._plain()[:-1]):
+            while any(_size(path) >= COMPRESS_FROM for path in self._plain()[:-1]):
                 time.sleep(0.1)
             self._sealer.close()
         self._lock.close()

@@ -1,0 +1,45 @@
+"""Entries: events whose lines are made but for what the chain gives them, number and digest."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from policyfs.trail.chain import TAIL_BYTES
+from policyfs.trail.event import Event, Holder, holder_of
+from policyfs.trail.line import LineFormatter, numbered
+
+_LINE: Final = len(numbered(b"", (1 << 63) - 1)) + TAIL_BYTES + 1
+_MEMORY: Final = 512
+"""Bytes of an entry beside its text: measured with sys.getsizeof, and doubled."""
+
+
+class Entry(NamedTuple):
+    """An event to be written. text: see `LineFormatter.unnumbered`."""
+
+    text: bytes
+    weight: int
+    time_ns: int
+    holder: Holder
+    policy_digest: str
+
+    @property
+    def line_bytes(self) -> int:
+        """Return the most bytes of its line."""
+        return _LINE + len(self.text)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Return an upper bound of its memory."""
+        return _MEMORY + len(self.text)
+
+
+def entry_of(event: Event, formatter: LineFormatter) -> Entry | Event:
+    """Return the entry of a bounded event, or the event itself if its line cannot be made.
+
+    Then whoever writes it finds out the reason.
+    """
+    try:
+        text = formatter.unnumbered(event)
+    except Exception:  # noqa: BLE001 - a bug of the caller, which is told with the event's loss
+        return event
+    return Entry(text, event.repeats or 1, event.time_ns, holder_of(event), event.policy_digest)
