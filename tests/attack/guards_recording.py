@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import policyfs.cli.audit_verify as audit_module
-import policyfs.journal.journal as journal_module
+import policyfs.journal.intake as intake_module
 import policyfs.journal.verification as verification_module
 import policyfs.trail.seal as seal_module
 from policyfs.daemon.policies import Policies
@@ -62,7 +62,7 @@ def unfolded() -> None:
 def unbudgeted() -> None:
     """An app may cause as much trail as it can: only repeats are counted, and nobody waits for a budget."""
     put(Accounts, "absorb", lambda self, event, now_ns: self._of(event, now_ns).fold.absorb(event))
-    put(Accounts, "spend", lambda self, event, now_ns: 0.0)
+    put(Accounts, "spend", lambda self, event, now_ns, size=None: 0.0)
 
 
 def denials_unbudgeted() -> None:
@@ -72,7 +72,7 @@ def denials_unbudgeted() -> None:
 
 def whole_paths() -> None:
     """An event is recorded as long as it is."""
-    put(journal_module, "bounded", lambda event: event)
+    put(intake_module, "bounded", lambda event: event)
 
 
 def _hangs() -> bool:
