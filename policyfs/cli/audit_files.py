@@ -116,10 +116,7 @@ def _moves(trail: IndexedTrail) -> list[Move]:
             moving = [event.operation in MOVES and happened(event) for event in index.classes]
             if not any(moving):
                 continue
-            class_of, path_of = index.class_of, index.path_of
-            moves = [(path_of[row], new) for row, new in index.new_paths.items() if moving[class_of[row]]]
-            old, new = (index.paths(ids) for ids in zip(*moves, strict=True)) if moves else ((), ())
-            found += zip(old, new, strict=True)
+            found += [(old, new) for class_id, old, new in index.moves() if moving[class_id]]
     return found
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG: Final = 1
 
 
-def add_parser(
+def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""

@@ -8,6 +8,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
+from policyfs.cli.audit_query import chains_of
 from policyfs.cli.on_record import record, starter
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 from policyfs.journal.holds import Hold, add_hold, is_hold_name, read_holds, remove_hold
@@ -17,7 +18,7 @@ from policyfs.trail.query import parse_when
 from policyfs.trail.table import shown
 
 
-def add_parser(
+def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""
@@ -29,8 +30,9 @@ def add_parser(
     hold.add_argument("--reason", default="", metavar="TEXT", help="why, for people who read the trail")
 
 
-def hold(chains: list[Chain], args: argparse.Namespace) -> int:
-    """Add, remove or list holds, in all of these chains. Raises UsageError."""
+def run(args: argparse.Namespace) -> int:
+    """Add, remove or list holds, in all chains below --trail. Raises UsageError."""
+    chains = chains_of(args)
     if args.what == "list":
         return _list(chains, as_json=args.json)
     if args.name is None or not is_hold_name(args.name):

@@ -17,7 +17,7 @@ from policyfs.trail.table import shown
 _PROCESSES = 2
 
 
-def add_parser(
+def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""

@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+from policyfs.cli.audit_query import chains_of
 from policyfs.cli.on_record import key_directory
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 from policyfs.journal.reader import Chain
@@ -28,6 +29,16 @@ def add_parsers(
     checkpoint.add_argument(
         "--append", metavar="FILE", help="add it to this file, best on another disk or machine"
     )
+
+
+def run_key(args: argparse.Namespace) -> int:
+    """Show the keys, or make a new one."""
+    return key(args.what, as_json=args.json)
+
+
+def run_checkpoint(args: argparse.Namespace) -> int:
+    """Print the signed end of each chain."""
+    return checkpoint(chains_of(args), args.append)
 
 
 def key(what: str, *, as_json: bool) -> int:

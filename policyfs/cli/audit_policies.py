@@ -34,11 +34,11 @@ class KeptPolicies:
         return self._policies[digest]
 
     def _read(self, digest: str) -> Policy | None:
-        from policyfs.policy.parse import SourceText, digest_of, parse_policy
-
         directory = self._places.get(digest)
         if directory is None:
             return None
+        from policyfs.policy.parse import SourceText, digest_of, parse_policy
+
         try:
             files = read_policy(directory, digest)
             if digest_of(text for _, text in files) != digest:

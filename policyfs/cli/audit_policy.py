@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from policyfs.cli.audit_query import chains_of, columns
 from policyfs.errors import EXIT_OK, EXIT_REFUSED
 from policyfs.journal.policy_texts import POLICIES, kept_digests, read_policy
 from policyfs.journal.reader import Chain, records
@@ -22,7 +23,7 @@ _KINDS: Final = ("mount", "policy")
 _STARTS: Final = tuple(f'{{"type":"{kind}",'.encode() for kind in _KINDS)
 
 
-def add_parser(
+def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""
@@ -35,6 +36,11 @@ def add_parser(
         metavar="DIGEST",
         help="print the text of this policy; the first digits are enough",
     )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the policies in force, or the text of one."""
+    return show(chains_of(args), args.digest, columns(), as_json=args.json)
 
 
 def show(chains: list[Chain], digest: str | None, columns: int | None, *, as_json: bool) -> int:

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from policyfs.cli.audit_query import chains_of
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.reader import Chain, raw_lines
 from policyfs.journal.segments import SegmentDirectory, plain_name, seal_name
@@ -18,13 +19,18 @@ from policyfs.trail.table import shown
 _PUBLIC = "keys.public"
 
 
-def add_parser(
+def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""
     prove = actions.add_parser("prove", parents=[common], help="print the proof of one record, or check one")
     prove.add_argument("id", nargs="?", metavar="ID", help="the ID of a sealed record, e.g. 0123abcd:42")
     prove.add_argument("--check", metavar="FILE", help="check the proof in this file; no trail is read")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the proof of one record, or check one."""
+    return check(args.check) if args.check else prove(chains_of(args), args.id)
 
 
 def check(name: str) -> int:

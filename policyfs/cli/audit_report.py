@@ -26,7 +26,7 @@ _KINDS = frozenset({"mount", "proof", "policy", "failed", "close", "detached", "
 _QUICK_BYTES = 256 << 20
 
 
-def add_parser(
+def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""

@@ -9,7 +9,7 @@ from policyfs.errors import EXIT_OK
 from policyfs.trail.schema import line_schema
 
 
-def add_parser(
+def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""

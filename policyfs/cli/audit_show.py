@@ -20,7 +20,7 @@ _AROUND = 5
 _PROCESS_ROWS = 2000
 
 
-def add_parser(
+def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""

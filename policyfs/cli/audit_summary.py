@@ -26,7 +26,7 @@ from policyfs.trail.summary import GROUPS, TROUBLE, Summary
 from policyfs.trail.table import shown
 
 
-def add_parser(
+def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""

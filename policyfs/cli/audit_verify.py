@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.cli.audit_policy import wrong_texts
+from policyfs.cli.audit_query import chains_of
 from policyfs.cli.on_record import key_directory, trail_root
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.reader import Chain
@@ -58,8 +59,11 @@ class _Checked(NamedTuple):
     recorded: bool
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `audit verify`."""
+def add_parsers(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the action to `audit`."""
+    parser = actions.add_parser("verify", parents=[common], help="check that no line is missing or changed")
     parser.add_argument(
         "--expect",
         action="append",
@@ -79,6 +83,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="the public keys of the machine that wrote the trail (default: this machine's, for its own)",
     )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the trail and print the result."""
+    return verify(chains_of(args), args.trail, anchors(args), as_json=args.json)
 
 
 def anchors(args: argparse.Namespace) -> Anchors:
@@ -159,9 +168,7 @@ def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
     return expected
 
 
-def _read_chain(
-    chain: Chain, expected: dict[int, str], compared: Anchors, pool: Executor | None
-) -> _Checked:
+def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool: Executor | None) -> _Checked:
     from policyfs.journal.verification import (
         is_recorded,
         missing_segment,

@@ -34,8 +34,8 @@ _MODULES: Final = {
 }
 """Modules of the commands, with the commands of each, in the order of the help."""
 
-_WITH_ACTIONS: Final = "policy"
-"""The module that imports only what the second word needs."""
+_WITH_ACTIONS: Final = frozenset({"audit", "policy"})
+"""The modules that import only what the second word needs."""
 
 _OUTLINE: Final = frozenset({"-h", "--help", "--version"})
 
@@ -61,7 +61,7 @@ def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
     else:
         for module in wanted or _MODULES:
             made = importlib.import_module(f"policyfs.cli.{module}")
-            made.add_parser(subparsers, *([second] if module == _WITH_ACTIONS else []))
+            made.add_parser(subparsers, *([second] if module in _WITH_ACTIONS else []))
     return parser
 
 

@@ -20,10 +20,12 @@ from typing import Final
 from policyfs.journal.directories import seal_directory
 from policyfs.journal.index_seal import SEAL_BYTES, IndexSeal
 from policyfs.journal.segment_file import SegmentFile
-from policyfs.trail.index import HEAD_BYTES, Index, WrongIndexError, head_of
+from policyfs.trail.index import HEAD_BYTES, Index, head_of
+from policyfs.trail.index_body import WrongIndexError
 from policyfs.trail.index_build import IndexBuilder
 
-_KEPT_S: Final = 90 * 86400
+_DAY_S: Final = 86400
+_KEPT_S: Final = 90 * _DAY_S
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -97,7 +99,7 @@ class IndexCache:
         fd = self._open(name)
         if fd is None:
             return None
-        file = _Kept(fd)
+        file, used_s = _Kept(fd), os.fstat(fd).st_mtime
         start = file.read(0, SEAL_BYTES + HEAD_BYTES)
         head = head_of(start[SEAL_BYTES:])
         if not self._seal.fits(start[:SEAL_BYTES], name, head):
@@ -107,8 +109,9 @@ class IndexCache:
             index = Index(head, lambda at, count: file.read(begin + at, count), again)
         except WrongIndexError:
             return None
-        with contextlib.suppress(OSError):
-            os.utime(name, dir_fd=self._fd, follow_symlinks=False)
+        if abs(time.time() - used_s) > _DAY_S:  # the times of all indexes take longer than a search
+            with contextlib.suppress(OSError):
+                os.utime(name, dir_fd=self._fd, follow_symlinks=False)
         return index if (index.sha256, index.size) == (digest, size) else None
 
     def save_index(self, digest: str, data: bytes) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
-import secrets
 import stat
 from pathlib import Path
 from typing import Final
@@ -75,10 +74,10 @@ def _read(place: int) -> bytes:
 
 def _make(place: int) -> None:
     """Make a key, whole or not at all, unless another process has made one meanwhile."""
-    new = f".new-{_NAME}-{secrets.token_hex(8)}"
+    new = f".new-{_NAME}-{os.urandom(8).hex()}"
     try:
         with open(os.open(new, _WRITE, 0o600, dir_fd=place), "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.write(os.urandom(_KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileExistsError):

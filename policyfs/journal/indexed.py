@@ -10,9 +10,8 @@ import contextlib
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import groupby, zip_longest
-from typing import Final, NamedTuple
+from itertools import groupby
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from policyfs.journal.index_cache import IndexCache, build
 from policyfs.journal.known_digests import KnownDigests
@@ -24,6 +23,9 @@ from policyfs.trail.index_rows import RowFinder, Rows, chosen
 from policyfs.trail.record import BadLine, Place, Record
 from policyfs.trail.selection import Selection
 from policyfs.trail.summary import TROUBLE
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Progress = Callable[[str, int, int], None]
 """Told: what is done, how many of it are done, of how many."""
@@ -80,11 +82,15 @@ class Portion:
 
 
 class _Task(NamedTuple):
-    """One segment to read: its ranges, of which the first ones have indexes that are kept."""
+    """One segment to read: its ranges, of which the first ones have indexes that are kept.
+
+    known: the digest of its only range, if it is known.
+    """
 
     name: str
     ranges: list[_Range]
     kept: int
+    known: str = ""
 
 
 class IndexedTrail:
@@ -104,14 +110,10 @@ class IndexedTrail:
 
     def portions(self, chain: Chain) -> Iterator[Portion]:
         """Yield the portions of a chain, in order; each can be used until the next one."""
-        tasks = list(_tasks(chain))
+        tasks = list(self._tasks(chain))
         self._total += len(tasks)
-        with ThreadPoolExecutor(_THREADS) as pool:
-            digests = deque(
-                pool.submit(self._digest, chain, task.name, one)
-                for task in tasks
-                for one in task.ranges[: task.kept]
-            )
+        with contextlib.ExitStack() as stack:
+            digests = self._digests(chain, tasks, stack)
             try:
                 for task in tasks:
                     mine = [digests.popleft() for _ in range(task.kept)]
@@ -121,14 +123,30 @@ class IndexedTrail:
                     self._progress("reading segments", self._done, self._total)
             finally:
                 for digest in digests:
-                    digest.cancel()
+                    if not isinstance(digest, str):
+                        digest.cancel()
                 self._known.save()
 
-    def _opened(self, chain: Chain, task: _Task, digests: list[Future[str]]) -> Iterator[Portion]:
+    def _digests(
+        self, chain: Chain, tasks: Sequence[_Task], stack: contextlib.ExitStack
+    ) -> deque[str | Future[str]]:
+        """Return the digests of all ranges with indexes that are kept. Threads compute those not known."""
+        if all(task.known or not task.kept for task in tasks):
+            return deque(task.known for task in tasks if task.kept)
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only where it is needed
+
+        pool = stack.enter_context(ThreadPoolExecutor(_THREADS))
+        return deque(
+            task.known or pool.submit(self._digest, chain, task.name, one)
+            for task in tasks
+            for one in task.ranges[: task.kept]
+        )
+
+    def _opened(self, chain: Chain, task: _Task, digests: list[str | Future[str]]) -> Iterator[Portion]:
         with contextlib.closing(SegmentFile(chain, task.name)) as file:
-            line = 0
-            for one, digest in zip_longest(task.ranges, digests):
-                index = self._index(file, one, digest.result() if digest is not None else "")
+            line, no_digests = 0, [""] * (len(task.ranges) - task.kept)
+            for one, digest in zip(task.ranges, [*digests, *no_digests], strict=True):
+                index = self._index(file, one, digest if isinstance(digest, str) else digest.result())
                 yield Portion(file, index, line)
                 line += index.lines
 
@@ -158,6 +176,16 @@ class IndexedTrail:
                 if is_whole:
                     self._known.put(file.info, digest)
             return digest
+
+    def _tasks(self, chain: Chain) -> Iterator[_Task]:
+        names = chain.segments()
+        for name in names:
+            with contextlib.suppress(FileNotFoundError), contextlib.closing(SegmentFile(chain, name)) as file:
+                if name == names[-1] and not is_compressed(file.name):
+                    ranges = file.parts()
+                    yield _Task(name, ranges, len(ranges) - 1)
+                else:
+                    yield _Task(name, [(0, file.size)], 1, self._known.get(file.info))
 
     def selected(self, chain: Chain, wanted: Selection) -> Iterator[Record | BadLine]:
         """Yield the events of a chain that a selection may contain, and records of trouble, in order."""
@@ -196,14 +224,3 @@ def _read(chain: Chain, offsets: dict[Place, int]) -> Iterator[Record | BadLine]
 
 def _matches(item: Record | BadLine, wanted: Selection) -> bool:
     return isinstance(item, Record) and item.event is not None and wanted.matches(item.event)
-
-
-def _tasks(chain: Chain) -> Iterator[_Task]:
-    names = chain.segments()
-    for name in names:
-        with contextlib.suppress(FileNotFoundError), contextlib.closing(SegmentFile(chain, name)) as file:
-            if name == names[-1] and not is_compressed(file.name):
-                ranges = file.parts()
-                yield _Task(name, ranges, len(ranges) - 1)
-            else:
-                yield _Task(name, [(0, file.size)], 1)

@@ -6,29 +6,35 @@ the place of its line. So a condition on a caller or a verdict is asked once for
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
+import struct
 import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 from policyfs.trail.event import Event
+from policyfs.trail.index_body import Body, Read, WrongIndexError
 from policyfs.trail.index_build import FORMAT, MAGIC, NUMBERS, loaded
 
+_PAIR: Final = struct.Struct("=II")
+_FEW_PATHS: Final = 200
+"""Paths that are read one by one before all are read."""
+
 HEAD_BYTES: Final = 1 << 16
-"""Most bytes of the head: a line of JSON that tells where the sections are, and their digests."""
-
-
-class WrongIndexError(ValueError):
-    """The bytes are not an index of this segment."""
+"""Most bytes of the head: a line of JSON that tells where the sections are."""
 
 
 def head_of(data: memoryview | bytes) -> bytes:
     """Return the head of an index, without its newline."""
     return bytes(data[:HEAD_BYTES]).partition(b"\n")[0]
+
+
+def _behind_head(data: bytes) -> bytes:
+    return data[len(head_of(data)) + 1 :]
 
 
 class Own(NamedTuple):
@@ -53,23 +59,32 @@ class Hour(NamedTuple):
     hidden: int
 
 
-Read = Callable[[int, int], bytes]
-"""Reads bytes behind the head of an index: offset and size."""
+class _Items:
+    """The items of a column, of which each is read by itself."""
+
+    def __init__(self, body: Body, kind: str, at: int) -> None:
+        self._body = body
+        self._item = struct.Struct(f"={kind}")
+        self._at = at
+
+    def __getitem__(self, number: int) -> int:
+        item = self._item
+        found: int = item.unpack(self._body.part(self._at + number * item.size, item.size))[0]
+        return found
 
 
 class Index:
-    """One index. Its sections are read when they are needed, and each is checked against its digest."""
+    """One index. Its sections, and their blocks, are checked when they are read."""
 
     def __init__(
         self, data: memoryview | bytes, read: Read | None = None, again: Callable[[], bytes] | None = None
     ) -> None:
         """data: the whole index or, if *read* reads the rest, its beginning with the whole head.
 
-        again: makes the index from its segment, if a section is not what its digest says.
+        again: makes the index from its segment, if a block is not what its digest says.
         Raises WrongIndexError if the bytes are not an index, or are damaged.
         """
         head = head_of(data)
-        self._again = again
         try:
             if not head.startswith(MAGIC):
                 raise WrongIndexError("no index of this version")
@@ -81,31 +96,32 @@ class Index:
             self.sha256: str = fields["sha256"]
             self.lines: int = fields["lines"]
             self.rows: int = fields["rows"]
-            self._places: dict[str, tuple[Any, int, int, str]] = {
-                name: (kind, int(at), int(size), str(digest))
-                for name, (kind, at, size, digest) in fields["sections"].items()
+            self._places: dict[str, tuple[Any, int, int]] = {
+                name: (kind, int(at), int(size)) for name, (kind, at, size) in fields["sections"].items()
             }
-            body = bytes(data)[len(head) + 1 :]
-            self._read = read or (lambda at, size: body[at : at + size])
-            self._columns: dict[str, memoryview] = {}
+            behind = bytes(data)[len(head) + 1 :]
+            self._body = Body(
+                int(fields["body"]), str(fields["digests"]),
+                read or (lambda at, count: behind[at : at + count]),
+                None if again is None else lambda: _behind_head(again()),
+            )  # fmt: skip
             if read is None:
-                for name in self._places:
-                    self._section(name)
+                self._body.check()
         except (KeyError, TypeError, ValueError) as exc:
             raise WrongIndexError(str(exc)) from exc
+        self._columns: dict[str, memoryview] = {}
+        self._looked_up = 0
+        """Number of paths that were read one by one."""
 
     def _section(self, name: str) -> bytes:
         """Read a section. Raises WrongIndexError if it is damaged and cannot be made again."""
-        _, at, size, digest = self._places[name]
-        data = self._read(at, size)
-        if hashlib.sha256(data).hexdigest() == digest:
-            return data
-        if self._again is not None:
-            made = self._again()
-            data = made[len(head_of(made)) + 1 :][at : at + size]
-            if hashlib.sha256(data).hexdigest() == digest:
-                return data
-        raise WrongIndexError("the index is damaged")
+        _, at, size = self._places[name]
+        return self._body.read(at, size)
+
+    def _pair(self, name: str, number: int) -> tuple[int, int]:
+        """Return two neighbours in a column of ends."""
+        begin, end = _PAIR.unpack(self._body.part(self._places[name][1] + 4 * number, _PAIR.size))
+        return begin, end
 
     def _column(self, name: str) -> memoryview:
         column = self._columns.get(name)
@@ -129,9 +145,10 @@ class Index:
         return self._column("path")
 
     @cached_property
-    def offset_of(self) -> memoryview:
+    def offset_of(self) -> _Items:
         """The offset of each row's line in the segment."""
-        return self._column("offset")
+        kind, at, _ = self._places["offset"]
+        return _Items(self._body, kind, at)
 
     def _list(self, name: str) -> list[Any]:
         found = json.loads(self._section(name))
@@ -169,12 +186,16 @@ class Index:
     @property
     def path_count(self) -> int:
         """Return the number of different paths."""
-        return len(self._column("paths.at")) - 1
+        return self._places["paths.at"][2] // 4 - 1
 
     def path(self, path_id: int) -> bytes:
         """Return a path by its id; ids are in the order of the paths."""
-        blob, at = self._paths
-        return blob[at[path_id] : at[path_id + 1] - 1]
+        if self._looked_up > _FEW_PATHS:
+            blob, ends = self._paths
+            return blob[ends[path_id] : ends[path_id + 1] - 1]
+        self._looked_up += 1
+        begin, end = self._pair("paths.at", path_id)
+        return self._body.part(self._places["paths"][1] + begin, end - begin - 1)
 
     def paths(self, path_ids: Iterable[int]) -> list[bytes]:
         """Return many paths by their ids: quicker than one by one."""
@@ -194,7 +215,6 @@ class Index:
 
     def paths_matching(self, pattern: re.Pattern[bytes], prefix: bytes, needle: bytes) -> list[int]:
         """Return the ids of the paths that match; all of them begin with prefix and contain needle."""
-        blob, at = self._paths
         first, last = 0, self.path_count
         if prefix:
             first = self.first_path(prefix)
@@ -202,6 +222,7 @@ class Index:
             last = self.first_path(after) if after else last
         if not needle:
             return [one for one in range(first, last) if pattern.fullmatch(self.path(one))]
+        blob, at = self._paths
         found, position, end = [], blob.find(needle, at[first], at[last]), at[last]
         while position >= 0:
             path_id = bisect_right(at, position) - 1
@@ -212,8 +233,16 @@ class Index:
 
     def rows_of_path(self, path_id: int) -> list[int]:
         """Return the rows whose path, or new path, is this one."""
-        at = self._column("postings.at")
-        return self._column("postings")[at[path_id] : at[path_id + 1]].tolist()
+        begin, end = self._pair("postings.at", path_id)
+        kind, at, _ = self._places["postings"]
+        rows = self._body.part(at + 4 * begin, 4 * (end - begin))
+        return memoryview(rows).cast(kind).tolist()
+
+    def moves(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield class, path and new path of each row with a second path, in order."""
+        names, ends = self._section("moves"), self._column("moves.at").tolist()
+        paths = [names[begin:end] for begin, end in pairwise(ends)]
+        yield from zip(self._column("moves.class"), paths[::2], paths[1::2], strict=True)
 
     @cached_property
     def new_paths(self) -> dict[int, int]:

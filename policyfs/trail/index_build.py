@@ -15,11 +15,12 @@ from itertools import accumulate
 from typing import Final, NamedTuple
 
 from policyfs.trail.event import Cut, Event
+from policyfs.trail.index_body import digests_of
 from policyfs.trail.record import BadLine, Fields, Place, Record, parse_line, parse_time
 from policyfs.trail.terms import hidden_of, size_of
 
-FORMAT: Final = "policyfs-index-2"
-MAGIC: Final = b'{"format":"policyfs-index-2"'
+FORMAT: Final = "policyfs-index-3"
+MAGIC: Final = b'{"format":"policyfs-index-3"'
 NUMBERS: Final = ("size", "bytes_read", "bytes_written", "hidden", "repeats")
 """Numbers of an event that an index has; only rows that have them take room."""
 
@@ -239,6 +240,7 @@ class IndexBuilder:
         starts = array("I", accumulate(counts, initial=0))
         ends = array("I", accumulate((len(path) + 1 for path in paths), initial=0))
         second = sorted((row, path) for path, row in pairs)
+        moved = [paths[path_id] for row, new in second for path_id in (column[row], new)]
         return [
             ("paths", "B", b"".join(path + b"\0" for path in paths)),
             ("paths.at", "I", ends.tobytes()),
@@ -247,6 +249,9 @@ class IndexBuilder:
             ("postings", "I", array("I", [row for _, row in by_path]).tobytes()),
             ("new_path.rows", "I", array("I", [row for row, _ in second]).tobytes()),
             ("new_path", "I", array("I", [path for _, path in second]).tobytes()),
+            ("moves.class", "I", array("I", [self._classes[row] for row, _ in second]).tobytes()),
+            ("moves.at", "I", array("I", accumulate(map(len, moved), initial=0)).tobytes()),
+            ("moves", "B", b"".join(moved)),
         ]
 
 
@@ -282,12 +287,15 @@ def _json(value: object) -> bytes:
 
 
 def _file(sections: Iterable[tuple[str, str, bytes]], about: dict[str, object]) -> bytes:
-    """Return the bytes of an index: a line of JSON with the places and digests of the sections, and these."""
+    """Return an index: a line of JSON with the places of the sections, the table of these, and these."""
     places, parts, at = {}, [], 0
     for name, kind, data in sections:
-        places[name] = [kind, at, len(data), hashlib.sha256(data).hexdigest()]
+        places[name] = [kind, at, len(data)]
         padding = bytes(-len(data) % 8)
         parts += [data, padding]
         at += len(data) + len(padding)
-    head = _json({"format": FORMAT, "order": sys.byteorder, **about, "sections": places})
-    return head + b" " * (-(len(head) + 1) % 8) + b"\n" + b"".join(parts)
+    body = b"".join(parts)
+    table = digests_of(body)
+    checked = {"body": len(body), "digests": hashlib.sha256(table).hexdigest()}
+    head = _json({"format": FORMAT, "order": sys.byteorder, **about, **checked, "sections": places})
+    return b"".join((head, b" " * (-(len(head) + 1) % 8), b"\n", table, body))

@@ -11,6 +11,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 from itertools import compress
 from typing import Final, NamedTuple
 
@@ -41,7 +42,10 @@ class RowFinder:
     def __init__(self, index: Index, wanted: Selection) -> None:
         self._index = index
         self._wanted = wanted
-        self._all = int.from_bytes(b"\1" * index.rows, "little")
+
+    @cached_property
+    def _all(self) -> int:
+        return int.from_bytes(b"\1" * self._index.rows, "little")
 
     def find(self) -> Rows:
         """Return the sets of rows."""
@@ -111,11 +115,13 @@ class RowFinder:
     def _paths(self, term: Term) -> Rows:
         index, rows = self._index, 0
         for value, test in zip(term.values, path_tests(term, self._wanted.text), strict=True):
-            rows |= self._on_paths(path_ids(index, value.text, test.pattern))
-            mask = bytearray(index.rows)
-            for row in index.rows_cut(test.sha256) if test.sha256 else ():
-                mask[row] = 1
-            rows |= int.from_bytes(mask, "little")
+            if ids := path_ids(index, value.text, test.pattern):
+                rows |= self._on_paths(ids)
+            if test.sha256 and (cut := index.rows_cut(test.sha256)):
+                mask = bytearray(index.rows)
+                for row in cut:
+                    mask[row] = 1
+                rows |= int.from_bytes(mask, "little")
         return Rows(rows, rows)
 
     def _on_paths(self, ids: Sequence[int]) -> int:

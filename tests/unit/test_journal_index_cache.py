@@ -12,7 +12,7 @@ from policyfs.domain import Audit
 from policyfs.journal.index_cache import IndexCache, build
 from policyfs.journal.reader import find_chains
 from policyfs.journal.segment_file import SegmentFile
-from policyfs.trail.index import WrongIndexError
+from policyfs.trail.index_body import WrongIndexError
 from tests.support.mount.trail import a_journal, an_event
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from policyfs.trail import index as index_module
-from policyfs.trail.index import Index, WrongIndexError
+from policyfs.trail.index import Index
+from policyfs.trail.index_body import WrongIndexError
 from policyfs.trail.index_build import IndexBuilder
 from tests.support.mount.trail import START_NS, an_event, line_of
 

@@ -1,0 +1,192 @@
+"""`policyfs audit tail|search`: records as rows or JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import select
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from policyfs.cli.audit_policies import KeptPolicies
+from policyfs.cli.audit_query import (
+    add_query,
+    chains_of,
+    columns,
+    json_fields,
+    read,
+    selection_of,
+    zone_of,
+)
+from policyfs.errors import EXIT_OK, EXIT_REFUSED
+from policyfs.journal.reader import Follower, last_records
+from policyfs.trail.expression import And
+from policyfs.trail.query import merge
+from policyfs.trail.record import BadLine, Record
+from policyfs.trail.render import RowPrinter
+from policyfs.trail.rows import Row, Rows
+from policyfs.trail.selection import Selection
+from policyfs.trail.sentences import describe
+from policyfs.trail.summary import TROUBLE
+
+_FOLLOW_POLL_MS: Final = 200
+_TAIL_RECORDS: Final = 1000
+
+
+def add_parsers(
+    actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
+) -> None:
+    """Add the actions to `audit`."""
+    tail = actions.add_parser("tail", parents=[common], help="print the newest records")
+    add_query(tail)
+    tail.add_argument("-f", "--follow", action="store_true", help="also print new records, until Ctrl-C")
+    tail.add_argument(
+        "-n", "--lines", type=_count, default=20, metavar="N", help="number of records (default 20)"
+    )
+
+    search = actions.add_parser("search", parents=[common], help="print matching events")
+    add_query(search)
+    search.add_argument("--limit", type=_count, metavar="N", help="only the newest N matching events")
+    for listing in (tail, search):
+        listing.add_argument(
+            "--each", action="store_true", help="print a row for each record, also for repeats"
+        )
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines; write 20")
+    return int(text)
+
+
+class _Printer:
+    """Prints records one by one, as rows under a heading or as JSON lines."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._as_json = args.json
+        self._rows = RowPrinter(columns(), zone_of(args), KeptPolicies(chains_of(args)).fact)
+        self._begun = False
+
+    def print(self, row: Row) -> None:
+        if self._as_json:
+            print(json.dumps(json_fields(row.item)))
+            return
+        if not self._begun:
+            self._begun = True
+            print(self._rows.head())
+        print(self._rows.row(*row))
+
+
+class _Single:
+    """Makes a row of each record: for programs, and for people who use --each."""
+
+    def add(self, item: Record | BadLine) -> list[Row]:
+        return [Row(item)]
+
+    def due(self, _now_ns: int) -> Iterator[Row]:
+        return iter(())
+
+    def rest(self) -> Iterator[Row]:
+        return iter(())
+
+
+def _rows(args: argparse.Namespace, *, at_once: bool = False) -> Rows | _Single:
+    return _Single() if args.json or args.each else Rows(at_once=at_once)
+
+
+def run_tail(args: argparse.Namespace) -> int:
+    """Print the newest records."""
+    wanted = selection_of(args)
+    # First find the end, then read up to it: nothing is lost between the two.
+    follower = Follower(Path(args.trail)) if args.follow else None
+    printer, rows = _Printer(args), _rows(args)
+    # Read more records than the wanted rows: several may be one row.
+    count = args.lines if isinstance(rows, _Single) else max(args.lines, _TAIL_RECORDS)
+    items = (
+        merge([last_records(chain, count) for chain in chains_of(args)])
+        if wanted.tree == And()
+        else read(args, wanted, count)
+    )
+    last_seq: dict[str, int] = {}
+    newest: deque[Row] = deque(maxlen=args.lines)
+    for item in items:
+        if isinstance(item, Record):
+            last_seq[item.place.mount_id] = max(item.seq, last_seq.get(item.place.mount_id, 0))
+        if _is_wanted(item, wanted):
+            newest.extend(rows.add(item))
+    newest.extend(rows.rest())
+    for row in newest:
+        printer.print(row)
+    if follower is not None:
+        _follow(follower, printer, _rows(args, at_once=True), wanted, last_seq)
+    elif not newest:
+        print(f"policyfs: no records in the trail at {args.trail}", file=sys.stderr)
+    return EXIT_OK if newest or follower is not None else EXIT_REFUSED
+
+
+def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
+    """True if `tail` prints the line: with a query events only, else all."""
+    if wanted.tree == And():
+        return True
+    return isinstance(item, Record) and item.event is not None and wanted.matches(item.event)
+
+
+def _follow(
+    follower: Follower, printer: _Printer, rows: Rows | _Single, wanted: Selection, last_seq: dict[str, int]
+) -> None:
+    """Print new rows, until Ctrl-C or until nobody reads any more."""
+    reader_gone = select.poll()
+    reader_gone.register(sys.stdout.fileno(), 0)  # poll reports POLLERR anyway, when the pipe's reader left
+    while True:
+        for item in merge([follower.poll()]):
+            if isinstance(item, Record) and item.seq <= last_seq.get(item.place.mount_id, 0):
+                continue  # printed already, as one of the newest
+            if _is_wanted(item, wanted):
+                for row in rows.add(item):
+                    printer.print(row)
+        for row in rows.due(time.time_ns()):
+            printer.print(row)
+        last_seq.clear()  # only the first round can overlap
+        sys.stdout.flush()
+        if reader_gone.poll(_FOLLOW_POLL_MS):
+            return
+
+
+def run_search(args: argparse.Namespace) -> int:
+    """Print the matching events."""
+    wanted = selection_of(args)
+    printer, rows = _Printer(args), _rows(args)
+    newest: deque[Row] = deque(maxlen=args.limit)
+    found = 0
+    trouble: list[str] = []
+    for item in read(args, wanted, max(50 * args.limit, _TAIL_RECORDS) if args.limit else 0):
+        if isinstance(item, BadLine):
+            trouble.append(f"line {item.place.line} of {item.place.segment} is not a record")
+        elif item.event is not None:
+            if wanted.matches(item.event):
+                found += 1
+                newest.extend(rows.add(item))
+                while newest and not args.limit:
+                    printer.print(newest.popleft())
+        elif item.kind in TROUBLE and wanted.covers(item.time_ns):
+            trouble.append(f"{item.id}: {describe(item)}")
+    newest.extend(rows.rest())
+    for row in newest:
+        printer.print(row)
+    _warn(trouble)
+    if not found:
+        print(f"policyfs: no event in the trail at {args.trail} matches", file=sys.stderr)
+    return EXIT_OK if found else EXIT_REFUSED
+
+
+def _warn(trouble: list[str]) -> None:
+    """Tell on stderr that an answer may be incomplete, so that it never looks complete."""
+    sys.stdout.flush()
+    for sentence in trouble[:3]:
+        print(f"policyfs: the trail is not whole: {sentence}", file=sys.stderr)
+    if len(trouble) > 3:
+        print(f"policyfs: and {len(trouble) - 3} more: see policyfs audit verify", file=sys.stderr)

@@ -1,0 +1,91 @@
+"""The body of an index: bytes that are read where they are needed, and checked by blocks (pure).
+
+Before the body stands a table with the SHA-256 of each of its blocks; the head has the digest of the table.
+So a binary search among a million bytes of paths reads and hashes some blocks, not all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
+from typing import Final
+
+BLOCK: Final = 1 << 14
+_DIGEST: Final = 32
+
+Read = Callable[[int, int], bytes]
+"""Reads bytes behind the head of an index: offset and size."""
+
+
+class WrongIndexError(ValueError):
+    """The bytes are not an index of this segment."""
+
+
+def digests_of(body: bytes | memoryview) -> bytes:
+    """Return the table of a body."""
+    view = memoryview(body)
+    return b"".join(
+        hashlib.sha256(view[begin : begin + BLOCK]).digest() for begin in range(0, len(view), BLOCK)
+    )
+
+
+class Body:
+    """The body of one index."""
+
+    def __init__(self, size: int, digest: str, read: Read, again: Callable[[], bytes] | None) -> None:
+        """size: of the body. digest: of the table. again: makes table and body once more from the segment, if
+        a block is not what the table says.
+        """
+        self._size: Final = size
+        self._digest: Final = digest
+        self._read: Final = read
+        self._again: Final = again
+        self._table_bytes: Final = _DIGEST * -(-size // BLOCK)
+        self._blocks: dict[int, bytes] = {}
+
+    @cached_property
+    def _table(self) -> bytes:
+        table = self._read(0, self._table_bytes)
+        if hashlib.sha256(table).hexdigest() != self._digest:
+            table = self._made[: self._table_bytes]
+            if hashlib.sha256(table).hexdigest() != self._digest:
+                raise WrongIndexError("the index is damaged")
+        return table
+
+    @cached_property
+    def _made(self) -> bytes:
+        """Table and body, made again, once."""
+        if self._again is None:
+            raise WrongIndexError("the index is damaged")
+        return self._again()
+
+    def read(self, at: int, count: int) -> bytes:
+        """Return bytes of the body. Raises WrongIndexError if they are damaged and cannot be made again."""
+        if not count:
+            return b""
+        first, last = at // BLOCK, -(-(at + count) // BLOCK)
+        begin, end = first * BLOCK, min(last * BLOCK, self._size)
+        place = self._table_bytes + begin
+        table = self._table[first * _DIGEST : last * _DIGEST]
+        data = self._read(place, end - begin)
+        if digests_of(data) != table:
+            data = self._made[place : place + end - begin]
+            if digests_of(data) != table:
+                raise WrongIndexError("the index is damaged")
+        return data[at - begin : at - begin + count]
+
+    def part(self, at: int, count: int) -> bytes:
+        """Return some bytes as `read` does; their blocks stay in memory for the next ones."""
+        number, inside = divmod(at, BLOCK)
+        if inside + count > BLOCK:
+            return self.read(at, count)
+        block = self._blocks.get(number)
+        if block is None:
+            begin = number * BLOCK
+            block = self._blocks[number] = self.read(begin, min(BLOCK, self._size - begin))
+        return block[inside : inside + count]
+
+    def check(self) -> None:
+        """Raise WrongIndexError if a block is damaged."""
+        self.read(0, self._size)

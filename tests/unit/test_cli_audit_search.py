@@ -1,0 +1,65 @@
+"""`policyfs audit search`: it imports only what it needs, and finds the same whatever action was named."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.main import build_parser
+from policyfs.domain import Audit
+from tests.support.mount.trail import MOUNT_ID, a_journal, an_event
+
+PROGRAM = """
+import sys
+from policyfs.cli.main import main
+code = main(sys.argv[1:])
+print(*sorted(sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+DEAR = frozenset({
+    "concurrent.futures", "logging", "multiprocessing", "random", "ssl", "policyfs.domain",
+    "policyfs.cli.audit_compare", "policyfs.cli.audit_forward", "policyfs.cli.audit_report",
+    "policyfs.cli.audit_verify", "policyfs.cli.mount", "policyfs.cli.policy",
+})  # fmt: skip
+"""Each takes some milliseconds. (A table names lines of policies, so it has to read them.)"""
+
+
+def test_a_search_imports_only_what_it_needs(tmp_path: Path) -> None:
+    with a_journal(tmp_path) as journal:
+        journal.record(an_event(b"/DCIM/a.jpg"), Audit.REQUIRED)
+    words = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "audit",
+        "search",
+        "path:a.jpg",
+        "--trail",
+        str(tmp_path / MOUNT_ID),
+    ]
+    said = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    assert "/DCIM/a.jpg" in said.stdout
+    assert DEAR & set(said.stderr.split()) == set()
+
+
+def test_an_action_has_the_same_options_beside_all_others(capsys: pytest.CaptureFixture[str]) -> None:
+    for action in ("search", "tail", "verify", "key", "hold"):
+        told = []
+        for known in (("audit", action), ()):
+            with pytest.raises(SystemExit):
+                build_parser(*known).parse_args(["audit", action, "--help"])
+            told.append(capsys.readouterr().out)
+        assert told[0] == told[1]
+        assert f"audit {action}" in told[0]
+
+
+def test_the_list_of_actions_is_whole_where_none_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (("audit", "--help"), ("audit", "nonsense")):
+        with pytest.raises(SystemExit):
+            build_parser(*words).parse_args(words)
+        said = capsys.readouterr()
+        for action in ("tail", "timeline", "who-could", "sql", "checkpoint", "prove", "schema"):
+            assert action in said.out + said.err
