@@ -3,7 +3,8 @@
  * turns with the loop at that lock: each of its system calls, and each of the loop's, would wake the other.
  *
  * The thread runs on the loop's processor. The loop waits for it, so the processor is free; to wake a thread on
- * another one takes several times as long as the write.
+ * another one takes several times as long as the write. The thread itself goes there, after the first write for a
+ * loop that has moved: so the daemon needs no right to move the threads of others (linux/seccomp.py).
  *
  * One write at a time. begin() hands it over, wait() waits for a moment, result() waits as long as it takes. The
  * file is as journal/segments.py wants it: unchanged since the last write (else ESTALE, and nothing is written),
@@ -31,7 +32,8 @@ struct appender {
 	PyObject_HEAD
 	pthread_t thread;
 	pid_t process;	   /* in which the thread runs; 0: none runs */
-	int processor;	   /* where the thread runs; -1: anywhere */
+	int processor;	   /* where the thread runs; -1: anywhere. Its own */
+	int wanted;	   /* where the caller of begin() ran */
 	uint32_t state;	   /* a futex: the thread waits for BEGUN or ENDS, all others for DONE */
 	int fd;
 	off_t offset;
@@ -88,10 +90,24 @@ static int append(struct appender *self)
 	return 0;
 }
 
+/* Have this thread run where the caller of begin() runs. If it cannot, it runs where it did. */
+static void follow(struct appender *self, int processor)
+{
+	cpu_set_t set;
+
+	if (processor == self->processor || processor < 0 || processor >= CPU_SETSIZE)
+		return;
+	CPU_ZERO(&set);
+	CPU_SET(processor, &set);
+	(void)sched_setaffinity(0, sizeof(set), &set);
+	self->processor = processor;
+}
+
 static void *run(void *argument)
 {
 	struct appender *self = argument;
 	uint32_t state;
+	int wanted;
 
 	while ((state = state_of(self)) != ENDS) {
 		if (state != BEGUN) {
@@ -99,7 +115,9 @@ static void *run(void *argument)
 			continue;
 		}
 		self->error = append(self);
+		wanted = self->wanted; /* begin() may set it anew once this is DONE */
 		become(self, DONE);
+		follow(self, wanted);
 	}
 	return NULL;
 }
@@ -117,20 +135,6 @@ static bool has_thread(struct appender *self)
 		self->process = getpid();
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return self->process == getpid();
-}
-
-/* Have the thread run where the caller runs. If it cannot, it runs where it did. */
-static void follow(struct appender *self)
-{
-	int processor = sched_getcpu();
-	cpu_set_t set;
-
-	if (processor == self->processor || processor < 0 || processor >= CPU_SETSIZE)
-		return;
-	CPU_ZERO(&set);
-	CPU_SET(processor, &set);
-	(void)pthread_setaffinity_np(self->thread, sizeof(set), &set);
-	self->processor = processor;
 }
 
 static PyObject *begin(struct appender *self, PyObject *args)
@@ -152,7 +156,7 @@ static PyObject *begin(struct appender *self, PyObject *args)
 	self->fd = fd;
 	self->offset = (off_t)offset;
 	self->written = 0;
-	follow(self);
+	self->wanted = sched_getcpu();
 	become(self, BEGUN);
 	Py_RETURN_TRUE;
 }
@@ -220,7 +224,9 @@ static void dealloc(struct appender *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
+	Py_BEGIN_ALLOW_THREADS /* a write may take long; nobody else has this object any more */
 	end(self);
+	Py_END_ALLOW_THREADS
 	Py_CLEAR(self->data);
 	type->tp_free(self);
 	Py_DECREF(type);

@@ -116,7 +116,7 @@ static void *run(void *argument)
 	pthread_setname_np(pthread_self(), "policyfs-reader");
 	CPU_ZERO(&cpus);
 	CPU_SET(place->cpu, &cpus);
-	pthread_setaffinity_np(pthread_self(), sizeof(cpus), &cpus); /* else it runs anywhere */
+	(void)sched_setaffinity(0, sizeof(cpus), &cpus); /* else it runs anywhere */
 	pthread_mutex_lock(&readers.lock);
 	readers.ready++;
 	pthread_cond_broadcast(&readers.changed);

@@ -274,6 +274,7 @@ def _by_argument(pid: int) -> dict[str, list[Instruction]]:
         "prlimit64": [*_is_zero(2, high=False), *_is_zero(2, high=True), _YES],  # read, not set
         "socketpair": _one_of(0, _AF_UNIX),
         "tgkill": _one_of(0, pid),
+        "sched_setaffinity": [*_is_zero(0, high=False), *_is_zero(0, high=True), _YES],  # the calling thread
         "mknodat": _without(2, _SPECIAL_FILES),
     }
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,6 +74,54 @@ def test_readers_see_whole_batches_only(file: Path, segment: Segment, appender: 
     fd = os.open(file, os.O_RDONLY)
     assert settled_tail(fd) == line[:-1]
     os.close(fd)
+
+
+HELD = """
+import fcntl, os, threading
+from policyfs.kernel.bridge import Appender
+
+read_end, write_end = os.pipe()
+size = fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+appender, data = Appender(), b"x" * (size + 1)
+assert appender.begin(write_end, 0, data)  # the pipe takes all but one byte
+while not appender.wait(0.01) and int.from_bytes(fcntl.ioctl(read_end, 0x541B, bytes(4)), "little") < size:
+    pass
+holder = [appender]
+del appender
+dropper = threading.Thread(target=holder.clear)
+dropper.start()
+dropper.join(0.2)
+assert dropper.is_alive(), "its write is not over"
+seen = 0
+while seen < len(data):
+    seen += len(os.read(read_end, size))
+dropper.join()
+print(seen)
+"""
+"""Who drops the last reference to an appender waits for its write; other threads go on."""
+
+
+def test_an_appender_that_nobody_has_any_more_holds_nobody_up() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", HELD], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (said.stdout, said.stderr) == ("4097\n", "")
+
+
+def test_the_appender_goes_where_its_caller_runs(segment: Segment, appender: Appender) -> None:
+    mine, own = os.sched_getaffinity(0), threading.get_native_id()
+    try:
+        for cpu in (min(mine), max(mine)):
+            os.sched_setaffinity(own, {cpu})
+            for _ in range(2):  # it follows after a write
+                assert segment.start(appender, b"line\n")
+                segment.finish(*appender.result())
+            threads = {int(name) for name in os.listdir("/proc/self/task")}
+            deadline = time.monotonic() + 10
+            while {cpu} not in [os.sched_getaffinity(one) for one in threads - {own}]:
+                assert time.monotonic() < deadline
+    finally:
+        os.sched_setaffinity(own, mine)
 
 
 def test_one_write_at_a_time_and_none_after_the_end(segment: Segment) -> None:

@@ -55,7 +55,7 @@ def test_listed_calls_are_allowed_and_all_others_are_refused(machine: str) -> No
     assert program is not None
     by_argument = {
         "mmap", "mprotect", "ioctl", "clone", "seccomp", "prctl", "prlimit64", "socketpair", "tgkill",
-        "mknodat",
+        "mknodat", "sched_setaffinity",
     }  # fmt: skip
     plain = {number for name, number in NUMBERS[machine].items() if name not in by_argument}
     answers = {number: answer(program, machine, number) for number in range(NEWEST + 1)}
@@ -107,6 +107,10 @@ def test_numbers_of_another_architecture_kill(machine: str) -> None:
         ("prlimit64", (0, 7, 0), ALLOW),
         ("prlimit64", (0, 7, 1), NO),
         ("prlimit64", (0, 7, 1 << 32), NO),
+        ("sched_setaffinity", (0, 128), ALLOW),
+        ("sched_setaffinity", (PID, 128), NO),
+        ("sched_setaffinity", (1, 128), NO),
+        ("sched_setaffinity", (1 << 32, 128), NO),
         ("socketpair", (1,), ALLOW),
         ("socketpair", (2,), NO),
         ("tgkill", (PID, PID, 6), ALLOW),
