@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.domain import Audit
 from policyfs.journal.segment import Segment
 from policyfs.journal.segments import settled_tail
 from policyfs.kernel.bridge import Appender
+from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, segments, verified
 
 
 @pytest.fixture
@@ -79,6 +82,7 @@ def test_readers_see_whole_batches_only(file: Path, segment: Segment, appender: 
 HELD = """
 import fcntl, os, threading
 from policyfs.kernel.bridge import Appender
+from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, segments, verified
 
 read_end, write_end = os.pipe()
 size = fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
@@ -136,3 +140,47 @@ def test_one_write_at_a_time_and_none_after_the_end(segment: Segment) -> None:
         appender.close()
     with pytest.raises(RuntimeError):
         segment.start(appender, b"c")
+
+
+# -- who truncates the segment that is written
+
+
+def _paths_in(data: bytes) -> set[bytes]:
+    """The paths of all lines that begin in these bytes, whole or cut."""
+    return {part.partition(b'"')[0] for part in data.split(b'"path":"')[1:]}
+
+
+@pytest.mark.parametrize("when", ["between", "before the write"])
+def test_only_lines_that_the_vandal_cut_are_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Each line is in a segment, or was in the file when that was truncated."""
+    cuts, rng, cut = iter(range(1, 1000)), random.Random(5), set()
+
+    def truncate() -> None:
+        if next(cuts) % 9 == 0:
+            path = segments(tmp_path / MOUNT_ID)[-1]
+            data = path.read_bytes()
+            keep = rng.randrange(len(data))
+            begin = data.rfind(b"\n", 0, keep) + 1
+            cut.update(_paths_in(data[begin:]))
+            os.truncate(path, keep)
+
+    append = Segment.append
+
+    def late(self: Segment, data: bytes) -> None:
+        truncate()  # after it was compared with what was written, and before the write
+        append(self, data)
+
+    with a_journal(tmp_path) as journal:
+        if when != "between":
+            monkeypatch.setattr(Segment, "append", late)
+        for number in range(188):
+            journal.record(an_event(b"/%03d" % number), Audit.REQUIRED)
+            if when == "between":
+                truncate()
+    monkeypatch.undo()
+    left = {path for one in segments(tmp_path / MOUNT_ID) for path in _paths_in(one.read_bytes())}
+    assert left | cut == {b"/%03d" % number for number in range(188)}
+    assert len(cut) > 20
+    assert not verified(tmp_path / MOUNT_ID).whole
