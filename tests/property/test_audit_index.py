@@ -147,6 +147,10 @@ def test_an_index_has_each_line_once(items: list[Event | bytes | None]) -> None:
         ):
             assert getattr(told, field) == getattr(event, field)
         assert bytes(islice(b"".join(lines), index.offset_of[row], None)).startswith(lines[numbers[row] - 1])
+    moved = [event for _, event in events_of(lines) if event.new_path is not None]
+    assert [(index.classes[class_id].operation, *names) for class_id, *names in index.moves()] == [
+        (event.operation, event.path, event.new_path) for event in moved
+    ]
 
 
 @given(LINES)
