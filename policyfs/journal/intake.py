@@ -169,5 +169,6 @@ def _is_small(event: Event) -> bool:
     return len(event.path) <= PATH_BYTES and event.new_path is None and not event.redacted and not event.note
 
 
-def _line_bytes(item: Event | Entry) -> int | None:
-    return item.line_bytes if isinstance(item, Entry) else None
+def _line_bytes(item: Event | Entry) -> int:
+    """Return the bytes to charge: nothing for an event whose line cannot be made."""
+    return item.line_bytes if isinstance(item, Entry) else 0

@@ -146,7 +146,10 @@ def test_threads_lose_nothing_and_keep_their_order() -> None:
 def test_an_event_whose_line_cannot_be_made_is_left_to_the_writer() -> None:
     made = an_intake()
     wrong: Event = an_event(since_ns="no time")
-    made.admit(wrong, Audit.BEST_EFFORT)
-    assert made.take(10, ALL) == [wrong]
+    text = an_event()._replace(path="no bytes")
+    for event in (wrong, text):
+        made.admit(event, Audit.BEST_EFFORT)
+    made.admit(an_event(handle=3), Audit.REQUIRED)  # not the one who hears of it
+    assert made.take(10, ALL) == [wrong, text]
     made.give_up([wrong], "bug")
     assert told(made.take(10, ALL)) == [(1, "bug")]
