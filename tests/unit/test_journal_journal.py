@@ -502,7 +502,7 @@ def test_a_symlink_or_fifo_in_place_of_a_segment_is_refused(tmp_path: Path) -> N
     directory = tmp_path / MOUNT_ID
     directory.mkdir(mode=0o700)
     os.mkfifo(directory / "00000001-20260301T080000Z.jsonl")
-    with pytest.raises(JournalError, match="no regular file"), a_journal(tmp_path):
+    with pytest.raises(JournalError, match="not a regular file"), a_journal(tmp_path):
         pass
     (directory / "00000001-20260301T080000Z.jsonl").unlink()
     (directory / "00000001-20260301T080000Z.jsonl").symlink_to("/etc/passwd")

@@ -137,6 +137,8 @@ def serve(server: socket.socket) -> NoReturn:
             for fd in fds:
                 received.callback(os.close, fd)
             _reap(children)
+            if not message:
+                continue  # the daemon was killed before it sent its order
             with contextlib.suppress(OSError):  # the daemon was killed
                 pidfd = os.pidfd_open(_pid_of(asked))
                 if not (pid := os.fork()):
