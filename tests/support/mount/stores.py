@@ -82,9 +82,9 @@ class Mounts:
         """No handle may be open in any mount once its users are gone, and passthrough must have worked."""
         for mount in self.all:
             if mount.process is not None and mount.process.poll() is None and mount.is_mounted():
-                wait_for(lambda mount=mount: open_handles(mount.status()) == 0, "all handles closed", 5.0)
+                status = wait_for(lambda mount=mount: _idle(mount.status()), "all handles closed", 5.0)
                 if not mount.expected_mediated:
-                    assert_passed_through(mount.status())
+                    assert_passed_through(status)
 
     def refusals(self) -> str:
         """The last refusals on each mount's trail and the end of its log: why a test that fails got them."""
@@ -103,6 +103,10 @@ class Mounts:
     def stop_all(self) -> list[str]:
         """Stop every mount; returns everything that was wrong with any."""
         return [f"{mount.mountpoint}: {wrong}" for mount in self.all for wrong in mount.stop()]
+
+
+def _idle(status: dict[str, Any]) -> dict[str, Any] | None:
+    return status if open_handles(status) == 0 else None
 
 
 def assert_passed_through(status: dict[str, Any]) -> None:
