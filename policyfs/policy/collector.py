@@ -7,6 +7,17 @@ import gc
 from collections.abc import Iterator
 
 
+def left_to_the_kernel(*things: object) -> None:
+    """Never free these objects, nor any other that exists now: the process is about to end.
+
+    To free a compiled policy of 10,000 rules one object after the other takes a tenth of a command's time. A
+    reference cycle that is frozen is not looked at again, not even when the interpreter ends.
+    """
+    kept: list[object] = [*things]
+    kept.append(kept)
+    gc.freeze()
+
+
 @contextlib.contextmanager
 def paused() -> Iterator[None]:
     """Pause the collector for a moment in which many objects are made and few are dropped.

@@ -27,19 +27,33 @@ _SMALL: Final = 256
 class Compiled:
     """A compiled policy with what all its sides share."""
 
-    def __init__(self, engine: Engine, table: Table | None = None) -> None:
-        """Take a compiled policy. table: the engine's, or one with more rules (see with_promises)."""
+    def __init__(self, engine: Engine, table: Table | None = None, known: Compiled | None = None) -> None:
+        """Take a compiled policy.
+
+        table: the engine's, or one with more rules (see with_promises). known: the policy without these.
+        """
         self.engine: Final = engine
         self.table: Final = table or engine.table
         self.sight: Final = Sight(self.table, _REMEMBERED)
         self.views: Final = Views()
         self.accepts: Final = [self.table.accepts_of(number) for number in range(len(self.table.rules))]
-        self.captures: Final = [_captures(rule) for rule in self.table.rules]
-        self.owners: Final = [_owners(rule) for rule in self.table.rules]
+        more = len(self.table.rules) - (0 if known is None else len(known.table.rules))
+        new = self.table.rules[:more]
+        self.captures: Final[list[frozenset[str]]] = list(map(_captures, new))
+        self.owners: Final[list[frozenset[str]]] = list(map(_owners, new))
+        if known is not None:
+            self.captures.extend(known.captures)
+            self.owners.extend(known.owners)
         self.name_classes: Final[Known] = {}
-        self._targets: Final = [node.targets() for node in self.table.automaton.nodes]
-        self.reach: Final = self.reached(
-            {accept: number for number, accepts in enumerate(self.accepts) for accept in accepts}
+        nodes = self.table.automaton.nodes
+        self.targets: Final[list[set[int]]] = (
+            [node.targets() for node in nodes] if known is None else known.targets
+        )
+        """For each node, those that some name leads to."""
+        self.reach: Final[list[int]] = (
+            self.reached({accept: number for number, some in enumerate(self.accepts) for accept in some})
+            if known is None
+            else [rules << more for rules in known.reach]
         )
         """For each node, the rules of which some glob matches there or below, as bits."""
         self.everywhere: Final = bits(self.table.everywhere())
@@ -72,11 +86,13 @@ class Compiled:
     def with_promises(self, rules: Sequence[Rule]) -> Compiled:
         """Return the policy with some more rules that have no globs, and ids before all others."""
         policy = replace(self.engine.policy, rules=(*rules, *self.engine.policy.rules))
-        return Compiled(self.engine, Table(policy, _REMEMBERED, self.table))
+        return Compiled(self.engine, Table(policy, _REMEMBERED, self.table), self)
 
     def reached(self, rule_of: Mapping[int, int]) -> list[int]:
         """Return for each node the rules of which one of these glob sets matches there or below, as bits."""
-        nodes, targets = self.table.automaton.nodes, self._targets
+        nodes, targets = self.table.automaton.nodes, self.targets
+        if not rule_of:
+            return [0] * len(nodes)
         reach = [bits(rule_of[accept] for accept in node.accepts if accept in rule_of) for node in nodes]
         changed = True
         while changed:  # nearly a tree, whose branches come later: a few rounds
