@@ -143,7 +143,7 @@ def test_a_refusal_of_the_daemon_leaves_the_file(mounts: Mounts, store: Path, tm
     other.write_text(NARROW.replace("two", "three"))
     said = apply(mount, str(other), "--allow-widening")
     assert said.returncode == 2, said
-    assert "has no app two" in said.stdout
+    assert "belongs to the app two, which the new policy does not have" in said.stdout
     assert mount.policy.read_text() == NARROW
 
 

@@ -438,7 +438,7 @@ def test_protection_within_the_index_and_elsewhere():
     inside = movie(track(0))
     inside = movie(track(inside.index(b"senc") + 12))
     assert read(inside) == inside
-    with pytest.raises(NotThisKindError, match="decrypts"):
+    with pytest.raises(NotThisKindError, match="data for its decryption lies outside"):
         read(movie(track(50)))
 
 
