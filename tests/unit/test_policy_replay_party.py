@@ -65,3 +65,24 @@ def test_a_new_file_belongs_to_its_maker():
 
 def test_an_app_that_a_policy_does_not_have_sees_nothing():
     assert answer("stat", "stat", Facts(), app="").errno == errno.ENOENT
+
+
+@pytest.mark.parametrize(
+    ("condition", "app", "matters"),
+    [
+        ("unless: {owner: self}", "a", True),
+        ("when: {type: inode/directory}, unless: {owner: self}", "a", True),
+        ("when: {type: image/jpeg}, unless: {owner: self}", "a", False),
+        ("when: {type: image/jpeg}", "a", False),
+        ("unless: {owner: self}, who: {app: b}", "a", False),
+        ("unless: {owner: self}, who: {app: b}", "b", True),
+    ],
+)
+def test_owners_above_matter_where_a_rule_may_hide_a_directory_by_them(
+    condition: str, app: str, matters: bool
+):
+    text = TEXT + f'  - {{id: hides, deny: [see], paths: "/d/**", {condition}}}\n'.encode()
+    engine = compile_policy(parse_policy([SourceText("case.yaml", text)]))
+    place = Place(engine.state_of(b"/d/e/f"), None, False)
+    party = Party(engine, engine.app_principal(app, 7))
+    assert party.owner_matters_above(place) is matters

@@ -43,9 +43,13 @@ class Party:
                 yield from self.engine.profile(self.who, state).lives
 
     def owner_matters_above(self, place: Place) -> bool:
-        """True if directories above may hide one of the paths by their owners."""
-        return self.who is not None and any(
-            self.engine.owner_matters_above(state) for state in filter(None, (place.state, place.new))
+        """True if directories above may hide one of the paths by their owners.
+
+        Exact, while the engine's answer of this name is about all callers and may be yes without need.
+        """
+        who = self.who
+        return who is not None and any(
+            self.engine.profile(who, state).hiding_maybe for state in filter(None, (place.state, place.new))
         )
 
     def need(self, demand: Demand, ops: Op, ftype: FileType, place: Place) -> Need:
