@@ -11,6 +11,7 @@ from typing import Final
 
 from policyfs import __version__
 from policyfs.errors import EXIT_OK, EXIT_USAGE, PolicyfsError
+from policyfs.policy.collector import left_to_the_kernel
 
 _MODULES: Final = {
     "mount": {"mount": "mount a store"},
@@ -65,9 +66,20 @@ def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def process() -> int:
+    """Run the command line of this process, which ends with it. Return the exit code (see main)."""
+    kept: list[object] = []
+    code = main(kept=kept)
+    if kept:
+        left_to_the_kernel(*kept)
+    return code
+
+
+def main(arguments: Sequence[str] | None = None, kept: list[object] | None = None) -> int:
     """Run one command. Return its exit code (0 fine, 1 refused or found something, 2 usage,
     3 policy does not compile, 4 policy tests failed); argparse leaves by SystemExit(2).
+
+    kept: takes large objects of the command that would take long to free.
     """
     words = sys.argv[1:] if arguments is None else arguments
     parser = build_parser(*words[:2]) if words else build_parser("--help")
@@ -75,6 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return EXIT_USAGE
     options = parser.parse_args(words)
+    options.kept = [] if kept is None else kept
     try:
         code = options.run(options)
     except PolicyfsError as error:
@@ -87,4 +100,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(process())

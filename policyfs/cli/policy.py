@@ -10,7 +10,7 @@ from typing import Final
 from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.policy_files import Batch, read_sources
 from policyfs.policy.analysis.invariants import load_policy
-from policyfs.policy.collector import left_to_the_kernel, paused
+from policyfs.policy.collector import paused
 from policyfs.policy.exceptions import ended
 from policyfs.policy.lint.dates import dates
 from policyfs.policy.lint.hints import hints, line
@@ -36,7 +36,7 @@ def run_check(args: argparse.Namespace) -> int:
         print(f"{path}: fine; {_sum_up(policy)}")
         for finding in (*hints(engine), *dates(policy, at_ns(args))):
             print(line(finding), file=sys.stderr)
-        left_to_the_kernel(engine)
+        args.kept.append(engine)
     return batch.code
 
 

@@ -13,7 +13,7 @@ from policyfs.cli.instants import add_at, at_ns
 from policyfs.cli.policy_files import Batch, read_sources
 from policyfs.errors import PolicyfsError
 from policyfs.policy.analysis.invariants import load_policy
-from policyfs.policy.collector import left_to_the_kernel, paused
+from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
 from policyfs.policy.lint.findings import Finding, excerpt, on_rule
 from policyfs.policy.lint.lint import Report, lint
@@ -40,7 +40,7 @@ def run_lint(args: argparse.Namespace) -> int:
             shown.append(_as_json(path, report))
         else:
             _show(path, report, sources)
-        left_to_the_kernel(engine, report)
+        args.kept += (engine, report)
     if args.json:
         print(json.dumps(shown, indent=2))
     return batch.code

@@ -148,6 +148,7 @@ class Intake:
     def lost(self, reason: str, time_ns: int) -> Gap | None:
         """Return one gap for all that waits, and count it as dropped; None if nothing waits."""
         with self._lock:
+            self._settle()
             items = self._queue.items()
             self._dropped += sum(item.weight for item in items if not isinstance(item, Gap))
             return counted(items, reason, time_ns) if items else None

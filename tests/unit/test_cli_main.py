@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from policyfs.cli.main import _MODULES, build_parser
+from policyfs.cli.main import _MODULES, build_parser, main, process
 
 IMPORTED = """\
 import contextlib, io, sys
@@ -53,3 +53,16 @@ def test_an_unknown_command_is_refused_with_the_list():
     assert done.returncode == 2
     assert "invalid choice: 'mont'" in done.stderr
     assert "mount" in done.stderr
+
+
+def test_only_a_process_that_ends_leaves_memory_to_the_kernel(tmp_path, monkeypatch, capsys):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("apiVersion: policyfs/v1\nkind: Policy\nrules: []\n", encoding="utf-8")
+    left: list[object] = []
+    monkeypatch.setattr("policyfs.cli.main.left_to_the_kernel", lambda *things: left.extend(things))
+    assert main(["policy", "check", str(policy)]) == 0
+    assert not left
+    monkeypatch.setattr(sys, "argv", ["policyfs", "policy", "check", str(policy)])
+    assert process() == 0
+    assert len(left) == 1
+    assert capsys.readouterr().out.count("fine") == 2

@@ -85,6 +85,14 @@ def test_what_was_put_aside_counts_as_waiting_and_is_lost_with_the_rest() -> Non
     assert made.lost("no room", START_NS) is None
 
 
+def test_what_was_put_aside_and_not_looked_at_is_lost_with_the_rest() -> None:
+    made = an_intake()
+    made.admit(an_event(), Audit.BEST_EFFORT)
+    gap = made.lost("no room", START_NS)
+    assert gap is not None
+    assert gap.dropped == 1
+
+
 steps = st.lists(
     st.sampled_from(["a", "b", "deny a", "required a", "required b", "take", "collect"]), max_size=60
 )

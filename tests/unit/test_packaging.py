@@ -392,7 +392,7 @@ def test_the_package_builds_with_the_bridge_and_the_command(tmp_path: Path) -> N
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         [entry] = [name for name in names if name.endswith("entry_points.txt")]
-        assert "policyfs = policyfs.cli.main:main" in archive.read(entry).decode()
+        assert "policyfs = policyfs.cli.main:process" in archive.read(entry).decode()
         # Installed into bin/, where the helper finds the command beside itself.
         [script] = [name for name in names if name.endswith(f".data/scripts/{HELPER.name}")]
         assert archive.read(script) == HELPER.read_bytes()
