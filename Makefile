@@ -7,7 +7,7 @@ PY := .venv/bin/python
 # A thousand processes import the same modules here: each would compile them anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-BRIDGE_SOURCES := setup.py $(wildcard policyfs/kernel/*.c policyfs/kernel/*.h)
+C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
 .PHONY: help demo demo-shell test lint checks style layers types soak sanitize fuzz bench setup packages-demo packages-test packages-soak packages-bench man docs lock clean test-debian13
@@ -38,7 +38,7 @@ $(WHEELS): requirements.lock packaging/setup/venv.sh | $(PYTHON)
 	@packaging/setup/venv.sh wheels
 	@touch $@
 
-$(STAMP): $(WHEELS) pyproject.toml $(BRIDGE_SOURCES) | $(PACKAGES)
+$(STAMP): $(WHEELS) pyproject.toml $(C_SOURCES) | $(PACKAGES)
 	@packaging/setup/venv.sh bridge
 	@touch $@
 
@@ -151,4 +151,5 @@ lock:
 	    --no-annotate --custom-compile-command 'make lock' --quiet --output-file requirements.lock
 
 clean:
-	rm -rf .venv build dist *.egg-info policyfs/kernel/*.so
+	rm -rf .venv build dist *.egg-info
+	find policyfs -name '*.so' -delete

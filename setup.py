@@ -43,6 +43,11 @@ setup(
             depends=[f"policyfs/kernel/_{part}.h" for part in ("avc", "avc_table", "bridge", "wire")],
             extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", *STRICT, *fuse_flags("--cflags")],
             extra_link_args=fuse_flags("--libs"),
-        )
+        ),
+        Extension(
+            "policyfs.redact.jpeg._scan",
+            ["policyfs/redact/jpeg/_scan.c"],
+            extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", *STRICT],
+        ),
     ]
 )

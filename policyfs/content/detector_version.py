@@ -12,8 +12,8 @@ from typing import Final
 
 import policyfs
 
-_CODE: Final = ("domain.py*", "formats.py*", "content/*.py*", "redact/**/*.py*")
-"""Patterns of modules (or their compiled form, installed alone) below the package."""
+_CODE: Final = ("domain.py*", "formats.py*", "content/*.py*", "redact/**/*.py*", "redact/**/*.so")
+"""Patterns of modules (or their compiled form, installed alone) and of those in C, below the package."""
 
 
 def digest_of_code(package: Path) -> str:

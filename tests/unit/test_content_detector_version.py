@@ -19,7 +19,7 @@ PACKAGE = Path(policyfs.__file__).parent
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     return shutil.copytree(
-        PACKAGE, tmp_path / "policyfs", ignore=shutil.ignore_patterns("__pycache__", "*.so")
+        PACKAGE, tmp_path / "policyfs", ignore=shutil.ignore_patterns("__pycache__", "_bridge*.so")
     )
 
 
@@ -41,6 +41,13 @@ def test_it_is_that_of_the_code_in_force(copied: Path) -> None:
 def test_one_byte_more_is_another_version(copied: Path, module: str) -> None:
     with (copied / module).open("a") as file:
         file.write("#")
+    assert digest_of_code(copied) != DETECTOR_VERSION
+
+
+def test_another_search_in_c_is_another_version(copied: Path) -> None:
+    (built,) = (copied / "redact/jpeg").glob("_scan.*.so")
+    with built.open("ab") as file:
+        file.write(b"\0")
     assert digest_of_code(copied) != DETECTOR_VERSION
 
 

@@ -7,13 +7,13 @@ segments, behind a wrong length, behind anything that is not a JPEG.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from policyfs.redact.core.cleaners import Budget
 from policyfs.redact.core.patches import ByteSource, is_blank
-from policyfs.redact.jpeg.motion_photo import FTYP, FTYP_BYTES
+from policyfs.redact.jpeg._scan import find_boxes, find_marker
+from policyfs.redact.jpeg.motion_photo import FTYP_BYTES
 
 FIRST_CHUNK_BYTES: Final = 64
 CHUNK_BYTES: Final = 1 << 18
@@ -38,9 +38,6 @@ _TABLES: Final = frozenset({_DHT, _DAC, _DQT, _DNL, _DRI})
 _METADATA: Final = frozenset({*range(0xE0, 0xF0), COM})
 WITH_LENGTH: Final = FRAMES | _TABLES | _METADATA | {SOS}
 """Markers of segments; any other marker that does not stand alone ends the picture."""
-
-_ANY_MARKER: Final = re.compile(rb"\xff[^\x00\xff]")
-_SCAN_MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
 class Segment(NamedTuple):
@@ -146,13 +143,13 @@ class _Walker:
         while True:
             chunk = self.source.read(at, size)
             blank = is_blank(chunk)
-            found = None if blank else (_SCAN_MARKER if in_scan else _ANY_MARKER).search(chunk)
+            found = -1 if blank else find_marker(chunk, in_scan)
             if self.image.scans and not blank:
-                limit = len(chunk) if found is None else found.start() + FTYP_BYTES
-                found = FTYP.search(chunk, 0, limit) or found
-            if found is not None:
-                self.budget.search(found.end())
-                return at + found.start()
+                boxes = find_boxes(chunk, len(chunk) if found < 0 else found + FTYP_BYTES)
+                found = found if boxes < 0 else boxes
+            if found >= 0:
+                self.budget.search(found + 2)
+                return at + found
             self.budget.search(2 * len(chunk) if blank else len(chunk))
             if len(chunk) < size:
                 return None

@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from policyfs.redact.core.cleaners import Budget
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 from policyfs.redact.isobmff.boxes import read_box
+from policyfs.redact.jpeg._scan import find_boxes
 
-FTYP: Final = re.compile(rb"\0\0[\0-\x04][\x10-\xff]ftyp[\x20-\x7e]{4}", re.DOTALL)
 FTYP_BYTES: Final = 12
 """Bytes at the start of a file of boxes that identify it."""
 _AT_TOP: Final = frozenset(
@@ -64,10 +64,10 @@ def find_video(source: ByteSource, start: int, end: int, budget: Budget) -> Vide
     at = start
     while at < end:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))
-        found = FTYP.search(chunk) if budget.search_chunk(chunk) else None
-        if found is not None:
-            offset = at + found.start()
-            return Video(offset, _boxes_end(source, offset, budget), _KINDS.get(found[0][8:12], "video/mp4"))
+        found = find_boxes(chunk) if budget.search_chunk(chunk) else -1
+        if found >= 0:
+            kind = _KINDS.get(chunk[found + 8 : found + FTYP_BYTES], "video/mp4")
+            return Video(at + found, _boxes_end(source, at + found, budget), kind)
         if len(chunk) < FTYP_BYTES or at + len(chunk) >= end:
             return None
         at += len(chunk) - FTYP_BYTES + 1  # a match may lie across two chunks

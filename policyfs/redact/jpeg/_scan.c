@@ -1,0 +1,106 @@
+/* Searches in the compressed data of a picture: for the next marker, and for a file of boxes behind it.
+ *
+ * Both run over each byte of each photo. memchr(3) finds the byte that a match must have, which is one of 256 in
+ * compressed data. The patterns in tests/unit/test_redact_jpeg_scan.py say the same. The interpreter is not let
+ * go: a chunk of 256 KiB takes microseconds, and a worker has one thread.
+ */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <string.h>
+
+/* Bytes of the head of a file of boxes, and of those before its word "ftyp". */
+#define HEAD 12
+#define BEFORE 4
+
+/* True for the second byte of a marker. In a scan 0xff00 is a byte of data, and restart markers are part of it. */
+static bool is_marker(unsigned char code, bool in_scan)
+{
+	if (code == 0x00 || code == 0xff)
+		return false;
+	return !in_scan || code < 0xd0 || code > 0xd7;
+}
+
+static Py_ssize_t marker_in(const unsigned char *data, Py_ssize_t size, bool in_scan)
+{
+	const unsigned char *at = data, *last = data + size - 1;
+
+	while (at < last && (at = memchr(at, 0xff, (size_t)(last - at)))) {
+		if (is_marker(at[1], in_scan))
+			return at - data;
+		at++;
+	}
+	return -1;
+}
+
+/* True if the head of a file of boxes is around the "ftyp" at word: a size of 16 to 1,279 bytes, and a brand. */
+static bool is_head(const unsigned char *word)
+{
+	if (word[-4] || word[-3] || word[-2] > 0x04 || word[-1] < 0x10 || memcmp(word, "ftyp", 4))
+		return false;
+	for (int i = 4; i < HEAD - BEFORE; i++) {
+		if (word[i] < 0x20 || word[i] > 0x7e)
+			return false;
+	}
+	return true;
+}
+
+static Py_ssize_t boxes_in(const unsigned char *data, Py_ssize_t size)
+{
+	const unsigned char *at = data + BEFORE, *end = data + size - (HEAD - BEFORE) + 1;
+
+	if (size < HEAD)
+		return -1;
+	while (at < end && (at = memchr(at, 'f', (size_t)(end - at)))) {
+		if (is_head(at))
+			return at - BEFORE - data;
+		at++;
+	}
+	return -1;
+}
+
+static PyObject *find_marker(PyObject *module, PyObject *args)
+{
+	Py_buffer chunk;
+	int in_scan;
+	Py_ssize_t found;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "y*p:find_marker", &chunk, &in_scan))
+		return NULL;
+	found = chunk.len < 2 ? -1 : marker_in(chunk.buf, chunk.len, in_scan);
+	PyBuffer_Release(&chunk);
+	return PyLong_FromSsize_t(found);
+}
+
+static PyObject *find_boxes(PyObject *module, PyObject *args)
+{
+	Py_buffer chunk;
+	Py_ssize_t limit = PY_SSIZE_T_MAX, found;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "y*|n:find_boxes", &chunk, &limit))
+		return NULL;
+	if (limit < 0 || limit > chunk.len)
+		limit = limit < 0 ? 0 : chunk.len;
+	found = boxes_in(chunk.buf, limit);
+	PyBuffer_Release(&chunk);
+	return PyLong_FromSsize_t(found);
+}
+
+static PyMethodDef methods[] = {
+	{"find_marker", find_marker, METH_VARARGS, NULL},
+	{"find_boxes", find_boxes, METH_VARARGS, NULL},
+	{NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef definition = {
+	PyModuleDef_HEAD_INIT, .m_name = "policyfs.redact.jpeg._scan", .m_size = 0, .m_methods = methods,
+};
+
+PyMODINIT_FUNC PyInit__scan(void)
+{
+	return PyModule_Create(&definition);
+}

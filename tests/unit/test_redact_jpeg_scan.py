@@ -1,0 +1,74 @@
+"""Searches in compressed data, in C: they find what these patterns find."""
+
+from __future__ import annotations
+
+import re
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from policyfs.redact.jpeg._scan import find_boxes, find_marker
+
+MARKER = {
+    False: re.compile(rb"\xff[^\x00\xff]"),
+    True: re.compile(rb"\xff[^\x00\xff\xd0-\xd7]"),
+}
+BOXES = re.compile(rb"\0\0[\0-\x04][\x10-\xff]ftyp[\x20-\x7e]{4}", re.DOTALL)
+
+SIZES = [b"\0\0\0\x10", b"\0\0\x04\xff", b"\0\0\x05\x10", b"\0\0\0\x0f", b"\0\x01\0\x20", b"\x01\0\0\x20"]
+BRANDS = [b"isom", b"qt  ", b"~~~~", b"iso\x1f", b"iso\x7f"]
+MARKS = [b"\xff", b"\xff\x00", b"\xff\xd0", b"\xff\xd7", b"\xff\xd8", b"\xff\xcf", b"f", b"ftyp"]
+
+heads = st.builds(
+    lambda size, brand: size + b"ftyp" + brand,
+    st.sampled_from(SIZES),
+    st.sampled_from(BRANDS) | st.binary(max_size=4),
+)
+pieces = st.binary(max_size=12) | st.sampled_from(MARKS) | heads
+chunks = st.lists(pieces, max_size=12).map(b"".join)
+
+
+def offset(found: re.Match[bytes] | None) -> int:
+    """The offset of a match; -1 if there is none."""
+    return -1 if found is None else found.start()
+
+
+@hypothesis.given(chunks, st.booleans())
+@hypothesis.settings(max_examples=2000)
+def test_markers_are_those_of_the_pattern(chunk, in_scan):
+    assert find_marker(chunk, in_scan) == offset(MARKER[in_scan].search(chunk))
+
+
+@hypothesis.given(chunks, st.none() | st.integers(0, 160))
+@hypothesis.settings(max_examples=2000)
+def test_files_of_boxes_are_those_of_the_pattern(chunk, limit):
+    if limit is None:
+        assert find_boxes(chunk) == offset(BOXES.search(chunk))
+    else:
+        assert find_boxes(chunk, limit) == offset(BOXES.search(chunk, 0, limit))
+
+
+@pytest.mark.parametrize("size", range(14))
+def test_a_head_at_the_very_end_is_found_and_a_part_of_it_is_not(size):
+    head = b"\0\0\0\x18ftypmp42"
+    assert find_boxes(b"\xff" * size + head) == size
+    assert find_boxes(b"\xff" * size + head[:-1]) == -1
+    assert find_boxes(b"\xff" * size + head, size + len(head) - 1) == -1
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 1, 11])
+def test_a_limit_below_a_head_finds_nothing(limit):
+    assert find_boxes(b"\0\0\0\x18ftypmp42", limit) == -1
+
+
+@pytest.mark.parametrize("chunk", [b"", b"\xff", b"\xff\xff", b"\xff\x00"])
+def test_a_marker_has_two_bytes(chunk):
+    assert find_marker(chunk, False) == -1
+    assert find_marker(chunk, True) == -1
+
+
+@pytest.mark.parametrize("search", [lambda: find_marker("text", True), lambda: find_boxes(None)])
+def test_only_bytes_are_searched(search):
+    with pytest.raises(TypeError):
+        search()
