@@ -323,7 +323,9 @@ class Daemon:
             self._garbage.tick()
             for _ in self.journal.flush_steps():
                 await trio.lowlevel.checkpoint()
-            await trio.to_thread.run_sync(self._losses.flush, *self.sniffer.losses())
+            counts, error = self.sniffer.losses()
+            if self.journal.is_due or self._losses.is_due(counts):
+                await trio.to_thread.run_sync(self._losses.flush, counts, error)
             if self.remembered is not None and self.remembered.is_waiting:
                 await trio.to_thread.run_sync(self.remembered.flush)
 

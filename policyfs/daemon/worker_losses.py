@@ -28,6 +28,10 @@ class WorkerLosses:
         self._told: dict[str, int] = {}
         self._told_s = now_s() - _EVERY_S
 
+    def is_due(self, counts: Mapping[str, int]) -> bool:
+        """True if losses are not on record yet. counts: since the start, by cause."""
+        return any(count != self._told.get(why, 0) for why, count in counts.items())
+
     def flush(self, counts: Mapping[str, int], last_error: str) -> None:
         """Record what was lost since the last record, and flush the journal. It may wait for the disk.
 

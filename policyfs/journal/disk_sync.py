@@ -36,13 +36,18 @@ class DiskSync:
         self._synced_ns = clock_ns()
         self.closed = False
 
+    @property
+    def is_due(self) -> bool:
+        """True if something was written and the last sync is long enough ago."""
+        ago_ns = abs(self._clock_ns() - self._synced_ns)
+        return not self.closed and self._writer.unsynced and ago_ns >= self._every_ns
+
     def sync_if_due(self) -> None:
-        """Sync if something was written and the last sync is long enough ago."""
+        """Sync if a sync is due."""
         with self._lock:
-            now_ns = self._clock_ns()
-            if self.closed or not self._writer.unsynced or abs(now_ns - self._synced_ns) < self._every_ns:
+            if not self.is_due:
                 return
-            self._synced_ns = now_ns
+            self._synced_ns = self._clock_ns()
             try:
                 fds, seq = self._writer.begin_sync()
             except OSError as exc:

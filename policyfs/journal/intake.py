@@ -139,6 +139,12 @@ class Intake:
             self._settle()
             return len(self._queue)
 
+    @property
+    def is_idle(self) -> bool:
+        """True if nothing waits, and no app has counts or a budget that is not full."""
+        with self._lock:
+            return not (self._young or len(self._queue) or len(self._accounts))
+
     def counts(self) -> tuple[int, int, int]:
         """Return the numbers of waiting items, of dropped and of counted requests."""
         with self._lock:

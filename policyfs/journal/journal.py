@@ -162,6 +162,13 @@ class Journal:
         """Write what is queued now, a slice in each step; `flush` writes the rest. Event loop only."""
         return iter(()) if self._offload is None else self._offload.flush(self._intake.waiting())
 
+    @property
+    def is_due(self) -> bool:
+        """True if `flush` has something to do: else an idle mount would wake a thread at each tick."""
+        writes = self._offload is not None and self._offload.is_under_way
+        counts = not self._intake.is_idle or self._outage is not None
+        return writes or counts or self._disk.is_due or self._is_untidy(self._clock_ns())
+
     def flush(self) -> None:
         """Write what is queued now, in slices, and sync the file if a sync is due. Never raises: a failure to
         write shows in `stats`, keeps the queue, and is tried again at the next call, after 50 to 100 ms.
@@ -344,10 +351,13 @@ class Journal:
             self._append([gap])
             self._intake.clear()
 
+    def _is_untidy(self, now_ns: int) -> bool:
+        return abs(now_ns - self._checked_ns) >= _SECOND_NS
+
     def _tidy(self) -> None:
         with self._lock:
             now_ns = self._clock_ns()
-            if self._closed or abs(now_ns - self._checked_ns) < _SECOND_NS:
+            if self._closed or not self._is_untidy(now_ns):
                 return
             self._checked_ns = now_ns
             try:

@@ -111,6 +111,11 @@ class Offload:
                 return
             yield
 
+    @property
+    def is_under_way(self) -> bool:
+        """True if a write was begun whose end nobody has seen yet."""
+        return self._started is not None
+
     def close(self) -> None:
         """End the thread, once nothing is written any more."""
         self._appender.close()

@@ -23,8 +23,12 @@ def test_each_loss_is_counted_once() -> None:
     losses = WorkerLosses(told, lambda: told.now_s)
     losses.flush({"replaced": 0, "died": 0}, "")
     assert told.records == []
+    assert not losses.is_due({"replaced": 0, "died": 0})
+    assert losses.is_due({"replaced": 2, "died": 0})
     losses.flush({"replaced": 2, "died": 0}, "the worker died of signal 9")
+    assert not losses.is_due({"replaced": 2, "died": 0})
     losses.flush({"replaced": 5, "died": 1}, "x")
+    assert losses.is_due({"replaced": 5, "died": 1}), "they were lost within a second of the last record"
     told.now_s += 1
     losses.flush({"replaced": 6, "died": 1}, "y")
     told.now_s += 1

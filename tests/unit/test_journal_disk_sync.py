@@ -38,10 +38,12 @@ class Synced:
 
     def due(self) -> bool:
         """True if this call has synced."""
-        before = self.writer.unsynced
+        before, is_due = self.writer.unsynced, self.syncs.is_due
         self.syncs.sync_if_due()
         assert not self.lock.locked()
-        return before and not self.writer.unsynced
+        synced = before and not self.writer.unsynced
+        assert synced == is_due
+        return synced
 
 
 @pytest.fixture

@@ -53,6 +53,19 @@ def test_what_is_put_aside_is_taken_before_what_comes_later() -> None:
     assert handles([ticket.item]) == [99]
 
 
+def test_it_is_idle_until_something_waits_or_counts() -> None:
+    now_ns = [0]
+    made = Intake(Backlog(1, ALL), Accounts(ROOMY, SECOND_NS), lambda: now_ns[0])
+    assert made.is_idle
+    made.admit(an_event(), Audit.BEST_EFFORT)
+    assert not made.is_idle, "it is put aside"
+    made.take(1, ALL)
+    assert not made.is_idle, "its app has spent of its budget"
+    now_ns[0] += SECOND_NS
+    made.collect(START_NS, everything=False)
+    assert made.is_idle
+
+
 def test_only_what_takes_little_memory_is_put_aside() -> None:
     large = [
         an_event(redacted=((1, 2),) * 100_000), an_event(b"/" + b"x" * 5000), an_event(note="x" * 5000),

@@ -60,6 +60,23 @@ def test_best_effort_waits_for_flush(tmp_path: Path) -> None:
         assert journal.stats().queued == 0
 
 
+def test_a_flush_is_due_once_there_is_something_to_do(tmp_path: Path) -> None:
+    clock = Clock()
+    with a_journal(tmp_path, clock=clock) as journal:
+        clock.forward(1)
+        assert journal.is_due, "to look after its directory, and to sync its first lines"
+        journal.flush()
+        assert not journal.is_due
+        journal.record(an_event(b"/one"), Audit.BEST_EFFORT)
+        assert journal.is_due
+        journal.flush()
+        clock.forward(1)
+        assert journal.is_due, "to sync"
+        journal.flush()
+        journal.record(a_denial(), Audit.REQUIRED)
+        assert journal.is_due, "it stands for its repeats"
+
+
 def test_off_is_nowhere(tmp_path: Path) -> None:
     directory = write_trail(tmp_path, [])
     with a_journal(tmp_path) as journal:

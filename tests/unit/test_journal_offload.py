@@ -234,3 +234,16 @@ def test_a_flush_ends_while_events_keep_coming(tmp_path: Path, monkeypatch: pyte
         journal.flush()
         monkeypatch.undo()
     assert 0 < len(pauses) < 10
+
+
+def test_a_flush_is_due_until_the_end_of_a_write_was_seen(tmp_path: Path) -> None:
+    held = Held()
+    with a_journal(tmp_path, appender=held) as journal:
+        journal.flush()
+        assert not journal.is_due
+        journal.record(an_event(b"/one"), Audit.BEST_EFFORT)
+        assert flushed(journal) == 1
+        assert journal.is_due
+        held.go.set()
+        journal.flush()
+        assert paths(tmp_path / MOUNT_ID) == [b"/one"]
