@@ -14,7 +14,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import termios
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,7 +23,7 @@ from typing import IO, Any, Final
 import pytest
 
 from policyfs.linux.peer import peer_of
-from tests.support.machine.forked import daemon_of
+from tests.support.machine.forked import daemon_of, prepare
 from tests.support.machine.launchers import prepared
 from tests.support.machine.namespace import mounts_below
 from tests.support.machine.processes import wait_for
@@ -62,18 +61,29 @@ class Runner:
         self.options: tuple[str, ...] = ("--app", "app")
         self.running: list[subprocess.Popen[str]] = []
 
-    def start(self, *command: str, executed: bool = False, **more: Any) -> subprocess.Popen[str]:
-        """Start a command. executed: by an interpreter of its own, which keeps descriptors."""
+    def start(
+        self,
+        *command: str,
+        first: Callable[[], None] | None = None,
+        pass_fds: tuple[int, ...] = (),
+        **more: Any,
+    ) -> subprocess.Popen[str]:
+        """Start a command. first: what its process does before it becomes policyfs."""
         words = ["run", "--policy", str(self.policy), *self.options, str(self.at), "--", *command]
-        if executed:
-            line, environment = [sys.executable, "-m", *self.program, *words], os.environ | self.environment
-        else:
-            line, environment = ["/nonexistent"], None
-            more["preexec_fn"] = partial(daemon_of, self.program, words, self.environment, prepared())
+        prepare(self.program)
+        launchers = prepared()
+
+        def before() -> None:
+            if first is not None:
+                first()
+            daemon_of(self.program, words, self.environment, launchers, kept=pass_fds)
+
         pipes: dict[str, int | IO[bytes]] = {
             "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
         }  # fmt: skip
-        process = subprocess.Popen(line, text=True, env=environment, **(pipes | more))
+        process = subprocess.Popen(
+            ["/nonexistent"], text=True, preexec_fn=before, pass_fds=pass_fds, **(pipes | more)
+        )
         self.running.append(process)
         return process
 
@@ -192,13 +202,13 @@ def closed(runner: Runner) -> Iterator[int]:
 
 
 def test_a_command_inherits_no_directory_of_the_store(runner: Runner, closed: int) -> None:
-    said = runner.shell(f"cat /proc/self/fd/{closed}/file", executed=True, pass_fds=(closed,))
+    said = runner.shell(f"cat /proc/self/fd/{closed}/file", pass_fds=(closed,))
     assert (said.returncode, said.stdout) == (1, "")
 
 
 def test_it_would_read_in_directories_that_it_inherits(runner: Runner, closed: int) -> None:
     runner.program = ("tests.attack.weakened", "descriptors-kept")
-    said = runner.shell(f"cat /proc/self/fd/{closed}/file", executed=True, pass_fds=(closed,))
+    said = runner.shell(f"cat /proc/self/fd/{closed}/file", pass_fds=(closed,))
     assert said.stdout == "closed\n"
 
 
@@ -216,9 +226,7 @@ def _lower_the_limit() -> None:
 
 def test_a_command_inherits_none_above_the_limit(runner: Runner, closed_above: int) -> None:
     script = f"cat /proc/self/fd/{closed_above}/file"
-    more: dict[str, Any] = {
-        "executed": True, "pass_fds": (closed_above,), "preexec_fn": _lower_the_limit,
-    }  # fmt: skip
+    more: dict[str, Any] = {"pass_fds": (closed_above,), "first": _lower_the_limit}
     assert runner.shell(script, **more).stdout == ""
     runner.program = ("tests.attack.weakened", "descriptors-kept-above")
     assert runner.shell(script, **more).stdout == "closed\n"
@@ -260,7 +268,7 @@ def terminal(runner: Runner) -> Iterator[Callable[..., Said]]:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
     try:
-        yield lambda *command: runner.run(*command, executed=True, stdin=theirs, preexec_fn=take)
+        yield lambda *command: runner.run(*command, stdin=theirs, first=take)
     finally:
         os.close(ours)
         os.close(theirs)
@@ -297,7 +305,7 @@ def _have_a_key() -> None:
 
 
 def test_a_command_has_no_keys_of_its_caller(runner: Runner) -> None:
-    finds = partial(runner.run, "perl", "-e", FINDS_KEY, executed=True, preexec_fn=_have_a_key)
+    finds = partial(runner.run, "perl", "-e", FINDS_KEY, first=_have_a_key)
     assert finds() == Said(0, "none", "")
     runner.program = ("tests.attack.weakened", "keyring-kept")
     assert finds() == Said(0, "found", "")

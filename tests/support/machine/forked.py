@@ -13,6 +13,7 @@ import functools
 import gc
 import grp
 import importlib
+import itertools
 import os
 import pwd
 import resource
@@ -60,18 +61,21 @@ def daemon_of(
     environment: Mapping[str, str],
     launchers: str,
     most_descriptors: int = 0,
+    kept: Sequence[int] = (),
 ) -> NoReturn:
     """Run a module as a program, as `python -X faulthandler -m` does, and end with its exit code.
 
     program: the module and its leading arguments; words: the others. launchers: the socket of the prepared
-    interpreter (launchers.py). most_descriptors: see Mount. Only in a forked child.
+    interpreter (launchers.py). most_descriptors: see Mount. kept: descriptors to hand on, beside the standard
+    streams. Only in a forked child.
     """
     status = 1
     try:
         gc.freeze()  # what is alive now stays shared with the parent: no collector writes to it
         gc.enable()  # subprocess switches it off for as long as preexec_fn runs, which is here for good
         _kept.extend((sys.stdin, sys.stdout, sys.stderr))
-        os.closerange(3, _DESCRIPTORS)
+        for below, above in itertools.pairwise([2, *sorted(kept), _DESCRIPTORS]):
+            os.closerange(below + 1, above)
         if most_descriptors:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most_descriptors, most_descriptors))
         sys.stdin = os.fdopen(0, closefd=False)
