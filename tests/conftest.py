@@ -21,6 +21,7 @@ import pytest
 
 from tests.support.machine.alone import hold_to_the_name
 from tests.support.machine.counts import SOAK
+from tests.support.machine.huge_pages import collapse
 from tests.support.machine.namespace import clear_away, enter_private_namespace
 from tests.support.machine.second_try import SecondTry
 from tests.support.machine.watchdog import Watchdog
@@ -114,13 +115,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[object]:
-    """Modules and tests stay until the end: no collector is to go through them again and again."""
+    """Modules and tests stay until the end: no collector is to go through them again and again, and forks
+    are to share them cheaply.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
         gc.enable()
+        collapse()
 
 
 def deadline_s(item: pytest.Item) -> float:
