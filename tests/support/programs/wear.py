@@ -77,8 +77,9 @@ def furnish(store: Path, *, links: int) -> None:
     for number in range(16):
         (store / f"quiet/file{number}").write_bytes(b"quiet")
     (store / "hostile/locked").touch(mode=0o666)
+    bomb = png_bomb()
     for of in range(8):
-        (store / f"hostile/photos/bomb{of}.png").write_bytes(png_bomb())
+        (store / f"hostile/photos/bomb{of}.png").write_bytes(bomb)
         (store / f"hostile/photos/bomb{of}.png").chmod(0o666)
     _levels(store / "hostile/tree", TREE_LEVELS)
     _links(store / "hostile/links", links)
@@ -117,11 +118,11 @@ def png_bomb(inflated_bytes: int = 1 << 28) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    packer = zlib.compressobj(9)
-    piece, parts = bytes(1 << 20), []
-    for _ in range(inflated_bytes >> 20):
-        parts.append(packer.compress(piece))
-    text = b"XML:com.adobe.xmp\0\1\0\0\0" + b"".join([*parts, packer.flush()])
+    packer = zlib.compressobj(9, wbits=-15)
+    piece = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)  # may be repeated as it is
+    pieces, sum_ = inflated_bytes >> 20, (inflated_bytes % 65521) << 16 | 1  # of zeros
+    deflated = b"\x78\xda" + piece * pieces + packer.flush() + struct.pack(">I", sum_)
+    text = b"XML:com.adobe.xmp\0\1\0\0\0" + deflated
     header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"iTXt", text), (b"IDAT", zlib.compress(b"\0\0")), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in chunks)
