@@ -53,6 +53,7 @@ def test_stores_and_mountpoints_of_odd_names(mounts: Mounts, arena: Path, name: 
     status = mount.status()
     assert (status["mountpoint"], status["store"]) == (str(mountpoint), str(store))
     with mount.as_environment():
+        status = json.loads(policyfs("status", "--json", mountpoint).stdout)
         said = policyfs("status", mountpoint)
         # 1 where it is not well, as under `make sanitize`, which goes without the filter of system calls.
         assert (said.returncode == bool(status["problems"]), said.stderr) == (True, "")

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from policyfs.cli.main import _MODULES as COMMAND_MODULES
+from policyfs.daemon import control
 from policyfs.journal.reader import Chain, raw_lines
 from tests.support.machine.counts import PATIENCE
 from tests.support.machine.forked import daemon_of, prepare
@@ -295,12 +296,11 @@ class Mount:
         ]
 
     def status(self) -> dict[str, Any]:
-        """What `policyfs status --json` says of this mount."""
-        with self.as_environment():
-            said = policyfs("status", "--json", self.mountpoint)
-        assert said.returncode in {0, 1}, said  # 1: it is not well, which is the test's matter
-        status = json.loads(said.stdout)
-        return status[0] if isinstance(status, list) else status
+        """What the daemon answers to `policyfs status`, asked without the command: tests ask all the time."""
+        try:
+            return control.ask(self.control_socket, "status")
+        except control.ControlError as error:
+            raise AssertionError(f"{self.mountpoint}: {error}") from error
 
     def fuse(self, opcode: str) -> int:
         """How many requests of one opcode (`READ`, `LOOKUP`, ...) have reached the daemon."""
