@@ -239,7 +239,8 @@ void avc_take_handle(uint64_t fh, avc_take taken, void *context)
 	avc_unlock_all();
 }
 
-void avc_take_handles(uint64_t id, avc_take taken, void *context)
+/* Take the handles of a node over. ending: no open of it is answered any more. */
+static void take_of_node(uint64_t id, bool ending, avc_take taken, void *context)
 {
 	struct node *node = avc_is_open() ? avc_find(id) : NULL;
 
@@ -248,7 +249,14 @@ void avc_take_handles(uint64_t id, avc_take taken, void *context)
 	avc_lock_all();
 	if (atomic_load(&node->handles) > 0)
 		take_those(is_of_node, id, taken, context);
+	if (ending)
+		end_node(node, NULL);
 	avc_unlock_all();
+}
+
+void avc_take_handles(uint64_t id, avc_take taken, void *context)
+{
+	take_of_node(id, false, taken, context);
 }
 
 void avc_take_all_handles(avc_take taken, void *context)
@@ -260,15 +268,7 @@ void avc_take_all_handles(avc_take taken, void *context)
 
 void avc_end_opens(uint64_t id, avc_take taken, void *context)
 {
-	struct node *node = avc_is_open() ? avc_find(id) : NULL;
-
-	if (node == NULL)
-		return;
-	avc_lock_all();
-	if (atomic_load(&node->handles) > 0)
-		take_those(is_of_node, id, taken, context);
-	end_node(node, NULL);
-	avc_unlock_all();
+	take_of_node(id, true, taken, context);
 }
 
 void avc_end_all_opens(avc_take taken, void *context)
