@@ -70,8 +70,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--modes", choices=["store", "policy"], default="store", help=modes_help)
     add("--no-xattrs", action="store_true", help="no extended attributes: faster `ls -l` and new files")
     add("--read-only", action="store_true", help="refuse every change with EROFS")
-    avc_help = "answer repeated requests without Python: stats and look-ups, unrecorded opens (experimental)"
-    add("--avc", action=argparse.BooleanOptionalAction, default=False, help=avc_help)
+    avc_help = "answer repeated requests without Python: stats and look-ups, unrecorded opens (default)"
+    add("--avc", action=argparse.BooleanOptionalAction, default=True, help=avc_help)
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
     proof_help = "do not test the mount by requests under the apps' uids before they can reach it"
     add("--no-proof", action="store_true", help=proof_help)

@@ -157,7 +157,7 @@ class Daemon:
             mountpoint=options.mountpoint, store=options.store, app=options.app,
             device_fd=self._mountpoint.device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=self._copies_at_most(options.cache_bytes),
-            directories=small_part(1024), descriptors=descriptors.of_open_files(),
+            directories=self._directories()[0], descriptors=descriptors.of_open_files(),
             posix=options.posix, lock_owners=small_part(4096),
             copies=descriptors.of_copies(), nodes=options.nodes,
             latches=str(control.runtime_dir() / "changes.lock"),
@@ -166,6 +166,9 @@ class Daemon:
             vectors=options.in_vectors,
             quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
+
+    def _directories(self) -> tuple[int, int]:
+        return descriptors.of_directories(MAX_DIRECTORIES if self._options.in_vectors else 0)
 
     def _copies_at_most(self, wanted: int) -> int:
         """Limit the memory for copies to half of a control group's memory, if there is such a limit.
@@ -207,7 +210,7 @@ class Daemon:
             self._mountpoint.device,
             passthrough=self._options.passthrough,
             flags=flags,
-            vectors=(MAX_NODES, small_part(MAX_DIRECTORIES)) if self._options.in_vectors else None,
+            vectors=(MAX_NODES, self._directories()[1]) if self._options.in_vectors else None,
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)

@@ -41,7 +41,8 @@ class MountOptions:
     xattrs: bool = True
     keys: Path | None = None
     """The directory of the keys that sign the trail's seals; None for a trail without seals."""
-    vectors: bool = False
+    vectors: bool = True
+    """Let the bridge answer repeats."""
     remembers: bool = True
     """Keep what was found in files, and owners where the store cannot, for later daemons."""
     proof: bool = False

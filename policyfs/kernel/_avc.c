@@ -471,6 +471,16 @@ uint64_t avc_drop(uint64_t id)
 	return lookups;
 }
 
+void avc_leave(uint64_t id)
+{
+	for (unsigned i = 0; table.open && i < table.directories_most; i++)
+		if (table.directories[i].fd >= 0 && table.directories[i].id == id) {
+			avc_lock_all();
+			close_directory(&table.directories[i]);
+			avc_unlock_all();
+		}
+}
+
 void avc_drop_all(void)
 {
 	if (!table.open)

@@ -65,6 +65,9 @@ bool avc_install(const struct avc_vector *vector);
  * was looked up here since it was added: references of the kernel that the caller counts from now on. */
 uint64_t avc_drop(uint64_t id);
 
+/* Close the descriptor of a directory, and so drop all grants of the nodes in it. */
+void avc_leave(uint64_t id);
+
 /* Drop all grants of all nodes. Their look-ups stay counted here until avc_drop() or avc_clear(). */
 void avc_drop_all(void);
 

@@ -573,8 +573,8 @@ static PyMethodDef methods[] = {
 	 "Returns a descriptor that is readable while a request that was read ahead can go on."},
 	{"waiting", turns_waiting, METH_NOARGS, "(requests read ahead that wait, requests under way)."},
 	{"start_readers", readers_start, METH_VARARGS,
-	 "start_readers(cpus, device, epoll): a reader thread for each CPU (16 at most), which rest at first.\n"
-	 "epoll: the event loop waits by it, and has the device in it while the readers rest."},
+	 "start_readers(groups, device, epoll): a reader thread for each group of processors (16 at most),\n"
+	 "which rest at first. epoll: the event loop waits by it, and has the device in it while the readers rest."},
 	{"reader_shares", readers_shares, METH_VARARGS,
 	 "reader_shares(begin, end): percent of requests answered from the vectors from which the readers\n"
 	 "begin to read the device, and below which they rest again."},
@@ -591,6 +591,8 @@ static PyMethodDef methods[] = {
 	 "end_opens(node or None): answer no open of a node, or of any; takes their handles over."},
 	{"age_opens", vectors_age_opens, METH_NOARGS,
 	 "Take over handles that are open since the call before; (handles, nodes not opened since then)."},
+	{"leave_directory", vectors_leave, METH_O,
+	 "leave_directory(node): close its descriptor. No request in it is answered any more."},
 	{"drop_vectors", vectors_drop, METH_O,
 	 "drop_vectors(node): no request is answered by them any more. Its look-ups, not yet counted."},
 	{"drop_all_vectors", vectors_drop_all, METH_NOARGS, "Drop the vectors of all nodes."},

@@ -95,6 +95,7 @@ uint64_t vectors_answered(uint32_t opcode);
 PyObject *vectors_open(PyObject *module, PyObject *args);
 PyObject *vectors_install(PyObject *module, PyObject *args);
 PyObject *vectors_drop(PyObject *module, PyObject *id);
+PyObject *vectors_leave(PyObject *module, PyObject *id);
 PyObject *vectors_drop_all(PyObject *module, PyObject *unused);
 PyObject *vectors_clear(PyObject *module, PyObject *unused);
 PyObject *vectors_take(PyObject *module, PyObject *args);

@@ -1,5 +1,5 @@
 /*
- * Reader threads, one pinned to each CPU. While they are active they read the device in place of the
+ * Reader threads, each pinned to its processors. While they are active they read the device in place of the
  * event loop, answer repeats from the access vector cache (_avc.c) without the interpreter, and put all
  * other requests into the queue of _turns.c. While they rest, the event loop reads the device itself, and
  * nothing costs anything: a request for Python is dearer by a change of threads if a reader has read it.
@@ -55,7 +55,7 @@ static struct {
 
 struct place {
 	unsigned seat;
-	int cpu;
+	cpu_set_t cpus;
 };
 
 /* ---- A reader ------------------------------------------------------------------------------------ */
@@ -109,14 +109,11 @@ static void *run(void *argument)
 	struct place *place = argument;
 	unsigned seat = place->seat;
 	sigset_t all;
-	cpu_set_t cpus;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	pthread_setname_np(pthread_self(), "policyfs-reader");
-	CPU_ZERO(&cpus);
-	CPU_SET(place->cpu, &cpus);
-	(void)sched_setaffinity(0, sizeof(cpus), &cpus); /* else it runs anywhere */
+	(void)sched_setaffinity(0, sizeof(place->cpus), &place->cpus); /* else it runs anywhere */
 	pthread_mutex_lock(&readers.lock);
 	readers.ready++;
 	pthread_cond_broadcast(&readers.changed);
@@ -207,39 +204,59 @@ void readers_stop(void)
 	atomic_store(&readers.mode, RESTING);
 }
 
-static bool start_one(unsigned seat, int cpu)
+/* False with a Python error. Processors beyond CPU_SETSIZE are left out. */
+static bool read_cpus(PyObject *group, cpu_set_t *cpus)
+{
+	PyObject *numbers = PySequence_Fast(group, "the processors of a reader are a sequence");
+
+	CPU_ZERO(cpus);
+	if (numbers == NULL)
+		return false;
+	for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(numbers); i++) {
+		long cpu = PyLong_AsLong(PySequence_Fast_GET_ITEM(numbers, i));
+
+		if (cpu >= 0 && cpu < CPU_SETSIZE)
+			CPU_SET((size_t)cpu, cpus);
+	}
+	Py_DECREF(numbers);
+	return !PyErr_Occurred();
+}
+
+static bool start_one(unsigned seat, PyObject *group)
 {
 	static struct place places[AVC_SEATS];
 	struct place *place = &places[seat];
 
-	*place = (struct place){seat, cpu};
+	place->seat = seat;
+	if (!read_cpus(group, &place->cpus))
+		return false;
 	if (pthread_create(&readers.threads[readers.count], NULL, run, place) != 0)
 		return false;
 	readers.count++;
 	return true;
 }
 
-/* start_readers(cpus, device, epoll) -> threads. They are pinned when it returns: the system calls for
+/* start_readers(groups of cpus, device, epoll) -> threads. They are pinned when it returns: the system calls for
  * it may be refused later. */
 PyObject *readers_start(PyObject *module, PyObject *args)
 {
-	PyObject *cpus, *numbers;
+	PyObject *groups, *each;
 	int fd, epoll;
 	Py_ssize_t many;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "Oii:start_readers", &cpus, &fd, &epoll))
+	if (!PyArg_ParseTuple(args, "Oii:start_readers", &groups, &fd, &epoll))
 		return NULL;
 	if (readers.count > 0 || !avc_is_open()) {
 		PyErr_SetString(PyExc_RuntimeError, "readers need access vectors, and are started once");
 		return NULL;
 	}
-	numbers = PySequence_Fast(cpus, "cpus is a sequence");
-	if (numbers == NULL)
+	each = PySequence_Fast(groups, "a sequence of groups of processors");
+	if (each == NULL)
 		return NULL;
 	readers.bell = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (readers.bell < 0) {
-		Py_DECREF(numbers);
+		Py_DECREF(each);
 		return PyErr_SetFromErrno(PyExc_OSError);
 	}
 	readers.fd = fd;
@@ -248,14 +265,11 @@ PyObject *readers_start(PyObject *module, PyObject *args)
 	readers.passed = 0;
 	readers.answered = 0;
 	readers.began = 0;
-	many = PySequence_Fast_GET_SIZE(numbers);
-	for (Py_ssize_t i = 0; i < many && i < AVC_SEATS - 1; i++) {
-		long cpu = PyLong_AsLong(PySequence_Fast_GET_ITEM(numbers, i));
-
-		if (PyErr_Occurred() || cpu < 0 || cpu >= CPU_SETSIZE || !start_one((unsigned)i + 1, (int)cpu))
+	many = PySequence_Fast_GET_SIZE(each);
+	for (Py_ssize_t i = 0; i < many && i < AVC_SEATS - 1; i++)
+		if (!start_one((unsigned)i + 1, PySequence_Fast_GET_ITEM(each, i)))
 			break;
-	}
-	Py_DECREF(numbers);
+	Py_DECREF(each);
 	Py_BEGIN_ALLOW_THREADS
 	pthread_mutex_lock(&readers.lock);
 	while (readers.ready < readers.count)

@@ -76,6 +76,17 @@ PyObject *vectors_drop(PyObject *module, PyObject *id)
 	return PyLong_FromUnsignedLongLong(avc_drop(number));
 }
 
+PyObject *vectors_leave(PyObject *module, PyObject *id)
+{
+	unsigned long long number = PyLong_AsUnsignedLongLong(id);
+
+	(void)module;
+	if (PyErr_Occurred() || !is_loop())
+		return NULL;
+	avc_leave(number);
+	Py_RETURN_NONE;
+}
+
 PyObject *vectors_drop_all(PyObject *module, PyObject *unused)
 {
 	(void)module, (void)unused;

@@ -32,6 +32,7 @@ reader_shares = _bridge.reader_shares
 reader_state = _bridge.reader_state
 open_vectors = _bridge.open_vectors
 install_vector = _bridge.install_vector
+leave_directory = _bridge.leave_directory
 drop_vectors = _bridge.drop_vectors
 drop_all_vectors = _bridge.drop_all_vectors
 clear_vectors = _bridge.clear_vectors
@@ -72,6 +73,7 @@ __all__ = [
     "hear_flushes",
     "init_answer",
     "install_vector",
+    "leave_directory",
     "lost_replies",
     "open_reply",
     "open_vectors",

@@ -6,6 +6,7 @@ See docs/architecture/vectors.md. Everything here is for the event loop's thread
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -24,6 +25,7 @@ _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 
 install = bridge.install_vector
+leave = bridge.leave_directory
 drop = bridge.drop_vectors
 drop_all = bridge.drop_all_vectors
 clear = bridge.clear_vectors
@@ -120,7 +122,17 @@ def start(device: int, epoll: int, *, nodes: int, directories: int) -> int:
     filtered, since a reader is pinned to its processor.
     """
     bridge.open_vectors(nodes, directories)
-    return bridge.start_readers(sorted(os.sched_getaffinity(0))[:MAX_READERS], device, epoll)
+    return bridge.start_readers(reader_groups(sorted(os.sched_getaffinity(0))), device, epoll)
+
+
+def reader_groups(processors: Sequence[int]) -> list[Sequence[int]]:
+    """Return the processors of each reader: one of its own, or with more than MAX_READERS several neighbours.
+
+    All processors are in a group, so that a reader can move away from one that is busy.
+    """
+    many = len(processors)
+    readers = min(many, MAX_READERS)
+    return [processors[many * i // readers : many * (i + 1) // readers] for i in range(readers)]
 
 
 def set_shares(begin_percent: int, end_percent: int) -> None:

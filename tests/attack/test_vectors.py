@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from policyfs.policy.values import instant_text
 from tests.attack.test_caches import APART, COLD, HEAD, WARM, beside, furnished, reloaded
-from tests.support.machine.processes import call_as, start_as
-from tests.support.models.twins import error
+from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.models.twins import content, error
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 
@@ -115,3 +118,104 @@ def test_both_get_through_where_vectors_are_kept(without, furnished: Path) -> No
     told = reloaded_while_answered(without("reload-drops-nothing,readers-on", VARIED, furnished, "--avc"))
     assert told["stat"] == "ENOENT"
     assert moved(without("vectors-kept-at-rename", HIDDEN, furnished, "--avc")) == "4"
+
+
+def looking(channel: Any, *paths: Path) -> None:
+    """Look at paths again and again, so that the bridge answers; then what the next look tells of each."""
+    fds = [os.open(path, os.O_PATH) for path in paths]
+    for _ in range(5):
+        for path, fd in zip(paths, fds, strict=True):
+            os.stat(path), os.stat(fd), os.access(path, os.R_OK)
+    channel.send("warm")
+    while channel.recv() != "end":
+        channel.send([error(_marks, place) for pair in zip(paths, fds, strict=True) for place in pair])
+    for fd in fds:
+        os.close(fd)
+
+
+def _marks(place: Path | int) -> tuple[int, int, int]:
+    status = os.stat(place)
+    return status.st_mode & 0o7777, status.st_size, status.st_nlink
+
+
+def test_a_change_in_the_store_is_in_the_very_next_answer(reading, furnished: Path) -> None:
+    mount, file = reading(VARIED, furnished), furnished / "common/file"
+    child = start_as(WARM, looking, mount / "common/file")
+    child.receive()
+    before = answered(mount)
+    assert before > 10
+
+    def told() -> list[str]:
+        child.send("look")
+        answers: list[str] = child.receive()
+        return answers
+
+    assert told() == [str((0o777, 4, 1))] * 2
+    file.chmod(0o600)
+    assert told() == [str((0o600, 4, 1))] * 2
+    file.write_bytes(b"longer")
+    assert told() == [str((0o600, 6, 1))] * 2
+    (furnished / "common/other").write_bytes(b"another file")
+    (furnished / "common/other").chmod(0o640)
+    (furnished / "common/other").rename(file)
+    assert told()[0] == str((0o640, 12, 1))
+    file.unlink()
+    assert told()[0] == "ENOENT"
+    child.send("end")
+    child.result()
+
+
+def test_a_directory_that_is_moved_in_the_store_is_decided_by_its_new_path(reading, furnished: Path) -> None:
+    mount = reading(HIDDEN, furnished)
+    child = start_as(WARM, looking, mount / "common/inner", mount / "common/file")
+    child.receive()
+    assert answered(mount) > 10
+    (furnished / "common").rename(furnished / "warm/common")
+
+    def is_hidden() -> bool:
+        child.send("look")
+        return set(child.receive()) <= {"ENOENT", "ESTALE"}
+
+    wait_for(is_hidden, "nothing of it is shown", 5.0)
+    child.send("end")
+    child.result()
+
+
+EXCEPTION = """apiVersion: policyfs/v1
+kind: Policy
+apps:
+  warm: {{uid: {warm}}}
+rules: []
+defaults: {{audit: "off"}}
+exceptions:
+  - id: party
+    allow: [see, read]
+    until: {until}
+    reason: slides for the party
+    approved-by: Ann
+    who: {{app: warm}}
+    paths: "/common/***"
+"""
+
+
+def test_an_exception_that_ends_ends_for_repeats_too(reading, furnished: Path) -> None:
+    until_ns = time.time_ns() + 5_000_000_000
+    mount = reading(EXCEPTION.format(warm=WARM, until=instant_text(until_ns)), furnished)
+
+    def ask(channel: Any) -> tuple[int, list[str]]:
+        path, seen = str(mount / "common/file"), 0
+        fd = os.open(path, os.O_PATH)
+        while error(os.stat, path) != "ENOENT":
+            error(os.stat, fd), os.access(path, os.R_OK), error(content, path)
+            seen += 1
+            if seen == 20:
+                channel.send("warm")
+        number = f"/proc/self/fd/{fd}"
+        return time.time_ns(), [error(os.stat, fd), error(content, path), error(content, number)]
+
+    child = start_as(WARM, ask)
+    child.receive()
+    assert answered(mount) > 20
+    ended_ns, told = child.result()
+    assert told == ["ENOENT"] * 3
+    assert until_ns - 1_000_000_000 <= ended_ns < until_ns + 5_000_000_000

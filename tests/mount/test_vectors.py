@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import pytest
 
+from policyfs.kernel.vectors import MAX_READERS
 from tests.mount.test_model import world_on
 from tests.support.machine.counts import count
 from tests.support.machine.images import file_system
-from tests.support.machine.processes import call_as
+from tests.support.machine.namespace import forget_unused
+from tests.support.machine.processes import call_as, wait_for
 from tests.support.models.pairs import Pair, compare
 from tests.support.models.sequence_policies import POLICIES, UIDS
 from tests.support.models.sequenced import campaign
+from tests.support.mount.daemons import Mount
+from tests.support.mount.small_table import DIRECTORIES, SMALL
 from tests.support.mount.stores import Mounts
 
 SEQUENCES = count(60, 10_000)
@@ -40,14 +45,14 @@ def test_answers_attributes_and_trails_are_the_same_with_and_without(arena: Path
     with file_system("tmpfs", arena) as disk:
         mounts = Mounts(arena)
         try:
-            for number, options in enumerate((("--avc",), ())):
+            for number, options in enumerate(((), ("--no-avc",))):
                 store = disk / f"store-{number}"
                 store.mkdir(mode=0o700)
                 mount = mounts.prepare(POLICIES[0], store, *options)
-                mount.program = READING if options else mount.program
+                mount.program = mount.program if options else READING
                 mount.start()
             with contextlib.closing(Pair(mounts.all)) as pair:
-                compare(pair, 3, PAIRS, LENGTH, BLOCK)
+                compare(pair, 3, PAIRS, 2 * LENGTH, BLOCK)
                 said = mounts.all[0].status()["vectors"]
                 assert min(said["lookups"], said["getattrs"], said["accesses"]) > 2 * PAIRS, said
                 assert said["lost"] < said["lookups"] // 100, said
@@ -84,6 +89,102 @@ def test_the_readers_read_only_while_enough_requests_are_repeats(mounts: Mounts,
     assert mount.status()["vectors"]["began"] == 2
 
 
-@pytest.mark.parametrize("options", [(), ("--no-avc",), ("--no-avc", "--app", "one")])
-def test_other_mounts_have_no_vectors(mounts: Mounts, empty_store: Path, options: tuple[str, ...]) -> None:
-    assert mounts.start(POLICIES[1], empty_store, *options).status()["vectors"] is None
+@pytest.mark.parametrize("options", [(), ("--app", "one")])
+def test_mounts_have_vectors_unless_told_otherwise(
+    mounts: Mounts, empty_store: Path, options: tuple[str, ...]
+) -> None:
+    assert mounts.start(POLICIES[1], empty_store, *options).status()["vectors"]["readers"] > 0
+    assert mounts.start(POLICIES[1], empty_store, "--no-avc", *options).status()["vectors"] is None
+
+
+@pytest.mark.parametrize("in_store", [False, True], ids=["through the mount", "in the store"])
+def test_a_removed_directory_does_not_stay_on_the_disk(
+    mounts: Mounts, empty_store: Path, in_store: bool
+) -> None:
+    gone = empty_store / "top/one/gone"
+    gone.mkdir(parents=True)
+    for directory in (empty_store / "top", empty_store / "top/one", gone):
+        directory.chmod(0o777)
+    (gone / "a").touch(0o666)
+    mount = mounts.start(POLICIES[1], empty_store)
+    call_as(UIDS[0], _stats, str(mount / "top/one/gone"), 3, "a")
+    assert mount.status()["vectors"]["directories"] > 0
+    if in_store:
+        (gone / "a").unlink()
+        gone.rmdir()
+    else:
+        call_as(UIDS[0], os.unlink, mount / "top/one/gone/a")
+        call_as(UIDS[0], os.rmdir, mount / "top/one/gone")
+
+    def is_free() -> bool:
+        forget_unused(mount)
+        found = []
+        for link in Path(f"/proc/{mount.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(link))
+        return not any("gone" in path for path in found)
+
+    wait_for(is_free, "the daemon has it open no more", 10.0)
+
+
+def _switches(mount: Mount) -> dict[str, int]:
+    """How often each reader was switched to another thread: it sleeps and wakes up so."""
+    found = {}
+    for task in Path(f"/proc/{mount.pid}/task").iterdir():
+        if (task / "comm").read_text() == "policyfs-reader\n":
+            lines = (task / "status").read_text().splitlines()
+            found[task.name] = sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+    return found
+
+
+def test_readers_share_the_processors_and_sleep_while_there_is_nothing_to_do(
+    mounts: Mounts, empty_store: Path
+) -> None:
+    (empty_store / "top/one").mkdir(parents=True)
+    (empty_store / "top/one/a").touch(0o644)
+    for directory in (empty_store / "top", empty_store / "top/one"):
+        directory.chmod(0o755)
+    mount = mounts.start(POLICIES[1], empty_store)
+    ours = os.sched_getaffinity(0)
+    taken = [os.sched_getaffinity(int(task)) for task in _switches(mount)]
+    assert len(taken) == min(MAX_READERS, len(ours))
+    assert sorted(cpu for cpus in taken for cpu in cpus) == sorted(ours)
+    for reading in (False, True):
+        if reading:
+            call_as(UIDS[0], _stats, str(mount / "top/one"), 1000, "a")
+        assert mount.status()["vectors"]["reading"] == reading
+        time.sleep(0.2)
+        before = _switches(mount)
+        time.sleep(1.0)
+        assert _switches(mount) == before
+
+
+def test_a_small_table_forgets_and_counts_references_all_the_same(mounts: Mounts, empty_store: Path) -> None:
+    names = [f"top/one/{number}/{name}" for number in range(24) for name in "abcdef"]
+    for name in names:
+        (empty_store / name).parent.mkdir(parents=True, exist_ok=True)
+        (empty_store / name).touch(0o644)
+    for directory in (empty_store / "top", empty_store / "top/one", *(empty_store / "top/one").iterdir()):
+        directory.chmod(0o755)
+    mount = mounts.prepare(POLICIES[1], empty_store)
+    mount.program = ("tests.support.mount.small_table",)
+    mount.start()
+    for uid in (UIDS[0], UIDS[2]) * 3:
+        call_as(uid, _each, str(mount.mountpoint), names)
+        said = mount.status()["vectors"]
+        assert said["nodes"] <= SMALL
+        assert said["directories"] <= DIRECTORIES
+    assert said["lookups"] > 0
+    assert said["installed"] > 4 * len(names) > SMALL
+
+    def is_forgotten() -> bool:
+        forget_unused(mount)
+        return bool(mount.status()["nodes"] == 1)
+
+    wait_for(is_forgotten, "each reference was counted", 20.0)
+
+
+def _each(directory: str, names: list[str]) -> None:
+    for name in names:
+        for _ in range(3):
+            os.stat(f"{directory}/{name}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from policyfs.domain import FileType
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
 from policyfs.kernel import bridge, vectors
 
@@ -22,8 +23,8 @@ def table() -> Iterator[None]:
     bridge.prepare(0, 0)
 
 
-def a_node(nodeid: int = 7) -> Any:
-    return SimpleNamespace(nodeid=nodeid, ino=11, btime_ns=5, lookups=1)
+def a_node(nodeid: int = 7, ftype: FileType = FileType.REGULAR) -> Any:
+    return SimpleNamespace(nodeid=nodeid, ino=11, btime_ns=5, lookups=1, ftype=ftype)
 
 
 def install(directory: Path, node: Any, name: bytes = b"name") -> bool:
@@ -52,6 +53,14 @@ def test_all_grants_go_at_once_and_the_descriptors_with_them(tmp_path: Path, tab
     assert len(os.listdir("/proc/self/fd")) == before - 1
     AccessVectors(in_use=True).drop_nodes(many)
     assert vectors.stats().nodes == 0
+
+
+def test_a_directory_is_dropped_with_its_descriptor(tmp_path: Path, table: None) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    assert install(tmp_path, a_node())
+    AccessVectors(in_use=True).drop(a_node(1, FileType.DIRECTORY))
+    assert vectors.stats().directories == 0
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_node_that_was_moved_and_not_dropped_gets_no_vector(tmp_path: Path, table: None) -> None:

@@ -18,7 +18,7 @@ CALLER: Any = SimpleNamespace(principal="app", uid=1000, gid=100)
 
 
 class Scene:
-    """A file with nothing that speaks against a repeat, and what was installed for it."""
+    """A file that was asked for before, with nothing that speaks against a repeat, and what was installed."""
 
     def __init__(self, ftype: FileType = FileType.REGULAR) -> None:
         self.installed: list[int] = []
@@ -27,7 +27,7 @@ class Scene:
         self.node: Any = SimpleNamespace(
             nodeid=9, ino=77, btime_ns=1, ftype=ftype, view=SimpleNamespace(raw=True), open=None,
             byte_path=BytePath.RAW, mediated=False, links=None, lookups=1, out_of_reach=False, reached=True,
-            parent=parent, name=b"n", last_state="state", state="state",
+            parent=parent, name=b"n", last_state="state", state="state", asked=~0,
         )  # fmt: skip
         self.needs: dict[Op, Need] = {}
         self.engine = SimpleNamespace(
@@ -87,6 +87,17 @@ ALL = [vectors.LOOKUP, vectors.GETATTR, vectors.access(os.R_OK)]
 @pytest.mark.parametrize("ftype", [FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK])
 def test_what_hangs_on_name_and_uid_alone_may_be_repeated(ftype: FileType) -> None:
     assert Scene(ftype).told() == ALL
+
+
+@pytest.mark.parametrize("ftype", [FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK])
+def test_what_was_asked_once_may_not_be_asked_again(ftype: FileType) -> None:
+    scene = Scene(ftype)
+    scene.node.asked = 0
+    assert scene.told() == (ALL if ftype is FileType.DIRECTORY else [])
+    scene.repeats.seen(scene.node, CALLER)
+    assert scene.installed[-1:] == [vectors.GETATTR]
+    scene.installed.clear()
+    assert scene.told() == ALL
 
 
 def test_a_file_that_is_open_for_reading_only_too() -> None:

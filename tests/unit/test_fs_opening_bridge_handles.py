@@ -105,11 +105,12 @@ class Scene:
         self.installed.append(words)
         return self.installs
 
-    def noted(self) -> int:
-        """How often the node is entered after its open was noted."""
-        self.handles.opened(SimpleNamespace(  # type: ignore[arg-type]
-            request=self.request, handle=self.handle, decision=self.decision, shared=self.shared
-        ))  # fmt: skip
+    def noted(self, times: int = 2) -> int:
+        """How often the node is entered after its open was noted once, and once more."""
+        for _ in range(times):
+            self.handles.opened(SimpleNamespace(  # type: ignore[arg-type]
+                request=self.request, handle=self.handle, decision=self.decision, shared=self.shared
+            ))  # fmt: skip
         return self.shared.handles
 
 
@@ -126,6 +127,23 @@ def test_a_node_with_a_vector_is_entered_once_more(scene: Scene) -> None:
     scene.handles.end(scene.node)
     scene.handles.end(scene.node)
     assert (scene.shared.handles, len(scene.handles)) == (1, 0)
+
+
+def test_it_has_none_after_one_open_nor_after_opens_with_a_long_time_between(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(bridge_handles.time, "monotonic", lambda: now[0])
+    scene.handles.expire()
+    for _ in range(3):
+        assert scene.noted(1) == 1
+        for _ in range(2):
+            now[0] += 3
+            scene.handles.expire()
+    assert scene.noted(1) == 1
+    now[0] += 3
+    scene.handles.expire()
+    assert scene.noted(1) == 2
 
 
 def test_it_is_left_again_if_there_is_no_room(scene: Scene) -> None:
@@ -156,6 +174,7 @@ def test_what_hangs_on_more_is_not_repeated(scene: Scene, against: Any) -> None:
 
 
 def test_no_more_ids_are_kept_than_there_is_room_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scene.noted(1) == 1
     monkeypatch.setattr(bridge_handles, "_MOST", 0)
     assert scene.noted() == 1
 

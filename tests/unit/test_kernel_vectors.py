@@ -83,3 +83,12 @@ def test_each_mode_of_access_has_a_bit_of_its_own() -> None:
     bits = [vectors.access(mode) for mode in range(vectors.ACCESS_MODES)]
     assert len({*bits, vectors.LOOKUP, vectors.GETATTR, vectors.OPEN, vectors.UNCOUNTED}) == 12
     assert sum(bits) & (vectors.LOOKUP | vectors.GETATTR | vectors.OPEN | vectors.UNCOUNTED) == 0
+
+
+@pytest.mark.parametrize("many", [1, 2, 3, 4, 5, 7, 64, 96])
+def test_each_processor_has_one_reader(many: int) -> None:
+    processors = range(10, 10 + many)
+    groups = vectors.reader_groups(processors)
+    assert [processor for group in groups for processor in group] == list(processors)
+    assert len(groups) == min(many, vectors.MAX_READERS)
+    assert max(map(len, groups)) - min(map(len, groups)) <= 1

@@ -62,8 +62,9 @@ class Node(PlacedNode):
     """One inode as the kernel knows it."""
 
     __slots__ = (
-        "_told", "btime_ns", "byte_path", "cached", "children", "ftype", "ino", "kept", "linked", "links",
-        "listed", "lookups", "mediated", "named_s", "next", "nodeid", "open", "reached", "view", "whose",
+        "_told", "asked", "btime_ns", "byte_path", "cached", "children", "ftype", "ino", "kept", "linked",
+        "links", "listed", "lookups", "mediated", "named_s", "next", "nodeid", "open", "reached", "view",
+        "whose",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +118,8 @@ class Node(PlacedNode):
         """The last time that the kernel was sent a directory under its name, of time.monotonic()."""
         self.reached = False
         """True for a directory that had a descriptor once."""
+        self.asked = 0
+        """The sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
         self.linked = -1
         """The count of lost events at the last check of the step from the directory above (Resolver)."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from policyfs.domain import FileType
 from policyfs.kernel import vectors
 
 if TYPE_CHECKING:
@@ -73,10 +74,14 @@ class AccessVectors:
     def drop(self, node: Node) -> int:
         """Let the bridge answer nothing about a node any more, from the return of this call on.
 
-        Returns the look-ups that it had answered, which are in Node.lookups from now on.
+        Of a directory: nor about the nodes in it, and its descriptor is closed, so that a removed directory
+        does not stay on the disk. Returns the look-ups that it had answered, which are in Node.lookups from
+        now on.
         """
         if not self.in_use:
             return 0
+        if node.ftype is FileType.DIRECTORY:
+            vectors.leave(node.nodeid)
         if self._opens is not None:
             self._opens.end(node)
         lookups = vectors.drop(node.nodeid)

@@ -27,6 +27,8 @@ _ODD: Final = (
     | os.O_PATH | os.O_SYNC | os.O_NOATIME | FMODE_EXEC
 )  # fmt: skip
 """Flags of opens that Python answers each time."""
+_ACCESS: Final = 1 << 2
+"""In Node.asked: access(2) with any mode. (vectors.UNCOUNTED is no request.)"""
 _FORMATS: Final = {
     FileType.REGULAR: stat_bits.S_IFREG,
     FileType.DIRECTORY: stat_bits.S_IFDIR,
@@ -50,7 +52,7 @@ class Repeats:
 
         A repeat gives the kernel no attributes to keep, even if this reply does.
         """
-        if not self._nodes.vectors.of_names or reply.entry_timeout:
+        if not self._nodes.vectors.of_names or reply.entry_timeout or not _is_repeat(node, vectors.LOOKUP):
             return
         if not self._hangs_on_name_and_uid(node, caller):
             return
@@ -65,14 +67,14 @@ class Repeats:
 
     def seen(self, node: Node, caller: Caller) -> None:
         """Note an allowed GETATTR. If the kernel keeps the node's name, it may keep the attributes, too."""
-        if not self._nodes.vectors.of_names or not self._hangs_on_name_and_uid(node, caller):
+        if not self._nodes.vectors.of_names or not _is_repeat(node, vectors.GETATTR):
             return
-        if not self._timeouts.entry_of(node, node.last_state):
+        if self._hangs_on_name_and_uid(node, caller) and not self._timeouts.entry_of(node, node.last_state):
             self._install(node, caller, vectors.GETATTR)
 
     def passed(self, node: Node, mode: int, ops: Op, caller: Caller) -> None:
         """Note an allowed access(2), which asked for these operations."""
-        if not self._nodes.vectors.of_names or mode >= vectors.ACCESS_MODES:
+        if not self._nodes.vectors.of_names or mode >= vectors.ACCESS_MODES or not _is_repeat(node, _ACCESS):
             return
         if mode & os.X_OK and node.ftype is FileType.REGULAR:
             return  # hangs on the file's mode
@@ -141,6 +143,17 @@ class Repeats:
         if not installed:
             self._nodes.make_room()
         return installed
+
+
+def _is_repeat(node: Node, sort: int) -> bool:
+    """True for a directory, and else from the second request of a sort on.
+
+    Programs that look at each file once (tar, cp, find) would else pay for vectors that answer nothing.
+    """
+    if node.asked & sort or node.ftype is FileType.DIRECTORY:
+        return True
+    node.asked |= sort
+    return False
 
 
 def _is_written(node: Node) -> bool:

@@ -49,6 +49,8 @@ class BridgeHandles:
         self._repeats = repeats
         self._replaced_files = replaced_files
         self._entered: dict[Node, OpenState] = {}
+        self._recent: set[int] = set()
+        self._earlier: set[int] = set()
         self._aged_s = 0.0
         if fs.nodes.vectors.in_use:
             fs.nodes.vectors.tell_of_drops(self)
@@ -70,20 +72,31 @@ class BridgeHandles:
         node = request.node
         entered = node in self._entered
         if not entered:
-            if len(self._entered) >= _MOST:
+            if not self._is_repeat(node) or len(self._entered) >= _MOST:
                 return
             self._entered[node] = self._lifecycle.enter(node, writing=False)
         if not self._repeats.opened(node, request.caller, request.flags, state.backing_id) and not entered:
             self.end(node)
 
+    def _is_repeat(self, node: Node) -> bool:
+        """True if an open of a node could have become a vector a moment ago, too.
+
+        A program that opens many files in turn would else pay for vectors that end before they are used.
+        """
+        if node.nodeid in self._recent or node.nodeid in self._earlier:
+            return True
+        if len(self._recent) < _MOST:
+            self._recent.add(node.nodeid)
+        return False
+
     def _is_plain(self, opening: OpenContext) -> bool:
         """True for an unrecorded open for reading, in passthrough, of a file that keeps its name."""
         request, handle, decision = opening.request, opening.handle, opening.decision
         return (
-            handle.mode is Mode.PASSTHROUGH
+            decision.audit is Audit.OFF
+            and handle.mode is Mode.PASSTHROUGH
             and not (request.writing or handle.by_kind or handle.created)
             and handle.generation == self._gate.generation
-            and decision.audit is Audit.OFF
             and self._handles.has_plenty
             and self._replaced_files.find(request.node) < 0
             and not self._replaced_files.is_wanted(request.node)
@@ -107,9 +120,12 @@ class BridgeHandles:
     def expire(self) -> None:
         """End vectors that were not used for a while; called from time to time."""
         now = time.monotonic()
-        if not self._entered or now < self._aged_s + _AGE_S:
+        if now < self._aged_s + _AGE_S:
             return
         self._aged_s = now
+        self._earlier, self._recent = self._recent, set()
+        if not self._entered:
+            return
         handles, unused = vectors.age_opens()
         self._adopt(handles)
         for nodeid in unused:

@@ -50,7 +50,7 @@ class Setting:
     rules: int = 10
     trail: str = "best_effort"
     xattrs: bool = True
-    vectors: bool = False
+    vectors: bool = True
 
     @classmethod
     def of(cls, name: str) -> Setting:
@@ -60,7 +60,7 @@ class Setting:
             raise UnknownContenderError(f"no contender {name!r}; kinds are {', '.join((*FOREIGN, *KINDS))}")
         chosen = dict(setting.partition("=")[::2] for setting in settings)
         rules, trail = chosen.pop("rules", "10"), chosen.pop("trail", "best_effort")
-        xattrs, vectors = chosen.pop("xattrs", "on"), chosen.pop("avc", "off")
+        xattrs, vectors = chosen.pop("xattrs", "on"), chosen.pop("avc", "on")
         right = rules.isdecimal() and trail in {"off", "best_effort", "required"}
         right = right and {xattrs, vectors} <= {"on", "off"}
         if chosen or not right:
@@ -157,7 +157,7 @@ class Ground:
         alone = setting.kind in {"app", "redacted"}
         options: tuple[str, ...] = ("--app", "bench", "--uid", str(UIDS[0])) if alone else ()
         options += () if setting.xattrs else ("--no-xattrs",)
-        options += ("--avc",) if setting.vectors else ()
+        options += ("--avc",) if setting.vectors else ("--no-avc",)
         mount = Mount(self.store, where, policy, options=options, work=work).start(_MANY_S)
         try:
             yield Contender(name, where, alone, mount)

@@ -14,7 +14,4 @@ from policyfs.kernel import vectors
 
 if __name__ == "__main__":
     vectors.set_shares(0, 0)
-    words = sys.argv[1:]
-    if words and words[0] == "mount" and "--avc" not in words:
-        words.insert(1, "--avc")
-    sys.exit(main(words))
+    sys.exit(main(sys.argv[1:]))
