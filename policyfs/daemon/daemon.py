@@ -139,6 +139,8 @@ class Daemon:
         self._undo.callback(tree.close)
         self.facts = facts = probe(tree.root_fd)
         facts.check(options.store)
+        self._in_vectors = options.vectors and not facts.remote  # readers read ahead while such a store hangs
+        self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
         # If the store does not keep inode numbers, no owner can be recorded by them: files have no owner.
         kept = str(options.trail.parent / "owners.sqlite") if options.remembers else IN_MEMORY
         database = kept if facts.stable_inodes else None
@@ -157,18 +159,15 @@ class Daemon:
             mountpoint=options.mountpoint, store=options.store, app=options.app,
             device_fd=self._mountpoint.device.fd if options.passthrough else None,
             copy_bytes=options.copy_bytes, cache_bytes=self._copies_at_most(options.cache_bytes),
-            directories=self._directories()[0], descriptors=descriptors.of_open_files(),
+            directories=self._directories[0], descriptors=descriptors.of_open_files(),
             posix=options.posix, lock_owners=small_part(4096),
             copies=descriptors.of_copies(), nodes=options.nodes,
             latches=str(control.runtime_dir() / "changes.lock"),
             policy_modes=options.policy_modes, any_uid=options.any_uid, admitted=options.admitted,
             read_only=self.facts.read_only or options.read_only, xattrs=options.xattrs,
-            vectors=options.in_vectors,
+            vectors=self._in_vectors,
             quarantine=QuarantineLimits(options.quarantine_bytes, options.quarantine_files),
         )  # fmt: skip
-
-    def _directories(self) -> tuple[int, int]:
-        return descriptors.of_directories(MAX_DIRECTORIES if self._options.in_vectors else 0)
 
     def _copies_at_most(self, wanted: int) -> int:
         """Limit the memory for copies to half of a control group's memory, if there is such a limit.
@@ -210,7 +209,7 @@ class Daemon:
             self._mountpoint.device,
             passthrough=self._options.passthrough,
             flags=flags,
-            vectors=(MAX_NODES, self._directories()[1]) if self._options.in_vectors else None,
+            vectors=(MAX_NODES, self._directories[1]) if self._in_vectors else None,
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)

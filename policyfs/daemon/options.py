@@ -42,7 +42,7 @@ class MountOptions:
     keys: Path | None = None
     """The directory of the keys that sign the trail's seals; None for a trail without seals."""
     vectors: bool = True
-    """Let the bridge answer repeats."""
+    """Let the bridge answer repeats, unless another process or machine answers for the store."""
     remembers: bool = True
     """Keep what was found in files, and owners where the store cannot, for later daemons."""
     proof: bool = False
@@ -53,11 +53,6 @@ class MountOptions:
     """True if the mount reloads its policy when the policy's files change."""
     policy: str = ""
     """The file or directory that the policy is read from."""
-
-    @property
-    def in_vectors(self) -> bool:
-        """True if the bridge answers repeats."""
-        return self.vectors
 
     @property
     def kernel_admits(self) -> bool:

@@ -243,6 +243,12 @@ def test_a_server_that_answers_no_call_on_names_hangs_the_mount_until_it_answers
     assert mount.status()["bugs"] == 0
 
 
+def test_nothing_reads_ahead_of_the_loop_on_a_store_that_may_hang(networked) -> None:
+    """A request that was read cannot be killed until it is answered. So there are no readers."""
+    mount, _, _ = networked
+    assert mount.status()["vectors"] is None
+
+
 def test_a_mount_that_hangs_with_its_store_can_be_ended(networked) -> None:
     """SIGTERM waits as all else does. After kill -9 `policyfs umount` frees whoever waits, at once; what
     is left of the daemon goes when the server answers.
