@@ -14,7 +14,6 @@ from policyfs.cli.health import problems
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
 
-_RELOAD_S = 30.0
 _DAY_S = 86_400
 
 
@@ -297,14 +296,14 @@ def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
     refused: PolicyfsError | None = None
     for leaving in control.leaving_paths(path):
         try:
-            answer = control.ask(leaving, command, _RELOAD_S, **more)
+            answer = control.ask(leaving, command, control.RELOAD_S, **more)
         except control.NoDaemonError:
             continue
         except control.ControlError as error:
             refused = error
             continue
         yield f"policy {str(answer['digest'])[:16]} in force in an unmounted mount still in use"
-    answer = ask(path, command, _RELOAD_S, **more)
+    answer = ask(path, command, control.RELOAD_S, **more)
     yield f"policy {str(answer['digest'])[:16]} in force, generation {answer['generation']}"
     yield from stale_handles.told(answer.get("stale_handles"))
     if refused is not None:

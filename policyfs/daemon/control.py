@@ -19,6 +19,9 @@ from policyfs.errors import EXIT_REFUSED, PolicyfsError
 Json = dict[str, object]
 
 DEADLINE_S: Final = 10.0
+"""The longest wait for an answer, and for the bytes of a request."""
+RELOAD_S: Final = 300.0
+"""The longest wait for a reload: 10,000 rules take a second, and much longer on a small or busy machine."""
 
 
 def runtime_dir() -> Path:
@@ -81,7 +84,8 @@ def ask(
         except PermissionError as error:
             raise ControlError(f"only root may use the daemon at {path}") from error
         except TimeoutError as error:
-            raise ControlError(f"the daemon at {path} did not answer within {timeout_s:g} s") from error
+            late = f"the daemon at {path} did not answer within {timeout_s:g} s; it may do so later"
+            raise ControlError(f"{late}: see `policyfs status`") from error
     try:
         answer = json.loads(data)
     except ValueError as error:

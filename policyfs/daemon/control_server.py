@@ -102,16 +102,22 @@ async def serve(
     """Answer commands, and questions about paths, until cancelled.
 
     A client that stalls or breaks off harms nobody. Neither does a command with an unexpected exception:
-    it is logged as a bug, and the client gets an error.
+    it is logged as a bug, and the client gets an error. A command may take as long as it needs, and is
+    finished though its client is gone: half a reload would leave two policies in force, each in a part of
+    the daemon.
     """
 
     async def answer(stream: trio.SocketStream) -> None:
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             async with stream:
-                with trio.move_on_after(DEADLINE_S):
+                with trio.move_on_after(DEADLINE_S) as reading:
                     line = await _line(stream)
                     peer = peer_of(stream.socket)
-                    await stream.send_all(await _reply(line, commands, questions, peer, bugs))
+                if reading.cancelled_caught:
+                    return
+                reply = await _reply(line, commands, questions, peer, bugs)
+                with trio.move_on_after(DEADLINE_S):
+                    await stream.send_all(reply)
 
     await trio.serve_listeners(answer, [listener])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,7 @@ async def echo(path: str) -> control.Json:
     return {"path": path}
 
 
+SHORT_S = 0.1
 QUESTIONS = {"echo": echo}
 COMMANDS: dict[str, control_server.Command] = {
     "broken": broken, "group": group, "unprintable": unprintable, "refused": refused, "fine": fine,
@@ -62,6 +64,18 @@ def served(path: Path, client: Callable[[], None]) -> list[str]:
 
     trio.run(main)
     return bugs
+
+
+class Slow:
+    """A command that takes longer than a client may take for its request, and then says so."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+
+    async def __call__(self, *_: object) -> control.Json:
+        await trio.sleep(4 * SHORT_S)
+        self.done.set()
+        return {"said": "at last"}
 
 
 def raw(path: Path, data: bytes) -> dict[str, object]:
@@ -120,5 +134,46 @@ def test_a_client_that_goes_away_harms_nobody(tmp_path: Path) -> None:
             gone.connect(str(path))
             gone.sendall(b'{"command": "fine"}')
         assert control.ask(path, "fine") == {"said": "yes"}
+
+    assert served(path, client) == []
+
+
+def test_a_slow_command_is_answered_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reload of a large policy on a slow machine takes longer than any request."""
+    path, slow = tmp_path / "s.sock", Slow()
+    monkeypatch.setattr(control_server, "DEADLINE_S", SHORT_S)
+    monkeypatch.setitem(COMMANDS, "slow", slow)
+
+    def client() -> None:
+        assert control.ask(path, "slow") == {"said": "at last"}
+
+    assert served(path, client) == []
+
+
+def test_a_command_is_finished_though_its_client_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload that was cut off would leave two policies in force, each in a part of the daemon."""
+    path, slow = tmp_path / "s.sock", Slow()
+    monkeypatch.setattr(control_server, "DEADLINE_S", SHORT_S)
+    monkeypatch.setitem(COMMANDS, "slow", slow)
+
+    def client() -> None:
+        with pytest.raises(control.ControlError, match=r"did not answer within 0\.2 s; it may do so later"):
+            control.ask(path, "slow", 2 * SHORT_S)
+        assert slow.done.wait(10)
+
+    assert served(path, client) == []
+
+
+def test_a_client_that_says_nothing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "s.sock"
+    monkeypatch.setattr(control_server, "DEADLINE_S", SHORT_S)
+
+    def client() -> None:
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.settimeout(5)
+            silent.connect(str(path))
+            assert silent.recv(1) == b""
 
     assert served(path, client) == []
