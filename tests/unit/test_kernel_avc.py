@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.counts import count
+from tests.support.machine.objects import build
 
 KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 PARTS = ("_avc.c", "_opens.c")
@@ -27,13 +28,13 @@ def race(
     arena: Path, flags: tuple[str, ...], source: str | None = None, name: str = "_avc.c"
 ) -> subprocess.CompletedProcess[str]:
     """Compile the table with the race, and run it on a file system with birth times. source: of one file."""
-    for part in PARTS:
-        text = (KERNEL / part).read_text(encoding="utf-8")
-        (arena / part).write_text(source if source is not None and part == name else text, encoding="utf-8")
+    files = (*(KERNEL / part for part in PARTS), RACE)
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files}
+    if source is not None:
+        texts[name] = source
     program = arena / "race"
-    command = ["gcc", "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", *flags, f"-I{KERNEL}", "-o", program]
-    tables = [arena / part for part in PARTS]
-    subprocess.run([*command, *tables, RACE, "-pthread"], check=True, timeout=60)
+    options = ("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", *flags, f"-I{KERNEL}")
+    build(program, options, [*texts.values()], arena)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as files:
         return subprocess.run(
             [program, files, str(MILLISECONDS)], capture_output=True, text=True, timeout=180, check=False

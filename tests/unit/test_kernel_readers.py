@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.counts import count
+from tests.support.machine.objects import build
 
 KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 HERE = Path(__file__).parent
@@ -22,15 +23,12 @@ def race(
     arena: Path, flags: tuple[str, ...], good: str = "", bad: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Compile the sources, one of them with *bad* in place of *good*, and run the race."""
-    for name in SOURCES:
-        text = (KERNEL / name).read_text(encoding="utf-8")
-        (arena / name).write_text(text.replace(good, bad) if good else text, encoding="utf-8")
-    command = ["gcc", "-std=gnu11", "-O1", "-g", *flags, f"-I{HERE}/without_python", f"-I{KERNEL}"]
+    texts = [(KERNEL / name).read_text(encoding="utf-8") for name in SOURCES]
+    if good:
+        texts = [text.replace(good, bad) for text in texts]
     program = arena / "race"
-    files = [arena / name for name in SOURCES]
-    subprocess.run(
-        [*command, "-o", program, *files, HERE / "readers_race.c", "-pthread"], check=True, timeout=60
-    )
+    options = ("-std=gnu11", "-O1", "-g", *flags, f"-I{HERE}/without_python", f"-I{KERNEL}")
+    build(program, options, [*texts, (HERE / "readers_race.c").read_text(encoding="utf-8")], arena)
     with tempfile.TemporaryDirectory(dir="/dev/shm") as store:
         return subprocess.run(
             [program, store, str(MILLISECONDS)], capture_output=True, text=True, timeout=150, check=False
