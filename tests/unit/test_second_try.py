@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import signal
 import sys
+import warnings
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -47,13 +49,36 @@ SECOND = ("--last-failed", "--last-failed-no-failures", "none", "--second-try")
 
 
 def _run(directory: Path, *options: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "--rootdir", directory, "-c", os.devnull, "-p", "no:xdist",
-         "-o", f"cache_dir={directory}/cache", directory, *options],
-        cwd=directory, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+    """Run pytest in a fork of this process, which has imported all that it needs."""
+    told = directory / "told"
+    pid = os.fork()
+    if pid == 0:
+        _become_pytest(told, [
+            "-q", "--rootdir", str(directory), "-c", os.devnull, "-p", "no:xdist",
+            "-o", f"cache_dir={directory}/cache", str(directory), *options,
+        ])  # fmt: skip
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code >= 0, f"ended by signal {-code}: {told.read_text()}"
+    return code, told.read_text()
+
+
+def _become_pytest(told: Path, arguments: list[str]) -> NoReturn:
+    """End this process with the exit code of a run of pytest, which prints into a file."""
+    code = 70
+    try:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(60)
+        for descriptor in (1, 2):
+            os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), descriptor)
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w", buffering=1, closefd=False) for fd in (1, 2))
+        warnings.resetwarnings()
+        os.chdir(told.parent)
+        told.write_text("")
+        code = int(pytest.main(arguments))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 def _write(directory: Path, place: str, *, head: str = "", fixture: str = "", body: str = FAILS_ONCE) -> None:
