@@ -37,6 +37,8 @@ class FileType(enum.Enum):
     SYMLINK = "symlink"
     SPECIAL = "special"
 
+    __hash__ = object.__hash__  # Enum's own is Python, and a type is in the key of each remembered decision
+
 
 KIND_DIRECTORY: Final = "inode/directory"
 KIND_SYMLINK: Final = "inode/symlink"

@@ -19,6 +19,7 @@ from policyfs.policy.model import Block, Effect, Policy, Rule, Who
 
 NO, UNKNOWN, YES = 0.0, 0.5, 1.0
 
+OPS = tuple(Op)
 SAYS_LEAST = [errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV]
 
 
@@ -344,7 +345,7 @@ class Naive:
     def decide(self, caller: Caller, ops: Op, node: Node, *, monitor: bool = False) -> Answer:
         """The answer to a request that needs these operations, and to see the path."""
         lenient = monitor and caller.app is not None
-        wanted = [op for op in Op if op in ops and op is not Op.SEE]
+        wanted = [op for op in OPS if op in ops and op is not Op.SEE]
         code = errno.ENOENT
         if self.seen(caller, node):
             refusals = [self.refusal(caller, op, node) for op in wanted]
@@ -429,7 +430,7 @@ class Naive:
         """The errno of every operation (0: allowed), the redaction of reads, the content asked for."""
         if not self.seen(caller, node):
             return dict.fromkeys(Op, errno.ENOENT), frozenset(), self.content(caller, node)
-        refusals = {op: 0 if op is Op.SEE else self.refusal(caller, op, node) for op in Op}
+        refusals = {op: 0 if op is Op.SEE else self.refusal(caller, op, node) for op in OPS}
         redact = frozenset() if refusals[Op.READ] else self.redact(caller, node)
         return refusals, redact, self.content(caller, node)
 
@@ -438,7 +439,7 @@ class Naive:
             for facts in self.all_facts(ftype, unknown=True):
                 before = self.rights(caller, Node(old, ftype, facts))
                 after = self.rights(caller, Node(new, ftype, facts))
-                if any(before[0][op] and not after[0][op] for op in Op) or before[2] != after[2]:
+                if any(before[0][op] and not after[0][op] for op in OPS) or before[2] != after[2]:
                     return True
                 if not after[0][Op.READ] and before[1] - after[1]:
                     return True
@@ -543,7 +544,7 @@ class Naive:
 
     def outcome(self, caller: Caller, node: Node) -> object:
         said: dict[bool, set[Audit]] = {True: set(), False: set()}
-        for op in Op:
+        for op in OPS:
             for rule in self.speaking(caller, op, node):
                 restricts = rule.effect is not Effect.ALLOW and not (
                     rule.monitor and rule.effect is Effect.DENY
