@@ -10,7 +10,7 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import Outcome, locate
-from tests.support.samples import jpegs, media
+from tests.support.samples import exiftool, jpegs, media
 from tests.support.samples.hidden import EXIF_CASES, JPEG_CASES, lying, more_xmp, multi_picture, sub_image
 from tests.support.samples.jpegs import exif, leaks, photo_with, plain, segment, with_segments
 from tests.support.samples.media import HOME
@@ -278,9 +278,8 @@ def test_exiftool_finds_a_photo_as_valid_as_before(photos, tmp_path):
     out.write_bytes(redact(photos["with"].read_bytes()))
 
     def complaints(path):
-        command = ["exiftool", "-validate", "-warning", "-error", "-a", "-s3", str(path)]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
-        return set(answer.splitlines()[1:])
+        answer = exiftool.run("-validate", "-warning", "-error", "-a", "-s3", str(path), deadline_s=30)
+        return set(answer.stdout.decode().splitlines()[1:])
 
     assert complaints(out) <= complaints(photos["with"])
 

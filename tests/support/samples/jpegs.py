@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from tests.support.samples import exiftool as kept
 from tests.support.samples.media import HOME, picture
 
 APP1: Final = 0xE1
@@ -240,7 +241,6 @@ def pixels(data: bytes) -> bytes:
 
 def exiftool(*paths: Path) -> list[dict[str, object]]:
     """All tags that exiftool finds, by group and name, duplicates and embedded files too."""
-    command = ["exiftool", "-a", "-u", "-U", "-ee", "-n", "-G3:1", "-j", *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+    done = kept.run("-a", "-u", "-U", "-ee", "-n", "-G3:1", "-j", *map(str, paths))
     answer: list[dict[str, object]] = json.loads(done.stdout)
     return answer

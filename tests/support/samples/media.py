@@ -1,7 +1,7 @@
 """Real media made with real tools, for tests and the demo.
 
 Importable without pytest (``from tests.support.samples import media``) and runnable:
-``python tests/support/samples/media.py OUTDIR``. Needs ImageMagick, exiftool and ffmpeg on PATH.
+``python -m tests.support.samples.media OUTDIR``. Needs ImageMagick, exiftool and ffmpeg on PATH.
 Every function writes one file at the path it is given and returns that path; the same
 arguments give the same pictures and the same metadata.
 """
@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from tests.support.samples import exiftool
 
 TOOL_DEADLINE_S: Final = 60.0
 KEPT_IN: Final = "POLICYFS_TEST_SAMPLES"
@@ -93,7 +95,10 @@ def run(*command: str) -> None:
 
     Raises subprocess.CalledProcessError if it fails and TimeoutExpired after TOOL_DEADLINE_S.
     """
-    subprocess.run(command, check=True, capture_output=True, timeout=TOOL_DEADLINE_S)
+    if command[0] == "exiftool":
+        exiftool.run(*command[1:], check=True, deadline_s=TOOL_DEADLINE_S)
+    else:
+        subprocess.run(command, check=True, capture_output=True, timeout=TOOL_DEADLINE_S)
 
 
 def place_tags(place: Place) -> dict[str, str]:
