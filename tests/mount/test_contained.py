@@ -90,6 +90,38 @@ def test_a_launcher_forked_for_the_tests_is_as_an_executed_one(store: Path, moun
     assert forked["networks"] == 2  # the daemon's and that of the tests
 
 
+def test_a_daemon_forked_for_the_tests_is_as_an_executed_one(store: Path, mounts: Mounts) -> None:
+    """tests/support/machine/template.py: what other tests say of daemons holds for a person's, too."""
+    seen, pids = [], []
+    for executed in (False, True):
+        mount = mounts.prepare(POLICY, store)
+        mount.executed = executed
+        mount.start()
+        fields, process = status_fields(mount.pid), Path(f"/proc/{mount.pid}")
+        kept = ("Uid", "Gid", "NoNewPrivs", "SigBlk", "SigIgn", "SigCgt", "Umask")
+        seen.append(
+            {name: fields[name] for name in kept} | {
+                "rights": rights_of(mount.pid), "limits": (process / "limits").read_text(),
+                "directory": os.readlink(process / "cwd"),
+                "weight": os.getpriority(os.PRIO_PROCESS, mount.pid),
+                "mounts": os.readlink(process / "ns/mnt"), "groups": (process / "cgroup").read_text(),
+                "memory": (process / "oom_score_adj").read_text(),
+            }
+        )  # fmt: skip
+        pids.append(mount.pid)
+    assert seen[0] == seen[1]
+    # Threads open files for moments.
+    wait_for(lambda: open_files(pids[0]) == open_files(pids[1]), "both have the same descriptors")
+
+
+def open_files(pid: int) -> list[str]:
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(re.sub(r"[\da-f]{16}|\d+", "N", os.readlink(fd)))
+    return sorted(found)
+
+
 def test_what_holds_is_shown(store: Path, mounts: Mounts) -> None:
     mount = mounts.prepare(POLICY, store)
     mount.wrapper = ("prlimit", "--core=unlimited:unlimited", "--")

@@ -21,7 +21,7 @@ import runpy
 import signal
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from policyfs.content import uids
@@ -62,20 +62,24 @@ def daemon_of(
     launchers: str,
     most_descriptors: int = 0,
     kept: Sequence[int] = (),
+    answered: int = -1,
 ) -> NoReturn:
     """Run a module as a program, as `python -X faulthandler -m` does, and end with its exit code.
 
     program: the module and its leading arguments; words: the others. launchers: the socket of the prepared
     interpreter (launchers.py). most_descriptors: see Mount. kept: descriptors to hand on, beside the standard
-    streams. Only in a forked child.
+    streams. answered: one that closes once the mount answers. Only in a forked child.
     """
     status = 1
     try:
         gc.freeze()  # what is alive now stays shared with the parent: no collector writes to it
         gc.enable()  # subprocess switches it off for as long as preexec_fn runs, which is here for good
         _kept.extend((sys.stdin, sys.stdout, sys.stderr))
-        for below, above in itertools.pairwise([2, *sorted(kept), _DESCRIPTORS]):
+        handed_on = sorted({*kept, answered} - {-1})
+        for below, above in itertools.pairwise([2, *handed_on, _DESCRIPTORS]):
             os.closerange(below + 1, above)
+        if answered >= 0:
+            _close_once_it_answers(answered)
         if most_descriptors:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most_descriptors, most_descriptors))
         sys.stdin = os.fdopen(0, closefd=False)
@@ -100,6 +104,21 @@ def daemon_of(
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def _close_once_it_answers(answered: int) -> None:
+    from policyfs.cli import serve as module
+
+    serve = module.serve
+
+    def serve_and_tell(options: Any, loader: Any, ready: Callable[[], None], *, as_json: bool) -> int:
+        def tell() -> None:
+            ready()
+            os.close(answered)
+
+        return serve(options, loader, tell, as_json=as_json)
+
+    module.serve = serve_and_tell
 
 
 def _run(module: str) -> int:

@@ -35,6 +35,7 @@ from types import SimpleNamespace
 from typing import Any, Final, NoReturn
 
 from policyfs.linux.libc import LIBC
+from tests.support.machine.huge_pages import collapse
 from tests.support.machine.namespace import die_with_parent
 
 PREPARED: Final = ("-P", "-s", "-S", "-m", "policyfs.content.zygote")
@@ -199,6 +200,7 @@ def main() -> NoReturn:
         worker.Detector = lambda: detector  # for launchers: libmagic's rules are read once
         gc.collect()
         gc.freeze()  # living objects stay shared with the launchers: no collector writes to them
+        collapse()
         serve(socket.socket(fileno=int(sys.argv[1])))
     finally:
         shutil.rmtree(sys.argv[2], ignore_errors=True)

@@ -27,11 +27,13 @@ from typing import Any, BinaryIO, Final
 from policyfs.cli.main import _MODULES as COMMAND_MODULES
 from policyfs.daemon import control
 from policyfs.journal.reader import Chain, raw_lines
+from tests.support.machine import template
 from tests.support.machine.counts import PATIENCE
 from tests.support.machine.forked import daemon_of, prepare
 from tests.support.machine.launchers import prepared
 from tests.support.machine.namespace import abort_connection, detach, die_with_parent, mounts_below
 from tests.support.machine.processes import wait_for
+from tests.support.machine.template import Forked
 from tests.support.mount.line_shapes import unknown_lines
 
 READY_S: Final = 20.0 * PATIENCE
@@ -155,7 +157,7 @@ class Mount:
             "POLICYFS_TRAIL_DIR": str(self.trail),
             "POLICYFS_KEY_DIR": str(work / "keys"),
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Forked | None = None
         self.expected_log: list[str] = []
         self.expected_mediated = "--no-passthrough" in self.options
         self.expected_exit = 0
@@ -171,6 +173,8 @@ class Mount:
         """Mount, and return once the daemon answers. Raises MountFailed with its output."""
         self.process = self.launch()
         try:
+            if isinstance(self.process, Forked):
+                self.process.wait_for_answer(deadline_s)
             wait_for(self._answers, "the daemon answers", deadline_s)
         except BaseException as error:
             output = self.log.read_text(errors="replace")
@@ -181,7 +185,7 @@ class Mount:
             raise
         return self
 
-    def launch(self) -> subprocess.Popen[bytes]:
+    def launch(self) -> subprocess.Popen[bytes] | Forked:
         """Start the daemon, and do not wait until it has mounted."""
         for directory in (self.trail, self.runtime):
             directory.mkdir(parents=True, exist_ok=True)
@@ -192,24 +196,20 @@ class Mount:
             self.process = self._launched(words, log)
         return self.process
 
-    def _launched(self, words: list[str], log: BinaryIO) -> subprocess.Popen[bytes]:
-        """The daemon's process: forked off this one where nothing speaks against it, since a new
-        interpreter takes a second to import what is imported here already.
+    def _launched(self, words: list[str], log: BinaryIO) -> subprocess.Popen[bytes] | Forked:
+        """The daemon's process: forked off a template where nothing speaks against it, since a new
+        interpreter takes a second to import what is imported there already.
         """
-        if self.wrapper or self.executed:
-            line = [*self.wrapper, sys.executable, "-X", "faulthandler", "-m", *self.program, *words]
-            if self.most_descriptors:
-                line = ["prlimit", f"--nofile={self.most_descriptors}:{self.most_descriptors}", "--", *line]
-            before = lambda: die_with_parent(signal.SIGTERM)  # noqa: E731 - as subprocess wants it
-        else:
-            prepare(self.program)
-            line = ["/nonexistent"]  # never reached
-            before = functools.partial(
-                daemon_of, self.program, words, self.environment, prepared(), self.most_descriptors
+        if not self.wrapper and not self.executed:
+            return template.start(
+                self.program, words, self.environment, prepared(), log.fileno(), self.most_descriptors
             )
+        line = [*self.wrapper, sys.executable, "-X", "faulthandler", "-m", *self.program, *words]
+        if self.most_descriptors:
+            line = ["prlimit", f"--nofile={self.most_descriptors}:{self.most_descriptors}", "--", *line]
         return subprocess.Popen(
             line, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            env=os.environ | self.environment, preexec_fn=before,
+            env=os.environ | self.environment, preexec_fn=lambda: die_with_parent(signal.SIGTERM),
         )  # fmt: skip
 
     def _answers(self) -> bool:
