@@ -51,7 +51,9 @@ def mount(mounts: Mounts, store: Path) -> Mount:
 
 
 def test_a_start_is_on_record_with_all_its_options(mounts: Mounts, store: Path) -> None:
-    mount = mounts.start(POLICY, store, "--app", "app", "--no-passthrough", "--copy-max", "4M")
+    mount = mounts.prepare(POLICY, store, "--app", "app", "--no-passthrough", "--copy-max", "4M")
+    mount.executed = True  # by this process, which the record is to name
+    mount.start()
     [start] = told(mount, "mount")
     assert (start["policy"], start["name"]) == (digest(POLICY), "told")
     assert (start["pid"], start["uid"]) == (os.getpid(), 0)
@@ -141,6 +143,7 @@ def test_back_to_the_policy_before_also_after_a_restart(mount: Mount) -> None:
 
 def test_starts_that_failed_are_on_record_where_there_is_a_trail(mounts: Mounts, store: Path) -> None:
     mount = mounts.prepare(BROKEN, store)
+    mount.executed = True  # by this process, which the record is to name
     with pytest.raises(MountFailed):
         mount.start()
     mount.process = None
