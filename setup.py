@@ -44,10 +44,13 @@ setup(
             extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", *STRICT, *fuse_flags("--cflags")],
             extra_link_args=fuse_flags("--libs"),
         ),
-        Extension(
-            "policyfs.redact.jpeg._scan",
-            ["policyfs/redact/jpeg/_scan.c"],
-            extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", *STRICT],
+        *(
+            Extension(
+                f"policyfs.redact.{part}",
+                [f"policyfs/redact/{part.replace('.', '/')}.c"],
+                extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", *STRICT],
+            )
+            for part in ("isobmff._stbl", "jpeg._scan")
         ),
     ]
 )

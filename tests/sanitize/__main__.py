@@ -1,11 +1,11 @@
-"""`make sanitize`: the tests of the bridge with AddressSanitizer and UndefinedBehaviorSanitizer in it.
+"""`make sanitize`: the tests of what is in C with AddressSanitizer and UndefinedBehaviorSanitizer in it.
 
     python -m tests.sanitize [test files ...]
 
-The bridge is built with both in a private copy of the checkout, and tests run there: each daemon, and
-each process that has the bridge loaded, ends with a report at the first bad access or undefined
+All C code is built with both in a private copy of the checkout, and tests run there: each daemon, and
+each process that has such code loaded, ends with a report at the first bad access or undefined
 behaviour, and each daemon looks for leaks when it ends. Python's own allocator is switched off, so
-that its objects are seen, too. First two faults are planted in a copy of the C source, each in its
+that its objects are seen, too. First faults are planted in a copy of the C source, each in its
 own build: if they are not found nothing else is believed.
 """
 
@@ -28,6 +28,8 @@ TESTS: Final = (
     "tests/mount/test_kernel_*.py", "tests/mount/test_ops_*.py", "tests/mount/test_passthrough.py",
     "tests/mount/test_locks.py", "tests/attack/test_beside_the_main_road.py",
     "tests/mount/test_vectors.py", "tests/attack/test_vectors.py", "tests/mount/test_open_vectors.py",
+    "tests/unit/test_redact_jpeg_scan.py", "tests/unit/test_redact_jpeg_markers.py",
+    "tests/unit/test_redact_isobmff_stbl.py", "tests/unit/test_redact_isobmff_mp4.py",
 )  # fmt: skip
 DEADLINE_S: Final = 3600.0
 FOUND: Final = 99
@@ -43,7 +45,7 @@ leak:libmagic
 
 
 class Fault(NamedTuple):
-    """A fault to plant: in a C file, this instead of that; test: what walks into it; report: what is said."""
+    """A fault to plant in a C file: this instead of that. test: what walks into it. report: what is said."""
 
     file: str
     good: str
@@ -54,18 +56,25 @@ class Fault(NamedTuple):
 
 FAULTS: Final = (
     Fault(
-        "_bridge.c",
+        "kernel/_bridge.c",
         "unsigned char last[LAST_CAPACITY];",
         "unsigned char last[16];",
         "tests/mount/test_kernel_operations.py::test_handlers_answer_and_refuse",
         r"(global-buffer-overflow|runtime error)",
     ),
     Fault(
-        "_operations.c",
+        "kernel/_operations.c",
         "\tPy_XDECREF(result);\n\tPy_DECREF(pending);\n",
         "\tPy_XDECREF(result);\n",
         "tests/mount/test_ops_extra.py::test_space_is_given_back[passthrough on ext4]",
         r"detected memory leaks",
+    ),
+    Fault(
+        "redact/isobmff/_stbl.c",
+        "samples && *at < sizes->count",
+        "samples && *at <= sizes->count",
+        "tests/unit/test_redact_isobmff_stbl.py::test_ranges_by_listed_sizes_are_those_of_python",
+        r"heap-buffer-overflow",
     ),
 )
 
@@ -84,7 +93,7 @@ class Sanitized:
         self.reports.chmod(0o777)  # plain uids report, too
         (self.directory / "suppressions").write_text(SUPPRESSIONS, encoding="utf-8")
         if fault is not None:
-            path = self.copy / "policyfs/kernel" / fault.file
+            path = self.copy / "policyfs" / fault.file
             source = path.read_text(encoding="utf-8")
             assert source.count(fault.good) == 1, f"{fault.file} has changed: plant the fault elsewhere"
             path.write_text(source.replace(fault.good, fault.bad), encoding="utf-8")

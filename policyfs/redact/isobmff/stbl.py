@@ -1,7 +1,7 @@
 """Sample tables: the places of a track's samples in a file (ISO/IEC 14496-12 sections 8.7.2 to 8.7.5).
 
-A track may have a million samples, so nothing here makes an object of each: tables are arrays, and
-itertools does the work on their members.
+A track may have a million samples, so nothing here makes an object of each: tables are arrays, and the
+work on their members is in C (_stbl.c).
 """
 
 from __future__ import annotations
@@ -11,15 +11,14 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, compress, islice, repeat
-from operator import add, floordiv, gt, mul, sub
+from itertools import accumulate, chain
 from typing import Final
 
 from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
+from policyfs.redact.isobmff import _stbl
 
 MAX_CHUNKS: Final = 500_000
 """Chunks of all tracks that stay, or of all removed ones: a film of many hours has fewer."""
-_MANY: Final = 500_000
 _PLAIN_BYTES: Final = 8
 """Constant size below which a sample is not a packet but a plain sample, or QuickTime's "1"."""
 _MAX_PAIRS: Final = 4 << 20
@@ -74,16 +73,17 @@ class Extents:
         that follows it exactly if that start is greater: then as many ranges have ended as have begun.
         """
         if self._ordered is None:
-            self._ordered = array("Q", sorted(self.starts)), array("Q", sorted(self.ends))
+            self._ordered = self.starts[:], self.ends[:]
+            for values in self._ordered:
+                _stbl.sort(values)
         starts, ends = self._ordered
         first = starts[0] if starts else size
         if first > 0:
             yield 0, min(first, size)
-        following = starts[1:]
-        if ends[:-1] != following:  # compared as a whole: in most films each chunk begins at another's end
-            for start, end in compress(zip(ends, following, strict=False), map(gt, following, ends)):
-                if start < size:
-                    yield start, min(end, size)
+        at = _stbl.next_gap(starts, ends, 0)
+        while at >= 0 and ends[at] < size:
+            yield ends[at], min(starts[at + 1], size)
+            at = _stbl.next_gap(starts, ends, at + 1)
         if ends and ends[-1] < size:
             yield ends[-1], size
 
@@ -139,18 +139,16 @@ class SampleTable:
 
         Raises NotThisKindError if the table is out of order.
         """
-        runs = numbers(part_of(self.stsc, 8, 12), "I")
-        firsts, counts = runs[0::3], runs[1::3]
-        if len(firsts) == 1:
-            return counts * chunks
-        if not firsts or any(map(gt, firsts, firsts[1:])):
-            if not chunks:
-                return array("I")
-            raise NotThisKindError("its sample tables contradict each other")
-        # Below zero for runs behind the last chunk: they get no chunks.
-        lengths = map(sub, chain(firsts[1:], (chunks + 1,)), chain((1,), firsts[1:]))
-        spread = chain.from_iterable(map(repeat, counts, lengths))
-        return array("I", islice(spread, chunks))
+        rows = numbers(part_of(self.stsc, 8, 12), "I")
+        if len(rows) <= 3:
+            counts = rows[1:2] * chunks
+        else:
+            counts = array("I", (0,)) * chunks
+            filled = _stbl.spread(rows, counts)
+            if filled < 0 < chunks:
+                raise NotThisKindError("its sample tables contradict each other")
+            del counts[max(0, filled) :]
+        return counts
 
 
 @dataclass(slots=True)
@@ -162,6 +160,7 @@ class Samples:
     _counts: array[int] = field(init=False)
     _sizes: array[int] | None = field(init=False, default=None)
     _constant: int = field(init=False)
+    _total: int = field(init=False)
 
     def __post_init__(self) -> None:
         """Read the tables. Raises TooMuchError; NotThisKindError if they contradict each other."""
@@ -172,6 +171,7 @@ class Samples:
         self._counts = table.per_chunk(len(self._offsets))
         if len(self._counts) < len(self._offsets) or (self._offsets and not (table.stsz or table.stz2)):
             raise NotThisKindError("its sample tables contradict each other")
+        self._total = _stbl.total(self._counts)
         self._constant = table.constant()
         if not self._constant:
             self._sizes = table.sizes()
@@ -183,36 +183,16 @@ class Samples:
         the table of sizes says. The greatest of all results counts.
         """
         starts = array("Q", self._offsets)
-        if starts and max(starts) > limit:
-            starts = array("Q", map(min, starts, repeat(limit)))
-        ends = array("Q", map(add, starts, self._chunk_sizes(sounds)))
-        if ends and max(ends) > limit:
-            ends = array("Q", map(min, ends, repeat(limit)))
+        ends = array("Q", (0,)) * len(starts)
+        listed, plain = self._sizes is not None, self._constant < _PLAIN_BYTES
+        frames = array("Q", chain.from_iterable(sounds) if plain and not listed else ())
+        sizes = array("I") if self._sizes is None else self._sizes
+        _stbl.ranges(starts, ends, self._counts, sizes, frames, listed, self._constant, limit)
         return Extents(starts, ends)
-
-    def _chunk_sizes(self, sounds: Iterable[tuple[int, int]]) -> Iterable[int]:
-        counts, sizes = self._counts, self._sizes
-        if sizes is None:
-            found: Iterable[int] = map(mul, counts, repeat(self._constant))
-            for size, samples in sounds if self._constant < _PLAIN_BYTES else ():
-                scaled = map(add, map(mul, counts, repeat(size)), repeat(samples - 1))
-                found = map(max, found, map(floordiv, scaled, repeat(samples)))
-            return found
-        if counts.count(1) == len(counts):
-            return chain(sizes, repeat(0)) if len(sizes) < len(counts) else islice(sizes, len(counts))
-        if 4 * len(counts) < len(sizes) or len(sizes) > _MANY:  # no table of sums: it would be large
-            slices = map(slice, accumulate(counts, initial=0), accumulate(counts))
-            return map(sum, map(memoryview(sizes).__getitem__, slices))
-        sums = array("Q", accumulate(sizes, initial=0))
-        until: Iterable[int] = array("Q", accumulate(counts, initial=0))
-        if sum(counts) > len(sizes):
-            until = map(min, until, repeat(len(sizes)))
-        at = array("Q", map(sums.__getitem__, until))
-        return map(sub, at[1:], at)
 
     def __len__(self) -> int:
         """Return the number of samples that have a size and are in a chunk."""
-        return min(sum(self._counts), self.table.samples() if self._sizes is None else len(self._sizes))
+        return min(self._total, self.table.samples() if self._sizes is None else len(self._sizes))
 
     def places(self, wanted: Iterable[int]) -> Iterator[tuple[int, int]]:
         """Yield (offset, size) of the samples with these numbers, which count from 0 and ascend.
@@ -220,7 +200,7 @@ class Samples:
         Numbers without a sample are left out.
         """
         counts = self._counts
-        plain = counts.count(1) == len(counts)
+        plain = counts == array("I", (1,)) * len(counts)
         firsts = range(len(counts) + 1) if plain else array("Q", accumulate(counts, initial=0))
         count, chunk, at, offset = len(self), -1, 0, 0
         for number in wanted:
