@@ -30,7 +30,12 @@ def fuse_flags(question: str) -> list[str]:
     return answer.stdout.split()
 
 
-PARTS = ("appender", "avc", "bridge", "operations", "opens", "readers", "turns", "vectors")
+PARTS = (
+    "appender", "avc", "bridge", "direntries", "listing", "operations", "opens", "readers", "turns",
+    "vectors",
+)  # fmt: skip
+
+HEADERS = ("avc", "avc_table", "bridge", "direntries", "wire")
 
 # Building the package must not fail on a future compiler's new warning; our own builds must.
 STRICT = ["-Werror"] if os.environ.get("POLICYFS_STRICT_BUILD") else []
@@ -40,7 +45,7 @@ setup(
         Extension(
             "policyfs.kernel._bridge",
             [f"policyfs/kernel/_{part}.c" for part in PARTS],
-            depends=[f"policyfs/kernel/_{part}.h" for part in ("avc", "avc_table", "bridge", "wire")],
+            depends=[f"policyfs/kernel/_{part}.h" for part in HEADERS],
             extra_compile_args=["-std=gnu11", "-Wall", "-Wextra", *STRICT, *fuse_flags("--cflags")],
             extra_link_args=fuse_flags("--libs"),
         ),

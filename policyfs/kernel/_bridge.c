@@ -600,6 +600,7 @@ static PyMethodDef methods[] = {
 	{"vector_counts", vectors_counts, METH_NOARGS,
 	 "(look-ups, getattrs, accesses, lost, nodes, directories, installed, dropped, refused, opens,\n"
 	 "releases, handles)."},
+	{"DirectoryEntries", listing_new, METH_NOARGS, "The names of a directory: none yet."},
 	{"raw_request", py_raw_request, METH_NOARGS, "The request read last, header first."},
 	{"notify", py_notify, METH_VARARGS,
 	 "notify(fd, messages): write notifications, each with its header, until one fails otherwise\n"

@@ -31,6 +31,10 @@
 
 int appender_add_type(PyObject *module);
 
+/* _listing.c: Python's side of _direntries.c */
+
+PyObject *listing_new(PyObject *module, PyObject *unused);
+
 /* _operations.c */
 
 /* Begin a session (with its device descriptor) or end it (-1): then nothing more is written to it. */

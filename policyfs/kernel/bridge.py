@@ -42,6 +42,7 @@ age_opens = _bridge.age_opens
 vector_counts = _bridge.vector_counts
 # The functions from start_readers on are for kernel/vectors.py.
 
+DirectoryEntries = _bridge.DirectoryEntries
 Pending = _bridge.Pending
 """A request to be answered once; it answers EIO by itself if it is dropped unanswered."""
 
@@ -60,6 +61,7 @@ __all__ = [
     "MAX_BACKING_ID",
     "MAX_INDEX",
     "Appender",
+    "DirectoryEntries",
     "Pending",
     "RawRequest",
     "age_opens",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.policy.automaton import Automaton, Node, Position
 from policyfs.policy.names import FREE, Bind, Captured, NameMatcher, Pattern
@@ -17,6 +17,9 @@ from policyfs.policy.paths import Wild
 
 MAX_WORDS: Final = 20_000
 """Words tried before the question counts as too hard."""
+
+FEW: Final = 256
+"""Literals, patterns and steps beyond which the classes of a position are too many: these take 4 ms."""
 
 _MANY_LITERALS: Final = 200
 
@@ -80,6 +83,40 @@ def name_classes(
     return joint_name_classes([(automaton, position, apps, uids) for position in positions])
 
 
+class FewClasses(NamedTuple):
+    """Names of each class at one position. literals: names that are a class each. words: one name of each
+    other class, of which there is at least one.
+    """
+
+    literals: frozenset[str]
+    words: tuple[str, ...]
+
+
+def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
+    """Return the names that a position tells apart, for all callers alike.
+
+    None if there are many, or if captures tell names apart.
+    """
+    nodes = [automaton.nodes[number] for number in position.free]
+    if position.bound or any(node.captures for node in nodes):
+        return None
+    if any(max(len(node.literals), len(node.folded), len(node.patterns)) > FEW for node in nodes):
+        return None
+    edges = _Edges()
+    for node in nodes:
+        edges.add(node, FREE, (), ())
+    if len(edges.literals) > FEW or len(edges.patterns) > FEW:
+        return None
+    try:
+        other = _other(edges)
+        words = _words(edges.patterns, other, FEW) if edges.patterns else [other]
+    except TooHardError:
+        return None
+    if any(word in edges.literals for word in words):  # it says nothing of the other names of its class
+        return None
+    return FewClasses(frozenset(edges.literals), tuple(words))
+
+
 Known = dict[frozenset[Pattern], list[str]]
 """Names of each class by the patterns that they tell apart, from earlier questions."""
 
@@ -114,13 +151,18 @@ def names_out_of(
     return _names(edges, known)
 
 
-def _names(edges: _Edges, known: Known) -> list[str]:
-    other = unused_char(
+def _other(edges: _Edges) -> str:
+    """Return a character that no edge has."""
+    return unused_char(
         char
         for tokens in (*(p.tokens for p in edges.patterns), *edges.literals)
         for char in tokens
         if isinstance(char, str)
     )
+
+
+def _names(edges: _Edges, known: Known) -> list[str]:
+    other = _other(edges)
     if not edges.patterns:
         return [*sorted(edges.literals), other]
     if not edges.folds and len(edges.literals) > _MANY_LITERALS:
@@ -141,7 +183,7 @@ def _known_words(patterns: frozenset[Pattern], other: str, known: Known) -> list
     return found
 
 
-def _words(patterns: AbstractSet[Pattern], other: str) -> list[str]:
+def _words(patterns: AbstractSet[Pattern], other: str, most: int = MAX_WORDS) -> list[str]:
     """Return the shortest word for each set of patterns that a word matches, with ``other`` if possible."""
     matcher = NameMatcher(sorted(patterns, key=repr))
     alphabet = (other, *sorted(matcher.alphabet))
@@ -156,7 +198,7 @@ def _words(patterns: AbstractSet[Pattern], other: str) -> list[str]:
             if state in seen:
                 continue
             seen.add(state)
-            if len(seen) > MAX_WORDS:
+            if len(seen) > most:
                 raise TooHardError
             accepted = matcher.accepting(after)
             if accepted not in found or (state[1] and other not in found[accepted]):

@@ -25,6 +25,7 @@ from policyfs.domain import (
     banned,
 )
 from policyfs.policy.callers import Caller
+from policyfs.policy.classes import FewClasses, few_classes
 from policyfs.policy.collector import paused
 from policyfs.policy.distinctions import Distinctions
 from policyfs.policy.exceptions import in_force
@@ -87,6 +88,10 @@ class Engine:
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
         """Let child and known_child return ``child`` from now on; it must be the result of step."""
         self._paths.remember(state, name, child)
+
+    def classes_in(self, state: PathState) -> FewClasses | None:
+        """Return the names that the directory at this path tells apart, or None (see few_classes)."""
+        return few_classes(self._table.automaton, state.position)
 
     def state_of(self, path: bytes) -> PathState:
         """Return the state of an absolute path such as ``b"/DCIM/a.jpg"``."""

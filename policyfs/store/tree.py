@@ -9,17 +9,16 @@ single component is EINVAL. Nothing here decides: the policy has decided before.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
-import struct
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Final, Self
 
 from policyfs.linux import libc
 from policyfs.linux.libc import TIME_NOW, Identity, check_name, join_names, proc_fd
 from policyfs.linux.statx import Stat, fstatx, statx
+from policyfs.store.directory_records import DirectoryRecords
 
 __all__ = ["ACLS", "TIME_NOW", "Tree"]
 
@@ -33,10 +32,6 @@ _MAKES_OR_CUTS: Final = os.O_CREAT | os.O_TRUNC | _O_TMPFILE_BIT
 _SUID_SGID: Final = stat.S_ISUID | stat.S_ISGID
 _CAPABILITY: Final = b"security.capability"
 _USER: Final = b"user."
-
-_DIRENT: Final = struct.Struct("=QqHB")  # linux_dirent64: d_ino, d_off, d_reclen, d_type
-_DIRENT_BUFFER: Final = 4 * 1024
-_DT_UNKNOWN: Final = 0
 
 
 class Tree:
@@ -149,23 +144,15 @@ class Tree:
 
         The type is never DT_UNKNOWN: where the file system gives none, statx finds it.
         """
-        return [entry for part in self.list_parts(dirfd) for entry in part]
+        with self.records(dirfd) as records:
+            found: list[tuple[bytes, int, int]] = []
+            while records.read():
+                found += records.typed(records.names())
+        return found
 
-    def list_parts(self, dirfd: int) -> Generator[list[tuple[bytes, int, int]], None, None]:
-        """Yield list_dir() in parts of one system call each: a hundred names, some 0.1 ms.
-
-        *dirfd* is used before the first part only. Names created or removed meanwhile may be listed or
-        not, as natively; no other name is left out or comes twice.
-        """
-        fd = os.open(b".", os.O_RDONLY | _DIRECTORY, dir_fd=dirfd)
-        try:
-            buffer = ctypes.create_string_buffer(_DIRENT_BUFFER)
-            while count := libc.getdents64(fd, buffer):
-                part = [*_parse_dirents(buffer.raw[:count])]
-                unknown = any(kind == _DT_UNKNOWN for _, _, kind in part)
-                yield _with_types(fd, part) if unknown else part
-        finally:
-            os.close(fd)
+    def records(self, dirfd: int) -> DirectoryRecords:
+        """Open a directory to read its names in parts. Raises OSError as open(2)."""
+        return DirectoryRecords(dirfd)
 
     def readlink(self, dirfd: int, name: bytes) -> bytes:
         """Return the target of the symlink *name*, as data. EINVAL if it is none."""
@@ -367,27 +354,3 @@ def _user_xattr(name: bytes) -> bytes:
     if not name.startswith(_USER) or b"\0" in name:
         raise OSError(errno.EOPNOTSUPP, "only user xattrs", name)
     return name
-
-
-def _parse_dirents(raw: bytes) -> list[tuple[bytes, int, int]]:
-    found: list[tuple[bytes, int, int]] = []
-    at, end, unpack = 0, len(raw), _DIRENT.unpack_from
-    while at < end:
-        ino, _, length, kind = unpack(raw, at)
-        name = raw[at + _DIRENT.size : raw.index(b"\0", at + _DIRENT.size)]
-        if name not in (b".", b".."):
-            found.append((name, ino, kind))
-        at += length
-    return found
-
-
-def _with_types(fd: int, entries: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int, int]]:
-    typed: list[tuple[bytes, int, int]] = []
-    for name, ino, kind in entries:
-        if kind == _DT_UNKNOWN:
-            try:
-                kind = stat.S_IFMT(statx(fd, name).mode) >> 12
-            except FileNotFoundError:
-                continue  # removed since it was listed
-        typed.append((name, ino, kind))
-    return typed

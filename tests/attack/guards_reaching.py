@@ -29,6 +29,7 @@ from policyfs.policy.decide import Engine
 from policyfs.policy.distinctions import Distinctions
 from policyfs.store.tree import Tree
 from tests.attack.guards import put
+from tests.support.models.directory_entries import PlainEntries
 
 FOLDED: Final = "Folded"
 """The name of a directory that finds names in any case on the store of a `folding` daemon."""
@@ -181,7 +182,7 @@ def hidden_keep_places() -> None:
     async def with_gaps(self: DirectoryListings, listing: Any) -> Any:
         shown = {entry[1:] for entry in await snapshot(self, listing)}
         entries = enumerate(self._tree.list_dir(self._resolver.dirfd(listing.node)), 3)
-        return [(place, *entry) for place, entry in entries if entry in shown]
+        return PlainEntries((place, *entry) for place, entry in entries if entry in shown)
 
     put(DirectoryListings, "_snapshot", with_gaps)
 

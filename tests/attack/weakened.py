@@ -33,7 +33,6 @@ from policyfs.fs.sharing.pauses import Pauses
 from policyfs.policy.decide import Engine
 from policyfs.store.frozen import Frozen
 from policyfs.store.leases import Lease, LeaseKeeper
-from policyfs.store.tree import Tree
 from tests.attack.guards import put
 from tests.attack.guards_beside import BESIDE
 from tests.attack.guards_copies import COPIES
@@ -145,9 +144,6 @@ def written_in_place() -> None:
 def whole_listings() -> None:
     """A directory is listed in one go, while everybody else waits."""
     put(Pauses, "due", lambda self, work=1: False)
-    put(Tree, "list_parts", lambda self, dirfd, parts=Tree.list_parts: (
-        part for part in [[entry for part in parts(self, dirfd) for entry in part]]
-    ))  # fmt: skip
 
 
 def moved_with_time() -> None:

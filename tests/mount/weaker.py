@@ -16,6 +16,7 @@ from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.policy.moves import Mover
 from policyfs.store.owner import Owners
 from tests.attack.weakened import put, written_in_place
+from tests.support.models.directory_entries import PlainEntries
 
 
 def moved_for_gain() -> None:
@@ -52,9 +53,9 @@ def owner_stays() -> None:
 def hidden_listed() -> None:
     """Listings show all names."""
 
-    async def everything(self: DirectoryListings, listing: Any) -> list[Any]:
+    async def everything(self: DirectoryListings, listing: Any) -> Any:
         names = self._tree.list_dir(self._resolver.dirfd(listing.node))
-        return [(place, *entry) for place, entry in enumerate(names, 3)]
+        return PlainEntries((place, *entry) for place, entry in enumerate(names, 3))
 
     put(DirectoryListings, "_snapshot", everything)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.fs.namespace.readdir import DirectoryListings
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
@@ -132,3 +133,34 @@ async def test_a_listing_without_nodes_has_the_same_names_in_parts(tmp_path: Pat
         assert sorted(found) == sorted(names | {b".", b".."})
         assert len(made.nodes) == known
         await made.listings.releasedir(index)
+
+
+HIDING = ANYTHING + '- {id: hide, deny: [all], paths: ["/DCIM/secret", "/DCIM/.trash/**"], errno: ENOENT}\n'
+BY_PATTERN = ANYTHING + '- {id: hide, deny: [all], paths: "/DCIM/secret*", errno: ENOENT}\n'
+
+
+@on_trio
+@pytest.mark.parametrize(("policy", "one_by_one"), [(HIDING, 0), (BY_PATTERN, 4)], ids=["names", "pattern"])
+async def test_hidden_names_cost_as_much_as_shown_ones(
+    tmp_path: Path, monkeypatch, policy: str, one_by_one: int
+) -> None:
+    """All names of a directory are decided at once, or all of them one by one, whatever is hidden in it."""
+    (tmp_path / "DCIM").mkdir()
+    for name in ("a", "b", "c", "secret"):
+        (tmp_path / "DCIM" / name).touch()
+    decided: list[bytes] = []
+    is_shown = DirectoryListings._is_shown
+
+    async def counted(self, entry, *rest) -> bool:
+        decided.append(entry[0])
+        return await is_shown(self, entry, *rest)
+
+    monkeypatch.setattr(DirectoryListings, "_is_shown", counted)
+    with parts(tmp_path, engine_of(policy)) as made:
+        directory = await made.walk("/DCIM", GALLERY)
+        index = await made.listings.opendir(directory, made.caller(GALLERY)) & 0xFFFFFF
+        names = {name for name, _ in _entries(await made.listings.names(index, 0, 4096))}
+        assert names == {b".", b"..", b"a", b"b", b"c"}
+        assert len(decided) == one_by_one
+        await made.listings.releasedir(index)
+        assert made.listings.shares.used == 0

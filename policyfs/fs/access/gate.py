@@ -18,6 +18,7 @@ from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.access.hiding_owners import HidingOwners
 from policyfs.fs.access.kind_proof import KindEvidence
+from policyfs.fs.access.name_verdicts import NameVerdicts, Verdicts
 from policyfs.fs.access.path_answers import PathAnswers, Unseen
 from policyfs.fs.access.strictest import stricter
 from policyfs.fs.inodes.handles import Caller, Handle
@@ -70,6 +71,7 @@ class Gate:
         self._resolver = resolver
         self._principals: dict[int, Principal] = {}
         self._paths = PathAnswers(engine, shared=app is None)
+        self._names = NameVerdicts(engine, posix=posix)
         self.engine = engine
         self.generation = 0
         self.use(engine)
@@ -80,6 +82,7 @@ class Gate:
         self.generation += 1
         self._principals.clear()
         self._paths = PathAnswers(engine, shared=self.app is None)
+        self._names = NameVerdicts(engine, posix=self._posix)
         self.recorder.use_policy(self.generation, engine.digest)
 
     # -- who --------------------------------------------------------------------------------
@@ -177,6 +180,10 @@ class Gate:
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
         """True if the caller sees every entry in the directory at this path (see PathAnswers)."""
         return self._paths.shows_all_in(who, state)
+
+    def names_in(self, who: Principal, state: PathState) -> Verdicts:
+        """Return what a caller sees of all names in the directory at this path, whatever their facts."""
+        return self._names.of(who, state)
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
         """Return the denial if a directory above hides this path by its owner, else None."""

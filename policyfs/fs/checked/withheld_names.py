@@ -11,7 +11,7 @@ EEXIST). close() answers before the kernel releases the file, so requests wait a
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import trio
@@ -71,6 +71,11 @@ class WithheldNames:
             return False
         found = self._files.get(self._nodes.key_of(stat))
         return found is not None and found[0] == stat.btime_ns
+
+    @property
+    def numbers(self) -> Collection[int]:
+        """The inode numbers of the files, on any file system."""
+        return self._numbers
 
     def may_have(self, number: int) -> bool:
         """True if the names of a file with this inode number, on any file system, may be withheld."""

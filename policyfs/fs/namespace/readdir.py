@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import bisect
 import contextlib
-import operator
 import stat as stat_bits
 import time
-from collections.abc import Callable, Generator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,19 +23,18 @@ from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.attributes import Timeouts, fill, shown_size, shown_version
 from policyfs.fs.kernel_cache.listed_names import ListedNames
 from policyfs.fs.namespace.lookup import Lookup
-from policyfs.fs.sharing.pauses import Pauses
+from policyfs.fs.sharing.pauses import SLICE, Pauses
 from policyfs.fs.sharing.shares import Holder, Shares
-from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, pack_fh, pyfuse3
+from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, DirectoryEntries, pack_fh, pyfuse3
 from policyfs.kernel.requests import DirentBuffer
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
+from policyfs.store.directory_records import DirectoryRecords
 
 _WITH_NODE: Final = 8
 """The work for a name with its node and attributes, in bare names."""
 _LISTED: Final = 2_000_000
-"""The limit of names that all open listings keep together; a name takes about 190 bytes."""
-_DROPPED: Final = 512
-"""The number of names that are dropped at a time."""
+"""The limit of names that all open listings keep together; a name of 16 bytes takes 48."""
 _LISTING_COSTS: Final = 8
 """The share of an open directory itself, in names."""
 
@@ -50,18 +47,16 @@ _TYPES: Final = {
     stat_bits.S_IFLNK >> 12: FileType.SYMLINK,
 }
 
+_BYTES_OF_A_NAME: Final = 256
+"""Bytes of the store's records that take as long as one name that is decided by itself."""
+
 Listed = tuple[bytes, int, int]
 """Name, inode number, DT_* type."""
 Entry = tuple[int, bytes, int, int]
 """Position of the name, name, inode number, DT_* type."""
 
 _FIRST: Final = 3
-"""The first position of a name. 0 is the beginning, 1 is after ``.``, 2 after ``..``."""
-_POSITIONS: Final = 1 << 62
-_BUCKETS: Final = 256
-"""Parts of a snapshot that are sorted one by one: 2,000,000 names at once would take a second."""
-_BUCKET: Final = _POSITIONS // _BUCKETS
-_position: Final = operator.itemgetter(0)
+"""The first position of a name (_direntries.h). 0 is the beginning, 1 is after ``.``, 2 after ``..``."""
 
 Reply = Callable[["Listing", Entry], int]
 """Adds an entry to the reply. Returns its work, in bare names; 0 if the entry does not fit."""
@@ -83,7 +78,7 @@ class Listing:
     node: Node
     caller: Caller
     holder: Holder
-    entries: list[Entry] | None = None
+    entries: DirectoryEntries | None = None
     generation: int = 0
 
 
@@ -153,7 +148,7 @@ class DirectoryListings:
         node.listed = listed if is_settled else None
         return FH_CACHE_DIR
 
-    async def _current(self, listing: Listing) -> list[Entry]:
+    async def _current(self, listing: Listing) -> DirectoryEntries:
         """Return the listing's snapshot by the policy in force; take it if there is none."""
         while listing.entries is None or listing.generation != self._gate.generation:
             generation = self._gate.generation
@@ -166,49 +161,61 @@ class DirectoryListings:
             listing.generation = generation
         return listing.entries
 
-    def _keep(self, listing: Listing, entries: list[Entry]) -> None:
+    def _keep(self, listing: Listing, entries: DirectoryEntries) -> None:
         """Store a listing's snapshot, and count it for its holder. EMFILE if that one's share is used up."""
         self.shares.check(listing.holder)
         listing.entries = entries
         self.shares.take(listing.holder, len(entries))
 
     async def _drop(self, listing: Listing) -> None:
-        """Drop a snapshot in parts: 100,000 names at once would keep other requests waiting for 5 ms."""
+        """Drop a snapshot in parts: millions of names at once would keep other requests waiting."""
         entries, listing.entries = listing.entries, None
-        while entries:
-            self.shares.give(listing.holder, min(_DROPPED, len(entries)))
-            del entries[-_DROPPED:]
+        if entries is None:
+            return
+        self.shares.give(listing.holder, len(entries))
+        while entries.drop():
             await trio.lowlevel.checkpoint()
 
-    async def _snapshot(self, listing: Listing) -> list[Entry]:
+    async def _snapshot(self, listing: Listing) -> DirectoryEntries:
         """Collect all names that the caller sees now, by position; in slices, so that other requests go on.
 
         Raises PolicyChangedError.
         """
-        node, who, generation = listing.node, listing.caller.principal, self._gate.generation
-        shown: list[list[Entry]] = [[] for _ in range(_BUCKETS)]
-        pauses = self._pauses()
+        node, generation, pauses = listing.node, self._gate.generation, self._pauses()
+        entries = DirectoryEntries()
         try:
-            directory = self._resolver.dirfd(node)
+            with self._tree.records(self._resolver.dirfd(node)) as records:
+                while records.read():
+                    await self._collect(records, listing, entries, pauses)
         except FileNotFoundError:
-            return []
-        with contextlib.closing(self._tree.list_parts(directory)) as parts:
-            while part := _next_part(parts):
-                for entry in part:
-                    if pauses.due():
-                        await trio.lowlevel.checkpoint()
-                        self._gate.unchanged(generation)
-                    if await self._is_shown(entry, node, listing.caller, who):
-                        position = position_of(entry[0])
-                        shown[(position - _FIRST) // _BUCKET].append((position, *entry))
-        entries: list[Entry] = []
-        for bucket in shown:
-            if pauses.due(len(bucket)):
+            pass  # removed, also while the caller is in it
+        while entries.sort():
+            if pauses.due(SLICE):
                 await trio.lowlevel.checkpoint()
-            bucket.sort()
-            entries += bucket
         self._gate.unchanged(generation)
         return entries
+
+    async def _collect(
+        self, records: DirectoryRecords, listing: Listing, entries: DirectoryEntries, pauses: Pauses
+    ) -> None:
+        """Add the names that the caller sees of the part of a directory that was read last.
+
+        The bridge takes those that are decided for all names at once. The others are decided one by one.
+        """
+        node, who, generation = listing.node, listing.caller.principal, self._gate.generation
+        verdicts, withheld = self._gate.names_in(who, node.state), self._withheld_names.numbers
+        left = entries.add(
+            records.buffer, records.size, verdicts.shown, verdicts.hidden, verdicts.apart, withheld
+        )
+        for name, ino, kind in records.typed(left):
+            if await self._is_shown((name, ino, kind), node, listing.caller, who):
+                entries.put(name, ino, kind)
+            if pauses.due():
+                await trio.lowlevel.checkpoint()
+                self._gate.unchanged(generation)
+        if pauses.due(records.size // _BYTES_OF_A_NAME):
+            await trio.lowlevel.checkpoint()
+            self._gate.unchanged(generation)
 
     async def _is_shown(self, entry: Listed, node: Node, caller: Caller, who: Principal) -> bool:
         name, ino, kind = entry
@@ -261,48 +268,46 @@ class DirectoryListings:
             entry = _name_only(ino, stat_bits.S_IFDIR)
             pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position)
 
-        await self._answer(index, start, reply, dots)
+        async with self._begun(index, start) as (listing, entries):
+            _answer_dots(listing.node, start, dots)
+            await self._fill(listing, entries, start, reply)
 
     async def names(self, index: int, start: int, size: int) -> bytes:
         """Return one buffer of READDIR, at most *size* bytes: names without nodes."""
         buffer = DirentBuffer(size)
 
-        def reply(_listing: Listing, listed: Entry) -> int:
-            position, name, ino, kind = listed
-            return int(buffer.add(name, ino, kind, position))
-
         def dots(name: bytes, ino: int, position: int) -> None:
             buffer.add(name, ino, stat_bits.S_IFDIR >> 12, position)
 
-        await self._answer(index, start, reply, dots)
-        return buffer.data()
+        async with self._begun(index, start) as (listing, entries):
+            _answer_dots(listing.node, start, dots)
+            begun = buffer.data()
+            return begun + entries.pack(entries.after(start), size - len(begun), False)
 
-    async def _answer(self, index: int, start: int, reply: Reply, dots: Dots) -> None:
+    @contextlib.asynccontextmanager
+    async def _begun(self, index: int, start: int) -> AsyncIterator[tuple[Listing, DirectoryEntries]]:
+        """Count a request for a listing as under way, and find the snapshot."""
         listing = self._listings[index]
         self._listed_names.used(index)  # the kernel asks for more
         if start == 0:
             await self._drop(listing)
         self._answering += 1
         try:
-            await self._fill(listing, start, reply, dots)
+            yield listing, await self._current(listing)
         finally:
             self._answering -= 1
 
     def _pauses(self) -> Pauses:
         return Pauses(lambda: self.others_wait(self._answering))
 
-    async def _fill(self, listing: Listing, start: int, reply: Reply, dots: Dots) -> None:
-        entries, node = await self._current(listing), listing.node
-        for position in range(start + 1, _FIRST):
-            above = node if position == 1 or node.parent is None else node.parent
-            dots(b"." * position, above.ino & (2**64 - 1), position)
-        at, pauses, work = _behind(entries, start), self._pauses(), 0
+    async def _fill(self, listing: Listing, entries: DirectoryEntries, start: int, reply: Reply) -> None:
+        at, pauses, work = entries.after(start), self._pauses(), 0
         while at < len(entries):
             if pauses.due(work):
                 after = entries[at - 1][0] if at else start
                 await trio.lowlevel.checkpoint()
                 entries = await self._current(listing)
-                at = _behind(entries, after)
+                at = entries.after(after)
                 if at == len(entries):
                     break
             work = reply(listing, entries[at])
@@ -354,22 +359,11 @@ class DirectoryListings:
         self.shares.give(listing.holder, _LISTING_COSTS)
 
 
-def position_of(name: bytes) -> int:
-    """Return the position of a name in listings: a hash with a key of this process, as bytes have one."""
-    return _FIRST + hash(name) % _POSITIONS
-
-
-def _behind(entries: list[Entry], position: int) -> int:
-    """Return the index of the first entry after a position."""
-    return bisect.bisect_right(entries, position, key=_position)
-
-
-def _next_part(parts: Generator[list[Listed], None, None]) -> list[Listed]:
-    """Return more entries, [] at the end: also for a directory that was removed while the caller is in it."""
-    try:
-        return next(parts, [])
-    except FileNotFoundError:
-        return []
+def _answer_dots(node: Node, start: int, dots: Dots) -> None:
+    """Add ``.`` and ``..`` to the beginning of a listing."""
+    for position in range(start + 1, _FIRST):
+        above = node if position == 1 or node.parent is None else node.parent
+        dots(b"." * position, above.ino & (2**64 - 1), position)
 
 
 def _name_only(ino: int, mode: int) -> pyfuse3.EntryAttributes:

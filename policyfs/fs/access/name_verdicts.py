@@ -1,0 +1,107 @@
+"""Decisions on all names of a directory at once, for listings.
+
+Whether a caller sees a name hangs on its path and the object's type, and perhaps on facts. The policy tells
+only some names of a directory apart. If all others are decided alike, one decision is enough for them.
+"""
+
+from __future__ import annotations
+
+import stat as stat_bits
+from typing import Final, NamedTuple
+
+from policyfs.domain import NO_FACTS, FileType, Op, Principal
+from policyfs.policy.classes import FewClasses
+from policyfs.policy.decide import Engine, PathState
+from policyfs.policy.names import bytes_of
+
+_REMEMBERED: Final = 1 << 12
+"""The limit of directories with remembered answers; beyond it all are forgotten."""
+
+HIDDEN_SHIFT: Final = 16
+
+_UNKNOWN: Final = 1 << 0  # DT_UNKNOWN
+_TYPES: Final = {
+    FileType.REGULAR: 1 << (stat_bits.S_IFREG >> 12),
+    FileType.DIRECTORY: 1 << (stat_bits.S_IFDIR >> 12),
+    FileType.SYMLINK: 1 << (stat_bits.S_IFLNK >> 12),
+}
+_SPECIAL: Final = 0xFFFF & ~_UNKNOWN & ~sum(_TYPES.values())
+
+
+class Verdicts(NamedTuple):
+    """Decisions on the names of a directory by path and type alone, a bit for each DT_* type.
+
+    shown, hidden: types whose objects the caller sees, or does not see, under any name that is not in
+    *apart*. apart: the same for single names, hidden types from bit HIDDEN_SHIFT on. All other objects are
+    decided one by one.
+    """
+
+    shown: int
+    hidden: int
+    apart: dict[bytes, int]
+
+
+NOTHING_DECIDED: Final = Verdicts(0, 0, {})
+
+
+class NameVerdicts:
+    """Decides on names for one engine, and remembers the answers. posix: True if mounted with --posix."""
+
+    def __init__(self, engine: Engine, *, posix: bool) -> None:
+        self._engine = engine
+        self._posix = posix
+        self._classes: dict[PathState, FewClasses | None] = {}
+        self._verdicts: dict[tuple[PathState, int], Verdicts] = {}
+
+    def of(self, who: Principal, directory: PathState) -> Verdicts:
+        """Return what a caller sees of the names in the directory at this path.
+
+        INVARIANT: it hangs on the policy, the path and the caller alone, and on no name in the directory. So
+        its time tells nothing about hidden names.
+        """
+        key = (directory, who.key)
+        found = self._verdicts.get(key)
+        if found is None:
+            if len(self._verdicts) >= _REMEMBERED:
+                self._verdicts.clear()
+            found = self._verdicts[key] = self._find(who, directory)
+        return found
+
+    def _find(self, who: Principal, directory: PathState) -> Verdicts:
+        classes = self._classes_in(directory)
+        if classes is None:
+            return NOTHING_DECIDED
+        shown = hidden = 0xFFFF
+        for word in classes.words:
+            yes, no = self._by_type(who, directory, word)
+            shown, hidden = shown & yes, hidden & no
+        apart: dict[bytes, int] = {}
+        for literal in classes.literals:
+            yes, no = self._by_type(who, directory, literal)
+            if (yes, no) != (shown, hidden):
+                apart[bytes_of(literal)] = yes | no << HIDDEN_SHIFT
+        return Verdicts(shown, hidden, apart)
+
+    def _classes_in(self, directory: PathState) -> FewClasses | None:
+        if directory in self._classes:
+            return self._classes[directory]
+        if len(self._classes) >= _REMEMBERED:
+            self._classes.clear()
+        found = self._classes[directory] = self._engine.classes_in(directory)
+        return found
+
+    def _by_type(self, who: Principal, directory: PathState, name: str) -> tuple[int, int]:
+        """Return the types that are shown, and those that are hidden, whatever the facts, under one name."""
+        engine = self._engine
+        state = engine.step(directory, bytes_of(name))
+        shown, hidden = 0, 0 if self._posix else _SPECIAL  # see Gate.shows
+        if engine.owner_matters_above(state):
+            return shown, hidden
+        for ftype, bit in _TYPES.items():
+            if engine.needs(who, Op.SEE, state, ftype):
+                continue
+            if engine.decide(who, Op.SEE, state, ftype, NO_FACTS).allowed:
+                shown |= bit
+            else:
+                hidden |= bit
+        return shown, hidden

@@ -1,0 +1,73 @@
+"""The names of one directory of the store, in parts of one getdents64(2) each."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import stat
+import struct
+from typing import Final, Self
+
+from policyfs.linux import libc
+from policyfs.linux.statx import statx
+
+BUFFER_BYTES: Final = 16 * 1024
+"""The most bytes of one part: some 400 names, about 0.15 ms."""
+
+_DIRENT: Final = struct.Struct("=QqHB")  # linux_dirent64: d_ino, d_off, d_reclen, d_type
+_DT_UNKNOWN: Final = 0
+
+
+class DirectoryRecords:
+    """An open directory, and the part of its names read last. Closes its own descriptor at the end.
+
+    Names created or removed meanwhile may be listed or not, as natively; no other name is left out or comes
+    twice.
+    """
+
+    def __init__(self, dirfd: int) -> None:
+        """dirfd: a descriptor of the directory, O_PATH or not, not used after this call."""
+        self._fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
+        self.buffer = ctypes.create_string_buffer(BUFFER_BYTES)
+        self.size = 0
+        """Bytes of the records in the buffer."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def read(self) -> int:
+        """Read the next part and return its size in bytes, 0 at the end.
+
+        Raises FileNotFoundError if the directory was removed.
+        """
+        self.size = libc.getdents64(self._fd, self.buffer)
+        return self.size
+
+    def names(self) -> list[tuple[bytes, int, int]]:
+        """Return the names in the part read last but ``.`` and ``..``, as (name, inode number, DT_* type)."""
+        raw, found = self.buffer.raw[: self.size], list[tuple[bytes, int, int]]()
+        at, unpack = 0, _DIRENT.unpack_from
+        while at < self.size:
+            ino, _, length, kind = unpack(raw, at)
+            name = raw[at + _DIRENT.size : raw.index(b"\0", at + _DIRENT.size)]
+            if name not in (b".", b".."):
+                found.append((name, ino, kind))
+            at += length
+        return found
+
+    def typed(self, names: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int, int]]:
+        """Return names with the types that the file system did not tell. Those removed since are left out."""
+        if all(kind != _DT_UNKNOWN for _, _, kind in names):
+            return names
+        found: list[tuple[bytes, int, int]] = []
+        for name, ino, kind in names:
+            if kind == _DT_UNKNOWN:
+                try:
+                    kind = stat.S_IFMT(statx(self._fd, name).mode) >> 12
+                except FileNotFoundError:
+                    continue
+            found.append((name, ino, kind))
+        return found
