@@ -22,10 +22,10 @@ import pytest
 from tests.support.machine.alone import hold_to_the_name
 from tests.support.machine.counts import SOAK
 from tests.support.machine.huge_pages import collapse
-from tests.support.machine.namespace import clear_away, enter_private_namespace
+from tests.support.machine.namespace import clear_away, detach, enter_private_namespace, mount_memory
 from tests.support.machine.second_try import SecondTry
 from tests.support.machine.watchdog import Watchdog
-from tests.support.mount.stores import Mounts, populate
+from tests.support.mount.stores import IN_MEMORY, Mounts, populate, work_directory
 from tests.support.samples import media as media_tools
 
 WATCHDOG_GRACE_S = 10.0
@@ -57,9 +57,10 @@ class Run:
         self.watchdog: Watchdog | None = None
 
     def may_mount(self) -> None:
-        """Enter the private namespace and start the watchdog, once."""
+        """Enter the private namespace, have a directory in memory, and start the watchdog, once."""
         if self.watchdog is None:
             enter_private_namespace()
+            mount_memory(self.directory / IN_MEMORY)
             self.watchdog = Watchdog(self.directory)
 
     def media(self) -> dict[str, Path]:
@@ -76,6 +77,7 @@ class Run:
         """Clear everything away."""
         if self.watchdog is not None:
             self.watchdog.close()
+            detach(str(self.directory / IN_MEMORY))
         shutil.rmtree(self.directory, ignore_errors=True)
 
 
@@ -195,6 +197,8 @@ def _arena(run: Run) -> Iterator[Path]:
     directory.chmod(0o711)
     yield directory
     left = clear_away(directory)
+    if (work := work_directory(directory)).exists():
+        shutil.rmtree(work)
     shutil.rmtree(directory)
     assert not left, f"the test left mounts behind: {left}"
 

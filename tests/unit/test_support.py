@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.support.machine.namespace import clear_away, mount_entries, mounts_be
 from tests.support.machine.processes import DeadlineExceeded, call_as, start_as, tool_as, wait_for
 from tests.support.machine.trend import trend
 from tests.support.mount.daemons import is_suspicious
+from tests.support.mount.stores import Mounts
 
 UID = 10011
 
@@ -79,6 +81,14 @@ def test_mounts_are_seen_without_touching_them_and_cleared_away(arena: Path) -> 
 def test_the_namespace_is_private() -> None:
     assert os.readlink("/proc/self/ns/mnt") != os.readlink(f"/proc/{os.getppid()}/ns/mnt")
     assert any(entry.fstype == "fusectl" for entry in mount_entries())
+
+
+@pytest.mark.mount
+def test_trails_lie_in_memory_and_stores_do_not(mounts: Mounts, empty_store: Path) -> None:
+    held = {entry.mountpoint: entry.fstype for entry in mount_entries()}
+    assert held[str(mounts.work.parent)] == "tmpfs"
+    assert mounts.work.stat().st_dev == mounts.work.parent.stat().st_dev != empty_store.stat().st_dev
+    assert stat.S_IMODE(mounts.work.stat().st_mode) == 0o700
 
 
 def test_waiting_has_a_deadline() -> None:

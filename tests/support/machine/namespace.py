@@ -56,6 +56,13 @@ def enter_private_namespace() -> None:
             )
 
 
+def mount_memory(directory: Path) -> None:
+    """Mount a tmpfs of mode 0711 on a new directory. Raises OSError."""
+    directory.mkdir()
+    flags = MS_NOSUID | MS_NODEV
+    _check(_libc.mount(b"tmpfs", os.fsencode(directory), b"tmpfs", flags, b"mode=711"), f"mount {directory}")
+
+
 def is_private() -> bool:
     """Return True if this process has entered another mount namespace since it imported this module."""
     return os.readlink(_OWN) != _FIRST

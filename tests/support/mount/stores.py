@@ -55,13 +55,28 @@ def populate(store: Path, media: dict[str, Path]) -> None:
             os.chmod(os.path.join(directory, file), 0o644)
 
 
+IN_MEMORY: Final = "memory"
+"""Name of a tmpfs beside the arenas of one process of tests."""
+
+
+def work_directory(arena: Path) -> Path:
+    """Return the path of the directory for trails, keys, sockets and logs of an arena's mounts.
+
+    It lies in memory where the process of tests has such a place: a start and an end of a mount make some
+    thirty files and wait for the disk two dozen times. Stores are on the disk. A test of the trail's own disk
+    names another trail directory.
+    """
+    memory = arena.parent / IN_MEMORY
+    return memory / arena.name if memory.is_dir() else arena / "work"
+
+
 class Mounts:
     """The mounts of one test."""
 
     def __init__(self, arena: Path) -> None:
         """arena: a directory that plain uids may pass through; mountpoints are made in it."""
         self.arena = arena
-        self.work = arena / "work"
+        self.work = work_directory(arena)
         self.work.mkdir(mode=0o700)
         self.all: list[Mount] = []
 
