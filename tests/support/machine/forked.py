@@ -22,6 +22,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from policyfs.content import uids
@@ -63,12 +64,14 @@ def daemon_of(
     most_descriptors: int = 0,
     kept: Sequence[int] = (),
     answered: int = -1,
+    process: Callable[[], int] | None = None,
 ) -> NoReturn:
     """Run a module as a program, as `python -X faulthandler -m` does, and end with its exit code.
 
     program: the module and its leading arguments; words: the others. launchers: the socket of the prepared
     interpreter (launchers.py). most_descriptors: see Mount. kept: descriptors to hand on, beside the standard
-    streams. answered: one that closes once the mount answers. Only in a forked child.
+    streams. answered: one that closes once the mount answers. process: the function that the module, which is
+    imported, calls when it runs as a program; None: the module is executed. Only in a forked child.
     """
     status = 1
     try:
@@ -97,8 +100,9 @@ def daemon_of(
         attach(launchers)
         uids._has_account = _numbers_of_accounts().__contains__
         sys.argv = [program[0], *program[1:], *words]
-        sys.modules.pop(program[0], None)  # imported for what it imports; it runs as __main__
-        status = _run(program[0])
+        if process is None:
+            sys.modules.pop(program[0], None)  # imported for what it imports; it runs as __main__
+        status = _run(process or partial(_execute, program[0]))
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
@@ -121,10 +125,15 @@ def _close_once_it_answers(answered: int) -> None:
     module.serve = serve_and_tell
 
 
-def _run(module: str) -> int:
-    """What the module's end means as an exit code, as the interpreter has it."""
+def _execute(module: str) -> int:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    return 0
+
+
+def _run(process: Callable[[], int]) -> int:
+    """What the end of a program means as an exit code, as the interpreter has it."""
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return process()
     except SystemExit as leave:
         if leave.code is None or isinstance(leave.code, int):
             return leave.code or 0
@@ -133,4 +142,3 @@ def _run(module: str) -> int:
     except BaseException:
         sys.excepthook(*sys.exc_info())
         return 1
-    return 0

@@ -19,7 +19,6 @@ import gc
 import json
 import os
 import resource
-import runpy
 import select
 import shutil
 import signal
@@ -162,7 +161,7 @@ def _reap(children: dict[int, int]) -> None:
 
 
 def _become_launcher(order: Mapping[str, Any], *fds: int) -> NoReturn:
-    """Run the launcher's module in the forked process: with what the daemon would have handed on, alone."""
+    """Run the launcher in the forked process: with what the daemon would have handed on, alone."""
     status = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -179,10 +178,7 @@ def _become_launcher(order: Mapping[str, Any], *fds: int) -> NoReturn:
         os.environ.clear()
         os.environ.update(order["environment"])
         sys.argv = order["words"]  # the first is the module's
-        try:
-            runpy.run_module(PREPARED[-1], run_name="__main__", alter_sys=True)
-        except SystemExit as leave:
-            status = leave.code or 0
+        status = sys.modules[PREPARED[-1]].main()
     except BaseException:
         traceback.print_exc()
     finally:

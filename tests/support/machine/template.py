@@ -200,6 +200,7 @@ class _Server:
 
 
 def _become_daemon(order: Mapping[str, Any], log: int, answered: int) -> NoReturn:
+    from policyfs.cli import main as command
     from tests.support.machine.forked import daemon_of
 
     try:
@@ -217,20 +218,22 @@ def _become_daemon(order: Mapping[str, Any], log: int, answered: int) -> NoRetur
         os.environ.update(order["environment"])
         daemon_of(
             order["program"], order["words"], order["added"], order["launchers"], order["most_descriptors"],
-            answered=answered,
+            answered=answered, process=command.process if order["program"] == [command.__name__] else None,
         )  # fmt: skip
     finally:
         os._exit(1)
 
 
 def _import_all() -> None:
-    """Import all that a daemon imports, and have its regular expressions compiled."""
-    from policyfs.cli.main import build_parser
+    """Import all that a daemon imports, have its regular expressions compiled, and its command line built."""
+    from policyfs.cli import main as command
     from policyfs.linux.capabilities import rights_of
     from tests.support.machine.forked import prepare
 
     prepare(("policyfs.cli.main",))
-    build_parser("mount").parse_args(["mount", "--policy", "P", "STORE", "MOUNTPOINT"])
+    parser, build = command.build_parser("mount"), command.build_parser
+    parser.parse_args(["mount", "--policy", "P", "STORE", "MOUNTPOINT"])
+    command.build_parser = lambda *words: parser if words[0] == "mount" else build(*words)
     rights_of()
 
 
