@@ -266,6 +266,7 @@ class Daemon:
             self._unproved = error
             return False
         self._mountpoint.give_up_mount_fd()
+        self.fs.gate.recorder.settle()  # opens of the proof, which are not on the trail
         self._events.muted = False
         return True
 

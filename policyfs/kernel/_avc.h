@@ -15,8 +15,11 @@
 #define AVC_GETATTR (1u << 1)	 /* its attributes may be seen */
 #define AVC_UNCOUNTED (1u << 2)	 /* but not a directory's link count and size */
 #define AVC_OPEN (1u << 3)	 /* it may be opened for reading, in passthrough */
+#define AVC_RECORDED (1u << 4)	 /* but each such open is an event for the trail */
 #define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
-#define AVC_GRANT_BITS 0xff0fu
+#define AVC_GRANT_BITS 0xff1fu
+
+#define AVC_PROGRAM_MAX 256
 
 /* Seats of those who answer. The event loop has seat 0. It alone changes the table. */
 #define AVC_SEATS 17
@@ -43,6 +46,19 @@ struct avc_opened {
 	uint32_t uid, gid, pid, flags; /* of the open */
 	struct wire_attr attr;	       /* of the file, at the open */
 };
+
+/* An open that was answered here, and is to be on the trail. */
+struct avc_event {
+	int64_t time_ns;
+	uint64_t fh, node, size;
+	int64_t mtime_ns; /* of the file, like size */
+	uint32_t uid, gid, pid, flags;
+	uint16_t program_size;
+	char program[AVC_PROGRAM_MAX]; /* path of the process's executable, without a final null byte */
+};
+
+/* Called with an event that is not in the cache any more. It must not call back into the cache. */
+typedef void (*avc_told)(void *context, const struct avc_event *event);
 
 /* Called with a handle that is the caller's from now on. It must not call back into the cache. */
 typedef void (*avc_take)(void *context, const struct avc_opened *opened);
@@ -88,6 +104,9 @@ void avc_end_all_opens(avc_take taken, void *context);
  * nodes were not opened here since then. */
 typedef void (*avc_unused)(void *context, uint64_t id);
 void avc_age_opens(avc_take taken, avc_unused unused, void *context);
+
+/* Take all events that were published before this call. Those of one seat are in order. */
+void avc_take_events(avc_told told, void *context);
 
 /* Of any seat */
 

@@ -1,4 +1,5 @@
-/* What the two parts of the access vector cache share: its table (_avc.c), and the opens (_opens.c). */
+/* The parts of the access vector cache to each other: answers (_avc.c), the table (_avc_table.c), opens
+ * (_opens.c), and the events of opens (_events.c). */
 
 #ifndef POLICYFS_AVC_TABLE_H
 #define POLICYFS_AVC_TABLE_H
@@ -37,12 +38,29 @@ struct seat {
 	atomic_uint_fast64_t lookups, getattrs, accesses, opens, releases, lost;
 };
 
+/* _avc_table.c. To be read under the lock of a seat, or on the event loop. */
+
+struct node *avc_find(uint64_t id);
+void avc_each_node(void (*visit)(struct node *, void *context), void *context);
+
+/* The first node in the chain of a name (next_name), in which other names are, too. */
+struct node *avc_first_like(uint64_t parent, const char *name, size_t size);
+bool avc_is_named(const struct node *node, uint64_t parent, const char *name, size_t size);
+
+/* The descriptor of a node's directory, -1 if it was dropped since. */
+int avc_directory_of(const struct node *node);
+
+/* Number of seats in use, the event loop's included. */
+unsigned avc_seats(void);
+
+/* Add the counts of the table. */
+void avc_count_table(struct avc_counts *counts);
+
 /* _avc.c */
 
 void avc_lock_all(void);
 void avc_unlock_all(void);
-struct node *avc_find(uint64_t id);
-void avc_each_node(void (*visit)(struct node *, void *context), void *context);
+void avc_forget_counts(void);
 
 /* The node's attributes in the store, now. False if its name leads elsewhere, or they are odd. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr);
@@ -66,5 +84,17 @@ void opens_install(struct node *node, struct grant *grant, const struct avc_vect
 
 bool opens_begin(void);
 void opens_close(void);
+
+/* _events.c. Under the lock of the seat, which has this number. */
+
+/* The place for the event of an open by this process, with the executable filled in. NULL if there is none
+ * left, or the executable has a long name: then Python answers. */
+struct avc_event *events_place(unsigned number, uint32_t pid);
+
+/* Publish the event in that place. */
+void events_put(unsigned number);
+
+bool events_begin(void);
+void events_close(void);
 
 #endif

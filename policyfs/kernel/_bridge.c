@@ -591,6 +591,8 @@ static PyMethodDef methods[] = {
 	 "end_opens(node or None): answer no open of a node, or of any; takes their handles over."},
 	{"age_opens", vectors_age_opens, METH_NOARGS,
 	 "Take over handles that are open since the call before; (handles, nodes not opened since then)."},
+	{"take_events", vectors_take_events, METH_NOARGS,
+	 "take_events(): the events of opens that the bridge answered and that are to be on the trail."},
 	{"leave_directory", vectors_leave, METH_O,
 	 "leave_directory(node): close its descriptor. No request in it is answered any more."},
 	{"drop_vectors", vectors_drop, METH_O,

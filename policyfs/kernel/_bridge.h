@@ -105,6 +105,7 @@ PyObject *vectors_clear(PyObject *module, PyObject *unused);
 PyObject *vectors_take(PyObject *module, PyObject *args);
 PyObject *vectors_end_opens(PyObject *module, PyObject *id);
 PyObject *vectors_age_opens(PyObject *module, PyObject *unused);
+PyObject *vectors_take_events(PyObject *module, PyObject *unused);
 PyObject *vectors_counts(PyObject *module, PyObject *unused);
 
 PyObject *turns_take(PyObject *module, PyObject *args);

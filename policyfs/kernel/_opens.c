@@ -88,17 +88,30 @@ static uint64_t next_fh(struct slot *slot)
 	       (uint64_t)(slot - opens.slots);
 }
 
-static bool may_open(const struct node *node, const struct wire_in_header *header, const struct wire_open_in *in)
+/* The grant by which this open is allowed, NULL if there is none. */
+static const struct grant *grant_of(const struct node *node, const struct wire_in_header *header,
+				    const struct wire_open_in *in)
 {
 	if (node == NULL || node->backing_id == 0 || in->open_flags != 0)
-		return false;
+		return NULL;
 	for (int i = 0; i < GRANTS; i++) {
 		const struct grant *grant = &node->grants[i];
 
 		if (grant->bits & AVC_OPEN && grant->uid == header->uid)
-			return grant->gid == header->gid && grant->flags == (in->flags & ~HARMLESS);
+			return grant->gid == header->gid && grant->flags == (in->flags & ~HARMLESS) ? grant : NULL;
 	}
-	return false;
+	return NULL;
+}
+
+static void fill(struct avc_event *event, const struct avc_opened *opened)
+{
+	event->fh = opened->fh;
+	event->node = opened->node;
+	event->uid = opened->uid;
+	event->gid = opened->gid;
+	event->flags = opened->flags;
+	event->size = opened->attr.size;
+	event->mtime_ns = (int64_t)opened->attr.mtime * 1000000000 + opened->attr.mtimensec;
 }
 
 bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
@@ -106,14 +119,18 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 {
 	struct node *node = avc_find(header->nodeid);
 	struct wire_open_out out = {.open_flags = FOPEN_PASSTHROUGH_FLAG};
+	const struct grant *grant;
+	struct avc_event *event = NULL;
 	struct wire_open_in in;
 	struct slot *slot;
 
 	if (size != sizeof(in))
 		return false;
 	memcpy(&in, body, sizeof(in));
-	if (!may_open(node, header, &in) || (slot = free_slot(number)) == NULL ||
+	if ((grant = grant_of(node, header, &in)) == NULL || (slot = free_slot(number)) == NULL ||
 	    !avc_ask_store(node, false, &slot->opened.attr))
+		return false;
+	if (grant->bits & AVC_RECORDED && (event = events_place(number, header->pid)) == NULL)
 		return false;
 	out.fh = next_fh(slot);
 	out.backing_id = node->backing_id;
@@ -126,6 +143,10 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 	slot->opened.gid = header->gid;
 	slot->opened.pid = header->pid;
 	slot->opened.flags = in.flags;
+	if (event != NULL) {
+		fill(event, &slot->opened);
+		events_put(number); /* INVARIANT: before the reply; it stays if the kernel did not take that */
+	}
 	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
 	atomic_fetch_add_explicit(&node->handles, 1, memory_order_relaxed);
 	atomic_store_explicit(&slot->fh, out.fh, memory_order_release);

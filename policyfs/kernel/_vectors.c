@@ -1,4 +1,4 @@
-/* Python's side of the access vector cache (_avc.c). Called on the event loop's thread only. */
+/* Python's side of the access vector cache (_avc.h). Called on the event loop's thread only. */
 
 #include "_avc.h"
 #include "_bridge.h"
@@ -115,12 +115,13 @@ PyObject *vectors_clear(PyObject *module, PyObject *unused)
 	return taken;
 }
 
-/* Handles, or numbers of nodes, from a call that holds all locks. Python objects are made afterwards: their
- * allocation may run any code. */
+/* Handles, numbers of nodes, or events, from a call of the cache. Python objects are made afterwards: their
+ * allocation may run any code, and lead back into the cache. */
 struct found {
 	struct avc_opened *opened;
 	uint64_t *nodes;
-	size_t handles, node_count;
+	struct avc_event *events;
+	size_t handles, node_count, event_count;
 };
 
 static void *grown(void *array, size_t count, size_t size)
@@ -147,6 +148,14 @@ static void add_node(void *context, uint64_t id)
 
 	found->nodes = grown(found->nodes, found->node_count, sizeof(id));
 	found->nodes[found->node_count++] = id;
+}
+
+static void add_event(void *context, const struct avc_event *event)
+{
+	struct found *found = context;
+
+	found->events = grown(found->events, found->event_count, sizeof(*event));
+	found->events[found->event_count++] = *event;
 }
 
 static long long nanoseconds(uint64_t seconds, uint32_t rest)
@@ -238,6 +247,33 @@ PyObject *vectors_age_opens(PyObject *module, PyObject *unused)
 	}
 	free(found.nodes);
 	return Py_BuildValue("NN", handles, nodes);
+}
+
+PyObject *vectors_take_events(PyObject *module, PyObject *unused)
+{
+	struct found found = {0};
+	PyObject *list;
+
+	(void)module, (void)unused;
+	if (!is_loop())
+		return NULL;
+	avc_take_events(add_event, &found);
+	list = PyList_New((Py_ssize_t)found.event_count);
+	for (size_t i = 0; i < found.event_count; i++) {
+		const struct avc_event *event = &found.events[i];
+		PyObject *one = list == NULL
+			? NULL
+			: Py_BuildValue("LKKIIIIKLy#", (long long)event->time_ns, (unsigned long long)event->fh,
+					(unsigned long long)event->node, event->uid, event->gid, event->pid,
+					event->flags, (unsigned long long)event->size, (long long)event->mtime_ns,
+					event->program, (Py_ssize_t)event->program_size);
+
+		if (one == NULL)
+			Py_FatalError("no memory for events");
+		PyList_SET_ITEM(list, (Py_ssize_t)i, one);
+	}
+	free(found.events);
+	return list;
 }
 
 uint64_t vectors_answered(uint32_t opcode)

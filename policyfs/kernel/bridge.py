@@ -39,6 +39,7 @@ clear_vectors = _bridge.clear_vectors
 take_opens = _bridge.take_opens
 end_opens = _bridge.end_opens
 age_opens = _bridge.age_opens
+take_events = _bridge.take_events
 vector_counts = _bridge.vector_counts
 # The functions from start_readers on are for kernel/vectors.py.
 
@@ -86,6 +87,7 @@ __all__ = [
     "reader_shares",
     "reader_state",
     "start_readers",
+    "take_events",
     "take_opens",
     "take_requests",
     "take_turns",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from policyfs.kernel import bridge
+from policyfs.trail.bounds import cut_text
 
 MAX_READERS: Final = 4
 """Each request wakes all readers that wait, and one of them gets it. So more readers are no gain."""
@@ -21,8 +22,12 @@ UNCOUNTED: Final = 1 << 2
 """Of a directory: its link count and size are not shown. Stays until the node is dropped."""
 OPEN: Final = 1 << 3
 """Only with a gid, flags of open(2) and a backing id."""
+RECORDED: Final = 1 << 4
+"""With OPEN: each is an event for the trail, see take_events()."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
+_SERIAL: Final = (1 << 52) - 1
+"""The bits of a handle's number that count slots and serials (_opens.c)."""
 
 install = bridge.install_vector
 leave = bridge.leave_directory
@@ -74,6 +79,39 @@ class Opened(NamedTuple):
     pid: int
     flags: int
     attributes: tuple[int, ...]
+
+
+class Seen(NamedTuple):
+    """An open that the bridge answered and that belongs on the trail; size and mtime_ns of the file then."""
+
+    time_ns: int
+    fh: int
+    nodeid: int
+    uid: int
+    gid: int
+    pid: int
+    flags: int
+    size: int
+    mtime_ns: int
+    program: bytes
+
+    @property
+    def exe(self) -> str:
+        """The path of the process's executable; empty if it was gone, or cannot be seen."""
+        return cut_text(self.program.decode("utf-8", "backslashreplace"))
+
+
+def take_events() -> list[Seen]:
+    """Take the recorded opens that the bridge has answered since the last call.
+
+    Those of one reader are in order.
+    """
+    return [Seen(*one) for one in bridge.take_events()]
+
+
+def index_of(fh: int) -> int:
+    """Return the number on the trail of a handle of the bridge: beyond those of Python, below 2**53."""
+    return bridge.MAX_INDEX + 1 + (fh & _SERIAL)
 
 
 def take_handle(fh: int) -> list[Opened]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, TypedDict, Unpack
 
 from policyfs.domain import Audit, Decision
@@ -59,6 +59,15 @@ class Recorder:
         self._generation = 0
         self._executables = Expiring[int, str](_EXE_S, most=_EXE_MAX)
         self._digest = ""
+        self._settle: Callable[[], None] = _nothing
+
+    def settle_first(self, settle: Callable[[], None]) -> None:
+        """Call *settle* before each event: it puts those on record that came before (`repeated`)."""
+        self._settle = settle
+
+    def settle(self) -> None:
+        """Put everything on record that came before this call."""
+        self._settle()
 
     def use_policy(self, generation: int, digest: str) -> None:
         """Name this policy in events from now on."""
@@ -113,12 +122,23 @@ class Recorder:
             own.paid = False
         return await self._commits.put(ticket)
 
+    def event_of(
+        self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
+    ) -> Event | None:
+        """Return the event of a decision, and put nothing on record; None if it need not be recorded."""
+        return self._decision(caller, call, path, decision, details)
+
+    def repeated(self, event: Event) -> None:
+        """Put an allowed repeat of a best-effort decision on record, made from `event_of`."""
+        self._sink.admit(event, Audit.BEST_EFFORT)
+
     def _decision(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details
     ) -> Event | None:
         """Build the event of a decision; None if it need not be recorded."""
         if decision.audit is Audit.OFF and not decision.would_deny:
             return None
+        self._settle()
         error = details.get("error", 0)
         allowed = decision.allowed and not error
         verdict = ALLOW if allowed else DENY
@@ -156,6 +176,7 @@ class Recorder:
 
     def released(self, handle: Handle, path: bytes, after: Version | None) -> None:
         """Record the end of a handle: the bytes that went through the daemon, or the file's change."""
+        self._settle()
         mediated = handle.fd >= 0 and handle.mode.value == "mediated"
         caller, before = handle.caller, handle.before
         event = Event(
@@ -191,6 +212,10 @@ class Recorder:
             path = executable(pid)
             self._executables.put(pid, path)
         return path
+
+
+def _nothing() -> None:
+    """Settle nothing: no other part makes events."""
 
 
 def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:

@@ -1,8 +1,7 @@
 """The decided requests whose repeats the bridge may answer by itself (kernel/vectors.py).
 
 Only decisions that hang on nothing but the caller's uid and the node's one name: no fact, no owner of a
-directory above, no writer. An answer that the trail keeps is never among them: a repeat would be missing
-there. See docs/architecture/vectors.md.
+directory above, no writer. None that must be on record before its answer. See docs/architecture/vectors.md.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import os
 import stat as stat_bits
 from typing import Final
 
-from policyfs.domain import NO_FACTS, Audit, FileType, Need, Op
+from policyfs.domain import NO_FACTS, Audit, Decision, FileType, Need, Op
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import FMODE_EXEC, Caller, Mode
@@ -81,23 +80,26 @@ class Repeats:
         if self._hangs_on_name_and_uid(node, caller) and not self._gate.need(caller.principal, ops, node):
             self._install(node, caller, vectors.access(mode))
 
-    def opened(self, node: Node, caller: Caller, flags: int, backing_id: int) -> bool:
-        """Note an allowed open for reading in passthrough. If it is on the trail, Python answers each.
+    def opened(self, node: Node, caller: Caller, flags: int, backing_id: int) -> Decision | None:
+        """Note an allowed open for reading in passthrough.
 
-        True if the bridge answers its repeats from now on: by the same uid and gid, with the same flags.
+        Returns the decision by which the bridge answers its repeats from now on: by the same uid and gid,
+        with the same flags. If its audit is not off, each repeat is an event (vectors.take_events). None if
+        it answers none: of a decision that must be on record first, or that a monitored rule would deny.
         """
         if flags & _ODD or node.ftype is not FileType.REGULAR or not backing_id:
-            return False
+            return None
         if not self._hangs_on_name_and_uid(node, caller):
-            return False
+            return None
         who, ops = caller.principal, Op.SEE | Op.READ
         if self._gate.need(who, ops, node) or not self._gate.engine.view(who, node.state).raw:
-            return False
+            return None
         # INVARIANT: judged here, in one piece with the installation, since a vector outlives the open.
         decision = self._gate.judge(who, ops, node, NO_FACTS)
-        if not decision.allowed or decision.audit is not Audit.OFF or decision.would_deny or decision.redact:
-            return False
-        return self._install(node, caller, vectors.OPEN, caller.gid, flags, backing_id)
+        if not decision.allowed or decision.audit is Audit.REQUIRED or decision.would_deny or decision.redact:
+            return None
+        grant = vectors.OPEN if decision.audit is Audit.OFF else vectors.OPEN | vectors.RECORDED
+        return decision if self._install(node, caller, grant, caller.gid, flags, backing_id) else None
 
     def _hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
         """True if what a caller sees of a node hangs on the caller's uid and the node's one name alone."""

@@ -18,6 +18,7 @@ from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
+from policyfs.fs.opening.repeated_opens import RepeatedOpens
 from policyfs.fs.opening.request import OpenContext
 from policyfs.kernel import vectors
 from policyfs.linux.statx import Stat
@@ -48,6 +49,7 @@ class BridgeHandles:
         self._passthrough = passthrough
         self._repeats = repeats
         self._replaced_files = replaced_files
+        self._events = RepeatedOpens(fs.gate.recorder)
         self._entered: dict[Node, OpenState] = {}
         self._recent: set[int] = set()
         self._earlier: set[int] = set()
@@ -75,7 +77,10 @@ class BridgeHandles:
             if not self._is_repeat(node) or len(self._entered) >= _MOST:
                 return
             self._entered[node] = self._lifecycle.enter(node, writing=False)
-        if not self._repeats.opened(node, request.caller, request.flags, state.backing_id) and not entered:
+        decision = self._repeats.opened(node, request.caller, request.flags, state.backing_id)
+        if decision is not None:
+            self._events.note(opening, decision)
+        elif not entered:
             self.end(node)
 
     def _is_repeat(self, node: Node) -> bool:
@@ -90,10 +95,12 @@ class BridgeHandles:
         return False
 
     def _is_plain(self, opening: OpenContext) -> bool:
-        """True for an unrecorded open for reading, in passthrough, of a file that keeps its name."""
+        """True for an open for reading, in passthrough, of a file that keeps its name."""
         request, handle, decision = opening.request, opening.handle, opening.decision
         return (
-            decision.audit is Audit.OFF
+            decision.audit is not Audit.REQUIRED
+            and not (decision.would_deny or opening.note)
+            and self._events.has_room(opening)
             and handle.mode is Mode.PASSTHROUGH
             and not (request.writing or handle.by_kind or handle.created)
             and handle.generation == self._gate.generation
@@ -107,18 +114,21 @@ class BridgeHandles:
         state = self._entered.pop(node, None)
         if state is not None:
             self._adopt(vectors.end_opens(node.nodeid))
+            self._events.forget(node.nodeid)
             self._lifecycle.let_go(node, state)
 
     def end_all(self) -> None:
         """Answer no open of any node in the bridge any more, and take over all handles."""
         if self._entered:
             self._adopt(vectors.end_all_opens())
+            self._events.forget_all()
             entered, self._entered = self._entered, {}
             for node, state in entered.items():
                 self._lifecycle.let_go(node, state)
 
     def expire(self) -> None:
-        """End vectors that were not used for a while; called from time to time."""
+        """Put the bridge's opens on record, and end vectors that were not used for a while."""
+        self._events.settle()
         now = time.monotonic()
         if now < self._aged_s + _AGE_S:
             return
@@ -164,7 +174,7 @@ class BridgeHandles:
                 state.stat = stat
             self._handles.add(
                 Handle(
-                    self._handles.free_index(), node, caller, one.flags, -1, one.fh, Mode.PASSTHROUGH,
+                    vectors.index_of(one.fh), node, caller, one.flags, -1, one.fh, Mode.PASSTHROUGH,
                     before=Version(stat.size, stat.mtime_ns, stat.ctime_ns), generation=self._gate.generation,
                 )
             )  # fmt: skip

@@ -55,6 +55,11 @@ def _asked(flags: int) -> _Asked:
     return _Asked(Call("open", describe(flags)), ops, bool(ops & Op.WRITE), bool(flags & os.O_TRUNC))
 
 
+def call_of(flags: int) -> Call:
+    """Return an open with these flags of open(2) in the words of the trail."""
+    return _asked(flags).call
+
+
 class OpenRequest(NamedTuple):
     """An app's request to open a node."""
 

@@ -1,0 +1,123 @@
+/*
+ * Events of opens that the bridge has answered (_opens.c) and that belong on the trail. Each seat has a ring
+ * of its own. Its reader alone puts events in, under the seat's lock; the event loop alone takes them out,
+ * without a lock. INVARIANT: an event is published before its open is answered. If the ring is full, Python
+ * answers the open, and takes the events out first. So none is lost, and none comes late.
+ *
+ * The executable of a process is looked up as Python does it (audit.py): at most once in PROGRAM_NS.
+ */
+
+#define _GNU_SOURCE
+#include "_avc_table.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RING 128 /* events of one seat */
+#define PROGRAMS 16 /* processes of which a seat knows the executable */
+#define PROGRAM_NS 100000000
+
+_Static_assert((RING & (RING - 1)) == 0, "numbers of events go round");
+
+struct program {
+	uint32_t pid;
+	uint16_t size;
+	int64_t until_ns; /* 0: free */
+	char path[AVC_PROGRAM_MAX];
+};
+
+struct ring {
+	_Alignas(64) _Atomic uint64_t put; /* events published so far, by the reader */
+	_Alignas(64) _Atomic uint64_t taken; /* by the event loop */
+	_Alignas(64) struct program programs[PROGRAMS]; /* of the reader */
+	struct avc_event events[RING];
+};
+
+static struct ring *rings; /* of all seats */
+
+static int64_t clock_ns(clockid_t clock)
+{
+	struct timespec now;
+
+	clock_gettime(clock, &now);
+	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* The executable of a process, empty if it is gone or cannot be seen; NULL if its path is too long. */
+static const struct program *program_of(struct ring *ring, uint32_t pid)
+{
+	struct program *program = &ring->programs[pid % PROGRAMS];
+	int64_t now_ns = clock_ns(CLOCK_MONOTONIC);
+	char name[32];
+	ssize_t size = 0;
+
+	if (program->until_ns > now_ns && program->pid == pid)
+		return program;
+	program->until_ns = 0;
+	if (pid != 0) {
+		snprintf(name, sizeof(name), "/proc/%u/exe", pid);
+		size = readlink(name, program->path, sizeof(program->path));
+	}
+	if (size == (ssize_t)sizeof(program->path))
+		return NULL;
+	program->pid = pid;
+	program->size = size < 0 ? 0 : (uint16_t)size;
+	program->until_ns = now_ns + PROGRAM_NS;
+	return program;
+}
+
+struct avc_event *events_place(unsigned number, uint32_t pid)
+{
+	struct ring *ring = &rings[number];
+	uint64_t put = atomic_load_explicit(&ring->put, memory_order_relaxed);
+	struct avc_event *event = &ring->events[put % RING];
+	const struct program *program;
+
+	if (put - atomic_load_explicit(&ring->taken, memory_order_acquire) >= RING ||
+	    (program = program_of(ring, pid)) == NULL)
+		return NULL;
+	event->time_ns = clock_ns(CLOCK_REALTIME);
+	event->pid = pid;
+	event->program_size = program->size;
+	memcpy(event->program, program->path, program->size);
+	return event;
+}
+
+void events_put(unsigned number)
+{
+	struct ring *ring = &rings[number];
+
+	atomic_store_explicit(&ring->put, atomic_load_explicit(&ring->put, memory_order_relaxed) + 1,
+			      memory_order_release);
+}
+
+void avc_take_events(avc_told told, void *context)
+{
+	for (unsigned number = 0; rings != NULL && number < AVC_SEATS; number++) {
+		struct ring *ring = &rings[number];
+		uint64_t taken = atomic_load_explicit(&ring->taken, memory_order_relaxed);
+		uint64_t put = atomic_load_explicit(&ring->put, memory_order_acquire);
+
+		for (; taken != put; taken++)
+			told(context, &ring->events[taken % RING]);
+		atomic_store_explicit(&ring->taken, taken, memory_order_release);
+	}
+}
+
+bool events_begin(void)
+{
+	rings = aligned_alloc(64, AVC_SEATS * sizeof(*rings));
+	if (rings != NULL)
+		memset(rings, 0, AVC_SEATS * sizeof(*rings));
+	return rings != NULL;
+}
+
+void events_close(void)
+{
+	free(rings);
+	rings = NULL;
+}
