@@ -27,7 +27,6 @@
 #define OPCODE_ACCESS 34
 #define RESENT ((uint64_t)1 << 63)
 
-#define NAME_MAX_BYTES 255
 #define HIDDEN_SIZE 4096 /* of a directory whose names may be hidden (lookup.py, _uncounted) */
 
 static struct seat seats[AVC_SEATS] = {

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#define NAME_MAX_BYTES 255
 #define GRANTS 4 /* uids with a grant on one node */
 
 struct grant {

@@ -329,11 +329,126 @@ def _opened(path: str, flags: int) -> None:
     os.close(os.open(path, flags))
 
 
-def test_what_is_recorded_goes_to_python(mounts: Mounts, store: Path) -> None:
+@pytest.mark.parametrize("options", KINDS.values(), ids=KINDS)
+def test_each_recorded_open_is_on_the_trail_once(
+    mounts: Mounts, store: Path, options: tuple[str, ...]
+) -> None:
+    mount = begin(mounts, RECORDED, store, *options)
+    program = os.readlink("/proc/self/exe")
+    pids = [call_as(ONE, _read_often, str(mount / "file"), 300) for _ in range(2)]
+    assert said(mount)["opens"] > 500, said(mount)
+    events = opens_on_trail(mount, 600)
+    assert [event["pid"] for event in events] == [pids[0]] * 300 + [pids[1]] * 300
+    assert len({event["handle"] for event in events}) == 600
+    times = [event["time"] for event in events]
+    assert times == sorted(times)
+    for event in events:
+        assert (event["path"], event["uid"], event["gid"], event["app"]) == ("/file", ONE, ONE, "one")
+        assert (event["exe"], event["syscall"], event["io"]) == (program, "open(O_RDONLY)", "passthrough")
+        assert (event["decision"], event["rules"], event["size_before"]) == ("allow", ["all"], 4)
+
+
+def _read_often(path: str, times: int) -> int:
+    read(path, times)
+    return os.getpid()
+
+
+def opens_on_trail(mount: Mount, count: int) -> list[dict[str, Any]]:
+    """The opens on the trail, once there are so many; no more come."""
+    wait_for(lambda: len(mount.events(operation="open")) >= count, f"{count} opens are on the trail", 10.0)
+    time.sleep(0.3)
+    events = mount.events(operation="open")
+    assert len(events) == count
+    return events
+
+
+def test_a_recorded_open_differs_in_nothing_from_the_one_that_python_answered(
+    mounts: Mounts, store: Path
+) -> None:
     mount = begin(mounts, RECORDED, store)
+    call_as(ONE, read, str(mount / "file"), 50)
+    events = [
+        {name: value for name, value in event.items() if name not in {"time", "handle", "seq", "chain"}}
+        for event in opens_on_trail(mount, 50)
+    ]
+    assert said(mount)["opens"] > 30
+    assert all(event == events[0] for event in events), (events[0], events[-1])
+
+
+def test_what_must_be_on_record_goes_to_python(mounts: Mounts, store: Path) -> None:
+    mount = begin(mounts, POLICY.replace('"off"', "required"), store)
     call_as(ONE, read, str(mount / "file"), 20)
     assert said(mount)["opens"] == 0
-    wait_for(lambda: sum(event.get("count", 1) for event in mount.events(operation="open")) > 0, "recorded")
+    assert len(opens_on_trail(mount, 20)) == 20
+
+
+def test_recorded_opens_are_in_their_place_among_other_events(mounts: Mounts, store: Path) -> None:
+    mount = begin(mounts, RECORDED, store)
+    call_as(ONE, read, str(mount / "file"), 4)
+    call_as(ONE, _in_turn, str(mount.mountpoint), 30)
+    assert said(mount)["opens"] > 60
+    opens_on_trail(mount, 4 + 90)
+    made = [
+        event["operation"] for event in mount.events() if event.get("operation") in {"open", "mkdir"}
+    ]  # fmt: skip
+    assert made[4:] == ["open", "open", "open", "mkdir"] * 30
+
+
+def _in_turn(directory: str, times: int) -> None:
+    for number in range(times):
+        read(f"{directory}/file", 3)
+        os.mkdir(f"{directory}/d{number}")
+
+
+def test_recorded_opens_have_the_path_and_the_policy_of_their_time(mounts: Mounts, store: Path) -> None:
+    mount = begin(mounts, RECORDED, store)
+    directory = mount.mountpoint
+
+    def opens(name: str) -> None:
+        before = said(mount)["opens"]
+        call_as(ONE, read, str(directory / name), 20)
+        assert said(mount)["opens"] > before
+
+    opens("file")
+    call_as(ONE, os.rename, directory / "file", directory / "other")
+    opens("other")
+    mount.policy.write_text(RECORDED.replace("id: all,", "id: every,"))
+    assert mount.reload().returncode == 0
+    opens("other")
+    found = [(event["path"], *event["rules"]) for event in opens_on_trail(mount, 60)]
+    assert found == [("/file", "all")] * 20 + [("/other", "all")] * 20 + [("/other", "every")] * 20
+
+
+def test_more_opens_than_the_bridge_has_room_for_are_all_on_the_trail(mounts: Mounts, store: Path) -> None:
+    mount = begin(mounts, RECORDED, store)
+    for name in "abcd":
+        (store / name).write_bytes(b"x")
+        (store / name).chmod(0o644)
+    crowd = [start_as(ONE, _crowd) for _ in range(4)]
+    for child, name in zip(crowd, "abcd", strict=True):
+        child.send((str(mount / name), 1500))
+    for child in crowd:
+        child.result()
+    wait_for(lambda: _weight(mount) >= 6000, "all are on the trail", 20.0)
+    assert _weight(mount) == 6000
+    assert said(mount)["opens"] > 1000, said(mount)
+
+
+def _crowd(channel: Any) -> None:
+    read(*channel.recv())
+
+
+def _weight(mount: Mount) -> int:
+    """The number of opens on the trail, with those that were counted together."""
+    return sum(event.get("repeats") or 1 for event in mount.events(operation="open"))
+
+
+def test_recorded_opens_outlive_the_daemon(mounts: Mounts, store: Path) -> None:
+    mount = begin(mounts, RECORDED, store)
+    call_as(ONE, read, str(mount / "file"), 40)
+    assert said(mount)["opens"] > 20
+    mount.stop()
+    assert len(mount.events(operation="open")) == 40
 
 
 def test_in_an_app_mount_only_opens_are_answered(mounts: Mounts, store: Path) -> None:

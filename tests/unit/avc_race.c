@@ -7,7 +7,8 @@
  * Checked: after the mark of a drop there is no reply about that node, until the mark of its next
  * installation; a reply has the inode of its node, whatever has its name; a uid without a grant gets none;
  * each look-up is counted once; an open has the backing id of its node's installation, and a number of its
- * own; each handle is released here or taken over, once. Prints the first fault and exits 1.
+ * own; each handle is released here or taken over, once; each recorded open is one event, which was published
+ * before its reply, and those of one reader come in order. Prints the first fault and exits 1.
  */
 
 #define _GNU_SOURCE
@@ -34,6 +35,9 @@
 #define GID 500u
 #define FLAGS 0x8000u
 #define HANDLES (1u << 22)
+#define RECORDED(node) ((node) % 2 == 1)
+#define PATIENCE_MS 60000
+#define NOBODY (0x7ffffff0u | ((uint32_t)getpid() & 15)) /* no process has this number; in the place of ours */
 #define PARENT 1u
 #define MARK 0x4d41524bu
 
@@ -43,6 +47,7 @@ enum mark { DROPPED, INSTALLED, NO_OPENS, ENDED };
 struct mark_message {
 	uint32_t magic, mark, node;
 	int32_t backing_id;
+	size_t events; /* of the node, taken so far */
 };
 
 static int directory, device, replies;
@@ -67,6 +72,13 @@ static uint64_t taken_early[HANDLES]; /* before the checker has read their repli
 static size_t taken_count;
 static char names[NODES][8];
 
+/* Events in the order in which they were taken, by the changing thread; and recorded opens that were replied. */
+static struct avc_event events[HANDLES];
+static size_t event_count, events_of[NODES];
+static size_t opens_of[NODES];
+static _Atomic size_t recorded_opens;
+static char program[AVC_PROGRAM_MAX];
+
 static void fault(const char *what, unsigned node)
 {
 	printf("%s: node %u\n", what, node);
@@ -89,7 +101,7 @@ static uint64_t unique_of(enum kind kind, uint32_t uid, unsigned node)
 
 static size_t request(unsigned char *buffer, enum kind kind, uint32_t uid, unsigned node)
 {
-	struct wire_in_header header = {.opcode = kind, .uid = uid, .gid = GID, .unique = unique_of(kind, uid, node)};
+	struct wire_in_header header = {.opcode = kind, .uid = uid, .gid = GID, .pid = node % 4 == 3 ? NOBODY : (uint32_t)getpid(), .unique = unique_of(kind, uid, node)};
 	size_t body = kind == LOOKUP ? strlen(names[node]) + 1 : kind == GETATTR ? 16 : 8;
 	uint32_t flags = FLAGS | (node % 2 ? O_CLOEXEC : 0);
 	uint32_t mode = 4;
@@ -189,6 +201,10 @@ static void note_handle(const struct wire_open_out *out, unsigned node)
 	handles[handle_count].fh = out->fh;
 	handles[handle_count++].node = node;
 	pthread_mutex_unlock(&handles_lock);
+	if (RECORDED(node)) {
+		opens_of[node]++;
+		atomic_fetch_add(&recorded_opens, 1);
+	}
 }
 
 static void check_reply(const unsigned char *packet)
@@ -237,15 +253,18 @@ static void *checker(void *unused)
 	for (;;) {
 		ssize_t got = read(replies, packet, sizeof(packet));
 
-		if (got < (ssize_t)sizeof(mark))
+		if (got < (ssize_t)sizeof(struct wire_out_header))
 			fault("the pipe ended", 0);
 		memcpy(&mark, packet, sizeof(mark));
 		if (mark.magic != MARK)
 			check_reply(packet);
 		else if (mark.mark == ENDED)
 			return NULL;
-		else if (mark.mark == NO_OPENS)
+		else if (mark.mark == NO_OPENS) {
 			may_open[mark.node] = 0;
+			if (mark.events != opens_of[mark.node])
+				fault("an event is missing after the end of the opens", mark.node);
+		}
 		else {
 			may_answer[mark.node] = mark.mark == INSTALLED;
 			may_open[mark.node] = mark.mark == INSTALLED ? mark.backing_id : 0;
@@ -255,7 +274,7 @@ static void *checker(void *unused)
 
 static void say(enum mark what, unsigned node)
 {
-	struct mark_message mark = {MARK, what, node, installed_id[node]};
+	struct mark_message mark = {MARK, what, node, installed_id[node], events_of[node]};
 
 	if (write(device, &mark, sizeof(mark)) != sizeof(mark))
 		fault("the pipe is closed", node);
@@ -266,7 +285,8 @@ static void install(unsigned node, bool opens)
 	struct avc_vector vector = {
 		.id = node + 2, .parent = PARENT, .directory = directory, .name = names[node],
 		.name_size = strlen(names[node]), .uid = UID_GRANTED,
-		.grant = AVC_LOOKUP | AVC_GETATTR | AVC_ACCESS(4) | (opens ? AVC_OPEN : 0),
+		.grant = AVC_LOOKUP | AVC_GETATTR | AVC_ACCESS(4) | (opens ? AVC_OPEN : 0) |
+			 (opens && RECORDED(node) ? AVC_RECORDED : 0),
 		.device = device_number[node],
 		.ino = inode[node], .birth_ns = birth[node], .format = S_IFREG, .gid = GID, .flags = FLAGS,
 	};
@@ -297,6 +317,33 @@ static void taken_over(void *context, const struct avc_opened *opened)
 	taken_early[taken_count++] = opened->fh;
 }
 
+static void told(void *context, const struct avc_event *event)
+{
+	unsigned node = (unsigned)event->node - 2;
+
+	(void)context;
+	if (node >= NODES || !RECORDED(node) || event->uid != UID_GRANTED || event->gid != GID ||
+	    (event->flags & ~(uint32_t)O_CLOEXEC) != FLAGS || event->size != node || event->mtime_ns <= 0 ||
+	    event->pid != (node % 4 == 3 ? NOBODY : (uint32_t)getpid()))
+		fault("an event of another open", node);
+	if (event->program_size != (node % 4 == 3 ? 0 : strlen(program)) ||
+	    memcmp(event->program, program, event->program_size) != 0)
+		fault("an event with another program", node);
+	if (event_count == HANDLES)
+		fault("too many events for this test", node);
+	events[event_count++] = *event;
+	events_of[node]++;
+}
+
+static void take_events(void)
+{
+	size_t replied = atomic_load(&recorded_opens);
+
+	avc_take_events(told, NULL);
+	if (event_count < replied)
+		fault("a reply came before its event", 0);
+}
+
 static void unused(void *context, uint64_t id)
 {
 	bool *found = context;
@@ -313,6 +360,7 @@ static void no_opens(unsigned node)
 	avc_take_handles(node + 2, taken_over, NULL);
 	if (taken_count != taken_before)
 		fault("handles are left over", node);
+	take_events();
 	installed_id[node] = 0;
 	say(NO_OPENS, node);
 }
@@ -320,6 +368,7 @@ static void no_opens(unsigned node)
 static void no_opens_at_all(void)
 {
 	avc_end_all_opens(taken_over, NULL);
+	take_events();
 	for (unsigned node = 0; node < NODES; node++) {
 		installed_id[node] = 0;
 		say(NO_OPENS, node);
@@ -332,7 +381,10 @@ static void look(unsigned *seed, unsigned node)
 	bool late[NODES] = {false};
 	uint64_t fh = 0;
 
-	switch (rand_r(seed) % 5) {
+	switch (rand_r(seed) % 6) {
+	case 4:
+		take_events();
+		break;
 	case 0:
 		avc_take_all_handles(taken_over, NULL);
 		break;
@@ -376,7 +428,7 @@ static void change(unsigned *seed)
 		break;
 	case 2: /* behind the cache's back: two names change their inodes, and back */
 		renameat2(directory, names[node], directory, names[other], RENAME_EXCHANGE);
-		sched_yield();
+		usleep(200); /* readers look at them */
 		renameat2(directory, names[node], directory, names[other], RENAME_EXCHANGE);
 		break;
 	case 3:
@@ -430,6 +482,35 @@ static void check_handles(void)
 		fault("nothing was tested", 0);
 }
 
+static void check_events(void)
+{
+	static int64_t last_ns[AVC_SEATS];
+	static uint64_t all[HANDLES];
+	size_t recorded = 0;
+
+	for (size_t i = 0; i < event_count; i++) {
+		size_t seat = (events[i].fh & 0xffff) / 256;
+
+		if (events[i].time_ns < last_ns[seat])
+			fault("events are out of order", (unsigned)events[i].node - 2);
+		last_ns[seat] = events[i].time_ns;
+		all[i] = events[i].fh;
+	}
+	qsort(all, event_count, sizeof(*all), by_number);
+	for (size_t i = 0; i < handle_count; i++) {
+		bool known = bsearch(&handles[i].fh, all, event_count, sizeof(*all), by_number) != NULL;
+
+		recorded += RECORDED(handles[i].node);
+		if (known != RECORDED(handles[i].node))
+			fault(known ? "an event that nobody asked for" : "an event is lost", handles[i].node);
+	}
+	if (recorded != event_count)
+		fault("two events of one open", 0);
+	printf("%zu events\n", event_count);
+	if (event_count == 0)
+		fault("no event was tested", 0);
+}
+
 bool avc_hears_close(void)
 {
 	return false;
@@ -446,11 +527,19 @@ static void find_files(void)
 		if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &now) != 0 ||
 		    !(now.stx_mask & STATX_BTIME))
 			fault("no birth time on this file system", i);
+		if (ftruncate(fd, i) != 0)
+			fault("no size", i);
 		close(fd);
 		inode[i] = now.stx_ino;
 		birth[i] = now.stx_btime.tv_sec * 1000000000 + now.stx_btime.tv_nsec;
 		device_number[i] = makedev(now.stx_dev_major, now.stx_dev_minor);
 	}
+}
+
+/* True if what was done so far shows nothing: on a busy machine it takes longer than was asked for. */
+static bool is_too_little(unsigned changes)
+{
+	return changes < 3000 || atomic_load(&recorded_opens) < 200;
 }
 
 int main(int count, char **words)
@@ -467,14 +556,17 @@ int main(int count, char **words)
 	replies = ends[0];
 	device = ends[1];
 	find_files();
+	if (readlink("/proc/self/exe", program, sizeof(program) - 1) <= 0)
+		return 2;
 	if (!avc_open(64, 4, AVC_SEATS))
 		return 2;
 	pthread_create(&check, NULL, checker, NULL);
 	for (unsigned i = 0; i < READERS; i++)
 		pthread_create(&readers[i], NULL, reader, (void *)(uintptr_t)(i + 1));
-	for (until = now_ms() + atoi(words[2]); now_ms() < until; changes++) {
+	until = now_ms() + atoi(words[2]);
+	while (now_ms() < until || (is_too_little(changes) && now_ms() < until + PATIENCE_MS)) {
 		change(&seed);
-		if (changes % 16 == 0)
+		if (++changes % 16 == 0)
 			sched_yield(); /* the readers' turn, on one processor, too */
 	}
 	atomic_store(&over, true);
@@ -492,6 +584,7 @@ int main(int count, char **words)
 		lookups += counted[i];
 	}
 	check_handles();
+	check_events();
 	avc_close();
 	printf("%u changes, %llu look-ups\n", changes, (unsigned long long)lookups);
 	return lookups > 0 && changes > 0 ? 0 : 1;

@@ -69,7 +69,7 @@ class Scene:
         self.of_opens += [words[8:]] if words[8:] else []
         return True
 
-    def opened(self, flags: int = os.O_RDONLY, backing_id: int = 9) -> bool:
+    def opened(self, flags: int = os.O_RDONLY, backing_id: int = 9) -> Any:
         """Whether the bridge answers repeats after an open was answered."""
         return self.repeats.opened(self.node, CALLER, flags, backing_id)
 
@@ -180,12 +180,18 @@ def test_an_open_for_reading_may_be_repeated_with_the_same_gid_and_flags() -> No
     assert scene.of_opens == [(100, os.O_RDONLY | os.O_NOFOLLOW, 9)]
 
 
+def test_repeats_of_a_recorded_open_are_events() -> None:
+    scene = Scene()
+    scene.decision.audit = Audit.BEST_EFFORT
+    assert scene.opened() is scene.decision
+    assert scene.installed == [vectors.OPEN | vectors.RECORDED]
+
+
 AGAINST_OPENS = {
     **{name: against for name, against in AGAINST.items() if name != "switched off"},
     "a directory": lambda s: setattr(s.node, "ftype", FileType.DIRECTORY),
     "the caller's view": lambda s: setattr(s.view, "raw", False),
     "denied": lambda s: setattr(s.decision, "allowed", False),
-    "on the trail": lambda s: setattr(s.decision, "audit", Audit.BEST_EFFORT),
     "required": lambda s: setattr(s.decision, "audit", Audit.REQUIRED),
     "monitored": lambda s: setattr(s.decision, "would_deny", ("rule",)),
     "redacted": lambda s: setattr(s.decision, "redact", frozenset({"location"})),
@@ -196,7 +202,7 @@ AGAINST_OPENS = {
 def test_an_open_that_hangs_on_more_may_not(against: Any) -> None:
     scene = Scene()
     against(scene)
-    assert not scene.opened()
+    assert scene.opened() is None
     assert scene.installed == []
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from policyfs.domain import Audit
+from policyfs.domain import Audit, Decision
+from policyfs.fs.access.audit import Recorder
 from policyfs.fs.inodes.handles import HandleTable, Mode, OpenState
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.inodes.vectors import AccessVectors
-from policyfs.fs.opening import bridge_handles
+from policyfs.fs.opening import bridge_handles, repeated_opens
 from policyfs.fs.opening.bridge_handles import BridgeHandles
-from policyfs.kernel.vectors import Opened
+from policyfs.fs.opening.request import call_of
+from policyfs.kernel.vectors import Opened, Seen, index_of
+from tests.support.mount.file_system import Sink
 
 ATTRIBUTES = (11, 0o100644, 1, 0, 0, 4, 8, 4096, 1, 2, 3)
 
@@ -30,11 +34,12 @@ class Known(SimpleNamespace):
 
 
 class Bridge:
-    """The bridge's open vectors; handles: what is open there."""
+    """The bridge's open vectors; handles: what is open there. seen: its events."""
 
     def __init__(self) -> None:
         self.handles: list[Opened] = []
         self.unused: list[int] = []
+        self.seen: list[Seen] = []
 
     def take(self, mine: Any = lambda one: True) -> list[Opened]:
         taken = [one for one in self.handles if mine(one)]
@@ -46,6 +51,10 @@ class Bridge:
 
     def take_handles(self, nodeid: int) -> list[Opened]:
         return self.take(lambda one: one.nodeid == nodeid)
+
+    def take_events(self) -> list[Seen]:
+        taken, self.seen = self.seen, []
+        return taken
 
     take_all_handles = end_all_opens = take
     end_opens = take_handles
@@ -59,23 +68,29 @@ class Scene:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bridge = Bridge()
-        monkeypatch.setattr(bridge_handles, "vectors", SimpleNamespace(
+        bridge = SimpleNamespace(
             **{name: getattr(self.bridge, name) for name in dir(self.bridge) if not name.startswith("_")},
-            Opened=Opened,
-        ))  # fmt: skip
+            Opened=Opened, index_of=index_of,
+        )  # fmt: skip
+        monkeypatch.setattr(bridge_handles, "vectors", bridge)
+        monkeypatch.setattr(repeated_opens, "vectors", bridge)
         self.node: Any = Known(
-            nodeid=7, btime_ns=1, open=None, byte_path=BytePath.RAW, parent=object(), lookups=1
-        )
+            nodeid=7, btime_ns=1, open=None, byte_path=BytePath.RAW, parent=object(), lookups=1,
+            path=lambda: b"/file", view=SimpleNamespace(label="raw"),
+        )  # fmt: skip
         self.vectors = AccessVectors(in_use=True)
         self.table = HandleTable()
+        self.sink = Sink()
         self.gate: Any = SimpleNamespace(
-            generation=3, principal=lambda uid: SimpleNamespace(app="app", uid=uid)
-        )
+            generation=3, principal=lambda uid: SimpleNamespace(app="app", uid=uid),
+            recorder=Recorder(self.sink, "/mnt"),
+        )  # fmt: skip
         nodes: Any = SimpleNamespace(
             vectors=self.vectors, root_dev=5, find=lambda nodeid: self.node if nodeid == 7 else None
         )
         self.fs: Any = SimpleNamespace(nodes=nodes, handles=self.table, gate=self.gate)
         self.given_back: list[object] = []
+        self.note = ""
         self.installs = True
         self.installed: list[tuple[object, ...]] = []
         self.replaced: Any = SimpleNamespace(find=lambda node: -1, is_wanted=lambda node: False)
@@ -83,10 +98,11 @@ class Scene:
         repeats: Any = SimpleNamespace(opened=self.install)
         passthrough: Any = SimpleNamespace(drop=self.given_back.append)
         self.handles = BridgeHandles(self.fs, lifecycle, passthrough, repeats, self.replaced)
-        self.decision: Any = SimpleNamespace(audit=Audit.OFF)
+        self.decision = Decision(allowed=True, errno=0, audit=Audit.OFF)
         self.request: Any = SimpleNamespace(
-            node=self.node, caller=SimpleNamespace(uid=1000), flags=os.O_RDONLY, writing=False
-        )
+            node=self.node, flags=os.O_RDONLY, writing=False, call=call_of(os.O_RDONLY),
+            caller=SimpleNamespace(uid=1000, gid=100, pid=0, principal=SimpleNamespace(label="app")),
+        )  # fmt: skip
         self.handle: Any = SimpleNamespace(mode=Mode.PASSTHROUGH, by_kind=False, created=False, generation=3)
         self.shared = OpenState(handles=1, mode=Mode.PASSTHROUGH, backing_id=9)
         self.node.open = self.shared
@@ -101,15 +117,20 @@ class Scene:
         if not state.handles:
             node.open = None
 
-    def install(self, *words: object) -> bool:
+    def install(self, *words: object) -> Decision | None:
         self.installed.append(words)
-        return self.installs
+        return self.decision if self.installs else None
+
+    def record(self) -> None:
+        """Let the open be on the trail."""
+        self.decision = dataclasses.replace(self.decision, audit=Audit.BEST_EFFORT)
 
     def noted(self, times: int = 2) -> int:
         """How often the node is entered after its open was noted once, and once more."""
         for _ in range(times):
             self.handles.opened(SimpleNamespace(  # type: ignore[arg-type]
-                request=self.request, handle=self.handle, decision=self.decision, shared=self.shared
+                request=self.request, handle=self.handle, decision=self.decision, shared=self.shared,
+                kind=None, note=self.note,
             ))  # fmt: skip
         return self.shared.handles
 
@@ -152,7 +173,9 @@ def test_it_is_left_again_if_there_is_no_room(scene: Scene) -> None:
 
 
 AGAINST = {
-    "on the trail": lambda s: setattr(s.decision, "audit", Audit.BEST_EFFORT),
+    "required": lambda s: setattr(s, "decision", dataclasses.replace(s.decision, audit=Audit.REQUIRED)),
+    "monitored": lambda s: setattr(s, "decision", dataclasses.replace(s.decision, would_deny=("try",))),
+    "a note": lambda s: setattr(s, "note", "odd"),
     "another policy": lambda s: setattr(s.gate, "generation", 4),
     "mediated": lambda s: setattr(s.handle, "mode", Mode.MEDIATED),
     "a writer": lambda s: setattr(s.request, "writing", True),
@@ -239,3 +262,38 @@ def test_unused_vectors_end_after_a_while(scene: Scene, monkeypatch: pytest.Monk
     scene.handles.expire()
     assert len(scene.handles) == 0
     assert scene.given_back == [], "its handle is open"
+
+
+def seen(time_ns: int, fh: int = 71, uid: int = 1000) -> Seen:
+    return Seen(time_ns, fh, 7, uid, 100, 42, os.O_RDONLY, 4, 2, b"/bin/cat")
+
+
+def test_recorded_opens_are_on_the_trail_before_anything_that_follows(scene: Scene) -> None:
+    scene.record()
+    scene.noted()
+    for follows in (
+        lambda: scene.handles.end(scene.node), scene.handles.end_all, scene.handles.expire,
+        lambda: scene.noted(1), scene.gate.recorder.settle,
+    ):  # fmt: skip
+        scene.noted()
+        scene.bridge.seen = [seen(5), seen(6)]
+        scene.sink.events.clear()
+        follows()
+        assert [event.time_ns for event in scene.sink.events] == [5, 6]
+        assert scene.bridge.seen == []
+
+
+def test_an_unrecorded_vector_leaves_no_event(scene: Scene) -> None:
+    scene.noted()
+    scene.bridge.seen = [seen(5)]
+    scene.handles.expire()
+    assert (scene.sink.events, len(scene.bridge.seen)) == ([], 1)
+
+
+def test_a_handle_has_one_number_on_the_trail(scene: Scene) -> None:
+    scene.record()
+    scene.noted()
+    scene.bridge.seen, scene.bridge.handles = [seen(5)], [opened(71)]
+    scene.handles.expire()
+    (event,) = scene.sink.events
+    assert event.handle == scene.table.get(71).index == index_of(71)

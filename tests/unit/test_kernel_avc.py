@@ -13,7 +13,7 @@ from tests.support.machine.counts import count
 from tests.support.machine.objects import build
 
 KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
-PARTS = ("_avc.c", "_opens.c")
+PARTS = ("_avc.c", "_avc_table.c", "_events.c", "_opens.c")
 RACE = Path(__file__).with_name("avc_race.c")
 MILLISECONDS = count(700, 60_000)
 RACED = "-fsanitize=thread"
@@ -49,11 +49,11 @@ def test_readers_and_changes_do_not_get_in_each_others_way(tmp_path: Path, flags
 
 
 def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
-    source = (KERNEL / "_avc.c").read_text(encoding="utf-8")
+    source = (KERNEL / "_avc_table.c").read_text(encoding="utf-8")
     start, end = source.index("uint64_t avc_drop("), source.index("void avc_drop_all(")
     weaker = source[start:end].replace("\tavc_lock_all();\n", "").replace("\tavc_unlock_all();\n", "")
     assert weaker != source[start:end]
-    done = race(tmp_path, (RACED,), source[:start] + weaker + source[end:])
+    done = race(tmp_path, (RACED,), source[:start] + weaker + source[end:], "_avc_table.c")
     assert done.returncode != 0
     assert "data race" in done.stderr or "after a drop" in done.stdout or "use" in done.stderr
 
@@ -61,7 +61,9 @@ def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("good", "bad", "fault"),
     [
-        ("now.stx_ino != node->ino ||", "", "another inode"),
+        (("now.stx_ino != node->ino ||\n\t    "
+          "now.stx_btime.tv_sec * 1000000000 + now.stx_btime.tv_nsec != node->birth_ns"),
+         "false", "another inode"),
         ("node->grants[i].bits != 0 && node->grants[i].uid == uid)\n\t\t\treturn",
          "node->grants[i].bits != 0 && uid != 0)\n\t\t\treturn", "without a grant"),
         ("avc_reply(seat, device, header->unique, &out, sizeof(out)))\n\t\t\tatomic_fetch_sub",
@@ -102,6 +104,44 @@ def test_a_fault_of_the_opens_is_found_out(tmp_path: Path, good: str, bad: str, 
     done = race(tmp_path, (), source.replace(good, bad), "_opens.c")
     assert done.returncode == 1, done.stdout
     assert re.search(fault, done.stdout), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "fault"),
+    [
+        ("_events.c", "put - atomic_load_explicit(&ring->taken, memory_order_acquire) >= RING ||", "",
+         "missing|lost|another open"),
+        ("_events.c", "atomic_store_explicit(&ring->taken, taken, memory_order_release);", "",
+         "two events|out of order|missing"),
+        ("_events.c", "event->time_ns = clock_ns(CLOCK_REALTIME);", "event->time_ns = -(int64_t)put;",
+         "out of order"),
+        ("_events.c", "program->pid == pid)", "pid != 0)", "another program"),
+        ("_opens.c", "\t\tevents_put(number); ", "\t\t", "missing|lost|came before"),
+        ("_opens.c", "grant->bits & AVC_RECORDED && ", "", "another open|nobody asked"),
+    ],
+    ids=["overwritten", "taken twice", "out of order", "program of another process", "never published",
+         "of all opens"],
+)  # fmt: skip
+def test_a_fault_of_the_events_is_found_out(
+    tmp_path: Path, name: str, good: str, bad: str, fault: str
+) -> None:
+    source = (KERNEL / name).read_text(encoding="utf-8")
+    assert source.count(good) == 1, "the source has changed: plant the fault elsewhere"
+    done = race(tmp_path, (), source.replace(good, bad), name)
+    assert done.returncode == 1, done.stdout
+    assert re.search(fault, done.stdout), done.stdout
+
+
+def test_an_event_that_is_published_after_the_reply_is_found_out(tmp_path: Path) -> None:
+    source = (KERNEL / "_opens.c").read_text(encoding="utf-8")
+    early = "\t\tevents_put(number);"
+    late = "\tatomic_fetch_add_explicit(&seat->opens, 1, memory_order_relaxed);\n\treturn true;"
+    assert source.count(early) == source.count(late) == 1
+    put = "\tif (event != NULL) {\n\t\textern int usleep(unsigned);\n\t\tusleep(200);\n\t" + early + "\n\t}\n"
+    later = source.replace(early, "\t\t;").replace(late, put + late)
+    done = race(tmp_path, (), later, "_opens.c")
+    assert done.returncode == 1, done.stdout
+    assert "came before" in done.stdout
 
 
 def test_opens_that_end_without_locks_are_found_out(tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""Events of opens that the bridge has answered: made from the one that Python decided, and put in order."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from policyfs.domain import Audit, Decision, Op, RuleMatch
+from policyfs.fs.access.audit import Call, Recorder
+from policyfs.fs.inodes.handles import Caller, Mode
+from policyfs.fs.opening import repeated_opens
+from policyfs.fs.opening.repeated_opens import RepeatedOpens
+from policyfs.fs.opening.request import call_of
+from policyfs.kernel import vectors
+from policyfs.kernel.bridge import MAX_INDEX
+from policyfs.kernel.vectors import Seen
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import Sink
+from tests.support.mount.steps import CAMERA, OPEN
+
+ALLOWED = Decision(
+    allowed=True, errno=0, audit=Audit.BEST_EFFORT, rules=(RuleMatch("all", "allow", Op.READ),),
+)  # fmt: skip
+
+
+def seen(time_ns: int, *, uid: int = CAMERA, nodeid: int = 7, flags: int = os.O_RDONLY, fh: int = 3) -> Seen:
+    return Seen(time_ns, fh, nodeid, uid, 12, 34, flags, 56, 78, b"/bin/c\xe4t")
+
+
+class Scene:
+    """A file whose opens by the bridge are recorded; bridge: the events that it has."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.bridge: list[Seen] = []
+        monkeypatch.setattr(repeated_opens, "vectors", SimpleNamespace(
+            take_events=self.take, index_of=vectors.index_of,
+        ))  # fmt: skip
+        self.sink = Sink()
+        self.recorder = Recorder(self.sink, "/mnt")
+        self.recorder.use_policy(3, "d" * 64)
+        self.opens = RepeatedOpens(self.recorder)
+
+    def take(self) -> list[Seen]:
+        taken = self.bridge[:]
+        self.bridge.clear()
+        return taken
+
+    def opening(self, uid: int = CAMERA, nodeid: int = 7) -> Any:
+        node = SimpleNamespace(nodeid=nodeid, path=lambda: b"/a", view=SimpleNamespace(label="raw"))
+        caller = Caller(engine_of(OPEN).principal, uid, 1, 1, 0)
+        request = SimpleNamespace(node=node, caller=caller, call=call_of(os.O_RDONLY))
+        return SimpleNamespace(request=request, handle=SimpleNamespace(mode=Mode.PASSTHROUGH), kind=None)
+
+    def note(self, uid: int = CAMERA, nodeid: int = 7) -> None:
+        self.opens.note(self.opening(uid, nodeid), ALLOWED)
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def test_an_event_is_that_of_its_process_under_the_policy_that_decided(scene: Scene) -> None:
+    scene.note()
+    scene.bridge += [seen(9)]
+    scene.opens.settle()
+    (event,) = scene.sink.events
+    assert (event.time_ns, event.uid, event.gid, event.pid, event.exe) == (9, CAMERA, 12, 34, "/bin/c\\xe4t")
+    assert (event.path, event.rules, event.decision, event.app) == (b"/a", ("all",), "allow", "camera")
+    assert (event.operation, event.syscall) == ("open", "open(O_RDONLY)")
+    assert (event.io, event.view, event.mount, event.policy_generation) == ("passthrough", "raw", "/mnt", 3)
+    assert (event.size_before, event.mtime_before_ns, event.handle) == (56, 78, MAX_INDEX + 1 + 3)
+
+
+def test_events_of_all_readers_are_in_order(scene: Scene) -> None:
+    scene.note()
+    scene.bridge += [seen(9), seen(11), seen(8, fh=99), seen(10, fh=99)]
+    scene.opens.settle()
+    assert [event.time_ns for event in scene.sink.events] == [8, 9, 10, 11]
+
+
+def test_another_event_comes_after_those_before_it(scene: Scene) -> None:
+    scene.note()
+    scene.bridge += [seen(1)]
+    caller = Caller(engine_of(OPEN).principal, CAMERA, 1, 1, 0)
+    scene.recorder.decided(caller, Call("unlink", "unlink"), b"/a", ALLOWED)
+    assert [event.operation for event in scene.sink.events] == ["open", "unlink"]
+
+
+def test_each_caller_has_its_own(scene: Scene) -> None:
+    scene.note()
+    scene.note(uid=4)
+    scene.bridge += [seen(1), seen(2, uid=4)]
+    scene.opens.settle()
+    assert [(event.uid, event.app) for event in scene.sink.events] == [(CAMERA, "camera"), (4, "stranger")]
+
+
+def test_there_is_room_for_as_many_callers_as_in_the_bridge(scene: Scene) -> None:
+    for uid in range(4):
+        assert scene.opens.has_room(scene.opening(uid))
+        scene.note(uid)
+    assert scene.opens.has_room(scene.opening(3))
+    assert not scene.opens.has_room(scene.opening(4))
+    assert scene.opens.has_room(scene.opening(4, nodeid=8))
+    scene.opens.forget(7)
+    assert scene.opens.has_room(scene.opening(4))
+
+
+def test_events_are_on_the_trail_before_they_are_forgotten(scene: Scene) -> None:
+    for forget in (lambda: scene.opens.forget(7), scene.opens.forget_all):
+        scene.note()
+        scene.bridge += [seen(1)]
+        scene.sink.events.clear()
+        forget()
+        assert len(scene.sink.events) == 1
+        assert len(scene.opens) == 0
+
+
+def test_an_open_that_nobody_decided_is_a_bug_and_hides_no_other(scene: Scene) -> None:
+    scene.note()
+    scene.bridge += [seen(1, nodeid=8), seen(2), seen(3, uid=5)]
+    with pytest.raises(RuntimeError, match="2 opens"):
+        scene.opens.settle()
+    assert [event.time_ns for event in scene.sink.events] == [2]
+
+
+def test_an_open_that_is_not_recorded_leaves_nothing(scene: Scene) -> None:
+    scene.opens.note(scene.opening(), Decision(allowed=True, errno=0, audit=Audit.OFF))
+    assert len(scene.opens) == 0
