@@ -213,7 +213,8 @@ class Daemon:
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)
-        self._undo.callback(pyfuse3.close, unmount=False)
+        self._undo.callback(pyfuse3.close, unmount=False)  # which drops what the bridge knows
+        self._undo.callback(self.fs.bridge_handles.end_all)  # opens of the bridge are on record by then
         self._garbage.start()
         trio.run(self._main, ready)
         if self._unproved is not None:

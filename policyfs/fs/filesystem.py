@@ -393,7 +393,6 @@ class FileSystem:
 
     def close(self) -> None:
         """Release everything that was made here."""
-        self.bridge_handles.end_all()
         for handle in self.handles:  # still open at the end of the mount
             if handle.writable and handle.node.open is not None and handle.node.open.draft is not None:
                 self.drafts.give_up(handle, handle.node.open.draft)
