@@ -213,8 +213,8 @@ class Daemon:
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)
-        self._undo.callback(pyfuse3.close, unmount=False)  # which drops what the bridge knows
-        self._undo.callback(self.fs.bridge_handles.end_all)  # opens of the bridge are on record by then
+        self._undo.callback(pyfuse3.close, unmount=False)  # the bridge forgets its opens: on record by then
+        self._undo.callback(self.fs.bridge_handles.end_all)
         self._garbage.start()
         trio.run(self._main, ready)
         if self._unproved is not None:
@@ -267,8 +267,7 @@ class Daemon:
             self._unproved = error
             return False
         self._mountpoint.give_up_mount_fd()
-        self.fs.gate.recorder.settle()  # opens of the proof, which are not on the trail
-        self._events.muted = False
+        self._events.unmute(after=self.fs.gate.recorder.settle)
         return True
 
     async def _fuse(self, everything: trio.CancelScope) -> None:
@@ -384,8 +383,8 @@ class Daemon:
         last = self.journal.stats()
         self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)
         if last.failing:
-            refused, reason = last.refused, last.last_error
-            self._log.warning("the trail's last records were not written", refused=refused, reason=reason)
+            lost = {"refused": last.refused, "reason": last.last_error}
+            self._log.warning("the trail's last records were not written", **lost)
 
     def close(self) -> None:
         """Close all parts, in reverse order."""

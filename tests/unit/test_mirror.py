@@ -45,7 +45,6 @@ WITHOUT: Final = {
     "daemon/commands.py": "mounts",
     "daemon/daemon.py": "mounts",
     "daemon/mountpoint.py": "mounts",
-    "daemon/proof.py": "mounts",
     "daemon/reload.py": "mounts",
     "daemon/status.py": "mounts",
     "fs/access/facts.py": "mounts",
