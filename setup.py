@@ -31,11 +31,11 @@ def fuse_flags(question: str) -> list[str]:
 
 
 PARTS = (
-    "appender", "avc", "avc_table", "bridge", "direntries", "events", "listing", "operations", "opens",
-    "readers", "turns", "vectors",
+    "appender", "avc", "avc_table", "bridge", "device", "direntries", "events", "interposition", "lanes",
+    "listing", "operations", "opens", "readers", "turns", "vectors",
 )  # fmt: skip
 
-HEADERS = ("avc", "avc_table", "bridge", "direntries", "wire")
+HEADERS = ("avc", "avc_table", "bridge", "direntries", "lanes", "wire")
 
 # Building the package must not fail on a future compiler's new warning; our own builds must.
 STRICT = ["-Werror"] if os.environ.get("POLICYFS_STRICT_BUILD") else []

@@ -13,6 +13,8 @@
 
 #include "_wire.h"
 
+#define BIT(n) ((uint64_t)1 << (n))
+
 /* A file handle, as bridge.pack_fh makes it:
  *   bit 63 set:   bit 62 FOPEN_NOFLUSH, bits 61 to 31 the backing id, bits 30 to 0 an index
  *   bit 63 clear: bits 62 to 56 the other FOPEN_* flags, bits 30 to 0 an index
@@ -35,6 +37,31 @@ int appender_add_type(PyObject *module);
 
 PyObject *listing_new(PyObject *module, PyObject *unused);
 
+/* _interposition.c */
+
+/* Find libfuse's own functions. False if it lacks one of them. */
+bool interposition_find_real(void);
+
+/* _device.c */
+
+struct iovec;
+
+/* read(2) and writev(2) of the session's device, as libfuse calls them (struct fuse_custom_io). */
+ssize_t device_read(int fd, void *buffer, size_t size, void *userdata);
+ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata);
+
+/* Begin a session with its descriptor, and end it: then no thread uses the descriptor any more. */
+void device_attach(int fd);
+void device_detach(void);
+
+PyObject *device_prepare(PyObject *module, PyObject *args);
+PyObject *device_counters(PyObject *module, PyObject *unused);
+PyObject *device_attached(PyObject *module, PyObject *unused);
+PyObject *device_lost_replies(PyObject *module, PyObject *unused);
+PyObject *device_raw_request(PyObject *module, PyObject *unused);
+PyObject *device_notify(PyObject *module, PyObject *args);
+PyObject *device_negotiated(PyObject *module, PyObject *unused);
+
 /* _operations.c */
 
 /* Begin a session (with its device descriptor) or end it (-1): then nothing more is written to it. */
@@ -48,6 +75,10 @@ bool operations_hear_close(bool writable);
 
 /* Number of the callable's replies that the kernel did not take since the session began. */
 uint64_t operations_lost(void);
+
+PyObject *operations_register(PyObject *module, PyObject *args);
+PyObject *operations_hear_flushes(PyObject *module, PyObject *every);
+int operations_add_types(PyObject *module);
 
 /* _turns.c */
 
@@ -76,6 +107,9 @@ void turns_session_over(void);
 
 /* Wake a reader that waits for room. */
 void turns_make_room(void);
+
+PyObject *turns_take(PyObject *module, PyObject *args);
+PyObject *turns_waiting(PyObject *module, PyObject *unused);
 
 /* _readers.c */
 
@@ -107,12 +141,5 @@ PyObject *vectors_end_opens(PyObject *module, PyObject *id);
 PyObject *vectors_age_opens(PyObject *module, PyObject *unused);
 PyObject *vectors_take_events(PyObject *module, PyObject *unused);
 PyObject *vectors_counts(PyObject *module, PyObject *unused);
-
-PyObject *turns_take(PyObject *module, PyObject *args);
-PyObject *turns_waiting(PyObject *module, PyObject *unused);
-
-PyObject *operations_register(PyObject *module, PyObject *args);
-PyObject *operations_hear_flushes(PyObject *module, PyObject *every);
-int operations_add_types(PyObject *module);
 
 #endif

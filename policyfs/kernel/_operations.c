@@ -16,11 +16,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define OPCODE_FLUSH 25
-#define OPCODE_SETLK 32
-#define OPCODE_SETLKW 33
-#define OPCODE_INTERRUPT 36
-#define OPCODES 64
 #define LK_FLOCK_FLAG (1u << 0)
 
 struct wire_lk_in {

@@ -6,6 +6,19 @@
 
 #include <stdint.h>
 
+#define OPCODE_FORGET 2
+#define OPCODE_WRITE 16
+#define OPCODE_RELEASE 18
+#define OPCODE_FLUSH 25
+#define OPCODE_INIT 26
+#define OPCODE_RELEASEDIR 29
+#define OPCODE_SETLK 32
+#define OPCODE_SETLKW 33
+#define OPCODE_INTERRUPT 36
+#define OPCODE_DESTROY 38
+#define OPCODE_BATCH_FORGET 42
+#define OPCODES 64 /* above all numbers that the kernel has given so far */
+
 struct wire_in_header {
 	uint32_t len, opcode;
 	uint64_t unique, nodeid;

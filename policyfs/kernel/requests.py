@@ -254,7 +254,7 @@ def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
 def statx_reply(entry: pyfuse3.EntryAttributes, btime_ns: int) -> bytes:
     """Return the reply to STATX: the attributes of GETATTR, and the birth time (0: not known).
 
-    For a device the entry's st_blocks is its number, as in every reply (place_ino in _bridge.c).
+    For a device the entry's st_blocks is its number, as in every reply (place_ino in _interposition.c).
     """
     device = entry.st_blocks if stat.S_IFMT(entry.st_mode) in {stat.S_IFCHR, stat.S_IFBLK} else 0
     seconds, nanoseconds = _split(entry.attr_timeout)

@@ -56,7 +56,7 @@ class Fault(NamedTuple):
 
 FAULTS: Final = (
     Fault(
-        "kernel/_bridge.c",
+        "kernel/_device.c",
         "unsigned char last[LAST_CAPACITY];",
         "unsigned char last[16];",
         "tests/mount/test_kernel_operations.py::test_handlers_answer_and_refuse",

@@ -1,0 +1,279 @@
+/*
+ * The one session's device: each request is counted and copied as it is read, and the reply to INIT is
+ * rewritten on its way, so that it has the INIT flags that policyfs needs and libfuse never sets.
+ *
+ * This file knows the kernel's wire format and nothing of libfuse, which calls device_read() and
+ * device_writev() in place of read(2) and writev(2).
+ */
+
+#include "_avc.h"
+#include "_bridge.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* The kernel takes the smaller of this and the device's value, which session.py has set. */
+#define MAX_READAHEAD (1 << 20)
+
+#define FUSE_INIT_EXT_BIT 30
+
+struct wire_init_in {
+	uint32_t major, minor, max_readahead, flags, flags2;
+};
+
+struct wire_init_out {
+	uint32_t major, minor, max_readahead, flags;
+	uint16_t max_background, congestion_threshold;
+	uint32_t max_write, time_gran;
+	uint16_t max_pages, map_alignment;
+	uint32_t flags2, max_stack_depth;
+	uint32_t unused[6];
+};
+
+_Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
+
+/* Readahead requests in flight. Readers of one slow file soon use up the kernel's own 12,
+ * and then readers of all other files wait. */
+#define MAX_BACKGROUND 256
+
+#define LAST_CAPACITY 8192
+/* Of a WRITE only the header and fuse_write_in are kept, not the data. */
+#define LAST_WRITE_BYTES (sizeof(struct wire_in_header) + 40)
+
+static struct {
+	uint64_t want_flags;  /* INIT flags to ask for, as far as the kernel offers them */
+	uint32_t want_depth;  /* max_stack_depth, 0 without passthrough */
+	bool attached;	      /* a session came through our fuse_session_mount */
+	uint64_t init_unique; /* of the INIT request not yet answered, else 0 */
+	bool negotiated;
+	uint32_t kernel_minor, depth, max_write;
+	uint64_t offered, flags;
+	uint64_t counts[OPCODES]; /* of requests; the first is of opcodes that have no place */
+	uint64_t lost_replies;
+	size_t last_size;
+	unsigned char last[LAST_CAPACITY];
+} session;
+
+/* ---- Requests and replies ------------------------------------------------------------------ */
+
+static void note_request(const unsigned char *message, size_t size)
+{
+	struct wire_in_header header;
+
+	if (size < sizeof(header))
+		return;
+	memcpy(&header, message, sizeof(header));
+	session.counts[header.opcode < OPCODES ? header.opcode : 0]++;
+
+	if (header.opcode == OPCODE_INIT && size >= sizeof(header) + 16) {
+		struct wire_init_in init = {0};
+		size_t body = size - sizeof(header);
+
+		memcpy(&init, message + sizeof(header), body < sizeof(init) ? body : sizeof(init));
+		session.init_unique = header.unique;
+		session.kernel_minor = init.minor;
+		session.offered = init.flags;
+		if (init.flags & BIT(FUSE_INIT_EXT_BIT))
+			session.offered |= (uint64_t)init.flags2 << 32;
+	}
+
+	if (header.opcode == OPCODE_WRITE && size > LAST_WRITE_BYTES)
+		size = LAST_WRITE_BYTES;
+	session.last_size = size < LAST_CAPACITY ? size : LAST_CAPACITY;
+	memcpy(session.last, message, session.last_size);
+}
+
+ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
+{
+	ssize_t got = turns_read(fd, buffer, size);
+
+	(void)userdata;
+	readers_weigh(got >= 0);
+	if (got >= 0) {
+		note_request(buffer, (size_t)got);
+		if (!operations_take(buffer, (size_t)got)) {
+			turns_begun(buffer, (size_t)got);
+			return got;
+		}
+		turns_begun(NULL, 0);
+		errno = EINTR; /* as if nothing had come */
+		return -1;
+	}
+	/* pyfuse3 ends its loop at any error but EINTR. The fd is non-blocking, and readable
+	 * only means that a request was there a moment ago: EAGAIN is as harmless as EINTR. An
+	 * aborted connection ends the session in the same way as an unmounted one. */
+	if (errno == EAGAIN)
+		errno = EINTR;
+	else if (errno == ECONNABORTED)
+		errno = ENODEV;
+	return -1;
+}
+
+static ssize_t send_init(int fd, const struct iovec *iov)
+{
+	struct wire_out_header header;
+	struct wire_init_out out = {0};
+	struct iovec edited[2] = {{&header, sizeof(header)}, {&out, sizeof(out)}};
+	uint64_t flags;
+	ssize_t sent;
+
+	memcpy(&header, iov[0].iov_base, sizeof(header));
+	memcpy(&out, iov[1].iov_base, iov[1].iov_len < sizeof(out) ? iov[1].iov_len : sizeof(out));
+	flags = session.want_flags & session.offered;
+	out.flags = (uint32_t)flags;
+	out.flags2 = (uint32_t)(flags >> 32);
+	out.max_stack_depth = session.want_depth;
+	out.max_readahead = MAX_READAHEAD;
+	out.max_background = MAX_BACKGROUND;
+	out.congestion_threshold = MAX_BACKGROUND / 4 * 3;
+	header.len = sizeof(header) + sizeof(out);
+
+	sent = writev(fd, edited, 2);
+	if (sent < 0)
+		return sent;
+	session.flags = flags;
+	session.depth = out.max_stack_depth;
+	session.max_write = out.max_write;
+	session.negotiated = true;
+	return (ssize_t)(iov[0].iov_len + iov[1].iov_len); /* the size that libfuse wanted to send */
+}
+
+ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	ssize_t sent;
+
+	(void)userdata;
+	if (session.init_unique != 0 && count == 2 && iov[0].iov_len == sizeof(struct wire_out_header)) {
+		struct wire_out_header header;
+
+		memcpy(&header, iov[0].iov_base, sizeof(header));
+		if (header.unique == session.init_unique) {
+			session.init_unique = 0;
+			if (header.error == 0)
+				return send_init(fd, iov);
+		}
+	}
+	if (iov[0].iov_len == sizeof(struct wire_out_header)) {
+		struct wire_out_header header;
+
+		memcpy(&header, iov[0].iov_base, sizeof(header));
+		turns_answered(header.unique);
+	}
+	sent = writev(fd, iov, count);
+	if (sent < 0)
+		session.lost_replies++;
+	return sent;
+}
+
+void device_attach(int fd)
+{
+	session.attached = true;
+	operations_session(fd);
+}
+
+void device_detach(void)
+{
+	readers_stop();
+	avc_close();
+	operations_session(-1);
+}
+
+/* ---- Python functions ----------------------------------------------------------------------- */
+
+PyObject *device_prepare(PyObject *module, PyObject *args)
+{
+	unsigned long long flags;
+	unsigned int depth;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "KI", &flags, &depth))
+		return NULL;
+	memset(&session, 0, sizeof(session));
+	readers_stop();
+	avc_close();
+	turns_reset();
+	session.want_flags = flags;
+	session.want_depth = depth;
+	Py_RETURN_NONE;
+}
+
+PyObject *device_counters(PyObject *module, PyObject *unused)
+{
+	PyObject *result = PyTuple_New(OPCODES);
+
+	(void)module, (void)unused;
+	if (result == NULL)
+		return NULL;
+	for (Py_ssize_t i = 0; i < OPCODES; i++) {
+		PyObject *count = PyLong_FromUnsignedLongLong(session.counts[i] + vectors_answered((uint32_t)i));
+
+		if (count == NULL) {
+			Py_DECREF(result);
+			return NULL;
+		}
+		PyTuple_SET_ITEM(result, i, count);
+	}
+	return result;
+}
+
+PyObject *device_attached(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return PyBool_FromLong(session.attached);
+}
+
+PyObject *device_lost_replies(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return PyLong_FromUnsignedLongLong(session.lost_replies + operations_lost());
+}
+
+PyObject *device_raw_request(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return PyBytes_FromStringAndSize((const char *)session.last, (Py_ssize_t)session.last_size);
+}
+
+/* Write notifications, one after the other in one buffer, without the interpreter's lock. */
+PyObject *device_notify(PyObject *module, PyObject *args)
+{
+	unsigned long sent = 0, absent = 0;
+	Py_buffer messages;
+	int fd, error = 0;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "iy*", &fd, &messages))
+		return NULL;
+	Py_BEGIN_ALLOW_THREADS
+	const char *at = messages.buf, *end = at + messages.len;
+
+	while (error == 0 && at < end) {
+		uint32_t length = 0;
+
+		if (end - at >= (ptrdiff_t)sizeof length)
+			memcpy(&length, at, sizeof length);
+		if (length < sizeof length || (ptrdiff_t)length > end - at)
+			error = EINVAL;
+		else if (write(fd, at, length) >= 0)
+			sent++;
+		else if (errno == ENOENT)
+			absent++;
+		else
+			error = errno;
+		at += length;
+	}
+	Py_END_ALLOW_THREADS
+	PyBuffer_Release(&messages);
+	return Py_BuildValue("kki", sent, absent, error);
+}
+
+PyObject *device_negotiated(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	if (!session.negotiated)
+		Py_RETURN_NONE;
+	return Py_BuildValue("IKKII", session.kernel_minor, (unsigned long long)session.offered,
+			     (unsigned long long)session.flags, session.depth, session.max_write);
+}

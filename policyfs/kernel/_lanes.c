@@ -1,0 +1,267 @@
+/*
+ * The queue of requests, sorted by the caller's uid. One uid is a lane: its requests keep their order, and
+ * so many of them are under way at once at most. Many users together have a limit, too: none has more under
+ * way than are left for all others, and a user with none may always have one.
+ *
+ * Requests without a caller (RELEASE, FORGET, INIT) come first: they free resources, cannot flood
+ * without requests of another kind, and later ones may rely on them. Requests of different uids have no
+ * order to keep: each waits for its answer.
+ */
+
+#include "_lanes.h"
+#include "_wire.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LANES 256	       /* uids with a lane of their own; further uids share lanes */
+#define COUNT_MAX 16384	       /* requests that wait here; more wait in the kernel, in one line */
+#define BYTES_MAX (32u << 20)  /* likewise, in bytes */
+#define UNDER_WAY 4096	       /* slots of requests under way, a power of two */
+#define PROBES 16
+
+struct waiting {
+	struct waiting *next;
+	uint64_t unique;
+	size_t size;
+	unsigned char data[];
+};
+
+struct lane {
+	uint32_t uid;
+	unsigned int under_way;
+	struct waiting *first, *last;
+};
+
+static struct {
+	unsigned int most;   /* limit of one uid's requests under way */
+	unsigned int room;   /* limit of all requests under way, beside one of each uid; 0: none */
+	unsigned int begun;  /* requests under way now */
+	unsigned int count;  /* waiting requests */
+	size_t bytes;
+	unsigned int cursor; /* the lane that had the last turn */
+	struct lane urgent, lanes[LANES];
+	unsigned int used;   /* lanes used so far, the first ones */
+	struct { uint64_t unique; uint16_t lane; } under_way[UNDER_WAY]; /* unique 0: free */
+} queue;
+
+void lanes_limit(unsigned int most, unsigned int room)
+{
+	queue.most = most;
+	queue.room = room;
+}
+
+/* ---- The lane of a request ----------------------------------------------------------------------- */
+
+static bool is_urgent(uint32_t opcode)
+{
+	return opcode == OPCODE_FORGET || opcode == OPCODE_BATCH_FORGET || opcode == OPCODE_RELEASE ||
+	       opcode == OPCODE_RELEASEDIR || opcode == OPCODE_INIT || opcode == OPCODE_DESTROY;
+}
+
+static bool is_idle(const struct lane *lane)
+{
+	return lane->first == NULL && lane->under_way == 0;
+}
+
+static struct lane *lane_of(uint32_t uid)
+{
+	struct lane *idle = NULL;
+
+	for (unsigned int i = 0; i < queue.used; i++) {
+		if (queue.lanes[i].uid == uid)
+			return &queue.lanes[i];
+		if (idle == NULL && is_idle(&queue.lanes[i]))
+			idle = &queue.lanes[i];
+	}
+	if (idle == NULL && queue.used < LANES)
+		idle = &queue.lanes[queue.used++];
+	if (idle == NULL)
+		return &queue.lanes[uid % LANES];
+	idle->uid = uid;
+	return idle;
+}
+
+/* The lane in which a request waits, or NULL. */
+static struct lane *where_waits(uint64_t unique)
+{
+	for (unsigned int i = 0; i < queue.used; i++)
+		for (struct waiting *one = queue.lanes[i].first; one != NULL; one = one->next)
+			if (one->unique == unique)
+				return &queue.lanes[i];
+	return NULL;
+}
+
+static struct lane *lane_for(const unsigned char *message, size_t size)
+{
+	struct wire_in_header header;
+	uint64_t target;
+	struct lane *lane;
+
+	if (size < sizeof(header))
+		return &queue.urgent;
+	memcpy(&header, message, sizeof(header));
+	if (header.opcode == OPCODE_INTERRUPT && size >= sizeof(header) + sizeof(target)) {
+		/* Never before the request that it interrupts. */
+		memcpy(&target, message + sizeof(header), sizeof(target));
+		lane = where_waits(target);
+		return lane != NULL ? lane : &queue.urgent;
+	}
+	return is_urgent(header.opcode) ? &queue.urgent : lane_of(header.uid);
+}
+
+/* ---- Requests that wait -------------------------------------------------------------------------- */
+
+bool lanes_put(const unsigned char *message, size_t size)
+{
+	struct lane *lane = lane_for(message, size);
+	struct waiting *one = malloc(sizeof(*one) + size);
+
+	if (one == NULL)
+		return false;
+	one->next = NULL;
+	one->size = size;
+	one->unique = size >= sizeof(struct wire_in_header)
+			      ? ((const struct wire_in_header *)(const void *)message)->unique
+			      : 0;
+	memcpy(one->data, message, size);
+	if (lane->first == NULL)
+		lane->first = one;
+	else
+		lane->last->next = one;
+	lane->last = one;
+	queue.count++;
+	queue.bytes += size;
+	return true;
+}
+
+/* True if one more request of the lane may begin. */
+static bool has_share(const struct lane *lane)
+{
+	if (lane->under_way >= queue.most)
+		return false;
+	return lane->under_way == 0 || queue.room == 0 || lane->under_way + queue.begun < queue.room;
+}
+
+bool lanes_admit(const unsigned char *message, size_t size)
+{
+	const struct lane *lane = lane_for(message, size);
+
+	return lane == &queue.urgent || has_share(lane);
+}
+
+bool lanes_full(void)
+{
+	return queue.count >= COUNT_MAX || queue.bytes >= BYTES_MAX;
+}
+
+unsigned int lanes_waiting(void)
+{
+	return queue.count;
+}
+
+struct lane *lanes_turn(void)
+{
+	struct lane *any = NULL;
+
+	if (queue.urgent.first != NULL)
+		return &queue.urgent;
+	for (unsigned int step = 1; step <= queue.used; step++) {
+		struct lane *lane = &queue.lanes[(queue.cursor + step) % queue.used];
+
+		if (lane->first == NULL)
+			continue;
+		if (has_share(lane))
+			return lane;
+		if (any == NULL)
+			any = lane;
+	}
+	/* If all room is used up, a lane must go on although its share is used up, too. */
+	return lanes_full() ? any : NULL;
+}
+
+ssize_t lanes_take(struct lane *lane, void *buffer, size_t size)
+{
+	struct waiting *one = lane->first;
+	ssize_t got = (ssize_t)one->size;
+
+	if (one->size > size) { /* cannot happen: the buffer has the same size every time */
+		errno = EIO;
+		return -1;
+	}
+	memcpy(buffer, one->data, one->size);
+	lane->first = one->next;
+	if (lane != &queue.urgent)
+		queue.cursor = (unsigned int)(lane - queue.lanes);
+	queue.count--;
+	queue.bytes -= one->size;
+	free(one);
+	return got;
+}
+
+/* ---- Requests under way -------------------------------------------------------------------------- */
+
+void lanes_begin(const unsigned char *message, size_t size)
+{
+	struct wire_in_header header;
+	struct lane *lane;
+	size_t slot;
+
+	if (size < sizeof(header))
+		return;
+	memcpy(&header, message, sizeof(header));
+	if (is_urgent(header.opcode) || header.opcode == OPCODE_INTERRUPT)
+		return;
+	lane = lane_of(header.uid);
+	slot = (header.unique >> 1) % UNDER_WAY;
+	for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
+		if (queue.under_way[slot].unique != 0)
+			continue;
+		queue.under_way[slot].unique = header.unique;
+		queue.under_way[slot].lane = (uint16_t)(lane - queue.lanes);
+		lane->under_way++;
+		queue.begun++;
+		return;
+	}
+}
+
+bool lanes_end(uint64_t unique)
+{
+	size_t slot = (unique >> 1) % UNDER_WAY;
+
+	if (unique == 0) /* a notification */
+		return false;
+	for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
+		if (queue.under_way[slot].unique != unique)
+			continue;
+		queue.under_way[slot].unique = 0;
+		queue.lanes[queue.under_way[slot].lane].under_way--;
+		queue.begun--;
+		return true;
+	}
+	return false;
+}
+
+unsigned int lanes_under_way(void)
+{
+	return queue.begun;
+}
+
+static void empty_lane(struct lane *lane)
+{
+	while (lane->first != NULL) {
+		struct waiting *one = lane->first;
+
+		lane->first = one->next;
+		free(one);
+	}
+}
+
+void lanes_reset(void)
+{
+	empty_lane(&queue.urgent);
+	for (unsigned int i = 0; i < queue.used; i++)
+		empty_lane(&queue.lanes[i]);
+	memset(&queue, 0, sizeof(queue));
+}

@@ -1,0 +1,48 @@
+/* Requests that were read ahead: one lane for each uid, and how many of its requests are under way.
+ *
+ * Nothing in here is locked, and nothing touches a descriptor: _turns.c has the lock and the device. */
+
+#ifndef POLICYFS_LANES_H
+#define POLICYFS_LANES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct lane;
+
+/* most: limit of one uid's requests under way. room: limit of all, beside one of each uid; 0: none. */
+void lanes_limit(unsigned int most, unsigned int room);
+
+/* Keep a copy of a request in its lane. False if there is no memory. */
+bool lanes_put(const unsigned char *message, size_t size);
+
+/* True if a request need not wait for others of its lane that are under way. */
+bool lanes_admit(const unsigned char *message, size_t size);
+
+/* True if no more requests are to be put in: the others wait in the kernel. */
+bool lanes_full(void);
+
+/* Requests in all lanes. */
+unsigned int lanes_waiting(void);
+
+/* The lane whose turn it is, NULL if no request can be passed on. */
+struct lane *lanes_turn(void);
+
+/* Take the first request of that lane. Returns its size; -1 with EIO if it is larger than the buffer. */
+ssize_t lanes_take(struct lane *lane, void *buffer, size_t size);
+
+/* Count a request as under way, if its lane counts any. */
+void lanes_begin(const unsigned char *message, size_t size);
+
+/* Count it as under way no more. False if it was not. */
+bool lanes_end(uint64_t unique);
+
+/* Requests under way. */
+unsigned int lanes_under_way(void);
+
+/* Drop all requests, those under way, and the limits. */
+void lanes_reset(void);
+
+#endif
