@@ -1,86 +1,19 @@
-"""`policyfs audit timeline|changes|who-did|who-could|diff|show|summary` on one trail, with a kept policy."""
+"""`policyfs audit timeline|changes|who-did|who-could|diff` on one trail, with a kept policy."""
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import json
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli import audit
 from policyfs.cli.audit_files import human
-from policyfs.domain import Audit
 from policyfs.errors import UsageError
-from policyfs.journal.policy_texts import policy_text
-from policyfs.trail.event import Event
-from tests.support.mount.trail import SECOND_NS, START_NS, a_denial, a_journal, an_event
-
-POLICY = b"""\
-apiVersion: policyfs/v1
-kind: Policy
-metadata: {name: files}
-apps: {gallery: {uid: 10011}, maps: {uid: 10012}}
-rules:
-  - {id: gallery-sees, allow: [see, read, write], who: {app: gallery}, paths: "/***"}
-  - id: no-private
-    deny: [all]
-    paths: "/Private/***"
-  - id: no-location
-    require: {redact: [location]}
-    who: {app: gallery}
-"""
-DIGEST = hashlib.sha256(POLICY).hexdigest()
-DAY_NS = 86_400 * SECOND_NS
-
-
-def event(path: bytes, operation: str = "open", day: int = 0, **fields: object) -> Event:
-    base = a_denial(path) if fields.get("decision") == "deny" else an_event(path)
-    return base._replace(operation=operation, time_ns=START_NS + day * DAY_NS, policy_digest=DIGEST, **fields)
-
-
-EVENTS = [
-    event(b"/in/a.jpg", "create"),
-    event(b"/in/a.jpg", "release", size_before=0, size_after=2 << 20, bytes_written=2 << 20),
-    event(b"/in/a.jpg", "rename", new_path=b"/DCIM/a.jpg"),
-    event(b"/DCIM/a.jpg", app="maps", uid=10012, exe="/usr/bin/maps", pid=7),
-    event(b"/Private/b.jpg", day=1, decision="deny"),
-    event(b"/Private/b.jpg", day=1, decision="deny", operation="lookup"),
-    event(
-        b"/DCIM/c.dwg", day=1, decision="deny", rules=("no-location",), kind="image/x-dwg", note="no locator"
-    ),
-    event(b"/new/d.jpg", day=1, decision="deny", rules=(), app="stranger", uid=1234),
-    event(b"/DCIM/a.jpg", "unlink", day=1, size_before=2 << 20),
-    event(b"/DCIM/a.jpg", "create", day=1),
-]
-
-
-class Cli:
-    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self._root = root
-        self._capsys = capsys
-
-    def __call__(self, *words: str, code: int = 0) -> str:
-        parser = argparse.ArgumentParser()
-        audit.add_parser(parser.add_subparsers())
-        args = parser.parse_args(["audit", *words, "--utc", "--trail", str(self._root)])
-        assert args.run(args) == code
-        return self._capsys.readouterr().out
-
-    def json(self, *words: str, code: int = 0) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self(*words, "--json", code=code).splitlines()]
+from tests.support.mount.audited import POLICY, Cli, recorded
 
 
 @pytest.fixture
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
-    with a_journal(tmp_path / "trail", segment_bytes=5000) as journal:
-        text = policy_text(DIGEST, [("home.yaml", POLICY)])
-        journal.tell("mount", {"policy": DIGEST}, policy=text, previous="")
-        for one in EVENTS:
-            journal.record(one, Audit.REQUIRED)
-    return Cli(tmp_path / "trail", capsys)
+    return recorded(tmp_path, monkeypatch, capsys)
 
 
 def test_a_timeline_goes_over_renames_and_tells_files_of_one_name_apart(cli: Cli) -> None:
@@ -143,39 +76,6 @@ def test_a_diff_has_what_is_new(cli: Cli) -> None:
     assert "no-private (home.yaml:7)" in out
     with pytest.raises(UsageError, match="ends before it begins"):
         cli("diff", "2026-03-02..2026-03-01", "today")
-
-
-def test_a_summary_tells_causes_apart(cli: Cli) -> None:
-    (summary,) = cli.json("summary", "--by", "day,app")
-    grounds = summary["grounds"]
-    assert isinstance(grounds, list)
-    assert {one["cause"]: one["count"] for one in grounds} == {"rule": 2, "content": 1, "no rule": 1}
-    assert {"day": "2026-03-01", "app": "maps", "decision": "allow", "count": 1} in summary["by"]
-    out = cli("summary")
-    assert "no-private (home.yaml:7) denies it" in out
-    assert "no-location (home.yaml:10) asks for content that image/x-dwg cannot give" in out
-    assert "no rule allows it: it needs an `allow` for uid 1234" in out
-    assert cli("summary", "--by", "day,decision").split() == [
-        "DAY", "DECISION", "ALLOW", "DENY", "2026-03-01", "allow", "4", "2026-03-02", "allow", "2",
-        "2026-03-02", "deny", "4",
-    ]  # fmt: skip
-    with pytest.raises(UsageError, match="there are app, rule"):
-        cli("summary", "--by", "colour")
-
-
-def test_a_summary_of_what_is_new_since_the_last_review(cli: Cli) -> None:
-    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
-    assert cli.json("summary", "--new", code=1)[0]["events"] == 0
-
-
-def test_show_has_the_rules_text_and_what_was_around(cli: Cli) -> None:
-    (denial, _) = cli.json("search", "path:/Private/**", "--each")
-    out = cli("show", str(denial["id"]))
-    assert "no-private (home.yaml:7) denies it: an `unless` there would except app gallery" in out
-    assert '\nhome.yaml:7\n    - id: no-private\n      deny: [all]\n      paths: "/Private/***"\n' in out
-    assert "Around it, the same process:" in out
-    assert "Around it, the same file:" in out
-    assert f"> 2026-03-02 08:00:00.000  {denial['id']}" in out
 
 
 def test_rows_have_the_rules_lines(cli: Cli) -> None:

@@ -13,7 +13,7 @@ import trio
 
 from policyfs.content.cache import RACY_NS, KindCache
 from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, KIND_SYMLINK, NO_FACTS, Facts, Need
-from policyfs.fs.access.facts import FactFinder
+from policyfs.fs.access.facts import FactFinder, version_key
 from policyfs.fs.access.kind_proof import KindEvidence, UnprovenKindError
 from policyfs.linux.statx import Stat
 from policyfs.store.tree import Tree
@@ -172,7 +172,9 @@ def test_where_leases_prove_nothing_stat_is_enough_to_see_and_only_to_see(place:
 def test_a_file_that_changes_while_it_is_sniffed_is_not_remembered_for_seeing(place: Place) -> None:
     finder = place.finder(leases=False)
     place.sniffer.meanwhile = lambda: os.truncate(place.path / "a", len(place.sniffer.asked))
+    before = version_key(place.tree.stat(place.tree.root_fd, b"a"))
     assert place.find(finder, Need.KIND, seeing=True).kind == "image/jpeg"
+    assert place.kinds.get(before, "gallery") is None
     place.sniffer.kind = "text/plain"
     assert place.find(finder, Need.KIND, seeing=True).kind == "text/plain"
 

@@ -17,55 +17,29 @@ LOGIC: Final = (
 """Branches and loops. A module whose functions have none (constants, protocols, wiring) needs no tests."""
 
 WITHOUT: Final = {
-    "cli/audit_hold.py": "holds",
-    "cli/audit_keys.py": "checkpoints",
-    "cli/audit_prove.py": "proofs",
-    "cli/audit_names.py": "mounts",
-    "cli/audit_policy.py": "mounts",
-    "cli/audit_report.py": "report page",
-    "cli/audit_show.py": "files",
-    "cli/audit_summary.py": "files",
-    "cli/audit_verify.py": "mounts",
-    "cli/health.py": "mounts",
-    "cli/looking.py": "mounts",
     "cli/manage.py": "mounts",
     "cli/canary_stores.py": "mounts",
     "cli/mount.py": "mounts",
     "cli/owner.py": "mounts",
     "cli/prover.py": "mounts",
-    "cli/on_record.py": "mounts",
     "cli/policy_apply.py": "mounts",
-    "cli/quarantine.py": "mounts",
     "cli/run.py": "mounts",
     "cli/serve.py": "mounts",
     "cli/site.py": "mounts",
-    "cli/stale_handles.py": "mounts",
     "cli/start.py": "mounts",
     "cli/umount.py": "mounts",
-    "daemon/commands.py": "mounts",
     "daemon/daemon.py": "mounts",
     "daemon/mountpoint.py": "mounts",
-    "daemon/reload.py": "mounts",
     "daemon/status.py": "mounts",
-    "fs/data/locks.py": "mounts",
     "fs/filesystem.py": "mounts",
     "fs/namespace/lookup.py": "mounts",
     "fs/opening/byte_paths.py": "mounts",
-    "fs/opening/copy_path.py": "mounts",
-    "fs/opening/opener.py": "mounts",
-    "fs/opening/stale_handles.py": "mounts",
     "fs/raw_handlers.py": "mounts",
-    "fs/redacted/copies.py": "mounts",
-    "kernel/mount_api.py": "mounts",
-    "kernel/probe.py": "mounts",
     "kernel/session.py": "mounts",
-    "kernel/trial.py": "mounts",
 }
 """Modules with logic and without a file of tests: where they are tested instead. No module is added.
 
-mounts: their work is calls on a mount (tests/mount, tests/attack). whole files: by the tests of the format
-that they are part of. the journal: by test_journal_journal.py. files: by
-test_cli_audit_files.py. report page: by test_trail_report_page.py. not yet: only beside others.
+mounts: their work is calls on a mount (tests/mount, tests/attack).
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -18,6 +19,11 @@ SETTINGS: Final = {"bool", "int", "float", "str", "int | None", "str | None", "f
 """Types of values that are no collaborators."""
 PACKAGE: Final = CHECKOUT / "policyfs"
 MODULES: Final = sorted(PACKAGE.rglob("*.py"))
+SOURCES: Final = sorted(PACKAGE.rglob("*.[ch]"))
+DEFINITION: Final = re.compile(
+    r"^[a-zA-Z][^;{}=#]*?(\w+)\([^;{}]*\)\n\{\n(.*?)^\}$", re.MULTILINE | re.DOTALL
+)
+"""A function of C: its name, and the lines between its braces, which are in the first column."""
 
 
 def _name(path: Path) -> str:
@@ -40,3 +46,17 @@ def test_a_module_is_no_larger_than_a_reader_takes_in(path: Path) -> None:
             taken = [*function.args.args[1:], *function.args.kwonlyargs]
             collaborators = [one.arg for one in taken if ast.unparse(one.annotation or one) not in SETTINGS]
             assert len(collaborators) <= COLLABORATORS, collaborators
+
+
+def _bodies(source: str) -> dict[str, int]:
+    """Return the lines of each function of a C source, with its head and braces."""
+    return {one[1]: one[0].count("\n") + 1 for one in DEFINITION.finditer(source)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_name)
+def test_a_c_source_is_no_larger(path: Path) -> None:
+    source = path.read_text("utf-8")
+    assert len(source.splitlines()) <= FILE_LINES
+    found = _bodies(source)
+    assert len(found) == len(re.findall(r"^\{$", source, re.MULTILINE)), "each function is measured"
+    assert {name: lines for name, lines in found.items() if lines > FUNCTION_LINES} == {}

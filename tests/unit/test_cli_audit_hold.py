@@ -1,0 +1,82 @@
+"""`policyfs audit hold`: what is held, told and put on record, in each chain."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli import audit_hold
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
+from policyfs.journal.holds import read_holds
+from tests.support.mount.trail import MOUNT_ID, an_event, read_all, write_trail
+
+SINCE = "2026-03-01T08:00"
+
+
+@pytest.fixture
+def trail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POLICYFS_KEY_DIR", str(tmp_path / "keys"))
+    root = tmp_path / "trail"
+    root.mkdir()
+    write_trail(root, [an_event()])
+    return root
+
+
+def run(trail: Path, *words: str) -> int:
+    parser = argparse.ArgumentParser()
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--trail", default=str(trail))
+    common.add_argument("--json", action="store_true")
+    audit_hold.add_parsers(parser.add_subparsers(), common)
+    return audit_hold.run(parser.parse_args(["hold", *words]))
+
+
+def test_a_period_is_held_with_its_reason_until_it_is_removed(
+    trail: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(trail, "list") == EXIT_REFUSED
+    assert run(trail, "add", "case-7", "--since", SINCE, "--reason", "asked by court") == EXIT_OK
+    [held] = read_holds(trail / MOUNT_ID)
+    assert (held.name, held.until, held.reason) == ("case-7", "", "asked by court")
+    assert held.since.startswith("2026-03-01T")
+    capsys.readouterr()
+    assert run(trail, "list", "--json") == EXIT_OK
+    assert json.loads(capsys.readouterr().out) == {"mount_id": MOUNT_ID, **held._asdict()}
+    assert run(trail, "list") == EXIT_OK
+    assert "to the end  asked by court" in capsys.readouterr().out
+    assert run(trail, "remove", "case-7") == EXIT_OK
+    assert read_holds(trail / MOUNT_ID) == []
+
+
+def test_each_change_is_on_record(trail: Path) -> None:
+    run(trail, "add", "case-7", "--until", SINCE, "--reason", "x" * 300)
+    run(trail, "remove", "case-7")
+    added, removed = (one.fields for one in read_all(trail / MOUNT_ID) if one.kind == "hold")
+    assert (added["name"], added["done"], added["why"], added["since"]) == ("case-7", "add", "x" * 200, "")
+    assert (removed["name"], removed["done"]) == ("case-7", "remove")
+    assert added["how"] == "policyfs audit hold add"
+
+
+def test_what_changes_nothing_is_told_and_not_on_record(
+    trail: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(trail, "remove", "case-7") == EXIT_REFUSED
+    assert "has no such hold" in capsys.readouterr().err
+    run(trail, "add", "case-7")
+    assert run(trail, "add", "case-7", "--since", SINCE) == EXIT_REFUSED
+    assert "has this hold already" in capsys.readouterr().err
+    [held] = read_holds(trail / MOUNT_ID)
+    assert held.since == ""
+    assert [one.kind for one in read_all(trail / MOUNT_ID)].count("hold") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["add"], ["add", "../x"], ["remove", ".x"], ["add", "x", "--since", "when it began"]]
+)
+def test_an_impossible_hold_is_refused(trail: Path, words: list[str]) -> None:
+    with pytest.raises(UsageError):
+        run(trail, *words)
+    assert read_holds(trail / MOUNT_ID) == []

@@ -1,0 +1,66 @@
+"""`policyfs audit policy`: the policies that a trail names, and their kept texts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.audit_policy import wrong_texts
+from policyfs.trail.record import Place
+from tests.support.mount.audited import DIGEST, POLICY, Cli, recorded
+
+HERE = Place("0123456789abcdef", "a segment", 3)
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return recorded(tmp_path, monkeypatch, capsys)
+
+
+def kept(cli: Cli) -> Path:
+    """The one kept file of the policy."""
+    [file] = (cli.chain / "policies").rglob("*.yaml")
+    return file
+
+
+def test_the_changes_of_policy_are_listed(cli: Cli) -> None:
+    (start,) = cli.json("policy")
+    assert (start["type"], start["policy"]) == ("mount", DIGEST)
+    assert DIGEST[:8] in cli("policy")
+
+
+def test_the_text_of_a_policy_is_found_by_its_first_digits(cli: Cli) -> None:
+    assert cli("policy", DIGEST[:6]).encode() == POLICY
+    assert cli("policy", "x" + DIGEST[:6], code=1) == ""
+    assert "keeps no policy" in cli.err
+
+
+def test_a_changed_text_is_not_shown(cli: Cli) -> None:
+    kept(cli).write_bytes(POLICY.replace(b"deny: [all]", b"deny: [see]"))
+    assert cli("policy", DIGEST, code=1) == ""
+    assert "was changed" in cli.err
+
+
+def test_a_verification_tells_changed_texts_from_missing_ones(cli: Cli) -> None:
+    named = {DIGEST: HERE}
+    assert wrong_texts(cli.chain, named) == ([], [])
+    kept(cli).write_bytes(POLICY + b"# more")
+    [changed], missing = wrong_texts(cli.chain, named)
+    assert "was changed" in changed.what
+    assert (changed.place, missing) == (HERE, [])
+    shutil.rmtree(kept(cli).parent)
+    changed_now, [gone] = wrong_texts(cli.chain, named)
+    assert changed_now == []
+    assert "is missing" in gone.what
+
+
+def test_two_policies_of_the_same_first_digits_are_not_mixed_up(cli: Cli) -> None:
+    assert cli("policy", "", code=0).encode() == POLICY, "one is kept"
+    twin = kept(cli).parent.parent / ("0" * 64)
+    if kept(cli).parent.name == DIGEST:
+        twin.mkdir()
+        (twin / "other.yaml").write_bytes(b"rules: []")
+        assert cli("policy", "", code=1) == ""
+        assert "more than one" in cli.err

@@ -1,0 +1,97 @@
+"""`policyfs audit prove`: the proof of a sealed record holds by itself, and of nothing else."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policyfs.cli import audit_prove
+from policyfs.cli.audit_prove import check, prove
+from policyfs.domain import Audit
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError, UsageError
+from policyfs.journal.keys import KeyStore
+from policyfs.journal.reader import find_chains
+from tests.support.mount.trail import MOUNT_ID, a_journal, an_event, read_all, segments, write_trail
+
+PATHS = [b"/DCIM/%d.jpg" % number for number in range(60)]
+
+
+@pytest.fixture
+def trail(tmp_path: Path) -> Path:
+    """A trail whose first segments are full, and so sealed."""
+    root = tmp_path / "trail"
+    root.mkdir()
+    options = {"segment_bytes": 8192, "keys": KeyStore(tmp_path / "keys")}
+    write_trail(root, [an_event(path) for path in PATHS], **options)  # type: ignore[arg-type]
+    assert len(segments(root / MOUNT_ID)) > 1
+    return root
+
+
+def proof_of(trail: Path, seq: int, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = prove(find_chains(trail), f"{MOUNT_ID[:8]}:{seq}")
+    return code, capsys.readouterr().out
+
+
+def test_a_sealed_record_is_proven_without_the_trail(
+    trail: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "proof"
+    for record in read_all(trail / MOUNT_ID)[:3]:
+        code, proof = proof_of(trail, record.seq, capsys)
+        assert code == EXIT_OK
+        file.write_text(proof, encoding="utf-8")
+        assert check(str(file)) == EXIT_OK
+        told = capsys.readouterr().out
+        assert f'"seq":{record.seq}' in told.splitlines()[0]
+        assert "proven: in" in told
+
+
+def test_another_line_under_the_same_proof_is_not_proven(
+    trail: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seq = next(one.seq for one in read_all(trail / MOUNT_ID) if one.event is not None)
+    _, proof = proof_of(trail, seq, capsys)
+    file = tmp_path / "proof"
+    assert "/DCIM/0.jpg" in proof
+    file.write_text(proof.replace("/DCIM/0.jpg", "/DCIM/x.jpg"), encoding="utf-8")
+    assert check(str(file)) == EXIT_REFUSED
+    assert "not proven" in capsys.readouterr().err
+
+
+def test_a_record_that_is_not_sealed_yet_has_no_proof(
+    trail: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys: Any = KeyStore(trail.parent / "keys")
+    with a_journal(trail, keys=keys) as journal:
+        journal.record(an_event(b"/new"), Audit.REQUIRED)
+        [new] = [one.seq for one in read_all(trail / MOUNT_ID) if one.event and one.event.path == b"/new"]
+        for seq in (new, new + 1000, 0):
+            assert proof_of(trail, seq, capsys) == (EXIT_REFUSED, "")
+    assert prove(find_chains(trail), "ffffffff:1") == EXIT_REFUSED
+
+
+def test_an_id_is_needed(trail: Path) -> None:
+    for name in (None, "0123", "0123:first"):
+        with pytest.raises(UsageError):
+            prove(find_chains(trail), name)
+
+
+def test_what_is_no_proof_is_told_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "none").write_bytes(b"no proof")
+    for name in ("none", "absent"):
+        with pytest.raises(PolicyfsError, match=f"cannot check .*{name}"):
+            check(str(tmp_path / name))
+
+
+def test_a_check_reads_no_trail(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--trail", default=str(tmp_path / "no trail"))
+    audit_prove.add_parsers(parser.add_subparsers(), common)
+    with pytest.raises(PolicyfsError, match="cannot check"):
+        audit_prove.run(parser.parse_args(["prove", "--check", str(tmp_path / "absent")]))
+    with pytest.raises(PolicyfsError, match="no trail"):
+        audit_prove.run(parser.parse_args(["prove", "01234567:1"]))

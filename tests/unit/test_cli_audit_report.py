@@ -1,0 +1,54 @@
+"""`policyfs audit report`: the page has what the trail has, is private, and tells whether the trail holds."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli import audit_report
+from tests.support.mount.audited import EVENTS, Cli, recorded
+from tests.support.mount.trail import segments
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return recorded(tmp_path, monkeypatch, capsys)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "page.html"
+
+
+def test_the_page_has_the_events_and_is_private(cli: Cli, file: Path) -> None:
+    file.write_text("an older page")
+    assert f"{len(EVENTS)} events" in cli("report", "--html", str(file))
+    page = file.read_text(encoding="utf-8")
+    assert "no-private" in page
+    assert "an older page" not in page
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_only_the_selected_events_are_on_it(cli: Cli, file: Path) -> None:
+    assert "1 events" in cli("report", "--html", str(file), "app:maps")
+    assert "/Private" not in file.read_text(encoding="utf-8")
+    assert "0 events" in cli("report", "--html", str(file), "since:2026-04-01", code=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "most", "checked"), [((), 1 << 20, True), ((), 0, False), (("--verify",), 0, True)]
+)
+def test_a_broken_trail_is_told_where_it_was_checked(
+    cli: Cli, file: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], most: int, checked: bool
+) -> None:
+    monkeypatch.setattr(audit_report, "_QUICK_BYTES", most)
+    cli("report", "--html", str(file), *words)
+    sound = file.read_text(encoding="utf-8")
+    broken = segments(cli.chain)[-1]
+    broken.write_bytes(broken.read_bytes().replace(b'"time":"2026', b'"time":"2027', 1))
+    cli("report", "--html", str(file), *words)
+    page = file.read_text(encoding="utf-8")
+    assert "not whole" not in sound
+    assert ("not whole" in page, "not checked" in page) == (checked, not checked)

@@ -1,0 +1,59 @@
+"""`policyfs audit summary`: counts, the grounds of denials, and what is new since the last review."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from policyfs.errors import UsageError
+from tests.support.mount.audited import EVENTS, Cli, recorded
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return recorded(tmp_path, monkeypatch, capsys)
+
+
+def test_a_summary_tells_causes_apart(cli: Cli) -> None:
+    (summary,) = cli.json("summary", "--by", "day,app")
+    grounds = summary["grounds"]
+    assert isinstance(grounds, list)
+    assert {one["cause"]: one["count"] for one in grounds} == {"rule": 2, "content": 1, "no rule": 1}
+    assert {"day": "2026-03-01", "app": "maps", "decision": "allow", "count": 1} in summary["by"]
+    out = cli("summary")
+    assert "no-private (home.yaml:7) denies it" in out
+    assert "no-location (home.yaml:10) asks for content that image/x-dwg cannot give" in out
+    assert "no rule allows it: it needs an `allow` for uid 1234" in out
+    assert cli("summary", "--by", "day,decision").split() == [
+        "DAY", "DECISION", "ALLOW", "DENY", "2026-03-01", "allow", "4", "2026-03-02", "allow", "2",
+        "2026-03-02", "deny", "4",
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="there are app, rule"):
+        cli("summary", "--by", "colour")
+
+
+def test_a_summary_of_what_is_new_since_the_last_review(cli: Cli) -> None:
+    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
+    assert cli.json("summary", "--new", code=1)[0]["events"] == 0
+
+
+def test_a_review_of_one_trail_is_none_of_another(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = recorded(tmp_path / "other", monkeypatch, capsys)
+    monkeypatch.setenv("POLICYFS_CACHE_DIR", str(tmp_path / "cache"))
+    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
+    assert other.json("summary", "--new")[0]["events"] == len(EVENTS)
+
+
+def test_a_plain_summary_is_no_review(cli: Cli) -> None:
+    cli("summary")
+    assert cli.json("summary", "--new")[0]["events"] == len(EVENTS)
+
+
+def test_only_the_selected_events_are_counted(cli: Cli) -> None:
+    (denied,) = cli.json("summary", "decision:deny", "app:gallery")
+    assert denied["events"] == 3
+    assert cli.json("summary", "since:2026-04-01", code=1)[0]["events"] == 0

@@ -1,0 +1,82 @@
+"""`policyfs audit verify`: a whole trail is whole, and each change of it is found."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from policyfs.errors import PolicyfsError, UsageError
+from tests.support.mount.audited import Cli, recorded
+from tests.support.mount.trail import MOUNT_ID, read_all, segments
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    return recorded(tmp_path, monkeypatch, capsys)
+
+
+def test_a_whole_trail_is_whole(cli: Cli) -> None:
+    (report,) = cli.json("verify")
+    assert (report["mount_id"], report["breaks"]) == (MOUNT_ID, [])
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_a_changed_line_is_found(cli: Cli, number: int) -> None:
+    file = segments(cli.chain)[number]
+    whole = file.read_bytes()
+    file.write_bytes(whole.replace(b'"time":"2026', b'"time":"2027', 1))
+    assert file.read_bytes() != whole
+    (report,) = cli.json("verify", code=1)
+    assert report["breaks"]
+
+
+def test_a_missing_line_is_found(cli: Cli) -> None:
+    file = segments(cli.chain)[0]
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:2] + lines[3:]))
+    (report,) = cli.json("verify", code=1)
+    assert report["breaks"]
+
+
+def test_a_changed_policy_is_found(cli: Cli) -> None:
+    [file] = (cli.chain / "policies").rglob("*.yaml")
+    file.write_bytes(file.read_bytes() + b"#")
+    assert "was changed" in cli("verify", code=1)
+
+
+def test_an_expected_digest_must_be_there(cli: Cli) -> None:
+    (report,) = cli.json("verify")
+    last = read_all(cli.chain)[-1].seq
+    name, head = f"{MOUNT_ID[:8]}:{last}", str(report["head"])
+    cli("verify", "--expect", f"{name}={head}")
+    assert cli.json("verify", "--expect", f"{name}={'0' * 64}", code=1)[0]["breaks"]
+    cli("verify", "--expect", f"ffffffff:1={head}", code=1)
+    assert "no trail of the mount of ffffffff:1" in cli.err
+    for wrong in (name, f"{name}=0", f"last={head}"):
+        with pytest.raises(UsageError, match="--expect"):
+            cli("verify", "--expect", wrong)
+
+
+def test_a_checkpoint_tells_of_a_trail_that_was_cut(cli: Cli, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    cli("checkpoint", "--append", str(kept))
+    cli("verify", "--checkpoint", str(kept), "--keys", str(tmp_path / "keys/keys.public"))
+    file = segments(cli.chain)[-1]
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:-2]))
+    cli("verify", "--checkpoint", str(kept), "--keys", str(tmp_path / "keys/keys.public"), code=1)
+
+
+def test_an_empty_checkpoint_or_an_absent_file_is_an_error(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_bytes(b"")
+    for option, name in (("--checkpoint", "empty"), ("--checkpoint", "absent"), ("--keys", "absent")):
+        with pytest.raises(PolicyfsError, match=name):
+            cli("verify", option, str(tmp_path / name))
+
+
+def test_without_a_chain_nothing_is_whole(cli: Cli) -> None:
+    shutil.rmtree(cli.chain)
+    assert cli("verify", code=1) == ""
+    assert "no mount has recorded anything" in cli.err

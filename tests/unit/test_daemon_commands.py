@@ -1,0 +1,87 @@
+"""The commands of the control socket: each does one thing, and is told apart by its peer on the trail."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+
+from policyfs.daemon.commands import commands
+from policyfs.daemon.end import EndOfMount, MountEnd
+from policyfs.linux.peer import Peer
+
+PEER = Peer(os.getpid(), 1000)
+
+
+class Daemon:
+    """Notes what the commands do."""
+
+    def __init__(self) -> None:
+        self.end = EndOfMount()
+        self.left = 0
+        self.reloads: list[tuple[MountEnd, bool, object]] = []
+        self.commands = commands(
+            self.end,
+            SimpleNamespace(leave=self.leave),  # type: ignore[arg-type]
+            SimpleNamespace(reload=self.reload),  # type: ignore[arg-type]
+            lambda: {"pid": 7},
+        )
+
+    def leave(self) -> None:
+        assert self.end.end.ordered, "the cause is known before the session ends"
+        self.left += 1
+
+    async def reload(
+        self, by: MountEnd, *, previous: bool = False, expected: object = None
+    ) -> dict[str, Any]:
+        self.reloads.append((by, previous, expected))
+        return {"digest": "ab"}
+
+    def send(self, name: str, **request: object) -> dict[str, object]:
+        return trio.run(self.commands[name], PEER, {"command": name, **request})
+
+
+def test_status_is_what_the_daemon_says() -> None:
+    daemon = Daemon()
+    assert daemon.send("status") == {"pid": 7}
+    assert (daemon.left, daemon.reloads) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "request_", "how", "previous"),
+    [
+        ("reload", {}, "policyfs reload", False),
+        ("reload", {"expected": "cd"}, "policyfs policy apply", False),
+        ("previous", {}, "policyfs reload --previous", True),
+    ],
+)
+def test_a_reload_has_its_author_and_the_expected_text(
+    name: str, request_: dict[str, object], how: str, previous: bool
+) -> None:
+    daemon = Daemon()
+    assert daemon.send(name, **request_) == {"digest": "ab"}
+    [(by, was_previous, expected)] = daemon.reloads
+    assert (by.cause, by.how, by.pid, by.uid) == ("command", how, PEER.pid, PEER.uid)
+    assert (was_previous, expected) == (previous, request_.get("expected"))
+
+
+def test_an_announced_end_counts_only_while_it_is_announced() -> None:
+    outside = MountEnd("outside", "unmounted")
+    daemon = Daemon()
+    assert daemon.send("ending") == {}
+    assert daemon.end.by(outside).how == "policyfs umount"
+    daemon = Daemon()
+    daemon.send("ending")
+    assert daemon.send("staying") == {}
+    assert daemon.end.by(outside) == outside
+    assert daemon.left == 0
+
+
+def test_abort_ends_the_session_with_its_author() -> None:
+    daemon = Daemon()
+    assert daemon.send("abort") == {}
+    assert daemon.left == 1
+    assert (daemon.end.end.how, daemon.end.end.uid) == ("policyfs umount --abort", PEER.uid)

@@ -1,0 +1,174 @@
+"""A reload: on record before it is in force, and without effect if the policy cannot be used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+
+from policyfs.daemon.end import MountEnd
+from policyfs.daemon.reload import Reload
+from policyfs.errors import PolicyfsError, UsageError
+from policyfs.policy.decide import Engine, compile_policy
+from policyfs.policy.parse import SourceText, digest_of, parse_policy
+
+BY = MountEnd("command", "policyfs reload", 7, 1000, "/bin/sh")
+ONE_APP = "apps: {gallery: {uid: 10011, gid: 10011}}\nrules: []\n"
+HEAD = "apiVersion: policyfs/v1\nkind: Policy\nmetadata: {name: one}\n"
+
+
+def engine_of(text: str) -> Engine:
+    return compile_policy(parse_policy([SourceText("p.yaml", text.encode())]))
+
+
+OLD = engine_of(HEAD + ONE_APP)
+
+
+class Log:
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def info(self, message: str, **_: object) -> None:
+        self.said.append(message)
+
+    warning = info
+
+
+class Mount:
+    """The parts of a mount that a reload changes, as a list of what happened to them."""
+
+    def __init__(self, text: str = HEAD + ONE_APP, **options: Any) -> None:
+        self.happened: list[str] = []
+        self.text = text
+        self.broken = ""
+        self.stale: list[Any] = []
+        self.log = Log()
+        self.in_force: object = OLD
+        self.generation = 1
+        self.names_expire = True
+        told = {"app": None, "user_id": None, "group_ids": (), "watch": False, "policy": "p.yaml"} | options
+        self.policies = SimpleNamespace(
+            read=self.read, compile=self.compile, refuse=self.note("refused"), replace=self.replace,
+            pass_ends=lambda: "", tell_stale=self.note("stale told"),
+        )  # fmt: skip
+        self.fs = SimpleNamespace(
+            gate=self, use=self.use,
+            opener=SimpleNamespace(second_tries=SimpleNamespace(settled=self.settled)),
+            kernel_cache=SimpleNamespace(notifier=None, expire_all_names=self.expire),
+            stale_handles=SimpleNamespace(find=self.find),
+        )  # fmt: skip
+        self.reload = Reload(SimpleNamespace(**told), self.policies, self.fs, self.log)  # type: ignore[arg-type]
+
+    def note(self, what: str) -> Callable[..., None]:
+        return lambda *_: self.happened.append(what)
+
+    @property
+    def engine(self) -> object:
+        return self.in_force
+
+    def read(self, *, previous: bool) -> list[SourceText]:
+        self.happened.append("read the one before" if previous else "read")
+        return [SourceText("p.yaml", self.text.encode())]
+
+    def compile(self, sources: list[SourceText]) -> Any:
+        if self.broken:
+            raise PolicyfsError(self.broken)
+        return compile_policy(parse_policy(sources))
+
+    def replace(self, engine: object, sources: object, by: MountEnd, generation: int) -> None:
+        assert (by, generation) == (BY, self.generation + 1)
+        self.happened.append("on record")
+
+    def use(self, engine: object) -> None:
+        self.in_force, self.generation = engine, self.generation + 1
+        self.happened.append("in force")
+
+    async def settled(self, most_s: float) -> None:
+        self.happened.append("opens settled")
+
+    async def expire(self) -> bool:
+        self.happened.append("names dropped")
+        return self.names_expire
+
+    async def find(self) -> list[Any]:
+        return self.stale
+
+    def run(self, **how: Any) -> dict[str, Any]:
+        async def main() -> Any:
+            return await self.reload.reload(BY, **how)
+
+        return trio.run(main)
+
+
+def test_a_policy_is_on_record_before_it_is_in_force_and_names_are_dropped_after() -> None:
+    mount = Mount()
+    answer = mount.run()
+    assert mount.happened == ["read", "on record", "opens settled", "in force", "names dropped"]
+    assert (answer["generation"], answer["digest"]) == (2, mount.in_force.digest)  # type: ignore[attr-defined]
+    assert answer["stale_handles"]["count"] == 0
+
+
+def test_the_policy_before_it_is_read_where_asked_for() -> None:
+    mount = Mount()
+    mount.run(previous=True)
+    assert mount.happened[0] == "read the one before"
+
+
+@pytest.mark.parametrize("expected", ["digest", None])
+def test_the_very_text_that_was_looked_at_is_loaded_and_no_other(expected: str | None) -> None:
+    mount = Mount()
+    mount.run(expected=expected and digest_of([mount.text.encode()]))
+    mount = Mount()
+    with pytest.raises(PolicyfsError, match="have changed since"):
+        mount.run(expected="0" * 64)
+    assert mount.happened == ["read", "refused"]
+    assert mount.in_force == OLD
+
+
+def test_a_policy_that_does_not_compile_changes_nothing_and_is_on_record() -> None:
+    mount = Mount()
+    mount.broken = "line 3: what is that"
+    with pytest.raises(PolicyfsError, match="line 3"):
+        mount.run()
+    assert mount.happened == ["read", "refused"]
+    assert mount.in_force == OLD
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"app": "gallery", "user_id": 10011, "group_ids": (10011,)}, ""),
+        ({"app": "gallery"}, ""),
+        ({"app": None, "user_id": 5}, ""),
+        ({"app": "maps"}, "which the new policy does not have"),
+        ({"app": "gallery", "user_id": 10012}, "admits uid 10012"),
+        ({"app": "gallery", "user_id": 10011, "group_ids": (10011, 44)}, "admits group 44"),
+    ],
+)
+def test_a_mount_of_an_app_keeps_its_app_and_its_users(options: dict[str, Any], told: str) -> None:
+    mount = Mount(**options)
+    if not told:
+        mount.run()
+        assert mount.in_force != OLD
+        return
+    with pytest.raises(UsageError, match=told):
+        mount.run()
+    assert mount.happened == ["read", "refused"]
+    assert mount.in_force == OLD
+
+
+def test_files_that_stay_open_are_told_and_on_record() -> None:
+    mount = Mount()
+    mount.stale = [SimpleNamespace(app="gallery", fields=lambda: {"path": "/a"})]
+    assert mount.run()["stale_handles"] == {"count": 1, "apps": {"gallery": 1}, "files": [{"path": "/a"}]}
+    assert mount.happened[-1] == "stale told"
+
+
+def test_a_kernel_that_dropped_all_names_at_once_is_told() -> None:
+    mount = Mount()
+    mount.names_expire = False
+    mount.run()
+    assert any("dropped all names at once" in said for said in mount.log.said)
