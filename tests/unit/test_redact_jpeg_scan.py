@@ -27,6 +27,11 @@ heads = st.builds(
 )
 pieces = st.binary(max_size=12) | st.sampled_from(MARKS) | heads
 chunks = st.lists(pieces, max_size=12).map(b"".join)
+"""The search goes by blocks of 64 bytes, so matches lie anywhere in and across some of them."""
+fillers = st.builds(
+    lambda byte, count: byte * count, st.sampled_from([b"a", b"f", b"\xff", b"ft"]), st.integers(0, 140)
+)
+long_chunks = st.builds(lambda head, chunk, tail: head + chunk + tail, fillers, chunks, fillers)
 
 
 def offset(found: re.Match[bytes] | None) -> int:
@@ -34,13 +39,13 @@ def offset(found: re.Match[bytes] | None) -> int:
     return -1 if found is None else found.start()
 
 
-@hypothesis.given(chunks, st.booleans())
+@hypothesis.given(chunks | long_chunks, st.booleans())
 @hypothesis.settings(max_examples=2000)
 def test_markers_are_those_of_the_pattern(chunk, in_scan):
     assert find_marker(chunk, in_scan) == offset(MARKER[in_scan].search(chunk))
 
 
-@hypothesis.given(chunks, st.none() | st.integers(0, 160))
+@hypothesis.given(chunks | long_chunks, st.none() | st.integers(0, 400))
 @hypothesis.settings(max_examples=2000)
 def test_files_of_boxes_are_those_of_the_pattern(chunk, limit):
     if limit is None:
@@ -49,7 +54,7 @@ def test_files_of_boxes_are_those_of_the_pattern(chunk, limit):
         assert find_boxes(chunk, limit) == offset(BOXES.search(chunk, 0, limit))
 
 
-@pytest.mark.parametrize("size", range(14))
+@pytest.mark.parametrize("size", [*range(14), *range(50, 82), *range(116, 132)])
 def test_a_head_at_the_very_end_is_found_and_a_part_of_it_is_not(size):
     head = b"\0\0\0\x18ftypmp42"
     assert find_boxes(b"\xff" * size + head) == size
@@ -72,3 +77,14 @@ def test_a_marker_has_two_bytes(chunk):
 def test_only_bytes_are_searched(search):
     with pytest.raises(TypeError):
         search()
+
+
+@pytest.mark.parametrize("in_scan", [False, True])
+@pytest.mark.parametrize("size", [*range(60, 70), *range(124, 134)])
+@pytest.mark.parametrize("filler", [b"\xff\x00", b"\xff", b"a"])
+def test_each_second_byte_is_judged_in_a_block_as_alone(filler, size, in_scan):
+    for code in range(256):
+        chunk = (filler * size)[:size] + bytes([0xFF, code])
+        assert find_marker(chunk, in_scan) == offset(MARKER[in_scan].search(chunk))
+        chunk += filler * 64
+        assert find_marker(chunk, in_scan) == offset(MARKER[in_scan].search(chunk))

@@ -1,19 +1,65 @@
 /* Searches in the compressed data of a picture: for the next marker, and for a file of boxes behind it.
  *
- * Both run over each byte of each photo. memchr(3) finds the byte that a match must have, which is one of 256 in
- * compressed data. The patterns in tests/unit/test_redact_jpeg_scan.py say the same. The interpreter is not let
- * go: a chunk of 256 KiB takes microseconds, and a worker has one thread.
+ * Both run over each byte of each photo. Blocks of 64 bytes are tested for the first two bytes of a match. A search
+ * for the first byte alone would stop at one byte of 256 in compressed data. memchr(3) looks into the few blocks that
+ * remain. The patterns in
+ * tests/unit/test_redact_jpeg_scan.py say the same. The interpreter is not let go: a chunk of 256 KiB takes
+ * microseconds, and a worker has one thread.
  */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 /* Bytes of the head of a file of boxes, and of those before its word "ftyp". */
 #define HEAD 12
 #define BEFORE 4
+
+/* Bytes that are tested at once, in vectors that every processor of 64 bits has (extensions of GCC and Clang). */
+#define BLOCK 64
+#define VECTOR 16
+typedef unsigned char vector __attribute__((vector_size(VECTOR)));
+
+static vector load(const unsigned char *at)
+{
+	vector bytes;
+
+	memcpy(&bytes, at, VECTOR);
+	return bytes;
+}
+
+static bool any(vector found)
+{
+	uint64_t parts[VECTOR / 8];
+
+	memcpy(parts, &found, VECTOR);
+	return parts[0] | parts[1];
+}
+
+/* True if one of BLOCK bytes may begin a marker: 0xff, and no zero behind it. Reads one byte more. */
+static bool may_mark(const unsigned char *at)
+{
+	vector found = {0};
+
+#pragma GCC unroll 4
+	for (int i = 0; i < BLOCK; i += VECTOR)
+		found |= (vector)(load(at + i) == 0xff) & (vector)(load(at + i + 1) != 0);
+	return any(found);
+}
+
+/* True if one of BLOCK bytes is followed by another as in "ftyp". Reads one byte more. */
+static bool may_head(const unsigned char *at)
+{
+	vector found = {0};
+
+#pragma GCC unroll 4
+	for (int i = 0; i < BLOCK; i += VECTOR)
+		found |= (vector)(load(at + i) == 'f') & (vector)(load(at + i + 1) == 't');
+	return any(found);
+}
 
 /* True for the second byte of a marker. In a scan 0xff00 is a byte of data, and restart markers are part of it. */
 static bool is_marker(unsigned char code, bool in_scan)
@@ -23,16 +69,28 @@ static bool is_marker(unsigned char code, bool in_scan)
 	return !in_scan || code < 0xd0 || code > 0xd7;
 }
 
-static Py_ssize_t marker_in(const unsigned char *data, Py_ssize_t size, bool in_scan)
+/* The first marker that begins within [at, end), and may end one byte behind it; NULL if there is none. */
+static const unsigned char *marker_of(const unsigned char *at, const unsigned char *end, bool in_scan)
 {
-	const unsigned char *at = data, *last = data + size - 1;
-
-	while (at < last && (at = memchr(at, 0xff, (size_t)(last - at)))) {
+	while (at < end && (at = memchr(at, 0xff, (size_t)(end - at)))) {
 		if (is_marker(at[1], in_scan))
-			return at - data;
+			return at;
 		at++;
 	}
-	return -1;
+	return NULL;
+}
+
+static Py_ssize_t marker_in(const unsigned char *data, Py_ssize_t size, bool in_scan)
+{
+	const unsigned char *at = data, *last = data + size - 1, *found = NULL;
+
+	for (; !found && last - at >= BLOCK; at += BLOCK) {
+		if (may_mark(at))
+			found = marker_of(at, at + BLOCK, in_scan);
+	}
+	if (!found)
+		found = marker_of(at, last, in_scan);
+	return found ? found - data : -1;
 }
 
 /* True if the head of a file of boxes is around the "ftyp" at word: a size of 16 to 1,279 bytes, and a brand. */
@@ -47,18 +105,30 @@ static bool is_head(const unsigned char *word)
 	return true;
 }
 
+/* The first word of a head within [at, end); NULL if there is none. */
+static const unsigned char *head_in(const unsigned char *at, const unsigned char *end)
+{
+	while (at < end && (at = memchr(at, 'f', (size_t)(end - at)))) {
+		if (is_head(at))
+			return at;
+		at++;
+	}
+	return NULL;
+}
+
 static Py_ssize_t boxes_in(const unsigned char *data, Py_ssize_t size)
 {
-	const unsigned char *at = data + BEFORE, *end = data + size - (HEAD - BEFORE) + 1;
+	const unsigned char *at = data + BEFORE, *end = data + size - (HEAD - BEFORE) + 1, *found = NULL;
 
 	if (size < HEAD)
 		return -1;
-	while (at < end && (at = memchr(at, 'f', (size_t)(end - at)))) {
-		if (is_head(at))
-			return at - BEFORE - data;
-		at++;
+	for (; !found && end - at >= BLOCK; at += BLOCK) { /* behind end are HEAD - BEFORE - 1 bytes more */
+		if (may_head(at))
+			found = head_in(at, at + BLOCK);
 	}
-	return -1;
+	if (!found)
+		found = head_in(at, end);
+	return found ? found - BEFORE - data : -1;
 }
 
 static PyObject *find_marker(PyObject *module, PyObject *args)
