@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from policyfs.kernel.bridge import pyfuse3, waiting
+from policyfs.kernel.bridge import pyfuse3, reader_state, waiting
 
 _SPIN_NS: Final = 200_000
 """About the time in which an app reads a photo and closes it, or reads the start of several."""
@@ -88,6 +88,8 @@ class Readiness:
 
     def _spin(self) -> bool:
         """Poll for a while, and do so less often as long as nothing is found. True if a request came."""
+        if reader_state()[1]:  # they read the device, and need the processor
+            return False
         if self._credit < _WORTH:
             self._skipped += 1
             if self._skipped < _TRY_EVERY:
