@@ -72,6 +72,51 @@ def _stats(directory: str, count: int, name: str) -> None:
     os.close(fd)
 
 
+LISTED = 1500
+TWO_APPS = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: two}
+apps:
+  gallery: {uid: 10011}
+  notes: {uid: 10012}
+rules:
+  - {id: all, allow: [all], who: {app: gallery}, paths: "/***"}
+  - {id: texts, allow: [see, read], who: {app: notes}, paths: "/many/*.txt"}
+"""
+
+
+def _look_at_each(directory: str) -> tuple[int, int]:
+    """How many names are listed, and how many of all are found (as `ls -l`: each when it is read)."""
+    with os.scandir(directory) as entries:
+        listed = [os.lstat(entry.path) for entry in entries]
+    found = 0
+    for number in range(LISTED):
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(f"{directory}/name-{number:04}.jpg")
+            found += 1
+    return len(listed), found
+
+
+def test_files_that_are_listed_and_looked_at_are_answered_from_the_first_time_on(
+    mounts: Mounts, empty_store: Path
+) -> None:
+    many = empty_store / "many"
+    many.mkdir()
+    for number in range(LISTED):
+        (many / f"name-{number:04}.jpg").touch(0o644)
+    mount = mounts.start(TWO_APPS, empty_store, "--avc")
+    assert call_as(10011, _look_at_each, str(mount / "many")) == (LISTED, LISTED)
+    said, asked = mount.status()["vectors"], mount.fuse_counters()
+    first = asked["GETATTR"] - LISTED  # the second ones are repeats in any case
+    assert said["getattrs"] > LISTED + first // 2, (said, asked)
+    assert call_as(10012, _look_at_each, str(mount / "many")) == (0, 0), "what one sees is no other's"
+    assert call_as(10011, _look_at_each, str(mount / "many")) == (LISTED, LISTED)
+    for number in range(0, LISTED, 3):
+        (many / f"name-{number:04}.jpg").unlink()
+    assert call_as(10011, _look_at_each, str(mount / "many")) == (LISTED - LISTED // 3,) * 2
+
+
 def test_the_readers_read_only_while_enough_requests_are_repeats(mounts: Mounts, empty_store: Path) -> None:
     (empty_store / "top/one").mkdir(parents=True)
     for directory in (empty_store / "top", empty_store / "top/one"):

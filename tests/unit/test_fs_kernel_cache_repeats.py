@@ -23,7 +23,7 @@ class Scene:
     def __init__(self, ftype: FileType = FileType.REGULAR) -> None:
         self.installed: list[int] = []
         self.of_opens: list[Any] = []
-        parent = SimpleNamespace(nodeid=2)
+        self.parent = parent = SimpleNamespace(nodeid=2, asked=0)
         self.node: Any = SimpleNamespace(
             nodeid=9, ino=77, btime_ns=1, ftype=ftype, view=SimpleNamespace(raw=True), open=None,
             byte_path=BytePath.RAW, mediated=False, links=None, lookups=1, out_of_reach=False, reached=True,
@@ -34,6 +34,7 @@ class Scene:
             owner_matters_above=lambda state: False,
             needs=lambda who, ops, state, ftype: self.needs.get(ops, Need.NOTHING),
             view=lambda who, state: self.view,
+            decide=lambda who, ops, state, ftype, facts: self.decision,
         )
         self.view = SimpleNamespace(raw=True)
         self.decision: Any = SimpleNamespace(
@@ -100,6 +101,36 @@ def test_what_was_asked_once_may_not_be_asked_again(ftype: FileType) -> None:
     assert scene.told() == ALL
 
 
+def test_a_second_look_up_makes_the_first_one_of_its_neighbours_a_repeat() -> None:
+    """`ls -l` asks for each name three times."""
+    scene, neighbour = Scene(), Scene()
+    neighbour.node.parent = scene.parent
+    neighbour.node.asked = 0
+    neighbour.repeats.looked_up(neighbour.node, neighbour.reply, CALLER)
+    assert neighbour.installed == []
+    scene.repeats.looked_up(scene.node, scene.reply, CALLER)
+    neighbour.node.asked = 0
+    neighbour.repeats.looked_up(neighbour.node, neighbour.reply, CALLER)
+    assert neighbour.installed == [vectors.LOOKUP]
+    neighbour.repeats.seen(neighbour.node, CALLER)
+    assert neighbour.installed == [vectors.LOOKUP], "attributes are asked for once"
+
+
+def test_second_look_ups_of_directories_say_nothing_of_their_neighbours() -> None:
+    scene = Scene(FileType.DIRECTORY)
+    scene.repeats.looked_up(scene.node, scene.reply, CALLER)
+    assert scene.installed == [vectors.LOOKUP]
+    assert not scene.parent.asked
+
+
+def test_a_listed_file_is_answered_from_the_first_request_on() -> None:
+    scene = Scene()
+    scene.node.asked = 0
+    scene.repeats.listed(scene.node, CALLER)
+    assert scene.installed == [vectors.LOOKUP | vectors.GETATTR]
+    assert scene.told()[1:] == ALL[:2], "access(2) was not asked for yet"
+
+
 def test_a_file_that_is_open_for_reading_only_too() -> None:
     scene = Scene()
     scene.node.open = OpenState(handles=1, mode=Mode.PASSTHROUGH)
@@ -132,7 +163,27 @@ AGAINST = {
 def test_what_hangs_on_more_may_not(against: Any) -> None:
     scene = Scene()
     against(scene)
+    scene.repeats.listed(scene.node, CALLER)
     assert scene.told() == []
+
+
+LISTED_AGAINST = {
+    "a directory": lambda s: setattr(s.node, "ftype", FileType.DIRECTORY),
+    "a symlink": lambda s: setattr(s.node, "ftype", FileType.SYMLINK),
+    "hidden by now": lambda s: setattr(s, "decision", SimpleNamespace(allowed=False)),
+    "a kind that matters to readers": lambda s: s.needs.update({Op.SEE | Op.READ: Need.KIND}),
+    "an open that was sent back": lambda s: setattr(s.views, "is_settled", False),
+    "kept by the kernel": lambda s: setattr(s, "kept_s", 1.0),
+}
+
+
+@pytest.mark.parametrize("against", LISTED_AGAINST.values(), ids=LISTED_AGAINST)
+def test_what_was_listed_and_may_not_be_repeated(against: Any) -> None:
+    scene = Scene()
+    against(scene)
+    scene.timeouts.entry_of = lambda node, state: scene.kept_s
+    scene.repeats.listed(scene.node, CALLER)
+    assert scene.installed == []
 
 
 def test_what_the_kernel_keeps_itself_is_not_installed() -> None:

@@ -164,3 +164,27 @@ async def test_hidden_names_cost_as_much_as_shown_ones(
         assert len(decided) == one_by_one
         await made.listings.releasedir(index)
         assert made.listings.shares.used == 0
+
+
+@on_trio
+@pytest.mark.parametrize("vectors", [True, False])
+async def test_files_have_nodes_where_names_are_looked_up(tmp_path: Path, monkeypatch, vectors: bool) -> None:
+    """The kernel asks for nodes beyond the beginning only then. After them it gets few names without."""
+    names = {f"name-{number:03}".encode() for number in range(200)}
+    for name in names:
+        (tmp_path / os.fsdecode(name)).touch()
+    (tmp_path / "inside").mkdir()
+    with parts(tmp_path, engine_of(ANYTHING)) as made:
+        told, noted = Told(monkeypatch), []
+        monkeypatch.setattr(made.nodes.vectors, "of_names", vectors)
+        monkeypatch.setattr(made.repeats, "listed", lambda node, caller: noted.append(node.name))
+        index = await made.listings.opendir(made.root, made.caller(GALLERY)) & 0xFFFFFF
+        await told.names(made.listings, index, 0)
+        assert len(made.nodes) == 1
+        assert len(await made.listings.names(index, 0, 4096)) > 3000
+        assert await told.names(made.listings, index, 2) == names | {b"inside"}
+        assert len(made.nodes) == (1 + len(names) if vectors else 1)
+        assert set(noted) == (names if vectors else set())
+        assert {node.lookups for node in made.nodes} == {1}
+        assert 500 < len(await made.listings.names(index, 2, 4096)) <= 1024
+        assert len(await made.listings.names(index, 2, 4096)) > 3000

@@ -28,6 +28,8 @@ _ODD: Final = (
 """Flags of opens that Python answers each time."""
 _ACCESS: Final = 1 << 2
 """In Node.asked: access(2) with any mode. (vectors.UNCOUNTED is no request.)"""
+_IN_IT: Final = 1 << 7
+"""In Node.asked of a directory: a name in it was looked up a second time."""
 _FORMATS: Final = {
     FileType.REGULAR: stat_bits.S_IFREG,
     FileType.DIRECTORY: stat_bits.S_IFDIR,
@@ -51,18 +53,37 @@ class Repeats:
 
         A repeat gives the kernel no attributes to keep, even if this reply does.
         """
-        if not self._nodes.vectors.of_names or reply.entry_timeout or not _is_repeat(node, vectors.LOOKUP):
+        if not self._nodes.vectors.of_names or reply.entry_timeout or not _is_looked_up_again(node):
             return
-        if not self._hangs_on_name_and_uid(node, caller):
+        if self._hangs_on_name_and_uid(node, caller) and self._leads_to_one_node(node, caller):
+            self._install(node, caller, vectors.LOOKUP)
+
+    def listed(self, node: Node, caller: Caller) -> None:
+        """Note a file's name in a listing whose names are looked up one by one. The kernel keeps none.
+
+        Its first LOOKUP and GETATTR are repeats already: `ls -l` asks for three and one.
+        """
+        engine, who = self._gate.engine, caller.principal
+        if not self._nodes.vectors.of_names or node.ftype is not FileType.REGULAR or not node.lookups:
             return
+        node.asked |= vectors.LOOKUP | vectors.GETATTR
+        if (
+            self._hangs_on_name_and_uid(node, caller)
+            # INVARIANT: decided here, in one piece with the installation.
+            and engine.decide(who, Op.SEE, node.state, node.ftype, NO_FACTS).allowed
+            and self._leads_to_one_node(node, caller)
+            and not self._timeouts.entry_of(node, node.last_state)
+        ):
+            self._install(node, caller, vectors.LOOKUP | vectors.GETATTR)
+
+    def _leads_to_one_node(self, node: Node, caller: Caller) -> bool:
+        """True if a LOOKUP of the node's name leads to this node, whatever the facts and other requests."""
         if node.ftype is FileType.REGULAR:
             # The byte path of the node must not hang on a fact, nor on a thread's open that was sent back.
             need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
-            if need & Need.KIND or not self._views.is_settled:
-                return
-        elif node.ftype is FileType.DIRECTORY and not node.reached:
-            return  # the time of its last LOOKUP matters (Resolver.dirfd_on_the_way)
-        self._install(node, caller, vectors.LOOKUP)
+            return not need & Need.KIND and self._views.is_settled
+        # Of a directory, the time of its last LOOKUP matters until then (Resolver.dirfd_on_the_way).
+        return node.ftype is not FileType.DIRECTORY or node.reached
 
     def seen(self, node: Node, caller: Caller) -> None:
         """Note an allowed GETATTR. If the kernel keeps the node's name, it may keep the attributes, too."""
@@ -150,12 +171,25 @@ class Repeats:
 def _is_repeat(node: Node, sort: int) -> bool:
     """True for a directory, and else from the second request of a sort on.
 
-    Programs that look at each file once (tar, cp, find) would else pay for vectors that answer nothing.
+    Programs that look at each file once (find) would else pay for vectors that answer nothing.
     """
     if node.asked & sort or node.ftype is FileType.DIRECTORY:
         return True
     node.asked |= sort
     return False
+
+
+def _is_looked_up_again(node: Node) -> bool:
+    """True for a second LOOKUP, and for a first one if another file of the directory had a second.
+
+    Programs that ask for a file's name twice (`ls -l`, tar, cp) do so with all files of a directory.
+    """
+    above = node.parent
+    if _is_repeat(node, vectors.LOOKUP):
+        if above is not None and node.ftype is not FileType.DIRECTORY:
+            above.asked |= _IN_IT
+        return True
+    return above is not None and bool(above.asked & _IN_IT)
 
 
 def _is_written(node: Node) -> bool:

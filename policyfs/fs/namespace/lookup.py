@@ -163,6 +163,11 @@ class Lookup:
         node = self._found(parent, name, state, stat, caller)
         return self.entry_of(node, state, self.told(stat, node, state, caller))
 
+    def listed(self, node: Node, caller: Caller) -> None:
+        """Note that a listing has sent a file with its node, whose name is looked up soon."""
+        if not self._replaced_files.is_wanted(node):
+            self._repeats.listed(node, caller)
+
     def _found(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
         node = self.node_for(parent, name, state, stat, caller)
         if stat.ftype is FileType.REGULAR and self._replaced_files.is_wanted(node):

@@ -47,6 +47,10 @@ _TYPES: Final = {
     stat_bits.S_IFLNK >> 12: FileType.SYMLINK,
 }
 
+_FEW_BYTES: Final = 1024
+"""Bytes of a reply to READDIR after one with nodes. Look-ups of names that came with nodes do not make the
+kernel ask for nodes again, but those of other names do (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
+
 _BYTES_OF_A_NAME: Final = 256
 """Bytes of the store's records that take as long as one name that is decided by itself."""
 
@@ -80,6 +84,8 @@ class Listing:
     holder: Holder
     entries: DirectoryEntries | None = None
     generation: int = 0
+    looked_up: bool = False
+    """True if the kernel asked for nodes last, beyond the beginning: names of the directory are looked up."""
 
 
 class DirectoryListings:
@@ -247,13 +253,14 @@ class DirectoryListings:
     async def readdir(self, index: int, start: int, token: pyfuse3.ReaddirToken) -> None:
         """Fill one buffer of READDIRPLUS from position *start* (0: the beginning, with a new snapshot).
 
-        If the kernel may keep entries, they come with their nodes. Otherwise only names do, since a
-        LOOKUP follows anyway.
+        If the kernel may keep entries, they come with their nodes. Otherwise a LOOKUP follows anyway, and
+        only names do. But beyond the beginning the kernel asks for nodes only if names are looked up. Then
+        files come with their nodes, so that the bridge can answer the requests that follow.
         """
 
         def reply(listing: Listing, listed: Entry) -> int:
             position, name, ino, kind = listed
-            entry, held = self._direntry(listing, name, ino, kind)
+            entry, held = self._direntry(listing, name, ino, kind, wanted=start > 0)
             taken = pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position)
             if held is None:
                 return int(taken)
@@ -261,7 +268,10 @@ class DirectoryListings:
                 self._nodes.closed(held)
                 return 0
             held.lookups += 1
-            self._listed_names.add(index, listing.node.nodeid, name)
+            if entry.entry_timeout:
+                self._listed_names.add(index, listing.node.nodeid, name)
+            else:
+                self._lookup.listed(held, listing.caller)
             return _WITH_NODE
 
         def dots(name: bytes, ino: int, position: int) -> None:
@@ -269,6 +279,7 @@ class DirectoryListings:
             pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position)
 
         async with self._begun(index, start) as (listing, entries):
+            listing.looked_up = start > 0
             _answer_dots(listing.node, start, dots)
             await self._fill(listing, entries, start, reply)
 
@@ -282,7 +293,8 @@ class DirectoryListings:
         async with self._begun(index, start) as (listing, entries):
             _answer_dots(listing.node, start, dots)
             begun = buffer.data()
-            return begun + entries.pack(entries.after(start), size - len(begun), False)
+            most, listing.looked_up = _FEW_BYTES if listing.looked_up else size, False
+            return begun + entries.pack(entries.after(start), min(most, size - len(begun)), False)
 
     @contextlib.asynccontextmanager
     async def _begun(self, index: int, start: int) -> AsyncIterator[tuple[Listing, DirectoryEntries]]:
@@ -316,12 +328,14 @@ class DirectoryListings:
             at += 1
 
     def _direntry(
-        self, listing: Listing, name: bytes, ino: int, kind: int
+        self, listing: Listing, name: bytes, ino: int, kind: int, *, wanted: bool
     ) -> tuple[pyfuse3.EntryAttributes, Node | None]:
-        node = listing.node
+        node, ftype = listing.node, _TYPES.get(kind)
         state = self._gate.engine.child(node.state, name)
-        timeout = self._timeouts.entry(state, _TYPES.get(kind))
-        if timeout and node.has_room(name):  # names out of reach are listed without a node
+        with_node = self._timeouts.entry(state, ftype) > 0
+        if not with_node and wanted and ftype is FileType.REGULAR and self._nodes.vectors.of_names:
+            with_node = self._gate.engine.view(listing.caller.principal, state).raw
+        if with_node and node.has_room(name):  # names out of reach are listed without a node
             try:
                 stat = self._tree.stat(self._resolver.dirfd(node), name)
             except OSError:
