@@ -15,6 +15,7 @@ import policyfs.store.tree as tree_module
 import policyfs.trail.render as render_module
 import policyfs.trail.table as table_module
 from policyfs.domain import Decision
+from policyfs.fs.access import name_verdicts
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.path_answers import Unseen
 from policyfs.fs.access.shown_modes import ShownModes
@@ -93,6 +94,7 @@ def rights_stay() -> None:
 def specials_shown() -> None:
     """Fifos, sockets and devices of the store are listed like files."""
     put(Gate, "shows", lambda self, who, state, ftype, parent: True)
+    put(name_verdicts, "_SPECIAL", 0)
 
 
 def moves_not_compared() -> None:

@@ -428,7 +428,7 @@ static void change(unsigned *seed)
 		break;
 	case 2: /* behind the cache's back: two names change their inodes, and back */
 		renameat2(directory, names[node], directory, names[other], RENAME_EXCHANGE);
-		usleep(200); /* readers look at them */
+		usleep(2000); /* readers look at them */
 		renameat2(directory, names[node], directory, names[other], RENAME_EXCHANGE);
 		break;
 	case 3:
