@@ -183,8 +183,12 @@ def _known_words(patterns: frozenset[Pattern], other: str, known: Known) -> list
     return found
 
 
-def _words(patterns: AbstractSet[Pattern], other: str, most: int = MAX_WORDS) -> list[str]:
-    """Return the shortest word for each set of patterns that a word matches, with ``other`` if possible."""
+def _words(patterns: AbstractSet[Pattern], other: str, most: int | None = None) -> list[str]:
+    """Return the shortest word for each set of patterns that a word matches, with ``other`` if possible.
+
+    Raises TooHardError if more than *most* words (MAX_WORDS) were tried.
+    """
+    most = MAX_WORDS if most is None else most
     matcher = NameMatcher(sorted(patterns, key=repr))
     alphabet = (other, *sorted(matcher.alphabet))
     found: dict[int, str] = {}
