@@ -319,6 +319,7 @@ def test_a_deep_tree_costs_little_more_than_a_shallow_one(deep, kind: str) -> No
     assert times_dearer(deep(*KINDS[kind], descriptors=FEW)) < DEARER
 
 
+@pytest.mark.alone
 def test_it_costs_by_its_depth_where_each_level_is_opened(deep) -> None:
     assert times_dearer(deep(guard="level-by-level", descriptors=FEW)) > DEARER
 
