@@ -383,8 +383,8 @@ class Daemon:
         last = self.journal.stats()
         self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)
         if last.failing:
-            lost = {"refused": last.refused, "reason": last.last_error}
-            self._log.warning("the trail's last records were not written", **lost)
+            refused, reason = last.refused, last.last_error
+            self._log.warning("the trail's last records were not written", refused=refused, reason=reason)
 
     def close(self) -> None:
         """Close all parts, in reverse order."""

@@ -20,11 +20,6 @@
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 
-#define OPCODE_LOOKUP 1
-#define OPCODE_GETATTR 3
-#define OPCODE_OPEN 14
-#define OPCODE_RELEASE 18
-#define OPCODE_ACCESS 34
 #define RESENT ((uint64_t)1 << 63)
 
 #define HIDDEN_SIZE 4096 /* of a directory whose names may be hidden (lookup.py, _uncounted) */

@@ -163,8 +163,9 @@ static long long nanoseconds(uint64_t seconds, uint32_t rest)
 	return (long long)seconds * 1000000000 + rest;
 }
 
-static PyObject *handle_of(const struct avc_opened *one)
+static PyObject *handle_of(const struct found *found, size_t index)
 {
+	const struct avc_opened *one = &found->opened[index];
 	const struct wire_attr *attr = &one->attr;
 
 	return Py_BuildValue(
@@ -175,18 +176,42 @@ static PyObject *handle_of(const struct avc_opened *one)
 		nanoseconds(attr->ctime, attr->ctimensec));
 }
 
+static PyObject *node_of(const struct found *found, size_t index)
+{
+	return PyLong_FromUnsignedLongLong(found->nodes[index]);
+}
+
+static PyObject *event_of(const struct found *found, size_t index)
+{
+	const struct avc_event *one = &found->events[index];
+
+	return Py_BuildValue("LKKIIIIKLy#", (long long)one->time_ns, (unsigned long long)one->fh,
+			     (unsigned long long)one->node, one->uid, one->gid, one->pid, one->flags,
+			     (unsigned long long)one->size, (long long)one->mtime_ns, one->program,
+			     (Py_ssize_t)one->program_size);
+}
+
+/* The list of what was found. It is in the cache no more, so without memory for the list it would be lost. */
+static PyObject *list_of(PyObject *(*one_of)(const struct found *, size_t), const struct found *found,
+			 size_t count)
+{
+	PyObject *list = PyList_New((Py_ssize_t)count);
+
+	for (size_t i = 0; list == NULL || i < count; i++) {
+		PyObject *one = list == NULL ? NULL : one_of(found, i);
+
+		if (one == NULL)
+			Py_FatalError("no memory for what the cache has given");
+		PyList_SET_ITEM(list, (Py_ssize_t)i, one);
+	}
+	return list;
+}
+
 /* The list of handles; the found are freed. */
 static PyObject *handles_of(struct found *found)
 {
-	PyObject *list = PyList_New((Py_ssize_t)found->handles);
+	PyObject *list = list_of(handle_of, found, found->handles);
 
-	for (size_t i = 0; i < found->handles; i++) {
-		PyObject *one = list == NULL ? NULL : handle_of(&found->opened[i]);
-
-		if (one == NULL)
-			Py_FatalError("no memory for open files");
-		PyList_SET_ITEM(list, (Py_ssize_t)i, one);
-	}
 	free(found->opened);
 	return list;
 }
@@ -237,14 +262,7 @@ PyObject *vectors_age_opens(PyObject *module, PyObject *unused)
 		return NULL;
 	avc_age_opens(add_handle, add_node, &found);
 	handles = handles_of(&found);
-	nodes = handles == NULL ? NULL : PyList_New((Py_ssize_t)found.node_count);
-	for (size_t i = 0; i < found.node_count; i++) {
-		PyObject *one = nodes == NULL ? NULL : PyLong_FromUnsignedLongLong(found.nodes[i]);
-
-		if (one == NULL)
-			Py_FatalError("no memory for open files");
-		PyList_SET_ITEM(nodes, (Py_ssize_t)i, one);
-	}
+	nodes = list_of(node_of, &found, found.node_count);
 	free(found.nodes);
 	return Py_BuildValue("NN", handles, nodes);
 }
@@ -258,20 +276,7 @@ PyObject *vectors_take_events(PyObject *module, PyObject *unused)
 	if (!is_loop())
 		return NULL;
 	avc_take_events(add_event, &found);
-	list = PyList_New((Py_ssize_t)found.event_count);
-	for (size_t i = 0; i < found.event_count; i++) {
-		const struct avc_event *event = &found.events[i];
-		PyObject *one = list == NULL
-			? NULL
-			: Py_BuildValue("LKKIIIIKLy#", (long long)event->time_ns, (unsigned long long)event->fh,
-					(unsigned long long)event->node, event->uid, event->gid, event->pid,
-					event->flags, (unsigned long long)event->size, (long long)event->mtime_ns,
-					event->program, (Py_ssize_t)event->program_size);
-
-		if (one == NULL)
-			Py_FatalError("no memory for events");
-		PyList_SET_ITEM(list, (Py_ssize_t)i, one);
-	}
+	list = list_of(event_of, &found, found.event_count);
 	free(found.events);
 	return list;
 }
@@ -282,15 +287,15 @@ uint64_t vectors_answered(uint32_t opcode)
 
 	avc_count(&counts);
 	switch (opcode) {
-	case 1:
+	case OPCODE_LOOKUP:
 		return counts.lookups;
-	case 3:
+	case OPCODE_GETATTR:
 		return counts.getattrs;
-	case 14:
+	case OPCODE_OPEN:
 		return counts.opens;
-	case 18:
+	case OPCODE_RELEASE:
 		return counts.releases;
-	case 34:
+	case OPCODE_ACCESS:
 		return counts.accesses;
 	default:
 		return 0;

@@ -6,7 +6,10 @@
 
 #include <stdint.h>
 
+#define OPCODE_LOOKUP 1
 #define OPCODE_FORGET 2
+#define OPCODE_GETATTR 3
+#define OPCODE_OPEN 14
 #define OPCODE_WRITE 16
 #define OPCODE_RELEASE 18
 #define OPCODE_FLUSH 25
@@ -14,6 +17,7 @@
 #define OPCODE_RELEASEDIR 29
 #define OPCODE_SETLK 32
 #define OPCODE_SETLKW 33
+#define OPCODE_ACCESS 34
 #define OPCODE_INTERRUPT 36
 #define OPCODE_DESTROY 38
 #define OPCODE_BATCH_FORGET 42

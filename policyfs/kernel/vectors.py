@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from policyfs.kernel import bridge
-from policyfs.trail.bounds import cut_text
 
 MAX_READERS: Final = 4
 """Each request wakes all readers that wait, and one of them gets it. So more readers are no gain."""
@@ -94,11 +93,7 @@ class Seen(NamedTuple):
     size: int
     mtime_ns: int
     program: bytes
-
-    @property
-    def exe(self) -> str:
-        """The path of the process's executable; empty if it was gone, or cannot be seen."""
-        return cut_text(self.program.decode("utf-8", "backslashreplace"))
+    """The path of the process's executable; empty if it was gone, or cannot be seen."""
 
 
 def take_events() -> list[Seen]:

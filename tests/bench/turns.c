@@ -2,8 +2,9 @@
  *
  *   turns BYTES DIRECTORY UID [DIRECTORY UID ...]
  *
- * Each name of the first directory is opened in every one of them, as that directory's uid, read up to BYTES, 1 MiB a read, and closed. Prints a line of nanoseconds for each name, one number for each
- * directory. The directory that begins is another one for each name. Names are in no order.
+ * Each name of the first directory is opened in every one of them, as that directory's uid, read up to
+ * BYTES, 1 MiB a read, and closed. Prints a line of nanoseconds for each name, one number for each directory.
+ * The directory that begins is another one for each name. Names are in no order.
  */
 #include "calls.h"
 #include <linux/securebits.h>

@@ -229,6 +229,11 @@ def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(matches) if len(matches) > 1 else matches)
 
 
+def path_text(path: bytes) -> str:
+    """Return the path of an executable as it is on the trail, cut if it is long."""
+    return cut_text(path.decode("utf-8", "backslashreplace"))
+
+
 def executable(pid: int) -> str:
     """Return the path of a process's executable, cut if it is long. It is empty if the process is gone, or in
     a namespace that we cannot see.
@@ -236,6 +241,6 @@ def executable(pid: int) -> str:
     if pid <= 0:
         return ""
     try:
-        return cut_text(os.fsencode(os.readlink(f"/proc/{pid}/exe")).decode("utf-8", "backslashreplace"))
+        return path_text(os.readlink(f"/proc/{pid}/exe".encode()))
     except OSError:
         return ""

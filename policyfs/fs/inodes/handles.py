@@ -242,10 +242,6 @@ class HandleTable:
         self._keep_plenty()
         self.shares.check(caller.holder)
         self.descriptors.check(caller.holder)
-        return self.free_index()
-
-    def free_index(self) -> int:
-        """Return an index that no open handle has. Raises OSError (ENFILE) if there is none left."""
         for _ in range(MAX_INDEX):
             self._next = self._next + 1 if self._next < MAX_INDEX else 1
             if self._next not in self._used:

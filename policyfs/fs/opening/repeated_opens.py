@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from policyfs.domain import Decision
-from policyfs.fs.access.audit import Recorder
+from policyfs.fs.access.audit import Recorder, path_text
 from policyfs.fs.opening.request import call_of
 from policyfs.kernel import vectors
 
@@ -77,8 +77,8 @@ class RepeatedOpens:
                 unknown += 1
                 continue
             self._recorder.repeated(template._replace(
-                time_ns=seen.time_ns, gid=seen.gid, pid=seen.pid, exe=seen.exe, size_before=seen.size,
-                syscall=call_of(seen.flags).syscall, handle=vectors.index_of(seen.fh),
+                time_ns=seen.time_ns, gid=seen.gid, pid=seen.pid, exe=path_text(seen.program),
+                size_before=seen.size, syscall=call_of(seen.flags).syscall, handle=vectors.index_of(seen.fh),
                 mtime_before_ns=seen.mtime_ns,
             ))  # fmt: skip
         if unknown:

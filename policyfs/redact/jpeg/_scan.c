@@ -2,9 +2,8 @@
  *
  * Both run over each byte of each photo. Blocks of 64 bytes are tested for the first two bytes of a match. A search
  * for the first byte alone would stop at one byte of 256 in compressed data. memchr(3) looks into the few blocks that
- * remain. The patterns in
- * tests/unit/test_redact_jpeg_scan.py say the same. The interpreter is not let go: a chunk of 256 KiB takes
- * microseconds, and a worker has one thread.
+ * remain. The patterns in tests/unit/test_redact_jpeg_scan.py say the same. The interpreter is not let go: a chunk of
+ * 256 KiB takes microseconds, and a worker has one thread.
  */
 
 #define PY_SSIZE_T_CLEAN
