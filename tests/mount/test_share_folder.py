@@ -180,6 +180,26 @@ def test_another_writer_reads_what_is_stored(share: Mount) -> None:
     assert call_as(CAMERA, (share / "Clean/a.jpg").read_bytes) == as_redacted(placed)
 
 
+def test_its_writer_reads_what_is_stored_before_the_release(share: Mount) -> None:
+    """A close returns before the file's RELEASE comes: what the app then reads does not hang on which is first."""
+    placed = jpegs.photo_with(jpegs.exif())
+    at = share / "Clean/a.jpg"
+
+    def write_and_read() -> tuple[bytes, bytes, bytes]:
+        fd = os.open(at, os.O_RDWR | os.O_CREAT, 0o644)
+        os.write(fd, placed)
+        before = at.read_bytes()
+        os.close(os.dup(fd))
+        stored = at.read_bytes()
+        os.pwrite(fd, placed[-2:], len(placed) - 2)
+        again = at.read_bytes()
+        os.close(fd)
+        return before, stored, again
+
+    assert call_as(CAMERA, write_and_read) == (placed, as_redacted(placed), placed)
+    assert call_as(CAMERA, at.read_bytes) == as_redacted(placed) == (share.store / "Clean/a.jpg").read_bytes()
+
+
 def test_other_names_keep_what_they_tell(share: Mount) -> None:
     """The store's side has given a photo a name in each of two folders."""
     placed = jpegs.photo_with(jpegs.exif())

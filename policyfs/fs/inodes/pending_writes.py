@@ -84,6 +84,14 @@ class Draft:
         self.times_ns = now.atime_ns, now.mtime_ns
 
     @property
+    def stored_cleaned(self) -> bool:
+        """True if the store has all of the draft's writes, in a cleaned version.
+
+        The two versions have the same size: neutral bytes stand where the removed ones did.
+        """
+        return bool(self.cleaned_of) and not self.changed
+
+    @property
     def size(self) -> int:
         """The file's size as its writer sees it, in bytes."""
         return os.fstat(self.fd).st_size

@@ -108,9 +108,14 @@ class LivePath:
             state.head = Head(self._tree.fstat(handle.fd).size, created=handle.created)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the file itself while nothing in it is hidden from the app, else a copy of it."""
+        """Read the file itself while nothing in it is hidden from the app, else a copy of it.
+
+        Bytes that wait for their check are read as written. Once the store has a cleaned version, it is read: a
+        program must not find another file after its close, and the RELEASE that ends the draft comes some time
+        after close() has returned.
+        """
         state, redacts = open_state(handle), bool(handle.node.view.redact)
-        if state.draft is not None:
+        if state.draft is not None and not state.draft.stored_cleaned:
             fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
             try:
                 if redacts and self._hidden.of(handle):
