@@ -181,7 +181,7 @@ def test_another_writer_reads_what_is_stored(share: Mount) -> None:
 
 
 def test_its_writer_reads_what_is_stored_before_the_release(share: Mount) -> None:
-    """A close returns before the file's RELEASE comes: what the app then reads does not hang on which is first."""
+    """A close returns before the RELEASE comes: what the app then reads does not hang on which is first."""
     placed = jpegs.photo_with(jpegs.exif())
     at = share / "Clean/a.jpg"
 

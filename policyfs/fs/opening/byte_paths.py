@@ -110,9 +110,9 @@ class LivePath:
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Read the file itself while nothing in it is hidden from the app, else a copy of it.
 
-        Bytes that wait for their check are read as written. Once the store has a cleaned version, it is read: a
-        program must not find another file after its close, and the RELEASE that ends the draft comes some time
-        after close() has returned.
+        Bytes that wait for their check are read as written. Once the store has a cleaned version, that is
+        read: the RELEASE that ends the draft comes some time after close() has returned, and the app must
+        not find another file then.
         """
         state, redacts = open_state(handle), bool(handle.node.view.redact)
         if state.draft is not None and not state.draft.stored_cleaned:

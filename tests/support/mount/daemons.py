@@ -328,7 +328,7 @@ class Mount:
         """The lines of the trail so far, in order, also those of segments that are sealed and compressed."""
         chain = Chain(self.trail_dir.name, self.trail_dir)
         for segment in chain.segments() if self.trail_dir.is_dir() else []:
-            yield from raw_lines(self.trail_dir, segment)
+            yield from raw_lines(self.trail_dir, segment, 5.0 * PATIENCE)  # the last may be in the making
 
     def descriptors(self) -> int:
         """How many descriptors the daemon has open."""
