@@ -58,7 +58,7 @@ from policyfs.fs.namespace.setattr import AttributeSetter
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.tmpfile import Tmpfiles
 from policyfs.fs.namespace.unlink import Remover
-from policyfs.fs.namespace.xattr import ExtendedAttributes
+from policyfs.fs.namespace.xattr import ExtendedAttributes, absent_attributes
 from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.bridge_handles import BridgeHandles
@@ -207,7 +207,8 @@ class FileSystem:
             fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts,
             forget_names=cache.forget_names, remote=facts.remote,
         )  # fmt: skip
-        repeats = Repeats(fs, views, self.timeouts)
+        absent = absent_attributes(enabled=settings.xattrs, posix=settings.posix)
+        repeats = Repeats(fs, views, self.timeouts, absent=absent)
         self.bridge_handles = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files)
         self.opener = Opener(
             fs, paths=paths, preconditions=preconditions, lifecycle=lifecycle, backing_files=backing_files,
@@ -303,7 +304,7 @@ class FileSystem:
             ),
             xattrs=ExtendedAttributes(
                 fs, open_files=open_files, bans=AttributeBans(fs.gate), change_lock=change_lock,
-                set_id_bits=set_id_bits, enabled=self._settings.xattrs,
+                set_id_bits=set_id_bits, repeats=opening.repeats, enabled=self._settings.xattrs,
             ),
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 /*
  * The access vector cache. Once Python has decided that a caller may look up a name, see a node's
- * attributes, pass access(2) or open a file, the same request is answered here, without Python. Attributes
- * are never kept: each answer asks the store by directory descriptor and name, and counts only if device,
+ * attributes, pass access(2) or open a file, the same request is answered here, without Python; and so is that
+ * no extended attribute of a name is shown. Attributes are never kept: each answer asks the store by directory descriptor and name, and counts only if device,
  * inode number, birth time and type are the node's own.
  *
  * Locks (docs/architecture/vectors.md): each reader has a seat with a lock of its own, held from the
@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include "_avc_table.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -91,15 +92,22 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 }
 
 /* The request was answered, even if the kernel no longer waits for it. True if it took the reply. */
-bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_t size)
+static bool reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size)
 {
-	struct wire_out_header header = {.len = (uint32_t)(sizeof(header) + size), .unique = unique};
+	struct wire_out_header header = {
+		.len = (uint32_t)(sizeof(header) + size), .error = -error, .unique = unique,
+	};
 	struct iovec iov[2] = {{&header, sizeof(header)}, {body, size}};
 
 	if (writev(device, iov, size > 0 ? 2 : 1) >= 0)
 		return true;
 	atomic_fetch_add_explicit(&seat->lost, 1, memory_order_relaxed);
 	return false;
+}
+
+bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_t size)
+{
+	return reply(seat, device, unique, 0, body, size);
 }
 
 static bool answer_lookup(struct seat *seat, int device, const struct wire_in_header *header,
@@ -155,6 +163,31 @@ static bool answer_access(struct seat *seat, int device, const struct wire_in_he
 	return true;
 }
 
+static bool is_in(const char *name, const char *prefix)
+{
+	return strncmp(name, prefix, strlen(prefix)) == 0;
+}
+
+/* Only absence: Python reads values, whatever size the caller has room for. */
+static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
+{
+	const struct node *node = avc_find(header->nodeid);
+	uint32_t needed = is_in(name, "system.") ? AVC_NO_ACLS : AVC_NO_ATTRIBUTES;
+
+	if (is_in(name, "user.") || node == NULL || avc_directory_of(node) < 0 ||
+	    !(granted(node, header->uid) & needed))
+		return false;
+	reply(seat, device, header->unique, ENODATA, NULL, 0);
+	atomic_fetch_add_explicit(&seat->getxattrs, 1, memory_order_relaxed);
+	return true;
+}
+
+/* True for a name of at least one byte, and its null byte at the very end. */
+static bool is_name(const unsigned char *body, size_t size)
+{
+	return size >= 2 && size - 1 <= NAME_MAX_BYTES && strnlen((const char *)body, size) == size - 1;
+}
+
 static bool is_plain(const struct wire_in_header *header, size_t size)
 {
 	return header->len == size && header->extension_words == 0 && !(header->unique & RESENT);
@@ -170,13 +203,14 @@ bool avc_takes(const unsigned char *message, size_t size)
 	if (header.opcode == OPCODE_RELEASE) /* Python's own must keep their place in the order */
 		return opens_has(message + sizeof(header), size - sizeof(header));
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
-	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN;
+	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||
+	       header.opcode == OPCODE_GETXATTR;
 }
 
 static bool answer(struct seat *seat, int device, const unsigned char *message, size_t size)
 {
 	const unsigned char *body = message + sizeof(struct wire_in_header);
-	size_t left = size - sizeof(struct wire_in_header);
+	size_t left = size - sizeof(struct wire_in_header), skipped;
 	struct wire_in_header header;
 	uint32_t mode;
 
@@ -185,11 +219,13 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 		return false;
 	switch (header.opcode) {
 	case OPCODE_LOOKUP:
-		if (left < 2 || left - 1 > NAME_MAX_BYTES || strnlen((const char *)body, left) != left - 1)
-			return false;
-		return answer_lookup(seat, device, &header, (const char *)body, left - 1);
+		return is_name(body, left) && answer_lookup(seat, device, &header, (const char *)body, left - 1);
 	case OPCODE_GETATTR:
 		return answer_getattr(seat, device, &header);
+	case OPCODE_GETXATTR:
+		skipped = sizeof(struct wire_getxattr_in);
+		return left > skipped && is_name(body + skipped, left - skipped) &&
+		       answer_getxattr(seat, device, &header, (const char *)body + skipped);
 	case OPCODE_OPEN:
 		return opens_answer_open(seat, (unsigned)(seat - seats), device, &header, body, left);
 	case OPCODE_RELEASE:
@@ -225,6 +261,7 @@ void avc_count(struct avc_counts *counts)
 		counts->lookups += atomic_load_explicit(&seats[i].lookups, memory_order_relaxed);
 		counts->getattrs += atomic_load_explicit(&seats[i].getattrs, memory_order_relaxed);
 		counts->accesses += atomic_load_explicit(&seats[i].accesses, memory_order_relaxed);
+		counts->getxattrs += atomic_load_explicit(&seats[i].getxattrs, memory_order_relaxed);
 		counts->opens += atomic_load_explicit(&seats[i].opens, memory_order_relaxed);
 		counts->releases += atomic_load_explicit(&seats[i].releases, memory_order_relaxed);
 		counts->lost += atomic_load_explicit(&seats[i].lost, memory_order_relaxed);
@@ -238,6 +275,7 @@ void avc_forget_counts(void)
 		atomic_store(&seats[i].lookups, 0);
 		atomic_store(&seats[i].getattrs, 0);
 		atomic_store(&seats[i].accesses, 0);
+		atomic_store(&seats[i].getxattrs, 0);
 		atomic_store(&seats[i].opens, 0);
 		atomic_store(&seats[i].releases, 0);
 		atomic_store(&seats[i].lost, 0);

@@ -16,8 +16,10 @@
 #define AVC_UNCOUNTED (1u << 2)	 /* but not a directory's link count and size */
 #define AVC_OPEN (1u << 3)	 /* it may be opened for reading, in passthrough */
 #define AVC_RECORDED (1u << 4)	 /* but each such open is an event for the trail */
+#define AVC_NO_ATTRIBUTES (1u << 5) /* no extended attribute outside user. and system. is shown */
+#define AVC_NO_ACLS (1u << 6)	 /* nor one in system. */
 #define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
-#define AVC_GRANT_BITS 0xff1fu
+#define AVC_GRANT_BITS 0xff7fu
 
 #define AVC_PROGRAM_MAX 256
 
@@ -120,7 +122,7 @@ bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t 
 bool avc_takes(const unsigned char *message, size_t size);
 
 struct avc_counts {
-	uint64_t lookups, getattrs, accesses, opens, releases; /* answered */
+	uint64_t lookups, getattrs, accesses, getxattrs, opens, releases; /* answered */
 	uint64_t lost;			 /* replies that the kernel did not take */
 	uint64_t nodes, directories;	 /* in the table */
 	uint64_t installed, dropped, refused;

@@ -36,7 +36,7 @@ struct node {
 
 struct seat {
 	_Alignas(64) pthread_mutex_t lock;
-	atomic_uint_fast64_t lookups, getattrs, accesses, opens, releases, lost;
+	atomic_uint_fast64_t lookups, getattrs, accesses, getxattrs, opens, releases, lost;
 };
 
 /* _avc_table.c. To be read under the lock of a seat, or on the event loop. */

@@ -165,7 +165,7 @@ static uint64_t answered_so_far(void)
 	struct avc_counts counts;
 
 	avc_count(&counts);
-	return counts.lookups + counts.getattrs + counts.accesses + counts.opens + counts.releases;
+	return counts.lookups + counts.getattrs + counts.accesses + counts.getxattrs + counts.opens + counts.releases;
 }
 
 void readers_weigh(unsigned passed)

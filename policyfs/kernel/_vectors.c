@@ -297,6 +297,8 @@ uint64_t vectors_answered(uint32_t opcode)
 		return counts.releases;
 	case OPCODE_ACCESS:
 		return counts.accesses;
+	case OPCODE_GETXATTR:
+		return counts.getxattrs;
 	default:
 		return 0;
 	}
@@ -308,10 +310,11 @@ PyObject *vectors_counts(PyObject *module, PyObject *unused)
 
 	(void)module, (void)unused;
 	avc_count(&counts);
-	return Py_BuildValue("KKKKKKKKKKKI", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
+	return Py_BuildValue("KKKKKKKKKKKIK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
 			     (unsigned long long)counts.accesses, (unsigned long long)counts.lost,
 			     (unsigned long long)counts.nodes, (unsigned long long)counts.directories,
 			     (unsigned long long)counts.installed, (unsigned long long)counts.dropped,
 			     (unsigned long long)counts.refused, (unsigned long long)counts.opens,
-			     (unsigned long long)counts.releases, avc_count_handles());
+			     (unsigned long long)counts.releases, avc_count_handles(),
+			     (unsigned long long)counts.getxattrs);
 }

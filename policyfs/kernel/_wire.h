@@ -12,6 +12,7 @@
 #define OPCODE_OPEN 14
 #define OPCODE_WRITE 16
 #define OPCODE_RELEASE 18
+#define OPCODE_GETXATTR 22
 #define OPCODE_FLUSH 25
 #define OPCODE_INIT 26
 #define OPCODE_RELEASEDIR 29
@@ -42,6 +43,11 @@ struct wire_attr {
 	uint32_t mode, nlink, uid, gid, rdev, blksize, flags;
 };
 
+/* The name follows, with a null byte. */
+struct wire_getxattr_in {
+	uint32_t size, padding;
+};
+
 struct wire_attr_out {
 	uint64_t attr_valid;
 	uint32_t attr_valid_nsec, padding;
@@ -62,6 +68,7 @@ struct wire_open_out {
 
 _Static_assert(sizeof(struct wire_in_header) == 40, "fuse_in_header");
 _Static_assert(sizeof(struct wire_out_header) == 16, "fuse_out_header");
+_Static_assert(sizeof(struct wire_getxattr_in) == 8, "fuse_getxattr_in");
 _Static_assert(sizeof(struct wire_attr_out) == 104, "fuse_attr_out");
 _Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");

@@ -23,6 +23,10 @@ OPEN: Final = 1 << 3
 """Only with a gid, flags of open(2) and a backing id."""
 RECORDED: Final = 1 << 4
 """With OPEN: each is an event for the trail, see take_events()."""
+NO_ATTRIBUTES: Final = 1 << 5
+"""No extended attribute is shown of names outside ``user.`` and ``system.``: ENODATA."""
+NO_ACLS: Final = 1 << 6
+"""Likewise of names in ``system.``."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 _SERIAL: Final = (1 << 52) - 1
@@ -45,8 +49,8 @@ class VectorStats:
     """Counts of the cache. lookups, getattrs, accesses: requests answered. lost: replies that the kernel did
     not take. nodes, directories: in it now. installed, refused: vectors that found a place, and that found
     none. dropped: drops. opens, releases: of these requests, answered. handles: given out and not taken back,
-    nor taken over by Python. readers: threads. reading: True while these read the device, and the event loop
-    does not. began: times that they began to.
+    nor taken over by Python. getxattrs: of these requests, answered with ENODATA. readers: threads. reading:
+    True while these read the device, and the event loop does not. began: times that they began to.
     """
 
     lookups: int
@@ -61,6 +65,7 @@ class VectorStats:
     opens: int
     releases: int
     handles: int
+    getxattrs: int
     readers: int
     reading: bool
     began: int

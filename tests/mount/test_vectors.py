@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import struct
 import time
 from pathlib import Path
 
@@ -54,7 +56,8 @@ def test_answers_attributes_and_trails_are_the_same_with_and_without(arena: Path
             with contextlib.closing(Pair(mounts.all)) as pair:
                 compare(pair, 3, PAIRS, 2 * LENGTH, BLOCK)
                 said = mounts.all[0].status()["vectors"]
-                assert min(said["lookups"], said["getattrs"], said["accesses"]) > 2 * PAIRS, said
+                kinds = ("lookups", "getattrs", "accesses", "getxattrs")
+                assert min(said[kind] for kind in kinds) > 2 * PAIRS, said
                 assert said["lost"] < said["lookups"] // 100, said
             mounts.assert_idle()
         finally:
@@ -115,6 +118,121 @@ def test_files_that_are_listed_and_looked_at_are_answered_from_the_first_time_on
     for number in range(0, LISTED, 3):
         (many / f"name-{number:04}.jpg").unlink()
     assert call_as(10011, _look_at_each, str(mount / "many")) == (LISTED - LISTED // 3,) * 2
+
+
+ABSENT = ("security.selinux", "system.posix_acl_access", "security.capability", "user.policyfs.owner", "odd")
+FEW = 40
+NOBODY = (1 << 32) - 1
+"""The id in entries of an ACL that name nobody (acl(5))."""
+
+
+def _xattrs(directory: str, names: tuple[str, ...]) -> set[str]:
+    """What the extended attributes of each file come to: values and errors."""
+    found = set()
+    for place in (f"{directory}/name-{number:04}.jpg" for number in range(FEW)):
+        for name in names:
+            try:
+                found.add(os.getxattr(place, name).decode())
+            except OSError as error:
+                found.add(errno.errorcode[error.errno or 0])
+    return found
+
+
+def _asked(mount: Mount) -> tuple[int, int]:
+    """The GETXATTRs that Python has answered, and the bridge."""
+    said = mount.status()["vectors"]
+    answered = 0 if said is None else said["getxattrs"]
+    return mount.fuse_counters()["GETXATTR"] - answered, answered
+
+
+@pytest.fixture
+def few(empty_store: Path) -> Path:
+    (empty_store / "many").mkdir()
+    (empty_store / "many").chmod(0o755)
+    empty_store.chmod(0o755)
+    for number in range(FEW):
+        (empty_store / f"many/name-{number:04}.jpg").touch(0o644)
+        os.setxattr(empty_store / f"many/name-{number:04}.jpg", "user.note", b"a value")
+    os.setxattr(empty_store / "many/name-0000.jpg", "security.selinux", b"a label")
+    return empty_store
+
+
+NAMES = (ABSENT[0], ABSENT[2])
+KINDS = {"shared": (), "app": ("--app", "gallery")}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_attributes_that_nothing_has_are_absent_without_python(
+    mounts: Mounts, few: Path, kind: tuple[str, ...]
+) -> None:
+    mount = mounts.start(TWO_APPS, few, *kind)
+    assert call_as(10011, _xattrs, str(mount / "many"), ABSENT[:3]) == {"ENODATA"}
+    before, _ = _asked(mount)
+    for _ in range(3):
+        assert call_as(10011, _xattrs, str(mount / "many"), ABSENT[:3]) == {"ENODATA"}
+    by_python, by_bridge = _asked(mount)
+    assert by_python - before <= FEW // 10, "by Python"
+    assert by_bridge >= 3 * 3 * FEW
+    if not kind:
+        assert call_as(10012, _xattrs, str(mount / "many"), ABSENT) == {"ENOENT"}
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_the_first_ones_of_a_file_are_repeats_if_those_of_its_neighbours_were(
+    mounts: Mounts, few: Path, kind: tuple[str, ...]
+) -> None:
+    mount = mounts.start(TWO_APPS, few, *kind)
+    assert call_as(10011, _xattrs, str(mount / "many"), ABSENT[:3]) == {"ENODATA"}
+    by_python, by_bridge = _asked(mount)
+    assert by_python + by_bridge == 3 * FEW
+    assert by_python <= FEW + 3, "of a file the first one"
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_attributes_of_users_are_always_read_anew(mounts: Mounts, few: Path, kind: tuple[str, ...]) -> None:
+    mount = mounts.start(TWO_APPS, few, *kind)
+    for value in (b"a value", b"another"):
+        for number in range(FEW):
+            os.setxattr(few / f"many/name-{number:04}.jpg", "user.note", value)
+        for _ in range(3):
+            names = ("user.note", "security.selinux")
+            assert call_as(10011, _xattrs, str(mount / "many"), names) == {value.decode(), "ENODATA"}
+            assert call_as(10011, _xattrs, str(mount / "many"), ("user.none",)) == {"ENODATA"}
+    for number in range(FEW):
+        os.removexattr(few / f"many/name-{number:04}.jpg", "user.note")
+    assert call_as(10011, _xattrs, str(mount / "many"), ("user.note",)) == {"ENODATA"}
+    assert _asked(mount)[1] > FEW
+
+
+def test_the_bridge_knows_no_acls_where_the_kernel_checks_them(mounts: Mounts, few: Path) -> None:
+    mount = mounts.start(TWO_APPS, few, "--posix")
+    file = mount / "many/name-0001.jpg"
+    entries = ((1, 6, NOBODY), (2, 4, 10011), (4, 4, NOBODY), (0x10, 4, NOBODY), (0x20, 0, NOBODY))
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    for _ in range(3):
+        assert call_as(10011, _xattrs, str(mount / "many"), ABSENT) == {"ENODATA"}
+    assert _asked(mount)[1] > FEW
+    os.setxattr(few / "many/name-0001.jpg", "system.posix_acl_access", acl)
+    wait_for(lambda: call_as(10011, _has_acl, str(file)), "the ACL is shown", 5.0)
+
+
+def _has_acl(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        return len(os.getxattr(path, "system.posix_acl_access")) > 4
+    return False
+
+
+@pytest.mark.parametrize("options", [("--no-avc",), ("--no-xattrs",)])
+def test_the_bridge_answers_none_where_it_is_not_to(
+    mounts: Mounts, few: Path, options: tuple[str, ...]
+) -> None:
+    mount = mounts.start(TWO_APPS, few, *options)
+    error = "ENODATA" if options == ("--no-avc",) else errno.errorcode[errno.EOPNOTSUPP]
+    for _ in range(3):
+        assert call_as(10011, _xattrs, str(mount / "many"), NAMES) == {error}
+    by_python, by_bridge = _asked(mount)
+    assert by_bridge == 0
+    assert by_python == (3 * FEW * len(NAMES) if error == "ENODATA" else 1)
 
 
 def test_the_readers_read_only_while_enough_requests_are_repeats(mounts: Mounts, empty_store: Path) -> None:

@@ -8,7 +8,8 @@
  * installation; a reply has the inode of its node, whatever has its name; a uid without a grant gets none;
  * each look-up is counted once; an open has the backing id of its node's installation, and a number of its
  * own; each handle is released here or taken over, once; each recorded open is one event, which was published
- * before its reply, and those of one reader come in order. Prints the first fault and exits 1.
+ * before its reply, and those of one reader come in order; extended attributes are absent only where that was
+ * decided, and none in user. is. Prints the first fault and exits 1.
  */
 
 #define _GNU_SOURCE
@@ -36,12 +37,13 @@
 #define FLAGS 0x8000u
 #define HANDLES (1u << 22)
 #define RECORDED(node) ((node) % 2 == 1)
+#define ACLS(node) ((node) % 3 == 1) /* may have some */
 #define PATIENCE_MS 60000
 #define NOBODY (0x7ffffff0u | ((uint32_t)getpid() & 15)) /* no process has this number; in the place of ours */
 #define PARENT 1u
 #define MARK 0x4d41524bu
 
-enum kind { LOOKUP = 1, GETATTR = 3, OPEN = 14, RELEASE = 18, ACCESS = 34 };
+enum kind { LOOKUP = 1, GETATTR = 3, OPEN = 14, RELEASE = 18, GETXATTR = 22, ACCESS = 34 };
 enum mark { DROPPED, INSTALLED, NO_OPENS, ENDED };
 
 struct mark_message {
@@ -70,6 +72,7 @@ static size_t handle_count, next_release;
 static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t taken_early[HANDLES]; /* before the checker has read their replies */
 static size_t taken_count;
+static size_t absent_answers;
 static char names[NODES][8];
 
 /* Events in the order in which they were taken, by the changing thread; and recorded opens that were replied. */
@@ -117,6 +120,50 @@ static size_t request(unsigned char *buffer, enum kind kind, uint32_t uid, unsig
 	else if (kind == ACCESS)
 		memcpy(buffer + sizeof(header), &mode, sizeof(mode));
 	return header.len;
+}
+
+static void ask(unsigned seat, uint32_t uid, bool absent, unsigned node, const char *name, size_t name_size)
+{
+	struct { struct wire_in_header header; struct wire_getxattr_in in; char name[300]; } whole;
+	size_t size = sizeof(whole.header) + sizeof(whole.in) + name_size;
+
+	memset(&whole, 0, sizeof(whole));
+	whole.header.opcode = GETXATTR;
+	whole.header.uid = uid;
+	whole.header.gid = GID;
+	whole.header.nodeid = node + 2;
+	whole.header.len = (uint32_t)size;
+	whole.header.unique = unique_of(GETXATTR, absent ? uid : UID_OTHER, node);
+	whole.in.size = name_size % 2 ? 0 : 512;
+	memcpy(whole.name, name, name_size);
+	avc_answer(seat, device, (unsigned char *)&whole, size);
+}
+
+/* Ask for an extended attribute of a name that may be answered, or must not be, or is malformed. */
+static void ask_attribute(unsigned seat, uint32_t uid, unsigned node, unsigned which)
+{
+	static const char *const names[] = {"security.selinux", "trusted.x", "user", "users.x", "x", "systemd.x"};
+	static const char *const values[] = {"user.x", "user.", "user.policyfs.x"};
+	char filled[257];
+
+	if (which < 6)
+		ask(seat, uid, true, node, names[which], strlen(names[which]) + 1);
+	else if (which == 6)
+		ask(seat, uid, !ACLS(node), node, "system.posix_acl_access", 24);
+	else if (which < 10)
+		ask(seat, uid, false, node, values[which - 7], strlen(values[which - 7]) + 1);
+	else if (which == 10)
+		ask(seat, uid, false, node, "security.x", 10); /* no null byte */
+	else if (which == 11)
+		ask(seat, uid, false, node, "security.x\0y", 13);
+	else if (which < 14)
+		ask(seat, uid, false, node, "", which - 12); /* no name at all */
+	else {
+		memset(filled, 'x', sizeof(filled));
+		memcpy(filled, "security.", 9);
+		filled[256] = '\0';
+		ask(seat, uid, false, node, filled, sizeof(filled));
+	}
 }
 
 /* An open that must not be answered: with another gid, other flags, or a request to drop set-id bits. */
@@ -181,6 +228,8 @@ static void *reader(void *argument)
 		avc_answer(seat, device, buffer, size);
 		if (rand_r(&seed) % 2)
 			release(seat);
+		if (rand_r(&seed) % 4 == 0)
+			ask_attribute(seat, uid, node, (unsigned)rand_r(&seed) % 15);
 		if (rand_r(&seed) % 16 == 0)
 			odd_open(seat, node, (unsigned)rand_r(&seed) % 3);
 	}
@@ -220,6 +269,13 @@ static void check_reply(const unsigned char *packet)
 		fault("an answer to a uid without a grant", node);
 	if (kind != RELEASE && !may_answer[node])
 		fault("an answer after a drop", node);
+	if (header.error != (kind == GETXATTR ? -ENODATA : 0))
+		fault("another error", node);
+	if (kind == GETXATTR) {
+		absent_answers++;
+		if (header.len != sizeof(header))
+			fault("a value of an attribute", node);
+	}
 	if (kind == LOOKUP) {
 		struct wire_entry_out entry;
 
@@ -286,7 +342,8 @@ static void install(unsigned node, bool opens)
 		.id = node + 2, .parent = PARENT, .directory = directory, .name = names[node],
 		.name_size = strlen(names[node]), .uid = UID_GRANTED,
 		.grant = AVC_LOOKUP | AVC_GETATTR | AVC_ACCESS(4) | (opens ? AVC_OPEN : 0) |
-			 (opens && RECORDED(node) ? AVC_RECORDED : 0),
+			 (opens && RECORDED(node) ? AVC_RECORDED : 0) | AVC_NO_ATTRIBUTES |
+			 (ACLS(node) ? 0 : AVC_NO_ACLS),
 		.device = device_number[node],
 		.ino = inode[node], .birth_ns = birth[node], .format = S_IFREG, .gid = GID, .flags = FLAGS,
 	};
@@ -587,5 +644,5 @@ int main(int count, char **words)
 	check_events();
 	avc_close();
 	printf("%u changes, %llu look-ups\n", changes, (unsigned long long)lookups);
-	return lookups > 0 && changes > 0 ? 0 : 1;
+	return lookups > 0 && changes > 0 && absent_answers > 0 ? 0 : 1;
 }

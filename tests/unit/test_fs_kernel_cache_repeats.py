@@ -10,7 +10,7 @@ import pytest
 
 from policyfs.domain import Audit, FileType, Need, Op
 from policyfs.fs.inodes.handles import Mode, OpenState
-from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.kernel import vectors
 
@@ -20,7 +20,7 @@ CALLER: Any = SimpleNamespace(principal="app", uid=1000, gid=100)
 class Scene:
     """A file that was asked for before, with nothing that speaks against a repeat, and what was installed."""
 
-    def __init__(self, ftype: FileType = FileType.REGULAR) -> None:
+    def __init__(self, ftype: FileType = FileType.REGULAR, absent: int = 0) -> None:
         self.installed: list[int] = []
         self.of_opens: list[Any] = []
         self.parent = parent = SimpleNamespace(nodeid=2, asked=0)
@@ -40,29 +40,27 @@ class Scene:
         self.decision: Any = SimpleNamespace(
             allowed=True, audit=Audit.OFF, would_deny=(), redact=frozenset[str]()
         )
-        self.shows_all = True
+        self.shows_all = self.sees = True
         self.gate = SimpleNamespace(
             engine=self.engine, shows_all_in=lambda who, state: self.shows_all,
             need=lambda who, ops, node: self.needs.get(ops, Need.NOTHING),
-            judge=lambda who, ops, node, facts: self.decision,
+            judge=lambda who, ops, node, facts: self.decision, sees_now=lambda caller, node: self.sees,
         )  # fmt: skip
         self.others: list[Any] = []
-        self.vectors = SimpleNamespace(
-            in_use=True, of_names=True, install=self.install
-        )
+        self.vectors = SimpleNamespace(in_use=True, of_names=True, install=self.install)
         nodes = SimpleNamespace(
             vectors=self.vectors, same_inode=lambda ino: [self.node, *self.others], root_dev=3
         )
         self.kept_s = 0.0
         self.timeouts = SimpleNamespace(
-            watched=True, told_apart=False, entry_of=lambda node, state: self.kept_s
+            watched=True, told_apart=False, guarded=False, entry_of=lambda node, state: self.kept_s
         )
         self.views = SimpleNamespace(is_settled=True)
         fs: Any = SimpleNamespace(
             tree=SimpleNamespace(root_fd=0), nodes=nodes, gate=self.gate,
             resolver=SimpleNamespace(dirfd=lambda node: 0),
         )  # fmt: skip
-        self.repeats = Repeats(fs, self.views, self.timeouts)  # type: ignore[arg-type]
+        self.repeats = Repeats(fs, self.views, self.timeouts, absent=absent)  # type: ignore[arg-type]
         self.reply: Any = SimpleNamespace(entry_timeout=0)
 
     def install(self, *words: Any) -> bool:
@@ -211,6 +209,77 @@ def test_names_that_may_be_hidden_are_not_counted() -> None:
     scene = Scene(FileType.DIRECTORY)
     scene.shows_all = False
     assert scene.told() == [grant | vectors.UNCOUNTED for grant in ALL]
+
+
+ABSENT = vectors.NO_ATTRIBUTES | vectors.NO_ACLS
+
+
+def test_who_sees_attributes_is_told_of_none_outside_users() -> None:
+    scene = Scene(absent=ABSENT)
+    assert scene.told() == [ALL[0], ALL[1] | ABSENT, ALL[2]]
+    scene.repeats.listed(scene.node, CALLER)
+    assert scene.installed[-1] == vectors.LOOKUP | vectors.GETATTR | ABSENT
+
+
+@pytest.mark.parametrize("sees", [True, False])
+def test_the_root_s_attributes_are_told_to_those_that_do_not_see_it(sees: bool) -> None:
+    scene = Scene(FileType.DIRECTORY, absent=ABSENT)
+    scene.node.nodeid, scene.node.parent, scene.sees = ROOT_ID, None, sees
+    scene.repeats.seen(scene.node, CALLER)
+    assert scene.installed == [vectors.GETATTR | (ABSENT if sees else 0)]
+
+
+def test_a_second_absent_attribute_makes_those_of_its_neighbours_repeats() -> None:
+    """`ls -l` asks for two of each file."""
+    scene, neighbour = Scene(absent=ABSENT), Scene(absent=ABSENT)
+    neighbour.node.parent = scene.parent
+    scene.node.asked = neighbour.node.asked = 0
+    for each in (scene, neighbour):
+        each.repeats.lacks(each.node, CALLER)
+        assert each.installed == []
+    scene.repeats.lacks(scene.node, CALLER)
+    assert scene.installed == [ABSENT]
+    neighbour.node.asked = 0
+    neighbour.repeats.lacks(neighbour.node, CALLER)
+    assert neighbour.installed == [ABSENT]
+    neighbour.repeats.looked_up(neighbour.node, neighbour.reply, CALLER)
+    assert neighbour.installed == [ABSENT], "names are another matter"
+
+
+OF_BYTES = (
+    "a restricted view", "a copy", "mediated", "another raw node", "a writer", "an open that is not answered",
+)  # fmt: skip
+MAY_LACK = {
+    **{name: AGAINST[name] for name in OF_BYTES},
+    "an app mount": lambda s: setattr(s.vectors, "of_names", False),
+}
+LACKS_AGAINST = {
+    **{name: against for name, against in AGAINST.items() if name not in {*MAY_LACK, "switched off"}},
+    "switched off": lambda s: setattr(s.vectors, "in_use", False),
+    "callers that the daemon admits": lambda s: setattr(s.timeouts, "guarded", True),
+}
+
+
+@pytest.mark.parametrize("with_it", MAY_LACK.values(), ids=MAY_LACK)
+def test_what_it_lacks_does_not_hang_on_its_bytes(with_it: Any) -> None:
+    scene = Scene(absent=ABSENT)
+    with_it(scene)
+    scene.repeats.lacks(scene.node, CALLER)
+    assert scene.installed == [ABSENT]
+
+
+@pytest.mark.parametrize("against", LACKS_AGAINST.values(), ids=LACKS_AGAINST)
+def test_what_it_lacks_may_hang_on_more(against: Any) -> None:
+    scene = Scene(absent=ABSENT)
+    against(scene)
+    scene.repeats.lacks(scene.node, CALLER)
+    assert scene.installed == []
+
+
+def test_where_all_attributes_are_refused_none_is_absent() -> None:
+    scene = Scene()
+    scene.repeats.lacks(scene.node, CALLER)
+    assert scene.installed == []
 
 
 def test_execution_hangs_on_the_mode_of_a_file() -> None:

@@ -69,8 +69,17 @@ def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
         ("avc_reply(seat, device, header->unique, &out, sizeof(out)))\n\t\t\tatomic_fetch_sub",
          "avc_reply(seat, device, header->unique, &out, sizeof(out)) || true)\n\t\t\tatomic_fetch_sub",
          "lost or counted twice"),
+        ('is_in(name, "user.") || ', "", "without a grant"),
+        ('is_in(name, "system.") ? AVC_NO_ACLS : AVC_NO_ATTRIBUTES', "AVC_NO_ATTRIBUTES", "without a grant"),
+        ("\t    !(granted(node, header->uid) & needed))", "\t    needed == 0)", "without a grant"),
+        ("node == NULL || avc_directory_of(node) < 0 ||\n\t    !(granted(node, header->uid) & needed)",
+         "node == NULL || !(granted(node, header->uid) & needed)", "after a drop"),
+        ("ENODATA, NULL, 0", "0, NULL, 0", "another error"),
+        (" && strnlen((const char *)body, size) == size - 1", "", "without a grant|overflow"),
+        ("return size >= 2 && ", "return size >= 1 && ", "without a grant"),
     ],
-    ids=["identity unchecked", "uid unchecked", "uncounted"],
+    ids=["identity unchecked", "uid unchecked", "uncounted", "a value", "ACLs", "attributes of anyone",
+         "attributes after a drop", "no error", "half a name", "no name"],
 )  # fmt: skip
 def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -> None:
     source = (KERNEL / "_avc.c").read_text(encoding="utf-8")

@@ -28,6 +28,10 @@ _ODD: Final = (
 """Flags of opens that Python answers each time."""
 _ACCESS: Final = 1 << 2
 """In Node.asked: access(2) with any mode. (vectors.UNCOUNTED is no request.)"""
+_LACKS: Final = 1 << 5
+"""In Node.asked: an extended attribute that no caller is shown."""
+_LACKS_IN_IT: Final = 1 << 6
+"""In Node.asked of a directory: such an attribute of a file in it, a second time."""
 _IN_IT: Final = 1 << 7
 """In Node.asked of a directory: a name in it was looked up a second time."""
 _FORMATS: Final = {
@@ -38,22 +42,28 @@ _FORMATS: Final = {
 
 
 class Repeats:
-    """Installs access vectors of one mount, after the decision and its answer."""
+    """Installs access vectors of one mount, after the decision and its answer.
 
-    def __init__(self, fs: FsContext, views: Views, timeouts: Timeouts) -> None:
+    absent: the extended attributes that no caller is shown, NO_ATTRIBUTES and NO_ACLS of kernel/vectors.py.
+    """
+
+    def __init__(self, fs: FsContext, views: Views, timeouts: Timeouts, *, absent: int = 0) -> None:
         self._tree = fs.tree
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
         self._views = views
         self._timeouts = timeouts
+        self._absent = absent
 
     def looked_up(self, node: Node, reply: pyfuse3.EntryAttributes, caller: Caller) -> None:
         """Note an allowed LOOKUP of a node's name. If the kernel keeps the name, there are no repeats.
 
         A repeat gives the kernel no attributes to keep, even if this reply does.
         """
-        if not self._nodes.vectors.of_names or reply.entry_timeout or not _is_looked_up_again(node):
+        if not self._nodes.vectors.of_names or reply.entry_timeout:
+            return
+        if not _is_asked_again(node, vectors.LOOKUP, _IN_IT):
             return
         if self._hangs_on_name_and_uid(node, caller) and self._leads_to_one_node(node, caller):
             self._install(node, caller, vectors.LOOKUP)
@@ -74,7 +84,7 @@ class Repeats:
             and self._leads_to_one_node(node, caller)
             and not self._timeouts.entry_of(node, node.last_state)
         ):
-            self._install(node, caller, vectors.LOOKUP | vectors.GETATTR)
+            self._install(node, caller, vectors.LOOKUP | vectors.GETATTR | self._absent)
 
     def _leads_to_one_node(self, node: Node, caller: Caller) -> bool:
         """True if a LOOKUP of the node's name leads to this node, whatever the facts and other requests."""
@@ -90,7 +100,20 @@ class Repeats:
         if not self._nodes.vectors.of_names or not _is_repeat(node, vectors.GETATTR):
             return
         if self._hangs_on_name_and_uid(node, caller) and not self._timeouts.entry_of(node, node.last_state):
-            self._install(node, caller, vectors.GETATTR)
+            # The root's attributes are told to all, what it lacks to those that see it.
+            unseen = node.nodeid == ROOT_ID and not self._gate.sees_now(caller, node)
+            self._install(node, caller, vectors.GETATTR | (0 if unseen else self._absent))
+
+    def lacks(self, node: Node, caller: Caller) -> None:
+        """Note that a caller that sees a node was told that it lacks an extended attribute.
+
+        If the daemon, and not the kernel, refuses some callers, it does so by their groups, too.
+        """
+        wanted = self._nodes.vectors.in_use and self._absent and not self._timeouts.guarded
+        if not wanted or not _is_asked_again(node, _LACKS, _LACKS_IN_IT):
+            return
+        if self._sight_hangs_on_name_and_uid(node, caller):
+            self._install(node, caller, self._absent)
 
     def passed(self, node: Node, mode: int, ops: Op, caller: Caller) -> None:
         """Note an allowed access(2), which asked for these operations."""
@@ -124,23 +147,27 @@ class Repeats:
 
     def _hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
         """True if what a caller sees of a node hangs on the caller's uid and the node's one name alone."""
+        if not self._sight_hangs_on_name_and_uid(node, caller):
+            return False
+        if node.ftype is FileType.REGULAR and (not node.view.raw or node.mediated or _is_written(node)):
+            return False
+        return node.nodeid == ROOT_ID or (node.byte_path is BytePath.RAW and self._is_only_raw_node(node))
+
+    def _sight_hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
+        """True if whether a caller sees a node does."""
         if not self._timeouts.watched or self._timeouts.told_apart:
             return False
         if node.nodeid == ROOT_ID:
             return node.btime_ns != 0
         if node.parent is None or node.links is not None or not node.lookups or node.out_of_reach:
             return False
-        if node.ftype is FileType.REGULAR and (not node.view.raw or node.mediated or _is_written(node)):
-            return False
         engine, state = self._gate.engine, node.last_state
         return (
-            node.byte_path is BytePath.RAW
-            and node.ino < _NUMBERS
+            node.ino < _NUMBERS
             and node.btime_ns != 0
             and node.ftype in _FORMATS
             and not engine.owner_matters_above(state)
             and not engine.needs(caller.principal, Op.SEE, state, node.ftype)
-            and self._is_only_raw_node(node)
         )
 
     def _is_only_raw_node(self, node: Node) -> bool:
@@ -179,17 +206,18 @@ def _is_repeat(node: Node, sort: int) -> bool:
     return False
 
 
-def _is_looked_up_again(node: Node) -> bool:
-    """True for a second LOOKUP, and for a first one if another file of the directory had a second.
+def _is_asked_again(node: Node, sort: int, mark: int) -> bool:
+    """True for a second request of a sort, and for a first one if another file of the directory had a second.
 
-    Programs that ask for a file's name twice (`ls -l`, tar, cp) do so with all files of a directory.
+    Programs that ask for a file's name or attributes twice (`ls -l`, tar, cp) do so with all files of a
+    directory. mark: in Node.asked of that directory.
     """
     above = node.parent
-    if _is_repeat(node, vectors.LOOKUP):
+    if _is_repeat(node, sort):
         if above is not None and node.ftype is not FileType.DIRECTORY:
-            above.asked |= _IN_IT
+            above.asked |= mark
         return True
-    return above is not None and bool(above.asked & _IN_IT)
+    return above is not None and bool(above.asked & mark)
 
 
 def _is_written(node: Node) -> bool:

@@ -15,9 +15,11 @@ from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.node import Node
+from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.fs.namespace.setid import SetIdBits
 from policyfs.fs.namespace.xattr_bans import AttributeBans
 from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.kernel.vectors import NO_ACLS, NO_ATTRIBUTES
 from policyfs.store.tree import ACLS
 
 T = TypeVar("T")
@@ -34,6 +36,7 @@ class ExtendedAttributes:
         bans: AttributeBans,
         change_lock: ChangeLock,
         set_id_bits: SetIdBits | None,
+        repeats: Repeats,
         enabled: bool = True,
     ) -> None:
         """set_id_bits: None without --posix. enabled: False if the mount has no extended attributes."""
@@ -45,6 +48,7 @@ class ExtendedAttributes:
         self._bans = bans
         self._change_lock = change_lock
         self._set_id_bits = set_id_bits
+        self._repeats = repeats
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
         """Return the value of a user.* xattr. ENODATA for other namespaces, under redaction, without `read`.
@@ -70,6 +74,7 @@ class ExtendedAttributes:
         self._check_enabled()
         shown = _is_user(name) or (self._set_id_bits is not None and name in ACLS)
         if not shown and self._gate.sees_now(caller, node):
+            self._repeats.lacks(node, caller)
             raise OSError(errno.ENODATA, "no such xattr here")
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
@@ -168,6 +173,15 @@ class ExtendedAttributes:
             return use(fd)
         finally:
             os.close(fd)
+
+
+def absent_attributes(*, enabled: bool, posix: bool) -> int:
+    """Return the names that getxattr() answers with ENODATA to whoever sees the object, as kernel/vectors.py
+    counts them.
+    """
+    if not enabled:
+        return 0  # another error
+    return NO_ATTRIBUTES if posix else NO_ATTRIBUTES | NO_ACLS
 
 
 def _is_user(name: bytes) -> bool:

@@ -25,7 +25,11 @@ _PATIENCE_S: Final = 3.0
 _CALLS: Final = frozenset(MAKERS) - {"open", "pread", "pwrite", "ftruncate", "fstat", "close"}
 """Calls that leave nothing open."""
 _OPENS: Final = frozenset({"put", "content", "truncate"})
-_LOOKS: Final = (("marks", ()), ("access", (os.R_OK,)), ("marks", ()))
+_LOOKS: Final = (("marks", ()), ("access", (os.R_OK,)), ("xattrs", ()), ("marks", ()))
+_XATTRS: Final = (
+    "security.capability", "system.posix_acl_access", "user.x", "user.none", "user.policyfs.owner",
+    "security.selinux", "system.other", "odd",
+)  # fmt: skip
 _PATHS: Final = 4
 """How many paths are looked at after each call: those of the call, and others by chance."""
 TRAIL: Final = ("uid", "app", "operation", "syscall", "decision", "errno", "rules", "view")
@@ -41,6 +45,18 @@ class Looks(Hands):
             status.st_mode, status.st_nlink, status.st_uid, status.st_gid, status.st_size,
             status.st_blocks, status.st_blksize, status.st_rdev,
         )  # fmt: skip
+
+    def do_xattrs(self, path: bytes) -> list[bytes | int | None]:
+        """The values of extended attributes, or the error of each."""
+        os.lstat(self.at(path))
+        return [_xattr(self.at(path), name) for name in _XATTRS]
+
+
+def _xattr(path: bytes, name: str) -> bytes | int | None:
+    try:
+        return os.getxattr(path, name, follow_symlinks=False)
+    except OSError as error:
+        return error.errno
 
 
 def serve(channel: Any) -> None:
