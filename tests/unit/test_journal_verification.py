@@ -181,3 +181,17 @@ def test_a_chain_without_its_end_is_named_unless_a_daemon_records_there(chain: C
     journal.close()
     assert not is_recorded(chain)
     assert KILLED in _notes(chain)
+
+
+def test_only_the_newest_segments_last_line_may_be_in_the_making(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    read = verification.raw_lines
+    monkeypatch.setattr(
+        verification, "raw_lines", lambda at, name, wait=0.0: waits.append(wait) or read(at, name)
+    )
+    for part in checked(chain):
+        part.lines()
+    older = len(chain.segments()) - 1
+    assert waits == ([0.0] * older + [verification.PATIENCE_S]) * 2  # checks, then lines
