@@ -229,7 +229,7 @@ complete -c policyfs -n '__policyfs_at audit' -f -a verify -d 'check that no lin
 complete -c policyfs -n '__policyfs_at audit' -f -a key -d 'show or renew the key that signs the trail'
 complete -c policyfs -n '__policyfs_at audit' -f -a checkpoint -d 'print the signed end of each chain, to be kept elsewhere'
 complete -c policyfs -n '__policyfs_at audit' -f -a hold -d 'keep a period of the trail from rotation'
-complete -c policyfs -n '__policyfs_at audit' -f -a prove -d 'print the proof of one record, or check one'
+complete -c policyfs -n '__policyfs_at audit' -f -a prove -d 'print the proof of one record, or check a proof'
 complete -c policyfs -n '__policyfs_at audit' -f -a forward -d 'deliver the trail to other programs and machines, and raise alerts'
 complete -c policyfs -n '__policyfs_at audit' -f -a schema -d 'print the JSON Schema of the lines of a trail'
 complete -c policyfs -n '__policyfs_at audit' -s h -l help -d 'show this help message and exit'

@@ -1,4 +1,4 @@
-"""`policyfs audit prove`: one record with the proof that it was sealed, to be shown to somebody else."""
+"""`policyfs audit prove`: print one record with a proof, or check such a proof without the trail."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""
-    prove = actions.add_parser("prove", parents=[common], help="print the proof of one record, or check one")
+    help_ = "print the proof of one record, or check a proof"
+    prove = actions.add_parser("prove", parents=[common], help=help_)
     prove.add_argument("id", nargs="?", metavar="ID", help="the ID of a sealed record, e.g. 0123abcd:42")
     prove.add_argument("--check", metavar="FILE", help="check the proof in this file; no trail is read")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the proof of one record, or check one."""
+    """Print the proof of one record, or check a proof."""
     return check(args.check) if args.check else prove(chains_of(args), args.id)
 
 

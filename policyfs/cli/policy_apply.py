@@ -28,7 +28,7 @@ _SHORT: Final = 16
 
 @dataclass(slots=True)
 class _Applied:
-    """The outcome. refused: the reason why nothing was changed, empty if there is none."""
+    """The outcome of `policy apply`. refused: the reason of a refusal, empty if there is none."""
 
     mountpoint: str
     file: str
@@ -42,20 +42,20 @@ class _Applied:
     applied: bool = False
 
     def stays(self) -> str:
-        """Say which policy stays in force."""
+        """Return a text that names the policy in force."""
         return f"nothing is changed: policy {self._live()} stays in force"
 
     def _live(self) -> str:
         return f"{str(self.live['digest'])[:_SHORT]}, generation {self.live['generation']},"
 
     def refuse(self, code: int, reason: str) -> _Applied:
-        """Note why the policy is refused."""
+        """Set the reason and the exit code of a refusal."""
         self.code, self.refused = code, reason
         return self
 
 
 def run_apply(args: argparse.Namespace) -> int:
-    """Apply a policy to a mount. Exit code 1 if it widens, 3 if it does not compile, 4 if a test fails."""
+    """Apply a policy to a mount. Exit codes: 1 for new rights, 3 for a faulty policy, 4 for a failed test."""
     mountpoint = known(args.mountpoint)
     status = ask(mountpoint, "status")
     live = part(status, "policy")
@@ -83,8 +83,8 @@ def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object
         mark.close()
     if not _is_same(found.file, own) and (os.path.isdir(found.file) or os.path.isdir(own)):
         raise UsageError(
-            f"{found.mountpoint} reads its policy from {own}: change the files there, and leave out POLICY;"
-            " only a file can take the place of a file"
+            f"{found.mountpoint} reads its policy from {own}, and POLICY can replace that only if both are"
+            " single files, not directories: change the files there, and leave out POLICY"
         )
     sources = read_sources(found.file)
     policy = load_policy(sources, at_ns=now_ns).policy
@@ -119,7 +119,7 @@ def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object
 
 
 def _live_text(trail: Path, digest: str) -> Sequence[SourceText] | None:
-    """Return the text of the policy in force as the trail keeps it; None if it is not there, or changed."""
+    """Return the text of the policy in force from the trail; None if it is missing or was changed."""
     try:
         sources = [SourceText(*file) for file in read_policy(trail, digest)]
     except OSError:
@@ -132,7 +132,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _put_in_force(found: _Applied, own: str) -> None:
-    """Have the daemon load the very text that was checked; first put it into the mount's own file."""
+    """Write the checked text into the mount's own file, and make the daemon load exactly this text."""
     if not _is_same(found.file, own):
         text = Path(found.file).read_bytes()
         if digest_of([text]) != found.digest:
@@ -152,7 +152,7 @@ def _put_in_force(found: _Applied, own: str) -> None:
 
 
 def _replace(path: str, text: bytes) -> None:
-    """Replace a file's text as a whole; its mode and owner stay."""
+    """Replace a file's text in one step (rename), and keep its mode and owner."""
     path = os.path.realpath(path)
     try:
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), prefix=".", delete=False) as new:

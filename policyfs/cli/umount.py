@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_umount(args: argparse.Namespace) -> int:
-    """Unmount through the daemon or, where none answers, remove what is left of the mount."""
+    """Unmount through the daemon. If no daemon answers, remove the dead mount."""
     from policyfs.kernel.probe import MountState, mount_state
 
     path = known(args.mountpoint)
@@ -56,7 +56,7 @@ def run_umount(args: argparse.Namespace) -> int:
 
 
 def _daemons(path: str, stack: contextlib.ExitStack) -> dict[object, int]:
-    """Return a descriptor (pidfd) of each daemon of a mountpoint, by the pid that it tells."""
+    """Return a pidfd for each daemon of a mountpoint. The keys are the pids that the daemons report."""
     found: dict[object, int] = {}
     for socket_path in _socket_paths(path):
         with contextlib.suppress(control.ControlError, OSError), socket.socket(socket.AF_UNIX) as asking:
@@ -81,7 +81,7 @@ def _unmount(path: str, *, lazy: bool) -> None:
 
 
 def _afterwards(path: str, daemons: Mapping[object, int], args: argparse.Namespace) -> int:
-    """Wait for the daemon, which ends after its mount, or report where it lives on."""
+    """Wait until the daemon has ended, or report the processes that still use the mount."""
     until = time.monotonic() + _END_S
     while (living := _living(path, daemons)) and not all(status["leaving"] for status in living):
         _check_time(path, until)
@@ -104,7 +104,7 @@ def _afterwards(path: str, daemons: Mapping[object, int], args: argparse.Namespa
 
 
 def _await_end(path: str, pidfd: int, until: float) -> None:
-    """Wait for a daemon that answers no more, but still closes files: the trail gets its last seal then."""
+    """Wait for the end of a daemon that no longer answers: it still closes files and seals the trail."""
     ended = select.poll()
     ended.register(pidfd, select.POLLIN)
     while not ended.poll(_POLL_LONG_S * 1000):
@@ -130,12 +130,12 @@ def _users(status: control.Json) -> list[str]:
 
 
 def _socket_paths(path: str) -> list[Path]:
-    """Return the control sockets of a mountpoint, also those of daemons that left it."""
+    """Return the control sockets of a mountpoint, including those of daemons with a detached mount."""
     return [control.socket_path(path), *control.leaving_paths(path)]
 
 
 def _living(path: str, pids: Container[object]) -> list[control.Json]:
-    """Return the status of each daemon of a mountpoint, also of those that left it. pids: of the daemons."""
+    """Return the status of each daemon of a mountpoint whose pid is in *pids*."""
     found = []
     for socket_path in _socket_paths(path):
         with contextlib.suppress(control.ControlError):  # it has just ended, or was killed
@@ -144,13 +144,13 @@ def _living(path: str, pids: Container[object]) -> list[control.Json]:
 
 
 def _tell(path: str, command: str) -> None:
-    """Let the daemon record the author of the unmount, which goes on also without an answer."""
+    """Tell the daemon who unmounts, so that the trail names the author. No answer is no error."""
     with contextlib.suppress(control.ControlError):
         control.ask(control.socket_path(path), command, _TELL_S)
 
 
 def _warn_of_the_trail(path: str) -> None:
-    """Warn that events are not on record: once the daemon has ended, they never will be."""
+    """Warn of events that the trail has refused: they are lost when the daemon ends."""
     try:
         trail = part(control.ask(control.socket_path(path), "status", _STATUS_S), "trail")
     except control.ControlError:

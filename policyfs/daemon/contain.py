@@ -39,9 +39,9 @@ _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 
 @dataclass(frozen=True, slots=True)
 class Containment:
-    """The containment of a daemon. missing: the parts that do not hold, for people; empty if all hold.
+    """The protections that a daemon has. missing: a text for each protection that it lacks.
 
-    no_network: its network namespace has nothing but its own loopback.
+    no_network: its network namespace has no interface except the loopback.
     """
 
     capabilities: tuple[str, ...]
@@ -54,7 +54,7 @@ class Containment:
 def leave_network() -> bool:
     """Enter an empty network namespace, with this process and all that it starts.
 
-    Before any thread. False where the kernel has none to give; a mount does not fail for that. The kernel's
+    Call it before any thread starts. False if the kernel refuses; the mount works all the same. The kernel's
     own work for a network store continues in the namespace in which the store was mounted.
     """
     return not LIBC.unshare(_CLONE_NEWNET)
@@ -63,7 +63,7 @@ def leave_network() -> bool:
 def give_up_rights(*, special_files: bool = False) -> None:
     """Keep only the capabilities in DAEMON (with special_files: WITH_DEVICES, if it has them).
 
-    Before any thread, since each has its own. Raises PolicyfsError if more are left.
+    Call it before any thread starts: each thread has its own. Raises PolicyfsError if more are left.
     """
     try:
         no_new_privs()
@@ -80,10 +80,10 @@ def give_up_rights(*, special_files: bool = False) -> None:
 
 
 def close_door(*, special_files: bool = False) -> bool:
-    """Permit only the system calls of policyfs.linux.seccomp from now on, in every thread, also new ones.
+    """Permit only the system calls of policyfs.linux.seccomp, in all threads, now and later.
 
-    special_files: creating fifos, sockets and devices is among them. False where the kernel or this machine
-    has no filter. Raises PolicyfsError if it is refused.
+    special_files: permit the creation of fifos, sockets and devices, too. False if the kernel or this machine
+    has no filter. Raises PolicyfsError if the kernel refuses the filter.
     """
     try:
         return seccomp.close_door(os.getpid(), special_files=special_files)

@@ -1,9 +1,9 @@
-"""One sink or alert: a thread that reads the trail at its own pace, and delivers until it is taken.
+"""One sink or alert: a thread that reads the trail and delivers each line until the receiver takes it.
 
-The queue of a sink is the trail itself, behind its cursor: in memory there is one batch. So no sink stalls
-another, and none grows without bound. A dead one is tried again, after pauses that grow to half a minute.
+The queue of a sink is the trail itself, from the cursor on; memory holds one batch. So a slow sink delays no
+other sink, and needs no more memory. After a failure the thread tries again, after pauses of up to 30 s.
 
-INVARIANT: the cursor never moves beyond a line that was not delivered, or told as a gap.
+INVARIANT: the cursor moves past a line only once the line, or a gap that covers it, was delivered.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ Log = Callable[[str], None]
 
 
 class Transform(Protocol):
-    """From items of a trail to messages."""
+    """Makes messages from the items of a trail."""
 
     @property
     def is_pending(self) -> bool:
-        """True if items were taken that no message has told."""
+        """True if a taken item is not in any message yet."""
 
     def take(self, item: Item) -> Message | None:
-        """Return the message of an item, if it has one now."""
+        """Take an item. Return its message, or None if it has none yet."""
 
     def due(self, *, at_end: bool = False) -> Message | None:
-        """Return a message whose time has come."""
+        """Return a message that is due now, or None. at_end: a message of all pending items."""
 
 
 class Everything:
@@ -55,19 +55,19 @@ class Everything:
         self._wanted: Final = selection_of(doc.query).matches if doc.query else None
 
     def take(self, item: Item) -> Message | None:
-        """Return the message of an item, unless the query refuses it."""
+        """Return the message of an item; None if the query does not select it."""
         event = item.record.event if item.record is not None else None
         if event is not None and self._wanted is not None and not self._wanted(event):
             return None
         return message_of(item)
 
     def due(self, *, at_end: bool = False) -> Message | None:  # noqa: ARG002 - nothing waits
-        """Return None."""
+        """Return None: no message waits."""
         return None
 
 
 class Plan(NamedTuple):
-    """One consumer's settings. behind: bytes of the trail that it may be behind, None for all there is."""
+    """One consumer's settings. behind: the most bytes that it may lag behind the trail; None: no limit."""
 
     name: str
     transform: Transform
@@ -79,7 +79,7 @@ class Plan(NamedTuple):
 
 
 class State(NamedTuple):
-    """The state of a consumer, for people."""
+    """The state of a consumer, for `status`. failing: the reason of a failure, empty if it works."""
 
     delivered: int
     failing: str
@@ -121,19 +121,19 @@ class Consumer:
         return State(self._delivered, self._failing, dict(self._saved))
 
     def stop(self) -> None:
-        """Have it end soon. A delivery that waits is given up, and comes again."""
+        """Ask the thread to end. It gives up a delivery that waits; the next start repeats this delivery."""
         self._stop.set()
 
     def begin(self) -> None:
-        """Fix where a new consumer from now begins; run() does it if the trail cannot be read.
+        """Start a new consumer with `from_now` at the trail's end. run() does this after an error here.
 
-        For all consumers before any of them runs: what is recorded from here on is theirs.
+        Call it for all consumers before the first one runs: they get each line that is recorded later.
         """
         with contextlib.suppress(OSError):  # told, and tried again, by run()
             self._begin()
 
     def run(self, *, once: bool = False) -> None:
-        """Deliver until stop(). once: only what there is, and the first failure ends it."""
+        """Deliver until stop(). once: deliver the present lines only, and end at the first failure."""
         try:
             while not self._stop.is_set():
                 moved = self._round(once=once)
@@ -167,7 +167,7 @@ class Consumer:
         return self._followers[mount_id]
 
     def _round(self, *, once: bool) -> bool:
-        """Read and deliver a batch of each chain; False if there was nothing."""
+        """Read and deliver a batch of each chain. False if there was no line."""
         moved = False
         try:
             self._begin()
@@ -194,7 +194,7 @@ class Consumer:
         return moved
 
     def _keep_up(self, listing: dict[str, list[str]]) -> None:
-        """Skip the oldest segments of a chain that the sink is too far behind in."""
+        """Skip the oldest segments of a chain if the sink is too far behind."""
         if self._plan.behind is None or time.monotonic() < self._lag_s + _LAG_S:
             return
         self._lag_s = time.monotonic()
@@ -224,7 +224,7 @@ class Consumer:
             self._is_untold = True  # its counts are read again
 
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
-        """Deliver, and try again until it is done; False if it was given up."""
+        """Deliver messages, and try again after a failure. False if it was given up."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -249,7 +249,7 @@ class Consumer:
         self._failing = reason
 
     def _step_back(self) -> bool:
-        """Go back to what was surely read by a receiver that died, if there is doubt; True if so."""
+        """Return to the last position that a dead receiver has surely read. False if it is this one."""
         if not self._earlier or self._earlier[0][1] is self._done:
             return False
         _, self._done = self._earlier[0]

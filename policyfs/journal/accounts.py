@@ -1,4 +1,4 @@
-"""Accounts: each app's budget of trail, and the counts of its events that exceed it.
+"""Accounts: the bytes of trail that each app may use, and the counts of its further events.
 
 Not thread-safe: the journal calls it under its own lock.
 """
@@ -33,7 +33,7 @@ _COUNTS: Final = 100
 
 
 class Limits(NamedTuple):
-    """rate, burst: bytes of trail for each app, see RATE and BURST. denied_*: those for its denials."""
+    """One app's limits in bytes of the trail (see RATE, BURST). denied_*: the limits of its denials."""
 
     rate: int = RATE
     burst: int = BURST
@@ -54,17 +54,17 @@ class Account(NamedTuple):
         return min(left, self.denied.left(now_ns)) if event.decision == DENY else left
 
     def spend(self, event: Event, now_ns: int, size: int) -> float:
-        """Charge so many bytes for an event. Return the seconds by which the app is beyond its budget."""
+        """Charge *size* bytes for an event. Return the seconds until the app has a budget again."""
         if event.decision == DENY:
             self.denied.spend(size, now_ns)
         return self.budget.spend(size, now_ns)
 
 
 class Accounts:
-    """The accounts of a mount. Clocks: now_ns only goes forward, an event's time may be stepped."""
+    """The accounts of a mount. now_ns is monotonic time; the time of an event is wall-clock time."""
 
     def __init__(self, limits: Limits, window_ns: int) -> None:
-        """window_ns: see AppFold."""
+        """window_ns: how long one record of a denial stands for its repeats (see AppFold)."""
         self._limits = limits
         self._window_ns = window_ns
         self._all: dict[Holder, Account] = {}
@@ -73,7 +73,7 @@ class Accounts:
         return len(self._all)
 
     def absorb(self, event: Event, now_ns: int) -> bool:
-        """True if the event is counted: as a repeat, or because its app is beyond its budget."""
+        """Count an event that is a repeat, or whose app has no budget left. False if it must be recorded."""
         account = self._of(event, now_ns)
         if account.fold.absorb(event):
             return True
@@ -87,11 +87,11 @@ class Accounts:
         return True
 
     def spend(self, event: Event, now_ns: int, size: int | None = None) -> float:
-        """Charge a recorded event to its app. Return the seconds by which it is now beyond its budget.
+        """Charge a recorded event to its app. Return the seconds until the app has a budget again.
 
-        size: most bytes of its line, if they are known.
-        A denial is charged twice, so that the later line with the count of its repeats is paid for, too. To
-        the budget of denials that line is charged when it comes: most denials are not repeated.
+        size: an upper bound of the line's length in bytes, if known. A denial is charged twice: the second
+        charge is for a later line with the count of its repeats. The budget of denials is charged for that
+        line only when the line comes, because most denials are not repeated.
         """
         account = self._of(event, now_ns)
         size = line_bytes(event) if size is None else size
@@ -101,11 +101,11 @@ class Accounts:
         return beyond_s
 
     def recorded(self, event: Event, now_ns: int) -> None:
-        """Note a recorded denial, which from now on stands for its repeats."""
+        """Remember a recorded denial: its repeats are counted from now on."""
         self._of(event, now_ns).fold.recorded(event)
 
     def collect(self, time_ns: int, now_ns: int, *, everything: bool) -> list[Event]:
-        """Return the counts that are due, as events. time_ns: of the clock that events have."""
+        """Return the counts that are due, as events. time_ns: wall-clock time, as in events."""
         told: list[Event] = []
         for holder, account in list(self._all.items()):
             for event in account.fold.collect(time_ns, all_of_them=everything):

@@ -1,4 +1,4 @@
-"""Callers, as far as rules can tell them apart.
+"""Classes of callers: rules treat all callers of one class alike, except for captures of the uid.
 
 Uids fall into classes: two uids are in one class if every ``who.uid`` of the policy holds both or
 neither. A caller is an app (or a stranger) and a uid class. The uid itself matters only to
@@ -22,7 +22,7 @@ _NO_UID: Final = UID_LIMIT - 1
 
 
 class CallerClass:
-    """An app or stranger together with a uid class. number: the principal key's low part."""
+    """All callers of one app (or all strangers) with uids of one class. number: low 32 bits of their keys."""
 
     __slots__ = ("_fits", "app", "grants", "number", "sample_uid", "uid_class")
 
@@ -44,7 +44,7 @@ class CallerClass:
         return known
 
     def within(self, who: Who) -> bool:
-        """True if the caller matches the block."""
+        """True if the caller matches this ``who`` block."""
         if who.apps is not None:
             if self.app is None:
                 if STRANGER not in who.apps:
@@ -59,7 +59,7 @@ class CallerClass:
 
 
 class Caller:
-    """A caller class and, where captures may compare it, the uid (else None)."""
+    """A caller class, with the uid if a capture may compare it (else None)."""
 
     __slots__ = ("app", "of", "uid")
 
@@ -89,7 +89,7 @@ def _uid_sets(who: Who | None) -> Iterator[tuple[UidRange, ...]]:
 
 
 class Callers:
-    """All caller classes of a policy, made on first use, and the principals in them."""
+    """Makes caller classes, when they are first needed, and principals for one policy."""
 
     def __init__(self, policy: Policy) -> None:
         self._apps: Final = {app.name: app for app in policy.apps}
@@ -108,7 +108,7 @@ class Callers:
 
     @staticmethod
     def _classify(policy: Policy) -> tuple[list[int], list[int]]:
-        """Return the starts of the elementary ranges of uids, and the uid class of each."""
+        """Return the first uid of each range that no rule divides, and the uid class of each range."""
         sets = list(dict.fromkeys(s for rule in policy.rules for s in _uid_sets(rule.who)))
         cuts = {0}
         for ranges in sets:
@@ -123,7 +123,7 @@ class Callers:
         return starts, classes
 
     def app_of(self, uid: int) -> str | None:
-        """Return the app that lists this uid, or None: a stranger."""
+        """Return the app that lists this uid; None for a stranger."""
         at = bisect_right(self._app_starts, uid) - 1
         if at >= 0:
             _, last, app = self._app_ranges[at]
@@ -132,7 +132,7 @@ class Callers:
         return None
 
     def principal(self, app: str | None, uid: int, *, uid_matters: bool) -> Principal:
-        """Return the principal of an app (None: a stranger) under a uid.
+        """Return the principal of an app (None for a stranger) with a uid.
 
         Raises KeyError for an unlisted app.
         """
@@ -156,7 +156,7 @@ class Callers:
         return {*self._starts, *self._app_starts, *ends}
 
     def samples(self, uid_class: int) -> list[int]:
-        """Return some uids of a class, the most ordinary first."""
+        """Return some uids of a class: first those in the middle of a range, then those at its ends."""
         found: dict[int, None] = {}
         for first, end in self._ranges_of(uid_class):
             for uid in ((first + end) // 2, end - 1, first, first + 1):
@@ -176,7 +176,7 @@ class Callers:
         return None
 
     def _ranges_of(self, uid_class: int) -> Iterator[tuple[int, int]]:
-        """Yield the elementary ranges of a class: the first uid, and one past the last."""
+        """Yield the ranges of a class (see _classify): the first uid, and one past the last."""
         for number in self._class_starts[uid_class]:
             end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
             yield self._starts[number], end
@@ -220,7 +220,7 @@ class Callers:
         return of
 
     def _free_uid(self, number: int) -> int | None:
-        """Return a uid of this elementary range that no app lists."""
+        """Return a uid of this range (see _classify) that no app lists; None if there is none."""
         uid = self._starts[number]
         end = self._starts[number + 1] if number + 1 < len(self._starts) else UID_LIMIT
         at = max(0, bisect_right(self._app_starts, uid) - 1)

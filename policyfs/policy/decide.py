@@ -86,7 +86,7 @@ class Engine:
         return self._paths.step(state, text_of(name))
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
-        """Let child and known_child return ``child`` from now on; it must be the result of step."""
+        """Keep a result of step() for later calls of child() and known_child()."""
         self._paths.remember(state, name, child)
 
     def classes_in(self, state: PathState) -> FewClasses | None:
@@ -111,9 +111,9 @@ class Engine:
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
         """Decide a request that needs all of ``ops`` here; SEE is always needed.
 
-        Of several errnos of refused operations the one that tells least is taken; a path that is not seen
-        gives ENOENT. Obligations are those of READ and WRITE, if they are in ``ops``. Fields of ``facts``
-        that are None are unknown and count against the caller.
+        If several operations are refused, the answer has the errno that reveals least: ENOENT if SEE is
+        refused. Obligations come from READ and WRITE, if they are in ``ops``. A field of ``facts`` that is
+        None is unknown and counts against the caller.
         """
         key = (state, who.key, ops, ftype, facts)
         found = self._decisions.get(key)
@@ -160,7 +160,7 @@ class Engine:
         return found
 
     def view(self, who: Principal, state: PathState) -> View:
-        """Return the view of a regular file here: restricted if any facts could oblige the caller."""
+        """Return the view of a regular file here, restricted if some kind or owner brings obligations."""
         if state.position.lost:
             return RAW_VIEW
         profile = self._profiles.of(state, self._caller(who))
@@ -170,10 +170,10 @@ class Engine:
         return found
 
     def bans(self, who: Principal, state: PathState, ftype: FileType, facts: Facts) -> frozenset[str]:
-        """Return the words that no file here may tell, by the rules about this caller.
+        """Return the categories that no file here may contain, by the rules about this caller.
 
-        Callers that may write no bytes here are included, because attributes tell, too. A field of
-        ``facts`` that is None counts against the caller.
+        Rules count also for callers that may write no bytes here, because attributes can contain the same
+        data. A field of ``facts`` that is None counts against the caller.
         """
         known = fixed_facts(ftype, facts)
         return banned(
@@ -183,7 +183,7 @@ class Engine:
         )
 
     def unrestricted(self, who: Principal, state: PathState) -> bool:
-        """True only if the caller may do everything at this path, whatever is there, without obligations.
+        """True only if the caller may do everything to any file at this path, without obligations.
 
         That is: no redaction, no check, and no event that must be on record.
         """
@@ -197,11 +197,11 @@ class Engine:
         )
 
     def owner_matters_above(self, state: PathState) -> bool:
-        """True if some ancestor may hide this path or not, depending on that ancestor's owner."""
+        """True if the owner of some ancestor decides whether this path is hidden."""
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """Return the denial, if some ancestor's facts hide that ancestor from the caller, else None.
+        """Return a denial if the facts of an ancestor hide it from the caller, else None.
 
         chain: the ancestors with their known facts, root first.
         """
@@ -245,7 +245,7 @@ class Engine:
         return self._mover.needs(self, who, old, new, ftype)
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
-        """True if ``new`` may require content of a file, for any app, that ``old`` does not require.
+        """True if ``new`` may require some content of a file, for any app, which ``old`` does not require.
 
         Bytes written into the file so far were not checked against that.
         """
@@ -259,11 +259,11 @@ class Engine:
         return self._distinctions
 
     def caller_matters(self, state: PathState) -> bool:
-        """False only if every caller gets the same answers at this path, to requests of every sort."""
+        """False only if all callers get the same answers to all requests at this path."""
         return self._scope.caller_matters(state)
 
     def caller_matters_below(self, state: PathState) -> bool:
-        """False only if every caller gets the same answers at every path below this one."""
+        """False only if all callers get the same answers at all paths below this one."""
         return self._scope.caller_matters_below(state)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
@@ -278,7 +278,7 @@ class Engine:
         return self._lenient(caller) or self._distinctions.sees_always(child, caller)
 
     def contents(self) -> Iterator[list[object]]:
-        """Yield lists of all that this engine holds, for an owner that frees it little by little.
+        """Yield lists of the objects in this engine, so that its owner can free them in small steps.
 
         Freeing a large engine at once takes a tenth of a second.
         """
@@ -291,9 +291,9 @@ class Engine:
         yield self._table.contents()
 
     def shows_plainly_below(self, who: Principal, state: PathState) -> bool:
-        """True only if the caller sees everything below this path as it is: nothing is hidden or obliges.
+        """True only if the caller sees everything below this path, without any obligation.
 
-        Not asked about rules with captures, which may match one uid of an app and not another.
+        False if rules have captures of a uid: they may match one uid of an app and not another.
         """
         if self._table.uses_uid or not self._scope.only_allows_below(state):
             return False

@@ -99,7 +99,7 @@ _MISNAMED: Final[Mapping[str, str]] = {
 def refuse(message: str, help_: str, offset: int | None = None) -> NoReturn:
     """Raise an error that pydantic reports at the value's place.
 
-    offset: the character of the value that is wrong, None for the whole.
+    offset: the index of the wrong character in the value, None if all of it is wrong.
     """
     detail: dict[str, object] = {"message": message, "help": help_}
     if offset is not None:
@@ -108,7 +108,7 @@ def refuse(message: str, help_: str, offset: int | None = None) -> NoReturn:
 
 
 def what(value: object) -> str:
-    """Describe a value's type in a YAML author's words."""
+    """Return the name of a value's type in the words of YAML."""
     if value is Absent.NULL:
         return "no value"
     if isinstance(value, bool):
@@ -269,7 +269,7 @@ def _words(value: object) -> str:
 
 
 def instant(value: object) -> int:
-    """Return a date and time with its zone, strictly ISO 8601, in ns since 1970."""
+    """Parse a date, a time and a zone (strict ISO 8601). Return ns since 1970."""
     help_ = f"write the date, the time and the zone, such as {EXAMPLE_INSTANT} or 2030-01-31T19:00+01:00"
     told = text(value) if isinstance(value, str) or value is Absent.NULL else None
     found = None if told is None else _INSTANT.fullmatch(told)
@@ -287,12 +287,12 @@ def instant(value: object) -> int:
 
 
 def instant_text(at_ns: int) -> str:
-    """Return an instant as policies write it, in UTC, to the second."""
+    """Format an instant (ns since 1970) as policies write it: in UTC, without fractions of a second."""
     return f"{_EPOCH + timedelta(seconds=at_ns // 1_000_000_000):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _several(value: object) -> object:
-    """Return a list as a tuple, and a single value as a tuple of one."""
+    """Return a list as a tuple, and a single value as a tuple of one item."""
     if isinstance(value, list):
         if not value:
             refuse("an empty list", "name at least one, or remove the key")
@@ -318,7 +318,7 @@ def _blocks(value: object) -> object:
 
 
 def merged(ranges: Iterable[UidRange]) -> tuple[UidRange, ...]:
-    """Return the same uids in ascending ranges that neither overlap nor touch."""
+    """Join ranges that overlap or touch. Return the same uids in ascending ranges."""
     out: list[UidRange] = []
     for first, last in sorted(ranges):
         if out and first <= out[-1][1] + 1:

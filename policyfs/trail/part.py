@@ -1,8 +1,9 @@
-"""The part of an event that one app may see (pure): without the facts that its policy hides from the app.
+"""The part of an event that one app may see (pure): facts that the policy hides from the app are left out.
 
-Only the app's own requests are told, without what counts the requests of others (`seq`, `chain`, `handle`).
-INVARIANT: a denied request is told only if the app may see its paths by the paths alone. Else the record
-would tell that a hidden file is there: of a missing one there would be none, or another one.
+An app sees only its own requests, without the fields that reveal how many requests others make (`seq`,
+`chain`, `handle`).
+INVARIANT: an app sees a denied request only if it may see the paths whatever the facts are. Otherwise the
+record would reveal that a hidden file exists: a missing file has no record, or another one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Final, Protocol
 from policyfs.trail.event import ALLOW, DENY, Event
 
 WITHHELD: Final = b"/"
-"""The path in place of one that the app may not be told."""
+"""The path in place of a path that the app may not see."""
 
 _BY_NUMBER: Final = frozenset({"release", "read", "write"})
 """Operations on an open file, whose path may have become one that the app does not see."""
@@ -21,17 +22,17 @@ _OPENED: Final = frozenset({"open", "create", "read", "release"})
 
 
 class Sight(Protocol):
-    """Rights of an app under the policy of an event: facts about files are unknown unless given."""
+    """Rights of an app under the policy of an event. Facts that are not arguments are unknown."""
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
-        """True if the app may see this path, whatever is there."""
+        """True if the app may see this path, whatever kind and owner its file has."""
 
     def reads(self, event: Event, path: bytes, kind: str | None) -> bool:
-        """True if the app may read a file of this kind there."""
+        """True if the app may read a file of this kind at this path."""
 
 
 def part_of(event: Event, app: str, sight: Sight) -> Event | None:
-    """Return what the app may be told of an event; None if it may be told nothing."""
+    """Return the part of an event that the app may see; None if it may see no part."""
     if event.app != app:
         return None
     told = all(

@@ -1,7 +1,7 @@
 """The four byte paths, by which an app gets a file's bytes. Each node has one of them for ever (BytePath).
 
 Raw: the store's bytes, in passthrough, or mediated if the kernel refuses that. Live: the file itself,
-mediated, with each request judged. Copy: one frozen copy with neutral bytes in its hidden parts
+mediated, with a decision for each request. Copy: one frozen copy with neutral bytes in its hidden parts
 (copy_path.py). Leased: the file itself, patched at each read, while a read lease proves that nobody writes.
 """
 
@@ -41,7 +41,7 @@ class PathServer(Protocol):
         """Prepare the bytes (step 7): set the open state, and the fields of step 7 in *opening*."""
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Return bytes of a mediated handle. Its app may read now."""
+        """Return bytes of a mediated handle. The caller has checked that its app may read now."""
 
 
 class RawPath:
@@ -182,5 +182,5 @@ class LeasedPath:
         opening.redacted = tuple((patch.offset, patch.size) for patch in state.patches)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the file, patched, if the lease held while it was read."""
+        """Read the file under its lease, and apply the patches. Raises OSError (EBUSY) if a writer came."""
         return await self._leased.read(handle, offset, size)

@@ -1,4 +1,4 @@
-"""Comparison of two answers to one request: the direction of the change."""
+"""Comparison of two answers to one request: the parts that changed, and whether they allow more or less."""
 
 from __future__ import annotations
 
@@ -77,12 +77,12 @@ def view_change(before: View, after: View) -> Change | None:
 
 
 def way_of(view: View) -> str:
-    """Return the name of a view, and what is special about it."""
+    """Return the name of a view for reports."""
     return "raw (passthrough)" if view.raw else view.label
 
 
 def _direction(stricter: bool, looser: bool) -> Direction:
-    """Return the direction of a change of requirements; both or neither: the safe side, wider."""
+    """Return the direction of a change of requirements. WIDER if both or none hold, to be safe."""
     if stricter == looser:
         return Direction.WIDER
     return Direction.NARROWER if stricter else Direction.WIDER
@@ -115,20 +115,20 @@ def _implies(one: frozenset[str], other: frozenset[str]) -> bool:
 
 
 def access(decision: Decision) -> str:
-    """Say whether a request is allowed, and what is removed from the bytes."""
+    """Return a text: the errno of a denial, or that the request is allowed, with its redaction."""
     if not decision.allowed:
         return errno_name(decision.errno)
     return f"allowed, {redaction(decision.redact)}" if decision.redact else "allowed"
 
 
 def redaction(words: frozenset[str]) -> str:
-    """Say what is removed from the bytes."""
+    """Return a text that names the metadata which redaction removes."""
     named = sorted(words - {DENY_UNKNOWN})
     told = f"{', '.join(named)} removed" if named else "unchanged bytes"
     return f"{told}, {DENY_UNKNOWN}" if DENY_UNKNOWN in words else told
 
 
 def content(requirements: Iterable[frozenset[str]]) -> str:
-    """Say what written files must be."""
+    """Return a text that names the content which written files must have."""
     told = sorted(" or ".join(sorted(kinds)) for kinds in requirements)
     return f"only {' and '.join(told)}" if told else "any content"

@@ -1,4 +1,4 @@
-"""Findings on exceptions that have ended, end soon, or end too late to be exceptions."""
+"""Findings on exceptions that have ended, end soon, or last longer than a year."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from policyfs.policy.values import instant_text
 
 _HOUR_NS: Final = 3600 * 1_000_000_000
 SOON_NS: Final = 14 * 24 * _HOUR_NS
-"""An exception that ends within this time is worth a word."""
+"""Lint reports an exception that ends within this time."""
 LONG_NS: Final = 366 * 24 * _HOUR_NS
-"""An exception that lasts longer than this is a rule in all but name."""
+"""Lint reports an exception that lasts longer than this: it works like a permanent rule."""
 
 
 def dates(policy: Policy, at_ns: int) -> Iterator[Finding]:
-    """Yield the findings at an instant."""
+    """Yield the findings at an instant (ns since 1970)."""
     for one in policy.exceptions:
         end, left_ns = instant_text(one.until_ns), one.until_ns - at_ns
         if left_ns <= 0:
             message = f"this exception ended at {end} and allows nothing any more"
-            yield on_rule("exception-ended", one.rule, message, "remove it, or set a later until")
+            yield on_rule("exception-ended", one.rule, message, "remove it, or set a later `until`")
         elif left_ns <= SOON_NS:
             message = f"this exception ends in {_left(left_ns)}, at {end}; {one.approved_by} approved it"
-            todo = "if it is still needed, have it approved again and set a later until"
+            todo = "if it is still needed, have it approved again and set a later `until`"
             yield on_rule("exception-ends-soon", one.rule, message, todo)
         elif left_ns > LONG_NS:
             message = f"this exception lasts for more than a year, until {end}"
-            yield on_rule("exception-too-long", one.rule, message, "set an earlier until, or make it a rule")
+            todo = "set an earlier `until`, or make it a rule"
+            yield on_rule("exception-too-long", one.rule, message, todo)
 
 
 def _left(left_ns: int) -> str:

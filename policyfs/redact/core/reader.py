@@ -1,10 +1,10 @@
-"""Reader of the numbers and texts of a binary structure in memory, one after another, big-endian."""
+"""Reader of the fields of a big-endian binary structure in memory, one field after another."""
 
 from __future__ import annotations
 
 
 class Fields:
-    """A position in some bytes that moves on with each read. All reads raise ValueError at the end."""
+    """A position in some bytes. Each read moves it forward, and raises ValueError if bytes are missing."""
 
     __slots__ = ("at", "data")
 
@@ -13,11 +13,11 @@ class Fields:
         self.at = at
 
     def number(self, size: int) -> int:
-        """Read an unsigned number of size bytes; 0 for no bytes."""
+        """Read an unsigned integer of *size* bytes; return 0 if size is 0."""
         return int.from_bytes(self.take(size))
 
     def take(self, size: int) -> bytes:
-        """Read size bytes."""
+        """Read *size* bytes."""
         start, end = self.at, self.at + size
         if end > len(self.data):
             raise ValueError("too short")
@@ -25,7 +25,7 @@ class Fields:
         return self.data[start:end]
 
     def string(self) -> bytes:
-        """Read bytes up to a zero, which is skipped, or up to the end of the data."""
+        """Read the bytes before the next zero byte, and skip the zero. Without a zero, read to the end."""
         end = self.data.find(b"\0", self.at)
         end = len(self.data) if end < 0 else end
         found = self.data[self.at : end]
@@ -33,5 +33,5 @@ class Fields:
         return found
 
     def kept(self) -> bytes:
-        """Return the bytes read so far, and zeros for the rest."""
+        """Return the data, with zeros in place of the bytes that were not read."""
         return self.data[: self.at].ljust(len(self.data), b"\0")

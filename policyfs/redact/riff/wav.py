@@ -1,7 +1,7 @@
 """WAV files (RIFF), RF64 and BW64 (EBU Tech 3285, 3306; ITU-R BS.2088).
 
-The sound and the chunks needed to play it stay. Texts in lists, XMP and ID3 are cleaned. The fixed
-fields of a broadcast extension are zeroed where they tell. Every other chunk becomes padding.
+The sound and the chunks needed to play it stay. Texts in lists, XMP and ID3 are cleaned. The fixed fields
+of a broadcast extension become zeros if they hold hidden categories. Every other chunk becomes padding.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class _Locator:
         self.long_size = 0
 
     def locate(self) -> Found:
-        """Locate in all chunks. The RIFF's own size does not matter: recorders often leave it at zero."""
+        """Locate hidden parts in all chunks, whatever size RIFF states: recorders often leave it at zero."""
         at = _HEADER_BYTES
         while at < self.source.size:
             chunk = next(chunks(self.source, self.edits.inner, at, self.source.size), None)
@@ -137,7 +137,7 @@ class _Locator:
         return chunk.next
 
     def _numbers(self, chunk: Chunk) -> None:
-        """Keep the prescribed parts of a chunk of numbers."""
+        """Keep the parts of a chunk of numbers that its standard defines; zero the rest."""
         fixed, at, entry, most = PLAIN[chunk.name]
         if chunk.name == b"fmt " and self.source.read(chunk.start, 2) not in _SIMPLE:
             fixed = _PACKED_BYTES  # a codec's own settings
@@ -173,7 +173,7 @@ class _Locator:
         pad(self.edits, chunk)
 
     def _field(self, chunk: Chunk, start: int, end: int, tells: Tells, tag: str) -> None:
-        """Zero a field of a chunk if it tells, or is too long to be searched."""
+        """Zero a field of a chunk if it holds a hidden category, or is too long to be searched."""
         text = self.source.read(chunk.start + start, min(end - start, _MAX_FIELD_BYTES + 1))
         if len(text) > _MAX_FIELD_BYTES:
             found = self.hide
