@@ -13,24 +13,31 @@ import json
 import re
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from policyfs.errors import errno_name
 from policyfs.trail.event import Cut, Event
 
-_MEMO_LIMIT: Final = 4096
+_Text = TypeVar("_Text", str, tuple[str, str])
+
+_CALLERS: Final = 256
+_REQUESTS: Final = 1024
 _MEMO_CHARS: Final = 1024
-"""Longer texts are not memoised, so that the memo has a bound: some 8 MiB."""
+"""Limits of the memos: entries, and characters of each text. Longer ones are not kept: 2 MiB are the most."""
 _NS: Final = 1_000_000_000
 
-_COMMON: Final = itemgetter(
+_CALLER: Final = itemgetter(
+    *map(Event._fields.index, ("mount", "app", "uid", "gid", "pid", "exe")),
+)
+"""Returns the fields of a memoised caller. Most processes end soon, and their texts are of no use then."""
+_REQUEST: Final = itemgetter(
     *map(
         Event._fields.index,
-        ("mount", "app", "uid", "gid", "pid", "exe", "operation", "syscall", "decision", "errno", "rules",
-         "kind", "io", "view", "would_deny", "would_allow", "policy_generation", "policy_digest"),
+        ("operation", "syscall", "decision", "errno", "rules", "kind", "io", "view", "would_deny",
+         "would_allow", "policy_generation", "policy_digest"),
     )
 )  # fmt: skip
-"""Returns the fields whose texts are memoised: those of the caller and those of the verdict."""
+"""Returns the fields of the memoised texts of a request and its verdict: the same for many processes."""
 _DETAILS: Final = slice(Event._fields.index("redacted"), Event._fields.index("mtime_after_ns") + 1)
 """The fields from `redacted` to `mtime_after_ns`."""
 _RARE: Final = slice(Event._fields.index("note"), None)
@@ -112,7 +119,8 @@ class LineFormatter:
     """
 
     def __init__(self) -> None:
-        self._parts: dict[tuple[object, ...], tuple[str, str]] = {}
+        self._callers: dict[tuple[object, ...], str] = {}
+        self._requests: dict[tuple[object, ...], tuple[str, str]] = {}
         self._second = -1
         self._second_text = ""
 
@@ -126,16 +134,21 @@ class LineFormatter:
         if seconds != self._second:
             self._second_text = _whole_second(seconds)
             self._second = seconds
-        common = _COMMON(event)
-        parts = self._parts.get(common)
+        who = _CALLER(event)
+        caller = self._callers.get(who)
+        if caller is None:
+            caller = _caller_text(event)
+            _remember(self._callers, _CALLERS, who, caller, len(caller))
+        request = _REQUEST(event)
+        parts = self._requests.get(request)
         if parts is None:
-            parts = _caller_text(event), _verdict_text(event)
-            _remember(self._parts, common, parts)
+            parts = _request_text(event), _verdict_text(event)
+            _remember(self._requests, _REQUESTS, request, parts, max(map(len, parts)))
         path = _path_field("path", event.path, event.path_cut)
         if event.new_path is not None:
             path += _path_field("new_path", event.new_path, event.new_path_cut)
         return (
-            f',"time":"{self._second_text}{rest:09d}Z"{parts[0]}{path}{parts[1]}{_details(event)}'
+            f',"time":"{self._second_text}{rest:09d}Z"{caller}{parts[0]}{path}{parts[1]}{_details(event)}'
         ).encode()
 
     def record(self, kind: str, seq: int, time_ns: int, fields: dict[str, object]) -> bytes:
@@ -150,21 +163,24 @@ def numbered(unnumbered: bytes, seq: int) -> bytes:
 
 
 def _remember(
-    memo: dict[tuple[object, ...], tuple[str, str]], key: tuple[object, ...], parts: tuple[str, str]
+    memo: dict[tuple[object, ...], _Text], most: int, key: tuple[object, ...], text: _Text, size: int
 ) -> None:
-    if max(map(len, parts)) > _MEMO_CHARS:
+    if size > _MEMO_CHARS:
         return
-    if len(memo) >= _MEMO_LIMIT:
+    if len(memo) >= most:
         memo.clear()
-    memo[key] = parts
+    memo[key] = text
 
 
 def _caller_text(event: Event) -> str:
     return (
         f',"mount":{_short(event.mount, 4096)},"app":{_short(event.app, 512)},"uid":{event.uid}'
         f',"gid":{event.gid},"pid":{event.pid},"exe":{_short(event.exe, 1024)}'
-        f',"operation":{_short(event.operation, 512)},"syscall":{_short(event.syscall, 512)}'
     )
+
+
+def _request_text(event: Event) -> str:
+    return f',"operation":{_short(event.operation, 512)},"syscall":{_short(event.syscall, 512)}'
 
 
 def _verdict_text(event: Event) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -99,9 +100,15 @@ def test_what_the_formatter_remembers_changes_nothing(several: list[Event]) -> N
 
 def test_memory_of_the_formatter_is_bounded_and_lines_stay_right() -> None:
     formatter = LineFormatter()
-    for pid in range(count(10_000, 100_000)):
-        line = formatter.event(BASE._replace(pid=pid), 1)
-        assert b'"pid":%d,' % pid in line
+    tracemalloc.start()
+    try:
+        for pid in range(count(10_000, 100_000)):
+            line = formatter.event(BASE._replace(pid=pid), 1)
+            assert b'"pid":%d,' % pid in line
+        most_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most_bytes < 1 << 20, "processes of which each does little leave nothing behind"
 
 
 @given(texts)
