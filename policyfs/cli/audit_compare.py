@@ -1,4 +1,4 @@
-"""`policyfs audit diff|who-could`: two periods against each other, and callers against a policy."""
+"""`policyfs audit diff|who-could`: compare two periods of a trail; ask a policy who may see a path."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def add_parsers(
 
 
 class _Seen(NamedTuple):
-    """Count the events of a period. denials: by app, grounds and path."""
+    """Counts of the events of a period. denials: counts by app, grounds and path."""
 
     apps: Counter[str]
     places: Counter[tuple[str, bytes]]
@@ -66,7 +66,7 @@ class _Seen(NamedTuple):
 
 
 def run_diff(args: argparse.Namespace) -> int:
-    """Print what is new in the second period. Exit code 1 if something is."""
+    """Print apps, directories and denials that only the second period has. Return 1 if there are any."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     policies = KeptPolicies(trail.chains)

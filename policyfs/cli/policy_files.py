@@ -14,17 +14,17 @@ from policyfs.policy.parse import SourceText
 _Loaded = TypeVar("_Loaded")
 
 TEST_SUFFIX: Final = ".test.yaml"
-"""The end of the names of files of tests, which are not part of the policy in their directory."""
+"""The suffix of files with tests: they are not part of the policy in their directory."""
 
 
 class UnreadableError(PolicyfsError):
-    """A policy's file or directory cannot be read."""
+    """Raised if the file or directory of a policy cannot be read."""
 
     exit_code = EXIT_POLICY
 
 
 def read_sources(path: str) -> list[SourceText]:
-    """Read the texts of a policy: one file, or every `*.yaml` of a directory that is not a file of tests.
+    """Read the texts of a policy: one file, or each `*.yaml` of a directory except files with tests.
 
     Raises UnreadableError.
     """
@@ -42,16 +42,16 @@ def read_sources(path: str) -> list[SourceText]:
 
 
 class Batch:
-    """Several policies of one command: the errors of one are printed, and the others are still read."""
+    """Reads several policies for one command. It prints the errors of a policy, and reads the next one."""
 
     def __init__(self, errors: TextIO) -> None:
-        """errors: gets the errors of policies. Files that cannot be read are told on standard error."""
+        """errors: the stream for errors in policies. Errors of reading a file go to standard error."""
         self.code = EXIT_OK
         """The exit code of the command."""
         self._errors: Final = errors
 
     def loaded(self, paths: Iterable[str], load: Callable[[str], _Loaded]) -> Iterator[tuple[str, _Loaded]]:
-        """Yield each path with what *load* makes of it, without those that have errors."""
+        """Yield each path and the result of *load* for it. Skip policies with errors."""
         for path in paths:
             try:
                 found = load(path)
@@ -65,6 +65,6 @@ class Batch:
                 yield path, found
 
     def refuse(self) -> None:
-        """Note that something was found in a policy without errors."""
+        """Set the exit code for a finding in a policy without errors."""
         if self.code == EXIT_OK:
             self.code = EXIT_REFUSED

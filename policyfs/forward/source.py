@@ -1,7 +1,7 @@
 """Access to the segments below a trail root: by their paths, or by descriptors that an opener hands over.
 
-Thread-safe. Listings are at most a tenth of a second old. A segment that is compressed is unpacked once for
-all sinks that read it together.
+Thread-safe. A listing is at most 0.1 s old. A compressed segment that several sinks read at the same time is
+unpacked once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Access(Protocol):
     """The calls that need the right to read the trail, or its keys."""
 
     def chains(self) -> Listing:
-        """Return the segments that there are; empty if there is no trail."""
+        """Return the segments of each chain; empty if there is no trail."""
 
     def open(self, mount_id: str, name: str) -> int:
         """Open a segment to read. Raises OSError."""
@@ -39,7 +39,7 @@ class Access(Protocol):
         """Return the bytes on the disk of the segments of a chain."""
 
     def checkpoints(self) -> list[bytes]:
-        """Return the signed end of each chain that holds. Raises OSError if the key cannot be used."""
+        """Return the signed end of each intact chain. Raises OSError if the key cannot be used."""
 
 
 class DirectAccess:
@@ -50,7 +50,7 @@ class DirectAccess:
         self._keys: Final = keys
 
     def chains(self) -> Listing:
-        """Return the segments that there are; empty if there is no trail."""
+        """Return the segments of each chain; empty if there is no trail."""
         try:
             found = find_chains(self._root)
         except FileNotFoundError:
@@ -79,7 +79,7 @@ class DirectAccess:
         return sizes
 
     def checkpoints(self) -> list[bytes]:
-        """Return the signed end of each chain that holds. Raises OSError if the key cannot be used."""
+        """Return the signed end of each intact chain. Raises OSError if the key cannot be used."""
         signer = self._keys.signer()
         lines = (checkpoint_of_chain(chain, signer) for chain in find_chains(self._root))
         return [line for line in lines if line is not None]
@@ -92,7 +92,7 @@ class DirectAccess:
 
 
 class Source:
-    """Chains as all sinks read them, through one access, with a short memory of the listing."""
+    """Reads chains for all sinks, through one access, with a cached listing."""
 
     def __init__(self, access: Access) -> None:
         self._access: Final = access
@@ -102,7 +102,7 @@ class Source:
         self._unpacked: OrderedDict[tuple[str, str], int] = OrderedDict()
 
     def chains(self, *, fresh: bool = False) -> Listing:
-        """Return the segments of each chain; fresh: as they are now. Raises OSError."""
+        """Return the segments of each chain. fresh: do not use the cached listing. Raises OSError."""
         with self._lock:
             if fresh or time.monotonic() - self._listed_s >= _FRESH_S:
                 self._listing = self._access.chains()
@@ -128,12 +128,12 @@ class Source:
             return self._access.sizes(mount_id)
 
     def checkpoints(self) -> list[bytes]:
-        """Return the signed end of each chain that holds. Raises OSError."""
+        """Return the signed end of each intact chain. Raises OSError."""
         with self._lock:
             return self._access.checkpoints()
 
     def close(self) -> None:
-        """Close what is kept."""
+        """Close the descriptors of unpacked segments."""
         with self._lock:
             while self._unpacked:
                 os.close(self._unpacked.popitem()[1])

@@ -1,7 +1,7 @@
-"""Chains read through their indexes: only the lines that a selection may contain are read and parsed.
+"""Reader of chains through their indexes: it reads and parses only lines that a selection may contain.
 
-A segment that is not the newest has one index. The newest one grows: each 8 MiB of it have an index, and the
-rest is indexed in memory. Segments that rotation removes meanwhile are left out.
+Each older segment has one index. The newest segment grows: each 8 MiB of it have a stored index, and the
+rest gets an index in memory. Segments that rotation removes meanwhile are left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Progress = Callable[[str, int, int], None]
-"""Told: what is done, how many of it are done, of how many."""
+"""Called with the name of the work, the number of finished steps, and the number of all steps."""
 
 _THREADS: Final = 2
 _Range = tuple[int, int]
@@ -43,11 +43,11 @@ class Portion:
         self.first_line = first_line
 
     def find(self, wanted: Selection) -> Rows:
-        """Return the rows that a selection contains, and those that it may contain."""
+        """Return the rows that a selection contains for sure, and the rows that it may contain."""
         return RowFinder(self.index, wanted).find()
 
     def exact(self, wanted: Selection) -> int:
-        """Return the rows that a selection contains; lines are read where the index lacks a field."""
+        """Return the rows that a selection contains. Read the lines if the index lacks a field."""
         surely, maybe = self.find(wanted)
         for row in chosen(surely ^ maybe, self.index.rows):
             if _matches(self.row(row), wanted):
@@ -82,9 +82,9 @@ class Portion:
 
 
 class _Task(NamedTuple):
-    """One segment to read: its ranges, of which the first ones have indexes that are kept.
+    """One segment to read, in ranges. kept: the number of first ranges with an index in the cache.
 
-    known: the digest of its only range, if it is known.
+    known: the digest of the only range; empty if it is not known.
     """
 
     name: str
@@ -94,7 +94,7 @@ class _Task(NamedTuple):
 
 
 class IndexedTrail:
-    """Chains, and the cache of their indexes."""
+    """Reads chains by the indexes in a cache."""
 
     def __init__(self, chains: Sequence[Chain], cache: IndexCache, progress: Progress) -> None:
         self.chains = chains
@@ -102,9 +102,9 @@ class IndexedTrail:
         self._known = KnownDigests(cache)
         self._progress = progress
         self.built = 0
-        """Number of indexes that were made and kept."""
+        """Number of indexes that were made and stored in the cache."""
         self._rest: dict[tuple[str, str, int, int], Index] = {}
-        """Indexes that are not kept, by mount, segment and range: some commands read a trail twice."""
+        """Indexes outside the cache, by mount, segment and range: some commands read a trail twice."""
         self._done = 0
         self._total = 0
 
@@ -130,7 +130,7 @@ class IndexedTrail:
     def _digests(
         self, chain: Chain, tasks: Sequence[_Task], stack: contextlib.ExitStack
     ) -> deque[str | Future[str]]:
-        """Return the digests of all ranges with indexes that are kept. Threads compute those not known."""
+        """Return the digest of each range whose index belongs in the cache. Threads compute unknown ones."""
         if all(task.known or not task.kept for task in tasks):
             return deque(task.known for task in tasks if task.kept)
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only where it is needed
@@ -151,7 +151,7 @@ class IndexedTrail:
                 line += index.lines
 
     def _index(self, file: SegmentFile, one: _Range, digest: str) -> Index:
-        """Return the index of a range. digest: of its bytes, empty if the index is not to be kept."""
+        """Return the index of a range. digest: of its bytes; an empty one keeps it out of the cache."""
         if not digest:
             place = (file.chain.mount_id, file.name, *one)
             if place not in self._rest:

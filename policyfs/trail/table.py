@@ -1,4 +1,4 @@
-"""Records as text for people: tables and sheets in which no name can do harm (pure).
+"""Records as tables and sheets of text, with harmful characters of names escaped (pure).
 
 An app that names a file writes into the trail. So every character that a terminal would not show
 as itself (controls, escapes, bidirectional overrides, zero-width and default-ignorable ones,
@@ -20,7 +20,7 @@ _LEAST: Final = 12
 
 
 def shown(text: str) -> str:
-    """Return the text with every character visible and harmless."""
+    """Return the text with each harmful or invisible character escaped."""
     if is_plain(text) and "\\" not in text:
         return text
     return "".join(map(_shown_char, text))
@@ -40,12 +40,12 @@ def _shown_char(char: str) -> str:
 
 
 def shown_path(path: bytes) -> str:
-    """Return a path with every character visible and harmless; bytes that are not UTF-8 as ``\\xff``."""
+    """Return a path as text, escaped as by shown(); bytes that are not UTF-8 become ``\\xff``."""
     return shown(path.decode("utf-8", "surrogateescape"))
 
 
 def width(text: str) -> int:
-    """Return the number of terminal columns of the (already harmless) text."""
+    """Return the number of terminal columns of a text that shown() has escaped."""
     if text.isascii():
         return len(text)
     return sum(_char_width(char) for char in text)
@@ -58,7 +58,7 @@ def _char_width(char: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """Cut the text in its middle to at most this many columns (the ends of a path tell most)."""
+    """Cut the middle out of a text, so that it has at most this many columns: ends of paths matter most."""
     if width(text) <= columns:
         return text
     if columns <= 1:
@@ -77,7 +77,7 @@ def _take(text: str, columns: int) -> str:
 
 
 def wrap(text: str, columns: int) -> list[str]:
-    """Break the text into lines of at most this many columns, between words where it can."""
+    """Break a text into lines of at most this many columns, between words if possible."""
     lines = [""]
     for word in text.split(" "):
         rest = word
@@ -107,7 +107,7 @@ def table(
     flexible: int | None = None,
     right: frozenset[int] = frozenset(),
 ) -> list[str]:
-    """Return the lines of a table. Cells must be harmless already (`shown`).
+    """Return the lines of a table. shown() must have escaped the cells.
 
     columns: the terminal's width, None for no limit. flexible: the column that
     shrinks if the table is too wide. right: the columns that are aligned to the right.
@@ -131,6 +131,6 @@ def _pad_left(text: str, columns: int) -> str:
 
 
 def sheet(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return lines of ``name  value``, aligned. Values must be harmless already."""
+    """Return lines of ``name  value``, aligned. shown() must have escaped the values."""
     room = max((width(name) for name, _ in pairs), default=0)
     return [f"{pad(name, room)}{_GAP}{value}".rstrip() for name, value in pairs]

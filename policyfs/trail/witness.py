@@ -1,4 +1,4 @@
-"""Chains as witnesses of each other: last digests seen when another recorder began (pure)."""
+"""Chains as witnesses: each start of a recorder records the last digests of the other chains (pure)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
 
 
 class Sighting(NamedTuple):
-    """One chain seen by another. place: of the record of it. seq, head: the last line at that time.
+    """A record in one chain of the last line of another. place: the record. seq, head: that last line.
 
-    A record that saw no other chain is a sighting of the chain "". first: the place of the first record of
-    the same start, where several were needed.
+    A record without any other chain is a sighting of the chain "". first: the place of the first record of
+    the same start, if one start needed several records.
     """
 
     place: Place
@@ -30,7 +30,7 @@ class Sighting(NamedTuple):
 
 
 def records_of(heads: Mapping[str, str]) -> list[dict[str, object]]:
-    """Return the fields of the ``others`` records of these heads, each short enough for a line."""
+    """Return the fields of ``others`` records for these heads. Each record fits in one line."""
     parts: list[dict[str, str]] = [{}]
     size = 0
     for seen, head in heads.items():
@@ -46,7 +46,7 @@ def records_of(heads: Mapping[str, str]) -> list[dict[str, object]]:
 
 
 def sightings(records: Iterable[Record]) -> list[Sighting]:
-    """Return what the ``others`` records among these say."""
+    """Return the sightings in the ``others`` records among these."""
     found = []
     first = Place("", "", 0)
     for record in records:
@@ -66,10 +66,9 @@ def sightings(records: Iterable[Record]) -> list[Sighting]:
 
 
 def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sighting, bool]]:
-    """Find the chains that were seen and are gone; True for those of their witness's last start.
+    """Return the sightings of chains that are gone; True if the witness's last start made the sighting.
 
-    A witness that started again since has seen that the chain was gone. So that is known, and only worth a
-    note.
+    If the witness started again later, it recorded that the chain was gone. Then the loss is known already.
     """
     latest: dict[str, Place] = {}
     gone = []
@@ -81,7 +80,7 @@ def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sigh
 
 
 class Witness:
-    """Compares the lines of one chain with other chains' sightings of it."""
+    """Compares the lines of one chain with the sightings of it in other chains."""
 
     def __init__(self, seen: Iterable[Sighting]) -> None:
         self._open: dict[int, list[Sighting]] = {}
@@ -92,15 +91,15 @@ class Witness:
 
     @property
     def wanted(self) -> Collection[int]:
-        """Return the seqs that others saw, and that were not compared yet."""
+        """Return the seqs of sightings that were not compared yet."""
         return self._open.keys()
 
     def begin(self, first_seq: int) -> None:
-        """Name the oldest seq of the chain; later calls do nothing."""
+        """Set the oldest seq of the chain. Only the first call has an effect."""
         self._first = self._first or first_seq
 
     def compare(self, digests: Mapping[int, str]) -> None:
-        """Compare lines of the chain: seqs and digests."""
+        """Compare lines of the chain (the digest of each seq) with the sightings."""
         for seq, digest in digests.items():
             self._line(seq, digest)
 
@@ -111,8 +110,10 @@ class Witness:
                 self._wrong.append((sighting.place, what, RESEALED))
 
     def finish(self) -> list[tuple[Place, str, str]]:
-        """Return the mismatches (the record that reveals it, a sentence, the kind of damage), once
-        the chain was read to its end."""
+        """Return the mismatches: the place of the sighting, a sentence, and the kind of damage.
+
+        Call it after the last line of the chain was compared.
+        """
         for seq, missing in sorted(self._open.items()):
             if seq >= self._first:  # older lines were removed by rotation, or `verify` misses them
                 what = f"{missing[0].seen} went on to seq {seq} then: lines at its end are missing since"

@@ -150,7 +150,7 @@ def _redaction(draft: Draft) -> Iterator[str]:
     yield "  # These apps read pictures and films without the place where they were taken. They cannot open a"
     yield "  # file that policyfs cannot clean."
     for kind, path in _uncleaned(draft):
-        yield f"  # Of this store that is {kind}, such as {path}."
+        yield f"  # Such files in this store: kind {kind}, such as {path}."
     yield "  - id: no-places"
     yield "    require: {redact: [location]}"
     if draft.trusted:
@@ -159,7 +159,7 @@ def _redaction(draft: Draft) -> Iterator[str]:
         yield "    unless: {owner: self}  # an app reads what it added itself as it is"
     kinds = sorted({kind for kind, _ in _uncleaned(draft)})
     if kinds:
-        yield f"    # To let them through unread, write: raw_types: [{', '.join(kinds)}]"
+        yield f"    # To let apps read them unchanged, write: raw_types: [{', '.join(kinds)}]"
     yield ""
 
 
@@ -176,7 +176,7 @@ def _uncleaned(draft: Draft) -> list[tuple[str, str]]:
 
 
 def _invariants(draft: Draft) -> Iterator[str]:
-    yield "  # What must stay true, whatever is changed above: a policy that breaks one is not loaded."
+    yield "  # Invariants, for later changes: policyfs does not load a policy that breaks one."
     yield '  - {id: no-strangers, never: [all], who: {app: stranger}, paths: "/**"}'
     changing = [
         wish.name for wish in draft.wishes if {Level.ADD, Level.EDIT} & set(wish.shares.values())

@@ -20,7 +20,7 @@ _TOGETHER: Final = "(others)"
 
 
 class Example(NamedTuple):
-    """A request of a group. id: of its record in the trail."""
+    """An example of a group's requests. id: the id of its record in the trail."""
 
     path: bytes
     new_path: bytes | None
@@ -28,7 +28,7 @@ class Example(NamedTuple):
 
 
 class Key(NamedTuple):
-    """The common properties of a group. before, after: the answers; rules: those that made them."""
+    """The common properties of a group. before, after: the two answers. rules_*: the rules that decided."""
 
     direction: Direction
     app: str
@@ -42,14 +42,14 @@ class Key(NamedTuple):
 
 @dataclass(slots=True)
 class Group:
-    """Requests that change alike."""
+    """Requests with the same properties and the same change."""
 
     count: int = 0
     examples: list[Example] = field(default_factory=list)
 
 
 class Report:
-    """Collects verdicts."""
+    """Counts the verdicts of a replay, in groups."""
 
     def __init__(self) -> None:
         self._groups: dict[Key, Group] = {}
@@ -62,7 +62,7 @@ class Report:
     def add(
         self, recorded: Recorded, verdict: Verdict, count: int, example: Callable[[], Example]
     ) -> None:
-        """Add a verdict on so many requests. example: returns one of them, if it is needed."""
+        """Add a verdict on *count* requests. example: returns one of them; called only if it is shown."""
         self.requests += count
         self.by_answer += count if verdict.by_answer else 0
         if verdict.untold:
@@ -84,12 +84,12 @@ class Report:
             group.examples.append(example())
 
     def count(self, direction: Direction) -> int:
-        """Return the number of requests that change in this direction."""
+        """Return the number of requests whose answer changes in this direction."""
         return sum(group.count for key, group in self._groups.items() if key.direction is direction)
 
     @property
     def moves(self) -> bool:
-        """True if anything gets wider or narrower."""
+        """True if the new policy gives or takes a right in some request."""
         return any(key.direction is not Direction.OTHER for key in self._groups)
 
     def _sorted(self) -> list[tuple[Key, Group]]:
@@ -102,7 +102,7 @@ class Report:
     # ---- text
 
     def text(self) -> str:
-        """Format the report for people."""
+        """Return the report as text."""
         lines: list[str] = []
         for direction in Direction:
             groups = [item for item in self._sorted() if item[0].direction is direction]
@@ -123,8 +123,8 @@ class Report:
             yield f"  undecidable, {count:,}: the trail does not tell {reason}"
         if self.by_answer:
             yield (
-                f"  {self.by_answer:,} compared with the recorded answers only: the trail has not the policy"
-                " that gave them, or that policy answers otherwise"
+                f"  {self.by_answer:,} compared with the recorded answers only: the trail does not contain"
+                " the policy that gave them, or that policy now answers otherwise"
             )
         for reason, count in self.left_out.most_common():
             yield f"  left out, {count:,}: {reason}"
@@ -132,7 +132,7 @@ class Report:
     # ---- JSON
 
     def as_json(self) -> dict[str, object]:
-        """Return the report for programs."""
+        """Return the report as an object for JSON."""
         return {
             "requests": self.requests,
             **{direction.value: self.count(direction) for direction in Direction},

@@ -1,4 +1,4 @@
-"""Bytes by range, and the arithmetic of patches: they change bytes, never a length.
+"""Sources of bytes, and the arithmetic of patches, which change bytes and never a length.
 
 Everything in this package reads sources by range and returns patches. So no part of it needs to
 know whether the bytes are a file, a copy or a slice in memory.
@@ -46,7 +46,7 @@ class MemorySource:
         return len(self._data)
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """Return the slice, cut at the end of the bytes."""
+        """Read up to size bytes at offset; fewer only at the end."""
         return self._data[offset : offset + size]
 
 
@@ -66,7 +66,7 @@ class SliceSource:
         return self._size
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """Read the bytes, cut at the end of the part."""
+        """Read up to size bytes at an offset of the part; fewer only at the end of the part."""
         size = min(size, self._size - offset)
         return self._source.read(self._start + offset, size) if size > 0 else b""
 
@@ -88,7 +88,7 @@ class PatchedSource:
         return self._source.size
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """Read the patched bytes, cut at the end."""
+        """Read up to size bytes at offset and apply the patches; fewer bytes only at the end."""
         data = bytearray(self._source.read(offset, size))
         end = offset + len(data)
         for index in range(bisect_right(self._ends, offset), len(self._ends)):
@@ -107,7 +107,7 @@ def xor(left: bytes, right: bytes) -> bytes:
 
 
 def mask(data: bytes, keep: bytes) -> bytes:
-    """Return the bytewise and: data where keep is 0xff, zero where keep is zero; equally long strings."""
+    """Return data with zeros at the places where keep is zero; elsewhere keep is 0xff. Equal lengths."""
     kept = int.from_bytes(data, "big") & int.from_bytes(keep, "big")
     return kept.to_bytes(len(data), "big")
 
@@ -132,9 +132,9 @@ def is_blank(data: bytes) -> bool:
 
 
 def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
-    """Yield patches that make [start, end) zero, without the bytes that are zero already.
+    """Yield patches that make the bytes in [start, end) zero. Bytes that are zero already get no patch.
 
-    Bytes behind MAX_ZEROS_BYTES are not read: one patch takes them all.
+    Only the first MAX_ZEROS_BYTES are read. One patch covers all bytes after them.
     """
     looked = min(end, start + MAX_ZEROS_BYTES)
     if looked < end:
@@ -149,9 +149,9 @@ def zeros(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
 
 
 def skip_zeros(source: ByteSource, start: int) -> int:
-    """Return the offset of the first byte from start on that is not zero; the size if there is none.
+    """Return the offset of the first byte at or after start that is not zero; the size if all are zero.
 
-    After MAX_ZEROS_BYTES of zeros: the offset behind them.
+    After MAX_ZEROS_BYTES of zeros the search ends: return the offset after them.
     """
     looked = min(source.size, start + MAX_ZEROS_BYTES)
     for offset in range(start, looked, CHUNK_BYTES):
@@ -165,7 +165,7 @@ def skip_zeros(source: ByteSource, start: int) -> int:
 def in_order(patches: Iterable[Patch], size: int) -> tuple[Patch, ...]:
     """Return the patches sorted by offset.
 
-    Raises ValueError if two overlap or one leaves [0, size): a bug in their maker.
+    Raises ValueError if two patches overlap, or one is not within [0, size): a bug of the caller.
     """
     ordered = tuple(sorted((p for p in patches if p.size), key=lambda p: p.offset))
     end = 0

@@ -1,4 +1,4 @@
-"""Recognise values of TIFF tags that say nothing: one byte repeated, a small number, a word like ``Auto``.
+"""Find values of TIFF tags without information: one byte repeated, a small number, a word like ``Auto``.
 
 Such values stay under every word of a policy (see core/filler.py).
 """
@@ -30,7 +30,7 @@ _POINTERS: Final = frozenset({0x014A, 0x8769, 0x8825, 0x927C, 0xA005})
 
 
 def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
-    """True if a value within its entry (TIFF 6.0) is one whole number below 256 and no more.
+    """True if a value that is stored in its entry (TIFF 6.0) is one integer below 256, and nothing else.
 
     kind: its field type. room: the four (or eight) value bytes of the entry. order: "<" or ">".
     """
@@ -46,10 +46,10 @@ def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
 
 
 def value_says_nothing(kind: int, count: int, value: bytes, order: str) -> bool:
-    """True if the value of an unnamed tag says nothing.
+    """True if the value of an unnamed tag contains no information.
 
-    That is one byte repeated, one whole number below 256, or a word that stands for no value. value:
-    all its bytes, and, if it is within its entry (TIFF 6.0), those behind it there.
+    That is one byte repeated, one integer below 256, or a word that stands for no value. value: all its
+    bytes. If it is stored in its entry (TIFF 6.0), the rest of the entry's value bytes follow.
     """
     if is_uniform(value) or is_empty_header(value):
         return True
@@ -59,7 +59,7 @@ def value_says_nothing(kind: int, count: int, value: bytes, order: str) -> bool:
 
 
 def number_in(kind: int, room: bytes) -> int:
-    """Return the small number within an entry, however it is written; 0: none.
+    """Return the small number in the value bytes of an entry, in any integer type; 0 if there is none.
 
     kind: its field type. room: the four (or eight) value bytes of the entry.
     """
@@ -69,12 +69,12 @@ def number_in(kind: int, room: bytes) -> int:
 
 
 def are_too_many(numbers: Iterable[int]) -> bool:
-    """True if the small numbers of a directory's unnamed tags (0: none) could tell something together."""
+    """True if the small numbers of a directory's unnamed tags could be information together; 0 is ignored."""
     return len(set(numbers) - {0}) > MOST_NUMBERS
 
 
 def behind_value(room: bytes, size: int) -> bytes:
-    """Return the bytes of an entry behind a value of size bytes; empty if all are 0 or all 0xff."""
+    """Return the value bytes of an entry after the first *size*; empty if all are 0 or all are 0xff."""
     behind = room[size:]
     return behind if behind.strip(b"\0") and behind.strip(b"\xff") else b""
 
@@ -85,16 +85,16 @@ def is_empty(entry: Entry) -> bool:
 
 
 def unnamed_says_nothing(entry: Entry, value: bytes) -> bool:
-    """Apply value_says_nothing to an entry, with the bytes behind a value that is within it."""
+    """Apply value_says_nothing to an entry, with the unused value bytes of the entry."""
     behind = behind_value(entry.room, entry.size) if entry.inline else b""
     return value_says_nothing(entry.type, entry.count, value + behind, entry.frame.order)
 
 
 def tag_says_nothing(entry: Entry, tells: Tells, value: bytes) -> bool:
-    """True if a tag to be removed by its category may stay, because its value is empty.
+    """True if a tag of a hidden category may stay, because its value is empty.
 
-    A known tag may stay only in a maker note, and only if it is a text that is not set. A small number
-    could be a city's, and zero, too (Pentax' first is Pago Pago).
+    A known tag may stay only in a maker note, and only if it is an empty text. A small number may be
+    information: Pentax stores the number of a city, and its city 0 is Pago Pago.
     """
     if tells == UNKNOWN and entry.tag not in _POINTERS:
         return unnamed_says_nothing(entry, value)

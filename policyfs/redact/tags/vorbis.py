@@ -17,18 +17,18 @@ from policyfs.redact.core.tag_names import told, told_by_named
 
 _MAX_COMMENTS: Final = 10_000
 _PICTURE_PARTS: Final = 100
-"""Parts of the budget that a cover costs, whatever is in it: files have few covers."""
+"""Budget that each cover costs, whatever its content: files have few covers."""
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
-"""Libraries with their own date, which is not that of the sound."""
+"""Names of libraries that contain the library's own date, not a date of the sound."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
 _PICTURE_KEYS: Final = ("metadata_block_picture", "coverart")
 
 
 @dataclass(frozen=True, slots=True)
 class Comments:
-    """A cleaned list of comments: its bytes, and how many bytes of the old one were read.
+    """A cleaned list of comments. kept: its new bytes. read: the length of the old list in bytes.
 
-    kept: the bytes without anything behind the last comment; notes: offsets from the list's start.
+    Bytes after the last comment are in neither. notes: their offsets count from the start of the list.
     """
 
     kept: bytes
@@ -37,7 +37,7 @@ class Comments:
 
 
 def clean_comments(data: bytes, inner: Inner) -> Comments | None:
-    """Clean a comment list that starts here (vendor, number, comments); None if it is broken."""
+    """Clean the comment list at the start of data (vendor, number, comments); None if it is broken."""
     size = int.from_bytes(data[:4], "little")
     at = 4 + size
     if at + 4 > len(data):
@@ -72,7 +72,7 @@ def clean_comments(data: bytes, inner: Inner) -> Comments | None:
 
 
 def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
-    """Return a comment's categories, and its new bytes, as many as before; None if it is removed."""
+    """Return the categories of a comment, and its new bytes (the same length); None to remove it."""
     inner.budget.part(2)
     key, equals, value = comment.partition(b"=")
     name = key.decode("ascii", "replace")
