@@ -137,7 +137,7 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
 
 
 def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Report]:
-    """Verify each chain, and what the chains say of each other. Raises UsageError."""
+    """Verify each chain, and the records of each chain about the others. Raises UsageError."""
     from policyfs.journal.verification import workers
 
     begun_ns, expected = time.time_ns(), _expected(compared.expect)

@@ -11,7 +11,7 @@ Json = dict[str, object]
 
 
 def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> str:
-    """Return what is wrong with an answer; empty if it is the policy's. reads: it is about canary photos."""
+    """Return a text on a wrong answer; empty if it is the policy's. reads: the canaries are photos."""
     if canary.sort is Sort.HIDING:
         if answer.listed:
             return "its directory lists the name, which the policy hides"
@@ -37,7 +37,7 @@ def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> s
 
 
 def not_passed(before: Json, after: Json, *, reads: bool) -> str:
-    """Return what is wrong with the counts before and after unrestricted files were opened, if anything."""
+    """Compare the counts before and after opens of unrestricted files. Return a text on a fault, or empty."""
     passthrough = _part(after, "passthrough")
     if not passthrough.get("enabled") or passthrough.get("refused"):
         return ""  # `status` says why

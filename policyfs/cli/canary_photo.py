@@ -53,7 +53,7 @@ def photo() -> bytes:
 
 
 def told(data: bytes, words: Iterable[str]) -> list[str]:
-    """Return the words of which some bytes still tell."""
+    """Return the words whose secret is still in the bytes."""
     return [word for word in sorted(words) if any(secret in data for secret in SECRETS.get(word, ()))]
 
 

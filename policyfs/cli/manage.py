@@ -84,7 +84,7 @@ def run_status(args: argparse.Namespace) -> int:
 
 
 def _run_path(args: argparse.Namespace) -> int:
-    """Print what the kernel keeps of one path of one mount."""
+    """Print the answers on one path that the kernel may cache."""
     if args.mountpoint is None:
         args.usage_error("--path needs a MOUNTPOINT")
     found = ask(known(args.mountpoint), "kept", about=args.path)
@@ -171,7 +171,7 @@ def _site_status(path: str, silent: list[str]) -> list[control.Json]:
 
 
 def _of_site(status: control.Json) -> list[str]:
-    """Return what the site of a mount says otherwise."""
+    """Return a line for each difference between a mount and its site file."""
     changes = status.get("site_changes")
     return [f"not as in the site: {change}" for change in changes] if isinstance(changes, list) else []
 
@@ -292,7 +292,7 @@ def run_reload(args: argparse.Namespace) -> int:
 
 
 def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
-    """Have the daemons of a mountpoint reload their policy; yield a line on each. Raises PolicyfsError."""
+    """Make the daemons of a mountpoint reload their policy; yield a line on each. Raises PolicyfsError."""
     refused: PolicyfsError | None = None
     for leaving in control.leaving_paths(path):
         try:

@@ -61,7 +61,7 @@ class _Key(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """One run of a daemon, as its own records tell it.
+    """One run of a daemon, by the daemon's own records.
 
     app: of an app mount; None for a shared one. exceptions: ids of those in force, by policy and generation.
     """

@@ -35,7 +35,7 @@ class State(Enum):
 
 
 class Seen(NamedTuple):
-    """State of a mount's place. status: of the daemon. changes: options that the site has otherwise."""
+    """State of a mount's place. status: the daemon's. changes: options that differ from the site's file."""
 
     state: State
     status: control.Json = {}  # noqa: RUF012 - never changed
@@ -103,7 +103,7 @@ def run_up(args: argparse.Namespace) -> int:
 
 
 def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Make one mount, in place of one with other options; return the error, empty if it is there."""
+    """Make one mount, in place of one with other options. Return the error, empty if there is none."""
     if seen.state is not State.CHANGED:
         return _mount(site, mount)
     try:  # the usual reason of a failure: found only after the end of the mount, it would leave apps without
@@ -119,7 +119,7 @@ def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
 
 
 def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Sequence[str]) -> None:
-    """Raise PolicyfsError if a mount failed, without the new mounts; what was restarted stays."""
+    """Raise PolicyfsError if a mount failed. Before, remove the new mounts, but not the restarted ones."""
     failed = [(mount, said) for (mount, _), said in zip(wanted, results, strict=True) if said]
     if not failed:
         return
@@ -136,14 +136,14 @@ def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Se
 
 
 def _told(seen: Seen, *, made: bool) -> str:
-    """Return what became of a mount."""
+    """Return a text on the result of `up` for a mount."""
     if seen.state is State.CHANGED:
         return "up again: its options have changed" if made else "up with other options"
     return {State.UP: "up already", State.DEAD: "up again: its daemon had ended"}.get(seen.state, "up")
 
 
 def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Return how a running mount differs from the site, and what makes it the same."""
+    """Return a text with the differences between a running mount and its site, and the remedy."""
     differs = f"{label(mount)} ({mount.at}) is not as in the site: {'; '.join(seen.changes)}"
     if is_of_unit(seen.status):
         return (
@@ -209,7 +209,7 @@ def place_of(mount: MountDoc) -> str:
 def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
     """Return the status of a site's mounts that are up, and a line for each that is not.
 
-    The field ``site_changes`` of a status lists the options that the site's file has otherwise.
+    The field ``site_changes`` of a status lists the options that differ from the site's file.
     """
     up, lines = [], []
     for mount in site.mounts:
@@ -231,7 +231,7 @@ def trail_of(site: Site) -> str:
 
 
 def _mount(site: Site, mount: MountDoc) -> str:
-    """Make one mount, as a command of its own; return its error, empty if it is there."""
+    """Make one mount by a separate command. Return its error, empty if there is none."""
     return _run([*site.command(mount), "--clear-dead"])
 
 

@@ -21,7 +21,7 @@ _APART: Final = frozenset(
 
 
 def changes(site: Site, mount: MountDoc, status: control.Json) -> tuple[str, ...]:
-    """Return what a running mount would have to change to be as its site says, in words."""
+    """Return a text for each difference between a running mount and its site file."""
     return tuple(_changes(site, mount, status))
 
 

@@ -101,7 +101,7 @@ class Policies:
         return as_of(self.engine, max(self.mark.now_ns(), self.next_end or 0))
 
     def replace(self, engine: Engine, sources: Sources | None, by: MountEnd, generation: int) -> None:
-        """Record a new policy, right before it is in force. sources: None if the text stays."""
+        """Record a new policy, right before it is in force. sources: None if its text is the old one."""
         before = self.engine.digest
         if engine.digest != before:
             self.previous = before
@@ -121,7 +121,7 @@ class Policies:
         self._journal.tell("stale_handles", fields)
 
     def pass_ends(self) -> str:
-        """Note the ends that have passed, so that they stay. Return the reason if that fails."""
+        """Save the times of ended exceptions for the next start. Return the reason if that fails."""
         try:
             self.mark.pass_ends(self.engine.policy)
         except OSError as error:

@@ -66,7 +66,7 @@ class Alert:
         return bool(self._folded.count)
 
     def take(self, item: Item) -> Message | None:
-        """Return the message of an item, if it is to be told at once."""
+        """Return the message of an item that is sent at once, else None."""
         weight = self._match(item)
         if not weight:
             return None

@@ -126,7 +126,7 @@ class CommandDelivery:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a command that still runs, with what it started."""
+    """Kill a command that still runs, with the processes that it started."""
     if process.poll() is None:
         os.killpg(process.pid, 9)
     process.wait()

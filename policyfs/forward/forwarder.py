@@ -43,7 +43,7 @@ class Checkpoints:
         return self._doc.id
 
     def stop(self) -> None:
-        """Have it end soon."""
+        """Ask the forwarder to end."""
         self._stop.set()
 
     def run(self, *, once: bool = False) -> None:
@@ -110,7 +110,7 @@ class Forwarder:
         self._log: Final = log
 
     def stop(self) -> None:
-        """Have it end soon; callable from a signal handler."""
+        """Ask the forwarder to end. Safe in a signal handler."""
         self._stopped.set()
 
     def run(self, *, once: bool = False) -> int:

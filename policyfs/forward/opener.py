@@ -103,7 +103,7 @@ class OpenerAccess:
         return found
 
     def checkpoints(self) -> list[bytes]:
-        """Return the signed end of each chain that holds."""
+        """Return the signed end of each intact chain."""
         found = self._ask("checkpoints")[0]["checkpoints"]
         assert isinstance(found, list)  # noqa: S101 - for the type checker
         return [line.encode("ascii") for line in found]

@@ -42,13 +42,13 @@ class Commit:
         self._tell: Callable[[], None] | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most so many seconds for the end, in this thread; True if it has come."""
+        """Block this thread until the commit has ended, at most *seconds*. True if it has ended."""
         if not self.is_done and self._done.acquire(timeout=seconds):
             self._done.release()
         return self.is_done
 
     def when_done(self, tell: Callable[[], None]) -> None:
-        """Have *tell* called at the end, by any thread; at once if that has come."""
+        """Let a thread call *tell* when the commit ends; call it at once if it has ended."""
         with self._mutex:
             self._tell = tell
             done = self.is_done
@@ -109,7 +109,7 @@ class Committer:
         return True
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Have these tickets written, and wait for a moment if that is promising: see `Commit.is_done`."""
+        """Start to write these tickets, and wait for a moment if that is promising: see `Commit.is_done`."""
         if self._busy or self._waiting or time.monotonic() < self._looks_from_s:
             return self.begin(tickets)
         begun = self._offload is not None and self._offload.write(tickets, _MOMENT_S)

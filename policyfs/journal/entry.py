@@ -1,4 +1,4 @@
-"""Entries: events whose lines are made but for what the chain gives them, number and digest."""
+"""Entries: events with finished lines, except the number and the digest, which the chain adds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The intake of a journal: what becomes of each event, and the queue of those that wait to be written.
+"""The intake of a journal: it records, counts or drops each event, and queues events for the writer.
 
 An event goes on record, or is counted: as the repeat of a denial, or because its app is beyond its budget
 (accounts.py). Of best-effort events the line is made here, and the queue keeps only that.

@@ -155,7 +155,7 @@ class Journal:
                 self._waiting -= 1
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Have these tickets committed by a thread, and wait at most for a moment. Event loop only."""
+        """Let a thread commit these tickets, and wait at most for a moment. Event loop only."""
         return self._committer.at_once(tickets)
 
     def flush_steps(self) -> Iterator[None]:

@@ -45,7 +45,7 @@ class KnownDigests:
             self._changed = True
 
     def save(self) -> None:
-        """Keep what is new."""
+        """Save the digests to the cache if there are new ones."""
         if self._changed:
             self._cache.save(_FILE, json.dumps(self._known).encode("ascii"))
             self._changed = False

@@ -84,7 +84,7 @@ class PolicyTexts:
         """Last segment whose records were not searched for policies: the newest when this daemon began."""
 
     def keep(self, policy: PolicyText) -> None:
-        """Have a text saved before the next record is written."""
+        """Save a text before the next record is written."""
         self._texts[policy.digest] = policy
         self._unsaved.add(policy.digest)
 
@@ -100,7 +100,7 @@ class PolicyTexts:
             self._unsaved.add(_POINTER)
 
     def told(self, text: PolicyText, records: Sequence[dict[str, object]], previous: str) -> None:
-        """Keep a text that records tell of. If one names its policy, that is in force, after *previous*."""
+        """Keep the text of a policy in these records. If they put it in force, *previous* was before it."""
         self.keep(text)
         if any(fields.get("policy") == text.digest for fields in records):
             self.in_force(text.digest, previous)

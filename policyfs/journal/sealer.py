@@ -70,7 +70,7 @@ class _Reading:
         """Reason of the stop: the line that is not as it was written; empty if there was none."""
 
     def advance(self, size: int, *, most: int = _BLOCK) -> bool:
-        """Read at most so many bytes of the lines up to *size*; False if there are no more."""
+        """Read the next piece of the lines up to *size*; False if there are no more."""
         if self.wrong or self.offset >= size:
             return False
         wanted = min(most, size - self.offset)
@@ -187,7 +187,7 @@ class Sealer:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def close_segment(self, extent: Extent, reason: str) -> None:
-        """Have a segment sealed, soon. Never waits."""
+        """Queue a segment for sealing. Never waits."""
         self._closed.append(Closed(extent, reason))
         self._wake.set()
 
@@ -327,7 +327,7 @@ class Sealer:
         return NO_SEAL
 
     def _keep_keys(self, signer: Signer) -> None:
-        """Have the public keys beside the segments."""
+        """Write the public keys beside the segments, unless they are there."""
         with suppress(FileNotFoundError):
             if self._directory.contents(PUBLIC) == signer.lines:
                 return

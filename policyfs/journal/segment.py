@@ -68,7 +68,7 @@ class Segment:
         self._lock(UNLOCK)
 
     def start(self, appender: Appender, data: bytes) -> bool:
-        """Have a thread append data as `append` does; False if it cannot. Then comes `finish`."""
+        """Let a thread append data as `append` does; False if it cannot. Call `finish` after it."""
         return appender.begin(self._fd, self.size, data)
 
     def finish(self, error: int, written: int) -> None:

@@ -114,7 +114,7 @@ class _Frames:
             plain, at = plain + content, at + count
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return plain bytes: at most so many, to the end of their frame; empty at the end."""
+        """Return plain bytes up to a limit, or to the end of their frame; empty at the end."""
         for number in range(len(self._table) - 1, -1, -1):
             begin = self._table[number][0]
             if begin <= offset:

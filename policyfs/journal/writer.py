@@ -144,7 +144,7 @@ class ChainWriter:
         self._written(batch)
 
     def start(self, items: Sequence[Item], appender: Appender) -> Batch | None:
-        """Have a thread append these items. None, and nothing is begun, if that is not the only step.
+        """Let a thread append these items. Return None, and do nothing, if other steps are needed first.
 
         It never waits for the disk. `finish` must come before any other call.
         """
@@ -258,7 +258,7 @@ class ChainWriter:
         self._synced_seq = max(self._synced_seq, seq)
 
     def sync_failed(self, reason: str) -> None:
-        """Continue in a new segment. A record tells from which line on the lines may not be on the disk.
+        """Continue in a new segment. A record names the first line that may not be on the disk.
 
         After a failed fsync the kernel considers the pages clean: a later one that succeeds
         proves nothing about them.

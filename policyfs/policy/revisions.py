@@ -108,7 +108,7 @@ class Revisions:
 
 
 def _learnt(cuts: dict[str, _Cut | None], policy: Policy) -> dict[str, _Known]:
-    """Return what a sound policy tells of its files; nothing if rules begin elsewhere than at the cuts."""
+    """Return the parsed rules of each file of a valid policy; nothing if rules do not begin at the cuts."""
     found: dict[str, _Known] = {}
     begins = [(rule.where.file, rule.where.line) for rule in policy.rules]
     sound = [(name, cut) for name, cut in sorted(cuts.items()) if cut is not None]

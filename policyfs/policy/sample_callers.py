@@ -67,7 +67,7 @@ def _named_owners(rules: Iterable[Rule]) -> set[str | None]:
 
 
 def _uids_of(binds: Iterable[Bind]) -> set[int]:
-    """Return all uids that captures tell from others."""
+    """Return all uids that captures distinguish from other uids."""
     found: set[int] = set()
     for bind in binds:
         if bind.uid is not None:

@@ -20,7 +20,7 @@ _READ: Final = int(Op.READ)
 
 
 def least(codes: Iterable[int]) -> int:
-    """Return the errno that tells least; 0 if there are none."""
+    """Return the errno that reveals least; 0 if there are none."""
     return min(codes, key=lambda code: ERRNO_RANK.get(code, len(ERRNO_RANK)), default=0)
 
 

@@ -1,4 +1,4 @@
-"""Verdicts on files that must not tell certain words: may the file be stored?
+"""Verdicts on files that must not contain certain categories: may the file be stored?
 
 Redaction removes everything that *may* tell. A refusal for all of that would refuse nearly every
 photo, because makers write tags that nobody has named. So only findings that are known to tell
@@ -47,7 +47,7 @@ _MAX_DENOMINATOR: Final = 10_000_000
 
 
 def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> str:
-    """Return the reason not to store a file where nothing may tell of *hide*; empty if there is none.
+    """Return the reason not to store a file where the categories *hide* are forbidden; empty if none.
 
     strict: refuse bytes that are not understood, without a search.
     """

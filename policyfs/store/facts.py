@@ -199,7 +199,7 @@ def _finds_swapped_case(fd: int) -> bool:
 
 
 def _folds_new_name(fd: int) -> bool:
-    """Try the same with a name of our own, if no existing name could tell."""
+    """Try the same with a new name, if no existing name has letters."""
     if any(name.swapcase() != name for name in map(os.fsencode, os.listdir(fd))):
         return False
     name = b".policyfs-probe-%d" % os.getpid()

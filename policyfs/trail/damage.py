@@ -62,7 +62,7 @@ def diagnose(
     complete: bool = False,
     last_seq: int = _NO_LIMIT,
 ) -> Diagnosis:
-    """Find what was done to the whole lines of a segment. seq, head: of the line before the first.
+    """Find the damage in the whole lines of a segment. seq, head: of the line before the first.
 
     digests_sealed: True if a seal proves the digests that the lines state, False if it contradicts them.
     complete: True if there are as many lines as a seal says. last_seq: of the segment, if a seal tells it.
@@ -143,7 +143,7 @@ class _Diagnosis:
         self._findings.append(Finding(index + 1, kind, what, self._seq if before is None else before))
 
     def _explain(self, index: int) -> int:
-        """Say what is wrong at a line; return the line to go on with."""
+        """Add the finding on a wrong line; return the line to continue with."""
         line, wanted = self._lines[index], self._seq + 1
         if self._digests_sealed:
             return self._edited(index)  # each digest is in its place: only what it covers can be wrong

@@ -171,7 +171,7 @@ class Index:
 
     @cached_property
     def _others(self) -> list[int]:
-        """For each line that is not an event, in order: the number of events before it."""
+        """The number of events before each line that is not an event, in order."""
         lines = sorted([own.line for own in self.own] + [line for line, _ in self.bad])
         return [line - 1 - index for index, line in enumerate(lines)]
 

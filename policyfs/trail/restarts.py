@@ -1,4 +1,4 @@
-"""Starts and ends of the daemons of one chain: a start without an end before it tells of a crash (pure)."""
+"""Starts and ends of the daemons of one chain: a start without an end before it shows a crash (pure)."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def _redaction(draft: Draft) -> Iterator[str]:
 
 
 def _uncleaned(draft: Draft) -> list[tuple[str, str]]:
-    """Return kinds that apps under redaction meet and cannot open, each with a path."""
+    """Return the kinds of files that apps under redaction cannot open, each with an example path."""
     shared = {name for wish in draft.wishes if not wish.trusted for name in wish.shares}
     found: dict[str, str] = {}
     for directory in draft.directories:

@@ -38,7 +38,7 @@ class Directory:
         return found if found and found <= _MEDIA else frozenset()
 
     def told(self) -> str:
-        """Say what is in it."""
+        """Return a text with the number of files in the directory and their most frequent kinds."""
         count = f"{'more than ' if self.more else ''}{self.files:,} file{'' if self.files == 1 else 's'}"
         kinds = ", ".join(kind for kind, _ in self.kinds.most_common(4))
         return f"{count}: {kinds}" if kinds else count

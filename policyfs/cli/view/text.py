@@ -58,7 +58,7 @@ def told_of(rest: Rest) -> str:
 
 
 def bytes_of(entry: Entry) -> str:
-    """Return what is special about reading and writing an entry."""
+    """Return a text on the view of an entry; empty for a raw view."""
     if entry.bare:
         return "on the way"
     return "" if entry.view is None or entry.view.raw else entry.view.label
@@ -120,7 +120,7 @@ def sampled(picture: Picture) -> list[tuple[str, int, str, bytes]]:
 
 
 def result_of(sample: Sample) -> str:
-    """Say what the app gets."""
+    """Return a text on the bytes that the app reads, or on the refusal."""
     if sample.outcome == REDACTED:
         return f"read without {', '.join(sample.words)}"
     if sample.outcome == REFUSED:

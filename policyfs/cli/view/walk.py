@@ -314,7 +314,7 @@ class Walk:
 
 
 def suffix_of(name: bytes) -> str:
-    """Return the end of a file's name that tells its sort, in lower case: ``.jpg``; empty without one."""
+    """Return the extension of a file's name in lower case: ``.jpg``; empty without one."""
     stem, dot, end = name.rpartition(b".")
     return "." + end.decode("utf-8", "backslashreplace").lower() if dot and stem and len(end) <= 8 else ""
 

@@ -182,7 +182,7 @@ class Gate:
         return self._paths.shows_all_in(who, state)
 
     def names_in(self, who: Principal, state: PathState) -> Verdicts:
-        """Return what a caller sees of all names in the directory at this path, whatever their facts."""
+        """Return the decision on `see` for all names in the directory at this path, valid for all facts."""
         return self._names.of(who, state)
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:

@@ -54,7 +54,7 @@ class NameVerdicts:
         self._verdicts: dict[tuple[PathState, int], Verdicts] = {}
 
     def of(self, who: Principal, directory: PathState) -> Verdicts:
-        """Return what a caller sees of the names in the directory at this path.
+        """Return the decision on `see` for the names in the directory at this path.
 
         INVARIANT: it hangs on the policy, the path and the caller alone, and on no name in the directory. So
         its time tells nothing about hidden names.

@@ -8,7 +8,7 @@ from policyfs.errors import ERRNO_RANK
 
 def stricter(one: Decision | None, other: Decision) -> Decision:
     """Return the stricter of two decisions, or both combined. A denial wins over an allowance; of two denials
-    the errno that tells least counts. Obligations add up, and the stronger audit level counts.
+    the errno that reveals least counts. Obligations add up, and the stronger audit level counts.
     """
     if one is None or one == other:
         return other

@@ -21,7 +21,7 @@ _FORGET_S: Final = 2.0
 
 
 class KernelCache:
-    """Makes the kernel forget parts of what it keeps for one mount.
+    """Makes the kernel drop answers that it caches for one mount.
 
     notifier: None before the session runs; until then the methods do nothing.
     """

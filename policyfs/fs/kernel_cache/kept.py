@@ -60,7 +60,7 @@ def find(tree: Tree, names: list[bytes]) -> Stat | None:
 def kept(
     names: list[bytes], stat: Stat | None, *, engine: Engine, timeouts: Timeouts, nodes: NodeTable
 ) -> Kept:
-    """Return what the kernel may keep of a path. stat: of the object there; None: there is none."""
+    """Return the answers on a path that the kernel may cache. stat: of the object there, or None."""
     path = b"/" + b"/".join(names)
     state = engine.state_of(path)
     shown = path.decode("utf-8", "backslashreplace")

@@ -44,7 +44,7 @@ class Sort(enum.Enum):
 
 
 class Canary(NamedTuple):
-    """One request, and the answer of the policy to it. op: READ, WRITE or DELETE; SEE where it is hidden.
+    """One request, and the policy's answer to it. op: READ, WRITE or DELETE; SEE if the path is hidden.
 
     words: the data that must be missing in the bytes. inode: the number of the file, where it is known.
     """
@@ -75,7 +75,7 @@ class Answers:
         return hidden or self._engine.decide(self._who, Op.SEE | op, state, ftype, facts)
 
     def canary(self, names: Sequence[bytes], facts: Facts) -> Iterator[Canary]:
-        """Yield what a regular file with these facts shows at a path."""
+        """Yield the canaries for a regular file with these facts at a path."""
         path = b"/" + b"/".join(names)
         seen = self.decide(names, Op.SEE, FileType.REGULAR, facts)
         if not seen.allowed:
@@ -102,7 +102,7 @@ class Answers:
 
 
 class Nest:
-    """The canaries of a policy, for one caller after the other."""
+    """Makes the canaries of a policy, for one caller after the other."""
 
     def __init__(self, engine: Engine, *, each: int = _EACH, places: int = MOST_PLACES) -> None:
         policy, most = engine.policy, MOST_RULES * len(Sort)
@@ -134,9 +134,9 @@ class Nest:
 
 
 def undated(found: Sequence[Canary], engine: Engine, who: Principal, facts: Facts) -> list[Canary]:
-    """Return the canaries that the policy answers alike with and without its exceptions.
+    """Return the canaries that get the same answer with and without the policy's exceptions.
 
-    So they hold for any of these, whenever an exception ends. engine: of the policy without exceptions.
+    So the proof stays right when an exception ends. engine: of the policy without exceptions.
     """
     answers = Answers(engine, who)
     kept = []
@@ -167,7 +167,7 @@ _WANTED: Final[dict[Sort, Callable[[Rule], bool]]] = {
 
 
 def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
-    """Return sample paths where rules for this sort of answer can match; for hiding also others."""
+    """Return sample paths where rules for this sort can match. HIDING: also paths that no rule allows."""
     rules = frozenset(n for n in side.rules if _WANTED[sort](compiled.table.rules[n]))
     everywhere = not rules.isdisjoint(compiled.table.everywhere())
     nodes = compiled.nodes_of(rules)

@@ -1,4 +1,4 @@
-"""Sample requests that show something, as arguments of `policyfs policy explain`."""
+"""Sample requests for reports, and the arguments of `policyfs policy explain` for them."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Request:
 
 
 def _quoted(word: str) -> str:
-    """Return a word for a shell, whatever bytes are in it."""
+    """Quote a word for a shell; bytes that are not printable become escapes."""
     if word.isprintable():
         return shlex.quote(word)
     escaped = "".join(

@@ -25,7 +25,7 @@ _SMALL: Final = 256
 
 
 class Compiled:
-    """A compiled policy with what all its sides share."""
+    """A compiled policy with the data that all its sides share."""
 
     def __init__(self, engine: Engine, table: Table | None = None, known: Compiled | None = None) -> None:
         """Take a compiled policy.
@@ -74,12 +74,12 @@ class Compiled:
 
     @functools.cached_property
     def contents(self) -> list[tuple[object, ...]]:
-        """For each rule a value that is equal for rules which do the same, ``who`` aside."""
+        """Values of the rules, equal for rules with the same effect apart from ``who``."""
         return [content_of(rule) for rule in self.table.rules]
 
     @functools.cached_property
     def by_id(self) -> dict[str, tuple[tuple[object, ...], Who | None]]:
-        """For the id of each rule its content and ``who``."""
+        """The content and ``who`` of each rule, by the rule's id."""
         pairs = zip(self.table.rules, self.contents, strict=True)
         return {rule.id: (content, rule.who) for rule, content in pairs}
 
@@ -132,8 +132,8 @@ class Compiled:
 class Side:
     """One caller in one policy.
 
-    bits: the rules whose ``who`` the caller matches, as bits. hides: some of them hides what is below a
-    directory.
+    bits: the rules whose ``who`` the caller matches, as bits. hides: True if one of them hides everything
+    below some directory.
     """
 
     def __init__(self, compiled: Compiled, caller: Caller) -> None:
@@ -205,7 +205,7 @@ class Side:
         return self.compiled.sight.below(position, self.caller)
 
     def hiding(self, position: Position, *, top: bool) -> tuple[Live, ...]:
-        """Return the rules that may hide what is below a directory here."""
+        """Return the rules that may hide everything below a directory here."""
         if top or not self.hides:
             return ()
         return tuple(live for live in self.profile(position, top=False).lives if hides(live.rule))

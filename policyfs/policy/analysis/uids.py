@@ -74,7 +74,7 @@ def _relation(spans: Sequence[tuple[int, int]], low: int, high: int) -> bool | N
 
 
 def _patterns(automaton: Automaton) -> Iterator[Pattern]:
-    """Yield the patterns of names that could tell digits from digits."""
+    """Yield the patterns of names that could match some digits and not others."""
     for node in automaton.nodes:
         every: Iterable[Pattern] = (
             *(Pattern(tuple(name), False) for name in (*node.literals, *node.folded)),

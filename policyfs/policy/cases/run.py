@@ -1,4 +1,4 @@
-"""The answers of a policy to the requests of its tests, compared with what they expect."""
+"""Comparison of a policy's answers to the requests of its tests with the expected answers."""
 
 from __future__ import annotations
 

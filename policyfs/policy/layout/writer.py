@@ -132,7 +132,7 @@ class Writer:
         self._collection(value, indent + _STEP, path)
 
     def _is_open(self, entry: Entry, path: tuple[str, ...]) -> bool:
-        """True for what is never on one line."""
+        """True for an entry that is never written on one line."""
         if isinstance(entry.value, Collection) and not entry.value.entries and not entry.value.footer:
             return False
         name = entry.key.text if entry.key is not None else ""

@@ -34,7 +34,7 @@ def reach(places: Places, groups: Sequence[Group]) -> Iterator[Finding]:
 
 
 class _Reach:
-    """The search for a request that one rule matches, and for what an allow really gives."""
+    """The search for a request that one rule matches, and for the operations that an allow rule permits."""
 
     def __init__(self, places: Places, number: int, rule: Rule, sides: list[Side]) -> None:
         self._places: Final = places
@@ -48,7 +48,7 @@ class _Reach:
         self._denied_by: dict[Op, set[str]] = {}
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what is wrong with the rule."""
+        """Yield the findings on the rule."""
         if not self._sides:
             told = "who matches no caller: no app, and no uid, meets all its conditions"
             yield on_rule("never-matches", self._rule, told, "correct who, or remove the rule")

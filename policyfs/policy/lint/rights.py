@@ -1,4 +1,4 @@
-"""Findings on the rights of apps: too many, too few, or other than the rules seem to give."""
+"""Findings on the rights of apps: too many, too few, or not those that the rules seem to give."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Rights:
                     return
 
     def _derived(self, app: App) -> Iterator[Finding]:
-        """Find directories of thumbnails and transcodes that an app reads, of which originals are kept."""
+        """Find thumbnails and transcodes that an app reads although rules restrict the originals for it."""
         denies = self._fitting(app, self._enforced[Effect.DENY], self._reading)
         restricted = denies or self._fitting(app, self._enforced[Effect.REDACT])
         if not restricted:

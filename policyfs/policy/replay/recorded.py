@@ -1,4 +1,4 @@
-"""Recorded requests: what a trail tells of a request, and what the request needed."""
+"""Recorded requests: the facts that a trail has of a request, and the operations that the request needed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Demand(NamedTuple):
 
 
 class World(NamedTuple):
-    """Assumption about all that a request met and the trail does not tell.
+    """Assumption about all facts that a request met and the trail lacks.
 
     facts: of the file. replaced: the object that had the new name of a rename, with its facts; None: none.
     hidden: for each policy, True if a directory above hides the path by its owner. empty: the file held

@@ -280,7 +280,7 @@ def _way(label: str) -> str:
 
 
 def _by_labels(before: str, after: View) -> Direction:
-    """Return the direction of a view's change, as far as labels tell it."""
+    """Return the direction of a view's change, as far as the labels show it."""
     words = frozenset(before.partition("redacted(")[2].rstrip(")").split(",")) - {""}
     was_checked = before.startswith("checked")
     stricter = hides_at_least(after.redact, words) and after.checked >= was_checked

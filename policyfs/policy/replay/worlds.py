@@ -1,4 +1,4 @@
-"""Worlds: everything that a recorded request may have met, as far as the trail does not tell.
+"""Worlds: all combinations of facts that a recorded request may have met and that the trail lacks.
 
 Two policies are asked about each world. What they answer alike in every world is certain; what depends on
 the world, the trail does not tell.
@@ -100,7 +100,7 @@ def _facts(
 
 
 def _words(lives: Iterable[Live]) -> frozenset[str]:
-    """Return all words, if a rule asks for what written bytes tell."""
+    """Return all words if a rule forbids some of them in written bytes, else none."""
     return REDACTIONS if any(banned((live.rule.content,)) for live in lives) else frozenset()
 
 
@@ -121,7 +121,7 @@ def _replaced(
 
 
 def untold(found: Sequence[World], answers: Sequence[object]) -> tuple[str, ...]:
-    """Return the words for what the answers depend on."""
+    """Return words for the facts that the answers depend on."""
     fields: dict[str, list[Hashable]] = {
         "ops": [world.ops for world in found],
         "ftype": [world.ftype for world in found],

@@ -57,7 +57,7 @@ Types 48 and 49 of H.265 are the file format's own: units that hold or refer to 
 
 
 class Unit(NamedTuple):
-    """A unit as its length states it: perhaps none, or beyond the end. head: the start of its header."""
+    """The place of a unit by its stated length, which may be wrong. head: the start of its header."""
 
     start: int
     end: int
@@ -65,7 +65,7 @@ class Unit(NamedTuple):
 
 
 def units(source: ByteSource, at: int, codec: Codec, length_size: int) -> Iterator[Unit]:
-    """Yield the units from an offset on; whoever takes them ends the walk at one that cannot be."""
+    """Yield the units from an offset on. The caller must stop at the first unit with an impossible size."""
     while at < source.size:
         head = source.read(at, length_size + codec.header)
         start = at + length_size
@@ -76,7 +76,7 @@ def units(source: ByteSource, at: int, codec: Codec, length_size: int) -> Iterat
 def walk_nals(
     source: ByteSource, codec: Codec, length_size: int, inner: Inner, *, cut: bool = False
 ) -> Found | None:
-    """Walk a chain of NAL units behind lengths; replace SEI that tells by filler.
+    """Walk a chain of NAL units behind lengths; replace SEI with hidden categories by filler.
 
     None if it is not such a chain, or has no slice of a picture. cut: the last unit may be cut off,
     because the file ends there. Raises TooMuchError.
@@ -106,7 +106,7 @@ def walk_nals(
 def _replace(
     source: ByteSource, kind: int, start: int, end: int, codec: Codec, inner: Inner, found: Found
 ) -> None:
-    """Replace a unit of a type that may hold anything; of an SEI unit, only one that tells."""
+    """Replace a unit of a type that may hold anything, or an SEI unit with hidden categories."""
     body = start + codec.header
     if body >= end:
         return

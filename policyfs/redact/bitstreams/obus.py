@@ -27,7 +27,7 @@ _METADATA_TELLS: Final = MappingProxyType({1: NOTHING, 2: NOTHING, 3: NOTHING, 5
 
 
 def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: bool = True) -> Found | None:
-    """Walk a chain of OBUs; replace metadata that tells by padding.
+    """Walk a chain of OBUs; replace metadata with hidden categories by padding.
 
     None if it is not such a chain, or if it must be a picture and has no frame. cut: the last unit may be
     cut off, because the file ends there. Raises TooMuchError.

@@ -104,7 +104,7 @@ def bytes_tell_place(data: bytes) -> bool:
 
 
 def told_in_text(text: str, asked: Tells) -> Tells:
-    """Return the asked categories that a text tells; all of them if it is too long to be searched."""
+    """Return the asked categories that a text contains; all of them if it is too long to be searched."""
     if len(text) > MAX_TEXT_BYTES:
         return asked & UNKNOWN
     told = NOTHING

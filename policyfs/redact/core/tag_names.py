@@ -155,7 +155,7 @@ def tells_time(text: str) -> bool:
 
 
 def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) -> Tells:
-    """Return those categories of `hide` that a text tells.
+    """Return those categories of `hide` that a text contains.
 
     It does so by its own categories, and by coordinates, dates and programs named in it. If it is too
     long, or the file's budget for texts is used up, it counts as telling everything.

@@ -35,7 +35,7 @@ _EMPTY_TIFF: Final = bytes.fromhex("4d4d002a000000080001011200030000000100010000
 
 
 def empty_tiff(size: int) -> bytes:
-    """Return a TIFF structure of size bytes that tells nothing (zeros if they are too few)."""
+    """Return a TIFF structure of *size* bytes without information (zeros if *size* is too small)."""
     return bytes(size) if size < len(_EMPTY_TIFF) else _EMPTY_TIFF.ljust(size, b"\0")
 
 

@@ -189,7 +189,7 @@ class Directory:
 
 
 def _neutral(entry: Entry) -> bytes:
-    """Return an entry that tells nothing, in the place of a removed one.
+    """Return an entry without information, in the place of a removed one.
 
     Offset and length of a value in the note stay, because readers guess from them how far a note was
     moved; the value itself is zeros. Bytes outside the note may belong to another tag. Pictures may be

@@ -76,13 +76,13 @@ class Reference(NamedTuple):
 
 @dataclass(slots=True)
 class Texts:
-    """Cleaner of the texts in one table. told: the categories of what it removed."""
+    """Cleaner of the texts in one table. told: the categories of the removed texts."""
 
     inner: Inner
     told: Tells = NOTHING
 
     def name(self, text: bytes) -> bytes:
-        """Return a name unchanged, or as blanks if it tells, so that the bytes behind keep their place."""
+        """Return a name, or equally many blanks if it has a hidden category. Later bytes keep their place."""
         if not text.strip():
             return text
         inner = self.inner

@@ -317,7 +317,7 @@ class Clusters:
             self._touched.add(text.cluster)
 
     def _told(self, number: int, texts: list[_Text]) -> Tells:
-        """Return the hidden categories that a track's subtitles tell; one subtitle decides for all."""
+        """Return the hidden categories in a track's subtitles; one subtitle decides for all."""
         hide = self.inner.hide
         if self.tracks[number].packed:
             return hide

@@ -164,7 +164,7 @@ class _Cr3File(BoxFile):
 
 
 def _cleaner(box: Box) -> Callable[[bytes, Inner], Cleaned | None]:
-    """Return the cleaner of one of Canon's boxes; its result is None for what is not known."""
+    """Return the cleaner of one of Canon's boxes; the cleaner returns None for unknown data."""
     kind = box.kind
 
     def clean(data: bytes, inner: Inner) -> Cleaned | None:

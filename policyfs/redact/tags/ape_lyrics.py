@@ -125,7 +125,7 @@ def _id3(edits: Edits, at: int, size: int, *, whole: bool) -> None:
 
 
 def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Tells], ...], tag: str) -> None:
-    """Zero fields at fixed places that tell."""
+    """Zero fields at fixed places that hold hidden categories."""
     new = bytearray(data)
     for start, size, tells in fields:
         text = data[start : start + size]
