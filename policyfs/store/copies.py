@@ -170,6 +170,11 @@ class CopyCache:
         self._own: dict[Hashable, list[int]] = {}
         self._bytes = self._hits = self._misses = self._evicted = self._refused = self._shares = 0
 
+    @property
+    def count(self) -> int:
+        """Return the number of copies, with those that are dropped and still in use."""
+        return len(self._copies) + len(self._orphans)
+
     def get(self, key: Hashable) -> Copy | None:
         """Return the copy under *key*, now the most recently used one, or None."""
         self._victims.ask(key)
@@ -280,7 +285,7 @@ class CopyCache:
         """Return the present contents and the counts so far."""
         return CopyStats(
             bytes=self._bytes,
-            copies=len(self._copies) + len(self._orphans),
+            copies=self.count,
             pinned=len(self._orphans) + sum(copy.pinned for copy in self._copies.values()),
             hits=self._hits,
             misses=self._misses,
@@ -316,7 +321,7 @@ class CopyCache:
     def _make_room(self, cost: int) -> None:
         max_bytes, max_copies = self.limits
         held = self._bytes + self._booked[0]
-        count = len(self._copies) + len(self._orphans) + self._booked[1]
+        count = self.count + self._booked[1]
         going: list[Hashable] = []
         victims = self._victims.next_ones(lambda key: not self._copies[key].in_use)
         while held + cost > max_bytes or count >= max_copies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.setattr import Change
+from policyfs.store.copies import Copy
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.samples import jpegs
@@ -207,3 +209,15 @@ async def test_after_one_was_refused_others_get_the_file_as_it_has_become(photo)
             await made.release(handle)
         assert opens.node.open is None
         assert made.copies.stats().pinned == 0
+
+
+@on_trio
+async def test_copies_that_are_gone_leave_nothing_behind(photo) -> None:
+    with parts(photo.parent, engine_of(HIDE)) as made:
+        for number in range(300):
+            photo.write_bytes(PHOTO + b"%d" % number)
+            node = await look_up(made, 1)
+            await made.release(await made.opener.open(node, os.O_RDONLY, thread(made, 1)))
+        held = [held for held in gc.get_objects() if isinstance(held, Copy)]
+        assert len(held) < 100
+        assert len([copy for copy in held if copy.frozen.fd >= 0]) == 1

@@ -344,8 +344,7 @@ class Redactor:
 
     def _drop_others(self, key: _Key) -> None:
         """Drop the copies of other versions of the file. Handles that have one open keep it."""
-        _, most = self._copies.limits
-        if len(self._made) > 2 * most:
+        if len(self._made) > 2 * self._copies.count:
             self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
             self._latest = {}
             for copy in self._made:
