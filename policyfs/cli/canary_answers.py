@@ -29,11 +29,11 @@ def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> s
     if not reads:
         return "" if not canary.inode or answer.inode == canary.inode else "it is another file of the store"
     if canary.sort is Sort.PASSTHROUGH:
-        return "" if answer.data == photo() else "the bytes are not the file's"
+        return "" if answer.data == photo() else "the bytes differ from the file's"
     if len(answer.data) != len(photo()):
-        return "the size is not the file's"
+        return "the size differs from the file's"
     still = told(answer.data, canary.words)
-    return f"the bytes still tell of {', '.join(still)}, which the policy redacts" if still else ""
+    return f"the bytes still contain {', '.join(still)}, which the policy redacts" if still else ""
 
 
 def not_passed(before: Json, after: Json, *, reads: bool) -> str:

@@ -36,11 +36,11 @@ def _without_place() -> bytes:
         (DENIED, Answer(0), "was allowed, and the policy denies it"),
         (DENIED, Answer(errno.EIO), "got EIO, and the policy says EACCES"),
         (PASSED, Answer(0, data=photo()), ""),
-        (PASSED, Answer(0, data=photo()[:-1]), "the bytes are not the file's"),
+        (PASSED, Answer(0, data=photo()[:-1]), "the bytes differ from the file's"),
         (PASSED, Answer(errno.EACCES), "got EACCES, and the policy allows it"),
         (REDACTED, Answer(0, data=_without_place()), ""),
-        (REDACTED, Answer(0, data=_without_place()[:-1]), "the size is not the file's"),
-        (REDACTED, Answer(0, data=photo()), "the bytes still tell of location, which the policy redacts"),
+        (REDACTED, Answer(0, data=_without_place()[:-1]), "the size differs from the file's"),
+        (REDACTED, Answer(0, data=photo()), "the bytes still contain location, which the policy redacts"),
     ],
 )
 def test_each_answer_is_compared(canary: Canary, answer: Answer, wrong: str) -> None:
