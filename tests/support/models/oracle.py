@@ -42,6 +42,18 @@ class Remembering(Naive):
     def seen(self, caller, node):
         return self._once(("seen", caller, node), lambda: super(Remembering, self).seen(caller, node))
 
+    def could_see_below(self, caller, path):
+        key = ("below", caller, path)
+        return self._once(key, lambda: super(Remembering, self).could_see_below(caller, path))
+
+    def hidden_above(self, caller, node):
+        key = ("above", caller, node.path, node.owners)
+        return self._once(key, lambda: super(Remembering, self).hidden_above(caller, node))
+
+    def content_counts(self, caller, node):  # whatever the file at the path is
+        key = ("counts", caller, node.path)
+        return self._once(key, lambda: super(Remembering, self).content_counts(caller, node))
+
     def rights(self, caller, node):
         return self._once(("rights", caller, node), lambda: super(Remembering, self).rights(caller, node))
 
