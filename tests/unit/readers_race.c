@@ -158,11 +158,24 @@ static int64_t now_ms(void)
 	return t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
+/*
+ * Reads nothing meanwhile: that would take up what no wake-up was for. A request counts as sent before it is, and a
+ * starved machine may leave a thread there, or a reader before its reply, for more than a second.
+ */
+static void wait_for_wake_up(int epoll)
+{
+	struct epoll_event event;
+
+	for (int seconds = 0; seconds < 5; seconds++)
+		if (epoll_wait(epoll, &event, 1, 1000) != 0 || atomic_load(&sent) == atomic_load(&replied))
+			return;
+	fault("a wake-up was lost");
+}
+
 /* The event loop, until all that was sent is answered; then until the device ends. */
 static uint64_t serve(int epoll, int directory, int64_t until, unsigned *switches)
 {
 	static unsigned char buffer[SIZE];
-	struct epoll_event event;
 	unsigned turn = 0;
 	uint64_t here = 0;
 	bool active = false;
@@ -177,8 +190,7 @@ static uint64_t serve(int epoll, int directory, int64_t until, unsigned *switche
 		} else if (got == 0 || errno != EAGAIN) {
 			return here;
 		} else {
-			if (epoll_wait(epoll, &event, 1, 1000) == 0 && atomic_load(&sent) != atomic_load(&replied))
-				fault("a wake-up was lost");
+			wait_for_wake_up(epoll);
 		}
 		if (readers_active() != active) {
 			active = !active;
