@@ -159,7 +159,7 @@ class Coder(Client):
         files: dict[str, bytes] = {}
         for version in range(3):
             for number in range(24):
-                if version == 0 or work.chance.random() < 0.3:
+                if version in (0, number) or work.chance.random() < 0.3:
                     name = f"part{number % 5}/{number}.txt"
                     files[name] = work.chance.randbytes(200).hex().encode() * (1 + number % 4)
                     (source / name).parent.mkdir(exist_ok=True)
