@@ -33,7 +33,6 @@ WITHOUT: Final = {
     "daemon/status.py": "mounts",
     "fs/filesystem.py": "mounts",
     "fs/namespace/lookup.py": "mounts",
-    "fs/opening/byte_paths.py": "mounts",
     "fs/raw_handlers.py": "mounts",
     "kernel/session.py": "mounts",
 }
