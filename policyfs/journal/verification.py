@@ -30,6 +30,8 @@ from policyfs.trail.segment_check import SegmentCheck, check_segment
 
 PATIENCE_S: Final = 1.0
 """Longest wait for the rest of a line that is being written. Only the newest segment can have such a line."""
+_Reader = Callable[[], Iterator[bytes]]
+"""Reads a segment's lines."""
 _LOCKS: Final = Path("/proc/locks")
 _WORTH_A_PROCESS: Final = 32 << 20
 """Bytes of a trail from which on starting processes takes less time than it saves."""
@@ -71,16 +73,18 @@ def parts(
     """Check each segment of a chain, in order. Raises FileNotFoundError if rotation removes one meanwhile."""
     names = chain.segments()
     seals = [_seal(chain.directory, name, keys) for name in names]
-    patience = [0.0] * len(names[1:]) + [PATIENCE_S] * len(names[-1:])
+    readers = [
+        partial(raw_lines, chain.directory, name, PATIENCE_S if name == names[-1] else 0.0) for name in names
+    ]
     jobs = [
-        partial(_check, chain, name, seal.seal.lines if seal else 0, frozenset(wanted), patience_s)
-        for name, seal, patience_s in zip(names, seals, patience, strict=True)
+        partial(_check, chain, name, read, seal.seal.lines if seal else 0, frozenset(wanted))
+        for name, read, seal in zip(names, readers, seals, strict=True)
     ]
     checks: list[Callable[[], SegmentCheck]] = [*jobs]
     if pool is not None:
         checks = [pool.submit(job).result for job in jobs]
-    for name, seal, check, patience_s in zip(names, seals, checks, patience, strict=True):
-        yield Part(check(), partial(_lines, chain, name, patience_s), seal)
+    for read, seal, check in zip(readers, seals, checks, strict=True):
+        yield Part(check(), partial(_listed, read), seal)
 
 
 def is_recorded(chain: Chain) -> bool:
@@ -105,17 +109,16 @@ def missing_segment(chain: Chain) -> str:
 
 
 def _check(
-    chain: Chain, name: str, sealed_lines: int, wanted: frozenset[int], patience_s: float
+    chain: Chain, name: str, read: _Reader, sealed_lines: int, wanted: frozenset[int]
 ) -> SegmentCheck:
-    lines = raw_lines(chain.directory, name, patience_s)
     number = segment_number(name) or 0
     return check_segment(
-        chain.mount_id, name, number, lines, sealed_lines=sealed_lines, wanted=wanted
+        chain.mount_id, name, number, read(), sealed_lines=sealed_lines, wanted=wanted
     )
 
 
-def _lines(chain: Chain, name: str, patience_s: float) -> list[bytes]:
-    return list(raw_lines(chain.directory, name, patience_s))
+def _listed(read: _Reader) -> list[bytes]:
+    return list(read())
 
 
 def _seal(directory: Path, name: str, keys: KeyChain) -> Proof | None:

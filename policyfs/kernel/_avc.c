@@ -1,8 +1,9 @@
 /*
  * The access vector cache. Once Python has decided that a caller may look up a name, see a node's
- * attributes, pass access(2) or open a file, the same request is answered here, without Python; and so is that
- * no extended attribute of a name is shown. Attributes are never kept: each answer asks the store by directory descriptor and name, and counts only if device,
- * inode number, birth time and type are the node's own.
+ * attributes, pass access(2) or open a file, the same request is answered here, without Python. So are
+ * requests for extended attributes that no caller is shown. Attributes are never kept: each answer asks the
+ * store by directory descriptor and name, and counts only if device, inode number, birth time and type are
+ * the node's own.
  *
  * Locks (docs/architecture/vectors.md): each reader has a seat with a lock of its own, held from the
  * look into the table (_avc_table.c) until the reply is written. The event loop's own seat needs no lock.

@@ -23,7 +23,7 @@ _Text = TypeVar("_Text", str, tuple[str, str])
 _CALLERS: Final = 256
 _REQUESTS: Final = 1024
 _MEMO_CHARS: Final = 1024
-"""Limits of the memos: entries, and characters of each text. Longer ones are not kept: 2 MiB are the most."""
+"""Limits of the memos: entries, and characters of each text. Longer ones are not kept: 3 MiB are the most."""
 _NS: Final = 1_000_000_000
 
 _CALLER: Final = itemgetter(
