@@ -1,4 +1,4 @@
-"""Accounts: the bytes of trail that each app may use, and the counts of its further events.
+"""Accounts: each app's budget of trail bytes, and the counts of its events that get no line of their own.
 
 Not thread-safe: the journal calls it under its own lock.
 """
@@ -15,19 +15,20 @@ from policyfs.trail.fold import AppFold
 RATE: Final = 800_000
 """Bytes of trail that one app may cause each second, in the long run."""
 BURST: Final = 1_000_000
-"""Bytes beyond that at once, after a silence. So it is at most 1 MB/s over any five seconds."""
+"""Bytes that one app may cause at once in addition to RATE, after a silence. Over any five seconds, both
+together allow at most 1 MB/s."""
 
 DENIED_RATE: Final = 35_000
 DENIED_BURST: Final = 450_000
-"""The same for denials alone: less than 1 MB in ten seconds of an app that tries always other names. Denials
-beyond it are counted together; a grant never waits for them."""
+"""RATE and BURST for denials alone: an app that always tries new names causes less than 1 MB in ten seconds.
+Denials beyond these limits are counted together; a grant never waits for them."""
 
 ACCOUNTS: Final = 256
-"""Apps, and uids of strangers, with an account of their own at one time; more strangers share one."""
+"""Apps and strangers (uids) that have their own accounts at one time; further strangers share one account."""
 _STRANGERS: Final = -1
 _OVERDRAFT: Final = 100_000
-"""Bytes by which the counts of an app's directories may exceed its budget of denials; then directories are
-counted together."""
+"""Bytes by which the counts of an app's directories may exceed its budget of denials; beyond that, its
+directories are counted together."""
 _COUNTS: Final = 100
 """Bytes of the counts and times in the line of a group."""
 
@@ -79,7 +80,7 @@ class Accounts:
             return True
         if account.left(event, now_ns) > 0:
             return False
-        # The line of a directory is as long as the app likes.
+        # The app chooses the length of a directory's path, and with it the length of the line.
         by_directory = event.decision != DENY or account.denied.left(now_ns) > -_OVERDRAFT
         new = account.fold.count(event, by_directory=by_directory)
         if new is not None:

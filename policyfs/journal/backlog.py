@@ -1,6 +1,7 @@
 """The backlog: best-effort events that wait to be written, bounded in number and in bytes.
 
-No app gets more of it than is left for all others, so that a flood loses only its own app's events.
+One app's share is at most as large as the room left for all others. So if one app floods the backlog, only
+events of that app are lost.
 Not thread-safe: the journal calls it under its own lock.
 """
 
@@ -28,7 +29,7 @@ class Backlog:
     """Events and gaps in the order in which they are to be written."""
 
     def __init__(self, events: int, size: int) -> None:
-        """events, size: most waiting events, and their most bytes of memory."""
+        """events: most events that may wait. size: most bytes of memory that these events may take."""
         self._most_events = events
         self._most_size = size
         self._items: deque[tuple[Item, int]] = deque()
@@ -48,7 +49,7 @@ class Backlog:
         return self._events >= self._most_events or self.size >= self._most_size
 
     def add(self, event: Event | Entry) -> bool:
-        """Add an event; False if its app has as much as is left for all others."""
+        """Add an event. False if its app's share is already as large as the room that is left."""
         holder, size = _holder(event), _memory(event)
         share = self._shares.get(holder)
         events, used = share or (0, 0)
@@ -64,11 +65,11 @@ class Backlog:
         return True
 
     def force(self, event: Event) -> None:
-        """Add an event that may not be dropped, whatever there is already."""
+        """Add an event that may not be dropped, even if the backlog is full."""
         self._items.append((event, self._added(event)))
 
     def gap(self, reason: str, time_ns: int) -> Gap:
-        """Return the waiting gap of this reason, begun if there is none: one is enough."""
+        """Return the waiting gap of this reason. Begin one if there is none."""
         gap = self._gaps.get(reason)
         if gap is None:
             gap = Gap(reason, time_ns)
@@ -82,7 +83,7 @@ class Backlog:
         gap.last_ns = event.time_ns
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Take at most *count* items from the front, and at most *size* bytes of memory but for the first."""
+        """Take items from the front: at most *count*, and *size* bytes of memory (or the first alone)."""
         taken: list[Item] = []
         while self._items and len(taken) < count and (not taken or self._items[0][1] <= size):
             item, cost = self._items.popleft()
@@ -92,7 +93,7 @@ class Backlog:
         return taken
 
     def put_back(self, items: Sequence[Item]) -> None:
-        """Put items that could not be written back to the front."""
+        """Put unwritten items back at the front."""
         for item in reversed(items):
             self._items.appendleft((item, self._added(item)))
 
@@ -140,7 +141,7 @@ def _memory(item: Event | Entry) -> int:
 
 
 def counted(items: Sequence[Item], reason: str, time_ns: int) -> Gap:
-    """Return one gap in the place of these items."""
+    """Return one gap that counts these items."""
     gap = Gap(reason, time_ns)
     for item in items:
         gap.dropped += item.dropped if isinstance(item, Gap) else item.weight

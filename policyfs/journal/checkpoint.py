@@ -15,7 +15,7 @@ from policyfs.trail.segment_check import check_segment
 
 
 def checkpoint_of_chain(chain: Chain, signer: Signer) -> bytes | None:
-    """Return the signed line of a chain's end; None if its newest segment does not hold."""
+    """Return the signed line of a chain's end; None if the check of its newest segment fails."""
     for name in reversed(chain.segments()):
         try:
             fd = open_segment(chain.directory / name)

@@ -1,7 +1,7 @@
 """The committer: a thread that puts required events on record, all waiting events in one write.
 
-So the event loop never writes. It begins a commit and waits for a moment, which is enough where the
-disk is no obstacle. Otherwise it goes on with other requests until it is told.
+The event loop itself never writes. It begins a commit and waits for a moment, which is enough unless the
+disk is slow. Otherwise the loop handles other requests until the end of the commit is reported.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ from policyfs.journal.offload import Offload
 from policyfs.journal.ticket import Ticket
 
 _MOMENT_S: Final = 0.0005
-"""Longest wait on the loop for an event to be on record: some 0.1 ms are enough for a page in memory. All
-other requests wait meanwhile. On busy processors, one app's records would add this to every second open.
+"""Longest wait of the event loop for an event to be on record; some 0.1 ms are enough for a page in memory.
+All other requests wait meanwhile. On busy processors, one app's records would add this wait to every second
+open.
 """
 _PAUSE_S: Final = 0.02
-"""Longest pause without such waits after one that failed, so that a slow disk costs at most a tenth of the
-loop."""
+"""Longest time without such waits after a failed one, so that a slow disk costs at most a tenth of the
+loop's time."""
 _FIRST_PAUSE_S: Final = 0.00125
-"""The pause after a failed wait that follows a good one. It is doubled until the next good one. Now and then
-a busy processor lets the thread in too late, and without the wait a record costs two more turns of the loop.
+"""The time without waits after the first failed wait. Each further failed wait doubles it, until a wait
+succeeds. It is short: now and then a busy processor starts the thread too late, and a record without a wait
+costs two more turns of the loop.
 """
 
 
@@ -66,10 +68,10 @@ class Commit:
 
 
 class Committer:
-    """The thread, which lives from the first commit on. Thread-safe, but for `at_once`."""
+    """The committing thread, started by the first commit. Thread-safe, except `at_once`."""
 
     def __init__(self, write: Callable[[Sequence[Ticket]], None], offload: Offload | None = None) -> None:
-        """write: writes tickets, and sets the result in each. offload: writes without this thread, mostly."""
+        """write: writes tickets, and sets the result in each. offload: mostly writes without this thread."""
         self._write = write
         self._offload = offload
         self._mutex = threading.Lock()
@@ -82,8 +84,8 @@ class Committer:
         self._pause_s = _FIRST_PAUSE_S
 
     def begin(self, tickets: Sequence[Ticket]) -> Commit:
-        """Have these tickets written, soon and in another thread. After close(), and while the machine starts
-        no thread, write them here and now.
+        """Let the thread write these tickets soon. After close(), or if no thread can be started, write them
+        here and now.
         """
         commit = Commit(tickets)
         with self._mutex:
@@ -98,7 +100,7 @@ class Committer:
         return commit
 
     def _has_thread(self) -> bool:
-        """Start the thread unless it runs; False if that fails (a limit of threads), until the next call."""
+        """Start the thread unless it runs. False if that fails (a limit of threads); call again later."""
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="committer", daemon=True)
             try:
@@ -109,7 +111,7 @@ class Committer:
         return True
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write these tickets, and wait for a moment if that is promising: see `Commit.is_done`."""
+        """Start to write these tickets. Wait a moment if they may be done by then: see `Commit.is_done`."""
         if self._busy or self._waiting or time.monotonic() < self._looks_from_s:
             return self.begin(tickets)
         begun = self._offload is not None and self._offload.write(tickets, _MOMENT_S)
@@ -117,7 +119,7 @@ class Committer:
             commit = Commit(tickets)
             commit.end()
         else:
-            commit = self.begin(tickets)  # it takes longer, or has failed: the thread sees to it
+            commit = self.begin(tickets)  # the write takes longer, or has failed: the thread does it
         if commit.is_done or (not begun and commit.wait(_MOMENT_S)):
             self._pause_s = _FIRST_PAUSE_S
         else:

@@ -1,4 +1,4 @@
-"""Compression of sealed segments (zstd): a tenth of their size, with every byte as it was.
+"""Lossless compression of sealed segments (zstd), to a tenth of their size.
 
 A compressed segment is a series of frames of 1 MiB each, so any zstd program reads it. The plain file is
 removed once the compressed one is on the disk and was read back. Small segments stay as they are.
@@ -21,7 +21,8 @@ COMPRESS_FROM: Final = 1 << 20
 
 _FRAME: Final = 1 << 20
 _LEVEL: Final = 1
-"""Level 1 is smaller here than 3 to 12, as half of each compressed line is its digest; 700 MB/s."""
+"""Level 1 makes smaller files here than levels 3 to 12, because half of each compressed line is its digest;
+700 MB/s."""
 _ALONE: Final = nullcontext()
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -32,10 +33,11 @@ def compress(
     least: int = COMPRESS_FROM,
     exclusive: AbstractContextManager[object] = _ALONE,
 ) -> bool:
-    """Compress a segment in a directory, unless it is small; True if it was.
+    """Compress a segment in a directory, unless it is small. True if it was compressed.
 
-    exclusive: held while the compressed segment takes its name; whoever removes segments holds it, too.
-    Raises OSError, also if the compressed bytes are not those of the segment; then the segment stays.
+    exclusive: a lock held while the compressed segment gets its name, and by code that removes segments.
+    Raises OSError, also if the compressed file does not unpack to the segment's bytes; then the plain segment
+    stays.
     """
     if is_compressed(name):
         return False
@@ -101,7 +103,7 @@ def _blocks(fd: int) -> Iterator[bytes]:
 def decompressed(fd: int) -> int:
     """Return a descriptor of the plain bytes of a compressed file, in memory.
 
-    Damaged ones end at the damage, so that `verify` misses what is behind it.
+    The bytes of a damaged file end at the damage, so that `verify` reports the rest as missing.
     """
     memory = os.memfd_create("segment", os.MFD_CLOEXEC)
     with open(fd, "rb", closefd=False) as source, open(memory, "wb", closefd=False) as target:

@@ -1,4 +1,4 @@
-"""Directories of kept files: root's in the system, and everybody else's own."""
+"""Directories of keys and indexes: those of the system for root, and their own for other users."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ CACHE: Final = "/var/cache/policyfs"
 
 
 def seal_directory() -> Path:
-    """Return the directory of this user's key: $POLICYFS_KEY_DIR, root's, or the user's own."""
+    """Return the directory of this user's key: $POLICYFS_KEY_DIR if set, else root's or the user's own."""
     return _own("POLICYFS_KEY_DIR", KEYS, "XDG_STATE_HOME", "~/.local/state")
 
 
 def cache_directory() -> Path:
-    """Return the directory of indexes: $POLICYFS_CACHE_DIR, root's, or the user's own."""
+    """Return the directory of indexes: $POLICYFS_CACHE_DIR if set, else root's or the user's own."""
     return _own("POLICYFS_CACHE_DIR", CACHE, "XDG_CACHE_HOME", "~/.cache")
 
 

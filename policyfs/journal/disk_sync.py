@@ -13,8 +13,8 @@ from policyfs.journal.writer import ChainWriter
 class DiskSync:
     """Syncs what a writer has written, at most once in *every_ns*.
 
-    lock: guards the writer; it is never held during fsync, which may take long. failed: told of an error
-    before a sync, with the lock held. unsure: told why lines may not be on the disk, likewise.
+    lock: guards the writer; it is never held during fsync, which may take long. failed: called with an error
+    before a sync. unsure: called with the reason why lines may not be on the disk. Both calls hold the lock.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class DiskSync:
         self.sync(fds, seq)
 
     def sync(self, fds: list[int], seq: int) -> None:
-        """Sync and close these descriptors. seq: of the last line that this covers."""
+        """Sync and close these descriptors. seq: number of the last line that the sync covers."""
         failure: OSError | None = None
         for fd in fds:
             try:

@@ -24,22 +24,22 @@ class Entry(NamedTuple):
 
     @property
     def line_bytes(self) -> int:
-        """Return the most bytes of its line."""
+        """Return an upper bound of its line, in bytes."""
         return _LINE + len(self.text)
 
     @property
     def memory_bytes(self) -> int:
-        """Return an upper bound of its memory."""
+        """Return an upper bound of its memory, in bytes."""
         return _MEMORY + len(self.text)
 
 
 def entry_of(event: Event, formatter: LineFormatter) -> Entry | Event:
     """Return the entry of a bounded event, or the event itself if its line cannot be made.
 
-    Then whoever writes it finds out the reason.
+    The writer then formats the event again, and gets the error.
     """
     try:
         text = formatter.unnumbered(event)
-    except Exception:  # noqa: BLE001 - a bug of the caller, which is told with the event's loss
+    except Exception:  # noqa: BLE001 - a bug of the caller, reported with the loss of the event
         return event
     return Entry(text, event.repeats or 1, event.time_ns, holder_of(event), event.policy_digest)

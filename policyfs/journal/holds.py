@@ -26,7 +26,7 @@ _ALWAYS: Final = 1 << 62
 
 
 class Hold(NamedTuple):
-    """A period that is held. since, until: times as in a trail; empty for no limit. made: time."""
+    """A period that is held. since, until: times as in a trail; empty for no limit. made: its time."""
 
     name: str
     since: str
@@ -59,7 +59,7 @@ def remove_hold(directory: Path, name: str) -> None:
 
 
 def read_holds(directory: str | os.PathLike[str]) -> list[Hold]:
-    """Return the holds of a chain by name. Raises OSError; a damaged one holds everything."""
+    """Return the holds of a chain, sorted by name. A damaged hold holds everything. Raises OSError."""
     try:
         names = sorted(os.listdir(Path(directory) / HOLDS))
     except FileNotFoundError:
@@ -80,7 +80,7 @@ def _read(path: Path) -> Hold:
 
 
 def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
-    """Return the segments of these that are held. names: of all segments of a chain, in order."""
+    """Return the names of the held segments. names: those of all segments of a chain, in order."""
     begins = [begin_ns(name) for name in names]
     ends = [*begins[1:], _ALWAYS]
     return frozenset(
@@ -88,7 +88,7 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
         for name, begin, end in zip(names, begins, ends, strict=True)
         for hold in holds
         if begin <= (parse_time(hold.until) if hold.until else _ALWAYS)
-        # A name has whole seconds, and lines are only nearly in the order of their times.
+        # One minute more: a name states whole seconds, and lines are only nearly in the order of time.
         and (parse_time(hold.since) if hold.since else 0) <= max(begin, end) + 60_000_000_000
     )
 

@@ -1,8 +1,8 @@
-"""Indexes of segments on disk: derived, kept for one user alone, and made anew whenever they are not right.
+"""Indexes of segments on disk: derived data of one user, made again whenever it is not valid.
 
 An index is named after the SHA-256 of its segment's bytes, so a changed segment has no index. Each kept file
-has a seal (index_seal.py). An index whose seal is wrong is made anew, and so is one that others could have
-written, one of another version, and each part that is not what its digest says.
+has a seal (index_seal.py). An index is made again if its seal is wrong, if other users could have written it,
+if it has another version, or if a part of it does not match the digest of that part.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:
 
 
 class IndexCache:
-    """The indexes of one user. Without a directory and a key of its own it keeps none."""
+    """The indexes of one user. Without a private directory and a key it stores none."""
 
     def __init__(self, directory: Path, keys: Path | None = None) -> None:
-        """keys: the directory of the key for seals; the user's own if it is not given."""
+        """keys: the directory of the key for seals; default: the user's own."""
         self.directory = directory
         self.problem = ""
         """Reason for keeping no indexes; empty if they are kept."""
@@ -55,7 +55,7 @@ class IndexCache:
             self._closing = weakref.finalize(self, os.close, self._fd)
 
     def close(self) -> None:
-        """Close the directory, which otherwise happens when nobody has the cache any more."""
+        """Close the directory. Without this call it is closed when the cache is freed."""
         if self._fd >= 0:
             self._closing()
 
@@ -74,7 +74,7 @@ class IndexCache:
         return None
 
     def contents(self, name: str) -> bytes | None:
-        """Return the bytes of a kept file behind its seal, whatever that says; None if there is none."""
+        """Return the bytes behind a kept file's seal, even with a wrong seal; None if there is no file."""
         fd = self._open(name)
         if fd is None:
             return None
@@ -82,7 +82,7 @@ class IndexCache:
             return file.read()[SEAL_BYTES:]
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a kept file whose seal covers all of it; None if it is wrong."""
+        """Return the bytes of a kept file whose seal covers all of it; None if it has no right seal."""
         fd = self._open(name)
         if fd is None:
             return None
@@ -93,7 +93,7 @@ class IndexCache:
     def load(self, digest: str, size: int, again: Callable[[], bytes] | None = None) -> Index | None:
         """Return the kept index of bytes with this digest, if there is one that can be used.
 
-        size: of these bytes. again: makes the index from them, if a part of it turns out to be damaged.
+        size: of these bytes. again: makes the index from the bytes, if the kept one turns out to be damaged.
         """
         name = index_name(digest)
         fd = self._open(name)
@@ -109,7 +109,7 @@ class IndexCache:
             index = Index(head, lambda at, count: file.read(begin + at, count), again)
         except WrongIndexError:
             return None
-        if abs(time.time() - used_s) > _DAY_S:  # the times of all indexes take longer than a search
+        if abs(time.time() - used_s) > _DAY_S:  # to set the times of all indexes takes longer than a search
             with contextlib.suppress(OSError):
                 os.utime(name, dir_fd=self._fd, follow_symlinks=False)
         return index if (index.sha256, index.size) == (digest, size) else None
@@ -150,7 +150,7 @@ class IndexCache:
 
 
 class _Kept:
-    """An open file, closed when nobody has it any more."""
+    """An open file, closed when it is freed."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd

@@ -1,8 +1,8 @@
-"""Seals of kept files: digests with a key that is not beside them, so that nobody else can change one.
+"""Seals of kept files: digests with a key from another directory, so that nobody else can change a file.
 
 An index, the list of known digests and the time of the last review are derived, and kept for one reader. The
 key (HMAC-SHA256) is that reader's own, in a directory that only the reader can enter; root's is beside the
-keys of the trail. It is not a key of the trail: to lose it costs only the time to make the indexes again.
+keys of the trail. It is not a key of the trail: its loss costs only the time to make the indexes again.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _read(place: int) -> bytes:
 
 
 def _make(place: int) -> None:
-    """Make a key, whole or not at all, unless another process has made one meanwhile."""
+    """Create the key file, whole or not at all, unless another process has created it meanwhile."""
     new = f".new-{_NAME}-{os.urandom(8).hex()}"
     try:
         with open(os.open(new, _WRITE, 0o600, dir_fd=place), "wb") as file:

@@ -35,7 +35,7 @@ _Range = tuple[int, int]
 
 
 class Portion:
-    """Lines of a segment and their index. first_line: number of lines of the segment before them."""
+    """Lines of a segment and their index. first_line: number of the segment's lines before these."""
 
     def __init__(self, file: SegmentFile, index: Index, first_line: int) -> None:
         self.file = file
@@ -82,7 +82,8 @@ class Portion:
 
 
 class _Task(NamedTuple):
-    """One segment to read, in ranges. kept: the number of first ranges with an index in the cache.
+    """One segment to read, in ranges. kept: number of ranges, from the first on, whose indexes
+    belong in the cache.
 
     known: the digest of the only range; empty if it is not known.
     """
@@ -151,7 +152,7 @@ class IndexedTrail:
                 line += index.lines
 
     def _index(self, file: SegmentFile, one: _Range, digest: str) -> Index:
-        """Return the index of a range. digest: of its bytes; an empty one keeps it out of the cache."""
+        """Return the index of a range. digest: of its bytes; if empty, the index stays out of the cache."""
         if not digest:
             place = (file.chain.mount_id, file.name, *one)
             if place not in self._rest:

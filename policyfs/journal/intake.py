@@ -1,11 +1,11 @@
 """The intake of a journal: it records, counts or drops each event, and queues events for the writer.
 
-An event goes on record, or is counted: as the repeat of a denial, or because its app is beyond its budget
-(accounts.py). Of best-effort events the line is made here, and the queue keeps only that.
+An event goes on record, or is counted: if it repeats a denial, or if its app is beyond its budget
+(accounts.py). The line of a best-effort event is made here, and the queue keeps only that line.
 
-The event loop only puts allowed best-effort events aside, and takes YOUNG of them in together: in one go this
-costs a third of what it costs between requests, when other code has run meanwhile. Everything else takes
-them in first, so that order, counts and budgets are as if each had been taken in when it came.
+The event loop first puts allowed best-effort events aside, and then takes YOUNG of them in together. This
+costs a third of the time that single events cost between requests, after other code has run. Every other call
+takes the events in first. So order, counts and budgets are as if each event had been taken in when it came.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ YOUNG: Final = 32
 
 
 class Intake:
-    """Takes events of all apps in. Thread-safe; never waits for the disk.
+    """Accepts the events of all apps. Thread-safe; never waits for the disk.
 
-    dropped, folded: requests that will never be on record one by one, and those that were counted.
+    dropped: requests that will never be on record one by one. folded: requests that were counted.
     """
 
     def __init__(self, queue: Backlog, accounts: Accounts, steady_ns: Callable[[], int]) -> None:
@@ -53,7 +53,7 @@ class Intake:
         return len(self._young)
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take an event over: see `Journal.admit`."""
+        """Accept an event: see `Journal.admit`."""
         if audit is Audit.BEST_EFFORT and event.decision != DENY and _is_small(event):
             self._young.append(event)
             if len(self._young) >= YOUNG:
@@ -106,13 +106,13 @@ class Intake:
             self._accounts.recorded(event, self._steady_ns())
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Take at most *count* items from the front, and at most *size* bytes of memory but for the first."""
+        """Take items from the front: at most *count*, and *size* bytes of memory (or the first alone)."""
         with self._lock:
             self._settle()
             return self._queue.take(count, size)
 
     def put_back(self, items: Sequence[Item]) -> None:
-        """Put items that could not be written back to the front."""
+        """Put unwritten items back at the front."""
         with self._lock:
             self._queue.put_back(items)
 
@@ -125,7 +125,7 @@ class Intake:
                     self._drop(lost, reason)
 
     def collect(self, time_ns: int, *, everything: bool) -> None:
-        """Queue the counts that are due. A count is never dropped: if there is no room, it stays a count."""
+        """Queue the counts that are due. If the queue is full, the accounts keep them: none is dropped."""
         with self._lock:
             now_ns = self._settle()
             if not everything and self._queue.is_full:
@@ -152,7 +152,7 @@ class Intake:
             return len(self._queue), self._dropped, self._folded
 
     def lost(self, reason: str, time_ns: int) -> Gap | None:
-        """Return one gap for all that waits, and count it as dropped; None if nothing waits."""
+        """Return one gap for all waiting items, and count them as dropped; None if nothing waits."""
         with self._lock:
             self._settle()
             items = self._queue.items()
@@ -160,7 +160,7 @@ class Intake:
             return counted(items, reason, time_ns) if items else None
 
     def clear(self) -> None:
-        """Forget all that waits."""
+        """Remove all waiting items."""
         with self._lock:
             self._queue.clear()
 

@@ -4,7 +4,8 @@ Two strengths (`domain.Audit`). REQUIRED: `admit` returns a ticket, and the line
 `commit` has returned and the ticket has no error; until then nothing may be accessed. BEST_EFFORT: queued,
 and written by `flush`. Events that did not fit into the queue are counted, and the count goes on record
 once there is room. Repeated denials, and events of an app beyond its budget (accounts.py), are counted and
-the counts recorded. The exception is allowed access that is REQUIRED: its ticket tells how long to wait.
+the counts recorded. REQUIRED access that is allowed is never counted: its ticket tells how long the app must
+wait.
 
 Durability: a crash or kill of the daemon loses the queue and the counts (at most the events since
 the last flush, and of the last window) and no REQUIRED line. A power loss may in addition lose lines
@@ -89,7 +90,7 @@ class Journal:
         clock_ns: ns since 1970. steady_ns: of a clock that only goes forward. fold_ns: how long a denial
         stands for its repeats (0 records each), and how long other counts are kept. sync_ns: least time
         between two syncs. keys: of the seals (none without). appender: for writes that the event loop begins.
-        Raises JournalError if nothing can be written there, or if another journal, which locks it, does.
+        Raises JournalError if nothing can be written there, or if another journal holds its lock.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
@@ -134,7 +135,7 @@ class Journal:
             ticket.check()
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take an event over. Return the ticket to commit before the request may go on, or None.
+        """Accept an event. Return a ticket to commit before the request may go on; None if none is needed.
 
         paid: its app has waited for it already. Never waits for the disk, never raises.
         """
@@ -164,18 +165,20 @@ class Journal:
 
     @property
     def is_due(self) -> bool:
-        """True if `flush` has something to do: else an idle mount would wake a thread at each tick."""
+        """True if `flush` has something to do: an idle mount needs no thread at each tick."""
         writes = self._offload is not None and self._offload.is_under_way
         counts = not self._intake.is_idle or self._outage is not None
         return writes or counts or self._disk.is_due or self._is_untidy(self._clock_ns())
 
     def flush(self) -> None:
-        """Write what is queued now, in slices, and sync the file if a sync is due. Never raises: a failure to
-        write shows in `stats`, keeps the queue, and is tried again at the next call, after 50 to 100 ms.
+        """Write what is queued now, in slices, and sync the file if a sync is due. Never raises.
+
+        After a failed write `stats` shows the error, and the queue stays. The next call, after 50 to 100 ms,
+        tries again.
         """
         self._collect_folded(everything=False)
-        with self._lock:  # a failed write has then put its items back
-            left = self._intake.waiting()  # not what comes meanwhile: then this might never end
+        with self._lock:  # with the lock, a failed write has put its items back
+            left = self._intake.waiting()  # without later items, else this might never end
         while left > 0 and (written := self._write_slice()):
             left -= written
             if self._waiting:
@@ -189,8 +192,8 @@ class Journal:
     ) -> None:
         """Record an event of the mount's own life, now or before the next event. Never raises.
 
-        policy: the text of the policy named there, which is kept. previous: the digest of the policy before
-        it, if it is now in force.
+        policy: the text of the policy that the records name; it is saved. previous: the digest of the policy
+        before, if this one is now in force.
         """
         with self._lock:
             if self._closed:
@@ -228,7 +231,7 @@ class Journal:
             fds = self._writer.close()
         self._disk.sync(fds, self._writer.seq)
         if self._sealer is not None:
-            self._sealer.close()  # while no other daemon can go on with the chain
+            self._sealer.close()  # before the lock is released: no other daemon continues the chain yet
         if self._offload is not None:
             self._offload.close()
         self._directory.close()
@@ -243,12 +246,12 @@ class Journal:
         )  # fmt: skip
 
     def _collect_folded(self, *, everything: bool) -> None:
-        # A count is never dropped. While nothing can be written, counts go on where they are.
+        # A count is never dropped. While nothing can be written, it stays with its account.
         if everything or self._outage is None:
             self._intake.collect(self._clock_ns(), everything=everything)
 
     def _commit_group(self, group: Sequence[Ticket]) -> None:
-        """Write all of a group in one go or, where that fails, each alone."""
+        """Write a whole group in one go; if that fails, write each ticket alone."""
         batch: list[Item] = []
         try:
             if self._closed:
@@ -259,7 +262,7 @@ class Journal:
             if len(group) == 1 and not batch:
                 self._refuse(group[0], exc)
                 return
-        except Exception as bug:  # noqa: BLE001 - the event's own fault, so its caller's
+        except Exception as bug:  # noqa: BLE001 - the event is at fault, and so is its caller
             if len(group) == 1:
                 group[0].error = bug
                 return
@@ -284,7 +287,7 @@ class Journal:
         ticket.error = cannot_record(self._directory_path, exc)
 
     def _write_slice(self) -> int:
-        """Do one step of a flush. Return its items; 0 if the queue is empty or cannot be written now."""
+        """Do one step of a flush. Return the number of items; 0 if none is there or can be written now."""
         with self._lock:
             batch = [] if self._writer.finished else self._take()
             try:
@@ -304,7 +307,7 @@ class Journal:
         return self._intake.take(count, SLICE_BYTES)
 
     def _write(self, batch: list[Item], required: Sequence[Item] = ()) -> None:
-        """Write a batch of the queue, and required events after it; on failure the batch goes back."""
+        """Write a batch of the queue, and required events after it; after a failure queue the batch again."""
         try:
             self._append([*batch, *required])
         except OSError as exc:
@@ -337,8 +340,8 @@ class Journal:
     def _append(self, items: Sequence[Item]) -> None:
         """Write these items, and before them the record of refusals during an outage.
 
-        Both in one piece: a disk with room for one of them only would
-        otherwise fill up with records of its own fullness.
+        Both go in one write. Otherwise a disk with room for only one of them would fill up with records that
+        say it is full.
         """
         outage = self._outage
         self._writer.write([outage, *items] if outage is not None and outage.refused else items)

@@ -2,7 +2,7 @@
 
 The directory (mode 0700) is not at the trail root: a copy of a trail must not contain the key to forge it.
 ``keys.public`` has a line for each public key, signed by the key before it; ``KEY.private`` is the newest
-key's secret. Older secrets are gone: today's is of no use to sign as yesterday's key. Errors are OSError.
+key's secret. Older secrets are deleted: nobody can sign as yesterday's key with today's. Errors are OSError.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
 
 
 class Signer:
-    """The newest key: signs, and has the lines of all public keys."""
+    """The newest key, which signs, and the lines of all public keys."""
 
     def __init__(self, key: PublicKey, secret: SigningKey, lines: bytes) -> None:
         self.key = key
@@ -76,7 +76,7 @@ class KeyStore:
             return newest
 
     def rotate(self) -> Signer:
-        """Make a new key, signed by the newest one, and forget that one's secret."""
+        """Make a new key, sign it with the key before, and delete that key's secret."""
         with self._locked() as place:
             lines = self.public()
             old = self._read(place, lines) if lines else None
@@ -128,7 +128,7 @@ class KeyStore:
 
 
 def _forget_others(place: int, newest: PublicKey) -> None:
-    """Remove all other secrets: the one before, and any that a killed process has left."""
+    """Remove all other secrets: that of the key before, and any that a killed process has left."""
     own = newest.key + _SECRET
     others = [name for name in os.listdir(place) if name.endswith(_SECRET) and name != own]
     for name in others:
@@ -138,7 +138,7 @@ def _forget_others(place: int, newest: PublicKey) -> None:
 
 
 def _lock(place: int) -> None:
-    """Take the lock, which is held for moments; never wait for ever, since the end of a daemon waits here."""
+    """Take the lock, which is held only for moments. The wait is limited: it delays the end of a daemon."""
     until_s = time.monotonic() + _PATIENCE_S
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Digests of files that were computed before, by identity: device, inode, size, mtime and ctime.
+"""Known digests of files, by the identity of the file: device, inode, size, mtime and ctime.
 
 No program can set a ctime, so a file of the same identity has the same bytes, unless root turned the clock
 back or wrote to the disk past the file system. `audit index --check` reads the bytes themselves.
@@ -15,7 +15,8 @@ from policyfs.journal.index_cache import IndexCache
 
 _FILE: Final = "digests"
 _SETTLED_NS: Final = 2_000_000_000
-"""Age of a ctime that tells two changes apart, however coarse the file system's clock is."""
+"""Least age of a ctime for a digest to be remembered: a later change then gets another ctime, however coarse
+the file system's clock is."""
 _MOST: Final = 100_000
 
 
@@ -37,7 +38,7 @@ class KnownDigests:
         return self._known.get(_identity(info), "")
 
     def put(self, info: os.stat_result, digest: str) -> None:
-        """Remember a digest. info: the file's, from before it was read."""
+        """Remember a digest. info: the file's status from before it was read."""
         if time.time_ns() - info.st_ctime_ns > _SETTLED_NS:
             while len(self._known) >= _MOST:
                 del self._known[next(iter(self._known))]  # the oldest: its file is most likely gone

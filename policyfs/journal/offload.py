@@ -1,8 +1,8 @@
 """Writes that the event loop begins and a thread without the interpreter lock carries out.
 
 The loop makes the lines: a Python thread would compete with it for the interpreter lock, at every system
-call of either. The thread (kernel/_appender.c) only writes. Whoever takes the writer's lock ends such a
-write first, so that nobody finds one under way.
+call of either. The thread (kernel/_appender.c) only writes. Taking the writer's lock ends such a write
+first, so that the holder of the lock never finds one under way.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from policyfs.journal.ticket import AHEAD, SLICE, Ticket
 from policyfs.journal.writer import Batch, ChainWriter
 
 _SLICE_S: Final = 0.0005
-"""Longest wait for the slice before. If the disk takes longer, a Python thread flushes the rest."""
+"""Longest wait for the previous slice. If the disk takes longer, a Python thread flushes the rest."""
 
 
 def _nothing() -> None:
@@ -26,7 +26,7 @@ def _nothing() -> None:
 
 
 class WriterLock:
-    """The lock of a chain's writer. INVARIANT: whoever has taken it finds no write under way."""
+    """The lock of a chain's writer. INVARIANT: its holder finds no write under way."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,8 +62,8 @@ class _Started(NamedTuple):
 class Offload:
     """The writes of one chain that its event loop begins, one at a time.
 
-    What fails, or cannot be begun without a wait, is as if it had not been tried: the journal tries it in
-    a Python thread, and finds out the reason.
+    A write that fails, or cannot begin without a wait, leaves nothing behind: the journal tries it again in
+    a Python thread, and so gets the reason.
     """
 
     def __init__(
@@ -76,8 +76,8 @@ class Offload:
         put_back: Callable[[Sequence[Item]], None],
         recorded: Callable[[Ticket], None],
     ) -> None:
-        """take: takes so many items off the queue; None if nothing may be written now. put_back: puts them
-        back. recorded: notes that a ticket is on record. All are called with the lock held.
+        """take: takes at most so many items off the queue; None if nothing may be written now. put_back: puts
+        them back. recorded: notes that a ticket is on record. All are called with the lock held.
         """
         self._appender: Final = appender
         self._writer: Final = writer
@@ -87,13 +87,13 @@ class Offload:
         self._recorded: Final = recorded
         self._started: _Started | None = None
         self._failed = False
-        """True once a write has failed, until the next one was left to a Python thread."""
+        """True from a failed write until the next one, which is left to a Python thread."""
         lock.settle = self._settle
 
     def write(self, tickets: Sequence[Ticket], seconds: float) -> bool:
-        """Begin to write tickets, and before them a few queued items, and wait at most so long.
+        """Begin to write a few queued items and then the tickets, and wait at most *seconds*.
 
-        False if it was not begun. Event loop only. A ticket without an error is on record.
+        False if no write was begun. Event loop only. A ticket without an error is on record.
         """
         if not self._start(AHEAD, tickets):
             return False
@@ -102,9 +102,9 @@ class Offload:
         return True
 
     def flush(self, queued: int) -> Iterator[None]:
-        """Begin to write a slice of the queue in each step, until there were slices for so many items.
+        """Begin to write one slice of the queue in each step, until the slices cover *queued* items.
 
-        It ends before that where a thread must write them. Event loop only.
+        It ends earlier if a Python thread must write the rest. Event loop only.
         """
         for _ in range(0, queued, SLICE):
             if not (self._appender.wait(_SLICE_S) and self._start(SLICE, ())):
@@ -113,11 +113,11 @@ class Offload:
 
     @property
     def is_under_way(self) -> bool:
-        """True if a write was begun whose end nobody has seen yet."""
+        """True if a write was begun and its result is not noted yet."""
         return self._started is not None
 
     def close(self) -> None:
-        """End the thread, once nothing is written any more."""
+        """End the thread, after the last write."""
         self._appender.close()
 
     def _start(self, most: int, tickets: Sequence[Ticket]) -> bool:
@@ -140,7 +140,7 @@ class Offload:
         batch = None
         try:
             batch = self._writer.start([*items, *(ticket.item for ticket in tickets)], self._appender)
-        except Exception:  # noqa: BLE001 - a line that cannot be made: the thread names it
+        except Exception:  # noqa: BLE001 - a line that cannot be made: the Python thread reports it
             batch = None
         if batch is None:
             self._put_back(items)
@@ -148,7 +148,7 @@ class Offload:
         return _Started(items, tickets, batch)
 
     def _settle_now(self) -> None:
-        """End the write that is over, unless somebody else has the lock and does."""
+        """Note the result of a write that is over, unless another thread has the lock and notes it."""
         if self._lock.take():
             try:
                 self._settle()

@@ -94,13 +94,16 @@ class PolicyTexts:
         self._unsaved.add(_POINTER)
 
     def again(self) -> None:
-        """Save all texts again, because the directory is another one."""
+        """Let `save` write all texts again, because the directory was replaced."""
         self._unsaved.update(self._texts)
         if self._pointer[0]:
             self._unsaved.add(_POINTER)
 
     def told(self, text: PolicyText, records: Sequence[dict[str, object]], previous: str) -> None:
-        """Keep the text of a policy in these records. If they put it in force, *previous* was before it."""
+        """Keep the text of a policy that these records name.
+
+        previous: the digest of the policy before it, if these records put it in force.
+        """
         self.keep(text)
         if any(fields.get("policy") == text.digest for fields in records):
             self.in_force(text.digest, previous)
@@ -132,7 +135,7 @@ class PolicyTexts:
         self._texts = {digest: text for digest, text in self._texts.items() if digest in self._pointer}
 
     def prune(self, oldest: int) -> None:
-        """Remove the texts that no record from this segment on names."""
+        """Remove the texts that no record names, in this segment or a later one."""
         try:
             place = self._open(make=False)
         except FileNotFoundError:

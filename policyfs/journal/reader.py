@@ -33,7 +33,7 @@ class Chain(NamedTuple):
 
 
 def find_chains(root: Path) -> list[Chain]:
-    """Return the trails below a root by mount id, or the root's own one if it is a mount's directory."""
+    """Return the trails below a root, sorted by mount id; the root's own if it is a mount's directory."""
     if any(segment_number(name) is not None for name in os.listdir(root)):
         return [Chain(root.resolve().name, root)]
     with os.scandir(root) as entries:
@@ -43,9 +43,9 @@ def find_chains(root: Path) -> list[Chain]:
 
 
 def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterator[bytes]:
-    """Yield the lines of a segment with their newlines; only the last may lack it.
+    """Yield the lines of a segment with their newlines; only the last may lack one.
 
-    patience_s: longest wait for the rest of such a line, which may still be in the making.
+    patience_s: longest wait for the rest of a last line that is still being written.
     """
     deadline = time.monotonic() + patience_s
     with os.fdopen(open_segment(directory / segment), "rb") as stream:
@@ -58,7 +58,7 @@ def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterato
 
 
 def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record | BadLine]:
-    """Yield every line of a chain from the oldest, without those that may_match refuses.
+    """Yield the lines of a chain, oldest first, except those that may_match refuses.
 
     The last line is left out while it has no newline: it is being written, or was cut.
     """

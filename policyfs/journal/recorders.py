@@ -1,10 +1,9 @@
-"""Several recorders below one trail root: one chain for each living daemon, and each one's view of the
-others.
+"""Several recorders below one trail root: one chain for each living daemon, with digests of all others.
 
-A daemon continues its mount's chain after the last daemon's end. Where that daemon still lives (its
+A new daemon continues its mount's chain if the daemon before has ended. If that daemon still lives (its
 mount was detached while in use, or a container has it bound), the new one records in a chain of its own.
-Each begins with the last digests of all other chains (a record ``others``). So none of them can
-disappear, or be sealed anew, unless another one reveals it (trail/witness.py).
+Each daemon begins with a record of the last digests of all other chains (``others``). So if a chain
+disappears, or is sealed anew, another chain reveals it (trail/witness.py).
 """
 
 from __future__ import annotations
@@ -32,7 +31,9 @@ _AT_ONCE: Final = 1000
 
 
 def recorder_id(mount_id: str, turn: int) -> str:
-    """Return the name of the chain, and its directory, of a mountpoint's nth daemon alive at one time."""
+    """Return the name of a chain and its directory. turn: the daemon's number, from 1, among those of its
+    mountpoint that live at the same time.
+    """
     return mount_id if turn == 1 else hashlib.sha256(f"{mount_id} {turn}".encode()).hexdigest()[:16]
 
 
@@ -74,7 +75,7 @@ def open_journal(
 def _key_store(keys: Path | None) -> KeyStore | None:
     if keys is None:
         return None
-    from policyfs.journal.keys import KeyStore  # noqa: PLC0415 - its library is loaded only by what signs
+    from policyfs.journal.keys import KeyStore  # noqa: PLC0415 - its library is loaded only to sign
 
     return KeyStore(keys)
 

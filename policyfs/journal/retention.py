@@ -17,12 +17,12 @@ BY_AGE: Final = "age"
 BY_SIZE: Final = "size"
 _BLOCK: Final = 1 << 20
 RECHECK_NS: Final = 60_000_000_000
-"""Time after which age is looked at again, while the segments are the same."""
+"""Time until ages are checked again, if the segments have not changed."""
 
 
 class Retention(NamedTuple):
-    """Limits of a chain; 0: none. segments: with the newest. age_s: of a segment's last line. size: bytes on
-    the disk of segments that nothing holds.
+    """Limits of a chain; 0: no limit. segments: their number, with the newest. age_s: age of a segment's last
+    line, in seconds. size: bytes on the disk of all segments that no hold keeps.
     """
 
     segments: int = 0
@@ -36,7 +36,7 @@ Keep = int | Retention
 def removed_so_far(place: SegmentDirectory) -> Ranges:
     """Return the numbers of the segments that retention has removed, as the newest segment states them.
 
-    A trail of a time before headers stated them is taken as it is.
+    In an older trail, whose headers do not state them, all numbers below the oldest segment count as removed.
     """
     names = place.names()
     for name in reversed(names):
@@ -70,17 +70,17 @@ def _stated(fd: int) -> Ranges | None:
 
 
 def retention_of(keep: Keep) -> Retention:
-    """Return the limits; a number is that of segments."""
+    """Return the limits. A plain number limits the number of segments."""
     return keep if isinstance(keep, Retention) else Retention(keep)
 
 
 def expired(
     path: str, place: int, names: Sequence[str], current: str, limits: Retention, now_ns: int
 ) -> list[tuple[str, list[str]]]:
-    """Return the segments to remove, oldest first, by their reasons. Raises OSError.
+    """Return the segments to remove, grouped by reason, oldest first. Raises OSError.
 
-    path, place: the directory of the chain, and its descriptor. names: of all segments, in order. current:
-    the one that is being written.
+    path, place: the directory of the chain, and its descriptor. names: those of all segments, in order.
+    current: the segment that is being written.
     """
     if not any(limits):
         return []
@@ -117,7 +117,7 @@ def _size(place: int, name: str) -> int:
 
 
 def _once_each(found: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
-    """Leave each segment to the first reason."""
+    """Keep each segment only with its first reason."""
     seen: set[str] = set()
     only = []
     for reason, names in found:

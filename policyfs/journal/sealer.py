@@ -3,7 +3,8 @@
 It reads the file, not the memory, and compares the result with the writer's digest. So it notices within a
 second or so that another process changed a line, and never seals a line that the writer did not write.
 It works in slices of less than a millisecond, off the event loop, and takes none of the journal's locks
-except to hand over a record. A disk that cannot take a seal is tried again; the mount never waits for it.
+except to hand over a record. If the disk cannot take a seal, the sealer tries again later; the mount never
+waits for it.
 
 INVARIANT: a segment is on the disk before its seal is, so that a power loss leaves no seal of missing lines.
 """
@@ -51,7 +52,10 @@ class Reports:
     def __init__(
         self, changed: Callable[[str, str], None], sealed: Callable[[dict[str, object]], None]
     ) -> None:
-        """changed: a segment has other lines than were written (segment, finding). sealed: a new seal."""
+        """changed: called if the lines of a segment are not those that were written (segment, finding).
+
+        sealed: called with the fields of a new seal.
+        """
         self.changed: Final = changed
         self.sealed: Final = sealed
 
@@ -67,7 +71,7 @@ class _Reading:
         self.head = self.opening = chain.GENESIS
         self.first_seq = self.seq = 0
         self.wrong = ""
-        """Reason of the stop: the line that is not as it was written; empty if there was none."""
+        """Reason why the reading stopped: a line that is not as it was written. Empty if it did not stop."""
 
     def advance(self, size: int, *, most: int = _BLOCK) -> bool:
         """Read the next piece of the lines up to *size*; False if there are no more."""
@@ -117,7 +121,7 @@ class _Reading:
 
 
 def checked_digest(head: str, line: chain.Sealed) -> bytes | None:
-    """Return the digest of a line behind a digest; None unless it is the one that the line states."""
+    """Return the digest of a line. head: that of the line before. None if the line states another digest."""
     found = hashlib.sha256(head.encode("ascii") + line.body)
     return found.digest() if found.hexdigest() == line.chain else None
 
@@ -162,7 +166,7 @@ class Sealer:
         """Error of the last attempt; empty if it succeeded."""
 
     def start(self, resumed: Extent | None, current: Callable[[], Extent | None]) -> None:
-        """Begin. resumed: the end of the segment in which an earlier daemon's lines are continued.
+        """Begin. resumed: the end of an earlier daemon's lines, if this daemon continues their segment.
 
         current: returns the extent of the segment that is being written.
         """
@@ -231,13 +235,13 @@ class Sealer:
             self.error = ""
 
     def _follow(self, extent: Extent) -> None:
-        """Read on in the segment that is being written, so that its end will be a small step."""
+        """Read on in the segment that is being written, so that little is left to read once it is closed."""
         reading = self._open(extent.segment)
         self._read_to(reading, extent.size)
         self._tell(reading)
 
     def _tell(self, reading: _Reading) -> None:
-        """Report a segment with other lines than were written, once."""
+        """Report once that the lines of a segment are not those that were written."""
         if reading.wrong and reading.name not in self._told:
             self._told.add(reading.name)
             self._reports.changed(reading.name, reading.wrong)
@@ -276,7 +280,7 @@ class Sealer:
         try:
             reading = self._open(extent.segment)
         except FileNotFoundError:
-            return  # it was removed: `verify` misses it
+            return  # it was removed: `verify` reports that
         self._read_to(reading, extent.size)
         if not reading.wrong and extent.head and (reading.seq, reading.head) != (extent.seq, extent.head):
             reading.wrong = "its end is not as it was written"
@@ -349,7 +353,7 @@ class Sealer:
 
 
 def _remove_unfinished(place: int) -> None:
-    """Remove what a killed daemon was writing: nobody else writes in this directory."""
+    """Remove files that a killed daemon left unfinished: nobody else writes in this directory."""
     for name in os.listdir(place):
         if name.startswith(NEW):
             with suppress(OSError):
@@ -357,13 +361,13 @@ def _remove_unfinished(place: int) -> None:
 
 
 def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
-    """Return the segments that earlier daemons closed or left, and did not seal, oldest first."""
+    """Return the segments that earlier daemons left without a seal, oldest first."""
     sealed = directory.seals()
     newest = segment_number(sealed[-1]) or 0 if sealed else 0
     found = []
     for name in directory.names():
         if name == but or (segment_number(name) or 0) < newest or is_compressed(name):
-            continue  # what is compressed is sealed
+            continue  # a compressed segment is sealed
         fd = directory.read(name)
         try:
             size = read_tail(fd).offset
@@ -374,7 +378,7 @@ def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
 
 
 def _compare(reading: _Reading, old: Proof) -> None:
-    """Compare the lines that an earlier seal covers with it."""
+    """Compare the lines that an earlier seal covers with that seal."""
     seal = old.seal
     same = (reading.tree.size, reading.seq, reading.head, reading.tree.root().hex()) == (
         seal.lines, seal.last_seq, seal.head, seal.root,

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: KeyStore) -> Sealer:
     """Start a sealer for the segments that a writer closes. lock: guards the writer."""
-    # The libraries for signatures are loaded only by what signs.
+    # The libraries for signatures are loaded only to sign.
     from policyfs.journal.sealer import Reports, Sealer  # noqa: PLC0415
 
     def changed(segment: str, found: str) -> None:

@@ -18,7 +18,7 @@ class Appender(Protocol):
         """Begin a write at the end of the file, at this offset. False if there is no thread."""
 
     def wait(self, seconds: float, /) -> bool:
-        """Wait at most so long; True if no write is under way any more."""
+        """Wait at most *seconds*; True if no write is under way any more."""
 
     def result(self) -> tuple[int, int]:
         """Return errno and the number of written bytes, once the write is over."""
@@ -28,7 +28,7 @@ class Appender(Protocol):
 
 
 class Segment:
-    """The segment being written: whole batches of lines or nothing.
+    """The segment being written. A batch of lines is appended whole or not at all.
 
     INVARIANT: while a batch, or a part of one, is unfinished, the file is locked from the batch's
     beginning on (an OFD lock, which nobody ever waits for): see settled_tail().
@@ -54,7 +54,7 @@ class Segment:
         return ""
 
     def append(self, data: bytes) -> None:
-        """Write all of it or, after an OSError, none: a written part is cut off."""
+        """Append all of *data*. On an error, cut off the part that was written, and raise OSError."""
         done = 0
         self._lock(flock(fcntl.F_WRLCK, self.size))
         try:
@@ -72,7 +72,7 @@ class Segment:
         return appender.begin(self._fd, self.size, data)
 
     def finish(self, error: int, written: int) -> None:
-        """Note the end of a started write; raises its OSError, after a written part is cut off.
+        """Note the end of a started write. On an error, cut off the part that was written, and raise OSError.
 
         ESTALE: the file was not as this process left it, and nothing was written.
         """
@@ -85,7 +85,7 @@ class Segment:
         raise OSError(error, os.strerror(error))
 
     def _mend(self) -> None:
-        """Cut a half-written batch off; raises OSError, and is tried again before any write."""
+        """Cut off a half-written batch. Raises OSError; then the next write tries this again first."""
         if self._torn:
             os.ftruncate(self._fd, self.size)
         self._torn = False

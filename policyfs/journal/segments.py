@@ -63,7 +63,7 @@ def seal_name(segment: str) -> str:
 def sort_names(names: list[str]) -> list[str]:
     """Return the segment names among these, in the order of the chain.
 
-    Of one that is there plain and compressed, the plain one: the compressed one may be unfinished.
+    If a segment is there plain and compressed, return the plain name: the compressed file may be unfinished.
     """
     there = frozenset(names)
     numbered = [(number, name) for name in names if (number := segment_number(name)) is not None]
@@ -137,10 +137,10 @@ class TrailDirectory(SegmentDirectory):
         self._root = _identity(os.path.dirname(path) or ".")
 
     def reopen(self) -> None:
-        """Open the path again, as after the directory was moved away and created again.
+        """Open the path again, after the directory was moved away or replaced.
 
-        Creates it only in the very trail root where it was. If that root is gone or replaced, a file
-        system may have been unmounted, and the record would be hidden in the wrong one.
+        A missing directory is created only in the same trail root as before. If that root is gone or
+        replaced, its file system may have been unmounted, and the record would be hidden in the wrong one.
         """
         root = os.path.dirname(self.path) or "."
         if not os.path.lexists(self.path) and os.path.isdir(root) and _identity(root) == self._root:
@@ -265,7 +265,10 @@ def settled_tail(fd: int) -> bytes | None:
 
 
 def settled_lines(fd: int, offset: int, most: int) -> bytes:
-    """Return whole lines from an offset on that their writer will not take back. most: bytes, or one line."""
+    """Return whole lines from an offset on, except those that their writer may still take back.
+
+    most: limit in bytes; a single line may be longer.
+    """
     for _ in range(_TRIES):
         data = os.pread(fd, most, offset)
         end = data.rfind(b"\n") + 1
@@ -290,7 +293,7 @@ def _unfinished_from(fd: int) -> int | None:
 
 
 def read_tail(fd: int, end: int | None = None) -> Tail:
-    """Find the last line of the right form, reading no more than needed. end: of the bytes that count."""
+    """Find the last line of the right form, reading no more than needed. end: read only before it."""
     size = os.fstat(fd).st_size
     size = size if end is None else min(size, end)
     window = _FIRST_WINDOW

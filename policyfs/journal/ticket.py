@@ -18,7 +18,7 @@ SLICE_BYTES: Final = 128 * 1024
 the interpreter lock."""
 
 AHEAD: Final = 20
-"""Queued events that are written before a required one: if no more wait, all is in order."""
+"""Most queued events that are written before a required one. If no more wait, all events are in order."""
 
 
 class JournalError(PolicyfsError):

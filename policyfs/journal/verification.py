@@ -1,4 +1,4 @@
-"""Verification of a chain's files: segments side by side in several processes, seals, keys, checkpoints."""
+"""Verification of a chain's files: segments (in parallel processes), seals, keys and checkpoints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Reader = Callable[[], Iterator[bytes]]
 """Reads a segment's lines."""
 _LOCKS: Final = Path("/proc/locks")
 _WORTH_A_PROCESS: Final = 32 << 20
-"""Bytes of a trail from which on starting processes takes less time than it saves."""
+"""Least bytes of a trail for which several processes save more time than their start takes."""
 
 
 class Part(NamedTuple):
@@ -88,12 +88,12 @@ def parts(
 
 
 def is_recorded(chain: Chain) -> bool:
-    """True if a daemon of this pid namespace records in a chain. Takes no lock, which a daemon could meet."""
+    """True if a daemon of this pid namespace records in a chain. Takes no lock, which could stop a daemon."""
     inode = os.stat(chain.directory).st_ino
     try:
         locks = _LOCKS.read_text(encoding="ascii")
     except OSError:
-        return True  # nothing can be said of its end
+        return True  # it is not known whether the daemon has ended
     # 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END
     # The device is not compared, since some file systems have another one in stat(2).
     held = [words for line in locks.splitlines() if len(words := line.split()) >= 6 and words[1] == "FLOCK"]
@@ -101,7 +101,7 @@ def is_recorded(chain: Chain) -> bool:
 
 
 def missing_segment(chain: Chain) -> str:
-    """Return the newest seal's segment if there is none of this or a later number; else an empty text."""
+    """Return the newest sealed segment if it and all later ones are missing; else an empty text."""
     with SegmentDirectory.at(chain.directory) as place:
         sealed, names = place.seals()[-1:], place.names()[-1:]
     newest = max((segment_number(name) or 0 for name in names), default=0)

@@ -43,7 +43,7 @@ from policyfs.trail.removed import MOST_RANGES, with_numbers
 
 _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
-"""Segments named in one record, so that its line has a bound."""
+"""Most segments named in one record, to limit the length of its line."""
 _NAME_POLICIES: Final = ("policy", "previous", "refused")
 """Fields of records that hold the digest of a policy."""
 
@@ -79,7 +79,7 @@ class ChainWriter:
         self._segment_bytes = segment_bytes
         self._keep: Final = retention_of(keep)
         self._pruned_at = ("", 0)
-        """The newest segment, and the time, when retention was looked at."""
+        """The newest segment at the last check of retention, and the time of that check."""
         self._removed = removed_so_far(directory)
         self._clock_ns = clock_ns
         self._format = LineFormatter()
@@ -220,7 +220,7 @@ class ChainWriter:
     def _prune(self, doomed: list[str], reason: str) -> None:
         removed = with_numbers(self._removed, (segment_number(name) or 0 for name in doomed))
         if len(removed) > MOST_RANGES:
-            return  # so many holds: no record could tell what is missing
+            return  # too many holds: no record could state all that is missing
         self.note("pruned", {"segments": doomed, "reason": reason, "removed": removed})
         pruned = self._notes[-1]
         before, self._removed = self._removed, removed
@@ -242,7 +242,7 @@ class ChainWriter:
             self._retire(self._segment, DAMAGE)
 
     def check_place(self) -> None:
-        """Leave a directory that was moved or replaced, so that the next write goes to the path."""
+        """Close the segment if its directory was moved or replaced: the next write opens the path again."""
         if self._segment is not None and not self._directory.is_current():
             self._retire(self._segment, DAMAGE)
 
@@ -260,7 +260,7 @@ class ChainWriter:
     def sync_failed(self, reason: str) -> None:
         """Continue in a new segment. A record names the first line that may not be on the disk.
 
-        After a failed fsync the kernel considers the pages clean: a later one that succeeds
+        After a failed fsync the kernel considers the pages clean: a later fsync that succeeds
         proves nothing about them.
         """
         self.note("gap", {"dropped": 0, "refused": 0, "unsure_after": self._synced_seq, "reason": reason})
@@ -311,7 +311,7 @@ class ChainWriter:
             self._directory.sync()
         except OSError:
             segment.close()
-            with suppress(OSError):  # a record names its remains when the chain is resumed
+            with suppress(OSError):  # if this fails, a record names the file when the chain is resumed
                 self._directory.remove(name)
             raise
         self.position = (seq, head)
