@@ -35,7 +35,7 @@ def commands(
         return {}
 
     async def load(peer: Peer, request: Json) -> Json:
-        """Load the policy again (`policyfs reload`), or the very text that `policy apply` has looked at."""
+        """Load the policy again (`policyfs reload`), or exactly the text that `policy apply` has checked."""
         expected = request.get("expected")
         how = "policyfs reload" if expected is None else "policyfs policy apply"
         return await reload.reload(_by(how, peer), expected=expected)

@@ -32,7 +32,7 @@ DAEMON: Final = frozenset({
     Capability.SYS_ADMIN,  # backing ids, fanotify, trusted xattrs, umount
 })  # fmt: skip
 WITH_DEVICES: Final = DAEMON | {Capability.MKNOD}
-"""With --posix: devices, for callers whose CAP_MKNOD the kernel has checked before."""
+"""The rights with --posix: devices, too, for callers whose CAP_MKNOD the kernel has checked before."""
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 
@@ -61,13 +61,14 @@ def leave_network() -> bool:
 
 
 def give_up_rights(*, special_files: bool = False) -> None:
-    """Keep only the capabilities in DAEMON (with special_files: WITH_DEVICES, if it has them).
+    """Keep only the capabilities in DAEMON (with special_files: WITH_DEVICES), if the daemon has them.
 
-    Call it before any thread starts: each thread has its own. Raises PolicyfsError if more are left.
+    Call it before any thread starts: each thread has its own capabilities. Raises PolicyfsError if more are
+    left.
     """
     try:
         no_new_privs()
-        # A core would hold data of files that the daemon has read, on a disk where nobody looks for it.
+        # A core file would hold data of files that the daemon has read, on a disk where nobody expects it.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         libc.keep_capabilities()
         kept = WITH_DEVICES if special_files else DAEMON
@@ -92,7 +93,7 @@ def close_door(*, special_files: bool = False) -> bool:
 
 
 def containment(pid: int | str = "self") -> Containment:
-    """Return the containment of a daemon as the kernel reports it. Raises OSError if it is gone."""
+    """Return the containment of a daemon as the kernel reports it. Raises OSError if the daemon is gone."""
     rights = rights_of(pid)
     alone = set(_interfaces(pid)) <= {"lo"}
     return Containment(

@@ -2,7 +2,7 @@
 
 Root only (the socket's mode is 0600 in a 0700 directory). Commands: status, kept (what the kernel keeps of
 a path), reload, previous (reload the policy before), ending (an unmount is about to happen), staying (it did
-not happen), abort (end the mount). This is the commands' end; control_server.py is the daemon's.
+not happen), abort (end the mount). This is the clients' end; control_server.py is the daemon's.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def leaving_path(mountpoint: str, pid: int) -> Path:
 
 
 def leaving_paths(mountpoint: str) -> list[Path]:
-    """Return the control sockets of all such daemons, some of which may be dead."""
+    """Return the control sockets of all daemons that lived on at leaving_path(); some may be dead by now."""
     return sorted(runtime_dir().glob(f"{mount_id(mountpoint)}.*.sock"))
 
 
 class ControlError(PolicyfsError):
-    """The daemon of a mount did not answer, or refused; then exit_code is that of its reason."""
+    """The daemon of a mount did not answer, or refused. exit_code: for a refusal, the code of its reason."""
 
     def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
         super().__init__(message)
@@ -64,9 +64,9 @@ class NoDaemonError(ControlError):
 def ask(
     path: Path, command: str, timeout_s: float = DEADLINE_S, *, about: str | None = None, **more: str
 ) -> Json:
-    """Send one command and return the answer. about: a path in the mount, for commands about one.
+    """Send one command and return the answer. about: a path in the mount, for commands about a path.
 
-    more: further words of the command.
+    more: further fields of the request.
 
     Raises NoDaemonError, ControlError (refused).
     """

@@ -73,7 +73,7 @@ def step_aside(inode: int, mountpoint: str) -> None:
 
 
 def release(inode: int, mountpoint: str) -> None:
-    """Remove the name of our control socket, unless it is another daemon's by now."""
+    """Remove the name of our control socket, unless another daemon has that name by now."""
     for path in (socket_path(mountpoint), leaving_path(mountpoint, os.getpid())):
         if _is_inode(path, inode):
             path.unlink(missing_ok=True)

@@ -10,14 +10,14 @@ _DIRECTORIES: Final = 1024
 
 
 def small_part(most: int) -> int:
-    """Return the descriptors that one purpose may keep: an eighth of the limit, *most* at most."""
+    """Return how many descriptors one purpose may keep: an eighth of the limit, and at most *most*."""
     return max(_LEAST, min(most, _limit() // 8))
 
 
 def of_directories(vectors: int) -> tuple[int, int]:
-    """Return the descriptors that the resolver, and the access vectors, may keep of directories.
+    """Return how many descriptors of directories the resolver, and the access vectors, may keep.
 
-    Both together have a small part. *vectors*, and a quarter of it, is the most for the vectors.
+    Together they have a small part. The access vectors have at most *vectors*, and a quarter of that part.
     """
     both = small_part(_DIRECTORIES)
     of_vectors = min(vectors, both // 4)
@@ -25,12 +25,12 @@ def of_directories(vectors: int) -> tuple[int, int]:
 
 
 def of_open_files() -> int:
-    """Return the descriptors that open files may hold: half of the limit, the rest is for all else."""
+    """Return how many descriptors open files may hold: half of the limit. The other half is for all else."""
     return max(_LEAST, _limit() // 2)
 
 
 def of_copies() -> int:
-    """Return the descriptors that frozen copies may hold: a quarter of the limit."""
+    """Return how many descriptors frozen copies may hold: a quarter of the limit."""
     return max(_LEAST, _limit() // 4)
 
 

@@ -83,7 +83,7 @@ class SignalReader:
     """A reader of signals with their senders, by signalfd(2).
 
     INVARIANT: created on the main thread while the signals are blocked in all threads; later threads
-    inherit that. They stay blocked.
+    inherit that. The signals stay blocked.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class SignalReader:
         self._fd = libc.signalfd({int(number) for number in SIGNALS})
 
     async def receive(self) -> MountEnd:
-        """Wait for a signal; the kernel's own (Ctrl-C) have no sender."""
+        """Wait for a signal. The kernel's own signals (Ctrl-C) have no sender."""
         while True:
             await trio.lowlevel.wait_readable(self._fd)
             try:
@@ -112,7 +112,7 @@ class MountTable:
     def __init__(self) -> None:
         self._file = os.open(MOUNTINFO, os.O_RDONLY | os.O_CLOEXEC)
         # The file itself is always readable. A change is an exceptional condition, which trio does not
-        # wait for. An epoll that contains the file becomes readable by it.
+        # wait for. An epoll that contains the file becomes readable at a change.
         self._changes = select.epoll()
         self._changes.register(self._file, select.EPOLLPRI)
 

@@ -1,9 +1,9 @@
 """Garbage collection in small steps while requests come, and in full when none come.
 
 A full collection visits every object: with 110,000 files known to the kernel it took 0.4 s,
-and every request waited. Here the objects that survive a collection are frozen (gc.freeze), and later ones
-leave them out. Reference counts free frozen objects as before. Only a circle that was alive when it was
-frozen stays, until no request has come for some seconds and a full collection is done.
+and every request waited. Here the objects that survive a collection are frozen (gc.freeze), and later
+collections leave them out. Reference counts still free frozen objects. Only a reference cycle that was alive
+when it was frozen stays, until no request has come for some seconds and a full collection is done.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _MIDDLE: Final = 10
 _NEVER: Final = 1 << 30
 """Threshold that turns Python's own full collections off."""
 _DUE: Final = 2
-"""Collections of the middle generation, each after 7,000 new objects, after which one of all new objects
-is due: some 20 ms."""
+"""Number of collections of the middle generation (one for each 7,000 new objects) after which a collection of
+all new objects is due, which takes some 20 ms."""
 OFTEN_S: Final = 1.0
 """Longest time between two collections while requests come. Python counts created objects less freed ones.
-A full cache drops an old answer for each new one: Python then counts none, while 100,000 objects are new."""
+A full cache drops an old answer for each new one: Python then counts 0, while 100,000 objects are new."""
 IDLE_S: Final = 5.0
 MOST_FREEZES: Final = 1000
 """Freezes until a full collection is due: each may leave behind objects of requests under way, some KiB."""
 _NEVER_IDLE: Final = 50
-"""After so many times as many freezes a full collection is done even while requests come."""
+"""Factor: after this many times MOST_FREEZES a full collection is done even while requests come."""
 
 
 class Garbage:
-    """Collects for one process, when tick() is called several times a second.
+    """Collects the garbage of one process. Call tick() several times a second.
 
     freezes: their number since the last full collection.
     """
@@ -47,7 +47,7 @@ class Garbage:
         self.freezes = 0
 
     def start(self) -> None:
-        """Freeze all present objects, and give memory that the imports left over back to the system."""
+        """Freeze all present objects, and give the system back memory that the imports no longer need."""
         _collect()
         LIBC.malloc_trim(0)
         gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)

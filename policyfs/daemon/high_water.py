@@ -1,4 +1,7 @@
-"""The latest end of an exception that any mount of a trail root has seen pass. It never goes back."""
+"""The high-water mark of a trail root: the latest end of an exception that has passed in any of its mounts.
+
+The mark never goes back.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,7 @@ class HighWaterMark:
             text = os.pread(self._fd, 64, 0)
             known = 0 if not text else int(text) if text.strip().isdigit() else _NEVER
             if at_ns > known or not text:
-                # the same length, in place: a full disk cannot keep it from being written later
+                # always the same length, in place: a full disk cannot stop a later write
                 os.pwrite(self._fd, b"%0*d\n" % (_DIGITS, at_ns), 0)
                 os.fsync(self._fd)
             return max(at_ns, min(known, _NEVER))

@@ -1,4 +1,4 @@
-"""Work on large policies beside requests: the interpreter's lock in short turns, and freeing in slices."""
+"""Work on large policies while requests come: short turns with the interpreter lock, freeing in slices."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LOOK_S: Final = 0.05
 def short_turns() -> Iterator[None]:
     """Let other threads have the interpreter soon, while this one makes many objects that stay.
 
-    No collection visits these objects, now or later: it would take the lock for as long as it lasts.
+    No collection visits these objects, now or later: a collection would hold the lock until its end.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_TURN_S)
@@ -54,7 +54,7 @@ class Leftovers:
             self._held.append(contents)
             await trio.lowlevel.checkpoint()
         with trio.move_on_after(_LAST_LOOK_S):
-            while self._engine() is not None:  # noqa: ASYNC110 - a reference tells nobody that it goes
+            while self._engine() is not None:  # noqa: ASYNC110 - a reference reports no end
                 await trio.sleep(_LOOK_S)
         await in_slices(self._some)
 

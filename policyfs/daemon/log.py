@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import Final, TextIO
 
-# structlog imports rich where it is installed, for tracebacks that this log does not have: 3 MiB a daemon.
+# If rich is installed, structlog imports it for tracebacks that this log does not have: 3 MiB a daemon.
 _HIDES_RICH: Final = "rich" not in sys.modules
 if _HIDES_RICH:
     sys.modules["rich"] = None  # type: ignore[assignment]

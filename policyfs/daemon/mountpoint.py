@@ -105,9 +105,9 @@ class Mountpoint:
     def cut_off(self) -> None:
         """Answer the requests that still wait with an error.
 
-        Otherwise an app that waits for an answer would hang. So would a notification that waits for a lock
-        which that app holds (in the kernel, where nothing can end it), and with it this process. It
-        would then keep the connection, and the app, for ever.
+        Otherwise an app that waits for an answer would hang. A notification may wait for a lock that this
+        app holds (in the kernel, where nothing can end the wait). Then this process would hang, too, and
+        keep the connection, and the app, for ever.
         """
         if session.is_connected(self.device):
             with contextlib.suppress(OSError, session.MountError):
@@ -121,10 +121,10 @@ class Mountpoint:
         self._undo.close()
 
     async def _unmount(self) -> None:
-        """Unmount, and end. MountError if it is busy.
+        """Unmount, and end the session. Raises MountError if the mount is busy.
 
-        The session ends by itself with its last mount. A mount namespace created
-        meanwhile (a container's) may have another mount, which would go on: it is cut off there.
+        The session ends by itself with its last mount. A mount namespace created meanwhile (a container's)
+        may have another mount of it, which would go on. That mount is cut off.
         """
         await trio.to_thread.run_sync(session.unmount, self._path)
         with trio.move_on_after(_LAST_MOUNT_S):
@@ -140,7 +140,7 @@ class Mountpoint:
                 session.unmount(self._path, lazy=True)
 
     def _open_control_files(self) -> ControlFiles | None:
-        """Return None in a user namespace without fusectl; then an app may end its own mount."""
+        """Open the control files. None in a user namespace without fusectl: then an app may end its mount."""
         try:
             control_files = ControlFiles()
         except OSError as error:

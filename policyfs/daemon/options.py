@@ -44,7 +44,7 @@ class MountOptions:
     vectors: bool = True
     """Let the bridge answer repeats, unless another process or machine answers for the store."""
     remembers: bool = True
-    """Keep what was found in files, and owners where the store cannot, for later daemons."""
+    """Keep for later daemons what was found in files, and owners if the store cannot keep them."""
     proof: bool = False
     """Prove the mount before apps reach it."""
     proof_fd: int | None = None
@@ -56,7 +56,7 @@ class MountOptions:
 
     @property
     def kernel_admits(self) -> bool:
-        """True if the kernel keeps all others out: it knows one uid and one group for a mount."""
+        """True if the kernel keeps all other callers out: it can check one uid and one group for a mount."""
         return self.user_id is not None and len(self.group_ids) == 1
 
     @property

@@ -14,7 +14,8 @@ from policyfs.daemon.log import Log
 from policyfs.errors import PolicyfsError
 
 _LOOK_S: Final = 0.5
-"""Pause between two looks. A change counts once two looks see the same, so that no half-written file does."""
+"""Pause between two looks at the files. A change counts once two looks see the same files, so that no
+half-written file counts."""
 
 CHANGED: Final = MountEnd("watch", "the policy's files have changed")
 
@@ -42,7 +43,7 @@ def marks(path: Path) -> Marks:
     for file in files:
         try:
             stat = os.stat(file)
-        except OSError:  # it has gone since: no mark is a change, too, and a reload reads the files itself
+        except OSError:  # the file is gone: a missing mark is a change, too, and a reload reads the files
             continue
         found.append(_Mark(file.name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     return tuple(found)

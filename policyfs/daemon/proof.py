@@ -1,11 +1,11 @@
 """The daemon's part in the proof of its mount.
 
 The mount exists, but is attached nowhere. Another process (policyfs/cli/prover.py) gets its descriptor, makes
-requests of all sorts under the uids of apps, and compares the answers with the policy. It attaches the mount
-once the daemon, with the result on record, tells it to: from then on apps reach the mount.
+requests of all sorts under the uids of apps, and compares the answers with the policy. Once the result is on
+record, the daemon tells that process to attach the mount. From then on apps reach the mount.
 
-Messages (SOCK_SEQPACKET, JSON), the prover's first: after the daemon's {"mounted"} with the mount's
-descriptor come {"ask": "counts"} any number of times, {"result": ...}, and {"attached": true} or {"error"}.
+Messages (SOCK_SEQPACKET, JSON): the daemon first sends {"mounted"} with the mount's descriptor. Then the
+prover sends {"ask": "counts"} any number of times, {"result": ...}, and {"attached": true} or {"error"}.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class ProofError(PolicyfsError):
 class MutableSink:
     """The journal, which takes no events while only canaries can make requests.
 
-    Their requests are on record as the result of the proof. As events they would tell of apps that did not
-    make them.
+    The canaries' requests are on record as the result of the proof. As events they would name apps that did
+    not make them.
     """
 
     def __init__(self, sink: Sink, *, muted: bool) -> None:
@@ -46,7 +46,7 @@ class MutableSink:
         self.muted = muted
 
     def unmute(self, after: Callable[[], None]) -> None:
-        """Take events from now on. after: takes in the canaries' last ones, which are not on record."""
+        """Take events from now on. after: called before, to take in the canaries' last events unrecorded."""
         after()
         self.muted = False
 
@@ -68,7 +68,7 @@ async def prove(
 ) -> Json:
     """Let the mount be proved and attached; return the result. Raises ProofError.
 
-    counts: returns the daemon's counts that canaries compare. record: puts the result on record.
+    counts: returns the daemon's counts, which the canaries compare. record: puts the result on record.
     """
     with socket.socket(fileno=proof_fd) as channel:
         channel.setblocking(False)

@@ -8,7 +8,7 @@ from typing import Final
 Json = dict[str, object]
 
 MOST_BYTES: Final = 1 << 17
-"""Longest message. A longer one arrives cut off, and is refused as no JSON."""
+"""Longest message, in bytes. A longer one arrives cut off, and is refused because it is not JSON."""
 
 
 def encoded(message: Json) -> bytes:

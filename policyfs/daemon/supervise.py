@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import trio
 
 PAUSE_S: Final = 1.0
-"""Pause before a failed task is started again, so that one that always fails costs little."""
+"""Pause before a failed task is started again, so that a task that always fails costs little."""
 
 
 class BugLog(Protocol):

@@ -10,7 +10,7 @@ _EVERY_S: Final = 1.0
 
 
 class Journal(Protocol):
-    """The journal, as far as this needs it."""
+    """The part of the journal that WorkerLosses needs."""
 
     def tell(self, kind: str, *records: dict[str, object]) -> None:
         """Record an event of the mount's own life."""
