@@ -1,8 +1,8 @@
 """Bounds of an event: its line and its memory stay small for any name that an app chooses (pure).
 
 An event within the bounds is recorded exactly. A longer path is recorded as its head, a mark and its tail,
-with its length and its digest. So two paths that differ anywhere are told apart, and the head is a real
-directory above it. Lists and texts that are too long are cut, with the number of omitted items.
+with its length and its digest. So the records of two paths that differ anywhere differ, and the head is a
+real directory above the path. Lists and texts that are too long are cut, with the number of omitted items.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ PATH_BYTES: Final = 1024
 
 HEAD_BYTES: Final = 704
 TAIL_BYTES: Final = 256
-"""Most bytes of a longer path's ends. Both end at a slash where there is one; a name of 255 bytes fits."""
+"""Most bytes of a longer path's head and tail. Both are cut at a slash if there is one; a name of 255 bytes
+fits."""
 
 MARK: Final = "\u2026".encode()
 """The mark between head and tail: ``/…`` for omitted segments, ``…`` within a segment."""
@@ -29,7 +30,7 @@ TEXT_CHARS: Final = 1024
 """Most characters of `exe` and `note`."""
 
 RECORD_BYTES: Final = 44 * 1024
-"""Most bytes of a record that is not an event, beside number, time and digest in its line."""
+"""Most bytes of a record that is not an event, without the number, time and digest in its line."""
 
 RULES_CHARS: Final = 2048
 """Most characters of the ids of the deciding rules together; half of it for each other list."""
@@ -47,7 +48,7 @@ def cut_path(path: bytes) -> tuple[bytes, Cut | None]:
 
 
 def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
-    """Return the text, or its beginning and its end if it is longer."""
+    """Return the text, or its beginning and its end if it has more than *chars* characters."""
     if len(text) <= chars:
         return text
     half = chars // 2 - 1
@@ -57,7 +58,8 @@ def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
 def bounded_fields(fields: dict[str, object]) -> dict[str, object]:
     """Return the fields of a record that is not an event, cut so that its line is not too long.
 
-    In long fields texts are cut first. If that is not enough, the beginning and the end of their JSON stay.
+    First the texts in long fields are cut. If that is not enough, only the beginning and the end of the
+    JSON of these fields stay.
     """
     share = RECORD_BYTES // max(1, len(fields)) // 3  # a quote of JSON in JSON takes two bytes
     whole = {name: value for name, value in fields.items() if len(json.dumps(value)) <= share}
@@ -87,7 +89,7 @@ def _cut_ids(ids: tuple[str, ...], room: int) -> tuple[str, ...]:
 
 
 def bounded(event: Event) -> Event:
-    """Return the event itself if it is within the bounds, else one that is. Twice makes no difference."""
+    """Return the event itself if it is within the bounds, else a copy that is. Idempotent."""
     if (
         len(event.path) <= PATH_BYTES
         and (event.new_path is None or len(event.new_path) <= PATH_BYTES)
@@ -158,7 +160,7 @@ _NUMBER: Final = 40
 _WORST: Final = 12
 """Most bytes of one character as an escape (a pair of surrogates)."""
 _WORST_BYTE: Final = 8
-"""The same for a byte of a path that is not UTF-8, its share of base64 included."""
+"""Most bytes of one byte of a path that is not UTF-8, with its share of base64."""
 
 
 def line_bytes(event: Event) -> int:

@@ -6,10 +6,10 @@ _SECOND_NS = 1_000_000_000
 
 
 class Budget:
-    """One app's budget: a bucket that fills by so many bytes a second up to a limit.
+    """One app's budget: a bucket that fills at a fixed rate of bytes a second, up to a limit.
 
-    It may be overdrawn by events that must be written in any case; that is paid back before anything
-    more is spent. Times are ns of a clock that only goes forward. Not thread-safe.
+    Events that must be written in any case may overdraw it. The debt is paid back before anything more is
+    spent. Times are ns of a clock that only goes forward. Not thread-safe.
     """
 
     __slots__ = ("_at_ns", "_burst", "_left", "_rate")
@@ -29,7 +29,7 @@ class Budget:
         return self._left
 
     def spend(self, size: int, now_ns: int) -> float:
-        """Spend *size* bytes; return the seconds until they are paid back, 0 if they were there."""
+        """Spend *size* bytes. Return the seconds until the debt is paid back, 0 if there is none."""
         self._left = self.left(now_ns) - size
         return max(0.0, -self._left / self._rate)
 

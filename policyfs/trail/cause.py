@@ -53,7 +53,7 @@ def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
 
 
 def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
-    """Return what would have to change for a denied request to be allowed, if it should be."""
+    """Return the change that would allow a denied request, as a sentence; empty for other events."""
     cause = cause_of(event, lookup)
     rules = ", ".join(event.rules)
     places = [fact.place for rule in event.rules if (fact := lookup(event.policy_digest, rule)) is not None]

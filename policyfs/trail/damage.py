@@ -1,4 +1,4 @@
-"""The kinds of damage to a trail, and the diagnosis of a segment in which the chain does not hold (pure)."""
+"""The kinds of damage to a trail, and the diagnosis of a segment with a broken chain (pure)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Line(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """The findings in a segment, and the seq and digest with which the next one goes on."""
+    """The findings in a segment, and the seq and digest that the next segment must continue."""
 
     findings: list[Finding]
     seq: int
@@ -146,7 +146,7 @@ class _Diagnosis:
         """Add the finding on a wrong line; return the line to continue with."""
         line, wanted = self._lines[index], self._seq + 1
         if self._digests_sealed:
-            return self._edited(index)  # each digest is in its place: only what it covers can be wrong
+            return self._edited(index)  # each digest is in its place: only the covered bytes can be wrong
         if end := self._permuted(index):
             self._find(index, REORDERED, f"lines {index + 1} to {end} are not in their order")
             for seq in range(wanted, wanted + end - index):
@@ -207,7 +207,7 @@ class _Diagnosis:
         self._seq, self._head = seq, self._lines[index].stated
 
     def _put_before(self, index: int, seq: int) -> bool:
-        """True if this line continues the line before an accepted one: that one was put between them."""
+        """True if this line continues the line before an accepted one, which was inserted between the two."""
         known = self._before.get(seq)
         if known is None or known[0] >= index or not self._fits(index, known[1]):
             return False
@@ -219,7 +219,7 @@ class _Diagnosis:
         return True
 
     def _follows_next(self, index: int) -> bool:
-        """True if this line has the place of the wanted one, since the next line has the number after it."""
+        """True if this line is in the place of the wanted one: the next line has the number after that."""
         after = self._lines[index + 1] if index + 1 < len(self._lines) else None
         return after is not None and after.seq == self._seq + 2 and self._lines[index].seq != self._seq + 2
 

@@ -27,7 +27,7 @@ Operation = Literal[
     "quarantine", "read", "readlink", "release", "rename", "rmdir", "stat", "symlink",
     "truncate", "unlink", "write", "xattr",
 ]  # fmt: skip
-"""Name of a requested operation, see Event.operation. mypy refuses a call of the file system with another."""
+"""Name of a requested operation, see Event.operation. In the file system's calls mypy refuses others."""
 
 OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
@@ -40,8 +40,8 @@ BY_APP: Final = "app"
 class Cut(NamedTuple):
     """The record of a path that is too long to be recorded whole.
 
-    head, tail: number of bytes of the recorded path, from its beginning and its end, that are bytes of the
-    real one; between them is a mark. size: length of the real path in bytes. sha256: its digest, in
+    head, tail: how many bytes at the beginning, and at the end, of the recorded path are bytes of the real
+    path; between them is a mark. size: length of the real path in bytes. sha256: its digest, in
     lower-case hex.
     """
 
@@ -68,14 +68,14 @@ class Event(NamedTuple):
     bytes_read, bytes_written: bytes that went through the daemon, None where the kernel did the
     work. size_*: bytes, mtime_*: nanoseconds, at open and at release.
 
-    repeats: 0 for an event of its own. n > 0: this event stands for n more of the denial recorded at
+    repeats: 0 for a single event. n > 0: this event stands for n repeats of the denial recorded at
     since_ns. With folded, it stands for n events since then that are not recorded one by one: of one
-    ``directory`` (the path), of one ``operation`` in any place, or of one ``app``. Fields in which they do
-    not agree are empty. path_cut, new_path_cut: set where a path was too long (`bounds`). redacted_ranges,
-    redacted_bytes: of all ranges, where redacted lists only the first. rules_left_out: number of ids
-    missing in the lists.
+    ``directory`` (the path), of one ``operation`` in any place, or of one ``app``. Fields in which these
+    events differ are empty. path_cut, new_path_cut: set where a path was too long (`bounds`).
+    redacted_ranges, redacted_bytes: of all ranges, where redacted lists only the first. rules_left_out:
+    number of ids missing in the lists.
 
-    A named tuple rather than a dataclass, as one is made for every request: 1 µs against 5.
+    A named tuple, not a dataclass, because one is made for every request: 1 µs instead of 5.
     """
 
     time_ns: int

@@ -1,6 +1,6 @@
 """Queries of events as trees, and their text (pure).
 
-The text of a tree, parsed again (parser.py), is the same tree.
+If the text of a tree is parsed (parser.py), the result is the same tree.
 """
 
 from __future__ import annotations

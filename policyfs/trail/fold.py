@@ -1,10 +1,10 @@
 """Folding: repeated events of one app are counted, not recorded each time (pure).
 
-Two ways. A denial that is the same as one recorded less than a window ago is counted as its repeat. An
-app that is beyond its budget has its events counted together: by directory; where those are too many, by
-operation; and at last by app. Counts are always exact.
+There are two ways. A denial that equals one recorded less than a window ago is counted as its repeat. The
+events of an app that is beyond its budget are counted together: by directory; if there are too many
+directories, by operation; and finally by app. Counts are always exact.
 
-Everything is kept for each app, and bounded for each: no app can use another's room. Required records of
+All counts are kept, and bounded, for each app: no app can use another's room. Required records of
 granted access are never counted instead of recorded: the journal does not pass them in.
 """
 
@@ -22,7 +22,7 @@ DIRECTORIES: Final = 48
 OPERATIONS: Final = 32
 UIDS: Final = 16
 """Most repeated denials, directories, operations and uids that are counted for one app at one time. The
-counts of an app take at most 0.6 MB on the trail in each window: with the longest names.
+counts of an app take at most 0.6 MB on the trail in each window, even with the longest names.
 """
 
 FOLD_BYTES: Final = 256 * 1024
@@ -33,7 +33,7 @@ _Key = tuple[object, ...]
 
 @dataclass(slots=True)
 class _Run:
-    """Events that one line will stand for. first: the event as it will be written, but for the counts."""
+    """Events that one line will stand for. first: the event as it will be written, without the counts."""
 
     first: Event
     last_ns: int
@@ -105,7 +105,7 @@ def _together(event: Event, folded: str) -> Event:
 
 
 def _of_anybody(event: Event) -> Event:
-    """Return a group for so many uids that none is named."""
+    """Return a group for events of too many uids; it names none of them."""
     return _together(event, BY_APP)._replace(uid=-1, gid=-1)
 
 
@@ -133,7 +133,7 @@ class AppFold:
         return self._bytes
 
     def absorb(self, event: Event) -> bool:
-        """True if the event is the repeat of a recorded denial and now counted."""
+        """Count the event if it repeats a recorded denial. True if it was counted."""
         if event.decision != DENY:
             return False
         run = self._runs.get(_key(event))
@@ -160,9 +160,9 @@ class AppFold:
             self._bytes += size
 
     def count(self, event: Event, *, by_directory: bool = True) -> Event | None:
-        """Count an event in a group, the closest one that has room. Return the event of a new group.
+        """Count an event in the closest group that has room. Return the event of a group that is new.
 
-        by_directory: False if there is to be no new group of a directory.
+        by_directory: False if it may begin no new group of a directory.
         """
         for key, folded, limit in _groups_of(event):
             group, new = self._groups.get(key), None

@@ -1,7 +1,7 @@
-"""Index of a segment, as it is read: rows of events by their fields, without a line (pure).
+"""Reader of the index of a segment: it finds events by their fields and does not read their lines (pure).
 
 Events with the same caller, verdict and note are of one *class*; a row has its class, its time, its path and
-the place of its line. So a condition on a caller or a verdict is asked once for a class.
+the place of its line. So a condition on a caller or a verdict is tested once for each class.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from policyfs.trail.index_build import FORMAT, MAGIC, NUMBERS, loaded
 
 _PAIR: Final = struct.Struct("=II")
 _FEW_PATHS: Final = 200
-"""Paths that are read one by one before all are read."""
+"""Most paths that are read one by one; then all are read at once."""
 
 HEAD_BYTES: Final = 1 << 16
 """Most bytes of the head: a line of JSON that tells where the sections are."""
@@ -60,7 +60,7 @@ class Hour(NamedTuple):
 
 
 class _Items:
-    """The items of a column, of which each is read by itself."""
+    """A column whose items are read one by one."""
 
     def __init__(self, body: Body, kind: str, at: int) -> None:
         self._body = body
@@ -81,7 +81,7 @@ class Index:
     ) -> None:
         """data: the whole index or, if *read* reads the rest, its beginning with the whole head.
 
-        again: makes the index from its segment, if a block is not what its digest says.
+        again: makes the index from its segment, if a block does not match its digest.
         Raises WrongIndexError if the bytes are not an index, or are damaged.
         """
         head = head_of(data)
@@ -246,11 +246,11 @@ class Index:
 
     @cached_property
     def new_paths(self) -> dict[int, int]:
-        """Rows with a second path, and its id."""
+        """Rows with a second path, and the id of that path."""
         return dict(zip(self._column("new_path.rows"), self._column("new_path"), strict=True))
 
     def rows_cut(self, sha256: str) -> list[int]:
-        """Return the rows with a path that was too long, by the digest of the whole."""
+        """Return the rows with a path that was too long, by the digest of the whole path."""
         return [row for digest, row in self._list("cuts") if digest == sha256]
 
     @cached_property

@@ -34,8 +34,8 @@ class Body:
     """The body of one index."""
 
     def __init__(self, size: int, digest: str, read: Read, again: Callable[[], bytes] | None) -> None:
-        """size: of the body. digest: of the table. again: makes table and body once more from the segment, if
-        a block is not what the table says.
+        """size: of the body. digest: of the table. again: makes table and body again from the segment, if a
+        block does not match the table.
         """
         self._size: Final = size
         self._digest: Final = digest
@@ -76,7 +76,7 @@ class Body:
         return data[at - begin : at - begin + count]
 
     def part(self, at: int, count: int) -> bytes:
-        """Return some bytes as `read` does; their blocks stay in memory for the next ones."""
+        """Return some bytes as `read` does; their blocks stay in memory for later calls."""
         number, inside = divmod(at, BLOCK)
         if inside + count > BLOCK:
             return self.read(at, count)

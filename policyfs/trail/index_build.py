@@ -1,7 +1,7 @@
 """Index of a segment, made from its lines (pure). The same lines always make the same bytes.
 
-An event's line is cut where its fields always stand, and each part is parsed once, since callers and verdicts
-repeat. A line that policyfs did not write this way is parsed as a whole.
+An event's line is split before fields that are always there. Equal parts are parsed once, because callers and
+verdicts repeat. A line that policyfs did not write in this form is parsed as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from policyfs.trail.terms import hidden_of, size_of
 FORMAT: Final = "policyfs-index-3"
 MAGIC: Final = b'{"format":"policyfs-index-3"'
 NUMBERS: Final = ("size", "bytes_read", "bytes_written", "hidden", "repeats")
-"""Numbers of an event that an index has; only rows that have them take room."""
+"""Numbers of an event that an index has; only rows with such a number take room."""
 
 _HEAD: Final = b'{"type":"event","seq":'
 _NOWHERE: Final = Place("", "", 0)
@@ -32,7 +32,7 @@ _PLAIN: Final = frozenset(b'"\\')
 
 
 class _Split(NamedTuple):
-    """The parts of an event's line: what callers have in common, what verdicts have, and the rest."""
+    """The parts of an event's line: the fields of the caller, those of the verdict, and the rest."""
 
     second: bytes
     nanoseconds: int
@@ -142,7 +142,7 @@ class IndexBuilder:
         return True
 
     def _plain_path(self, text: bytes) -> int:
-        """Return the id of the only path in a part of a line; -1 if there is more than one plain path."""
+        """Return the id of the only path in a part of a line; -1 if the part is not one plain path."""
         value = text[9:-1]
         if text[-1:] != b'"' or not _PLAIN.isdisjoint(value):
             return -1
@@ -205,7 +205,7 @@ class IndexBuilder:
             hour[4] += numbers["hidden"] or 0
 
     def finish(self, segment: str, size: int, sha256: str) -> bytes:
-        """Return the index. segment, size, sha256: name of the segment, and the bytes that were added."""
+        """Return the index. segment: the segment's name. size, sha256: of the bytes that were added."""
         sections = [
             ("classes", "json", _json([_stored(event) for event in self._class_ids])),
             ("own", "json", _json(self._own)),
@@ -287,7 +287,7 @@ def _json(value: object) -> bytes:
 
 
 def _file(sections: Iterable[tuple[str, str, bytes]], about: dict[str, object]) -> bytes:
-    """Return an index: a line of JSON with the places of the sections, the table of these, and these."""
+    """Return an index: a line of JSON with the places of the sections, the table of digests, the sections."""
     places, parts, at = {}, [], 0
     for name, kind, data in sections:
         places[name] = [kind, at, len(data)]

@@ -1,8 +1,8 @@
 """Rows of an index that a selection may contain (pure).
 
 A set of rows is a number with one byte for each row (0 or 1), so that sets are joined by the interpreter's
-own arithmetic. Each part of a query gives two sets: rows that surely match, and rows that may. They differ
-where the index lacks a field; then the line itself has to be asked.
+own arithmetic. Each part of a query gives two sets: rows that surely match, and rows that may. The two
+differ if the index lacks a field; then the line itself must be read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from policyfs.trail.terms import BY_NAME, compile_tree, moment, number_bounds, p
 _RUN: Final = re.compile(r"[^\\*?{}\[\],]+")
 _BELOW: Final = re.compile(r"((?:/[^\\*?{}\[\],/]+)*)/(\*\*\*?)")
 _FEW: Final = 200
-"""Ids whose rows are looked up one by one."""
+"""Most ids whose rows are looked up one by one."""
 
 
 class Rows(NamedTuple):
@@ -146,7 +146,7 @@ def _by_row(tree: Expression) -> bool:
 
 
 def path_ids(index: Index, glob: str, pattern: re.Pattern[bytes]) -> Sequence[int]:
-    """Return the ids of the paths that a glob means."""
+    """Return the ids of the paths that match a glob."""
     below = _BELOW.fullmatch(glob)
     if below is not None:
         place = below[1].encode("utf-8", "surrogateescape")
@@ -163,7 +163,7 @@ def path_ids(index: Index, glob: str, pattern: re.Pattern[bytes]) -> Sequence[in
 
 
 def fixed_parts(glob: str) -> tuple[bytes, bytes]:
-    """Return bytes that each path of a glob begins with, and bytes that it has; empty if none are sure."""
+    """Return a prefix of all paths that match a glob, and bytes that all contain; empty if none are sure."""
     outside = re.sub(r"\\.|\{.*\}", "*", glob.removesuffix("/***"), flags=re.DOTALL)
     runs = _RUN.findall(outside)
     best = max((run for run in runs if run.strip("/") not in ("", "**")), key=len, default="")

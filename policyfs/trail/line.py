@@ -1,4 +1,4 @@
-"""Events and the journal's own records as JSON line bodies, quickly and harmlessly (pure).
+"""Fast format of events, and of the journal's own records, as harmless JSON line bodies (pure).
 
 Even ``cat`` on a trail does no harm. Every character that is not
 printable (controls, newlines, bidirectional overrides, zero-width and default-ignorable
@@ -23,7 +23,7 @@ _Text = TypeVar("_Text", str, tuple[str, str])
 _CALLERS: Final = 256
 _REQUESTS: Final = 1024
 _MEMO_CHARS: Final = 1024
-"""Limits of the memos: entries, and characters of each text. Longer ones are not kept: 3 MiB are the most."""
+"""Limits of the memos: entries, and characters of each text. Longer texts are not kept: at most 3 MiB."""
 _NS: Final = 1_000_000_000
 
 _CALLER: Final = itemgetter(
@@ -45,7 +45,7 @@ _NONE_RARE: Final = tuple(Event._field_defaults[name] for name in Event._fields[
 """The fields from `note` on, and their values in most events."""
 
 RANGES_LIMIT: Final = 256
-"""Most redacted ranges in a line; a file made to have more cannot make lines endless."""
+"""Most redacted ranges in a line; a file that is made to have more cannot make a line endless."""
 
 LINE_BYTES: Final = 48 * 1024
 """Most bytes of a line with any content, digest and newline included. The sum of the bounds of the single
@@ -70,8 +70,8 @@ def quote(text: str) -> str:
         if "\\" in text or '"' in text:
             text = text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{text}"'
-    # Escapes harmless letters beyond ASCII too, but in C: a long path of control characters must not
-    # cost the daemon milliseconds.
+    # json.dumps also escapes harmless letters beyond ASCII, but it is C code: a long path of control
+    # characters must not cost the daemon milliseconds.
     return json.dumps(text)
 
 
@@ -103,7 +103,7 @@ def _list(values: tuple[str, ...]) -> str:
 
 
 def _short(text: str, limit: int) -> str:
-    """Return a JSON string of at most *limit* bytes: of a longer one the beginning and the end."""
+    """Return a JSON string of at most *limit* bytes. A longer text keeps its beginning and its end."""
     quoted = quote(text)
     keep = limit
     while len(quoted.encode()) > limit:
@@ -129,7 +129,7 @@ class LineFormatter:
         return numbered(self.unnumbered(event), seq)
 
     def unnumbered(self, event: Event) -> bytes:
-        """Return the body of the line of a bounded event but for its beginning: see `numbered`."""
+        """Return the body of the line of a bounded event, without its beginning: see `numbered`."""
         seconds, rest = divmod(event.time_ns, _NS)
         if seconds != self._second:
             self._second_text = _whole_second(seconds)

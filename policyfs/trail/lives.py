@@ -56,7 +56,7 @@ def _and_above(path: bytes) -> Iterator[bytes]:
 
 @dataclass(eq=False)
 class Life(Generic[Item]):
-    """One file. first, names: its name at the beginning, and now. events: what happened to it, in order."""
+    """One file. first: its first name. names: its present names. events: its events, in order."""
 
     first: bytes
     names: set[bytes] = field(default_factory=set)
@@ -66,11 +66,11 @@ class Life(Generic[Item]):
     was_deleted: bool = False
     was_replaced: bool = False
     replaces: Life[Item] | None = None
-    """The file whose name it took, if that had no other."""
+    """The file whose name it took, if that file had no other name."""
 
 
 class Lives(Generic[Item]):
-    """Sorts events into the lives of files. Events come by time; items are given back with them."""
+    """Sorts events into the lives of files. Events come in the order of time, each with its item."""
 
     def __init__(self) -> None:
         self.all: list[Life[Item]] = []
@@ -184,7 +184,7 @@ def _size_before(life: Life[Item]) -> int | None:
 
 
 def changes_of(lives: Iterable[Life[Item]]) -> list[Change]:
-    """Return what became of files, one line a file, by path."""
+    """Return the changes of files, one entry for each file, sorted by path."""
     everything = list(lives)
     saved_over = {
         id(one.replaces) for one in everything if one.was_made and one.replaces and not one.replaces.was_made
@@ -194,7 +194,7 @@ def changes_of(lives: Iterable[Life[Item]]) -> list[Change]:
 
 
 def change_of(life: Life[Item]) -> Change | None:
-    """Return what became of a file; None if nothing did."""
+    """Return the changes of a file; None if there are none."""
     events = [event for event, _ in life.events if is_change(event)]
     if not events:
         return None

@@ -18,7 +18,7 @@ from policyfs.trail.table import shown, shown_path
 def document(
     title: str, heading: str, lead: str, numbers: str, sections: Sequence[tuple[str, str]]
 ) -> str:
-    """Return a page. lead, numbers: HTML below the heading, and before the sections (title, HTML)."""
+    """Return a page. lead: HTML below the heading. numbers: HTML before the sections (title, HTML)."""
     ids = [name.lower().replace(" ", "-") for name, _ in sections]
     links = " · ".join(f'<a href="#{at}">{name}</a>' for at, (name, _) in zip(ids, sections, strict=True))
     body = "\n".join(
@@ -66,7 +66,7 @@ def number_boxes(pairs: Iterable[tuple[str, str, str]]) -> str:
 def table(
     name: str, caption: str, heads: Sequence[str], rows: Iterable[Sequence[str]], right: str = ""
 ) -> str:
-    """Return a table that can be sorted. Cells are HTML. right: the numbers of columns with numbers."""
+    """Return a table that can be sorted. Cells are HTML. right: positions (from 0) of number columns."""
     numeric = {int(one) for one in right.split()}
     head = "".join(
         f'<th scope="col"{" class=n" if at in numeric else ""}>{text}</th>' for at, text in enumerate(heads)

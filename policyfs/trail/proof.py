@@ -23,7 +23,7 @@ class Checked(NamedTuple):
 def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, keys: bytes) -> str:
     """Return the proof of one line, as a line of JSON.
 
-    lines: all that the seal covers. previous: the digest of the line before. seal, keys: as they stand in
+    lines: all lines that the seal covers. previous: the digest of the line before. seal, keys: contents of
     their files.
     """
     proof = {
@@ -40,7 +40,7 @@ def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, k
 
 
 def check_proof(text: str, check: Check) -> Checked:
-    """Check a proof. check: of signatures. Raises ValueError if the text is not proof."""
+    """Check a proof. check: checks a signature. Raises ValueError if the text is not a proof."""
     try:
         proof = json.loads(text)
         line, previous, index = str(proof["line"]), str(proof["previous"]), int(proof["index"])

@@ -1,4 +1,4 @@
-"""Times and globs as people write them, and several chains as one (pure)."""
+"""Parsers of times and globs as people write them, and a merge of several chains (pure)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
 
     ``10m``, ``2h``, ``1d12h``, ``3w``: that long before now. ``now``, ``today``,
     ``yesterday``: the day's first moment. ISO 8601 (``2026-03-01``, ``2026-03-01T08:15``,
-    ``...Z``, ``...+01:00``). ``@SECONDS``: since 1970. now must have a time zone. zone is the
-    one for days and for times without one, None for the machine's. Raises ValueError with a
+    ``...Z``, ``...+01:00``). ``@SECONDS``: since 1970. now must have a time zone. zone:
+    for days, and for times without a zone; None for the machine's. Raises ValueError with a
     message for people.
     """
     word = text.strip()
@@ -56,8 +56,8 @@ def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
 def parse_period(text: str, now: datetime, zone: tzinfo | None = None) -> tuple[int, int]:
     """Parse a period as (from, to) in ns since 1970. Raises ValueError with a message for people.
 
-    ``FROM..TO`` (times of parse_when), a day (``today``, ``yesterday``, ``2026-03-01``), or a time from which
-    it lasts until now.
+    ``FROM..TO`` (times of parse_when), a day (``today``, ``yesterday``, ``2026-03-01``), or a time: then
+    the period lasts from that time until now.
     """
     begin, dots, end = text.partition("..")
     since = parse_when(begin, now, zone)

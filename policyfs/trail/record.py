@@ -1,6 +1,6 @@
 """Parser of a trail's lines, tolerant of anything that a file may hold (pure).
 
-A line is read whatever its chain says: `verify` checks whether it can be believed. A line
+A line is read even if its digest is wrong: `verify` checks whether it can be believed. A line
 that is not a record becomes a `BadLine` with its place and the reason, never an exception.
 """
 

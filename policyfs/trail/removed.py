@@ -1,6 +1,6 @@
 """The segments that retention has removed, as ranges of their numbers: in headers and in records (pure).
 
-They are all ever removed, not those of one time: the records of earlier removals were removed, too.
+They cover all segments ever removed, because the records of earlier removals were removed, too.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ Ranges = tuple[tuple[int, int], ...]
 """First and last number of each range, in order."""
 
 MOST_RANGES: Final = 256
-"""Ranges in one line. There is one, and one more for each hold that keeps segments between others."""
+"""Most ranges in one line. There is one range, and one more for each hold that keeps segments in between."""
 
 
 def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
-    """Return the ranges with more numbers in them."""
+    """Return the ranges with these numbers added."""
     joined: list[tuple[int, int]] = []
     for first, last in sorted([*ranges, *((number, number) for number in numbers)]):
         if joined and first <= joined[-1][1] + 1:
@@ -27,7 +27,7 @@ def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
 
 
 def ranges_of(value: object) -> Ranges | None:
-    """Parse the ranges of a record; None if there are none in a right form."""
+    """Parse the ranges of a record; None if it has none of the right form."""
     if not isinstance(value, list):
         return None
     found = []
@@ -39,7 +39,7 @@ def ranges_of(value: object) -> Ranges | None:
 
 
 def not_in(ranges: Ranges, first: int, last: int) -> tuple[int, int] | None:
-    """Return the first and the last number of a range that others do not cover; None if they do."""
+    """Return the first and the last number from *first* to *last* that no range has, or None."""
     missing = [(first, last)]
     for begin, end in ranges:
         missing = [

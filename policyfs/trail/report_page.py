@@ -32,7 +32,7 @@ _DECISIONS: Final = ("allow", "would_deny", "deny")
 class Facts(NamedTuple):
     """Contents of the page. trail: its place. checked: lines of `audit verify`, empty if it did not run.
 
-    is_whole: False if something is wrong. changes: time, sentence, of policies and mounts.
+    is_whole: False if something is wrong. changes: time and sentence for each change of a policy or mount.
     """
 
     trail: str

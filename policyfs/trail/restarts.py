@@ -41,7 +41,7 @@ class Restarts:
         if record.kind == "close":
             self._running = False
         elif record.kind == "recovered":
-            # In a container each daemon may have the same pid, so that a header alone does not tell.
+            # In a container each daemon may have the same pid, so that a header alone does not show it.
             return self._crash(self._origin[0]) if self._before else ""
         elif record.kind in {"header", "resume"}:
             origin = record.fields.get("boot_id"), record.fields.get("pid")

@@ -18,7 +18,7 @@ WINDOW_NS: Final = 3600 * 1_000_000_000
 """The time for which a row stands for its repeats."""
 
 AT_ONCE_NS: Final = 10 * 1_000_000_000
-"""The same for live listings: a new attempt is to be seen."""
+"""The same for live listings, which must show a new attempt."""
 
 HELD: Final = 10_000
 """Most rows that wait for repeats."""
@@ -89,7 +89,7 @@ def _key(event: Event) -> _Key | None:
 
 
 class Rows:
-    """Makes rows of records that come by time. A row waits while older ones may still get repeats.
+    """Turns records, in the order of time, into rows. A row waits while older rows may still get repeats.
 
     at_once: a refusal is shown when it comes, and its repeats once, at the end of its window.
     """
@@ -131,7 +131,7 @@ class Rows:
             yield from self._told(*self._waiting.popleft())
 
     def due(self, now_ns: int) -> Iterator[Row]:
-        """Yield the rows that wait for nothing any more at this time."""
+        """Yield the rows that need not wait any longer at this time."""
         while self._waiting:
             key, group = self._waiting[0]
             first = group.first

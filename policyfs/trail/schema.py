@@ -33,7 +33,7 @@ _COUNTS: Final[Schema] = {"type": "object", "additionalProperties": _COUNT}
 _RENAMED: Final = {
     "time_ns": "time", "since_ns": "since", "policy_generation": "generation", "policy_digest": "policy",
 }  # fmt: skip
-"""Fields of an event whose name in a line is another one."""
+"""Fields of an event that have another name in a line."""
 _BY_NAME: Final[Mapping[str, Schema]] = {
     "time": _TIME, "since": _TIME, "policy": _TEXT, "uid": _NUMBER, "gid": _NUMBER, "pid": _NUMBER,
     "errno": {"type": "string", "pattern": "^([A-Z0-9]+|errno [0-9]+)$"},
@@ -42,7 +42,7 @@ _BY_NAME: Final[Mapping[str, Schema]] = {
     "redacted": {"type": "array", "items": {"type": "array", "items": _COUNT, "minItems": 2}},
     "mtime_before_ns": _NUMBER, "mtime_after_ns": _NUMBER,
 }  # fmt: skip
-"""Fields whose form the type of the event does not tell."""
+"""Fields whose form does not follow from their type in the event."""
 
 _AUTHOR: Final[Mapping[str, Schema]] = {
     "cause": {"enum": ["signal", "command", "outside", "error", "watch", "exception"]}, "how": _TEXT,

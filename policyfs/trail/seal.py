@@ -1,8 +1,8 @@
 """Seals of segments, and the chain of the keys that sign them (pure).
 
 A seal is one line, ``BODY,"signature":"HEX"}``, in a file beside its segment. The signature (Ed25519) covers
-the bytes of BODY, behind a text that no other signature of policyfs begins with. Public keys are lines of the
-same form in the file ``keys.public``; each is signed by the key before it, the first by itself.
+a prefix, with which no other signature of policyfs begins, and the bytes of BODY. Public keys are lines of
+the same form in the file ``keys.public``; each is signed by the key before it, the first by itself.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Checkpoint(NamedTuple):
 
 
 class PublicKey(NamedTuple):
-    """A public key. number: its place in the chain of keys, from 1. made: time."""
+    """A public key. number: its place in the chain of keys, from 1. made: its time."""
 
     number: int
     key: str
@@ -132,19 +132,19 @@ def digest_of(line: bytes) -> str:
 
 
 def seal_of(body: bytes) -> Seal | None:
-    """Parse the body of a seal; None if it is none."""
+    """Parse the body of a seal; None if it is not a seal."""
     values = _values(body, "seal", Seal)
     return Seal(*values) if values is not None else None  # type: ignore[arg-type]
 
 
 def checkpoint_of(body: bytes) -> Checkpoint | None:
-    """Parse the body of a checkpoint; None if it is none."""
+    """Parse the body of a checkpoint; None if it is not a checkpoint."""
     values = _values(body, "checkpoint", Checkpoint)
     return Checkpoint(*values) if values is not None else None  # type: ignore[arg-type]
 
 
 def public_key_of(body: bytes) -> PublicKey | None:
-    """Parse the body of a public key; None if it is none, or does not have its own id."""
+    """Parse the body of a public key; None if it is not a public key, or states a wrong id."""
     values = _values(body, "key", PublicKey)
     if values is None:
         return None
@@ -177,7 +177,7 @@ def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | 
 
 
 class KeyChain(NamedTuple):
-    """The keys beside a trail. wrong: empty, or the reason why the chain of keys does not hold."""
+    """The keys beside a trail. wrong: empty, or the reason why the chain of keys is not valid."""
 
     keys: tuple[PublicKey, ...]
     wrong: str
@@ -205,7 +205,7 @@ def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
 
 
 class Proof(NamedTuple):
-    """A seal that was read with its signature. trusted: empty, or the reason why it proves nothing."""
+    """A seal that was read with its signature. distrust: empty, or the reason why it proves nothing."""
 
     seal: Seal
     digest: str

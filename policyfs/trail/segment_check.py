@@ -1,6 +1,6 @@
 """The check of one segment by itself: each line's digest and number, and the tree over them (pure, fast).
 
-Nothing of it depends on other segments, so several can be checked side by side. An event is not parsed: a
+The check does not depend on other segments, so several can be checked in parallel. An event is not parsed: a
 digest that fits proves that its line is the daemon's.
 """
 
@@ -31,9 +31,9 @@ class SegmentCheck(NamedTuple):
     """The result for one segment.
 
     sound: every line continues the one before, and the first is a header. lines, size: of its whole lines.
-    opening, head: the digests before the first and of the last line. root, sealed_root: over all lines, and
-    over those that its seal covers. sealed_head: the digest of the last of these. records: the journal's own
-    records in it. digests: of the wanted seqs that are in it.
+    opening, head: the digests before the first and of the last line. root: over all lines. sealed_root:
+    over the lines that its seal covers. sealed_head: the digest of the last of the sealed lines. records:
+    the journal's own records in it. digests: of the wanted seqs that are in it.
     """
 
     name: str
@@ -62,7 +62,7 @@ def check_segment(
     sealed_lines: int = 0,
     wanted: Collection[int] = (),
 ) -> SegmentCheck:
-    """Check one segment; each line with its newline, the last perhaps without.
+    """Check one segment. lines: with their newlines, the last perhaps without one.
 
     sealed_lines: how many lines its seal covers. wanted: the seqs whose digests are to be returned.
     """

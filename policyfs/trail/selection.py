@@ -1,4 +1,4 @@
-"""Selections of events: a query of the command line, ready to be asked (pure)."""
+"""Selections of events: a query of the command line, ready to test events (pure)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def parse_query(text: str) -> Expression:
 
 
 def option(field: str, values: list[str]) -> Expression:
-    """Return the term of an option whose values are meant as they are."""
+    """Return the term of an option. Wildcards in values of _LITERAL fields are plain characters."""
     literal = field in _LITERAL
     return Term(field, tuple(Value(value, literal) for value in values)) if values else And()
 
 
 class Selection:
-    """The events that a query selects, and the time that it is about."""
+    """The events that a query selects, and the period that it is limited to."""
 
     def __init__(self, tree: Expression, clock: Clock, text: str = "") -> None:
         """text: the query as typed, for errors. Raises QueryError."""
@@ -55,7 +55,7 @@ class Selection:
         return self.until_ns is None or time_ns < self.until_ns
 
     def names(self) -> Iterator[tuple[str, str, Value]]:
-        """Yield the words that the trail should know: field, word, value."""
+        """Yield the words that should occur in the trail: field, word, value."""
         for term in terms(self.tree):
             if term.field in RECORDED:
                 yield from ((term.field, plain(one), one) for one in term.values if not is_pattern(one))

@@ -42,7 +42,7 @@ class _Sums(NamedTuple):
 
 
 class Refusals:
-    """Denials of one app for the same grounds. event: one of them, path: of the first, with most of them."""
+    """Denials of one app for the same grounds. event: one of them. path: of the first with most repeats."""
 
     __slots__ = ("count", "event", "path", "path_count")
 
@@ -141,7 +141,7 @@ class Summary:
         if refusals is None and len(self.refusals) < _REFUSALS:
             refusals = self.refusals[grounds] = Refusals(event)
         if refusals is not None:
-            refusals.event = event  # the newest: of the newest policy
+            refusals.event = event  # the newest event, of the newest policy
             refusals.add(path, weight)
         key = event.app, path
         if key in self.denied_paths or len(self.denied_paths) < _PATHS_LIMIT:

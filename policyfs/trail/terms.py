@@ -25,8 +25,9 @@ ERRNOS: Final = frozenset(errno.errorcode.values())
 
 
 class Column(NamedTuple):
-    """One field. kind: word, number, path, text or time. texts, number: its values of an event. by_row: it
-    differs from event to event, others are shared by many (index.py). known: all its words, if they are few.
+    """One field. kind: word, number, path, text or time. texts, number: return its values in an event.
+    by_row: True if it differs from event to event; many events share the other fields (index.py). known: all
+    its words, if there are few.
     """
 
     name: str
@@ -106,7 +107,7 @@ BY_NAME: Final = {column.name: column for column in COLUMNS}
 NAMES: Final = {name: column.name for column in COLUMNS for name in (column.name, *column.aliases)}
 NUMERIC: Final = frozenset(column.name for column in COLUMNS if column.kind == "number")
 RECORDED: Final = ("app", "op", "rule")
-"""Fields whose words are compared with those of the trail and its policies: a typing error is no result."""
+"""Fields whose words are compared with those of the trail and its policies, to find typing errors."""
 
 
 @dataclass(frozen=True, slots=True)

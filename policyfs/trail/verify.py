@@ -1,7 +1,7 @@
 """Verification that a mount's trail is whole: every line as it was written, none missing or moved (pure).
 
 docs/audit.md tells how far the proof goes: a process that can write the files and has the key can also make
-a new chain from some line on. A checkpoint or a digest kept elsewhere helps against that.
+a new chain from some line on. A checkpoint or a digest kept elsewhere reveals the new chain.
 """
 
 from __future__ import annotations
@@ -81,14 +81,14 @@ class Verifier:
         return self._last is not None
 
     def segment(self, name: str, number: int, lines: Iterable[bytes], seal: Proof | None = None) -> None:
-        """Check one segment; each line with its newline, the last perhaps without."""
+        """Check one segment. lines: with their newlines, the last perhaps without one."""
         kept = list(lines)
         covered = seal.seal.lines if seal else 0
         check = check_segment(self._mount_id, name, number, kept, sealed_lines=covered, wanted=self.wanted)
         self.add(check, lambda: kept, seal)
 
     def add(self, check: SegmentCheck, lines: Callable[[], Sequence[bytes]], seal: Proof | None) -> None:
-        """Take the check of the next segment. lines: reads them again, to find what is wrong with them."""
+        """Take the check of the next segment. lines: reads the lines again, to find the damage."""
         self._segments += 1
         self._follow_number(check)
         self._number, self._newest = check.number, check.name
@@ -256,7 +256,7 @@ class Verifier:
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 
     def _is_resumed(self, check: SegmentCheck, seal: Seal) -> bool:
-        """True if nothing follows the lines of a seal, or the record of a daemon that goes on there."""
+        """True if no line follows the sealed ones, or the next is the record of a daemon that resumes."""
         if check.last_seq == seal.last_seq:
             return True
         return any(one.kind == "resume" and one.seq == seal.last_seq + 1 for one in check.records)
@@ -342,7 +342,7 @@ class Verifier:
         return any(name == check.name for name, *_ in self._holes)
 
     def _gone(self, first: int, last: int) -> str:
-        """Return the numbers of missing segments that no retention removed, in words; empty if it did all."""
+        """Return the numbers of missing segments that no retention removed, in words; empty if none."""
         told = (int(name[:8]) for name in self._pruned if name[:8].isdecimal())
         gone = not_in(with_numbers(self._removed or (), told), first, last)
         return "" if gone is None else f"{gone[0]} to {gone[1]}" if gone[1] > gone[0] else f"{gone[0]}"
@@ -357,13 +357,13 @@ class Verifier:
         if self._first is None or self._first[1] == 1:
             return
         name, number = self._first
-        first = 1 if self._removed is not None else number - 1  # once, no header told what was removed
+        first = 1 if self._removed is not None else number - 1  # older headers do not state the removed ones
         if gone := self._gone(first, number - 1):
             what = f"segments before this one are missing ({gone}), and no rotation removed them"
             self._break(name, 0, DELETED, what, 0)
 
     def _check_end(self, checkpoint: Checkpoint) -> None:
-        """Compare the end with a checkpoint whose line is not there."""
+        """Compare the end with a checkpoint whose line is missing."""
         end = f"the checkpoint of {checkpoint.time} has seq {checkpoint.seq}, this ends with {self._seq}"
         last = self._last.seal if self._last else None
         if last is not None and (last.last_seq, last.closed) == (self._seq, "end") and not self._breaks:
@@ -372,13 +372,13 @@ class Verifier:
             self._break("", 0, TRUNCATED, f"{end}: its end was cut off")
 
     def fault(self, kind: str, what: str, before: int | None = None) -> None:
-        """Add a break that no segment shows. before: the last seq that is still proven, or the end."""
+        """Add a break that no segment shows. before: the last seq that is still proven; None: the last."""
         self._break("", 0, kind, what, before)
 
     def _break(
         self, name: str, line: int, kind: str, what: str, before: int | None = None, *, unless: bool = False
     ) -> None:
-        """Add a break. before: the last seq that is still proven. unless: not if the segment has one."""
+        """Add a break. before: the last seq that is still proven. unless: not if the segment has a break."""
         if unless and any(found.place.segment == name for found in self._breaks):
             return
         before = self._seq if before is None else before

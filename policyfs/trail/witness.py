@@ -1,4 +1,4 @@
-"""Chains as witnesses: each start of a recorder records the last digests of the other chains (pure)."""
+"""Chains as witnesses: a recorder that starts records the last digests of all other chains (pure)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from policyfs.trail.damage import RESEALED, TRUNCATED
 from policyfs.trail.record import Place, Record
 
 _PART_BYTES: Final = 40 * 1024
-"""Bytes of one record: with the rest of its line it stays below line.LINE_BYTES."""
+"""Most bytes of one record, so that its whole line stays below line.LINE_BYTES."""
 _HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
 
 
@@ -115,7 +115,7 @@ class Witness:
         Call it after the last line of the chain was compared.
         """
         for seq, missing in sorted(self._open.items()):
-            if seq >= self._first:  # older lines were removed by rotation, or `verify` misses them
+            if seq >= self._first:  # older lines were removed by rotation, or `verify` reports them
                 what = f"{missing[0].seen} went on to seq {seq} then: lines at its end are missing since"
                 self._wrong.append((missing[0].place, what, TRUNCATED))
         return self._wrong
