@@ -232,6 +232,29 @@ class Automaton:
                     todo.append(before)
         return frozenset(found)
 
+    def just_before(self, accepts: AbstractSet[int]) -> frozenset[int]:
+        """Return the nodes from which one name leads to a node that accepts one of these glob sets."""
+        accepting = (number for accept in accepts for number in self._accepting.get(accept, ()))
+        return frozenset(before for number in accepting for before in self._before[number])
+
+    def step_of_all(self, position: Position) -> Position:
+        """Return what every child's position contains, whatever the child's name is.
+
+        A name that a literal, a pattern or a capture matches reaches further nodes.
+        """
+        if position.lost:
+            return position
+        free = {target for number in position.free for target in self.nodes[number].anything}
+        bound = {(target, bind) for number, bind in position.bound for target in self.nodes[number].anything}
+        return self._intern(frozenset(free), _undominated(free, bound))
+
+    def may_lose(self, position: Position) -> bool:
+        """False only if no child of this position is lost (MAX_BOUND)."""
+        captures = (reached for number in position.free for reached in self.nodes[number].captures.values())
+        bound = sum(map(len, captures))
+        bound += sum(len(self.nodes[number].targets()) for number, _ in position.bound)
+        return position.lost or bound > MAX_BOUND
+
     def step(self, position: Position, text: str) -> Position:
         """Return the position of the child with this name (see names.text_of)."""
         if position.lost:

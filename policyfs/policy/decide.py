@@ -43,8 +43,6 @@ from policyfs.policy.visibility import Sight
 
 __all__ = ["End", "Engine", "PathState", "compile_policy"]
 
-_NO_NAME: Final = "\x01 a name that no rule has \x01"
-
 REMEMBERED: Final = 1 << 16
 """Units of answers of each sort that an engine keeps (memo.Memo)."""
 
@@ -267,15 +265,18 @@ class Engine:
         return self._scope.caller_matters_below(state)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """True only if the caller sees every entry of the directory at this path, whatever it is.
+        """True only if the caller sees every entry of the directory at this path, of any type and any name.
 
         Callers for which the directory's names are the same get the same answer.
         """
         if self._scope.may_hide_below(state):
             return False
         caller = self._caller(who)
-        child = self._paths.step(state, _NO_NAME)
-        return self._lenient(caller) or self._distinctions.sees_always(child, caller)
+        if self._lenient(caller):
+            return True
+        if self._scope.may_except_in(state):
+            return False
+        return self._distinctions.sees_always(self._paths.step_of_all(state), caller)
 
     def contents(self) -> Iterator[list[object]]:
         """Yield lists of the objects in this engine, so that its owner can free them in small steps.
@@ -297,8 +298,8 @@ class Engine:
         """
         if self._table.uses_uid or not self._scope.only_allows_below(state):
             return False
-        child = self._paths.step(state, _NO_NAME)
-        if self._paths.step(child, _NO_NAME) is not child:  # it differs further down
+        child = self._paths.step_of_all(state)
+        if self._paths.step_of_all(child) is not child:  # it differs further down
             return False
         return all(
             self.decide(who, Op.SEE, child, ftype, NO_FACTS).allowed

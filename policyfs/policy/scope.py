@@ -36,6 +36,17 @@ class Scope:
             {accept for accept, number in table.first_accepts().items() if hides[number]}
         )
 
+        self._before_exceptions: Final = table.automaton.just_before(
+            {
+                accept
+                for number, rule in enumerate(table.rules)
+                if rule.effect is Effect.ALLOW
+                for accept in table.unless_accepts(number)
+                if accept is not None
+            }
+        )
+        self._capturing: Final = table.automaton.leading_to(captured)
+
         conditional = [not _is_plain(rule) for rule in table.rules]
         self._conditional_everywhere: Final = any(conditional[number] for number in table.everywhere())
         self._conditional: Final = table.automaton.leading_to(
@@ -80,6 +91,18 @@ class Scope:
             or bool(state.hides_below(self._table))
         )
 
+    def may_except_in(self, state: PathState) -> bool:
+        """False only if an allow that matches at every child of this path holds for each of them.
+
+        It does not hold for a child that a path of its ``unless`` matches, nor for one that is lost.
+        """
+        position = state.position
+        return (
+            self._table.automaton.may_lose(position)
+            or not self._before_exceptions.isdisjoint(position.free)
+            or any(number in self._before_exceptions for number, _ in position.bound)
+        )
+
     def only_allows_below(self, state: PathState) -> bool:
         """True only if all rules that can match below this path are allows without any condition but who."""
         position = state.position
@@ -87,6 +110,7 @@ class Scope:
             self._dry_run
             or position.lost
             or position.bound
+            or not self._capturing.isdisjoint(position.free)
             or self._conditional_everywhere
             or not self._conditional.isdisjoint(position.free)
             or state.hides_below(self._table)

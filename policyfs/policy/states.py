@@ -102,8 +102,18 @@ class Paths:
 
     def step(self, state: PathState, text: str) -> PathState:
         """Compute the state of a child by decoded name, without remembering it."""
+        return self._below(state, self._table.automaton.step(state.position, text))
+
+    def step_of_all(self, state: PathState) -> PathState:
+        """Return a state with the rules that match at every child, whatever the child's name is.
+
+        Further rules may match at some children.
+        """
+        return self._below(state, self._table.automaton.step_of_all(state.position))
+
+    def _below(self, state: PathState, position: Position) -> PathState:
+        """Return the state of a child at this position."""
         automaton = self._table.automaton
-        position = automaton.step(state.position, text)
         below = state.hides_below(self._table)
         if len(below) > MAX_HIDES:
             position = automaton.lost

@@ -31,6 +31,17 @@ BY_NAME: Final = POLICY.replace('"/*/hidden*/***"', str([f"/*/{name}" for name i
 """The same without a pattern: the daemon decides on the other names at once (fs/access/name_verdicts.py)."""
 
 
+ALLOW: Final = POLICY[POLICY.index("  - {id: all") :]
+BY_EXCEPTION: Final = POLICY.replace(ALLOW, """\
+  - {id: all, allow: [all], who: {app: any}, paths: "/***", unless: {path: "/*/hidden*/***"}}
+""")
+"""The same without a deny: the allow has an exception."""
+BY_LETTER: Final = POLICY.replace(ALLOW, """\
+  - {id: all, allow: [all], who: {app: any}, paths: ["/", "/*", "/*/*s*"]}
+""")
+"""The same without an exception: the names that are shown have an s."""
+
+
 class Told(NamedTuple):
     """What an app learns of a directory. places: where each name stands (telldir); again: what is
     listed from each of these places on; numbers: of the directory itself and of the file system."""
@@ -89,7 +100,9 @@ def told(mount: Mount) -> tuple[Told, Told]:
     return full, plain
 
 
-@pytest.mark.parametrize("policy", [POLICY, BY_NAME], ids=["pattern", "names"])
+@pytest.mark.parametrize(
+    "policy", [POLICY, BY_NAME, BY_EXCEPTION, BY_LETTER], ids=["pattern", "names", "exception", "letter"]
+)
 @pytest.mark.parametrize("options", [(), ("--app", "gallery")], ids=["shared", "app"])
 def test_a_listing_has_no_gaps_where_names_are_hidden(
     mounts: Mounts, empty_store: Path, options, policy: str

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from policyfs.domain import WORKER_UIDS, FileType, Op
+from policyfs.domain import NO_FACTS, WORKER_UIDS, FileType, Op
 from policyfs.fs.access.gate import Gate
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.policy.decide import Engine, compile_policy
@@ -155,6 +155,36 @@ def test_attributes_of_a_directory_that_the_kernel_keeps_are_the_same_for_all(ca
                 answers = seen(naive, caller, child, FileType.REGULAR)
                 if seen(naive, caller, path, FileType.DIRECTORY)[0][0] or path == b"/":
                     assert all(allowed for allowed, _ in answers)
+
+
+@st.composite
+def nearly_all_shown(draw: st.DrawFn) -> Policy:
+    """An allow for all names but those of an exception, or for those of a pattern."""
+    if draw(st.booleans()):
+        but = (Block(None, None, draw(cases.narrow)),)
+        return cases.policy(cases.plain(1, Effect.ALLOW, ("/**",), ops=Op.ALL, unless=but))
+    patterns = ("/**/*a*", "/**/??*", "/*", "/**/*e", "/**/{app}*", "/*/**", "/a/*")
+    globs = tuple(draw(st.lists(st.sampled_from(patterns), min_size=1, max_size=2, unique=True)))
+    return cases.policy(cases.plain(1, Effect.ALLOW, globs, ops=Op.ALL))
+
+
+@share(1.0)
+@given(case=st.one_of(asked(), st.tuples(nearly_all_shown(), st.just(CALLERS))), path=paths)
+def test_a_caller_that_sees_all_is_shown_each_name(case, path):
+    """Whatever it is called and whatever it is; and plainly below means at every depth."""
+    policy, callers = case
+    engine = compile_policy(policy)
+    state = engine.state_of(path)
+    for who in (engine.principal(caller.uid) for caller in callers):
+        children = [engine.child(state, name.encode()) for name in cases.NAMES]
+        below = [engine.child(child, name.encode()) for child in children for name in cases.NAMES]
+        if not engine.shows_all_in(who, state):
+            children = []
+        if not engine.shows_plainly_below(who, state):
+            below = []
+        for shown in children + below:
+            for ftype in (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK):
+                assert engine.decide(who, Op.SEE, shown, ftype, NO_FACTS).allowed, (path, ftype)
 
 
 class _Nobody:

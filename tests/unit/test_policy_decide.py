@@ -9,6 +9,7 @@ from errno import EACCES, ENOENT, EPERM, EROFS, EXDEV
 import pytest
 
 from policyfs.domain import RAW_VIEW, Audit, Facts, Need, Op, RuleMatch, ban, banned, kinds_only
+from policyfs.policy.automaton import MAX_BOUND
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.facts import content_met
 from policyfs.policy.tally import NO_ALLOW
@@ -677,9 +678,53 @@ def test_an_engine_that_nobody_has_any_more_is_gone_at_once():
         ('- {id: r, allow: [see], who: {app: gallery}, paths: "/a/**"}', False),
         ('- {id: r, allow: [see], paths: "/a/{uid}/**"}\n- {id: s, allow: [see], paths: "/a/**"}', False),
         ('- {id: r, allow: [see], paths: "/a/**"}\n- {id: s, deny: [see], paths: "/a/b/c/d"}', False),
+        ('- {id: r, allow: [see], paths: "/a/**/*a*"}', False),
+        ('- {id: r, allow: [see], paths: "/a/**"}\n- {id: s, allow: [see], paths: "/b/{app}/**"}', True),
+        ('- {id: r, allow: [see], paths: "/a/**"}\n- {id: s, allow: [see], paths: "/a/b/{app}/**"}', False),
     ],
 )
 def test_everything_below_is_shown_plainly(rules: str, *, plainly: bool) -> None:
     engine = engine_of(rules + "\n")
     who = engine.principal(10010)
     assert engine.shows_plainly_below(who, engine.state_of(b"/a")) is plainly
+
+
+@pytest.mark.parametrize(
+    ("rules", "everything"),
+    [
+        ('- {id: r, allow: [see], paths: "/***"}', True),
+        ('- {id: r, allow: [see], paths: ["/a/*", "/a/s*"]}', True),
+        ('- {id: r, allow: [see], paths: "/a/*a*"}', False),
+        ('- {id: r, allow: [see], paths: "/a/?????*"}', False),
+        ('- {id: r, allow: [see], paths: "/a/s*"}', False),
+        ('- {id: r, allow: [see], paths: "/***", unless: {path: "/a/s*"}}', False),
+        ('- {id: r, allow: [see], paths: "/***", unless: {path: "/a/s/***"}}', False),
+        ('- {id: r, allow: [see], paths: "/***", unless: {path: "/**/s"}}', False),
+        ('- {id: r, allow: [see], paths: "/***", unless: {path: "/a/b/s"}}', True),
+        ('- {id: r, allow: [see], paths: "/***", unless: {path: "/b/***"}}', True),
+        ('- {id: r, allow: [see], paths: "/***", unless: {path: ["/a/s"], owner: self}}', False),
+        ('- {id: r, allow: [see], paths: "/***", when: {path: "/a/s*"}}', False),
+        ('- {id: r, allow: [see], paths: "/***", when: {path: "/a/**"}}', True),
+        ('- {id: r, allow: [see], paths: "/a/{app}*"}', False),
+        ('- {id: r, allow: [see], paths: "/***"}\n- {id: s, deny: [read], paths: "/a/s"}', True),
+        ('- {id: r, allow: [see], paths: "/***"}\n- {id: s, deny: [see], paths: "/a/b/s"}', False),
+    ],
+)
+def test_all_names_in_a_directory_are_shown(rules: str, *, everything: bool) -> None:
+    engine = engine_of(rules + "\n")
+    who = engine.principal(10010)
+    assert engine.shows_all_in(who, engine.state_of(b"/a")) is everything
+
+
+def test_not_all_names_are_shown_where_some_may_be_lost() -> None:
+    captured = '- {id: s, allow: [see], paths: "/**/{uid}/**"}\n'
+    engine = engine_of('- {id: r, allow: [see], paths: "/***"}\n' + captured)
+    who, state = engine.principal(10010), engine.root
+    for number in range(MAX_BOUND + 1):
+        shown = all(
+            engine.decide(who, Op.SEE, engine.child(state, name), FILE, Facts()).allowed
+            for name in (b"12", b"99999", b"a")
+        )
+        assert shown or not engine.shows_all_in(who, state), number
+        state = engine.child(state, str(number).encode())
+    assert not shown
