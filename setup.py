@@ -31,8 +31,8 @@ def fuse_flags(question: str) -> list[str]:
 
 
 PARTS = (
-    "appender", "avc", "avc_table", "bridge", "device", "direntries", "events", "interposition", "lanes",
-    "listing", "operations", "opens", "readers", "turns", "vectors",
+    "appender", "avc", "avc_directories", "avc_table", "bridge", "device", "direntries", "events",
+    "interposition", "lanes", "listing", "operations", "opens", "readers", "turns", "vectors",
 )  # fmt: skip
 
 HEADERS = ("avc", "avc_table", "bridge", "direntries", "lanes", "wire")

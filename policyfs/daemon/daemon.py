@@ -234,8 +234,8 @@ class Daemon:
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
                 works = (self._flush, self._breaks, self._watching,
-                         self.fs.locks.ask_again, self.sniffer.tend, self.fs.second_looks.run,
-                         self.fs.quarantine.run, *self._reload.works())  # fmt: skip
+                         self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
+                         self.fs.second_looks.run, self.fs.quarantine.run, *self._reload.works())  # fmt: skip
                 for work in works:
                     nursery.start_soon(kept, self._bugs, work.__name__, work)
                 if not await self._proved():

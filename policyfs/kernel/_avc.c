@@ -15,12 +15,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #define RESENT ((uint64_t)1 << 63)
 
@@ -111,6 +114,35 @@ bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_
 	return reply(seat, device, unique, 0, body, size);
 }
 
+/* True if nothing has the name, and the kernel says so without a disk: the seat's lock is held. */
+static bool is_absent(int directory, bool in_memory, const char *name)
+{
+	struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_CACHED | RESOLVE_NO_XDEV};
+	struct statx unused;
+	long fd;
+
+	if (in_memory) /* it keeps no absent names, so nothing about them is cached */
+		return statx(directory, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &unused) != 0 && errno == ENOENT;
+	fd = syscall(SYS_openat2, directory, name, &how, sizeof(how));
+	if (fd >= 0)
+		close((int)fd);
+	return fd < 0 && errno == ENOENT;
+}
+
+/* Python would say the same of each absent name in the directory. (Of a few names it might let the kernel keep
+ * that: these are asked for again.) */
+static bool answer_absent(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
+{
+	bool in_memory;
+	int directory = directories_all_seen(header->nodeid, header->uid, &in_memory);
+
+	if (directory < 0 || !is_absent(directory, in_memory, name))
+		return false;
+	reply(seat, device, header->unique, ENOENT, NULL, 0);
+	atomic_fetch_add_explicit(&seat->absences, 1, memory_order_relaxed);
+	return true;
+}
+
 static bool answer_lookup(struct seat *seat, int device, const struct wire_in_header *header,
 			  const char *name, size_t size)
 {
@@ -136,7 +168,7 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 		atomic_fetch_add_explicit(&seat->lookups, 1, memory_order_relaxed);
 		return true;
 	}
-	return false;
+	return answer_absent(seat, device, header, name);
 }
 
 static bool answer_getattr(struct seat *seat, int device, const struct wire_in_header *header)
@@ -260,6 +292,7 @@ void avc_count(struct avc_counts *counts)
 	memset(counts, 0, sizeof(*counts));
 	for (unsigned i = 0; i < AVC_SEATS; i++) {
 		counts->lookups += atomic_load_explicit(&seats[i].lookups, memory_order_relaxed);
+		counts->absences += atomic_load_explicit(&seats[i].absences, memory_order_relaxed);
 		counts->getattrs += atomic_load_explicit(&seats[i].getattrs, memory_order_relaxed);
 		counts->accesses += atomic_load_explicit(&seats[i].accesses, memory_order_relaxed);
 		counts->getxattrs += atomic_load_explicit(&seats[i].getxattrs, memory_order_relaxed);
@@ -274,6 +307,7 @@ void avc_forget_counts(void)
 {
 	for (unsigned i = 0; i < AVC_SEATS; i++) {
 		atomic_store(&seats[i].lookups, 0);
+		atomic_store(&seats[i].absences, 0);
 		atomic_store(&seats[i].getattrs, 0);
 		atomic_store(&seats[i].accesses, 0);
 		atomic_store(&seats[i].getxattrs, 0);

@@ -79,11 +79,15 @@ bool avc_is_open(void);
 /* Add a decided vector. False if there is no room. */
 bool avc_install(const struct avc_vector *vector);
 
+/* A uid sees each name in a directory, whatever the object is: LOOKUPs of names that are not there are answered
+ * until avc_leave() or avc_drop_all(). fd: of that directory. False if there is no room. */
+bool avc_see_all(uint64_t id, int fd, uint32_t uid);
+
 /* Drop a node with all its grants. When it returns, no reader answers by them. Returns how often the node
  * was looked up here since it was added: references of the kernel that the caller counts from now on. */
 uint64_t avc_drop(uint64_t id);
 
-/* Close the descriptor of a directory, and so drop all grants of the nodes in it. */
+/* Close the descriptor of a directory, and so drop all grants of the nodes in it, and of absent names. */
 void avc_leave(uint64_t id);
 
 /* Drop all grants of all nodes. Their look-ups stay counted here until avc_drop() or avc_clear(). */
@@ -110,6 +114,9 @@ void avc_age_opens(avc_take taken, avc_unused unused, void *context);
 /* Take all events that were published before this call. Those of one seat are in order. */
 void avc_take_events(avc_told told, void *context);
 
+/* An eventfd that is readable once so many events wait that they are to be taken at once. -1 before avc_open(). */
+int avc_events_bell(void);
+
 /* Of any seat */
 
 /* True if each handle must send a FLUSH when it is closed. Not in here: the bridge knows. */
@@ -122,7 +129,7 @@ bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t 
 bool avc_takes(const unsigned char *message, size_t size);
 
 struct avc_counts {
-	uint64_t lookups, getattrs, accesses, getxattrs, opens, releases; /* answered */
+	uint64_t lookups, absences, getattrs, accesses, getxattrs, opens, releases; /* answered */
 	uint64_t lost;			 /* replies that the kernel did not take */
 	uint64_t nodes, directories;	 /* in the table */
 	uint64_t installed, dropped, refused;

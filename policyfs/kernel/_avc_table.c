@@ -1,6 +1,5 @@
 /*
- * The table of the access vector cache: nodes by number and by name, their grants, and the descriptors of
- * their directories. Readers look into it under the lock of their seat (_avc.c). The event loop alone
+ * The table of the access vector cache: nodes by number and by name, and their grants. Readers look into it under the lock of their seat (_avc.c). The event loop alone
  * changes it, and holds all locks for that. So a drop returns only when no reader uses what was dropped.
  * See docs/architecture/vectors.md.
  */
@@ -8,26 +7,17 @@
 #define _GNU_SOURCE
 #include "_avc_table.h"
 
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define CHAIN_MAX 16	 /* nodes in one chain: a name made to collide is not cached */
-
-struct directory {
-	uint64_t id, serial;
-	int fd; /* ours; -1: free */
-};
 
 static struct {
 	bool open;
 	struct node **by_id, **by_name;
 	size_t mask, most, count;
-	struct directory *directories;
-	unsigned directories_most, next_directory, seats;
-	uint64_t serial; /* of the descriptor opened last */
+	unsigned seats;
 	uint64_t installed, dropped, refused;
 } table;
 
@@ -57,13 +47,6 @@ struct node *avc_find(uint64_t id)
 	while (node != NULL && node->id != id)
 		node = node->next_id;
 	return node;
-}
-
-int avc_directory_of(const struct node *node)
-{
-	const struct directory *directory = &table.directories[node->directory];
-
-	return directory->fd >= 0 && directory->serial == node->serial ? directory->fd : -1;
 }
 
 bool avc_is_named(const struct node *node, uint64_t parent, const char *name, size_t size)
@@ -98,32 +81,6 @@ static void remove_node(struct node *node)
 	*at = node->next_id;
 	table.count--;
 	free(node);
-}
-
-static void close_directory(struct directory *directory)
-{
-	if (directory->fd >= 0)
-		close(directory->fd);
-	directory->fd = -1;
-}
-
-/* The number of a directory with a descriptor, -1 if there can be none. It takes the place of another,
- * in turn, and all nodes in that one are as dropped. */
-static int directory_with(uint64_t id, int fd)
-{
-	struct directory *directory;
-	unsigned number;
-
-	for (number = 0; number < table.directories_most; number++)
-		if (table.directories[number].fd >= 0 && table.directories[number].id == id)
-			return (int)number;
-	number = table.next_directory++ % table.directories_most;
-	directory = &table.directories[number];
-	close_directory(directory);
-	directory->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	directory->id = id;
-	directory->serial = ++table.serial;
-	return directory->fd >= 0 ? (int)number : -1;
 }
 
 static bool is_chain_full(struct node *node)
@@ -206,23 +163,23 @@ static bool install(const struct avc_vector *vector)
 {
 	struct node *node = avc_find(vector->id);
 	struct grant *place;
-	int directory;
+	uint64_t serial;
+	uint16_t directory;
 
 	if (node != NULL && !is_same(node, vector)) { /* renamed, and not dropped: never, or a bug */
 		take_grants(node);
 		return false;
 	}
-	directory = directory_with(vector->parent, vector->directory);
-	if (directory < 0)
+	if (!directories_add(vector->parent, vector->directory, &directory, &serial))
 		return false;
 	if (node == NULL)
 		node = add_node(vector);
 	if (node == NULL)
 		return false;
-	if (node->directory != directory || node->serial != table.directories[directory].serial) {
+	if (node->directory != directory || node->serial != serial) {
 		take_grants(node); /* of before avc_drop_all() */
-		node->directory = (uint16_t)directory;
-		node->serial = table.directories[directory].serial;
+		node->directory = directory;
+		node->serial = serial;
 	}
 	if (vector->grant & AVC_OPEN && !opens_fit(node, vector))
 		return false;
@@ -248,6 +205,22 @@ bool avc_install(const struct avc_vector *vector)
 	return done;
 }
 
+bool avc_see_all(uint64_t id, int fd, uint32_t uid)
+{
+	bool done;
+
+	if (!table.open)
+		return false;
+	if (directories_are_seen(id, uid)) /* nobody else changes that */
+		return true;
+	avc_lock_all();
+	done = directories_see_all(id, fd, uid);
+	avc_unlock_all();
+	table.installed += done;
+	table.refused += !done;
+	return done;
+}
+
 uint64_t avc_drop(uint64_t id)
 {
 	struct node *node = table.open ? avc_find(id) : NULL; /* nobody else changes the table */
@@ -265,12 +238,11 @@ uint64_t avc_drop(uint64_t id)
 
 void avc_leave(uint64_t id)
 {
-	for (unsigned i = 0; table.open && i < table.directories_most; i++)
-		if (table.directories[i].fd >= 0 && table.directories[i].id == id) {
-			avc_lock_all();
-			close_directory(&table.directories[i]);
-			avc_unlock_all();
-		}
+	if (!table.open || !directories_have(id)) /* nobody else changes them */
+		return;
+	avc_lock_all();
+	directories_leave(id);
+	avc_unlock_all();
 }
 
 void avc_drop_all(void)
@@ -279,8 +251,7 @@ void avc_drop_all(void)
 		return;
 	table.dropped++;
 	avc_lock_all();
-	for (unsigned i = 0; i < table.directories_most; i++)
-		close_directory(&table.directories[i]);
+	directories_leave_all();
 	avc_unlock_all();
 }
 
@@ -305,8 +276,7 @@ void avc_clear(void (*taken)(void *, uint64_t, uint64_t), void *context)
 				taken(context, node->id, lookups);
 			remove_node(node);
 		}
-	for (unsigned i = 0; i < table.directories_most; i++)
-		close_directory(&table.directories[i]);
+	directories_leave_all();
 	avc_unlock_all();
 }
 
@@ -329,18 +299,14 @@ bool avc_open(size_t nodes, unsigned directories, unsigned seats_used)
 		slots *= 2;
 	table.by_id = calloc(slots, sizeof(*table.by_id));
 	table.by_name = calloc(slots, sizeof(*table.by_name));
-	table.directories = calloc(directories, sizeof(*table.directories));
-	if (nodes == 0 || directories == 0 || seats_used > AVC_SEATS || table.by_id == NULL ||
-	    table.by_name == NULL || table.directories == NULL || !opens_begin() || !events_begin()) {
+	if (nodes == 0 || seats_used > AVC_SEATS || table.by_id == NULL || table.by_name == NULL ||
+	    !directories_begin(directories) || !opens_begin() || !events_begin()) {
 		avc_close();
 		return false;
 	}
 	table.mask = slots - 1;
 	table.most = nodes;
-	table.directories_most = directories;
 	table.seats = seats_used;
-	for (unsigned i = 0; i < directories; i++)
-		table.directories[i].fd = -1;
 	table.open = true;
 	return true;
 }
@@ -352,7 +318,7 @@ void avc_close(void)
 	events_close();
 	free(table.by_id);
 	free(table.by_name);
-	free(table.directories);
+	directories_close();
 	memset(&table, 0, sizeof(table));
 	avc_forget_counts();
 }
@@ -360,8 +326,7 @@ void avc_close(void)
 void avc_count_table(struct avc_counts *counts)
 {
 	counts->nodes = table.count;
-	for (unsigned i = 0; i < table.directories_most; i++)
-		counts->directories += table.directories[i].fd >= 0;
+	counts->directories = directories_count();
 	counts->installed = table.installed;
 	counts->dropped = table.dropped;
 	counts->refused = table.refused;

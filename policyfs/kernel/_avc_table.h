@@ -1,5 +1,5 @@
-/* The parts of the access vector cache to each other: answers (_avc.c), the table (_avc_table.c), opens
- * (_opens.c), and the events of opens (_events.c). */
+/* The parts of the access vector cache to each other: answers (_avc.c), the table (_avc_table.c), its directories
+ * (_avc_directories.c), opens (_opens.c), and the events of opens (_events.c). */
 
 #ifndef POLICYFS_AVC_TABLE_H
 #define POLICYFS_AVC_TABLE_H
@@ -36,7 +36,7 @@ struct node {
 
 struct seat {
 	_Alignas(64) pthread_mutex_t lock;
-	atomic_uint_fast64_t lookups, getattrs, accesses, getxattrs, opens, releases, lost;
+	atomic_uint_fast64_t lookups, absences, getattrs, accesses, getxattrs, opens, releases, lost;
 };
 
 /* _avc_table.c. To be read under the lock of a seat, or on the event loop. */
@@ -48,14 +48,33 @@ void avc_each_node(void (*visit)(struct node *, void *context), void *context);
 struct node *avc_first_like(uint64_t parent, const char *name, size_t size);
 bool avc_is_named(const struct node *node, uint64_t parent, const char *name, size_t size);
 
-/* The descriptor of a node's directory, -1 if it was dropped since. */
-int avc_directory_of(const struct node *node);
-
 /* Number of seats in use, the event loop's included. */
 unsigned avc_seats(void);
 
 /* Add the counts of the table. */
 void avc_count_table(struct avc_counts *counts);
+
+/* _avc_directories.c. To be read under the lock of a seat, or on the event loop. */
+
+/* The descriptor of a node's directory, -1 if it was dropped since. */
+int avc_directory_of(const struct node *node);
+
+/* The descriptor of a directory in which the uid sees each name, else -1. */
+int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory);
+
+/* The event loop only. */
+bool directories_have(uint64_t id);
+bool directories_are_seen(uint64_t id, uint32_t uid);
+unsigned directories_count(void);
+
+/* The event loop only, with all locks. fd: of the directory, to be duplicated. False if there is no room. */
+bool directories_add(uint64_t id, int fd, uint16_t *number, uint64_t *serial);
+bool directories_see_all(uint64_t id, int fd, uint32_t uid);
+void directories_leave(uint64_t id);
+void directories_leave_all(void);
+
+bool directories_begin(unsigned most);
+void directories_close(void);
 
 /* _avc.c */
 

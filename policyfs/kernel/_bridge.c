@@ -34,6 +34,8 @@ static PyMethodDef methods[] = {
 	{"install_vector", vectors_install, METH_VARARGS,
 	 "install_vector(node, parent, directory_fd, name, uid, grant, device, ino, birth_ns, format, gid=0,\n"
 	 "flags=0, backing_id=0): bool. The last three are of opens."},
+	{"see_all_vector", vectors_see_all, METH_VARARGS,
+	 "see_all_vector(directory, directory_fd, uid): bool. The uid sees each name in it: absent ones are no secret."},
 	{"take_opens", vectors_take, METH_VARARGS,
 	 "take_opens(which, number): take handles over from the bridge: 0 the one with a number, 1 those of a\n"
 	 "node, 2 all. [(fh, node, uid, gid, pid, flags, attributes)]."},
@@ -43,6 +45,8 @@ static PyMethodDef methods[] = {
 	 "Take over handles that are open since the call before; (handles, nodes not opened since then)."},
 	{"take_events", vectors_take_events, METH_NOARGS,
 	 "take_events(): the events of opens that the bridge answered and that are to be on the trail."},
+	{"events_bell", vectors_events_bell, METH_NOARGS,
+	 "events_bell(): an eventfd that is readable once many events wait; -1 without vectors."},
 	{"leave_directory", vectors_leave, METH_O,
 	 "leave_directory(node): close its descriptor. No request in it is answered any more."},
 	{"drop_vectors", vectors_drop, METH_O,

@@ -132,6 +132,7 @@ uint64_t vectors_answered(uint32_t opcode);
 
 PyObject *vectors_open(PyObject *module, PyObject *args);
 PyObject *vectors_install(PyObject *module, PyObject *args);
+PyObject *vectors_see_all(PyObject *module, PyObject *args);
 PyObject *vectors_drop(PyObject *module, PyObject *id);
 PyObject *vectors_leave(PyObject *module, PyObject *id);
 PyObject *vectors_drop_all(PyObject *module, PyObject *unused);
@@ -140,6 +141,7 @@ PyObject *vectors_take(PyObject *module, PyObject *args);
 PyObject *vectors_end_opens(PyObject *module, PyObject *id);
 PyObject *vectors_age_opens(PyObject *module, PyObject *unused);
 PyObject *vectors_take_events(PyObject *module, PyObject *unused);
+PyObject *vectors_events_bell(PyObject *module, PyObject *unused);
 PyObject *vectors_counts(PyObject *module, PyObject *unused);
 
 #endif

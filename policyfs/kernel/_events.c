@@ -4,6 +4,10 @@
  * without a lock. INVARIANT: an event is published before its open is answered. If the ring is full, Python
  * answers the open, and takes the events out first. So none is lost, and none comes late.
  *
+ * A ring that is a quarter full rings the bell, so that the event loop takes the events out on another
+ * processor while the reader goes on. INVARIANT: once it has rung, the event loop takes all events that were
+ * published by then, or later. It clears `rung` first, so a reader that still finds it set is not too late.
+ *
  * The executable of a process is looked up as Python does it (audit.py): at most once in PROGRAM_NS.
  */
 
@@ -11,13 +15,16 @@
 #include "_avc_table.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #define RING 128 /* events of one seat */
+#define ENOUGH 32 /* waiting events of one seat at which the bell rings */
 #define PROGRAMS 16 /* processes of which a seat knows the executable */
 #define PROGRAM_NS 100000000
 
@@ -38,6 +45,8 @@ struct ring {
 };
 
 static struct ring *rings; /* of all seats */
+static int bell = -1; /* eventfd: readable while there are events to be taken at once */
+static atomic_bool rung; /* the bell, and no events were taken since */
 
 static int64_t clock_ns(clockid_t clock)
 {
@@ -90,13 +99,22 @@ struct avc_event *events_place(unsigned number, uint32_t pid)
 void events_put(unsigned number)
 {
 	struct ring *ring = &rings[number];
+	uint64_t put = atomic_load_explicit(&ring->put, memory_order_relaxed) + 1, one = 1;
 
-	atomic_store_explicit(&ring->put, atomic_load_explicit(&ring->put, memory_order_relaxed) + 1,
-			      memory_order_release);
+	atomic_store_explicit(&ring->put, put, memory_order_release);
+	if (put - atomic_load_explicit(&ring->taken, memory_order_relaxed) >= ENOUGH &&
+	    !atomic_load_explicit(&rung, memory_order_relaxed) && !atomic_exchange(&rung, true))
+		(void)!write(bell, &one, sizeof(one));
+}
+
+int avc_events_bell(void)
+{
+	return bell;
 }
 
 void avc_take_events(avc_told told, void *context)
 {
+	atomic_exchange(&rung, false);
 	for (unsigned number = 0; rings != NULL && number < AVC_SEATS; number++) {
 		struct ring *ring = &rings[number];
 		uint64_t taken = atomic_load_explicit(&ring->taken, memory_order_relaxed);
@@ -111,13 +129,19 @@ void avc_take_events(avc_told told, void *context)
 bool events_begin(void)
 {
 	rings = aligned_alloc(64, AVC_SEATS * sizeof(*rings));
-	if (rings != NULL)
-		memset(rings, 0, AVC_SEATS * sizeof(*rings));
-	return rings != NULL;
+	if (rings == NULL)
+		return false;
+	for (unsigned number = 0; number < AVC_SEATS; number++) /* seats without events take no memory */
+		memset(&rings[number], 0, offsetof(struct ring, events));
+	bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	return bell >= 0;
 }
 
 void events_close(void)
 {
 	free(rings);
 	rings = NULL;
+	if (bell >= 0)
+		close(bell);
+	bell = -1;
 }

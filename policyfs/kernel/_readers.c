@@ -165,7 +165,8 @@ static uint64_t answered_so_far(void)
 	struct avc_counts counts;
 
 	avc_count(&counts);
-	return counts.lookups + counts.getattrs + counts.accesses + counts.getxattrs + counts.opens + counts.releases;
+	return counts.lookups + counts.absences + counts.getattrs + counts.accesses + counts.getxattrs +
+	       counts.opens + counts.releases;
 }
 
 void readers_weigh(unsigned passed)

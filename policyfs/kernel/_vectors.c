@@ -66,6 +66,18 @@ PyObject *vectors_install(PyObject *module, PyObject *args)
 	return PyBool_FromLong(avc_install(&vector));
 }
 
+PyObject *vectors_see_all(PyObject *module, PyObject *args)
+{
+	unsigned long long id;
+	unsigned int uid;
+	int fd;
+
+	(void)module;
+	if (!PyArg_ParseTuple(args, "KiI:see_all_vector", &id, &fd, &uid) || !is_loop())
+		return NULL;
+	return PyBool_FromLong(avc_see_all(id, fd, uid));
+}
+
 PyObject *vectors_drop(PyObject *module, PyObject *id)
 {
 	unsigned long long number = PyLong_AsUnsignedLongLong(id);
@@ -281,6 +293,12 @@ PyObject *vectors_take_events(PyObject *module, PyObject *unused)
 	return list;
 }
 
+PyObject *vectors_events_bell(PyObject *module, PyObject *unused)
+{
+	(void)module, (void)unused;
+	return PyLong_FromLong(avc_events_bell());
+}
+
 uint64_t vectors_answered(uint32_t opcode)
 {
 	struct avc_counts counts;
@@ -288,7 +306,7 @@ uint64_t vectors_answered(uint32_t opcode)
 	avc_count(&counts);
 	switch (opcode) {
 	case OPCODE_LOOKUP:
-		return counts.lookups;
+		return counts.lookups + counts.absences;
 	case OPCODE_GETATTR:
 		return counts.getattrs;
 	case OPCODE_OPEN:
@@ -310,11 +328,11 @@ PyObject *vectors_counts(PyObject *module, PyObject *unused)
 
 	(void)module, (void)unused;
 	avc_count(&counts);
-	return Py_BuildValue("KKKKKKKKKKKIK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
+	return Py_BuildValue("KKKKKKKKKKKIKK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
 			     (unsigned long long)counts.accesses, (unsigned long long)counts.lost,
 			     (unsigned long long)counts.nodes, (unsigned long long)counts.directories,
 			     (unsigned long long)counts.installed, (unsigned long long)counts.dropped,
 			     (unsigned long long)counts.refused, (unsigned long long)counts.opens,
 			     (unsigned long long)counts.releases, avc_count_handles(),
-			     (unsigned long long)counts.getxattrs);
+			     (unsigned long long)counts.getxattrs, (unsigned long long)counts.absences);
 }

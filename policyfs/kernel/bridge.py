@@ -33,6 +33,7 @@ reader_state = _bridge.reader_state
 open_vectors = _bridge.open_vectors
 install_vector = _bridge.install_vector
 leave_directory = _bridge.leave_directory
+see_all_vector = _bridge.see_all_vector
 drop_vectors = _bridge.drop_vectors
 drop_all_vectors = _bridge.drop_all_vectors
 clear_vectors = _bridge.clear_vectors
@@ -40,6 +41,7 @@ take_opens = _bridge.take_opens
 end_opens = _bridge.end_opens
 age_opens = _bridge.age_opens
 take_events = _bridge.take_events
+events_bell = _bridge.events_bell
 vector_counts = _bridge.vector_counts
 # The functions from start_readers on are for kernel/vectors.py.
 
@@ -72,6 +74,7 @@ __all__ = [
     "drop_all_vectors",
     "drop_vectors",
     "end_opens",
+    "events_bell",
     "fh_index",
     "hear_flushes",
     "init_answer",
@@ -86,6 +89,7 @@ __all__ = [
     "raw_request",
     "reader_shares",
     "reader_state",
+    "see_all_vector",
     "start_readers",
     "take_events",
     "take_opens",

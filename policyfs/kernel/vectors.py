@@ -33,6 +33,7 @@ _SERIAL: Final = (1 << 52) - 1
 """The bits of a handle's number that count slots and serials (_opens.c)."""
 
 install = bridge.install_vector
+see_all = bridge.see_all_vector
 leave = bridge.leave_directory
 drop = bridge.drop_vectors
 drop_all = bridge.drop_all_vectors
@@ -49,8 +50,9 @@ class VectorStats:
     """Counts of the cache. lookups, getattrs, accesses: requests answered. lost: replies that the kernel did
     not take. nodes, directories: in it now. installed, refused: vectors that found a place, and that found
     none. dropped: drops. opens, releases: of these requests, answered. handles: given out and not taken back,
-    nor taken over by Python. getxattrs: of these requests, answered with ENODATA. readers: threads. reading:
-    True while these read the device, and the event loop does not. began: times that they began to.
+    nor taken over by Python. getxattrs: of these requests, answered with ENODATA. absences: LOOKUPs of absent
+    names, answered with ENOENT. readers: threads. reading: True while these read the device, and the event
+    loop does not. began: times that they began to.
     """
 
     lookups: int
@@ -66,6 +68,7 @@ class VectorStats:
     releases: int
     handles: int
     getxattrs: int
+    absences: int
     readers: int
     reading: bool
     began: int
@@ -106,7 +109,12 @@ def take_events() -> list[Seen]:
 
     Those of one reader are in order.
     """
-    return [Seen(*one) for one in bridge.take_events()]
+    return list(map(Seen._make, bridge.take_events()))
+
+
+events_bell = bridge.events_bell
+"""Returns an eventfd that is readable once so many events wait that they are to be taken at once. -1 without
+vectors."""
 
 
 def index_of(fh: int) -> int:

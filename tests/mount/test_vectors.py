@@ -7,7 +7,9 @@ import errno
 import os
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from tests.mount.test_model import world_on
 from tests.support.machine.counts import count
 from tests.support.machine.images import file_system
 from tests.support.machine.namespace import forget_unused
-from tests.support.machine.processes import call_as, wait_for
+from tests.support.machine.processes import Child, call_as, start_as, wait_for
 from tests.support.models.pairs import Pair, compare
 from tests.support.models.sequence_policies import POLICIES, UIDS
 from tests.support.models.sequenced import campaign
@@ -58,6 +60,7 @@ def test_answers_attributes_and_trails_are_the_same_with_and_without(arena: Path
                 said = mounts.all[0].status()["vectors"]
                 kinds = ("lookups", "getattrs", "accesses", "getxattrs")
                 assert min(said[kind] for kind in kinds) > 2 * PAIRS, said
+                assert said["absences"] > PAIRS // 4, said  # seldom are all names shown
                 assert said["lost"] < said["lookups"] // 100, said
             mounts.assert_idle()
         finally:
@@ -118,6 +121,129 @@ def test_files_that_are_listed_and_looked_at_are_answered_from_the_first_time_on
     for number in range(0, LISTED, 3):
         (many / f"name-{number:04}.jpg").unlink()
     assert call_as(10011, _look_at_each, str(mount / "many")) == (LISTED - LISTED // 3,) * 2
+
+
+def _found(directory: str, names: tuple[str, ...]) -> list[str]:
+    """Which of these names can be looked up: each is tried twice."""
+    found = []
+    for name in names * 2:
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(f"{directory}/{name}")
+            found.append(name)
+    return found
+
+
+GONE = tuple(f"gone-{number}.txt" for number in range(50))
+
+
+@pytest.fixture(params=["tmpfs", "ext4"])
+def many(request: pytest.FixtureRequest, arena: Path) -> Iterator[Path]:
+    with file_system(request.param, arena) as disk:
+        store = disk / "store"
+        for directory in (store, store / "many", store / "hidden"):
+            directory.mkdir(mode=0o755)
+        yield store
+
+
+def _looked_up(mount: Mount) -> tuple[int, int]:
+    """LOOKUPs that Python has answered, and LOOKUPs of absent names that the bridge has."""
+    said = mount.status()["vectors"]
+    return mount.fuse_counters()["LOOKUP"] - said["lookups"] - said["absences"], said["absences"]
+
+
+def test_absent_names_need_no_python_where_nothing_is_hidden(many: Path, mounts: Mounts) -> None:
+    mount = mounts.start(TWO_APPS, many)
+    assert call_as(10011, _found, str(mount / "many"), GONE) == []  # ext4 has to learn of them
+    before, _ = _looked_up(mount)
+    assert call_as(10011, _found, str(mount / "many"), GONE) == []
+    by_python, by_bridge = _looked_up(mount)
+    assert by_python - before <= 5
+    assert by_bridge >= 2 * len(GONE)
+    assert call_as(10012, _found, str(mount / "many"), GONE) == []
+    assert _looked_up(mount)[1] == by_bridge, "some names are hidden from it, and time must not tell which"
+    assert _looked_up(mount)[0] >= by_python + 2 * len(GONE)
+
+
+HIDING = TWO_APPS + """\
+  - {id: not, deny: [all], paths: ["/hidden/***", "/many/gone-1*"], errno: ENOENT}
+"""
+
+
+SOME_HIDDEN = {
+    "an exception": """paths: "/***", unless: {path: "/many/gone-1*/***"}""",
+    "a letter": """paths: ["/", "/*", "/many/*n*"]""",
+    "a length": """paths: ["/", "/*", "/many/???????????*"]""",
+}
+
+
+@pytest.mark.parametrize("rule", SOME_HIDDEN.values(), ids=SOME_HIDDEN)
+def test_absent_names_are_pythons_where_some_are_not_allowed(many: Path, mounts: Mounts, rule: str) -> None:
+    start, end = TWO_APPS.index("paths:"), TWO_APPS.index("}\n", TWO_APPS.index('"/***"'))
+    mount = mounts.start(TWO_APPS[:start] + rule + TWO_APPS[end:], many)
+    for _ in range(4):
+        assert call_as(10011, _found, str(mount / "many"), (*GONE, "x", "no", "hidden")) == []
+    assert _looked_up(mount)[1] == 0
+
+
+def test_a_fifth_caller_takes_the_place_of_the_first(many: Path, mounts: Mounts) -> None:
+    policy = TWO_APPS.replace("{uid: 10011}", "{uid: [10011, 10021, 10022, 10023, 10024]}")
+    mount = mounts.start(policy, many)
+    for uid in (10011, 10021, 10022, 10023, 10024):
+        for _ in range(2):
+            assert call_as(uid, _found, str(mount / "many"), GONE) == []
+        before = _looked_up(mount)[1]
+        assert call_as(uid, _found, str(mount / "many"), GONE) == []
+        assert _looked_up(mount)[1] >= before + 2 * len(GONE), uid
+
+
+def test_names_that_come_and_go_are_found_at_once(many: Path, mounts: Mounts) -> None:
+    mount = mounts.start(TWO_APPS, many)
+    for _ in range(3):
+        assert call_as(10011, _found, str(mount / "many"), GONE) == []
+        assert _looked_up(mount)[1] > 0
+        (many / "many" / GONE[7]).touch(0o644)
+        assert call_as(10011, _found, str(mount / "many"), GONE) == [GONE[7]] * 2
+        call_as(10011, os.mkdir, str(mount / "many" / GONE[8]))
+        assert call_as(10011, _found, str(mount / "many"), GONE) == [GONE[7], GONE[8]] * 2
+        (many / "many" / GONE[7]).unlink()
+        call_as(10011, os.rmdir, str(mount / "many" / GONE[8]))
+
+
+def _inside(channel: Any, directory: str) -> None:
+    """One that is in the directory, and looks for names there each time that it is asked."""
+    os.chdir(directory)
+    while channel.recv():
+        try:
+            channel.send(_found(".", GONE))
+        except OSError as error:
+            channel.send(error.errno)
+
+
+def _ask(child: Child) -> object:
+    child.send(True)
+    return child.receive()
+
+
+@pytest.mark.parametrize("change", ["a reload", "a move in the store"])
+def test_where_names_become_hidden_absent_ones_are_pythons(many: Path, mounts: Mounts, change: str) -> None:
+    moved = change != "a reload"
+    mount = mounts.start(HIDING if moved else TWO_APPS, many)
+    place = "many/sub" if moved else "many"
+    (many / place).mkdir(mode=0o755, exist_ok=True)
+    child = start_as(10011, _inside, str(mount / place))
+    assert [_ask(child), _ask(child)] == [[], []]
+    assert _looked_up(mount)[1] > 0
+    if not moved:
+        mount.policy.write_text(HIDING)
+        assert mount.reload().returncode == 0
+    else:
+        events = mount.status()["watch"]["events"]
+        (many / place).rename(many / "hidden/sub")
+        wait_for(lambda: mount.status()["watch"]["events"] > events, "the watch has told")
+    before = _looked_up(mount)[1]
+    assert {str(_ask(child)) for _ in range(3)} <= {"[]", str(errno.ESTALE)}
+    assert _looked_up(mount)[1] == before
+    child.kill()
 
 
 ABSENT = ("security.selinux", "system.posix_acl_access", "security.capability", "user.policyfs.owner", "odd")

@@ -8,8 +8,10 @@
  * installation; a reply has the inode of its node, whatever has its name; a uid without a grant gets none;
  * each look-up is counted once; an open has the backing id of its node's installation, and a number of its
  * own; each handle is released here or taken over, once; each recorded open is one event, which was published
- * before its reply, and those of one reader come in order; extended attributes are absent only where that was
- * decided, and none in user. is. Prints the first fault and exits 1.
+ * before its reply, and those of one reader come in order; the bell rings each time that ENOUGH events wait;
+ * extended attributes are absent only where that was decided, and none in user. is; a name is absent only while
+ * all names are shown, to the uid that sees them, and if the store does not have it. Prints the first fault
+ * and exits 1.
  */
 
 #define _GNU_SOURCE
@@ -39,12 +41,14 @@
 #define RECORDED(node) ((node) % 2 == 1)
 #define ACLS(node) ((node) % 3 == 1) /* may have some */
 #define PATIENCE_MS 60000
+#define ENOUGH 32 /* events, see _events.c */
 #define NOBODY (0x7ffffff0u | ((uint32_t)getpid() & 15)) /* no process has this number; in the place of ours */
 #define PARENT 1u
 #define MARK 0x4d41524bu
+#define ABSENT 0x100u /* the number of a name that the store does not have */
 
 enum kind { LOOKUP = 1, GETATTR = 3, OPEN = 14, RELEASE = 18, GETXATTR = 22, ACCESS = 34 };
-enum mark { DROPPED, INSTALLED, NO_OPENS, ENDED };
+enum mark { DROPPED, INSTALLED, NO_OPENS, ALL_SEEN, NOT_ALL_SEEN, ENDED };
 
 struct mark_message {
 	uint32_t magic, mark, node;
@@ -57,7 +61,7 @@ static uint64_t inode[NODES], device_number[NODES];
 static int64_t birth[NODES];
 static atomic_bool over;
 static uint64_t seen_lookups[NODES], counted[NODES];
-static bool may_answer[NODES];
+static bool may_answer[NODES], may_be_absent;
 static int32_t may_open[NODES]; /* the backing id, 0 if it may not be opened */
 static int32_t installed_id[NODES];
 
@@ -72,7 +76,7 @@ static size_t handle_count, next_release;
 static pthread_mutex_t handles_lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t taken_early[HANDLES]; /* before the checker has read their replies */
 static size_t taken_count;
-static size_t absent_answers;
+static size_t absent_answers, absences;
 static char names[NODES][8];
 
 /* Events in the order in which they were taken, by the changing thread; and recorded opens that were replied. */
@@ -136,6 +140,19 @@ static void ask(unsigned seat, uint32_t uid, bool absent, unsigned node, const c
 	whole.header.unique = unique_of(GETXATTR, absent ? uid : UID_OTHER, node);
 	whole.in.size = name_size % 2 ? 0 : 512;
 	memcpy(whole.name, name, name_size);
+	avc_answer(seat, device, (unsigned char *)&whole, size);
+}
+
+static void ask_for_absent_name(unsigned seat, uint32_t uid)
+{
+	struct { struct wire_in_header header; char name[5]; } whole = {.name = "none"};
+	size_t size = sizeof(whole.header) + sizeof(whole.name);
+
+	whole.header.opcode = LOOKUP;
+	whole.header.uid = uid;
+	whole.header.nodeid = PARENT;
+	whole.header.len = (uint32_t)size;
+	whole.header.unique = unique_of(LOOKUP, uid, ABSENT);
 	avc_answer(seat, device, (unsigned char *)&whole, size);
 }
 
@@ -230,6 +247,8 @@ static void *reader(void *argument)
 			release(seat);
 		if (rand_r(&seed) % 4 == 0)
 			ask_attribute(seat, uid, node, (unsigned)rand_r(&seed) % 15);
+		if (rand_r(&seed) % 4 == 0)
+			ask_for_absent_name(seat, uid);
 		if (rand_r(&seed) % 16 == 0)
 			odd_open(seat, node, (unsigned)rand_r(&seed) % 3);
 	}
@@ -267,6 +286,14 @@ static void check_reply(const unsigned char *packet)
 	kind = (unsigned)(header.unique >> 40);
 	if (header.unique >> 32 & 1)
 		fault("an answer to a uid without a grant", node);
+	if (node == ABSENT) {
+		if (!may_be_absent)
+			fault("an absence after a drop", node);
+		if (header.error != -ENOENT || header.len != sizeof(header))
+			fault("another error", node);
+		absences++;
+		return;
+	}
 	if (kind != RELEASE && !may_answer[node])
 		fault("an answer after a drop", node);
 	if (header.error != (kind == GETXATTR ? -ENODATA : 0))
@@ -316,6 +343,8 @@ static void *checker(void *unused)
 			check_reply(packet);
 		else if (mark.mark == ENDED)
 			return NULL;
+		else if (mark.mark == ALL_SEEN || mark.mark == NOT_ALL_SEEN)
+			may_be_absent = mark.mark == ALL_SEEN;
 		else if (mark.mark == NO_OPENS) {
 			may_open[mark.node] = 0;
 			if (mark.events != opens_of[mark.node])
@@ -466,22 +495,37 @@ static void look(unsigned *seed, unsigned node)
 	}
 }
 
+static void say_all_dropped(void)
+{
+	for (unsigned node = 0; node < NODES; node++)
+		say(DROPPED, node);
+	say(NOT_ALL_SEEN, 0);
+}
+
 static void change(unsigned *seed)
 {
 	unsigned node = (unsigned)rand_r(seed) % NODES, other = (unsigned)rand_r(seed) % NODES;
 
-	switch (rand_r(seed) % 14) {
+	switch (rand_r(seed) % 16) {
 	case 0:
 		no_opens_at_all();
 		avc_drop_all();
-		for (node = 0; node < NODES; node++)
-			say(DROPPED, node);
+		say_all_dropped();
 		break;
 	case 1:
 		no_opens_at_all();
 		avc_clear(taken, NULL);
-		for (node = 0; node < NODES; node++)
-			say(DROPPED, node);
+		say_all_dropped();
+		break;
+	case 14:
+		no_opens_at_all();
+		avc_leave(PARENT);
+		say_all_dropped();
+		break;
+	case 15:
+		say(ALL_SEEN, 0);
+		if (!avc_see_all(PARENT, directory, UID_GRANTED))
+			fault("no room for a directory", 0);
 		break;
 	case 2: /* behind the cache's back: two names change their inodes, and back */
 		renameat2(directory, names[node], directory, names[other], RENAME_EXCHANGE);
@@ -568,6 +612,43 @@ static void check_events(void)
 		fault("no event was tested", 0);
 }
 
+static void count_one(void *context, const struct avc_event *event)
+{
+	(void)event;
+	++*(size_t *)context;
+}
+
+static void forget(void *context, const struct avc_opened *opened)
+{
+	(void)context, (void)opened;
+}
+
+/* Without other threads: events of one seat, taken when ENOUGH wait, and once in between. */
+static void check_bell(void)
+{
+	static const unsigned takes[] = {ENOUGH, ENOUGH - 1, ENOUGH, 0};
+	unsigned char buffer[128];
+	size_t size = request(buffer, OPEN, UID_GRANTED, 1), taken;
+	uint64_t rung;
+
+	(void)!read(avc_events_bell(), &rung, sizeof(rung));
+	install(1, true);
+	for (const unsigned *many = takes; *many != 0; many++) {
+		for (unsigned i = 1; i <= *many; i++) {
+			if (!avc_answer(1, device, buffer, size))
+				fault("an open is not answered", 1);
+			if ((read(avc_events_bell(), &rung, sizeof(rung)) == sizeof(rung)) != (i == ENOUGH))
+				fault("the bell rings at another number of events", 1);
+		}
+		taken = 0;
+		avc_take_events(count_one, &taken);
+		if (taken != *many)
+			fault("the bell rings, and there are other events", 1);
+	}
+	avc_end_all_opens(forget, NULL);
+	avc_clear(NULL, NULL);
+}
+
 bool avc_hears_close(void)
 {
 	return false;
@@ -642,7 +723,8 @@ int main(int count, char **words)
 	}
 	check_handles();
 	check_events();
+	check_bell();
 	avc_close();
 	printf("%u changes, %llu look-ups\n", changes, (unsigned long long)lookups);
-	return lookups > 0 && changes > 0 && absent_answers > 0 ? 0 : 1;
+	return lookups > 0 && changes > 0 && absent_answers > 0 && absences > 0 ? 0 : 1;
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from types import SimpleNamespace
 from typing import Any
@@ -47,21 +48,30 @@ class Scene:
             judge=lambda who, ops, node, facts: self.decision, sees_now=lambda caller, node: self.sees,
         )  # fmt: skip
         self.others: list[Any] = []
-        self.vectors = SimpleNamespace(in_use=True, of_names=True, install=self.install)
+        self.all_seen: list[Any] = []
+        self.vectors = SimpleNamespace(
+            in_use=True, of_names=True, install=self.install,
+            see_all=lambda directory, fd, uid: self.all_seen.append((directory.nodeid, fd, uid)),
+        )  # fmt: skip
         nodes = SimpleNamespace(
             vectors=self.vectors, same_inode=lambda ino: [self.node, *self.others], root_dev=3
         )
-        self.kept_s = 0.0
+        self.kept_s, self.gone = 0.0, False
         self.timeouts = SimpleNamespace(
             watched=True, told_apart=False, guarded=False, entry_of=lambda node, state: self.kept_s
         )
         self.views = SimpleNamespace(is_settled=True)
         fs: Any = SimpleNamespace(
             tree=SimpleNamespace(root_fd=0), nodes=nodes, gate=self.gate,
-            resolver=SimpleNamespace(dirfd=lambda node: 0),
+            resolver=SimpleNamespace(dirfd=self.dirfd),
         )  # fmt: skip
         self.repeats = Repeats(fs, self.views, self.timeouts, absent=absent)  # type: ignore[arg-type]
         self.reply: Any = SimpleNamespace(entry_timeout=0)
+
+    def dirfd(self, node: Any) -> int:
+        if self.gone:
+            raise OSError(errno.ESTALE, "gone")
+        return 7 if node is self.node else 0
 
     def install(self, *words: Any) -> bool:
         self.installed.append(words[5])
@@ -182,6 +192,52 @@ def test_what_was_listed_and_may_not_be_repeated(against: Any) -> None:
     scene.timeouts.entry_of = lambda node, state: scene.kept_s
     scene.repeats.listed(scene.node, CALLER)
     assert scene.installed == []
+
+
+def missed(scene: Scene) -> list[Any]:
+    """The directories whose absent names the bridge answers, after a look-up of one."""
+    scene.repeats.missed(scene.node, "state", CALLER)  # type: ignore[arg-type]
+    return scene.all_seen
+
+
+def directory() -> Scene:
+    scene = Scene(FileType.DIRECTORY)
+    scene.node.has_room = lambda name: len(name) <= scene.room
+    scene.room = 255  # type: ignore[attr-defined]
+    return scene
+
+
+def test_a_second_absent_name_may_be_answered_by_the_bridge() -> None:
+    scene = directory()
+    scene.node.asked = 0
+    assert missed(scene) == []
+    assert missed(scene) == [(9, 7, CALLER.uid)]
+
+
+MISSED_AGAINST = {
+    "no watch": AGAINST["no watch"],
+    "owners and modes by the policy": AGAINST["owners and modes by the policy"],
+    "no name": AGAINST["no name"],
+    "out of reach": AGAINST["out of reach"],
+    "owners above": AGAINST["owners above"],
+    "a fact": AGAINST["a fact"],
+    "an app mount": lambda s: setattr(s.vectors, "of_names", False),
+    "names that may be hidden": lambda s: setattr(s, "shows_all", False),
+    "the directory's owner": lambda s: setattr(
+        s.engine, "owner_matters_above", lambda state: state is not s.node.last_state
+    ),
+    "no room for long names": lambda s: setattr(s, "room", 254),
+    "an open that was sent back": lambda s: setattr(s.views, "is_settled", False),
+    "a directory that is gone": lambda s: setattr(s, "gone", True),
+}
+
+
+@pytest.mark.parametrize("against", MISSED_AGAINST.values(), ids=MISSED_AGAINST)
+def test_absent_names_that_hang_on_more_may_not(against: Any) -> None:
+    scene = directory()
+    scene.node.last_state = "the directory's"
+    against(scene)
+    assert missed(scene) == []
 
 
 def test_what_the_kernel_keeps_itself_is_not_installed() -> None:

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import trio
+import trio.testing
 
 from policyfs.domain import Audit, Decision, Op, RuleMatch
 from policyfs.fs.access.audit import Call, Recorder
@@ -36,8 +38,9 @@ class Scene:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.bridge: list[Seen] = []
         monkeypatch.setattr(repeated_opens, "vectors", SimpleNamespace(
-            take_events=self.take, index_of=vectors.index_of,
+            take_events=self.take, index_of=vectors.index_of, events_bell=lambda: self.bell,
         ))  # fmt: skip
+        self.bell = -1
         self.sink = Sink()
         self.recorder = Recorder(self.sink, "/mnt")
         self.recorder.use_policy(3, "d" * 64)
@@ -125,6 +128,35 @@ def test_an_open_that_nobody_decided_is_a_bug_and_hides_no_other(scene: Scene) -
     with pytest.raises(RuntimeError, match="2 opens"):
         scene.opens.settle()
     assert [event.time_ns for event in scene.sink.events] == [2]
+
+
+def test_opens_are_put_on_record_each_time_the_bell_rings(scene: Scene) -> None:
+    scene.note()
+    scene.bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    async def ring() -> None:
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(scene.opens.run)
+                for time_ns in (1, 2):
+                    await trio.testing.wait_all_tasks_blocked()
+                    scene.bridge += [seen(time_ns)]
+                    os.eventfd_write(scene.bell, 1)
+                    while scene.bridge:  # noqa: ASYNC110 - no event: the work itself takes them
+                        await trio.sleep(0.001)
+                nursery.cancel_scope.cancel()
+
+    try:
+        trio.run(ring)
+        with pytest.raises(BlockingIOError):
+            os.read(scene.bell, 8)
+    finally:
+        os.close(scene.bell)
+    assert [event.time_ns for event in scene.sink.events] == [1, 2]
+
+
+def test_without_vectors_there_is_no_bell_to_wait_for(scene: Scene) -> None:
+    trio.run(scene.opens.run)
 
 
 def test_an_open_that_is_not_recorded_leaves_nothing(scene: Scene) -> None:

@@ -13,7 +13,7 @@ from tests.support.machine.counts import count
 from tests.support.machine.objects import build
 
 KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
-PARTS = ("_avc.c", "_avc_table.c", "_events.c", "_opens.c")
+PARTS = ("_avc.c", "_avc_directories.c", "_avc_table.c", "_events.c", "_opens.c")
 RACE = Path(__file__).with_name("avc_race.c")
 MILLISECONDS = count(700, 60_000)
 RACED = "-fsanitize=thread"
@@ -90,6 +90,28 @@ def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -
 
 
 @pytest.mark.parametrize(
+    ("name", "good", "bad", "fault"),
+    [
+        ("_avc_directories.c", "if (directory->seers[i] == uid)", "if (uid != 0)", "without a grant"),
+        ("_avc_directories.c", "\tdirectory->seer_count = 0;\n", "", "absence after a drop"),
+        ("_avc_directories.c", "\tif (directory != NULL)\n\t\tclose_one(directory);", "\t(void)directory;",
+         "after a drop"),
+        ("_avc.c", "directory < 0 || !is_absent(directory, in_memory, name)", "directory < 0",
+         "another error|after a drop"),
+    ],
+    ids=["uid unchecked", "kept for another directory", "left, and kept", "store not asked"],
+)  # fmt: skip
+def test_a_fault_of_absent_names_is_found_out(
+    tmp_path: Path, name: str, good: str, bad: str, fault: str
+) -> None:
+    source = (KERNEL / name).read_text(encoding="utf-8")
+    assert source.count(good) == 1, "the source has changed: plant the fault elsewhere"
+    done = race(tmp_path, (), source.replace(good, bad), name)
+    assert done.returncode == 1, done.stdout
+    assert re.search(fault, done.stdout), done.stdout
+
+
+@pytest.mark.parametrize(
     ("good", "bad", "fault"),
     [
         ("return grant->gid == header->gid && ", "return ", "without a grant|taken over"),
@@ -119,17 +141,19 @@ def test_a_fault_of_the_opens_is_found_out(tmp_path: Path, good: str, bad: str, 
     ("name", "good", "bad", "fault"),
     [
         ("_events.c", "put - atomic_load_explicit(&ring->taken, memory_order_acquire) >= RING ||", "",
-         "missing|lost|another open"),
+         "missing|lost|another open|out of order"),
         ("_events.c", "atomic_store_explicit(&ring->taken, taken, memory_order_release);", "",
          "two events|out of order|missing"),
         ("_events.c", "event->time_ns = clock_ns(CLOCK_REALTIME);", "event->time_ns = -(int64_t)put;",
          "out of order"),
         ("_events.c", "program->pid == pid)", "pid != 0)", "another program"),
+        ("_events.c", ">= ENOUGH &&", "> ENOUGH &&", "the bell"),
+        ("_events.c", "\tatomic_exchange(&rung, false);\n", "", "the bell"),
         ("_opens.c", "\t\tevents_put(number); ", "\t\t", "missing|lost|came before"),
         ("_opens.c", "grant->bits & AVC_RECORDED && ", "", "another open|nobody asked"),
     ],
-    ids=["overwritten", "taken twice", "out of order", "program of another process", "never published",
-         "of all opens"],
+    ids=["overwritten", "taken twice", "out of order", "program of another process", "a late bell",
+         "a bell that rings once", "never published", "of all opens"],
 )  # fmt: skip
 def test_a_fault_of_the_events_is_found_out(
     tmp_path: Path, name: str, good: str, bad: str, fault: str

@@ -14,7 +14,10 @@ from tests.support.machine.objects import build
 KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 HERE = Path(__file__).parent
 MILLISECONDS = count(600, 60_000)
-SOURCES = ("_avc.c", "_avc_table.c", "_events.c", "_lanes.c", "_opens.c", "_readers.c", "_turns.c")
+SOURCES = (
+    "_avc.c", "_avc_directories.c", "_avc_table.c", "_events.c", "_lanes.c", "_opens.c", "_readers.c",
+    "_turns.c",
+)  # fmt: skip
 THREAD = "-fsanitize=thread"
 SANITIZERS = {"thread": (THREAD,), "address": ("-fsanitize=address,undefined", "-fno-sanitize-recover")}
 

@@ -61,6 +61,10 @@ class AccessVectors:
             *opened,
         )  # fmt: skip
 
+    def see_all(self, directory: Node, directory_fd: int, uid: int) -> bool:
+        """Let the bridge answer a uid's LOOKUPs of absent names in a directory. False if there is no room."""
+        return vectors.see_all(directory.nodeid, directory_fd, uid)
+
     def is_full(self) -> bool:
         """True if the bridge has no room for another node."""
         return vectors.stats().nodes >= MAX_NODES

@@ -6,6 +6,7 @@ directory above, no writer. None that must be on record before its answer. See d
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat as stat_bits
 from typing import Final
@@ -18,6 +19,7 @@ from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.kernel import vectors
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.policy.decide import PathState
 
 _NUMBERS: Final = 1 << 64
 """Inode keys from here on are of other file systems, mounted in the store (NodeTable.key_of)."""
@@ -34,6 +36,9 @@ _LACKS_IN_IT: Final = 1 << 6
 """In Node.asked of a directory: such an attribute of a file in it, a second time."""
 _IN_IT: Final = 1 << 7
 """In Node.asked of a directory: a name in it was looked up a second time."""
+_MISSED: Final = 1 << 11
+"""In Node.asked of a directory: an absent name in it was looked up, and the kernel could not keep that."""
+_LONGEST_NAME: Final = bytes(255)
 _FORMATS: Final = {
     FileType.REGULAR: stat_bits.S_IFREG,
     FileType.DIRECTORY: stat_bits.S_IFDIR,
@@ -67,6 +72,24 @@ class Repeats:
             return
         if self._hangs_on_name_and_uid(node, caller) and self._leads_to_one_node(node, caller):
             self._install(node, caller, vectors.LOOKUP)
+
+    def missed(self, directory: Node, state: PathState, caller: Caller) -> None:
+        """Note a LOOKUP of an absent name that is answered with ENOENT, and that the kernel does not keep.
+
+        state: of the name. If the caller sees all names in the directory, whatever has them, the bridge may
+        answer faster than Python: no time can then tell absent names from hidden ones, as there are none.
+        """
+        if not self._nodes.vectors.of_names or not _is_asked_before(directory, _MISSED):
+            return
+        if (
+            self._sight_hangs_on_name_and_uid(directory, caller)
+            and self._gate.shows_all_in(caller.principal, directory.state)
+            and not self._gate.engine.owner_matters_above(state)
+            and directory.has_room(_LONGEST_NAME)
+            and self._views.is_settled
+        ):
+            with contextlib.suppress(OSError):
+                self._nodes.vectors.see_all(directory, self._resolver.dirfd(directory), caller.uid)
 
     def listed(self, node: Node, caller: Caller) -> None:
         """Note a file's name in a listing whose names are looked up one by one. The kernel keeps none.
@@ -200,7 +223,12 @@ def _is_repeat(node: Node, sort: int) -> bool:
 
     Programs that look at each file once (find) would else pay for vectors that answer nothing.
     """
-    if node.asked & sort or node.ftype is FileType.DIRECTORY:
+    return node.ftype is FileType.DIRECTORY or _is_asked_before(node, sort)
+
+
+def _is_asked_before(node: Node, sort: int) -> bool:
+    """True from the second request of a sort on."""
+    if node.asked & sort:
         return True
     node.asked |= sort
     return False

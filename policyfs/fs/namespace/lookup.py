@@ -124,6 +124,7 @@ class Lookup:
         need = self._gate.engine.needs(caller.principal, Op.SEE, state, FileType.REGULAR)
         timeout = self._timeouts.missing(state, by_kind=bool(need & Need.KIND))
         if not timeout:
+            self._repeats.missed(parent, state, caller)
             raise pyfuse3.FUSEError(errno.ENOENT)
         self._absent_names.add(parent.nodeid, name)
         return absent(timeout)

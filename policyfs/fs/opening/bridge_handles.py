@@ -49,7 +49,7 @@ class BridgeHandles:
         self._passthrough = passthrough
         self._repeats = repeats
         self._replaced_files = replaced_files
-        self._events = RepeatedOpens(fs.gate.recorder)
+        self.events = RepeatedOpens(fs.gate.recorder)
         self._entered: dict[Node, OpenState] = {}
         self._recent: set[int] = set()
         self._earlier: set[int] = set()
@@ -79,7 +79,7 @@ class BridgeHandles:
             self._entered[node] = self._lifecycle.enter(node, writing=False)
         decision = self._repeats.opened(node, request.caller, request.flags, state.backing_id)
         if decision is not None:
-            self._events.note(opening, decision)
+            self.events.note(opening, decision)
         elif not entered:
             self.end(node)
 
@@ -100,7 +100,7 @@ class BridgeHandles:
         return (
             decision.audit is not Audit.REQUIRED
             and not (decision.would_deny or opening.note)
-            and self._events.has_room(opening)
+            and self.events.has_room(opening)
             and handle.mode is Mode.PASSTHROUGH
             and not (request.writing or handle.by_kind or handle.created)
             and handle.generation == self._gate.generation
@@ -114,21 +114,21 @@ class BridgeHandles:
         state = self._entered.pop(node, None)
         if state is not None:
             self._adopt(vectors.end_opens(node.nodeid))
-            self._events.forget(node.nodeid)
+            self.events.forget(node.nodeid)
             self._lifecycle.let_go(node, state)
 
     def end_all(self) -> None:
         """Answer no open of any node in the bridge any more, and take over all handles."""
         if self._entered:
             self._adopt(vectors.end_all_opens())
-            self._events.forget_all()
+            self.events.forget_all()
             entered, self._entered = self._entered, {}
             for node, state in entered.items():
                 self._lifecycle.let_go(node, state)
 
     def expire(self) -> None:
         """Put the bridge's opens on record, and end vectors that were not used for a while."""
-        self._events.settle()
+        self.events.settle()
         now = time.monotonic()
         if now < self._aged_s + _AGE_S:
             return

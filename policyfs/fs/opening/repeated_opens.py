@@ -7,19 +7,28 @@ file.
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+
+import trio
 
 from policyfs.domain import Decision
 from policyfs.fs.access.audit import Recorder, path_text
 from policyfs.fs.opening.request import call_of
 from policyfs.kernel import vectors
+from policyfs.trail.event import Event
 
 if TYPE_CHECKING:
     from policyfs.fs.opening.request import OpenContext
-    from policyfs.trail.event import Event
 
 _CALLERS: Final = 4
 """The limit of uids with a recorded vector on one node: as many as have a place in the bridge (GRANTS)."""
+
+_TIME, _GID, _PID, _EXE, _SYSCALL, _HANDLE, _SIZE, _MTIME = map(
+    Event._fields.index,
+    ("time_ns", "gid", "pid", "exe", "syscall", "handle", "size_before", "mtime_before_ns"),
+)
 
 
 class RepeatedOpens:
@@ -76,10 +85,32 @@ class RepeatedOpens:
             if template is None:
                 unknown += 1
                 continue
-            self._recorder.repeated(template._replace(
-                time_ns=seen.time_ns, gid=seen.gid, pid=seen.pid, exe=path_text(seen.program),
-                size_before=seen.size, syscall=call_of(seen.flags).syscall, handle=vectors.index_of(seen.fh),
-                mtime_before_ns=seen.mtime_ns,
-            ))  # fmt: skip
+            self._recorder.repeated(_repeat(template, seen))
         if unknown:
             raise RuntimeError(f"the bridge answered {unknown} opens that were not decided")
+
+    async def run(self) -> None:
+        """Put opens on record while the bridge goes on, whenever it rings. Returns at once without vectors.
+
+        Else the bridge would have no place for further events, and the app would wait for Python.
+        """
+        bell = vectors.events_bell()
+        while bell >= 0:
+            await trio.lowlevel.wait_readable(bell)
+            with suppress(BlockingIOError):
+                os.read(bell, 8)
+            self.settle()
+
+
+def _repeat(template: Event, seen: vectors.Seen) -> Event:
+    """Return the event of a repeat. (Event._replace would take four times as long.)"""
+    values = list(template)
+    values[_TIME] = seen.time_ns
+    values[_GID] = seen.gid
+    values[_PID] = seen.pid
+    values[_EXE] = path_text(seen.program)
+    values[_SYSCALL] = call_of(seen.flags).syscall
+    values[_HANDLE] = vectors.index_of(seen.fh)
+    values[_SIZE] = seen.size
+    values[_MTIME] = seen.mtime_ns
+    return Event._make(values)

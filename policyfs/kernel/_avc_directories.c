@@ -1,0 +1,173 @@
+/*
+ * The directories of the access vector cache: their descriptors, by which answers ask the store, and the uids
+ * that see each name in one. Read under the lock of a seat; changed by the event loop alone, with all locks
+ * (_avc_table.c). A directory that loses its descriptor is forgotten: all nodes in it are as dropped.
+ */
+
+#define _GNU_SOURCE
+#include "_avc_table.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+struct directory {
+	uint64_t id, serial;
+	int fd; /* ours; -1: free */
+	bool in_memory; /* no look at its names waits for a disk */
+	unsigned seer_count; /* that came so far: they take turns */
+	uint32_t seers[GRANTS]; /* uids that see each name in it, whatever the object is */
+};
+
+static struct {
+	struct directory *all;
+	unsigned most, next;
+	uint64_t serial; /* of the descriptor opened last */
+} directories;
+
+/* ---- Looking ------------------------------------------------------------------------------------- */
+
+static struct directory *find(uint64_t id)
+{
+	for (unsigned i = 0; i < directories.most; i++)
+		if (directories.all[i].fd >= 0 && directories.all[i].id == id)
+			return &directories.all[i];
+	return NULL;
+}
+
+int avc_directory_of(const struct node *node)
+{
+	const struct directory *directory = &directories.all[node->directory];
+
+	return directory->fd >= 0 && directory->serial == node->serial ? directory->fd : -1;
+}
+
+static bool sees_all(const struct directory *directory, uint32_t uid)
+{
+	for (unsigned i = 0; i < directory->seer_count && i < GRANTS; i++)
+		if (directory->seers[i] == uid)
+			return true;
+	return false;
+}
+
+bool directories_are_seen(uint64_t id, uint32_t uid)
+{
+	const struct directory *directory = find(id);
+
+	return directory != NULL && sees_all(directory, uid);
+}
+
+int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory)
+{
+	const struct directory *directory = find(id);
+
+	if (directory == NULL || !sees_all(directory, uid))
+		return -1;
+	*in_memory = directory->in_memory;
+	return directory->fd;
+}
+
+/* ---- Changing: the event loop only, with all locks ---------------------------------------------- */
+
+static void close_one(struct directory *directory)
+{
+	if (directory->fd >= 0)
+		close(directory->fd);
+	directory->fd = -1;
+}
+
+static bool is_in_memory(int fd)
+{
+	struct statfs where;
+
+	return fstatfs(fd, &where) == 0 && (where.f_type == TMPFS_MAGIC || where.f_type == RAMFS_MAGIC);
+}
+
+/* The directory, in the place of another if it is new; they take turns. NULL if it can have no descriptor. */
+static struct directory *directory_with(uint64_t id, int fd)
+{
+	struct directory *directory = find(id);
+
+	if (directory != NULL)
+		return directory;
+	directory = &directories.all[directories.next++ % directories.most];
+	close_one(directory);
+	directory->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	directory->id = id;
+	directory->serial = ++directories.serial;
+	directory->seer_count = 0;
+	directory->in_memory = directory->fd >= 0 && is_in_memory(directory->fd);
+	return directory->fd >= 0 ? directory : NULL;
+}
+
+bool directories_add(uint64_t id, int fd, uint16_t *number, uint64_t *serial)
+{
+	const struct directory *directory = directory_with(id, fd);
+
+	if (directory == NULL)
+		return false;
+	*number = (uint16_t)(directory - directories.all);
+	*serial = directory->serial;
+	return true;
+}
+
+bool directories_see_all(uint64_t id, int fd, uint32_t uid)
+{
+	struct directory *directory = directory_with(id, fd);
+
+	if (directory == NULL)
+		return false;
+	directory->seers[directory->seer_count++ % GRANTS] = uid;
+	return true;
+}
+
+void directories_leave(uint64_t id)
+{
+	struct directory *directory = find(id);
+
+	if (directory != NULL)
+		close_one(directory);
+}
+
+bool directories_have(uint64_t id)
+{
+	return find(id) != NULL;
+}
+
+void directories_leave_all(void)
+{
+	for (unsigned i = 0; i < directories.most; i++)
+		close_one(&directories.all[i]);
+}
+
+/* ---- Life ---------------------------------------------------------------------------------------- */
+
+bool directories_begin(unsigned most)
+{
+	directories.all = calloc(most, sizeof(*directories.all));
+	if (most == 0 || directories.all == NULL)
+		return false;
+	directories.most = most;
+	for (unsigned i = 0; i < most; i++)
+		directories.all[i].fd = -1;
+	return true;
+}
+
+void directories_close(void)
+{
+	directories_leave_all();
+	free(directories.all);
+	memset(&directories, 0, sizeof(directories));
+}
+
+unsigned directories_count(void)
+{
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < directories.most; i++)
+		count += directories.all[i].fd >= 0;
+	return count;
+}
