@@ -5,6 +5,10 @@
  * nothing costs anything: a request for Python is dearer by a change of threads if a reader has read it.
  * So they are active only while enough requests are repeats.
  *
+ * A request wakes one of those that wait (EPOLLEXCLUSIVE), the first in the device's queue. The wake-up of a
+ * thread on another processor takes several times as long as an answer. So a reader looks now and then where
+ * the caller runs; if that is on the processor of another reader, it goes to the end of the queue.
+ *
  * All read the one descriptor of the session, so every reply goes to the descriptor that read the
  * request. The event loop alone begins and ends their work.
  */
@@ -14,17 +18,23 @@
 #include "_bridge.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #define WEIGHED 64 /* requests after which the shares are looked at again */
+
+#define NEAR_EVERY 64 /* requests after which a reader looks where the caller runs */
 
 #define LOOK_EVERY 16 /* calls of the event loop from one sum of the counters to the next */
 
@@ -56,6 +66,9 @@ static struct {
 struct place {
 	unsigned seat;
 	cpu_set_t cpus;
+	int epoll;	/* of the device and the bell */
+	bool listens;	/* the device is in it */
+	unsigned asked; /* requests since the last look at the caller's processor */
 };
 
 /* ---- A reader ------------------------------------------------------------------------------------ */
@@ -71,34 +84,101 @@ static int wait_for_work(void)
 	return mode;
 }
 
+/* Be the last of those whom a request wakes. */
+static void listen_last(struct place *place)
+{
+	struct epoll_event device = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = readers.fd};
+
+	if (place->listens)
+		epoll_ctl(place->epoll, EPOLL_CTL_DEL, readers.fd, NULL);
+	place->listens = epoll_ctl(place->epoll, EPOLL_CTL_ADD, readers.fd, &device) == 0;
+}
+
+static void listen_no_more(struct place *place)
+{
+	if (place->listens)
+		epoll_ctl(place->epoll, EPOLL_CTL_DEL, readers.fd, NULL);
+	place->listens = false;
+}
+
+/* Wait for a request, or until the readers are to rest. True if there may be a request. */
+static bool wait_for_request(const struct place *place)
+{
+	struct pollfd either[2] = {{.fd = readers.fd, .events = POLLIN}, {.fd = readers.bell, .events = POLLIN}};
+	struct epoll_event event;
+
+	if (!place->listens) /* no memory for it: with all others */
+		return poll(either, 2, -1) > 0 && either[0].revents != 0;
+	return epoll_wait(place->epoll, &event, 1, -1) > 0 && event.data.fd == readers.fd;
+}
+
+/* The processor on which a thread ran last, -1 if that cannot be seen (proc_pid_stat(5), field 39). */
+static int processor_of(uint32_t pid)
+{
+	char text[1024], *at;
+	ssize_t size = -1;
+	int fd;
+
+	snprintf(text, sizeof(text), "/proc/%u/stat", pid);
+	fd = pid == 0 ? -1 : open(text, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		size = read(fd, text, sizeof(text) - 1);
+		close(fd);
+	}
+	if (size <= 0)
+		return -1;
+	text[size] = '\0';
+	at = strrchr(text, ')'); /* the program's name, field 2, may have any characters */
+	for (int field = 2; at != NULL && field < 39; field++)
+		at = strchr(at + 1, ' ');
+	return at == NULL ? -1 : atoi(at + 1);
+}
+
+/* Let a reader that is nearer to the caller of a request be woken first. */
+static void give_way(struct place *place, const unsigned char *message)
+{
+	struct wire_in_header header;
+	int cpu;
+
+	if (readers.count < 2 || ++place->asked % NEAR_EVERY != 0)
+		return;
+	memcpy(&header, message, sizeof(header));
+	cpu = processor_of(header.pid);
+	if (cpu >= 0 && cpu < CPU_SETSIZE && !CPU_ISSET((size_t)cpu, &place->cpus))
+		listen_last(place);
+}
+
 /* Read until there is no request, or the readers are to rest. False if the session is over. */
-static bool read_some(unsigned seat, unsigned char *buffer, size_t size)
+static bool read_some(struct place *place, unsigned char *buffer, size_t size)
 {
 	while (atomic_load(&readers.mode) == READING)
-		if (!turns_relay(seat, readers.fd, buffer, size)) {
-			if (errno == EAGAIN)
-				return true;
-			if (errno != EINTR && errno != ENOENT)
-				return false;
-		}
+		if (turns_relay(place->seat, readers.fd, buffer, size))
+			give_way(place, buffer);
+		else if (errno == EAGAIN)
+			return true;
+		else if (errno != EINTR && errno != ENOENT)
+			return false;
 	return true;
 }
 
-static void serve(unsigned seat)
+static void serve(struct place *place)
 {
 	size_t size = turns_buffer_size();
 	unsigned char *buffer = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	struct pollfd either[2] = {{.fd = readers.fd, .events = POLLIN}, {.fd = readers.bell, .events = POLLIN}};
+	struct pollfd bell = {.fd = readers.bell, .events = POLLIN};
 	bool over = buffer == MAP_FAILED; /* the event loop then reads by itself */
 
 	while (wait_for_work() == READING) {
+		if (!over)
+			listen_last(place);
+		while (!over && atomic_load(&readers.mode) == READING)
+			if (wait_for_request(place))
+				over = !read_some(place, buffer, size);
+		listen_no_more(place); /* else each request would look for it there */
 		if (over) {
 			turns_session_over();
-			poll(&either[1], 1, -1); /* until it has noticed */
-			continue;
+			poll(&bell, 1, -1); /* until the event loop has noticed */
 		}
-		if (poll(either, 2, -1) > 0 && either[0].revents != 0)
-			over = !read_some(seat, buffer, size);
 	}
 	if (buffer != MAP_FAILED)
 		munmap(buffer, size);
@@ -107,7 +187,6 @@ static void serve(unsigned seat)
 static void *run(void *argument)
 {
 	struct place *place = argument;
-	unsigned seat = place->seat;
 	sigset_t all;
 
 	sigfillset(&all);
@@ -119,7 +198,8 @@ static void *run(void *argument)
 	pthread_cond_broadcast(&readers.changed);
 	pthread_mutex_unlock(&readers.lock);
 	if (wait_for_work() == READING)
-		serve(seat);
+		serve(place);
+	close(place->epoll);
 	return NULL;
 }
 
@@ -227,12 +307,20 @@ static bool start_one(unsigned seat, PyObject *group)
 {
 	static struct place places[AVC_SEATS];
 	struct place *place = &places[seat];
+	struct epoll_event bell = {.events = EPOLLIN, .data.fd = readers.bell};
 
+	memset(place, 0, sizeof(*place));
 	place->seat = seat;
 	if (!read_cpus(group, &place->cpus))
 		return false;
-	if (pthread_create(&readers.threads[readers.count], NULL, run, place) != 0)
+	place->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (place->epoll < 0)
 		return false;
+	if (epoll_ctl(place->epoll, EPOLL_CTL_ADD, readers.bell, &bell) != 0 ||
+	    pthread_create(&readers.threads[readers.count], NULL, run, place) != 0) {
+		close(place->epoll);
+		return false;
+	}
 	readers.count++;
 	return true;
 }
