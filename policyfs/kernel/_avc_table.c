@@ -1,6 +1,7 @@
 /*
- * The table of the access vector cache: nodes by number and by name, and their grants. Readers look into it under the lock of their seat (_avc.c). The event loop alone
- * changes it, and holds all locks for that. So a drop returns only when no reader uses what was dropped.
+ * The table of the access vector cache: nodes by number and by name, and their grants. Readers look into it
+ * under the lock of their seat (_avc.c). The event loop alone changes it, and holds all locks for that. So a
+ * drop returns only when no reader uses what was dropped.
  * See docs/architecture/vectors.md.
  */
 

@@ -133,6 +133,7 @@ bool events_begin(void)
 		return false;
 	for (unsigned number = 0; number < AVC_SEATS; number++) /* seats without events take no memory */
 		memset(&rings[number], 0, offsetof(struct ring, events));
+	atomic_store(&rung, false);
 	bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return bell >= 0;
 }

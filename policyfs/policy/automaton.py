@@ -250,8 +250,8 @@ class Automaton:
 
     def may_lose(self, position: Position) -> bool:
         """False only if no child of this position is lost (MAX_BOUND)."""
-        captures = (reached for number in position.free for reached in self.nodes[number].captures.values())
-        bound = sum(map(len, captures))
+        reached = [*position.free, *(number for number, _ in position.bound)]
+        bound = sum(len(to) for number in reached for to in self.nodes[number].captures.values())
         bound += sum(len(self.nodes[number].targets()) for number, _ in position.bound)
         return position.lost or bound > MAX_BOUND
 

@@ -296,7 +296,9 @@ class Engine:
 
         False if rules have captures of a uid: they may match one uid of an app and not another.
         """
-        if self._table.uses_uid or not self._scope.only_allows_below(state):
+        if self._table.uses_uid or self._scope.may_capture_below(state):
+            return False
+        if not self._scope.only_allows_below(state):
             return False
         child = self._paths.step_of_all(state)
         if self._paths.step_of_all(child) is not child:  # it differs further down

@@ -110,11 +110,15 @@ class Scope:
             self._dry_run
             or position.lost
             or position.bound
-            or not self._capturing.isdisjoint(position.free)
             or self._conditional_everywhere
             or not self._conditional.isdisjoint(position.free)
             or state.hides_below(self._table)
         )
+
+    def may_capture_below(self, state: PathState) -> bool:
+        """False only if no capture can match below this path. (Too many of them lose a path.)"""
+        position = state.position
+        return position.lost or bool(position.bound) or not self._capturing.isdisjoint(position.free)
 
     def _tells(self, situated: Situated) -> bool:
         return (

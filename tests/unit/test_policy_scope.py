@@ -155,3 +155,35 @@ def test_only_an_enforced_deny_of_see_may_hide_names(rule: str, at: bool, beside
 def test_an_owner_above_matters_only_if_a_deny_of_see_asks_for_it(rule: str, matters: bool) -> None:
     engine = engine_of(ALL + f"- {rule}\n")
     assert scope(engine).owner_matters_above(engine.state_of(b"/a/b/c")) is matters
+
+
+@pytest.mark.parametrize(
+    ("rule", "at", "below"),
+    [
+        ('{id: r, allow: [see], paths: "/***", unless: {path: "/a/b"}}', True, False),
+        ('{id: r, allow: [see], paths: "/***", unless: {path: "/a/b*/***"}}', True, False),
+        ('{id: r, allow: [see], paths: "/***", unless: {path: "/**/c"}}', True, True),
+        ('{id: r, deny: [see], paths: "/***", unless: {path: "/a/b"}}', False, False),
+        ('{id: r, allow: [see], paths: "/***", unless: {owner: camera}}', False, False),
+        ('{id: r, allow: [see], paths: "/a/{app}/**"}', False, False),
+    ],
+)
+def test_only_an_exception_of_an_allow_excepts_a_child(rule: str, at: bool, below: bool) -> None:
+    engine = engine_of(f"- {rule}\n")
+    made = scope(engine)
+    assert made.may_except_in(engine.state_of(b"/a")) is at
+    assert made.may_except_in(engine.state_of(b"/a/x")) is below
+
+
+@pytest.mark.parametrize(
+    ("rule", "captures"),
+    [
+        ('{id: r, allow: [see], paths: "/a/{app}/**"}', True),
+        ('{id: r, allow: [see], paths: "/**/{app}"}', True),
+        ('{id: r, allow: [see], paths: "/b/{app}/**"}', False),
+        ('{id: r, allow: [see], paths: "/a/**"}', False),
+    ],
+)
+def test_captures_below_a_path_are_found(rule: str, captures: bool) -> None:
+    engine = engine_of(ALL + f"- {rule}\n")
+    assert scope(engine).may_capture_below(engine.state_of(b"/a")) is captures
