@@ -120,12 +120,12 @@ def test_all_stay_known_where_the_kernel_is_asked_for_none(mounts: Mounts, store
     child.result()
 
 
-def _chains_with_names_that_are_missing(channel: Any, root: str) -> None:
+def _chains_with_names_that_are_missing(channel: Any, root: str, attempt: int) -> None:
     """At the end of each chain names are missing: the kernel keeps them, and with them the whole chain."""
     for chain in range(CHAINS_PINNED):
         channel.recv()
         os.chdir(f"{root}/many")
-        for name in (str(chain), *["d" * 60] * LEVELS):
+        for name in (f"{attempt}-{chain}", *["d" * 60] * LEVELS):
             os.mkdir(name)
             os.chdir(name)
         for missing in range(8):
@@ -136,15 +136,29 @@ def _chains_with_names_that_are_missing(channel: Any, root: str) -> None:
 def test_the_memory_that_an_app_may_have_bounds_what_is_known_of_it(mounts: Mounts, store: Path) -> None:
     """What the kernel knows counts as the app's memory: where that is bounded, so is all that is known."""
     mount = _start(mounts, store, ())
+    attempts = (_most_known(mount, attempt) for attempt in range(5))
+    most = next(filter(None, attempts), 0)
+    assert BOUND < most < CHAINS_PINNED * LEVELS * 7 // 8
+
+
+def _most_known(mount: Mount, attempt: int) -> int:
+    """The most nodes that were known. 0 if the kernel has ended the app: beside others it does so at times,
+    rather than wait until the daemon was told what is forgotten. That is a bound, too.
+    """
     most = 0
     with limited(8 << 20) as limit:
-        child = start_as(MANY, _chains_with_names_that_are_missing, str(mount.mountpoint))
+        child = start_as(MANY, _chains_with_names_that_are_missing, str(mount.mountpoint), attempt)
         limit.admit(child.pid)
         for chain in range(CHAINS_PINNED):
             child.send("one more")
-            assert child.receive(30) == chain
+            try:
+                assert child.receive(30) == chain
+            except AssertionError:
+                if limit.kills():
+                    return 0
+                raise
             if chain % 5 == 0:
                 most = max(most, mount.status()["nodes"])
         child.result()
         assert limit.kills() == 0
-    assert BOUND < most < CHAINS_PINNED * LEVELS * 7 // 8
+    return most
