@@ -53,13 +53,6 @@ static bool sees_all(const struct directory *directory, uint32_t uid)
 	return false;
 }
 
-bool directories_are_seen(uint64_t id, uint32_t uid)
-{
-	const struct directory *directory = find(id);
-
-	return directory != NULL && sees_all(directory, uid);
-}
-
 int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory)
 {
 	const struct directory *directory = find(id);

@@ -208,11 +208,11 @@ bool avc_install(const struct avc_vector *vector)
 
 bool avc_see_all(uint64_t id, int fd, uint32_t uid)
 {
-	bool done;
+	bool done, unused;
 
 	if (!table.open)
 		return false;
-	if (directories_are_seen(id, uid)) /* nobody else changes that */
+	if (directories_all_seen(id, uid, &unused) >= 0) /* nobody else changes that */
 		return true;
 	avc_lock_all();
 	done = directories_see_all(id, fd, uid);

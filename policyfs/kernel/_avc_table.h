@@ -64,7 +64,6 @@ int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory);
 
 /* The event loop only. */
 bool directories_have(uint64_t id);
-bool directories_are_seen(uint64_t id, uint32_t uid);
 unsigned directories_count(void);
 
 /* The event loop only, with all locks. fd: of the directory, to be duplicated. False if there is no room. */

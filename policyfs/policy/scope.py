@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from policyfs.domain import Op
+from policyfs.policy.automaton import Position
 from policyfs.policy.model import Effect, Rule
 from policyfs.policy.states import PathState
 from policyfs.policy.table import Situated, Table, asks_for_self
@@ -75,8 +76,7 @@ class Scope:
         return (
             self._dry_run
             or self._everywhere
-            or not self._nodes.isdisjoint(position.free)
-            or any(number in self._nodes for number, _ in position.bound)
+            or _is_at_one_of(self._nodes, position)
             or any(map(self._tells, state.hides_below(self._table)))
         )
 
@@ -86,8 +86,7 @@ class Scope:
         return (
             position.lost
             or self._hides_everywhere
-            or not self._hiding.isdisjoint(position.free)
-            or any(number in self._hiding for number, _ in position.bound)
+            or _is_at_one_of(self._hiding, position)
             or bool(state.hides_below(self._table))
         )
 
@@ -97,11 +96,7 @@ class Scope:
         It does not hold for a child that a path of its ``unless`` matches, nor for one that is lost.
         """
         position = state.position
-        return (
-            self._table.automaton.may_lose(position)
-            or not self._before_exceptions.isdisjoint(position.free)
-            or any(number in self._before_exceptions for number, _ in position.bound)
-        )
+        return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)
 
     def only_allows_below(self, state: PathState) -> bool:
         """True only if all rules that can match below this path are allows without any condition but who."""
@@ -146,6 +141,11 @@ class Scope:
             if rule.effect is Effect.ALLOW and rule.when is None and not situated.unless:
                 allowed = True
         return allowed
+
+
+def _is_at_one_of(nodes: frozenset[int], position: Position) -> bool:
+    """True if a path has reached one of these nodes, freely or through a capture."""
+    return not nodes.isdisjoint(position.free) or any(number in nodes for number, _ in position.bound)
 
 
 def _hides(rule: Rule) -> bool:

@@ -70,6 +70,14 @@ def test_answers_attributes_and_trails_are_the_same_with_and_without(arena: Path
         assert ours == theirs
 
 
+def _furnish(store: Path) -> None:
+    """One file, two directories below the root."""
+    (store / "top/one").mkdir(parents=True)
+    (store / "top/one/a").touch(0o644)
+    for directory in (store / "top", store / "top/one"):
+        directory.chmod(0o755)
+
+
 def _stats(directory: str, count: int, name: str) -> None:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     for number in range(count):
@@ -362,10 +370,7 @@ def test_the_bridge_answers_none_where_it_is_not_to(
 
 
 def test_the_readers_read_only_while_enough_requests_are_repeats(mounts: Mounts, empty_store: Path) -> None:
-    (empty_store / "top/one").mkdir(parents=True)
-    for directory in (empty_store / "top", empty_store / "top/one"):
-        directory.chmod(0o755)
-    (empty_store / "top/one/a").touch(0o644)
+    _furnish(empty_store)
     mount = mounts.start(POLICIES[1], empty_store, "--avc")
     assert not mount.status()["vectors"]["reading"]
     call_as(UIDS[0], _stats, str(mount / "top/one"), 1000, "a")
@@ -429,10 +434,7 @@ def _switches(mount: Mount) -> dict[str, int]:
 def test_readers_share_the_processors_and_sleep_while_there_is_nothing_to_do(
     mounts: Mounts, empty_store: Path
 ) -> None:
-    (empty_store / "top/one").mkdir(parents=True)
-    (empty_store / "top/one/a").touch(0o644)
-    for directory in (empty_store / "top", empty_store / "top/one"):
-        directory.chmod(0o755)
+    _furnish(empty_store)
     mount = mounts.start(POLICIES[1], empty_store)
     ours = os.sched_getaffinity(0)
     taken = [os.sched_getaffinity(int(task)) for task in _switches(mount)]
@@ -455,10 +457,7 @@ def _pinned(processor: int, directory: str, count: int, name: str) -> None:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one processor has one reader")
 def test_the_reader_on_the_callers_processor_answers(mounts: Mounts, empty_store: Path) -> None:
-    (empty_store / "top/one").mkdir(parents=True)
-    (empty_store / "top/one/a").touch(0o644)
-    for directory in (empty_store / "top", empty_store / "top/one"):
-        directory.chmod(0o755)
+    _furnish(empty_store)
     mount = mounts.start(POLICIES[1], empty_store)
     call_as(UIDS[0], _stats, str(mount / "top/one"), 1000, "a")
     for processor in sorted(os.sched_getaffinity(0))[:2] * 2:

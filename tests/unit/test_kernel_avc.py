@@ -41,6 +41,15 @@ def race(
         )
 
 
+def plant(arena: Path, name: str, good: str, bad: str, fault: str) -> None:
+    """Plant a fault in one file: the race must end with a message that matches *fault*."""
+    source = (KERNEL / name).read_text(encoding="utf-8")
+    assert source.count(good) == 1, "the source has changed: plant the fault elsewhere"
+    done = race(arena, (), source.replace(good, bad), name)
+    assert done.returncode == 1, done.stdout
+    assert re.search(fault, done.stdout), done.stdout
+
+
 @pytest.mark.parametrize("flags", SANITIZERS.values(), ids=SANITIZERS)
 def test_readers_and_changes_do_not_get_in_each_others_way(tmp_path: Path, flags: tuple[str, ...]) -> None:
     done = race(tmp_path, flags)
@@ -82,11 +91,7 @@ def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
          "attributes after a drop", "no error", "half a name", "no name"],
 )  # fmt: skip
 def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -> None:
-    source = (KERNEL / "_avc.c").read_text(encoding="utf-8")
-    assert source.count(good) == 1, "the source has changed: plant the fault elsewhere"
-    done = race(tmp_path, (), source.replace(good, bad))
-    assert done.returncode == 1
-    assert re.search(fault, done.stdout), done.stdout
+    plant(tmp_path, "_avc.c", good, bad, fault)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +109,7 @@ def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -
 def test_a_fault_of_absent_names_is_found_out(
     tmp_path: Path, name: str, good: str, bad: str, fault: str
 ) -> None:
-    source = (KERNEL / name).read_text(encoding="utf-8")
-    assert source.count(good) == 1, "the source has changed: plant the fault elsewhere"
-    done = race(tmp_path, (), source.replace(good, bad), name)
-    assert done.returncode == 1, done.stdout
-    assert re.search(fault, done.stdout), done.stdout
+    plant(tmp_path, name, good, bad, fault)
 
 
 @pytest.mark.parametrize(
@@ -130,11 +131,7 @@ def test_a_fault_of_absent_names_is_found_out(
          "handles not taken over"],
 )  # fmt: skip
 def test_a_fault_of_the_opens_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -> None:
-    source = (KERNEL / "_opens.c").read_text(encoding="utf-8")
-    assert source.count(good) == 1, "the source has changed: plant the fault elsewhere"
-    done = race(tmp_path, (), source.replace(good, bad), "_opens.c")
-    assert done.returncode == 1, done.stdout
-    assert re.search(fault, done.stdout), done.stdout
+    plant(tmp_path, "_opens.c", good, bad, fault)
 
 
 @pytest.mark.parametrize(
@@ -158,11 +155,7 @@ def test_a_fault_of_the_opens_is_found_out(tmp_path: Path, good: str, bad: str, 
 def test_a_fault_of_the_events_is_found_out(
     tmp_path: Path, name: str, good: str, bad: str, fault: str
 ) -> None:
-    source = (KERNEL / name).read_text(encoding="utf-8")
-    assert source.count(good) == 1, "the source has changed: plant the fault elsewhere"
-    done = race(tmp_path, (), source.replace(good, bad), name)
-    assert done.returncode == 1, done.stdout
-    assert re.search(fault, done.stdout), done.stdout
+    plant(tmp_path, name, good, bad, fault)
 
 
 def test_an_event_that_is_published_after_the_reply_is_found_out(tmp_path: Path) -> None:
