@@ -5,8 +5,8 @@ unpinned copy may be closed by the next put().
 
 A copy is in use while it is pinned, and also while an app has it mapped: in passthrough a mapping and its
 memory outlive the descriptor. A copy in use is charged to the principals that it is pinned for. **No
-principal may have more in use than it leaves free.** So the first one gets half, and several together
-always leave something for the next one.
+principal may have more in use than it leaves free.** So one principal alone gets at most half of the cache,
+and several together always leave some room for one more.
 
 A clone shares its source's extents: as long as it is kept, deleting or rewriting the source frees
 no space in the store. So expire_clones() closes clones that have not been used for a while.
@@ -24,14 +24,15 @@ from policyfs.store.admission import Victims
 from policyfs.store.frozen import Frozen, is_alone
 
 _LEAST_COST: Final = 4096
-"""The least cost of a copy, in bytes; a clone's data are extents of the source, not memory."""
+"""Least cost of a copy, in bytes. It is the cost of a clone, whose data are extents of the source."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyStats:
     """Counts of a cache. bytes, copies: held. pinned: open copies. mapped: in use by a mapping alone.
 
-    hits, misses: results of get(). refused: for want of room. shares: refused for a principal's share.
+    hits, misses: results of get(). refused: copies for which there was no room. shares: copies refused
+    because the principal's share was used up.
     """
 
     bytes: int
@@ -114,7 +115,7 @@ class Copy:
 
 
 class Booking:
-    """Room in a cache for a copy in the making, until it is put or cancelled."""
+    """Room in a cache, reserved for a copy that is being made, until cancel()."""
 
     __slots__ = ("_cache", "_cost", "_who")
 
@@ -165,7 +166,7 @@ class CopyCache:
         self._victims: Final = Victims(max_bytes, max_copies)
         self._orphans: set[Copy] = set()  # dropped or replaced, but in use
         self._mapped: OrderedDict[Copy, None] = OrderedDict()  # in use by mappings alone
-        # [bytes, copies]: of all in use or in the making; in the making; of each principal.
+        # [bytes, copies]. _used: copies in use, and bookings. _booked: bookings. _own: _used by principal.
         self._used, self._booked = [0, 0], [0, 0]
         self._own: dict[Hashable, list[int]] = {}
         self._bytes = self._hits = self._misses = self._evicted = self._refused = self._shares = 0
@@ -221,7 +222,7 @@ class CopyCache:
         return copy
 
     def admits(self, copy: Copy, who: Hashable) -> bool:
-        """True if *who* may have this copy in use, besides their other copies."""
+        """True if *who* may have this copy in use, in addition to their other copies."""
         return copy.held_by(who) or self._fits(copy.cost, who, counted=copy.in_use)
 
     def has_room(self, what: Copy | int, who: Hashable) -> bool:
@@ -260,7 +261,7 @@ class CopyCache:
                 self.drop(key)
 
     def sweep(self, most: int = 64) -> None:
-        """Find copies whose mappings are gone, among the next *most* mapped copies in turn."""
+        """Free the copies whose mappings are gone, among the next *most* mapped copies in turn."""
         for _ in range(min(most, len(self._mapped))):
             copy = next(iter(self._mapped))
             self._mapped.move_to_end(copy)
@@ -298,7 +299,7 @@ class CopyCache:
     def _fits(self, cost: int, who: Hashable, *, counted: bool = False) -> bool:
         """True if a copy fits beside the copies in use, and into the share of *who*.
 
-        counted: it is in use already.
+        counted: the copy is in use already, and so part of the counts.
         """
         room, fair = self._room(cost, who, counted)
         if not (room and fair):

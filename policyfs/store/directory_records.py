@@ -59,7 +59,7 @@ class DirectoryRecords:
         return found
 
     def typed(self, names: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int, int]]:
-        """Return names with types that the file system did not report; no names removed meanwhile."""
+        """Return the names, with each missing type looked up. Names removed meanwhile are left out."""
         if all(kind != _DT_UNKNOWN for _, _, kind in names):
             return names
         found: list[tuple[bytes, int, int]] = []

@@ -1,8 +1,8 @@
 """The features of a store's file system, found by trying them where possible.
 
 The file system's name counts only where no trial can tell, as for the reliability of leases.
-Trials use one unnamed file (O_TMPFILE) and leave nothing behind. Only in an empty store a name
-is created for a moment, to see whether it is found in another case.
+Trials use one unnamed file (O_TMPFILE) and leave nothing behind. Only if no name in the store's root has
+letters, a new name is created for a moment, to see whether it is also found in another case.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ _NAMES: Final = {
 _LEASES_MEAN: Final = frozenset(
     {"ext4", "xfs", "btrfs", "tmpfs", "f2fs", "bcachefs", "ramfs", "jfs", "nilfs2", "vfat", "exfat", "ntfs3"}
 )
-"""Local file systems with one kernel and one inode per file. Overlays, FUSE and network stores grant
-leases that a writer beneath or on another machine never breaks; so may file systems not named here."""
+"""File systems where a lease means that nobody writes: local, with one kernel and one inode per file.
+Overlays, FUSE and network stores grant leases that a writer beneath or on another machine never breaks; so
+may file systems not named here."""
 _FOLDING: Final = frozenset({"vfat", "exfat", "ntfs3", "cifs", "smb2", "smb"})
 _FLAGGED: Final = frozenset({"ext4", "f2fs", "tmpfs", "bcachefs"})
 """File systems that can have the casefold flag on single directories."""
@@ -77,8 +78,8 @@ class StoreFacts:
     another case (directory_folds checks other directories). fanotify: the file system can be watched.
     tmpfile: it has unnamed files. stable_inodes: inode numbers stay the same after an inode leaves memory,
     so that records may refer to them. times_tell: after a writer has gone, mtime or ctime shows that it
-    wrote. Not so on tmpfs, where a store through a mapping to a page that was only read before leaves no
-    trace, nor where times are too coarse. remote: another process or machine answers for the file system,
+    wrote. False on tmpfs, where a write through a mapping changes no time if the page was only read before,
+    and where times are too coarse. remote: another process or machine answers for the file system,
     so that any call may wait for it.
     """
 
@@ -113,7 +114,7 @@ class StoreFacts:
     def tells_each(self) -> bool:
         """True if a write-back error is reported only to the open file that wrote, at its fsync and close.
 
-        FUSE file systems may work so. Elsewhere the error is kept by inode, for every open file of it.
+        FUSE file systems may do so. Others report the error to every open file of the inode.
         """
         return self.name.startswith("fuse")
 
@@ -199,7 +200,7 @@ def _finds_swapped_case(fd: int) -> bool:
 
 
 def _folds_new_name(fd: int) -> bool:
-    """Try the same with a new name, if no existing name has letters."""
+    """True if a new name is also found in another case. Tried only if no existing name has letters."""
     if any(name.swapcase() != name for name in map(os.fsencode, os.listdir(fd))):
         return False
     name = b".policyfs-probe-%d" % os.getpid()
@@ -241,7 +242,7 @@ def _leases(trial: int) -> bool:
 
 
 def _tells_mapped_store(trial: int) -> bool:
-    """True if a store through a mapping changes mtime, also where the page was read before."""
+    """True if a write through a mapping changes mtime, also if the page was only read before."""
     try:
         os.ftruncate(trial, mmap.PAGESIZE)
         os.utime(trial, ns=(0, 0))

@@ -2,8 +2,8 @@
 
 A restricted app reads only copies made here: copy, locate *in the copy*, patch *the copy*, seal,
 serve. Nothing that happens to the source during or after the copy can add an unchecked byte to
-it. So the safety rests on no stat, lease or lock of the source. A copy torn by
-a writer is only stale or unparsable.
+it. So safety depends on no stat, lease or lock of the source. If a writer changes the source during the
+copy, the copy is only stale or unparsable.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mi
 class Frozen:
     """One copy; owns its descriptor *fd* until close(). size: in bytes, always version.size.
 
-    memory: bytes that it takes. fd is open for reading and writing until seal(), for reading only
-    afterwards. version: of the source, taken before the copy began, so that a change meanwhile makes it
-    outdated.
+    memory: bytes of memory that it takes. fd is open for reading and writing until seal(), for reading only
+    afterwards. version: of the source before copying began, so that a change of the source during copying
+    makes the copy outdated.
     """
 
     __slots__ = ("fd", "how", "memory", "sealed", "size", "version")
@@ -68,7 +68,10 @@ class Frozen:
         self.sealed = False
 
     def close(self) -> None:
-        """Close the descriptor; the copy lives on where it is registered or open. Twice does nothing."""
+        """Close the descriptor. A second call does nothing.
+
+        The copy exists as long as the kernel has it registered (passthrough), or another descriptor is open.
+        """
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
@@ -120,7 +123,7 @@ def freeze(
 
 
 def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
-    """Write *patches* into the copy. ValueError for a patch beyond its ends; then use the copy no more."""
+    """Write *patches* into the copy. ValueError for a patch beyond its ends: then discard the copy."""
     if frozen.sealed:
         raise ValueError("a sealed copy takes no patch")
     for patch in patches:
@@ -134,7 +137,7 @@ def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
 
 
 def _punched(fd: int, patch: Patch) -> bool:
-    """Write zeros as a hole: it takes no time and, in a clone, no room. False where that is impossible."""
+    """Write zeros as a hole, which takes no time and, in a clone, no room. False if that is impossible."""
     try:
         ranges.allocate(fd, ranges.PUNCH_HOLE | ranges.KEEP_SIZE, patch.offset, patch.size)
     except OSError as error:

@@ -54,7 +54,7 @@ def holders(mountpoint: bytes) -> list[Holder]:
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/mnt") == namespace:
-                # Our own table: the one of a process in a chroot leaves out the mounts that it cannot reach.
+                # Use our own table: that of a process in a chroot lacks the mounts that it cannot reach.
                 found += _holds_of(pid, held, ours, {held.mount_id}, elsewhere=False)
             else:
                 table = mounts(pid)
@@ -106,7 +106,7 @@ def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhe
     uid, command = _who(pid)
     found = [*_links(pid, table, same), *_descriptors(pid, same)]
     if not found:
-        # Last, and only if needed: this table alone waits for a lock of the process.
+        # Last, and only if nothing was found: of these files, only `maps` waits for a lock of the process.
         found = list(_mappings(pid, held.device_name))
     return [Holder(pid, uid, command, what, path, elsewhere) for what, path in found]
 

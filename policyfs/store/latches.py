@@ -1,13 +1,13 @@
 """Inter-daemon locks: serialise changes to one file between the daemons of this machine.
 
-A checked write is right only on the bytes that were checked. Within one daemon nothing changes
-between the last check and the write, because no await stands between them. Between two daemons
-of one store (or of a directory in it) this lock keeps it so.
+A checked write is safe only if the file still has the bytes that were checked. Within one daemon nothing
+changes between the last check and the write, because there is no await between them. This lock ensures the
+same for two daemons of one store (or of a directory in it).
 
-It is not a lock of the file itself: those belong to apps, and to programs that work in the store.
+It is not a lock of the checked file: such locks belong to apps, and to programs that work in the store.
 It is an OFD lock of one byte of a file in the directory of control sockets. A daemon's death
-releases it, and only root can take it. Daemons that do not share that directory (other machines on
-one network store) are not kept apart.
+releases it, and only root can take it. It does not exclude daemons with another such directory (on other
+machines that use the same network store).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 class Latches:
     """The locks of one daemon, in the file *path*, which is created if missing.
 
-    INVARIANT: a latch does not keep the tasks of one daemon apart (fs/checked/change_lock.py does that).
-    A daemon that takes one twice releases it with the first give().
+    INVARIANT: a latch does not exclude other tasks of the same daemon (fs/checked/change_lock.py does that).
+    If a daemon takes a latch twice, its first give() releases it.
     """
 
     __slots__ = ("_fd", "_path")
@@ -49,9 +49,9 @@ class Latches:
         return (status.st_dev * _SPREAD + status.st_ino) & _BYTES
 
     def take(self, fd: int) -> int | None:
-        """Take the latch of the file behind *fd*, for give(); None while another daemon has it.
+        """Take the latch of the file behind *fd*. Return its number, or None if another daemon has it.
 
-        Raises OSError where the shared file cannot be opened.
+        Raises OSError if the shared file cannot be opened.
         """
         if self._fd < 0 or not os.fstat(self._fd).st_nlink:
             self._open()
@@ -59,7 +59,7 @@ class Latches:
         return at if set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)) else None
 
     def give(self, at: int) -> None:
-        """Release a latch."""
+        """Release a latch. *at*: its number."""
         set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def close(self) -> None:

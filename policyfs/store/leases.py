@@ -4,8 +4,8 @@ A lease is granted only while no writer and no writable shared mapping of the fi
 any mount or in the store. A writer that comes later waits in open(2) or truncate(2) until the
 lease is released, at most /proc/sys/fs/lease-break-time; the kernel tells us by a signal. After
 that time it takes the lease by force, so bytes are good only if ``holds()`` is true *after* they
-were read. unlink, rename, chmod and the like break nothing. StoreFacts.leases tells whether a file
-system keeps that promise.
+were read. unlink, rename, chmod and the like break no lease. StoreFacts.leases is True for file systems
+of which all this is true.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ DEFAULT_SIGNAL: Final = int(signal.SIGRTMIN) + 5
 class Lease:
     """A read lease on descriptor *fd*. The caller closes *fd*.
 
-    INVARIANT: release() before the descriptor is closed. Otherwise a lease on a later file with the
-    same number would be released instead.
+    INVARIANT: call release() before the descriptor is closed. A later call would release the lease of
+    another file that got the same descriptor number.
     """
 
     __slots__ = ("_keeper", "_on_break", "fd", "released")
@@ -44,10 +44,9 @@ class Lease:
         self.released = False
 
     def holds(self) -> bool:
-        """True if no writer got at the file since grant() (or rearm()).
+        """True if no writer could change the file since grant() (or rearm()).
 
-        Ask *after* each read, before the bytes go anywhere. A break that only waits for us
-        counts as broken.
+        Call it *after* each read, before the bytes are used. False as soon as a writer waits.
         """
         return not self.released and fcntl.fcntl(self.fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
@@ -60,10 +59,10 @@ class Lease:
         _let_go(self.fd)
 
     def rearm(self) -> bool:
-        """After a break: release the lease and take it again at once, so that a probing writer is refused.
+        """After a break: release the lease and take it again. False if that failed: it stays released.
 
-        False, and released, if a writer got in. A writer with O_NONBLOCK (as the daemon's own probes
-        are) does not get in; one that waits in open(2) does.
+        It fails if a writer waits in open(2), which now goes on. It succeeds after a writer with O_NONBLOCK
+        (like the daemon's own probes), whose open(2) has failed already.
         """
         if self.released:
             return False
@@ -113,9 +112,9 @@ class LeaseKeeper:
     def grant(self, fd: int, on_break: Callable[[Lease], None] | None = None) -> Lease | None:
         """Take a lease on the regular file that *fd* has open for reading only; None if it has a writer.
 
-        on_break is called from on_signal() when a writer waits: stop serving bytes,
-        then release() (or rearm()) soon, at most lease-break-time later. Without on_break the keeper
-        releases at once. Raises OSError (EINVAL: no regular file; EBADF; ENOLCK).
+        on_break is called from on_signal() when a writer waits. It must stop serving bytes, and release()
+        (or rearm()) must follow within lease-break-time. Without on_break the keeper releases the lease at
+        once. Raises OSError (EINVAL: no regular file; EBADF; ENOLCK).
         """
         if fd in self._leases:
             raise ValueError(f"descriptor {fd} has a lease already")
@@ -144,7 +143,7 @@ class LeaseKeeper:
         return len(broken)
 
     def close(self) -> None:
-        """Release every lease and close fileno(). The signal stays blocked. Twice does nothing."""
+        """Release every lease and close fileno(). The signal stays blocked. A second call does nothing."""
         for lease in list(self._leases.values()):
             lease.release()
         fd, self._fd = self._fd, -1
@@ -163,7 +162,7 @@ class LeaseKeeper:
                     fds.add(fd)
         if everything:
             return list(self._leases.values())
-        # A signal may be older than the lease that has its number now: on_signal calls holds().
+        # A signal may name a closed descriptor, whose number another lease has now: on_signal calls holds().
         return [self._leases[fd] for fd in fds if fd in self._leases]
 
     def _forget(self, lease: Lease) -> None:
@@ -174,8 +173,8 @@ class LeaseKeeper:
 def break_foreign(fd: int) -> int | None:
     """Break the leases of others on the file behind *fd* (O_PATH will do), without waiting.
 
-    Returns an O_WRONLY descriptor if there is none (any more). Keep it open until the writer's
-    own open is done, so that no lease comes in between. None: a break has begun; try again soon.
+    Return an O_WRONLY descriptor if no such lease is left. Keep it open until the writer's own open is done,
+    so that no lease is granted before. None: a break has begun; try again soon.
     Release our own leases on the file first. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
     """
     try:
@@ -185,7 +184,7 @@ def break_foreign(fd: int) -> int | None:
 
 
 def _take(fd: int, signal_number: int) -> bool:
-    # First set the signal, then take the lease, which makes us its receiver: no break goes unheard.
+    # First set the signal, then take the lease, which makes us the signal's receiver: no break is missed.
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal_number)
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)

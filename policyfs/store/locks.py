@@ -34,8 +34,9 @@ Inode = tuple[int, int]
 class Limits:
     """Limits for all apps. holders: descriptors (one for each lock owner and file). waiting: requests.
 
-    spans: byte ranges of one owner in one file. An app gets more holders or waiting requests while it has
-    fewer than are still free. So one app alone gets half of all, and an app that has none gets one.
+    spans: byte ranges of one owner in one file. An app gets one more holder or waiting request while it has
+    fewer than are still free. So one app alone gets half of all, and an app that has none gets one if any
+    is free.
     """
 
     holders: int
@@ -47,7 +48,7 @@ class Limits:
 class LockStats:
     """Counts of a table. held: locked byte ranges and flocks. descriptors: of lock owners.
 
-    waiting: requests. refused: for a limit. deadlocks: requests that would have waited for themselves.
+    waiting: requests. refused: requests beyond a limit. deadlocks: requests refused with EDEADLK.
     """
 
     held: int
@@ -88,7 +89,7 @@ class LockTable:
     """The locks of one mount. Owns every descriptor that is handed to it. Not for several threads.
 
     ranges_held is called with True when the first byte range is locked and with False when the last one is
-    gone: while there are any, each close(2) by a process matters.
+    gone: in between, each close(2) by a process matters, because it may release locks.
     """
 
     def __init__(self, limits: Limits, ranges_held: Callable[[bool], None]) -> None:
@@ -123,7 +124,7 @@ class LockTable:
         return self._count.get(app, 0) >= self._limits.holders - self._holders
 
     def _idle(self) -> list[Holder]:
-        """Return the holders without a lock, which are kept only for the owner's next one."""
+        """Return the holders without a lock, which are kept only for their owners' next locks."""
         busy = {id(waiter.holder) for waiter in self._all_waiters()}
         return [holder for holder in self._all() if not holder.spans and id(holder) not in busy]
 
@@ -142,7 +143,7 @@ class LockTable:
     def strengthen(self, holder: Holder, fd: int) -> None:
         """Replace the descriptor by *fd*, an O_RDWR one of the same file, without a gap in the locks.
 
-        So far the owner has read locks only, which two descriptions can have.
+        So far the owner has only read locks, and two descriptions can have these at the same time.
         """
         try:
             for span in holder.spans:
@@ -196,7 +197,7 @@ class LockTable:
             self._count_ranges(holder, 1)
         holder.spans.lock(asked.start, asked.end, exclusive=asked.kind == WRLCK)
         holder.pid = asked.pid
-        if not had:  # blocker() names the first one to lock first, as the kernel does
+        if not had:  # so blocker() names the owner that locked first, as the kernel does
             owners = self._files[holder.inode]
             owners[holder.owner] = owners.pop(holder.owner)
 
@@ -208,9 +209,9 @@ class LockTable:
                 self._ranges_held(change > 0)
 
     def blocker(self, inode: Inode, owner: Owner, asked: Asked, fd: int) -> Blocker | None:
-        """Return the lock that keeps an owner from its own (F_GETLK), or None. *fd*: any one of the file.
+        """Return a lock that conflicts with an owner's request (F_GETLK), or None. *fd*: any of the file.
 
-        For UNLCK it is the owner's own lock there, as for F_OFD_GETLK.
+        For UNLCK it is the owner's own lock in that range, as for F_OFD_GETLK.
         """
         mine = self.find(inode, owner)
         if asked.kind == UNLCK:
@@ -322,8 +323,8 @@ class LockTable:
         if holder.spans:
             self._count_ranges(holder, -1)
         if any(waiter.holder is holder for waiter in self._waiters.get(holder.inode, ())):
-            # Another thread of the process waits for a lock in the same file and continues to wait.
-            # It locks again the ranges that it gets, through the handle that it waits at.
+            # Another thread of the process still waits for a lock in the same file, so the holder stays.
+            # If the thread gets its lock, the holder is linked to the thread's handle again.
             for span in holder.spans:
                 set_lock(holder.fd, holder.owner, Asked(span.start, span.end, UNLCK, 0))
             holder.spans = Spans()
@@ -343,7 +344,7 @@ class LockTable:
             self._wake(holder.inode)
 
     def _unlink(self, holder: Holder) -> None:
-        """Unlink the holder from its handles: their end no longer matters, as its locks have ended."""
+        """Unlink the holder from its handles: their release has nothing to unlock any more."""
         for handle in holder.handles:
             through = self._through.get(handle)
             if through is not None:

@@ -27,7 +27,7 @@ _CREATE: Final = 6  # FSCONFIG_CMD_CREATE
 _ATTRIBUTES: Final = 0x2 | 0x4 | 0x8  # MOUNT_ATTR_NOSUID, NODEV, NOEXEC
 
 HUGE_PAGE: Final = 2 << 20
-"""Bytes of a huge page on most machines; where they have another size, no mount has huge pages only."""
+"""Bytes of a huge page on most machines. On other machines no mount with huge pages only is made."""
 _HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 _UNLIMITED: Final = 1 << 60
@@ -38,8 +38,8 @@ _UNLIMITED: Final = 1 << 60
 class MemoryPlaces:
     """Directories in memory for O_TMPFILE; owns their descriptors until close().
 
-    A copy that fills at least half of its last huge page goes to the mount where every page is a huge one.
-    Other copies go where only whole huge pages within the file are used.
+    A copy that fills at least half of its last huge page goes to a mount with huge pages only. Other copies
+    go to a mount that uses a huge page only if it lies wholly within the file.
     """
 
     __slots__ = ("_always", "_within")

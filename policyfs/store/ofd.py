@@ -19,7 +19,7 @@ _FLOCK_HOW: Final = {RDLCK: fcntl.LOCK_SH, WRLCK: fcntl.LOCK_EX, UNLCK: fcntl.LO
 
 
 class Owner(NamedTuple):
-    """A lock owner as the kernel numbers it. flock: True for its flock(2), which has no byte ranges."""
+    """A lock owner as the kernel numbers it. flock: True for locks by flock(2), which have no byte ranges."""
 
     number: int
     flock: bool

@@ -32,8 +32,9 @@ CREATE TABLE IF NOT EXISTS owners (
 class Owners:
     """Read and write owners. trusted: the store has trusted xattrs (StoreFacts.trusted_xattr).
 
-    database: path of the SQLite file used where it has none; without either, every file is
-    owned by none. busy_timeout_s: longest wait while another mount writes to it. Thread-safe.
+    database: path of the SQLite file that is used if the store has no trusted xattrs. Without either, every
+    file is owned by none. busy_timeout_s: longest wait while another mount writes to the database.
+    Thread-safe.
     """
 
     __slots__ = ("_database", "_lock", "_trusted")
@@ -53,8 +54,8 @@ class Owners:
     def get(self, fd: int, stat: Stat) -> str:
         """Return the owning app's name or OWNER_NONE, for the file behind *fd* (O_PATH will do).
 
-        *stat*: of the same object, for its inode number and birth time. Raises OSError if it
-        cannot be read: then the owner is unknown, which is not the same as none.
+        *stat*: of the same object, for its inode number and birth time. Raises OSError if the owner
+        cannot be read: it is then unknown, which is not the same as none.
         """
         if self._trusted:
             value = get_xattr(fd, OWNER_XATTR)
@@ -64,10 +65,10 @@ class Owners:
         return OWNER_NONE
 
     def set(self, fd: int, stat: Stat, app: str) -> None:
-        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*, before the call returns.
+        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*. The change is on record on return.
 
-        Raises OSError if that failed. Where owners are kept nowhere, or in the database for an
-        inode without birth time, naming an app changes nothing: the file stays owned by none.
+        Raises OSError if that failed. The file stays owned by none if owners are kept nowhere, or if they
+        are kept in the database and the inode has no birth time.
         """
         if self._trusted:
             _set_xattr(fd, stat, app)
@@ -99,14 +100,14 @@ class Owners:
 
 
 IN_MEMORY: Final = ":memory:"
-"""In place of a path: a database that ends with its process."""
+"""The path that stands for a database in memory, which ends with its process."""
 
 
 def _connect(path: str, busy_timeout_s: float) -> sqlite3.Connection:
     """Open the database, readable by root alone. Shared by all mounts of a store (WAL).
 
-    synchronous FULL: "owned by none any more" must not be undone by a power cut that the bytes
-    of the new writer survived.
+    synchronous FULL: a power cut must not undo a change to "owned by none" if the bytes that the new writer
+    wrote after it are on the disk.
     """
     if path != IN_MEMORY:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))

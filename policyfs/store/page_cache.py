@@ -16,7 +16,7 @@ async def read_store(fd: int, offset: int, size: int) -> bytes:
     """
     buffer = bytearray(size)
     done = _read_cached(fd, buffer, offset)
-    if done < size and offset + done < os.fstat(fd).st_size:  # not its end: the rest is not cached
+    if done < size and offset + done < os.fstat(fd).st_size:  # not the file's end: the rest is not cached
         done = await trio.to_thread.run_sync(_read_all, fd, buffer, offset, done)
     if done == size:
         return bytes(buffer)

@@ -112,7 +112,8 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One kept file. about: None if it is damaged, being written, or left by a crash; why: which one."""
+    """One kept file. about: None if the entry is damaged, being written, or left by a crash; why tells which.
+    """
 
     id: str
     app: str
@@ -132,7 +133,7 @@ class Quarantine:
     def keep(self, fd: int, about: About, limits: Limits) -> Entry:
         """Keep the file behind *fd*, which nobody writes any more. Return the entry, which is on the disk.
 
-        Raises FullError, and OSError of the disk; then nothing of it is left.
+        Raises FullError, and OSError of the disk; then nothing of the entry is left.
         """
         size = os.fstat(fd).st_size
         with _opened(self._make(self.directory)) as top:
@@ -200,7 +201,7 @@ class Quarantine:
         return whole
 
     def clean(self) -> int:
-        """Remove incomplete entries that a crash has left; return their number. Parts in the making stay."""
+        """Remove parts that a crash has left; return their number. Parts that are being written stay."""
         removed = 0
         for app in self._apps():
             with contextlib.suppress(OSError), _opened(os.open(self.directory / app, _DIRECTORY)) as mine:
@@ -254,7 +255,7 @@ class Quarantine:
                 return Entry(name, app, where, None, str(error))
         return Entry(name, app, where, about)
 
-    # -- giving up ----------------------------------------------------------------------------------
+    # -- reading and removing -----------------------------------------------------------------------
 
     def open(self, entry: Entry) -> int:
         """Return a descriptor of the bytes, for reading; the caller closes it."""
@@ -356,7 +357,7 @@ def _new_part(mine: int) -> tuple[str, int]:
             fd = os.open(_part_of(name), _DIRECTORY, dir_fd=mine)
             fcntl.flock(fd, fcntl.LOCK_EX)
             return name, fd
-    raise FileExistsError(errno.EEXIST, "no number is free")
+    raise FileExistsError(errno.EEXIST, "no id is free")
 
 
 def _is_left(mine: int, name: str) -> bool:

@@ -1,7 +1,7 @@
 """The byte ranges that one lock owner has locked, split and merged by POSIX's rules (fcntl(2)).
 
-Pure. A new lock replaces the owner's old ones where they overlap; their parts on either side
-stay as they were; neighbours of one kind become one.
+Pure. A new lock replaces the parts of the owner's old locks that it overlaps; their other parts stay.
+Adjacent locks of one kind become one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Span(NamedTuple):
     exclusive: bool
 
     def overlaps(self, start: int, end: int) -> bool:
-        """True if the span and [start, end) have a byte in common."""
+        """True if the span and start..end (inclusive) have a byte in common."""
         return self.start <= end and start <= self.end
 
 
@@ -92,6 +92,6 @@ class Spans:
         return next((span for span in self._spans[first:behind] if exclusive or span.exclusive), None)
 
     def splits(self, start: int, end: int) -> bool:
-        """True if unlock() would leave one span more than there are."""
+        """True if unlock(start, end) would split one span into two."""
         first, behind = self._touched(start, end)
         return behind - first == 1 and self._spans[first].start < start and end < self._spans[first].end

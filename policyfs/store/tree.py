@@ -62,7 +62,7 @@ class Tree:
     # -- looking and opening ---------------------------------------------------------------
 
     def stat(self, dirfd: int, name: bytes) -> Stat:
-        """Return the attributes of *name*, of a symlink itself."""
+        """Return the attributes of *name*; for a symlink, its own."""
         return statx(dirfd, name)
 
     def fstat(self, fd: int) -> Stat:
@@ -92,15 +92,15 @@ class Tree:
         return at
 
     def open_path(self, dirfd: int, name: bytes) -> int:
-        """Return an O_PATH descriptor of any object, of a symlink itself. Opens nothing."""
+        """Return an O_PATH descriptor of *name*; for a symlink, its own. The object is not opened."""
         return os.open(check_name(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
 
     def open_file(self, dirfd: int, name: bytes, flags: int) -> int:
         """Open an existing file. Never follows (ELOOP), never blocks on a fifo or a lease.
 
         *flags* must not create or truncate (EINVAL): create_file() creates, and truncate_fd() truncates,
-        after everything that may refuse. A lease of another process
-        answers EAGAIN to a writer and starts its break.
+        after every check that may refuse the request. EAGAIN for a writer if another process has a lease,
+        whose break then begins.
         """
         if flags & _MAKES_OR_CUTS:
             raise OSError(errno.EINVAL, "open_file neither creates nor truncates", name)
@@ -155,7 +155,7 @@ class Tree:
         return DirectoryRecords(dirfd)
 
     def readlink(self, dirfd: int, name: bytes) -> bytes:
-        """Return the target of the symlink *name*, as data. EINVAL if it is none."""
+        """Return the target of the symlink *name*, as data. EINVAL if *name* is no symlink."""
         return os.readlink(check_name(name), dir_fd=dirfd)
 
     def readlink_fd(self, fd: int) -> bytes:
@@ -176,7 +176,7 @@ class Tree:
 
         Owner, group (setgid parent, grpid), umask or default ACL: libc.Identity. suid and sgid
         are stripped from *mode* unless *suid* is set. *flags*: access mode and status flags of the
-        descriptor; the access mode binds the descriptor, not the file's mode.
+        descriptor. Only the access mode limits the descriptor, not the file's mode.
         """
         check_name(name)
         flags = (flags & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE
@@ -229,7 +229,7 @@ class Tree:
         os.rmdir(check_name(name), dir_fd=dirfd)
 
     def rename2(self, old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int = 0) -> None:
-        """renameat2(2). flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; others EINVAL.
+        """Call renameat2(2). flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; others EINVAL.
 
         RENAME_WHITEOUT would make a device node.
         """
@@ -265,7 +265,7 @@ class Tree:
         """Call truncate(2). A file that has this size already keeps its times on some stores (xfs, btrfs,
         tmpfs).
 
-        ftruncate(2) never keeps them. *fd*: open for writing, so that nothing waits.
+        ftruncate(2) never keeps them. *fd*: open for writing, so that the call waits for no lease.
         """
         os.truncate(libc.proc_fd(fd), size)
 
@@ -273,7 +273,7 @@ class Tree:
         """Remove suid, sgid and security.capability of a regular file (O_PATH will do); True if it had any.
 
         The kernel does this natively at a write by a user other than root, and leaves it to the daemon
-        under FUSE_HANDLE_KILLPRIV_V2. sgid goes also without group execution.
+        under FUSE_HANDLE_KILLPRIV_V2. sgid is removed even if the group may not execute the file.
         """
         mode = fstatx(fd).mode
         ids = stat.S_ISREG(mode) and bool(mode & _SUID_SGID)
@@ -296,10 +296,13 @@ class Tree:
         finally:
             os.close(fd)
 
-    # -- POSIX ACLs (acl(5)), in the form in which they are in xattrs --------------------------------
+    # -- POSIX ACLs (acl(5)), in the format of their xattrs ------------------------------------------
 
     def acl(self, fd: int, name: bytes) -> bytes:
-        """Return one of the ACLS of the object of *fd* (O_PATH will do). ENODATA also where none can be."""
+        """Return one of the ACLS of the object behind *fd* (O_PATH will do).
+
+        ENODATA if the object has none, or can have none.
+        """
         try:
             found = libc.get_xattr(fd, _acl_name(name))
         except OSError as error:

@@ -1,9 +1,9 @@
-"""Changes made to the store elsewhere, from fanotify(7), so that the kernel's caches can be corrected.
+"""Watch of the store (fanotify(7)): changes made outside the mount, for which kernel caches are corrected.
 
 One mark on the whole file system of the store reports names created, removed and renamed,
 attributes changed, and files closed after writing, each with the handle of its directory.
-Access never depends on it: an event only names cache entries to drop. There is no FAN_MODIFY,
-which would halve the speed of every small write on that file system. Therefore truncate(2) by path
+Access never depends on the watch: an event only names cache entries to drop. FAN_MODIFY is not requested:
+it would halve the speed of every small write on that file system. Therefore truncate(2) by path
 is not seen here (a lease sees it). Needs CAP_SYS_ADMIN.
 
 Handles (bytes) name an inode within the watched file system, as libc.file_handle returns them.
@@ -75,7 +75,7 @@ class WatchEvent(NamedTuple):
     """One event. dir_handle, name: its place (name None: the directory itself, or no name known).
 
     target_handle: the changed object. pid: of the process that changed it (0: outside our pid
-    namespace); our own changes carry ours. A rename gives two events, MOVED_FROM and MOVED_TO.
+    namespace); our own pid for our own changes. A rename gives two events, MOVED_FROM and MOVED_TO.
     """
 
     kind: Change
@@ -94,7 +94,7 @@ class WatchEvent(NamedTuple):
 class Watch:
     """A watch on the file system of *root_fd* (O_PATH will do), until close().
 
-    Raises OSError where it is impossible: EPERM (no CAP_SYS_ADMIN), EINVAL (kernel before
+    Raises OSError if a watch is impossible: EPERM (no CAP_SYS_ADMIN), EINVAL (kernel before
     5.17), ENODEV, EXDEV or EOPNOTSUPP (file systems without ids or handles).
     """
 
@@ -134,9 +134,8 @@ class Watch:
         """Return the events of one read (a hundred or so), oldest first; [] if there are none that matter.
 
         known: handles of the directories that matter. Events about a name in another directory, and those
-        of the process *but_pid*, are left out early and cheaply (the mark is on the
-        whole file system). Never blocks. Unread, the kernel's queue holds 16,384 events, then one
-        OVERFLOW.
+        of the process *but_pid*, are left out before they are parsed, because the mark is on the whole file
+        system. Never blocks. The kernel queues at most 16,384 unread events, and then one OVERFLOW.
         """
         try:
             raw = os.read(self._fd, _BUFFER)
@@ -150,7 +149,7 @@ class Watch:
         return libc.file_handle(fd)
 
     def stat_of_handle(self, handle: bytes) -> Stat | None:
-        """Return the attributes of the inode with that handle; None if it is gone or cannot be opened so."""
+        """Return the attributes of the inode with that handle; None if it is gone, or handles do not work."""
         try:
             fd = libc.open_handle(self._root, handle, os.O_PATH)
         except OSError as error:
@@ -197,7 +196,7 @@ def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: 
         if version != _METADATA_VERSION or length < head or at + length > len(raw):
             raise ValueError("malformed fanotify event")
         if fd >= 0:
-            os.close(fd)  # not requested, and not ours to keep
+            os.close(fd)  # a descriptor that the watch did not request
         if pid == but_pid and not mask & _MASK_OVERFLOW:
             at += length
             continue
