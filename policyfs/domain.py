@@ -1,4 +1,4 @@
-"""The words of policyfs as frozen types: layer 0, imported by every layer, importing none.
+"""Frozen types for the words of policyfs. Layer 0: every layer imports it, and it imports none.
 
 docs/architecture.md ("Words") defines the words themselves. Everything here is
 immutable and hashable, so that decisions can be memoised on it.
@@ -25,8 +25,8 @@ class Op(enum.IntFlag):
 
 
 WORKER_UIDS: Final = range(2_100_000_000, 2_100_065_536)
-"""Uids and gids of the sniffing workers; no app may have one. Beyond what systemd gives to users,
-services and containers (up to 1879048191, UIDS-GIDS.md) and SSSD to accounts (up to 2000200000)."""
+"""Uids and gids of the sniffing workers; no app may have one. They are above the ids that systemd gives to
+users, services and containers (up to 1879048191, UIDS-GIDS.md), and SSSD to accounts (up to 2000200000)."""
 
 
 class FileType(enum.Enum):
@@ -37,7 +37,7 @@ class FileType(enum.Enum):
     SYMLINK = "symlink"
     SPECIAL = "special"
 
-    __hash__ = object.__hash__  # Enum's own is Python, and a type is in the key of each remembered decision
+    __hash__ = object.__hash__  # keys of remembered decisions have a type; Enum's own hash is slow Python
 
 
 KIND_DIRECTORY: Final = "inode/directory"
@@ -49,7 +49,7 @@ FIXED_KINDS: Final = {
     FileType.SYMLINK: KIND_SYMLINK,
     FileType.SPECIAL: KIND_SPECIAL,
 }
-"""Kinds of inodes without bytes of their own, whatever their content."""
+"""Kinds of inodes that are not regular files: their type decides, not their content."""
 
 OWNER_NONE: Final = "none"
 """The owner of a file that no app owns (reserved, never an app's name)."""
@@ -115,7 +115,7 @@ class RuleMatch:
     """One rule that counted in a decision: its id, its effect, and the reason.
 
     effect: ``allow``, ``deny``, ``redact`` or ``content``. op: the operation it counted for.
-    certain is False if it matched because a fact was unknown. monitor: it was only recorded.
+    certain: False if it matched because a fact was unknown. monitor: True if it was only recorded.
     """
 
     rule: str
@@ -129,12 +129,11 @@ class RuleMatch:
 class Decision:
     """The answer to one request: allow or deny, obligations, and the rules that made it.
 
-    errno is 0 exactly when allowed. redact: words for data that must not be readable in the bytes (already
-    empty where every redact rule lists the kind in raw_types). content: content requirements, all of which
-    must be met. Each is a set of kind patterns (``image/*`` allowed), of which the written file must match
-    one. Or it is a ban (see ban()) of what the file may tell, with the kinds that are let through unread.
-    Both are empty in a denial. bare: a
-    directory seen only because a path below it may be seen.
+    errno is 0 exactly when allowed. redact: words for data that must not be readable in the bytes (empty if
+    every redact rule lists the kind in raw_types). content: content requirements, all of which must be met.
+    Each is a set of kind patterns (``image/*`` allowed), of which the written file must match one. Or it has
+    the pattern of ban() or cleaning(), beside the kinds that pass without a search. redact and content are
+    empty in a denial. bare: a directory seen only because a path below it may be seen.
     quarantine: a file that fails the content requirements is kept for the administrator.
     monitored_content: (rule, kinds) of content requirements that are checked but only recorded,
     as ``would_deny``, when a written file fails them.
@@ -163,9 +162,9 @@ _CLEAN: Final = "clean "
 
 
 def ban(words: frozenset[str]) -> str:
-    """Return the content pattern for files in which nothing tells of these words: ``no location, time``.
+    """Return the content pattern for files without data of these words: ``no location, time``.
 
-    With DENY_UNKNOWN among the words, the files may also have no part that is not understood.
+    With DENY_UNKNOWN among the words, every part of the files must also be understood.
     """
     return _BAN + ", ".join(sorted(words))
 
@@ -173,7 +172,7 @@ def ban(words: frozenset[str]) -> str:
 def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
     """Return all words that the bans among some content requirements name.
 
-    Words that files are to be cleaned of have ``clean`` before them.
+    It also returns the words of cleaning patterns, each with ``clean`` before it.
     """
     patterns = [pattern for kinds in content for pattern in kinds]
     forbidden = [text.removeprefix(_BAN) for text in patterns if text.startswith(_BAN)]
@@ -185,7 +184,7 @@ def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
 def cleaning(words: frozenset[str]) -> str:
     """Return the content pattern for files that were cleaned of these words: ``clean location, time``.
 
-    Cleaned: all that may tell of them was taken out.
+    Cleaned: every part that may hold their data was removed.
     """
     return _CLEAN + ", ".join(sorted(words))
 
@@ -213,9 +212,9 @@ def kinds_only(content: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
 class View:
     """One presentation of a regular file's bytes, named by an app's possible obligations on it.
 
-    key: small int, unique within one engine: two apps whose answers could ever differ in bytes
-    or checks have different keys, 0 is the raw view. redact, checked and bans (words that written bytes
-    may tell nothing of) name the possible obligations; facts decide which hold now.
+    key: small int, unique within one engine: two apps have different keys if they could ever get
+    different bytes or checks; 0 is the raw view. redact, checked and bans (words whose data must not be in
+    written bytes) name the possible obligations; facts decide which hold now.
     """
 
     key: int
@@ -244,11 +243,11 @@ REDACTIONS: Final = frozenset({"location", "device", "time", "people", "all-meta
 """The words for data that a policy can hide in files; redact/core/categories.py defines each."""
 
 DENY_UNKNOWN: Final = "on_unknown: deny"
-"""A member of a set of words where a rule refuses files in which something cannot be understood. As a
-member of the set it adds up over rules as the words do: the strictest wins."""
+"""A member of a set of words if a rule refuses files with a part that cannot be understood. The sets of
+several rules are united, so the strictest rule wins."""
 
 TO_TELL: Final = "found to tell"
-"""A member of a set of words where a file is searched before it is stored. Then a part that cannot be
+"""A member of a set of words if a file is searched before it is stored. Then a part that cannot be
 understood counts only if a search of it finds something, or if DENY_UNKNOWN is a member, too."""
 
 
@@ -256,7 +255,7 @@ understood counts only if a search of it finds something, or if DENY_UNKNOWN is 
 class Patch:
     """Replacement bytes at an offset of a file (bytes); never changes the file's size.
 
-    Either data, or a number of zeros: a video's position track is megabytes of them.
+    Either data, or a number of zeros: megabytes of them replace a video's position track.
     """
 
     offset: int

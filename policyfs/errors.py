@@ -18,7 +18,7 @@ ERRNO_RANK: Final = {
     errno.EROFS: 3,
     errno.EXDEV: 4,
 }
-"""Errnos by what they reveal: of several, the one with the lowest rank, which says least, is the answer."""
+"""Rank of each errno by what it reveals. If several errnos apply, the reply is the one of lowest rank."""
 
 
 class PolicyfsError(Exception):

@@ -3,7 +3,7 @@
 All lists of formats and kinds follow from these rows: the policy language's redactable kinds, the
 signatures of checked heads and of embedded pictures, corrections of libmagic's answers, the locators,
 the table of kinds in docs/redaction.md. Rows name locators instead of importing them: the daemon
-needs the kinds, and no parser (docs/decisions/0040-one-row-for-a-format.md).
+needs the kinds but no parser (docs/decisions/0040-one-row-for-a-format.md).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _UNNAMED: Final = "application/octet-stream"
 class Use(enum.Flag):
     """Uses of a signature besides ``Start.only``.
 
-    HEAD: a write to a checked file is refused as soon as its first bytes can no longer become one of the
-    kinds; only for kinds whose files all begin in one of the given ways. PICTURE: pictures within other
-    files are known by it. UNNAMED: files begin so to which libmagic gives no name.
+    HEAD: a write to a checked file is refused as soon as its first bytes rule out all required kinds; only
+    for kinds whose files all begin with one of the signatures. PICTURE: it identifies pictures within other
+    files. UNNAMED: it gives a kind to files that libmagic cannot name.
     """
 
     HEAD = enum.auto()
@@ -32,11 +32,11 @@ class Use(enum.Flag):
 
 
 class Start(NamedTuple):
-    """Signature: these bytes at this offset, in files of these kinds; the first is that of a picture.
+    """Signature: these bytes at this offset, in files of these kinds. Embedded pictures get the first kind.
 
     only: pattern of libmagic's answers that are possible for a file with these bytes (and with those of
-    `also`, an offset and bytes). Any other answer is a contradiction, since every reader relies on them. If
-    libmagic has no name for such files (Use.UNNAMED), the pattern must match application/octet-stream, too.
+    `also`, an offset and bytes). Any other answer is a contradiction, since every reader relies on the bytes.
+    If libmagic has no name for such files (Use.UNNAMED), the pattern must match application/octet-stream.
     """
 
     kinds: tuple[str, ...]
@@ -49,13 +49,13 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format that is redacted: all that is known of it outside of its locator.
+    """One format that is redacted: all data on it outside of its locator.
 
     locator: its module below policyfs.redact, and the function in it; the module's PARTS are the parts of
-    its files. kinds: its content kinds, and the parts examined in each, for the documentation. starts: how
-    its files begin; none if that varies. other_names: its kinds by the names that versions of libmagic, and
-    other tools, use for them. brands: its kinds by compatible brands (ISO base media) that libmagic may not
-    know; in case of several kinds the most specific one is first.
+    its files. kinds: its content kinds, and the parts examined in each, for the documentation. starts: the
+    signatures of its files; none if their first bytes vary. other_names: names that versions of libmagic, and
+    other tools, use -> its kinds. brands: its kinds -> compatible brands (ISO base media) that libmagic may
+    not know; the most specific kind is first.
     """
 
     locator: str
@@ -221,7 +221,7 @@ FORMATS: Final = (
         starts=(),
         other_names={
             "audio/mp3": "audio/mpeg",
-            "audio/mpegapplication/octet-stream": "audio/mpeg",  # file 5.3x after an ID3 tag
+            "audio/mpegapplication/octet-stream": "audio/mpeg",  # file(1) 5.3x, after an ID3 tag
             "audio/x-mp3": "audio/mpeg",
         },
     ),
@@ -309,7 +309,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
 }
 """Names that versions of libmagic, and other tools, use for one kind -> the name used here.
 
-It is libmagic 5.44's name, except where that is a private one.
+The name used here is that of libmagic 5.44, unless libmagic alone uses it.
 """
 BRANDS: Final = tuple((kind, brands) for one in FORMATS for kind, brands in one.brands.items())
 """Kinds of pictures in boxes with their compatible brands, the most specific ones first."""

@@ -28,7 +28,7 @@ def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
 
     what: words of categories.WORDS. With domain.DENY_UNKNOWN among them a file that is not understood
     in some part is refused. With domain.TO_TELL among them nothing is planned: the answer is CLEAN if
-    nothing was found to tell of the words (redact/verdict.py), else REFUSE. Fails closed: any error
+    no data of the words was found (redact/verdict.py), else REFUSE. Fails closed: any error
     gives REFUSE.
     """
     words = what - {DENY_UNKNOWN, TO_TELL}
@@ -50,7 +50,7 @@ def _judge(kind: str | None, words: frozenset[str], source: ByteSource, *, stric
 
 
 def listed(words: frozenset[str]) -> str:
-    """List words for people, in order."""
+    """Join words for people, in alphabetical order."""
     return ", ".join(sorted(words))
 
 

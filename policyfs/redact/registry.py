@@ -1,4 +1,4 @@
-"""Locators, parts and the table of kinds by the rows of formats.py, and the cleaners for embedded files.
+"""Locators, parts and the table of kinds from the rows of formats.py, and the cleaners for embedded files.
 
 The table fails closed: a kind that is not in it is refused. docs/redaction.md shows it, and a test
 compares the two.
@@ -75,7 +75,7 @@ def locate_in(kind: str, source: ByteSource, hide: Tells) -> Found:
 
 
 class _Cleaners:
-    """cleaners.Inner for a file that may embed others, to a limited depth."""
+    """Implementation of cleaners.Inner, for files embedded to a limited depth."""
 
     __slots__ = ("_depth", "budget", "hide")
 

@@ -1,9 +1,9 @@
 """Verdicts on files that must not contain certain categories: may the file be stored?
 
-Redaction removes everything that *may* tell. A refusal for all of that would refuse nearly every
-photo, because makers write tags that nobody has named. So only findings that are known to tell
-count here. All other bytes that redaction would remove are searched, and count if the search finds
-something.
+Redaction removes every part that *may* hold data of a category. If all these parts counted here,
+nearly every photo would be refused, because makers write tags without known names. So only parts
+that are known to hold such data count. All other bytes that redaction would remove are searched, and
+count if the search finds something.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from policyfs.redact.core.free_text import told_in_text
 from policyfs.redact.core.patches import ByteSource, in_order
 
 _NAMED: Final = 3
-"""Findings named in a refusal."""
+"""Most findings named in a refusal."""
 _PIECE_BYTES: Final = 1 << 20
 _OVERLAP_BYTES: Final = 512
 _MARGIN_BYTES: Final = 8
 _SEARCHED_BYTES: Final = 64 << 20
-"""Bytes not understood in one file beyond which they are not searched: the file is refused."""
+"""Most bytes searched in one file. If more are not understood, the file is refused without a search."""
 _SEARCHABLE: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 """Words that a search can find. Names and captions look like any other words."""
 
@@ -34,7 +34,7 @@ _PLACE_NAME: Final = re.compile(
     r"|region|address|town|village|gps\w{0,20})\b[\"'\]\s>]{0,8}[=:>]{1,2}[\"'\[\s<]{0,8}\w{2}",
     re.IGNORECASE,
 )
-"""A word for a place, and the place's name."""
+"""A word for a kind of place (``city``), and then the name of a place."""
 _OF_A_PLACE: Final = re.compile(
     rb"\x25\x88\x04\0\x01\0\0\0|\x88\x25\0\x04\0\0\0\x01"  # EXIF: the pointer to a GPS directory, II and MM
     rb"|\x01\0\x02\0\x02\0\0\0[NS]\0|\0\x01\0\x02\0\0\0\x02[NS]\0"  # GPSLatitudeRef
@@ -60,8 +60,8 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"found to tell {in_words(hide & _told(known))}: {_listed(known)}"
     odd = [note for note in notes if not note.bare and not (_is_known(note) and note.tells & hide)]
     named = _listed(odd) or f"bytes at {patches[0].offset}"
-    # Known parts that hold nothing, and perhaps bytes without a note (behind a table's last field): a search
-    # leaves out the former.
+    # True if all notes are of known parts without their data, which the search leaves out. Bytes without a
+    # note (behind a table's last field) are searched.
     empty = bool(notes) and not odd
     if strict and not empty:
         return f"not understood: {named}; the rule denies that"
@@ -71,7 +71,7 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"not understood, and too much to search: {named}"
     told, bare = Tells(0), [note for note in notes if note.bare]
     for patch in patches:
-        # a patch leaves out the zeros at its ends, and a fraction may end with some
+        # a patch does not start or end with zeros, but a fraction may
         start, end = max(0, patch.offset - _MARGIN_BYTES), min(source.size, patch.end + _MARGIN_BYTES)
         for piece in _pieces(source, start, end, bare):
             told |= _searched(piece, hide & ~told)
@@ -96,7 +96,7 @@ def _listed(notes: list[Note]) -> str:
 
 
 def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Iterator[bytes]:
-    """Yield the bytes of a range in pieces that overlap, with known empty parts blanked."""
+    """Yield the bytes of a range in pieces that overlap, with zeros for the bytes of the notes *bare*."""
     for at in range(start, end, _PIECE_BYTES):
         data = bytearray(source.read(at, min(_PIECE_BYTES + _OVERLAP_BYTES, end - at)))
         for note in bare:
@@ -107,7 +107,7 @@ def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Itera
 
 
 def _searched(data: bytes, asked: Tells) -> Tells:
-    """Search bytes of no known form; return the words found."""
+    """Search bytes of unknown structure for the asked categories; return those found."""
     if not asked or not data.strip(b"\0"):
         return Tells(0)
     told = Tells(0)

@@ -1,7 +1,7 @@
 """zlib streams within a file (RFC 1950, 1951): read with a bound, written to an exact length.
 
-New data for a compressed part must take as many bytes as before. Stored blocks and empty blocks make
-nearly any length.
+New data for a compressed part must take as many bytes as the old. Stored blocks and empty blocks can
+fill nearly any length.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from policyfs.redact.core.cleaners import Budget
 
 MAX_INFLATED_BYTES: Final = 4 << 20
 _STEP_BYTES: Final = 1 << 16
-"""Bytes inflated at a time: so many count for a stream that is broken there."""
+"""Bytes inflated at a time. If a step fails, all its bytes count in the budget."""
 _MAX_TRIED_BYTES: Final = 1 << 18
 _STORED_HEADER: Final = b"\x78\x01"
 _STORED_MAX: Final = 0xFFFF
@@ -25,9 +25,9 @@ _FINAL: Final = {2: 1, 3: 2, 4: 3, 5: 4}
 
 
 def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tuple[bytes, bytes] | None:
-    """Inflate a stream; return (plain bytes, bytes behind it), or None if it is not whole within limit.
+    """Inflate a stream; return (plain bytes, bytes behind it). None if it is broken, or exceeds limit.
 
-    Raises TooMuchError if all inflated data of the file is too much.
+    Raises TooMuchError if the inflated data of the whole file is too much.
     """
     unpacker = zlib.decompressobj()
     plain = bytearray()
@@ -50,8 +50,8 @@ def deflated_to(plain: bytes, size: int, *, padded: bool = False) -> bytes | Non
     """Return a zlib stream of exactly size bytes; None if the data does not fit.
 
     Empty blocks fill the rest. They are a part of the format, so no reader sees bytes behind the
-    stream. padded: zeros may be behind it, where its readers do not look; they make the few other
-    lengths.
+    stream. padded: zeros may follow the stream, since its readers do not look there; they fill a rest
+    that is too small for empty blocks.
     """
     for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second is better with digits
         packer = zlib.compressobj(9, strategy=strategy)
@@ -72,7 +72,7 @@ def _padded(plain: bytes, size: int) -> bytes | None:
 
 
 def _close_fit(plain: bytes, size: int) -> bytes | None:
-    """Return a stream of this size made with other settings, if there is no room for filling; else None."""
+    """Try other settings for a stream of exactly this size, without empty blocks; None if none gives it."""
     if len(plain) > _MAX_TRIED_BYTES:
         return None
     for level, memory, flush in product((9, 6, 4), (9, 8, 7, 6, 5), (zlib.Z_NO_FLUSH, zlib.Z_PARTIAL_FLUSH)):
@@ -98,7 +98,7 @@ def _last_blocks(size: int) -> bytes:
 
 
 def _stored(data: bytes) -> bytes:
-    """Return a zlib stream for data, uncompressed: 2 + 5 per 65535 bytes + 4 bytes more."""
+    """Return a zlib stream for data, uncompressed: longer by 6 bytes, and by 5 for each 65535 bytes."""
     out = [_STORED_HEADER]
     blocks = [data[at : at + _STORED_MAX] for at in range(0, len(data), _STORED_MAX)] or [b""]
     for number, block in enumerate(blocks):

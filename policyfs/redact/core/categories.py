@@ -1,7 +1,8 @@
 """Categories of metadata: the sorts of facts in it, and the words of a policy that remove it.
 
-A rule names words (``require: {redact: [location, device]}``). Each tag, record, property or box in
-the tables of this package has its categories. Both meet in one expression: ``tells & hide``.
+A rule names words (``require: {redact: [location, device]}``), and these hide categories. Each tag,
+record, property or box in the tables of this package has its categories. It is hidden if
+``tells & hide`` is not empty.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Tells(enum.Flag):
 
 
 NOTHING: Final = Tells(0)
-"""Needed to show or play the file as it is (sizes, orientation, colour): never removed."""
+"""Data needed to show or play the file as it is (sizes, orientation, colour): never removed."""
 UNKNOWN: Final = Tells.LOCATION | Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER
 """Metadata that nobody has looked into may tell anything."""
 

@@ -1,9 +1,9 @@
 """Types that locators and cleaners of metadata blocks share.
 
 A **locator** reads a whole file by range and returns patches. A **cleaner** takes the bytes of one
-block (a TIFF structure, an XMP packet, an IPTC record list, an embedded image) and returns as many
-bytes without the hidden facts. For a block that cannot be understood it returns None, and the
-caller blanks the whole block: raw bytes never stay.
+block (a TIFF structure, an XMP packet, an IPTC record list, an embedded image) and returns the same
+number of bytes, without the facts to hide. For a block that cannot be understood it returns None, and
+the caller blanks the whole block: raw bytes never stay.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ MAX_PARTS: Final = 50_000
 """Segments, boxes, chunks and elements in a whole file with all embedded ones."""
 SEARCH_FLOOR_BYTES: Final = 1 << 18
 MAX_SEARCHED_BYTES: Final = 1 << 29
-"""Bytes searched one by one, at most. A file may claim to be a terabyte, and be a hole."""
+"""Most bytes searched one by one: a file may have the size of a terabyte and be one hole."""
 MAX_INFLATED_BYTES: Final = 16 << 20
 MAX_TEXTS_BYTES: Final = 3 << 17
-"""Bytes of free text looked into, at most: a byte costs a microsecond if the text is all numbers."""
+"""Most bytes of free text that are searched: a byte costs a microsecond if the text is all numbers."""
 
 
 class NotThisKindError(Exception):
@@ -39,9 +39,9 @@ class TooMuchError(Exception):
 class Note(NamedTuple):
     """One removed thing: its offset (bytes from the block's start), length and name.
 
-    tells: the facts that it may have told. broken: removed because its structure could not be
-    understood, so that a rule with ``on_unknown: deny`` refuses the file. bare: it is known, and does
-    not hold the data that it exists for (a GPS directory with only its version).
+    tells: the categories of facts that it may have held. broken: removed because its structure could not
+    be understood, so that a rule with ``on_unknown: deny`` refuses the file. bare: the thing is known, but
+    holds no data of its categories (a GPS directory with only its version).
     """
 
     offset: int
@@ -78,9 +78,9 @@ class Found:
 class Budget:
     """Work allowed on one file with everything embedded in it.
 
-    It counts parts, bytes searched, and bytes of free text looked into, which cost a thousand times as
-    much. It also counts bytes that items of tables refer to, which may be the same again and again, and
-    bytes that compressed data inflates to.
+    It counts parts, bytes searched, and bytes of free text, whose search costs a thousand times as much.
+    It also counts the bytes that items of tables refer to (many items may refer to the same bytes), and
+    the bytes that compressed data inflates to.
     """
 
     parts: int
@@ -125,7 +125,7 @@ class Budget:
             raise TooMuchError("too much compressed data")
 
     def look(self, size: int) -> bool:
-        """Count bytes of text and return True if they may be looked into; else it counts as unknown."""
+        """Count bytes of text and return True if they may be searched; else the text counts as unknown."""
         if size > self.texts:
             return False
         self.texts -= size
@@ -133,7 +133,7 @@ class Budget:
 
 
 def budget_for(source: ByteSource) -> Budget:
-    """Return a budget to search every byte of the file a few times, and to read each for two items."""
+    """Return a budget in which each byte may be searched four times, and referred to by two items."""
     searched = min(4 * source.size + SEARCH_FLOOR_BYTES, MAX_SEARCHED_BYTES)
     return Budget(MAX_PARTS, searched, extents=2 * source.size + SEARCH_FLOOR_BYTES)
 
@@ -153,16 +153,16 @@ class Inner(Protocol):
         """Budget shared by a file and everything embedded in it."""
 
     def jpeg(self, data: bytes) -> Cleaned | None:
-        """Clean an embedded JPEG, from SOI to EOI, with nothing but zeros behind."""
+        """Clean an embedded JPEG, from SOI to EOI; only zeros may follow."""
 
     def tiff(self, data: bytes) -> Cleaned | None:
         """Clean a TIFF structure with EXIF tags, from its byte-order mark on."""
 
     def xmp(self, data: bytes) -> Cleaned:
-        """Clean an XMP packet; one that is not understood comes back empty."""
+        """Clean an XMP packet; return an empty packet if it is not understood."""
 
     def iim(self, data: bytes) -> Cleaned:
-        """Clean IPTC-IIM records; those that are not understood come back as zeros."""
+        """Clean IPTC-IIM records; return zeros for records that are not understood."""
 
     def irb(self, data: bytes) -> Cleaned | None:
         """Clean Photoshop image resource blocks."""
@@ -171,7 +171,7 @@ class Inner(Protocol):
         """Clean an embedded still picture of any kind with a locator, recognised by its first bytes."""
 
     def file(self, kind: str, source: ByteSource) -> Found | None:
-        """Locate in an embedded file of this content kind, read by range (a motion photo's video).
+        """Locate the parts to hide in an embedded file of this kind, read by range (a motion photo's video).
 
         None if it is not of that kind, if the kind has no locator, or if it is embedded too deep.
         """
@@ -179,7 +179,7 @@ class Inner(Protocol):
     def text(self, data: bytes) -> bool:
         """True if free text of any encoding (a comment, a title, a tag's value) has to be removed.
 
-        That is if people's words are hidden, or if it holds hidden coordinates, times or devices.
+        It has to if PEOPLE is hidden, or if it holds coordinates, times or devices that are to be hidden.
         """
 
 

@@ -12,7 +12,7 @@ from policyfs.redact.core.filler import range_says_nothing
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
 MAX_BLOCK_BYTES: Final = 8 << 20
-"""Size beyond which a metadata block is not looked into, but removed."""
+"""Size beyond which a metadata block is removed without being parsed."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Edits:
     def search(self, pattern: re.Pattern[bytes], start: int, end: int, longest: int) -> int | None:
         """Return the offset of the first match within [start, end), or None.
 
-        No match is over `longest` bytes. Raises TooMuchError.
+        longest: most bytes of a match. Raises TooMuchError.
         """
         end = min(end, self.source.size)
         self.inner.budget.search(max(0, end - start))

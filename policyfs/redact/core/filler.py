@@ -12,9 +12,9 @@ from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.patches import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
 
 MOST_BYTES: Final = 3
-"""Number of bytes beside zeros that say nothing, whatever they are."""
+"""Most bytes between zeros that say nothing, whatever they are."""
 MAX_FILLER_BYTES: Final = 1 << 16
-"""Size beyond which filler is only recognised if it is one byte repeated."""
+"""Size beyond which filler is only recognised if it is one byte repeated, or a few bytes between zeros."""
 _SHORT_BYTES: Final = 256
 
 _HEADERS: Final = frozenset(
@@ -33,7 +33,7 @@ _WORDS: Final = frozenset(
 )
 """Words, in any case, that cameras write for "no value"."""
 _CODES: Final = frozenset({b"NO", b"ON"})
-"""Words that are codes in this spelling: of Norway, of Ontario."""
+"""Spellings that are codes of places (Norway, Ontario), and so no words for "no value"."""
 _MAX_WORD_BYTES: Final = 8
 _PRODUCED: Final = b"IsoMedia File Produced with "
 _MAX_PRODUCED_BYTES: Final = 96
@@ -65,7 +65,7 @@ def says_nothing(data: bytes) -> bool:
 
 
 def names_a_muxer(data: bytes) -> bool:
-    """True if bytes are the line that writers of MP4 leave in free space. It tells a program, no place."""
+    """True if bytes are the line that writers of MP4 leave in free space. It names a program, no place."""
     text = data.strip(b"\0")
     short = len(text) <= _MAX_PRODUCED_BYTES and text.startswith(_PRODUCED)
     return short and text.isascii() and text.decode("ascii").isprintable() and not bytes_tell_place(text)

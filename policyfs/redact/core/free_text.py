@@ -19,7 +19,7 @@ BYTES_PER_PART: Final = 32
 """Bytes of text that cost as much work as one part of a file (cleaners.Budget)."""
 
 _UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
-"""At most 1: a mask's corner, a rectangle, a chromaticity. A place has such a number at most once."""
+"""A number up to 1, as in a mask's corner, a rectangle, a chromaticity. A place has at most one of them."""
 _DECIMAL: Final = rf"[-+]?(?<![\d.])(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
 _VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
@@ -72,7 +72,7 @@ _DEVICE_HINTS: Final = (
     *("gd-jpeg", "jpeg library", "lead tech", "adobe", "photoshop", "lightroom", "gimp", "magick", "exif"),
     *("exiv2", "paint.net", "picasa", "acdsee", "oplus", "irfanview", "snapseed", "instagram"),
 )
-"""Hints, one of which is in every text that names a device. They are searched first, which is quick."""
+"""Every text that _OF_A_DEVICE matches has at least one of these. They are searched first, which is quick."""
 _TELLING: Final = (
     (Tells.LOCATION, _COORDINATES),
     (Tells.TIME, _MOMENT),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 
 class Extents:
-    """A set of bytes as ordered, disjoint [start, end); offsets in bytes."""
+    """A set of bytes, as ordered, disjoint ranges [start, end) of offsets in bytes."""
 
     __slots__ = ("_ends", "_starts")
 

@@ -15,7 +15,7 @@ from policyfs.domain import Patch
 
 CHUNK_BYTES: Final = 1 << 20
 MAX_ZEROS_BYTES: Final = 1 << 26
-"""Zeros examined at a time, in bytes: a hole of a terabyte takes no longer than this."""
+"""Most bytes that one call searches for zeros, so that a hole of a terabyte takes no longer."""
 _BLANK: Final = bytes(1 << 16)
 
 _CHANGED_RUN: Final = re.compile(rb"[^\0]+(?:\0{1,15}[^\0]+)*")
@@ -107,7 +107,7 @@ def xor(left: bytes, right: bytes) -> bytes:
 
 
 def mask(data: bytes, keep: bytes) -> bytes:
-    """Return data with zeros at the places where keep is zero; elsewhere keep is 0xff. Equal lengths."""
+    """Return data with zeros where keep has zeros. keep: bytes of 0 or 0xff, as many as in data."""
     kept = int.from_bytes(data, "big") & int.from_bytes(keep, "big")
     return kept.to_bytes(len(data), "big")
 

@@ -1,8 +1,8 @@
-"""Categories of named texts in stills and sound: PNG keywords, tags of music, of recordings.
+"""Categories of named texts in stills and sound: PNG keywords, tags of music and recordings.
 
 Formats name the same few things in many ways ("Creation Time", DATE_RECORDED, ICRD). A name is
-looked up in lower case without blanks and punctuation. A name that is not here may tell anything.
-Values are searched, too: a title that holds coordinates tells a place.
+looked up in lower case without blanks and punctuation. A text whose name is not here may tell
+anything. Values are searched, too: a title that holds coordinates tells a place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROGRAM: Final = re.compile(
 )
 _MAX_DATED_CHARS: Final = 1 << 20
 _MAX_RAW_BYTES: Final = 4 * MAX_TEXT_BYTES
-"""Bytes in any encoding of the longest text that is looked into."""
+"""Most bytes of a text that is searched, in any encoding."""
 
 NAMES: Final = MappingProxyType(
     {
@@ -121,7 +121,7 @@ _EXIF_NUMBER: Final = re.compile(
     r"(?:exif|tiff):(?!.*(?:gps|maker|comment|serial|padding))[\w:]{1,60}", re.IGNORECASE
 )
 _NUMBERS: Final = re.compile(rb"-?\d{1,10}(?:[/.]\d{1,10})?(?:, -?\d{1,10}(?:/\d{1,10})?){0,5}\0*")
-"""Numbers: ImageMagick writes EXIF once more as texts ("exif:ExposureTime", "1/250")."""
+"""Numbers as text: ImageMagick also writes EXIF tags as named texts ("exif:ExposureTime", "1/250")."""
 _MARKUP: Final = re.compile(r"^\s*[<{\[]|<\?xpacket|<x:xmpmeta|<rdf:|<\?xml", re.IGNORECASE)
 _STRUCTURED: Final = frozenset(
     {"parameters", "prompt", "workflow", "sdmetadata", "invokeaimetadata", "invokeaigraph"}
@@ -155,10 +155,11 @@ def tells_time(text: str) -> bool:
 
 
 def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) -> Tells:
-    """Return those categories of `hide` that a text contains.
+    """Return those categories of `hide` that a text tells.
 
-    It does so by its own categories, and by coordinates, dates and programs named in it. If it is too
-    long, or the file's budget for texts is used up, it counts as telling everything.
+    tells: the categories of its name; only if none of them is hidden, its value is searched for
+    coordinates, dates, devices and programs. If the value is too long, or the file's budget for texts is
+    used up, the text counts as telling everything.
     """
     found = tells & hide
     if found or not value:
@@ -175,7 +176,7 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
 
 
 def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
-    """Apply told to a text with a name. Markup is not text for people: it may hold anything."""
+    """Apply told to a named text. Markup may tell anything, except under a name in _STRUCTURED."""
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN
     tells = tells_of_name(name)

@@ -10,7 +10,7 @@ from policyfs.redact.core.intervals import Extents
 
 
 class Leftover(NamedTuple):
-    """Unreferenced bytes [start, end) of a block; stays: they say nothing."""
+    """Unreferenced bytes [start, end) of a block. stays: True if they say nothing."""
 
     start: int
     end: int

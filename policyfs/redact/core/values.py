@@ -12,7 +12,7 @@ from typing import Final
 from policyfs.domain import Patch
 
 MAX_FINDINGS: Final = 500
-"""Findings listed in a plan; patches are never cut short."""
+"""Most findings listed in a plan. Patches have no such limit."""
 
 
 class Outcome(enum.Enum):
@@ -27,7 +27,7 @@ class Outcome(enum.Enum):
 class Finding:
     """One removed thing: its place (bytes in the file), its container and its name.
 
-    what: those of the words to hide that it may tell (``location, time``). broken: removed whole
+    what: the categories to hide that it may have held (``location, time``). broken: removed whole
     because it could not be understood.
     """
 
@@ -44,8 +44,8 @@ class Plan:
     """The plan for one file.
 
     CLEAN: the file is read as it is. PATCH: it is read with the patches, which are sorted, do not
-    overlap and lie within the file. REFUSE: it is not read; reason says why (never in the file's own
-    words).
+    overlap and lie within the file. REFUSE: it is not read; reason says why (never with text from the
+    file).
     """
 
     outcome: Outcome
