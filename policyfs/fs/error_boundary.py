@@ -72,7 +72,7 @@ def guarded(
 
 
 def guarded_now(handler: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Wrap a handler as `guarded` does, but one that never waits and notes nothing in a ledger."""
+    """Wrap a handler as `guarded` does. For handlers that never wait and note nothing in a ledger."""
 
     @functools.wraps(handler)
     def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:

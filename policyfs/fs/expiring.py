@@ -12,10 +12,10 @@ V = TypeVar("V")
 
 
 class Expiring(Generic[K, V]):
-    """A map in which each entry lasts for some seconds after it was put. True if it may have entries.
+    """A map in which each entry lasts for some seconds after put(). bool(): True if it has entries.
 
-    Each open looks entries up, so a look-up costs one dictionary look-up. Expired entries are removed when
-    another entry is put (docs/decisions/0041-maps-of-our-own.md).
+    Every open(2) calls get(), so get() costs only one dictionary look-up. Ended entries stay, and count for
+    bool(), until another entry is put (docs/decisions/0041-maps-of-our-own.md).
     """
 
     __slots__ = ("_clock_s", "_entries", "_lasts_s", "_most")
@@ -27,7 +27,7 @@ class Expiring(Generic[K, V]):
         self._lasts_s: Final = lasts_s
         self._most: Final = most
         self._clock_s: Final = clock_s
-        # By time, so that the first is the next to end. A dict is slow to find its first.
+        # In the order of their ends. An OrderedDict finds its first entry faster than a dict.
         self._entries: OrderedDict[K, tuple[float, V]] = OrderedDict()
 
     def __bool__(self) -> bool:
@@ -39,7 +39,7 @@ class Expiring(Generic[K, V]):
         return len(self._entries)
 
     def put(self, key: K, value: V) -> None:
-        """Store a value, from now on for the whole time."""
+        """Store a value. Its time begins now."""
         self._entries.pop(key, None)
         now_s = self._sweep()
         if self._most is not None and len(self._entries) >= self._most:
@@ -66,7 +66,7 @@ class Expiring(Generic[K, V]):
         return None if entry is None or entry[0] <= self._clock_s() else entry[1]
 
     def _sweep(self) -> float:
-        """Remove what has ended; return the time."""
+        """Remove ended entries; return the present time in seconds."""
         now_s = self._clock_s()
         while self._entries and next(iter(self._entries.values()))[0] <= now_s:
             self._entries.popitem(last=False)

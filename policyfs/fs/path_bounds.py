@@ -1,7 +1,7 @@
 """The limits of a path within a mount, in levels and bytes.
 
-The kernel bounds a path by PATH_MAX only where one call names all of it. Relative calls can go deeper
-without end. Here every path is bounded, so that no decision, event or walk grows without end.
+The kernel applies PATH_MAX only to the path that one call names. Calls with relative paths can go ever
+deeper. Here every path is bounded, so that no decision, event or walk grows without end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MAX_LEVELS: Final = 1000
 MAX_PATH_BYTES: Final = 16 * 1024
 """The size of the longest path in bytes, from its first slash on."""
 KEPT_NAMES: Final = 128
-"""The number of names of one node that are kept one by one; of further names only the path states are."""
+"""The number of names of one node that are kept. Of further names only the path states are kept."""
 
 
 class PathTooLongError(OSError):

@@ -28,7 +28,7 @@ class Context(Protocol):
 class Admitted(NamedTuple):
     """The callers of an app mount with several groups: one uid, with any of these primary groups.
 
-    The kernel admits one group to a mount, or everybody. So the daemon refuses the others here.
+    The kernel can admit one group to a mount, or everybody. So the daemon itself refuses all other callers.
     """
 
     uid: int

@@ -62,7 +62,7 @@ class Recorder:
         self._settle: Callable[[], None] = _nothing
 
     def settle_first(self, settle: Callable[[], None]) -> None:
-        """Call *settle* before each event: it puts those on record that came before (`repeated`)."""
+        """Call *settle* before each event: it puts earlier events on record (by `repeated`)."""
         self._settle = settle
 
     def settle(self) -> None:
@@ -79,9 +79,9 @@ class Recorder:
     ) -> None:
         """Record a decision. A refusal is on record before the answer, or the answer is EIO.
 
-        An allowance that must be on record is on record when this returns. If that takes longer, this raises
-        UnrecordedError for `ledger.recorded_first`, or waits for the disk if the method is not under that.
-        Raises FUSEError(EIO) if it could not be recorded.
+        An allowance that must be on record is on record when this returns. If the write takes longer than a
+        moment, this raises UnrecordedError for `ledger.recorded_first`; in a method without that wrapper it
+        waits for the disk. Raises FUSEError(EIO) if it could not be recorded.
         """
         event = self._decision(caller, call, path, decision, details)
         if event is None:
@@ -145,7 +145,7 @@ class Recorder:
         if allowed and decision.would_deny:
             verdict = WOULD_DENY
         before = details.get("before")
-        return Event(  # in one piece, since this is in the way of each open
+        return Event(  # in one call, since every open waits for it
             time_ns=time.time_ns(),
             mount=self._mount,
             policy_generation=self._generation,

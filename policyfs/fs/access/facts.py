@@ -130,9 +130,9 @@ class FactFinder:
         otherwise the file is sniffed.
 
         evidence: keeps the lease, so that the lease proves the kind until the request has its effect. seeing:
-        True if the kind decides only the sight of a name and its attributes. If seeing is True and leases
-        prove nothing, stat is enough. Raises OSError(ESTALE) if the file is not the one that *evidence*
-        expects, UnprovenKindError if *evidence* demands a lease and the kernel grants none.
+        True if the kind decides only whether a name and its attributes are shown. Then, if leases prove
+        nothing here, the same stat is proof enough. Raises OSError(ESTALE) if the file is not the one that
+        *evidence* expects, UnprovenKindError if *evidence* demands a lease and the kernel grants none.
         """
         if self._keeper is None:  # such a store may take long to open a file anew
             return await self._kind_of_own(os.dup(fd), lane, evidence, seeing=seeing)
@@ -179,8 +179,8 @@ class FactFinder:
         return kind
 
     async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
-        """Sniff a file. INVARIANT: no worker gets a descriptor that can write, or the lease's own: a worker
-        that outlives us would keep the lease.
+        """Sniff a file. INVARIANT: no worker gets a descriptor that can write, or the one with the lease: a
+        worker that outlives us would keep the lease.
         """
         if self._keeper is None and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             return await self._sniffer.kind_of_fd(fd, lane=lane)
@@ -197,12 +197,12 @@ class FactFinder:
         return self._kinds.get(version_key(stat), lane)
 
     def _by_stat(self, stat: Stat, lane: Hashable) -> str | None:
-        """Return the kind found under the same stat, where no lease can prove it. For seeing only."""
+        """Return the kind found with the same stat, if leases prove no kinds here. For seeing only."""
         return None if self._remembers else self._kinds.get(version_key(stat), lane)
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
-        """True if a sniffed kind may be remembered: the lease held all the time, or for seeing, stat is the
-        same.
+        """True if a sniffed kind may be remembered: the lease still holds, or, if leases prove no kinds here,
+        stat is unchanged and the kind is only for seeing.
         """
         if self._remembers:
             return lease is not None and lease.holds()

@@ -1,7 +1,7 @@
 """The gate: every request is decided here, recorded here, and refused here.
 
-Handlers translate, the gate decides, the engine knows. A request by node number is decided for every known
-name of the node, and the strictest answer counts.
+Handlers only translate, and only the gate asks the policy's engine. A request by node number is decided for
+every known name of the node, and the strictest answer counts.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class Gate:
     async def at(
         self, who: Principal, ops: Op, state: PathState, dirfd: int, name: bytes, stat: Stat, parent: Node
     ) -> Decision:
-        """Decide on the object that *name* in *dirfd* is now, and find the facts for that.
+        """Find the facts of the object that *name* in *dirfd* is now, and decide on it.
 
         Raises PolicyChangedError if the policy changed while facts were found.
         """
@@ -174,7 +174,7 @@ class Gate:
         )
 
     def shows(self, who: Principal, state: PathState, ftype: FileType, parent: Node | None) -> bool:
-        """False for fifos, sockets and devices: the kernel opens them without the daemon (but see free)."""
+        """False for fifos, sockets and devices, unless free(): the kernel opens them without the daemon."""
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
@@ -278,7 +278,7 @@ class Gate:
         return need
 
     def possible(self, who: Principal, node: Node) -> Op:
-        """Return which of READ, WRITE and ATTR may be allowed, with some facts, under all names of a node."""
+        """Return those of READ, WRITE and ATTR that some facts would allow under all names of a node."""
         possible = Op.READ | Op.WRITE | Op.ATTR
         for state in node.states():
             possible &= self.engine.possible(who, state, node.ftype)
@@ -322,7 +322,7 @@ class Gate:
         return await self.facts.behind(handle.fd, need, who.lane)
 
     def hangs_on_kind(self, who: Principal, ops: Op, node: Node, owner: str | None) -> bool:
-        """True if the decision on a node would be a denial with an unknown kind."""
+        """True if the decision on a node would be a denial if its kind were unknown."""
         return not self.judge(who, ops, node, Facts(None, owner)).allowed
 
     # -- answers --------------------------------------------------------------------------------
@@ -351,7 +351,8 @@ class Gate:
     ) -> NoReturn:
         """Record a refusal, and raise *error*, or without *error* the decision's errno.
 
-        EIO if the refusal must be on record and cannot be. A refusal with *error* must always be on record.
+        Raises EIO instead if the refusal must be on record and could not be recorded. A refusal with *error*
+        must always be on record.
         """
         if error and decision.audit is not Audit.REQUIRED:
             decision = Decision(allowed=False, errno=error, rules=decision.rules, audit=Audit.REQUIRED)

@@ -82,7 +82,7 @@ class HidingOwners:
     def hidden(self, who: Principal, parent: Node, generation: int, decide: Decide) -> Decision | None:
         """Return the denial if *parent*, or a directory above it, hides the names in *parent* by its owner.
 
-        generation: the policy's. Raises OSError(ESTALE) if the path no longer leads to *parent*.
+        generation: that of the policy. Raises OSError(ESTALE) if the path no longer leads to *parent*.
         """
         if parent.out_of_reach:
             raise PathTooLongError(parent.name)
@@ -102,7 +102,7 @@ class HidingOwners:
         return self._watched() or time.monotonic() - read_s < UNWATCHED_S
 
     def _chain(self, parent: Node) -> tuple[Chain, float]:
-        """Return the directories from the root to *parent* with their owners, and the oldest read's time."""
+        """Return the directories below the root down to *parent* with their owners, and the oldest read_s."""
         nodes: list[Node] = []
         at = parent
         while at.parent is not None:
@@ -119,9 +119,9 @@ class HidingOwners:
         return chain, since_s
 
     def _read(self, nodes: list[Node], now_s: float) -> None:
-        """Read the unknown owners of directories that lead one to the next from the root.
+        """Read the unknown owners of a chain of directories that begins below the root.
 
-        INVARIANT: uses descriptors of its own, since the Resolver may close its own ones for others.
+        INVARIANT: uses its own descriptors, since the Resolver may close those that it keeps.
         """
         unknown = [self._is_unknown(node) for node in nodes]
         if True not in unknown:

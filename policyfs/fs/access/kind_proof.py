@@ -1,7 +1,7 @@
 """Proof of a content kind: a read lease, held while a decision depends on the kind.
 
-A kind is right only as long as nobody writes the file, and stat does not show that: a store to a page that
-is already dirty changes no time (docs/decisions/0017-a-kind-counts-under-a-lease.md).
+A kind is right only as long as nobody writes the file, and stat does not show every write: a store to a page
+that is already dirty changes no time (docs/decisions/0017-a-kind-counts-under-a-lease.md).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class KindEvidence:
         self.proven_only = False
 
     def demand(self) -> None:
-        """Raise UnprovenKindError, instead of sniffing, if the lease is refused later."""
+        """Demand a lease: if it is refused later, UnprovenKindError is raised, and nothing is sniffed."""
         self.proven_only = True
 
     def keep(self, fd: int, lease: Lease | None) -> None:

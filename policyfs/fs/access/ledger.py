@@ -1,11 +1,11 @@
 """Ledgers: the records that one request must have, and the wait for them off the event loop.
 
-A thread writes the records (journal/committer.py). If that takes only a moment, the request goes on as if
-it had been written here. Otherwise other requests go on meanwhile. A refusal is noted in the request's
-ledger, and the reply waits until it is on record (error_boundary.guarded). An allowance is on record before
-the access. An open waits for that in the middle. A change of the store is decided, recorded, and decided
-again, and made if the second event is the same (`recorded_first`). So no change follows from a decision
-that is older than the last await.
+A thread writes the records (journal/committer.py). If that takes only a moment, the request simply goes on.
+Otherwise the request waits, and other requests go on meanwhile. A refusal is noted in the request's ledger,
+and the reply waits until it is on record (error_boundary.guarded). An allowance is on record before the
+access: an open waits after its decision. If a change of the store has to wait for its record, it is decided
+again after that, and made only if the second event is the same (`recorded_first`). So no change follows
+from a decision that is older than the last await.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _TRIES: Final = 3
-"""The limit of records for one change, made anew because its event has changed meanwhile."""
+"""The limit of records for one change. Another record is needed if the event changes during the wait."""
 
 
 class Sink(Protocol):
@@ -156,13 +156,13 @@ class Ledger:
         return self._first
 
     def has(self, event: Event) -> bool:
-        """True, once, if `recorded_first` has put exactly this event on record."""
+        """True if `recorded_first` has put exactly this event on record. A second call returns False."""
         recorded, self._recorded = self._recorded, None
         return recorded is not None and _same(recorded) == _same(event)
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """Let `record` make the required records inside."""
+        """Set is_first inside. The caller must handle UnrecordedError with `record`."""
         before, self._first = self._first, True
         try:
             yield
@@ -248,6 +248,6 @@ def recorded_first(
                     except UnrecordedError as error:
                         missing = error
                     await own.record(missing)
-        return await method(*args, **kwargs)  # changes too fast: this call writes the record itself
+        return await method(*args, **kwargs)  # its event changes too often: this call waits for the disk
 
     return wrapper

@@ -1,7 +1,7 @@
 """Decisions on all names of a directory at once, for listings.
 
-Whether a caller sees a name hangs on its path and the object's type, and perhaps on facts. The policy tells
-only some names of a directory apart. If all others are decided alike, one decision is enough for them.
+The decision on a name depends on its path and the object's type, and perhaps on facts. The policy names only
+some names of a directory one by one. If all others are decided alike, one decision is enough for them.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Verdicts(NamedTuple):
     """Decisions on the names of a directory by path and type alone, a bit for each DT_* type.
 
     shown, hidden: types whose objects the caller sees, or does not see, under any name that is not in
-    *apart*. apart: the same for single names, hidden types from bit HIDDEN_SHIFT on. All other objects are
-    decided one by one.
+    *apart*. apart: names with other answers, and for each its shown types and, from bit HIDDEN_SHIFT on, its
+    hidden types. Objects of a type that is neither shown nor hidden are decided one by one.
     """
 
     shown: int
@@ -56,8 +56,8 @@ class NameVerdicts:
     def of(self, who: Principal, directory: PathState) -> Verdicts:
         """Return the decision on `see` for the names in the directory at this path.
 
-        INVARIANT: it hangs on the policy, the path and the caller alone, and on no name in the directory. So
-        its time tells nothing about hidden names.
+        INVARIANT: answer and time depend only on the policy, the path and the caller, never on the names that
+        are in the directory. So the time tells nothing about hidden names.
         """
         key = (directory, who.key)
         found = self._verdicts.get(key)
@@ -91,7 +91,7 @@ class NameVerdicts:
         return found
 
     def _by_type(self, who: Principal, directory: PathState, name: str) -> tuple[int, int]:
-        """Return the types that are shown, and those that are hidden, whatever the facts, under one name."""
+        """Return the types that are shown under one name for any facts, and those that are hidden for any."""
         engine = self._engine
         state = engine.step(directory, bytes_of(name))
         shown, hidden = 0, 0 if self._posix else _SPECIAL  # see Gate.shows

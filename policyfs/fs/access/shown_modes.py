@@ -1,9 +1,9 @@
-"""Owner, group and mode as the policy allows the calling app, for programs that go by them.
+"""Owner, group and mode by the calling app's rights, for programs that decide by these attributes.
 
-Smbd, FTP and NFS servers in user space look at mode bits, and refuse access themselves where the store's own
-bits do not give it. By choice (`modes: policy`) such an app is shown every file with its own group and with
-the bits that access(2) answers to it. Files whose attributes it may change are shown as its own. This grants
-nothing: the gate decides, without regard to the shown modes.
+Smbd, FTP and NFS servers in user space look at mode bits, and refuse access themselves if the store's own
+bits do not allow it. With `modes: policy` such an app is shown every file with its own group, and with the
+bits that match its answers of access(2). Files whose attributes it may change are shown as its own. This
+grants nothing: the gate decides, without regard to the shown modes.
 """
 
 from __future__ import annotations

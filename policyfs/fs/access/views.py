@@ -114,8 +114,8 @@ class Views:
 
     @property
     def is_settled(self) -> bool:
-        """True if no reader that was sent back to LOOKUP is on its way: a raw file's look-up then hangs on
-        nothing but name and caller.
+        """True if no reader that was sent back to LOOKUP is on its way: a raw file's look-up then depends
+        only on name and caller.
         """
         return len(self._unproven) == 0
 
@@ -127,11 +127,11 @@ class Views:
     def hidden_now(
         engine: Engine, who: Principal, state: PathState, owner: Callable[[], str]
     ) -> frozenset[str]:
-        """Return the words to hide from a caller for the file's owner now, if its kind is unknown."""
+        """Return the words to hide from a caller, for the file's present owner and an unknown kind."""
         need = engine.needs(who, Op.SEE | Op.READ, state, FileType.REGULAR)
         facts = Facts(None, owner() if need & Need.OWNER else None)
         decision = engine.decide(who, Op.SEE | Op.READ, state, FileType.REGULAR, facts)
-        if not decision.allowed:  # may not read it: nothing is shown, so nothing may be live
+        if not decision.allowed:  # may not read the file, so it must not be LIVE: all words are hidden
             return engine.view(who, state).redact
         return decision.redact
 
@@ -144,9 +144,9 @@ class Views:
     def outdated(self, view: View, caller: Caller) -> None:
         """Note that an open of a frozen copy got ESTALE: the thread's next look-ups get nodes of their own.
 
-        So the kernel's second try, the last one, meets no other caller's version. This holds for any file,
-        since another file may have taken the name. The kernel looks up twice, and may find another file each
-        time.
+        So the kernel's second try, which is the last, meets no other caller's version. The look-ups may find
+        any file, since another one may have taken the name. The kernel looks up twice, and may find another
+        file each time.
         """
         self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 

@@ -18,7 +18,7 @@ import trio
 from policyfs.store.latches import Latches
 
 _WAIT_S: Final = 5.0
-"""The longest wait for another daemon: longer than a change in memory, and than one on most disks."""
+"""The longest wait for another daemon. A change in memory takes less time, and so do most on a disk."""
 _PAUSE_S: Final = 0.0005
 T = TypeVar("T")
 
@@ -72,7 +72,7 @@ class ChangeLock:
         until = trio.current_time() + _WAIT_S
         while True:
             while (busy := self._in_thread.get(at)) is not None:
-                await busy.wait()  # of this daemon, as long as the disk takes
+                await busy.wait()  # for a change by this daemon, however long the disk takes
                 until = trio.current_time() + _WAIT_S
             if beside_loop or not self._on_loop[at]:
                 if self._latches.take(fd) is not None:
@@ -83,6 +83,6 @@ class ChangeLock:
             await trio.sleep(_PAUSE_S)
 
     async def _waited(self, fd: int) -> None:
-        """Wait a moment for another daemon, which changes the file behind *fd* now."""
+        """Wait a moment for another daemon that is changing the file behind *fd*."""
         del fd
         await trio.sleep(_PAUSE_S)

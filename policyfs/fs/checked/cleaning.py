@@ -1,8 +1,8 @@
 """Cleaning: files are stored without the forbidden data (``require: {clean: [...]}``).
 
-The store gets the bytes that an app under ``redact`` of the same words would read, for any writer. The draft
-keeps the written bytes, since its writer may go on with it, and may move the file to a place where it is
-stored unchanged.
+Whoever the writer is, the store gets the bytes that an app under ``redact`` of the same words would read. The
+draft keeps the written bytes, since its writer may go on with it, and may move the file to a place where it
+is stored unchanged.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Cleaner:
         return cleaned
 
     async def is_clean(self, fd: int, words: frozenset[str], lane: Hashable) -> bool:
-        """True if there is nothing to remove from the file behind *fd*."""
+        """True if the file behind *fd* has nothing that must be removed."""
         if not os.fstat(fd).st_size:
             return True
         _, plan = await self._plans.locate(fd, words, lane=lane, proof=None)

@@ -1,12 +1,13 @@
 """Drafts: files are checked as a whole before they reach the store (``require: {no: [...]}``).
 
-The bytes that an app writes there go into a **draft**: an unnamed file beside the store's. At FLUSH, fsync
-and the last RELEASE the draft is checked. It is copied into the store's file only if it tells nothing of
-the forbidden words. Until then the store's file is unchanged, also if it was opened with O_TRUNC: a
-refused draft has destroyed nothing. The writer sees the draft.
+The bytes that an app writes to such a file go into a **draft**: an unnamed file beside the store's. At FLUSH,
+fsync and the last RELEASE the draft is checked. It is copied into the store's file only if it has no data of
+the forbidden words. Until then the store's file is unchanged, even if it was opened with O_TRUNC: a refused
+draft has destroyed nothing. The writer sees the draft.
 
-A refused draft answers EPERM and stays, since FLUSH comes at every dup's close and a program may still
-mend it. At the last RELEASE it is dropped, and a file that this session created is removed.
+If a draft is refused, the request gets EPERM, and the draft stays: FLUSH comes whenever a duplicate of the
+descriptor is closed, and the program may still correct the file. At the last RELEASE a refused draft is
+dropped, and a file that this session created is removed.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class Drafts:
             return state.draft
         head = state.head
         stat = self._tree.fstat(handle.fd)
-        # The caller's own, as a natively written file would be: the caller's quota counts it.
+        # It belongs to the caller, as a natively written file would: the caller's quota counts it.
         caller = handle.caller
         fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
         draft = Draft(fd, stat, created=head is not None and head.created)
@@ -134,7 +135,7 @@ class Drafts:
         OSError: EBUSY if another writer has changed the file meanwhile.
 
         If the file must be cleaned, the store gets a cleaned copy, and the draft keeps the written bytes. So
-        a file that moves later, to a path without cleaning, has lost nothing.
+        if the file moves later to a path without cleaning, nothing is lost.
         """
         cleans = to_clean(banned(decision.content))
         if not draft.changed and draft.cleaned_of in (frozenset(), cleans):
@@ -161,16 +162,17 @@ class Drafts:
     async def finish(
         self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, is_last: Callable[[], bool]
     ) -> None:
-        """Store the draft at the last RELEASE, or note on record that it is refused. No app gets the answer.
+        """Store the draft at the last RELEASE, or record its refusal. No app gets the answer.
 
-        A refused file that this session created, and that is empty in the store, is removed. A refusal by
-        the present policy is not judged again. is_last: True if no other handle writes the file, in any view.
+        A refused file that this session created, and that is empty in the store, is removed. An unchanged
+        draft that the present policy has refused is not judged again. is_last: True if no other handle writes
+        the file, in any view.
         """
         refusal = draft.refusal
         if refusal is None or not draft.unchanged or refusal.generation != self._gate.generation:
             try:
                 await self.settle(handle, draft, decision, fence)
-            except Exception:  # noqa: BLE001 - whatever it is: the store is unchanged
+            except Exception:  # noqa: BLE001 - after any error the draft is not stored
                 draft.refused = True
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
             self._rejections.remove(handle)
@@ -268,12 +270,13 @@ class Drafts:
     async def _commit(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
         """Copy the draft (or its cleaned copy) from *source* into the store's file, piece by piece.
 
-        So no other daemon waits long. The file is written in place, and cut to its length last: space that
-        was freed in between could go to others.
+        So no other daemon waits long. The file is written in place, and cut to its length last: if its space
+        were freed first, other files could take it.
 
-        INVARIANT: before each piece the file is as the last piece left it, or as the draft began. *fence* is
-        called before the first piece. From then on all bytes in the file are of this draft. After an error of
-        the store this can be tried again: draft.base is then the state that the failed piece left.
+        INVARIANT: before each piece the file is as the last piece left it, or as it was when the draft began.
+        *fence* is called before the first piece, since from then on all bytes in the file are of this draft.
+        After an error of the store this can be tried again: draft.base is then the state that the failed
+        piece left.
         """
         size, at, done = draft.size, 0, False
         while not done:
@@ -289,7 +292,7 @@ class Drafts:
                 if base_of(now) != draft.base:
                     raise OSError(errno.EBUSY, "another program has changed the file meanwhile")
                 if version_of(now) != version_of(allowed[0]):
-                    return None  # perhaps only its mode has changed: the fence must see that
+                    return None  # perhaps only its mode has changed: try again with this version
                 return self._put_piece(handle, draft, source, size, at)
 
             reached = await self._change_lock.in_thread(handle.fd, fenced, put)
@@ -316,8 +319,8 @@ class Drafts:
     def _make_room(self, fd: int, size: int) -> None:
         """Reserve space for a file of *size* bytes. Raises OSError (ENOSPC, EDQUOT) if the store has none.
 
-        INVARIANT: called before any byte of the file is overwritten. The draft takes space beside the file,
-        so a disk may have room for only one of them. Holes of the file need space, too.
+        INVARIANT: called before any byte of the file is overwritten. The draft and the file both take space,
+        and the disk may not have enough for both. Holes of the file need space, too.
         """
         now = self._tree.fstat(fd).size
         if not size:
@@ -326,13 +329,13 @@ class Drafts:
             ranges.allocate(fd, KEEP_SIZE, 0, size)
         except OSError as error:
             if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
-                return  # a store that cannot tell
+                return  # this store cannot reserve space
             self._tree.truncate_fd(fd, now)  # frees the part that was reserved behind the end
             raise
 
 
 def _lets_through(patterns: frozenset[str], kind: str | None) -> bool:
-    """True if a ban lets a kind through unread (``raw_types``)."""
+    """True if a ban lets files of a kind through without a look at their content (``raw_types``)."""
     return kind is not None and kind_in(kind, patterns)
 
 

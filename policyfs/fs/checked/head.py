@@ -4,12 +4,12 @@ Pure bookkeeping and arithmetic; ``head_writes.py`` does the I/O. The states of 
 (docs/architecture/checked-writes.md):
 
 - A file that is empty in the store starts with an empty head, held here and not written.
-- As soon as the head sniffs as an allowed kind, it is written to the store. From then on every write
+- As soon as sniffing finds an allowed kind in the head, it is written to the store. From then on every write
   into the first HEAD_BYTES is judged by the resulting bytes.
 - If a write makes a head that can no longer become an allowed kind, that write is refused.
-- At FLUSH and fsync a head that is not allowed answers EPERM and stays held, since FLUSH comes
-  at every dup's close. At the last RELEASE it is dropped, and a file that this session created is
-  removed. A file that never got a byte stays as an empty file: it carries nothing.
+- If the head's kind is not allowed at FLUSH or fsync, the answer is EPERM, and the head stays held: FLUSH
+  comes whenever a duplicate of the descriptor is closed. At the last RELEASE such a head is dropped, and a
+  file that this session created is removed. A file that never got a byte stays as an empty file.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def meets(kind: str | None, content: tuple[frozenset[str], ...]) -> bool:
 def may_become(head: bytes, content: tuple[frozenset[str], ...]) -> bool:
     """True if bytes that begin with *head* may still become a kind that every requirement allows.
 
-    Exact for kinds with a known signature. For a pattern with other kinds (``text/*``) the answer is no
-    only from _TEXT_CHUNK bytes on.
+    Exact for kinds with a known signature. For a pattern with other kinds (``text/*``) the answer can be
+    False only from _TEXT_CHUNK bytes on.
     """
     return len(head) < HEAD_BYTES and all(_may_match(head, patterns) for patterns in content)
 

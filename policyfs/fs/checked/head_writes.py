@@ -41,9 +41,9 @@ def put_all(fd: int, data: bytes, offset: int) -> None:
 
 
 def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
-    """Write the part of *data*, which is meant for *offset*, that lies behind *start*.
+    """Write the part of *data* that lies behind *start*; *data* itself begins at *offset*.
 
-    All before *start* is in the store. Return the number of bytes of *data* that are in the store.
+    All bytes before *start* are in the store already. Return the number of bytes of *data* in the store.
 
     INVARIANT: that number is true: it is the app's result of write(2).
     """
@@ -85,9 +85,9 @@ class HeadSniffer(Protocol):
 class Checker:
     """Judges writes by the resulting file. All of its work on a node is done under the node's lock.
 
-    INVARIANT: the basis of a judgement is checked again right before the change, atomically with the change
-    (change_lock.py). Another daemon of the store may have changed the file meanwhile; the write is judged
-    anew in that case. All steps that may wait for the disk are done on threads.
+    INVARIANT: the bytes that were judged are compared with the store again right before the change,
+    atomically with it (change_lock.py). If another daemon of the store has changed them meanwhile, the write
+    is judged anew. All steps that may wait for the disk are done on threads.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool = False,
     ) -> int:  # fmt: skip
-        """Write *data* if the file then still meets the decision's content requirements. append: at the
-        file's end, which is at *offset* now: bytes that others add meanwhile (another view, the store) stay.
+        """Write *data* if the file then still meets the decision's content requirements. append: write at the
+        file's end, wherever it is then: bytes that others add meanwhile (another view, the store) stay.
 
         Return the number of written bytes, as write(2) does: less if the store has no room for more.
         Raises FUSEError(EPERM), on record, if the file would not meet them; the exceptions of *fence*;
-        OSError of the store; UnknownBeginningError. Then no byte was written.
+        OSError of the store; UnknownBeginningError. If this raises, no byte was written.
         """
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
@@ -141,7 +141,7 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool,
     ) -> int | None:  # fmt: skip
-        """Write into a file that is empty in the store. None: it is not any more."""
+        """Write into a file that is empty in the store. None: it is no longer empty."""
         del append
         held = head.held or b""
         if offset > len(held):
@@ -162,7 +162,7 @@ class Checker:
         return len(data)
 
     async def _unhold(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
-        """Store a held head now, if it is allowed, once another writer has written the file."""
+        """If another writer has written the file, store the held head now, or refuse it."""
         for _ in range(_TRIES):
             if head.held is None or not self._tree.fstat(handle.fd).size:
                 return
@@ -185,9 +185,10 @@ class Checker:
         """Change the file on a thread, since that may wait for the disk. None: the file has changed since it
         was judged.
 
-        judged: its first HEAD_BYTES at the judgement; None: it only must have that many. INVARIANT: nobody
-        wrote the file between the fence and the change: else the fence has allowed another version. The
-        resulting version (head.left) is read together with the change: later writes of others are not ours.
+        judged: the file's first HEAD_BYTES at the judgement; None: the file only must have that many bytes.
+        INVARIANT: nobody has written the file between the fence and the change, since the fence allows only
+        the version that it saw. The resulting version (head.left) is read right after the change, on the same
+        thread, so that later writes of others do not count as ours.
         """
         allowed: list[Version] = []
         head.left = None
@@ -230,8 +231,8 @@ class Checker:
     async def _judge_stored(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
     ) -> bytes | None:
-        """Judge the file with *data* written into it. Return the basis of the judgement: the file's first
-        HEAD_BYTES, or None if it only must have that many.
+        """Judge the file with *data* written into it. Return the bytes that were judged by: the file's first
+        HEAD_BYTES, or None if the file only must have that many bytes.
         """
         size = self._tree.fstat(handle.fd).size
         if offset >= HEAD_BYTES and size >= HEAD_BYTES:
@@ -285,10 +286,10 @@ class Checker:
         self, handle: Handle, head: Head, mode: int, offset: int, length: int, decision: Decision,
         fence: Fence,
     ) -> None:  # fmt: skip
-        """Allocate as fallocate(2) does, judged as a write of the zeros that it makes, if it makes any.
+        """Allocate as fallocate(2) does. Zeros that this makes are judged as a write of zeros.
 
-        Raises as write() does. UnknownBeginningError also if bytes are held: the store's file is still empty,
-        with nothing to set to zeros.
+        Raises as write() does. Raises UnknownBeginningError also if a mode that makes zeros comes while bytes
+        are held: the store's file is still empty, and has no bytes to set to zeros.
         """
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
@@ -349,7 +350,7 @@ class Checker:
             try:
                 if await self._committed(handle, head, stored, fence):
                     return
-            except pyfuse3.FUSEError:  # the fence's: it is on record, and no app waits for the answer
+            except pyfuse3.FUSEError:  # raised by the fence: it is on record, and no app waits for the answer
                 break
         refused = bool(head.held) or head.refused
         head.held = None

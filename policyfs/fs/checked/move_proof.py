@@ -1,4 +1,4 @@
-"""Moves that depend on a file's kind: the kind must be proven, since the file's writers come along.
+"""Moves that depend on a file's kind: the kind must be proven, since the file's writers stay its writers.
 
 Otherwise a file could be moved because of its kind, and then be made another kind by a process that had it
 open all the time. Then the new path would show data that the old one hid. Within one path class nothing is
@@ -30,7 +30,7 @@ class Source(NamedTuple):
     settled: bool = False
 
     def without_kind(self, to: PathState) -> End | None:
-        """Return the end with its kind unknown, if *to* has other rules and nothing proves the kind."""
+        """Return the end with an unknown kind if *to* has other rules and the kind is unproven, else None."""
         proven = self.settled or not self.evidence.asked or self.evidence.holds()
         if proven or self.end.state is to:
             return None
@@ -63,7 +63,7 @@ def decide_rename(
 def decide_link(
     engine: Engine, who: Principal, linked: Source, to: PathState, *, same_directory: bool
 ) -> Decision:
-    """Decide a link(2) by one of the file's names, likewise."""
+    """Decide a link(2) by one of the file's names, as decide_rename() does."""
 
     def decide(source: End) -> Decision:
         return engine.link(who, source, End(to, source.ftype, source.facts), same_directory=same_directory)

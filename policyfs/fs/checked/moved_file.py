@@ -1,9 +1,9 @@
 """Files that are moved to a place with content requirements: nobody may be able to change them.
 
-A descriptor or a mapping from a place without requirements would come along with a rename and write on,
-past every check. So the file must have no writers. It is checked under a read lease (store/leases), which
-the kernel grants only while no writer and no writable mapping exists anywhere. The lease must still hold
-when the name changes.
+A descriptor or a mapping that was made at a place without requirements stays valid after a rename, and could
+write past every check. So the file must have no writers. It is checked under a read lease (store/leases),
+which the kernel grants only while no writer and no writable mapping exists anywhere. The lease must still
+hold when the name changes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Named:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.why = ""
-        """Reason to refuse it at a place with forbidden words; empty if it was not searched for them."""
+        """The reason to refuse the file at a place with forbidden words; empty if none was found."""
         self.ino = os.fstat(fd).st_ino
 
     def holds(self) -> bool:
@@ -70,8 +70,8 @@ class Settled(Named):
         self.free_of = free_of
 
     def holds(self) -> bool:
-        """True if nobody could change the file since its check, nor can by another name, and it brings no
-        forbidden extended attributes. A lease does not prevent new ones.
+        """True if nobody can have changed the file since its check, it has no other name, and it has no
+        forbidden extended attributes. (A lease does not prevent new attributes.)
         """
         return super().holds() and self._lease.holds() and not (self._bare and self._brings_attributes())
 

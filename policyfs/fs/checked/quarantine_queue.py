@@ -1,8 +1,8 @@
 """The queue of refused files before the quarantine: added at the last release, copied in the background.
 
 No app waits for it: the app has had its answer, and the file is copied on a thread. A waiting file holds a
-descriptor, and space in the store that counts for its app. So each app may have only a few there. Further
-ones are dropped, on record, as they are when the quarantine is full.
+descriptor, and space in the store that counts for its app. So each app may have only a few waiting files.
+Further files are dropped, on record, as they are when the quarantine is full.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ CALL: Final = Call("quarantine", "close")
 _WAITING_EACH: Final = 16
 """The limit of waiting files of one app; all strangers count as one app."""
 _END_S: Final = 10.0
-"""The longest time that a daemon goes on to copy waiting files at its end."""
+"""The longest time that a daemon copies waiting files at its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineStats:
-    """kept, dropped: files since the mount. waiting: files to be kept."""
+    """kept, dropped: files since the mount. waiting: files that wait to be copied."""
 
     kept: int
     dropped: int
@@ -105,7 +105,7 @@ class QuarantineQueue:
         await trio.to_thread.run_sync(self._quarantine.clean)
         while True:
             while self._waiting:
-                with trio.CancelScope(shield=True):  # INVARIANT: every kept file is on record
+                with trio.CancelScope(shield=True):  # INVARIANT: each file that is kept gets its record
                     await self._keep(self._pop())
             self._come = trio.Event()
             await self._come.wait()

@@ -1,4 +1,4 @@
-"""The refusal of written content: answered, recorded, and removed."""
+"""The refusal of written content: the answer, the record, and the removal of the file."""
 
 from __future__ import annotations
 

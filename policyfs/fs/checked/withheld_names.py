@@ -1,11 +1,13 @@
 """Withheld names: a new file whose content was refused at a close is shown to nobody until it is accepted.
 
-FLUSH comes at every dup's close, so a refused one is not the end: the file keeps its name in the store, and
-its writer may still mend it. But close() has failed, and a name without its bytes must not be shown. The
-name comes back with a FLUSH or fsync that is accepted. At the last release it is removed.
+FLUSH comes whenever a duplicate of a descriptor is closed. So a refused FLUSH is not the end: the file keeps
+its name in the store, and its writer may still correct it. But close() has failed, and a name without its
+bytes must not be shown. The name is shown again after a FLUSH or fsync that is accepted. At the last release
+it is removed.
 
-No other file may take such a name, since the writer may still mend its file: the name is taken (EBUSY,
-EEXIST). close() answers before the kernel releases the file, so requests wait a moment before that error.
+No other file may take such a name, since the writer may still correct its file: requests for the name fail
+with EBUSY or EEXIST. close() answers before the kernel releases the file, so requests wait a moment before
+that error.
 """
 
 from __future__ import annotations

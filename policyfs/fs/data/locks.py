@@ -1,8 +1,8 @@
 """Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locks.py).
 
 A lock is on the file, not on a view: a reader of a frozen copy locks the file of that copy. Nothing is
-decided here: a lock tells nothing of bytes, and its handle was decided on. The kernel itself ensures that
-only a writer gets an exclusive byte range.
+decided here: a lock tells nothing about bytes, and the open of its handle was decided. The kernel itself
+ensures that only a writer gets an exclusive byte range.
 
 The new holder of a lock must see the changes of the last one. So before a lock is granted, the kernel is
 made to forget the node's size, and its pages if the daemon serves them.
@@ -39,8 +39,8 @@ _EACH_S: Final = 0.0005
 """The addition to the pause for each waiting request, so that many of them do not cost more."""
 
 FindFile = Callable[[Handle], int]
-"""Returns a descriptor of the store's file behind a handle; the caller closes it. ESTALE if none leads there.
-"""
+"""Returns a descriptor of the store's file behind a handle; the caller closes it. Raises StaleNodeError if
+the file cannot be found."""
 
 
 class Forget(Protocol):
@@ -152,8 +152,8 @@ class Locks:
     def _holder(self, handle: Handle, inode: Inode, owner: Owner, *, exclusive: bool) -> Holder:
         """Return the lock owner's descriptor, a writable one if an exclusive byte range is requested.
 
-        It can write only if the handle can, which has a writable descriptor of its own as long as it lives:
-        leases on the file are broken before.
+        It is writable only if the handle is. Then the handle has a writable descriptor of its own as long as
+        it lives, so there are no leases on the file.
         """
         flags = os.O_RDWR if handle.writable else os.O_RDONLY
         holder = self._table.find(inode, owner)
@@ -197,7 +197,7 @@ class Locks:
                 await answered.wait()
         finally:
             self._table.cancel(waiter)
-        # A lock that was granted in the same moment stays granted: a killed process drops it at its end.
+        # A lock that was granted just before the signal stays granted: a killed process drops it at its end.
         error = answers[0] if answers else errno.EINTR
         if error:
             raise OSError(error, os.strerror(error))

@@ -68,7 +68,7 @@ class FileSync:
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
         """Make the file durable, with the writes of all its handles in all views."""
         while not await self.settle(self._writer_of(handle)):
-            pass  # that writer was released meanwhile, perhaps not the last one
+            pass  # that writer was released meanwhile; try the next one, if there is one
         fd = self._fd_to_sync(handle)
         if fd >= 0:
             await trio.to_thread.run_sync(self._sync, fd, datasync)
@@ -84,8 +84,8 @@ class FileSync:
         """Judge the file's held bytes, and put them into the store. Raises as flush() does.
 
         False, with nothing done, if the handle was released meanwhile: a rename, and a reader's fsync, settle
-        with the handle of another. INVARIANT: such a handle is used only under the node's lock, for which its
-        release waits (finish).
+        with another process's handle. INVARIANT: such a handle is used only under the node's lock, for which
+        its release waits (finish).
         """
         state = handle.node.open
         if not handle.writable:
@@ -152,7 +152,7 @@ class FileSync:
         return self._head_checked if state.draft is None else self._draft
 
     def _fd_to_sync(self, handle: Handle) -> int:
-        """Return a descriptor of the file; -1 if a reader's file is gone: nothing can be durable."""
+        """Return a descriptor of the file; -1 if the file is gone and the handle only reads: do not sync."""
         try:
             return self._backing_fd(handle)
         except OSError as error:
@@ -167,7 +167,7 @@ class FileSync:
             os.close(fd)
 
     def _writer_of(self, handle: Handle) -> Handle:
-        """Return a handle with the right to write held bytes, if there is one: `sync FILE` only reads."""
+        """Return a handle that may write held bytes, if there is one: `sync FILE` opens it for reading."""
         if handle.writable:
             return handle
         return next((other for other in self._handles.of_node(handle.node) if other.writable), handle)

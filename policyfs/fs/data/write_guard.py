@@ -81,7 +81,7 @@ class WriteGuard:
         handle.emptied = handle.emptied or self.may_hide(handle)
 
     def wrote(self, handle: Handle, version: Version | None = None) -> None:
-        """Note a change of the store's file: the kernel's pages, size and times of its other nodes are old.
+        """Note a change of the store's file: the kernel's pages and attributes of its other nodes are old.
 
         version: the file's version right after a thread's change; by default the present one.
         """

@@ -1,4 +1,4 @@
-"""The three write paths, by which an app's changes come into the store's file.
+"""The three write paths, by which an app's changes reach the store's file.
 
 DirectWrites: at once, if no rule has a content requirement. HeadCheckedWrites: after the resulting file was
 judged by its first bytes. DraftWrites: into an unnamed file beside it, which is checked as a whole before the
@@ -87,7 +87,7 @@ class DirectWrites:
         self._remote = remote
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
-        """Write at once. INVARIANT: under redaction no await between the fence, just called, and this."""
+        """Write at once. INVARIANT: under redaction no await between the caller's fence and the write."""
         handle, flags = change.handle, os.RWF_APPEND if append else 0
         slow = self._remote or (len(data) > _INLINE_WRITE and not append)
         if slow and not self._guard.may_hide(handle):
@@ -98,7 +98,7 @@ class DirectWrites:
         return written
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page. INVARIANT: as write(). The fence is called again, since the lock was waited for."""
+        """Write a page. INVARIANT: as in write(). Calls the fence again: the caller waited for the lock."""
         change.fence()
         data = data[: max(0, self._tree.fstat(change.handle.fd).size - offset)]
         if data:
@@ -116,7 +116,7 @@ class DirectWrites:
         self._guard.wrote(handle)
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
-        """Allocate at once. INVARIANT: as write()."""
+        """Allocate at once. INVARIANT: as in write()."""
         handle = change.handle
         if self._guard.may_hide(handle):
             ranges.allocate(handle.fd, mode, offset, length)
@@ -156,8 +156,8 @@ class DraftWrites:
         await self._drafts.allocate(await self._begin(change), mode, offset, length)
 
     async def settle(self, change: Change) -> None:
-        """Put the draft into the store. It ends with that if it was only to wait for the file's beginning:
-        else each fsync would copy the whole file again.
+        """Put the draft into the store. If no rule requires a draft, it only waited for the file's beginning,
+        and ends here: else each fsync would copy the whole file again.
         """
         state, draft = change.state, _draft(change)
         await self._drafts.settle(change.handle, draft, change.decision, change.fence)
@@ -173,7 +173,7 @@ class DraftWrites:
         if state.writers <= 1:
             state.draft = state.head = None
             self._drafts.give_up(handle, draft)
-            if draft.refused or draft.cleaned_of:  # the store has other bytes
+            if draft.refused or draft.cleaned_of:  # the store has other bytes than the kernel's pages
                 self._drop_pages(handle.node.nodeid)
 
     async def _begin(self, change: Change) -> Draft:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 _HANDLES: Final = 1 << 18
-"""The limit of files that are open at once; one costs the daemon less than a kilobyte."""
+"""The limit of handles that are open at once; each costs the daemon less than a kilobyte."""
 
 
 FMODE_EXEC: Final = 0x20
@@ -83,7 +83,7 @@ class OpenState:
     copy: Copy | None = None
     """The frozen copy of a COPY node, pinned."""
     version: Version | None = None
-    """The file's version in the copy."""
+    """Of a COPY or LEASED node: the version of the file that it shows."""
     lease: Lease | None = None
     """Of a LEASED node: the read lease, while it holds."""
     lease_fd: int = -1
@@ -91,9 +91,9 @@ class OpenState:
     patches: tuple[Patch, ...] = ()
     """Of a LEASED node: the bytes that are shown instead of the file's."""
     cut: bool = False
-    """True if the file got another size by its path, through this node."""
+    """True if the file was truncated by its path, through this node."""
     generation: int = 0
-    """The policy that *patches* are for."""
+    """The generation of the policy that *patches* follow."""
     located: tuple[str | None, Plan] | None = None
     """The kind, and the plan for all words that the view hides, found under the lease."""
     head: Head | None = None
@@ -105,7 +105,7 @@ class OpenState:
     stat: Stat | None = None
     """The file's attributes at the last open, for a file that lost its name in the store."""
     locked: Version | None = None
-    """The version at the last lock, for which the kernel was made to ask for attributes again."""
+    """The file's version at the last granted lock. The kernel was then made to ask for attributes again."""
 
 
 @dataclass(slots=True, eq=False)
@@ -145,13 +145,13 @@ class Handle:
     generation: int = 0
     """The generation of the policy that allowed the open."""
     facts: Facts | None = None
-    """The facts of the file in its frozen copy; None where the file itself is looked at."""
+    """The facts found when the frozen copy was made; None if there is no copy: they are found at each use."""
     hidden: frozenset[str] | None = None
-    """The words hidden in the copy that it shows; None where bytes are checked at each read."""
+    """The words hidden in the copy that the handle shows; None if it shows no copy."""
     copy: Copy | None = None
-    """That copy, pinned for *payer*."""
+    """The copy that the handle shows, pinned for *payer*; None if it shows none."""
     payer: str | None = None
-    """The app whose share of copies it takes, or None."""
+    """The app that pays for *copy* from its share of copies, or None."""
 
     @property
     def hides(self) -> frozenset[str]:
@@ -170,12 +170,12 @@ class Handle:
 
 
 class HandleSource(Protocol):
-    """Handles that are open elsewhere, and are put into the table when they are looked at
+    """Handles that were opened without the table, and are put into it when somebody needs them
     (opening/bridge_handles.py).
     """
 
     def take(self, fh: int) -> None:
-        """Put the handle of a number into the table, if there is one."""
+        """Put the handle with this number into the table, if the source has it."""
 
     def take_of(self, node: Node) -> None:
         """Put all handles of a node into the table."""
@@ -184,7 +184,7 @@ class HandleSource(Protocol):
         """Put all handles into the table."""
 
     def end_all(self) -> None:
-        """Put all handles into the table, and open no others."""
+        """Put all handles into the table, and open no more."""
 
 
 class HandleTable:
@@ -221,9 +221,9 @@ class HandleTable:
 
     @property
     def has_plenty(self) -> bool:
-        """True if no app's share can be used up, even if another table of 1 << 14 handles is full.
+        """True if every app's share has room left, even if a source has a full table of 1 << 14 handles.
 
-        INVARIANT: a source opens files only then, since it knows no shares.
+        INVARIANT: a source opens files only while this is True, since it does not know the shares.
         """
         return self.shares.used <= self.shares.limit // 4 and self.descriptors.used <= (
             self.descriptors.limit // 4

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from policyfs.policy.decide import PathState
 
 _LOOKED_AT: Final = 8
-"""The number of names that are tried for one in reach, the longest known first."""
+"""The number of names, the longest known first, among which pop() looks for one in reach."""
 
 
 class HardLinks:
     """The further names of a node, after its first one, and the states of their paths.
 
-    beyond: path states of names that are not kept, from the time at which the names were found.
+    beyond: path states of names that are not kept, as they were when the names were found.
     """
 
     __slots__ = ("_counted", "_names", "_placement", "_seen", "_unlike", "beyond")

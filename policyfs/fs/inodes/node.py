@@ -1,6 +1,6 @@
 """Nodes: inodes as the kernel knows them by number, with all names by which each was reached.
 
-A node costs a few hundred bytes and no descriptor: it is found again through its parent.
+A node costs a few hundred bytes and no descriptor: its file is found again through its parent.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class BytePath(enum.Enum):
 
     @property
     def finds_kind(self) -> bool:
-        """True if the kind is found in exactly the app's bytes. Such nodes are for reading only."""
+        """True if the kind is found in exactly the bytes that the app reads. Such nodes are read-only."""
         return self is BytePath.COPY or self is BytePath.LEASED
 
 
@@ -103,25 +103,26 @@ class Node(PlacedNode):
         self.open: OpenState | None = None
         """The state that its open handles share; None while it is not open."""
         self.mediated = False
-        """True from the first time it is served through the daemon, and for ever: pages and mappings in
-        the kernel may outlive the last close, and passthrough beside them is EIO."""
+        """True for ever once the daemon has served its bytes: the kernel's pages and mappings may outlive the
+        last close, and passthrough beside them fails with EIO."""
         self.cached: Version | None = None
         """The version whose pages the kernel may hold."""
         self._told: int | None = None
-        """Hash of the version of the attributes that the kernel was sent last (a version has 150 bytes)."""
+        """Hash of the version whose attributes were last sent to the kernel (a version takes 150 bytes)."""
         self.whose: str | int | None = None
         """The only principal that may use the node (access/views.py), or None."""
         self.listed: tuple[int, Version | None] | None = None
-        """The policy's generation, and the version without a watch, of a directory's listing that the kernel
-        may hold."""
+        """The directory's listing that the kernel may hold: the policy's generation, and without a watch the
+        directory's version, at the time of the listing."""
         self.named_s = _NEVER
-        """The last time that the kernel was sent a directory under its name, of time.monotonic()."""
+        """The time (time.monotonic()) at which the kernel was last sent this directory under its name."""
         self.reached = False
         """True for a directory that had a descriptor once."""
         self.asked = 0
         """The sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
         self.linked = -1
-        """The count of lost events at the last check of the step from the directory above (Resolver)."""
+        """The Resolver's count of losses of events when it last checked the step from the directory above;
+        -1 if that step must be checked."""
 
     def tell(self, version: Version) -> None:
         """Note that the kernel is sent the attributes of this version."""
@@ -132,7 +133,7 @@ class Node(PlacedNode):
         return self._told == hash(version)
 
     def was_told_another(self, version: Version) -> bool:
-        """True if the kernel got attributes, and those of another version last."""
+        """True if the kernel has got attributes, and the last ones were of another version."""
         return self._told is not None and not self.was_told(version)
 
     @property

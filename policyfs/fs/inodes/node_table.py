@@ -133,7 +133,7 @@ class NodeTable:
         parent.children += 1
 
     def _set_first(self, node: Node, parent: Node, name: bytes) -> None:
-        """Set the first name of a node that has none. The nodes below find out by themselves."""
+        """Set the first name of a node that has none. The nodes below update their paths when next used."""
         was_in, node.was_in = node.was_in, None
         node.parent, node.name = parent, name
         if node.children:
@@ -156,7 +156,7 @@ class NodeTable:
             node.parent = None
             other = None if node.links is None else node.links.pop()
             if other is None:
-                node.was_in = parent  # its path stays the last one
+                node.was_in = parent  # it keeps its last path
                 return
             self._set_first(node, *other)
         elif node.links is None or not node.links.drop(parent, name):

@@ -14,7 +14,7 @@ from policyfs.store.frozen import Version
 
 
 class Refusal(NamedTuple):
-    """The reason of a refusal. quarantine: True if the file must be kept. generation: the policy's."""
+    """The reason of a refusal. quarantine: True if the file must be kept. generation: that of the policy."""
 
     kind: str | None
     reason: str
@@ -28,8 +28,8 @@ class Head:
 
     held: bytes that are not in the store yet; None once they are, or if the file had bytes before.
     created: True if this session created the file, so that it may be removed if refused.
-    refused: True if a write was refused, so that an empty remainder was not meant as an empty file.
-    left: the file's version right after our last change, until it is compared.
+    refused: True if a write was refused: if the file is then empty, its writer did not want an empty file.
+    left: the file's version right after our last change, until it is noted in the handles (WriteGuard.wrote).
     """
 
     __slots__ = ("created", "held", "left", "refused")
@@ -54,8 +54,8 @@ class Draft:
     base: size and mtime of the store's file when the draft began, or after it was last stored; None if
     another writer has changed the file since. refusal: the last refusal of its content, or None.
     unchanged: True if nothing was written into it since that refusal. times_ns: access and modification
-    times that were set after the last write. cleaned_of: words of which the version in the store was
-    cleaned, while the draft was not.
+    times that were set after the last write. cleaned_of: the words whose data was removed from the version
+    in the store, but not from the draft.
     """
 
     __slots__ = (

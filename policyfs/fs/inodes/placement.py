@@ -1,4 +1,4 @@
-"""The place of a node: the directory above, and its path's state for the policy, depth and length.
+"""The place of a node in the tree: the directory above, and the path's policy state, depth and length.
 
 A move of a directory touches no node below it. The move is counted, and each node below brings its place
 up to date at the next request. So the cost of a rename or reload does not depend on the nodes below.
@@ -47,9 +47,9 @@ class PlacedNode:
         self.size_bytes = 0
         """Bytes of the path, as of *seen*."""
         self.seen = placement.moved
-        """The value of Placement.moved for which these three are right."""
+        """The value of Placement.moved for which last_state, levels and size_bytes are right."""
         self.parent: Self | None = None
-        """The directory that it is in; None if it is in none any more."""
+        """The directory that has its first name; None for the root, and once it has no name any more."""
         self.was_in: Self | None = None
         """The directory of its last name (*name*), if it has no name any more."""
         self.name = b""
@@ -98,7 +98,7 @@ class PlacedNode:
             return
         before, as_it_was = now, False
         for node in reversed(chain):
-            # A node that was up to date together with the one above stays as it was if that one did.
+            # The node above has not changed, and this one was as up to date as that: it is still right.
             if as_it_was and node.seen == before:
                 node.seen = now
                 continue

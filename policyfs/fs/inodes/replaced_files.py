@@ -4,7 +4,7 @@ Natively an open that has found a file opens it, also if a rename takes its name
 done. Here LOOKUP and OPEN are two requests, and the kernel's second try may meet the next rename:
 the app would see ESTALE. So a replaced file stays within reach for _KEPT_S.
 
-A replacement elsewhere (in the store, through another mount) is not known in time, and the first try
+A replacement elsewhere (in the store, through another mount) is not known in time, and the first OPEN
 fails. Then the file that the kernel's second LOOKUP finds by that name is kept within reach, for one
 open. A later open that comes without a LOOKUP must find the file that has the name by then.
 """

@@ -27,8 +27,8 @@ from policyfs.store.facts import directory_folds_by_flag
 from policyfs.store.tree import Tree
 
 _REMOVED: Final = 64
-"""The upper limit of removed directories that stay within reach of processes in them. The limit is a
-quarter of the descriptors for directories, but at least a quarter of this number."""
+"""The most removed directories whose descriptors are kept for processes in them. If a quarter of the
+descriptors for directories is less, that is the limit, but at least a quarter of this number."""
 
 UNWATCHED_S: Final = 1.0
 """The time for which a directory descriptor is trusted when no watch reports moves in the store."""
@@ -37,7 +37,8 @@ UNWATCHED_S: Final = 1.0
 _NAMES_TRIED: Final = 16
 """The number of a node's names that one request looks at."""
 _LONG: Final = 16
-"""If more names are opened at once, the directory above gets a descriptor, too: for others in it."""
+"""If more names are opened at once, the last but one directory gets a descriptor, too: others in it may
+soon be opened."""
 
 _ON_THE_WAY_S: Final = 5.0
 """The longest time that a walk along a path takes from one name to the next."""
@@ -63,9 +64,9 @@ class _Kept(NamedTuple):
 class Resolver:
     """Finds nodes in the store.
 
-    on_open: called with each directory when it gets a descriptor (the watch learns its handle).
-    on_folding: called with each directory that gets none since it ignores the case of names: no rule
-    would hold in it (docs/decisions/0009-no-case-insensitive-stores.md).
+    on_open: called with each directory when it gets its first descriptor (the watch learns its handle).
+    on_folding: called with each directory that gets no descriptor, because it ignores the case of names: no
+    rule would hold in it (docs/decisions/0009-no-case-insensitive-stores.md).
     INVARIANT: a descriptor returned by dirfd() is valid until the next await of the caller, since the
     LRU may close it then.
     """
@@ -112,7 +113,7 @@ class Resolver:
         """Forget the descriptor of a directory that may have moved.
 
         If the directory was removed, only the descriptor still leads to it. So the descriptor is kept, for
-        processes that have this working directory.
+        processes whose working directory it is.
         """
         entry = self._fds.pop(nodeid, None)
         if entry is None:
@@ -132,7 +133,7 @@ class Resolver:
             return True  # network and FUSE stores fail for a removed directory
 
     def drop_all(self) -> None:
-        """Trust no descriptor without a new check: after the watch lost events."""
+        """Check each descriptor before its next use: the watch has lost events."""
         self._losses += 1
         self._moves += 1
         self._nodes.vectors.drop_all()
@@ -196,10 +197,10 @@ class Resolver:
     def dirfd_on_the_way(self, node: Node) -> int:
         """Return the descriptor as dirfd() does, for a step along a path.
 
-        Raises FileNotFoundError, as natively, if the path led to the directory a moment ago, and it went
-        before any process was in it. After ESTALE the kernel would walk the path once more, and if another
-        directory went meanwhile, the app would see the ESTALE. A later caller may be in a directory that
-        was moved, and must not be told that its files are gone.
+        Raises FileNotFoundError, as natively, if the path led to the directory a moment ago, and the
+        directory was removed or moved before any process was in it. After ESTALE the kernel would walk the
+        path once more, and if another directory is then removed, the app would see ESTALE. A later caller may
+        be in a directory that was moved, and must not be told that its files are gone.
         """
         try:
             return self.dirfd(node)
@@ -227,7 +228,7 @@ class Resolver:
             at = at.parent
             if at.nodeid in self._fds or at.nodeid == ROOT_ID:
                 start = self._start(at)
-        # It is trusted no longer than the directory above that the walk starts from.
+        # The new descriptor is trusted no longer than that of the directory from which the walk starts.
         return self._walk(start.fd, chain[::-1], start.seen_s)
 
     def _start(self, node: Node) -> _Kept | None:
@@ -288,8 +289,8 @@ class Resolver:
     def still(self, parent: Node, name: bytes, decided: Stat | None) -> None:
         """Raise StaleNodeError if a name no longer leads to the inode that was decided on.
 
-        INVARIANT: nothing awaits between this check and the change. (The search for facts before may have
-        let other requests in.) ESTALE makes the kernel look again.
+        INVARIANT: nothing awaits between this check and the change. (Other requests may have run before,
+        while facts were found.) ESTALE makes the kernel look again.
         """
         try:
             now = self._tree.stat(self.dirfd(parent), name)

@@ -1,7 +1,7 @@
 """Names that the kernel may keep as absent or hidden, although they have no node.
 
-A reload must make the kernel forget them, and needs their names for that. So their number is bounded: if
-there are more, the kernel is asked to forget the one that was looked up longest ago.
+They are kept here, since a reload must make the kernel forget them. Their number is bounded: if there are
+more, the kernel is asked to forget the one that was looked up longest ago.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ _MOST: Final = 16_384
 class AbsentNames:
     """The absent names of one mount that the kernel may keep, by directory.
 
-    INVARIANT: a reply that lets the kernel keep an absent name is added before it is sent. A name may
-    be in here and not absent any more, or its directory forgotten: to expire it then does no harm.
+    INVARIANT: a name is added before the reply that lets the kernel keep it as absent. A name in here may
+    exist by now, or its directory may be forgotten: to expire it then does no harm.
 
-    lost: True if there are more than those in here.
+    lost: True if the kernel may keep absent names that are not in here.
     """
 
     def __init__(self, forget: Callable[[int, bytes], bool], most: int = _MOST) -> None:

@@ -19,8 +19,8 @@ LONG_S: Final = 86_400.0
 UNWATCHED_S: Final = 1.0
 """The timeout without a watch: the longest time for which a change in the store is not seen."""
 COLD_S: Final = 60.0
-"""The longest timeout of a regular file's attributes: if a program keeps a file open and writes now and
-then, or truncates it by path, no watch reports that before it closes the file."""
+"""The longest timeout of a regular file's attributes: no watch reports writes before the file is closed, or a
+truncation by path."""
 _SPREAD: Final = 0.25
 """The part of COLD_S by which the timeouts of old files differ, so that those of a whole library, all looked
 up in one walk, do not end at one moment."""
@@ -54,8 +54,8 @@ class Timeouts:
     def entry(self, state: PathState, ftype: FileType | None = None) -> float:
         """Return the seconds for which the kernel may keep a name at this path, found or absent.
 
-        INVARIANT: 0 unless every caller gets the same answer. ftype: of the object there. A file's name also
-        depends on the view that it leads to; None: it leads to no object, or it does not matter to which.
+        INVARIANT: 0 unless every caller gets the same answer. ftype: the type of the object there; None if
+        there is none, or its type does not matter. (The answer for a regular file also depends on its view.)
         """
         if self.guarded:
             return 0.0
@@ -70,7 +70,7 @@ class Timeouts:
         return differ.node(state) if ftype is FileType.REGULAR else differ.sight(state)
 
     def entry_of(self, node: Node, state: PathState) -> float:
-        """Return the seconds for which the kernel may keep a name and its node, for a reply; note it.
+        """Return the seconds for which the kernel may keep a name and its node, for a reply. Set node.kept.
 
         0 for a node that serves a single open of a raw file because nothing proved the file's kind: the next
         open may find a proof again.
@@ -90,7 +90,7 @@ class Timeouts:
         return self.entry(old, ftype) > self.entry(new, ftype)
 
     def alike_below(self, who: Principal, old: PathState, new: PathState) -> bool:
-        """True only if the kernel's answers below the old path are right for all callers below the new one.
+        """True only if answers that the kernel keeps below the old path are right for all callers at the new.
 
         who: the caller that moves a directory. Such answers move with the directory (see outlast()).
         """
@@ -123,7 +123,7 @@ class Timeouts:
         """
         if node.open is not None and node.byte_path.finds_kind and not self.entry(state):
             # Its bytes do not change while they can be read. If the kernel may not keep the attributes, it
-            # asks for them at every read of a page-cached file; every path leads through a LOOKUP anyway.
+            # asks for them at every read of a page-cached file. Access by path sends a LOOKUP anyway.
             return 0.0 if self.told_apart and not self.alone else UNWATCHED_S
         return self.attributes(
             state, stat, reported=node.ftype is not FileType.DIRECTORY or self.reported(node)
@@ -164,8 +164,8 @@ def fill(
 ) -> pyfuse3.EntryAttributes:
     """Return the reply for a node.
 
-    st_ino has the node number, st_rdev the store's inode number, and st_blocks a device's number.
-    kernel/bridge moves them to their fields.
+    st_ino has the node number, st_rdev the store's inode number, and st_blocks the device number of a device
+    file. kernel/bridge moves them to their fields.
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(nodeid)

@@ -41,12 +41,12 @@ class KernelCache:
             self.notifier.inval_inode(nodeid, 0, 0)
 
     def forget_attributes(self, nodeid: int) -> None:
-        """Make the kernel ask for a node's attributes from the arrival of the notification on."""
+        """Make the kernel ask for a node's attributes again, once the notification has arrived there."""
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid)
 
     def forget_attributes_now(self, nodeid: int) -> None:
-        """Make the kernel ask for the attributes of an open node, from the return of this call on."""
+        """Make the kernel ask for the attributes of an open node again, from the return of this call on."""
         if self.notifier is not None:
             self.notifier.inval_attributes_now(nodeid)
 

@@ -1,8 +1,8 @@
 """Changes made elsewhere: this turns the watch's events into invalidations of the kernel's caches.
 
 So names, attributes, pages and listings in the kernel are up to date within milliseconds. So are the places
-and owners of directories that the daemon remembers. Access depends on nothing else of it: an open is always
-decided anew.
+and owners of directories that the daemon remembers. Of all these, access depends only on those places and
+owners: an open is always decided anew.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Invalidation:
         if self.owners_above is not None:
             self.owners_above.changed_all()
         known = [node for node in self._nodes if node.lookups or node.nodeid == ROOT_ID]
-        # All or none, for any number: a refusal means that the notifier is closed.
+        # The notifier takes all of them, however many there are. It takes none if it is closed.
         notifier.inval_inodes(node.nodeid for node in known)
         return known
 
@@ -146,7 +146,7 @@ class Invalidation:
             return True  # elsewhere on the file system: the kernel knows no name there
         taken = True
         if directory is not None and event.name is not None and event.kind & _LISTED:
-            # An attribute may be an owner, and other bytes another kind: both change who sees the name.
+            # The owner is an attribute, and the kind depends on the bytes: both decide who sees the name.
             gentle = event.is_dir or not event.kind & _ENTRY_CHANGES
             taken = notifier.inval_inode(directory.nodeid, 0, 0)
             taken &= notifier.inval_entry(directory.nodeid, event.name, gentle)

@@ -19,7 +19,7 @@ from policyfs.store.tree import Tree
 class Kept:
     """The timeouts of one path in seconds, and their reasons. attributes_s: None for an absent name.
 
-    listing: None for what is not a directory.
+    listing: True if the kernel may keep the directory's listing; None if the object is not a directory.
     """
 
     path: str
@@ -72,11 +72,11 @@ def kept(
     name_s = timeouts.entry(state, ftype)
     attributes_s = timeouts.attributes(state, stat, reported=reported)
     if name_s and not timeouts.watched:
-        why.append("no watch reports changes of the store, so a second is the longest")
+        why.append("no watch reports changes of the store, so nothing is kept longer than a second")
     elif not reported:
         why.append("the daemon has not opened this directory yet, so no change of it would be noticed")
     elif ftype is FileType.REGULAR and 0 < attributes_s < LONG_S:
-        why.append("a file's attributes are kept for as long as it has not changed, a minute at most")
+        why.append("attributes are kept longer the older a file's last change is, a minute at most")
     if timeouts.told_apart and not timeouts.alone:
         why.append("some app is shown owners and modes by its rights, so attributes are not kept")
     listing = timeouts.listing(state) if ftype is FileType.DIRECTORY else None

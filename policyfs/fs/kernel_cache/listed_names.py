@@ -1,8 +1,8 @@
-"""Names that the kernel got with a listing, and may put to use later.
+"""Names that the kernel got with a listing, and may use later.
 
-INC_EPOCH does not expire them: the kernel gives them the epoch of their arrival (name_expiry.py). So they are
-remembered until the kernel asks for more of the listing, or closes it. Their number is bounded: if there are
-more, the kernel is asked to look the oldest up again.
+INC_EPOCH does not expire them: the kernel gives them the epoch in which it uses them (name_expiry.py). So
+they are remembered until the kernel asks for more of the listing, or closes it. Their number is bounded: if
+there are more, the kernel is asked to look the oldest up again.
 """
 
 from __future__ import annotations
@@ -42,5 +42,5 @@ class ListedNames:
             self.used(oldest)
 
     def used(self, index: int) -> None:
-        """Note that the kernel has put the names of an open directory's last reply to use."""
+        """Note that the kernel has used the names in the last reply of an open directory."""
         self._count -= len(self._replies.pop(index, ()))

@@ -1,7 +1,7 @@
 """Expiry of all names after a reload: one by one, so that working directories keep their path.
 
 INC_EPOCH would drop each name at its next use. Until the kernel has found a directory again, processes in it
-have no working directory (getcwd: ENOENT). So it is used only where names cannot be told one by one.
+have no working directory (getcwd: ENOENT). So it is used only if the names cannot be sent one by one.
 See docs/decisions/0046-names-expire-one-by-one.md.
 """
 
@@ -25,7 +25,7 @@ from policyfs.kernel.notify import Notifier
 _MOST: Final = 200_000
 """The limit of nodes whose names are expired one by one."""
 _EXPIRE_S: Final = 5.0
-"""The longest time for that: a request that takes long may hold up a directory's names."""
+"""The longest time for the expiry one by one: a long request in a directory may delay that of its names."""
 _AT_ONCE: Final = 16
 """The number of nodes between two looks at the clock."""
 _ROUNDS: Final = 3
@@ -47,7 +47,7 @@ def _never(node: Node) -> bool:
 class NameExpiry:
     """Makes the kernel look up every name again, one by one.
 
-    staying: returns what tells, after this reload, which names may be looked up again while they are in use.
+    staying: returns the function that tells, after this reload, which names may be looked up again in use.
     The kernel forgets any other name at once, so that an older answer to a LOOKUP cannot bring it back.
     """
 
@@ -61,7 +61,7 @@ class NameExpiry:
     async def expire(self, notifier: Notifier) -> bool:
         """Make the kernel look up every name again. False if it drops all names at once instead.
 
-        INVARIANT: afterwards no name is used that the kernel was told before this call, also if the task is
+        INVARIANT: afterwards the kernel uses no name that it got before this call, even if the task is
         cancelled.
         """
         known = list(self._nodes)
@@ -82,8 +82,8 @@ class NameExpiry:
     def expire_at_once(self, notifier: Notifier) -> bool:
         """Make the kernel drop all names at once (INC_EPOCH). False if it cannot.
 
-        INVARIANT: names of a listing get the epoch in which the kernel puts them to use (fs/fuse/readdir.c,
-        fuse_direntplus_link), not the one in which they were asked for. So they expire one by one. The
+        INVARIANT: names of a listing get the epoch in which the kernel uses them (fs/fuse/readdir.c,
+        fuse_direntplus_link), not the one in which it asked for them. So they expire one by one. The
         notification waits for the directory's lock, which the kernel holds until it has used the listing.
         """
         done = notifier.inc_epoch_now()
@@ -91,7 +91,7 @@ class NameExpiry:
         return done
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:
-        """Expire the names of nodes, and then those that were moved meanwhile. False if not all could be."""
+        """Expire the names of nodes, then of nodes that were moved meanwhile. False if some could not be."""
         for _ in range(_ROUNDS):
             await in_slices(names.collect)
             write = partial(notifier.inval_entries_now, names.entries)
@@ -107,13 +107,13 @@ class NameExpiry:
 
 
 class _Round:
-    """The names of some nodes, and afterwards those nodes that have other names by then.
+    """The names of some nodes, which are to expire. moved: nodes that got other names meanwhile.
 
     countless: True if a node has names that are not kept.
     """
 
     def __init__(self, nodes: list[Node], stays: Stays, entries: list[_Entry]) -> None:
-        """entries: other names that the kernel is told in the same go."""
+        """entries: other names that are to expire at the same time."""
         self._nodes = iter(nodes)
         self._stays = stays
         self._named: list[tuple[Node, tuple[tuple[Node, bytes], ...]]] = []

@@ -45,7 +45,8 @@ class Pruning:
         if excess <= 0 or self._rests():
             return
         oldest = self._nodes.oldest(min(excess + _MARGIN, _AT_ONCE))
-        # Except after moves, a child has a higher number than its directory: it goes first and frees that.
+        # Except after moves, a child has a higher number than its directory. So it is forgotten first, and
+        # then the directory can be forgotten, too.
         idle = sorted((node.nodeid for node in oldest if node.is_idle), reverse=True)
         if idle and notify.prune(idle):
             self.asked += len(idle)

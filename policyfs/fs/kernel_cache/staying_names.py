@@ -14,8 +14,8 @@ class StayingNames:
     """Tells after one reload which names the kernel may look up again while it uses them.
 
     A LOOKUP that asks about a name in use may have been answered under the old policy, and the kernel may
-    put this answer to use at any time. So a name stays only if that does no harm: if the old answer let the
-    kernel keep nothing, or if it is the new answer, too.
+    use this answer at any time. So a name stays only if that does no harm: if the old answer let the kernel
+    keep nothing, or if the new answer is the same.
     """
 
     def __init__(self, timeouts: Timeouts, gate: Gate) -> None:
@@ -25,7 +25,7 @@ class StayingNames:
         self._known: dict[tuple[PathState, FileType], bool] = {}
 
     def stays(self, node: Node) -> bool:
-        """True if an old answer about a node's name does no harm; for each node once after a reload."""
+        """True if an old answer about a node's name does no harm. For each node once after a reload."""
         kept, node.kept = node.kept, False
         if not kept:
             return True
@@ -42,7 +42,7 @@ class StayingNames:
     def _shown_to_all(self, state: PathState, ftype: FileType) -> bool:
         """True if every caller is shown an object of this type as it is, and the kernel may keep its name.
 
-        If it may, all callers that can ask get the same answer.
+        If it may, all callers that can ask get the same answer, so one caller's answer is enough.
         """
         engine = self._engine
         if not self._timeouts.entry(state, ftype) or ftype is FileType.SPECIAL:

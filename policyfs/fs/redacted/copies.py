@@ -1,4 +1,4 @@
-"""Frozen copies of files: located and patched in the copy, and shared while they are current."""
+"""Frozen copies of files: hidden data is located and patched in the copy. Current copies are shared."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from policyfs.store.page_cache import in_memory
 from policyfs.store.tree import Tree
 
 _FULL_S = 2.0
-"""After a copy found no room, files are treated as large ones for this time: the look-up and the open
-after a refusal must agree, also if other requests come in between."""
+"""If a copy finds no room, its principal's files count as too large to copy for this time: the look-up and
+the open after a refusal must agree, also if other requests come in between."""
 _NO_VERSION = Version(0, 0, 0)
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
-"""The largest file in memory that is copied on the event loop: passing it to a thread would cost more."""
+"""The largest file in memory that is copied on the event loop: a thread would cost more."""
 _WRITTEN_NS = 60 * 10**9
 """The time after which written bytes are on the disk (vm.dirty_expire_centisecs: 30 s)."""
 
@@ -96,7 +96,7 @@ class Refused:
 
 
 class _Unshared(NamedTuple):
-    """A copy that only its own app may see, and the kind and plan of its making. racy: as in Said."""
+    """A copy that only one app may see, and the kind and plan that it was made by. racy: as in Said."""
 
     key: _Key
     copy: Copy
@@ -122,7 +122,7 @@ class Redactor:
     """Makes and keeps redacted copies.
 
     keeper: None if leases mean nothing on the store. size_cap: limit of a copy in memory, in bytes. apart:
-    True if several apps use the cache, and each has a share of its own.
+    True if several apps use the cache, and each has its own share.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Redactor:
         return self._copies.has_room(size if copy is None else copy, self.payer(who))
 
     def payer(self, who: Principal) -> str | None:
-        """Return the app whose share of the cache counts a copy; None if one app has the whole cache."""
+        """Return the app in whose share of the cache a copy counts; None if one app has the whole cache."""
         return who.label if self._apart else None
 
     def _full(self, who: Principal) -> NoRoom:
@@ -209,15 +209,15 @@ class Redactor:
     def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
         """True if a copy can still serve the version that it was made of.
 
-        If there is nothing to hide, a reader gets a copy because the file has a writer, and must see its
-        latest bytes: stat does not show them.
+        If there is nothing to hide, a reader gets a copy because the file has a writer. Then it must see the
+        latest bytes, and stat does not tell whether a copy has them.
         """
         return bool(what) or self._keeper is None or self._made[copy].settled
 
     def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
         """Return a finished copy, pinned once more, if the decision for this caller hides the same words.
 
-        Raises NoRoom if the caller's share of the cache is used up.
+        Otherwise return Refused. Raises NoRoom if the caller's share of the cache is used up.
         """
         made = self._made[copy]
         decision = judge(Facts(made.kind, owner))
@@ -278,7 +278,7 @@ class Redactor:
         judge: Judge,
         who: Principal,
     ) -> _Patched | Refused:
-        """Locate in the copy, patch and seal it.
+        """Locate the hidden data in the copy, patch and seal it.
 
         If the result is Refused, the caller closes the copy. If this raises, the copy is closed.
         """
@@ -318,16 +318,16 @@ class Redactor:
     def _share(self, said: Said) -> None:
         """Share a copy with all apps: a second worker has found the same plan.
 
-        Do not share it if the file may have changed unseen since the first look: then that copy may show
-        other bytes.
+        Do not share it if the file may have changed since the first look without a change in stat: then that
+        copy may show other bytes.
 
-        INVARIANT: only the very copy that was patched by the plan of both workers is shared. Another copy
-        may have its key by now, made by a later plan of the same app's worker.
+        INVARIANT: only the very copy that was patched by the plan of both workers is shared. By now its key
+        may belong to another copy, made by a later plan of the same app's worker.
         """
         name = said.version, said.what, said.lane
         held = self._unshared.get(name)
         if held is None or held.kind is None or not said.agrees(held.kind, held.plan):
-            return  # that copy's own plan gets its own second look
+            return  # the copy was made by another plan, which gets a second look of its own
         del self._unshared[name]
         if not (said.racy or held.racy) and self._copies.peek(held.key) is held.copy:
             shared = held.key._replace(lane=None)
@@ -337,7 +337,7 @@ class Redactor:
             latest.add(shared)
 
     def _take_back(self, said: Said) -> None:
-        """Drop a copy since a second worker has found another plan: nobody opens it any more."""
+        """Drop a copy because a second worker has found another plan: no later open gets it."""
         held = self._unshared.pop((said.version, said.what, said.lane), None)
         if held is not None:
             self._copies.drop(held.key)

@@ -1,4 +1,4 @@
-"""The words for data that the policy hides in an open file from its app."""
+"""The words for data that the policy hides from an app in a file that it has open."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from policyfs.fs.inodes.handles import Handle
 
 
 class HiddenWords:
-    """The redactions in force for open files, by the files' present owners."""
+    """The words hidden in open files, under the policy in force and for the files' present owners."""
 
     def __init__(self, fs: FsContext) -> None:
         self._tree = fs.tree

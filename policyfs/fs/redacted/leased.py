@@ -4,7 +4,7 @@ A lease is granted only while no writer and no writable mapping exists anywhere.
 lease is checked, and the bytes are sent only if it still holds (store/leases). If the lease is refused or
 lost, the answer is EBUSY until the writer is done, as for a file that is still pending.
 
-Such files are never passed through, also if they hold nothing to hide: the lease that keeps a writer out
+Such files are never passed through, even if they have nothing to hide: the lease that keeps writers out
 ends before the app's mappings do (docs/decisions/0022-large-clean-files-stay-mediated.md).
 """
 
@@ -94,7 +94,7 @@ class LeasedFiles:
         return armed
 
     def _admit(self, handle: Handle, armed: Armed, call: Call) -> None:
-        """Refuse on record if the file cannot be shown: EBUSY while somebody writes it."""
+        """Refuse on record if the file cannot be shown; EBUSY if that is because somebody writes it."""
         if not armed.reason:
             return
         error = 0
@@ -106,7 +106,7 @@ class LeasedFiles:
         )  # fmt: skip
 
     async def _arm(self, handle: Handle, state: OpenState, fd: int, owner: str | None) -> Armed:
-        """Take the lease and locate under it, while holding the node's lock. *fd*: O_RDONLY, of the file."""
+        """Take the lease and locate hidden data under it. The caller has the node's lock. *fd*: O_RDONLY."""
         node, caller = handle.node, handle.caller
         unknown = self._gate.judge(caller.principal, _READ, node, Facts(None, owner))
         blank = Decision(allowed=True, errno=0, rules=unknown.rules, audit=Audit.REQUIRED)
@@ -130,7 +130,7 @@ class LeasedFiles:
             decision = self._gate.judge(caller.principal, _READ, node, Facts(kind, owner))
         elif lease.holds():
             state.located = kind, plan
-        if not lease.holds():  # a writer came while we looked: the result means nothing
+        if not lease.holds():  # a writer came meanwhile: the kind and the plan mean nothing
             return self._busy(state, blank)
         if not decision.allowed:
             return Armed(decision, kind, "denied for its kind")
@@ -144,7 +144,7 @@ class LeasedFiles:
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
     ) -> tuple[str | None, Plan]:
-        """Find kind and plan. INVARIANT: *fd* is not the lease's own descriptor: a worker that outlives us
+        """Find kind and plan. INVARIANT: *fd* is not the descriptor with the lease: a worker that outlives us
         would keep the lease.
         """
         proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
@@ -177,7 +177,7 @@ class LeasedFiles:
         )  # fmt: skip
 
     def _current(self, state: OpenState) -> bool:
-        """True if the patches are right for bytes read now: nobody wrote, and the policy is the same."""
+        """True if the patches fit bytes that are read now: the lease holds, and the policy is the same."""
         lease = state.lease
         return lease is not None and state.generation == self._gate.generation and lease.holds()
 

@@ -23,7 +23,7 @@ class PlanSource(Protocol):
     async def locate(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
     ) -> tuple[str | None, Plan]:
-        """Sniff and locate in the very bytes behind *fd*. version: the file's, as far as stat shows it."""
+        """Sniff the bytes behind *fd*, and locate *what* in them. version: the file's, as stat shows it."""
 
 
 class PlanMemory(Protocol):
@@ -57,7 +57,7 @@ class Found(NamedTuple):
 
 
 PlanNews = Callable[[Said], None]
-"""Called with the result of the second look at a plan that was one app's alone."""
+"""Called after the second look at a plan that until then served one app alone."""
 
 
 def _ignore(_: Said) -> None:
@@ -109,7 +109,7 @@ class PlanFinder:
         proof: Proof | None,
         version: Hashable = None,
     ) -> Found:
-        """Find kind and plan as locate() does, and whether other lanes may use them."""
+        """Find kind and plan as locate() does, and tell whether other lanes may use them."""
         if not what:  # nothing to hide: only the kind decides
             return Found(await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN), shared=False)
         if version is None and proof is not None:

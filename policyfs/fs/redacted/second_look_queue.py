@@ -16,8 +16,8 @@ class WaitingLooks(Generic[Look]):
     """Waiting second looks by lane and key. The looks of one lane leave in the order of arrival. Event loop
     only.
 
-    A lane gets another place while it has no more places than are free. So one lane alone can have half of
-    all places, and two lanes a third each. A lane without places always gets one.
+    A lane gets another place as long as it has no more places than are free. So a single lane can have half
+    of all places, and two lanes can have a third each. A lane without places always gets one.
     """
 
     def __init__(self) -> None:

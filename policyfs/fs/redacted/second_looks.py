@@ -2,9 +2,9 @@
 
 A hostile file may take over a worker. Then the worker can return any result, and put bytes of one file into
 another file's plan. So a result serves only the worker's own app. Once no app waits for a worker, a fresh
-one, which has seen no other file and ends afterwards, is asked the same. Only a result that both found is
-remembered, and used for other apps. If the two differ, or an app's workers contradict each other, that
-app's workers are ended and their results dropped.
+worker, which has seen no other file and ends afterwards, looks at the same file. Only a result that both
+found is remembered, and used for other apps. If the two differ, or an app's workers contradict each other,
+that app's workers are ended and their results dropped.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Said(NamedTuple):
     """The result of an app's worker for a version of a file.
 
     what: words that the plan hides; None: the worker found only the kind, and plan is None. racy: True if the
-    file may have changed since without a change in stat.
+    file may have changed since the result without a change in stat.
     """
 
     version: KindKey
@@ -120,7 +120,7 @@ class SecondLooks:
         key = said.version, said.what
         job = self._jobs.get(said.lane, key)
         if job is not None:
-            # INVARIANT: the result that an app uses last is compared. An honest result proves no other one.
+            # INVARIANT: the result that an app uses last is compared. One honest result proves no other.
             if not job.said.agrees(said.kind, said.plan):
                 self._jobs.put(said.lane, key, _Job(job.handle, said, verdict))
                 self._differs(job, said.plan, "the workers of its app contradict each other", racy=said.racy)
@@ -220,7 +220,7 @@ class SecondLooks:
             self._differs(job, plan, "a new worker found something else")
 
     def _differs(self, job: _Job, plan: Plan | None, why: str, *, racy: bool = False) -> None:
-        """Handle a result that differs from a job's. racy: both may be right, for different bytes."""
+        """Handle a result that differs from a job's. racy: both results may be right, for different bytes."""
         said = job.said
         job.verdict.denied(said)
         if racy or _gave_up(plan) or _gave_up(said.plan):  # maybe for lack of time or memory: nobody lied

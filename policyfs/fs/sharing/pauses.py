@@ -11,13 +11,13 @@ import trio
 SLICE: Final = 64
 """The number of names after which others get their turn in any case: about 0.2 ms."""
 _LOOK: Final = 16
-"""The number of names between two checks whether others wait: about 0.05 ms. A request of theirs takes a few
-turns of the event loop, and waits for us at each."""
+"""The number of names between two checks whether others wait: about 0.05 ms. Another request takes a few
+turns of the event loop, and waits for this work at each turn."""
 
 
 SLICE_S: Final = 0.001
-"""The slice of work that nobody waits for. It is not too small, since the next turn may come only after 32
-requests (kernel/readiness.py)."""
+"""The length of one slice, in seconds, of work that nobody waits for. It is not shorter, since the next slice
+may begin only after 32 requests (kernel/readiness.py)."""
 
 
 async def in_slices(go_on: Callable[[], bool]) -> None:

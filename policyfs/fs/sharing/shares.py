@@ -1,7 +1,8 @@
 """Shares of a limited resource, divided so that no holder can use it up for the others.
 
-A holder gets more while it has no more than is still free. So one alone can have half of all, two a
-third each, and a holder without any always gets some. The number of holders need not be known.
+A holder may take more as long as it has no more than is still free. So a single holder can have half of
+the resource, two can have a third each, and a holder that has nothing always gets some. The number of
+holders need not be known.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ class Shares:
             raise OSError(errno.EMFILE, f"this app has as many {self._what} as are left for all other apps")
 
     def take(self, holder: Holder, amount: int = 1) -> None:
-        """Count an amount as a holder's, after check(). An amount beyond the limit counts, too."""
+        """Add an amount to a holder's share, after check(). An amount beyond the limit is added, too."""
         if amount:
             self._held[holder] = self.held(holder) + amount
             self.used += amount
 
     def give(self, holder: Holder, amount: int = 1) -> None:
-        """Give back an amount of a holder's."""
+        """Give back an amount from a holder's share."""
         left = self.held(holder) - amount
         if left:
             self._held[holder] = left

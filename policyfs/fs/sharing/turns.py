@@ -1,7 +1,7 @@
 """Turns: a limit of one app's requests at once, for requests that may need a thread for long.
 
-Threads are few, and all apps' reads and writes of bytes that are not in memory need them. An app at its
-limit waits until one of its own requests ends, and for no other app's.
+Threads are few, and each read or write of bytes that are not in memory needs one. An app at its limit waits
+until one of its own requests ends, never for another app's request.
 """
 
 from __future__ import annotations
