@@ -372,7 +372,7 @@ class FileSystem:
     def use(self, engine: Engine) -> None:
         """Decide by another policy from now on, and make the kernel forget attributes and pages.
 
-        INVARIANT: without an await, KernelCache.expire_all_names() is called next.
+        INVARIANT: the caller calls KernelCache.expire_all_names() next, with no await in between.
         """
         self.nodes.vectors.drop_all()
         self.gate.use(engine)

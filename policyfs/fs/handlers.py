@@ -79,7 +79,7 @@ class Handlers(pyfuse3.Operations):
         """FORGET and BATCH_FORGET: the kernel gave up references.
 
         It sends tens of thousands, in any number of messages, when memory is short or when a directory
-        with many names goes. Nobody waits for an answer, so one task does them all, a few at a time.
+        with many names is removed. Nobody waits for an answer, so one task handles them all, a few at a time.
         """
         self._forgets.extend(inode_list)
         if self._forgetting:
@@ -193,7 +193,7 @@ class Handlers(pyfuse3.Operations):
         try:
             try:
                 self._locks.released(handle)
-            finally:  # the file is closed, also if the store cannot release a lock
+            finally:  # the file is closed even if the store cannot release a lock
                 await self._data.sync.finish(handle)
         finally:
             self._opener.close(handle)

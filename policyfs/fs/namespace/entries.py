@@ -1,4 +1,4 @@
-"""Directory entries of a request: they are found, kept within reach, dropped; and refusals of moves."""
+"""Directory entries of requests that change names: find, keep within reach, drop; and refuse moves."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ class Entries:
     ) -> tuple[End, Stat, int]:  # fmt: skip
         """Find one end of a request, with all facts that the policy may need. ENOENT if the name is absent.
 
-        evidence: keeps the proof of its kind. moves_to: the path state after the move; it may depend on more
-        facts than the present one.
+        evidence: keeps the proof of its kind. moves_to: the path state after the move; decisions there may
+        depend on more facts than at the present path.
         """
         check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
@@ -101,7 +101,8 @@ class Entries:
     ) -> tuple[End, Stat, int] | None:  # fmt: skip
         """Find the object that has the new name of a rename, or None. A hidden object cannot be replaced.
 
-        moves_to: the object's path state after an exchange. An exchange needs such an object.
+        moves_to: the object's path state after an exchange; None for any other rename. Raises
+        FileNotFoundError if an exchange finds no object.
         """
         try:
             await self._withheld_names.free(self._tree.stat(self._resolver.dirfd(parent), name))
@@ -134,7 +135,7 @@ class Entries:
         a replaced file that the kernel still knows.
         """
         for node in self._nodes.named(ino_key, parent, name):
-            self._nodes.vectors.drop(node)  # who has it open is certain from here on
+            self._nodes.vectors.drop(node)  # from here on the handle table knows all its handles
             if node.ftype is FileType.DIRECTORY:
                 fd = self._resolver.open_if_same(node, parent, name, self._tree.open_dir)
                 if fd is not None:

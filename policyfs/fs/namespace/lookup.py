@@ -72,7 +72,9 @@ class Lookup:
         return await self._lookup(parent, name, caller)
 
     def lookup_from_outside(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
-        """Refuse a caller that the mount does not admit (EACCES), but keep a directory in use by others."""
+        """Refuse a caller that the mount does not admit (EACCES). If the name is a directory that others use,
+        return its entry (see _held_directory).
+        """
         held = self._held_directory(parent, name)
         if held is None:
             raise pyfuse3.FUSEError(errno.EACCES)
@@ -110,7 +112,7 @@ class Lookup:
         if not decision.allowed:
             held = self._held_directory(parent, name)
             return held or self._not_there(parent, name, state, caller, decision)
-        if self._withheld_names.has(stat):  # refused while it was decided
+        if self._withheld_names.has(stat):  # its content was refused during the decision
             raise pyfuse3.FUSEError(errno.ENOENT)
         node = self._found(parent, name, state, stat, caller)
         reply = self.entry_of(node, state, self.told(stat, node, state, caller))
@@ -165,7 +167,7 @@ class Lookup:
         return self.entry_of(node, state, self.told(stat, node, state, caller))
 
     def listed(self, node: Node, caller: Caller) -> None:
-        """Note that a listing has sent a file with its node, whose name is looked up soon."""
+        """Note that a listing has sent a file with its node: a LOOKUP of its name comes soon."""
         if not self._replaced_files.is_wanted(node):
             self._repeats.listed(node, caller)
 
@@ -222,9 +224,8 @@ class Lookup:
         return self.told(self.stat(node), node, node.state, caller)
 
     def told(self, stat: Stat, node: Node, state: PathState, caller: Caller) -> Stat:
-        """Return attributes as shown to a caller. If names in a directory may be hidden from it, the
-        directory's link count and size are neutral. Owner and mode are the policy's for apps that are shown
-        these.
+        """Return attributes as shown to a caller: with neutral link count and size for a directory in which
+        names may be hidden from the caller, and with owner, group and mode as ShownModes has them.
         """
         shown = self._modes.shown(stat, node, caller)
         if stat.ftype is not FileType.DIRECTORY or self._gate.shows_all_in(caller.principal, state):
@@ -246,7 +247,7 @@ class Lookup:
                 raise
             if node.ftype is FileType.DIRECTORY and (fd := self._resolver.removed_fd(node)) >= 0:
                 return self._tree.fstat(fd)
-            self._nodes.vectors.drop(node)  # who has it open is certain from here on
+            self._nodes.vectors.drop(node)  # from here on the handle table knows all its handles
             if node.open is None or node.open.stat is None:
                 raise
         fd = next((h.fd for h in self._handles.of_node(node) if h.fd >= 0), -1)
@@ -283,8 +284,9 @@ class Lookup:
 
 
 def _uncounted(stat: Stat) -> Stat:
-    """Return a directory's attributes without its real link count, which counts directories in it (1 means
-    that it does not), and size, which on many file systems counts the letters of the names.
+    """Return a directory's attributes with a neutral link count and size. The real link count tells the
+    number of directories in it (unless it is 1). On many file systems the real size tells the length of all
+    names.
     """
     return stat._replace(nlink=min(stat.nlink, 1), size=_DIRECTORY_SIZE, blocks=_DIRECTORY_SIZE // 512)
 

@@ -31,11 +31,11 @@ from policyfs.policy.decide import End, PathState
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 _TRIES: Final = 10
-"""The limit of new decisions on a rename because more was written meanwhile."""
+"""The limit of decisions on one rename. Each is followed by another if bytes of the file were held."""
 
 
 class _HeldError(Exception):
-    """A file that is to replace another has bytes that are not in the store yet. handle: their writer."""
+    """A file that is to replace another has bytes that are not in the store yet. handle: their writer's."""
 
     def __init__(self, handle: Handle) -> None:
         super().__init__("held")
@@ -191,8 +191,8 @@ class Renamer:
     ) -> None:  # fmt: skip
         """Move the very file that was checked, or none (ESTALE: the kernel tries again).
 
-        renameat2 goes by name, and between our last check and it the file may be swapped through another
-        mount or in the store. So no file is replaced before it is known which file was moved.
+        renameat2 takes names, and after our last check the file may be swapped through another mount or in
+        the store. So no file is replaced before it is known which file was moved.
         """
         if replaced is not None and replaced.same_inode(moved) and not flags:
             return  # two names of one file: rename(2) does nothing, both stay
@@ -211,7 +211,7 @@ class Renamer:
             self._tree.unlink(old_dir, old)
 
     async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
-        """Keep other daemons from giving such a file a name or attributes until *stack* is closed.
+        """Keep other daemons from giving these files names or attributes until *stack* is closed.
 
         INVARIANT: no await after this (checked/change_lock.py). Two locks are taken in inode order.
         """
@@ -222,11 +222,11 @@ class Renamer:
         self, stack: contextlib.AsyncExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat,
         end: End, to: PathState,
     ) -> tuple[End, Named | None]:  # fmt: skip
-        """Return an end that is about to move, and the file whose state must hold then (None: no condition).
+        """Return a moving end, and the file whose holds() must be True at the rename (None: no condition).
 
-        If its new path has more content requirements, for this app or for another that may have it open, the
-        file is checked under a lease, until *stack* is closed. Without a lease it never holds. A file that
-        moves between such places, in either direction, must have one name.
+        If the new path has more content requirements, for this app or for another that may have the file
+        open, the file is checked under a lease, until *stack* is closed. Without a lease, holds() is False. A
+        file that moves to a path with more or with fewer requirements must have only one name.
         """
         engine, who = self._gate.engine, caller.principal
         if end.ftype is not FileType.REGULAR:
@@ -250,10 +250,11 @@ class Renamer:
         return End(end.state, end.ftype, Facts(settled.kind, end.facts.owner, settled.free_of)), settled
 
     def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:
-        """Make the kernel forget all names, if not all callers see the moved object or its entries there.
+        """Make the kernel forget all names if it must not keep those that move.
 
-        Also if the old path's entries may be kept for longer. All names are forgotten, since the kernel
-        holds the locks of those concerned until our answer.
+        That is so if the new path may hide the moved object, if callers may see other entries below, or if
+        the kernel may keep entries for a shorter time there. All names are forgotten, since until our answer
+        the kernel holds the locks of the names that move.
         """
         if old is new:
             return
@@ -263,7 +264,7 @@ class Renamer:
             self._forget_all_names()
 
     def _move(self, nodes: list[Node], old: _Side, new: _Side) -> None:
-        """Move nodes to another name. Nodes below a directory find out at their next request."""
+        """Move nodes to another name. Nodes below a directory update their paths at their next request."""
         for node in nodes:
             self._nodes.add_name(node, new.parent, new.name)
             self._nodes.drop_name(node, old.parent, old.name)

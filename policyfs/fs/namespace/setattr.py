@@ -30,7 +30,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The change that SETATTR requests; None leaves a field alone. Times in ns, size in bytes."""
+    """The change that SETATTR requests; None leaves a field alone. Times in ns, size in bytes.
+
+    kill_priv: True if the change is to clear suid, sgid and capabilities.
+    """
 
     mode: int | None
     uid: int | None
@@ -162,7 +165,7 @@ class AttributeSetter:
     def _nothing(self, set_id_bits: SetIdBits, node: Node, fd: int, caller: Caller) -> None:
         """Handle chown(path, -1, -1), or a write to a file with suid: as natively, set ctime and clear suid.
 
-        A caller that may not change attributes changes none here, but gets no error: it may be the writer.
+        For a caller that may not change attributes nothing is done, without an error: it may be the writer.
         """
         if self._gate.judge(caller.principal, Op.SEE | Op.ATTR, node, Facts(None, None)).allowed:
             stat = self._tree.fstat(fd)

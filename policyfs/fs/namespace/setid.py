@@ -56,7 +56,7 @@ class SetIdBits:
 
     @staticmethod
     def loses_ids(stat: Stat, caller: Caller) -> bool:
-        """True if chown(path, -1, -1) would clear suid or sgid, which only the owner may (notify_change)."""
+        """True if chown(path, -1, -1) would clear suid or sgid: only owners may do that (notify_change)."""
         mode = stat.mode
         if stat_bits.S_ISDIR(mode) or not mode & _IDS:
             return False

@@ -74,15 +74,15 @@ class Tmpfiles:
             if node is not None:
                 self._nodes.closed(node)
             raise
-        if node.open is not None:  # it is: the handle has just opened it
+        if node.open is not None:  # always true: the handle has just opened it
             node.open.fd = within_reach
             self._handles.charge(node)
         return handle, self._lookup.entry_of(node, state, self._lookup.told(stat, node, state, caller))
 
     @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Give a file its name. The caller needs the rights to create the file at that path, with its open
-        handles.
+        """Give a file its name. At that path, the caller must have the right to create the file, and the
+        rights of all its open handles.
 
         The view of its handles has judged the file's writes, and judges the next ones. So each app that has
         the file open must have the same view at the new path, and the rights of its handle. Otherwise EXDEV,

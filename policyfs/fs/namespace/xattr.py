@@ -51,7 +51,7 @@ class ExtendedAttributes:
         self._repeats = repeats
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
-        """Return the value of a user.* xattr. ENODATA for other namespaces, under redaction, without `read`.
+        """Return the value of a user.* xattr. ENODATA for other names, under redaction, or without `read`.
 
         ACLs: only if the kernel needs them for its own checks (--posix). They tell no more than modes do.
         """
@@ -94,9 +94,9 @@ class ExtendedAttributes:
             raise OSError(errno.ENOSYS, "this mount has no extended attributes")
 
     async def _shows_xattrs(self, node: Node, caller: Caller, call: Call) -> bool:
-        """True if the caller may read the object's xattrs. A refusal of `read` is not an event.
+        """True if the caller may read the object's xattrs.
 
-        Programs list the xattrs of every object that they see.
+        A refusal of `read` is not recorded, since programs list the xattrs of every object that they see.
         """
         await self._gate.require(caller, Op.SEE, node, call)
         decision = await self._gate.node(caller, Op.SEE | Op.READ, node)
@@ -109,7 +109,7 @@ class ExtendedAttributes:
         return bool(reading.redact) and node.ftype is FileType.REGULAR and await self._hidden(node, caller)
 
     async def _hidden(self, node: Node, caller: Caller) -> bool:
-        """True if the caller is under redaction of the file with an unknown kind."""
+        """True if the caller would be under redaction of the file if its kind were unknown."""
         owner = None
         need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
         if need & Need.OWNER:
@@ -162,7 +162,8 @@ class ExtendedAttributes:
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
         if _is_user(name) and await self._hides_xattrs(node, caller):
-            # The answer must not depend on existing xattrs: it would tell them, and a change destroy them.
+            # The answer must not depend on the file's xattrs: that would reveal them. A change would destroy
+            # hidden ones.
             code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
             raise OSError(code, "xattrs are hidden under redaction")
         return decision
@@ -176,11 +177,11 @@ class ExtendedAttributes:
 
 
 def absent_attributes(*, enabled: bool, posix: bool) -> int:
-    """Return the names that getxattr() answers with ENODATA to whoever sees the object, as kernel/vectors.py
-    counts them.
+    """Return the sorts of xattrs that no caller is shown (flags of kernel/vectors.py): getxattr() answers
+    ENODATA.
     """
     if not enabled:
-        return 0  # another error
+        return 0  # the answer is ENOSYS
     return NO_ATTRIBUTES if posix else NO_ATTRIBUTES | NO_ACLS
 
 

@@ -1,6 +1,7 @@
-"""The ban of extended attributes under ``require: {no: [...]}``: they could tell the forbidden data.
+"""The ban of extended attributes under ``require: {no: [...]}``: they could contain the forbidden data.
 
-None is set there, with any content, and a file that has some is not moved or linked in (Settled.holds).
+No attribute may be set there, whatever its value. A file that has attributes cannot be moved or linked there
+(Settled.holds).
 """
 
 from __future__ import annotations
