@@ -34,7 +34,7 @@ class BackingFiles:
         self._remote = remote
 
     def find(self, node: Node) -> tuple[int, Stat]:
-        """Open a node's file O_RDONLY. Return descriptor, which the caller closes, and attributes."""
+        """Open a node's file O_RDONLY. Return the descriptor, which the caller closes, and the attributes."""
         if node.parent is None:
             return self.reopen_unlinked(node)
         try:
@@ -47,7 +47,7 @@ class BackingFiles:
     async def find_apart(self, node: Node) -> tuple[int, Stat]:
         """Open a node's file as find() does, but on a thread if the store is remote.
 
-        Such an open waits while another process reads a page of the file that does not come
+        An open in such a store waits while another process reads a page of the file that does not arrive
         (fs/fuse/file.c, fuse_finish_open).
         """
         if not self._remote or node.parent is None:

@@ -27,12 +27,12 @@ from policyfs.store.frozen import Version
 _MOST: Final = 1 << 14
 """The limit of nodes with an open vector: each keeps a backing file open in the kernel."""
 _AGE_S: Final = 2.0
-"""A node that was not opened for this time, up to twice as long, loses its vector. A handle that is open
-for this time is Python's from then on, so that the bridge has room for others."""
+"""Without an open for this time, up to twice as long, a node loses its vector. A handle that stays open for
+this time, up to twice as long, is taken over by Python, so that the bridge has room for others."""
 
 
 class BridgeHandles:
-    """Installs open vectors of one mount, and takes handles over from the bridge when they are looked at.
+    """Installs open vectors of one mount, and takes handles over from the bridge when a part needs them.
 
     INVARIANT: every part that looks at handles goes through the HandleTable, which takes them over first. So
     a handle of the bridge is never missing anywhere.
@@ -84,9 +84,9 @@ class BridgeHandles:
             self.end(node)
 
     def _is_repeat(self, node: Node) -> bool:
-        """True if an open of a node could have become a vector a moment ago, too.
+        """True if the node had such an open a moment ago, too.
 
-        A program that opens many files in turn would else pay for vectors that end before they are used.
+        Otherwise a program that opens many files in turn would pay for vectors that end before they are used.
         """
         if node.nodeid in self._recent or node.nodeid in self._earlier:
             return True

@@ -32,9 +32,10 @@ class PathServer(Protocol):
     """Opens and reads the nodes of one byte path."""
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Serve a reader by a backing id that the kernel already has: steps 1 to 7, without a descriptor.
+        """Serve a reader by a backing id that the kernel already has, in place of steps 1 to 7.
 
-        False if the open must go through all steps. Sets stat, decision, handle and state.
+        This needs no descriptor. False if the open must go through all steps. Sets stat, decision, handle and
+        state.
         """
 
     async def connect(self, opening: OpenContext) -> None:
@@ -76,7 +77,7 @@ class RawPath:
         request, handle = opening.request, opening.handle
         self._passthrough.choose(request.node, opening.shared, opening.fd)
         if handle.by_kind and opening.shared.mode is Mode.MEDIATED and not handle.writable:
-            # Pages of earlier or later reads by others would be shown, and may be of another kind.
+            # The app would also see pages that others read earlier or later, maybe of another kind.
             self._preconditions.unproven(request.node, request.caller, request.call, writing=False)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
@@ -110,9 +111,9 @@ class LivePath:
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Read the file itself while nothing in it is hidden from the app, else a copy of it.
 
-        Bytes that wait for their check are read as written. Once the store has a cleaned version, that is
-        read: the RELEASE that ends the draft comes some time after close() has returned, and the app must
-        not find another file then.
+        Bytes that wait for their check are read as written. Once the store has a cleaned version, that
+        version is read: RELEASE, which ends the draft, comes some time after close() has returned, and the
+        bytes must not change then.
         """
         state, redacts = open_state(handle), bool(handle.node.view.redact)
         if state.draft is not None and not state.draft.stored_cleaned:
@@ -127,7 +128,7 @@ class LivePath:
             return state.head.held[offset : offset + size]
         data = await read_store(handle.fd, offset, size)
         if not redacts or not self._hidden.of(handle):
-            # INVARIANT: called after the bytes were read. Another app's write-open makes the
+            # INVARIANT: the owner is looked up after the bytes were read. Another app's write-open makes the
             # owner `none` before it is answered, so bytes read before that are the owner's.
             return data
         return await self._read_hidden(handle, handle.fd, offset, size)
@@ -164,7 +165,7 @@ class LivePath:
 
 
 class LeasedPath:
-    """Opens and reads, under a lease, a file too large to copy that is redacted, or allowed for its kind."""
+    """Opens and reads under a lease: a file too large to copy, which is redacted or allowed for its kind."""
 
     def __init__(self, leased: LeasedFiles) -> None:
         self._leased = leased

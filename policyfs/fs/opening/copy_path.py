@@ -83,7 +83,7 @@ class CopyPath:
         request, handle, state = opening.request, opening.handle, opening.shared
         node = request.node
         judge = _Judge(self._gate, request)
-        now = version_of(self._tree.fstat(opening.fd))  # the decision may have taken its time
+        now = version_of(self._tree.fstat(opening.fd))  # the file may have changed during the decision
         if node.parent is not None and state.version not in (None, handle.before, now):
             self._give_up(state)
         in_the_making = state.copy is None
@@ -145,7 +145,7 @@ class CopyPath:
     def _without_copy(self, request: OpenRequest) -> NoReturn:
         """Refuse an open since there is no copy: ESTALE, so that LOOKUP finds the node for large files.
 
-        A reader of a raw file with a writer was sent back once already: EBUSY.
+        EBUSY for a raw file that has a writer: its reader was sent back to LOOKUP once already.
         """
         if request.node.view.raw:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=True)

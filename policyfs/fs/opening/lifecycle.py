@@ -96,7 +96,7 @@ class Lifecycle:
             node.tell(version)
 
     def finish(self, handle: Handle, state: OpenState, stat: Stat) -> None:
-        """Number the handle and put it into the table. PolicyChangedError if the policy has changed."""
+        """Give the handle its number and put it into the table. PolicyChangedError if the policy changed."""
         self._gate.unchanged(handle.generation)
         node = handle.node
         state.stat = stat
@@ -104,7 +104,7 @@ class Lifecycle:
             flags = 0 if self._remote and handle.writable else FH_NOFLUSH
             handle.fh = pack_fh(handle.index, FH_PASSTHROUGH | flags, state.backing_id)
         else:
-            # A writer's close always comes to us: after a reload there may be requirements for its bytes.
+            # A writer's FLUSH is always sent: after a reload there may be requirements for its bytes.
             flags = 0 if handle.writable else FH_NOFLUSH
             version = state.version or version_of(stat)
             keeps = node.byte_path in {BytePath.COPY, BytePath.RAW} and not handle.by_kind
@@ -141,7 +141,7 @@ class Lifecycle:
             os.close(state.fd)
         if state.draft is not None:
             state.draft.close()
-        if state.draft is not None or state.head is not None:  # of an open that failed, after the last writer
+        if state.draft is not None or state.head is not None:  # left by a failed open after the last writer
             self._withheld_names.show(node)
         node.open = None
         self._nodes.closed(node)

@@ -82,7 +82,7 @@ class Opener:
             if not stale and not paced_out:
                 self._preconditions.let_in(opening)
         self._replaced_files.opened(node)
-        if not self.second_tries.is_any:  # these are noted here
+        if not self.second_tries.is_any:  # the bridge must not answer second tries: they are noted here
             self._bridge_handles.opened(opening)
         return opening.handle
 
@@ -125,7 +125,7 @@ class Opener:
         self._lifecycle.finish(handle, state, opening.stat)
 
     async def _record(self, opening: OpenContext) -> None:
-        """Put the open on record, and go on only if policy and proof are still the same."""
+        """Put the open on record. Raises if the policy or the proof has changed meanwhile."""
         request, handle = opening.request, opening.handle
         handle.recorded_late = await self._gate.recorder.recorded(
             request.caller, request.call, request.node.path(), opening.decision,

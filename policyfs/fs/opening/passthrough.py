@@ -129,7 +129,7 @@ class Passthrough:
         self.give_back(backing_id)
 
     def drop(self, node: Node) -> None:
-        """Release a file's idle id, since a name of it was removed: its space must not wait for us."""
+        """Release a file's idle id, since a name of it was removed: its space must become free at once."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
             self.give_back(kept[0])

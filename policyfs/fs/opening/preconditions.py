@@ -131,7 +131,7 @@ class Preconditions:
             self.unproven(request.node, request.caller, request.call, writing=False)
 
     def unproven(self, node: Node, caller: Caller, call: Call, *, writing: bool) -> NoReturn:
-        """Refuse an open, since the file's kind is not proven: ESTALE to a reader, else a lasting error."""
+        """Refuse an open, since the file's kind is not proven: ESTALE for a reader, else EBUSY or EACCES."""
         if not writing and node.parent is not None:
             self._views.unproven(node.ino, caller)
             self._views.outdated(node.view, caller)
@@ -144,7 +144,7 @@ class Preconditions:
         """Raise ETXTBSY for O_RDONLY|O_TRUNC of a running program.
 
         The kernel checks whether a file is being executed (fs/namei.c, handle_truncate) only after OPEN was
-        answered, when the bytes would be gone. Any other writer it refuses by itself.
+        answered, when the bytes would be gone. The kernel itself refuses any other writer.
         """
         if not flags & os.O_TRUNC or flags & os.O_ACCMODE != os.O_RDONLY:
             return
@@ -156,8 +156,7 @@ class Preconditions:
         """Refuse, on record, an open by which an app under redaction writes a file of another owner without
         emptying it.
 
-        Rule 5 allows such an app to write such a file only by emptying it. Sets emptied if the open does
-        that.
+        See rule 5 of the policy language. Sets emptied if the app may write because the open empties it.
         """
         request, node, who = opening.request, opening.request.node, opening.request.caller.principal
         if not request.writing or not node.view.redact:
@@ -176,7 +175,7 @@ class Preconditions:
         """Note that an open was answered with ESTALE: the kernel looks the name up, and tries once more."""
         node, caller = opening.request.node, opening.request.caller
         self._replaced_files.missed(node)
-        self._nodes.vectors.drop_all()  # the next LOOKUP of that name keeps the file
+        self._nodes.vectors.drop_all()  # the next LOOKUP must come here: it keeps the file within reach
         if opening.request.writing:
             self._views.expect_writing(node.ino, caller)
         if node.byte_path is BytePath.COPY and node.whose == self._views.whose(

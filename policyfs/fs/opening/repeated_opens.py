@@ -35,8 +35,8 @@ class RepeatedOpens:
     """Puts opens of the bridge on record. One for each mount; event loop only.
 
     INVARIANT: settle() is called before any other event of the mount is made, before the journal's next
-    flush, and whenever a vector ends. So these events are on the trail in their place, and late by no more
-    than those of Python.
+    flush, and whenever a vector ends. So these events are on the trail in the right order, and as early as
+    those of Python.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -63,12 +63,12 @@ class RepeatedOpens:
             self._templates.setdefault(request.node.nodeid, {})[request.caller.uid] = event
 
     def forget(self, nodeid: int) -> None:
-        """Put the opens of a node on record. INVARIANT: the bridge answers no more of them."""
+        """Put the opens of a node on record. INVARIANT: the bridge answers no further opens of the node."""
         self.settle()
         self._templates.pop(nodeid, None)
 
     def forget_all(self) -> None:
-        """Put all opens on record. INVARIANT: the bridge answers no more of them."""
+        """Put all opens on record. INVARIANT: the bridge answers no further opens."""
         self.settle()
         self._templates.clear()
 
@@ -90,9 +90,9 @@ class RepeatedOpens:
             raise RuntimeError(f"the bridge answered {unknown} opens that were not decided")
 
     async def run(self) -> None:
-        """Put opens on record while the bridge goes on, whenever it rings. Returns at once without vectors.
+        """Put opens on record whenever many events wait in the bridge. Returns at once without vectors.
 
-        Else the bridge would have no place for further events, and the app would wait for Python.
+        Otherwise the bridge would have no place for further events, and the app would wait for Python.
         """
         bell = vectors.events_bell()
         while bell >= 0:

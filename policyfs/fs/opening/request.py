@@ -41,7 +41,7 @@ def describe(flags: int) -> str:
 
 
 class _Asked(NamedTuple):
-    """The meaning of flags, found once for each value: an open is short."""
+    """The meaning of open flags, computed once for each value: this makes each open faster."""
 
     call: Call
     ops: Op
@@ -66,9 +66,9 @@ class OpenRequest(NamedTuple):
     node: Node
     caller: Caller
     flags: int
-    """Of open(2)."""
+    """The flags of open(2)."""
     call: Call
-    """As it is put on record."""
+    """The operation and system call for the record."""
     ops: Op
     """The operations that the policy must allow."""
     writing: bool
@@ -78,7 +78,7 @@ class OpenRequest(NamedTuple):
 
     @classmethod
     def of(cls, node: Node, caller: Caller, flags: int, call: Call | None = None) -> Self:
-        """Return the request for these flags of open(2). call: another one than open, for the record."""
+        """Return the request for these flags of open(2). call: for the record, if it is not an open."""
         asked = _asked(flags)
         return cls(node, caller, flags, call or asked.call, asked.ops, asked.writing, asked.empties)
 

@@ -22,7 +22,7 @@ LISTED: Final = 200
 
 
 class StaleHandle(NamedTuple):
-    """An open file that would not be granted. access: read, write or both. reason: the first in the way."""
+    """An open file that would not be granted. access: read, write or both. reason: the first one found."""
 
     app: str
     uid: int
@@ -71,7 +71,7 @@ class StaleHandles:
                 if reason:
                     found[handle] = self._told(handle, reason)
             if generation != self._fs.gate.generation:
-                break  # the next policy has its own look
+                break  # find() is called again for the next policy
         self._found = found
         return self.live()
 

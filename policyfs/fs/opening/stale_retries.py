@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 _COMES_S: Final = 0.25
-"""The longest time until a second try. Later none comes: its name is gone, or its thread."""
+"""The longest time until a second try. If none has come by then, the name or the thread is gone."""
 _LOOKS_S: Final = 0.001
 _MOST: Final = 4096
 

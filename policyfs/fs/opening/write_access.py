@@ -26,7 +26,8 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _LEASE_WAIT_S: Final = 50.0
-"""Longer than the kernel's lease-break-time, after which the holder has lost its lease by force."""
+"""The longest wait for a lease to end: longer than the kernel's lease-break-time, after which the kernel
+takes the lease from its holder."""
 
 
 class WriteAccess:
@@ -72,9 +73,9 @@ class WriteAccess:
             os.close(probe)
 
     def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
-        """Clear rights of the old content, and note the version that the writer begins with."""
+        """Clear set-id bits, capabilities and another app's ownership; note the version to begin with."""
         if self._tree.clear_killpriv(handle.fd):
-            self._forget_names(node)  # the kernel keeps the mode
+            self._forget_names(node)  # the kernel may keep the old mode
         if owner not in {OWNER_NONE, handle.caller.principal.app}:
             self._gate.facts.owners.set(handle.fd, stat, OWNER_NONE)
             self._forget_names(node)  # their visibility may depend on the owner
@@ -100,7 +101,7 @@ class WriteAccess:
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:
             return
-        async with state.lock:  # a draft may begin until we have it
+        async with state.lock:  # a draft may begin before we have the lock
             # A reader's O_TRUNC empties the file itself: it has no draft, and an empty file tells nothing.
             if state.draft is not None or (opening.decision.in_draft and handle.writable):
                 await self._drafts.empty(handle, state)
