@@ -32,14 +32,14 @@ from policyfs.policy.decide import PathState
 from policyfs.store.directory_records import DirectoryRecords
 
 _WITH_NODE: Final = 8
-"""The work for a name with its node and attributes, in bare names."""
+"""The work for a name with its node and attributes, as a number of bare names."""
 _LISTED: Final = 2_000_000
 """The limit of names that all open listings keep together; a name of 16 bytes takes 48."""
 _LISTING_COSTS: Final = 8
-"""The share of an open directory itself, in names."""
+"""The number of names for which an open directory itself counts in its holder's share."""
 
 _SETTLED_S: Final = 2.0
-"""The age of a directory's last change from which the next change is sure to have another time."""
+"""If a directory's last change is older than this, the next change is sure to have another time."""
 
 _TYPES: Final = {
     stat_bits.S_IFREG >> 12: FileType.REGULAR,
@@ -48,8 +48,8 @@ _TYPES: Final = {
 }
 
 _FEW_BYTES: Final = 1024
-"""Bytes of a reply to READDIR after one with nodes. Look-ups of names that came with nodes do not make the
-kernel ask for nodes again, but those of other names do (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
+"""The limit in bytes of a reply to READDIR after one with nodes. The kernel asks for nodes again once it
+looks up a name that came without a node (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
 
 _BYTES_OF_A_NAME: Final = 256
 """Bytes of the store's records that take as long as one name that is decided by itself."""
@@ -85,7 +85,7 @@ class Listing:
     entries: DirectoryEntries | None = None
     generation: int = 0
     looked_up: bool = False
-    """True if the kernel asked for nodes last, beyond the beginning: names of the directory are looked up."""
+    """True if the last request asked for nodes, beyond the beginning: the kernel looks its names up."""
 
 
 class DirectoryListings:
@@ -121,8 +121,8 @@ class DirectoryListings:
 
     @recorded_first
     async def opendir(self, node: Node, caller: Caller) -> int:
-        """Start a listing. Its snapshot is taken at the first READDIR: if the kernel has kept the listing,
-        none comes.
+        """Start a listing. Its snapshot is taken at the first READDIR, which does not come if the kernel has
+        kept the listing.
         """
         call = Call("list", "opendir")
         decision = await self._gate.require(caller, Op.SEE, node, call)
@@ -138,11 +138,11 @@ class DirectoryListings:
         return pack_fh(listing.index, self._cached(node) if self._timeouts.listing(node.state) else 0)
 
     def _cached(self, node: Node) -> int:
-        """Return the flags by which the kernel keeps a directory's listing, and uses the one it has.
+        """Return the flags that let the kernel keep a directory's listing, and use the one that it has.
 
-        It may use that one only if it comes from the policy in force: the kernel may be late in dropping it
-        after a reload. Without a watch, also only if the directory has not changed since an open at which its
-        last change was old: two changes at nearly the same time may leave it the same time.
+        It may use the one that it has only if that was made under the policy in force: the kernel may be late
+        in dropping it after a reload. Without a watch, the directory must also be unchanged since an open at
+        which its last change was older than _SETTLED_S: two changes in a short time may leave the same time.
         """
         version, is_settled = None, True
         if not self._timeouts.watched:
@@ -168,7 +168,7 @@ class DirectoryListings:
         return listing.entries
 
     def _keep(self, listing: Listing, entries: DirectoryEntries) -> None:
-        """Store a listing's snapshot, and count it for its holder. EMFILE if that one's share is used up."""
+        """Store a listing's snapshot, and count it for its holder. EMFILE if its share is used up."""
         self.shares.check(listing.holder)
         listing.entries = entries
         self.shares.take(listing.holder, len(entries))
@@ -194,7 +194,7 @@ class DirectoryListings:
                 while records.read():
                     await self._collect(records, listing, entries, pauses)
         except FileNotFoundError:
-            pass  # removed, also while the caller is in it
+            pass  # the directory was removed; the caller may still be in it
         while entries.sort():
             if pauses.due(SLICE):
                 await trio.lowlevel.checkpoint()
@@ -253,9 +253,9 @@ class DirectoryListings:
     async def readdir(self, index: int, start: int, token: pyfuse3.ReaddirToken) -> None:
         """Fill one buffer of READDIRPLUS from position *start* (0: the beginning, with a new snapshot).
 
-        If the kernel may keep entries, they come with their nodes. Otherwise a LOOKUP follows anyway, and
-        only names do. But beyond the beginning the kernel asks for nodes only if names are looked up. Then
-        files come with their nodes, so that the bridge can answer the requests that follow.
+        Names that the kernel may keep are sent with their nodes. For other names a LOOKUP follows anyway, so
+        only the names are sent. But beyond the beginning the kernel asks for nodes only if it looks names up:
+        then files are sent with their nodes, so that the bridge can answer the requests that follow.
         """
 
         def reply(listing: Listing, listed: Entry) -> int:
@@ -355,7 +355,7 @@ class DirectoryListings:
         return _name_only(ino, kind << 12), None
 
     def _as_decided(self, listing: Listing, state: PathState, stat: Stat, ino: int) -> bool:
-        """True if this name still leads to the snapshot's inode, or if only the name decided."""
+        """True if this name still leads to the snapshot's inode, or if its decision depends on no fact."""
         engine, ftype = self._gate.engine, stat.ftype
         if stat.ino == ino or engine.owner_matters_above(state):
             return stat.ino == ino
