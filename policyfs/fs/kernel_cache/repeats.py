@@ -1,7 +1,8 @@
 """The decided requests whose repeats the bridge may answer by itself (kernel/vectors.py).
 
-Only decisions that hang on nothing but the caller's uid and the node's one name: no fact, no owner of a
-directory above, no writer. None that must be on record before its answer. See docs/architecture/vectors.md.
+These are only decisions that depend on the caller's uid and the node's only name, and on nothing else: no
+fact, no owner of a directory above, no writer. A decision that must be on record before its answer is never
+among them. See docs/architecture/vectors.md.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ _ODD: Final = (
 )  # fmt: skip
 """Flags of opens that Python answers each time."""
 _ACCESS: Final = 1 << 2
-"""In Node.asked: access(2) with any mode. (vectors.UNCOUNTED is no request.)"""
+"""In Node.asked: access(2) with any mode. (vectors.UNCOUNTED has this bit, and stands for no request.)"""
 _LACKS: Final = 1 << 5
 """In Node.asked: an extended attribute that no caller is shown."""
 _LACKS_IN_IT: Final = 1 << 6
-"""In Node.asked of a directory: such an attribute of a file in it, a second time."""
+"""In Node.asked of a directory: such an attribute of a file in it was requested a second time."""
 _IN_IT: Final = 1 << 7
 """In Node.asked of a directory: a name in it was looked up a second time."""
 _MISSED: Final = 1 << 11
@@ -76,8 +77,8 @@ class Repeats:
     def missed(self, directory: Node, state: PathState, caller: Caller) -> None:
         """Note a LOOKUP of an absent name that is answered with ENOENT, and that the kernel does not keep.
 
-        state: of the name. If the caller sees all names in the directory, whatever has them, the bridge may
-        answer faster than Python: no time can then tell absent names from hidden ones, as there are none.
+        state: of the name. If the caller sees all names in the directory, whatever object has them, the
+        bridge may answer faster than Python: no name is hidden, so the time tells nothing about hidden names.
         """
         if not self._nodes.vectors.of_names or not _is_asked_before(directory, _MISSED):
             return
@@ -94,7 +95,7 @@ class Repeats:
     def listed(self, node: Node, caller: Caller) -> None:
         """Note a file's name in a listing whose names are looked up one by one. The kernel keeps none.
 
-        Its first LOOKUP and GETATTR are repeats already: `ls -l` asks for three and one.
+        Its first LOOKUP and GETATTR count as repeats already: `ls -l` sends three LOOKUPs and one GETATTR.
         """
         engine, who = self._gate.engine, caller.principal
         if not self._nodes.vectors.of_names or node.ftype is not FileType.REGULAR or not node.lookups:
@@ -102,7 +103,7 @@ class Repeats:
         node.asked |= vectors.LOOKUP | vectors.GETATTR
         if (
             self._hangs_on_name_and_uid(node, caller)
-            # INVARIANT: decided here, in one piece with the installation.
+            # INVARIANT: decided here, with no await before the installation.
             and engine.decide(who, Op.SEE, node.state, node.ftype, NO_FACTS).allowed
             and self._leads_to_one_node(node, caller)
             and not self._timeouts.entry_of(node, node.last_state)
@@ -112,10 +113,10 @@ class Repeats:
     def _leads_to_one_node(self, node: Node, caller: Caller) -> bool:
         """True if a LOOKUP of the node's name leads to this node, whatever the facts and other requests."""
         if node.ftype is FileType.REGULAR:
-            # The byte path of the node must not hang on a fact, nor on a thread's open that was sent back.
+            # The byte path of the node must depend on no fact, and on no thread's open that was sent back.
             need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
             return not need & Need.KIND and self._views.is_settled
-        # Of a directory, the time of its last LOOKUP matters until then (Resolver.dirfd_on_the_way).
+        # Until a directory is reached, the time of its last LOOKUP matters (Resolver.dirfd_on_the_way).
         return node.ftype is not FileType.DIRECTORY or node.reached
 
     def seen(self, node: Node, caller: Caller) -> None:
@@ -123,14 +124,14 @@ class Repeats:
         if not self._nodes.vectors.of_names or not _is_repeat(node, vectors.GETATTR):
             return
         if self._hangs_on_name_and_uid(node, caller) and not self._timeouts.entry_of(node, node.last_state):
-            # The root's attributes are told to all, what it lacks to those that see it.
+            # All callers get the root's attributes, but only those that see it learn which xattrs it lacks.
             unseen = node.nodeid == ROOT_ID and not self._gate.sees_now(caller, node)
             self._install(node, caller, vectors.GETATTR | (0 if unseen else self._absent))
 
     def lacks(self, node: Node, caller: Caller) -> None:
-        """Note that a caller that sees a node was told that it lacks an extended attribute.
+        """Note that a caller that sees a node was told that the node lacks an extended attribute.
 
-        If the daemon, and not the kernel, refuses some callers, it does so by their groups, too.
+        Not if the daemon, and not the kernel, refuses some callers: it does so by their groups, too.
         """
         wanted = self._nodes.vectors.in_use and self._absent and not self._timeouts.guarded
         if not wanted or not _is_asked_again(node, _LACKS, _LACKS_IN_IT):
@@ -143,7 +144,7 @@ class Repeats:
         if not self._nodes.vectors.of_names or mode >= vectors.ACCESS_MODES or not _is_repeat(node, _ACCESS):
             return
         if mode & os.X_OK and node.ftype is FileType.REGULAR:
-            return  # hangs on the file's mode
+            return  # depends on the file's mode
         if self._hangs_on_name_and_uid(node, caller) and not self._gate.need(caller.principal, ops, node):
             self._install(node, caller, vectors.access(mode))
 
@@ -152,7 +153,8 @@ class Repeats:
 
         Returns the decision by which the bridge answers its repeats from now on: by the same uid and gid,
         with the same flags. If its audit is not off, each repeat is an event (vectors.take_events). None if
-        it answers none: of a decision that must be on record first, or that a monitored rule would deny.
+        the bridge answers no repeats, for example if the decision must be on record first, or a monitored
+        rule would deny it.
         """
         if flags & _ODD or node.ftype is not FileType.REGULAR or not backing_id:
             return None
@@ -161,7 +163,7 @@ class Repeats:
         who, ops = caller.principal, Op.SEE | Op.READ
         if self._gate.need(who, ops, node) or not self._gate.engine.view(who, node.state).raw:
             return None
-        # INVARIANT: judged here, in one piece with the installation, since a vector outlives the open.
+        # INVARIANT: judged here, with no await before the installation: a vector outlives the open.
         decision = self._gate.judge(who, ops, node, NO_FACTS)
         if not decision.allowed or decision.audit is Audit.REQUIRED or decision.would_deny or decision.redact:
             return None
@@ -169,7 +171,7 @@ class Repeats:
         return decision if self._install(node, caller, grant, caller.gid, flags, backing_id) else None
 
     def _hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
-        """True if what a caller sees of a node hangs on the caller's uid and the node's one name alone."""
+        """True if what a caller sees of a node depends only on the caller's uid and the node's only name."""
         if not self._sight_hangs_on_name_and_uid(node, caller):
             return False
         if node.ftype is FileType.REGULAR and (not node.view.raw or node.mediated or _is_written(node)):
@@ -177,7 +179,7 @@ class Repeats:
         return node.nodeid == ROOT_ID or (node.byte_path is BytePath.RAW and self._is_only_raw_node(node))
 
     def _sight_hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
-        """True if whether a caller sees a node does."""
+        """True if the decision that a caller sees a node depends only on the uid and the node's only name."""
         if not self._timeouts.watched or self._timeouts.told_apart:
             return False
         if node.nodeid == ROOT_ID:
@@ -219,9 +221,9 @@ class Repeats:
 
 
 def _is_repeat(node: Node, sort: int) -> bool:
-    """True for a directory, and else from the second request of a sort on.
+    """True for a directory. For other nodes True from the second request of a sort on.
 
-    Programs that look at each file once (find) would else pay for vectors that answer nothing.
+    Otherwise programs that look at each file once (find) would pay for vectors that answer nothing.
     """
     return node.ftype is FileType.DIRECTORY or _is_asked_before(node, sort)
 
