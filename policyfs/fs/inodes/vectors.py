@@ -1,7 +1,7 @@
 """Access vectors of nodes: requests that the bridge answers by itself once they have been decided.
 
-The decision is the gate's; kernel_cache/repeats.py says which decisions may be repeated. Here they are
-dropped: whatever may change an answer, calls drop() or drop_all() before the change is answered.
+The gate decides, and kernel_cache/repeats.py says which decisions may be repeated. Here vectors are installed
+and dropped. INVARIANT: code that may change an answer calls drop() or drop_all() before it replies.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class OpenVectors(Protocol):
 class AccessVectors:
     """The access vectors of one mount. in_use: False switches them off. of_names: False leaves only opens.
 
-    INVARIANT: a node without references of the kernel (Node.lookups) has none. So look-ups that the bridge
-    has answered, and that are not in Node.lookups yet, never make the difference between none and some.
+    INVARIANT: a node of which the kernel has no reference (Node.lookups is 0) has no vectors. So look-ups
+    that the bridge has answered, and that are not in Node.lookups yet, only add to a number above 0.
     """
 
     __slots__ = ("_opens", "in_use", "of_names")
@@ -54,7 +54,7 @@ class AccessVectors:
     ) -> bool:  # fmt: skip
         """Let the bridge answer repeats of a decided request. False if there is no room.
 
-        opened: of an open, the caller's gid, the flags of open(2), and the backing id.
+        opened: for an open: the caller's gid, the flags of open(2), and the backing id.
         """
         return vectors.install(
             node.nodeid, parent, directory_fd, name, uid, grant, device, node.ino, node.btime_ns, format_bits,
@@ -70,7 +70,7 @@ class AccessVectors:
         return vectors.stats().nodes >= MAX_NODES
 
     def clear(self) -> list[tuple[int, int]]:
-        """Drop all vectors; return look-ups that the bridge has answered and not counted, by node."""
+        """Drop all vectors; return the look-ups, by node, that the bridge has answered and not counted."""
         if self._opens is not None:
             self._opens.end_all()
         return vectors.clear()
@@ -78,9 +78,9 @@ class AccessVectors:
     def drop(self, node: Node) -> int:
         """Let the bridge answer nothing about a node any more, from the return of this call on.
 
-        Of a directory: nor about the nodes in it, and its descriptor is closed, so that a removed directory
-        does not stay on the disk. Returns the look-ups that it had answered, which are in Node.lookups from
-        now on.
+        For a directory, nothing about the nodes in it either; and the bridge's descriptor of it is closed, so
+        that a removed directory does not stay on the disk. Returns the look-ups that the bridge had answered.
+        They are in Node.lookups from now on.
         """
         if not self.in_use:
             return 0
