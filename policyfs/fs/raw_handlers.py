@@ -21,7 +21,7 @@ from policyfs.kernel.protocol import Opcode
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _AT_ONCE: Final = 2
-"""The limit of one app's requests that have a thread for long, each."""
+"""The limit of requests of one app, at the same time, that may need a thread for long."""
 _FLAGS: Final = struct.Struct("=II")
 
 
@@ -113,7 +113,7 @@ class RawHandlers:
 
     @guarded_now
     def getxattr_now(self, request: Request) -> None:
-        """GETXATTR of a name that nothing has here: `ls -l` asks for ACLs and labels of every file."""
+        """GETXATTR of a name that no object has here: `ls -l` asks for ACLs and labels of every file."""
         asked = requests.getxattr(request)
         self._xattrs.absent_now(self._node(request), asked.name, self._gate.caller(request))
 

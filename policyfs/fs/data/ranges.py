@@ -23,7 +23,8 @@ from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 
 _MODES: Final = frozenset({0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, KEEP_SIZE | ZERO_RANGE})
-"""The permitted modes of fallocate. A mode that shifts ranges would move bytes past judged or hidden ones."""
+"""The permitted modes of fallocate. A mode that shifts ranges would move bytes in and out of the judged and
+the hidden ranges."""
 
 _COPY_MOST: Final = 64 << 20
 """The limit of bytes copied for one request, so that a killed caller waits for no more than that. A multiple
@@ -63,8 +64,8 @@ class Ranges:
         """Return the offset of the next data or hole. An app that may not read the raw bytes sees no holes.
 
         A redacted range looks like a hole and is none; a held head, or a page that is not written back, is
-        data without blocks in the store. Such a file is one extent of data up to its end, which is a right
-        answer for any file.
+        data without blocks in the store. The answer for such a file is one extent of data up to its end,
+        which is right for any file.
         """
         if whence not in {os.SEEK_DATA, os.SEEK_HOLE}:
             raise OSError(errno.EINVAL, "the kernel seeks by itself otherwise")
@@ -81,7 +82,7 @@ class Ranges:
         return offset if whence == os.SEEK_DATA else size
 
     async def copy(self, source: Handle, source_at: int, target: Handle, target_at: int, length: int) -> int:
-        """Copy as copy_file_range(2) does, both views raw and decided again. Return the number of bytes.
+        """Copy as copy_file_range(2) does, in raw views, after new decisions. Return the number of bytes.
 
         EOPNOTSUPP for any other view: the kernel then copies through READ and WRITE.
         """

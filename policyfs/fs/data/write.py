@@ -52,7 +52,7 @@ class FileWriter:
         """Write if the handle's app may do so now. append: at the present end of the file.
 
         back: True if the kernel writes back a page that was changed through a mapping. Such a write never
-        makes a file longer: bytes behind the file's end have been cut off since.
+        makes a file longer: bytes behind the file's end were cut off after the app had changed them.
 
         The kernel puts the bytes into its page before it sends the write. If the write is refused, the page
         must be dropped: otherwise processes that have it mapped would see, and write back, bytes that the
@@ -107,7 +107,7 @@ class FileWriter:
     async def _allowed(
         self, handle: Handle, size: int | None = None, call: Call = _WRITING, *, back: bool = False
     ) -> Change:
-        """Decide on a change, and refuse it by the policy or rule 5. INVARIANT: no await after the checks."""
+        """Decide on a change; refuse it by the policy or rule 5. INVARIANT: no await after that."""
         decision = await self._gate.handle(handle, WRITE)
         if not decision.allowed:
             self._gate.refuse(handle.caller, call, handle.node.path(), decision)

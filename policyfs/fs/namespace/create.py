@@ -82,7 +82,7 @@ class Creator:
                 self._take_back(node, fd, parent, name, stat)
                 raise
             if decision.audit is Audit.REQUIRED:
-                stat = self._tree.fstat(fd)  # others may have used it while it was put on record
+                stat = self._tree.fstat(fd)  # others may have used the file during the record
         except BaseException:
             os.close(fd)
             raise
