@@ -25,11 +25,8 @@ _EMPTY_PACKET_BYTES: Final = 256
 _TIFF_PARTS: Final = 8
 _XMP_COSTS: Final = 4
 _PACKET_BYTES: Final = 16
-"""Costs in the budget.
-
-A TIFF structure costs as much as some parts. A byte of XMP costs more than other bytes. A byte of
-free text costs as much as so many bytes of a packet.
-"""
+"""Costs in the budget: parts for a TIFF structure; searched bytes for a byte of XMP; bytes of a packet that
+count as one byte of free text."""
 _EMPTY_TIFF: Final = bytes.fromhex("4d4d002a00000008000101120003000000010001000000000000")
 """Big-endian, one directory, one tag: Orientation 1, which says nothing."""
 
@@ -57,7 +54,7 @@ def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
     """Clean an Exif item or box: correct the bytes before the TIFF header, and clean the rest."""
     at = _header_at(data)
     cleaned = clean_tiff_block(data[at:], inner, container) if at is not None else None
-    if at is None or cleaned is None or not any(cleaned.data):  # nor is there room for an empty one
+    if at is None or cleaned is None or not any(cleaned.data):  # no header, or no room for an empty structure
         blank = bytes(len(data))
         if blank == data:
             return Cleaned(data)

@@ -30,7 +30,7 @@ from policyfs.redact.exif.tags import GPS, IMAGE, TagTable
 
 MAX_DIRECTORIES: Final = 32
 MAX_ENTRIES: Final = 1000
-"""Limit over all directories of one structure; real ones have at most some 150."""
+"""Limit over all directories of one structure; real structures have at most some 150."""
 _ENTRY_BYTES: Final = 12
 _POINTER_TYPES: Final = (4, 13)
 _RATIONAL: Final = 5
@@ -162,12 +162,13 @@ class _ExifWalk(Walk):
             return NOTHING
         return told_in(value, asked) if self.inner.budget.look(len(value)) else asked
 
-    # --- GPS directories that go as a whole ---
+    # --- GPS directories that are removed as a whole ---
 
     def _look_at_gps(self, pointer: Entry) -> None:
-        """Keep GPS values from staying as a part of other values, and tell if none of them has a place.
+        """Set *bare* of a GPS pointer if no tag of its directory has a place.
 
-        Cameras without a receiver write the version of the directory, and no place.
+        Cameras without a receiver write only the version of the directory. If location is hidden, add the
+        bytes of the directory to *doomed*, so that none of them stays as a part of another value.
         """
         if pointer.type not in _POINTER_TYPES or pointer.size != 4:
             return
@@ -237,7 +238,7 @@ class _ExifWalk(Walk):
         return self.numbers(entries[0]) if single else []
 
     def _clean_nested(self, blobs: list[Blob]) -> None:
-        """Clean embedded blocks; each must have its bytes for itself."""
+        """Clean embedded blocks; remove one that shares bytes with another part."""
         for directory in self.directories:
             for entry in directory.entries:
                 if not entry.keep or not entry.nested:
@@ -293,7 +294,7 @@ class _ExifWalk(Walk):
         if cleaned is not None or not data:
             return cleaned
         notes = (Note(0, len(data), self.name, "thumbnail", UNKNOWN, broken=True),) if any(data) else ()
-        return Cleaned(bytes(len(data)), notes)  # the fact that there was one stays
+        return Cleaned(bytes(len(data)), notes)  # the entries stay, and refer to zeros
 
     def _embed(self, blob: Blob, cleaned: Cleaned | None) -> bool:
         start, end = blob.start, blob.start + blob.size
@@ -324,7 +325,7 @@ class _ExifWalk(Walk):
         beside = claimed.without(Extents(written))
         for start, data in put:
             for at in (0, len(data) - 1) if data else ():
-                if self.block[start + at] != data[at]:  # the byte beside may be the end of a removed one
+                if self.block[start + at] != data[at]:  # bytes beside it may belong to the removed data
                     beside.add(start + at, start + at + 1)
         stay = any(d.holds_any for d in self.directories) and not self.inner.hide & Tells.OTHER
         for start, end, stays in leftovers(self.block, claimed, beside):

@@ -27,9 +27,9 @@ NEUTRAL_TAG: Final = 0xFFFF
 class Frame:
     """Format of a directory's numbers.
 
-    order: "<" or ">". big: BigTIFF. base: the origin of offsets, in bytes of the source. note: it is in
-    a maker note; there a removed entry leaves its place empty, because readers guess the meaning of
-    offsets from the places of values. sizes: bytes per value of each field type.
+    order: "<" or ">". big: BigTIFF. base: the origin of offsets, in bytes of the source. note: the
+    directory is in a maker note. A removed entry leaves its place empty there, because readers guess the
+    origin of offsets from the places of values. sizes: bytes per value of each field type.
     """
 
     order: str
@@ -104,13 +104,13 @@ class Entry:
     inline: bool
     keep: bool = False
     nested: bool = False
-    """True if another cleaner handles its value: it does not claim its bytes as a plain value."""
+    """True if another cleaner handles its value: the entry does not claim these bytes as a plain value."""
     holds: bool = False
     """True if its value holds directories, which are handled on their own."""
     picture: bool = False
     """True if its value is a picture."""
     bare: bool = False
-    """True if the entry is known to lack the data that is its purpose."""
+    """True if the entry is known to lack the data of its category: a GPS pointer without a place."""
     directory: Directory = field(init=False, repr=False, compare=False)
 
     @property
@@ -145,7 +145,7 @@ class Directory:
     referrer: Entry | None = None
     dropped: bool = False
     crowded: bool = False
-    """Its unnamed tags hold more small numbers than may stay."""
+    """True if its unnamed tags hold more small numbers than may stay."""
     covers: list[tuple[int, int]] = field(default_factory=list)
     """Other bytes that stay with the directory: a maker note's header and footer."""
 
@@ -191,9 +191,9 @@ class Directory:
 def _neutral(entry: Entry) -> bytes:
     """Return an entry without information, in the place of a removed one.
 
-    Offset and length of a value in the note stay, because readers guess from them how far a note was
-    moved; the value itself is zeros. Bytes outside the note may belong to another tag. Pictures may be
-    anywhere, so readers learn nothing from their offsets.
+    If the value is in the note, offset and length stay, and the value becomes zeros: readers guess from
+    the offsets how far a note was moved. They do not stay for a value outside the note, whose bytes may
+    belong to another tag, nor for a picture, which may be anywhere.
     """
     frame = entry.frame
     if entry.inline or not entry.size or entry.picture or not frame.owns(entry.start, entry.end):
@@ -212,18 +212,18 @@ class Shape(NamedTuple):
 
 
 def directory_shape(source: ByteSource, at: int, frame: Frame, *, chained: bool) -> Shape | None:
-    """Measure the directory at an offset of the source, in bytes; None if there can be none."""
+    """Measure the directory at an offset of the source, in bytes; None if no directory can be there."""
     if not 0 <= at <= source.size - frame.count_bytes:
         return None
     count = frame.number(source.read(at, frame.count_bytes))
     end = at + frame.count_bytes + frame.entry_bytes * count
-    chained = chained and end + frame.offset_bytes <= source.size  # some writers leave it out
+    chained = chained and end + frame.offset_bytes <= source.size  # some writers leave out the pointer
     end += frame.offset_bytes if chained else 0
     return Shape(count, end, chained) if end <= source.size else None
 
 
 def read_directory(source: ByteSource, at: int, frame: Frame, role: str, shape: Shape) -> Directory:
-    """Read a directory that was measured."""
+    """Read a directory of this shape."""
     old = source.read(at, shape.end - at)
     entries = read_entries(source, at, frame, shape.entries)
     following = frame.number(old[-frame.offset_bytes :]) if shape.chained else 0

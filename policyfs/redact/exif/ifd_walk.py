@@ -34,25 +34,25 @@ MAX_NUMBERS: Final = 260_000
 MAKE: Final = 0x010F
 MODEL: Final = 0x0110
 LATE: Final = frozenset({How.NOTE, How.PRIVATE})
-"""Values that are judged last in their directory: their reading depends on maker and model."""
+"""Values that are judged last in their directory: their meaning depends on maker and model."""
 
 
 @dataclass(slots=True)
 class Walk(ABC):
     """One run over one source.
 
-    Open the known directories, then walk(); what follows is up to the kind of structure. kept and
+    Open the known directories, then walk(); further steps depend on the kind of structure. kept and
     patches are the result. name: the container's name in findings. names: role -> names of tags there.
     """
 
     MAX_ENTRIES: ClassVar[int]
     """Limit of one directory."""
     CHAINS_CHILDREN: ClassVar[bool]
-    """Directories that a tag refers to may have others behind them."""
+    """True if directories that a tag refers to may have next ones."""
     FIRST_BYTE: ClassVar[int]
     """Lowest offset of a value."""
     WIPES_UNNAMED: ClassVar[bool]
-    """Values of removed tags without a name may not stay as a part of others either."""
+    """True if bytes of removed unnamed tags may not stay as a part of other values either."""
 
     source: ByteSource
     inner: Inner
@@ -75,7 +75,7 @@ class Walk(ABC):
     decided: int = 0
     numbers_left: int = MAX_NUMBERS
 
-    # --- what the kinds of structures differ in ---
+    # --- differences between the kinds of structures ---
 
     @abstractmethod
     def _admit(self, count: int) -> None:
@@ -91,15 +91,15 @@ class Walk(ABC):
 
     @abstractmethod
     def _says_nothing(self, entry: Entry, rule: Rule) -> bool:
-        """True if a value may stay though its tag is to be removed, because it is empty."""
+        """True if a tag of a hidden category may stay, because its value is empty."""
 
     @abstractmethod
     def _by_form(self, entry: Entry, rule: Rule) -> bool | None:
-        """Judge a tag that may stay by the form of its entry: broken, without a value; None for others."""
+        """Judge an entry that the words allow by its form (broken, no value); None if the form is sound."""
 
     @abstractmethod
     def _refers(self, entry: Entry, rule: Rule) -> bool:
-        """True if a pointer to directories has a type and a count for it."""
+        """True if a tag that refers to directories has a valid type and count."""
 
     @abstractmethod
     def _told(self, entry: Entry, asked: Tells) -> Tells:
@@ -107,14 +107,14 @@ class Walk(ABC):
 
     @abstractmethod
     def _follow(self, directory: Directory) -> None:
-        """Open the directory behind another."""
+        """Open the next directory after this one."""
 
     # --- opening directories ---
 
     def open(
         self, at: int, frame: Frame, role: str, *, chained: bool, referrer: Entry | None = None
     ) -> Directory | None:
-        """Open the directory at an offset of the source and claim its bytes; None if there can be none.
+        """Open the directory at an offset of the source and claim its bytes; None if there is no directory.
 
         Raises TooMuchError, NotThisKindError.
         """
@@ -129,7 +129,7 @@ class Walk(ABC):
         return directory
 
     def open_next(self, directory: Directory) -> bool:
-        """Open the directory behind another, and chain the two; False if there can be none."""
+        """Open the next directory after this one, and chain the two; False if there is no directory."""
         at = directory.frame.base + directory.following
         following = self.open(at, directory.frame, directory.role, chained=True)
         if following is not None:
@@ -137,7 +137,7 @@ class Walk(ABC):
         return following is not None
 
     def _children(self, entry: Entry, rule: Rule) -> bool:
-        """Open the directories that a tag refers to; all of them, or none is kept."""
+        """Open the directories that a tag refers to. If one cannot be opened, none is kept."""
         tells, frame = rule.tells or UNKNOWN, entry.frame
         if not self._refers(entry, rule):
             return self.drop(entry, tells, broken=True)
@@ -150,7 +150,7 @@ class Walk(ABC):
         for at in offsets:
             child = self.open(at, frame, rule.role, chained=chained, referrer=entry)
             if child is None:
-                # Their claims stay, so that nothing else may be there. Without entries nothing is kept.
+                # Their bytes stay claimed, so that no other part may be there. Without entries none is kept.
                 for other in opened:
                     other.entries.clear()
                 return self.drop(entry, tells, broken=True)
@@ -160,7 +160,7 @@ class Walk(ABC):
     # --- deciding on tags ---
 
     def walk(self) -> None:
-        """Open all referenced directories, and decide for each tag whether it may stay so far."""
+        """Open all referenced directories, and decide if each tag may stay. Later steps may drop it."""
         while self.decided < len(self.directories):
             directory = self.directories[self.decided]
             self.decided += 1
@@ -181,7 +181,7 @@ class Walk(ABC):
                 self._follow(directory)
 
     def _learn(self, directory: Directory) -> None:
-        """Read maker and model, if they stay; the reading of a maker note depends on them."""
+        """Read maker and model, if they stay; the meaning of a maker note depends on them."""
         if directory.frame.note:
             return
         for entry in directory.entries:
@@ -237,7 +237,7 @@ class Walk(ABC):
             self.doomed.append((entry.start, entry.end, elsewhere))
 
     def settle_wiped(self) -> None:
-        """Fix the wiped ranges once all directories are known: directories are examined on their own."""
+        """Compute the wiped ranges, without the bytes of directories, which are examined on their own."""
         for wiped, elsewhere in ((self.wiped, False), (self.wiped_in_notes, True)):
             spans = Extents((start, end) for start, end, other in self.doomed if other == elsewhere)
             for start, end in spans.without(self.structure):
@@ -266,7 +266,7 @@ class Walk(ABC):
         return list(struct.unpack(f"{entry.frame.order}{entry.count}{letter}", self.value(entry)))
 
     def free(self, start: int, end: int) -> bool:
-        """True if nothing else was found in these bytes of the source."""
+        """True if these bytes are within the source, and no other part claims them."""
         claims = (self.structure, self.embedded, self.values, self.wiped)
         return 0 <= start < end <= self.source.size and not any(c.hits(start, end) for c in claims)
 
@@ -279,10 +279,10 @@ class Walk(ABC):
     # --- the result ---
 
     def unlink_empty(self, *, spare: bool) -> None:
-        """Remove directories that keep no entry, and their references (children come last).
+        """Remove directories that keep no entry, and their references; children before their parents.
 
-        The first directory stays for those behind it, and because there must be one. spare: so do those
-        that never had an entry.
+        The first directory stays, because there must be one, and the next ones are chained to it. spare:
+        directories that never had an entry stay, too.
         """
         for directory in reversed(self.directories[1:]):
             if not (directory.dropped or directory.holds_any or (spare and directory.was_empty)):

@@ -149,7 +149,7 @@ _SAMSUNG: Final = rules(
 _APPLE: Final = rules(
     ("1 2 4-8 a c-10 12-14 19-1d 1f 21-28 2c-2f 30-4d", _OTHER),
     ("b 11 15-18 1e 20 29 2a 2b", _DEVICE),  # ids of pictures, signatures, programs
-    ("3", _TIME),  # since the phone was started
+    ("3", _TIME),  # the time since the phone was started
 )
 _CASIO: Final = rules(("1-7 a-d 14 16-19", _OTHER), ("15", _DEVICE | _TIME))
 _CASIO2: Final = rules(
@@ -176,7 +176,7 @@ _SIGMA: Final = rules(
 _DJI: Final = rules(
     ("6 8 9 b", _OTHER),
     ("1", _DEVICE),
-    ("3-5 7 a", _PLACE | _OTHER),  # its speed and direction of flight
+    ("3-5 7 a", _PLACE | _OTHER),  # the drone's speed and direction
 )
 _RICOH: Final = rules(
     ("1 1000 1002-1004 1006 1007 1009-101a 1200-1205 1307 1308 1500 1601-1604", _OTHER),

@@ -31,7 +31,8 @@ MAX_NOTE_ENTRIES: Final = 400
 _HEAD_BYTES: Final = 64
 _FOOTER_BYTES: Final = 8
 OVERRUN_BYTES: Final = 256
-"""Bytes that a note may be longer than it says: Canon's EOS 300D, Sigma's DP3 and others say too little."""
+"""Bytes by which a note may exceed its stated size: Canon's EOS 300D, Sigma's DP3 and others state too
+little."""
 _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
 
 
@@ -47,9 +48,9 @@ class From(enum.Enum):
 class Layout:
     """Layout of the start of a note.
 
-    head: the note's first bytes, to the last one before its directory (group "order": a byte-order
-    mark; without it the order is that of the file, or little-endian for `little`). make: its maker;
-    None: the head is enough. shift: bytes to add to the origin of offsets.
+    head: the note's bytes before its directory (group "order": a byte-order mark; without it the order is
+    that of the file, or little-endian for `little`). make: the start of its maker's name; None: the head
+    is enough. shift: bytes to add to the origin of offsets.
     """
 
     role: str
@@ -113,13 +114,13 @@ LAYOUTS: Final = (
     _layout("Nikon", rb"(?=\0.|.\0)", From.TIFF, rb"NIKON"),
     _layout("Sony", rb"(?=\0.|.\0)(?!\x01\0)", From.TIFF, rb"SONY"),
 )
-"""Layouts, tried in order. Those without a head are directories from their first byte on."""
+"""Layouts, tried in order. If the head is only a lookahead, the directory starts at the note's first byte."""
 
 
 def open_note(walk: TiffWalk, entry: Entry) -> bool:
     """Open the directory of a maker note (Exif 2.32, MakerNote); False if it is not understood.
 
-    Under ``device`` none is: even its layout tells the camera's maker.
+    If ``device`` is hidden, no note is opened: even its layout tells the camera's maker.
     """
     if walk.inner.hide & Tells.DEVICE or entry.inline or entry.frame.big or entry.frame.note:
         return False
@@ -167,7 +168,7 @@ def _open_adobe(walk: TiffWalk, entry: Entry) -> bool:
 
 
 def _cover(walk: TiffWalk, directory: Directory, spans: Sequence[tuple[int, int]]) -> None:
-    """Keep other parts of a note together with its directory: no foreign value may be there."""
+    """Keep other parts of a note together with its directory; no value may be in them."""
     directory.covers += spans
     for start, end in spans:
         walk.structure.add(start, end)
@@ -205,7 +206,7 @@ def _open_at(walk: TiffWalk, entry: Entry, start: int, end: int, outer: Frame) -
 
 
 def _guessed(directory: Directory, bases: tuple[int, ...], note: tuple[int, int]) -> int:
-    """Return the base that puts most values into the note; the first one of equals."""
+    """Return the base that puts most values into the note; the first of equally good bases."""
     by = {base: base - directory.frame.base for base in bases}
     values = [entry for entry in directory.entries if entry.size and not entry.inline]
     within = {
@@ -233,15 +234,15 @@ def _frame(
     order = "<" if layout.little else outer.order
     count = walk.source.read(at, 2)
     if not layout.little and not 0 < Frame(order).number(count) <= MAX_NOTE_ENTRIES:
-        order = "<" if order == ">" else ">"  # some cameras write notes in a byte order of their own
+        order = "<" if order == ">" else ">"  # some cameras write notes in the other byte order
     return Frame(order, base=base, note=True)
 
 
 def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool) -> bool:
-    """True if all values (or most) are in the note, or all behind it.
+    """True if the offsets fit: all values (or most, by *most*) are in the note, all behind it, or in place.
 
-    Else the note was moved to an unknown place. A note that was moved without its offsets would keep
-    the bytes of one tag as another's value.
+    Otherwise the note was moved, and its offsets were not changed. Then the bytes of one tag would be kept
+    as the value of another.
     """
     by, (start, end) = base - directory.frame.base, note
     spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
@@ -256,7 +257,7 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
 def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: int) -> bool:
     """True if values start right behind the directory and end just behind the note's end, without large gaps.
 
-    Cameras write them so: the note was not moved, but is longer than it says.
+    Some cameras write this: the note was not moved, but is longer than its stated size.
     """
     ordered = sorted(spans)
     gaps = [behind[0] - before[1] for before, behind in pairwise(ordered)]
@@ -265,7 +266,7 @@ def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: in
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:
-    """True if a value overlaps a directory or a part of the four bytes that may follow it."""
+    """True if a value overlaps a directory, or the four bytes that may follow it unless it starts there."""
     behind = directory.end if start == directory.end else directory.end + 4
     return start < behind and directory.offset < end
 
@@ -280,11 +281,11 @@ def _rebase(directory: Directory, base: int) -> None:
 
 
 def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int]) -> int | None:
-    """Return the base of a Canon note that was moved as a whole, by its footer; None if unsuitable.
+    """Return the base of a Canon note that was moved as a whole, from its footer; None if it does not fit.
 
-    The base counts only if the values are one behind the other, from behind the directory to the
-    footer, with it and not without it. A base that is off by some bytes would keep the end of one value
-    as the start of the next.
+    It fits if with this base the values follow one another from the directory to the footer, and with the
+    present base they do not. A base that is wrong by some bytes would keep the end of one value as the
+    start of the next.
     """
     (start, end), frame = note, directory.frame
     if not _footer(walk, start, end, frame):
@@ -296,7 +297,7 @@ def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int])
 
 
 def _fills(spans: Sequence[tuple[int, int]], by: int, room: tuple[int, int]) -> bool:
-    """True if values that are moved so far are one behind the other and fill all the room."""
+    """True if the values, moved *by* bytes, follow one another and fill the whole room."""
     if not spans:
         return False
     gaps = [behind[0] - before[1] for before, behind in pairwise(spans)]
@@ -305,7 +306,7 @@ def _fills(spans: Sequence[tuple[int, int]], by: int, room: tuple[int, int]) -> 
 
 
 def _footer(walk: TiffWalk, start: int, end: int, frame: Frame) -> list[tuple[int, int]]:
-    """Return the range of Canon's footer: a TIFF header whose offset is the note's original place."""
+    """Return the range of Canon's footer, if any: a TIFF header with the note's original offset."""
     mark = b"II\x2a\0" if frame.order == "<" else b"MM\0\x2a"
     if end - start > _FOOTER_BYTES and walk.source.read(end - _FOOTER_BYTES, 4) == mark:
         return [(end - _FOOTER_BYTES, end)]
@@ -320,7 +321,7 @@ OPENERS: Final[Mapping[How, NoteOpener]] = MappingProxyType({How.NOTE: open_note
 class CleanNote:
     """A cleaned maker note: kept pieces (offset in the block, bytes) in order, and notes on removed parts.
 
-    gone: [start, end) of removed values, and of unreferenced bytes in the note.
+    gone: [start, end) of removed values, and of the whole note: no other value may keep these bytes.
     """
 
     pieces: tuple[tuple[int, bytes], ...]
@@ -365,7 +366,7 @@ def clean_note(
 
 
 def previews(walk: TiffWalk, directory: Directory, start: int) -> Iterator[list[tuple[int, int]]]:
-    """Yield for each preview of a note that starts there its possible offsets, with its length."""
+    """Yield the possible (offset, length) pairs of each preview of a note. start: the note's offset."""
     for _, starts, sizes in pairs(walk, directory, PREVIEWS.get(directory.role, ())):
         if len(starts) == len(sizes) == 1:
             yield [(at + starts[0], sizes[0]) for at in dict.fromkeys((directory.frame.base, 0, start))]

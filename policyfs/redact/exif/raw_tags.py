@@ -1,8 +1,8 @@
 """Categories and values of the tags of whole TIFF files and of raw files.
 
-The tags of EXIF come from tags.py. Here are those that only whole files have: DNG 1.7, GeoTIFF 1.1,
-TIFF/EP (ISO 12234-2), and the other directories in raw files of cameras. As there, a tag that is in
-no table is removed under every word.
+The tags of EXIF come from tags.py. This module adds the tags that only whole files have: DNG 1.7,
+GeoTIFF 1.1, TIFF/EP (ISO 12234-2), and the other directories in raw files of cameras. A tag that is in
+no table is removed under every word, as in tags.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FUJI: Final = "FujiIFD"
 
 JPEG_TABLES: Final = (0x0207, 0x0208, 0x0209)
 RAW_DATA_OFFSET: Final = 0x0118
-"""Panasonic's offset of the pixels, if StripOffsets is all ones. MinSampleValue elsewhere."""
+"""Panasonic's offset of the pixels, if StripOffsets is all ones. In other files the tag is MinSampleValue."""
 SR2_OFFSET: Final = 0x7200
 SR2_LENGTH: Final = 0x7201
 IMAGE_PAIRS: Final = (

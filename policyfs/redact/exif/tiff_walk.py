@@ -1,7 +1,7 @@
 """Walk over whole TIFF files, raws and maker notes, by range.
 
-Values may lie over one another, and notes may refer to bytes outside of them, so each value that
-goes takes those with it that share its bytes.
+Values may overlap, and notes may refer to bytes outside of themselves. So with each removed value,
+all values that share its bytes are removed.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ MAX_DIRECTORIES: Final = 4096
 MAX_NESTED_BYTES: Final = 2 << 20
 """Limit over all XMP packets, IPTC records and Photoshop resources of one file; later ones are removed."""
 MAX_IIM_BYTES: Final = 1 << 18
-"""Limit of one list of IPTC records, which takes longer than the rest; a longer one is removed."""
+"""Limit of one list of IPTC records, which takes longer than other blocks; a longer list is removed."""
 MIN_TEXT_BYTES: Final = 5
 MAX_BINARY_BYTES: Final = 1 << 16
-"""Limit of a binary value that is searched in case it is text."""
+"""Size beyond which a binary value is not searched for text."""
 MAX_TEXT_BYTES: Final = 1 << 19
 """Limit over all searched texts of one file; later ones count as telling everything."""
 MAX_FILLER_BYTES: Final = 1 << 20
-"""Limit over all values that are tested for saying nothing; later ones are removed."""
+"""Limit over all values that are tested for being empty; later ones are removed."""
 MAX_ROUNDS: Final = 16
 MAX_CHILDREN: Final = 64
 
@@ -105,7 +105,7 @@ class TiffWalk(Walk):
         in_note = entry.frame.note
         if not entry.size or not self.within(entry):
             if rule.how is How.PICTURE and in_note and entry.start >= self.source.size:
-                entry.nested = entry.holds = True  # a preview in the file around EXIF
+                entry.nested = entry.holds = True  # a preview in the file that contains the EXIF
                 return True
             return self.drop(entry, UNKNOWN, broken=not in_note)
         if rule.how in LATE:
@@ -117,7 +117,7 @@ class TiffWalk(Walk):
         return None
 
     def _clean_inline(self, entry: Entry) -> None:
-        """Remove the city from numbers within their entry, and any bytes behind them there."""
+        """Remove the city from numbers that are stored in their entry, and any bytes after them there."""
         room = entry.room
         told = clean_city(entry.tag, room[: entry.size], entry.frame.order)
         raw = entry.raw[: -len(room)] + told.data.ljust(len(room), b"\0")
@@ -126,7 +126,7 @@ class TiffWalk(Walk):
             entry.raw = raw
 
     def _is_no_note(self, entry: Entry) -> bool:
-        """True if the entry of the maker note has only one word, or the same byte everywhere."""
+        """True if the value is no maker note, but one word, or one byte repeated."""
         value = self.value(entry, self.filler_left + 1)
         self.filler_left -= min(len(value), self.filler_left)
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
@@ -151,9 +151,11 @@ class TiffWalk(Walk):
     # --- values that overlap ---
 
     def settle(self) -> None:
-        """Drop values that overlap other data, or wiped bytes, until none is left.
+        """Drop values that overlap other data, or wiped bytes, until no value does.
 
-        Raises NotThisKindError if that does not end, or if a maker note's name overlaps other data."""
+        Raises NotThisKindError if that takes too many rounds, or if the name of the maker or the model was
+        dropped after a maker note was read by it.
+        """
         entries = (entry for directory in self.directories for entry in directory.entries)
         plain = [entry for entry in entries if entry.keep and not entry.inline]
         for entry in plain:
@@ -246,7 +248,7 @@ class TiffWalk(Walk):
     # --- the result ---
 
     def prune(self) -> None:
-        """Remove directories without a kept referrer, and with each of them those that it refers to."""
+        """Remove directories whose referrer is removed, and all directories that these refer to."""
         for directory in self.directories:
             by, before = directory.referrer, directory.previous
             if (by is not None and not by.keep) or (before is not None and before.dropped):

@@ -1,6 +1,7 @@
 """Remove the city from makers' time zone tags, and leave the zone.
 
-Source: ExifTool's documentation of Canon's TimeInfo tags. Pentax' numbers have none for no city.
+Source: ExifTool's documentation of Canon's TimeInfo tags. Pentax' city numbers are not handled: none of
+them means "no city".
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ _MAX_SAVING_MINUTES: Final = 60
 
 
 def clean_city(tag: int, value: bytes, order: str) -> Cleaned:
-    """Remove the city from a maker's time zone numbers; return zeros where they are not such numbers.
+    """Remove the city from a maker's time zone numbers; return zeros for a value of another form.
 
-    Canon: size, zone in minutes, city (0: none), daylight saving, of four bytes each. order: "<" or
+    Canon's form: size, zone in minutes, city (0: none), daylight saving, of four bytes each. order: "<" or
     ">".
     """
     new = _canon(value, order)

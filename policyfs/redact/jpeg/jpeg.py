@@ -1,8 +1,8 @@
-"""JPEG files: every image in them, and all bytes around.
+"""JPEG files: every image in them, and all bytes around the images.
 
-The first image starts the file. Images that follow it directly, or where its multi-picture
-directory points, are cleaned like it, and so is a motion photo's video, wherever it starts. Other
-data behind (an archive, a maker's trailer) becomes zeros. So each byte of the result is a checked
+The first image starts the file. Images that follow it directly, or to which its multi-picture
+directory points, are cleaned like it. A motion photo's video is cleaned, too, wherever it starts.
+Other data behind (an archive, a maker's trailer) becomes zeros. So each byte of the result is a checked
 part of a picture's structure, compressed picture data, metadata that was understood, or neutral.
 """
 
@@ -23,12 +23,12 @@ from policyfs.redact.jpeg.samsung_trailer import clean_trailer, find_trailer
 from policyfs.redact.jpeg.segments import LOOKED_INTO, NAMES, clean_segments, mpf_offsets
 
 MAX_IMAGES: Final = 64
-"""Pictures in one file that are kept; bytes behind the last become zeros."""
+"""Most pictures that are kept in one file; bytes behind the last become zeros."""
 MAX_METADATA_BYTES: Final = 16 << 20
-"""Limit of the segments of one picture that are looked into."""
+"""Limit over all examined segments of one picture; more raise TooMuchError."""
 _EOI: Final = b"\xff\xd9"
 MAX_VIDEOS: Final = 4
-"""Limit of videos behind the pictures that are kept."""
+"""Most videos that are kept behind the pictures."""
 PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG", "APP1 Exif", "camera, times, people, place, thumbnail", UNKNOWN, "tag by tag"),
     Part("JPEG", "APP1 XMP, also extended", "the same, as XML", UNKNOWN, "property by property: spaces"),
@@ -68,7 +68,7 @@ class _Locator:
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     kept: bool = False
-    """Some bytes of a segment were kept: the head of a picture may stand for itself."""
+    """True if bytes of a segment stay: then a file without a frame is a JPEG, too."""
 
     def locate(self) -> Found:
         if not is_soi(self.source, 0):
@@ -80,7 +80,7 @@ class _Locator:
             trailer, end = None, self.source.size
             first = self._first(end)
         head_only = not first.is_picture and bool(first.scans or not first.complete)
-        if head_only:  # bytes behind are removed: they must not be joined to kept ones, either
+        if head_only:  # later segments are removed: they must not be joined to kept ones
             first.cut(first.whole)
         more = sorted({o for o in self._image(first) if o > first.end})
         if not first.frames and not self.kept:
@@ -95,7 +95,7 @@ class _Locator:
     def _first(self, end: int) -> Image:
         """Return the image at the start of the file, before end.
 
-        If no EOI ends it, a scan would go on through a video behind it.
+        If no EOI ends it, it ends before a video behind it: the scan would continue through that video.
         """
         budget = self.inner.budget
         image = walk_image(SliceSource(self.source, 0, end), 0, budget)
@@ -105,9 +105,9 @@ class _Locator:
         return image if video is None else walk_image(SliceSource(self.source, 0, video.start), 0, budget)
 
     def _end_head(self, at: int, end: int) -> int:
-        """Put an EOI behind a head without a picture; return where it ends.
+        """Put an EOI behind a head without a picture; return the offset behind the EOI.
 
-        Readers that find zeros there (ExifTool) give up, and drop the last segment, too.
+        Readers that find zeros instead (ExifTool) give up, and drop the last segment, too.
         """
         self.patches += difference(at, self.source.read(at, min(2, end - at)), _EOI[: end - at])
         return min(at + 2, end)
@@ -140,8 +140,8 @@ class _Locator:
     def _behind(self, first: Image, end: int, offsets: list[int], *, marked: bool) -> None:
         """Clean the bytes between the first image and end: further images, videos, and zeros.
 
-        marked: a motion photo's mark may be the last of them. It stays, as filler does, if an EOI ends the
-        first image: else the next reader may take both for parts of that image.
+        marked: a motion photo's mark may be at the end. Mark and filler stay only if an EOI ends the first
+        image: otherwise readers may take them for parts of that image.
         """
         region = SliceSource(self.source, 0, end)
         images, videos, done = 1, 0, first.end

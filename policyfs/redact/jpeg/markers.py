@@ -1,8 +1,8 @@
-"""Marker structure of a JPEG (ITU-T T.81 Annex B): its segments, and bytes in none of them.
+"""Marker structure of a JPEG (ITU-T T.81 Annex B): its segments, and the bytes outside of them.
 
-Walks one image from SOI to EOI by ranges. Readers differ in how they read broken files, so the walk
-reads each case in one way and reports the bytes that have to become zero for that: junk between
-segments, behind a wrong length, behind anything that is not a JPEG.
+Walks one image from SOI to EOI by ranges. Readers differ in how they read broken files. The walk reads
+each case in one way, and reports the bytes that have to become zero so that all readers read it in this
+way: junk between segments, after a wrong length, after anything that is not a JPEG.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from policyfs.redact.jpeg.motion_photo import FTYP_BYTES
 
 FIRST_CHUNK_BYTES: Final = 64
 CHUNK_BYTES: Final = 1 << 18
-"""Bytes per read: between segments the next marker is mostly near; in a scan it is far away."""
+"""Most bytes per read. A search starts with FIRST_CHUNK_BYTES: only in a scan is the next marker far away."""
 MAX_FILL_BYTES: Final = 4096
-"""Fill bytes (0xff) before a marker that stay unchanged."""
+"""Most fill bytes (0xff) before a marker that stay unchanged."""
 
 SOI: Final = 0xD8
 EOI: Final = 0xD9
@@ -33,7 +33,7 @@ _DQT: Final = 0xDB
 _DNL: Final = 0xDC
 _DRI: Final = 0xDD
 FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
-"""Markers of a picture's sizes; each is for one way of compression."""
+"""Markers of frame headers (SOFn), which have the picture's sizes; one for each way of compression."""
 _TABLES: Final = frozenset({_DHT, _DAC, _DQT, _DNL, _DRI})
 _METADATA: Final = frozenset({*range(0xE0, 0xF0), COM})
 WITH_LENGTH: Final = FRAMES | _TABLES | _METADATA | {SOS}
@@ -118,7 +118,7 @@ class _Walker:
             code = self.source.read(marker + 1, 1)[0]
             after = self._behind(code, marker)
             if after is None:
-                image.end = marker if in_scan else at  # no JPEG from here on, or the next one
+                image.end = marker if in_scan else at  # the JPEG ends here, or the next one starts
                 return
             if not in_scan and marker > at:
                 self._gap(at, marker)
@@ -136,8 +136,8 @@ class _Walker:
     def _find(self, start: int, *, in_scan: bool) -> int | None:
         """Return the offset of the 0xff of the next marker; None at the end of the file.
 
-        A scan without an end marker, or junk behind it, would go on through a video, and may find a marker
-        there. So it ends at the start of a file of boxes, which compressed data does not look like.
+        If a scan has no end marker, the search would continue through a video, and may find a marker in it.
+        So it stops at the start of a file of boxes; compressed data does not look like that.
         """
         at, size = start, FIRST_CHUNK_BYTES
         while True:
@@ -163,7 +163,7 @@ class _Walker:
         return self._segment(code, marker) if code in WITH_LENGTH else None
 
     def _gap(self, start: int, end: int) -> None:
-        """Record junk before a marker: fill bytes are the standard's own, bytes after them are junk."""
+        """Record junk before a marker: the standard allows fill bytes; bytes after them are junk."""
         head = self.source.read(start, min(end - start, MAX_FILL_BYTES))
         junk = start + len(head) - len(head.lstrip(b"\xff"))
         if junk < end:
@@ -186,7 +186,7 @@ class _Walker:
             return offset
         end = offset + length - 2
         if end > size:
-            return None  # cut off; later bytes behind must not become a part of it
+            return None  # cut off: bytes of other parts must not become a part of it
         if code in _METADATA:
             self.image.segments.append(Segment(code, offset, length - 2))
         elif not well_formed(code, self.source.read(offset, length - 2)):

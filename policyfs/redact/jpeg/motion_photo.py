@@ -24,7 +24,7 @@ _AT_TOP: Final = frozenset(
         *(b"sidx", b"ssix", b"prft", b"pdin", b"udta", b"sefd", b"beam"),
     )
 )
-"""Types of boxes at the top of a file; a box of another type is behind the video."""
+"""Types of boxes at the top of a file; a box of another type does not belong to the video."""
 _KINDS: Final = {
     b"qt  ": "video/quicktime",
     b"heic": "image/heic",

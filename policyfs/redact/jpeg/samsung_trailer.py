@@ -31,11 +31,11 @@ _MAX_DIRECTORY_BYTES: Final = 0x10000
 _MAX_PICTURE_BYTES: Final = 32 << 20
 _MAX_TEXT_BYTES: Final = 1 << 16
 _GONE: Final = 0x7F7F
-"""Type of a block with removed content: no reader knows it, and it looks like no marker."""
+"""Type of a block with removed content: no reader knows it, and it does not look like a JPEG marker."""
 
 
 class _Use(NamedTuple):
-    """Categories of blocks with a name, and the kind of the file in them."""
+    """Categories of a named block, and the kind of the file in it."""
 
     tells: Tells
     holds: str = ""
@@ -62,7 +62,7 @@ _BLOCKS: Final[Mapping[bytes, _Use]] = MappingProxyType(
         b"SingleShot_DepthMap_": _Use(Tells.OTHER, "depths"),
     }
 )
-"""Names of blocks; one that ends in _ is followed by a number."""
+"""Names of blocks; a number follows if the name ends in _."""
 _NUMBERED: Final = re.compile(rb"([A-Za-z_]{4,40}_)\d{1,3}")
 
 
@@ -110,7 +110,7 @@ def find_trailer(source: ByteSource, lowest: int) -> Trailer | None:
 
 
 def clean_trailer(source: ByteSource, trailer: Trailer, inner: Inner) -> Found:
-    """Locate everything to hide in a trailer: blocks, files embedded in them, bytes in none of them."""
+    """Locate everything to hide in a trailer: blocks, files embedded in them, bytes outside of blocks."""
     found = Found()
     at = trailer.start
     for block in trailer.blocks:

@@ -43,7 +43,7 @@ APP13: Final = APP0 + 13
 APP14: Final = APP0 + 14
 
 _EXIF_START: Final = re.compile(rb".{0,4}Exif\0.", re.IGNORECASE | re.DOTALL)
-"""Bytes that lax readers accept as the start of EXIF (ExifTool does)."""
+"""Bytes that lax readers (ExifTool) accept as the start of EXIF."""
 _TIFF_START: Final = re.compile(rb"II\*\0|MM\0\*")
 _GUID_BYTES: Final = 32
 _MORE_HEAD_BYTES: Final = len(XMP_MORE_HEADER) + _GUID_BYTES + 8
@@ -67,7 +67,7 @@ class Loaded:
     notes: list[Note] = field(default_factory=list)
 
     def set(self, cleaned: Cleaned | None, skip: int = 0) -> None:
-        """Put in a cleaned block that starts skip bytes into the payload; None: zeros."""
+        """Replace the payload from *skip* on by a cleaned block; None: remove the whole payload."""
         if cleaned is None:
             self.drop(broken=True)
             return
@@ -87,7 +87,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
     telemetry = [s for s in loaded if s.code == APP6 and s.old.startswith(GOPRO_HEADER)]
     for segment in loaded:
         if len(telemetry) > 1 and any(segment is one for one in telemetry):
-            segment.drop("GPMF", broken=True)  # readers join several; nobody writes them
+            segment.drop("GPMF", broken=True)  # readers join several segments; no camera writes several
         elif not _is_shared(segment):
             _clean_one(segment, inner)
     _clean_exif(loaded, inner)
@@ -157,7 +157,7 @@ def _clean_jfif(old: bytes, inner: Inner) -> Cleaned | None:
 
 
 def _cut(old: bytes, end: int, name: str) -> Cleaned:
-    """Keep the bytes up to an offset; note others than zeros behind it."""
+    """Keep the bytes up to an offset; note the bytes behind it unless they are zeros."""
     new = old[:end].ljust(len(old), b"\0")
     notes = (Note(end, len(old) - end, name, "behind its fields"),) if new != old else ()
     return Cleaned(new, notes)
@@ -196,10 +196,10 @@ def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
 
 
 def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean EXIF, also under a header for lax readers only, and cut into neighbouring segments.
+    """Clean EXIF, also under a header that only lax readers accept, and also cut into neighbouring segments.
 
-    A segment whose EXIF does not start with a byte order continues the one before (ExifTool writes EXIF
-    of over 64 KiB so).
+    A segment whose EXIF does not start with a byte order continues the segment before it: ExifTool writes
+    EXIF of over 64 KiB in this way.
     """
     blocks: list[list[Loaded]] = []
     adjoining = False
@@ -271,7 +271,7 @@ def _clean_profile(parts: Sequence[Loaded]) -> None:
 
 
 def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean extended XMP: packets cut into segments, joined by the digest in their names."""
+    """Clean extended XMP: packets cut into segments. The segments of one packet have its digest as a name."""
     groups: dict[bytes, list[Loaded]] = {}
     for segment in loaded:
         if segment.code == APP1 and segment.old.startswith(XMP_MORE_HEADER):
@@ -363,7 +363,7 @@ def _renew_digests(loaded: Sequence[Loaded]) -> None:
 
 
 def _joined(loaded: Sequence[Loaded], skip: Callable[[Loaded], int], *, new: bool) -> bytes:
-    """Join the data of segments behind so many bytes each; segments where that is 0 are skipped."""
+    """Join the data of each segment from *skip* bytes on; leave out segments for which *skip* returns 0."""
     return b"".join((s.new if new else s.old)[skip(s) :] for s in loaded if skip(s))
 
 

@@ -1,9 +1,9 @@
-"""Digests of EXIF and of IPTC records within XMP: they stay if they are digests of data that stays.
+"""Digests of EXIF and of IPTC records within XMP: restored if they match the data of the file.
 
-A digest of data that a file does not hold (any more) would confirm a guess of that data, a place
-among it. So a digest that was removed from a packet is restored only if it matches the file's old
+A digest of data that a file does not hold (any more) would confirm a guess of that data, for example
+of a place. So a digest that was removed from a packet is restored only if it matches the file's old
 data, and then as the digest of its new data. Source: XMP specification part 3 and Adobe's XMP
-toolkit: for each tag in the list the value's bytes, in the order of the list.
+toolkit: the digest covers the value's bytes of each tag in the list, in the order of the list.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Held:
 def renewed(written: bytes, before: Held, after: Held) -> bytes | None:
     """Return an attribute or element of XMP with the digest of the new data, at the same length.
 
-    None if it is written in another way, or was a digest of something else.
+    None if it has another form, or does not match the old data.
     """
     native, legacy = _NATIVE.fullmatch(written), _LEGACY.fullmatch(written)
     if native is not None:

@@ -1,8 +1,8 @@
 """Pictures within XMP properties, as base64: previews, portrait originals, depth maps.
 
-They are pictures like others, with EXIF of their own. One is cleaned like any embedded picture and
-written back in as many characters, with line breaks in the same places. Sources: XMP specification
-part 2 (Thumbnail); Google's pages on depth map metadata and Photo Sphere.
+They may have EXIF of their own, so each is cleaned like any embedded picture, and written back in the
+same number of characters, with line breaks in the same places. Sources: XMP specification part 2
+(Thumbnail); Google's pages on depth map metadata and Photo Sphere.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The packet is tokenised strictly. A removed element or attribute (properties.py) is overwritten with
 spaces, which leaves the XML as well-formed as it was, in any form of RDF. Encodings: UTF-8, UTF-16
 and UTF-32. A packet that cannot be understood for certain (not well-formed, a DOCTYPE, an encoding
-that is declared as something else) becomes an empty packet.
+that differs from the declared one) becomes an empty packet.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _DECLARATION: Final = re.compile(
 _NUMBERS: Final = re.compile(r"[-+0-9.,;:eE \t\r\n]{1,4096}")
 _MAX_DIGEST: Final = 2048
 _NAMES_A_MAKER: Final = UNKNOWN & ~Tells.LOCATION
-"""Categories of the address of a namespace without a property that may stay."""
+"""Categories of the URI of an unlisted namespace: it may name a maker or a program."""
 
 
 class MalformedError(Exception):
@@ -70,9 +70,9 @@ class _Element:
     structural: bool = False
     picture: bool = False
     numeric: re.Pattern[str] | None = None
-    """Pattern of its text that is not searched: numbers of a known meaning."""
+    """Pattern of texts that are not searched: numbers with a known meaning."""
     said: bool = False
-    """Some of its text was read already."""
+    """True if some of its text was read already."""
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ def clean_xmp(data: bytes, inner: Inner) -> Cleaned:
         _check(cleaned)
         new = mark + cleaned.encode(encoding) + bytes(len(tail))
         if _encoding(new) != (mark, encoding):
-            raise MalformedError  # the next reader would take it for something else
+            raise MalformedError  # readers would take it for another encoding
     except (MalformedError, UnicodeError):
         return _emptied(data)
     return Cleaned(new, notes) if len(new) == len(data) else _emptied(data)
@@ -142,7 +142,7 @@ def _unit(encoding: str) -> int:
 
 
 def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[str, tuple[Note, ...]]:
-    """Overwrite spans of the text with spaces of the same number of bytes; return it with notes in bytes."""
+    """Overwrite spans of a text with as many bytes of spaces; return it, and notes with offsets in bytes."""
     unit, done = _unit(encoding), 0
     pieces: list[str] = []
     notes: list[Note] = []
@@ -158,7 +158,7 @@ def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[s
 
 
 def _check(text: str) -> None:
-    """Check that a real parser finds the rest well-formed. Raises MalformedError."""
+    """Check with expat that the cleaned text is well-formed. Raises MalformedError."""
     parser = expat.ParserCreate("utf-8")
     try:
         parser.Parse(text.strip("\ufeff \t\r\n").encode("utf-8"), True)
@@ -242,7 +242,7 @@ class _Scanner:
             self.at = end
             return
         around = self.stack[-1]
-        # Text that continues behind a comment or an element: readers join it, so no piece tells by itself.
+        # Text that continues behind a comment or an element: readers join it, so one piece cannot be judged.
         goes_on = around.said and bool(piece.strip())
         around.said = around.said or bool(piece.strip())
         if around.picture and piece.strip() and not goes_on:
@@ -370,7 +370,7 @@ class _Scanner:
             yield _Span(start, start + len(text), name, UNKNOWN, new or "")
 
     def _told(self, text: str) -> Tells:
-        """Return the categories of a value or text by its own words, as a reader decodes it."""
+        """Return the categories that the words of a value or text tell, with entities decoded."""
         self.looked_at += len(text)
         if self.looked_at > MAX_LOOKED_AT:
             raise MalformedError

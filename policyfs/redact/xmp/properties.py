@@ -1,9 +1,9 @@
 """Categories of XMP properties: a list of namespaces and of the names in them.
 
 A namespace that is not listed may tell anything, so its properties are removed under every word.
-Within listed ones a name that speaks of a place tells one, in any namespace, so that a reader that
-decides by prefix and not by URI finds nothing either. Sources: ISO 16684-1, XMP specification part
-2, IPTC Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
+In every listed namespace, a name that speaks of a place tells a place. So a reader that goes by
+prefixes, and not by URIs, finds no place either. Sources: ISO 16684-1, XMP specification part 2, IPTC
+Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
 """
 
 from __future__ import annotations
@@ -271,7 +271,7 @@ _GPS_IFD: Final = 34853
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 DIGESTS: Final = frozenset({"NativeDigest", "LegacyIPTCDigest", "EmbeddedXMPDigest", "MakerNote"})
 _HARMLESS: Final = frozenset({"SubjectLocation", "RetouchAreaSourceState", "SourceState"})
-"""A point in the picture, in pixels; the way in which a retouched place was chosen."""
+"""Names without a place: a point in the picture (pixels), and how the source of a retouch was chosen."""
 _SPEAKING: Final = (
     (_DEVICE, re.compile(r"(?i:serial|uniqueid|firmware|guid(?!e)|hostname)|(?:^|[a-z])(?:Make|Model)\b")),
     (_TIME, re.compile(r"[Dd]ate(?![a-z])|DateTime|[Tt]imestamp|timezone")),
@@ -280,7 +280,7 @@ _SPEAKING: Final = (
         re.compile(r"[Pp]erson|[Aa]rtist|[Aa]uthor|[Cc]aption|[Kk]eyword|[Cc]opyright|[Oo]wner|[Ee]mail"),
     ),
 )
-"""Categories of unlisted names, in namespaces whose other names tell less."""
+"""Categories that an unlisted name adds to its namespace's default, if the pattern matches."""
 
 
 def speaks_of_place(name: str) -> bool:

@@ -110,8 +110,8 @@ _APPLE_DEPTH: Final = named(
     (_OTHER, "ExtrinsicMatrix LensDistortionCoefficients InverseLensDistortionCoefficients"),
     (_OTHER, "LensDistortionCenterOffsetX LensDistortionCenterOffsetY"),
 )
-# Optics of drones' cameras, which mapping programs need. Angles of the sun tell a place by the hour:
-# they are removed.
+# Optics of drones' cameras, which mapping programs need. Angles of the sun are removed: together with the
+# time they tell the place.
 _DJI: Final = named(
     UNKNOWN,
     (_OTHER, "BandName BandFreq Irradiance VignettingData VignettingFlag VignettingPolynomial BlackLevel"),
@@ -132,21 +132,21 @@ _PIX4D: Final = named(
 _MICASENSE: Final = named(
     UNKNOWN, (_OTHER, "RadiometricCalibration ImagerTemperatureC DarkRowValue PressureCoefficient")
 )
-# One measure of the light alone: several together give the sun's height.
+# Only one measure of the light stays: several together give the sun's height.
 _DLS: Final = named(
     UNKNOWN,
     (_OTHER, "CenterWavelength Bandwidth SpectralIrradiance"),
     (_DEVICE, "SensorId"),
     (_TIME, "TimeStamp"),
 )
-# Facts only: the hospital's name is a place, and its numbers and free text may hold it.
+# Without the hospital's name, which tells a place, and without ids and free texts, which may hold this name.
 _DICOM: Final = named(
     UNKNOWN,
     (REST, "PatientName PatientSex PatientDOB SeriesNumber SeriesModality SeriesDateTime StudyDateTime"),
     (REST, "EquipmentManufacturer"),
 )
-# Names are free there, in any language: those of a PDF's information stay (pdf/keys.py). Adobe writes a
-# colon in a name as U+2182 and its code.
+# A program may use any name here, in any language; the listed names are those of a PDF's information
+# (pdf/keys.py). Adobe writes a colon in a name as U+2182 and its code.
 _PDFX: Final = named(
     UNKNOWN,
     (_PEOPLE, "Title Author Subject Keywords Company Manager Copyright Marked Comments WebStatement"),
