@@ -27,7 +27,7 @@ def name_of(kind: bytes) -> str:
 
 @dataclass(slots=True)
 class TextRoom:
-    """Bytes of a file's text still to be searched for coordinates; text beyond is removed unsearched."""
+    """Bytes of a file's text that may still be searched for coordinates; more text is removed unsearched."""
 
     left: int = MAX_TEXT_BYTES
 
@@ -56,7 +56,7 @@ class Block:
         return read_boxes(self._source, start, end, self.parts or self.inner.budget)
 
     def listed(self, start: int, end: int) -> Boxes:
-        """Return the boxes in [start, end) of any types: also numbers of keys, formats of samples."""
+        """Return the boxes in [start, end). A type may be any bytes: a key's number, a format of samples."""
         found: list[Box] = []
         at = start
         while at < end:

@@ -1,7 +1,7 @@
 """Files of boxes with pictures in them: the walk that HEIF, CR3, JPEG 2000 and JPEG XL share.
 
-A format decides on its own boxes. Any other becomes free space; pieces of media data stay where they
-are claimed; bytes behind the last box become zeros.
+A format decides on the boxes that it knows. Any other box becomes free space; pieces of media data stay
+where they are claimed; bytes behind the last box become zeros.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class BoxFile(abc.ABC):
     start: ClassVar[int] = 0
     """Offset of the first box, behind a signature."""
     ftyp_bytes: ClassVar[int]
-    """Size of the file type box, at most."""
+    """Greatest size of the file type box."""
     brand: ClassVar[bytes] = b""
     """The brand that the file must have."""
     media: ClassVar[frozenset[bytes]] = frozenset({b"mdat"})
@@ -103,9 +103,9 @@ class BoxFile(abc.ABC):
     ) -> None:
         """Clean a ``moov`` box with these bytes, and claim the samples of its tracks.
 
-        Samples that tell are removed; others are media. pictures: returns the changes within media, in
-        offsets of the file. emptied: returns changes that make the samples of a removed track say nothing;
-        None: zeros.
+        Samples of hidden categories are removed; others are media. pictures: returns the changes within
+        media, in offsets of the file. emptied: returns the changes that empty the samples of a removed
+        track; None: the samples become zeros.
 
         Raises NotThisKindError if the tables of a track that stays contradict each other, TooMuchError.
         """

@@ -1,7 +1,7 @@
 """Rules for boxes: tables of the boxes allowed in each box, and their shapes.
 
 A box that is not in its table becomes ``free``; bytes behind the last entry of a table become zeros.
-Sizes never change, so offsets to media data do not, either.
+Sizes never change, so offsets of media data stay right.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Walk:
     where: str = "moov"
 
     def holds(self, box: Box, size: int) -> bool:
-        """True if a box's body has so many bytes at least; if not, the box is removed as broken."""
+        """True if a box's body has at least *size* bytes; if not, the box is removed as broken."""
         if box.end < box.body + size:
             self.block.free(box, self.where, broken=True)
             return False
@@ -130,4 +130,4 @@ def rules(**named: Rule) -> Mapping[bytes, Rule]:
 _COMMON: Final = MappingProxyType(
     dict.fromkeys(FREE_KINDS, _empty) | {b"meta": _meta, b"udta": _udta, b"uuid": _uuid}
 )
-"""Boxes that may be in any other."""
+"""Rules for boxes that may be in any container."""

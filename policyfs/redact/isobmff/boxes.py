@@ -5,8 +5,8 @@ of extended type if the type is ``uuid`` (ISO/IEC 14496-12 section 4.2; QuickTim
 "Atoms"). A size of 0 means "to the end of the file", for the last box of a file only; in a
 QuickTime ``udta`` four zero bytes end the list.
 
-Callers decide on a box and on the bytes around it. The helpers at the end write the neutral forms:
-a ``free`` box of the same size with nothing in it.
+Callers decide on a box and on the bytes around it. freed() returns the neutral form of a box: a ``free``
+box of the same size with nothing in it.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Boxes:
     """The boxes of a file or of a container, in order, and their end.
 
     rest: offset of the first byte that is in no box (an impossible box header, too few bytes for a
-    header); the container's end if all of it is boxes. ended: at rest is a list's end of four zero
-    bytes, as QuickTime writes it.
+    header); the container's end if all of it is boxes. ended: True if four zero bytes at rest end the
+    list, as in QuickTime.
     """
 
     boxes: tuple[Box, ...]
@@ -70,7 +70,7 @@ class Boxes:
 
 
 def read_box(source: ByteSource, at: int, end: int, *, to_end: bool = False) -> Box | None:
-    """Read the box whose header is at `at`, within [at, end). None if there cannot be one.
+    """Read the box whose header is at `at`, within [at, end). None if no box can be there.
 
     to_end: a size of 0 is allowed and means `end` (only at the top of a file). A box that is longer
     than the room left is returned as `cut`, with `end` as its end.
@@ -97,11 +97,11 @@ def read_box(source: ByteSource, at: int, end: int, *, to_end: bool = False) -> 
 
 
 def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_end: bool = False) -> Boxes:
-    """Read the boxes in [start, end), one behind the other, without those inside them.
+    """Read the boxes in [start, end), one behind the other, without the boxes inside them.
 
     to_end: as in read_box, for the top of a file. A box that is `cut` is the last. A type with bytes
-    other than printable ASCII and the QuickTime (c) ends the list (except for Microsoft's codecs): that
-    is not a box but junk, and its "size" would lead to a random place. Raises TooMuchError.
+    other than printable ASCII, zeros and the QuickTime (c) ends the list (except for Microsoft's codecs):
+    such bytes are not a box but junk, and their "size" would lead to a random place. Raises TooMuchError.
     """
     found: list[Box] = []
     at = start

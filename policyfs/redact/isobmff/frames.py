@@ -1,7 +1,7 @@
-"""Coded frames of H.264 and H.265 in tracks: cameras and encoders write names, dates and places there.
+"""SEI messages in frames of H.264 and H.265: cameras and encoders write names, dates and places there.
 
-Such SEI messages become blanks inside the same length, so that no byte of a picture moves. Some
-frames from all over a track are tried; the others are searched if these have something to remove.
+Such messages become blanks of the same length, so that no byte of a picture moves. Some frames from
+all over a track are tried; the others are searched if these have something to remove.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from policyfs.redact.isobmff.stbl import Extents, Samples, numbers, part_of
 from policyfs.redact.isobmff.tracks import Track
 
 MAX_SCANNED: Final = 30_000
-"""Samples looked into, at most, once user data was found in those that were tried."""
+"""Most samples that are searched once user data was found in those that were tried."""
 TRIED_UNITS: Final = 64
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_UNITS: Final = 100_000
-"""Units (slices, parameters, messages) of fragments looked into, at most, likewise."""
+"""Most units (slices, parameters, messages) of fragments that are searched after such a find."""
 SAMPLE_UNITS: Final = 256
 _TRIED: Final = 8
 _CONFIG: Final = re.compile(rb"avcC|hvcC")
@@ -33,7 +33,7 @@ _CONFIG: Final = re.compile(rb"avcC|hvcC")
 
 @dataclass(slots=True)
 class _Counter:
-    """Units, and bytes of messages, that may still be looked into."""
+    """Numbers of units, and of bytes of messages, that may still be examined."""
 
     left: int
     room: int = MAX_MESSAGE_BYTES
@@ -65,8 +65,9 @@ def clean_frames(track: Track, source: ByteSource, inner: Inner, runs: Extents |
 def _framing(track: Track) -> Framing | None:
     """Return the framing of a track, or None.
 
-    None also for protected samples, in which nothing that looks like a message is one. If no entry has
-    a box for it, any bytes that look like one are taken, as lax readers do.
+    None also for protected samples: encrypted bytes that look like a message are none. If no entry has a
+    box for the framing, bytes that look like such a box are used, as lax readers do. Raises
+    NotThisKindError if there are several framings.
     """
     if {b"encv", b"drmi"} & set(track.entries.formats):
         return None
@@ -83,7 +84,7 @@ def _clean_sample(
 ) -> Found:
     """Clean the SEI units of one sample, or of several that follow each other.
 
-    Reads their bytes and the lengths of the other units.
+    It reads the bytes of these units, and only the lengths of the others.
     """
     found, end, codec = Found(), min(at + size, source.size), coded.codec
     for unit in units(source, at, codec, coded.length_size):

@@ -1,4 +1,4 @@
-"""GoPro's telemetry (GPMF): keys, lengths and nested values; values about places and people become zeros.
+"""GoPro's telemetry (GPMF): keys, lengths and nested values; values of hidden categories become zeros.
 
 Stabilisers and editors read gyroscope, shutter and white balance from it, sample by sample. So the
 structure stays, and so do values of keys that are known to hold such numbers. Values of any other
@@ -21,7 +21,7 @@ from policyfs.redact.core.patches import ByteSource, MemorySource, apply, in_ord
 
 MAX_SAMPLES: Final = 20_000
 MAX_BYTES: Final = 64 << 20
-"""Limit of one track: samples or bytes beyond hours of film are removed as a whole, unread."""
+"""Limits of one track: hours of film. A longer track is removed as a whole, unread."""
 MAX_SAMPLE_BYTES: Final = 4 << 20
 _MAX_DEPTH: Final = 6
 _MAX_ENTRIES: Final = 2000
@@ -121,7 +121,7 @@ class Telemetry:
         yield start if goes else end, behind, key, tells if goes else UNKNOWN
 
     def _text(self, value: bytes) -> Tells:
-        """Return the categories of a text by its words; cameras write the same few into every sample."""
+        """Return the categories of a text by its words; cameras repeat the same few texts in every sample."""
         if value not in self._texts:
             self._texts[value] = told_in(value, self.inner.hide)
         return self._texts[value]
@@ -130,7 +130,7 @@ class Telemetry:
 def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
     """Clean a block of GPMF on its own, keeping its length; None if it must be removed whole.
 
-    That is if it is not GPMF, or if its settings are hidden, too.
+    It must if it is not GPMF, or if OTHER is hidden, which its settings belong to.
     """
     if inner.hide & Tells.OTHER or len(data) < _HEAD_BYTES or not data.startswith(tuple(_NESTED)):
         return None

@@ -25,7 +25,7 @@ from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box
 BLIND_BYTES: Final = 1 << 25
 """Size up to which a range is read to see whether it is zero already.
 
-A longer one is zeroed unread, so that unreferenced bytes cost nothing however many there are.
+A longer range is zeroed unread, so that unreferenced bytes cost nothing however many there are.
 """
 
 
@@ -152,8 +152,8 @@ class Claim:
     """A claim on bytes: they are media that stays except for the patches, or metadata.
 
     Metadata (media is False) is removed if two different claims share bytes of it. blank: the bytes are
-    to be removed; the notes say so if they are not zero already. walked: the bytes were shown to have
-    the shape of such media.
+    to be removed; the notes count unless all bytes are zero already. walked: the structure of the media
+    was read and is sound.
     """
 
     spans: tuple[Span, ...]
@@ -176,10 +176,9 @@ class Ground:
     heads: list[Span] = field(default_factory=list)
     found: Found = field(default_factory=Found)
     uuid_stays: bool = False
-    """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended one.
+    """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended type.
 
-    It is for a family of formats without a ``free`` box: readers that find one take the file for a
-    movie.
+    For JPEG 2000, which has no ``free`` box: readers that find one take the file for a movie.
     """
 
     def area(self, start: int, end: int, *, noted: bool = False) -> None:
@@ -192,7 +191,7 @@ class Ground:
     def rest(self, start: int, end: int) -> None:
         """Add the bytes behind the last box as an area.
 
-        No claimed data may be in the place of a header: changed bytes around it could make it one.
+        No claimed data may be where a box header would be: changed bytes around it could make it a header.
         """
         self.area(start, end)
         self.heads.append(Span(start, min(start + HEADER_BYTES, end)))
@@ -236,7 +235,7 @@ class Ground:
             self.claims.append(Claim(data.spans, tuple(found.patches), media, tuple(found.notes)))
 
     def blank(self, data: Gathered, note: Note) -> None:
-        """Claim pieces that are to be removed whole. The note gets its place from them."""
+        """Claim pieces that are to be removed whole. The note gets their offset and size."""
         if data.spans:
             self.budget.part(len(data.spans))
             whole = note._replace(offset=data.spans[0].start, length=data.size)
@@ -246,8 +245,8 @@ class Ground:
         """Return the changes to the areas: of claimed bytes, and of unclaimed ones.
 
         container: the file's name in notes. structure: the changes outside of the areas. Raises
-        NotThisKindError if bytes are both picture and metadata, or if either is outside of the areas, in
-        structure that changes.
+        NotThisKindError if bytes are both picture and metadata, if metadata or a patch is outside of the
+        areas, if a claim overlaps structure that changes, or if claims contradict each other.
         """
         self._one_reading()
         changed = joined([*self.heads, *(Span(p.offset, p.end) for p in (*self.found.patches, *structure))])
@@ -290,8 +289,8 @@ class Ground:
     def _one_reading(self) -> None:
         """Check that all readings of shared picture bytes agree; raise NotThisKindError if not.
 
-        A change that only one of two pictures needs would be in the other's bytes. To a reader of that one
-        they are something else, and nobody has looked into the result.
+        If two pictures share bytes, and only one needs a change there, the change is in the other's bytes,
+        too. Readers of the other picture read these bytes in another way, and nobody has checked the result.
         """
         told = {(claim.spans, claim.patches) for claim in self.claims if claim.walked}
         starts = sorted(span.start for spans, _ in told for span in spans)

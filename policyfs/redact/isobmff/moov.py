@@ -18,10 +18,7 @@ from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import clean_handler
 
 MAX_MOVIE_BYTES: Final = 24 << 20
-"""Size limit of a ``moov``, which indexes days of video.
-
-It is in memory as a whole; likewise all ``moof``.
-"""
+"""Size limit of a ``moov`` (days of video), and of all boxes of a file that are read into memory."""
 _MAX_TRACKS: Final = 256
 _MAX_PROTECTION_BYTES: Final = 1 << 16
 
@@ -59,7 +56,10 @@ _RESERVED: Final = (
 
 
 def _dated(size: int, longer: int) -> Rule:
-    """Make the rule for a full box that starts with the times of creation and change; sizes by version."""
+    """Make the rule for a full box that starts with the times of creation and change.
+
+    size, longer: bytes of its body in versions 0 and 1.
+    """
 
     def rule(walk: Walk, box: Box) -> None:
         block, body = walk.block, box.body
@@ -89,7 +89,7 @@ def _trak(walk: Walk, box: Box) -> None:
 
 
 def _mdia(walk: Walk, box: Box) -> None:
-    """Clean ``mdia``, its handler first: the meaning of the sample entries depends on it."""
+    """Clean ``mdia``; read its handler first, since the meaning of the sample entries depends on it."""
     block = walk.block
     handler = block.children(box).first(b"hdlr")
     if walk.track is not None and handler is not None and not handler.cut:
@@ -112,7 +112,7 @@ def _stsd(walk: Walk, box: Box) -> None:
 
 
 def _tref(walk: Walk, box: Box) -> None:
-    """Clean ``tref``, references to other tracks: their numbers stay, nothing else."""
+    """Clean ``tref``, references to other tracks: only the numbers of tracks stay."""
     block = walk.block
     boxes = block.children(box)
     for child in boxes:
@@ -149,7 +149,7 @@ _GROUPS: Final = frozenset(
 
 
 def _groups(walk: Walk, box: Box) -> None:
-    """Clean sample groups: known types (numbers for decoders) stay, others may describe anything."""
+    """Clean sample groups: keep known types (numbers for decoders); others may describe anything."""
     block = walk.block
     if block.data[box.body + 4 : box.body + 8] not in _GROUPS or box.end < box.body + 12:
         block.free(box, walk.where)

@@ -32,15 +32,15 @@ from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 
 MAX_BOXES: Final = 150_000
-"""Boxes at the top of a file, and boxes within fragments: a recording of many hours has so many."""
+"""Most boxes at the top of a file, and within fragments: as many as a recording of many hours has."""
 MAX_HOLES: Final = 100_000
-"""Ranges between samples that become zeros: as many seconds of telemetry as a day has, and more."""
+"""Most ranges between samples that become zeros: more than one for each second of a day (telemetry)."""
 MAX_FILLER_HOLES: Final = 256
-"""Ranges between samples beyond which small ones are not filler: they could be pieces of some data."""
+"""Number of ranges between samples beyond which none is filler: together they could hold data."""
 MAX_LINE_BYTES: Final = 256
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
-"""Bytes of ranges to be zeroed that are read to find out whether they are zero already."""
+"""Most bytes that are read to find out whether ranges are zero already."""
 
 _MOVIES: Final = "MP4, MOV, M4A, M4V, 3GP"
 PARTS: Final[tuple[Part, ...]] = (
@@ -202,7 +202,7 @@ class _Locator:
         return self.found
 
     def _sound(self) -> Iterator[Box]:
-        """Yield the boxes except one that the file's end cuts off; only media data may be cut off."""
+        """Yield the boxes, except one that the file's end cuts off and that is not media data."""
         return (box for box in self.boxes if not self._is_open(box))
 
     def _is_open(self, box: Box) -> bool:
@@ -221,11 +221,11 @@ class _Locator:
         self.found.notes += dict.fromkeys(self.frames.notes)
 
     def _again(self, changed: int) -> None:
-        """Judge samples once more, as they will be read, if the result could differ.
+        """Judge samples again, from the patched bytes, if the result could differ.
 
-        Raises NotThisKindError if it does. It could differ for removed texts. It could for all samples if
-        some are in bytes that change besides frames (the first `changed` patches), or if frames change and
-        overlap. Raises TooMuchError.
+        It could for removed texts. It could for all samples if the first `changed` patches (those outside of
+        frames) change bytes of samples, or if frames change and overlap. Raises NotThisKindError if the
+        result differs, TooMuchError.
         """
         ranges = [(patch.offset, patch.end) for patch in self.found.patches[:changed]]
         apart = sum(end - start for start, end in _common(ranges, self.kept.gaps(self.source.size)))

@@ -1,8 +1,8 @@
 """The samples of tracks: the tracks that stay, and the metadata in their samples.
 
-Picture, sound and hints are the file's purpose and stay. Subtitles stay if they read as such; text
-that holds coordinates, numbers or no text at all is telemetry. Timed metadata is removed unless its
-keys are known and tell nothing that is hidden: drones, action cameras and dash-cams have many
+Picture, sound and hints are the file's purpose and stay. Subtitles stay if they read like subtitles; a
+text track of coordinates, of digits, or of bytes that are no text is telemetry. Timed metadata is removed
+unless its keys are known and tell nothing that is hidden: drones, action cameras and dash-cams have many
 formats.
 """
 
@@ -50,7 +50,7 @@ _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
 def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) -> Tells:
     """Return the categories of a track's samples: NOTHING for picture, sound and hints.
 
-    sorted_out: clean_pictures cleans telemetry value by value, so only the rest of it counts.
+    sorted_out: clean_pictures() removes hidden values from GoPro's telemetry, so only its settings count.
     """
     handler, formats = track.handler, track.entries.formats
     odd = any(kind in _METADATA for kind in formats)
@@ -81,7 +81,7 @@ def _is_telemetry(track: Track) -> bool:
 
 
 def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
-    """Clean GoPro's samples of hidden values; zero those in fragments, which are not cut into samples."""
+    """Remove hidden values from GoPro's samples. Zero runs of fragments, whose samples are not told apart."""
     telemetry = Telemetry(source, inner)
     samples = track.samples()
     for at, size in dict.fromkeys(samples.places(range(len(samples)))):
@@ -93,14 +93,14 @@ def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | N
 
 
 def is_text(track: Track) -> bool:
-    """True if the categories of a text track are found by reading its samples."""
+    """True for a text track: its categories are found by reading its samples."""
     return track.handler in TEXT or track.entries.formats[:1] in ((b"text",), (b"tx3g",))
 
 
 def _text(track: Track, source: ByteSource) -> Tells:
     """Return the categories of a text track's samples; UNKNOWN if they are longer than a film's subtitles.
 
-    UNKNOWN, too, if they are only zeros: redaction may have made them so, and nothing need stay there.
+    UNKNOWN, too, if they are only zeros: redaction may have made these zeros, and no text is lost.
     """
     try:
         samples = track.samples()
@@ -156,7 +156,7 @@ def prose_tells(text: str) -> Tells:
 def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents | None = None) -> Found:
     """Clean metadata within the samples of a track: SEI of H.264 and H.265, EXIF in photo frames.
 
-    Some samples from all over the track are tried; the others are looked into if these hold something.
+    Some samples from all over the track are tried; the others are searched only if these hold metadata.
     runs: ranges of further samples in fragments. Raises TooMuchError.
     """
     formats = set(track.entries.formats)
@@ -172,8 +172,8 @@ def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents
 def _photos(samples: Samples, source: ByteSource, inner: Inner) -> Found:
     """Clean frames that are still pictures.
 
-    All of a slide show or of chapters' pictures are looked into; of a film, all if one of the first
-    ones has EXIF or XMP.
+    All frames of a slide show or of chapters are examined; those of a film only if one of four tried
+    frames has EXIF or XMP.
     """
     found, count, room = Found(), len(samples), _MAX_PICTURE_BYTES
     if count > _EVERY_PICTURE:

@@ -1,6 +1,6 @@
 """Sample tables: the places of a track's samples in a file (ISO/IEC 14496-12 sections 8.7.2 to 8.7.5).
 
-A track may have a million samples, so nothing here makes an object of each: tables are arrays, and the
+A track may have a million samples, so there is no object for each of them: tables are arrays, and the
 work on their members is in C (_stbl.c).
 """
 
@@ -18,9 +18,9 @@ from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.isobmff import _stbl
 
 MAX_CHUNKS: Final = 500_000
-"""Chunks of all tracks that stay, or of all removed ones: a film of many hours has fewer."""
+"""Most chunks of all kept tracks, and of all removed tracks: a film of many hours has fewer."""
 _PLAIN_BYTES: Final = 8
-"""Constant size below which a sample is not a packet but a plain sample, or QuickTime's "1"."""
+"""Constant size below which samples are not packets but plain sound (QuickTime always states 1 byte)."""
 _MAX_PAIRS: Final = 4 << 20
 _HIGH: Final = bytes(byte >> 4 for byte in range(256))
 _LOW: Final = bytes(byte & 15 for byte in range(256))
@@ -69,8 +69,8 @@ class Extents:
     def gaps(self, size: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges of [0, size) that are in none of these, in order.
 
-        Starts and ends are sorted separately. No range covers the room between the i-th end and the start
-        that follows it exactly if that start is greater: then as many ranges have ended as have begun.
+        Starts and ends are sorted separately. Behind the i-th end is a gap if and only if start number i + 1
+        is greater than it: then as many ranges have ended as have begun.
         """
         if self._ordered is None:
             self._ordered = self.starts[:], self.ends[:]
@@ -179,8 +179,8 @@ class Samples:
     def extents(self, limit: int, sounds: Iterable[tuple[int, int]] = ()) -> Extents:
         """Return the ranges of chunks, cut at limit (the file's size).
 
-        sounds: for plain sound, (bytes, samples) of its entries; players compute sizes from these whatever
-        the table of sizes says. The greatest of all results counts.
+        sounds: for plain sound, (bytes, samples) of its entries; players compute sizes from these even if
+        the table of sizes has others. The greatest result counts.
         """
         starts = array("Q", self._offsets)
         ends = array("Q", (0,)) * len(starts)

@@ -53,9 +53,9 @@ _CODEC: Final = frozenset(
 class Entries(NamedTuple):
     """A track's sample entries.
 
-    formats: their types. sounds: for each entry of sound, (bytes, samples): so many samples of plain
-    sound take so many bytes. tells: categories of timed metadata by the names of its keys. framings: those of
-    the frames of pictures, from all entries.
+    formats: their types. sounds: for each sound entry, (bytes, samples): the bytes that this number of
+    samples of plain sound takes. tells: categories of timed metadata by the names of its keys. framings: the
+    framings of coded pictures in all entries.
     """
 
     formats: tuple[bytes, ...]
@@ -97,7 +97,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             _extensions(block, entry, entry.body + _TIMECODE_BYTES)
         elif handler not in TEXT or entry.kind not in _TEXT_FORMATS or _is_odd(block, entry):
             _other(block, entry)
-    # Not a box: that would be an entry.
+    # Zeros and no free box: a box here would be an entry.
     block.wipe(_behind(boxes), box.end, "stsd", "junk", UNKNOWN, broken=True)
     return Entries(tuple(formats), tuple(sounds), tells, frozenset(framings))
 
@@ -154,9 +154,9 @@ def _behind_sound(block: Block, entry: Box) -> int:
 
 
 def _frame(block: Block, entry: Box) -> tuple[int, int]:
-    """Return (bytes, samples): so many samples of plain sound take so many bytes; (0, 1) if unknown.
+    """Return (bytes, samples): the bytes that this number of samples of plain sound takes; (0, 1) if unknown.
 
-    A sample table often says 1 byte per sample of plain sound; players use this instead.
+    A sample table often states 1 byte per sample of plain sound; players use these numbers instead.
     """
     body = entry.body
     channels, bits = block.number(body + 16, 2), block.number(body + 18, 2)
@@ -173,7 +173,7 @@ def _frame(block: Block, entry: Box) -> tuple[int, int]:
 
 
 def _extensions(block: Block, entry: Box, start: int) -> list[Box]:
-    """Return the boxes behind the fixed part of an entry that are whole."""
+    """Clean the boxes behind the fixed part of an entry; return those that are whole."""
     if start > entry.end:
         return []
     boxes = block.boxes(start, entry.end)
@@ -287,7 +287,7 @@ def _metadata_key(block: Block, start: int, end: int) -> Tells:
 
 
 def _is_odd(block: Block, entry: Box) -> bool:
-    """True if an entry of text has more than its look (boxes, colours, a font): too long, or a place."""
+    """True if a text entry may hold more than a look (boxes, colours, a font): too long, or with a place."""
     return entry.size > _MAX_TEXT_ENTRY or block.holds_place(block.body(entry))
 
 
