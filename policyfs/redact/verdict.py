@@ -71,7 +71,7 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"not understood, and too much to search: {named}"
     told, bare = Tells(0), [note for note in notes if note.bare]
     for patch in patches:
-        # a patch does not start or end with zeros, but a fraction may
+        # with a margin: a patch does not start or end with zeros, but a fraction may
         start, end = max(0, patch.offset - _MARGIN_BYTES), min(source.size, patch.end + _MARGIN_BYTES)
         for piece in _pieces(source, start, end, bare):
             told |= _searched(piece, hide & ~told)

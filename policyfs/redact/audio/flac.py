@@ -1,8 +1,8 @@
 """FLAC files (RFC 9639): a row of metadata blocks, then frames of sound, which are not read.
 
 A removed block becomes padding. Comments that stay move up, and a padding block takes the room of
-the others, so that every block is as long as it says. Tags of other formats before and behind are
-handled as in an MP3.
+the removed comments, so that every block has its stated length. Tags of other formats before and
+behind are handled as in an MP3.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LEAST_FRAME_BYTES: Final = 8
 _CUT_TRIES: Final = 8
 _TEXT: Final = re.compile(rb"[\x20-\x7e]{8,}")
 _WORDS: Final = re.compile(rb"[A-Za-z ]{8}")
-"""Words: sound seldom holds them, but text behind it would."""
+"""Words: sound seldom contains them, but text behind the sound would."""
 _NAMES: Final = {
     _APPLICATION: "application",
     SEEKTABLE: "seek table",
@@ -151,7 +151,7 @@ def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
 
 
 def seeks_only(table: bytes, size: int) -> bool:
-    """True if a seek table has the shape of RFC 9639, 8.5, for a file of so many bytes."""
+    """True if a seek table has the shape of RFC 9639, 8.5. size: bytes of the file."""
     if len(table) % _POINT_BYTES:
         return False
     before = -1
@@ -184,9 +184,9 @@ def sheet_is_sound(data: bytes) -> bool:
 
 
 def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
-    """Check that the sound ends where the file (or a tag) does, by the last frame's checksum.
+    """Check by the last frame's checksum that the sound ends where the file ends, or a tag begins.
 
-    Raises NotThisKindError if not: then nobody can say which bytes are sound.
+    Raises NotThisKindError if not: then it is not known which bytes are sound.
     """
     source = edits.source
     low = max(start, end - _END_SEARCH_BYTES)
@@ -213,10 +213,10 @@ def _ends_with_frame(data: bytes) -> bool:
 
 
 def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
-    """True if the last frame is one that the file's end cuts off.
+    """True if the last frame is cut off by the end of the file.
 
-    It must start where a whole one ends, or be the only one. No part of it may be a whole frame,
-    because other data could follow that. longest: bytes of the longest frame, by the stream
+    It must start where a whole frame ends, or be the only frame. It must not start with a whole frame,
+    because other data could follow that frame. longest: bytes of the longest frame, by the stream
     information.
     """
     at, tries = len(data), 0
@@ -232,7 +232,7 @@ def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
 
 
 def _holds_frame(data: bytes) -> bool:
-    """True if the bytes start with a whole frame: some part of them has a valid checksum."""
+    """True if the bytes may start with a whole frame: one whose checksum is valid."""
     value = 0
     for at, byte in enumerate(data):
         value = (value << 8 & 0xFFFF) ^ _CRC16[value >> 8 ^ byte]

@@ -19,7 +19,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, SliceSource
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front, clean_here
 
 MAX_FRAMES: Final = 3_000_000
-"""Frames of twenty hours of sound."""
+"""Most frames: those of twenty hours of sound."""
 _KBITS: Final = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -110,7 +110,7 @@ def locate_mp3(source: ByteSource, inner: Inner) -> Found:
     """
     edits = Edits(source, inner, "MP3")
     start = clean_front(edits)
-    if source.read(start, 4) == b"fLaC":  # libmagic decides by the tag before it
+    if source.read(start, 4) == b"fLaC":  # libmagic goes by the ID3 tag before it
         found = inner.file("audio/flac", SliceSource(source, start, source.size - start))
         if found is None:
             raise NotThisKindError("there is no sound in it")
@@ -141,7 +141,7 @@ def _locate(edits: Edits, start: int) -> Found:
 
 
 def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) -> int | None:
-    """Return the offset, from start on, of two frames in a row (or of one that ends the sound), or None."""
+    """Return the first offset of two frames in a row, or of one that ends the sound; None if not in limit."""
     data = edits.source.read(start, min(limit + 2 * _LONGEST_FRAME, end) - start)
     edits.inner.budget.search(len(data))
     for match in _SYNC.finditer(data):
@@ -157,7 +157,7 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
 def _alike(data: bytes, one: int, two: int) -> bool:
     """True if two headers are of one stream: the same version and layer.
 
-    Only one of them may have a checksum: Fraunhofer's encoder leaves it out of the first frame only.
+    One of them may lack a checksum: Fraunhofer's encoder leaves it out of the first frame only.
     """
     ends = len(data) < one + 3 or len(data) < two + 2
     return not ends and data[one] == data[two] and data[one + 1] | 1 == data[two + 1] | 1
@@ -187,7 +187,7 @@ class _Sound:
             at = following
 
     def _run(self, at: int) -> int:
-        """Walk frame after frame; return the offset without a frame. A last one that is cut off stays."""
+        """Walk frame after frame; return the first offset without a frame. A last frame may be cut off."""
         while at < self.end:
             data = self.edits.source.read(at, min(CHUNK_BYTES, self.end - at))
             index, limit, sized, count = 0, len(data) - 8, self.sized, 0
@@ -208,7 +208,7 @@ class _Sound:
         return at
 
     def _starts(self, at: int) -> bool:
-        """True if only a frame's header, or zeros, are left."""
+        """True if the rest is the start of a frame's header, or zeros."""
         rest = self.edits.source.read(at, self.end - at)
         return rest[:1] == b"\xff" or not rest.strip(b"\0")
 

@@ -192,7 +192,7 @@ class _Locator:
             self._packets(page, stream)
 
     def _begin(self, page: Page) -> None:
-        """Start a logical stream by the first bytes of its first packet; end one of the same number."""
+        """Start a logical stream, of the codec that its first bytes name; end one of the same number."""
         before = self.streams.get(page.serial)
         if before is not None:
             self._lost(before)
@@ -211,7 +211,7 @@ class _Locator:
         """Clean the packets that end on a page, as long as they are headers."""
         if not page.flags & _CONTINUED and stream.pieces:
             self._lost(stream)
-        # The end of a packet without a beginning: of one that was too long, or ended before.
+        # The rest of a packet whose beginning was given up: it was too long, or seemed to have no end.
         stray = bool(page.flags & _CONTINUED) and not stream.pieces and stream.packets > 0
         at, length = page.start, 0
         for lace in page.lacing:
@@ -239,7 +239,7 @@ class _Locator:
     def _lost(self, stream: _Stream) -> None:
         """Zero a header that has no end, or is too long.
 
-        Raises NotThisKindError for the first header: without it nobody could say what the stream is.
+        Raises NotThisKindError for the first header: without it the kind of the stream is not known.
         """
         if stream.pieces and not stream.packets:
             raise NotThisKindError("a stream's first header is not ended")
@@ -303,7 +303,7 @@ class _Locator:
     def _comments(self, stream: _Stream, data: bytes, skip: int, *, frame: bool) -> bytes | None:
         comments = clean_comments(data[skip:], self.inner)
         if comments is None:
-            # An empty list, if there is room for one: without it every decoder would stop.
+            # An empty list, if there is room for one: without a list every decoder would stop.
             empty = data[:skip] + bytes(8) + (b"\1" if frame else b"")
             if len(empty) > len(data):
                 return None

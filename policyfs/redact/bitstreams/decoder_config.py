@@ -32,7 +32,7 @@ class Framing(NamedTuple):
 
 
 def framing(kind: bytes, config: bytes) -> Framing | None:
-    """Return the framing of a track by its configuration; None if frames of its codec are not looked into."""
+    """Return the framing of a track by its configuration; None if frames of its codec are not examined."""
     codec = _FRAMED.get(kind)
     if codec is None or len(config) <= _LENGTH_AT[kind]:
         return None
@@ -71,7 +71,7 @@ def array_units(fields: Fields) -> Iterator[ArrayUnit]:
 def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
     """Clean a decoder configuration's payload: SEI units and metadata OBUs in it, as in a picture.
 
-    None if it does not have the shape that it should.
+    None if its structure is not valid.
     """
     try:
         if kind in ARRAYS_AT:

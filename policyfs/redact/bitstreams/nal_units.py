@@ -1,7 +1,7 @@
 """NAL units of H.264, H.265 and H.266 behind lengths (ISO/IEC 14496-15): one walk, and one table of codecs.
 
-A picture item is a chain of such units. The walk shows that its bytes are one, and finds the units
-that carry no picture. SEI messages that a decoder does not need become filler of the same size.
+A picture item is a chain of such units. The walk checks that its bytes are such a chain, and finds the
+units that carry no picture. SEI messages that a decoder does not need become filler of the same size.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def units(source: ByteSource, at: int, codec: Codec, length_size: int) -> Iterat
 def walk_nals(
     source: ByteSource, codec: Codec, length_size: int, inner: Inner, *, cut: bool = False
 ) -> Found | None:
-    """Walk a chain of NAL units behind lengths; replace SEI with hidden categories by filler.
+    """Walk a chain of NAL units, each behind its length; replace SEI with hidden categories by filler.
 
     None if it is not such a chain, or has no slice of a picture. cut: the last unit may be cut off,
     because the file ends there. Raises TooMuchError.

@@ -17,7 +17,7 @@ from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.core.reader import Fields
 
 _MAX_NUMBERS_BYTES: Final = 255
-"""Size of metadata that claims to be numbers, at most; a longer one may be anything."""
+"""Greatest size of metadata that should be numbers; longer metadata may be anything."""
 _OBU_METADATA: Final = 5
 _OBU_PADDING: Final = 15
 _OBU_FRAMES: Final = frozenset({3, 4, 6})
@@ -62,7 +62,7 @@ def walk_obus(source: ByteSource, inner: Inner, *, cut: bool = False, picture: b
 
 
 def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
-    """Return the offsets of an OBU's payload and end. ValueError if there can be none."""
+    """Return the offsets of an OBU's payload and end. ValueError if no OBU can be there."""
     fields = Fields(head)
     first = fields.number(1)
     if first & 0x80:
@@ -85,7 +85,7 @@ def _obu(head: bytes, at: int, size: int) -> tuple[int, int]:
 def _padding(source: ByteSource, at: int, first: int, body: int, end: int) -> Iterator[Patch]:
     """Yield patches that turn the unit into padding: zeros and the trailing bit.
 
-    AV1 5.3.1 wants one bit that is set.
+    AV1 5.3.1 requires one set bit.
     """
     yield from difference(at, bytes((first,)), bytes((first & 0x87 | _OBU_PADDING << 3,)))
     yield from zeros(source, body, end - 1)

@@ -2,9 +2,9 @@
 
 Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder.
 Numbers for showing the picture stay, and a time code is a time. Messages that are not listed may
-hold anything, messages within messages (scalable nesting) too. A unit keeps its size: the payloads
-that go become blanks, or the whole unit becomes filler. Sources: ITU-T H.264 annex D, H.265 annex
-D, H.274 (payload types), ISO/IEC 14496-15; MISB ST 0604; the output of encoders.
+hold anything, messages within messages (scalable nesting) too. A unit keeps its size: removed payloads
+become blanks, or the whole unit becomes filler. Sources: ITU-T H.264 annex D, H.265 annex D, H.274
+(payload types), ISO/IEC 14496-15; MISB ST 0604; the output of encoders.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import told_in
 
 MAX_UNIT_BYTES: Final = 1 << 16
-"""Size beyond which an SEI unit is not looked into."""
+"""Size beyond which an SEI unit is not parsed."""
 FILLER: Final = 3
 _T35: Final = 4
 _UNREGISTERED: Final = 5
@@ -29,9 +29,9 @@ _ESCAPED: Final = b"\0\0\3"
 _BLANK: Final = 0x20
 _MAX_COUNTER_BYTES: Final = 8
 _MAX_NUMBERS_BYTES: Final = 255
-"""Size of a message of numbers, at most; a longer one may be anything."""
+"""Greatest size of a message of numbers; a longer message may be anything."""
 _MAX_REGISTERED_BYTES: Final = 1024
-"""Size of captions and dynamic range, at most: HDR10+ has some 900 bytes."""
+"""Greatest size of captions and of dynamic range: HDR10+ has some 900 bytes."""
 _TELLS: Final = MappingProxyType(
     {
         **dict.fromkeys((0, 1, 6, 19, 45, 47, 128, 129, 130, 131, 132), NOTHING),
@@ -59,8 +59,8 @@ _CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb
 class Message(NamedTuple):
     """An SEI message.
 
-    tells: its categories. places: offsets in the unit of the bytes that go with it: its payload, behind
-    a known UUID. whole: all of it is in the unit.
+    tells: its categories. places: offsets in the unit of the bytes to blank if it is removed: its payload,
+    except a known UUID. whole: True if all of it is in the unit.
     """
 
     tells: Tells
@@ -71,8 +71,8 @@ class Message(NamedTuple):
 def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
     """Yield the messages of a unit behind its header (H.264 section 7.3.2.3, H.265 section 7.3.5).
 
-    Bytes behind the last one that are none are one of unknown categories; one alone tells nothing.
-    Raises TooMuchError.
+    Bytes behind the last message that form none are yielded as one of unknown categories; a single such
+    byte tells nothing. Raises TooMuchError.
     """
     plain, places = _unescaped(unit, header)
     inner.budget.search(len(plain))
@@ -93,7 +93,10 @@ def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
 
 
 def _number(plain: bytes, at: int) -> tuple[int, int]:
-    """Read a number in 255s and a rest; return it and the offset behind it. IndexError: it is cut off."""
+    """Read a number, the sum of any bytes of 255 and a last smaller byte; return it and the offset behind it.
+
+    IndexError: it is cut off.
+    """
     start = at
     while plain[at] == 0xFF:
         at += 1
@@ -146,14 +149,14 @@ def _unescaped(unit: bytes, header: int) -> tuple[bytes, Sequence[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Blanked:
-    """An SEI unit with payloads as blanks, and the categories of these."""
+    """An SEI unit with blanked payloads, and the categories of these payloads."""
 
     data: bytes
     tells: Tells
 
 
 def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
-    """Blank the payloads that go in an SEI unit; None if it stays as it is. Raises TooMuchError."""
+    """Blank the payloads of hidden categories in an SEI unit; None if it has none. Raises TooMuchError."""
     out, told = bytearray(unit), NOTHING
     for message in messages(unit, header, inner):
         if message.tells & inner.hide:
@@ -176,7 +179,7 @@ def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
 
 
 def filled(unit: bytes, header: int, inner: Inner) -> bytes:
-    """Return an SEI unit as it is, or as filler if a message in it goes. Raises TooMuchError."""
+    """Return an SEI unit as it is, or filler if a message in it has to be removed. Raises TooMuchError."""
     kept = all(one.whole and not one.tells & inner.hide for one in messages(unit, header, inner))
     return unit if kept else unit[:header] + filler(len(unit) - header)
 
@@ -187,7 +190,7 @@ def filler(size: int) -> bytes:
         return _TRAILING.ljust(size, b"\0")
     room, lead = size - 1, b""
     while True:
-        rest = room - len(lead) - 1  # size bytes and payload
+        rest = room - len(lead) - 1  # bytes of the length and of the payload
         payload = rest - 1 - rest // 256
         lengths = b"\xff" * (payload // 255) + bytes((payload % 255,))
         if payload >= 0 and len(lengths) + payload == rest:

@@ -31,7 +31,7 @@ class Tells(enum.Flag):
 NOTHING: Final = Tells(0)
 """Data needed to show or play the file as it is (sizes, orientation, colour): never removed."""
 UNKNOWN: Final = Tells.LOCATION | Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER
-"""Metadata that nobody has looked into may tell anything."""
+"""Categories of unknown metadata: it may tell anything."""
 
 WORDS: Final = MappingProxyType(
     {

@@ -75,7 +75,7 @@ def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
     data = _whole(source, MAX_XMP_BYTES)
     plain = data.replace(b"\0", b"").lstrip(b"\xff\xfe")
     if data and not plain.strip():
-        return Found()  # read like one that was too short for an empty packet
+        return Found()  # blanks, as from a file too short for an empty packet
     if _XMP_ROOT.match(plain) is None:
         raise NotThisKindError("it does not start like XMP")
     cleaned = inner.xmp(data)
@@ -211,7 +211,7 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
 
 
 def _tells_place(text: str, member: _Member) -> bool:
-    """True if a member of other categories speaks of a place somewhere within."""
+    """True if a member of other categories, or a value inside it, tells a place."""
     if tells_place(text[member.start : member.end]):
         return True
     parts: list[object] = [member.value]

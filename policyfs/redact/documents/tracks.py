@@ -1,4 +1,4 @@
-"""Text files that are places: sidecars, tracks, receivers' logs.
+"""Kinds of text files with places: sidecars, tracks, receivers' logs.
 
 libmagic calls most of them text/plain, text/xml or application/json. They get kinds of their
 own here, so that a rule that lets plain text through unread does not let a track through.
@@ -52,7 +52,7 @@ _IGC: Final = re.compile(r"^B\d{6}\d{7}[NS]\d{8}[EW][AV]", re.MULTILINE)
 def refine_kind(mime: str, head: bytes) -> str:
     """Return the content kind of a file by libmagic's kind (mime) and the file's head.
 
-    Only kinds that may be text are looked into; any other kind is returned unchanged.
+    Only files of kinds that may be text are examined; any other kind is returned unchanged.
     """
     if not head or _TEXT_KINDS.fullmatch(mime) is None:
         return mime
@@ -81,7 +81,7 @@ def _sidecar(text: str) -> str | None:
 
 
 def _has_columns(text: str) -> bool:
-    """True if the text is a table with a column for each coordinate, as an export of a logger is."""
+    """True if the text is a table with a column for each coordinate, as in an export of a logger."""
     first = text.lstrip("\ufeff \t\r\n")[:4096].split("\n", 1)[0]
     return bool(_LATITUDE.search(first) and _LONGITUDE.search(first))
 

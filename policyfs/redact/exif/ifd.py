@@ -231,7 +231,7 @@ def read_directory(source: ByteSource, at: int, frame: Frame, role: str, shape: 
 
 
 def read_entries(source: ByteSource, at: int, frame: Frame, most: int) -> list[Entry]:
-    """Read the first entries of the directory at an offset, as many as it says and the source has."""
+    """Read the first entries of the directory at an offset, as many as it states and the source has."""
     first, step = at + frame.count_bytes, frame.entry_bytes
     count = min(most, frame.number(source.read(at, frame.count_bytes)), (source.size - first) // step)
     data = source.read(first, step * count) if count > 0 else b""

@@ -79,7 +79,7 @@ class Walk(ABC):
 
     @abstractmethod
     def _admit(self, count: int) -> None:
-        """Count a directory of so many entries. Raises TooMuchError, NotThisKindError."""
+        """Count a directory of *count* entries. Raises TooMuchError, NotThisKindError."""
 
     @abstractmethod
     def _rules(self, directory: Directory) -> Rules:

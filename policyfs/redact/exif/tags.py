@@ -74,8 +74,8 @@ NESTED: Final = MappingProxyType({XMP: How.XMP, IPTC: How.IIM, PHOTOSHOP: How.IR
 class TagTable:
     """Known tags per role.
 
-    name: the container's name in findings. following: the categories of every later
-    directory, such as a thumbnail's, as a whole and whatever tags it has.
+    name: the container's name in findings. following: the categories of each later directory (a
+    thumbnail's) as a whole, whatever tags it has.
     """
 
     name: str

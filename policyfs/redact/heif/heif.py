@@ -1,9 +1,9 @@
 """HEIF files: HEIC, AVIF and related formats (ISO/IEC 23008-12, AV1 Image File Format, MIAF).
 
 Pictures, Exif, XMP and all else are items: numbered, with a type, and with pieces of data anywhere
-in the file. Picture items stay, once their data was shown to be a chain of coded units. Exif and
-XMP are cleaned. The data of any other item becomes zeros. Every byte of the media data that is in
-no picture or cleaned block becomes zero, too. Videos of motion photos are cleaned as videos.
+in the file. Picture items stay if their data is a chain of coded units. Exif and XMP are cleaned. The
+data of any other item becomes zeros. Every byte of the media data that is in no picture or cleaned
+block becomes zero, too. Videos of motion photos are cleaned as videos.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _RAW_PICTURES: Final = MappingProxyType(
         b"tmap": 256,
     }
 )
-"""Pictures derived from others: the most bytes that the derivation takes."""
+"""Pictures derived from others -> the greatest size of the description of how to derive them, in bytes."""
 _PLAIN_PICTURES: Final = MappingProxyType({b"unci": b"uncC", b"mski": b"mskC"})
 """Pictures that are not coded, and the property with their format."""
 _FILE_PICTURES: Final = frozenset({b"av01", b"jpeg", b"j2k1"})
@@ -167,7 +167,7 @@ class _HeifFile(BoxFile):
     ftyp_bytes = 1024
 
     def walk(self, boxes: Boxes, end: int) -> None:
-        """Clean the file's boxes up to a second file behind it, and that one."""
+        """Clean the boxes of the file, and a second file behind it."""
         second = next((number for number, box in enumerate(boxes) if box.kind == b"ftyp"), None)
         if second is not None:
             boxes = Boxes(boxes.boxes[:second], self._video(boxes.boxes[second].start, end))
@@ -188,7 +188,7 @@ class _HeifFile(BoxFile):
         return box.kind == b"sefd" and not box.cut and self._samsung(box)
 
     def _samsung(self, box: Box) -> bool:
-        """Clean a box of Samsung's blocks, which also stand behind its JPEGs; False if it has none."""
+        """Clean a box with the blocks that Samsung's JPEGs have at their end; False if it has none."""
         part = SliceSource(self.source, box.body, box.end - box.body)
         trailer = find_trailer(part, 0)
         if trailer is None:

@@ -23,13 +23,13 @@ from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
 NAME: Final = "HEIF"
 """The container's name in findings."""
 MAX_ITEM_NESTING: Final = 4
-"""Depth of items whose data is pieces of other items, which are pieces of others."""
+"""Depth to which an item's data may be pieces of another item's data."""
 
 T = TypeVar("T")
 
 
 def read_meta(source: ByteSource, box: Box, inner: Inner, ground: Ground) -> Meta | None:
-    """Clean the tables of a ``meta`` box; None if it holds no pictures' items.
+    """Clean the tables of a ``meta`` box; None if it holds no items of pictures.
 
     Raises NotThisKindError if a table cannot be understood, TooMuchError.
     """
@@ -137,8 +137,8 @@ class Meta:
     def _data(self, location: Location, depth: int) -> Gathered:
         """Return an item's pieces in the file.
 
-        Pieces that cannot be resolved are left out, and so are those without a length: by the standard they
-        go on to the end of the file, but writers mean that there is nothing.
+        Pieces that cannot be resolved are left out. Pieces without a length are left out, too: by the
+        standard they reach to the end of the file, but writers mean an empty piece.
         """
         spans: list[Span] = []
         for extent in location.extents:

@@ -26,7 +26,7 @@ from policyfs.redact.isobmff.item_data import Span
 
 MAX_TABLE_BYTES: Final = 1 << 22
 _NUMBERS_BYTES: Final = 1024
-"""Size of properties of numbers, at most; a longer one may be anything."""
+"""Greatest size of a property of numbers; a longer property may be anything."""
 _SUBTYPE_BYTES: Final = 256
 
 _SHOWN: Final = (
@@ -64,7 +64,7 @@ _SIZES: Final = MappingProxyType(
         b"pixi": 64,
     }
 )
-"""Property -> its size in bytes, at most. A longer one may be anything."""
+"""Property -> its greatest size in bytes. A longer property may be anything."""
 _AUXILIARY: Final = re.compile(rb"(?:urn|tag|https?):[A-Za-z0-9:/#._,+-]{1,160}")
 _WORDS: Final = frozenset({b"udes", b"altt"})
 _CONFIGS: Final = frozenset({b"hvcC", b"lhvC", b"av1C", b"avcC", b"vvcC", b"evcC"})

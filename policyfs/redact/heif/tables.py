@@ -1,8 +1,8 @@
 """Tables of a HEIF file's ``meta`` box: the items, the places of their data, and their references.
 
 Each function takes a box's payload and returns its new bytes together with its content. The new
-bytes are as many as before: texts that tell are blanked, and bytes that the standard does not
-prescribe are zero. ValueError: the table cannot be understood. Sources: ISO/IEC 14496-12 section
+bytes are as many as the old: texts of hidden categories are blanked, and bytes that the standard does
+not prescribe are zero. ValueError: the table cannot be understood. Sources: ISO/IEC 14496-12 section
 8.11, 23008-12.
 """
 
@@ -82,7 +82,7 @@ class Texts:
     told: Tells = NOTHING
 
     def name(self, text: bytes) -> bytes:
-        """Return a name, or equally many blanks if it has a hidden category. Later bytes keep their place."""
+        """Return a name, or as many blanks if it has a hidden category: later bytes keep their offsets."""
         if not text.strip():
             return text
         inner = self.inner
@@ -92,7 +92,7 @@ class Texts:
         return b" " * len(text) if tells else text
 
     def term(self, text: bytes, shape: re.Pattern[bytes]) -> bytes:
-        """Return a text of a shape unchanged, any other as blanks."""
+        """Return a text unchanged if it has this shape and tells no place; else return as many blanks."""
         if shape.fullmatch(text) is not None and not bytes_tell_place(text):
             return text
         self.told |= UNKNOWN if text.strip(b" ") else NOTHING
@@ -181,7 +181,7 @@ def _item_info(payload: bytes, texts: Texts) -> tuple[bytes, Item]:
     shapes = (_MEDIA_TYPE, _ENCODING) if kind == b"mime" else (_URI, _ENCODING)
     names = [texts.name(said[0]), *map(texts.term, said[1:], shapes)]
     whole = (payload[:start] + b"\0".join(names))[: len(payload)]
-    # As the next reader finds them: removed bytes make the item one of no known type.
+    # Type and encoding as readers of the result find them: with blanks, the type is an unknown one.
     content = names[1].lower() if len(names) > 1 and kind == b"mime" else b""
     encoding = names[2].lower() if len(names) > 2 else b""
     rest = texts.gone(payload[len(whole) :])

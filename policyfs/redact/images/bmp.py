@@ -1,7 +1,7 @@
 """BMP and ICO files (Microsoft, "Bitmap Storage", "Bitmap Header Types", "Icons").
 
-They have no metadata, but room for it: between headers and pixels, and behind. All of that becomes
-zeros. PNG pictures in icons are redacted as PNGs.
+They have no metadata, but room for it: between headers and pixels, and behind the pixels. All bytes
+there become zeros. PNG pictures in icons are redacted as PNGs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Bitmap:
 
 
 def read_bitmap(head: bytes) -> Bitmap:
-    """Read the header that starts here (124 bytes are enough). Raises NotThisKindError."""
+    """Read the header at the start of *head* (124 bytes are enough). Raises NotThisKindError."""
     size = int.from_bytes(head[:4], "little")
     if size == _CORE and len(head) >= _CORE:
         width, height, bits = (int.from_bytes(head[a : a + 2], "little") for a in (4, 6, 10))
@@ -79,7 +79,7 @@ def _stride(width: int, bits: int) -> int:
 
 
 def locate_bmp(source: ByteSource, inner: Inner) -> Found:
-    """Locate all bytes of a BMP beside its picture. Raises NotThisKindError, TooMuchError."""
+    """Locate all bytes of a BMP outside of its picture. Raises NotThisKindError, TooMuchError."""
     edits = Edits(source, inner, "BMP")
     head = source.read(0, _HEAD_BYTES + 124)
     if head[:2] != b"BM" or len(head) < _HEAD_BYTES + _CORE:
@@ -111,7 +111,7 @@ def _neutral(edits: Edits, stay: list[tuple[int, int]]) -> None:
 
 
 def locate_ico(source: ByteSource, inner: Inner) -> Found:
-    """Locate all bytes of an ICO or CUR beside its pictures. Raises NotThisKindError, TooMuchError."""
+    """Locate all bytes of an ICO or CUR outside of its pictures. Raises NotThisKindError, TooMuchError."""
     edits = Edits(source, inner, "ICO")
     head = source.read(0, 6)
     count = int.from_bytes(head[4:6], "little")

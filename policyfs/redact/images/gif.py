@@ -23,7 +23,7 @@ _LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _PROFILE: Final = b"ICCRGBG1012"
 _XMP: Final = b"XMP DataXMP"
 _XMP_END: Final = bytes([1, *range(255, -1, -1), 0])
-"""Bytes behind a packet: any byte of it, read as a length, leads to the end of these (XMP part 3)."""
+"""Bytes behind a packet. A reader that takes a byte of the packet for a length gets to their end (XMP, 3)."""
 _LEAST_BYTES: Final = 3
 """Least size of an extension: its mark, its label, and the zero that ends it."""
 _READ_BYTES: Final = 1 << 16
@@ -152,7 +152,7 @@ class _Locator:
             self._neutral(at, block, "comment", tells)
 
     def _xmp(self, at: int) -> int | None:
-        """Clean an XMP packet: no row of sub-blocks, but read as one because of the bytes behind it."""
+        """Clean an XMP packet. It has no sub-blocks; readers find its end by the bytes behind it."""
         start = at + 14
         limit = min(MAX_BLOCK_BYTES, self.source.size - start)
         data = self.source.read(start, limit)

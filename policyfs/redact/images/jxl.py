@@ -1,7 +1,7 @@
 """JPEG XL files: a bare codestream, or boxes with a codestream, Exif and XMP (ISO/IEC 18181-2).
 
 A codestream has no place for metadata except a frame's name, and cannot be walked without decoding
-it; it stays. Boxes that are compressed with Brotli cannot be looked into and are removed.
+it; it stays. Boxes that are compressed with Brotli cannot be examined and are removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CODESTREAM: Final = b"\xff\x0a"
 SIGNATURE: Final = b"\0\0\0\x0cJXL \r\n\x87\n"
 _NAME: Final = "JPEG XL"
 _KEPT: Final = MappingProxyType({b"jxll": 1, b"jxli": 1 << 20})
-"""Boxes of numbers that stay, and their sizes, at most."""
+"""Boxes of numbers that stay -> their greatest sizes in bytes."""
 _FOREIGN: Final = re.compile(
     rb"Exif\0\0(?:II\*\0|MM\0\*)|<x:xmpmeta|<\?xpacket|<rdf:RDF|http://ns\.adobe\.com|ftyp(?:isom|mp4\d|qt  )"
     rb"|\xff\xd8\xff[\xe0\xe1]..(?:JFIF|Exif)\0|PK\x03\x04.\x00|SEFH|MotionPhoto_Data",
@@ -77,12 +77,12 @@ def locate_jxl(source: ByteSource, inner: Inner) -> Found:
 
 
 def _bare(source: ByteSource, inner: Inner) -> Found:
-    """Locate in a file that is a codestream from its first byte on."""
+    """Locate everything to hide in a bare codestream."""
     return _foreign(source, 0, source.size, inner)
 
 
 def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
-    """Locate appended data of a known form behind a codestream; other data looks like the codestream."""
+    """Locate appended data of known forms; other data cannot be told apart from the codestream before it."""
     found, at = Found(), start
     while at < end:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))
@@ -97,7 +97,7 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
 
 
 def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
-    """Return the start of foreign data with zeros from `behind` on: some starts end in zeros."""
+    """Return the start of foreign data if zeros follow from `behind` on: some patterns end in zeros."""
     while True:
         first = max(start, behind - _OVERLAP)
         foreign = _FOREIGN.search(source.read(first, behind - first) + bytes(_OVERLAP))

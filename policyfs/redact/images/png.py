@@ -1,7 +1,7 @@
 """PNG and APNG files (W3C PNG third edition, with the extensions of Apple, libpng and ImageMagick).
 
 The file is a row of chunks. Those that the picture needs stay if they have the shape that the
-standard prescribes. Texts, EXIF and times are looked into (png_text.py). Every other chunk becomes
+standard prescribes. Texts, EXIF and times are examined (png_text.py). Every other chunk becomes
 a private one of zeros with a valid checksum, which decoders skip. Compressed picture data is never
 read. Bytes behind the last chunk become zeros: an older, larger picture that an editor left there,
 an archive, a video.
@@ -56,7 +56,7 @@ FIXED: Final = MappingProxyType(
         b"gIFg": (4, 4, 1),
     }
 )
-"""Chunks that are needed to show the picture: (shortest, longest, a multiple of) their lengths in bytes."""
+"""Chunks that are needed to show the picture -> (shortest, longest, divisor of) their length in bytes."""
 
 TOLD: Final = MappingProxyType(
     {
@@ -77,7 +77,7 @@ _HEAD_BYTES: Final = 8
 _CHECK_BYTES: Final = 4
 _READ_BYTES: Final = 1 << 12
 _WORK: Final = 4
-"""Parts of the budget for a chunk that is looked into, and for one that is made neutral."""
+"""Cost of examining a chunk, and of making it neutral, in parts of the budget."""
 _EXIF_PREAMBLE: Final = b"Exif\0\0"
 
 

@@ -46,8 +46,7 @@ class _Text:
 def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned | None]:
     """Clean a tEXt, zTXt or iTXt chunk's data, keeping its length; None if it must be removed whole.
 
-    The first of the two results is the categories that it told. A text that cannot be inflated is
-    removed.
+    The first result has the categories that the chunk told. A text that cannot be inflated is removed.
     """
     text = _parse(kind, data)
     if text is None:
@@ -123,7 +122,7 @@ def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | N
     name = keyword.strip().lower()
     if name == XMP_KEYWORD:
         return UNKNOWN, inner.xmp(plain)
-    if _XMP_START.match(plain):  # known by its first words alone: without them it is nothing any more
+    if _XMP_START.match(plain):  # readers know it by its first words alone: without them it is removed
         packet = inner.xmp(plain)
         return UNKNOWN, packet if _XMP_START.match(packet.data) else None
     profile = _PROFILE.fullmatch(name)
@@ -165,7 +164,7 @@ def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
     cleaner = _cleaner(head, body, inner)
     cleaned = cleaner(body) if cleaner is not None else None
     if cleaned is None or _cleaner(head, cleaned.data, inner) != cleaner:
-        return None  # the rest is a block that the next reader does not know
+        return None  # readers would not know the cleaned block
     return Cleaned(head + cleaned.data, shifted(cleaned.notes, len(head)))
 
 

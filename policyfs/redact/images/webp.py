@@ -30,7 +30,7 @@ _LATER: Final = re.compile(
     rb"|ICCP....[\0-\x7f]...(?:lcms|appl|ADBE|Lino)",
     re.DOTALL,
 )
-"""No match ends with a zero: bytes that become zero must not make another match."""
+"""No match may end with a zero: otherwise bytes that become zero could make another match."""
 _LONGEST_MATCH: Final = 24
 
 

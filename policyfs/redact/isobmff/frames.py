@@ -65,7 +65,7 @@ def clean_frames(track: Track, source: ByteSource, inner: Inner, runs: Extents |
 def _framing(track: Track) -> Framing | None:
     """Return the framing of a track, or None.
 
-    None also for protected samples: encrypted bytes that look like a message are none. If no entry has a
+    None also for protected samples: encrypted bytes may look like a message by chance. If no entry has a
     box for the framing, bytes that look like such a box are used, as lax readers do. Raises
     NotThisKindError if there are several framings.
     """

@@ -296,7 +296,7 @@ class _Locator:
         if box == movie_box or (kind == b"moof" and not box.cut):
             return None
         if kind in (b"ftyp", b"styp") and not box.cut:
-            # It stays whatever its size: readers find a movie behind a picture by it.
+            # The box stays, whatever its size: readers find a movie behind a picture by this box.
             most = _MAX_BRANDS_BYTES if box.size > _MAX_BRANDS_BYTES + 16 else (box.end - box.body) & ~3
             return (box.body + most, box.end) if box.end > box.body + most else None
         if kind in INDEX_RULES and not box.cut and box.size <= MAX_META_BYTES:

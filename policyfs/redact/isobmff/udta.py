@@ -2,7 +2,7 @@
 
 ``udta``: QuickTime's international text, 3GPP's and cameras' boxes, anywhere in a movie. ``meta``:
 a list of items, named by QuickTime keys or by iTunes' types; any other ``meta`` (XML, items of
-still pictures) is removed whole. ``uuid``: XMP and EXIF are looked into, projections and Sony's
+still pictures) is removed whole. ``uuid``: XMP and EXIF are cleaned, projections and Sony's
 profile stay. Sources: ISO/IEC 14496-12 sections 8.10 and 8.11, QuickTime File Format ("User data
 atoms", "Metadata"), 3GPP TS 26.244, Adobe XMP part 3, Google's Spherical Video V1.
 """
@@ -235,7 +235,7 @@ def _item(block: Block, item: Box, tells: Tells) -> None:
 
 
 def _value(block: Block, box: Box, tag: str, *, picture: bool) -> None:
-    """Clean a value that stays: a cover is looked into, text is searched for coordinates."""
+    """Clean a value that stays: a cover is cleaned as a picture, text is searched for coordinates."""
     start = box.body + 8
     value = block.data[start : box.end]
     if picture or value.startswith(_IMAGE_STARTS):

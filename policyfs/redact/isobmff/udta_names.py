@@ -79,7 +79,7 @@ ITEMS: Final = _table(
     (_O, "trkn,disk,tmpo,cpil,pgap,pcst,hdvd,stik,rtng,rate,shwm,(mvi,(mvc,akgn,grup,hdtv,@ver"),
     (NOTHING, "covr"),
 )
-"""Items of an iTunes ``ilst``; a cover is looked into as a picture."""
+"""Items of an iTunes ``ilst``; a cover is cleaned as a picture."""
 
 _KEYS: Final[tuple[tuple[Tells, str], ...]] = (
     (

@@ -33,7 +33,7 @@ _KNOWN: Final = frozenset(
 
 
 def walk_codestream(source: ByteSource, inner: Inner) -> Found | None:
-    """Return the changes to a codestream; None if it is none. Raises TooMuchError."""
+    """Return the changes to a codestream; None if the source is not one. Raises TooMuchError."""
     if source.read(0, 4) != SOC:
         return None
     walk = _Walk(source, inner)
@@ -77,7 +77,7 @@ class _Walk:
         return tiles > 0
 
     def _header(self, at: int, stop: int) -> int | None:
-        """Return the offset of the marker that ends a header; None if there is none."""
+        """Return the offset of the marker that ends a header; None if the header does not end with it."""
         while True:
             self.inner.budget.part()
             head = self.source.read(at, 4)
@@ -114,7 +114,7 @@ class _Walk:
         return told(self.inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
 
     def _last(self, at: int) -> int:
-        """Return the end of data that goes on "to the end": EOC, which no data holds (B.10.1, D.4.1)."""
+        """Return the end of data of unstated length: the offset of EOC, which no data has (B.10.1, D.4.1)."""
         while chunk := self.source.read(at, _CHUNK_BYTES):
             found = chunk.find(bytes((0xFF, _EOC)))
             if found >= 0:

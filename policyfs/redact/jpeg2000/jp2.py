@@ -48,7 +48,7 @@ _NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"bpcc", b"cdef", b"pclr"), 1 << 17),
     }
 )
-"""Boxes of numbers that are needed to show a picture, and their sizes, at most."""
+"""Boxes of numbers that are needed to show a picture -> their greatest sizes in bytes."""
 _COLOUR_METHODS: Final = frozenset({1, 2, 3, 5})
 
 PARTS: Final[tuple[Part, ...]] = (

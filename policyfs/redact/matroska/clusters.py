@@ -33,13 +33,13 @@ from policyfs.redact.matroska.ebml import (
 from policyfs.redact.matroska.elements import child_data, children
 
 FEW_BLOCKS: Final = 200_000
-"""Blocks that are walked even if all tracks are pictures and sound."""
+"""Number of blocks that are walked even if all tracks are pictures and sound."""
 MAX_BLOCKS: Final = 1_000_000
-"""Blocks beyond which a file with other tracks is refused."""
+"""Number of blocks beyond which a file with other tracks is refused."""
 MAX_TEXTS: Final = 80_000
 
 _JUNK_PARTS: Final = 10
-"""Parts of the budget for a search behind junk, which takes that long."""
+"""Cost of a search behind junk, in parts of the budget."""
 _CLUSTER: Final = tag_names.CLUSTER.to_bytes(4)
 _SIMPLE_BLOCK: Final = 0xA3
 _GROUP: Final = 0xA0
@@ -58,7 +58,7 @@ _LACED: Final = 0x06
 _MAX_TEXT_BYTES: Final = 1 << 16
 _MAX_ADDITIONS_BYTES: Final = 1 << 22
 _PLACE_HINT: Final = re.compile(r"[\d$+]|maps|openstreetmap|osm\.org|what3words|w3w\.co", re.IGNORECASE)
-"""A digit, or words of places without one: free_text.tells_place finds no place without these."""
+"""A digit, or a word of links to maps: free_text.tells_place finds no place in a text without one."""
 _DATE: Final = re.compile(
     rb"(?:19|20)\d\d[-./:]\s?\d{1,2}[-./:]\s?\d{1,2}|\d{1,2}[-./:]\d{1,2}[-./:](?:19|20)\d\d"
 )
@@ -89,7 +89,7 @@ class _Text(NamedTuple):
 
 
 def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
-    """Return the end of a simple block of pictures or sound; 0 for anything else. There are very many."""
+    """Return the end of a simple block of pictures or sound (quickly: there are many); 0 for others."""
     if len(peek) < 10 or peek[0] != _SIMPLE_BLOCK:
         return 0
     length = 9 - peek[1].bit_length()
@@ -100,7 +100,7 @@ def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
 
 
 def next_level_1(source: ByteSource, start: int, end: int, budget: Budget) -> int:
-    """Return the next first-level element from which a reader could go on; end if there is none."""
+    """Return the offset of the next first-level element at which a reader could continue; end if none."""
     at, size = start, 4096
     while at < end:
         chunk = source.read(at, min(size, end - at))
@@ -191,7 +191,8 @@ class Clusters:
     def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> None:
         """Void an element that is cut off or malformed; the last picture of a broken recording may stay.
 
-        lasting: the bytes at stop never change. Otherwise Void behind the picture would move its end.
+        lasting: True if the bytes at stop never change. Otherwise a Void element there would move the end of
+        the picture.
         """
         if lasting and head is not None and head.ident == _SIMPLE_BLOCK:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))
@@ -332,7 +333,7 @@ class Clusters:
         return Tells(0)
 
     def _tells_place(self, text: str) -> bool:
-        """Apply tells_place; lines without a hint of a place are most, and do not count as texts."""
+        """Apply tells_place. Most lines have no hint of a place; the budget for texts does not count them."""
         if _PLACE_HINT.search(text) is None:
             return False
         return not self.inner.budget.look(len(text)) or tells_place(text)

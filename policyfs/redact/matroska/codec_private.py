@@ -115,8 +115,8 @@ def _xiph(data: bytes, hide: Tells) -> bytes | None:
 def clean_comments(data: bytes, hide: Tells) -> bytes:
     """Clean Vorbis comments: the vendor, then NAME=value, each with its length before it.
 
-    A removed comment becomes one without a meaning. If the list cannot be understood it becomes one
-    vendor of blanks.
+    A removed comment becomes one without a meaning. If the list cannot be understood, it becomes a list
+    without comments, with a vendor of blanks.
     """
     out = bytearray(data)
     end = number = 0
@@ -134,7 +134,7 @@ def clean_comments(data: bytes, hide: Tells) -> bytes:
 
 
 def _comment_spans(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of the vendor and of each comment; an end behind the data if they do not fit."""
+    """Yield the ranges of the vendor and of each comment; if one does not fit, it ends behind the data."""
     size = int.from_bytes(data[:4], "little")
     at = 4 + size
     yield 4, at if len(data) >= 8 else len(data) + 1

@@ -1,6 +1,6 @@
 """Elements of EBML (RFC 8794): their headers, and the replacement of removed ones.
 
-An element is an id, a size and so many bytes of data. A removed one becomes a Void element of the
+An element is an id, a size, and data of this size. A removed element becomes a Void element of the
 same length with zeros in it, which every reader skips; a checksum over it becomes Void, too.
 """
 
@@ -15,12 +15,12 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 VOID: Final = 0xEC
 CRC_32: Final = 0xBF
 HEAD_BYTES: Final = 12
-"""Length of a header, at most: an id takes up to 4 bytes, a size up to 8."""
+"""Greatest length of a header: an id takes up to 4 bytes, a size up to 8."""
 
 _SHORT_VOID: Final = 126
 _LONG_HEAD: Final = 9
 _LOOKED_AT: Final = 16 * CHUNK_BYTES
-"""Zeros that are read before the rest counts as not zero."""
+"""Most bytes that are read while all are zeros; the bytes behind them count as not zero."""
 
 
 class Head(NamedTuple):
@@ -51,7 +51,7 @@ def head_at(data: bytes, at: int = 0) -> Head | None:
 def head_before(source: ByteSource, at: int, end: int) -> Head | None:
     """Read the header at an offset that is whole within [at, end); None if there is none.
 
-    Bytes behind the end belong to another element, and may change when that is repaired.
+    Bytes behind the end belong to another element, and may change when that element is cleaned.
     """
     return head_at(source.read(at, min(HEAD_BYTES, end - at)))
 

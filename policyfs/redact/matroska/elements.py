@@ -21,10 +21,10 @@ from policyfs.redact.matroska.tag_names import ELEMENTS, Element, Form, tag_tell
 
 MAX_DEPTH: Final = 12
 MAX_ELEMENTS: Final = 100_000
-"""Limit over all metadata of a file; an index of a film of hours has some ten thousands."""
+"""Limit over all metadata of a file; the index of a long film has some ten thousand."""
 
 _ROUNDS: Final = 4
-"""Rounds of cleaning: an element may depend on a removed one. Without a stable result it is removed whole."""
+"""Most rounds of cleaning: an element may depend on a removed one. Without a stable result all is removed."""
 _ONCE: Final = frozenset(
     {
         *(
@@ -36,7 +36,7 @@ _ONCE: Final = frozenset(
         (tag_names.SIMPLE_TAG, tag_names.TAG_NAME),
     }
 )
-"""(parent, child) that others are judged by: only the first one stays, because some readers take the last."""
+"""(parent, child): others are judged by this child. Only the first stays, as some readers take the last."""
 _CONTAINER: Final = "Matroska"
 _MAX_NUMBER_BYTES: Final = 8
 _MAX_BINARY_BYTES: Final = 1 << 16
@@ -75,7 +75,7 @@ def child_data(data: bytes, ident: int) -> bytes | None:
 
 @dataclass(slots=True)
 class Tree:
-    """Cleaner of one file's master elements. gone_at: targets of Seek entries that are removed, too."""
+    """Cleaner of one file's master elements. gone_at: offsets to which no Seek entry may lead any more."""
 
     inner: Inner
     elements: int = 0
@@ -129,9 +129,9 @@ class Tree:
         return new
 
     def _own(self, ident: int, data: bytes) -> Cleaned | None:
-        """Clean elements with a rule of their own; empty data: removed.
+        """Clean an element with a rule of its own. Empty data: it is removed.
 
-        None: to be cleaned by its children.
+        None: it is to be cleaned child by child.
         """
         if ident == tag_names.SIMPLE_TAG:
             tells = tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
@@ -153,7 +153,7 @@ class Tree:
         return void(len(rest))
 
     def _child(self, parent: int, child: Child, data: bytes, base: int, depth: int, *, again: bool) -> bytes:
-        """Return the new bytes of a child. again: one of its kind is before it, and stays."""
+        """Return the new bytes of a child. again: True if a child of the same id before it stays."""
         ident, whole = child.head.ident, data[child.at : child.end]
         payload = child.payload(data)
         if ident == VOID:

@@ -69,7 +69,7 @@ PARTS: Final[tuple[Part, ...]] = (
 def locate_matroska(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in a Matroska or WebM file, with its replacement.
 
-    Raises NotThisKindError if it is none or if nothing in it can be played, TooMuchError.
+    Raises NotThisKindError if it is not such a file, or nothing in it can be played, TooMuchError.
     """
     return _Locator(source, inner, Tree(inner)).locate()
 
@@ -109,7 +109,7 @@ class _Locator:
         return self.found
 
     def _top(self, at: int, stop: int, head: Head) -> bool:
-        """Clean an element beside the segment; return False if there can be none here."""
+        """Clean an element beside the segment; return False if no such element can be here."""
         self.inner.budget.part()
         if stop > self.source.size or head.ident not in (tag_names.EBML, VOID):
             return False
@@ -271,7 +271,7 @@ class _Locator:
             self._master(at, head)
 
     def _emptied(self, at: int, start: int, stop: int) -> None:
-        """Zero the data of a Void element [at, stop) from start on: it may be what a writer left there."""
+        """Zero the data of a Void element [at, stop) from start on: it may be old data that a writer left."""
         patches = list(zero_patches(self.source, start, stop))
         if patches:
             self.found.patches += patches

@@ -1,9 +1,9 @@
 """Categories of the entries in a PDF's dictionaries, and the removal of entries (ISO 32000-2).
 
 Entries are judged by their keys in any dictionary, in any revision and whether or not anything
-still refers to them. A removed entry becomes blanks, key and value; if a value must be there, its
-string says nothing. Objects that only those entries referred to are then unreachable, and are
-removed, too (pdf.py).
+still refers to them. A removed entry becomes blanks, key and value; if a value must be there, it
+becomes a string that says nothing. Objects that only those entries referred to are then unreachable,
+and are removed, too (pdf.py).
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\
 
 @dataclass(slots=True)
 class Edits:
-    """Hold the edits of one object, and the references that it still has.
+    """Edits of one object, and the references that it still has.
 
     taken: the removed values, each as (start, length, key, categories); notes are made from them.
     """
@@ -190,7 +190,7 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
 
 
 def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
-    """Remove an entry; one that must have a value keeps one that says nothing.
+    """Remove an entry. If it must have a value, keep a string that says nothing.
 
     Entries of the document information need no value.
     """

@@ -1,8 +1,8 @@
 """Scan for a PDF's objects, from the file's start to its end (ISO 32000-2, 7.5).
 
 No cross-reference table is trusted: every object of every revision is found. Bytes between objects
-are known (tables, trailers, the header) or called junk. A stream is as long as its dictionary says;
-if that disagrees with ``endstream`` the file counts as no PDF.
+are known (tables, trailers, the header) or called junk. A stream is as long as its dictionary states;
+if that disagrees with ``endstream``, the file is refused as no PDF.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ class Scan:
             if length < len(chunk):
                 break
             size = min(4 * size, _CHUNK)
-        if self.source.read(at, 3) == b"obj":  # the last two numbers are an object's
+        if self.source.read(at, 3) == b"obj":  # the last two numbers belong to the object behind
             tail = self.source.read(max(0, at - 64), min(64, at))
             found = _NUMBERS.search(tail)
             at -= len(tail) - found.start() if found is not None else 0

@@ -23,7 +23,7 @@ _TOKEN: Final = re.compile(
     rb"|(?P<word>[^\x00\t\n\x0c\r ()<>\[\]{}/%]+)"
 )
 _HEX_CUT_OFF: Final = re.compile(rb"<[0-9A-Fa-f\x00\t\n\x0c\r ]*")
-"""A string of digits without its end at hand: signatures are such, of some ten thousand digits."""
+"""A hexadecimal string whose end is not at hand: signatures have some ten thousand digits."""
 _IN_STRING: Final = re.compile(rb"[^()\\]+|\\.|[()]", re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(?:([0-7]{1,3})|\r\n|(.))", re.DOTALL)
 _HEX_NAME: Final = re.compile(rb"#([0-9A-Fa-f]{2})")
@@ -44,7 +44,7 @@ class Node:
 
     kind: ``dict``, ``array``, ``string`` (text: its bytes as written, with delimiters), ``name`` (text:
     decoded), ``ref`` (number), ``word`` (numbers, true, null). members: of a dictionary, with the place
-    of each key; items: of an array. comments: places of comments within.
+    of each key; items: of an array.
     """
 
     kind: str
@@ -179,7 +179,7 @@ def _unescape(found: re.Match[bytes]) -> bytes:
 
 
 def blank_string(raw: bytes) -> bytes:
-    """Return a string's written form at the same length, with nothing said in it."""
+    """Return a string of the same written form and length that says nothing."""
     if raw.startswith(b"<"):
         return b"<" + b"0" * (len(raw) - 2) + b">"
     return b"(" + b" " * (len(raw) - 2) + b")"

@@ -61,7 +61,7 @@ PARTS: Final[tuple[Part, ...]] = (
 def locate_pdf(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in a PDF, with its replacement.
 
-    Raises NotThisKindError if it is none or is not understood as a whole, TooMuchError.
+    Raises NotThisKindError if it is not a PDF, or not understood as a whole, TooMuchError.
     """
     if MARK not in source.read(0, HEAD_BYTES):
         raise NotThisKindError("it does not start like a PDF")
@@ -159,7 +159,7 @@ class _Locator:
             self.roots.add(root.number)
 
     def _tables(self) -> None:
-        """Check that no table leads to an object within a stream's bytes, where none was looked for."""
+        """Check that no table leads to an object within a stream's bytes, where the scan looked for none."""
         streams = sorted((here.item.data, here.item.data_end) for here in self.objects if here.item.data)
         offsets = {at for start, end in self.scan.tables for at in table_offsets(self.source, start, end)}
         for here in self.objects:
@@ -174,7 +174,7 @@ class _Locator:
     def _lengths(self, packed: list[_Object], integers: dict[int, set[int]]) -> None:
         """Check lengths that are in object streams. Raises NotThisKindError.
 
-        The length of an object stream itself cannot be checked so.
+        The length of an object stream itself cannot be checked in this way: the file is refused.
         """
         own = {id(here.item) for here in packed}
         if any(id(item) in own for _, item in self.scan.unsure):

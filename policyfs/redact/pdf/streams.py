@@ -85,7 +85,7 @@ def filters_of(node: Node) -> tuple[bytes, ...] | None:
 
 
 def unpacked(raw: bytes, node: Node, room: Room) -> bytes:
-    """Return a table's stream unpacked, except for predictors. Raises NotThisKindError, TooMuchError."""
+    """Return a table's stream decompressed, with predictors left. Raises NotThisKindError, TooMuchError."""
     filters = filters_of(node)
     if filters is None or len(filters) > 1 or (filters and filters[0] not in _FLATE):
         raise NotThisKindError("a table in it is packed in an unusual way")
@@ -125,7 +125,7 @@ class ObjectStream:
     raw: bytes
     objects: list[Inside] = field(default_factory=list)
     integers: dict[int, set[int]] = field(default_factory=dict)
-    """Numbers of objects that are whole numbers -> their values."""
+    """Object number -> its values, for objects that are whole numbers."""
 
     @classmethod
     def read(

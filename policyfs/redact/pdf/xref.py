@@ -42,8 +42,10 @@ def stream_offsets(data: bytes, node: Node) -> Iterator[int]:
 
 
 def _rows(data: bytes, width: int, parameters: Node | None) -> Iterator[bytes]:
-    """Yield the entries of a table, with its predictor undone. Raises NotThisKindError for a predictor other
-    than none and up, which such tables use."""
+    """Yield the entries of a table, with its predictor undone.
+
+    Such tables use the predictors "none" and "up". Raises NotThisKindError for any other.
+    """
     if parameters is not None and parameters.kind == "array":
         parameters = parameters.items[0] if parameters.items else None
     predictor = 1 if parameters is None else parameters.integer(b"Predictor") or 1

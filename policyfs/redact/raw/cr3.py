@@ -3,7 +3,7 @@
 A ``uuid`` box in ``moov`` holds the EXIF as four TIFF structures: CMT1 (its first directory), CMT2
 (the EXIF directory), CMT3 (Canon's maker notes), CMT4 (GPS). Two more at the top hold XMP and a
 preview. One track is a JPEG as large as the picture, others are raw pixels, one (CTMD) repeats the
-metadata. Canon publishes no description; this is the common ground of readers of such files
+metadata. Canon publishes no description; this is the layout that readers of such files agree on
 (ExifTool, LibRaw).
 """
 
@@ -46,7 +46,7 @@ _TIFFS: Final = MappingProxyType(
 )
 _RECORD_BYTES: Final = 12
 _NO_TAGS: Final = bytes.fromhex("4d4d002a00000008000000000000")
-"""A TIFF structure of one directory without tags: no tag is known in all of these tables."""
+"""A TIFF structure of one directory without tags, since no tag is known in all of these tables."""
 _TABLES: Final = frozenset({b"CCTP", b"CTBO"})
 
 PARTS: Final[tuple[Part, ...]] = (
@@ -96,7 +96,7 @@ class _Cr3File(BoxFile):
         return box.extended == PREVIEW_UUID and self._preview(box)
 
     def _preview(self, box: Box) -> bool:
-        """Clean a preview: 8 bytes of header, and a box of one JPEG; return False if it is none."""
+        """Clean a preview: 8 bytes of header, and a box of one JPEG; return False for other data."""
         inside = read_boxes(self.source, min(box.body + 8, box.end), box.end, self.inner.budget)
         first = next(iter(inside), None)
         if first is None or first.kind != b"PRVW" or first.cut or not self.block(first, _cleaner(first)):
@@ -116,12 +116,12 @@ class _Cr3File(BoxFile):
         for child in canon:
             at = box.start
             self._canon(child._replace(start=at + child.start, body=at + child.body, end=at + child.end))
-            # For the walk over the rest it is free space.
+            # The walk over the rest sees it as free space.
             data[child.start : child.end] = freed(bytes(data[child.start : child.end]))
         self.movie(box, bytes(data), self._pictures, self._without_records)
 
     def _without_records(self, track: Track) -> Found | None:
-        """Turn samples of CTMD into one record of no type each, which readers skip."""
+        """Turn each sample of CTMD into one record without a type, which readers skip."""
         if track.entries.formats != (b"CTMD",):
             return None
         emptied, samples = Found(), track.samples()

@@ -96,7 +96,7 @@ class _Raf:
             self.found.notes.append(Note(start, end - start, "RAF", tag, tells))
 
     def _file(self, kind: str, start: int, size: int) -> None:
-        """Clean an embedded file in its place. Raises NotThisKindError if it is none."""
+        """Clean an embedded file in its place. Raises NotThisKindError if it is not of this kind."""
         end = min(start + size, self.source.size)
         self._keep(start, end)
         found = self.inner.file(kind, SliceSource(self.source, start, end - start))

@@ -25,21 +25,21 @@ from policyfs.redact.exif.tiff_walk import TiffWalk, pairs
 from policyfs.redact.jpeg.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_image, well_formed
 
 MAX_ZEROED_BYTES: Final = 64 << 20
-"""Unreferenced bytes that are read to see whether they are zero already; later ones count as not zero."""
+"""Most unreferenced bytes that are read to see if they are zero already; later bytes count as not zero."""
 MAX_SAMPLES: Final = 64
 MAX_JPEG_STRIPS: Final = 4096
-"""Strips or tiles in JPEG whose headers are looked into, at most."""
+"""Most strips or tiles in JPEG whose headers are examined."""
 MAX_LOST_BYTES: Final = 1 << 20
-"""Unreferenced bytes that may be lost.
+"""Unreferenced bytes that may always be zeroed.
 
-If there are more, and more than half of the file, only the maker may know where its pixels are:
-such a file is refused rather than ruined.
+If there are more, and they are more than half of the file, pixels may be among them, at places that only
+the maker knows. Such a file is refused, so that it is not ruined.
 """
 
 MAX_PADDING: Final = 8
-"""Bytes between strips of a file with MANY_STRIPS that stay.
+"""Longest gap between strips that stays in a file with more than MANY_STRIPS.
 
-They are padding, and the lengths that GDAL writes before and behind each tile.
+Such gaps are padding, or the lengths that GDAL writes before and behind each tile.
 """
 MANY_STRIPS: Final = 256
 
@@ -190,7 +190,7 @@ class _File:
         self.inner.budget.part()
         payloads, frame = self._segments(start, end)
         if whole and frame not in (0, _LOSSLESS):
-            if not self.walk.free(start, end):  # it stays, and nobody would look behind its header
+            if not self.walk.free(start, end):  # it would stay, with only its header examined
                 raise NotThisKindError("its pictures overlap other data")
             if self.walk.embed_picture(start, end - start):
                 return
@@ -236,7 +236,7 @@ class _File:
     def _odd_segments(
         self, start: int, end: int, found: list[tuple[int, int]]
     ) -> tuple[list[tuple[int, int]], int]:
-        """Return the same as _segments for a header that has more in it, as decoders read it."""
+        """Return the result of _segments for a header with other bytes in it, which decoders skip."""
         part = SliceSource(self.source, start, end - start)
         if not is_soi(part, 0):
             return found, 0
@@ -260,7 +260,7 @@ class _File:
             if entry.tag in raw_tags.JPEG_TABLES and entry.keep and entry.count <= 8:
                 for at in self.walk.numbers(entry):
                     size = 64 if entry.tag == 0x0207 else 16 + sum(self.source.read(at, 16))
-                    # Other data there has precedence, and its change would change the length here.
+                    # Other data there is kept first: a change to it would change the length read here.
                     if at >= 8 and self.walk.free(at, at + size):
                         self.walk.kept.append((at, at + size))
 

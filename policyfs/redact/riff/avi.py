@@ -31,7 +31,7 @@ from policyfs.redact.riff.chunks import (
 from policyfs.redact.riff.info_list import LIST, clean_shared
 
 MAX_SAMPLES: Final = 400_000
-"""Chunks of pictures and sound: two hours of each at 25 a second."""
+"""Most chunks of pictures and sound: two hours of each at 25 a second."""
 _HEADER_BYTES: Final = 12
 _TEXT_BYTES: Final = 1 << 16
 _MEDIA: Final = (b"vids", b"auds", b"iavs")
@@ -114,14 +114,14 @@ class _Locator:
         for chunk in chunks(self.source, self.inner, at, end):
             inside = chunk.start + 4 <= end  # bytes behind the RIFF are removed: a type there would vanish
             if chunk.name == LIST and inside and self.source.read(chunk.start, 4) == b"movi":
-                if chunk.size < _HEADER_BYTES:  # a recorder that lost its power never wrote it
+                if chunk.size < _HEADER_BYTES:  # a recorder that lost its power never wrote the size
                     self._movie(chunk.start + 4, min(end, self.source.size))
                     return min(end, self.source.size)
                 self._movie(chunk.start + 4, chunk.end)
             elif chunk.name == LIST and self._kind(chunk) == b"hdrl":
                 self._headers(chunk, 2)
             elif chunk.name == b"RIFF":
-                return chunk.at  # the first one's size was wrong
+                return chunk.at  # the size of the RIFF before it was wrong
             else:
                 self._chunk(chunk)
             at = chunk.next
@@ -140,7 +140,7 @@ class _Locator:
             if inside in (b"strl", b"odml") and depth:
                 self._headers(part, depth - 1)
             elif part.name == b"strh" and headed:
-                drop(self.edits, part)  # readers count streams by these, or by their lists
+                drop(self.edits, part)  # some readers count streams by strh, others by strl
             else:
                 if part.name == b"strh":
                     self.streams.append(self._kind(part))
@@ -200,7 +200,7 @@ class _Locator:
         return frozenset(names)
 
     def _hide(self, at: int, name: bytes, end: int) -> None:
-        """Zero a chunk of another stream; it keeps its name, which is in indexes. Others become padding."""
+        """Zero a chunk. One of a stream keeps its name, which is in indexes; any other becomes padding."""
         if not name[:2].isdigit() and self.edits.put(at, name, JUNK):
             self.edits.note(at, HEAD_BYTES, printable(name))
         self.edits.zero(at + HEAD_BYTES, end, printable(name))

@@ -20,10 +20,10 @@ HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
 """Name of padding in RIFF (Multimedia Programming Interface 1.0): every reader skips it."""
 _AT_ONCE: Final = (JUNK, b"FLLR", b"LIST")
-"""Names that are accepted even if the bytes one later could be a name, too.
+"""Names that are accepted even if the four bytes at the next offset could be a name, too.
 
-Removed chunks get the first two. If their padding were read differently, the bytes there would
-change with it.
+Removed chunks get the first two. When the result is read, the padding before such a chunk must be found
+at the same place, or its bytes would change.
 """
 LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
 _WINDOW_BYTES: Final = 1 << 12
@@ -35,8 +35,8 @@ Order = Literal["little", "big"]
 class Chunk:
     """One chunk: offset of its name, the name, offset of its data, and its stated length.
 
-    size is cut at the container's end; whole: it did not have to be cut. next: offset of the following
-    chunk, behind a padding byte if there is one.
+    size: cut at the container's end. whole: True if it was not cut. next: offset of the following chunk,
+    behind a padding byte if there is one.
     """
 
     at: int
@@ -77,8 +77,8 @@ def chunks(
 ) -> Iterator[Chunk]:
     """Yield the chunks of [start, end), up to bytes that cannot be one. The last may be cut off.
 
-    A missing padding byte is accepted if the next name only then is one. inner: its budget counts the
-    chunks; None if the caller counts them. Raises TooMuchError.
+    The padding byte of an odd chunk counts as missing if only then a name follows. inner: its budget counts
+    the chunks; None if the caller counts them. Raises TooMuchError.
     """
     window, at = Window(source), start
     end = min(end, source.size)

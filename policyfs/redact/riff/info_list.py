@@ -49,7 +49,7 @@ _ID3: Final = (b"id3 ", b"ID3 ", b"ID32", b"id32")
 
 
 def clean_list(edits: Edits, chunk: Chunk) -> None:
-    """Clean a list of texts: those that stay move up, and padding follows the list."""
+    """Clean a list of texts: the remaining texts move up, and padding follows the list."""
     size = chunk.size
     data = edits.source.read(chunk.start, size) if size <= MAX_BLOCK_BYTES else b""
     if not data or not chunk.whole:
@@ -82,8 +82,8 @@ def clean_list(edits: Edits, chunk: Chunk) -> None:
 def _rewrite(edits: Edits, chunk: Chunk, kept: bytes) -> None:
     """Write a shorter list in the room of a longer one, and padding behind it.
 
-    The room is odd only if a writer forgot the padding byte of an odd list. Then it stays forgotten,
-    because the next name must keep its place.
+    The room is odd only if a writer forgot the padding byte of an odd list. No padding byte is added then,
+    because the next name must keep its offset.
     """
     room = chunk.next - chunk.at
     old = edits.source.read(chunk.at, room)

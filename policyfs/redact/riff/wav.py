@@ -61,9 +61,9 @@ _LATER: Final = re.compile(
     rb"LIST....(?:INFO|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart|JUNK)...[\0-\x08]|JUNK....\0{4}",
     re.DOTALL,
 )
-"""Starts of chunks that may follow sound of unknown length, also of those that were removed.
+"""Starts of chunks that may follow sound of unknown length, and of removed chunks (JUNK).
 
-In a second reading the sound must end at the same place.
+When the result is read, the sound must end at the same place.
 """
 
 

@@ -39,7 +39,7 @@ FRAMES: Final = MappingProxyType(
         ),
     }
 )
-"""Categories -> names of frames. Other frames are unknown, except those that hold further data."""
+"""Categories -> names of frames. Others are unknown, except those that _Cleaner handles by their content."""
 
 _TOLD: Final = {name: tells for tells, names in FRAMES.items() for name in names.split()} | {
     "TENC": _P | _D,
@@ -75,7 +75,7 @@ class _Frame:
 
 
 def tag_size(head: bytes) -> int:
-    """Return the length of the tag that starts with these 10 bytes, footer included; 0 if it is none."""
+    """Return the length of the tag that starts with these 10 bytes, footer included; 0 if it is no tag."""
     if len(head) < HEAD_BYTES or head[:3] != b"ID3" or head[3] not in (2, 3, 4) or head[4] == 0xFF:
         return 0
     if max(head[6:10]) > 0x7F:
@@ -144,8 +144,8 @@ class _Cleaner:
     def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
         """True if a reader of the new body finds exactly the frames that stay.
 
-        By the other kind of sizes a frame may end elsewhere now that others are removed, and its content
-        may be read otherwise.
+        Sizes can be read in two ways (_frames). After the removal of frames, a reader may choose the other
+        way, and find other ends and contents.
         """
         plain = body.replace(b"\xff\0", b"\xff") if whole else body
         found = self._frames(plain, 0) or []
@@ -240,7 +240,7 @@ class _Cleaner:
             return found or tells, None if found else data
         if frame.name in _PICTURE:
             tells, new = self._picture(frame.name, data, sure=plain == data)
-            # A reader must not leave out bytes of a replacement, either.
+            # The replacement must not have bytes that readers leave out (unsynchronisation).
             return tells, new if new is not None and self._plain(frame, new) == new else None
         if frame.name in ("CHAP", "CTOC"):
             stays = plain == data and self._chapter(frame.name, data)

@@ -61,7 +61,7 @@ IRB_XMP: Final = 0x0424
 IRB_IPTC_DIGEST: Final = 0x0425
 _THUMBNAIL_HEADER_BYTES: Final = 28
 _IRB_GONE: Final = 0x0FA0
-"""Number of a plug-in's resource, which readers skip: for resources whose content is removed."""
+"""Number for resources whose content is removed: that of a plug-in's resource, which readers skip."""
 # Numbers, flags and curves of the print and display settings; names of guides and slices; paths.
 _RESOURCES: Final = _by_number(
     (_OTHER, (*range(0x03E8, 0x03F9), *range(0x03FA, 0x0404), *range(0x07D0, 0x0BB8), 0x2710)),
@@ -78,7 +78,7 @@ _RESOURCES: Final = _by_number(
 _TEXTS: Final = frozenset({IRB_CAPTION, 0x03E9, 0x03EA, 0x040B, 0x0421})
 """Resources that are texts; all other known ones are numbers, with names and titles between them."""
 _RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e\xb0\xba]){4,}|[\x20-\x7e\xb0\xba\xc2]{4,}")
-"""Text in UTF-16 or Latin-1: bytes of numbers that look like a degree sign between digits are none."""
+"""Runs of text in UTF-16 or Latin-1. Shorter runs may be numbers that look like digits and a degree sign."""
 _SIGNATURES: Final = frozenset({b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"})
 
 
@@ -140,9 +140,9 @@ def resources(block: bytes) -> Iterator[Resource]:
 
 
 def clean_irb(block: bytes, inner: Inner) -> Cleaned:
-    """Clean resource blocks; a removed one keeps its frame and holds zeros.
+    """Clean resource blocks; a removed one keeps its header and its size, and its data becomes zeros.
 
-    From the first bytes on that are not a resource block, all is zero.
+    From the first bytes on that are not a resource block, all bytes become zeros.
     """
     out = bytearray(len(block))
     notes: list[Note] = []

@@ -17,7 +17,7 @@ from policyfs.redact.core.tag_names import told, told_by_named
 
 _MAX_COMMENTS: Final = 10_000
 _PICTURE_PARTS: Final = 100
-"""Budget that each cover costs, whatever its content: files have few covers."""
+"""Cost of a cover in parts of the budget, whatever its content: files have few covers."""
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
 """Names of libraries that contain the library's own date, not a date of the sound."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
@@ -84,7 +84,7 @@ def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
         except (binascii.Error, ValueError):
             return UNKNOWN, None
         if base64.b64encode(block) != value:
-            return UNKNOWN, None  # with more padding than it needs it would get shorter
+            return UNKNOWN, None  # too much padding: encoded again it would be shorter
         block_is_image = name.lower() == "coverart"
         cleaned = inner.image(block) if block_is_image else clean_picture(block, inner)
         if cleaned is None:
