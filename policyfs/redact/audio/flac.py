@@ -50,7 +50,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "VORBIS_COMMENT",
         "comments, by name; the library that wrote them",
         UNKNOWN,
-        "the others move up, padding follows",
+        "removed: the others move up, padding follows",
     ),
     Part(_KIND, "PICTURE", "a picture and its description", UNKNOWN, "the picture, redacted; blanks"),
     Part(_KIND, "CUESHEET", "catalogue number, tracks", Tells.OTHER, "padding"),

@@ -83,7 +83,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "ID3v2, any number, at either end and between frames",
         "frames, by name; user texts, by their names",
         UNKNOWN,
-        "the others move up, padding follows",
+        "removed: the others move up, padding follows",
     ),
     Part(_KIND, "ID3v2 APIC", "a picture and its description", UNKNOWN, "the picture, redacted; blanks"),
     Part(
@@ -94,9 +94,9 @@ PARTS: Final[tuple[Part, ...]] = (
         "padding",
     ),
     Part(_KIND, "ID3v1, TAG+", "title, artist, year, comment", Tells.PEOPLE | Tells.TIME, "zeros"),
-    Part(_KIND, "APE", "items, by name; covers", UNKNOWN, "the others move up, an empty item follows"),
+    Part(_KIND, "APE", "items, by name; covers", UNKNOWN, "removed: others move up, an empty item follows"),
     Part(_KIND, "Lyrics3", "lyrics, names, pictures", UNKNOWN, "blanks"),
-    Part(_KIND, "Xing, Info", "the version of the encoder", Tells.DEVICE, "blanks; its name stays"),
+    Part(_KIND, "Xing, Info", "the version of the encoder", Tells.DEVICE, "blanks; the encoder's name stays"),
     Part(_KIND, "frames", "the sound", NOTHING, "stay"),
     Part(_KIND, "between frames", "anything", UNKNOWN, "zeros"),
 )

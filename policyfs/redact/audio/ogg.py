@@ -92,7 +92,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "comment headers",
         "comments, by name; the library that wrote them; pictures",
         UNKNOWN,
-        "the others move up, zeros follow within the packet",
+        "removed: the others move up, zeros follow within the packet",
     ),
     Part(_KIND, "Skeleton", "when it was recorded; headers in words", Tells.TIME | Tells.PEOPLE, "zeros"),
     Part(_KIND, "streams of captions (Kate, CMML)", "what is said", UNKNOWN, "zeros"),

@@ -68,7 +68,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "items jpeg, j2k1; mime item image/jpeg",
         "pictures, thumbnails",
         NOTHING,
-        "cleaned as such files",
+        "cleaned as files of these kinds",
     ),
     Part(
         "HEIC, AVIF",
@@ -94,7 +94,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(
         "HEIC, AVIF",
         "properties udes, altt",
-        "a title, keywords, what is to be seen",
+        "a title, keywords, a description",
         Tells.PEOPLE,
         "free space; also where they hold coordinates",
     ),
@@ -115,7 +115,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(
         "HEIC, AVIF",
         "properties of size, colour, codec, relation",
-        "what showing the picture needs",
+        "data for showing the picture",
         NOTHING,
         "stay",
     ),

@@ -44,7 +44,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "application NETSCAPE, ANIMEXTS, ICCRGBG1",
         "loops, colours",
         NOTHING,
-        "stay, if they have their shape",
+        "stay, if they have the usual form",
     ),
     Part(_KIND, "any other extension, plain text", "anything", UNKNOWN, "an empty comment"),
     Part(_KIND, "behind the trailer", "anything", UNKNOWN, "zeros"),

@@ -41,7 +41,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "behind a bare codestream",
         "EXIF, XMP, a video or an archive",
         UNKNOWN,
-        "zeros from its first byte on, where it is known by that",
+        "zeros, if its first bytes show its kind",
     ),
     Part("JPEG XL", "Exif", "a TIFF structure with EXIF tags", UNKNOWN, "cleaned as in a JPEG"),
     Part("JPEG XL", "xml ", "XMP", UNKNOWN, "cleaned as in a JPEG; other XML becomes an empty packet"),
@@ -49,9 +49,9 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(
         "JPEG XL",
         "jbrd",
-        "what a JPEG held that this picture was made from: comments, any segment, what was behind it",
+        "the rest of the JPEG that this picture was made from: comments, any segment, bytes behind it",
         UNKNOWN,
-        "free space; the JPEG cannot be put together again, the picture is the same",
+        "free space; the picture is the same, but the JPEG cannot be rebuilt",
     ),
     Part(
         "JPEG XL",

@@ -117,7 +117,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(
         _KIND,
         "iTXt, tEXt, zTXt",
-        "texts, by keyword; one that is not known, markup",
+        "texts, by keyword; unknown keywords, markup",
         UNKNOWN,
         "a neutral chunk",
     ),
@@ -129,7 +129,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "IHDR, PLTE, tRNS, colours and gamma, pHYs, frames of an animation",
         "the picture",
         NOTHING,
-        "stay, if they have their shape",
+        "stay, if they have the form of the standard",
     ),
     Part(_KIND, "iCCP, sPLT", "colours", NOTHING, "stay; a neutral chunk if it is not a profile"),
     Part(_KIND, "any other chunk (caBX, dSIG, gIFx)", "anything", UNKNOWN, "a neutral chunk"),

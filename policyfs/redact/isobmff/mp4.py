@@ -78,7 +78,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "meta with keys or ilst (QuickTime, iTunes, Android)",
         "named values",
         UNKNOWN,
-        "by their names; what goes becomes free boxes, unknown names become blanks, covers are cleaned",
+        "by name: removed values become free boxes, unknown names blanks; covers are cleaned",
     ),
     Part(_MOVIES, "meta: any other (XML, items)", "anything", UNKNOWN, "a free box"),
     Part(_MOVIES, "mvhd, tkhd, mdhd", "times of creation and change", Tells.TIME, "zeros: not set"),
@@ -123,7 +123,7 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(
         _MOVIES,
-        "tracks: all others (rtmd, djmd, text in no text's form ...)",
+        "tracks: all others (rtmd, djmd, text tracks without text ...)",
         "telemetry",
         UNKNOWN,
         "samples become zeros",

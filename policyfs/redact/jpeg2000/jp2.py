@@ -99,7 +99,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(
         "JPEG 2000",
         "jp2h with size, colour, palette, channels, resolution",
-        "what showing the picture needs",
+        "data for showing the picture",
         NOTHING,
         "stays",
     ),

@@ -48,7 +48,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_ALL, "Info", "date; names of files", Tells.TIME, "Void"),
     Part(_ALL, "Info", "ids of the segment and its neighbours", Tells.DEVICE, "Void"),
     Part(_ALL, "Info", "programs that wrote it", Tells.DEVICE, "blanks"),
-    Part(_ALL, "Tags", "what their names say, by the registry, Xiph and ffmpeg", UNKNOWN, "Void"),
+    Part(_ALL, "Tags", "values, by name (registry, Xiph, ffmpeg)", UNKNOWN, "Void"),
     Part(_ALL, "Tracks", "names of tracks", Tells.PEOPLE, "Void"),
     Part(_ALL, "Tracks", "codec names and settings", Tells.DEVICE, "Void"),
     Part(_ALL, "Tracks: CodecPrivate", "comments of Vorbis, Theora and FLAC, by name", UNKNOWN, "blanks"),

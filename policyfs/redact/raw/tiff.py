@@ -44,16 +44,16 @@ Such gaps are padding, or the lengths that GDAL writes before and behind each ti
 MANY_STRIPS: Final = 256
 
 PARTS: Final[tuple[Part, ...]] = (
-    Part("TIFF, raws", "tags of EXIF and TIFF", "as in EXIF", UNKNOWN, "entries that go close up"),
+    Part("TIFF, raws", "tags of EXIF and TIFF", "as in EXIF", UNKNOWN, "removed; the others close the gap"),
     Part("TIFF, raws", "GPS directory", "coordinates, time", Tells.LOCATION | Tells.TIME, "likewise"),
     Part(
-        "TIFF", "GeoTIFF keys, Intergraph's, JPL's", "where it lies on the earth", Tells.LOCATION, "likewise"
+        "TIFF", "GeoTIFF keys, Intergraph's, JPL's", "its place on the earth", Tells.LOCATION, "likewise"
     ),
     Part("TIFF", "GDAL metadata, Photoshop's layers, annotations", "anything", UNKNOWN, "likewise"),
     Part("TIFF, raws", "XMP, IPTC, Photoshop's resources", "as in a JPEG", UNKNOWN, "cleaned in place"),
-    Part("DNG", "camera, serial numbers, lens, ids", "whose camera it was", Tells.DEVICE, "entries close up"),
-    Part("DNG", "DNGPrivateData", "the maker's note, wrapped", UNKNOWN, "as a maker note; else all goes"),
-    Part("DNG", "original raw file", "anything", UNKNOWN, "goes"),
+    Part("DNG", "camera, serial numbers, lens, ids", "whose camera it was", Tells.DEVICE, "likewise"),
+    Part("DNG", "DNGPrivateData", "the maker's note, wrapped", UNKNOWN, "as a maker note; else removed"),
+    Part("DNG", "original raw file", "anything", UNKNOWN, "removed"),
     Part("raws", "maker notes", "see Maker notes", UNKNOWN, "by tag; values become zeros"),
     Part("TIFF, raws", "previews and strips in JPEG", "as in a JPEG", UNKNOWN, "cleaned in place"),
     Part("TIFF, raws", "what no tag refers to", "anything", UNKNOWN, "zeros"),

@@ -61,7 +61,7 @@ _TELLING: Final = MappingProxyType(
 
 _KIND: Final = "AVI"
 PARTS: Final[tuple[Part, ...]] = (
-    Part(_KIND, "LIST INFO, exif", "texts, by name", UNKNOWN, "the others move up, padding follows"),
+    Part(_KIND, "LIST INFO, exif", "texts, by name", UNKNOWN, "removed: the others move up, padding follows"),
     Part(_KIND, "strd; makers' lists (ncdt, hydt, pntx)", "maker notes", UNKNOWN, "padding"),
     Part(_KIND, "strn", "the stream's name", Tells.PEOPLE | Tells.DEVICE, "padding"),
     Part(_KIND, "IDIT, ISMP", "when it was taken", Tells.TIME, "padding"),

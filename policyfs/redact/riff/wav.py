@@ -69,7 +69,13 @@ When the result is read, the sound must end at the same place.
 
 _KIND: Final = "WAV, RF64"
 PARTS: Final[tuple[Part, ...]] = (
-    Part(_KIND, "LIST INFO, adtl, exif", "texts, by name", UNKNOWN, "the others move up, padding follows"),
+    Part(
+        _KIND,
+        "LIST INFO, adtl, exif",
+        "texts, by name",
+        UNKNOWN,
+        "removed: the others move up, padding follows",
+    ),
     Part(
         _KIND, "bext", "description, originator, date, UMID, coding history", UNKNOWN, "zeros, field by field"
     ),

@@ -138,7 +138,7 @@ class _Cleaner:
             return self._emptied(flags & ~_EXTENDED, len(body), footer, "unsynchronisation")
         padded = self._padded(head, new, len(body), footer)
         if not self._still(kept, padded[: len(body)], whole=whole):
-            return self._emptied(flags & ~_EXTENDED, len(body), footer, "told in two ways")
+            return self._emptied(flags & ~_EXTENDED, len(body), footer, "ambiguous sizes")
         return Cleaned(head + padded, tuple(self.notes))
 
     def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
