@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 RACY_NS: Final = 50_000_000
-"""Age (ns) below which a file may change again unseen.
+"""Age (ns) below which a file may change again while its stat stays the same.
 
-It may do so within one tick of the kernel's clock (10 ms at HZ=100, before multigrain timestamps),
-and its stat stays the same.
+That can happen within one tick of the kernel's clock (10 ms at HZ=100, before multigrain timestamps).
 """
 
 
@@ -33,11 +32,11 @@ class KindKey(NamedTuple):
 
 
 _Entry = tuple[KindKey, tuple[Hashable] | None]
-"""A version of a file, and the lane whose worker found the kind; None if another worker found the same."""
+"""A version of a file, and the lane whose worker found the kind; None if a second worker found it, too."""
 
 
 class KindsBeneath(Protocol):
-    """A slower and lasting cache (disk_cache.Remembered)."""
+    """A slower cache, which outlives the daemon (disk_cache.Remembered)."""
 
     def kind(self, key: KindKey) -> str | None:
         """Return the kind found in this version of a file, or None."""
@@ -63,8 +62,8 @@ class KindCache:
     Failures are not kept: the next request tries again. About 400 bytes per entry.
 
     INVARIANT: a hit is the kind of the file at the time of that stat. A writer with a shared mapping
-    changes bytes and leaves the stat alone. So a caller of get holds a read lease (fs/access/facts.py),
-    or decides only on a name and attributes.
+    changes bytes but not the stat. So a caller of get must hold a read lease (fs/access/facts.py), or decide
+    only on a name and attributes.
     """
 
     def __init__(

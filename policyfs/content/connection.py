@@ -43,8 +43,8 @@ class WorkerGoneError(Exception):
 class WorkerLink:
     """One worker process. At most one task uses it at a time.
 
-    A request without a reply (the worker died, the deadline passed, the task was cancelled) leaves the
-    stream out of step: then the owner must kill() the worker.
+    After a request without a reply (the worker died, the deadline passed, the task was cancelled) the owner
+    must kill() the worker: the next bytes could belong to the old reply.
     """
 
     def __init__(self, pid: int, sock: socket.socket, pidfd: int, ending: int) -> None:
@@ -58,7 +58,7 @@ class WorkerLink:
         self.pid = pid
         self.served = 0
         self.lane: Hashable = None
-        """The only lane that it serves, once it has served one."""
+        """The only lane that it serves, from its first request on."""
         self._sock = sock
         self._pidfd = pidfd
         self._ending = ending
@@ -98,7 +98,7 @@ class WorkerLink:
         return await self._receive(number, limit)
 
     def fit(self) -> bool:
-        """True if the worker lives and, being idle, is silent."""
+        """True if the idle worker lives and has sent nothing."""
         return not self._quiet.poll(0)
 
     def kill(self) -> None:

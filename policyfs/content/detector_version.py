@@ -1,7 +1,7 @@
 """Version of the code that finds kinds and plans: a digest of its files.
 
-Whenever a file could get another kind or plan than before, this code has changed, and what older code
-found is not believed any more. A number that people raise would be forgotten once.
+If a file can get another kind or plan than before, this code has changed. Then findings of older code no
+longer count. One day, somebody would forget to raise a version number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from typing import Final
 import policyfs
 
 _CODE: Final = ("domain.py*", "formats.py*", "content/*.py*", "redact/**/*.py*", "redact/**/*.so")
-"""Patterns of modules (or their compiled form, installed alone) and of those in C, below the package."""
+"""Patterns, below the package, of its Python modules (or of the compiled ones, if installed without source)
+and of its modules in C."""
 
 
 def digest_of_code(package: Path) -> str:
@@ -30,5 +31,5 @@ def digest_of_code(package: Path) -> str:
 
 
 DETECTOR_VERSION: Final = digest_of_code(Path(policyfs.__file__).parent)
-"""Digest at import. INVARIANT: taken before the workers' processes import that code. Should an upgrade come
-in between, the new code's findings go under the old digest, where no later daemon looks."""
+"""Digest at import. INVARIANT: taken before the workers' processes import that code. If an upgrade happens in
+between, findings of the new code are stored under the old digest, which no later daemon uses."""

@@ -1,7 +1,7 @@
 """Content kinds and redaction plans kept over restarts, in SQLite.
 
 Shared by all mounts of a machine that keep their trails in one directory. Only speed depends on it:
-a damaged database is replaced by a new one, and one that cannot be written is not written.
+a damaged database is replaced by a new one, and answers that cannot be written are lost.
 
 INVARIANT: an answer counts for the version of a file in its key, and only if the caller knows that
 the bytes are those of that version: stat alone proves nothing while a writer lives. Plans and kinds
@@ -59,7 +59,7 @@ _Key = tuple[int, int, str, str, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class RememberedStats:
-    """Counts since the start. lost: answers that could not be written, or no longer be read."""
+    """Counts since the start. lost: answers that could not be written, or could no longer be read."""
 
     hits: int
     misses: int
@@ -107,7 +107,7 @@ class Remembered:
         return kind if is_kind(kind) else None
 
     def put_kind(self, key: KindKey, kind: str) -> None:
-        """Store the kind of this version of a file, unless the file may change within one tick."""
+        """Store the kind of this version of a file, unless KindKey.is_racy()."""
         self._put(key, _KIND, kind.encode("ascii"))
 
     def plan(self, key: KindKey, what: frozenset[str]) -> tuple[str, Plan] | None:

@@ -1,4 +1,4 @@
-"""Requests of the sniffer that got no answer, counted by their cause; and its counts as a whole."""
+"""Counts of the sniffer's requests without an answer, by cause; and the snapshot of all its counts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class SnifferStats:
     """Counts since the start; pids, queued and in_flight are current values.
 
     repeated: requests sent to a second worker because the first one died. failed: reason (``died``,
-    ``deadline``, ``missed``: one of these just before, ``busy``, ``refused``, ``lied``) -> requests
-    that ended so. confinement: a worker's measures, e.g. ``chroot, uid 2100000000, no_new_privs,
+    ``deadline``, ``missed``: the file had one of these just before, ``busy``, ``refused``, ``lied``) ->
+    requests that failed so. confinement: a worker's measures, e.g. ``chroot, uid 2100000000, no_new_privs,
     limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.
     last_loss_ns: time of the last loss of a worker (it died, lied, or was not available), in ns since
     1970; 0: never.

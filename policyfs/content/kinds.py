@@ -1,8 +1,8 @@
-"""Libmagic's answers, converted to content kinds: one name per kind, contradictions unknown.
+"""Libmagic's answers, converted to content kinds: one name for each kind, none for a contradiction.
 
 A content kind depends on the first SNIFF_BYTES of a file and on nothing else, for a finished file
-and for a write being checked alike. If a kind depended on bytes behind the head that checked writes
-hold back, a write there could change it unseen.
+and for a write being checked alike. Checked writes hold back only this head. If a kind depended on later
+bytes, a write there could change it unseen.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def normalise(answer: str) -> str | None:
     name = answer.partition(";")[0].strip().lower()
     name = OTHER_NAMES.get(name, name)
     if not _NAME.fullmatch(name):
-        half = len(name) // 2  # "image/x-iconimage/x-icon": two entries matched, one said it twice
+        half = len(name) // 2  # "image/x-iconimage/x-icon": two entries matched, with the same name
         if name[:half] != name[half:]:
             return None
         name = OTHER_NAMES.get(name[:half], name[:half])
@@ -49,8 +49,8 @@ def is_kind(text: str) -> bool:
 def settle(kind: str, head: bytes) -> str | None:
     """Return the kind, or None (unknown) if the head has the signature of another kind.
 
-    libmagic tries some tests before others (tar's checksum before JPEG's first bytes). So a file can be
-    made that it calls one kind while every image viewer opens it as another. Either name would be wrong
+    libmagic tries some tests before others (tar's checksum before JPEG's first bytes). So somebody can make
+    a file that libmagic calls one kind and every image viewer opens as another. Either name would be wrong
     for some rule; unknown fails closed for all of them.
     """
     for start, allowed in _ONLY:
@@ -70,16 +70,16 @@ _NO_MOVIE: Final = frozenset(
     b"heic,heix,heim,heis,hevc,hevx,hevm,hevs,mif1,mif2,msf1,miaf,avif,avis,jp2 ,jpx ,jpm ,jxl ,crx ,j2ki,"
     b"j2is,j2k1,jpgs".split(b",")
 )
-"""Brands of pictures in the same kind of boxes: no movies, or not only movies."""
+"""Brands of pictures in ISO base media boxes: files with such a brand are not movies, or not only movies."""
 _MOVIE_STARTS: Final = frozenset(b"wide free skip pnot udta uuid junk thum PICT pict moov mdat".split(b" "))
 _SOUND_BRANDS: Final = (b"aax ", b"aaxc")
 _JP2_SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 
 def picture_kind(head: bytes) -> str | None:
-    """Return the kind of a still picture in boxes whose brand libmagic does not know, else None.
+    """Return the kind of a still picture in ISO base media boxes with a brand unknown to libmagic, else None.
 
-    These are raw photos, HEIF by its compatible brands, and JPEG 2000 with other entropy coding.
+    These are raw photos, HEIF with only compatible brands of HEIF, and JPEG 2000 with other entropy coding.
     """
     at = len(_JP2_SIGNATURE) if head.startswith(_JP2_SIGNATURE) else 0
     size = int.from_bytes(head[at : at + 4])

@@ -1,8 +1,8 @@
 """The launcher: starts zygotes for the daemon, from a process that has imported all they need.
 
-A serving daemon can execute nothing any more, so it could not replace a killed zygote. The launcher
-was executed before. It forks a zygote, which shares its memory and is ready at once. It reads only
-orders: a byte and the descriptor that becomes the new zygote's control socket. So a daemon that was
+A serving daemon can execute nothing any more, so it could not replace a killed zygote. The launcher,
+which was executed before, can: it forks a zygote, which shares its memory and is ready at once. It reads
+only orders: one word and the descriptor that becomes the new zygote's control socket. So a daemon that was
 taken over gains nothing through it.
 
 Messages on the control socket (SOCK_SEQPACKET): START with one descriptor. The answer is the
@@ -30,7 +30,7 @@ Live = Callable[[socket.socket], int]
 
 
 def serve(control: socket.socket, live: Live | str) -> None:
-    """Start zygotes until the daemon is gone. *live*: the reason, if none can be started."""
+    """Start zygotes until the daemon is gone. *live*: their main function, or why none can be started."""
     while True:
         message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
         try:
@@ -52,7 +52,7 @@ def _start(control: socket.socket, theirs: int, live: Live) -> tuple[bytes, list
     try:
         pid = os.fork()
         if pid == 0:
-            control.detach()  # closed below with all others; not twice
+            control.detach()  # its descriptor is closed below, with all others
             _become_zygote(theirs, live)
         return b"%d" % pid, [os.pidfd_open(pid)]
     except OSError as error:
@@ -69,7 +69,7 @@ def _become_zygote(control_fd: int, live: Live) -> NoReturn:
         os.closerange(ZYGOTE_FD + 1, 1 << 20)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the kernel reaps the launcher's children
         status = live(socket.socket(fileno=ZYGOTE_FD))
-    except BaseException:  # noqa: BLE001 # nothing may unwind into the launcher's code
+    except BaseException:  # noqa: BLE001 # no exception may reach the launcher's code
         traceback.print_exc()
     finally:
         os._exit(status)

@@ -1,4 +1,4 @@
-"""Files whose last look failed: refused at once for a while, without a worker.
+"""Files that no worker could look into at the last try: for a while they are refused at once.
 
 A file that keeps a worker busy until the deadline, or kills it, would do so at every open. The same
 happens to an honest file on an overloaded machine, so each refusal ends by itself. It lasts FIRST_S
@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 300.0
 KEPT_S: Final = 600.0
-"""Seconds after the end of a refusal for which its failure still counts as the previous one."""
+"""Seconds after the end of a refusal in which a new failure counts as a further one, not as a first one."""
 MAX_FILES: Final = 4096
 """Failures kept; the oldest go first. One takes about 500 bytes."""
 
@@ -32,7 +32,7 @@ class _Failure(NamedTuple):
 class Missed:
     """A bounded map from a version of a file, for one app, to its failure.
 
-    It can only refuse, so a version from stat is proof enough.
+    It only refuses files, so a version from stat is enough proof.
     """
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic, capacity: int = MAX_FILES) -> None:

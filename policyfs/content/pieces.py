@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 from policyfs.domain import Patch
 
 COPY_MIN: Final = 16
-"""Length from which bytes of the file count as such. From shorter ones any text could be put together."""
+"""Least length of a copy from the file. From shorter copies any text could be put together."""
 NEUTRAL: Final = frozenset(b"\0 0\xff")
-"""Bytes that tell nothing when repeated. A run of any other counts as one literal byte."""
+"""Bytes that tell nothing when repeated. A run of any other byte counts as one literal byte."""
 LITERAL_BYTES: Final = 4096
 """Literal bytes allowed in a plan, for most kinds."""
 _MORE: Final = {
@@ -28,7 +28,7 @@ _MORE: Final = {
     "image/heif": (1 << 16, 4, b"ftyp"),
     "image/avif": (1 << 16, 4, b"ftyp"),
 }
-"""Kinds whose packed streams are packed again: literal bytes allowed, and the signature (offset, bytes).
+"""Kinds with compressed streams that are made again: allowed literal bytes, and signature (offset, bytes).
 
 A worker names the kind; the daemon compares the signature.
 """
@@ -39,7 +39,7 @@ _RUN: Final = re.compile(rb"(.)\1{7,}", re.DOTALL)
 _KEPT: Final = re.compile(rb"\0{16,}")
 _NEAR: Final = 1 << 16
 _SEARCHED_MAX: Final = 1 << 28
-"""Bytes searched for moved ones in one plan, some 0.2 s; all after that are literal."""
+"""Bytes that are searched for moved pieces in one plan, some 0.2 s. Later pieces count as literal bytes."""
 
 Read = Callable[[int, int], bytes]
 """Function that reads bytes of the file: offset, size."""
@@ -48,7 +48,7 @@ Read = Callable[[int, int], bytes]
 class Piece(NamedTuple):
     """Part of a patch.
 
-    origin: offset in the file of its bytes, -1 if ``data`` holds them. A run has one byte of data and
+    origin: offset of its bytes in the file, -1 if ``data`` holds them. A run has one byte of data and
     any size.
     """
 
@@ -156,7 +156,7 @@ def _stretches(pattern: re.Pattern[bytes], data: bytes) -> Iterator[tuple[int, i
 
 
 def _common(data: bytes, at: int, near: bytes, place: int) -> int:
-    """Return the number of equal bytes from there on."""
+    """Return the number of equal bytes in *data* from *at* on, and in *near* from *place* on."""
     most = min(len(data) - at, len(near) - place)
     good, step = 0, COPY_MIN
     while good < most and step:

@@ -1,7 +1,7 @@
 """A redaction plan as bytes: packed by a worker, unpacked and checked by the daemon.
 
 A patch is zeros, a repeated byte, literal bytes, a copy of bytes in the file, or several of these
-without a gap (pieces.py). There are no more literal bytes than files of the kind need.
+without a gap (pieces.py). A plan has no more literal bytes than files of its kind need.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def refusal(reason: str) -> Plan:
 def pack_plan(kind: str, plan: Plan, read: Read | None = None, file_size: int = 0) -> bytes:
     """Pack a plan and its kind as a reply's payload.
 
-    read, file_size: reads the file of so many bytes, to leave out bytes that the file has; without it
-    all replaced bytes are packed. A plan beyond the limits of this module becomes a refusal: its file
+    read: reads the file of *file_size* bytes, so that bytes that the file has are left out; without it all
+    replacement bytes are packed. A plan beyond the limits of this module becomes a refusal: its file
     is denied.
     """
     size = sum(len(patch.data) for patch in plan.patches)
@@ -59,7 +59,7 @@ def pack_plan(kind: str, plan: Plan, read: Read | None = None, file_size: int = 
         pieces = [splitter.pieces(patch) if patch.data else [] for patch in plan.patches]
         new = sum(cost(piece) for each in pieces for piece in each)
         if new > literal_bytes_for(kind, read(0, HEAD_BYTES)) or sum(map(len, pieces)) > MAX_PATCHES:
-            plan, pieces = refusal(f"{new} bytes to put in are more than such a file needs"), []
+            plan, pieces = refusal(f"{new} bytes to add are more than such a file needs"), []
     parts = [_pack_text(kind, MAX_KIND)]
     count = sum(len(each) or 1 for each in pieces) if pieces else len(plan.patches)
     parts.append(_COUNTS.pack(_OUTCOMES.index(plan.outcome), len(plan.findings), count))
@@ -143,8 +143,8 @@ def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tup
 
     file_size (bytes) is the daemon's own knowledge. read: reads the file, for copied bytes; without it
     the plan must be one that was unpacked and packed here before. Raises errors of read, and WireError
-    unless the plan has a correct worker's shape: patches sorted, apart from each other, inside the
-    file; none where nothing changes; within the limits. Whether the plan is right cannot be checked
+    unless the plan has the shape that a correct worker gives it: patches sorted, without overlap, inside the
+    file, and only with the outcome PATCH; within the limits. Whether the plan is right cannot be checked
     here.
     """
     reader = _Reader(payload)
@@ -224,7 +224,7 @@ def _bytes_of(piece: Piece, file_size: int, read: Read | None) -> bytes:
     if piece.origin < 0:
         return piece.data * piece.size if len(piece.data) == 1 else piece.data
     if read is None or piece.origin + piece.size > file_size:
-        raise WireError("a patch of what is outside the file")
+        raise WireError("a patch copies bytes from outside the file")
     data = read(piece.origin, piece.size)
     if len(data) != piece.size:
         raise WireError("the file has shrunk")

@@ -16,15 +16,15 @@ from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 SERVED_MAX: Final = 10_000
 """Requests after which a worker is replaced: a limit on the life of one that was taken over."""
 SPARES: Final = 1
-"""Confined workers that wait for an app without one, so that no open waits for a fork."""
+"""Confined workers that are ready for apps without a worker, so that no open waits for a fork."""
 _KEPT_MIN: Final = 4
-"""Workers that stay with their apps even on a small machine: a replacement costs the app a spare."""
+"""Workers that are kept for their apps even on a small machine: an app without one uses up a spare."""
 _UNDEAD_MAX: Final = 8
-"""Killed workers that have not ended (hung in a disk read) beyond which no more are forked."""
+"""Most killed workers that have not ended (hung in a disk read). Beyond this number no more are forked."""
 _PAUSE_FIRST_S: Final = 0.25
 _PAUSE_MAX_S: Final = 30.0
 _PROVEN_S: Final = 60.0
-"""Seconds of life after which a zygote does not count as one that keeps dying."""
+"""Seconds of life after which a zygote's death is no repeated one: its successor starts without a pause."""
 _LOOK_S: Final = 5.0
 """Seconds between checks that the spares still live."""
 
@@ -40,8 +40,8 @@ class NoWorkerError(Exception):
 class Pool:
     """Workers by their lane. Only for use from one trio run at a time.
 
-    INVARIANT: a worker serves one lane in all its life. Data of one app's files is gone, with the
-    worker's memory, before another app's file is looked at.
+    INVARIANT: a worker serves one lane in all its life. So no worker that reads one app's files has data of
+    another app's files in its memory.
     """
 
     def __init__(self, limits: Limits, size: int) -> None:
@@ -58,7 +58,7 @@ class Pool:
         """Workers that have served, the most recent at the end."""
         self.busy: set[WorkerLink] = set()
         self.apart: set[WorkerLink] = set()
-        """Workers that take one second look each, and end."""
+        """Workers for one second look each; they end afterwards."""
         self.killed: list[WorkerLink] = []
         self.started = self.zygotes_started = 0
         self.confinement = ""
@@ -75,7 +75,7 @@ class Pool:
         return [*self.fresh, *self.idle, *self.busy, *self.apart]
 
     def zygote_died(self) -> bool:
-        """True if the parent ended and took its workers along."""
+        """True if the parent ended, and its workers with it."""
         return self._zygote is not None and self._zygote.died()
 
     async def fill(self, count: int) -> None:

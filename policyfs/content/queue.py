@@ -25,8 +25,8 @@ class Line:
 
     The others wait: first come first served within a lane, and the lanes take turns. A lane is an app,
     which must not be held up by other apps. So an app whose files all hang the parsers waits for its
-    own files, and other lanes do not. Nor do the files of one app keep all processors busy: where there
-    are as many places as processors, one stays free for other processes.
+    own files, and other lanes do not. One app's files do not keep all processors busy, either: if there are
+    as many places as processors, one stays free for other processes.
     """
 
     def __init__(self, places: int, limit: int) -> None:
@@ -91,7 +91,7 @@ class Line:
         waiter.event.set()
 
     def close(self) -> None:
-        """Send away all waiting tasks, and all later ones."""
+        """Refuse all waiting tasks, and all later ones."""
         self._closed = True
         for queue in self._lanes.values():
             for waiter in queue:

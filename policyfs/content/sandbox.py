@@ -1,10 +1,10 @@
 """Confinement: the rights that a worker gives up before it reads its first hostile byte.
 
-Always, or the worker does not run: root, every group, every capability and any way back to them
-(no_new_privs), new processes, core dumps, debuggers, and all but a little memory and time. Where
-the kernel has it: every path (chroot into a directory without files, Landlock without exceptions),
-the network and signals (Landlock), and all system calls except the few that receive a request, read
-a passed file and answer (seccomp). The measures in force are reported, for ``doctor``.
+It always gives up, or does not run: root, every group, every capability and any way back to them
+(no_new_privs), new processes, core dumps, debuggers, and all but a little memory and time. If
+the kernel can do that, it also gives up every path (chroot into a directory without files, Landlock without
+exceptions), the network and signals (Landlock), and all system calls except the few that receive a request,
+read a passed file and answer (seccomp). The measures in force are reported, for ``doctor``.
 """
 
 from __future__ import annotations
@@ -106,12 +106,12 @@ def _prctl(option: int, value: int) -> None:
 
 
 def let_others_in(*, idle: bool = False) -> None:
-    """Let every process that wakes run before this one: an app with its answer must not wait.
+    """Let every process that wakes run before this one: an app that has its answer must not wait.
 
-    The nice value is 5 higher, which gives a third of another process's share where all compute. Turns
-    are long: processes with shorter turns do not wait for their end.
+    The nice value is 5 higher, which gives a third of another process's share if all compute. The time slices
+    of this process are long: processes with shorter ones do not wait for the end of a slice.
 
-    idle: run only while nothing else wants the processor.
+    idle: run only while no other process wants the processor.
     """
     set_turns(nicer=_NICER, slice_ns=_SLICE_NS, idle=idle)
 
@@ -165,8 +165,8 @@ _CALLS: Final = frozenset(
 def seccomp_filter(machine: str) -> bytes | None:
     """Return the filter for a machine name from uname; None for a machine without a list.
 
-    A call that is not listed fails with EPERM and does not kill: a harmless one of some libc must not
-    cost the worker.
+    A call that is not listed fails with EPERM, and the worker goes on: some libc may make a harmless call
+    that is not listed.
     """
     return seccomp.short_program(machine, sorted(_CALLS))
 

@@ -26,7 +26,7 @@ from policyfs.redact.core.values import Plan
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
 _AFRESH_DEADLINES: Final = 6
-"""Deadlines that a second look may take: others run before it all the time."""
+"""Longest time of a second look, in deadlines: all other processes run before it."""
 _LARGE_PLAN: Final = 64 * 1024
 """Bytes of a plan beyond which a thread unpacks it: the worst one takes 15 ms."""
 
@@ -74,8 +74,8 @@ class Sniffer:
     ) -> Sniffer:
         """Start the zygote and first workers, before trio runs; takes about 0.3 s. Needs root.
 
-        workers: by default the number of processors, but 2 to 8, started on demand (a given number is
-        started at once); one app never has the last one. uid, gid: the ids of all workers; by default each
+        workers: by default the number of processors, at least 2 and at most 8, started on demand (a given
+        number is started at once); one app never has all. uid, gid: the ids of all workers; by default each
         worker has its own unused ones (uids.py). apps: ranges of uids (first, last) that belong to apps.
         queue: requests that may wait. address_space: bytes per worker. Raises SnifferError with advice if
         libmagic is missing or rights cannot be dropped.
@@ -98,7 +98,7 @@ class Sniffer:
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
         """Return the content kind of the regular file behind an O_RDONLY descriptor; None if unknown.
 
-        The descriptor's offset stays. Raises ValueError for a descriptor that is not read-only.
+        The descriptor keeps its offset. Raises ValueError for a descriptor that is not read-only.
         """
         size = _checked_size(fd)
         reply = await self._ask(Command.KIND_FD, fd, size, b"", lane)
@@ -140,8 +140,8 @@ class Sniffer:
         """Return the answer of a worker that has seen no other file, and ends afterwards; None without one.
 
         The answer is the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*
-        (None: the kind alone). It takes processor time only while nothing else wants it, and no app's
-        place.
+        (None: the kind alone). The worker runs only while no other process wants the processor, and takes
+        no app's place.
         """
         size = _checked_size(fd)
         command = Command.KIND_FD if what is None else Command.LOCATE
@@ -224,7 +224,7 @@ class Sniffer:
         await self._pool.tend()
 
     def close(self) -> None:
-        """Call aclose() where no trio runs."""
+        """Call aclose(), outside of a trio run."""
         trio.run(self.aclose)
 
     # ------------------------------------------------------------- one request
@@ -283,10 +283,10 @@ class Sniffer:
     async def _with_workers(
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
     ) -> Reply:
-        """Ask a worker, and ask once more if it dies by itself: earlier requests may have harmed it.
+        """Ask a worker, and a second one if the first dies by itself: earlier requests may have harmed it.
 
-        A file that kills its workers kills two, and its kind is unknown. The second worker is a new one: a
-        waiting one may be harmed, too.
+        A file that kills its workers kills at most two, and its kind is unknown. The second worker is a new
+        one: a waiting one may be harmed, too.
 
         If another process ended or stopped the worker, or it died with the zygote, that says nothing about
         the file. Then the request is repeated without a limit, until the deadline.
@@ -359,7 +359,7 @@ class Sniffer:
 
 
 def _at_once(fd: int, size: int, offset: int, count: int) -> bytes:
-    """Read bytes, in memory, of a file of *size* bytes. Raises OSError for others."""
+    """Read bytes of a file of *size* bytes from memory. Raises OSError if some of them are not in memory."""
     data = bytearray(max(0, min(count, size - offset)))
     if os.preadv(fd, [data], offset, os.RWF_NOWAIT) != len(data):
         raise BlockingIOError

@@ -35,16 +35,17 @@ class ZygoteError(Exception):
 
 
 class Launcher:
-    """The process that starts zygotes, again and again, once the daemon itself can execute nothing."""
+    """The process that starts zygotes, also when the daemon itself can execute nothing any more."""
 
     def __init__(self, limits: Limits) -> None:
         """Execute a fresh interpreter with the daemon's module path; it inherits nothing else.
 
-        It takes a few ms; imports then go on for 0.3 s. Raises OSError if it cannot be executed.
+        This takes a few ms; the interpreter then imports modules for 0.3 s. Raises OSError if it cannot be
+        executed.
         """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
-        # Not the daemon's stderr: its readers must not have to wait for the zygote, too.
+        # Not the daemon's stderr: who reads that to its end would wait for the zygote, too.
         self._stderr = os.memfd_create("policyfs-zygote-stderr")
         options = json.dumps(dataclasses.asdict(limits))
         environment = _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(_module_path())}
@@ -97,10 +98,10 @@ class Launcher:
             _, fds = await _received(self._control)
             self._owed -= 1
             for fd in fds:
-                os.close(fd)  # its control socket is closed, so it ends by itself
+                os.close(fd)  # the zygote's control socket is closed, so it ends by itself
 
     async def close(self, grace_s: float) -> None:
-        """Let it exit; SIGKILL after grace_s seconds. Further calls do nothing."""
+        """Let the launcher exit; SIGKILL after grace_s seconds. Further calls do nothing."""
         if self._control.fileno() < 0:
             return
         trio.lowlevel.notify_closing(self._control)
@@ -124,7 +125,7 @@ class ZygoteProcess:
     """
 
     def __init__(self, pid: int, pidfd: int, control: socket.socket, stderr: int) -> None:
-        """Take over the pidfd and the control socket. stderr: the launcher's, which gets its last words."""
+        """Take over the pidfd and the control socket. stderr: the launcher's, which the zygote uses, too."""
         control.setblocking(False)
         self._pid = pid
         self._pidfd = pidfd
@@ -157,8 +158,8 @@ class ZygoteProcess:
     async def worker(self, *, idle: bool = False) -> WorkerLink:
         """Fork a new worker; wait for its hello() before use.
 
-        idle: it computes only while nothing else wants the processor. Raises ZygoteError; fit() then tells
-        whether another try makes sense.
+        idle: the worker runs only while no other process wants the processor. Raises ZygoteError; fit() then
+        tells whether another try makes sense.
         """
         wanted = FORK_IDLE if idle else FORK
         try:
@@ -185,7 +186,7 @@ class ZygoteProcess:
         return WorkerLink(int(message), socket.socket(fileno=fds[0]), fds[1], fds[2])
 
     async def close(self, grace_s: float) -> None:
-        """Let it kill and reap its workers and exit; SIGKILL after grace_s seconds."""
+        """Let the zygote kill and reap its workers and exit; SIGKILL after grace_s seconds."""
         self._hang_up()
         if self._pidfd < 0:
             return

@@ -1,6 +1,6 @@
 """Unused uids for the workers of one daemon.
 
-A process may signal, stop, limit and trace others of its uid. So workers share theirs neither with
+A process may signal, stop, limit and trace others of its uid. So workers share their uids neither with
 other programs (``nobody`` has many) nor with each other. The uids come from domain.WORKER_UIDS;
 each daemon takes a block of that range that is unused when it starts.
 """
@@ -51,7 +51,7 @@ def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
 
 def _candidates() -> Iterator[int]:
     mapped = _mapped("uid_map"), _mapped("gid_map")
-    choice = random.SystemRandom()  # two daemons that start at once should not meet
+    choice = random.SystemRandom()  # two daemons that start together should not choose the same block
     for _ in range(_TRIES):
         first = choice.randrange(WORKER_UIDS.start, WORKER_UIDS.stop, BLOCK)
         if all(any(first in ids for ids in each) for each in mapped):
@@ -82,7 +82,7 @@ def _uids_of_processes() -> set[int]:
 
 
 def _beginning(path: str) -> bytes:
-    """Read the first lines of a file, without what a file object asks first: there are many such files."""
+    """Read the first lines of a file, without the further system calls of a file object: files are many."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return os.read(fd, _BEGINNING)

@@ -80,10 +80,7 @@ class Passed:
 
 
 class Detector:
-    """Load and import everything that a request can ever need.
-
-    Raises magic.MagicException if there is no database, ImportError if a module is missing.
-    """
+    """Finds kinds and plans of files. INVARIANT: created before confine(), which forbids opening files."""
 
     def __init__(self) -> None:
         """Load and import everything that a request can ever need.
@@ -135,8 +132,8 @@ class Detector:
 def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *, idle: bool) -> NoReturn:
     """Serve requests as a forked worker; never return, never raise.
 
-    sock: this worker's end of the socket pair to the daemon. parent: the zygote's pid. idle: it runs
-    only while nothing else wants the processor.
+    sock: this worker's end of the socket pair to the daemon. parent: the zygote's pid. idle: the worker runs
+    only while no other process wants the processor.
     """
     try:
         sock = _keep_only(sock)
@@ -147,7 +144,7 @@ def run(sock: socket.socket, detector: Detector, limits: Limits, parent: int, *,
             os._exit(1)
         sock.sendall(protocol.pack_reply(protocol.HELLO, Status.OK, ", ".join(held).encode("ascii")))
         _serve(sock, detector, limits.cpu_s / 2)
-    except BaseException:  # noqa: BLE001 # nothing may unwind into the zygote's code
+    except BaseException:  # noqa: BLE001 # no exception may reach the zygote's code
         os._exit(1)
     os._exit(0)
 
@@ -171,7 +168,7 @@ def _serve(sock: socket.socket, detector: Detector, cpu_share_s: float) -> None:
             status = Status.OK
         except (SniffError, OSError) as error:
             payload, status = _reason(error), Status.FAILED
-        except Exception as error:  # noqa: BLE001 # a bug in a parser, or memory: state is doubtful
+        except Exception as error:  # noqa: BLE001 # a bug in a parser, or no memory: do not go on
             payload, status, retire = _reason(error), Status.FAILED, True
         finally:
             if request.fd is not None:

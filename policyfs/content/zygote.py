@@ -2,14 +2,14 @@
 
 It is a fresh interpreter (``launch``: one that forks zygotes, see launcher.py), not a fork of the
 daemon. So no worker inherits the daemon's memory, descriptors, address layout or locks. It stays
-root, because only root can give its children another uid. It reads only one-byte orders from the
-daemon, so nothing hostile ever reaches it. It has one thread, so that a fork is always whole.
+root, because only root can give its children another uid. It reads only orders of one or two words from the
+daemon, so nothing hostile ever reaches it. It has one thread: a fork copies no other thread, but its locks.
 
 Messages on the control socket (SOCK_SEQPACKET): the zygote first sends READY, or the reason why it
 cannot run. The answer to FORK or FORK_IDLE is the worker's pid as a decimal with three descriptors:
 the daemon's end of the worker's socket, a pidfd, and a pipe on which the zygote reports how the
-worker ended (see ENDED). Or it is a reason. When the daemon's end closes, the zygote kills and
-reaps its children and exits.
+worker ended (see ENDED). If there is no worker, it is the reason. When the daemon's end closes, the zygote
+kills and reaps its children and exits.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LAUNCH: Final = "launch"
 READY: Final = b"ready"
 FORK: Final = b"fork"
 FORK_IDLE: Final = b"fork idle"
-"""Order for a worker that computes only while nothing else wants the processor."""
+"""Order for a worker that runs only while no other process wants the processor."""
 ENDED: Final = struct.Struct("=i")
 """Report of a worker's end: its exit code, or the negative number of the signal."""
 MAX_MESSAGE: Final = 2000
@@ -52,7 +52,7 @@ _WEIGHED_AGAIN_MS: Final = 120
 
 
 class _Child(NamedTuple):
-    """A worker that was not reaped yet. number: its uid's, counted from the first. said: end of the pipe."""
+    """A worker that was not reaped yet. number: its uid minus the first one. said: the pipe for ENDED."""
 
     pid: int
     number: int
