@@ -1,1 +1,1 @@
-"""The kernel beside FUSE: system calls, mounts, capabilities, seccomp (layer 1)."""
+"""Interfaces of the kernel other than FUSE: system calls, mounts, capabilities, seccomp (layer 1)."""

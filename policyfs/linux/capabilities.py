@@ -48,7 +48,7 @@ class Capability(enum.IntEnum):
 
 
 ZYGOTE: Final = frozenset({
-    Capability.DAC_READ_SEARCH,  # modules and libraries, in any place
+    Capability.DAC_READ_SEARCH,  # to read modules and libraries in any place
     Capability.KILL, Capability.SETUID, Capability.SETGID, Capability.SYS_CHROOT,
 })  # fmt: skip
 """The capabilities of launcher and zygote: to give workers another uid, to confine them, to end them."""
@@ -56,10 +56,10 @@ ZYGOTE: Final = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The rights of a process: capabilities by number (effective, permitted, bounding, inheritable and
-    ambient sets), and whether exec can add to them. seccomp: ``off``, ``strict`` or ``filter``.
+    """The rights of a process: sets of capabilities by number. handed_on: the inheritable and ambient sets.
 
-    For several threads the sets are united, and the weakest of their other properties counts.
+    no_new_privs: exec cannot add capabilities. seccomp: ``off``, ``strict`` or ``filter``. For several
+    threads the sets are united, and the weakest of their other properties counts.
     """
 
     effective: frozenset[int]
@@ -76,11 +76,11 @@ def no_new_privs() -> None:
 
 
 def keep(wanted: frozenset[Capability]) -> None:
-    """Drop every capability but these, for good: out of the bounding set too. Exec then hands on
-    nothing but root's share of the bounding set.
+    """Drop every capability but these, for good, also from the bounding set. After that, exec hands on
+    nothing but the bounding set, and that only to root.
 
-    For the calling thread and threads that it starts later. A capability that it lacks is not
-    added. Raises OSError where even that is refused.
+    Applies to the calling thread and threads that it starts later. A capability that the thread lacks is
+    not added. Raises OSError if the kernel refuses.
     """
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for number in sorted(rights_of("thread-self").bounding - wanted):
@@ -101,7 +101,7 @@ def _drop_from_bounding_set(number: int) -> None:
     try:
         _prctl(_PR_CAPBSET_DROP, number)
     except OSError as error:
-        # Without CAP_SETPCAP it stays as our parent process left it; with no_new_privs an
+        # Without CAP_SETPCAP the bounding set stays as our parent process left it; with no_new_privs an
         # exec gains nothing by it.
         if error.errno != errno.EPERM:
             raise

@@ -22,10 +22,10 @@ _BITS_SINCE_5: Final = 16
 
 
 def read_only_below(directories: Sequence[str]) -> bool:
-    """Let this thread, and those it starts, open nothing but what is below these, and that to read.
+    """Let this thread, and those it starts, open only files below these directories, and only to read.
 
-    Needs no_new_privs. False where the kernel has no Landlock. Raises OSError for a directory that is not
-    there, and where the kernel refuses.
+    Needs no_new_privs. False if the kernel has no Landlock. Raises OSError for a missing directory, and if
+    the kernel refuses.
     """
     abi = int(LIBC.syscall(_SYS_CREATE_RULESET, None, 0, _VERSION))
     if abi < 1:

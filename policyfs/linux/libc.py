@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
-"""The C library, for calls of other modules that give it converted arguments."""
+"""The C library, for other modules, which convert the arguments of their calls themselves."""
 
 AT_FDCWD: Final = -100
 AT_SYMLINK_NOFOLLOW: Final = 0x100
@@ -106,7 +106,7 @@ def fail(name: bytes | None = None) -> OSError:
 def check_name(name: bytes) -> bytes:
     """Return *name* if it is one path component, else raise OSError(EINVAL).
 
-    The kernel never sends another kind; a mistake of ours must not become a way out of the store.
+    The kernel sends only such names. The check ensures that a mistake of ours does not lead out of the store.
     The file system checks the length (ENAMETOOLONG).
     """
     if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
@@ -163,7 +163,7 @@ def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
 
 
 def link_fd(fd: int, new_dir: int, new: bytes) -> None:
-    """Create a hard link to the object behind *fd* (O_PATH will do), not following it if a symlink.
+    """Create a hard link to the object behind *fd* (O_PATH will do); a symlink is not followed.
 
     linkat(2) with AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH and returns ENOENT without it; the magic
     link does not need it.
@@ -214,8 +214,8 @@ def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
 def get_xattr(fd: int, name: bytes) -> bytes | None:
     """Return the value (at most 1 KiB, else ERANGE) of an xattr of the object behind *fd* (O_PATH too).
 
-    None where there is none or the file system has no such xattrs: os.getxattr would raise an
-    exception in the common case.
+    None if there is none, or if the file system has no such xattrs. That is the common case, in which
+    os.getxattr would raise an exception.
     """
     buffer = ctypes.create_string_buffer(_XATTR_BUFFER)
     count = int(_getxattr(proc_fd(fd), name, buffer, _XATTR_BUFFER))
@@ -237,8 +237,8 @@ def file_system_type(fd: int) -> int:
 def file_handle(fd: int) -> bytes:
     """Return name_to_handle_at(2) of the object behind *fd* (O_PATH too): type (int32) and opaque bytes.
 
-    Unique within one file system for as long as the inode lives, and not used again after.
-    Where handles cannot be opened, the identifying kind is returned (AT_HANDLE_FID, Linux 6.5).
+    A handle is unique within one file system as long as the inode exists, and is not used again later. If
+    the file system cannot open by handle, it only identifies the inode (AT_HANDLE_FID, Linux 6.5).
     """
     mount_id = ctypes.c_int()
     for flags in (AT_EMPTY_PATH, AT_EMPTY_PATH | _AT_HANDLE_FID):
@@ -288,11 +288,12 @@ def signalfd(signals: set[int]) -> int:
 
 
 class Identity:
-    """File-system identity of this thread lent to one caller: ``with Identity(uid, gid, umask):``.
+    """Gives this thread a caller's identity for creating files: ``with Identity(uid, gid, umask):``.
 
     A file created inside belongs to that uid and gid from its first moment, with the kernel's
     own rules for setgid parents, the grpid mount option, default ACLs, id-mapped mounts and file
-    systems without owners. No chown can fail or be raced, and a crash leaves no file of root's.
+    systems without owners. No chown follows that could fail or come too late, and a crash leaves no file
+    that root owns.
     The caller's permission is not checked: the capabilities that setfsuid(2) removes from the
     thread (capabilities(7), "Effect of user ID changes") are restored at once.
 
@@ -317,7 +318,7 @@ class Identity:
         self._old_umask = os.umask(self._umask & 0o777)
         self._old_gid = int(_setfsgid(self._gid))
         self._old_uid = int(_setfsuid(self._uid))
-        # setfsuid and setfsgid report no failure; an invalid id returns the present one and changes nothing.
+        # setfsuid and setfsgid report no failure. With an invalid id they only return the present one.
         if int(_setfsuid(_NO_ID)) & _NO_ID != self._uid or int(_setfsgid(_NO_ID)) & _NO_ID != self._gid:
             self.__exit__()
             raise OSError(errno.EPERM, f"cannot create as uid {self._uid}, gid {self._gid}")
@@ -333,7 +334,7 @@ class Identity:
 
 
 NOBODY: Final = 65534
-"""The uid that data is written as: never one for which a file system reserves blocks."""
+"""The fsuid of threads that write data: a user for whom no file system reserves blocks."""
 
 
 class NoReserve:
@@ -382,10 +383,11 @@ _fixup: Final = _Fixup()
 
 
 def keep_capabilities() -> bool:
-    """Let setfsuid(2) leave capabilities alone from now on, also in later threads (capabilities(7),
-    SECBIT_NO_SETUID_FIXUP): it saves NoReserve half of its time. Needs CAP_SETPCAP, else False.
+    """Make setfsuid(2) keep capabilities from now on, also in later threads (capabilities(7),
+    SECBIT_NO_SETUID_FIXUP). This halves the time of NoReserve. False without CAP_SETPCAP.
 
-    Before any thread, and after the start of processes that give up rights by changing their uid.
+    Call it before any thread starts, and after the start of processes that give up rights by changing their
+    uid.
     """
     _fixup.on = bool(_prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
     return not _fixup.on

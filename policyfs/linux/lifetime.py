@@ -1,6 +1,6 @@
 """Processes that end with another one: the kernel sends a signal once a pipe has no writer any more.
 
-PR_SET_PDEATHSIG (prctl(2)) does not serve here: the kernel forgets it whenever a process takes another
+PR_SET_PDEATHSIG (prctl(2)) cannot be used here: the kernel clears it whenever a process takes another
 identity, as the daemon does for each new file.
 """
 

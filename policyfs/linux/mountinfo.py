@@ -44,7 +44,7 @@ def _unescape(text: str) -> str:
     if "\\" not in text and text.isascii():
         return text
     raw = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
-    # The file was decoded byte by byte (latin-1), so that escapes and bytes mix well.
+    # The file was decoded byte by byte (latin-1), so escapes become bytes beside the other bytes.
     return os.fsdecode(raw.encode("latin-1"))
 
 
@@ -77,7 +77,7 @@ def mounts(pid: int | None = None) -> list[Mount]:
 
 
 def mount_of_fd(fd: int) -> Mount | None:
-    """Return the mount that one of our descriptors lies on; None if it is in no namespace of ours."""
+    """Return the mount that one of our descriptors lies on; None if our mount namespace does not have it."""
     wanted = mount_id_of_fd(fd)
     return next((mount for mount in mounts() if mount.mount_id == wanted), None)
 
@@ -103,7 +103,7 @@ def parse_mounts_at(path: str, lines: Iterable[str]) -> list[Mount]:
 
 
 def resolve(path: str) -> str:
-    """Return the absolute path without symlinks, with no request to a mount on its end.
+    """Return the absolute path without symlinks. A mount at the path itself gets no request.
 
     Raises OSError: ENOENT and the like for the directories on the way, ELOOP.
     """

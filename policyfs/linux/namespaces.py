@@ -15,9 +15,9 @@ _MS_SLAVE: Final = 1 << 19
 
 
 def enter_own_mounts() -> None:
-    """Enter a new mount namespace. New mounts stay in it; mounts of the machine come into it as before.
+    """Enter a new mount namespace. Mounts made in it stay in it; new mounts of the machine appear in it, too.
 
-    Before any thread. Raises OSError: EPERM without CAP_SYS_ADMIN.
+    Call it before any thread starts. Raises OSError: EPERM without CAP_SYS_ADMIN.
     """
     if LIBC.unshare(CLONE_NEWNS):
         raise fail()

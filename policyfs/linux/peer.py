@@ -11,7 +11,7 @@ _UCRED: Final = struct.Struct("3i")
 
 
 class Peer(NamedTuple):
-    """The process at the other end of a connected Unix socket, by the kernel's word (SO_PEERCRED)."""
+    """The process at the other end of a connected Unix socket, as the kernel reports it (SO_PEERCRED)."""
 
     pid: int
     uid: int

@@ -16,10 +16,10 @@ _NO_CHILD: Final = 255
 
 
 def first_refusal(uid: int, gid: int, groups: Sequence[int], wanted: Sequence[tuple[int, int]]) -> int | None:
-    """Return the index of the first object that a user may not access so, None if there is none.
+    """Return the index of the first object to which a user lacks the wanted access; None if there is none.
 
     wanted: descriptors (O_PATH will do) with R_OK, W_OK, X_OK or a sum of these; at most 200 of them. Needs
-    root. Raises OSError if the user cannot be taken on.
+    root. Raises OSError if the child cannot become the user.
     """
     if len(wanted) > _MOST:
         raise ValueError(f"{len(wanted)} objects; at most {_MOST} can be checked")

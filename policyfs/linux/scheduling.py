@@ -1,4 +1,4 @@
-"""The processor share of this process and the length of its turns (sched_setattr(2))."""
+"""The processor share of this process and the length of its time slices (sched_setattr(2))."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 
 
 def set_turns(*, nicer: int, slice_ns: int, idle: bool = False) -> None:
-    """Change the calling thread's nice value by *nicer*, and have turns of *slice_ns* ns (0.1 to 100 ms).
+    """Add *nicer* to the calling thread's nice value; set its time slice to *slice_ns* ns (0.1 to 100 ms).
 
-    Slices count since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT): a thread that wakes and has a shorter
-    one does not wait for the end of a longer one. Older kernels take no notice of them. Threads and processes
-    that are made later inherit both. A refusal of the kernel changes nothing.
+    Slices matter since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT): a thread that wakes with a shorter
+    slice does not wait for the end of a longer one. Older kernels ignore them. Threads and processes
+    that are started later inherit both. A refusal by the kernel is ignored.
 
-    idle: run only while nothing else wants the processor (sched(7), SCHED_IDLE).
+    idle: run only while no other process wants the processor (sched(7), SCHED_IDLE).
     """
     with contextlib.suppress(OSError):
         os.nice(nicer)

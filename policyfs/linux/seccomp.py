@@ -5,8 +5,8 @@ could use that through calls that the daemon never needs once the mount is there
 programs, new processes, mounting, namespaces, kernel modules, BPF, tracing others, the network,
 executable memory. A call that is not listed fails, and does nothing.
 
-Sources: linux/seccomp.h, linux/filter.h, asm/unistd.h. Only the lower 32 bits of arguments are checked,
-as the kernel itself uses only these there.
+Sources: linux/seccomp.h, linux/filter.h, asm/unistd.h. Only the lower 32 bits of an argument are checked if
+the kernel itself uses only these.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Final
 from policyfs.linux.libc import LIBC
 
 REFUSED: Final = errno.EBADRQC
-"""The errno of a refused call. No file system returns it. So fs/error_boundary.py treats it as the bug that
-it is; EPERM would look like an answer."""
+"""The errno of a refused call. No file system returns it. So fs/error_boundary.py recognises a bug of
+policyfs by it; EPERM would look like an answer of the file system."""
 
 _AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -137,16 +137,16 @@ class _Program(ctypes.Structure):
 def close_door(pid: int, *, special_files: bool = False) -> bool:
     """Limit every thread of this process to the listed calls, for good.
 
-    pid: of this process, the one it may send signals to. special_files: permit creating fifos, sockets
-    and devices. False where there is no list for this machine or the kernel has no seccomp.
+    pid: of this process, the only one that it may send signals to. special_files: permit creating fifos,
+    sockets and devices. False if there is no list for this machine or the kernel has no seccomp.
     Raises OSError if a thread could not be included.
     """
     machine = platform.machine()
     program = filter_program(machine, pid, special_files=special_files)
     if program is None:
         return False
-    # SPEC_ALLOW: only the daemon's own code runs here; slowing all of it against speculation
-    # (the default of kernels before 5.16) protects nothing.
+    # SPEC_ALLOW: only the daemon's own code runs here, so the slow measures against speculation
+    # (the default of kernels before 5.16) would protect nothing.
     number, flags = NUMBERS[machine]["seccomp"], _FLAG_TSYNC | _FLAG_SPEC_ALLOW
     if not _install(number, unknown_program(machine), flags):
         return False
@@ -167,13 +167,13 @@ def _install(number: int, program: bytes, flags: int) -> bool:
 def unknown_program(machine: str) -> bytes:
     """Return the filter that makes this kernel answer ENOSYS to calls that libc can do without.
 
-    A filter of its own, since the other one logs its refusals, and this is not a refusal: clone3
-    comes with every thread. The strictest answer of all filters counts.
+    It is a separate filter, because the other one logs its refusals, and libc tries clone3 for every new
+    thread. The strictest answer of all filters counts.
     """
     clone3 = NUMBERS[machine]["clone3"]
     return _packed([
         *_native(machine),
-        (_JUMP_EQUAL, 1, 0, clone3),  # a filter cannot read its flags; libc then uses clone
+        (_JUMP_EQUAL, 1, 0, clone3),  # a filter cannot read clone3's flags; libc then uses clone
         (_JUMP_ABOVE, 0, 1, _NEWEST),
         _UNKNOWN,
         _YES,
@@ -236,7 +236,7 @@ def terminal_program(machine: str) -> bytes | None:
 def _program(
     machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
 ) -> bytes:
-    """looked_at: calls decided by their arguments, first: the kernel remembers the answers of the others."""
+    """looked_at: calls decided by their arguments. They come first: the kernel caches the other answers."""
     calls, program = NUMBERS[machine], _native(machine)
     for name, block in looked_at.items():
         program += [(_JUMP_EQUAL, 0, len(block), calls[name]), *block]

@@ -1,4 +1,4 @@
-"""The users of systemd's services, by their unit files. Works without systemd, too."""
+"""The users of systemd's services, read from the unit files. Works without systemd, too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MASKED: Final = Path("/dev/null")
 
 
 class Service(NamedTuple):
-    """One service. user: of ``User=``, empty for root. dynamic: it gets a uid at each start."""
+    """One service. user: of ``User=``, empty for root. dynamic: it gets a new uid at each start."""
 
     name: str
     user: str

@@ -67,7 +67,7 @@ class Stat(NamedTuple):
 
 
 def statx(dirfd: int, name: bytes) -> Stat:
-    """Return the attributes of *name* in the directory *dirfd*, of the symlink itself if it is one.
+    """Return the attributes of *name* in the directory *dirfd*; for a symlink, its own.
 
     Raises OSError: EINVAL for an invalid single name, else as statx(2).
     """
