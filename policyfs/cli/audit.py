@@ -17,7 +17,7 @@ from policyfs.cli.on_record import trail_root
 from policyfs.errors import EXIT_OK, PolicyfsError
 
 _YOUNG: Final = 200_000
-"""Objects between two collections of garbage: a review makes many that live to its end, few in circles."""
+"""Objects between two garbage collections: a review makes many that live to its end, and few cycles."""
 _LASTING: Final = ("forward", "tail")
 """Actions that may run for days, and collect as usual."""
 

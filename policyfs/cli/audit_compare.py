@@ -38,7 +38,8 @@ def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the actions to `audit`."""
-    diff = actions.add_parser("diff", parents=[common], help="print what is new in a period against another")
+    help_ = "print what is new in a period, compared with another"
+    diff = actions.add_parser("diff", parents=[common], help=help_)
     for name, which in (("before", "earlier"), ("after", "later")):
         diff.add_argument(
             name, metavar=f"PERIOD{1 if name == 'before' else 2}",

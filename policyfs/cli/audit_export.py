@@ -54,10 +54,10 @@ def add_parsers(
     """Add the actions to `audit`."""
     export = actions.add_parser("export", parents=[common], help="write events for other programs")
     export.add_argument("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
-    export.add_argument("--for-app", metavar="NAME", help="what this app may be told of its own requests")
+    export.add_argument("--for-app", metavar="NAME", help="only what this app may know of its own requests")
     export.add_argument("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
     add_query(export)
-    sql = actions.add_parser("sql", parents=[common], help="ask the segments in SQL (needs duckdb)")
+    sql = actions.add_parser("sql", parents=[common], help="query the segments in SQL (needs duckdb)")
     sql.add_argument(
         "statement", metavar="SQL", help="over the table `events`, e.g. SELECT count(*) FROM events"
     )
@@ -77,7 +77,7 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def _private(path: str) -> TextIO:
-    """Open a file for its owner alone: it has what the trail has."""
+    """Open a file that only its owner may read: it is as private as the trail."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     return open(fd, "w", encoding="utf-8", newline="")
 
@@ -102,7 +102,7 @@ def _written(args: argparse.Namespace, file: TextIO) -> int:
 
 
 def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[str, Event, Fields]]:
-    """Yield the id of each selected event, the event, and its fields; for an app its part of them."""
+    """Yield the id of each selected event, the event, and its fields. With --for-app, only the app's part."""
     if not args.for_app:
         yield from ((record.id, event, json_fields(record)) for record, event in _selected(args))
         return
@@ -119,7 +119,7 @@ def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[st
             del fields[name]
         yield f"{args.for_app}:{number}", part, {"id": f"{args.for_app}:{number}", **fields}
     for digest in sorted(sight.unknown):
-        what = f"policy {digest[:12]} is not kept, or has no app {args.for_app}: no denials under it are told"
+        what = f"policy {digest[:12]} is not kept, or has no app {args.for_app}: its denials are left out"
         print(f"policyfs: {shown(what)}", file=sys.stderr)
 
 
@@ -180,7 +180,7 @@ def run_sql(args: argparse.Namespace) -> int:
 
 
 def _parquet(args: argparse.Namespace) -> int:
-    """Write a Parquet file, by way of a file of JSON lines beside it."""
+    """Write a Parquet file, from a temporary file of JSON lines beside it."""
     if args.output is None:
         raise UsageError("--format parquet needs a file: add -o FILE")
     connection = _duckdb()

@@ -134,7 +134,7 @@ def _quoted(path: bytes) -> str:
 
 
 def run_changes(args: argparse.Namespace) -> int:
-    """Print what became of each file in a period."""
+    """Print the changes of each file in a period."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     changing = wanted.narrowed(_CHANGES)

@@ -85,7 +85,7 @@ def _forward(config: Config, access: Access, *, once: bool) -> int:
     cursors.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # a sink that hangs must not hold the end up
+    os._exit(code)  # a sink that hangs must not delay the end
 
 
 def _as_two(config: Config, root: Path, *, once: bool) -> int:
@@ -98,7 +98,7 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
 
     user = _user_of(config)
     if config.checkpoints:
-        with suppress(OSError):  # a checkpoint then tells why there is none
+        with suppress(OSError):  # the first checkpoint then reports the error
             KeyStore(key_directory()).signer()  # the first one makes the key; later nothing can be written
     _make_state(config.state, user)
     ours, theirs = socket.socketpair()
@@ -114,7 +114,7 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
         except PolicyfsError as error:
             _log(str(error))
             os._exit(error.exit_code)
-        except BaseException:  # noqa: BLE001 - shown, and no more code of the opener's runs here
+        except BaseException:  # noqa: BLE001 - shown; the opener's code must not go on in this process
             traceback.print_exc()
         os._exit(EXIT_REFUSED)
     theirs.close()

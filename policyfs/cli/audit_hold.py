@@ -22,11 +22,11 @@ def add_parsers(
     actions: argparse._SubParsersAction[argparse.ArgumentParser], common: argparse.ArgumentParser
 ) -> None:
     """Add the action to `audit`."""
-    hold = actions.add_parser("hold", parents=[common], help="keep a period of the trail from rotation")
+    hold = actions.add_parser("hold", parents=[common], help="protect a period of the trail from rotation")
     hold.add_argument("what", choices=("add", "remove", "list"), metavar="add|remove|list", help="what to do")
     hold.add_argument("name", nargs="?", metavar="NAME", help="the name of the hold")
     hold.add_argument("--since", metavar="WHEN", help="hold from this time on (default: the beginning)")
-    hold.add_argument("--until", metavar="WHEN", help="hold up to this time (default: all that comes)")
+    hold.add_argument("--until", metavar="WHEN", help="hold up to this time (default: no end)")
     hold.add_argument("--reason", default="", metavar="TEXT", help="why, for people who read the trail")
 
 

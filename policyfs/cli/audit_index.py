@@ -30,7 +30,7 @@ def add_parsers(
 
 
 def index_segments(args: argparse.Namespace) -> int:
-    """Make or check the indexes. Exit code 1 if a kept one was not what its segment gives."""
+    """Make or check the indexes. Exit code 1 if a kept index did not match its segment."""
     cache = IndexCache(cache_directory())
     if cache.problem:
         raise PolicyfsError(f"no index can be kept: {cache.problem}")
@@ -47,7 +47,7 @@ def index_segments(args: argparse.Namespace) -> int:
                     wrong.append(f"{shown(chain.mount_id)}/{shown(name)}")
                 progress("indexing segments", done, len(work))
     for name in wrong:
-        print(f"{name}: the kept index was not what the segment gives; it was made again")
+        print(f"{name}: the kept index did not match its segment; it was made again")
     print(f"{len(work)} closed segments, {made} indexes made")
     return EXIT_REFUSED if wrong else EXIT_OK
 

@@ -1,4 +1,4 @@
-"""`policyfs audit key` and `policyfs audit checkpoint`: the keys of a trail, and its end to be kept."""
+"""`policyfs audit key` and `policyfs audit checkpoint`: the keys of a trail, and its signed end."""
 
 from __future__ import annotations
 

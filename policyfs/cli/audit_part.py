@@ -11,10 +11,10 @@ from policyfs.trail.event import STRANGER, Event
 
 
 class PolicySight:
-    """Asks the policy that an event names. One whose text is not kept, or was changed, permits nothing."""
+    """Asks the policy that an event names. If its text is not kept, or was changed, it permits nothing."""
 
     def __init__(self, kept: KeptPolicies, app: str) -> None:
-        """Raises UsageError for strangers, who are many."""
+        """Raises UsageError for strangers, who are not one app."""
         if app == STRANGER:
             raise UsageError("strangers are many: name an app of the policy")
         self._kept = kept

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         changes=[(local_time(one.time_ns, zone)[:19], describe(one)) for one in changes],
         lookup=policies.fact, zone=zone,
     )  # fmt: skip
-    write_private(args.html, page(facts))  # it has what the trail has
+    write_private(args.html, page(facts))  # as private as the trail
     print(f"{args.html}: {summary.events} events")
     return EXIT_OK if summary.events else EXIT_REFUSED
 

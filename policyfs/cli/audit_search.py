@@ -129,7 +129,7 @@ def run_tail(args: argparse.Namespace) -> int:
 
 
 def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
-    """True if `tail` prints the line: with a query events only, else all."""
+    """True if `tail` prints the line: with a query only matching events, else all lines."""
     if wanted.tree == And():
         return True
     return isinstance(item, Record) and item.event is not None and wanted.matches(item.event)
@@ -184,7 +184,7 @@ def run_search(args: argparse.Namespace) -> int:
 
 
 def _warn(trouble: list[str]) -> None:
-    """Tell on stderr that an answer may be incomplete, so that it never looks complete."""
+    """Warn on stderr that the answer may be incomplete, because it does not look so."""
     sys.stdout.flush()
     for sentence in trouble[:3]:
         print(f"policyfs: the trail is not whole: {sentence}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`policyfs audit verify`: each chain below a trail root, and the chains' testimony about each other."""
+"""`policyfs audit verify`: each chain below a trail root, and the chains' records about each other."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Repor
     there = _names_at(Path(trail), chains)
     with workers(chains) as pool:
         checked = [_read_chain(chain, _of(chain, expected), compared, pool) for chain in chains]
-    # What a chain saw of others after they were read is not compared: they grow.
+    # Records about other chains that are newer than this check are not compared: those chains have grown.
     told = [record for one in checked for record in one.records if record.time_ns < begun_ns]
     seen = sightings(told)
     gone = vanished(seen, there)

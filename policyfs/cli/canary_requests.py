@@ -31,9 +31,9 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one request. errno: 0 if it was carried out. inode: st_ino of the file, if it was shown.
+    """The answer to one request. errno: 0 if it was carried out. inode: st_ino of the file, 0 if unknown.
 
-    listed: True if its directory lists the name, None if nobody asked. data: the bytes that were read.
+    listed: True if its directory lists the name, None if it was not listed. data: the bytes that were read.
     """
 
     errno: int
@@ -49,7 +49,7 @@ class NoAnswerError(Exception):
 def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bool) -> list[Answer]:
     """Make requests in a mount, in a process of this user. reads: also list directories and read bytes.
 
-    Without that the requests leave no trace, no access time either. Raises NoAnswerError.
+    Without *reads* the requests leave no trace, not even an access time. Raises NoAnswerError.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -92,7 +92,7 @@ def _become(
         os.setresgid(identity.gid, identity.gid, identity.gid)
         os.setresuid(identity.uid, identity.uid, identity.uid)
         _write(write_end, [astuple(_answer(mount_fd, canary, reads=reads)) for canary in asked])
-    except Exception as error:  # noqa: BLE001 - the command that mounts tells it
+    except Exception as error:  # noqa: BLE001 - the command that mounts reports it
         _write(write_end, {"error": repr(error)})
     finally:
         os._exit(0)
@@ -130,7 +130,7 @@ def _content(fd: int) -> bytes:
 
 
 def _hidden(mount_fd: int, path: bytes, *, reads: bool) -> Answer:
-    """Ask for a name in each way: stat, open, and, with reads, the listing of its directory."""
+    """Ask for a name in every way: stat, open and, with reads, the listing of its directory."""
     found, inode = errno.ENOENT, 0
     try:
         inode, found = os.lstat(path, dir_fd=mount_fd).st_ino, 0
@@ -140,7 +140,7 @@ def _hidden(mount_fd: int, path: bytes, *, reads: bool) -> Answer:
         os.close(os.open(path, _READING, dir_fd=mount_fd))
         found = 0
     except OSError as error:
-        if found == errno.ENOENT:  # an open that is refused otherwise tells the name as well as a stat
+        if found == errno.ENOENT:  # an open that fails with another error reveals the name, as a stat does
             found = error.errno or errno.EIO
     return Answer(found, inode, _lists(mount_fd, path) if reads else None)
 
@@ -150,7 +150,7 @@ def _lists(mount_fd: int, path: bytes) -> bool | None:
     try:
         fd = os.open(directory or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount_fd)
     except OSError as error:
-        if error.errno not in _REFUSALS:  # nobody knows what a listing would tell
+        if error.errno not in _REFUSALS:  # it is unknown whether a listing would have the name
             raise
         return None
     try:

@@ -40,9 +40,9 @@ def memory_store() -> Iterator[int]:
 
 
 def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
-    """Make a file for each canary in the store in memory; return whether there is one for a canary.
+    """Make a file for each canary in the store in memory. Return a function: True if a canary has a file.
 
-    There is none where others need a directory.
+    A canary has none if others need a directory of that name.
     """
     store = os.open("store", _DIRECTORY, dir_fd=memory)
     files: set[bytes] = set()
@@ -64,7 +64,7 @@ def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable
             files.add(path)
     finally:
         os.close(store)
-    # A hidden directory is hidden, too.
+    # To test the hiding of a name, a directory of that name will do, too.
     return lambda one: one.path in files or (one.sort is Sort.HIDING and one.path in directories)
 
 

@@ -1,4 +1,4 @@
-"""Colours on a terminal. They obey NO_COLOR (no-color.org) and a stream that is not a terminal."""
+"""Colours on a terminal; none with NO_COLOR (no-color.org), and none if a stream is not a terminal."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 
 SECCOMP: Final = Path("/proc/sys/kernel/seccomp/actions_avail")
 _NEEDED: Final = {"kernel", "fuse", "fusectl", "fusermount", "capability", "libfuse", "bridge"}
-"""Checks without which no mount is tried if one is bad."""
+"""Checks that a trial mount needs: if one of them is bad, none is made."""
 
 
 def examine(store: str | None, trail: str) -> list[Finding]:
@@ -54,7 +54,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the findings. Exit code 1 if any is bad, or could not be made."""
+    """Print the findings. Exit code 1 if any is bad, or if a check could not run."""
     store: str | None = args.store
     if store is not None and not os.path.isabs(store):
         store = os.path.abspath(store)

@@ -64,12 +64,12 @@ class LiveFile:
     above: list[tuple[bytes, Facts]] = field(default_factory=list)
     plan: Plan | None = None
     written: bool = False
-    """True if some program has it open for writing, or mapped so."""
+    """True if some program has it open, or mapped, for writing."""
     open: list[Json] = field(default_factory=list)
 
     @property
     def ftype(self) -> FileType:
-        """Return its type; of an absent one regular."""
+        """Return the object's type; regular if there is no object."""
         return FileType.REGULAR if self.stat is None else self.stat.ftype
 
 
@@ -191,7 +191,7 @@ def _walk(tree: Tree, owners: Owners, names: list[bytes]) -> LiveFile:
 async def _sniff(
     found: LiveFile, tree: Tree, names: list[bytes], engine: Engine, who: Principal, op: Op, sniffer: Sniffer
 ) -> None:
-    """Find the kind of a file, and if it is read under redaction what is removed from it."""
+    """Find the kind of a file and, if it is read under redaction, the plan of what is removed."""
     try:
         fd = tree.open_below(tree.root_fd, names[:-1]) if names[1:] else os.dup(tree.root_fd)
         try:
@@ -214,7 +214,8 @@ async def _sniff(
 
 def has_writer(fd: int) -> bool:
     """True if the kernel refuses a read lease, as it does while the file is open for writing."""
-    # INVARIANT: ignored first. A writer that comes now breaks the lease; the signal would end the command.
+    # INVARIANT: ignore SIGIO before taking the lease. A writer that comes now breaks the lease, and the
+    # signal would end the command.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)

@@ -31,7 +31,7 @@ class Finding:
 
 
 def tried(name: str, check: Callable[[], Finding | Iterable[Finding]]) -> list[Finding]:
-    """Run a check and return its findings; an error in it is one, too, so that the other checks go on."""
+    """Run a check and return its findings. An error in the check is a finding, too: other checks go on."""
     findings: list[Finding] = []
     try:
         found = check()

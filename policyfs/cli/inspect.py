@@ -19,7 +19,7 @@ _PREVIEW_BYTES: Final = 32
 _HEX_BYTES: Final = 8
 _LOOKED_AT_BYTES: Final = 1 << 16
 _TEXT_CHARACTERS: Final = 3
-"""Fewer printable characters are more likely numbers."""
+"""Least length of a text; fewer printable characters are more likely numbers."""
 
 
 def run_inspect(args: argparse.Namespace) -> int:

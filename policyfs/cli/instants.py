@@ -1,4 +1,4 @@
-"""The option --at: the time at which a policy with exceptions is looked at."""
+"""The option --at: the time that decides which exceptions of a policy are in force."""
 
 from __future__ import annotations
 

@@ -40,8 +40,8 @@ def kind_in_worker(fd: int) -> str | None:
 def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
     """Return a file's content kind, and the redaction plan under some words of a policy.
 
-    For root a confined worker parses the file. Any other user risks no more than their own rights, and the
-    file is parsed here. Raises SnifferError.
+    For root a confined worker parses the file. For any other user it is parsed in this process, which has no
+    more than that user's rights. Raises SnifferError.
     """
     from policyfs.content.worker import Detector, Passed, SniffError  # libmagic: other commands do without
     from policyfs.redact.plan import Outcome, Plan, locate

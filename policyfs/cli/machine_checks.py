@@ -66,7 +66,7 @@ def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
 
 
 def check_fusermount(path: str | None) -> Finding:
-    """Check that no setuid program unmounts for the uid of an app mount. path: of fusermount3."""
+    """Check that no setuid program lets an app unmount its own app mount. path: of fusermount3."""
     found = None if path is None else os.stat(path)
     if found is None or not found.st_mode & stat.S_ISUID or found.st_uid:
         return Finding("fusermount", State.OK, "no app can unmount its own mount")
@@ -96,10 +96,11 @@ def check_capability(status: str, uid_map: str) -> Finding:
 
 
 def linked_libfuse(extension: Path | None = None) -> str:
-    """Name the libfuse that pyfuse3 is linked to, such as libfuse3.so.4. extension: another than pyfuse3's.
+    """Return the file name of the libfuse that pyfuse3 is linked to, such as libfuse3.so.4.
 
-    Releases of libfuse differ in the number of their ABI; pyfuse3 is compiled for one of them. Its file is
-    read, not loaded: the bridge must be loaded first. Raises LookupError.
+    Releases of libfuse differ in the number of their ABI; pyfuse3 is compiled for one of them. Its module is
+    read, not loaded: the bridge must be loaded first. extension: the file of another module to read instead.
+    Raises LookupError.
     """
     if extension is None:
         spec = importlib.util.find_spec("pyfuse3")
@@ -108,7 +109,7 @@ def linked_libfuse(extension: Path | None = None) -> str:
         extension = Path(spec.origin)
     match = re.search(
         rb"\0(libfuse3[-\w]*\.so(?:\.\d+)*)\0", extension.read_bytes()
-    )  # of its table of strings
+    )  # in its table of strings
     if match is None:
         raise LookupError(f"{extension} is not linked to libfuse3")
     return match[1].decode("ascii")
@@ -143,7 +144,7 @@ def check_bridge() -> Finding:
 
 
 def check_descriptors(limit: int) -> Finding:
-    """Check the limit on open files (the hard one: the daemon raises its own to it)."""
+    """Check the hard limit on open files, to which the daemon raises its soft limit."""
     if limit < DESCRIPTORS_BAD:
         todo = "LimitNOFILE=65536 in the unit, or ulimit -n"
         return Finding(
@@ -167,7 +168,7 @@ def check_libmagic() -> Finding:
     except (magic.MagicException, OSError) as error:
         return Finding("libmagic", State.BAD, f"cannot find the kind of files: {error}", todo)
     if kind != "image/jpeg":
-        return Finding("libmagic", State.BAD, f"takes a JPEG for {kind}", todo)
+        return Finding("libmagic", State.BAD, f"says that a JPEG is {kind}", todo)
     return Finding("libmagic", State.OK, "finds the kind of files")
 
 

@@ -44,8 +44,8 @@ _OUTLINE: Final = frozenset({"-h", "--help", "--version"})
 def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
     """Build the whole command line. first, second: its first words, if they are known already.
 
-    Then only the module of that command is imported, which takes most of a second for all of them; and
-    `mount` becomes a daemon, which is to hold nothing of the other commands. For the list of commands none is
+    With them only the module of that command is imported: all modules take most of a second, and `mount`
+    becomes a daemon, which must not keep the other commands in memory. For the list of commands none is
     imported.
     """
     parser = argparse.ArgumentParser(
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None, kept: list[object] | None = Non
     """Run one command. Return its exit code (0 fine, 1 refused or found something, 2 usage,
     3 policy does not compile, 4 policy tests failed); argparse leaves by SystemExit(2).
 
-    kept: takes large objects of the command that would take long to free.
+    kept: receives large objects of the command that would take long to free.
     """
     words = sys.argv[1:] if arguments is None else arguments
     parser = build_parser(*words[:2]) if words else build_parser("--help")

@@ -30,7 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     status.add_argument(
         "--path",
         metavar="PATH",
-        help="show for how long the kernel keeps what is at PATH in the mount, and why",
+        help="show for how long the kernel may remember its answers on PATH in the mount, and why",
     )
     status.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml")
     status.set_defaults(run=run_status, usage_error=status.error)
@@ -84,7 +84,7 @@ def run_status(args: argparse.Namespace) -> int:
 
 
 def _run_path(args: argparse.Namespace) -> int:
-    """Print the answers on one path that the kernel may cache."""
+    """Print for how long the kernel may cache the answers on one path."""
     if args.mountpoint is None:
         args.usage_error("--path needs a MOUNTPOINT")
     found = ask(known(args.mountpoint), "kept", about=args.path)
@@ -156,7 +156,7 @@ def _status_of(path: str, wait_s: float) -> control.Json:
 
 
 def _site_status(path: str, silent: list[str]) -> list[control.Json]:
-    """Return the status of a site's mounts that answer. silent: gets a line for each other."""
+    """Return the status of a site's mounts that answer. silent: receives a line for each that does not."""
     from policyfs.cli.site import status_of_site, trail_of
     from policyfs.cli.site_document import read_site
 
@@ -177,7 +177,7 @@ def _of_site(status: control.Json) -> list[str]:
 
 
 def _all_status(silent: list[str]) -> list[control.Json]:
-    """Return the status of every mount that answers. silent: gets the mountpoints of all others."""
+    """Return the status of every mount that answers. silent: receives the mountpoints of all others."""
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
     directory = control.runtime_dir()

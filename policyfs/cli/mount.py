@@ -73,7 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     avc_help = "answer repeated requests without Python: stats and look-ups, unrecorded opens (default)"
     add("--avc", action=argparse.BooleanOptionalAction, default=True, help=avc_help)
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
-    proof_help = "do not test the mount by requests under the apps' uids before they can reach it"
+    proof_help = "do not test the mount with requests under the apps' uids before apps can reach it"
     add("--no-proof", action="store_true", help=proof_help)
     add("--copy-max", type=_size, default="32M", metavar="SIZE", help="largest copy in memory (32M)")
     add("--copies-max", type=_size, default="512M", metavar="SIZE", help="memory for all copies (512M)")
@@ -81,11 +81,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--nodes-max", type=_count, default=MAX_NODES, metavar="N", help=nodes_help)
     add("--trail-segment", type=_size, default="64M", metavar="SIZE", help="size of a trail segment (64M)")
     add("--trail-keep", type=int, default=0, metavar="N", help="trail segments to keep (default: all)")
-    add("--trail-keep-age", type=_age, default=0, metavar="AGE", help="age of the oldest, such as 90d")
-    add("--trail-keep-size", type=_size, default="0", metavar="SIZE", help="size of all, such as 20G")
-    size_help = "size of refused files of each app (1G)"
+    age_help = "age of the oldest trail segment to keep, such as 90d"
+    add("--trail-keep-age", type=_age, default=0, metavar="AGE", help=age_help)
+    kept_help = "size of all trail segments to keep, such as 20G"
+    add("--trail-keep-size", type=_size, default="0", metavar="SIZE", help=kept_help)
+    size_help = "size of all refused files to keep for each app (1G)"
     add("--quarantine-max", type=_size, default="1G", metavar="SIZE", help=size_help)
-    count_help = "number of refused files of each app (1000)"
+    count_help = "number of refused files to keep for each app (1000)"
     add("--quarantine-files", type=int, default=1000, metavar="N", help=count_help)
 
 
@@ -178,7 +180,7 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
 
 
 def check_policy(args: argparse.Namespace) -> None:
-    """Check that a mount could be made under its policy, wherever it is. Raises PolicyfsError."""
+    """Check a mount's options against its policy, without looking at its places. Raises PolicyfsError."""
     _admitted(args, _compiled(args, read_sources(args.policy), Revisions()).policy)
 
 
@@ -212,7 +214,7 @@ def _options(
 
 
 def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
-    """Refuse modes by the policy where they are wrong: with the kernel's own checks, and for a backup."""
+    """Refuse modes by the policy together with the kernel's own checks (--posix), and for a backup."""
     by_mount = args.modes == "policy"
     told = apps_with_modes(engine, by_mount=by_mount)
     told = told if args.app is None else told & {args.app}

@@ -50,7 +50,7 @@ def starter(command: str) -> dict[str, object]:
 def record(
     root: Path, mount_id: str, kind: str, fields: dict[str, object], *, end: dict[str, object]
 ) -> None:
-    """Put one record on the chain of a mount, or on one beside it while a daemon records there.
+    """Put one record on the chain of a mount or, while a daemon records there, on a new chain beside it.
 
     end: the fields of the record that ends it. Raises PolicyfsError if it is not on record.
     """

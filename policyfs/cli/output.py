@@ -8,7 +8,7 @@ from policyfs.errors import PolicyfsError
 
 
 def write_private(path: str, text: str) -> None:
-    """Write a file for its owner alone, in place of one of that name. Raises PolicyfsError."""
+    """Write a file that only its owner may read. An existing one is replaced. Raises PolicyfsError."""
     new = f"{path}.new"
     try:
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

@@ -106,7 +106,7 @@ class _Store:
 
 
 def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[argparse.Namespace], int]:
-    """Return an action that gets an open store."""
+    """Return a command function, which opens the store and calls *action* with it."""
 
     def run(args: argparse.Namespace) -> int:
         if os.geteuid() != 0:
@@ -212,7 +212,7 @@ def _change(
     wanted: Iterator[tuple[tuple[bytes, ...], FileType | None, str]],
     done: str,
 ) -> int:
-    """Set owners one by one, each at once or not at all; what is right already stays. Print each change."""
+    """Set owners one by one, each in one step; owners that are right already stay. Print each change."""
     code, changed = EXIT_OK, 0
     if not args.dry_run:
         _on_record(store, done)
@@ -235,7 +235,7 @@ def _change(
 
 
 def _on_record(store: _Store, done: str) -> None:
-    """Put the change on the trail, before it is made, where there is a trail."""
+    """Put the change on the trail, if there is one, before the change is made."""
     if store.trail.is_dir():
         by = starter(f"policyfs owner {done}")
         fields = {"done": done, "store": store.path, **by}

@@ -25,7 +25,7 @@ _ACTIONS: Final = (
 # ---------------------------------------------------------------- check
 
 
-@paused()  # it ends soon, with all that it has made
+@paused()  # the process ends soon, and with it all objects
 def run_check(args: argparse.Namespace) -> int:
     """Check each policy by itself, and print all errors of all of them."""
     batch = Batch(sys.stdout)

@@ -208,8 +208,8 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="put a policy in force in a mount, unless it allows more than the one before",
         description=(
             "Checks the policy, proves its invariants, runs the tests beside it, compares it with the policy"
-            " in force, and has the mount load it. Whatever is wrong, nothing is changed: exit code 3 if it"
-            " does not compile, 4 if a test fails, 1 if it allows more than before."
+            " in force, and has the mount load it. If anything is wrong, nothing is changed: exit code 3 if"
+            " it does not compile, 4 if a test fails, 1 if it allows more than before."
         ),
     )
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
@@ -217,7 +217,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "policy",
         nargs="?",
         metavar="POLICY",
-        help="a file to take the place of the mount's policy (default: the mount's own, as it is now)",
+        help="a file that replaces the mount's policy (default: the mount's own file, as it is now)",
     )
     parser.add_argument("--allow-widening", action="store_true", help="apply it also if it allows more")
     parser.add_argument("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")

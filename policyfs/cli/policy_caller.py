@@ -1,4 +1,4 @@
-"""The caller that a command about a policy is about: ``--app`` and ``--uid``."""
+"""The caller for which a command asks a policy: ``--app`` and ``--uid``."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def run_diff(args: argparse.Namespace) -> int:
     report = Report(found, old, new, accepted)
     print(json.dumps(report.as_json(), indent=2) if args.json else report.text())
     for change in report.stale():
-        print(f"policyfs: {args.ack}: change {change} is none of these changes; remove it", file=sys.stderr)
+        print(f"policyfs: {args.ack}: change {change} is not one of these; remove it", file=sys.stderr)
     return EXIT_REFUSED if report.open_count() else EXIT_OK
 
 
@@ -62,8 +62,8 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
             " operations that they tell apart. The exit code is 1 if something gets wider."
         ),
     )
-    parser.add_argument("old", metavar="OLD", help="the policy so far: a file, or a directory of *.yaml")
-    parser.add_argument("new", metavar="NEW", help="the policy to come")
+    parser.add_argument("old", metavar="OLD", help="the old policy: a file, or a directory of *.yaml")
+    parser.add_argument("new", metavar="NEW", help="the new policy")
     parser.add_argument("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")
     add_at(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object")

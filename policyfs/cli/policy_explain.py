@@ -166,7 +166,7 @@ def _path(text: str) -> bytes:
 def _hints(
     engine: Engine, who: Principal, explained: Explanation, facts: Facts, args: argparse.Namespace
 ) -> Iterator[str]:
-    """Yield hints where the answer is open because the question did not describe the file."""
+    """Yield hints if the answer is open because the options did not describe the file."""
     decision = explained.decision
     if decision.redact and facts.kind is None:
         yield "the app can open it only if policyfs can clean its kind; add --kind TYPE or --content FILE"
@@ -262,9 +262,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "explain",
         help="show the decision on one request, with its reasons",
         description=(
-            "Prints the cause, the rules that spoke and the nearest miss, the way of the bytes, and what the"
-            " kernel keeps. For a mountpoint in place of POLICY it takes the policy in force, looks at the"
-            " file, and names the layer that refuses the request."
+            "Prints the cause, the rules that decided, the allow that nearly did, the way of the bytes, and"
+            " what the kernel keeps. For a mountpoint in place of POLICY it takes the policy in force, looks"
+            " at the file, and names the layer that refuses the request."
         ),
     )
     add = parser.add_argument

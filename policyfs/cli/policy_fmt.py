@@ -60,7 +60,7 @@ def _finish(before: SourceText, after: str, *, check: bool) -> None:
 
 
 def _replace(path: Path, before: bytes, after: bytes) -> None:
-    """Replace a file's bytes at once, with its mode and owner. Raises PolicyfsError."""
+    """Replace a file's bytes in one step (rename), and keep its mode and owner. Raises PolicyfsError."""
     try:
         fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
@@ -89,7 +89,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="write policies and their tests in canonical form",
         description=(
             "Puts keys into their order, and makes quotes, indentation and blank lines the same everywhere."
-            " Comments stay with what they are about. The meaning stays the same: it is compared."
+            " Comments stay with what they are about. The meaning stays the same; the command checks that."
         ),
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")

@@ -40,7 +40,7 @@ def run_learn(args: argparse.Namespace) -> int:
         )  # fmt: skip
     rules = proposals(evidence)
     if not rules:
-        print("policyfs: nothing on this trail is to be proposed", file=sys.stderr)
+        print("policyfs: this trail has no request for a rule to propose", file=sys.stderr)
         return EXIT_REFUSED
     text = silenced(text_of(rules, evidence, words))
     if args.json:
@@ -59,7 +59,7 @@ class _LastingRules:
         self._replayer: Final = functools.lru_cache(_POLICIES)(self._make)
 
     def allow(self, one: Sighting) -> bool:
-        """True if an allowed request would have been so without exceptions; False if nobody can say."""
+        """False if a request was allowed only by an exception, or if that is unknown; else True."""
         recorded = one.recorded
         if not recorded.allowed or not any(rule.startswith(PREFIX) for rule in recorded.rules):
             return True
@@ -76,7 +76,7 @@ class _LastingRules:
 
 
 def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
-    """True if a deny rule refused it, or would have. A rule whose text is lost counts as one."""
+    """True if a deny rule refused the request, or would have. A rule whose text is lost counts as a deny."""
     rules = recorded.would_deny if recorded.allowed else recorded.rules
     effects = (requests.effect(recorded.digest, rule) for rule in rules if not rule.startswith("("))
     return any(effect in {None, "deny"} for effect in effects)

@@ -21,7 +21,7 @@ from policyfs.policy.parse import SourceText
 from policyfs.policy.paths import DEEP, parse_glob
 
 
-@paused()  # it ends soon, with all that it has made
+@paused()  # the process ends soon, and with it all objects
 def run_lint(args: argparse.Namespace) -> int:
     """Print the findings on each policy. Exit code 1 if there are any that no comment silences."""
     batch = Batch(sys.stderr if args.json else sys.stdout)
@@ -118,7 +118,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         ),
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")
-    parser.add_argument("--store", metavar="DIR", help="find paths, too, that this store does not have")
+    parser.add_argument("--store", metavar="DIR", help="also report paths that this store does not have")
     add_at(parser)
     parser.add_argument("--json", action="store_true", help="one JSON array with an object for each policy")
     parser.set_defaults(run=run_lint)

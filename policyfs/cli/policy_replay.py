@@ -49,9 +49,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "replay",
         help="show what a policy would have answered to the requests of a trail",
         description=(
-            "Decides the recorded requests again, counts what would change, and groups it. What the answer"
-            " depends on and the trail does not tell is undecidable, and counted. The exit code is 1 if"
-            " something gets wider or narrower."
+            "Decides the recorded requests again, counts what would change, and groups it. Requests whose"
+            " answer depends on facts that the trail does not have are counted as undecidable. The exit code"
+            " is 1 if something gets wider or narrower."
         ),
     )
     parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")

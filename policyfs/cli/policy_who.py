@@ -35,7 +35,7 @@ class Person:
     processes: int = 0
 
     def as_text(self) -> str:
-        """Return what uses the uid."""
+        """Return a text on the services, containers and processes of the uid."""
         parts = [] if self.user else ["no account"] if not self.processes else []
         for names in (self.services, self.containers):
             parts += [shown(name) for name in sorted(names)[:_NAMED]]
@@ -78,7 +78,7 @@ class Machine:
                 person(found).services.add(service.name)
         for process in self._running:
             if process.uid in WORKER_UIDS:
-                continue  # policyfs's own, without any right
+                continue  # policyfs's own workers, without any rights
             one = person(process.uid)
             one.processes += 1
             if process.service:

@@ -1,9 +1,10 @@
-"""The proof of a mount before apps are let in, made by a process beside the daemon.
+"""The proof of a mount before apps are let in, made by a process other than the daemon.
 
-The prover is forked before the daemon, and gets its mount as a descriptor: it is not attached yet. It forks
-a second daemon, with the same code, policy and options, over a small store in memory, and makes requests in
-both mounts under the uids of apps. In the store in memory files tell places, and may be written and removed.
-In the real mount requests leave no trace. If an answer is not the policy's, the mount is refused.
+The prover is forked before the daemon, and gets the daemon's mount as a descriptor before it is attached. It
+forks a second daemon, with the same code, policy and options, over a small store in memory, and makes
+requests in both mounts under the uids of apps. In the store in memory the files are photos with a place, and
+may be written and removed. In the real mount requests leave no trace. If an answer differs from the
+policy's, the mount is refused.
 """
 
 from __future__ import annotations
@@ -67,10 +68,10 @@ class UnprovedError(Exception):
 
 @contextlib.contextmanager
 def proving(options: MountOptions, loader: Loader) -> Iterator[tuple[MountOptions, Callable[[], None]]]:
-    """Fork the prover of a mount, if it is to be proved; yield the daemon's options, and its wait.
+    """Fork the prover of a mount, if it is to be proved. Yield the daemon's options, and a wait function.
 
-    The wait returns once the prover has ended, after the mount is attached. On leaving, the prover is ended:
-    the mount answers, or never will. Before any thread.
+    The function returns once the prover has attached the mount and ended. At the end of the context the
+    prover is killed: by then the mount answers, or has failed. Call it before any thread starts.
     """
     if not options.proof:
         yield options, lambda: None
@@ -148,7 +149,7 @@ def _proof(options: MountOptions, loader: Loader, channel: socket.socket) -> tup
     """Make all requests; return the descriptor of the mount, and the result. Raises UnprovedError."""
     sources = loader.read()
     engine = loader.compile(sources)
-    # The daemon's clock, or what it remembers, may end exceptions that this engine has.
+    # By the daemon's clock, or its record of the latest time, exceptions of this engine may have ended.
     base = engine
     if engine.policy.exceptions:
         base = compile_policy(with_exceptions(engine.policy, ()), monitor=engine.monitor)
@@ -302,14 +303,14 @@ class _Probe:
                 serve(own, loader, lambda: None, as_json=True)
             except PolicyfsError as error:
                 os.write(self._log, f"{error}\n".encode())
-            except Exception as error:  # noqa: BLE001 - its last words
+            except Exception as error:  # noqa: BLE001 - explained() reports it
                 os.write(self._log, f"{error!r}\n".encode())
             finally:
                 os._exit(1)
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Give a failure the last words of the daemon."""
+        """Add the last line of the daemon's log to a failure."""
         try:
             yield
         except (OSError, ValueError, TypeError) as error:
@@ -319,7 +320,7 @@ class _Probe:
             raise UnprovedError(f"the daemon of the store in memory did not serve: {why}") from error
 
     def end(self) -> None:
-        """Kill it: nothing of it is attached or kept."""
+        """Kill the daemon, of which nothing is attached or kept."""
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         os.close(self._log)

@@ -72,7 +72,7 @@ def _guarded(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
 
 
 def _places(root: str) -> list[Quarantine]:
-    """Return the quarantines of all mounts below a trail root, or of the one whose directory it is."""
+    """Return the quarantines of all mounts below a trail root, or that of one mount's directory."""
     path = Path(root)
     if not path.is_dir():
         raise PolicyfsError(f"there is no trail at {root}; name its directory with --trail")
@@ -153,7 +153,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _record(place: Quarantine, entry: Entry, done: str, to: str = "") -> None:
-    """Put the coming action on the trail; without a record it is not done."""
+    """Put an action on the trail before it is done. If that fails, raise PolicyfsError."""
     directory = Path(os.path.abspath(place.directory)).parent
     told = {"id": entry.id, "app": entry.app} if entry.about is None else json.loads(_as_json(entry))
     fields = {"done": done, **{name: told[name] for name in _RECORDED if name in told}}

@@ -1,4 +1,4 @@
-"""The requests of a trail, equal ones together, for commands that decide them again."""
+"""The requests of a trail, with equal ones counted together, for commands that decide them again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ENGINES: Final = 4
 """Compiled policies that are kept; a trail may name hundreds."""
 
 _UNKNOWN: Final = ""
-"""In place of the app of an app mount: the record of its start is gone."""
+"""Stands for the app of a mount whose start is no longer on record."""
 
 _FOLDED: Final = "counted together on the trail, without their paths"
 _CUT: Final = "with a path that is too long to be recorded whole"
@@ -39,7 +39,7 @@ _BAD: Final = "lines are not records: see policyfs audit verify"
 
 class Sighting(NamedTuple):
     """Equal requests of a trail. empty: True if the file held nothing at open; None: unknown. weight: number
-    of requests. id: reads the id of the first of them; only until the next one is asked for.
+    of requests. id: reads the id of the first of them; call it before the next Sighting is taken.
     """
 
     recorded: Recorded
@@ -51,7 +51,7 @@ class Sighting(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """Key of equal rows of one portion. term: number of instants, of those that matter, that had passed."""
+    """Key of equal rows of one portion. term: how many of the given instants had passed."""
 
     class_id: int
     path_id: int
@@ -77,7 +77,7 @@ class RecordedRequests:
     """
 
     def __init__(self, trail: IndexedTrail, wanted: Selection, ends: Sequence[int] = ()) -> None:
-        """ends: instants at which another policy changes; requests before and after them are told apart."""
+        """ends: instants at which another policy changes; requests before and after one are never equal."""
         self._trail: Final = trail
         self._wanted: Final = wanted
         self._policies: Final = KeptPolicies(trail.chains)
@@ -180,8 +180,7 @@ class RecordedRequests:
 
 
 def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
-    """Yield each run with the line of the next one's start; None for the last. run: the one at the beginning.
-    """
+    """Yield each run, with the line where the next one starts (None for the last). run: the first one."""
     for item in portion.own(frozenset({"mount", "policy"})):
         if not isinstance(item, Record):
             continue
@@ -201,7 +200,8 @@ def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
 def _times(index: Index, mark: int) -> tuple[list[int], int]:
     """Return the times of all rows, and the latest time. mark: the latest time before the index.
 
-    What has ended stays ended when the clock goes back, so no time is before that of an earlier line.
+    An exception that has ended stays ended if the clock goes back. So no row gets an earlier time than a line
+    before it.
     """
     times = [*index.times, mark]
     for own in index.own:
@@ -212,7 +212,7 @@ def _times(index: Index, mark: int) -> tuple[list[int], int]:
 
 
 def _terms(times: list[int], ends: Sequence[int]) -> Iterable[int]:
-    """Return for each of ascending times the number of instants that had passed."""
+    """Return, for each of the ascending times, how many instants had passed."""
     first, last = (bisect_right(ends, times[number]) if times else 0 for number in (0, -1))
     return repeat(first, len(times)) if first == last else [bisect_right(ends, time) for time in times]
 

@@ -1,7 +1,7 @@
-"""`policyfs run`: a command that has an app's own mount in the place of the library.
+"""`policyfs run`: run a command with an app's own mount in place of the store.
 
 The mount is made for the command, and ends with it. The command and the daemon have mount namespaces of
-their own: nobody else sees the mount, and the daemon sees the store under its own name.
+their own: nobody else sees the mount, and the daemon sees the store at its own path.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ _BY_SIGNAL: Final = 128
 _END_S: Final = 30.0
 _POLL_S: Final = 0.02
 _NO_DESCRIPTOR: Final = (1 << 31) - 1
-"""Above every descriptor. The limit (RLIMIT_NOFILE) is not: it may have been lowered since one was opened."""
+"""A number above every descriptor. The limit (RLIMIT_NOFILE) may be too low: it may have been lowered after a
+descriptor was opened."""
 _PLACES: Final = 1000
-"""Mounts of one app by this command at the same time, at most."""
+"""Most mounts of one app that this command makes at the same time."""
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
 _OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 """A terminal sends these to the command itself."""
@@ -69,7 +70,7 @@ class _Identity:
     gid: int
 
     def take(self) -> None:
-        """Become this user, with the groups of its account if it has one, and never any other."""
+        """Become this user, with the groups of its account if it has one, and no other groups."""
         no_new_privs()
         account = _account(self.uid)
         os.setgroups(os.getgrouplist(account.pw_name, self.gid) if account is not None else [self.gid])
@@ -123,12 +124,12 @@ def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at:
 def _claimed_place(app: str) -> tuple[str, int]:
     """Return an empty directory for a mount of this app, and the descriptor that keeps it locked.
 
-    The first free one of a row: the trail of a mount goes by its mountpoint, so a command that runs every
-    night goes on with its trail.
+    It is the first free directory of a series. The trail of a mount is named after the mountpoint, so a
+    command that runs every night continues its trail.
     """
     row = control.runtime_dir() / "run"
     try:
-        for directory in (row.parent, row):  # mkdir gives its mode to the last one alone
+        for directory in (row.parent, row):  # mkdir gives the mode only to the last directory
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in range(_PLACES):
             place = row / f"{app}-{number}"
@@ -201,10 +202,10 @@ def _leave_terminal() -> None:
 
 
 def _stand_at(path: str) -> None:
-    """Enter a directory as the app; where the app may not, the root.
+    """Enter a directory as the app; the root directory if the app may not.
 
-    INVARIANT: the caller's working directory is entered anew, by its path: it may be one of the store's own,
-    in which the app would find files by their names.
+    INVARIANT: the caller's working directory is entered again, by its path. The present one may be in the
+    store itself, where the app would reach files by their names.
     """
     try:
         os.chdir(path)
@@ -215,7 +216,7 @@ def _stand_at(path: str) -> None:
 def _close_others() -> None:
     """Close all descriptors but standard input, output and error: one may be a directory of the store.
 
-    Of those three none can be: the interpreter does not start with a directory there.
+    None of those three can be one: the interpreter does not start with a directory there.
     """
     os.closerange(3, _NO_DESCRIPTOR)
 

@@ -42,7 +42,7 @@ class Seen(NamedTuple):
     changes: tuple[str, ...] = ()
 
     def is_to_be_made(self, *, restart: bool) -> bool:
-        """True if `up` makes the mount; restart: also in place of one with other options."""
+        """True if `up` makes the mount. restart: also if it is up with other options."""
         if self.state is State.CHANGED:
             return restart and not is_of_unit(self.status)
         return self.state is not State.UP
@@ -54,8 +54,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "up",
         help="make all mounts of a site",
         description=(
-            "Make all mounts of SITE that are not there yet. A mount with other options than SITE says now is"
-            " named, and stays as it is, unless --restart is given. The exit code is 1 if a mount fails."
+            "Make all mounts of SITE that are not there yet. A mount whose options differ from SITE is"
+            " reported, and stays as it is, unless --restart is given. The exit code is 1 if a mount fails."
         ),
     )
     up.add_argument(
@@ -99,14 +99,14 @@ def run_up(args: argparse.Namespace) -> int:
     left = [(mount, seen) for mount, seen in found if seen.state is State.CHANGED and mount not in made]
     for mount, seen in left:
         print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
-    return EXIT_OK  # also then: a unit of systemd that fails would end the daemons that were just made
+    return EXIT_OK  # also with differences: if a systemd unit failed, systemd would end the new daemons
 
 
 def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Make one mount, in place of one with other options. Return the error, empty if there is none."""
+    """Make one mount; unmount it before if its options differ. Return the error, empty if there is none."""
     if seen.state is not State.CHANGED:
         return _mount(site, mount)
-    try:  # the usual reason of a failure: found only after the end of the mount, it would leave apps without
+    try:  # the usual cause of a failure: if it were found only after the unmount, apps would have no mount
         check_policy(arguments_of(site, mount))
     except PolicyfsError as error:
         said = str(error)
@@ -152,8 +152,8 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
         )
     users = ", ".join((*mount.service, *mount.container))
     return (
-        f"{differs}. `policyfs up --restart {site.file}` unmounts it and mounts it again; restart then what"
-        f" uses it{users and ': '}{users}"
+        f"{differs}. `policyfs up --restart {site.file}` unmounts it and mounts it again; then restart the"
+        f" programs that use it{users and ': '}{users}"
     )
 
 
@@ -178,7 +178,7 @@ def run_down(args: argparse.Namespace) -> int:
 
 
 def look(site: Site, mount: MountDoc) -> Seen:
-    """Look at the place of a mount."""
+    """Return the state of a mount's place."""
     from policyfs.kernel.probe import MountState, mount_state
     from policyfs.linux.mountinfo import FSTYPE, mounts_at
 
@@ -201,7 +201,7 @@ def look(site: Site, mount: MountDoc) -> Seen:
 
 
 def place_of(mount: MountDoc) -> str:
-    """Return a mountpoint without symlinks. Asks the mount on it nothing."""
+    """Return the path of a mountpoint without symlinks. Sends no request to the mount on it."""
     above, name = os.path.split(mount.at)
     return os.path.join(os.path.realpath(above), name)
 

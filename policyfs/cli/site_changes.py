@@ -17,7 +17,7 @@ from policyfs.daemon import control
 _APART: Final = frozenset(
     {"store", "mountpoint", "policy", "trail", "app", "foreground", "log", "clear_dead"}
 )
-"""Options that are compared otherwise, or that change nothing in a running mount."""
+"""Options that are compared in another way, or that change nothing in a running mount."""
 
 
 def changes(site: Site, mount: MountDoc, status: control.Json) -> tuple[str, ...]:
@@ -40,7 +40,7 @@ def is_of_unit(status: control.Json) -> bool:
 
 def _changes(site: Site, mount: MountDoc, status: control.Json) -> Iterator[str]:
     given = status.get("options")
-    if not isinstance(given, dict):  # a daemon of an earlier version, which does not tell
+    if not isinstance(given, dict):  # a daemon of an earlier version, which does not report its options
         return
     policy, trail = _text(status, "policy", "file"), os.path.dirname(_text(status, "trail", "directory"))
     yield from _change("policy", policy, site.policy)

@@ -46,7 +46,7 @@ ModesWord = Annotated[str, BeforeValidator(_one_of({"store": None, "policy": Non
 
 
 class OptionsDoc(Strict):
-    """``options``: of `policyfs mount`, with _ for -."""
+    """``options``: those of `policyfs mount`, with _ in place of -."""
 
     monitor: Truth = False
     posix: Truth = False
@@ -74,7 +74,7 @@ class OptionsDoc(Strict):
 
 
 class MountDoc(Strict):
-    """One of ``mounts``: an app's own, or a shared one."""
+    """One of ``mounts``: an app mount, or the shared one."""
 
     app: Name | None = None
     shared: Truth = False
@@ -151,7 +151,7 @@ _READER: Final = Reader(KIND, _Top, MountDoc, "mounts", _subject)
 
 
 def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
-    """Report keys that do not go together, and mounts that are in each other's way."""
+    """Report keys that do not go together, and mounts with one name or with places inside each other."""
     places: dict[str, str] = {}
     names: set[str] = set()
     for part in parts:

@@ -136,7 +136,7 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
 
 
 def _drop_in(mount: MountDoc, unit: str) -> str:
-    """Return the drop-in of a service: it finds its own mount where its settings say the files are."""
+    """Return the drop-in of a service. With it, its mount is at the path where the service expects files."""
     paths = f"{_path(mount.at)}:{_path(mount.path or '')}"
     return (
         f"[Unit]\nRequires={unit}\nAfter={unit}\nPartOf={unit}\n\n"
@@ -186,7 +186,7 @@ def compose_file(site: Site) -> str:
 
 
 def _check(site: Site, path: str) -> None:
-    """Raise PolicyfsError if a container is not in a compose file, or one there reaches the store itself."""
+    """Raise PolicyfsError if a compose file lacks a container, or if a service reaches the store itself."""
     try:
         found = YAML(typ="safe").load(Path(path).read_bytes())
     except (OSError, YAMLError) as error:

@@ -1,4 +1,4 @@
-"""Open files that a new policy would not have granted: told to the person, and ended with their processes."""
+"""Open files that a new policy would not grant: a report on them, and the end of their processes."""
 
 from __future__ import annotations
 
@@ -84,10 +84,10 @@ def _agreed(count: int) -> bool:
 
 
 def _ended(pids: list[int], holding: Callable[[], Collection[int]]) -> list[int]:
-    """End processes, gently first; return those that live on.
+    """End processes, first with SIGTERM, then with SIGKILL; return those that live on.
 
-    holding: returns the pids that hold files now. A pid that was given anew since the list was made gets
-    no signal: it is looked at again while a descriptor keeps it.
+    holding: returns the pids that hold files now. A pid that another process has got since the list was made
+    gets no signal: holding() is called again while pidfds keep the pids from being given to others.
     """
     fds: dict[int, int] = {}
     try:

@@ -51,7 +51,7 @@ class Start:
         self._is_over = True
 
     def failed(self, reason: str) -> None:
-        """Record that the mount did not start, where there is a trail root already. Once; never raises."""
+        """Record, once, that the mount did not start, if there is a trail root already. Never raises."""
         root = os.path.realpath(self.root)
         inside = any(root == place or root.startswith(place.rstrip("/") + "/") for place in self._places)
         if self._is_over or inside or not os.path.isdir(root):

@@ -1,4 +1,4 @@
-"""`policyfs umount`: unmount, clear dead mounts, and report mounts that live on elsewhere."""
+"""`policyfs umount`: unmount, clear dead mounts, and report processes that still use a mount."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _living(path: str, pids: Container[object]) -> list[control.Json]:
 
 
 def _tell(path: str, command: str) -> None:
-    """Tell the daemon who unmounts, so that the trail names the author. No answer is no error."""
+    """Tell the daemon about an unmount, so that the trail names its author. No answer is no error."""
     with contextlib.suppress(control.ControlError):
         control.ask(control.socket_path(path), command, _TELL_S)
 

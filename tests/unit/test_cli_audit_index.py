@@ -50,7 +50,7 @@ def forged(trail: Path) -> str:
 def test_a_forged_index_is_found_by_a_check(trail: Path, capsys: pytest.CaptureFixture[str]) -> None:
     forged(trail)
     assert run(trail, "index", "--check") == 1
-    assert "was not what the segment gives; it was made again" in capsys.readouterr().out
+    assert "did not match its segment; it was made again" in capsys.readouterr().out
     assert run(trail, "index", "--check") == 0
     capsys.readouterr()
     assert run(trail, "search", "--json") == 0

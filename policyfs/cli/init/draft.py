@@ -30,22 +30,22 @@ class Draft(NamedTuple):
     directories: Sequence[Directory]
 
     def media(self, directory: str) -> tuple[str, ...]:
-        """Return the sorts of media to which a directory is kept, because it holds nothing else."""
+        """Return the sorts of media that a directory is limited to, because it holds nothing else."""
         found = next((one.media for one in self.directories if one.name == directory), frozenset())
         return tuple(sorted(found))
 
     @property
     def trusted(self) -> list[str]:
-        """The apps that read true bytes."""
+        """The apps that read files unchanged."""
         return [wish.name for wish in self.wishes if wish.trusted]
 
     @property
     def adds(self) -> bool:
-        """True if some app owns what it adds."""
+        """True if some app may add files, which it then owns."""
         return any(Level.ADD in wish.shares.values() for wish in self.wishes)
 
     def filled(self) -> list[tuple[tuple[str, ...], list[str]]]:
-        """Return the directories in which some app may write, by the sorts of media they are kept to."""
+        """Return the directories in which some app may write, by the sorts of media they are limited to."""
         names = {
             name for wish in self.wishes for name, level in wish.shares.items() if level is not Level.READ
         }
@@ -119,7 +119,7 @@ def _rules_of(draft: Draft, wish: Wish) -> Iterator[str]:
         (Level.ADD, "adds", "adds files, and may change and delete those that it added."),
         (Level.EDIT, "edits", "may add, change and delete all files."),
     ):
-        # apart by what may be put there: a rule covers directories of one sort
+        # one rule for all directories that are limited to the same sorts of media
         sorts: dict[tuple[str, ...], list[str]] = {}
         for name in wish.dirs(level):
             sorts.setdefault(draft.media(name), []).append(name)

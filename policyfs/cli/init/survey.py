@@ -83,13 +83,13 @@ def _files(directory: Directory, top: str) -> list[str]:
                         counts[suffix] += 1
                         if counts[suffix] <= _EACH:
                             chosen.append(entry.path)
-        except OSError:  # a directory that this user may not list, or that has gone: told as "more than"
+        except OSError:  # a directory that this user may not list, or that has gone: shown as "more than"
             directory.more = True
     return chosen
 
 
 def _sniff(store: str, samples: list[tuple[Directory, str]]) -> None:
-    """Find the kinds of some files, by the workers of a mount if root asks; else by its own rights, here."""
+    """Find the kinds of some files: for root in a confined worker, for other users in this process."""
     if not samples:
         return
     paths = [path for _, path in samples]

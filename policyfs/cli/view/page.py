@@ -83,6 +83,6 @@ def _limits(picture: Picture) -> str:
     lines = [f"{looked:,} of {total:,} files that are read under redaction were looked into."]
     left = sum(rest.files for rest in picture.rests)
     if left:
-        lines.append(f"{left:,} files that their paths treat like others beside them were not looked at.")
+        lines.append(f"{left:,} files were not looked at: the policy treats their paths like others there.")
     lines += [f"Not listed: {path_of(path)}: {text_of(why)}." for path, why in picture.unread[:100]]
     return "".join(f"<p>{line}</p>" for line in lines)

@@ -19,9 +19,9 @@ REFUSED: Final = "refused"
 class Entry(NamedTuple):
     """One name that the caller sees.
 
-    may: the operations that are allowed; CREATE of a directory: to make an ordinary new name in it. bare: a
-    directory on the way to visible paths. view: of regular files. rules: the allows behind ``may``. kind: if
-    it was looked for.
+    may: the allowed operations. CREATE of a directory: an ordinary new name may be made in it. bare: a
+    directory on the way to visible paths. view: of regular files. rules: the allow rules for ``may``. kind:
+    None if it was not needed.
     """
 
     path: bytes
@@ -41,7 +41,7 @@ class Entry(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """Files of one directory that the path treats like others there, and that were not looked at."""
+    """Files of one directory that were not looked at: the policy treats their paths like others there."""
 
     directory: bytes
     suffix: str

@@ -26,7 +26,7 @@ _SPECIAL: Final = "a fifo, socket or device: policyfs hides them"
 
 
 class Looker(Protocol):
-    """Finds out what is in files."""
+    """Finds the kinds of files, and the data in them to hide."""
 
     async def kind_of_fd(self, fd: int, *, lane: str | int | None = None) -> str | None:
         """Return a file's content kind; None if unknown."""
@@ -92,7 +92,7 @@ class Walk:
         while todo:
             directory = todo.popleft()
             if not self._left:
-                picture.unread.append((_path(directory.names), "the most names were looked at (--most)"))
+                picture.unread.append((_path(directory.names), "the limit of names is reached (--most)"))
                 continue
             try:
                 fd = self._tree.open_below(self._tree.root_fd, directory.names) if directory.names else -1
@@ -118,7 +118,7 @@ class Walk:
             return
         for name in self._selected(picture, directory, listed):
             if not self._left:
-                told = "only in part: the most names were looked at (--most)"
+                told = "only in part: the limit of names is reached (--most)"
                 picture.unread.append((_path(directory.names), told))
                 return
             self._left -= 1
