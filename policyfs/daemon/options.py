@@ -42,7 +42,8 @@ class MountOptions:
     keys: Path | None = None
     """The directory of the keys that sign the trail's seals; None for a trail without seals."""
     vectors: bool = True
-    """Let the bridge answer repeats, unless another process or machine answers for the store."""
+    """Let the C bridge answer repeated requests (access vectors). Ignored for a remote store
+    (StoreFacts.remote): the bridge's readers would read ahead while such a store hangs."""
     remembers: bool = True
     """Keep for later daemons what was found in files, and owners if the store cannot keep them."""
     proof: bool = False

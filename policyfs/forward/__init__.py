@@ -1,1 +1,1 @@
-"""Delivery of trails to other programs and machines, by a process of its own."""
+"""Delivery of trails to other programs and machines, by a separate process."""

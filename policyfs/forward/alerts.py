@@ -1,8 +1,8 @@
 """Alerts: the lines of a trail that are reported at once, and exact counts of the other lines (pure).
 
 The first match is reported at once. In the interval after it, matches are only counted. Then one
-message has their exact number, by app. All counts end together, so nothing is pending between two
-intervals.
+message has their exact number, by app. An alert has one interval for all its counts, so nothing is
+pending between two intervals.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _RECORDS: Final = {
     WORKER: frozenset({"worker"}),
     ENDED: frozenset({"failed", "detached", "close"}),
 }
-"""The kinds of records of each class that is not about events."""
+"""The kinds of records for each class that is about records of the journal, not about events."""
 _SEVERE: Final = frozenset({DEGRADED, TAMPERED})
 _APPS: Final = 32
-"""Apps that a count names; there is one sum of all others."""
+"""Most apps that a count names; all others have one sum."""
 _EXAMPLES: Final = 5
 _BUCKETS: Final = 10
 _HOLDERS: Final = 1024
@@ -50,7 +50,9 @@ Match = Callable[[Item], int]
 
 
 class Alert:
-    """Finds what one alert is about, and folds what comes too often. Not thread-safe."""
+    """Makes the messages of one alert: at once for the first match, with counts for later ones. Not
+    thread-safe.
+    """
 
     def __init__(self, doc: AlertDoc, now_s: Callable[[], float]) -> None:
         """now_s: of a clock that only goes forward, for the interval."""
@@ -62,7 +64,7 @@ class Alert:
 
     @property
     def is_pending(self) -> bool:
-        """True if matches are counted that no message has told."""
+        """True if matches have been counted that no message has reported yet."""
         return bool(self._folded.count)
 
     def take(self, item: Item) -> Message | None:
@@ -79,7 +81,7 @@ class Alert:
         return self._message(fold, message_of(item).text, at_once=True)
 
     def due(self, *, at_end: bool = False) -> Message | None:
-        """Return the message of the counts, once the interval is over. at_end: also before."""
+        """Return the message of the counts once the interval is over; with at_end, also before."""
         if self._until_s is None or (self._now_s() < self._until_s and not at_end):
             return None
         fold, self._folded = self._folded, _Fold()
@@ -185,7 +187,7 @@ def _is_unwanted_end(record: Record | None) -> bool:
 
 
 class _Burst:
-    """More denials of one app than a number, within a time of the trail."""
+    """A burst: more denials of one app than a given number, within a given time by the trail's clock."""
 
     def __init__(self, doc: AlertDoc, wanted: Callable[[Event], bool] | None) -> None:
         self._more_than: Final = doc.more_than

@@ -141,7 +141,7 @@ class TargetDoc(Strict):
 
 
 class SinkDoc(TargetDoc):
-    """One of ``sinks``. behind: bytes of the trail that it may be behind; older lines are skipped."""
+    """One of ``sinks``. behind: most bytes that it may be behind the trail; older lines are skipped."""
 
     query: Text = ""
     start: Start = "begin"

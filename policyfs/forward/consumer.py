@@ -75,7 +75,8 @@ class Plan(NamedTuple):
     from_now: bool
     behind: int | None = None
     resends: bool = True
-    """True if lines that a receiver may have lost are delivered again; a count of them would be wrong."""
+    """True if lines that a receiver may have lost are delivered again. False for alerts, whose counts would
+    be wrong."""
 
 
 class State(NamedTuple):
@@ -129,7 +130,7 @@ class Consumer:
 
         Call it for all consumers before the first one runs: they get each line that is recorded later.
         """
-        with contextlib.suppress(OSError):  # told, and tried again, by run()
+        with contextlib.suppress(OSError):  # run() tries again, and reports the error
             self._begin()
 
     def run(self, *, once: bool = False) -> None:
@@ -221,10 +222,10 @@ class Consumer:
     def _tell_due(self, *, at_end: bool = False) -> None:
         message = self._plan.transform.due(at_end=at_end)
         if message is not None and not self._deliver([message], once=at_end):
-            self._is_untold = True  # its counts are read again
+            self._is_untold = True  # the cursor stays, so that its lines are read again
 
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
-        """Deliver messages, and try again after a failure. False if it was given up."""
+        """Deliver messages; try again after a failure. False if they were given up."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -249,7 +250,7 @@ class Consumer:
         self._failing = reason
 
     def _step_back(self) -> bool:
-        """Return to the last position that a dead receiver has surely read. False if it is this one."""
+        """Return to the last position up to which a dead receiver surely read. False if already there."""
         if not self._earlier or self._earlier[0][1] is self._done:
             return False
         _, self._done = self._earlier[0]

@@ -1,4 +1,4 @@
-"""Cursors: for each sink, the place in each chain up to which lines are delivered. On the disk, whole."""
+"""Cursors: for each sink, the place in each chain up to which lines are delivered; files, replaced whole."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class CursorStore:
         write_file(self._fd, sink + _SUFFIX, text.encode() + b"\n")
 
     def tell(self, name: str, fields: dict[str, object]) -> None:
-        """Keep a file for people and monitors beside the cursors. Raises OSError."""
+        """Write a file for people and monitors, beside the cursors. Raises OSError."""
         write_file(self._fd, name, json.dumps(fields, indent=1).encode() + b"\n")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Deliveries: ways to send messages to one place, and proof that they have arrived."""
+"""Deliveries: ways to send messages to one place, with proof of their arrival."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _ERROR_CHARS: Final = 200
 
 
 class DeliveryError(Exception):
-    """Messages have not arrived, or may not have. The message is for people."""
+    """Messages have not arrived, or may not have arrived. The text is for people."""
 
 
 class Delivery(Protocol):
-    """A way to one place."""
+    """A way to send messages to one place."""
 
     @property
     def unsure_s(self) -> float:
-        """Return how long what was delivered may still be lost with the receiver, in seconds."""
+        """Return for how many seconds delivered messages may still be lost if the receiver dies."""
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Deliver all of these, in order, and wait for the proof. Raises DeliveryError."""
 
     def close(self) -> None:
-        """Give up the way, without waiting."""
+        """Close the connection or file, without waiting."""
 
 
 def delivery_to(doc: TargetDoc) -> Delivery:
@@ -52,7 +52,7 @@ def _line(message: Message, *, as_text: bool) -> bytes:
 
 
 class FileDelivery:
-    """Appends lines to a file, and syncs it. A file that was moved away (logrotate) is made anew."""
+    """Appends lines to a file, and syncs it. If the file was moved away (logrotate), a new one is created."""
 
     unsure_s = 0.0
 
@@ -61,7 +61,7 @@ class FileDelivery:
         self._as_text: Final = as_text
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Append these lines. After an error a part of them may be there; they come again."""
+        """Append these lines. After an error a part of them may be in the file; all are delivered again."""
         data = b"".join(_line(message, as_text=self._as_text) for message in messages)
         try:
             fd = os.open(self._path, _OPEN, 0o600)
@@ -76,7 +76,7 @@ class FileDelivery:
     def _append(fd: int, data: bytes) -> None:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
-            data = b"\n" + data  # a crash cut the last line: it comes again, whole
+            data = b"\n" + data  # a crash cut the last line: it is delivered again, whole
         done = 0
         while done < len(data):
             done += os.write(fd, data[done:])
@@ -87,7 +87,7 @@ class FileDelivery:
 
 
 class CommandDelivery:
-    """Runs a command for each batch, with the lines as its standard input. Exit code 0 means: taken."""
+    """Runs a command for each batch, with the lines as its standard input. Exit code 0 means: delivered."""
 
     unsure_s = 0.0
 
@@ -97,7 +97,7 @@ class CommandDelivery:
         self._as_text: Final = as_text
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Run the command. Whatever its end, nothing of it is left running."""
+        """Run the command. Afterwards none of its processes runs any more. Raises DeliveryError."""
         data = b"".join(_line(message, as_text=self._as_text) for message in messages)
         name = self._words[0]
         try:

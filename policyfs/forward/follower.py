@@ -1,7 +1,8 @@
 """The lines of one chain from a position on: through rotation, compression, crashes and lost segments.
 
-A position moves over whole lines only. Lines are checked against the chain on the way. What is missing, or
-does not hold, becomes an item of its own, so that no sink takes a part of a trail for the whole.
+A position moves over whole lines only. Lines are checked against the chain on the way. Missing lines, and
+lines that do not fit the chain, are reported by items of their own. So no sink takes a part of a trail for
+the whole.
 """
 
 from __future__ import annotations
@@ -19,13 +20,15 @@ from policyfs.trail.record import BadLine, Place, Record, header_of, parse_line
 GAP: Final = "forward_gap"
 """The type of an item for lines that were not forwarded."""
 BROKEN: Final = "forward_broken"
-"""The type of an item for lines that do not hold."""
+"""The type of an item for lines that do not fit the chain."""
 
 _MOST: Final = 256 * 1024
 
 
 class Position(NamedTuple):
-    """A place between two lines. segment: plain name, empty before the first. time: of the line before."""
+    """A place between two lines. segment: plain name, empty before the first segment. seq, head, time: of
+    the line before.
+    """
 
     segment: str = ""
     offset: int = 0
@@ -43,7 +46,7 @@ class Item(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Return the type of the record; ``bad_line`` for a line that is none."""
+        """Return the type of the record; ``bad_line`` for a line that is no record."""
         return self.record.kind if self.record is not None else "bad_line"
 
 
@@ -63,7 +66,7 @@ class ChainFollower:
         self.position = position
         self._fd: int | None = None
         self._reason = ""
-        """Reason of the next gap; empty unless it was made on purpose."""
+        """Reason of the next gap, if skip_to() made it; else empty."""
 
     def read(self, names: Sequence[str]) -> Batch | None:
         """Return the next lines; None if there are none. Raises OSError.
@@ -99,7 +102,7 @@ class ChainFollower:
         return Batch(items, self.position) if items else None
 
     def skip_to(self, name: str, reason: str) -> None:
-        """Go on at the beginning of a later segment; the next lines tell the gap. Raises OSError."""
+        """Go on at the beginning of a later segment. The next read() reports the gap. Raises OSError."""
         self._enter(name)
         self._reason = reason
 
@@ -129,7 +132,7 @@ class ChainFollower:
         return self._fd is not None
 
     def _open(self, name: str, items: list[Item]) -> None:
-        """Open the segment of the position again, and see that it is still what was read."""
+        """Open the segment of the position again, and check that it is still the one that was read."""
         if self._is_open:
             return
         self._fd = self._source.open(self._mount_id, name)
@@ -181,7 +184,7 @@ class ChainFollower:
                 yield Item(self._mount_id, line, record)
 
     def _joined(self, line: bytes) -> Iterator[Item]:
-        """See that the first line of a segment continues the lines before; yield what is missing."""
+        """Check that the first line of a segment continues the lines before; yield a finding if not."""
         header, at = header_of(line), self.position
         if header is None:
             return

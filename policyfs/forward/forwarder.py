@@ -1,4 +1,4 @@
-"""All sinks, alerts and checkpoints of one configuration, each in a thread of its own."""
+"""All sinks, alerts and checkpoints of one configuration, each in its own thread."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class Checkpoints:
         return self._doc.id
 
     def stop(self) -> None:
-        """Ask the forwarder to end."""
+        """Ask the thread to end."""
         self._stop.set()
 
     def run(self, *, once: bool = False) -> None:
-        """Send now, and then at each interval what has grown."""
+        """Send the ends of all chains now, and at each interval those of chains that have grown."""
         while True:
             try:
                 self._send()
@@ -83,7 +83,7 @@ class Checkpoints:
 
 
 def _message(line: bytes, mount_id: str, seq: int, moment: str) -> Message:
-    """Return the message of a checkpoint, whose line stays as it was signed."""
+    """Return the message of a checkpoint, with its line exactly as it was signed."""
     text = line.decode("ascii")
     fields = {"mount_id": mount_id, "checkpoint": text}
     return Message(CHECKPOINT, f"{mount_id}:{seq}", moment, INFO, text, line, fields)
@@ -114,7 +114,7 @@ class Forwarder:
         self._stopped.set()
 
     def run(self, *, once: bool = False) -> int:
-        """Deliver until stop(), or once what there is. Return the exit code."""
+        """Deliver until stop(). once: deliver only the present lines. Return the exit code."""
         threads = [
             threading.Thread(target=self._guarded, args=(one,), kwargs={"once": once}, daemon=True)
             for one in self._parts
@@ -140,10 +140,10 @@ class Forwarder:
         return (*self._consumers, *self._checkpoints)
 
     def _guarded(self, part: Consumer | Checkpoints, *, once: bool) -> None:
-        """Run a part. A bug in it ends the process: a sink must not end in silence."""
+        """Run a part. A bug in it ends the process: no sink may stop unnoticed."""
         try:
             part.run(once=once)
-        except Exception as bug:  # noqa: BLE001 - logged; the service begins again
+        except Exception as bug:  # noqa: BLE001 - logged; systemd starts the service again
             self._log(f"{part.name}: ended by a bug: {bug!r}")
             self._has_bug = True
             self._stopped.set()

@@ -32,7 +32,7 @@ _TEXT_MOST: Final = 2048
 
 
 class Message(NamedTuple):
-    """One message. kind: the record's type, ``alert``, ... id: for receivers that get it twice.
+    """One message. kind: the record's type, ``alert``, ... id: the same whenever the message is sent again.
 
     time: as in a trail. text: one line for people. line: JSON, as bytes. fields: of that line.
     """
@@ -80,7 +80,7 @@ def _text(record: Record) -> str:
 
 
 def made(kind: str, name: str, time: str, severity: int, text: str, fields: Fields) -> Message:
-    """Return a message of the forwarder's own."""
+    """Return a message that the forwarder itself makes."""
     whole: Fields = {"type": kind, "id": name, "time": time, "text": text, **fields}
     return Message(kind, name, time, severity, text, json.dumps(whole, separators=(",", ":")).encode(), whole)
 
@@ -89,7 +89,7 @@ def made(kind: str, name: str, time: str, severity: int, text: str, fields: Fiel
 
 
 def syslog(message: Message, host: str, pid: int, *, as_text: bool = False, most: int | None = None) -> bytes:
-    """Return a message as RFC 5424 has it. most: bytes; the MSG of a longer one is text, and cut."""
+    """Return a message in the form of RFC 5424. most: bytes; the MSG of a longer message is text, and cut."""
     moment = _TIME.sub(r"\1Z", message.time)
     head = f"<{_FACILITY * 8 + message.severity}>1 {moment} {host} policyfs {pid} {message.kind[:32]} "
     data = _data(message, cut=False)
@@ -122,7 +122,7 @@ def _sd(text: str) -> str:
 
 
 def journal_fields(message: Message) -> Iterator[tuple[str, bytes]]:
-    """Yield the fields of a message; a field with several values more than once."""
+    """Yield the fields of a message; for a list, one field for each value."""
     yield "MESSAGE", message.text.encode()
     yield "PRIORITY", str(message.severity).encode()
     yield "SYSLOG_IDENTIFIER", b"policyfs"

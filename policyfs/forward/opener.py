@@ -1,9 +1,9 @@
 """The opener: a process that keeps the right to read the trail, and hands descriptors to the forwarder.
 
 The forwarder talks to networks and runs commands, so it has a user of its own that can neither read nor write
-the trail. The opener does none of that. It has no network, no capability but to end the forwarder, and with
-Landlock no file but the trail and the keys, to read. It answers four questions, and signs checkpoints with
-the machine's key.
+the trail. The opener does none of that. It has no network, and no capability but the one to end the
+forwarder. With Landlock it can open only the trail and the keys, and only to read. It answers four questions;
+one of them is for checkpoints, which it signs with the machine's key.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _QUESTION: Final = 4096
 
 
 def contain(directories: list[str]) -> None:
-    """Give up all that an opener does not need. Raises OSError if capabilities stay."""
-    LIBC.unshare(_CLONE_NEWNET)  # without the right to do so, Landlock and the missing calls remain
+    """Give up all rights that an opener does not need. Raises OSError if capabilities stay."""
+    LIBC.unshare(_CLONE_NEWNET)  # may fail: then Landlock remains, and no code here that uses a network
     capabilities.no_new_privs()
     capabilities.keep(frozenset({Capability.KILL}))  # to end the forwarder, which has another uid
     read_only_below([path for path in directories if os.path.isdir(path)])
@@ -80,13 +80,13 @@ class Opener:
 
 
 class OpenerAccess:
-    """Access by an opener's answers. Not thread-safe."""
+    """Access to the trail through an opener. Not thread-safe."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection: Final = connection
 
     def chains(self) -> Listing:
-        """Return the segments that there are."""
+        """Return the segments of each chain; empty if there is no trail."""
         found = self._ask("chains")[0]["chains"]
         assert isinstance(found, dict)  # noqa: S101 - for the type checker
         return found

@@ -1,8 +1,8 @@
 """Delivery to a syslog server: RFC 5424 over a unix socket, UDP, TCP or TLS.
 
-Over TCP and TLS each message has its length before it (RFC 6587, 5425). Messages count as delivered once the
-other machine's kernel has acknowledged every byte. Its syslog server may still die before it reads them, so
-those of the last seconds are sent again after a broken connection. UDP proves nothing.
+Over TCP and TLS the length of each message is sent before it (RFC 6587, 5425). Messages count as delivered
+once the other machine's kernel has acknowledged every byte. The syslog server there may still die before it
+reads them, so those of the last seconds are sent again after a broken connection. UDP proves nothing.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class SyslogDelivery:
         return self._scheme in {"tcp", "tls"}
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Send all of these, and wait until they are acknowledged where that is possible."""
+        """Send all of these and, over a stream, wait until they are acknowledged. Raises DeliveryError."""
         try:
             if self._is_stream:
                 self._stream(messages)
             else:
                 for message in messages:
                     self._datagram(message)
-        except OSError as exc:  # TLS errors are, too
+        except OSError as exc:  # ssl.SSLError is one, too
             self.close()
             reason = "no answer in time" if isinstance(exc, TimeoutError) else exc.strerror or str(exc)
             raise DeliveryError(f"{self._doc.to}: {reason}") from exc
@@ -78,7 +78,7 @@ class SyslogDelivery:
         self._check_alive(connection)
 
     def _check_alive(self, connection: socket.socket) -> None:
-        """Raise OSError if the server has closed: a syslog server says nothing but that."""
+        """Raise OSError if the server has closed the connection: a syslog server never answers otherwise."""
         if self._plain is None or not select.select([self._plain], [], [], 0)[0]:
             return
         connection.settimeout(0.0)
@@ -86,7 +86,7 @@ class SyslogDelivery:
             if not connection.recv(4096):
                 raise ConnectionResetError(errno.ECONNRESET, "the server closed the connection")
         except (BlockingIOError, ssl.SSLWantReadError):
-            return  # TLS's own talk
+            return  # messages of TLS itself
         finally:
             connection.settimeout(self._doc.timeout)
 
@@ -107,7 +107,7 @@ class SyslogDelivery:
             self._socket = self._plain
             if self._scheme == "tls":
                 self._socket = self._context().wrap_socket(self._plain, server_hostname=host)
-                # wrap_socket took the descriptor over; this one is for SIOCOUTQ only
+                # wrap_socket took the descriptor over; this duplicate is for polls and SIOCOUTQ only
                 self._plain = socket.socket(fileno=os.dup(self._socket.fileno()))
         return self._socket
 
@@ -155,6 +155,6 @@ class SyslogDelivery:
 
 
 def _host_name() -> str:
-    """Return this machine's name as RFC 5424 takes it."""
+    """Return this machine's name in the characters that RFC 5424 permits; ``-`` for none."""
     name = "".join(char for char in socket.gethostname() if "!" <= char <= "~")
     return name[:255] or "-"

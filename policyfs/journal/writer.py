@@ -5,8 +5,8 @@ Single-threaded; `journal.Journal` puts locks, the queue and the two audit stren
 INVARIANT: `position` moves only after the bytes are in the file, whole. A batch that the
 file system refused leaves the chain, the file and the pending notes unchanged, so the same
 batch can be tried again.
-INVARIANT: bytes of a full line are never rewritten. The only cut ever made removes the first part of a
-line that this process wrote and the file system then refused to take whole.
+INVARIANT: the bytes of recorded lines are never changed or removed. The file is truncated in one case only:
+if the file system took just the first part of a batch of this process, this part is removed.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 An app sees only its own requests, without the fields that reveal how many requests others make (`seq`,
 `chain`, `handle`).
-INVARIANT: an app sees a denied request only if it may see the paths whatever the facts are. Otherwise the
-record would reveal that a hidden file exists: a missing file has no record, or another one.
+INVARIANT: an app sees a denied request only if it may see the request's paths for every kind and owner of a
+file there. Otherwise the record would reveal that a hidden file exists: for a missing file there is no
+record, or a different one.
 """
 
 from __future__ import annotations
