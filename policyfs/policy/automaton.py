@@ -24,10 +24,10 @@ from policyfs.policy.names import (
 from policyfs.policy.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, Wild
 
 MAX_BOUND: Final = 128
-"""Captures alive at one path beyond which the path is lost (nobody is allowed anything there).
+"""Most captures alive at one path. With more, the path is lost: nobody is allowed anything there.
 
-Only a policy such as ``/**/{uid}/**`` on hundreds of nested directories named by numbers gets
-there. Without the bound an app could make every step dearer than the last.
+Only a policy such as ``/**/{uid}/**`` on hundreds of nested directories named by numbers exceeds it.
+Without the bound, an app could make each step take longer than the step before.
 """
 
 _CAPTURES: Final = frozenset(CAPTURES.values())
@@ -63,7 +63,9 @@ class Node:
 
 
 _CAPTURE_UNITS: Final = 16
-"""Units of one capture: its text, a set and a table of its own, some 1.4 KiB with a name of 220 bytes."""
+"""Units of one capture (Position.units): its text, a set and a table of its own, some 1.4 KiB with a name
+of 220 bytes.
+"""
 
 
 class Position:
@@ -121,7 +123,7 @@ class AutomatonBuilder:
             node.captures = {captured: self._closed(to) for captured, to in node.captures.items()}
             node.anything = self._closed(node.anything)
         root = self._closed((0,))
-        while self._edges:  # all at once would stop all threads for long
+        while self._edges:  # one by one: to free all at once would stop all threads for long
             self._edges.popitem()
         return Automaton(tuple(self._nodes), root, self._apps)
 
@@ -238,9 +240,9 @@ class Automaton:
         return frozenset(before for number in accepting for before in self._before[number])
 
     def step_of_all(self, position: Position) -> Position:
-        """Return what every child's position contains, whatever the child's name is.
+        """Return the part of a position that all children share, whatever their names are.
 
-        A name that a literal, a pattern or a capture matches reaches further nodes.
+        A name that a literal, a pattern or a capture matches reaches further nodes, too.
         """
         if position.lost:
             return position
@@ -277,7 +279,7 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def targets(self, number: int, text: str) -> set[int]:
-        """Return the nodes to which a name leads from one node, captures aside."""
+        """Return the nodes to which a name leads from one node, without those behind captures."""
         found: set[int] = set()
         self._advance(self.nodes[number], text, ascii_lower(text) if self._folds else text, found)
         return found
@@ -293,7 +295,7 @@ class Automaton:
                 into.update(node.patterns[pattern])
 
     def _matcher(self, node: Node) -> NameMatcher:
-        """Return the matcher of a node's patterns, made when a name first comes there."""
+        """Return the matcher of a node's patterns. It is made for the first name that needs it."""
         matcher = self._matchers.get(node.number)
         if matcher is None:
             matcher = self._matchers[node.number] = NameMatcher(node.patterns)
@@ -307,9 +309,10 @@ class Automaton:
                     yield target, found
 
     def resolved(self, position: Position, app: str | None, uid: int | None) -> Position:
-        """Return a caller's position: nodes behind its captures become free, other bound nodes go.
+        """Return the position for one caller.
 
-        A caller has as many resolved positions as the policy tells apart, whatever names there are.
+        Bound nodes become free if their captures fit the caller; all other bound nodes are removed.
+        So the number of a caller's resolved positions depends on the policy alone, not on the names.
         """
         if not position.bound:
             return position

@@ -22,7 +22,10 @@ _NO_UID: Final = UID_LIMIT - 1
 
 
 class CallerClass:
-    """All callers of one app (or all strangers) with uids of one class. number: low 32 bits of their keys."""
+    """All callers of one app (or all strangers) with uids of one class.
+
+    number: the low 32 bits of the keys of their principals.
+    """
 
     __slots__ = ("_fits", "app", "grants", "number", "sample_uid", "uid_class")
 
@@ -89,7 +92,7 @@ def _uid_sets(who: Who | None) -> Iterator[tuple[UidRange, ...]]:
 
 
 class Callers:
-    """Makes caller classes, when they are first needed, and principals for one policy."""
+    """The caller classes of one policy, each made at its first use, and the policy's principals."""
 
     def __init__(self, policy: Policy) -> None:
         self._apps: Final = {app.name: app for app in policy.apps}
@@ -196,7 +199,7 @@ class Callers:
                 yield self._class(None, uid_class, free)
 
     def of_shared_mount(self) -> list[CallerClass]:
-        """Return every caller class that can ask through a shared mount: each uid's app, or strangers.
+        """Return every caller class that can make requests on a shared mount: each uid's app, or strangers.
 
         No process has a worker's uid, except workers, and these can open nothing (docs/decisions/0027).
         """

@@ -1,8 +1,8 @@
-"""Names of every sort that a position tells apart: one witness for each.
+"""Sample names: at least one of each class of names that a position tells apart.
 
-The set of all names falls into finitely many classes, by the edges they take. One name of each
-class is enough to walk every possible path. So questions about "everything below" are answered
-without a look at the files there.
+All names that take the same edges of the automaton are one class, so there are finitely many. One
+name of each class is enough to walk every possible path. So questions about "everything below" are
+answered without a look at the files there.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from policyfs.policy.names import FREE, Bind, Captured, NameMatcher, Pattern
 from policyfs.policy.paths import Wild
 
 MAX_WORDS: Final = 20_000
-"""Words tried before the question counts as too hard."""
+"""Most words tried for one question. With more, the question counts as too hard (TooHardError)."""
 
 FEW: Final = 256
-"""Literals, patterns and steps beyond which the classes of a position are too many: these take 4 ms."""
+"""Most literals, patterns and steps for which few_classes() searches; it then takes at most 4 ms."""
 
 _MANY_LITERALS: Final = 200
 
@@ -77,15 +77,15 @@ def name_classes(
 ) -> list[str]:
     """Return at least one name of every class that these positions together tell apart.
 
-    apps, uids: the values of captures that matter; other values are like any other name. Raises
+    apps, uids: the values of captures that matter; any other value counts as an ordinary name. Raises
     TooHardError.
     """
     return joint_name_classes([(automaton, position, apps, uids) for position in positions])
 
 
 class FewClasses(NamedTuple):
-    """Names of each class at one position. literals: names that are a class each. words: one name of each
-    other class, of which there is at least one.
+    """Names of each class at one position. literals: names of which each is a class of its own. words: one
+    name of each other class; never empty.
     """
 
     literals: frozenset[str]
@@ -93,7 +93,7 @@ class FewClasses(NamedTuple):
 
 
 def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
-    """Return the names that a position tells apart, for all callers alike.
+    """Return the names that a position tells apart; they are the same for all callers.
 
     None if there are many, or if captures tell names apart.
     """
@@ -112,22 +112,23 @@ def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
         words = _words(edges.patterns, other, FEW) if edges.patterns else [other]
     except TooHardError:
         return None
-    if any(word in edges.literals for word in words):  # it says nothing of the other names of its class
+    if any(word in edges.literals for word in words):  # a literal cannot stand for the others of its class
         return None
     return FewClasses(frozenset(edges.literals), tuple(words))
 
 
 Known = dict[frozenset[Pattern], list[str]]
-"""Names of each class by the patterns that they tell apart, from earlier questions."""
+"""Answers to earlier questions: names of each class, by the set of patterns that tells the classes apart."""
 
 
 def joint_name_classes(
     places: Iterable[tuple[Automaton, Position, tuple[str, ...], tuple[int, ...]]],
     known: Known | None = None,
 ) -> list[str]:
-    """Do the same as name_classes for positions of several automata.
+    """Return at least one name of every class that positions of several automata together tell apart.
 
-    Each has its own apps and uids. known: remembers answers between calls. Raises TooHardError.
+    Each position has its own apps and uids (see name_classes). known: remembers answers between calls.
+    Raises TooHardError.
     """
     edges = _Edges()
     for automaton, position, apps, uids in places:
@@ -143,7 +144,7 @@ def names_out_of(
 ) -> list[str]:
     """Return at least one name of every class that some nodes together tell apart.
 
-    Each has its own apps and uids. known: as for joint_name_classes. Raises TooHardError.
+    Each node has its own apps and uids. known: as for joint_name_classes. Raises TooHardError.
     """
     edges = _Edges()
     for node, apps, uids in nodes:
@@ -152,7 +153,7 @@ def names_out_of(
 
 
 def _other(edges: _Edges) -> str:
-    """Return a character that no edge has."""
+    """Return a character that no edge contains."""
     return unused_char(
         char
         for tokens in (*(p.tokens for p in edges.patterns), *edges.literals)
@@ -168,7 +169,7 @@ def _names(edges: _Edges, known: Known) -> list[str]:
     if not edges.folds and len(edges.literals) > _MANY_LITERALS:
         words = _known_words(frozenset(edges.patterns), other, known)
         # INVARIANT: a word with the unused character in it is not a literal. A word without it might be a
-        # literal, and then says nothing of the other words of its class.
+        # literal, and a literal cannot stand for the other words of its class.
         if all(other in word or word not in edges.literals for word in words):
             return [*sorted(edges.literals), *words]
     literal_patterns = {Pattern(tuple(name), False) for name in edges.literals}
@@ -176,7 +177,11 @@ def _names(edges: _Edges, known: Known) -> list[str]:
 
 
 def _known_words(patterns: frozenset[Pattern], other: str, known: Known) -> list[str]:
-    """Return _words, remembered. The unused character of other literals beside them is as good as any."""
+    """Return the result of _words, kept in *known*.
+
+    A kept result is used again only if it contains *other*: with other literals beside the patterns,
+    another character was unused.
+    """
     found = known.get(patterns)
     if found is None or not any(other in word for word in found):
         found = known[patterns] = _words(patterns, other)

@@ -1,4 +1,4 @@
-"""Pauses of Python's garbage collector: it would visit all of a growing policy again and again."""
+"""Pauses of Python's garbage collector, which would visit all objects of a growing policy again and again."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def left_to_the_kernel(*things: object) -> None:
 
 @contextlib.contextmanager
 def paused() -> Iterator[None]:
-    """Pause the collector for a moment in which many objects are made and few are dropped.
+    """Pause the collector while many objects are made and few are dropped.
 
-    With 10,000 rules it took half of the time. A nested or concurrent pause ends with the first one.
+    With 10,000 rules, the collector took half of the time. A pause that begins during another one (nested,
+    or in another thread) ends with that one.
     """
     if not gc.isenabled():
         yield

@@ -1,4 +1,4 @@
-"""Files beside policies, such as tests and accepted changes: read as strictly as policies."""
+"""Readers of files beside policies, such as tests and accepted changes; as strict as for policies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Companion(NamedTuple, Generic[T, D]):
 class Reader(Generic[T, D]):
     """Reads files of one kind: a head with keys of its own, and one list of items.
 
-    key: of the list. subject: names an item in messages, by its node and number.
+    key: that of the list. subject: returns an item's name for messages, from its node and number.
     """
 
     def __init__(

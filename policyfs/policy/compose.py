@@ -1,4 +1,4 @@
-"""YAML text to nodes, strictly: YAML that a policy must not hold is an error here.
+"""Strict conversion of YAML text to nodes: YAML that a policy must not contain is an error.
 
 A syntax error ends a file. Other errors (repeated keys, tags, merge keys, unknown aliases) are
 collected. In the tree ``Absent.BROKEN`` takes their place, so that none is reported twice.
@@ -129,13 +129,13 @@ def compose(source: Source, errors: list[PolicyError]) -> Node:
 
 
 def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | None:
-    """Do the same as compose by the parser in C, ten times as fast; None if the other one has to.
+    """Compose with libyaml, the parser in C, ten times as fast. None if the parser in Python is needed.
 
-    That is: libyaml is not there, the file cannot be read to its end (the parser in Python words its errors
-    and tells their places), or the text has something that the two read differently.
+    That is so if libyaml is not installed, if the file cannot be read to its end (messages and places of
+    errors come from the parser in Python), or if the two parsers read something in the text differently.
     """
     text = source.text
-    # libyaml takes some tabs, and such comments; and a last line without a line feed ends elsewhere
+    # libyaml accepts some tabs and such comments, and sees another end of a last line without a line feed
     if CParser is None or "\t" in text or text[-1:] != "\n" or _EARLY_COMMENT.search(text):
         return None
     found: list[PolicyError] = []
@@ -163,7 +163,7 @@ class _Composer:
         self.errors = errors
         self.anchors: dict[str, Node | None] = {}
         self.texts: dict[str, Value] = {}
-        """Values of unquoted text on one line. Keys and names come again and again."""
+        """Values of unquoted texts of one line, to use them again: keys and names repeat often."""
         self.expanded = 0
 
     def report(self, span: Span, message: str, help_: str) -> None:
@@ -179,7 +179,7 @@ class _Composer:
             raise UnreadableError
         first = next(self.events)
         if self.by_libyaml and not isinstance(first, MappingStartEvent):
-            raise UnreadableError  # blocks of text without indentation differ
+            raise UnreadableError  # the two parsers read blocks of text without indentation differently
         root = self.node(first, 0)
         next(self.events)  # end of the document
         following = next(self.events)
@@ -202,7 +202,7 @@ class _Composer:
             known = self.texts.get(event.value) if one_line and not event.style else None
             if known is not None:
                 return Scalar(span, known, event.value)
-            made = self.scalar(event, span)  # nearly every other node
+            made = self.scalar(event, span)  # the usual case
             if type(made.value) is Unquoted:
                 self.texts[made.raw] = made.value
             return made
@@ -212,7 +212,7 @@ class _Composer:
             raise TypeError(f"unexpected YAML event {event!r}")
         anchor, tag = event.anchor, event.tag
         if self.by_libyaml and (anchor is not None or tag is not None):
-            raise UnreadableError  # it takes other names for anchors
+            raise UnreadableError  # libyaml accepts other names of anchors
         if anchor is not None:
             self.anchors[anchor] = None
         node: Node
@@ -239,7 +239,7 @@ class _Composer:
     def alias(self, event: AliasEvent, span: Span) -> Node:
         """Return the node that an alias refers to; broken if there is none."""
         if self.by_libyaml:
-            raise UnreadableError  # it takes another end for an alias's name
+            raise UnreadableError  # libyaml sees another end of an alias's name
         name = str(event.anchor)
         target = self.anchors.get(name)
         if target is None:
@@ -317,10 +317,10 @@ class _Composer:
             message = f"the text contains U+{ord(odd.group()):04X}, which no name can contain"
             self.report(span, message, "remove the escape")
             return Scalar(span, Absent.BROKEN, "")
-        if event.style:  # libyaml: an empty one where there are no quotes
+        if event.style:  # an unquoted text has None, or by libyaml an empty style
             return Scalar(span, raw, raw)
         if not raw and self.by_libyaml:
-            raise UnreadableError  # it places an absent value elsewhere
+            raise UnreadableError  # libyaml gives an absent value another place
         if raw[:1] not in _NUMERIC:
             return Scalar(span, _plain_text(raw, event), raw)
         if _OLD_OCTAL.fullmatch(raw):

@@ -23,7 +23,7 @@ class Resolved(NamedTuple):
 
 
 class Conditions:
-    """Converts documents to conditions, and reports names that nothing declares."""
+    """Converts documents to conditions, and reports undeclared names."""
 
     __slots__ = ("names",)
 

@@ -88,7 +88,7 @@ class Engine:
         self._paths.remember(state, name, child)
 
     def classes_in(self, state: PathState) -> FewClasses | None:
-        """Return the names that the directory at this path tells apart, or None (see few_classes)."""
+        """Return the classes of names that rules tell apart in this directory, or None (see few_classes)."""
         return few_classes(self._table.automaton, state.position)
 
     def state_of(self, path: bytes) -> PathState:
@@ -243,9 +243,9 @@ class Engine:
         return self._mover.needs(self, who, old, new, ftype)
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
-        """True if ``new`` may require some content of a file, for any app, which ``old`` does not require.
+        """True if, for any app, ``new`` may have a content requirement that ``old`` does not have.
 
-        Bytes written into the file so far were not checked against that.
+        The bytes written into the file so far were not checked against such a requirement.
         """
         return self._mover.asks_more(old, new)
 
@@ -267,7 +267,7 @@ class Engine:
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
         """True only if the caller sees every entry of the directory at this path, of any type and any name.
 
-        Callers for which the directory's names are the same get the same answer.
+        Callers that see the same names in the directory get the same answer.
         """
         if self._scope.may_hide_below(state):
             return False
@@ -301,7 +301,7 @@ class Engine:
         if not self._scope.only_allows_below(state):
             return False
         child = self._paths.step_of_all(state)
-        if self._paths.step_of_all(child) is not child:  # it differs further down
+        if self._paths.step_of_all(child) is not child:  # further down, paths have another state
             return False
         return all(
             self.decide(who, Op.SEE, child, ftype, NO_FACTS).allowed

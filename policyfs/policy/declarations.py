@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Declarations:
-    """Names that all files declare, and their look-up."""
+    """The names that the files together declare, and their look-up."""
 
     __slots__ = ("apps", "complete", "errors", "grants", "path_sets", "sets", "sound")
 
@@ -108,7 +108,7 @@ class Declarations:
 
 
 def already(told: str, first: Where) -> str:
-    """Say by which text something was declared first."""
+    """Return *told* with the place where something was declared first."""
     return f"{told} already by {harmless(first.file)}, line {first.line}"
 
 

@@ -1,9 +1,9 @@
-"""Answers that depend on the caller in a shared mount. The kernel may keep only those that do not.
+"""Answers that depend on the caller in a shared mount. The kernel may keep only the other answers.
 
-Conservative: "they differ" is always safe. Only callers that can ask count: each uid's app, and strangers if
-some uid belongs to no app. Only answers of the kernel's caches count: the names that are seen, and the node
-of each name. An open reaches the daemon each time. So rules about reading and writing make no difference,
-unless they make different views of a file.
+Conservative: "they differ" is always safe. Only callers that can make requests count: each uid's app, and
+strangers if some uid belongs to no app. Only answers that the kernel caches count: the names that are seen,
+and the node of each name. An open reaches the daemon each time. So rules about reading and writing make no
+difference, unless they make different views of a file.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from policyfs.policy.table import Condition, Live, Situated, Table, asks_for_sel
 from policyfs.policy.visibility import Sight
 
 MAX_COMPARED: Final = 256
-"""Sorts of callers whose answers at one path are compared, beyond which they count as different."""
+"""Most caller classes whose answers at one path are compared; the answers of more count as different."""
 
 MAX_LED: Final = 16
-"""Sorts of callers for which paths below one directory are searched, beyond which they count as different: a
-search takes long, and a request waits for it."""
+"""Most caller classes for which paths below one directory are searched; the answers of more count as
+different. A search takes long, and a request waits for it."""
 
 _HIDDEN: Final = "hidden"
 _SEEN: Final = "seen"
 
 
 class Distinctions:
-    """Compares the answers of one table for all callers of a shared mount. dry_run: the mount-wide one."""
+    """Compares the answers of one table for all callers of a shared mount. dry_run: for the whole mount."""
 
     def __init__(self, table: Table, sight: Sight, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table
@@ -66,7 +66,7 @@ class Distinctions:
                     into.add(accept)
                 elif self._grants_all(number):
                     self._granting.add(accept)
-        # A captured condition of a rule that is found by another glob set: captures tell by themselves.
+        # Glob sets of conditions, which find no rule: if they hold captures, these alone tell callers apart.
         others = captured - self._table.first_accepts().keys()
         for number in filter(self._sighted.__getitem__, self._table.everywhere()):
             deny = self._table.rules[number].effect is Effect.DENY
@@ -94,7 +94,7 @@ class Distinctions:
     # -- answers ----------------------------------------------------------------------------------
 
     def sight(self, state: PathState) -> bool:
-        """False only if all callers see the same at this path: an object of any type, with any facts."""
+        """False only if all callers see the same at this path, for every file type and all facts."""
         if state.top:
             return False  # everyone sees the root
         found = self._seen_at.get(state)
@@ -103,7 +103,7 @@ class Distinctions:
         return found
 
     def node(self, state: PathState) -> bool:
-        """False only if this path, if it is a file's, leads all callers to the same node."""
+        """False only if a file at this path is the same node for all callers."""
         found = self._node_at.get(state)
         if found is None:
             differs = self.sight(state) or self._view_differs(state)
@@ -118,7 +118,7 @@ class Distinctions:
         return found
 
     def sees_always(self, state: PathState, caller: Caller) -> bool:
-        """True only if a caller sees whatever is at this path."""
+        """True only if a caller sees this path, for every file type and under all facts."""
         answer = self._answer(self._about(state), state, caller, lambda: False)
         return answer == (_SEEN, frozenset(), frozenset())
 
@@ -197,7 +197,7 @@ class Distinctions:
     def _answer(
         self, about: tuple[Situated, ...], state: PathState, caller: Caller, below: Callable[[], bool]
     ) -> Hashable:
-        """Return what a caller sees here as a value: equal values give equal answers under all facts."""
+        """Return a value for what a caller sees here. Equal values mean equal answers under all facts."""
         above = [live for one in state.hides if (live := self._table.live(one, caller)) is not None]
         if any(map(always_hides, above)):
             return _HIDDEN
@@ -263,7 +263,7 @@ class Distinctions:
         return any(True for _ in one.requirements())
 
     def _tells_apart(self, rule: Rule) -> bool:
-        """True if the rule can match one of the callers and not another at one path, captures aside."""
+        """True if the rule can match one of the callers and not another at one path, captures not counted."""
         if asks_for_self(rule) and not self._one_app:
             return True
         if rule.who is None:

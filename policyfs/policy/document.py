@@ -130,7 +130,7 @@ class RuleDoc(Strict):
 
 
 class ExceptionDoc(Strict):
-    """One of ``exceptions``: an allow with an end, a reason and a name that stands for it."""
+    """One of ``exceptions``: an allow with an end, a reason and the name of the person who approved it."""
 
     id: Name
     allow: Annotated[tuple[Operation, ...], BeforeValidator(_several)]

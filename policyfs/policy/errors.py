@@ -1,4 +1,4 @@
-"""Errors in a policy, with place and advice: one error, and all of them at once."""
+"""Errors in a policy, with place and advice: a single error, and the exception that holds all of them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PolicyError:
         )
 
 
-class PolicyErrors(PolicyfsError):  # noqa: N818 - it is many, not one
+class PolicyErrors(PolicyfsError):  # noqa: N818 - it holds many errors
     """A policy that does not compile; holds every fault of every file, sorted by position.
 
     what: the words of the headline, for faults in other files than policies.

@@ -1,4 +1,4 @@
-"""Exceptions: allows with an end, apart from the base policy. The time comes from outside."""
+"""Exceptions: allows with an end, apart from the base policy. The time is always an argument."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALWAYS: Final = -1
 
 
 def in_force(policy: Policy, at_ns: int) -> Policy:
-    """Return the policy with the exceptions that have not ended at this instant among its rules."""
+    """Return the policy whose rules include the exceptions that have not ended at this instant."""
     return with_exceptions(policy, live(policy, at_ns))
 
 
@@ -27,7 +27,7 @@ def live(policy: Policy, at_ns: int) -> tuple[str, ...]:
 
 
 def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
-    """Return the policy with the exceptions of these ids, and no others, among its rules."""
+    """Return the policy whose rules include the exceptions of these ids, and no other exceptions."""
     base = tuple(rule for rule in policy.rules if not rule.id.startswith(PREFIX))
     dated = tuple(one.rule for one in policy.exceptions if one.rule.id.removeprefix(PREFIX) in ids)
     return policy if base + dated == policy.rules else replace(policy, rules=base + dated)

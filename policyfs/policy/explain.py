@@ -52,9 +52,9 @@ REQUESTS: Final = {
 class Explanation:
     """The answer to one request with its reasons. view: of regular files, else None.
 
-    cause: why, in one clause. nearest: the allow that nearly gave what no rule allows. hidden_by: (directory,
-    rule) for each directory above that hides the path. io: the way of reads and writes. kernel: the answers
-    that the kernel of a shared mount may remember.
+    cause: the reason of the answer, in one clause. nearest: if no rule allows the request, the allow rule
+    that misses it by least. hidden_by: (directory, rule) for each directory above that hides the path. io:
+    how bytes are read and written. kernel: the answers that the kernel of a shared mount may remember.
     """
 
     request: str
@@ -76,9 +76,9 @@ class Explanation:
         return self.path.decode("utf-8", "backslashreplace")
 
     def text(self, *, every: bool = False, refusal: str | None = None) -> str:
-        """Format the explanation for people: the cause first, then the rules that spoke; every: all rules.
+        """Format the explanation for people: the cause first, then the rules that matched or may match.
 
-        refusal: why the open is denied although the rules allow it.
+        every: add the rules that do not match. refusal: why the open is denied although the rules allow it.
         """
         decision, cause = self.decision, self.cause
         if refusal is not None:
@@ -99,7 +99,10 @@ class Explanation:
         yield f"  kernel: {self.kernel}"
 
     def rule_lines(self, *, every: bool = False) -> Iterator[str]:
-        """Yield the rules that spoke, the nearest miss, and the number of the others; every: all rules."""
+        """Yield the rules that match or may match, the nearest miss, and the number of all others.
+
+        every: yield all rules instead.
+        """
         for line in self.lines:
             if every or line.verdict != NO:
                 yield _line(line.verdict, line)
@@ -120,8 +123,8 @@ def _line(verdict: str, line: RuleLine) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MoveExplanation:
-    """The answer to a rename or link. ends: of the old path, of the new one, and of the file that is there if
-    it is replaced, each with what it needs.
+    """The answer to a rename or link. ends: explanations for the old path, the new path and, if there is one,
+    the replaced file, each for the operations that are needed there.
     """
 
     request: str
@@ -238,7 +241,7 @@ def _explained(
 
 
 def _dated(lines: tuple[RuleLine, ...], policy: Policy) -> Iterator[RuleLine]:
-    """Yield the lines with the ends of exceptions, and lines on those that have ended."""
+    """Yield the lines, with the end of each exception, and a line for each exception that has ended."""
     dated = {one.rule.id: one for one in policy.exceptions}
     for line in lines:
         one = dated.get(line.rule)
@@ -305,7 +308,7 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
 
 
 def open_refusal(decision: Decision, kind: str | None) -> str | None:
-    """Return the reason why the table of kinds (docs/redaction.md) forbids to open it redacted, or None."""
+    """Return why the table of kinds (docs/redaction.md) forbids to open this file redacted, or None."""
     if not decision.allowed or not decision.redact or kind is None:
         return None
     if kind in {KIND_EMPTY, *REDACTABLE_KINDS}:

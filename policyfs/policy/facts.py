@@ -1,8 +1,8 @@
 """Three-valued conditions on facts, and sample facts for questions of the form "could it ever match".
 
 An impossible fact is not unknown: a directory is never ``image/jpeg``, a regular file never
-``inode/directory``, and a stranger never owns anything. Conditions on these have a value before
-anyone reads the file, so a rule about directories makes nobody sniff files.
+``inode/directory``, and a stranger never owns anything. Conditions on such facts have a value before
+the file is read, so a rule about directories causes no sniffing of files.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def _regular_kinds(kinds: Iterable[Kinds]) -> list[str]:
 def content_met(content: Iterable[frozenset[str]], facts: Facts) -> bool:
     """True if a file with these facts meets every content requirement.
 
-    An unknown kind meets none, and a word that nobody has looked for may be there. An empty file meets
-    all of them: it carries nothing, and every later write to it is checked.
+    An unknown kind meets none, and a word that was not searched for counts as present. An empty file meets
+    all of them: it contains nothing, and every later write to it is checked.
     """
     if facts.kind == KIND_EMPTY:
         return True

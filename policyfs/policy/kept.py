@@ -32,7 +32,7 @@ def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
 
 
 def _by(rules: tuple[str, ...]) -> str:
-    """Name the rules that distinguish callers, the first few of them."""
+    """Name the first few of the rules that distinguish callers."""
     if not rules:
         return ""
     more = f" and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""

@@ -1,4 +1,4 @@
-"""A bounded memo table: answers that take time to compute again, and nothing else."""
+"""A bounded memo table of answers. To forget an answer costs the time to compute it again, nothing else."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Memo(Generic[K, V]):
     __slots__ = ("_entries", "_held", "_units", "capacity", "get")
 
     def __init__(self, capacity: int) -> None:
-        """Take the capacity in units; one entry is kept even if it has more."""
+        """Take the capacity in units. A single entry is kept even if it has more units."""
         self.capacity: Final = capacity
-        self._entries: OrderedDict[K, V] = OrderedDict()  # a dict is slow to find its oldest
-        self._units: dict[K, int] = {}  # of entries with more than one
+        self._entries: OrderedDict[K, V] = OrderedDict()  # a dict is slow to find its oldest entry
+        self._units: dict[K, int] = {}  # of entries with more than one unit
         self._held = 0
         self.get: Final[Callable[[K], V | None]] = self._entries.get
 

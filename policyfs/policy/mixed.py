@@ -1,6 +1,6 @@
-"""Directories where a caller sees only some files: in a shared mount inotify reports all of them to it.
+"""Search for directories of which an app sees only some files: in a shared mount, inotify reports all.
 
-A hint for people: sample paths made of names from the rules are decided. No decision of a mount uses it.
+A hint for people, found by decisions on sample paths from the rules. No decision of a mount uses it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from policyfs.policy.model import SELF, App, Block, Effect, Rule, Who
 from policyfs.policy.table import Situated
 
 _CAPTURED: Final = 3
-"""Apps whose own directories are tried for one rule: others' differ by their names only, or by a rule about
-them, and that rule is tried, too."""
+"""Most directories of globs with captures that are tried for one rule. Those of further apps differ only by
+their names, or by a rule about the app, and that rule is tried, too."""
 _OTHER: Final = "some-other-name"
 _ALTERNATIVES: Final = re.compile(r"\{([^{}]*)\}")
 _WILD: Final = re.compile(r"[*?]+")
@@ -33,7 +33,7 @@ class MixedDirectory(NamedTuple):
 
 def mixed_directories(engine: Engine) -> list[MixedDirectory]:
     """Find at most one directory for each rule that allows or denies ``see``, in the order of the rules."""
-    # an app without uids has mounts of its own only
+    # an app without uids has only app mounts
     apps = [(app, engine.principal(app.uids[0][0])) for app in engine.policy.apps if app.uids]
     search = _Search(engine, [_Asking(app, who, engine.caller(who).of) for app, who in apps])
     found = []
@@ -56,8 +56,8 @@ class _Asking(NamedTuple):
 class _Search:
     """The search for such directories in one policy.
 
-    In a large policy most rules do the same under other names. So what an app sees is remembered by the sorts
-    of the rules that can match at two names of a directory.
+    In a large policy most rules do the same for other names. So the result for an app is remembered by the
+    sorts of the rules that can match at the two names tried in a directory.
     """
 
     def __init__(self, engine: Engine, asking: Sequence[_Asking]) -> None:
@@ -71,7 +71,7 @@ class _Search:
         self._known: Final[dict[tuple[object, ...], dict[str, bool]]] = {}
 
     def mixed_by(self, rule: Rule) -> Iterator[MixedDirectory]:
-        """Yield such directories for the apps that a rule is about."""
+        """Yield mixed directories for the apps that a rule is about."""
         at: dict[str, _Place] = {}
         captured = 0
         for one in self._asked_by(rule.who):
@@ -87,7 +87,7 @@ class _Search:
                     yield MixedDirectory(rule, one.app.name, place.directory or "/")
 
     def _asked_by(self, who: Who | None) -> list[_Asking]:
-        """Return the apps that match a block."""
+        """Return the apps that match a ``who`` block."""
         found = self._about.get(who)
         if found is None:
             found = [one for one in self._asking if who is None or one.caller.within(who)]
@@ -120,7 +120,7 @@ class _Search:
         return self._sort(one.rule), one.binds, one.unless
 
     def _sort(self, number: int) -> int:
-        """Return a number that is equal for rules which do the same wherever both match."""
+        """Return a number for a rule. It is equal for rules that do the same wherever both match."""
         found = self._sort_of.get(number)
         if found is None:
             rule = self._engine.table.rules[number]
@@ -142,8 +142,8 @@ class _Search:
 class _Place(NamedTuple):
     """Two names in one directory: one from a glob, and another.
 
-    dull: no name and no fact makes a difference, for anyone. known: the apps for which it is known whether
-    they see one file there and not another. Places at which the same sorts of rules match share it.
+    dull: no name and no fact makes a difference, for anyone. known: by app, whether it sees one file there
+    and not another; all places at which the same sorts of rules match share this map.
     """
 
     directory: str
@@ -160,7 +160,7 @@ def sample(glob: str, app: App) -> tuple[str, str]:
     """Return a directory that the glob matches, and the name of a file in it."""
     text = glob.replace("{app}", app.name).replace("{uid}", str(app.uids[0][0] if app.uids else 0))
     while (chosen := _ALTERNATIVES.sub(lambda match: match[1].split(",")[0], text)) != text:
-        text = chosen  # alternatives may hold others
+        text = chosen  # alternatives may contain further ones
     parts = text.strip("/").split("/")
     if parts[-1] in {"**", "***"}:
         parts[-1] = "*"

@@ -53,7 +53,7 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A principal. uids: none where the app exists only through an app mount.
+    """A principal. uids: empty if the app exists only through an app mount.
 
     gids: the primary groups that an app mount may admit (it admits one); none for the default. modes:
     None if the policy does not set it; then the mount does.
@@ -70,7 +70,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """The callers that a rule is about; None in a field: the key is absent, any caller matches.
+    """The callers that a rule is about. A field is None if its key is absent; then any caller matches it.
 
     apps may hold ``any`` and ``stranger`` besides the names of apps. A field matches if any of its
     members does. All fields together must match, and the block ``not_`` must not.
@@ -138,8 +138,8 @@ class Promise(enum.Enum):
 class Invariant:
     """A statement that must hold for every request.
 
-    rule: a monitored deny that matches the requests which must not be allowed; of NEVER_RAW: which must
-    not read a file with data of ``words`` in it. line, width: of its source text, for errors.
+    rule: a monitored deny that matches the requests that must not be allowed. For NEVER_RAW, they must not
+    read a file that contains data of ``words``. line, width: those of its source text, for errors.
     """
 
     id: str
@@ -168,7 +168,7 @@ class ExceptionRule:
 class Policy:
     """A whole policy: one file, or all files of a directory merged.
 
-    rules: after parsing, those without an end; in_force() adds the exceptions of a time.
+    rules: after parsing, the rules without an end; in_force() adds the exceptions in force at an instant.
     """
 
     name: str

@@ -18,8 +18,8 @@ _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
 def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
     """Return the names of the apps to which the policy shows modes; None stands for strangers.
 
-    by_mount: the mount option sets these modes for all apps. Then apps with `modes: store` in the policy
-    are left out, and apps that look like a backup.
+    by_mount: the mount option sets these modes for all apps. Then only apps with `modes: store` in the
+    policy and apps that look like a backup are left out.
     """
     named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}
     if not by_mount:
@@ -29,7 +29,7 @@ def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
 
 
 def looks_like_backup(engine: Engine, app: App) -> bool:
-    """True if an app reads everything unredacted and writes nothing, by the names that were tried."""
+    """True if an app reads everything unredacted and writes nothing, as far as sample paths show."""
     who = principal_of(engine, app)
     return all(_only_read(engine, who, path) for path in _paths(engine, app))
 

@@ -1,8 +1,8 @@
 """Decisions on rename and link: the rights they need, and no gain of rights by moving.
 
 See "What a request needs" and "No gain by moving" in docs/policy-language.md. Two paths are
-compared by what their states decide for every caller over all facts. Of directories, every possible
-name below is compared, too. Where that is too much the answer is EXDEV, and mv copies.
+compared by the decisions of their states for every caller and all facts; for directories, every
+possible name below is compared, too. If that is too much, the answer is EXDEV, and mv copies.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from policyfs.policy.tally import Rights, least
 from policyfs.policy.visibility import Sight
 
 MAX_PAIRS: Final = 500
-"""Pairs of paths below two directories that are compared before the answer is EXDEV."""
+"""Most pairs of paths below two directories that are compared. With more, the answer is EXDEV."""
 
 
 class End(NamedTuple):
@@ -162,10 +162,10 @@ class Mover:
         ]
 
     def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
-        """Return the decisions of content requirements on the new path about the file that comes there.
+        """Return the decisions of the new path's content requirements on the moved file.
 
-        If the old path has the same ban, the banned words were kept out there already. Such a move brings
-        nothing new, so nobody need look into the file.
+        If the old path has the same ban, the banned words were kept out of the file there already. So the
+        file need not be searched for them.
         """
         if new.ftype is not FileType.REGULAR:
             return []
@@ -175,7 +175,7 @@ class Mover:
             for live in self._profiles.of(old.state, caller).content(old.facts)
             if not live.rule.monitor
         }
-        # a requirement that also lets some kinds through unread has kept nothing out for certain
+        # a requirement that also admits some kinds without a search has kept nothing out for certain
         kept_out = banned(content for content in before if len(content) == 1)
         facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
         asked = self._profiles.of(new.state, caller).content(new.facts)
@@ -244,7 +244,7 @@ class Mover:
     def _maybe_hidden(self, state: PathState) -> bool:
         """True if an ancestor's owner decides for some caller whether the path is hidden.
 
-        States do not know which directory hides the path, so such a path may be compared only with paths of
+        A state does not say which directory hides the path, so such a path may be compared only with paths of
         its own directory.
         """
         return bool(state.hides) and any(
@@ -256,7 +256,7 @@ class Mover:
     def _compare(
         self, old: PathState, new: PathState, ftype: FileType, worse: Callable[[Rights, Rights], bool]
     ) -> bool:
-        """True if for some caller and facts the rights at the new path are worse than at the old.
+        """True if ``worse`` holds for the rights at the old and the new path, for some caller and facts.
 
         Raises TooHardError.
         """
@@ -275,7 +275,7 @@ class Mover:
     def _alike_below(
         self, old: PathState, new: PathState, who: Principal, caller: Caller, *, same_directory: bool
     ) -> bool:
-        """True if a directory and all there can be below it may go from one path to the other."""
+        """True if a directory, with everything that may be below it, may move from one path to the other."""
         key = (old, new, who.key, same_directory)
         found = self._same_below.get(key)
         if found is None:
@@ -320,7 +320,7 @@ class Mover:
             yield self._paths.step(pair[0], name), self._paths.step(pair[1], name)
 
     def _deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
-        """True if the caller may delete such a file here whatever it is."""
+        """True if the caller may delete a file of this type here under all facts."""
         lives = self._profiles.of(state, caller).lives
         return all(
             self._rights(state, caller, ftype, facts).allowed & Op.DELETE
@@ -343,7 +343,7 @@ def _differs(before: Rights, after: Rights) -> bool:
 
 
 def _combined(parts: list[Decision]) -> Decision:
-    """Return one decision of all that a request needs."""
+    """Return one decision for all parts of a request."""
     code = least(part.errno for part in parts if not part.allowed)
     rules: dict[tuple[str, bool], RuleMatch] = {}
     for match in (match for part in parts for match in part.rules):

@@ -111,7 +111,7 @@ class NameMatcher:
         return self._chars.keys()
 
     def start(self, patterns: Iterable[Pattern]) -> int:
-        """Return the live positions before the first character, for these of the patterns."""
+        """Return the live positions before the first character, for a run of these patterns only."""
         live = _mask((self._starts[pattern] for pattern in patterns), self._accepts.bit_length())
         return live | ((live & self._runs) << 1)
 
@@ -131,7 +131,7 @@ class NameMatcher:
         return live & self._accepts
 
     def matching(self, text: str) -> Iterator[Pattern]:
-        """Yield those of all patterns that match the name."""
+        """Yield all patterns that match the name."""
         return self.accepted(self.run(self._all, text))
 
     def accepting(self, live: int) -> int:
@@ -145,7 +145,7 @@ class NameMatcher:
 
 
 def matches(pattern: Pattern, text: str) -> bool:
-    """True if the pattern matches the name; worst case the product of their lengths."""
+    """True if the pattern matches the name. Takes at most as many steps as the product of their lengths."""
     tokens = pattern.tokens
     if not pattern.folded and not any(isinstance(token, Wild) and token is not Wild.RUN for token in tokens):
         return _literal_parts_in(tokens, text)
@@ -171,7 +171,7 @@ def matches(pattern: Pattern, text: str) -> bool:
 
 
 def _literal_parts_in(tokens: Variant, text: str) -> bool:
-    """Do the same as matches, for literal text and runs only, at the speed of str.find."""
+    """True if tokens that are only literal text and runs match the name; as fast as str.find."""
     parts = "".join("\0" if token is Wild.RUN else str(token) for token in tokens).split("\0")
     first, last = parts[0], parts[-1]
     if len(parts) == 1:
@@ -189,10 +189,10 @@ def _literal_parts_in(tokens: Variant, text: str) -> bool:
 
 
 class Bind(NamedTuple):
-    """Requirements on the caller for captures to match; None, and no names, require nothing.
+    """Requirements on the caller for captures to match.
 
-    app, uid: the only values with which a name can match. names: names that several values could match,
-    each with its row of tokens; ``fits`` tries the caller's own values in them.
+    app, uid: the only value with which a name can match; None requires nothing. names: names that several
+    values could match, each with its row of tokens; ``fits`` tries the caller's own values in them.
     """
 
     app: str | None
@@ -208,7 +208,7 @@ class Bind(NamedTuple):
         )
 
     def weaker(self) -> Iterator[Bind]:
-        """Yield the requirements that are a proper part of these."""
+        """Yield the requirements that remain if app, uid, names, or several of these are dropped."""
         apps = {self.app, None}
         uids = {self.uid, None}
         names = {self.names, frozenset()}
@@ -242,12 +242,12 @@ class Captured(NamedTuple):
         return Pattern(tuple(tokens), self.folded)
 
     def bind(self, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
-        """Return the requirements, within ``bind``, on a caller for whom the name matches.
+        """Return the requirements on a caller for whom the name matches, in addition to ``bind``.
 
         None if it matches for no caller. If only one value can match, the answer holds that value. Else it
         holds the name, so that the caller's own value can be tried in it.
 
-        INVARIANT: one answer, whatever the name. A name of 255 digits holds 2,500 uids, and an app that
+        INVARIANT: one answer for every name. A name of 255 digits contains 2,500 uids, and an app that
         chooses names must not choose how many callers a path tells apart.
         """
         tokens = self.filled(bind).tokens
@@ -266,7 +266,7 @@ class Captured(NamedTuple):
         return Bind(bind.app, bind.uid, bind.names | {(self, text)})
 
     def _only(self, tokens: Variant, at: int, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
-        """Do the same as bind, for one capture between tokens that each stand for one character."""
+        """Return the result of bind() for a single capture, if each other token matches one character."""
         stop = len(text) - (len(tokens) - at - 1)
         fixed = (*tokens[:at], *tokens[at + 1 :])
         if stop <= at or not matches(Pattern(fixed, self.folded), text[:at] + text[stop:]):

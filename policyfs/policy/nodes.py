@@ -61,7 +61,7 @@ class Items(NamedTuple):
 
 
 class Mapping(NamedTuple):
-    """A YAML mapping with text keys, none repeated. size: as of Items."""
+    """A YAML mapping with text keys, none repeated. size: as in Items."""
 
     span: Span
     pairs: tuple[tuple[Scalar, Node], ...]
@@ -83,9 +83,9 @@ Loc = tuple[int | str, ...]
 
 
 def node_at(node: Node, loc: Loc) -> Node:
-    """Return the node at the end of a path; the last existing one, if the path leads nowhere.
+    """Return the node at the end of a path, or the last node on it that exists.
 
-    An index stays on a node that is not a sequence: one value may stand where a list may.
+    An index has no effect on a node that is not a sequence: a single value may stand for a list.
     """
     for step in loc:
         if isinstance(node, Mapping) and isinstance(step, str):
@@ -99,7 +99,7 @@ def node_at(node: Node, loc: Loc) -> Node:
 
 
 def data_of(node: Node) -> object:
-    """Return a tree as plain data: dict, list, and scalar values (``Absent`` where there is none)."""
+    """Return a tree as plain data: dict, list, and scalar values (``Absent`` for a missing value)."""
     if isinstance(node, Mapping):
         return {key.raw: data_of(value) for key, value in node.pairs}
     if isinstance(node, Items):
@@ -114,7 +114,7 @@ _ESCAPE_LENGTH: Final = {"x": 4, "u": 6, "U": 10}
 class Source:
     """The decoded text of one file; makes the errors that point into it.
 
-    plain: no part of the text refers to another one by an anchor.
+    plain: True only if no part of the text refers to another one by an anchor.
     """
 
     __slots__ = ("lines", "name", "plain", "text")
@@ -146,8 +146,8 @@ class Source:
     def inside(self, scalar: Scalar, offset: int) -> Span:
         """Return the span of one character of a scalar's value, or the scalar's own span.
 
-        offset: in characters of the value. Escapes and doubled quotes are counted as written. If the place
-        is unknown (several lines, an anchor before it), the whole scalar is returned.
+        offset: in characters of the value; an escape or a doubled quote is one character. If the place is
+        unknown (several lines, an anchor before it), the whole scalar is returned.
         """
         raw = self.lines[scalar.span.line - 1][scalar.span.column - 1 :]
         at = _offset_in_source(raw, scalar.raw, offset)

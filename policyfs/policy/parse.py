@@ -1,4 +1,4 @@
-"""Policy texts to a policy: the only entry point.
+"""Parser from policy texts to a policy; the only entry point.
 
 Raises all faults of all files at once, or returns a policy that needs no further checks.
 """
@@ -28,7 +28,7 @@ class SourceText(NamedTuple):
 
 
 def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = REDACTABLE_KINDS) -> Policy:
-    """Parse the files to one policy; their order means nothing.
+    """Parse the files to one policy; their order has no meaning.
 
     Raises PolicyErrors with all faults, sorted by file and position.
     """
@@ -36,7 +36,7 @@ def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = 
 
 
 def parsed(sources: Sequence[SourceText], *, redactable: frozenset[str]) -> tuple[Policy, bool]:
-    """Do the same as parse_policy; the second value is True if all files are plain (Source.plain)."""
+    """Parse as parse_policy does. The second value is True if all files are plain (Source.plain)."""
     if not sources:
         where = Where("policy", 1, 1)
         help_ = "name a policy file, or a directory that holds *.yaml files"
@@ -74,10 +74,10 @@ def _drop(files: list[File]) -> None:
 
 
 def digest_of(texts: Iterable[bytes]) -> str:
-    """Return the SHA-256 in hex of a policy's texts, whatever their names and order.
+    """Return the SHA-256 in hex of a policy's texts. Their names and order do not matter.
 
-    For one file it is the output of ``sha256sum``. For several it is that of the sorted lines of
-    digests: ``sha256sum *.yaml | cut -c1-64 | sort | sha256sum``.
+    For one file it is the output of ``sha256sum``. For several files it is the SHA-256 of their sorted
+    digests, one per line: ``sha256sum *.yaml | cut -c1-64 | sort | sha256sum``.
     """
     digests = sorted(hashlib.sha256(text).hexdigest() for text in texts)
     if len(digests) == 1:

@@ -1,10 +1,10 @@
-"""Path globs: text to frozen values, with errors that point at the character.
+"""Parser of path globs to frozen values, with errors that point at the character.
 
 The grammar is that of docs/policy-language.md ("Matching one rule", ``paths``). A glob is a chain
 of segments and an ending. A segment is a set of variants, each a row of tokens, so that matchers
-need no notion of alternatives. Names are matched as text decoded from UTF-8 with
+need not know alternatives. Names are matched as text decoded from UTF-8 with
 ``surrogateescape``: one element is one UTF-8 character or one invalid byte, and ``?`` stands for
-one element. UTF-8 synchronises itself, so a literal matches exactly where its bytes do.
+one element. UTF-8 is self-synchronizing, so a literal matches exactly where its bytes match.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MAX_VARIANTS: Final = 256
-"""Variants that the alternatives of one segment may multiply to."""
+"""Most variants that the alternatives of one segment may multiply to."""
 
 
 class GlobError(ValueError):
@@ -56,7 +56,7 @@ class End(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Pattern of one name in a path: any of the variants.
+    """A pattern of one name in a path. It matches if one of its variants matches.
 
     deep is True for ``**`` between other segments (zero or more names); it has no variants. plain: the text
     of the only variant, if it is all literal.
@@ -90,7 +90,7 @@ _SOUND: Final = re.compile(
 
 
 _REMEMBERED: Final = 1 << 15
-"""Parsed globs that are kept: those of some 20,000 rules, a KiB each."""
+"""Most parsed globs that are kept: enough for some 20,000 rules. One takes about a KiB."""
 
 _NO_CAPTURES: Final[frozenset[str]] = frozenset()
 
@@ -101,7 +101,7 @@ def check_glob(text: str) -> None:
         parse_glob(text)
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)  # a reload compiles all rules again, and lint asks many times
+@functools.lru_cache(maxsize=_REMEMBERED)  # each reload, and lint many times, parse the same globs again
 def parse_glob(text: str) -> Glob:
     """Parse one glob. Raises GlobError."""
     sound = _SOUND.fullmatch(text)
@@ -161,7 +161,7 @@ def _check_whole(text: str) -> None:
 
 
 def _split(text: str) -> list[tuple[int, str]]:
-    """Split a glob to (offset, text) of each segment; quoted slashes are left for the reader to refuse."""
+    """Split a glob to (offset, text) of each segment. Raises GlobError, also for a quoted slash."""
     pieces: list[tuple[int, str]] = []
     start = 1
     at = 1

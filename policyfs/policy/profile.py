@@ -33,9 +33,9 @@ _FILL: Final = int(Op.WRITE | Op.CREATE)
 class Profile:
     """All rules that can match at one path for one caller, ready for requests.
 
-    hiding: the rules that hide the path from above under any facts. hiding_maybe: those that do so only
-    under some owners of the ancestor. can_fill: the caller could bring bytes under this name, because
-    some allow of WRITE or CREATE could match; content requirements apply only then.
+    hiding: the rules that hide the path from above under all facts. hiding_maybe: the rules that hide it
+    only under some owners of the ancestor. can_fill: the caller could bring bytes under this name,
+    because some allow of WRITE or CREATE could match; content requirements apply only then.
     """
 
     __slots__ = ("_need", "can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
@@ -52,7 +52,7 @@ class Profile:
     ) -> None:
         """Take the rules at a path, and those above that may hide it.
 
-        lenient: the caller is under the mount-wide dry run; no allow is missing.
+        lenient: the mount-wide dry run covers this caller, so a missing allow denies nothing.
         """
         self.policy = policy
         self.top = top
@@ -141,7 +141,7 @@ class Profile:
     def possible(self, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Op:
         """Return those of READ, WRITE and ATTR that some facts would allow.
 
-        access(2) and ownership stand for these operations.
+        The owner and the mode bits that a caller is shown can be made from these operations.
         """
         facts = sample_facts_of(self.lives, ftype, unknown=False)
         possible = Op(0)
@@ -188,7 +188,7 @@ def profile_at(table: Table, state: PathState, caller: Caller, *, lenient: bool)
 
 
 class Profiles:
-    """The profiles of one engine, remembered up to a bound. dry_run: the mount-wide one, for apps.
+    """The profiles of one engine, remembered up to a bound. dry_run: the mount-wide one, which is for apps.
 
     They do not refer to the engine. So an engine that a reload has replaced is in no reference cycle,
     and it is freed, with all that it remembers, as soon as the last reference is gone.
@@ -217,7 +217,7 @@ def _only(facts: Facts, need: Need) -> Facts:
 
 
 def _outcome(decision: Decision) -> tuple[object, ...]:
-    """Return the parts of a decision that a request or the trail can tell: all but the rules' names."""
+    """Return all that a decision causes, as a value: all of its fields except ``rules``."""
     return (
         decision.allowed,
         decision.errno,

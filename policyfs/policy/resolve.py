@@ -1,7 +1,7 @@
-"""Documents of all files to one policy: names looked up, sets expanded, rules made.
+"""Conversion of the documents of all files to one policy: names looked up, sets expanded, rules made.
 
 Checks that need more than one value are here: is the app declared, does an app hold the grant, may
-these keys stand together. Nothing stops at the first fault.
+these keys stand together. The checks go on after a fault.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def resolve(
 
 
 def _check_ids(parts: Iterable[Part[object]], errors: list[PolicyError]) -> None:
-    """Report rules, or invariants, that share an id."""
+    """Report parts that share an id. parts: all rules, all invariants or all exceptions."""
     seen: dict[str, Part[object]] = {}
     for part in parts:
         node = node_at(part.node, ("id",))
@@ -164,7 +164,7 @@ class _Rules:
         )
 
     def invariant(self, part: Part[InvariantDoc], doc: InvariantDoc) -> Invariant | None:
-        """Return the invariant of a document; None if it does not say exactly one thing."""
+        """Return the invariant of a document; None unless it has exactly one of never, only, never_raw."""
         given = [promise for promise in Promise if part.has(promise.value)]
         help_ = "write exactly one of never, only, never_raw; make one invariant for each"
         if len(given) != 1:
@@ -180,7 +180,7 @@ class _Rules:
         if promise is Promise.ONLY:
             if who is None and part.sound:
                 told = "add who: the callers that may; without exceptions write never"
-                self.errors.append(part.key_error("only", "only without who says nothing", told))
+                self.errors.append(part.key_error("only", "only has no meaning without who", told))
             who = Who(None, None, None, who)
         ops = Op.READ if promise is Promise.NEVER_RAW else _named(doc.never or doc.only or ())
         span = part.node.span
@@ -302,7 +302,7 @@ class _Rules:
             self.errors.append(part.error(("on_unknown",), message, f"known here: {', '.join(words)}"))
 
     def _raw_types(self, part: Part[RuleDoc], doc: RuleDoc) -> frozenset[str]:
-        """Return the kinds let through; report those that redaction has a locator for."""
+        """Return the kinds that are not searched; report those that redaction has a locator for."""
         loc = ("raw_types",)
         members = self.names.expand(part, loc, doc.raw_types or (), globs=False)
         for index, kind in members:
@@ -329,7 +329,7 @@ def _about(doc: RuleDoc, words: frozenset[str], raw_types: frozenset[str]) -> fr
 
 
 def _is_about_words(part: Part[RuleDoc], effect: Effect | None) -> bool:
-    """True for rules that name words; these may let some kinds through unread."""
+    """True for rules that name words; these rules may let some kinds through without a search."""
     return effect is Effect.REDACT or part.has("require", "no") or part.has("require", "clean")
 
 

@@ -1,8 +1,8 @@
-"""One policy, parsed again and again: of a new text only the changed rules are parsed.
+"""Parser for the successive texts of one policy: of a new text, only the changed rules are parsed.
 
-The file is cut where an item of ``rules`` begins. A rule whose text is known from the last time, under
-the same text above ``rules``, means the same now. The other rules are parsed in a document of their own.
-Wherever that is not certain, or anything is wrong, the whole text is parsed.
+The file is cut where an item of ``rules`` begins. If the text above ``rules`` is unchanged, a rule whose
+text is known from the last time has the same meaning. The other rules are parsed in a document of their
+own. If any of this is not certain, or anything is wrong, the whole text is parsed.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _COMMENT: Final = re.compile("[ ]*(?:#.*)?")
 
 
 class _Cut(NamedTuple):
-    """A file's text, cut: all above the first rule, and each rule with the number of its first line."""
+    """A file's text in parts: all above the first rule, and each rule with the number of its first line."""
 
     head: str
     rules: list[tuple[int, str]]
 
 
 class _Known(NamedTuple):
-    """Keep a file's text above its rules, and its rules by their text, from the last load."""
+    """The text above a file's rules, and the rules by their text, from the last load."""
 
     head: str
     rules: dict[str, Rule]
@@ -42,7 +42,7 @@ class Revisions:
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
         self.rules_parsed = 0
-        """The number of rules that the last text needed to be parsed."""
+        """The number of rules that were parsed for the last text."""
 
     def parse(self, sources: Sequence[SourceText]) -> Policy:
         """Parse the files to one policy, as parse_policy does, and with its errors."""
@@ -58,7 +58,7 @@ class Revisions:
         return policy
 
     def _revised(self, sources: Sequence[SourceText], cuts: dict[str, _Cut | None]) -> Policy | None:
-        """Return the policy with only new rules parsed; None where that is not possible."""
+        """Return the policy with only new rules parsed; None if that is not possible."""
         if not self._known or len(cuts) != len(sources) or cuts.keys() != self._known.keys():
             return None
         reduced: list[SourceText] = []
@@ -69,7 +69,7 @@ class Revisions:
                 return None
             line = cut.head.count("\n") + 1
             picked = [(number, text) for number, text in cut.rules if text not in known.rules]
-            picked = picked or cut.rules[:1]  # no rule at all would be another document
+            picked = picked or cut.rules[:1]  # without any rule, the document would have another meaning
             new[name] = []
             for number, text in picked:
                 new[name].append((line, number))
@@ -78,14 +78,14 @@ class Revisions:
         try:
             part, plain = parsed(reduced, redactable=REDACTABLE_KINDS)
         except PolicyErrors:
-            return None  # the whole text has the errors at their places
+            return None  # the whole text is parsed, so that errors state their places in it
         self.rules_parsed = len(part.rules)
         return self._merged(part, cuts, new, digest_of(source.text for source in sources)) if plain else None
 
     def _merged(
         self, part: Policy, cuts: dict[str, _Cut | None], new: dict[str, list[tuple[int, int]]], digest: str
     ) -> Policy | None:
-        """Return the policy of known and new rules. new: lines of the new ones, there and in the file."""
+        """Return the policy of known and new rules. new: each new rule's line in *part* and in the file."""
         parsed_at = {(rule.where.file, rule.where.line): rule for rule in part.rules}
         fresh = {
             (name, number): parsed_at.get((name, line))
@@ -93,7 +93,7 @@ class Revisions:
             for line, number in lines
         }
         if len(parsed_at) != len(fresh) or len(part.rules) != len(fresh) or None in fresh.values():
-            return None  # a rule begins or ends elsewhere than the lines told
+            return None  # a rule does not begin or end where the text was cut
         rules: list[Rule] = []
         for name, cut in sorted(cuts.items()):
             known = self._known[name].rules
@@ -123,9 +123,9 @@ def _learnt(cuts: dict[str, _Cut | None], policy: Policy) -> dict[str, _Known]:
 def _cut(text: bytes) -> _Cut | None:
     """Cut a file's text at its rules; None if ``rules`` is not its last key, in block style.
 
-    INVARIANT: each line behind a rule's first is indented more than its dash, or blank, or a comment. So the
-    next dash ends whatever the rule has left open, but for quotes and brackets; and these either end in the
-    rule, or the rule cannot be parsed for itself.
+    INVARIANT: each further line of a rule is indented more than the rule's dash, or blank, or a comment. So
+    the next dash ends all that the rule has left open, except quotes and brackets. If these do not end in
+    the rule, the rule cannot be parsed alone.
     """
     try:
         decoded = text.decode()

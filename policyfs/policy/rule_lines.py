@@ -14,7 +14,7 @@ from policyfs.policy.states import PathState
 from policyfs.policy.table import Live, Situated, binds_hold
 
 _FAULTS: Final = ("mode", "when", "who", "paths", "allow")
-"""Keys that keep a rule from giving an operation, the nearest to a match first."""
+"""Keys that can keep an allow from giving an operation; a fault in an earlier key is nearer to a match."""
 
 NO: Final = "no"
 """The verdict on a rule that does not match."""
@@ -32,7 +32,7 @@ class RuleLine:
 
 
 class Weigher:
-    """Finds the reason of each rule for one request."""
+    """Finds the verdict of each rule on one request, with the reason."""
 
     def __init__(self, engine: Engine, who: Principal, ops: Op, state: PathState, facts: Facts) -> None:
         self._table: Final = engine.table
@@ -48,7 +48,7 @@ class Weigher:
         return tuple(self._line(number, rule) for number, rule in enumerate(self._table.rules))
 
     def nearest(self, missing: Op, path: bytes) -> RuleLine | None:
-        """Return the allow that nearly gave these operations: the one with the fewest faults."""
+        """Return the line of the allow that misses these operations by least: it has the fewest faults."""
         ranked: list[tuple[int, int, int, str, int]] = []
         for number, rule in enumerate(self._table.rules):
             if rule.effect is Effect.ALLOW:

@@ -14,7 +14,7 @@ from policyfs.policy.states import PathState
 from policyfs.policy.table import Situated, Table
 
 MAX_UIDS: Final = 128
-"""Uids that names in some paths could mean, beyond which a comparison of the paths is too hard."""
+"""Most uids that names in some paths could mean. With more, a comparison of the paths is too hard."""
 
 _SAMPLES: Final = 3
 
@@ -36,13 +36,13 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
     found: dict[tuple[object, ...], Caller] = {}
     for of in table.callers.everyone():
         fits = tuple(of.fits(number, rule) for number, rule in rules)
-        # apps that no rule here names are alike, up to their names
+        # apps that no rule here names differ only in their names
         name = of.app if of.app in named else of.app is not None
         own = _uids_in(table, of, uids) if of.app is not None else []
         for uid in own:
             found.setdefault((fits, name, uid), Caller(of, uid))
         other = table.callers.another(of.uid_class, uids)
-        if other is not None or of.app is None:  # else every uid of the class has been named
+        if other is not None or of.app is None:  # else *uids* has every uid of the class
             found.setdefault((fits, name, None), Caller(of, other))
     return list(found.values())
 

@@ -1,7 +1,7 @@
-"""JSON Schema of policies and of files beside them, generated from the document models: for editors.
+"""JSON Schema for editors: of policies and of files beside them, generated from the document models.
 
-Editors complete keys and mark faults by it. It accepts whatever policyfs accepts; policyfs checks more, such
-as the names of apps and the grammar of globs.
+Editors use it to complete keys and to mark faults. It accepts every file that policyfs accepts. policyfs
+checks more, such as the names of apps and the grammar of globs.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Generator(GenerateJsonSchema):
         return self._of(schema["function"]["function"])
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
-        """Return the schema of a list of which one item may stand alone, or of a choice."""
+        """Return the schema of a choice, or of a list that may also be written as a single item."""
         function = schema["function"]["function"]
         if function in values.CHOICES:
             return self._of(function)
@@ -125,7 +125,7 @@ def _ref(model: type[Strict], definitions: dict[str, object]) -> dict[str, objec
 
 
 def _plain(value: object) -> object:
-    """Return a schema without what it has for the code only: titles, defaults, and None for absent keys."""
+    """Return a schema without titles, defaults, and None for absent keys: only the code needs these."""
     if isinstance(value, list):
         return [_plain(one) for one in value if one != {"type": "null"}]
     if not isinstance(value, dict):

@@ -1,6 +1,6 @@
-"""Answers that depend on the caller: which ones the kernel may remember for everyone.
+"""Tests whether answers depend on the caller. The kernel may remember the other answers for everyone.
 
-Conservative: yes is always safe. No is said only where no rule can tell callers apart.
+Conservative: "they depend" is always safe. The opposite is returned only if no rule can tell callers apart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from policyfs.policy.table import Situated, Table, asks_for_self
 
 
 class Scope:
-    """Questions about one table. dry_run: the mount-wide one, which is for apps and not for strangers."""
+    """The tests for one table. dry_run: the mount-wide one, which is for apps and not for strangers."""
 
     def __init__(self, table: Table, *, dry_run: bool) -> None:
         self._dry_run: Final = dry_run
@@ -63,7 +63,7 @@ class Scope:
         if self._dry_run:
             return True
         if state.top or state.position.lost:
-            # the root is seen by all; whether it allows more depends on rules as anywhere
+            # everyone sees the root; rules decide on its other operations, as at any path
             return state.top and any(map(self._tells, state.situated(self._table)))
         here = state.situated(self._table)
         if any(map(self._tells, (*here, *state.hides))):
@@ -93,7 +93,7 @@ class Scope:
     def may_except_in(self, state: PathState) -> bool:
         """False only if an allow that matches at every child of this path holds for each of them.
 
-        It does not hold for a child that a path of its ``unless`` matches, nor for one that is lost.
+        It does not hold for a child that a path of its ``unless`` matches, nor for a lost child (MAX_BOUND).
         """
         position = state.position
         return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)
@@ -111,7 +111,7 @@ class Scope:
         )
 
     def may_capture_below(self, state: PathState) -> bool:
-        """False only if no capture can match below this path. (Too many of them lose a path.)"""
+        """False only if no capture can match below this path. (A path with too many captures is lost.)"""
         position = state.position
         return position.lost or bool(position.bound) or not self._capturing.isdisjoint(position.free)
 

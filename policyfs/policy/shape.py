@@ -1,4 +1,4 @@
-"""Nodes to documents: each app, set and rule is checked on its own, with faults at their places."""
+"""Conversion of nodes to documents: each app, set and rule is checked alone, with faults at their places."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _STAND_INS: Final[dict[str, object]] = {"until": EXAMPLE_INSTANT, "allow": "see"
 """Values in the place of keys that are missing, so that the rest of the part can be checked."""
 
 _PRUNINGS: Final = 4
-"""Attempts to validate a faulty part without its faults: removing one may show another."""
+"""Most attempts to validate a faulty part without its faults: to remove one fault may show another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Part(Generic[T_co]):
 
     @property
     def where(self) -> Where:
-        """The place where the part starts: at its name, where it has one."""
+        """The place where the part starts: at its name, if it has one."""
         return self.source.where(self.key.span if self.key is not None else self.node.span)
 
     def name_error(self, message: str, help_: str) -> PolicyError:
@@ -115,7 +115,7 @@ class Part(Generic[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """All declarations of one file; a name maps to its part even where the part is faulty."""
+    """All declarations of one file; a name maps to its part even if the part is faulty."""
 
     source: Source
     top: Part[FileDoc]
@@ -329,7 +329,7 @@ def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
 
 
 def _plain_child(model: type[Strict], key: str) -> type[Strict] | None:
-    """Return the document that a key holds, where it holds nothing else."""
+    """Return the model of a key whose value can only be one document; None for other keys."""
     field = model.model_fields.get(key)
     kind = field.annotation if field is not None else None
     return kind if isinstance(kind, type) and issubclass(kind, Strict) else None

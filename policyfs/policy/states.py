@@ -11,18 +11,18 @@ from policyfs.policy.names import Bind, text_of
 from policyfs.policy.table import Situated, Table, hides
 
 MAX_HIDES: Final = 1024
-"""Rules hiding a path from above beyond which it is lost, as for automaton.MAX_BOUND."""
+"""Most rules that hide one path from above. With more, the path is lost, as with automaton.MAX_BOUND."""
 
 
 _NAME_BYTES: Final = 32
-"""Bytes of a name for each further unit: a long name takes more room than the rest of an answer."""
+"""Bytes of a name that count as one more unit: a long name takes more room than the rest of an answer."""
 
 
 class PathState:
     """State of the policy's automaton after a path. Interned: equal states are one object.
 
     top: it is the root. hides: the rules that hide an ancestor, and so this path, from the callers that
-    they match. A rule about owners does so or not by the ancestor's facts.
+    they match. A rule about owners hides it only if the ancestor's facts match.
     """
 
     __slots__ = ("__weakref__", "_below", "_binds", "_situated", "hides", "position", "top")
@@ -55,7 +55,7 @@ class PathState:
         return self.position.units + len(self.hides)
 
     def requirements(self, table: Table) -> frozenset[Bind]:
-        """Return all requirements of captures on the caller, here."""
+        """Return all requirements of captures on the caller at this path."""
         if self._binds is None:
             found: set[Bind] = set()
             for situated in (*self.situated(table), *self.hides):
@@ -64,7 +64,7 @@ class PathState:
         return self._binds
 
     def tells_uid(self, table: Table, uid: int) -> bool:
-        """False only if captures treat this uid like one that no name holds."""
+        """False only if captures treat this uid like a uid that is in no name."""
         digits = str(uid)
         return any(
             bind.uid == uid or any(digits in text for _, text in bind.names)
@@ -93,7 +93,7 @@ class Paths:
         return found
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
-        """Let child return ``child`` for this name from now on."""
+        """Keep ``child`` as the answer of child() for this name."""
         self.children.keep((state, name), child, child.units + len(name) // _NAME_BYTES)
 
     def known(self, state: PathState, name: bytes) -> PathState | None:

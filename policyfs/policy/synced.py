@@ -1,6 +1,6 @@
-"""Apps that read their own files cleaned: a sync job would treat the cleaned file as a change.
+"""Search for apps that read their own files cleaned: a sync job would treat the cleaned file as a change.
 
-A hint for people: a sample path from each rule is decided. No decision of a mount uses it.
+A hint for people, found by decisions on sample paths from the rules. No decision of a mount uses it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class CleanedForReader(NamedTuple):
 
 
 def cleaned_for_readers(engine: Engine) -> list[CleanedForReader]:
-    """Find every app that both reads and writes where a rule cleans writes, by rule and app."""
+    """Find, for each rule that cleans writes, every app that both reads and writes there."""
     found = []
     for rule in engine.policy.rules:
         if rule.effect is Effect.CONTENT and to_clean(banned((rule.content,))):

@@ -12,7 +12,7 @@ from policyfs.policy.nodes import Source, Span
 
 
 class _Saying(NamedTuple):
-    """Message for a syntax error; ``{token}`` is the word there, ``{start}`` the line where it began.
+    """Message for a syntax error. ``{token}``: the word there; ``{start}``: the construct's first line.
 
     at_start: show the place where the construct began, not where it failed.
     """

@@ -1,8 +1,8 @@
 """Partial evaluation: the rules that remain once the path, and then the caller, is fixed.
 
-At a position a rule becomes *situated*: its path conditions are settled, but for captures. For one
-caller a situated rule becomes *live*, or nothing: only facts are still open. All live rules at a
-path for a caller are its *profile*, from which every answer is read.
+At a position a rule becomes *situated*: its path conditions are settled, except captures. For one
+caller a situated rule becomes *live* (only facts are still open), or it cannot match. All live rules
+at a path for a caller are the *profile*, from which every answer is read.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class Condition(NamedTuple):
 class Live:
     """A rule that matches in path and caller; only facts are open. Interned within a table.
 
-    number: the rule's place by id. fixed: its value if that is the same under all facts, else None.
+    number: the rule's place in the order of ids. fixed: the result of match() if it is the same under all
+    facts, else None.
     """
 
     __slots__ = ("_may", "_must", "fixed", "number", "ops", "raw", "rule", "unless", "when")
@@ -56,7 +57,7 @@ class Live:
     ) -> None:
         self.number = number
         self.rule = rule
-        # plain ints: flags are slow. For ``content`` moves.py handles renames and links
+        # a plain int: flags are slow. WRITE alone for ``content``: moves.py decides on renames and links
         self.ops = int(Op.WRITE if rule.effect is Effect.CONTENT else rule.ops)
         self.when = when
         self.unless = unless
@@ -179,8 +180,8 @@ class Table:
     def __init__(self, policy: Policy, remembered: int, known: Table | None = None) -> None:
         """Take a policy.
 
-        known: the table of a policy with the same rules, but for some here that come before all others and
-        have no globs. Its automaton is taken.
+        known: the table of a policy without some of these rules; they come before all others and have no
+        globs. The automaton of that table is used.
         """
         self.policy: Final = policy
         self.callers: Final = Callers(policy)
@@ -289,7 +290,7 @@ class Table:
         return Situated(number, tuple(needed), tuple(unless))
 
     def path_fault(self, number: int, position: Position) -> str | None:
-        """Return the key, ``paths`` or ``when.path``, that matches for no caller here; None: neither."""
+        """Return the key, ``paths`` or ``when.path``, that matches for no caller here; None if both can."""
         compiled = self._compiled[number]
         for key, accept in (("paths", compiled.paths), ("when.path", compiled.when)):
             if accept is not None and accept not in position.free_accepts | position.bound_accepts.keys():
@@ -308,7 +309,7 @@ class Table:
         return self.live_for(situated.rule, caller.app, blocks)
 
     def live_for(self, number: int, app: str | None, blocks: tuple[int, ...]) -> Live | None:
-        """Return the live rule for an app (None: a stranger) where these ``unless`` blocks match in paths."""
+        """Return the live rule for an app (None: a stranger). blocks: ``unless`` blocks whose paths match."""
         compiled = self._compiled[number]
         app = app if compiled.self_asked else None
         key = (number, app, blocks)

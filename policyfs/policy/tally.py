@@ -27,7 +27,7 @@ def least(codes: Iterable[int]) -> int:
 class Rights(NamedTuple):
     """Rights at a path, for comparing paths.
 
-    allowed: bits of Op, SEE as a bare directory included. refusals: the errno of each operation, 0 if
+    allowed: bits of Op, including SEE of a bare directory. refusals: the errno of each operation, 0 if
     allowed. redact: empty unless READ is allowed. audits: the strongest level of the rules that
     restrict, and of those that allow.
     """
@@ -51,7 +51,7 @@ class Tally:
         self.granted = 0
         self.denied = 0
         self.unseen = False
-        self.named = False  # a rule makes it unseen
+        self.named = False  # unseen because of a rule
         self.would_deny: list[str] = []
         self.would_allow: list[str] = []
         self._redacts: list[Live] = []
@@ -108,7 +108,7 @@ class Tally:
             if (self.unseen and not self.named) or self.ops & ~(self.granted | self.denied) & ~_SEE:
                 self.would_deny.append(NO_ALLOW)
             code = 0
-        # a refusal carries no obligations: nobody need sniff a file to refuse it
+        # a refusal has no obligations: to refuse a file, its kind need not be known
         redact = self._redact() if code == 0 else frozenset()
         content = self._content if code == 0 else []
         return Decision(
@@ -161,8 +161,8 @@ class Tally:
     def _audit(self, *, denied: bool, redacted: bool) -> Audit:
         """Return the strongest audit level of the rules that made the answer, else the default.
 
-        An allow that is not to be audited silences no denial and no redaction. Rules that are only recorded
-        count with those that allow.
+        An allow with ``audit: off`` suppresses no record of a denial or redaction. Monitored denies count as
+        allows here.
         """
         restricting = _strongest((*self._denies, *self._redacts, *self._content))
         allowing = _strongest(self._allows)

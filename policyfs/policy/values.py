@@ -305,7 +305,7 @@ def _several(value: object) -> object:
 
 
 def _maybe_none(value: object) -> object:
-    """Do the same as ``_several``, but accept an empty list."""
+    """Return a tuple as ``_several`` does, but accept an empty list."""
     return () if value == [] else _several(value)
 
 

@@ -45,7 +45,7 @@ class Views:
 
 
 def _function(live: Live) -> tuple[object, ...]:
-    """Return the rule's obligation as a value: equal for rules that oblige alike."""
+    """Return a value for the rule's obligation; equal values mean equal obligations."""
     rule = live.rule
     return (
         rule.effect,

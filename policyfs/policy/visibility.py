@@ -21,7 +21,7 @@ from policyfs.policy.paths import Variant, Wild
 from policyfs.policy.table import Table
 
 MAX_POSITIONS: Final = 1000
-"""Positions below a directory that are looked at; beyond it counts as leading nowhere (hidden)."""
+"""Most positions below a directory that are tried. With more, it counts as leading nowhere (hidden)."""
 
 _MAX_TRIES: Final = 32
 _MAX_NODES: Final = 5000
@@ -29,7 +29,7 @@ _ANY_CHAR: Final = "\uf8ff"
 
 
 class _Goal:
-    """Trie nodes where one set of allows can match. everywhere: one of them has no globs."""
+    """Glob sets of some allows, and the trie nodes that lead to them. everywhere: one allow has no globs."""
 
     __slots__ = ("accepts", "everywhere", "nodes")
 
@@ -55,8 +55,8 @@ class Sight:
     def below(self, position: Position, caller: Caller) -> bool:
         """True if some path below the position could be allowed ``see`` for this caller."""
         uid = caller.uid if self._table.uses_uid and caller.app is not None else None
-        # INVARIANT: cached by the position as this caller has it, of which there are few. An app that makes
-        # directories makes as many positions as there are numbers; each would need a look below.
+        # INVARIANT: the key has the caller's resolved position, of which there are few. An app that makes
+        # directories can make as many positions as there are numbers; each would need a search below it.
         own = self._automaton.resolved(position, caller.app, caller.uid)
         key = (own, caller.of.number, uid)
         found = self._answers.get(key)
@@ -80,7 +80,7 @@ class Sight:
         )
 
     def _could(self, position: Position, caller: Caller) -> bool:
-        """True if a path at this very position could be allowed ``see``."""
+        """True if a path at exactly this position could be allowed ``see``."""
         allowed = False
         for situated in self._table.situated(position):
             rule = self._table.rules[situated.rule]

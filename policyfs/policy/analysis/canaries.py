@@ -1,8 +1,8 @@
-"""Canaries: sample requests of one caller, of which the policy hides, denies, redacts and passes some.
+"""Canaries: sample requests of one caller, on files that are hidden, denied, redacted or in passthrough.
 
-Their paths are found by a walk over classes of paths, as everything in this package. But a mount waits for
-it. So the walk ends after a number of places, and of a large policy it knows some rules only: it may find no
-request where there are some. The answers are always those of the whole policy.
+A walk over classes of paths finds their paths, as everywhere in this package. But a mount waits for this
+walk. So it ends after a number of places, and covers only some rules of a large policy. It may find no
+request though there are some. The answers are always those of the whole policy.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.states import PathState
 
 MOST_PLACES: Final = 150
-"""Places that one walk looks at."""
+"""Most places of one walk."""
 
 MOST_RULES: Final = 15
-"""Rules of a large policy that are walked for one sort."""
+"""Most rules of a large policy that a walk covers for one sort of canaries."""
 
 _EACH: Final = 2
-"""Canaries of one sort for one caller."""
+"""Canaries of one sort after which the search for one caller ends."""
 
 _DIRECTORY: Final = Facts(KIND_DIRECTORY, OWNER_NONE)
 
@@ -46,7 +46,7 @@ class Sort(enum.Enum):
 class Canary(NamedTuple):
     """One request, and the policy's answer to it. op: READ, WRITE or DELETE; SEE if the path is hidden.
 
-    words: the data that must be missing in the bytes. inode: the number of the file, where it is known.
+    words: the data that must be missing in the bytes. inode: the number of the file, 0 if it is unknown.
     """
 
     sort: Sort
@@ -79,7 +79,8 @@ class Answers:
         path = b"/" + b"/".join(names)
         seen = self.decide(names, Op.SEE, FileType.REGULAR, facts)
         if not seen.allowed:
-            # A hidden directory above would show nothing, and another canary may need a directory here.
+            # Below a hidden directory, a test would prove nothing. And as another canary may need a directory
+            # at this path, it must be hidden as a directory, too.
             above = self.decide(names[:-1], Op.SEE, FileType.DIRECTORY, _DIRECTORY)
             if above.allowed and not self.decide(names, Op.SEE, FileType.DIRECTORY, _DIRECTORY).allowed:
                 yield Canary(Sort.HIDING, path, Op.SEE, seen.errno, rules=_rules(seen))
@@ -163,7 +164,7 @@ _WANTED: Final[dict[Sort, Callable[[Rule], bool]]] = {
     Sort.REDACTION: lambda rule: rule.effect is Effect.REDACT,
     Sort.PASSTHROUGH: lambda rule: rule.effect is Effect.ALLOW and Op.READ in rule.ops,
 }
-"""The rules that can give an answer of each sort."""
+"""For each sort, a test whether a rule can give such an answer."""
 
 
 def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:
@@ -180,10 +181,10 @@ def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[
     with contextlib.suppress(TooHardError):
         if rules:
             found += itertools.islice(filter(leads, walk.places(leads)), places)
-        if sort is Sort.HIDING:  # nothing allows it: no rule tells that
+        if sort is Sort.HIDING:  # paths that are hidden because no rule allows to see them
             found += itertools.islice(walk.places(lambda place: place.top), places)
     below = (place for place in found if not place.top)
-    # A name that a glob spells out is rather a directory's.
+    # Made-up names first: a name that a glob spells out is often a directory's.
     return map(walk.spelled, sorted(below, key=lambda place: not is_made_up(place.names[-1])))
 
 

@@ -1,4 +1,4 @@
-"""Differences between two sets of rules that match at a place, without regard to their names."""
+"""Differences between two sets of rules that match at a place, without regard to the rules' names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from policyfs.policy.profile import Profile
 from policyfs.policy.views import Views
 
 Way = tuple[bool, ...]
-"""The sides on which the directories above hide a place."""
+"""For each side, True if the directories above hide a place there."""
 
 Cause = tuple[int, int]
 """A rule that matches: its side, and its place among those that match there."""
@@ -43,7 +43,7 @@ _CAUSES: Final = {
 
 
 class Clue(NamedTuple):
-    """A difference at any place where such rules match. rank: see findings.rank_of."""
+    """A difference at every place where rules of these shapes match. rank: see findings.rank_of."""
 
     change: Change
     op: Op
@@ -69,8 +69,8 @@ class Clues:
     ) -> list[Clue]:
         """Return the best difference of each sort for each operation.
 
-        below: on which sides a directory is bare at least. odd: for each way in which the directories above
-        hide the place, how many of their owners are special then. top: the place is the root.
+        below: for each side, True if a directory is at least bare. odd: for each way in which the directories
+        above hide the place, the number of them with special owners. top: the place is the root.
         """
         key = (self._shapes.of(lives), below, tuple(odd.items()), top)
         found = self._known.get(key)
@@ -146,7 +146,7 @@ class _Look:
                 continue
             for change in changes(before, after):
                 if appears and change.aspect is Aspect.ERRNO:
-                    continue  # that follows from what is seen
+                    continue  # the errno follows from whether the path is seen
                 causes = self._causes(op, change, before, after, hidden=any(way))
                 yield self._clue(change, op, causes, ftype, facts, way)
 

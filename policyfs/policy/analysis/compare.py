@@ -134,7 +134,7 @@ class Comparison:
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """Return for each way in which directories above hide a place, how many have special owners then."""
+    """Return, for each way in which directories above hide a place, the number with special owners."""
     if not may_be_hidden(spot.hidden):
         return dict.fromkeys(spot.hidden, 0)
     return {way: sum(owner != OWNER_NONE for owner in owners) for way, owners in spot.hidden.items()}

@@ -37,7 +37,7 @@ class Example(NamedTuple):
 class Block:
     """Differences of one sort. who: labels of all callers that they concern. id: see Fingerprints.
 
-    since_ns, until_ns: the time for which they hold, where ends of exceptions limit it.
+    since_ns, until_ns: the period in which they hold, if ends of exceptions limit it (ns since 1970).
     """
 
     direction: Direction
@@ -64,14 +64,14 @@ class Note(NamedTuple):
 
 
 class Diff(NamedTuple):
-    """All differences, what gets wider first."""
+    """All differences; those that widen come first."""
 
     blocks: tuple[Block, ...]
     notes: tuple[Note, ...]
 
     @property
     def wider(self) -> tuple[Block | Note, ...]:
-        """The changes by which something gets wider."""
+        """The changes that widen."""
         changed: tuple[Block | Note, ...] = (*self.notes, *self.blocks)
         return tuple(one for one in changed if one.direction is Direction.WIDER)
 
@@ -97,8 +97,8 @@ def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
 
 
 def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list[Block]:
-    """Compare two policies as they are at one time. most: as of Comparison."""
-    # what a change of the defaults does is said once, in a note
+    """Compare two policies as they are at one time. most: as in Comparison."""
+    # a change of the defaults is reported once, in a note
     alike = replace(new, audit_allowed=old.audit_allowed, audit_denied=old.audit_denied)
     policies = (Compiled(compile_policy(old)), Compiled(compile_policy(alike)))
     blocks: list[Block] = []
@@ -116,7 +116,7 @@ def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list
 
 
 def _continued(before: list[Block], after: list[Block]) -> list[Block]:
-    """Return the blocks of earlier times and of the next, with those that go on as one."""
+    """Return the blocks of earlier times and of the next time. A block that goes on becomes one block."""
 
     def sort(block: Block) -> tuple[object, ...]:
         return block.direction, block.aspect, block.who, block.rules, block.ops
@@ -134,7 +134,7 @@ def _continued(before: list[Block], after: list[Block]) -> list[Block]:
 
 
 def _blocks(comparison: Comparison, sort: Sort, by_op: dict[Op, list[Finding]]) -> Iterator[Block]:
-    """Yield the differences of one sort: one block for all callers to whom the same operations differ."""
+    """Yield the differences of one sort: one block for all callers for whom the same operations differ."""
     by_ops: dict[tuple[Op, ...], list[int]] = {}
     callers = {op: functools.reduce(operator.or_, (one.callers for one in by_op[op])) for op in sorted(by_op)}
     for caller in numbers_of(functools.reduce(operator.or_, callers.values())):
@@ -155,7 +155,7 @@ def _by_id(ref: RuleRef) -> tuple[str, str]:
 
 
 def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:
-    """Return the blocks with those of different callers, which say the same, as one. order: of labels."""
+    """Join the blocks that differ only in their callers. order: that of the labels."""
     found: dict[tuple[object, ...], Block] = {}
     for block in blocks:
         key = (block.direction, block.aspect, block.rules, block.ops)
@@ -166,7 +166,7 @@ def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:
 
 
 class Fingerprints:
-    """Names of blocks that change with their callers, their operations and the texts of their rules."""
+    """Ids of blocks. An id changes with the block's callers, its operations and the texts of its rules."""
 
     def __init__(self, old: Policy, new: Policy) -> None:
         self._texts: Final[dict[str, list[str]]] = {}
@@ -176,7 +176,7 @@ class Fingerprints:
                 self._texts.setdefault(rule.id, []).append(_plain(said))
 
     def of(self, block: Block) -> str:
-        """Return the name of a block."""
+        """Return the id of a block."""
         texts = sorted(text for name in {name for _, name in block.rules} for text in self._texts[name])
         ops = tuple(int(op) for op in block.ops)
         return _digest((block.direction.value, block.aspect.value, sorted(block.who), ops, texts))
@@ -187,7 +187,7 @@ def _until(policy: Policy, name: str) -> tuple[int, ...]:
 
 
 def _digest(value: object) -> str:
-    return "c" + hashlib.sha256(_plain(value).encode()).hexdigest()[:11]  # never a number in YAML
+    return "c" + hashlib.sha256(_plain(value).encode()).hexdigest()[:11]  # with c, no number in YAML
 
 
 def _plain(value: object) -> str:
@@ -203,7 +203,7 @@ def _plain(value: object) -> str:
 
 
 def _notes(old: Policy, new: Policy) -> list[Note]:
-    """Return differences of the defaults and of the declarations of apps."""
+    """Return differences of the defaults, of the reasons of exceptions, and of the declarations of apps."""
     found = []
     for key, before, after in (
         ("audit", old.audit_allowed, new.audit_allowed),

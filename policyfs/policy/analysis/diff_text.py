@@ -40,7 +40,7 @@ class Side(NamedTuple):
 
 
 class Report:
-    """A difference with its two policies. accepted: reasons by change, of --ack."""
+    """A difference with its two policies. accepted: the reasons from --ack, by the ids of changes."""
 
     def __init__(self, found: Diff, old: Side, new: Side, accepted: Mapping[str, str]) -> None:
         self._found: Final = found
@@ -56,7 +56,7 @@ class Report:
         return sum(one.id not in self._accepted for one in self._found.wider)
 
     def stale(self) -> list[str]:
-        """Return the accepted changes that are none of this difference."""
+        """Return the ids of accepted changes that this difference does not contain."""
         return sorted(self._accepted.keys() - {one.id for one in self._found.wider})
 
     # ---- text
@@ -100,7 +100,7 @@ class Report:
             yield self._mark(block.id)
 
     def _how(self, ref: RuleRef) -> str:
-        """Say how the policies differ in a rule; of an exception, also when it ends."""
+        """Say how the policies differ in a rule; for an exception, also say when it ends."""
         known = [sides[ref[1]] for sides in self._until if ref[1] in sides]
         if len(set(known)) == 2:
             return f"until {instant_text(known[0])} before, until {instant_text(known[1])} now"
@@ -116,7 +116,7 @@ class Report:
         return next((known[name] for known in order if name in known), None)
 
     def _example_lines(self, examples: list[Example], block: Block) -> Iterator[str]:
-        """Yield the lines on requests that differ in nothing but the operation."""
+        """Yield the lines on requests that differ only in the operation."""
         example = next((one for one in examples if one.op is not Op.SEE), examples[0])
         request = example.request
         change = f"{example.change.before} before, {example.change.after} now"
@@ -127,7 +127,7 @@ class Report:
         yield f"    {self._commands(example, block)[-1]}"
 
     def _commands(self, example: Example, block: Block) -> list[str]:
-        """Return the commands that explain the request by either policy, as far as it can be asked there."""
+        """Return the commands that explain the request, one for each policy in which the caller exists."""
         then = "" if block.since_ns is None else f" --at {instant_text(block.since_ns)}"
         return [
             example.request.command(side.name, apps) + then

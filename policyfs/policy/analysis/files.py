@@ -12,7 +12,7 @@ from policyfs.policy.table import Live
 _REAL_KINDS: Final = ("image/jpeg", "video/mp4", "audio/mpeg", "text/plain", "application/octet-stream")
 _OTHERS: Final = ("x-other", "x-another")
 OWN: Final = "\0self"
-"""The caller's own name as an owner, where callers with different names are looked at together."""
+"""The caller's own name as an owner, when callers with different names are compared together."""
 
 GONE: Final = "former-app"
 """The name of an owner that no policy lists."""
@@ -75,7 +75,7 @@ class FileClasses:
         return [OWNER_NONE, *named, "\0app", *([None] if unknown else [])]
 
     def spelled(self, facts: Facts, apps: Iterable[str], own: str | None = None) -> Facts:
-        """Return facts of the same class in which all names are real, and without those that do not matter.
+        """Return facts of the same class with real names only, and without facts that do not matter.
 
         apps: names that an owner may have. own: the name for OWN.
         """

@@ -14,14 +14,14 @@ Rank = tuple[int, ...]
 RuleRef = tuple[str, str]
 """``+``, ``-``, ``~`` or ``=`` (only in the new policy, only in the old, changed, the same), and a rule's id.
 
-A rule that is the same is behind a difference if it is now about other callers: its app has other grants.
+An unchanged rule causes a difference if it now matches other callers, because an app has other grants.
 """
 
 
 class Finding(NamedTuple):
     """One answer that differs, for some callers. rules: the rules behind it.
 
-    rank: a key by which ordinary requests come first, and of those the ones that show most.
+    rank: a sort key. Ordinary requests come first, and among these the requests that show most.
     """
 
     change: Change
@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
 
 def rank_of(change: Change, op: Op, ftype: FileType, facts: Facts, odd: int) -> Rank:
-    """Return the rank of a request, its path aside. odd: directories above with special owners."""
+    """Return the rank of a request without its path. odd: number of directories above with special owners."""
     new = op is Op.CREATE
     known = facts.kind is None if new else facts.kind is not None
     at = 2 if facts.owner is None else int(facts.owner != OWNER_NONE)
@@ -47,7 +47,7 @@ def rank_of(change: Change, op: Op, ftype: FileType, facts: Facts, odd: int) -> 
 Sort = tuple[Direction, Aspect, frozenset[RuleRef]]
 
 Best = dict[Sort, dict[Op, list[Finding]]]
-"""Findings of each sort for each operation: for each caller the best is among them."""
+"""Findings of each sort for each operation. They include the best finding for each caller."""
 
 
 def best_of(findings: Iterable[Finding]) -> Best:
@@ -66,6 +66,6 @@ def best_of(findings: Iterable[Finding]) -> Best:
 
 
 def best_for(findings: Iterable[Finding], caller: int) -> Finding:
-    """Return the best of those findings that concern a caller, by the place of its group."""
+    """Return the best finding that concerns a caller. caller: the place of its group."""
     own = (finding for finding in findings if finding.callers >> caller & 1)
     return min(own, key=lambda finding: finding.rank)

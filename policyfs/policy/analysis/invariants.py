@@ -53,7 +53,7 @@ def load_policy(
 ) -> Engine:
     """Parse, prove and compile a policy: what a mount loads. Raises PolicyErrors.
 
-    at_ns: the time, in ns since 1970; exceptions that have ended then are left out. None: all are.
+    at_ns: the time, in ns since 1970; exceptions that have ended then are left out. None: leave out all.
     """
     policy = parse(sources)
     prove(policy)
@@ -85,14 +85,14 @@ def breaches(policy: Policy) -> list[Breach]:
 
 
 def breaches_of(compiled: Compiled, invariants: Sequence[Invariant]) -> list[Breach]:
-    """Return the same for invariants without globs, which a compiled policy does not have itself."""
+    """Return breaches of further invariants, which have no globs and are not in the policy itself."""
     promised = _marked(invariants)
     rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
     return _breaches(compiled.with_promises(rules), promised)
 
 
 def _marked(invariants: Sequence[Invariant]) -> dict[str, Invariant]:
-    """Name invariants as rules. As monitored denies they are matched as rules are, and change no answer."""
+    """Return invariants by their ids as rules: as monitored denies, they are matched and change no answer."""
     return {_MARK + one.id: one for one in invariants}
 
 
@@ -103,7 +103,7 @@ def _breaches(compiled: Compiled, promised: dict[str, Invariant]) -> list[Breach
 
 
 class _Broken(NamedTuple):
-    """A request that breaks an invariant wherever such rules match. at: the invariant's place among them."""
+    """A request that breaks an invariant wherever such rules match. at: its place among these rules."""
 
     at: int
     op: Op
@@ -113,7 +113,7 @@ class _Broken(NamedTuple):
 
     @property
     def rank(self) -> Rank:
-        """A key by which plain requests come first, their paths aside."""
+        """A sort key by which plain requests come first, without regard to their paths."""
         return FILE_TYPES.index(self.ftype), self.facts.kind is None, self.facts.owner is None
 
 
@@ -122,7 +122,7 @@ _SHOWN: Final = (False,)
 
 
 class _Found(NamedTuple):
-    """A request that breaks an invariant at a place, for a caller by the place of its group."""
+    """A request that breaks an invariant at a place. caller: the place of the caller's group."""
 
     rank: Rank
     sample: Sample
@@ -150,7 +150,7 @@ class _Proof:
         )
         self._pending = self._track.watched
         self._open: Final = set(self._promised)
-        """The invariants of which the plainest counterexample may be still to come."""
+        """The invariants whose plainest counterexample may still come."""
         self._only_files: Final = all(one.promise is Promise.NEVER_RAW for one in promised.values())
         """No invariant is about directories, so bare ones make no difference."""
         self._shapes: Final = Shapes()
@@ -175,14 +175,14 @@ class _Proof:
         ]
 
     def _as_things_stand(self) -> Matters:
-        """Return a function: from a place to the callers for whom an invariant may yet be broken."""
+        """Return a function that returns, for a place, the callers who may still break an invariant there."""
         return functools.partial(self._matters, self._pending)
 
     def _matters(self, pending: Marks, spot: Spot) -> Callers:
         if _SHOWN not in spot.hidden:
             return 0
         asked = self._track.leading(spot.nodes[0], pending) & spot.callers
-        # the root is seen by all; anything else must be allowed
+        # everyone sees the root; anything else must be allowed
         return asked if spot.top or not asked else asked & self._track.leading(spot.nodes[0], self._giving)
 
     def _at(self, spot: Spot, part: Part) -> None:
@@ -206,7 +206,7 @@ class _Proof:
         sample = Sample(spot, broken.op, broken.ftype, broken.facts, _SHOWN, broken.files)
         self._best[number] = _Found(rank, sample, caller, tuple(live for live, _ in lives), bare)
         if not any(rank[:4]) and broken.op is next(iter(self._promised[number].rule.ops)):
-            # all that comes later is longer
+            # later requests have longer paths
             marks = [0 if n == number else who for n, who in enumerate(self._pending.by_rule)]
             self._pending = Marks(marks)
             self._open.discard(number)

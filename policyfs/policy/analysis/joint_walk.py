@@ -14,7 +14,7 @@ from policyfs.policy.classes import Known, TooHardError, names_out_of
 from policyfs.policy.table import Live, hides
 
 MAX_JOINT_PLACES: Final = 50_000
-"""Classes of paths for many callers together, beyond which half of the callers are looked at at a time."""
+"""Most classes of paths for many callers together. With more, a walk takes half of the callers at a time."""
 
 Hiders = tuple[tuple[int, int], ...]
 """Rules that hide a place by the directories above: the side and the number of each."""
@@ -23,7 +23,7 @@ Hiders = tuple[tuple[int, int], ...]
 class Spot(NamedTuple):
     """A class of paths: a sample path, and the nodes on each side, for a set of callers.
 
-    hidden: as of walk.Place, the same for all of them. hiders: the rules by which it is.
+    hidden: as in walk.Place, the same for all these callers. hiders: the rules that hide the place.
     """
 
     path: Path
@@ -56,8 +56,9 @@ class JointWalk:
     ) -> None:
         """Take what a walk needs.
 
-        matters: returns a function from a place to the callers for whom it matters, as things stand. For the
-        places below another, that is when the other place has been looked at. most: see MAX_JOINT_PLACES.
+        matters: returns a function that returns, for a place, the callers for whom it matters. It is called
+        anew for each place, and for the places below a place after that place was yielded, because findings
+        change what matters. most: see MAX_JOINT_PLACES.
         """
         self._tracks: Final = tracks
         self._partition: Final = Partition(tracks)
@@ -66,10 +67,10 @@ class JointWalk:
         self._most: Final = most
 
     def spots(self) -> Iterator[tuple[Spot, list[Part]]]:
-        """Yield places with their callers, parted by the rules that match. Raises TooHardError.
+        """Yield places with their callers, divided by the rules that match. Raises TooHardError.
 
-        Each class of paths comes once for a caller, unless there are too many for many callers together: then
-        the walk begins again with half of them at a time.
+        Each class of paths comes once for a caller. But if there are too many classes for many callers
+        together, the walk begins again with half of these callers at a time.
         """
         todo = [self._tracks[0].everyone]
         while todo:
@@ -111,10 +112,10 @@ class JointWalk:
     def _below_once(
         self, spot: Spot, parts: list[Part], matters: Matters, opened: set[tuple[object, ...]]
     ) -> Iterator[Spot]:
-        """Yield the places one name below, made when they are asked for: a walk may end before that."""
+        """Yield the places one name below. They are made late: a walk may end before it needs them."""
         for below in self._below(spot, parts):
             key = self._key(below)
-            if key not in opened:  # else the other place differs only in rules that end there
+            if key not in opened:  # else the same places lie below another place
                 opened.add(key)
                 yield from self._children(below, matters)
 
@@ -127,7 +128,7 @@ class JointWalk:
         return (*exits, spot.callers, frozenset(spot.hidden))
 
     def _below(self, spot: Spot, parts: list[Part]) -> list[Spot]:
-        """Return the place once for each way in which it hides what is below it from its callers."""
+        """Return the place, once for each set of its rules that hide what is below it, with their callers."""
         if spot.top:
             return [spot]
         ways: dict[tuple[tuple[Live, ...], ...], Callers] = {}

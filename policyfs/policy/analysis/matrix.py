@@ -32,9 +32,9 @@ class Answer(enum.Enum):
 
 
 class Cell(NamedTuple):
-    """One operation of one caller at the paths of one row. words: removed from some files that are read.
+    """One operation of one caller at the paths of one row. words: data removed from some files that are read.
 
-    checked: what is written to some files must be of certain kinds.
+    checked: bytes written to some files must meet content requirements.
     """
 
     answer: Answer
@@ -106,7 +106,7 @@ Key = frozenset[str]
 
 
 class _Column:
-    """One caller at all places."""
+    """The answers to one caller at all places."""
 
     def __init__(self, side: Side) -> None:
         self._side: Final = side
@@ -172,7 +172,7 @@ class _Tally:
         self.checked = self.checked or other.checked
 
     def cell(self) -> Cell:
-        """Return the sum."""
+        """Return the cell for all counted places."""
         sorts = self.always + self.never + len(self.by_fact)
         if sorts > 1:
             answer = Answer.PART if self.never or self.always else Answer.FACTS
@@ -196,7 +196,7 @@ def _fact_behind(answers: list[tuple[Facts, str, Decision]]) -> Answer:
 
 
 def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
-    """Return the globs of a set that match no more paths than others of it, in order."""
+    """Return the globs of a set, sorted, without those that match all paths of another one in it."""
     wider = set()
     for one in key:
         for other in key - {one}:
@@ -209,7 +209,7 @@ def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
 def _columns(
     found: list[tuple[tuple[Subject, ...], dict[Key, dict[Op, _Tally]]]],
 ) -> dict[str, dict[Key, dict[Op, _Tally]]]:
-    """Return the callers by name; a uid or a mount is named where it makes a difference."""
+    """Return the answers by the caller's name, which states a uid or a mount if these make a difference."""
     columns: dict[str, dict[Key, dict[Op, _Tally]]] = {}
     for subjects, tallies in found:
         for subject in subjects:

@@ -63,7 +63,7 @@ def changes(before: Decision, after: Decision) -> Iterator[Change]:
         kept = ("refused files are lost", "refused files are kept")
         told = kept[before.quarantine], kept[after.quarantine]
         yield Change(Direction.OTHER, Aspect.QUARANTINE, *told)
-    if before.audit != after.audit and before.redact == after.redact:  # else it follows from that
+    if before.audit != after.audit and before.redact == after.redact:  # else it follows from the redaction
         direction = Direction.WIDER if after.audit < before.audit else Direction.NARROWER
         names = (f"audit: {one.audit.name.lower()}" for one in (before, after))
         yield Change(direction, Aspect.RECORD, *names)

@@ -1,4 +1,4 @@
-"""Partition of callers at a place: those for whom the same rules match are together."""
+"""Partition of the callers at a place into parts for whom the same rules match."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Lives = tuple[tuple[Live, bool], ...]
 class Part(NamedTuple):
     """Callers whom the rules treat alike at a place, and the rules that match for them on each side.
 
-    An app that no owner condition names is OWN there: apps that differ only in their names are together.
+    If no owner condition names an app, OWN stands for its name: apps that differ only in names are together.
     """
 
     callers: Callers
@@ -35,7 +35,7 @@ class Partition:
         self._renamed: Final = sum(
             1 << at for at, sides in enumerate(all_sides) if len({side.caller.app for side in sides}) > 1
         )
-        """Callers who are another app in each policy: OWN would be two names."""
+        """Callers who are a different app in each policy: OWN would stand for two names."""
 
     def parts(self, nodes: Sequence[Nodes], callers: Callers) -> list[Part]:
         """Return the parts of some callers at a place, in no order."""

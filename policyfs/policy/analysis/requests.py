@@ -16,7 +16,7 @@ _CREATE: Final = {FileType.DIRECTORY: "mkdir", FileType.SYMLINK: "symlink", File
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. owners: of the directories above the path, from the top one down, where they matter."""
+    """One request. owners: those of the directories above the path, top down; empty if they do not matter."""
 
     subject: Subject
     op: Op

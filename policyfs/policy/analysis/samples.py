@@ -36,7 +36,7 @@ class Samples:
         self._spelled: Final[dict[tuple[int, tuple[str, ...]], bytes]] = {}
 
     def request(self, sample: Sample, caller: int) -> Request:
-        """Return a sample request of a caller, by the place of its group, in the words of a person."""
+        """Return a sample request in the form for messages. caller: the place of the caller's group."""
         group, spot = self._groups[caller], sample.spot
         subject = group.subjects[0]
         own = next((app for app in subject.apps if app is not None), None)

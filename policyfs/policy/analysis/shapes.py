@@ -19,7 +19,7 @@ class Shapes:
         self._known: Final[dict[Live, int]] = {}
 
     def of(self, lives: tuple[Lives, ...]) -> Shape:
-        """Return a value that is equal for rules on some sides which together give the same answers."""
+        """Return a value for the rules of all sides; equal values mean that these give the same answers."""
         names: dict[str, int] = {}
         return tuple(
             tuple(
@@ -30,11 +30,11 @@ class Shapes:
         )
 
     def alone(self, lives: Iterable[Live]) -> tuple[int, ...]:
-        """Return a value that is equal for the rules of one policy which together give the same answers."""
+        """Return a value for rules of one policy; equal values mean that the rules give the same answers."""
         return tuple(map(self._shape, lives))
 
     def _shape(self, live: Live) -> int:
-        """Return a number that is equal for rules which do the same wherever both match."""
+        """Return a number for a rule. It is equal for rules that do the same wherever both match."""
         number = self._known.get(live)
         if number is None:
             value = _shape(live)

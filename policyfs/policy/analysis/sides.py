@@ -49,7 +49,7 @@ class Compiled:
         self.targets: Final[list[set[int]]] = (
             [node.targets() for node in nodes] if known is None else known.targets
         )
-        """For each node, those that some name leads to."""
+        """For each node, the nodes to which some name leads."""
         self.reach: Final[list[int]] = (
             self.reached({accept: number for number, some in enumerate(self.accepts) for accept in some})
             if known is None
@@ -62,7 +62,7 @@ class Compiled:
         self.by_capture: Final = _by_word(self.captures)
         """For each name of a capture, the rules with it, as bits."""
         self.by_owner: Final = _by_word(self.owners)
-        """For each owner that conditions name, the rules that do, as bits."""
+        """For each owner that conditions name, the rules with such conditions, as bits."""
         whos: dict[Who | None, list[int]] = {}
         for number, rule in enumerate(self.table.rules):
             whos.setdefault(rule.who, []).append(number)
@@ -95,7 +95,7 @@ class Compiled:
             return [0] * len(nodes)
         reach = [bits(rule_of[accept] for accept in node.accepts if accept in rule_of) for node in nodes]
         changed = True
-        while changed:  # nearly a tree, whose branches come later: a few rounds
+        while changed:  # a few rounds: the nodes are nearly a tree, and children have higher numbers
             changed = False
             for number in range(len(nodes) - 1, -1, -1):
                 found = reach[number]
@@ -106,7 +106,7 @@ class Compiled:
         return reach
 
     def callers_by_rule(self, callers: Sequence[Caller]) -> list[int]:
-        """Return for each rule those of some callers who match its ``who``, as bits of their places."""
+        """Return, for each rule, the places of the callers who match its ``who``, as bits."""
         found = [0] * len(self.table.rules)
         for who, numbers in self._who.items():
             fitting = bits(at for at, caller in enumerate(callers) if who is None or caller.of.within(who))
@@ -250,7 +250,7 @@ def numbers_of(found: int) -> Iterator[int]:
 
 
 def content_of(rule: Rule) -> tuple[object, ...]:
-    """Return the effect and conditions of a rule, ``who`` aside: equal for rules that do the same."""
+    """Return the effect and conditions of a rule without ``who``; equal for rules that do the same."""
     return (
         rule.effect,
         rule.ops,

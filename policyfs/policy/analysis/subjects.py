@@ -24,8 +24,8 @@ NOTHING: Final = Policy("", "", (), (), Audit.BEST_EFFORT, Audit.REQUIRED, "")
 class Subject(NamedTuple):
     """A sample caller. mounted: the app of the app mount that it uses; None: it uses a shared mount.
 
-    apps: the app that it is in each policy; None: a stranger. default: its uid is the one that commands
-    take for the app without being told. absent: in each policy, True if there is no such app mount.
+    apps: the app that it is in each policy; None: a stranger. default: commands use its uid for the app if
+    no uid is given. absent: for each policy, True if there is no such app mount.
     """
 
     mounted: str | None
@@ -36,7 +36,7 @@ class Subject(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Return the name shown to people: the app's, ``stranger``, or both where policies differ."""
+        """Return the name shown to people: the app's, ``stranger``, or both if the policies differ."""
         names = dict.fromkeys("stranger" if app is None else app for app in self.apps)
         if self.mounted is not None:
             return self.mounted
@@ -44,7 +44,7 @@ class Subject(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Callers whom the rules treat alike, but for their names; sides: the first of them in each policy."""
+    """Callers whom the rules treat alike, apart from their names. sides: the first caller in each policy."""
 
     subjects: tuple[Subject, ...]
     sides: tuple[Side, ...]
@@ -80,7 +80,7 @@ def _side(
 
 
 def _signature(side: Side) -> tuple[object, ...]:
-    """Return all of a caller that its answers can depend on."""
+    """Return all properties of a caller on which its answers can depend."""
     policy, caller = side.compiled, side.caller
     captured = {name: side.bits & rules for name, rules in policy.by_capture.items()}
     named = captured.get("app") or side.bits & policy.by_owner.get(caller.app or "", 0)
@@ -108,7 +108,7 @@ def subjects(policies: Sequence[Compiled]) -> Iterator[Subject]:
         declared = [_declared(policy, app) for policy in policies]
         absent = tuple(uids is None for uids in declared)
         if any(absent) and any(declared):
-            continue  # with uids, it is compared with what these uids are in the other policy
+            continue  # its uids are compared with the callers that they are in the other policy
         apps = tuple(None if missing else app for missing in absent)
         for numbers, spans in classes.items():
             for uid, digits in _uids(policies, spans, (0,)):
@@ -140,7 +140,7 @@ def _shared_signature(policies: Sequence[Compiled], uid: int) -> tuple[tuple[str
 
 
 Span = tuple[int, int]
-"""Uids from the first to one before the last."""
+"""A range of uids: the first, and one past the last."""
 
 
 def _ranges(policies: Sequence[Compiled]) -> list[Span]:
@@ -163,7 +163,7 @@ def _holds(spans: Iterable[Span], uid: int) -> bool:
 def _uids(
     policies: Sequence[Compiled], spans: list[Span], ordinary: Sequence[int]
 ) -> list[tuple[int, object]]:
-    """Return sample uids of some ranges, each with a value that says how names tell it from others."""
+    """Return sample uids of some ranges, each with a value for the way in which names tell it from others."""
     if any(policy.table.uses_uid for policy in policies):
         automata = [policy.table.automaton for policy in policies]
         return list(digit_classes(automata, spans))

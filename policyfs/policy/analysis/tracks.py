@@ -15,7 +15,7 @@ Callers = int
 """A set of callers, as bits: the places of their groups in a list."""
 
 Nodes = tuple[tuple[int, Callers], ...]
-"""The nodes that a path reaches, each with the callers for whom it does."""
+"""The nodes that a path reaches, each with the callers for whom it reaches the node."""
 
 
 Edges = tuple[Node, tuple[str, ...], tuple[int, ...]]
@@ -23,7 +23,10 @@ Edges = tuple[Node, tuple[str, ...], tuple[int, ...]]
 
 
 class Match(NamedTuple):
-    """A rule that matches at a place, facts aside. unless: the callers for whom each such block does, too."""
+    """A rule that matches at a place, without regard to facts.
+
+    unless: the number of each ``unless`` block that matches there, too, with the callers for whom it does.
+    """
 
     rule: int
     callers: Callers
@@ -56,7 +59,7 @@ class Track:
     """
 
     def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]]) -> None:
-        """Take the sides of the groups, and for each group the rules that are looked at."""
+        """Take the sides of the groups. watched: for each group, the rules that are looked at."""
         self.sides: Final = sides
         self.compiled: Final = sides[0].compiled
         table = self._table = self.compiled.table
@@ -132,7 +135,7 @@ class Track:
         return found
 
     def _own(self, reached: Mapping[int, Callers]) -> Nodes:
-        """Return the nodes without those that matter to no rule that can still match, and to no caller."""
+        """Return the nodes that still matter: a rule about one of their callers can match there or below."""
         alive, reach = self.alive(reached), self.compiled.reach
         found = []
         for number in sorted(reached):
@@ -226,7 +229,7 @@ class Track:
         return found
 
     def _named(self, rules: int) -> frozenset[str] | None:
-        """Return the apps whom some rules tell apart by their names as owners; None: any, by captures."""
+        """Return the apps that some rules name as owners; None if captures can tell all apps apart."""
         owners: set[str] = set()
         for number in numbers_of(rules):
             if self.compiled.captures[number]:

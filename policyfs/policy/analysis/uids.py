@@ -1,4 +1,4 @@
-"""Uids of every sort that names in globs tell apart, where a policy uses the capture ``{uid}``."""
+"""Sample uids of every sort that names in globs tell apart, for policies with the capture ``{uid}``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from policyfs.policy.names import NameMatcher, Pattern
 from policyfs.policy.paths import Token, Wild
 
 MAX_STATES: Final = 50_000
-"""Beginnings of numbers that are looked at before the question counts as too hard."""
+"""Most beginnings of numbers that are tried. With more, the question counts as too hard."""
 
 _DIGITS: Final = "0123456789"
 _MOST_DIGITS: Final = 10
@@ -100,7 +100,7 @@ def _only_alone(automaton: Automaton) -> bool:
 
 
 def _starts(matcher: NameMatcher, patterns: set[Pattern], *, alone: bool) -> Lives:
-    """Return the positions from which digits are read: a name's begin, and beside other text anywhere."""
+    """Return the positions from which digits are read: a name's beginning, and any other unless *alone*."""
     begin = matcher.start(patterns)
     if alone or not patterns:
         return (begin,)

@@ -15,7 +15,7 @@ from policyfs.policy.names import bytes_of
 from policyfs.policy.table import Live
 
 MAX_PLACES: Final = 200_000
-"""Classes of paths for one caller beyond which a question is too hard."""
+"""Most classes of paths for one caller. With more, a question is too hard."""
 
 _NICE: Final = ("x", "y", "other", "q", "Z", "xyz", "new-name")
 
@@ -57,10 +57,7 @@ class Place(NamedTuple):
 
 
 class Walk:
-    """All places that some sides tell apart together, nearest to the root first.
-
-    into: decides whether the walk goes on below a place.
-    """
+    """All places that some sides tell apart together, nearest to the root first."""
 
     def __init__(self, sides: tuple[Side, ...], most: int = MAX_PLACES) -> None:
         self._sides: Final = sides
@@ -72,7 +69,10 @@ class Walk:
         return Place(None, tuple(side.root for side in self._sides), shown, True)
 
     def places(self, into: Callable[[Place], bool], start: Place | None = None) -> Iterator[Place]:
-        """Yield the places at and below ``start``, or all. Raises TooHardError."""
+        """Yield the places at and below ``start``, or all. Raises TooHardError.
+
+        into: decides whether the walk goes on below a place.
+        """
         seen: set[tuple[tuple[Position, ...], frozenset[tuple[bool, ...]]]] = set()
         todo = deque([start or self.root()])
         while todo:
@@ -138,7 +138,8 @@ class Walk:
 def hidden_below(above: Hidden, hiding: Sequence[Sequence[Live]]) -> Hidden:
     """Return the ways in which a directory hides what is below it.
 
-    above: those in which it is hidden itself. hiding: on each side, the rules that may hide what is below it.
+    above: the ways in which the directory is hidden itself. hiding: for each side, the rules by which it may
+    hide what is below it.
     """
     own: dict[tuple[bool, ...], str | None] = {}
     for owner in _owners(hiding):
@@ -152,7 +153,7 @@ def hidden_below(above: Hidden, hiding: Sequence[Sequence[Live]]) -> Hidden:
 
 
 def _owners(hiding: Iterable[Sequence[Live]]) -> list[str | None]:
-    """Return owners of every sort that rules which hide directories tell apart, ordinary ones first."""
+    """Return owners of every sort that the rules tell apart, ordinary ones first."""
     named = {o for lives in hiding for live in lives for c in live.conditions() for o in c.owners or ()}
     return [OWNER_NONE, *sorted(named - {OWNER_NONE}), "\0app", None]
 

@@ -140,7 +140,7 @@ def parse_cases(sources: Sequence[SourceText], apps: Sequence[str], rules: froze
 
 
 def read_cases(text: SourceText) -> list[CaseDoc]:
-    """Return the tests of a file by itself: no name is compared with a policy. Raises PolicyErrors."""
+    """Return the tests of a file without comparing its names with a policy. Raises PolicyErrors."""
     errors: list[PolicyError] = []
     file = _READER.read(text, errors)
     sound(errors, "the tests have errors")

@@ -1,4 +1,4 @@
-"""The canonical form of one file: the same comments, the same meaning, the same text if written again."""
+"""The canonical form of one file. It keeps all comments and the meaning, and stays as it is if made again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def canonical(text: str) -> str:
 
 
 def _kind(top: Collection) -> str:
-    """Return the kind of document that a file says it is."""
+    """Return the value of a file's key ``kind``; empty if there is none."""
     for entry in top.entries:
         if entry.key is not None and entry.key.text == "kind" and isinstance(entry.value, Scalar):
             return entry.value.text

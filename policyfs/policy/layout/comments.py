@@ -18,7 +18,7 @@ class _Found(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """An entry, the collections around it from the outermost in, and itself as one, if it is."""
+    """An entry, and the collections around it, the outermost first."""
 
     entry: Entry
     around: tuple[Collection, ...]

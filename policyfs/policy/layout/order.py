@@ -43,9 +43,9 @@ def _order(model: type[BaseModel], *, head: bool = False) -> tuple[str, ...]:
 
 
 def order_of(path: Sequence[str]) -> tuple[str, ...]:
-    """Return the keys of a mapping in order, by the keys that lead to it; empty: as they are.
+    """Return the keys of a mapping in order; empty if its keys stay as they are.
 
-    ``*`` stands for an item of a list, and for a name.
+    path: the keys that lead to the mapping; ``*`` stands for an item of a list, and for a name.
     """
     if not path:
         return (*_order(FileDoc), "tests", "accepted")

@@ -8,9 +8,9 @@ from typing import Final
 from policyfs.policy.layout.tree import Scalar
 
 WIDTH: Final = 110
-"""Columns of a line, if its text can be broken."""
+"""Most columns of a line, if its text can be broken."""
 _WRAP: Final = 100
-"""Columns of a line of running text."""
+"""Most columns of a line of running text."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z(/][^\n]*")
 _WORDS: Final = frozenset(("true", "false", "null", "yes", "no", "on", "off"))
@@ -27,7 +27,7 @@ def scalar(value: Scalar, *, glob: bool, flow: bool) -> str:
 
 
 def _is_word(text: str) -> bool:
-    """True if text without quotes is surely text."""
+    """True if YAML surely reads this as text, without quotes."""
     return bool(re.match(r"[A-Za-z(/]", text)) and text.lower() not in _WORDS
 
 

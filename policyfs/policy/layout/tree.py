@@ -45,8 +45,8 @@ class Alias(NamedTuple):
 
 @dataclass(slots=True)
 class Collection:
-    """A mapping or a list. column: of its entries. end: behind its last character. footer: comments below
-    the last entry.
+    """A mapping or a list. column: that of its entries. end: the index behind its last character. footer:
+    comments below the last entry.
     """
 
     keyed: bool
@@ -61,10 +61,10 @@ class Collection:
 
 @dataclass(slots=True)
 class Entry:
-    """A key with its value, or an item. head: behind the key and its colon, or behind the dash.
+    """A key with its value, or an item. head: the index behind the key's colon, or behind the dash.
 
-    leading: comments above it. header: beside the key, where the value begins below. trailing: beside it.
-    gap: a blank line stands above it, or between it and its comments.
+    leading: comments above it. header: comments beside the key, if the value begins below. trailing:
+    comments beside it. gap: a blank line stands above it, or between it and its comments.
     """
 
     key: Scalar | None

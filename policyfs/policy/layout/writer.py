@@ -13,7 +13,7 @@ _STEP: Final = 2
 
 
 class Writer:
-    """Writes one file. sort: put keys into their order; globs: quote what stands under the keys of globs."""
+    """Writes one file. sort: put keys into their order. globs: quote the values of GLOBS keys."""
 
     def __init__(self, *, sort: bool, globs: bool) -> None:
         self._sort = sort
@@ -55,7 +55,7 @@ class Writer:
         self._comments(node.footer, indent)
 
     def _separate(self, entry: Entry, path: tuple[str, ...]) -> None:
-        """Put a blank line above an entry, where there is to be one."""
+        """Put a blank line above an entry, if the canonical form has one there."""
         name = entry.key.text if entry.key is not None else ""
         if (
             (not path and name in SECTIONS)

@@ -15,14 +15,14 @@ from policyfs.policy.learn.refusals import Refusals
 from policyfs.policy.replay.recorded import Recorded, demand_of
 
 PLACES: Final = 100_000
-"""Different places that are kept. Requests in further ones are kept back."""
+"""Most different places that are stored. Requests in further places are kept back."""
 MADE: Final = 500_000
-"""New files that are remembered; changes of further ones are kept back."""
+"""Most new files that are remembered. Changes of further files are kept back."""
 ALIKE: Final = 3
-"""Different names, or directories, from which on a glob stands for them all."""
+"""Least number of different names, or directories, for which one glob stands."""
 IDS: Final = 3
 _NAMED: Final = 100
-"""Names at the top of a mount, without an extension, that are listed one by one."""
+"""Most names at the top of a mount, without an extension, that are listed one by one."""
 _EXTENSION: Final = re.compile(r".+\.([A-Za-z0-9]{1,10})", re.DOTALL)
 
 
@@ -69,7 +69,7 @@ class Evidence:
         self.denied = 0
         """Requests that were denied: they were not used."""
         self.kept_back: Counter[tuple[Guard, str, str]] = Counter()
-        """By guard, app and operation."""
+        """Number of requests that were kept back, by guard, app and operation."""
         self.examples: dict[tuple[Guard, str, str], str] = {}
         self.refused: dict[str, Refusals] = {}
         """Refusals by rules of the recorded policy, by app."""
@@ -81,11 +81,9 @@ class Evidence:
         self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool,
         by_exception: bool = False,
     ) -> Guard | None:  # fmt: skip
-        """Add so many equal requests. denied_by_rule: a deny rule refused them, or would have.
+        """Add *count* equal requests. Return the guard that keeps them back, if one does.
 
-        by_exception: no rule without an end allowed them.
-
-        Return the guard that keeps them back, if one does.
+        denied_by_rule: a deny rule refused them, or would have. by_exception: only exceptions allowed them.
         """
         if not recorded.allowed and not denied_by_rule:
             self.denied += count

@@ -64,7 +64,7 @@ class Pattern(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """A rule to propose. weight: number of requests that it rests on; ids: of some of them."""
+    """A rule to propose. weight: number of requests that it rests on. ids: those of some of them."""
 
     app: str
     use: Use
@@ -88,7 +88,7 @@ class Proposed(NamedTuple):
 
 
 def escaped(name: str) -> str:
-    """Quote the characters of a name that a glob would read otherwise."""
+    """Quote the characters of a name that have another meaning in a glob."""
     return _SPECIAL.sub(r"\\\1", name)
 
 
@@ -214,7 +214,7 @@ def _without_covered(rules: list[Proposed]) -> list[Proposed]:
 def _is_shown(pattern: Pattern, others: Iterable[tuple[Pattern, Use]]) -> bool:
     """True if the directories of a glob are on the way to what other rules allow, or the root.
 
-    The path itself may be a file at another time: a rule for the app's own files does not show the directory.
+    A rule for the app's own files does not show its path as a directory: the path was a file at another time.
     """
     path = (*pattern.directory, pattern.name) if pattern.whole else pattern.directory
     if pattern.whole and not pattern.name:

@@ -1,7 +1,7 @@
 """Guards: requests that a proposal never allows, even if they are on the trail.
 
-A trail shows what apps did, and so also what they should not have done. What a guard keeps back, a person has
-to write into the policy.
+A trail shows all that apps did, also what they should not have done. If such a request is to be allowed, a
+person must write the rule.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PRIVATE_GLOBS: Final = (
     "/**/.*/**",
     "/**/{private,Private,PRIVATE,secret,Secret,secrets,Secrets,vault,Vault}/***",
 )
-"""Directories that are nobody's but their owner's."""
+"""Directories that only their owner should use."""
 APP_GLOB: Final = "/Android/{data,obb}/*/***"
 OWN_GLOB: Final = "/Android/{data,obb}/{app}/***"
 """Directories of apps, and a caller's own."""

@@ -31,11 +31,11 @@ _MEANT: Final = {
     "derived-copies": "the trail has it; an app that is not to see the originals should not have this either",
     "not-searched": "the trail has so many places",
 }
-"""Findings of lint that a proposal means, with the reasons."""
+"""Findings of lint that are intended in a proposal, with the reasons."""
 
 
 def silenced(text: str) -> str:
-    """Return a proposal with comments that silence the findings of lint that are meant."""
+    """Return a proposal with comments that silence the intended findings of lint."""
     source = SourceText("proposal", text.encode())
     meant: dict[int, dict[str, str]] = defaultdict(dict)
     for finding in lint(load_policy([source]), [source], at_ns=0).findings:
@@ -147,7 +147,7 @@ def _words(ops: Op) -> str:
 
 
 def _conflicts(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[tuple[str, dict[Op, list[str]]]]:
-    """Yield what rules of the recorded policy denied, as far as a proposed glob would allow it."""
+    """Yield, by app, the paths that the recorded policy denied and a proposed glob would allow."""
     for app, refusals in sorted(evidence.refused.items()):
         mine = [rule for rule in rules if rule.app == app]
         found: dict[Op, list[str]] = defaultdict(list)

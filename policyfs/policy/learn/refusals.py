@@ -11,7 +11,7 @@ from typing import Final
 from policyfs.domain import Op
 
 MOST: Final = 2_000
-"""Paths that are named. An app with more of them gets no proposal."""
+"""Most refused paths of an app that are named. An app with more gets no proposal."""
 UNPRINTABLE: Final = "\0"
 """A character or byte that no policy can name."""
 
@@ -26,7 +26,7 @@ class Refusals:
         self._unprintable: dict[tuple[str, ...], Op] = {}
 
     def add(self, path: bytes, ops: Op) -> None:
-        """Take note that these operations on a path were refused."""
+        """Record that these operations on a path were refused."""
         names = _names(path)
         if self.too_many:
             return

@@ -127,7 +127,7 @@ def _comments(sources: Sequence[SourceText]) -> tuple[list[_Comment], list[Findi
     return found, faults
 
 
-@functools.lru_cache(maxsize=2)  # each finding shows a line, those of one file one after the other
+@functools.lru_cache(maxsize=2)  # each finding shows a line, and the findings are sorted by file
 def _lines(source: SourceText) -> list[str]:
     return re.split(r"\r\n|\n|\r", source.text.decode("utf-8", "replace").removeprefix("\ufeff"))
 

@@ -1,7 +1,8 @@
 """Answers at plain paths, shared by all rules and callers for which the same sorts of rules match there.
 
-A plain path spells one path of a glob. In a large policy the plain paths of most rules meet rules that do the
-same as those at the plain path of another rule, under other names. So each such set of rules answers once.
+A plain path is one path that a glob matches. In a large policy, the rules that match at most plain paths do
+the same as the rules at another plain path, and only their names differ. So each such set of rules answers
+only once.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class Here:
     def shared(self, question: Hashable, find: Callable[[Callable[[], bool]], T]) -> T:
         """Return the answer to a question that depends on nothing but the sorts of the rules here.
 
-        find: finds it; its argument returns whether the caller could see some path below.
+        find: finds the answer; its argument returns whether the caller could see some path below.
         """
         if self._key is None:
             self._key = self._places.shapes.alone(self.lives)
@@ -127,7 +128,7 @@ class Places:
     def shared(
         self, key: Hashable, find: Callable[[Callable[[], bool]], T], below: Callable[[], bool]
     ) -> T:
-        """Return what ``find`` finds, remembered by the key, and by the answer of ``below`` if it counts."""
+        """Return the result of ``find``, remembered by the key and, if it calls ``below``, by that answer."""
         found = self._known.get(key, self)
         if found is self:
             asked: list[bool] = []

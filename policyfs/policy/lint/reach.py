@@ -1,4 +1,4 @@
-"""Rules that never match, and allows that never give anything: found exactly."""
+"""Exact search for rules that never match, and for allows that never give anything."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.paths import DEEP, End, Glob, Wild, parse_glob
 
 _TRIED: Final = 8
-"""Callers and globs for which a plain path is tried before all paths are."""
+"""Most callers, and most globs, for which a plain path is tried before all paths are tried."""
 
 _PLAIN: Final = "\ue000"
 
@@ -136,8 +136,8 @@ class _Seen(NamedTuple):
 def _look(here: Here, asked: tuple[int, Op, bool, bool], below: Callable[[], bool]) -> _Seen:
     """Try the files at a place for one of the rules that match there.
 
-    asked: the rule, its operations that nothing has given yet, whether it has matched, and whether the place
-    is hidden from above.
+    asked: the rule's place among them, its operations that have not been allowed anywhere yet, whether it has
+    matched, and whether the place is hidden from above.
     """
     at, left, matched, hidden = asked
     live, profile = here.lives[at], here.profile

@@ -32,7 +32,7 @@ _DERIVED: Final = re.compile(
 _PHOTO: Final = Facts("image/jpeg", OWNER_NONE)
 _FIXED: Final = frozenset(FIXED_KINDS.values())
 _TRIED: Final = 4
-"""Apps for which a rule is tried."""
+"""Most apps for which a rule is tried."""
 
 
 _Concerns = Callable[[Rule], bool]
@@ -179,7 +179,7 @@ class Rights:
         app = next((app for app in self._policy.apps if app.name == side.caller.app), None)
         by_kind, by_owner = kinds and need & Need.KIND, owners and need & Need.OWNER
         if by_owner and not by_kind and app is not None and app.uids:
-            return  # hidden-beside-visible says so
+            return  # hidden-beside-visible reports it
         if by_kind or by_owner:
             fact = "kind" if by_kind else "owner"
             cost = "; every name in a listing is opened to find its kind" if by_kind else ""
@@ -252,7 +252,7 @@ class Rights:
             _unchecked,
         ),
     )
-    """The checks of one rule for one caller, each with whether it concerns a rule."""
+    """The checks of one rule for one caller, each with a test whether the check concerns a rule."""
 
 
 def _enforced(effect: Effect, rule: Rule) -> bool:

@@ -17,7 +17,7 @@ _MAJORS: Final = frozenset(
 ) | {"video", "x-content"}
 _KNOWN: Final = frozenset({*REDACTABLE_KINDS, *WITHOUT_LOCATOR, *FIXED_KINDS.values(), KIND_EMPTY})
 _NEARLY_COMPLETE: Final = ("image", "video")
-"""Parts of _KNOWN that lack few kinds: what is near one of them, and is none, is a slip."""
+"""Types of which _KNOWN lacks few kinds: here, an unknown kind that is near a known one is a slip."""
 _NEAR: Final = 0.8
 _EXTENSION: Final = re.compile(r"[*?}a-zA-Z0-9]\.(\{[^{}]*\}|[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)$")
 

@@ -22,7 +22,10 @@ _OPS: Final = (Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 
 
 class Place(NamedTuple):
-    """The paths of a request in one policy. new: of a rename or link. beside: both are in one directory."""
+    """The paths of a request in one policy. new: the new path of a rename or link, else None.
+
+    beside: both paths are in one directory.
+    """
 
     state: PathState
     new: PathState | None
@@ -30,7 +33,7 @@ class Place(NamedTuple):
 
 
 class Party:
-    """An engine and a principal of it; None: the policy has no such app."""
+    """An engine and a principal of it; the principal is None if the policy has no such app."""
 
     def __init__(self, engine: Engine, who: Principal | None) -> None:
         self.engine: Final = engine
@@ -45,7 +48,7 @@ class Party:
     def owner_matters_above(self, place: Place) -> bool:
         """True if directories above may hide one of the paths by their owners.
 
-        Exact, while the engine's answer of this name is about all callers and may be yes without need.
+        Exact for this caller. Engine.owner_matters_above is about all callers, and may be True without need.
         """
         who = self.who
         return who is not None and any(
@@ -71,10 +74,10 @@ class Party:
     def answer(
         self, demand: Demand, world: World, place: Place, *, hidden: bool, told_kind: bool
     ) -> Decision:
-        """Return the answer in a world, that of an open included.
+        """Return the answer in a world. For an open, it includes the conditions of redaction.
 
-        hidden: by a directory above. told_kind: the trail tells the file's kind. Otherwise the world's kind
-        stands for many, of which policyfs can clean some.
+        hidden: a directory above hides the path. told_kind: the trail states the file's kind. Otherwise the
+        world's kind stands for many kinds, and policyfs can clean some of these.
         """
         if hidden or self.who is None:
             return _HIDDEN
@@ -83,7 +86,7 @@ class Party:
             facts = facts._replace(owner=self.who.app or OWNER_NONE)
         if demand.move:
             return self._moved(self.who, demand, world, facts, place)
-        if not demand.creates:  # as a mount: only facts that matter are looked for
+        if not demand.creates:  # as in a mount, facts that do not matter stay unknown
             need = self.engine.needs(self.who, world.ops, place.state, world.ftype)
             kind = facts.kind if need & Need.KIND else None
             facts = Facts(kind, facts.owner if need & Need.OWNER else None)
@@ -108,7 +111,7 @@ class Party:
     def _opened(
         self, who: Principal, demand: Demand, world: World, decision: Decision, place: Place
     ) -> Decision:
-        """Return the answer of an allowed open: under redaction, only what is emptied can be written."""
+        """Return the answer to an allowed open: under redaction, only an emptied file can be written."""
         if not world.ops & Op.WRITE or demand.creates or demand.empties or world.empty:
             return decision
         owner = world.facts.owner

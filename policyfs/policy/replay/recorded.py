@@ -107,7 +107,7 @@ _PLAIN: Final = {
 }
 
 NO_DECISIONS: Final = frozenset({"release", "quarantine"})
-"""Operations whose events tell what became of a file, and no decision."""
+"""Operations whose events record no decision, only what happened to a file."""
 
 
 def demand_of(operation: str, syscall: str) -> Demand | None:

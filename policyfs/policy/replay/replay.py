@@ -17,20 +17,20 @@ from policyfs.policy.replay.recorded import Cause, Demand, Recorded, World, dema
 from policyfs.policy.replay.worlds import TooManyError, untold, worlds
 
 REMEMBERED: Final = 1 << 16
-"""Answers that are remembered, by the classes of requests; beyond it all are forgotten."""
+"""Most classes of requests, and most answers, that are remembered. With more, all are forgotten."""
 _TIMES: Final = 8
-"""Compiled forms of the new policy that are kept, with the exceptions of as many instants."""
+"""Most instants for which the new policy, with the exceptions of that time, is kept compiled."""
 
 Engines = Callable[[Recorded, bool], Engine | None]
 """Finds the policy that answered a request, dry-run (--monitor) or not; None if its text is lost."""
 
 
 class Verdict(NamedTuple):
-    """Change of the answer to a request. direction: None if nothing changes, or nobody can say.
+    """Change of the answer to a request. direction: None if nothing changes, or if that is not known.
 
-    rules: those of the new answer. untold: what the answer depends on and the trail does not tell; empty if
-    the answer is certain. by_answer: only the recorded answer is compared, since the trail has not the policy
-    that gave it, or that answers otherwise (a file with several names).
+    rules: those of the new answer. untold: facts on which the answer depends and which the trail does not
+    tell; empty if the answer is certain. by_answer: only the recorded answer is compared, because the trail
+    lacks the policy that gave it, or this policy now gives another answer (a file with several names).
     """
 
     direction: Direction | None = None
@@ -165,7 +165,7 @@ class _Case:
     def _repeats(self, before: Decision, world: World) -> bool:
         """True if this answer of the recorded policy is the recorded one."""
         recorded = self._recorded
-        if world.hidden[1]:  # the event names the rules of the directory
+        if world.hidden[1]:  # the event names other rules: those that hide the directory
             return not recorded.allowed and recorded.errno == before.errno
         if recorded.cause is Cause.CONTENT and recorded.operation == "write":
             return before.allowed and bool(before.content)
@@ -178,7 +178,9 @@ class _Case:
         return _rules(before) == frozenset(recorded.rules)
 
     def _over(self, found: list[World], before: list[Decision] | None, party: Party | None) -> Verdict:
-        """Return the verdict of all worlds, if there is one. before: the answers so far; None: as recorded.
+        """Return one verdict for all worlds; with ``untold`` if they disagree.
+
+        before: the answers of the recorded policy; None: only the recorded answer is known.
         """
         verdicts = []
         for number, world in enumerate(found):
@@ -219,7 +221,7 @@ class _Case:
         return tuple(sorted({match.rule for match in after.rules if match.effect in causes}))
 
     def _changes(self, was: Decision | None, after: Decision) -> Iterator[tuple[Direction, str, str]]:
-        """Yield direction, and both answers in words."""
+        """Yield the direction of each change, and both answers in words."""
         before = was
         if before is None:  # only whether it was allowed is known
             before = after if after.allowed and self._recorded.allowed else self._as_recorded()

@@ -1,7 +1,7 @@
 """Worlds: all combinations of facts that a recorded request may have met and that the trail lacks.
 
-Two policies are asked about each world. What they answer alike in every world is certain; what depends on
-the world, the trail does not tell.
+Two policies are asked about each world. If the result is the same in every world, it is certain. Otherwise
+it depends on facts that the trail does not tell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from policyfs.policy.replay.recorded import ALL_TYPES, Demand, World
 from policyfs.policy.table import Live, sample_facts_of
 
 MOST: Final = 20_000
-"""Worlds of one request beyond which it counts as undecidable."""
+"""Most worlds of one request. With more, the request counts as undecidable."""
 
 
 class TooManyError(Exception):
@@ -84,7 +84,7 @@ def _facts(
     demand: Demand, ftype: FileType, kind: str | None, need: Need, lives: Sequence[Live]
 ) -> Iterator[Facts]:
     """Yield the facts that the file may have had, of every sort that rules tell apart."""
-    if demand.creates:  # its owner is the caller, and nobody knows its kind yet
+    if demand.creates:  # its owner is the caller, and its kind is not known yet
         yield Facts(FIXED_KINDS.get(ftype), None)
         return
     seen: dict[Facts, None] = {}
