@@ -3,11 +3,11 @@
  * turns with the loop at that lock: each of its system calls, and each of the loop's, would wake the other.
  *
  * The thread runs on the loop's processor. The loop waits for it, so the processor is free; to wake a thread on
- * another one takes several times as long as the write. The thread itself goes there, after the first write for a
- * loop that has moved: so the daemon needs no right to move the threads of others (linux/seccomp.py).
+ * another one takes several times as long as the write. If the loop has moved, the thread moves itself there
+ * after the next write. So the daemon needs no right to move other threads (linux/seccomp.py).
  *
  * One write at a time. begin() hands it over, wait() waits for a moment, result() waits as long as it takes. The
- * file is as journal/segments.py wants it: unchanged since the last write (else ESTALE, and nothing is written),
+ * file is as journal/segments.py requires: unchanged since the last write (else ESTALE, and nothing is written),
  * and locked from the write's beginning on until it is whole. After an error the lock stays.
  */
 
@@ -32,7 +32,7 @@ struct appender {
 	PyObject_HEAD
 	pthread_t thread;
 	pid_t process;	   /* in which the thread runs; 0: none runs */
-	int processor;	   /* where the thread runs; -1: anywhere. Its own */
+	int processor;	   /* where the thread runs; -1: anywhere. For the thread only */
 	int wanted;	   /* where the caller of begin() ran */
 	uint32_t state;	   /* a futex: the thread waits for BEGUN or ENDS, all others for DONE */
 	int fd;
@@ -62,7 +62,7 @@ static void lock_from(int fd, short type, off_t offset)
 {
 	struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = offset};
 
-	(void)fcntl(fd, F_OFD_SETLK, &range); /* a file system without locks: all goes on */
+	(void)fcntl(fd, F_OFD_SETLK, &range); /* on a file system without locks, write without one */
 }
 
 static int append(struct appender *self)
@@ -90,7 +90,7 @@ static int append(struct appender *self)
 	return 0;
 }
 
-/* Have this thread run where the caller of begin() runs. If it cannot, it runs where it did. */
+/* Let this thread run where the caller of begin() ran. If that fails, it runs where it did before. */
 static void follow(struct appender *self, int processor)
 {
 	cpu_set_t set;
@@ -234,7 +234,7 @@ static void dealloc(struct appender *self)
 
 static PyMethodDef methods[] = {
 	{"begin", (PyCFunction)begin, METH_VARARGS,
-	 "begin(fd, offset, data): have data appended. False if there is no thread, and nothing is begun."},
+	 "begin(fd, offset, data): let the thread append data. False if no thread can start: nothing is begun."},
 	{"wait", (PyCFunction)wait_for, METH_VARARGS, "wait(seconds): True if no write is under way any more."},
 	{"result", (PyCFunction)result, METH_NOARGS, "(errno, bytes written) of the write, once it is over."},
 	{"close", (PyCFunction)close_it, METH_NOARGS, "End the thread, after its write. Idempotent."},
@@ -242,7 +242,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-	{Py_tp_doc, "A thread that appends to files. One user at a time, but for wait()."},
+	{Py_tp_doc, "A thread that appends to files. One user at a time, except wait()."},
 	{Py_tp_methods, methods},
 	{Py_tp_dealloc, dealloc},
 	{Py_tp_new, PyType_GenericNew},

@@ -8,41 +8,41 @@
 
 static PyMethodDef methods[] = {
 	{"prepare", device_prepare, METH_VARARGS,
-	 "prepare(flags, max_stack_depth): forget the last session; what to ask for at INIT."},
+	 "prepare(flags, max_stack_depth): forget the last session. Ask for these at INIT."},
 	{"counters", device_counters, METH_NOARGS, "Requests read so far, by opcode; 0 is all others."},
 	{"attached", device_attached, METH_NOARGS,
-	 "Did pyfuse3 mount through this module, as it does if the symbols are bound as they must."},
+	 "True if pyfuse3 mounted through this module, so that its symbols are bound correctly."},
 	{"lost_replies", device_lost_replies, METH_NOARGS, "Replies that the kernel did not take."},
 	{"operations", operations_register, METH_VARARGS,
-	 "operations(callable, opcodes): hand requests of these opcodes (one bit each) to it; None."},
+	 "operations(callable or None, opcodes): hand requests of these opcodes (one bit each) to it."},
 	{"hear_flushes", operations_hear_flushes, METH_O,
-	 "hear_flushes(every): while locks are taken, is each FLUSH of any handle to be heard."},
+	 "hear_flushes(every): choose whether Python gets each FLUSH of any handle while it takes locks."},
 	{"take_turns", turns_take, METH_VARARGS,
-	 "take_turns(most, room): users take turns, each with so many requests under way at most (0 is\n"
-	 "off), and none with more than are left of room for all others (0: any number).\n"
+	 "take_turns(most, room): uids take turns. most: limit of one uid's requests under way (0: off).\n"
+	 "room: limit of all; a uid has at most as many of it as are left for all others (0: any number).\n"
 	 "Returns a descriptor that is readable while a request that was read ahead can go on."},
 	{"waiting", turns_waiting, METH_NOARGS, "(requests read ahead that wait, requests under way)."},
 	{"start_readers", readers_start, METH_VARARGS,
-	 "start_readers(groups, device, epoll): a reader thread for each group of processors (16 at most),\n"
-	 "which rest at first. epoll: the event loop waits by it, and has the device in it while the readers rest."},
+	 "start_readers(groups, device, epoll): start a reader thread for each group of processors (16 at most).\n"
+	 "They rest at first. epoll: the event loop waits by it; the device is in it while the readers rest."},
 	{"reader_shares", readers_shares, METH_VARARGS,
-	 "reader_shares(begin, end): percent of requests answered from the vectors from which the readers\n"
-	 "begin to read the device, and below which they rest again."},
-	{"reader_state", readers_state, METH_NOARGS, "(threads, are they reading, times they began)."},
+	 "reader_shares(begin, end): percentages of requests answered from the vectors. From begin on, the\n"
+	 "readers read the device; below end, they rest again."},
+	{"reader_state", readers_state, METH_NOARGS, "(threads, True while they read, times they began)."},
 	{"open_vectors", vectors_open, METH_VARARGS,
-	 "open_vectors(nodes, directories): begin with an empty access vector cache, before the readers."},
+	 "open_vectors(nodes, directories): make an empty access vector cache, before start_readers()."},
 	{"install_vector", vectors_install, METH_VARARGS,
 	 "install_vector(node, parent, directory_fd, name, uid, grant, device, ino, birth_ns, format, gid=0,\n"
-	 "flags=0, backing_id=0): bool. The last three are of opens."},
+	 "flags=0, backing_id=0): bool. The last three are for opens."},
 	{"see_all_vector", vectors_see_all, METH_VARARGS,
-	 "see_all_vector(directory, directory_fd, uid): bool. The uid sees each name in it: absent ones are no secret."},
+	 "see_all_vector(directory, directory_fd, uid): bool. The uid sees all names: absent ones are no secret."},
 	{"take_opens", vectors_take, METH_VARARGS,
-	 "take_opens(which, number): take handles over from the bridge: 0 the one with a number, 1 those of a\n"
-	 "node, 2 all. [(fh, node, uid, gid, pid, flags, attributes)]."},
+	 "take_opens(which, number): take handles over from the bridge. which: 0 the handle with this number,\n"
+	 "1 those of this node, 2 all. [(fh, node, uid, gid, pid, flags, attributes)]."},
 	{"end_opens", vectors_end_opens, METH_O,
-	 "end_opens(node or None): answer no open of a node, or of any; takes their handles over."},
+	 "end_opens(node or None): answer no more opens of a node (None: of any), and take over their handles."},
 	{"age_opens", vectors_age_opens, METH_NOARGS,
-	 "Take over handles that are open since the call before; (handles, nodes not opened since then)."},
+	 "Take over handles that were open at the previous call; (handles, nodes not opened since then)."},
 	{"take_events", vectors_take_events, METH_NOARGS,
 	 "take_events(): the events of opens that the bridge answered and that are to be on the trail."},
 	{"events_bell", vectors_events_bell, METH_NOARGS,
@@ -50,12 +50,12 @@ static PyMethodDef methods[] = {
 	{"leave_directory", vectors_leave, METH_O,
 	 "leave_directory(node): close its descriptor. No request in it is answered any more."},
 	{"drop_vectors", vectors_drop, METH_O,
-	 "drop_vectors(node): no request is answered by them any more. Its look-ups, not yet counted."},
+	 "drop_vectors(node): answer no request by them any more. Returns its look-ups not yet counted."},
 	{"drop_all_vectors", vectors_drop_all, METH_NOARGS, "Drop the vectors of all nodes."},
 	{"clear_vectors", vectors_clear, METH_NOARGS, "Empty the cache: [(node, look-ups not yet counted)]."},
 	{"vector_counts", vectors_counts, METH_NOARGS,
 	 "(look-ups, getattrs, accesses, lost, nodes, directories, installed, dropped, refused, opens,\n"
-	 "releases, handles)."},
+	 "releases, handles, getxattrs, absences)."},
 	{"DirectoryEntries", listing_new, METH_NOARGS, "The names of a directory: none yet."},
 	{"raw_request", device_raw_request, METH_NOARGS, "The request read last, header first."},
 	{"notify", device_notify, METH_VARARGS,

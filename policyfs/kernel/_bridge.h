@@ -50,7 +50,7 @@ struct iovec;
 ssize_t device_read(int fd, void *buffer, size_t size, void *userdata);
 ssize_t device_writev(int fd, struct iovec *iov, int count, void *userdata);
 
-/* Begin a session with its descriptor, and end it: then no thread uses the descriptor any more. */
+/* Begin a session with its descriptor. End it: afterwards no thread uses the descriptor any more. */
 void device_attach(int fd);
 void device_detach(void);
 
@@ -67,10 +67,10 @@ PyObject *device_negotiated(PyObject *module, PyObject *unused);
 /* Begin a session (with its device descriptor) or end it (-1): then nothing more is written to it. */
 void operations_session(int fd);
 
-/* True if the registered callable takes this request, which is then answered apart from libfuse. */
+/* True if the registered callable takes this request, which is then answered without libfuse. */
 bool operations_take(const unsigned char *message, size_t size);
 
-/* True if a handle must send a FLUSH when it is closed, since that may end a lock. Of any thread. */
+/* True if a handle must send a FLUSH when it is closed, since that may end a lock. For any thread. */
 bool operations_hear_close(bool writable);
 
 /* Number of the callable's replies that the kernel did not take since the session began. */
@@ -96,7 +96,7 @@ void turns_answered(uint64_t unique);
 void turns_reset(void);
 
 /* Read one request from the device in a reader's seat, and answer it or put it into the queue. Waits while
- * the queue is full. False if there is none: errno is EAGAIN, or why the session is over. */
+ * the queue is full. False if there is none: then errno is EAGAIN, or the reason why the session is over. */
 bool turns_relay(unsigned seat, int fd, unsigned char *buffer, size_t size);
 
 /* Size of the buffers for requests; 0 before the first. */
@@ -116,7 +116,7 @@ PyObject *turns_waiting(PyObject *module, PyObject *unused);
 /* True while the readers read the device, and the event loop does not. */
 bool readers_active(void);
 
-/* Count requests for Python, and decide who reads the device from now on. The event loop only. */
+/* Count requests for Python, and decide who reads the device from now on. For the event loop only. */
 void readers_weigh(unsigned passed);
 
 /* End all readers, and wait for them. */

@@ -34,7 +34,7 @@ struct wire_init_out {
 
 _Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
 
-/* Readahead requests in flight. Readers of one slow file soon use up the kernel's own 12,
+/* Most readahead requests in flight. Readers of one slow file soon use up the kernel's own 12,
  * and then readers of all other files wait. */
 #define MAX_BACKGROUND 256
 
@@ -50,7 +50,7 @@ static struct {
 	bool negotiated;
 	uint32_t kernel_minor, depth, max_write;
 	uint64_t offered, flags;
-	uint64_t counts[OPCODES]; /* of requests; the first is of opcodes that have no place */
+	uint64_t counts[OPCODES]; /* of requests; the first is of all opcodes without a place here */
 	uint64_t lost_replies;
 	size_t last_size;
 	unsigned char last[LAST_CAPACITY];

@@ -6,7 +6,8 @@
  *
  * A ring that is a quarter full rings the bell, so that the event loop takes the events out on another
  * processor while the reader goes on. INVARIANT: once it has rung, the event loop takes all events that were
- * published by then, or later. It clears `rung` first, so a reader that still finds it set is not too late.
+ * published by then, or later. It clears `rung` first, so it also takes the events of a reader that still
+ * finds `rung` set.
  *
  * The executable of a process is looked up as Python does it (audit.py): at most once in PROGRAM_NS.
  */
@@ -39,14 +40,14 @@ struct program {
 
 struct ring {
 	_Alignas(64) _Atomic uint64_t put; /* events published so far, by the reader */
-	_Alignas(64) _Atomic uint64_t taken; /* by the event loop */
-	_Alignas(64) struct program programs[PROGRAMS]; /* of the reader */
+	_Alignas(64) _Atomic uint64_t taken; /* events taken so far, by the event loop */
+	_Alignas(64) struct program programs[PROGRAMS]; /* for the reader only */
 	struct avc_event events[RING];
 };
 
 static struct ring *rings; /* of all seats */
 static int bell = -1; /* eventfd: readable while there are events to be taken at once */
-static atomic_bool rung; /* the bell, and no events were taken since */
+static atomic_bool rung; /* the bell has rung, and no events were taken since */
 
 static int64_t clock_ns(clockid_t clock)
 {

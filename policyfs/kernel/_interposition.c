@@ -1,7 +1,7 @@
 /*
  * The calls of libfuse that the dynamic linker finds here first, since the bridge is loaded before pyfuse3:
  * a session begins with a descriptor that is mounted already, a reply to OPEN and CREATE has all fields of
- * the kernel's wire format, and a file's inode number is not its node id. Each of these calls the real one
+ * the kernel's wire format, and a file's inode number is not its node id. Most of them call the real function
  * of libfuse, found with RTLD_NEXT. See docs/decisions/0001-symbol-interposition.md.
  */
 
@@ -49,7 +49,7 @@ bool interposition_find_real(void)
 	       real.add_direntry_plus != NULL;
 }
 
-/* ---- Answers to requests that nobody takes (see _operations.c) ----------------------------- */
+/* ---- Answers to requests without a handler (see _operations.c) ----------------------------- */
 
 static void refuse_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
 			     struct fuse_file_info *fi)
@@ -208,7 +208,7 @@ int bridge_reply_open(fuse_req_t req, const struct fuse_file_info *info)
 	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
-/* st_rdev carries the store's inode number, and st_blocks a device's number: it has no blocks. */
+/* st_rdev carries the store's inode number. For a device, st_blocks carries its number: it has no blocks. */
 static void place_ino(struct stat *attr)
 {
 	if (attr->st_rdev != 0)

@@ -1,11 +1,11 @@
 /*
- * The queue of requests, sorted by the caller's uid. One uid is a lane: its requests keep their order, and
- * so many of them are under way at once at most. Many users together have a limit, too: none has more under
- * way than are left for all others, and a user with none may always have one.
+ * The queue of requests, sorted by the caller's uid. Each uid has a lane: its requests keep their order, and
+ * a limited number of them is under way at once. All uids together have a limit, too: a uid has at most as
+ * many under way as are left for all others, and a uid with none may always have one.
  *
  * Requests without a caller (RELEASE, FORGET, INIT) come first: they free resources, cannot flood
- * without requests of another kind, and later ones may rely on them. Requests of different uids have no
- * order to keep: each waits for its answer.
+ * without requests of another kind, and later requests may rely on them. Requests of different uids need no
+ * order: each caller waits for its answer.
  */
 
 #include "_lanes.h"
@@ -16,8 +16,8 @@
 #include <string.h>
 
 #define LANES 256	       /* uids with a lane of their own; further uids share lanes */
-#define COUNT_MAX 16384	       /* requests that wait here; more wait in the kernel, in one line */
-#define BYTES_MAX (32u << 20)  /* likewise, in bytes */
+#define COUNT_MAX 16384	       /* most requests that wait here; more wait in the kernel, in one queue */
+#define BYTES_MAX (32u << 20)  /* most bytes of requests that wait here */
 #define UNDER_WAY 4096	       /* slots of requests under way, a power of two */
 #define PROBES 16
 
@@ -36,7 +36,7 @@ struct lane {
 
 static struct {
 	unsigned int most;   /* limit of one uid's requests under way */
-	unsigned int room;   /* limit of all requests under way, beside one of each uid; 0: none */
+	unsigned int room;   /* limit of all requests under way, besides one of each uid; 0: none */
 	unsigned int begun;  /* requests under way now */
 	unsigned int count;  /* waiting requests */
 	size_t bytes;
@@ -177,7 +177,7 @@ struct lane *lanes_turn(void)
 		if (any == NULL)
 			any = lane;
 	}
-	/* If all room is used up, a lane must go on although its share is used up, too. */
+	/* If the queue is full, a lane must go on although its share is used up. */
 	return lanes_full() ? any : NULL;
 }
 

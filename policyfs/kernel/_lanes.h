@@ -12,13 +12,13 @@
 
 struct lane;
 
-/* most: limit of one uid's requests under way. room: limit of all, beside one of each uid; 0: none. */
+/* most: limit of one uid's requests under way. room: limit of all, besides one of each uid; 0: none. */
 void lanes_limit(unsigned int most, unsigned int room);
 
 /* Keep a copy of a request in its lane. False if there is no memory. */
 bool lanes_put(const unsigned char *message, size_t size);
 
-/* True if a request need not wait for others of its lane that are under way. */
+/* True if the limits let one more request of this request's lane begin. */
 bool lanes_admit(const unsigned char *message, size_t size);
 
 /* True if no more requests are to be put in: the others wait in the kernel. */
@@ -33,10 +33,10 @@ struct lane *lanes_turn(void);
 /* Take the first request of that lane. Returns its size; -1 with EIO if it is larger than the buffer. */
 ssize_t lanes_take(struct lane *lane, void *buffer, size_t size);
 
-/* Count a request as under way, if its lane counts any. */
+/* Count a request as under way, unless it is urgent or an INTERRUPT. */
 void lanes_begin(const unsigned char *message, size_t size);
 
-/* Count it as under way no more. False if it was not. */
+/* Count a request as under way no more. False if it was not. */
 bool lanes_end(uint64_t unique);
 
 /* Requests under way. */

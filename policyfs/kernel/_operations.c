@@ -145,11 +145,11 @@ static void pending_dealloc(PyObject *self)
 
 static PyMethodDef pending_methods[] = {
 	{"answer", pending_answer, METH_VARARGS,
-	 "answer(errno, body=b''): the one reply. False if the kernel waits for it no more."},
+	 "answer(errno, body=b''): the one reply. False if the kernel no longer waits for it."},
 	{"send", pending_send, METH_VARARGS,
-	 "send(errno): the one reply, without a body, from any thread; rests() is to follow on the loop's."},
+	 "send(errno): the one reply, without a body, from any thread. Then call rests() on the loop's thread."},
 	{"rests", pending_rests, METH_NOARGS,
-	 "Count the request as under way no more: it only waits, until somebody else lets go."},
+	 "Count the request as under way no more: it is over, or only waits for another request."},
 	{NULL, NULL, 0, NULL},
 };
 
@@ -236,7 +236,7 @@ static void note_lock(const unsigned char *message, size_t size, const struct wi
 		door.ranges_asked = true;
 }
 
-/* True for a FLUSH that no lock depends on. If locks could not be taken, FOPEN_NOFLUSH would spare it. */
+/* True for a FLUSH that no lock depends on. If Python took no locks, FOPEN_NOFLUSH would suppress it. */
 static bool idle_flush(const unsigned char *message, size_t size, const struct wire_in_header *header)
 {
 	uint64_t fh;

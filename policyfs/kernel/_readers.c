@@ -2,10 +2,10 @@
  * Reader threads, each pinned to its processors. While they are active they read the device in place of the
  * event loop, answer repeats from the access vector cache (_avc.c) without the interpreter, and put all
  * other requests into the queue of _turns.c. While they rest, the event loop reads the device itself, and
- * nothing costs anything: a request for Python is dearer by a change of threads if a reader has read it.
- * So they are active only while enough requests are repeats.
+ * they cost nothing. If a reader reads a request for Python, this costs a change of threads. So the readers
+ * are active only while enough requests are repeats.
  *
- * A request wakes one of those that wait (EPOLLEXCLUSIVE), the first in the device's queue. The wake-up of a
+ * A request wakes one of the waiting readers (EPOLLEXCLUSIVE), the first in the device's queue. The wake-up of a
  * thread on another processor takes several times as long as an answer. So a reader looks now and then where
  * the caller runs; if that is on the processor of another reader, it goes to the end of the queue.
  *
@@ -36,7 +36,7 @@
 
 #define NEAR_EVERY 64 /* requests after which a reader looks where the caller runs */
 
-#define LOOK_EVERY 16 /* calls of the event loop from one sum of the counters to the next */
+#define LOOK_EVERY 16 /* calls of readers_weigh() from one sum of the counters to the next */
 
 enum mode { RESTING, READING, ENDING };
 
@@ -52,7 +52,7 @@ static struct {
 	unsigned begin_percent, end_percent;
 	unsigned calls;
 	unsigned passed;	/* requests for Python since the last look at the shares */
-	uint64_t answered;	/* requests answered from the cache, as of then */
+	uint64_t answered;	/* requests answered from the cache until that look */
 	uint64_t began;		/* times that the readers began to read */
 	int fd, epoll, bell;	/* bell: readable while the readers are to look at their mode */
 } readers = {
@@ -84,7 +84,7 @@ static int wait_for_work(void)
 	return mode;
 }
 
-/* Be the last of those whom a request wakes. */
+/* Go to the end of the device's queue: a request wakes this reader last. */
 static void listen_last(struct place *place)
 {
 	struct epoll_event device = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = readers.fd};
@@ -107,7 +107,7 @@ static bool wait_for_request(const struct place *place)
 	struct pollfd either[2] = {{.fd = readers.fd, .events = POLLIN}, {.fd = readers.bell, .events = POLLIN}};
 	struct epoll_event event;
 
-	if (!place->listens) /* no memory for it: with all others */
+	if (!place->listens) /* the device could not be added: let every request wake this reader */
 		return poll(either, 2, -1) > 0 && either[0].revents != 0;
 	return epoll_wait(place->epoll, &event, 1, -1) > 0 && event.data.fd == readers.fd;
 }
@@ -174,7 +174,7 @@ static void serve(struct place *place)
 		while (!over && atomic_load(&readers.mode) == READING)
 			if (wait_for_request(place))
 				over = !read_some(place, buffer, size);
-		listen_no_more(place); /* else each request would look for it there */
+		listen_no_more(place); /* else each request would look here for a waiting reader */
 		if (over) {
 			turns_session_over();
 			poll(&bell, 1, -1); /* until the event loop has noticed */
@@ -285,7 +285,7 @@ void readers_stop(void)
 	atomic_store(&readers.mode, RESTING);
 }
 
-/* False with a Python error. Processors beyond CPU_SETSIZE are left out. */
+/* Read the processors of one reader. False with a Python error. Those beyond CPU_SETSIZE are left out. */
 static bool read_cpus(PyObject *group, cpu_set_t *cpus)
 {
 	PyObject *numbers = PySequence_Fast(group, "the processors of a reader are a sequence");
@@ -325,8 +325,8 @@ static bool start_one(unsigned seat, PyObject *group)
 	return true;
 }
 
-/* start_readers(groups of cpus, device, epoll) -> threads. They are pinned when it returns: the system calls for
- * it may be refused later. */
+/* start_readers(groups of cpus, device, epoll) -> threads. They are pinned before it returns, because the
+ * system calls for that may be refused later. */
 PyObject *readers_start(PyObject *module, PyObject *args)
 {
 	PyObject *groups, *each;

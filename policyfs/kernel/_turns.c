@@ -1,17 +1,17 @@
 /*
- * Users take turns. The kernel queues the requests of all in one line, so that an app with many
- * processes would make every other wait for all of them. Here the line is read ahead, sorted by
- * the caller's uid (_lanes.c), and passed on in turns. Each uid has a limit of requests under way
- * at once, so that slow requests (a slow disk, a lease) do not use up shared resources.
+ * Uids take turns. The kernel queues the requests of all uids in one line, so that every app would wait
+ * for all requests of an app with many processes. Here the line is read ahead, sorted by the caller's
+ * uid (_lanes.c), and passed on in turns. Each uid has a limit of requests under way at once, so that
+ * slow requests (a slow disk, a lease) do not use up shared resources.
  *
  * Repeats that the access vector cache answers (_avc.c) take no turn: an answer costs little more than
  * to read the request and to put it into a lane. The event loop reads the device, or the readers do
  * (_readers.c).
  *
  * INVARIANT: one lock is held from the read of a request to its place in a lane, so that two readers never
- * change the order in which the kernel sent them. Only a request that the cache might have answered comes
- * later: a look-up or an open, which nobody waits for but its own caller, or a RELEASE of a handle that
- * Python did not know when it was read. So no request but its OPEN ever named that handle: it has no lock.
+ * change the order in which the kernel sent them. Only a request that the cache might have answered may come
+ * later: a look-up or an open, for which only its own caller waits, or a RELEASE of a handle that Python did
+ * not know when it was read. No request but its OPEN has named that handle, so it has no lock.
  */
 
 #include "_avc.h"
@@ -36,7 +36,7 @@ static struct {
 	bool over;	     /* a reader has found that the session is over */
 } turns = {.eventfd = -1};
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards all of it, and the lanes */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards `turns` and the lanes */
 static pthread_cond_t room = PTHREAD_COND_INITIALIZER;	 /* the lanes are no longer full */
 
 /* Make the eventfd readable if a request can be passed on, else not readable. */
@@ -62,7 +62,7 @@ static ssize_t hand_on(struct lane *lane, void *buffer, size_t size)
 	return got;
 }
 
-/* Answer ENOMEM to a request that there is no memory to keep, rather than never answer. */
+/* Answer ENOMEM to a request if there is no memory to keep it: otherwise it would get no answer. */
 static void refuse(int fd, const unsigned char *message, size_t size)
 {
 	struct wire_out_header reply = {.len = sizeof(reply), .error = -ENOMEM};

@@ -53,7 +53,7 @@ class Backing:
 
         The kernel opens the file for each handle with the opener's flags and this process's
         credentials at registration. So one id from an O_RDONLY descriptor serves readers and writers
-        (and does not count as a writer against leases). BackingRefused where passthrough
+        (and does not count as a writer against leases). Returns BackingRefused if passthrough
         is impossible. Raises OSError for anything else (EBADF, EISDIR, EINVAL, ENOMEM, ...).
         """
         request = bytearray(_MAP.pack(fd, 0, 0))  # a bytearray: else ioctl returns the bytes

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Collection
 from typing import Final
 
-# INVARIANT: nobody else imports _bridge: its first loading decides the scope of its symbols.
+# INVARIANT: no other module imports _bridge: its first import decides the scope of its symbols.
 for _name in ("pyfuse3", "policyfs.kernel._bridge"):
     if _name in sys.modules:
         raise ImportError(f"policyfs.kernel.bridge must be imported before {_name}")
@@ -104,7 +104,7 @@ __all__ = [
 FH_DIRECT_IO: Final = 1 << 0
 FH_KEEP_CACHE: Final = 1 << 1  # never together with FH_PASSTHROUGH: the open fails with EIO
 FH_NONSEEKABLE: Final = 1 << 2
-FH_CACHE_DIR: Final = 1 << 3  # the listing stays in the kernel; with FH_KEEP_CACHE from open to open
+FH_CACHE_DIR: Final = 1 << 3  # the kernel keeps the listing; with FH_KEEP_CACHE, also for later opens
 FH_STREAM: Final = 1 << 4
 FH_NOFLUSH: Final = 1 << 5
 FH_PARALLEL_DIRECT_WRITES: Final = 1 << 6
@@ -152,7 +152,7 @@ _OPEN_REPLY: Final = struct.Struct("=QIi")
 def open_reply(fh: int) -> bytes:
     """Return struct fuse_open_out for a handle of pack_fh, without FOPEN_NOFLUSH.
 
-    The bridge's own fill_open makes the same where locks are taken and the handle may be written.
+    The bridge's own fill_open makes the same reply if locks are taken and the handle may be written.
     """
     if fh & _PASSTHROUGH_BIT:
         return _OPEN_REPLY.pack(fh, FH_PASSTHROUGH, fh >> _BACKING_SHIFT & MAX_BACKING_ID)
@@ -187,7 +187,10 @@ def counters() -> dict[str, int]:
 
 
 def prepare(flags: int, max_stack_depth: int) -> None:
-    """Start over, for a new session: INIT flags to request, and the stacking depth (0: none)."""
+    """Reset the bridge for a new session.
+
+    flags: INIT flags to request. max_stack_depth: the stacking depth for passthrough, 0 for none.
+    """
     _bridge.prepare(flags, max_stack_depth)
 
 
@@ -246,7 +249,7 @@ class RawRequest:
 
     @property
     def nodeid(self) -> int:
-        """Return the request's node; for a name, its directory."""
+        """Return the request's node; for a request by name, the directory."""
         return self._field(3)
 
     @property
@@ -271,23 +274,25 @@ class RawRequest:
 
 
 def raw_request() -> RawRequest:
-    """Return the request being processed. Right only before the handler's first await."""
+    """Return the request being processed. Valid only before the handler's first await."""
     return RawRequest(_bridge.raw_request())
 
 
 def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
-    """Write notifications, each with its header, to a FUSE device; other threads of Python go on meanwhile.
+    """Write notifications, each with its header, to a FUSE device, without the interpreter lock.
 
-    Returns how many the kernel took, how many were about what it does not know, and the errno that ended it
-    (0: none).
+    Returns the number that the kernel took, the number about nodes and names that it does not know, and the
+    errno that ended the call (0: none).
     """
     return _bridge.notify(fd, messages)
 
 
 def take_turns(most: int, room: int = 0) -> int:
-    """From now on make the users (uids) of the session take turns, each with at most *most* requests
-    under way. 0: in the kernel's order. Nor has a user more under way than are left of *room* (0: no limit)
-    for all others; a user with none under way may have one.
+    """From now on make the uids of the session take turns.
+
+    most: most requests of one uid under way; 0: requests go on in the kernel's order. room: limit of
+    requests of all uids under way (0: none). A uid has at most as many of it as are left for all others; a
+    uid with none under way may always have one.
 
     Returns a descriptor, the bridge's own, that is readable while a request that was read ahead can
     go on. Call it after prepare(), which forgets it.

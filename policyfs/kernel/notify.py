@@ -50,7 +50,7 @@ _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONN
 
 
 _Key: TypeAlias = bytes | int
-"""The key of a queue entry, queued once only: a whole message, or a batch (by a number of its own)."""
+"""The key of a queue entry: a message itself, so that it is queued once only, or the number of a batch."""
 
 
 def _message(code: int, body: bytes) -> bytes:
@@ -77,7 +77,7 @@ def _all_pages(nodeids: Iterable[int]) -> Iterator[bytes]:
 @dataclass(frozen=True, slots=True)
 class NotifierStats:
     """Counts of notifications. sent: taken by the kernel. absent: the node or name was unknown to it
-    (normal). failed: any other error, the latest in last_errors. refused: not queued for want of room.
+    (normal). failed: any other error, the latest in last_errors. refused: not queued, for lack of room.
     queued: waiting now, a batch counting once."""
 
     sent: int
@@ -122,7 +122,7 @@ class Notifier:
         return self._put_one(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
 
     def inval_then(self, nodeid: int, done: Callable[[], None], *, pages: bool) -> bool:
-        """Forget a node's attributes and, with *pages*, its pages; then call *done* in that thread."""
+        """Forget a node's attributes and, with *pages*, its pages; then call *done* in the same thread."""
         message = _message(_INVAL_INODE, _INODE.pack(nodeid, 0 if pages else -1, 0))
         return self._put(next(self._batches), _and_then(message, done))
 
@@ -183,10 +183,10 @@ class Notifier:
         return self._minor >= MINOR_INC_EPOCH and self._put_one(_INC_EPOCH, b"")
 
     def inc_epoch_now(self) -> bool:
-        """Do inc_epoch(), written before it returns: every later answer finds all names expired.
+        """Do inc_epoch() and return once it is written: every later answer finds all names expired.
 
         The event loop may send it: the kernel only counts (fs/fuse/dev.c, fuse_notify_inc_epoch). False if
-        it did not.
+        the kernel did not take it.
         """
         if self._minor < MINOR_INC_EPOCH:
             return False
@@ -194,16 +194,16 @@ class Notifier:
             return not self._closed and self._written(_message(_INC_EPOCH, b"")) == 0
 
     def inval_attributes_now(self, nodeid: int) -> bool:
-        """Forget the attributes of an open node, written before it returns.
+        """Forget the attributes of an open node, and return once the notification is written.
 
-        The event loop may send it, as inc_epoch_now(): without pages to drop the kernel waits for nothing
-        of a node in use (fs/fuse/inode.c, fuse_reverse_inval_inode). False if it was not taken.
+        The event loop may send it: for a node in use, without pages to drop, the kernel waits for nothing
+        (fs/fuse/inode.c, fuse_reverse_inval_inode). False if the kernel did not take it.
         """
         with self._changed:  # close() closes the descriptor
             return not self._closed and self._written(_message(_INVAL_INODE, _INODE.pack(nodeid, -1, 0))) == 0
 
     def prune(self, nodeids: Sequence[int]) -> bool:
-        """Forget those of these nodes that are unused; FORGETs follow. Needs protocol 7.45."""
+        """Forget the unused ones of these nodes; the kernel then sends FORGETs. Needs protocol 7.45."""
         if self._minor < MINOR_PRUNE:
             return False
         queued = True
@@ -214,7 +214,7 @@ class Notifier:
         return queued
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until everything queued so far, and since, is written. False after the timeout.
+        """Wait until all notifications are written, also those queued meanwhile. False after the timeout.
 
         Blocks: never call it on the event loop.
         """

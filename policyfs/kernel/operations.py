@@ -68,13 +68,13 @@ class Request:
     def rests(self) -> None:
         """Release the request's place among those of its uid that are under way (bridge.take_turns).
 
-        For a request that waits for another request of the same uid, such as one for a lock. It must not
-        keep that one out.
+        For a request that waits for another request of the same uid, such as a request for a lock: it must
+        not keep the other request out.
         """
         self._rests()
 
     def interrupt(self) -> None:
-        """Note a signal for the caller."""
+        """Record that a signal came for the caller."""
         self._interrupted = True
         if self._scope is not None:
             self._scope.cancel()
@@ -107,7 +107,7 @@ class BugLog(Protocol):
 
 
 class Door:
-    """Pass requests to their handlers while serve() runs. One for a process, as its session."""
+    """Pass requests to their handlers while serve() runs. A process has one, as it has one session."""
 
     def __init__(
         self, handlers: Mapping[Opcode, Handler], bugs: BugLog, quick: Mapping[Opcode, Quick] | None = None
@@ -130,15 +130,15 @@ class Door:
         flags = NO_FLAGS
         if Opcode.SETLK in self._handlers:
             flags |= InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS
-        if Opcode.READDIR in self._handlers:  # names without nodes, unless look-ups of them follow
+        if Opcode.READDIR in self._handlers:  # listings without nodes, unless lookups follow a listing
             flags |= InitFlag.READDIRPLUS_AUTO
         return flags
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take requests until cancelled; then unanswered ones get EIO.
 
-        Of the requests taken together, one begins in each turn of the event loop. Otherwise many at once
-        would all be worked on before the next request is read, of any caller.
+        If several requests are taken together, one of them begins in each turn of the event loop. Otherwise
+        all of them would begin before the next request of any caller is read.
         """
         opcodes = {*self._handlers, *self._quick, Opcode.INTERRUPT} if self._handlers else set()
         async with trio.open_nursery() as nursery:
@@ -184,7 +184,7 @@ class Door:
             self._nursery.start_soon(self._answer, request, pending, name=request.opcode.name)
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
-        """Answer a request that needs no task, and return True: a task is two turns of the event loop."""
+        """Answer a request without a task, which would take two turns of the event loop. False if not."""
         quick = self._quick.get(request.opcode)
         if quick is None:
             return False

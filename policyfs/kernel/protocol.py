@@ -107,11 +107,11 @@ WANTED: Final = (
     | InitFlag.CACHE_SYMLINKS
     | InitFlag.HANDLE_KILLPRIV_V2  # else GETXATTR(security.capability) before every write
     | InitFlag.INIT_EXT
-    | InitFlag.NO_EXPORT_SUPPORT  # no file handle may lead round a hidden directory
+    | InitFlag.NO_EXPORT_SUPPORT  # no file handle may give access past a hidden directory
 )
 """Flags requested from every kernel. Not among them: SETXATTR_EXT, which libfuse 3.14 cannot parse;
 WRITEBACK_CACHE, which excludes passthrough and hides writes from the daemon; locks and
-READDIRPLUS_AUTO, which are requested where there are handlers for them (operations.py)."""
+READDIRPLUS_AUTO, which are requested if there are handlers for them (operations.py)."""
 
 NO_FLAGS: Final = InitFlag(0)
 

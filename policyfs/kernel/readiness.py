@@ -1,4 +1,4 @@
-"""A faster wait for requests, with the meaning of pyfuse3's own.
+"""A faster wait for requests, which replaces pyfuse3's own.
 
 pyfuse3 puts every task through a lock and an epoll registration before each request, some 40 µs of
 Python. Here a task that has answered a request first polls the device itself for some
@@ -18,7 +18,7 @@ import trio
 from policyfs.kernel.bridge import pyfuse3, reader_state, waiting
 
 _SPIN_NS: Final = 200_000
-"""About the time in which an app reads a photo and closes it, or reads the start of several."""
+"""Longest spin: about the time in which an app reads a photo and closes it, or reads the start of several."""
 _SHORT_SPIN_NS: Final = 40_000
 """The spin while other requests are under way: their own events must not wait long for it."""
 _REQUESTS_PER_TURN: Final = 32
@@ -34,7 +34,7 @@ class Readiness:
 
     def __init__(self, session_fd: int, turns_fd: int) -> None:
         """turns_fd: readable while a request that was read ahead can go on (bridge.take_turns)."""
-        self._either = select.epoll()  # without the session while readers read it (_readers.c)
+        self._either = select.epoll()  # while readers read the session, it is not in here (_readers.c)
         for fd in (session_fd, turns_fd):
             self._either.register(fd, select.EPOLLIN)
         self._asleep = False
@@ -59,7 +59,7 @@ class Readiness:
     def end(self) -> None:
         """Wake the waiting tasks, because the session is over. Call it in the trio run, once.
 
-        INVARIANT: also for tasks that do not wait at this moment. Otherwise the next wait would not end.
+        INVARIANT: later waits end, too. Otherwise a task that does not wait at this moment would never end.
         """
         self._ended = True
         trio.lowlevel.notify_closing(self._either.fileno())
@@ -88,7 +88,7 @@ class Readiness:
 
     def _spin(self) -> bool:
         """Poll for a while, and do so less often as long as nothing is found. True if a request came."""
-        if reader_state()[1]:  # they read the device, and need the processor
+        if reader_state()[1]:  # the readers read the device, and need the processor
             return False
         if self._credit < _WORTH:
             self._skipped += 1
@@ -105,10 +105,10 @@ class Readiness:
         return False
 
     async def _sleep(self) -> bool:
-        """Wait in epoll, one task at a time; of the others, the last that came is the next.
+        """Wait in epoll, one task at a time. The task that began to wait last is the next.
 
         A task's buffer has room for the longest request, and keeps the memory of the longest that it had.
-        If the tasks took turns, each would have had one sooner or later: 260 MB.
+        If the tasks took turns, each would sooner or later have had a longest request: 260 MB in all.
         """
         if self._asleep:
             await self._park()

@@ -1,7 +1,7 @@
 """The bodies of the requests that operations.py takes, and of their replies.
 
 Structures of the kernel's include/uapi/linux/fuse.h (7.45), named after them. Offsets and sizes
-in bytes. A body that is too short raises struct.error: the kernel sends none.
+in bytes. A body that is too short raises struct.error; the kernel sends no such body.
 """
 
 from __future__ import annotations

@@ -168,10 +168,10 @@ def _refused(path: str, exc: OSError) -> MountError:
 def _read_further_ahead(conn_id: int) -> None:
     """Let the kernel read ahead 1 MiB at a time in a mediated file that is read from end to end.
 
-    Every device begins with 128 KiB, and keeps it where sysfs is read-only.
+    Every device begins with 128 KiB, and keeps that if sysfs is read-only.
 
-    INVARIANT: before INIT is answered: from then on the kernel takes no more than it had (fuse/inode.c,
-    process_init_reply).
+    INVARIANT: called before INIT is answered: the answer limits read-ahead to the value at that time
+    (fuse/inode.c, process_init_reply).
     """
     path = f"/sys/class/bdi/0:{conn_id}/read_ahead_kb"
     with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as setting:
@@ -208,10 +208,10 @@ def attach(
     ops: pyfuse3.Operations, device: Device, *, passthrough: bool, flags: InitFlag = NO_FLAGS,
     vectors: tuple[int, int] | None = None,
 ) -> Readiness:  # fmt: skip
-    """Make the mounted device pyfuse3's session, of which a process has one.
+    """Make the mounted device pyfuse3's session. A process has one session.
 
     flags: INIT flags to request beside WANTED. INIT is answered when pyfuse3.main() runs. vectors: the most
-    nodes and directories in the access vector cache (kernel/vectors.py); None: without. The
+    nodes and directories in the access vector cache (kernel/vectors.py); None: no such cache. The
     session works on a duplicate: device.fd stays the caller's, for backing ids and notifications,
     and is to be closed after pyfuse3.close(). Close the result then, too; call its end()
     after pyfuse3.terminate().

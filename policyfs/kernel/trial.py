@@ -43,8 +43,8 @@ class Trial:
 def try_passthrough(directory: str | None = None) -> Trial:
     """Try a mount, and passthrough for an unnamed file in *directory* (None: for a memfd).
 
-    Leaves nothing behind. Raises MountError where mounting is impossible, and OSError where no
-    file can be created in the directory.
+    Leaves nothing behind. Raises MountError if mounting is impossible, and OSError if no file can be
+    created in the directory.
     """
     with _unnamed_file(directory) as file_fd, tempfile.TemporaryDirectory(prefix="policyfs-trial-") as where:
         device = mount_device(

@@ -138,8 +138,8 @@ class Promise(enum.Enum):
 class Invariant:
     """A statement that must hold for every request.
 
-    rule: a monitored deny that matches the requests that must not be allowed. For NEVER_RAW, they must not
-    read a file that contains data of ``words``. line, width: those of its source text, for errors.
+    rule: a monitored deny that matches the requests that must not be allowed; for NEVER_RAW, the requests
+    that must not read data of ``words``. line, width: those of its source text, for errors.
     """
 
     id: str

@@ -115,7 +115,7 @@ class Nest:
         self._places: Final = places
 
     def canaries(self, who: Callable[[Engine], Principal], facts: Facts) -> list[Canary]:
-        """Return some requests of every sort that the policy gives a caller, by files with these facts.
+        """Return some canaries of every sort that the policy has for one caller, on files with these facts.
 
         who: returns the caller as a principal of an engine.
         """
@@ -137,7 +137,7 @@ class Nest:
 def undated(found: Sequence[Canary], engine: Engine, who: Principal, facts: Facts) -> list[Canary]:
     """Return the canaries that get the same answer with and without the policy's exceptions.
 
-    So the proof stays right when an exception ends. engine: of the policy without exceptions.
+    So the proof stays right when an exception ends. engine: that of the policy without exceptions.
     """
     answers = Answers(engine, who)
     kept = []

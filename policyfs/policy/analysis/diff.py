@@ -116,7 +116,7 @@ def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list
 
 
 def _continued(before: list[Block], after: list[Block]) -> list[Block]:
-    """Return the blocks of earlier times and of the next time. A block that goes on becomes one block."""
+    """Join the blocks of earlier times with those of the next time. A block that goes on stays one block."""
 
     def sort(block: Block) -> tuple[object, ...]:
         return block.direction, block.aspect, block.who, block.rules, block.ops

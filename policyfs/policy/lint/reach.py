@@ -173,7 +173,7 @@ def not_searched(rule: Rule) -> Finding:
 
 
 def _down(side: Side, names: Iterable[str]) -> frozenset[str]:
-    """Return the rules that may hide a path by one of its directories."""
+    """Return the rules that may hide a path because they hide a directory above it."""
     position, top = side.root, True
     found: set[str] = set()
     for name in names:

@@ -1,4 +1,4 @@
-"""One policy and one caller of a recorded request: the answers that it gives in a world."""
+"""Answers of one policy to the caller of a recorded request, in a given world."""
 
 from __future__ import annotations
 

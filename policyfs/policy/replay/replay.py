@@ -249,7 +249,7 @@ class _Case:
         yield direction, _way(recorded.view), way_of(after)
 
     def _written(self, was: Decision | None, after: Decision, world: World) -> Verdict:
-        """Compare what becomes of bytes that were refused for their content."""
+        """Return the verdict on a write whose bytes were refused for their content."""
         if not after.allowed:
             return SAME if after.errno == errno.EPERM else self._compare_refusals(after)
         asked = frozenset(after.content)
