@@ -27,7 +27,7 @@
 
 #define RESENT ((uint64_t)1 << 63)
 
-#define HIDDEN_SIZE 4096 /* of a directory whose names may be hidden (lookup.py, _uncounted) */
+#define HIDDEN_SIZE 4096 /* shown for a directory whose names may be hidden (lookup.py, _uncounted) */
 
 static struct seat seats[AVC_SEATS] = {
 	[0 ... AVC_SEATS - 1] = {.lock = PTHREAD_MUTEX_INITIALIZER},
@@ -95,7 +95,7 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 	return true;
 }
 
-/* The request was answered, even if the kernel no longer waits for it. True if it took the reply. */
+/* Write a reply. False if the kernel no longer waits for it; the request counts as answered, too. */
 static bool reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size)
 {
 	struct wire_out_header header = {
@@ -114,14 +114,14 @@ bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_
 	return reply(seat, device, unique, 0, body, size);
 }
 
-/* True if nothing has the name, and the kernel says so without a disk: the seat's lock is held. */
+/* True if the name is absent, and the kernel knows that without a disk: the seat's lock is held meanwhile. */
 static bool is_absent(int directory, bool in_memory, const char *name)
 {
 	struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_CACHED | RESOLVE_NO_XDEV};
 	struct statx unused;
 	long fd;
 
-	if (in_memory) /* it keeps no absent names, so nothing about them is cached */
+	if (in_memory) /* such a file system keeps no absent names: RESOLVE_CACHED would never find them */
 		return statx(directory, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &unused) != 0 && errno == ENOENT;
 	fd = syscall(SYS_openat2, directory, name, &how, sizeof(how));
 	if (fd >= 0)
@@ -129,8 +129,8 @@ static bool is_absent(int directory, bool in_memory, const char *name)
 	return fd < 0 && errno == ENOENT;
 }
 
-/* Python would say the same of each absent name in the directory. (Of a few names it might let the kernel keep
- * that: these are asked for again.) */
+/* Answer ENOENT, as Python would for each absent name in the directory. (Python might let the kernel keep the
+ * answer for a few names; here, the kernel asks for these again.) */
 static bool answer_absent(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
 {
 	bool in_memory;
@@ -201,7 +201,7 @@ static bool is_in(const char *name, const char *prefix)
 	return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* Only absence: Python reads values, whatever size the caller has room for. */
+/* Answer only ENODATA, which does not depend on the size of the caller's buffer. Python reads values. */
 static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
 {
 	const struct node *node = avc_find(header->nodeid);
@@ -233,7 +233,7 @@ bool avc_takes(const unsigned char *message, size_t size)
 	if (size < sizeof(header))
 		return false;
 	memcpy(&header, message, sizeof(header));
-	if (header.opcode == OPCODE_RELEASE) /* Python's own must keep their place in the order */
+	if (header.opcode == OPCODE_RELEASE) /* those of Python's handles must keep their place in the order */
 		return opens_has(message + sizeof(header), size - sizeof(header));
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
 	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||

@@ -23,7 +23,7 @@
 
 #define AVC_PROGRAM_MAX 256
 
-/* Seats of those who answer. The event loop has seat 0. It alone changes the table. */
+/* Seats: one for each thread that answers. The event loop has seat 0, and it alone changes the table. */
 #define AVC_SEATS 17
 
 struct avc_vector {
@@ -32,14 +32,14 @@ struct avc_vector {
 	int directory;	     /* a descriptor of that directory, or of the root itself */
 	const char *name;    /* its name in there, "" for the root */
 	size_t name_size;
-	uint32_t uid;	     /* whose */
+	uint32_t uid;	     /* the caller's */
 	uint32_t grant;	     /* AVC_* bits to add */
 	uint64_t device, ino;
 	int64_t birth_ns;
 	uint32_t format;     /* S_IFMT bits */
-	uint32_t gid;	     /* of AVC_OPEN: the caller's gid */
-	uint32_t flags;	     /* likewise, the flags of open(2) */
-	int32_t backing_id;  /* likewise, of the file in the kernel */
+	uint32_t gid;	     /* for AVC_OPEN: the caller's gid */
+	uint32_t flags;	     /* for AVC_OPEN: the flags of open(2) */
+	int32_t backing_id;  /* for AVC_OPEN: the file's backing id */
 };
 
 /* A handle that was given out here. */
@@ -62,13 +62,13 @@ struct avc_event {
 /* Called with an event that is not in the cache any more. It must not call back into the cache. */
 typedef void (*avc_told)(void *context, const struct avc_event *event);
 
-/* Called with a handle that is the caller's from now on. It must not call back into the cache. */
+/* Called with a handle that belongs to Python from now on. It must not call back into the cache. */
 typedef void (*avc_take)(void *context, const struct avc_opened *opened);
 
 /* The event loop only. */
 
-/* Begin with an empty table of at most so many nodes and directories. seats: of the event loop and of
- * the readers; before any of these runs. False without memory. */
+/* Make an empty table for at most so many nodes and directories, before any reader runs. seats: those of
+ * the event loop and of the readers. False without memory. */
 bool avc_open(size_t nodes, unsigned directories, unsigned seats);
 
 /* Drop the table. No reader may run any more. */
@@ -79,8 +79,8 @@ bool avc_is_open(void);
 /* Add a decided vector. False if there is no room. */
 bool avc_install(const struct avc_vector *vector);
 
-/* A uid sees each name in a directory, whatever the object is: LOOKUPs of names that are not there are answered
- * until avc_leave() or avc_drop_all(). fd: of that directory. False if there is no room. */
+/* Record that a uid sees each name in a directory, whatever the object is. Its LOOKUPs of absent names are
+ * then answered here, until avc_leave() or avc_drop_all(). fd: of that directory. False without room. */
 bool avc_see_all(uint64_t id, int fd, uint32_t uid);
 
 /* Drop a node with all its grants. When it returns, no reader answers by them. Returns how often the node
@@ -106,20 +106,20 @@ void avc_take_all_handles(avc_take taken, void *context);
 void avc_end_opens(uint64_t id, avc_take taken, void *context);
 void avc_end_all_opens(avc_take taken, void *context);
 
-/* Called from time to time: take over the handles that were open at the call before the last, and tell which
- * nodes were not opened here since then. */
+/* Called from time to time: take over the handles that were open at the previous call, and report the nodes
+ * that were not opened here since then. */
 typedef void (*avc_unused)(void *context, uint64_t id);
 void avc_age_opens(avc_take taken, avc_unused unused, void *context);
 
 /* Take all events that were published before this call. Those of one seat are in order. */
 void avc_take_events(avc_told told, void *context);
 
-/* An eventfd that is readable once so many events wait that they are to be taken at once. -1 before avc_open(). */
+/* An eventfd that is readable once so many events wait that they must be taken soon. -1 before avc_open(). */
 int avc_events_bell(void);
 
 /* Of any seat */
 
-/* True if each handle must send a FLUSH when it is closed. Not in here: the bridge knows. */
+/* True if each handle must send a FLUSH when it is closed. Defined in _operations.c, which knows of locks. */
 bool avc_hears_close(void);
 
 /* Answer a request on the device, if it is a repeat. False: it was not answered. */

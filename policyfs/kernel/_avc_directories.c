@@ -1,7 +1,7 @@
 /*
  * The directories of the access vector cache: their descriptors, by which answers ask the store, and the uids
  * that see each name in one. Read under the lock of a seat; changed by the event loop alone, with all locks
- * (_avc_table.c). A directory that loses its descriptor is forgotten: all nodes in it are as dropped.
+ * (_avc_table.c). A directory that loses its descriptor is forgotten: all nodes in it count as dropped.
  */
 
 #define _GNU_SOURCE
@@ -17,8 +17,8 @@
 struct directory {
 	uint64_t id, serial;
 	int fd; /* ours; -1: free */
-	bool in_memory; /* no look at its names waits for a disk */
-	unsigned seer_count; /* that came so far: they take turns */
+	bool in_memory; /* a look-up of a name in it never waits for a disk */
+	unsigned seer_count; /* seers added so far: a further one takes the place of the oldest */
 	uint32_t seers[GRANTS]; /* uids that see each name in it, whatever the object is */
 };
 
@@ -79,7 +79,7 @@ static bool is_in_memory(int fd)
 	return fstatfs(fd, &where) == 0 && (where.f_type == TMPFS_MAGIC || where.f_type == RAMFS_MAGIC);
 }
 
-/* The directory, in the place of another if it is new; they take turns. NULL if it can have no descriptor. */
+/* The directory. A new one takes the place of another, in turn. NULL if it can have no descriptor. */
 static struct directory *directory_with(uint64_t id, int fd)
 {
 	struct directory *directory = find(id);

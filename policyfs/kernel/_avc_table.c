@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHAIN_MAX 16	 /* nodes in one chain: a name made to collide is not cached */
+#define CHAIN_MAX 16	 /* most nodes in one chain: further names made to collide are not cached */
 
 static struct {
 	bool open;
@@ -149,7 +149,7 @@ static struct grant *grant(struct node *node, uint32_t uid, uint32_t bits)
 	return place;
 }
 
-/* One name leads one caller to one node. */
+/* Take the uid's look-ups of this name from other nodes: one name leads one caller to one node. */
 static void take_name_from_others(const struct node *node, uint32_t uid)
 {
 	struct node *other = table.by_name[slot_of_name(node->parent, node->name, node->name_size)];
@@ -167,7 +167,7 @@ static bool install(const struct avc_vector *vector)
 	uint64_t serial;
 	uint16_t directory;
 
-	if (node != NULL && !is_same(node, vector)) { /* renamed, and not dropped: never, or a bug */
+	if (node != NULL && !is_same(node, vector)) { /* renamed and not dropped, which would be a bug */
 		take_grants(node);
 		return false;
 	}
@@ -178,7 +178,7 @@ static bool install(const struct avc_vector *vector)
 	if (node == NULL)
 		return false;
 	if (node->directory != directory || node->serial != serial) {
-		take_grants(node); /* of before avc_drop_all() */
+		take_grants(node); /* from before the directory lost its descriptor */
 		node->directory = directory;
 		node->serial = serial;
 	}
@@ -212,7 +212,7 @@ bool avc_see_all(uint64_t id, int fd, uint32_t uid)
 
 	if (!table.open)
 		return false;
-	if (directories_all_seen(id, uid, &unused) >= 0) /* nobody else changes that */
+	if (directories_all_seen(id, uid, &unused) >= 0) /* no other thread changes that */
 		return true;
 	avc_lock_all();
 	done = directories_see_all(id, fd, uid);
@@ -224,7 +224,7 @@ bool avc_see_all(uint64_t id, int fd, uint32_t uid)
 
 uint64_t avc_drop(uint64_t id)
 {
-	struct node *node = table.open ? avc_find(id) : NULL; /* nobody else changes the table */
+	struct node *node = table.open ? avc_find(id) : NULL; /* no other thread changes the table */
 	uint64_t lookups;
 
 	if (node == NULL)
@@ -239,7 +239,7 @@ uint64_t avc_drop(uint64_t id)
 
 void avc_leave(uint64_t id)
 {
-	if (!table.open || !directories_have(id)) /* nobody else changes them */
+	if (!table.open || !directories_have(id)) /* no other thread changes them */
 		return;
 	avc_lock_all();
 	directories_leave(id);

@@ -1,5 +1,5 @@
-/* The parts of the access vector cache to each other: answers (_avc.c), the table (_avc_table.c), its directories
- * (_avc_directories.c), opens (_opens.c), and the events of opens (_events.c). */
+/* What the parts of the access vector cache offer each other: answers (_avc.c), the table (_avc_table.c), its
+ * directories (_avc_directories.c), opens (_opens.c), and the events of opens (_events.c). */
 
 #ifndef POLICYFS_AVC_TABLE_H
 #define POLICYFS_AVC_TABLE_H
@@ -15,7 +15,7 @@
 
 struct grant {
 	uint32_t uid, bits; /* bits 0: free */
-	uint32_t gid, flags; /* of AVC_OPEN: only with this gid, and these flags of open(2) */
+	uint32_t gid, flags; /* AVC_OPEN only with this gid, and these flags of open(2) */
 };
 
 struct node {
@@ -25,8 +25,8 @@ struct node {
 	uint64_t device, ino;
 	int64_t birth_ns;
 	uint32_t format;
-	int32_t backing_id;	/* of AVC_OPEN; 0: no open is answered here */
-	atomic_uint handles;	/* slots of it (_opens.c) */
+	int32_t backing_id;	/* for AVC_OPEN; 0: no open is answered here */
+	atomic_uint handles;	/* its slots in use (_opens.c) */
 	atomic_uint used;	/* the age of its last open here */
 	uint16_t directory, name_size;
 	uint8_t next_grant;
@@ -44,7 +44,7 @@ struct seat {
 struct node *avc_find(uint64_t id);
 void avc_each_node(void (*visit)(struct node *, void *context), void *context);
 
-/* The first node in the chain of a name (next_name), in which other names are, too. */
+/* The first node in the chain of a name (next_name). The chain may have nodes with other names, too. */
 struct node *avc_first_like(uint64_t parent, const char *name, size_t size);
 bool avc_is_named(const struct node *node, uint64_t parent, const char *name, size_t size);
 

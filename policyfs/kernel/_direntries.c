@@ -1,8 +1,8 @@
 /*
  * The names of one directory as a caller sees it: collected, sorted by position, and packed into replies to
- * READDIR and READDIRPLUS. A name of 16 bytes takes 48.
+ * READDIR and READDIRPLUS. A name of 16 bytes takes 48 bytes.
  *
- * Each call takes a small part of a millisecond. What takes longer for many names (to sort them, to free
+ * Each call takes a small part of a millisecond. Work that takes longer for many names (sorting and freeing
  * them) is done in steps, so that other requests go on.
  */
 
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP 4096	       /* names that one step works on, about; more in a large bucket */
+#define STEP 4096	       /* about the number of names that one step handles; more in a large bucket */
 #define CHUNK_LEAST 1024
 #define CHUNK_MOST (256u << 10)
 #define CHUNKS_AT_ONCE 8
@@ -119,8 +119,8 @@ static bool begin_to_sort(struct direntries *self)
 	return true;
 }
 
-/* Put names into their buckets. starts[i] then is where the next name of bucket i goes, and where bucket
- * i + 1 begins in the end. */
+/* Put names into their buckets. Meanwhile starts[i] is the place of the next name of bucket i; in the end, it
+ * is the beginning of bucket i + 1. */
 static void place_some(struct direntries *self)
 {
 	for (size_t i = 0; i < STEP && self->placed < self->count; i++) {

@@ -28,31 +28,31 @@ struct direntry_chunk;
 /* All zero: no names. */
 struct direntries {
 	struct direntry_chunk *chunks;
-	struct direntry_place *places, *target; /* target: of the names that are being sorted */
+	struct direntry_place *places, *target; /* target: NULL unless the names are being sorted into it */
 	size_t count, room, placed;
 	unsigned bucket; /* the next to sort */
 	bool sorted;
-	size_t starts[DIRENTRIES_BUCKETS + 1]; /* while names are collected: names in the bucket before */
+	size_t starts[DIRENTRIES_BUCKETS + 1]; /* while names are collected: [i + 1] counts those in bucket i */
 };
 
-/* Keep a name. False without memory. Not once sorting has begun. */
+/* Keep a name. False without memory. Not to be called once sorting has begun. */
 bool direntries_keep(struct direntries *entries, uint64_t position, const char *name, size_t size, uint64_t ino,
 		     uint32_t kind);
 
 bool direntries_is_collecting(const struct direntries *entries);
 
-/* Sort some. 1 if there are more to sort, 0 if all are sorted, -1 without memory. */
+/* Sort some of the names. 1 if there are more to sort, 0 if all are sorted, -1 without memory. */
 int direntries_sort(struct direntries *entries);
 
 /* The index of the first name behind a position. Sorted names only. */
 size_t direntries_after(const struct direntries *entries, uint64_t position);
 
-/* Pack names from *index on into a reply to READDIR, as many as fit; to READDIRPLUS, if before has the size of
- * a node that is none. Returns the bytes used. Sorted names only. */
+/* Pack names from index on into a reply, as many as fit. before: zero bytes before each name; none for
+ * READDIR, an empty struct fuse_entry_out for READDIRPLUS. Returns the bytes used. Sorted names only. */
 size_t direntries_pack(const struct direntries *entries, size_t index, unsigned char *reply, size_t size,
 		       size_t before);
 
-/* Free some. True if there is more to free. There are no names from the first call on. */
+/* Free some of the memory. True if there is more to free. From the first call on, there are no names. */
 bool direntries_free(struct direntries *entries);
 
 #endif

@@ -1,7 +1,7 @@
 /*
  * Python's side of _direntries.c. No policy here: Python says which types of names are shown and hidden, and
- * decides on the other names itself. A position is a hash of the name with a key of this process, as Python
- * has it for bytes (docs/decisions/0050-positions-are-names.md).
+ * decides on the other names itself. A position is Python's hash of the name as bytes, with a key of this
+ * process (docs/decisions/0050-positions-are-names.md).
  */
 
 #include "_bridge.h"
@@ -57,9 +57,9 @@ static bool is_collecting(const struct listing *self)
 
 struct wanted {
 	unsigned shown, hidden; /* DT_* types, one bit each */
-	PyObject *apart;	/* the same for some names: a dict, hidden types from bit 16 on; or NULL */
+	PyObject *apart;	/* dict: both for some names, hidden types from bit 16 on; or NULL */
 	PyObject *numbers;	/* inode numbers that Python decides on, or NULL */
-	PyObject *left;		/* the list of what is left to Python */
+	PyObject *left;		/* the list of the names that are left to Python */
 };
 
 /* 1 if Python decides on this inode number, 0 if not, -1 with a Python error. */
@@ -76,7 +76,7 @@ static int is_left(const struct wanted *wanted, uint64_t ino)
 	return left;
 }
 
-/* What is decided on a name. False with a Python error. */
+/* Find the shown and hidden types that hold for a name. False with a Python error. */
 static bool find_decided(const struct wanted *wanted, const char *name, unsigned *shown, unsigned *hidden)
 {
 	PyObject *key, *found = NULL;
@@ -271,15 +271,15 @@ static void dealloc(struct listing *self)
 
 static PyMethodDef methods[] = {
 	{"add", (PyCFunction)add, METH_VARARGS,
-	 "add(records, size, shown, hidden, apart, numbers): keep names of getdents64, by types (a bit each).\n"
-	 "apart: the same by name, hidden types from bit 16 on. Returned is what is neither shown nor hidden, and\n"
-	 "what has an inode number in numbers."},
+	 "add(records, size, shown, hidden, apart, numbers): keep the names of getdents64 with shown types.\n"
+	 "shown, hidden: types, a bit each. apart: both by name, hidden types from bit 16 on. Returns the names\n"
+	 "that are neither shown nor hidden, and those whose inode number is in numbers."},
 	{"put", (PyCFunction)put, METH_VARARGS, "put(name, ino, kind): keep one name."},
-	{"sort", (PyCFunction)sort, METH_NOARGS, "sort(): sort some. True if there are more to sort."},
+	{"sort", (PyCFunction)sort, METH_NOARGS, "sort(): sort some names. True if there are more to sort."},
 	{"after", (PyCFunction)after, METH_O, "after(position): the index of the first name behind it."},
 	{"pack", (PyCFunction)pack, METH_VARARGS,
 	 "pack(index, size, plus): a reply to READDIR of at most size bytes, or to READDIRPLUS without nodes."},
-	{"drop", (PyCFunction)drop, METH_NOARGS, "drop(): free some. True if there is more to free."},
+	{"drop", (PyCFunction)drop, METH_NOARGS, "drop(): free some memory. True if there is more to free."},
 	{NULL, NULL, 0, NULL},
 };
 

@@ -128,7 +128,7 @@ PyObject *vectors_clear(PyObject *module, PyObject *unused)
 }
 
 /* Handles, numbers of nodes, or events, from a call of the cache. Python objects are made afterwards: their
- * allocation may run any code, and lead back into the cache. */
+ * allocation may run any code, which may call the cache again. */
 struct found {
 	struct avc_opened *opened;
 	uint64_t *nodes;
@@ -203,7 +203,8 @@ static PyObject *event_of(const struct found *found, size_t index)
 			     (Py_ssize_t)one->program_size);
 }
 
-/* The list of what was found. It is in the cache no more, so without memory for the list it would be lost. */
+/* The list of the found items. The cache no longer has them. Without memory for the list they would be lost,
+ * so the process ends. */
 static PyObject *list_of(PyObject *(*one_of)(const struct found *, size_t), const struct found *found,
 			 size_t count)
 {
@@ -219,7 +220,7 @@ static PyObject *list_of(PyObject *(*one_of)(const struct found *, size_t), cons
 	return list;
 }
 
-/* The list of handles; the found are freed. */
+/* The list of the found handles, whose memory is freed. */
 static PyObject *handles_of(struct found *found)
 {
 	PyObject *list = list_of(handle_of, found, found->handles);

@@ -91,8 +91,8 @@ class NotifierStats:
 class Notifier:
     """Queue notifications, and write them from a thread of its own.
 
-    INVARIANT: never from the event loop: INVAL_INODE waits in the kernel for a READ of the same
-    inode to be answered, which only the loop can do.
+    INVARIANT: the event loop writes none, unless a method allows it: INVAL_INODE waits in the kernel for a
+    READ of the same inode to be answered, which only the loop can do.
 
     Each method returns at once. True: the notification is queued (one that waits
     in the queue already is not queued twice). False: it cannot be, because the queue is full, the

@@ -13,20 +13,20 @@ from typing import Final, NamedTuple
 from policyfs.kernel import bridge
 
 MAX_READERS: Final = 4
-"""Each request wakes all readers that wait, and one of them gets it. So more readers are no gain."""
+"""Most readers. More were no gain when each request woke all of them. Now it wakes one (_readers.c)."""
 
 LOOKUP: Final = 1 << 0
 GETATTR: Final = 1 << 1
 UNCOUNTED: Final = 1 << 2
 """Of a directory: its link count and size are not shown. Stays until the node is dropped."""
 OPEN: Final = 1 << 3
-"""Only with a gid, flags of open(2) and a backing id."""
+"""It needs a gid, flags of open(2) and a backing id."""
 RECORDED: Final = 1 << 4
-"""With OPEN: each is an event for the trail, see take_events()."""
+"""With OPEN: each open is an event for the trail, see take_events()."""
 NO_ATTRIBUTES: Final = 1 << 5
-"""No extended attribute is shown of names outside ``user.`` and ``system.``: ENODATA."""
+"""Extended attributes outside ``user.`` and ``system.`` are not shown: the answer is ENODATA."""
 NO_ACLS: Final = 1 << 6
-"""Likewise of names in ``system.``."""
+"""Extended attributes in ``system.`` are not shown: the answer is ENODATA."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 _SERIAL: Final = (1 << 52) - 1
@@ -47,12 +47,12 @@ def access(mode: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class VectorStats:
-    """Counts of the cache. lookups, getattrs, accesses: requests answered. lost: replies that the kernel did
-    not take. nodes, directories: in it now. installed, refused: vectors that found a place, and that found
-    none. dropped: drops. opens, releases: of these requests, answered. handles: given out and not taken back,
-    nor taken over by Python. getxattrs: of these requests, answered with ENODATA. absences: LOOKUPs of absent
-    names, answered with ENOENT. readers: threads. reading: True while these read the device, and the event
-    loop does not. began: times that they began to.
+    """Counts of the cache. lookups, getattrs, accesses, opens, releases: answered requests. getxattrs:
+    requests answered with ENODATA. absences: LOOKUPs of absent names, answered with ENOENT. lost: replies
+    that the kernel did not take. nodes, directories: in the cache now. installed, refused: vectors that found
+    a place, and that found none. dropped: drops. handles: given out, and neither released nor taken over by
+    Python. readers: threads. reading: True while the readers read the device, and the event loop does not.
+    began: times that the readers began to read it.
     """
 
     lookups: int
@@ -113,17 +113,17 @@ def take_events() -> list[Seen]:
 
 
 events_bell = bridge.events_bell
-"""Returns an eventfd that is readable once so many events wait that they are to be taken at once. -1 without
+"""Returns an eventfd that is readable once so many events wait that they must be taken soon. -1 without
 vectors."""
 
 
 def index_of(fh: int) -> int:
-    """Return the number on the trail of a handle of the bridge: beyond those of Python, below 2**53."""
+    """Return the trail's number for a handle of the bridge: above those of Python's handles, below 2**53."""
     return bridge.MAX_INDEX + 1 + (fh & _SERIAL)
 
 
 def take_handle(fh: int) -> list[Opened]:
-    """Take over the handle of a number, so that all its requests go to Python. Empty if there is none."""
+    """Take over the handle with this number: all its requests then go to Python. Empty if there is none."""
     return [Opened(*one) for one in bridge.take_opens(0, fh)]
 
 
@@ -148,7 +148,7 @@ def end_all_opens() -> list[Opened]:
 
 
 def age_opens() -> tuple[list[Opened], list[int]]:
-    """Take over the handles that were open at the call before the last.
+    """Take over the handles that were already open at the previous call.
 
     Returns them, and the nodes with an open vector that was not used since then.
     """
@@ -164,15 +164,15 @@ def stats() -> VectorStats:
 def start(device: int, epoll: int, *, nodes: int, directories: int) -> int:
     """Open the cache, and start the readers, which rest at first; return their number.
 
-    epoll: the descriptor by which the event loop waits for requests. INVARIANT: before the system calls are
-    filtered, since a reader is pinned to its processor.
+    epoll: the descriptor by which the event loop waits for requests. INVARIANT: called before the system
+    calls are filtered, since the filter would refuse to pin a reader to its processor.
     """
     bridge.open_vectors(nodes, directories)
     return bridge.start_readers(reader_groups(sorted(os.sched_getaffinity(0))), device, epoll)
 
 
 def reader_groups(processors: Sequence[int]) -> list[Sequence[int]]:
-    """Return the processors of each reader: one of its own, or with more than MAX_READERS several neighbours.
+    """Return the processors of each reader: one each, or several neighbours if there are many processors.
 
     All processors are in a group, so that a reader can move away from one that is busy.
     """

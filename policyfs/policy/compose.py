@@ -135,7 +135,7 @@ def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | No
     errors come from the parser in Python), or if the two parsers read something in the text differently.
     """
     text = source.text
-    # libyaml accepts some tabs and such comments, and sees another end of a last line without a line feed
+    # libyaml accepts some tabs and early comments, and sees another end of a last line without a line feed
     if CParser is None or "\t" in text or text[-1:] != "\n" or _EARLY_COMMENT.search(text):
         return None
     found: list[PolicyError] = []

@@ -70,7 +70,7 @@ class Clues:
         """Return the best difference of each sort for each operation.
 
         below: for each side, True if a directory is at least bare. odd: for each way in which the directories
-        above hide the place, the number of them with special owners. top: the place is the root.
+        above hide the place, the number of directories with special owners. top: the place is the root.
         """
         key = (self._shapes.of(lives), below, tuple(odd.items()), top)
         found = self._known.get(key)

@@ -134,7 +134,7 @@ class Comparison:
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """Return, for each way in which directories above hide a place, the number with special owners."""
+    """Return, for each way to hide a place, the number of directories above that have special owners then."""
     if not may_be_hidden(spot.hidden):
         return dict.fromkeys(spot.hidden, 0)
     return {way: sum(owner != OWNER_NONE for owner in owners) for way, owners in spot.hidden.items()}

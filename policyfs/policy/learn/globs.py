@@ -178,7 +178,7 @@ def _across(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
 
 
 def _joined(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
-    """Join whole paths with globs that match them and allow as much."""
+    """Merge whole paths into globs that match them and allow at least as much."""
     wide = [pattern for pattern in found if not (pattern.whole or pattern.own)]
     for pattern in [pattern for pattern in found if pattern.whole]:
         path = (*pattern.directory, pattern.name)
