@@ -32,7 +32,6 @@ WITHOUT: Final = {
     "daemon/mountpoint.py": "mounts",
     "daemon/status.py": "mounts",
     "fs/filesystem.py": "mounts",
-    "fs/namespace/lookup.py": "mounts",
     "fs/raw_handlers.py": "mounts",
     "kernel/session.py": "mounts",
 }
