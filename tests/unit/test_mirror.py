@@ -32,7 +32,6 @@ WITHOUT: Final = {
     "daemon/mountpoint.py": "mounts",
     "daemon/status.py": "mounts",
     "fs/filesystem.py": "mounts",
-    "fs/raw_handlers.py": "mounts",
     "kernel/session.py": "mounts",
 }
 """Modules with logic and without a file of tests: where they are tested instead. No module is added.

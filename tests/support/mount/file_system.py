@@ -18,6 +18,7 @@ from pathlib import Path
 import trio
 
 from policyfs.domain import Audit
+from policyfs.fs.access.admission import Admitted
 from policyfs.fs.filesystem import FileSystem
 from policyfs.fs.foundation import Foundation, Settings
 from policyfs.fs.inodes.handles import Caller, Handle
@@ -157,7 +158,10 @@ class Notes:
 class Parts:
     """One file system on a store, shared by all uids (or the mount of *app*), without watch and leases."""
 
-    def __init__(self, store: Path, engine: Engine, app: str | None = None, descriptors: int = 64) -> None:
+    def __init__(
+        self, store: Path, engine: Engine, app: str | None = None, descriptors: int = 64,
+        admitted: Admitted | None = None,
+    ) -> None:  # fmt: skip
         self.store = store
         self.sink, self.sniffed, self.notes = Sink(), Sniffed(), Notes()
         self.bugs: list[BaseException] = []
@@ -173,7 +177,7 @@ class Parts:
             Settings(
                 mountpoint="/mnt", store=str(store), app=app, device_fd=None, copy_bytes=1 << 24,
                 cache_bytes=1 << 26, directories=descriptors, descriptors=64,
-                quarantine=Limits(1 << 20, 100), latches=str(beside / "lock"),
+                quarantine=Limits(1 << 20, 100), latches=str(beside / "lock"), admitted=admitted,
             ),
             engine,
             Foundation(
