@@ -30,7 +30,6 @@ WITHOUT: Final = {
     "cli/umount.py": "mounts",
     "daemon/daemon.py": "mounts",
     "daemon/mountpoint.py": "mounts",
-    "daemon/status.py": "mounts",
     "fs/filesystem.py": "mounts",
     "kernel/session.py": "mounts",
 }
