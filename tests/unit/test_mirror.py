@@ -20,7 +20,6 @@ WITHOUT: Final = {
     "cli/manage.py": "mounts",
     "cli/canary_stores.py": "mounts",
     "cli/mount.py": "mounts",
-    "cli/owner.py": "mounts",
     "cli/prover.py": "mounts",
     "cli/policy_apply.py": "mounts",
     "cli/run.py": "mounts",
@@ -29,9 +28,7 @@ WITHOUT: Final = {
     "cli/start.py": "mounts",
     "cli/umount.py": "mounts",
     "daemon/daemon.py": "mounts",
-    "daemon/mountpoint.py": "mounts",
     "fs/filesystem.py": "mounts",
-    "kernel/session.py": "mounts",
 }
 """Modules with logic and without a file of tests: where they are tested instead. No module is added.
 

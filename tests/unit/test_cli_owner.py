@@ -1,0 +1,192 @@
+"""`policyfs owner` on a store: what is printed, set, kept on record, and refused."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from policyfs.cli import main, owner
+from policyfs.daemon import control
+from policyfs.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
+from policyfs.store.facts import StoreFacts, probe
+from tests.support.mount.trail import read_all
+
+ATTRIBUTE = "trusted.policyfs.owner"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POLICYFS_TRAIL_DIR", str(tmp_path / "trail"))
+    monkeypatch.setenv("POLICYFS_KEY_DIR", str(tmp_path / "keys"))
+    made = tmp_path / "store"
+    (made / "d/inner").mkdir(parents=True)
+    for name in ("a", "d/b", "d/inner/c"):
+        (made / name).touch()
+    os.mkfifo(made / "fifo")
+    (made / "link").symlink_to("d")
+    return made
+
+
+class Said:
+    """A command's exit code and its two outputs."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], *words: object) -> None:
+        self.code = main.main(["owner", *map(str, words)])
+        self.out, self.err = capsys.readouterr()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]):
+    return lambda *words: Said(capsys, *words)
+
+
+def test_owners_are_set_shown_and_set_once_only(store: Path, run) -> None:
+    assert run("show", store, "/a", "/d/b").out == "none\t/a\nnone\t/d/b\n"
+    said = run("set", store, "camera", "/a", "/d/b")
+    assert (said.code, said.out) == (EXIT_OK, "/a: none -> camera\n/d/b: none -> camera\n")
+    assert "2 owners changed" in said.err
+    said = run("set", store, "camera", "/a")
+    assert (said.out, said.err) == ("", "0 owners changed\n")
+    assert run("set", store, "none", "/a").out == "/a: camera -> none\n"
+    assert run("show", store, "/a", "/d/b").out == "none\t/a\ncamera\t/d/b\n"
+
+
+def test_a_dry_run_changes_nothing_and_is_not_on_record(store: Path, tmp_path: Path, run) -> None:
+    (tmp_path / "trail").mkdir()
+    said = run("set", "-n", store, "camera", "/a")
+    assert (said.out, said.err) == ("/a: none -> camera\n", "1 owners would change\n")
+    assert ATTRIBUTE not in os.listxattr(store / "a")
+    assert list((tmp_path / "trail").iterdir()) == []
+
+
+def test_a_change_is_on_record_before_it_is_made(store: Path, tmp_path: Path, run, monkeypatch) -> None:
+    (tmp_path / "trail").mkdir()
+    run("set", store, "camera", "/a")
+    chain = tmp_path / "trail" / control.mount_id(str(store))
+    (fields,) = [one.fields for one in read_all(chain) if one.kind == "owners"]
+    assert (fields["done"], fields["store"], fields["how"]) == ("set", str(store), "policyfs owner set")
+
+    def fails(*_: object, **__: object) -> None:
+        raise owner.PolicyfsError("the trail cannot be written")
+
+    monkeypatch.setattr(owner, "record", fails)
+    assert run("set", store, "camera", "/d/b").code == EXIT_REFUSED
+    assert ATTRIBUTE not in os.listxattr(store / "d/b")
+
+
+def test_everything_below_a_directory_in_order(store: Path, run) -> None:
+    said = run("show", "-r", store, "/d")
+    assert said.out == "none\t/d\nnone\t/d/b\nnone\t/d/inner\nnone\t/d/inner/c\n"
+    assert run("show", store, "/d").out == "none\t/d\n"
+    said = run("set", "-r", store, "camera", "/")
+    assert said.code == EXIT_REFUSED
+    assert "/fifo: it is a special" in said.err
+    assert "/: none -> camera" in said.out
+    assert "/link: none -> camera" in said.out
+    assert "/link/b" not in said.out
+    assert said.out.count("\n") == 7
+
+
+def test_symlinks_on_the_way_and_absent_names_are_told_and_the_rest_is_done(store: Path, run) -> None:
+    said = run("set", store, "camera", "/link/b", "/none", "/a/x", "/a")
+    assert (said.code, said.out) == (EXIT_REFUSED, "/a: none -> camera\n")
+    assert said.err.splitlines() == [
+        "policyfs: /link/b: a symlink is on the way",
+        "policyfs: /none: No such file or directory",
+        "policyfs: /a/x: a symlink is on the way",
+        "1 owners changed",
+    ]
+    said = run("show", "-r", store, "/none", "/a")
+    assert said.out == "camera\t/a\n"
+    assert run("show", store, "/link/b").code == EXIT_REFUSED
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("set", "{}", "no such app!", "/a"), "no such app!"),
+        (("set", "{}", "camera", "/a/../b"), "/a/../b"),
+        (("show", "{}", "../store"), "../store"),
+    ],
+)
+def test_words_that_are_no_app_or_path_are_usage_errors(store: Path, run, words: tuple, told: str) -> None:
+    said = run(*(word.format(store) for word in words))
+    assert (said.code, said.out) == (EXIT_USAGE, "")
+    assert told in said.err
+
+
+# -- lists ---------------------------------------------------------------------------------------------
+
+
+def test_a_list_takes_owners_to_another_store(store: Path, tmp_path: Path, run, monkeypatch) -> None:
+    run("set", store, "camera", "/a", "/d", "/link")
+    assert run("export", store, tmp_path / "list").code == EXIT_OK
+    assert (tmp_path / "list").stat().st_mode & 0o777 == 0o600
+    assert run("export", store).out == (tmp_path / "list").read_text()
+    assert not (tmp_path / "list.new").exists()
+    other = tmp_path / "other"
+    (other / "d").mkdir(parents=True)
+    (other / "a").mkdir()
+    said = run("import", other, tmp_path / "list")
+    assert (said.code, said.out) == (EXIT_REFUSED, "/d: none -> camera\n")
+    assert "/a: it is a directory" in said.err
+    assert "/link: No such file" in said.err
+    lines = (tmp_path / "list").read_bytes()
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(lines)))
+    (other / "link").symlink_to("anything")
+    said = run("import", "-n", other, "-")
+    assert said.out == "/link: none -> camera\n"
+    assert "1 owners would change" in said.err
+
+
+def test_a_list_that_cannot_be_written_or_read_is_told(store: Path, tmp_path: Path, run) -> None:
+    said = run("export", store, tmp_path / "none/list")
+    assert (said.code, "cannot write" in said.err) == (EXIT_REFUSED, True)
+    said = run("import", store, tmp_path / "none")
+    assert (said.code, "cannot read" in said.err) == (EXIT_REFUSED, True)
+    (tmp_path / "list.new").symlink_to(tmp_path / "elsewhere")
+    assert run("export", store, tmp_path / "list").code == EXIT_REFUSED
+    assert not (tmp_path / "elsewhere").exists(), "nothing is written through a symlink"
+
+
+# -- stores --------------------------------------------------------------------------------------------
+
+
+def without_attributes(fd: int, *, stable: bool = True) -> StoreFacts:
+    return replace(probe(fd), trusted_xattr=False, stable_inodes=stable)
+
+
+def test_a_store_must_be_there_and_its_reader_root(store: Path, tmp_path: Path, run, monkeypatch) -> None:
+    said = run("show", tmp_path / "none", "/a")
+    assert said.code == EXIT_REFUSED
+    assert "cannot open the store" in said.err
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    said = run("show", store, "/a")
+    assert said.code == EXIT_REFUSED
+    assert "only root" in said.err
+
+
+def test_a_store_that_keeps_no_attributes_has_a_database(
+    store: Path, tmp_path: Path, run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, "probe", without_attributes)
+    said = run("set", store, "camera", "/a")
+    assert said.code == EXIT_REFUSED
+    assert f"the trail root {tmp_path / 'trail'} does not exist" in said.err
+    (tmp_path / "trail").mkdir()
+    assert run("set", store, "camera", "/a").out == "/a: none -> camera\n"
+    assert ATTRIBUTE not in os.listxattr(store / "a")
+    assert (tmp_path / "trail/owners.sqlite").exists()
+    assert run("show", store, "/a").out == "camera\t/a\n"
+
+
+def test_a_store_without_either_keeps_no_owners(store: Path, run, monkeypatch) -> None:
+    monkeypatch.setattr(owner, "probe", lambda fd: without_attributes(fd, stable=False))
+    said = run("show", store, "/a")
+    assert said.code == EXIT_REFUSED
+    assert "cannot keep owners" in said.err
