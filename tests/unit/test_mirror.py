@@ -18,14 +18,11 @@ LOGIC: Final = (
 
 WITHOUT: Final = {
     "cli/manage.py": "mounts",
-    "cli/canary_stores.py": "mounts",
-    "cli/mount.py": "mounts",
     "cli/prover.py": "mounts",
     "cli/policy_apply.py": "mounts",
     "cli/run.py": "mounts",
     "cli/serve.py": "mounts",
     "cli/site.py": "mounts",
-    "cli/start.py": "mounts",
     "cli/umount.py": "mounts",
     "daemon/daemon.py": "mounts",
     "fs/filesystem.py": "mounts",

@@ -1,0 +1,128 @@
+"""The stores of canaries: a tmpfs that is attached nowhere, and the real store, which is only read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from policyfs.cli.canary_stores import known_files, memory_store, planted
+from policyfs.domain import Op
+from policyfs.linux.mountinfo import mounts
+from policyfs.policy.analysis.canaries import Canary, Sort
+from tests.support.models.policies import engine_of
+
+CAMERA = 10010
+ALL = '- {id: all, allow: [all], who: {app: camera}, paths: "/**"}\n'
+
+
+def canary(path: bytes, sort: Sort = Sort.DENIAL) -> Canary:
+    return Canary(sort, path, Op.READ)
+
+
+def test_the_store_in_memory_is_attached_nowhere_and_gone_afterwards() -> None:
+    before, open_before = len(mounts()), os.listdir("/proc/self/fd")
+    with memory_store() as fd:
+        assert len(mounts()) == before
+        assert sorted(os.listdir(f"/proc/self/fd/{fd}")) == ["run", "store", "trail"]
+        assert Path(f"/proc/self/fd/{fd}/store").stat().st_dev != os.stat("/").st_dev
+        with pytest.raises(RuntimeError, match="inside"), memory_store():
+            raise RuntimeError("inside")
+    assert os.listdir("/proc/self/fd") == open_before
+
+
+def test_files_are_planted_that_any_caller_could_use_if_the_policy_let_it() -> None:
+    with memory_store() as memory:
+        wanted = [canary(path) for path in (b"/a", b"/d/b", b"/d/e/c", b"/d/b")]
+        kept = planted(memory, wanted, b"words")
+        assert all(kept(one) for one in wanted)
+        for name in ("a", "d/b", "d/e/c"):
+            file = Path(f"/proc/self/fd/{memory}/store/{name}")
+            assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (b"words", 0o666)
+        for name in ("d", "d/e"):
+            assert stat.S_IMODE(os.stat(f"store/{name}", dir_fd=memory).st_mode) == 0o777
+        assert not kept(canary(b"/none"))
+
+
+def test_where_others_need_a_directory_only_hiding_is_tested() -> None:
+    """The deepest paths are planted first."""
+    with memory_store() as memory:
+        wanted = [canary(b"/d"), canary(b"/d", Sort.HIDING), canary(b"/d/x"), canary(b"/")]
+        kept = planted(memory, wanted, b"")
+        assert [kept(one) for one in wanted] == [False, True, True, False]
+        assert stat.S_ISDIR(os.stat("store/d", dir_fd=memory).st_mode)
+
+
+# -- the real store -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    made = tmp_path / "store"
+    (made / "d/inner").mkdir(parents=True)
+    for name in ("a", "d/b", "d/inner/c"):
+        (made / name).touch()
+    os.mkfifo(made / "fifo")
+    (made / "link").symlink_to("d")
+    return made
+
+
+def found(store: Path, rules: str) -> list[tuple[Sort, bytes]]:
+    engine = engine_of(rules)
+    return [(one.sort, one.path) for one in known_files(str(store), engine, engine.principal(CAMERA))]
+
+
+def test_known_names_are_found_nearest_first_and_two_of_each_sort(store: Path) -> None:
+    hide = ALL + '- {id: hide, deny: [see], paths: ["/a", "/d/b", "/d/inner/c"], errno: ENOENT}\n'
+    for number in range(5):
+        (store / f"free-{number}").touch()
+    names = found(store, hide)
+    assert [path for sort, path in names if sort is Sort.HIDING] == [b"/a", b"/d/b"]
+    assert len([path for sort, path in names if sort is Sort.PASSTHROUGH]) <= 2
+    assert all(b"link" not in path and b"fifo" not in path for _, path in names)
+
+
+def test_a_canary_knows_its_file_and_changes_nothing(store: Path) -> None:
+    engine = engine_of(ALL + '- {id: no, deny: [read, write, delete], paths: "/d/b"}\n')
+    os.utime(store / "d/b", ns=(5, 6))
+    canaries = known_files(str(store), engine, engine.principal(CAMERA))
+    denials = [one for one in canaries if one.sort is Sort.DENIAL]
+    assert [(one.path, one.op, one.inode) for one in denials] == [
+        (b"/d/b", Op.READ, (store / "d/b").stat().st_ino)
+    ]
+    assert {one.op for one in canaries} <= {Op.READ, Op.SEE}
+    assert (store / "d/b").stat().st_atime_ns == 5
+
+
+def test_names_that_hang_on_a_fact_are_left_out(store: Path) -> None:
+    rules = ALL + '- {id: kind, deny: [read], paths: "/a", when: {type: "text/*"}}\n'
+    assert (Sort.DENIAL, b"/a") not in found(store, rules)
+    owned = ALL + '- {id: own, deny: [see], paths: "/d/***", unless: {owner: self}, errno: ENOENT}\n'
+    assert not [path for _, path in found(store, owned) if path.startswith(b"/d")]
+
+
+def test_a_hidden_directory_is_a_canary_and_a_readable_one_is_none(store: Path) -> None:
+    names = found(store, ALL + '- {id: hide, deny: [all], paths: "/d/***", errno: ENOENT}\n')
+    assert (Sort.HIDING, b"/d") in names
+    assert all(path != b"/d" for _, path in found(store, ALL))
+
+
+def test_a_store_that_cannot_be_read_has_no_canaries(tmp_path: Path) -> None:
+    open_before = os.listdir("/proc/self/fd")
+    assert found(tmp_path / "none", ALL) == []
+    assert os.listdir("/proc/self/fd") == open_before
+
+
+def test_only_some_directories_and_names_are_looked_at(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"d{number:03}").mkdir()
+        (tmp_path / f"d{number:03}/hidden").touch()
+    hide = ALL + '- {id: hide, deny: [see], paths: "/*/hidden", errno: ENOENT}\n'
+    opened: list[object] = []
+    scandir = os.scandir
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", lambda fd: opened.append(fd) or scandir(fd))
+        assert len([path for sort, path in found(tmp_path, hide) if sort is Sort.HIDING]) == 2
+    assert len(opened) == 32
