@@ -61,7 +61,7 @@ class Expiring(Generic[K, V]):
         return 0.0 if entry is None else max(0.0, entry[0] - self._clock_s())
 
     def pop(self, key: K) -> V | None:
-        """Remove an entry and return its value, or None as get() does."""
+        """Remove an entry. Return its value; None if there is none or its time has ended."""
         entry = self._entries.pop(key, None)
         return None if entry is None or entry[0] <= self._clock_s() else entry[1]
 

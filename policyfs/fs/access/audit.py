@@ -129,7 +129,7 @@ class Recorder:
         return self._decision(caller, call, path, decision, details)
 
     def repeated(self, event: Event) -> None:
-        """Put an allowed repeat of a best-effort decision on record, made from `event_of`."""
+        """Put the event of a repeat on record: an allowed best-effort decision, made from `event_of`."""
         self._sink.admit(event, Audit.BEST_EFFORT)
 
     def _decision(

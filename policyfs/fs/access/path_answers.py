@@ -32,7 +32,7 @@ class PathAnswers:
         self._shown: dict[tuple[PathState, int], bool] = {}
 
     def unseen(self, who: Principal, state: PathState) -> Unseen:
-        """Return the denials of `see` at a path, whatever is there."""
+        """Return the denials of `see` that are valid at a path for any object there."""
         key = (state, who.key)
         found = self._unseen.get(key)
         if found is None:

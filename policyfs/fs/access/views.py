@@ -144,9 +144,9 @@ class Views:
     def outdated(self, view: View, caller: Caller) -> None:
         """Note that an open of a frozen copy got ESTALE: the thread's next look-ups get nodes of their own.
 
-        So the kernel's second try, which is the last, meets no other caller's version. The look-ups may find
-        any file, since another one may have taken the name. The kernel looks up twice, and may find another
-        file each time.
+        So the kernel's second try, which is the last, finds no other caller's version. This holds for
+        look-ups of any file, since another file may have taken the name. The kernel looks up twice, and may
+        find another file each time.
         """
         self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 

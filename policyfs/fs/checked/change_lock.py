@@ -2,7 +2,7 @@
 
 A change runs on the loop, with no await inside (`on`), or on a thread if it may wait for the disk
 (`in_thread`). While a thread changes a file, changes on the loop wait, and the other way round. Two
-changes on the loop never meet.
+changes on the loop are never under way at the same time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import trio
 from policyfs.store.latches import Latches
 
 _WAIT_S: Final = 5.0
-"""The longest wait for another daemon. A change in memory takes less time, and so do most on a disk."""
+"""The longest wait for another daemon. Changes in memory, and most changes on a disk, take less time."""
 _PAUSE_S: Final = 0.0005
 T = TypeVar("T")
 

@@ -1,8 +1,8 @@
 """Cleaning: files are stored without the forbidden data (``require: {clean: [...]}``).
 
-Whoever the writer is, the store gets the bytes that an app under ``redact`` of the same words would read. The
-draft keeps the written bytes, since its writer may go on with it, and may move the file to a place where it
-is stored unchanged.
+For any writer, the store gets the bytes that an app under ``redact`` of the same words would read. The draft
+keeps the written bytes, since its writer may go on with it, and may move the file to a place where it is
+stored unchanged.
 """
 
 from __future__ import annotations

@@ -95,6 +95,6 @@ class WriteGuard:
                 self._drop_pages(sibling.nodeid)
 
     def _is_own(self, handle: Handle, stat: Stat) -> bool:
-        """Return True if the app still owns the file: the first write-open by another ends that."""
+        """Return True if the app owns the file now: another app's open for writing ends its ownership."""
         app = handle.caller.principal.app
         return app is not None and self._gate.facts.owners.get(handle.fd, stat) == app

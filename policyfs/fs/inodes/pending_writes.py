@@ -42,7 +42,7 @@ class Head:
         self.left: Version | None = None
 
     def size(self, stored: int) -> int:
-        """Return the file's size as its writer sees it, with held bytes."""
+        """Return the file's size as its writer sees it, held bytes included."""
         return stored if self.held is None else max(stored, len(self.held))
 
 

@@ -98,7 +98,7 @@ class PlacedNode:
             return
         before, as_it_was = now, False
         for node in reversed(chain):
-            # The node above has not changed, and this one was as up to date as that: it is still right.
+            # The node above has not changed. This one has the same *seen* as that had: it is still right.
             if as_it_was and node.seen == before:
                 node.seen = now
                 continue

@@ -204,7 +204,7 @@ class DirectoryListings:
     async def _collect(
         self, records: DirectoryRecords, listing: Listing, entries: DirectoryEntries, pauses: Pauses
     ) -> None:
-        """Add the names that the caller sees of the part of a directory that was read last.
+        """Add those names in the last read part of a directory that the caller sees.
 
         The bridge takes those that are decided for all names at once. The others are decided one by one.
         """

@@ -65,9 +65,9 @@ class SetIdBits:
         return _outside(stat, caller)
 
     def chowned(self, fd: int, before: Stat, caller: Caller) -> None:
-        """Clear sgid after a chown(2) by a caller outside the group, also without group execution.
+        """Clear sgid after a chown(2) by a caller outside the group, even if the group may not execute it.
 
-        (setattr_should_drop_sgid; the store's kernel has cleared only the bits that it clears for root.)
+        (See setattr_should_drop_sgid. The store's kernel has cleared only the bits that it clears for root.)
         """
         mode = self._tree.fstat(fd).mode
         if stat_bits.S_ISREG(mode) and mode & stat_bits.S_ISGID and _outside(before, caller):
