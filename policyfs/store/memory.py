@@ -2,7 +2,7 @@
 
 A memfd is made of 4 KiB pages wherever the machine's shmem_enabled is `never`, the
 default. Our own tmpfs mount sets this for itself: with huge pages a copy of 8 MB is made
-several times faster and read at twice the speed (docs/performance.md). The mounts are attached to
+several times faster and read at twice the speed (docs/performance/redaction.md). The mounts are attached to
 no path. Their one descriptor is the only way in, and closing it ends the mount (fsopen(2),
 fsmount(2)).
 """

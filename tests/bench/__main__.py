@@ -1,4 +1,4 @@
-"""`make bench`: every figure of docs/performance.md, as JSON (build/bench.json) and as a table.
+"""`make bench`: the figures of the table in docs/performance.md, as JSON (build/bench.json) and as a table.
 
 `python -m tests.bench [--only PART ...] [--write]`; --write puts the table into
 docs/performance.md between its markers.

@@ -14,7 +14,7 @@ from tests.support.mount.stores import Mounts
 MIB: Final = 1 << 20
 GALLERY: Final = 10011
 MOST_MIB: Final = 78
-"""84 where as much was imported as once was (docs/performance.md, "Memory")."""
+"""84 where as much was imported as once was (docs/performance/memory.md)."""
 
 POLICY: Final = """\
 apiVersion: policyfs/v1
