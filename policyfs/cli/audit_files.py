@@ -237,5 +237,5 @@ def run_who_did(args: argparse.Namespace) -> int:
 
 
 def matching(portion: Portion, wanted: Selection) -> list[Event]:
-    """Return the events that a selection contains, as far as the index has them."""
+    """Return the events that a selection contains, with the fields that the index has."""
     return [class_event(portion.index, row) for row in chosen(portion.exact(wanted), portion.index.rows)]

@@ -99,7 +99,7 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
     user = _user_of(config)
     if config.checkpoints:
         with suppress(OSError):  # the first checkpoint then reports the error
-            KeyStore(key_directory()).signer()  # the first one makes the key; later nothing can be written
+            KeyStore(key_directory()).signer()  # makes the key if there is none: later nothing can be written
     _make_state(config.state, user)
     ours, theirs = socket.socketpair()
     parent = os.getpid()

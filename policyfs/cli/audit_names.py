@@ -59,7 +59,7 @@ def _of_policies(chains: Sequence[Chain]) -> Iterator[Names]:
 
 
 def _of_events(trail: IndexedTrail) -> Iterator[Names]:
-    """Yield the names in each segment, also in those older than the kept policies."""
+    """Yield the names in each segment, also in segments that are older than the kept policies."""
     for chain in trail.chains:
         for portion in trail.portions(chain):
             found: Names = {what: set() for what in _WORDS.values()}

@@ -94,9 +94,9 @@ def open_trail(args: argparse.Namespace) -> IndexedTrail:
 
 
 def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterator[Record | BadLine]:
-    """Return the events that a selection may contain, and records of trouble, from all mounts, by time.
+    """Return the events that a selection may contain, with bad lines and records of problems, by time.
 
-    limit: at most so many events of each mount, the newest; 0 for all.
+    They are from all mounts. limit: the most events of each mount, the newest ones; 0 for all.
     """
     trail = open_trail(args)
     check_names(trail, wanted)

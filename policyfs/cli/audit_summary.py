@@ -72,7 +72,7 @@ def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
 
 
 def count_portion(summary: Summary, portion: Portion, wanted: Selection) -> None:
-    """Count the events of one portion, and its trouble."""
+    """Count the events of one portion, its bad lines, and its records of problems (TROUBLE)."""
     for item in portion.own(TROUBLE):
         if isinstance(item, BadLine) or wanted.covers(item.time_ns):
             summary.add_trouble(item)

@@ -25,7 +25,7 @@ SECRETS: Final[dict[str, tuple[bytes, ...]]] = {
     "people": (_PERSON,),
     "all-metadata": (_LATITUDE, _LONGITUDE, _CAMERA, _TIME, _PERSON),
 }
-"""The bytes of the photo that must be gone, by the words of a policy."""
+"""The bytes that redaction must remove from the photo, for each word of a policy."""
 
 
 def photo() -> bytes:

@@ -69,7 +69,7 @@ def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable
 
 
 def known_files(store: str, engine: Engine, who: Principal) -> list[Canary]:
-    """Return canaries for names that the real store has, as far as kinds and owners do not matter."""
+    """Return canaries for names of the real store for which the answer depends on no kind and no owner."""
     answers = Answers(engine, who)
     found: list[Canary] = []
     for names, ftype, inode in _entries(store):

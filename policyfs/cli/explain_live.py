@@ -191,7 +191,7 @@ def _walk(tree: Tree, owners: Owners, names: list[bytes]) -> LiveFile:
 async def _sniff(
     found: LiveFile, tree: Tree, names: list[bytes], engine: Engine, who: Principal, op: Op, sniffer: Sniffer
 ) -> None:
-    """Find the kind of a file and, if it is read under redaction, the plan of what is removed."""
+    """Find the kind of a file and, if it is read under redaction, its redaction plan."""
     try:
         fd = tree.open_below(tree.root_fd, names[:-1]) if names[1:] else os.dup(tree.root_fd)
         try:

@@ -76,7 +76,7 @@ def _report(
 
 
 def _preview(fd: int, finding: Finding) -> str:
-    """Return the first bytes of a finding: as text where they are text, else in hexadecimal."""
+    """Return the first bytes of a finding: as text if they are text, else in hexadecimal."""
     data = os.pread(fd, min(finding.length, _PREVIEW_BYTES), finding.offset)
     text = data.replace(b"\0", b"").decode("utf-8", "replace").strip()
     more = "..." if finding.length > _PREVIEW_BYTES else ""

@@ -36,7 +36,7 @@ _MODULES: Final = {
 """Modules of the commands, with the commands of each, in the order of the help."""
 
 _WITH_ACTIONS: Final = frozenset({"audit", "policy"})
-"""The modules that import only what the second word needs."""
+"""The modules with actions: they import only the module of the action that the second word names."""
 
 _OUTLINE: Final = frozenset({"-h", "--help", "--version"})
 

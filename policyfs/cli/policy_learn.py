@@ -1,4 +1,4 @@
-"""`policyfs policy learn`: a policy that allows what a trail shows, for a person to read."""
+"""`policyfs policy learn`: propose a policy that allows the requests of a trail, for a person to review."""
 
 from __future__ import annotations
 

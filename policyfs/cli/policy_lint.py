@@ -75,7 +75,7 @@ def _finding(finding: Finding) -> dict[str, object]:
 
 
 def _absent(engine: Engine, store: str) -> Iterator[Finding]:
-    """Yield a finding for each rule with a glob whose plain beginning is not in the store."""
+    """Yield a finding for each rule with a glob whose part before the first wildcard is not in the store."""
     if not Path(store).is_dir():
         raise PolicyfsError(f"{store} is not a directory; name the store, the directory with your files")
     for rule in engine.policy.rules:
@@ -92,7 +92,7 @@ def _absent(engine: Engine, store: str) -> Iterator[Finding]:
 
 
 def _missing(text: str, store: str) -> str | None:
-    """Return the first part of a glob's plain beginning that the store does not have."""
+    """Return the beginning of a glob, up to the first name without wildcards that the store does not have."""
     at, shown = Path(store), ""
     for segment in parse_glob(text).segments:
         if segment is DEEP or len(segment.variants) != 1:

@@ -103,7 +103,7 @@ class Machine:
 
 
 def run_who(args: argparse.Namespace) -> int:
-    """Print everyone."""
+    """Print the app of each user, service and container."""
     engine = load_policy(read_sources(args.policy))
     machine = Machine(pwd.getpwall(), services(), list(processes()))
     people = machine.people(engine)

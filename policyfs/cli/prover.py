@@ -60,7 +60,7 @@ class Caller:
 
 
 class UnprovedError(Exception):
-    """A canary did not get the policy's answer; the message says which."""
+    """A canary got another answer than the policy's. The message names both."""
 
 
 # -- in the command that mounts -------------------------------------------------------------------
@@ -108,7 +108,7 @@ def _become_prover(options: MountOptions, loader: Loader, channel: socket.socket
     try:
         _prove(options, loader, channel)
     except Exception as error:  # noqa: BLE001 - the daemon is waiting
-        with contextlib.suppress(OSError):  # if the daemon has ended, it says why
+        with contextlib.suppress(OSError):  # a daemon that has ended reports its own error
             _send(channel, {"error": f"the proof of the mount could not be made: {error!r}"})
     finally:
         os._exit(0)

@@ -180,7 +180,7 @@ def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: st
         _close_others()
         for number in (*_FORWARDED, *_OF_THE_TERMINAL, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
-        os.execvp(command[0], list(command))  # noqa: S606 - a shell would read the words again
+        os.execvp(command[0], list(command))  # noqa: S606 - a shell would parse the words again
     except FileNotFoundError as error:
         code = _NOT_FOUND
         _say(f"{command[0]}: {error.strerror}")

@@ -50,7 +50,7 @@ RestrictRealtime=yes
 LockPersonality=yes
 KeyringMode=private
 """  # noqa: E501 - as in packaging/systemd, which a test compares
-"""The settings of a unit that mounts: packaging/systemd says what they are for."""
+"""The settings of a unit that mounts. The units in packaging/systemd explain them."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

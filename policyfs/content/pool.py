@@ -214,7 +214,7 @@ class Pool:
             if self.closed:
                 raise ZygoteError("the sniffer is closed")
             if self._launcher is None:
-                # INVARIANT: at the start, never again: a daemon that serves can execute nothing.
+                # INVARIANT: start it before the daemon serves, since a serving daemon can execute nothing.
                 self._launcher = Launcher(self._limits)
             self._zygote = await self._launcher.zygote()
             self.zygotes_started += 1

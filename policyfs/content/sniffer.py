@@ -75,7 +75,7 @@ class Sniffer:
         """Start the zygote and first workers, before trio runs; takes about 0.3 s. Needs root.
 
         workers: by default the number of processors, at least 2 and at most 8, started on demand (a given
-        number is started at once); one app never has all. uid, gid: the ids of all workers; by default each
+        number is started at once); no app gets all of them. uid, gid: ids of all workers; by default each
         worker has its own unused ones (uids.py). apps: ranges of uids (first, last) that belong to apps.
         queue: requests that may wait. address_space: bytes per worker. Raises SnifferError with advice if
         libmagic is missing or rights cannot be dropped.

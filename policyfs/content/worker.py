@@ -118,7 +118,7 @@ class Detector:
         return refine_kind(settled, head)
 
     def answer(self, request: Request) -> bytes:
-        """Return the payload of a good reply. Raises the parsers' errors."""
+        """Return the payload of the reply to a request. Raises the parsers' errors."""
         if request.fd is None:
             return self.kind(request.payload).encode("ascii")
         source = Passed(request.fd, request.size)

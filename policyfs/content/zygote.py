@@ -89,7 +89,7 @@ class Zygote:
             self._weighs_less = self._weighs_less or weigh_less()
 
     def close(self) -> None:
-        """Kill and reap all workers, as far as the kernel lets them die."""
+        """Kill and reap all workers, except those that cannot die because they hang in a disk read."""
         self._poll.unregister(self._control)
         for pidfd in self._children:
             with contextlib.suppress(ProcessLookupError):
@@ -148,7 +148,7 @@ class Zygote:
 
 
 def weigh_less() -> bool:
-    """Lower the weight of this session; return False if the kernel wants another try.
+    """Lower the weight of this session; return False if the kernel asks for a later try (EAGAIN).
 
     Where the kernel weighs sessions against each other (sched(7), autogroup), the nice value of a
     worker does not help the apps in other sessions. Without CAP_SYS_ADMIN the kernel changes the weight

@@ -1,7 +1,7 @@
 """Delivery to journald by its native protocol: structured fields, exact bytes, no limit of length.
 
-A datagram that the socket cannot take goes as a sealed memfd (systemd.io/JOURNAL_NATIVE_PROTOCOL). The
-socket belongs to systemd, so its queue outlives a restart of journald.
+A datagram that is too large for the socket is sent as a sealed memfd (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+The socket belongs to systemd, so its queue outlives a restart of journald.
 """
 
 from __future__ import annotations

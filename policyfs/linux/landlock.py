@@ -1,4 +1,4 @@
-"""Landlock: a process gives up all files but some directories, which it may only read (landlock(7))."""
+"""Landlock: a process gives up all files but those in some directories, which it may read (landlock(7))."""
 
 from __future__ import annotations
 

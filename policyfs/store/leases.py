@@ -3,9 +3,9 @@
 A lease is granted only while no writer and no writable shared mapping of the file exists, in
 any mount or in the store. A writer that comes later waits in open(2) or truncate(2) until the
 lease is released, at most /proc/sys/fs/lease-break-time; the kernel tells us by a signal. After
-that time it takes the lease by force, so bytes are good only if ``holds()`` is true *after* they
+that time the kernel takes the lease by force, so bytes are good only if ``holds()`` is true *after* they
 were read. unlink, rename, chmod and the like break no lease. StoreFacts.leases is True for file systems
-of which all this is true.
+on which leases work in this way.
 """
 
 from __future__ import annotations
@@ -173,8 +173,8 @@ class LeaseKeeper:
 def break_foreign(fd: int) -> int | None:
     """Break the leases of others on the file behind *fd* (O_PATH will do), without waiting.
 
-    Return an O_WRONLY descriptor if no such lease is left. Keep it open until the writer's own open is done,
-    so that no lease is granted before. None: a break has begun; try again soon.
+    Return an O_WRONLY descriptor if no such lease is left. Keep it open until the writer's own open is done:
+    it keeps new leases from being granted. None: a break has begun; try again soon.
     Release our own leases on the file first. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
     """
     try:

@@ -65,7 +65,7 @@ class Owners:
         return OWNER_NONE
 
     def set(self, fd: int, stat: Stat, app: str) -> None:
-        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*. The change is on record on return.
+        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*, and store that before returning.
 
         Raises OSError if that failed. The file stays owned by none if owners are kept nowhere, or if they
         are kept in the database and the inode has no birth time.

@@ -47,7 +47,7 @@ class Wish:
 
     @property
     def trusted(self) -> bool:
-        """True if nothing is removed from what the app reads: an app that edits writes back what it reads."""
+        """True if the app reads unredacted files. An app that edits must: it writes back what it read."""
         return self.whole or self.places or Level.EDIT in self.shares.values()
 
     def dirs(self, level: Level) -> list[str]:

@@ -65,7 +65,7 @@ def bytes_of(entry: Entry) -> str:
 
 
 def ordered(picture: Picture) -> list[Entry | Rest]:
-    """Return the entries as a tree: each directory before what is in it, the rests at its end."""
+    """Return the entries as a tree: each directory before its contents, with its rests at the end."""
     below: dict[bytes, list[Entry]] = defaultdict(list)
     rests: dict[bytes, list[Rest]] = defaultdict(list)
     for entry in picture.entries:
