@@ -36,7 +36,7 @@ class Start(NamedTuple):
 
     only: pattern of libmagic's answers that are possible for a file with these bytes (and with those of
     `also`, an offset and bytes). Any other answer is a contradiction, since every reader relies on the bytes.
-    If libmagic has no name for such files (Use.UNNAMED), the pattern must match application/octet-stream.
+    If libmagic has no name for such files (Use.UNNAMED), the pattern also matches application/octet-stream.
     """
 
     kinds: tuple[str, ...]

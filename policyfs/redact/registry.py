@@ -53,7 +53,7 @@ def parts() -> tuple[Part, ...]:
 def kind_rows() -> tuple[KindRow, ...]:
     """Return the table of kinds, row by row, as the documentation shows it.
 
-    A kind may be read raw under redaction, redacted, or refused. All other kinds are refused.
+    Files of a kind carry nothing (empty files), are redacted, or are refused. All other kinds are refused.
     """
     located = (KindRow(kind, Treatment.LOCATOR, why) for one in FORMATS for kind, why in one.kinds.items())
     refused = (KindRow(kind, Treatment.REFUSED, why) for kind, why in WITHOUT_LOCATOR.items())

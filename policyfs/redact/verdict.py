@@ -25,7 +25,7 @@ _MARGIN_BYTES: Final = 8
 _SEARCHED_BYTES: Final = 64 << 20
 """Most bytes searched in one file. If more are not understood, the file is refused without a search."""
 _SEARCHABLE: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
-"""Words that a search can find. Names and captions look like any other words."""
+"""Categories that a search can find. Names and captions look like any other words."""
 
 _RUN: Final = re.compile(rb"[\x20-\x7e\x80-\xff\t\r\n]{6,}|(?:[\x20-\x7e]\0){6,}|(?:\0[\x20-\x7e]){6,}")
 """Text in any of the usual encodings, to be searched apart from the bytes around it."""

@@ -141,7 +141,10 @@ def _locate(edits: Edits, start: int) -> Found:
 
 
 def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) -> int | None:
-    """Return the first offset of two frames in a row, or of one that ends the sound; None if not in limit."""
+    """Return the offset of the first two frames in a row, or of one that ends the sound; None if none.
+
+    The frames must start in [start, limit); the sound ends at *end*.
+    """
     data = edits.source.read(start, min(limit + 2 * _LONGEST_FRAME, end) - start)
     edits.inner.budget.search(len(data))
     for match in _SYNC.finditer(data):

@@ -19,7 +19,7 @@ from policyfs.redact.core.patches import ByteSource, is_blank
 MAX_NESTING: Final = 3
 """Depth to which files may be embedded in one another (a thumbnail in a thumbnail in a photo)."""
 MAX_PARTS: Final = 50_000
-"""Segments, boxes, chunks and elements in a whole file with all embedded ones."""
+"""Most segments, boxes, chunks and elements in a file, with all files embedded in it."""
 SEARCH_FLOOR_BYTES: Final = 1 << 18
 MAX_SEARCHED_BYTES: Final = 1 << 29
 """Most bytes searched one by one: a file may have the size of a terabyte and be one hole."""

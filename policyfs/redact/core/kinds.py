@@ -1,4 +1,4 @@
-"""Rows of the table of kinds, and of the tables of parts."""
+"""Rows of the table of kinds, and of the table of parts."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class KindRow:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One row of docs/redaction.md's tables of parts: a part of a file, and its data.
+    """One row of the table in docs/redaction-parts.md: a part of a file, and its data.
 
     kinds: the files it is about ("PNG"). where: the part, by the name in its standard. holds: the data
-    in it, for people. tells: the words that remove it. becomes: the bytes that replace it.
+    in it, for people. tells: its categories, whose words remove it. becomes: the bytes that replace it.
     """
 
     kinds: str

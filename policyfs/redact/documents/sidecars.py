@@ -22,7 +22,7 @@ from policyfs.redact.xmp.properties import speaks_of_place
 
 MAX_XMP_BYTES: Final = 4 << 20
 MAX_JSON_BYTES: Final = 1 << 20
-"""Size beyond which files are refused: no photo's sidecar is as large, a log of places is."""
+"""Size beyond which files are refused: no photo's sidecar is as large, but logs of places are."""
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 

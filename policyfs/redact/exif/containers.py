@@ -1,9 +1,9 @@
 """Metadata blocks inside containers of pictures: Exif with an offset in front, XMP, text.
 
 Exif items of HEIF (ISO/IEC 23008-12 Annex A.2.1) and Exif boxes of JPEG XL (ISO/IEC 18181-2) start
-with the offset of the TIFF header behind these 4 bytes: 0, or 6 if JPEG's "Exif" mark is between.
-Some writers leave the offset out, or write a wrong one; then readers search for the header, and so
-does this.
+with 4 bytes: the offset of the TIFF header, counted from behind these bytes. It is 0, or 6 if JPEG's
+"Exif" mark is between. Some writers leave the offset out, or write a wrong one; then readers search
+for the header, and this module does, too.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from policyfs.redact.core.filler import is_empty_header, is_uniform, is_word
 from policyfs.redact.exif.ifd import Entry
 
 MOST_NUMBERS: Final = 2
-"""Different small numbers allowed in a directory's unnamed tags.
+"""Most different small numbers allowed in a directory's unnamed tags.
 
 Three could be degrees, minutes and seconds.
 """

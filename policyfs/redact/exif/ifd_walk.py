@@ -48,7 +48,7 @@ class Walk(ABC):
     MAX_ENTRIES: ClassVar[int]
     """Limit of one directory."""
     CHAINS_CHILDREN: ClassVar[bool]
-    """True if directories that a tag refers to may have next ones."""
+    """True if directories that a tag refers to may be chained to next ones."""
     FIRST_BYTE: ClassVar[int]
     """Lowest offset of a value."""
     WIPES_UNNAMED: ClassVar[bool]

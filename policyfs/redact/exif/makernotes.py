@@ -266,7 +266,7 @@ def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: in
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:
-    """True if a value overlaps a directory, or the four bytes that may follow it unless it starts there."""
+    """True if a value overlaps a directory, or (unless it starts there) the four bytes behind it."""
     behind = directory.end if start == directory.end else directory.end + 4
     return start < behind and directory.offset < end
 

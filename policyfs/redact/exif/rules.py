@@ -38,7 +38,7 @@ UNNAMED: Final = Rule(UNKNOWN)
 
 
 def whole_tells(rule: Rule) -> Tells:
-    """Return the categories of a tag's value that can only stay or go as a whole."""
+    """Return the categories of a tag's value if it can only be kept or removed as a whole."""
     return rule.tells | (Tells.LOCATION if rule.how is How.CITY else NOTHING)
 
 

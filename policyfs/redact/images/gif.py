@@ -23,7 +23,7 @@ _LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _PROFILE: Final = b"ICCRGBG1012"
 _XMP: Final = b"XMP DataXMP"
 _XMP_END: Final = bytes([1, *range(255, -1, -1), 0])
-"""Bytes behind a packet. A reader that takes a byte of the packet for a length gets to their end (XMP, 3)."""
+"""Bytes behind a packet. A reader that takes a packet's byte for a length gets to their end (XMP part 3)."""
 _LEAST_BYTES: Final = 3
 """Least size of an extension: its mark, its label, and the zero that ends it."""
 _READ_BYTES: Final = 1 << 16

@@ -245,7 +245,7 @@ class _Locator:
                 raise NotThisKindError("its frames overlap each other or its index")
 
     def _load(self, box: Box, most: int) -> tuple[Block, Box]:
-        """Read a box into memory; return it with its offsets there. Raises TooMuchError."""
+        """Read a box into a block; return the block, and the box with offsets in it. Raises TooMuchError."""
         self.read += box.size
         if self.read > MAX_MOVIE_BYTES or box.size > most:
             raise TooMuchError(f"its {name_of(box.kind)} boxes are too large")

@@ -112,7 +112,7 @@ class Edits:
     refs: set[int] = field(default_factory=set)
     metadata: set[int] = field(default_factory=set)
     texts: dict[int, Tells] = field(default_factory=dict)
-    """Numbers of objects that are hidden if they are strings: values of keys of STRINGS."""
+    """Object number -> categories of hidden keys that refer to the object; it is hidden if it is a string."""
 
     def applied(self, text: bytes) -> bytes:
         """Return the text with the edits applied."""

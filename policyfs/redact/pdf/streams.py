@@ -85,7 +85,10 @@ def filters_of(node: Node) -> tuple[bytes, ...] | None:
 
 
 def unpacked(raw: bytes, node: Node, room: Room) -> bytes:
-    """Return a table's stream decompressed, with predictors left. Raises NotThisKindError, TooMuchError."""
+    """Return a table's stream decompressed; predictors are not undone.
+
+    Raises NotThisKindError, TooMuchError.
+    """
     filters = filters_of(node)
     if filters is None or len(filters) > 1 or (filters and filters[0] not in _FLATE):
         raise NotThisKindError("a table in it is packed in an unusual way")

@@ -136,7 +136,7 @@ def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Te
 
 
 def _lyrics(edits: Edits, at: int, end: int) -> None:
-    """Remove lyrics as a whole: they have many names of fields and of pictures, and few readers.
+    """Remove lyrics as a whole: they have many kinds of fields, and few programs read them.
 
     Their marks stay, with an empty text between them, so that the sound still ends at their start.
     """

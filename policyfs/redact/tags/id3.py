@@ -184,8 +184,8 @@ class _Cleaner:
     def _frames(self, body: bytes, start: int) -> list[_Frame] | None:
         """Return the frames; None if there are too many.
 
-        Sizes of ID3v2.4 are syncsafe and others are not, but programs got that wrong both ways: the reading
-        that reaches further is right.
+        Sizes of ID3v2.4 are syncsafe and others are not, but programs got that wrong both ways: the better
+        of two readings counts (_merit).
         """
         ways = {2: (False,), 3: (False, True), 4: (True, False)}[self.version]
         found = [list(self._walk(body, start, safe=way)) for way in ways]

@@ -140,7 +140,7 @@ def resources(block: bytes) -> Iterator[Resource]:
 
 
 def clean_irb(block: bytes, inner: Inner) -> Cleaned:
-    """Clean resource blocks; a removed one keeps its header and its size, and its data becomes zeros.
+    """Clean resource blocks; a removed one keeps its place and its size, and its data becomes zeros.
 
     From the first bytes on that are not a resource block, all bytes become zeros.
     """
