@@ -129,7 +129,10 @@ class Recorder:
         return self._decision(caller, call, path, decision, details)
 
     def repeated(self, event: Event) -> None:
-        """Put the event of a repeat on record: an allowed best-effort decision, made from `event_of`."""
+        """Put a repeat of an allowed best-effort decision on record.
+
+        event: the decision's event (`event_of`), with the fields of the repeat.
+        """
         self._sink.admit(event, Audit.BEST_EFFORT)
 
     def _decision(

@@ -49,7 +49,7 @@ class Gate:
 
     INVARIANT: states and principals of one policy mean nothing to another, and the policy may change at
     any await. So nothing of a policy is used after an await unless the generation is still the same
-    (unchanged()). A request by node number is decided again instead.
+    (unchanged()). If it is not, a request by node number is decided again.
 
     app: the app of an app mount, None for a shared mount. posix: True if mounted with --posix. admitted:
     the only callers that are admitted; None: all. open_fd: returns a descriptor of a node's file from an

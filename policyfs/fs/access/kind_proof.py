@@ -47,7 +47,7 @@ class KindEvidence:
         self._fd, self._lease = fd, lease
 
     def holds(self) -> bool:
-        """True if nobody could write the file since before its kind was found.
+        """True if nobody can have written the file since a time before its kind was found.
 
         INVARIANT: called right before the effect, with no await in between.
         """

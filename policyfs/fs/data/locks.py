@@ -109,9 +109,9 @@ class Locks:
 
     @guarded_now
     def setlk_now(self, request: Request) -> bytes | None:
-        """SETLK and SETLKW that need not wait for another lock, or until the kernel has forgotten pages.
+        """Answer SETLK and SETLKW if that needs no wait: for another lock, or for the kernel to forget pages.
 
-        None for the others. A database takes and releases nine locks for one commit.
+        Return None otherwise. A database takes and releases nine locks for one commit.
         """
         lock = requests.lock(request)
         asked = _asked(lock)

@@ -84,8 +84,8 @@ class FileSync:
         """Judge the file's held bytes, and put them into the store. Raises as flush() does.
 
         False, with nothing done, if the handle was released meanwhile: a rename, and a reader's fsync, settle
-        with another process's handle. INVARIANT: such a handle is used only under the node's lock, for which
-        its release waits (finish).
+        with a handle that is not their own. INVARIANT: such a handle is used only under the node's lock, for
+        which its release waits (finish).
         """
         state = handle.node.open
         if not handle.writable:
@@ -152,7 +152,7 @@ class FileSync:
         return self._head_checked if state.draft is None else self._draft
 
     def _fd_to_sync(self, handle: Handle) -> int:
-        """Return a descriptor of the file; -1 if the file is gone and the handle only reads: do not sync."""
+        """Return a descriptor of the file; -1 if there is nothing to sync: a reader's file that is gone."""
         try:
             return self._backing_fd(handle)
         except OSError as error:

@@ -95,6 +95,6 @@ class WriteGuard:
                 self._drop_pages(sibling.nodeid)
 
     def _is_own(self, handle: Handle, stat: Stat) -> bool:
-        """Return True if the app owns the file now: another app's open for writing ends its ownership."""
+        """Return True if the app owns the file now: any other caller's open for writing ends that."""
         app = handle.caller.principal.app
         return app is not None and self._gate.facts.owners.get(handle.fd, stat) == app

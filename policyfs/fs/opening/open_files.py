@@ -43,8 +43,8 @@ class OpenFiles:
     def keep(self, node: Node, fd: int) -> None:
         """Keep *fd* for an open file that loses its last name, so that fstat and other requests still work.
 
-        *fd* belongs to this object from now on. It is closed if the apps that have the file
-        open have used up their shares of descriptors.
+        *fd* belongs to this object from now on. It is closed if the apps that have the file open have used up
+        their shares of descriptors.
         """
         if node.open is not None and self._handles.charge(node):
             node.open.fd = fd
