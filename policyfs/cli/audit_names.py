@@ -23,7 +23,7 @@ Names = dict[str, set[str]]
 def check_names(trail: IndexedTrail, wanted: Selection) -> None:
     """Check names of apps, operations and rules against those of the kept policies and of the trail.
 
-    Raises QueryError with similar names, and its place in the query.
+    Raises QueryError with the unknown name's place in the query, and similar names.
     """
     asked = [(_WORDS[field], name, value) for field, name, value in wanted.names()]
     if not trail.chains or not asked:

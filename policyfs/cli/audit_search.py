@@ -184,7 +184,7 @@ def run_search(args: argparse.Namespace) -> int:
 
 
 def _warn(trouble: list[str]) -> None:
-    """Warn on stderr that the answer may be incomplete, because it does not look so."""
+    """Warn on stderr if the answer may be incomplete, which its rows do not show."""
     sys.stdout.flush()
     for sentence in trouble[:3]:
         print(f"policyfs: the trail is not whole: {sentence}", file=sys.stderr)

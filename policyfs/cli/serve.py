@@ -43,7 +43,7 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise _Left
 
-    # Until the daemon blocks signals, to read them itself, they end it in an orderly way.
+    # Until the daemon blocks these signals and reads them itself, they raise _Left, for an orderly end.
     for number in _ENDING:
         signal.signal(number, leave)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the policy is being read anyway
