@@ -17,7 +17,6 @@ LOGIC: Final = (
 """Branches and loops. A module whose functions have none (constants, protocols, wiring) needs no tests."""
 
 WITHOUT: Final = {
-    "cli/manage.py": "mounts",
     "cli/prover.py": "mounts",
     "cli/policy_apply.py": "mounts",
     "cli/run.py": "mounts",
