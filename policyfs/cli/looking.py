@@ -1,4 +1,4 @@
-"""Inspection of files from the command line, by a mount's confined workers if root runs it."""
+"""Inspection of files from the command line; for root, by confined workers like those of a mount."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def part(status: control.Json, name: str) -> control.Json:
 
 
 def run_reload(args: argparse.Namespace) -> int:
-    """Reload the policy in each mount, and in earlier mounts of its mountpoint that live on.
+    """Reload the policy in each mount, and in earlier mounts at its mountpoint that are still in use.
 
     A refusal of one of them is printed, and the others are still reloaded.
     """

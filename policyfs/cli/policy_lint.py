@@ -92,7 +92,7 @@ def _absent(engine: Engine, store: str) -> Iterator[Finding]:
 
 
 def _missing(text: str, store: str) -> str | None:
-    """Return the beginning of a glob, up to the first name without wildcards that the store does not have."""
+    """Return a glob up to the first name that the store lacks; None if a wildcard comes first."""
     at, shown = Path(store), ""
     for segment in parse_glob(text).segments:
         if segment is DEEP or len(segment.variants) != 1:

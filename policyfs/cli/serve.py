@@ -81,7 +81,7 @@ def fork_daemon(
     *,
     lifeline: tuple[int, int] | None = None,
 ) -> int:
-    """Fork the daemon; return its pid once the mount answers. Raises PolicyfsError, also for its errors.
+    """Fork the daemon; return its pid once the mount answers. Raises PolicyfsError, also if the daemon fails.
 
     log_file: None for the one in the mount's trail directory. lifeline: a pipe; the mount ends once its
     write end is closed, or this process has ended.

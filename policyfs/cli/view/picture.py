@@ -80,7 +80,7 @@ class Picture:
     samples: list[Sample] = field(default_factory=list)
     unread: list[tuple[bytes, str]] = field(default_factory=list)
     may_be_redacted: Counter[str] = field(default_factory=Counter)
-    """Files that are read under redaction, by the ends of their names."""
+    """Number of files that are read under redaction, by the extension of their names."""
 
     def counts(self) -> dict[FileType, int]:
         """Return how many entries of each type the caller sees, the rests included."""
