@@ -207,6 +207,15 @@ def test_what_was_checked_is_not_compiled_again_unless_its_text_changes(place: P
     assert loader.compile(loader.read()).policy.name == "new"
 
 
+def test_a_text_that_changes_before_the_daemon_reads_it_is_compiled(place: Path) -> None:
+    args = parsed(place)
+    _, loader = prepared(args, Start.of(args))
+    checked = loader.read()
+    (place / "policy.yaml").write_text(POLICY.replace("home", "new"))
+    assert loader.compile(loader.read()).policy.name == "new"
+    assert loader.compile(checked).policy.name == "home"
+
+
 def test_a_policy_that_does_not_compile_has_its_exit_code_and_is_on_record(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,6 @@ WITHOUT: Final = {
     "cli/run.py": "mounts",
     "cli/serve.py": "mounts",
     "cli/site.py": "mounts",
-    "cli/umount.py": "mounts",
     "daemon/daemon.py": "mounts",
     "fs/filesystem.py": "mounts",
 }
