@@ -61,7 +61,7 @@ static uint32_t granted(const struct node *node, uint32_t uid)
 	return 0;
 }
 
-/* The node's attributes in the store, now. False if its name leads elsewhere, or they are odd. */
+/* The node's attributes in the store, now. False if its name leads to another object, or they are unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr)
 {
 	struct statx now;

@@ -81,7 +81,7 @@ void avc_lock_all(void);
 void avc_unlock_all(void);
 void avc_forget_counts(void);
 
-/* The node's attributes in the store, now. False if its name leads elsewhere, or they are odd. */
+/* The node's attributes in the store, now. False if its name leads to another object, or they are unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr);
 
 /* Write a reply. True if the kernel took it. */

@@ -82,7 +82,7 @@ int operations_add_types(PyObject *module);
 
 /* _turns.c */
 
-/* read(2) of the device, but users take turns (once take_turns() was called). */
+/* read(2) of the device, but uids take turns (once take_turns() was called). */
 ssize_t turns_read(int fd, void *buffer, size_t size);
 
 /* Count a request that goes to libfuse or to the callable as under way, until it is answered or rests.

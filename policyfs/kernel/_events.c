@@ -26,7 +26,7 @@
 
 #define RING 128 /* events of one seat */
 #define ENOUGH 32 /* waiting events of one seat at which the bell rings */
-#define PROGRAMS 16 /* processes of which a seat knows the executable */
+#define PROGRAMS 16 /* most processes whose executable a seat knows */
 #define PROGRAM_NS 100000000
 
 _Static_assert((RING & (RING - 1)) == 0, "numbers of events go round");

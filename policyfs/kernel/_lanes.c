@@ -42,7 +42,7 @@ static struct {
 	size_t bytes;
 	unsigned int cursor; /* the lane that had the last turn */
 	struct lane urgent, lanes[LANES];
-	unsigned int used;   /* lanes used so far, the first ones */
+	unsigned int used;   /* number of lanes that were used so far; these are the first ones */
 	struct { uint64_t unique; uint16_t lane; } under_way[UNDER_WAY]; /* unique 0: free */
 } queue;
 

@@ -123,8 +123,8 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
 
     index tells the open handles of one session apart (0 to MAX_INDEX, 2 billion: a counter must
     start over there, and skip the numbers still open). flags: FH_* bits. FH_NOFLUSH means that
-    the handle's FLUSH matters only for locks (see hear_flushes). Then the kernel sends no FLUSH where
-    nobody can lock, or where the handle is read-only and no byte range has been requested so far.
+    the handle's FLUSH matters only for locks (see hear_flushes). Then the kernel sends no FLUSH if the
+    daemon takes no locks, or if the handle is read-only and no byte range has been requested so far.
     backing_id: from Backing.register, with FH_PASSTHROUGH only. FH_PASSTHROUGH goes with no flag but
     FH_NOFLUSH: the kernel would answer EIO (KEEP_CACHE), or show raw bytes to mmap only (DIRECT_IO).
     Raises ValueError for everything else.

@@ -182,8 +182,8 @@ def reader_groups(processors: Sequence[int]) -> list[Sequence[int]]:
 
 
 def set_shares(begin_percent: int, end_percent: int) -> None:
-    """Choose the percentage of repeats from which the readers read the device, and below which they rest.
+    """Set two shares of repeats in percent: from the first on the readers read, below the second they rest.
 
-    0 and 0: they read it always.
+    0 and 0: they always read the device.
     """
     bridge.reader_shares(begin_percent, end_percent)

@@ -158,7 +158,7 @@ def _is_plain(rule: Rule) -> bool:
 
 
 def tells_callers_apart(rule: Rule) -> bool:
-    """True if the rule can match one caller and not another at one path, captures aside."""
+    """True if the rule can match one caller and not another at one path, captures not counted."""
     return rule.who is not None or asks_for_self(rule)
 
 

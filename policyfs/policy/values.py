@@ -47,7 +47,7 @@ AUDITS: Final[Mapping[str, Audit]] = {
 }
 
 RESERVED: Final = frozenset({"any", "stranger", "self", "none"})
-"""Words with a meaning of their own where an app's name may stand."""
+"""Words that have a special meaning in places for an app's name."""
 
 MAX_UID: Final = 2**32 - 2
 """The largest uid or gid; 2**32 - 1 is the kernel's "no id"."""

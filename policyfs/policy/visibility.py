@@ -144,7 +144,7 @@ class Sight:
                         todo.append((target, (*path, name)))
 
     def _explore(self, start: Position, caller: Caller, goal: _Goal) -> bool:
-        """Try every position below; beyond the bound return False."""
+        """Try every position below. False if there are more than MAX_POSITIONS."""
         apps = () if caller.app is None else (caller.app,)
         uids = () if caller.uid is None else (caller.uid,)
         seen: set[Position] = set()

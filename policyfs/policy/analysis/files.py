@@ -39,11 +39,11 @@ class FileClasses:
         return not self._kinds and not self._owners
 
     def kind_class(self, kind: str | None) -> tuple[object, ...]:
-        """Return a value that is equal for kinds which no condition tells apart."""
+        """Return a value for a kind; equal values mean that no condition tells the kinds apart."""
         return tuple(kinds.hold(kind) for kinds in self._kinds)
 
     def owner_class(self, owner: str | None) -> object:
-        """Return a value that is equal for owners which no condition tells apart."""
+        """Return a value for an owner; equal values mean that no condition tells the owners apart."""
         if owner is None:
             return None if self._owners else ()
         return tuple(owner in owners for owners in self._owners)

@@ -11,7 +11,7 @@ from policyfs.policy.model import SELF
 from policyfs.policy.table import Live, asks_for_self
 
 Lives = tuple[tuple[Live, bool], ...]
-"""Rules by number, each with whether the other policy lacks it."""
+"""Rules by number, each with True if the other policy lacks it."""
 
 
 class Part(NamedTuple):

@@ -55,7 +55,7 @@ class Compiled:
             if known is None
             else [rules << more for rules in known.reach]
         )
-        """For each node, the rules of which some glob matches there or below, as bits."""
+        """For each node, the rules with a glob that matches there or below, as bits."""
         self.everywhere: Final = bits(self.table.everywhere())
         self.hiding: Final = bits(number for number, rule in enumerate(self.table.rules) if hides(rule))
         """The rules that hide what is below a directory, as bits."""
@@ -89,7 +89,7 @@ class Compiled:
         return Compiled(self.engine, Table(policy, _REMEMBERED, self.table), self)
 
     def reached(self, rule_of: Mapping[int, int]) -> list[int]:
-        """Return for each node the rules of which one of these glob sets matches there or below, as bits."""
+        """Return, for each node, the rules with one of these glob sets matching there or below, as bits."""
         nodes, targets = self.table.automaton.nodes, self.targets
         if not rule_of:
             return [0] * len(nodes)

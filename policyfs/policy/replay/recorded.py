@@ -53,7 +53,7 @@ class Recorded(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """The possible meanings of a request. ops: sets of operations, of which it needed one.
+    """The possible meanings of a request. ops: sets of operations; it needed one of these sets.
 
     types: what the path may have named. creates: it made the file, so the caller owns it. opens: it opened
     a file. empties: it emptied the file first. move: ``rename``, ``exchange`` or ``link``, else empty.
