@@ -234,6 +234,7 @@ def test_a_daemon_that_does_not_end_in_time_is_told(world: World, monkeypatch, c
 
 
 def test_a_daemon_that_is_silent_and_lives_is_waited_for_in_time(world: World, monkeypatch, capsys) -> None:
+    """It seals the trail."""
     world.serve()
     monkeypatch.setattr(umount, "_END_S", 0.05)
     monkeypatch.setattr(umount, "_POLL_LONG_S", 0.01)

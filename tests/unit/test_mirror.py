@@ -18,7 +18,6 @@ LOGIC: Final = (
 
 WITHOUT: Final = {
     "cli/prover.py": "mounts",
-    "cli/policy_apply.py": "mounts",
     "cli/run.py": "mounts",
     "cli/serve.py": "mounts",
     "cli/site.py": "mounts",
