@@ -156,14 +156,18 @@ def _replace(path: str, text: bytes) -> None:
     path = os.path.realpath(path)
     try:
         with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), prefix=".", delete=False) as new:
-            new.write(text)
-            new.flush()
-            if os.path.exists(path):
-                stat = os.stat(path)
-                os.fchown(new.fileno(), stat.st_uid, stat.st_gid)
-                os.fchmod(new.fileno(), stat.st_mode & 0o7777)
-            os.fsync(new.fileno())
-        os.rename(new.name, path)
+            try:
+                new.write(text)
+                new.flush()
+                if os.path.exists(path):
+                    stat = os.stat(path)
+                    os.fchown(new.fileno(), stat.st_uid, stat.st_gid)
+                    os.fchmod(new.fileno(), stat.st_mode & 0o7777)
+                os.fsync(new.fileno())
+                os.rename(new.name, path)
+            except BaseException:
+                os.unlink(new.name)
+                raise
     except OSError as error:
         raise PolicyfsError(f"cannot replace {path}: {error.strerror}") from error
 

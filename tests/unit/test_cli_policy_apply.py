@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -256,3 +257,20 @@ def test_a_place_that_cannot_be_written_is_told(mount: Mounted, apply, tmp_path:
     code, said = apply(tmp_path / "new.yaml")
     assert (code, mount.expected) == (EXIT_REFUSED, [])
     assert "cannot replace /proc/none/own.yaml" in said
+
+
+@pytest.mark.parametrize("fails", ["fchmod", "rename"])
+def test_a_replacement_that_fails_leaves_no_file_behind(
+    mount: Mounted, apply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "new.yaml").write_text(HEAD)
+    before = sorted(os.listdir(tmp_path))
+    monkeypatch.setattr(policy_apply.os, fails, full)
+    code, said = apply(tmp_path / "new.yaml")
+    monkeypatch.undo()
+    assert (code, mount.own.read_text()) == (EXIT_REFUSED, NARROW)
+    assert f"cannot replace {mount.own}: No space left on device" in said
+    assert sorted(os.listdir(tmp_path)) == before
