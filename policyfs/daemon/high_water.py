@@ -45,7 +45,11 @@ class HighWaterMark:
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             self.close()
             raise PolicyfsError(f"{self._path} is not a regular file; remove it, and mount again")
-        self._mark_ns = self._raised(0)
+        try:
+            self._mark_ns = self._raised(0)
+        except OSError as error:
+            self.close()
+            raise PolicyfsError(f"cannot write {self._path}: {error.strerror}") from error
 
     @property
     def damaged(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,16 @@ def test_no_symlink_is_followed(tmp_path: Path) -> None:
     with pytest.raises(PolicyfsError, match="exceptions that have ended"):
         HighWaterMark(tmp_path)
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_mark_that_cannot_be_written_is_told_and_closed(tmp_path: Path) -> None:
+    """On a full disk, say, before its first number is there."""
+    before = os.listdir("/proc/self/fd")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(PolicyfsError, match=r"cannot write .*: File too large"):
+            HighWaterMark(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert os.listdir("/proc/self/fd") == before
