@@ -163,7 +163,7 @@ def hear_flushes(every: bool) -> None:
     """Choose whether the daemon gets every FLUSH, as it must once it takes lock requests.
 
     Otherwise the bridge itself answers the FLUSH of handles with FH_NOFLUSH, and no Python runs for them.
-    That is the state at first.
+    That is the initial state.
     """
     _bridge.hear_flushes(every)
 

@@ -184,7 +184,7 @@ class Door:
             self._nursery.start_soon(self._answer, request, pending, name=request.opcode.name)
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
-        """Answer a request without a task, which would take two turns of the event loop. False if not."""
+        """Answer a request without a task, which takes two turns of the event loop. False if it needs one."""
         quick = self._quick.get(request.opcode)
         if quick is None:
             return False

@@ -1,4 +1,4 @@
-"""A faster wait for requests, which replaces pyfuse3's own.
+"""A faster wait for requests, with the same meaning as pyfuse3's own.
 
 pyfuse3 puts every task through a lock and an epoll registration before each request, some 40 µs of
 Python. Here a task that has answered a request first polls the device itself for some

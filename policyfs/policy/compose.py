@@ -75,7 +75,7 @@ class UnreadableError(Exception):
 
 
 def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
-    """Decode a file's bytes to a source. Raises UnreadableError if they are not text, or empty."""
+    """Decode a file's bytes to a source. Raises UnreadableError if they are not text or have a directive."""
     text = text.removeprefix(BOM_UTF8)
     try:
         decoded = text.decode()

@@ -18,7 +18,7 @@ from policyfs.policy.profile import Profile
 from policyfs.policy.views import Views
 
 Way = tuple[bool, ...]
-"""For each side, True if the directories above hide a place there."""
+"""For each side (the old and the new policy), True if the directories above hide a place."""
 
 Cause = tuple[int, int]
 """A rule that matches: its side, and its place among those that match there."""

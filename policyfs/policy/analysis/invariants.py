@@ -175,7 +175,7 @@ class _Proof:
         ]
 
     def _as_things_stand(self) -> Matters:
-        """Return a function that returns, for a place, the callers who may still break an invariant there."""
+        """Return a function from a place to the callers for whom an invariant may break there or below."""
         return functools.partial(self._matters, self._pending)
 
     def _matters(self, pending: Marks, spot: Spot) -> Callers:

@@ -56,9 +56,9 @@ class JointWalk:
     ) -> None:
         """Take what a walk needs.
 
-        matters: returns a function that returns, for a place, the callers for whom it matters. It is called
-        anew for each place, and for the places below a place after that place was yielded, because findings
-        change what matters. most: see MAX_JOINT_PLACES.
+        matters: returns the function that holds at the moment, because findings change what matters. It is
+        called for each place, and again for the places below after the place was yielded. most: see
+        MAX_JOINT_PLACES.
         """
         self._tracks: Final = tracks
         self._partition: Final = Partition(tracks)

@@ -33,8 +33,8 @@ def names_of(path: Path) -> tuple[str, ...]:
 
 
 Hidden = Mapping[tuple[bool, ...], tuple[str | None, ...]]
-"""The ways in which owners of the directories above can hide a place: for each way, which of the sides
-hide it, and owners of these directories with which they do."""
+"""The ways in which directories above can hide a place, depending on their owners. Key: for each side, True
+if it hides the place. Value: owners of these directories with which that happens."""
 
 
 def may_be_hidden(hidden: Hidden) -> bool:
@@ -115,11 +115,11 @@ class Walk:
         return hidden_below(place.hidden, hiding)
 
     def spelled(self, place: Place) -> tuple[bytes, ...]:
-        """Return names of a path at the place that a person would write."""
+        """Return the path of a place, in names that a person would write."""
         return self.spelled_names(place.names)
 
     def spelled_names(self, names: Iterable[str]) -> tuple[bytes, ...]:
-        """Return names of a path that a person would write, for those of a sample path."""
+        """Return the names of a sample path, with names that a person would write for the made-up ones."""
         at = tuple(side.root for side in self._sides)
         found = []
         for name in names:

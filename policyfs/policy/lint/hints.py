@@ -1,4 +1,4 @@
-"""Findings that `policy check` shows, too. The checks decide sample paths made of names from the rules."""
+"""Findings that `policy check` shows, too. The checks decide on sample paths with names from the rules."""
 
 from __future__ import annotations
 

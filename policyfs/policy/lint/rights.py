@@ -135,7 +135,7 @@ class Rights:
     # ---- sensitive kinds
 
     def _raw_sensitive(self) -> Iterator[Finding]:
-        """Find apps that are under redaction somewhere and read such files unchanged elsewhere."""
+        """Find apps that read redacted files at some paths, and such files unchanged at other paths."""
         promised = []
         for app in self._policy.apps:
             redactions = self._fitting(app, self._enforced[Effect.REDACT])
