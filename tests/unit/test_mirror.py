@@ -20,7 +20,6 @@ WITHOUT: Final = {
     "cli/prover.py": "mounts",
     "cli/run.py": "mounts",
     "cli/serve.py": "mounts",
-    "cli/site.py": "mounts",
     "daemon/daemon.py": "mounts",
     "fs/filesystem.py": "mounts",
 }
