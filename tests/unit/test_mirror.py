@@ -19,7 +19,6 @@ LOGIC: Final = (
 WITHOUT: Final = {
     "cli/prover.py": "mounts",
     "cli/run.py": "mounts",
-    "cli/serve.py": "mounts",
     "daemon/daemon.py": "mounts",
     "fs/filesystem.py": "mounts",
 }
