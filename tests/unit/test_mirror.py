@@ -20,7 +20,6 @@ WITHOUT: Final = {
     "cli/prover.py": "mounts",
     "cli/run.py": "mounts",
     "daemon/daemon.py": "mounts",
-    "fs/filesystem.py": "mounts",
 }
 """Modules with logic and without a file of tests: where they are tested instead. No module is added.
 
