@@ -18,7 +18,6 @@ LOGIC: Final = (
 
 WITHOUT: Final = {
     "cli/prover.py": "mounts",
-    "cli/run.py": "mounts",
     "daemon/daemon.py": "mounts",
 }
 """Modules with logic and without a file of tests: where they are tested instead. No module is added.

@@ -1,0 +1,265 @@
+"""`policyfs run` around its mount: the place, the user, the command in its own mounts, and the end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policyfs.cli import main, run
+from policyfs.cli.run import _Identity
+from policyfs.errors import EXIT_REFUSED, EXIT_USAGE, PolicyfsError
+from tests.support.machine.processes import call_as
+
+APP = 10010
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(tmp_path / "runtime/policyfs"))
+    monkeypatch.setenv("POLICYFS_TRAIL_DIR", str(tmp_path / "trail"))
+    for name in ("store", "shown"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """The tests' own handlers, again after a command had others."""
+    numbers = (*run._FORWARDED, *run._OF_THE_TERMINAL)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+# -- words ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [(), ("--",)])
+def test_a_command_is_needed(place: Path, capsys, words: tuple[str, ...]) -> None:
+    code = main.main(["run", "--app", "a", "--policy", "p", str(place / "store"), *words])
+    assert (code, "write the command behind `--`" in capsys.readouterr().err) == (EXIT_USAGE, True)
+
+
+def test_root_and_a_directory_are_needed(place: Path, capsys, monkeypatch) -> None:
+    (place / "file").touch()
+    fixed = ["run", "--app", "a", "--policy", "p"]
+    for more, told in (
+        ([str(place / "none")], "none is not a directory"),
+        (["--at", str(place / "file"), str(place / "store")], "file is not a directory"),
+    ):
+        assert main.main([*fixed, *more, "--", "true"]) == EXIT_REFUSED
+        assert told in capsys.readouterr().err
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main.main([*fixed, str(place / "store"), "true"]) == EXIT_REFUSED
+    assert "running as an app needs root" in capsys.readouterr().err
+
+
+# -- places --------------------------------------------------------------------------------------------
+
+
+def test_each_command_of_an_app_has_the_first_free_place(place: Path) -> None:
+    claimed = [run._claimed_place("web") for _ in range(3)]
+    assert [Path(at).name for at, _ in claimed] == ["web-0", "web-1", "web-2"]
+    other, lock = run._claimed_place("mail")
+    assert Path(other).name == "mail-0"
+    os.close(claimed[1][1])
+    again = run._claimed_place("web")
+    assert again[0] == claimed[1][0], "it goes on with its trail"
+    assert Path(again[0]).stat().st_mode & 0o777 == 0o755
+    for directory in (Path(other).parent, Path(other).parent.parent):
+        assert directory.stat().st_mode & 0o777 == 0o700, "control sockets lie beside"
+    for fd in (claimed[0][1], claimed[2][1], lock, again[1]):
+        os.close(fd)
+
+
+def test_there_are_places_for_so_many(place: Path, monkeypatch) -> None:
+    monkeypatch.setattr(run, "_PLACES", 2)
+    claimed = [run._claimed_place("web") for _ in range(2)]
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(PolicyfsError, match="2 commands run as web already"):
+        run._claimed_place("web")
+    assert os.listdir("/proc/self/fd") == before
+    for _, fd in claimed:
+        os.close(fd)
+
+
+def test_a_place_that_cannot_be_made_is_told(place: Path, monkeypatch) -> None:
+    (place / "file").touch()
+    monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(place / "file/below"))
+    with pytest.raises(PolicyfsError, match="set POLICYFS_RUNTIME_DIR to a writable directory"):
+        run._claimed_place("web")
+
+
+def is_claimed(place: Path) -> bool:
+    fd = os.open(place / "runtime/policyfs/run/web-0", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def test_a_place_is_free_again_after_a_failure(place: Path, monkeypatch) -> None:
+    claimed: list[bool] = []
+
+    def fails(*_: object) -> int:
+        claimed.append(is_claimed(place))
+        raise PolicyfsError("no mount")
+
+    monkeypatch.setattr(run, "_mounted", fails)
+    words = ["run", "--app", "web", "--policy", "p", str(place / "store"), "--", "true"]
+    assert main.main(words) == EXIT_REFUSED
+    assert (claimed, is_claimed(place)) == ([True], False)
+
+
+# -- the user --------------------------------------------------------------------------------------------
+
+
+def become(uid: int, gid: int) -> dict[str, Any]:
+    _Identity(uid, gid).take()
+    names = {name: os.environ[name] for name in ("HOME", "USER", "LOGNAME")}
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return {"ids": [os.getresuid(), os.getresgid()], "groups": sorted(os.getgroups()), **names,
+            "no_new_privs": "NoNewPrivs:\t1" in status}  # fmt: skip
+
+
+def test_a_user_without_an_account_has_its_own_group_alone() -> None:
+    found = call_as(0, become, 7654321, 7654322)
+    assert found["ids"] == [(7654321,) * 3, (7654322,) * 3]
+    assert found["groups"] == [7654322]
+    assert (found["HOME"], found["USER"], found["LOGNAME"]) == ("/", "7654321", "7654321")
+    assert found["no_new_privs"]
+
+
+def test_a_user_with_an_account_has_its_home_and_groups() -> None:
+    account = pwd.getpwnam("daemon")
+    found = call_as(0, become, account.pw_uid, account.pw_gid)
+    assert found["groups"] == sorted(os.getgrouplist("daemon", account.pw_gid))
+    assert (found["HOME"], found["USER"]) == (account.pw_dir, "daemon")
+
+
+# -- the command -----------------------------------------------------------------------------------------
+
+
+def ran(place: Path, *command: str, uid: int = APP) -> int:
+    return run._run(command, _Identity(uid, uid), str(place / "shown"), str(place / "store"))
+
+
+def test_the_command_finds_the_mount_in_the_place_of_the_store_and_nobody_else(
+    place: Path, handlers: None, capfd
+) -> None:
+    (place / "shown/a").write_text("from the mount")
+    (place / "store/a").write_text("from the store")
+    assert ran(place, "cat", str(place / "store/a"), uid=0) == 0
+    assert capfd.readouterr().out == "from the mount"
+    assert (place / "store/a").read_text() == "from the store"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("true",), 0),
+        (("sh", "-c", "exit 7"), 7),
+        (("sh", "-c", "kill -KILL $$"), 128 + 9),
+        (("/none/such",), 127),
+        (("/etc/hostname",), 126),
+    ],
+)
+def test_the_exit_code_is_the_commands(
+    place: Path, handlers: None, capfd, command: tuple[str, ...], code: int
+) -> None:
+    assert ran(place, *command) == code
+    assert (f"policyfs: {command[0]}: " in capfd.readouterr().err) == (code in {126, 127})
+
+
+def test_a_command_has_nothing_of_its_caller(place: Path, handlers: None, capfd, monkeypatch) -> None:
+    """Neither descriptors, nor a directory that it may not enter, nor ignored signals."""
+    held = os.open(place / "store", os.O_RDONLY | os.O_DIRECTORY)
+    os.set_inheritable(held, True)
+    (place / "private").mkdir(mode=0o700)
+    monkeypatch.chdir(place / "private")
+    ignored = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert ran(place, "sh", "-c", "pwd; id -u; echo $(ls /proc/self/fd); grep SigIgn /proc/self/status") == 0
+    signal.signal(signal.SIGHUP, ignored)
+    os.close(held)
+    here, uid, fds, signals = capfd.readouterr().out.splitlines()
+    assert (here, uid) == ("/", str(APP))
+    assert fds == "0 1 2 3", "the last one is of ls"
+    assert signals.split()[1] == "0" * 16
+
+
+def test_signals_are_handed_on_to_the_command(place: Path, handlers: None) -> None:
+    fifo = place / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDWR)
+    teller = os.fork()
+    if teller == 0:
+        os.read(reader, 1)  # the command is there
+        os.kill(os.getppid(), signal.SIGTERM)
+        os._exit(0)
+    script = f"trap 'exit 9' TERM; echo x > {fifo}; while :; do sleep 0.01; done"
+    assert ran(place, "sh", "-c", script, uid=0) == 9
+    os.waitpid(teller, 0)
+    os.close(reader)
+
+
+# -- the end ---------------------------------------------------------------------------------------------
+
+
+def child(work: Callable[[], int]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os._exit(work())
+        finally:
+            os._exit(99)
+    return pid
+
+
+def test_the_daemon_is_ended_and_its_failure_told(capfd) -> None:
+    reader, writer = os.pipe()
+
+    def ends_in_order() -> int:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        os.write(writer, b"x")
+        time.sleep(20)
+        return 1
+
+    pid = child(ends_in_order)
+    os.read(reader, 1)
+    run._end(pid, Path("/log"))
+    assert capfd.readouterr().err == ""
+    pid = child(lambda: 3)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    run._end(pid, Path("/log"))
+    assert capfd.readouterr().err == "policyfs: the mount did not end in order; see /log\n"
+    for fd in (reader, writer):
+        os.close(fd)
+
+
+def test_a_daemon_that_does_not_end_is_told(monkeypatch) -> None:
+    monkeypatch.setattr(run, "_END_S", 0.05)
+
+    def stays() -> int:
+        time.sleep(20)
+        return 0
+
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the child inherits it
+    pid = child(stays)
+    signal.signal(signal.SIGTERM, before)
+    with pytest.raises(PolicyfsError, match=f"pid {pid}. did not end within 0.05 s; see /log"):
+        run._end(pid, Path("/log"))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
