@@ -17,7 +17,6 @@ LOGIC: Final = (
 """Branches and loops. A module whose functions have none (constants, protocols, wiring) needs no tests."""
 
 WITHOUT: Final = {
-    "cli/prover.py": "mounts",
     "daemon/daemon.py": "mounts",
 }
 """Modules with logic and without a file of tests: where they are tested instead. No module is added.
