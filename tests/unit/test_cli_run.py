@@ -19,6 +19,8 @@ from policyfs.errors import EXIT_REFUSED, EXIT_USAGE, PolicyfsError
 from tests.support.machine.processes import call_as
 
 APP = 10010
+_OF_LIBC = 1 << 31 | 1 << 32
+"""Signals 32 and 33 in SigIgn. They belong to the C library (nptl(7)), which lets no program reset them."""
 
 
 @pytest.fixture
@@ -196,7 +198,7 @@ def test_a_command_has_nothing_of_its_caller(place: Path, handlers: None, capfd,
     here, uid, fds, signals = capfd.readouterr().out.splitlines()
     assert (here, uid) == ("/", str(APP))
     assert fds == "0 1 2 3", "the last one is of ls"
-    assert signals.split()[1] == "0" * 16
+    assert int(signals.split()[1], 16) & ~_OF_LIBC == 0
 
 
 def test_signals_are_handed_on_to_the_command(place: Path, handlers: None) -> None:
