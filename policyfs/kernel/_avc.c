@@ -201,7 +201,13 @@ static bool is_in(const char *name, const char *prefix)
 	return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* Answer only ENODATA, which does not depend on the size of the caller's buffer. Python reads values. */
+/* The error for a name that nothing has here, as xattr.py has it: ls then asks no more for labels and ACLs. */
+static int absence(const char *name)
+{
+	return is_in(name, "system.") || strcmp(name, "security.selinux") == 0 ? EOPNOTSUPP : ENODATA;
+}
+
+/* Answer only errors, which do not depend on the size of the caller's buffer. Python reads values. */
 static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
 {
 	const struct node *node = avc_find(header->nodeid);
@@ -210,7 +216,7 @@ static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_
 	if (is_in(name, "user.") || node == NULL || avc_directory_of(node) < 0 ||
 	    !(granted(node, header->uid) & needed))
 		return false;
-	reply(seat, device, header->unique, ENODATA, NULL, 0);
+	reply(seat, device, header->unique, absence(name), NULL, 0);
 	atomic_fetch_add_explicit(&seat->getxattrs, 1, memory_order_relaxed);
 	return true;
 }

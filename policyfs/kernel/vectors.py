@@ -24,9 +24,9 @@ OPEN: Final = 1 << 3
 RECORDED: Final = 1 << 4
 """With OPEN: each open is an event for the trail, see take_events()."""
 NO_ATTRIBUTES: Final = 1 << 5
-"""Extended attributes outside ``user.`` and ``system.`` are not shown: the answer is ENODATA."""
+"""Extended attributes outside ``user.`` and ``system.`` are not shown: the answer is an error (absence())."""
 NO_ACLS: Final = 1 << 6
-"""Extended attributes in ``system.`` are not shown: the answer is ENODATA."""
+"""Extended attributes in ``system.`` are not shown, with the same error."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 _SERIAL: Final = (1 << 52) - 1
@@ -48,7 +48,7 @@ def access(mode: int) -> int:
 @dataclass(frozen=True, slots=True)
 class VectorStats:
     """Counts of the cache. lookups, getattrs, accesses, opens, releases: answered requests. getxattrs:
-    requests answered with ENODATA. absences: LOOKUPs of absent names, answered with ENOENT. lost: replies
+    requests answered with that error. absences: LOOKUPs of absent names, answered with ENOENT. lost: replies
     that the kernel did not take. nodes, directories: in the cache now. installed, refused: vectors that found
     a place, and that found none. dropped: drops. handles: given out, and neither released nor taken over by
     Python. readers: threads. reading: True while the readers read the device, and the event loop does not.

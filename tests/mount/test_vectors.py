@@ -18,7 +18,7 @@ from tests.mount.test_model import world_on
 from tests.support.machine.counts import count
 from tests.support.machine.images import file_system
 from tests.support.machine.namespace import forget_unused
-from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.support.machine.processes import Child, call_as, start_as, tool_as, wait_for
 from tests.support.models.pairs import Pair, compare
 from tests.support.models.sequence_policies import POLICIES, UIDS
 from tests.support.models.sequenced import campaign
@@ -254,7 +254,9 @@ def test_where_names_become_hidden_absent_ones_are_pythons(many: Path, mounts: M
     child.kill()
 
 
+UNSUPPORTED = errno.errorcode[errno.EOPNOTSUPP]
 ABSENT = ("security.selinux", "system.posix_acl_access", "security.capability", "user.policyfs.owner", "odd")
+NONE = {"ENODATA", UNSUPPORTED}
 FEW = 40
 NOBODY = (1 << 32) - 1
 """The id in entries of an ACL that name nobody (acl(5))."""
@@ -300,10 +302,10 @@ def test_attributes_that_nothing_has_are_absent_without_python(
     mounts: Mounts, few: Path, kind: tuple[str, ...]
 ) -> None:
     mount = mounts.start(TWO_APPS, few, *kind)
-    assert call_as(10011, _xattrs, str(mount / "many"), ABSENT[:3]) == {"ENODATA"}
+    assert call_as(10011, _xattrs, str(mount / "many"), ABSENT[:3]) == NONE
     before, _ = _asked(mount)
     for _ in range(3):
-        assert call_as(10011, _xattrs, str(mount / "many"), ABSENT[:3]) == {"ENODATA"}
+        assert call_as(10011, _xattrs, str(mount / "many"), ABSENT[:3]) == NONE
     by_python, by_bridge = _asked(mount)
     assert by_python - before <= FEW // 10, "by Python"
     assert by_bridge >= 3 * 3 * FEW
@@ -316,10 +318,26 @@ def test_the_first_ones_of_a_file_are_repeats_if_those_of_its_neighbours_were(
     mounts: Mounts, few: Path, kind: tuple[str, ...]
 ) -> None:
     mount = mounts.start(TWO_APPS, few, *kind)
-    assert call_as(10011, _xattrs, str(mount / "many"), ABSENT[:3]) == {"ENODATA"}
+    assert call_as(10011, _xattrs, str(mount / "many"), ABSENT[:3]) == NONE
     by_python, by_bridge = _asked(mount)
     assert by_python + by_bridge == 3 * FEW
     assert by_python <= FEW + 3, "of a file the first one"
+
+
+@pytest.mark.parametrize("options", [(), ("--no-avc",)])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_ls_asks_for_labels_and_acls_once_a_mount(
+    mounts: Mounts, few: Path, kind: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    mount = mounts.start(TWO_APPS, few, *kind, *options)
+    for _ in range(3):
+        before = sum(_asked(mount))
+        tool_as(10011, "ls", "-la", mount / "many", check=True)
+        assert sum(_asked(mount)) - before <= 2, "of 40 files"
+    for name in ABSENT[:2]:
+        assert call_as(10011, _xattrs, str(mount / "many"), (name,)) == {UNSUPPORTED}
+    for name in ABSENT[2:]:
+        assert call_as(10011, _xattrs, str(mount / "many"), (name,)) == {"ENODATA"}
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -330,7 +348,7 @@ def test_attributes_of_users_are_always_read_anew(mounts: Mounts, few: Path, kin
             os.setxattr(few / f"many/name-{number:04}.jpg", "user.note", value)
         for _ in range(3):
             names = ("user.note", "security.selinux")
-            assert call_as(10011, _xattrs, str(mount / "many"), names) == {value.decode(), "ENODATA"}
+            assert call_as(10011, _xattrs, str(mount / "many"), names) == {value.decode(), UNSUPPORTED}
             assert call_as(10011, _xattrs, str(mount / "many"), ("user.none",)) == {"ENODATA"}
     for number in range(FEW):
         os.removexattr(few / f"many/name-{number:04}.jpg", "user.note")
@@ -344,7 +362,7 @@ def test_the_bridge_knows_no_acls_where_the_kernel_checks_them(mounts: Mounts, f
     entries = ((1, 6, NOBODY), (2, 4, 10011), (4, 4, NOBODY), (0x10, 4, NOBODY), (0x20, 0, NOBODY))
     acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
     for _ in range(3):
-        assert call_as(10011, _xattrs, str(mount / "many"), ABSENT) == {"ENODATA"}
+        assert call_as(10011, _xattrs, str(mount / "many"), ABSENT) == NONE
     assert _asked(mount)[1] > FEW
     os.setxattr(few / "many/name-0001.jpg", "system.posix_acl_access", acl)
     wait_for(lambda: call_as(10011, _has_acl, str(file)), "the ACL is shown", 5.0)
@@ -361,12 +379,12 @@ def test_the_bridge_answers_none_where_it_is_not_to(
     mounts: Mounts, few: Path, options: tuple[str, ...]
 ) -> None:
     mount = mounts.start(TWO_APPS, few, *options)
-    error = "ENODATA" if options == ("--no-avc",) else errno.errorcode[errno.EOPNOTSUPP]
+    errors = NONE if options == ("--no-avc",) else {UNSUPPORTED}
     for _ in range(3):
-        assert call_as(10011, _xattrs, str(mount / "many"), NAMES) == {error}
+        assert call_as(10011, _xattrs, str(mount / "many"), NAMES) == errors
     by_python, by_bridge = _asked(mount)
     assert by_bridge == 0
-    assert by_python == (3 * FEW * len(NAMES) if error == "ENODATA" else 1)
+    assert by_python == (3 * FEW * len(NAMES) if errors == NONE else 1)
 
 
 def test_the_readers_read_only_while_enough_requests_are_repeats(mounts: Mounts, empty_store: Path) -> None:

@@ -48,8 +48,10 @@ async def test_attributes_are_read_set_and_removed(store: Path) -> None:
         assert os.getxattr(store / "a.jpg", "user.more") == b"value"
         await xattrs.removexattr(node, b"user.more", caller)
         assert "user.more" not in os.listxattr(store / "a.jpg")
-        for name in (b"user.absent", b"user.policyfs.x", b"trusted.other", b"system.posix_acl_access"):
+        for name in (b"user.absent", b"user.policyfs.x", b"trusted.other", b"security.capability"):
             assert await errno_of(xattrs.getxattr(node, name, caller)) == errno.ENODATA
+        for name in (b"system.posix_acl_access", b"system.other", b"security.selinux"):
+            assert await errno_of(xattrs.getxattr(node, name, caller)) == errno.EOPNOTSUPP
 
 
 @on_trio

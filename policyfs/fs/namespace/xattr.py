@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from policyfs.domain import Audit, Decision, Facts, FileType, Need, Op
 from policyfs.fs.access.audit import Call
@@ -23,6 +23,7 @@ from policyfs.kernel.vectors import NO_ACLS, NO_ATTRIBUTES
 from policyfs.store.tree import ACLS
 
 T = TypeVar("T")
+_LABEL: Final = b"security.selinux"
 
 
 class ExtendedAttributes:
@@ -51,7 +52,8 @@ class ExtendedAttributes:
         self._repeats = repeats
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
-        """Return the value of a user.* xattr. ENODATA for other names, under redaction, or without `read`.
+        """Return the value of a user.* xattr. ENODATA under redaction, or without `read`. Other names raise
+        absence().
 
         ACLs: only if the kernel needs them for its own checks (--posix). They tell no more than modes do.
         """
@@ -61,13 +63,13 @@ class ExtendedAttributes:
             return self._with_fd(node, lambda fd: self._tree.acl(fd, name))
         if not _is_user(name):
             await self._gate.require(caller, Op.SEE, node, Call("getxattr", "getxattr"))
-            raise OSError(errno.ENODATA, "no such xattr here")
+            raise absence(name)
         if not await self._shows_xattrs(node, caller, Call("getxattr", "getxattr")):
             raise OSError(errno.ENODATA, "xattrs are hidden under redaction, and where the app may not read")
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
     def absent_now(self, node: Node, name: bytes, caller: Caller) -> None:
-        """Raise ENODATA, as getxattr() would, if that needs no facts, no record and no look at the object.
+        """Raise absence(), as getxattr() would, if that needs no facts, no record and no look at the object.
 
         INVARIANT: a caller that may not see the object gets no answer here: the refusal is recorded.
         """
@@ -75,7 +77,7 @@ class ExtendedAttributes:
         shown = _is_user(name) or (self._set_id_bits is not None and name in ACLS)
         if not shown and self._gate.sees_now(caller, node):
             self._repeats.lacks(node, caller)
-            raise OSError(errno.ENODATA, "no such xattr here")
+            raise absence(name)
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
         """Return the names of user.* xattrs, and of ACLs if shown; none under redaction or without `read`."""
@@ -178,11 +180,23 @@ class ExtendedAttributes:
 
 def absent_attributes(*, enabled: bool, posix: bool) -> int:
     """Return the sorts of xattrs that no caller is shown (flags of kernel/vectors.py): getxattr() answers
-    ENODATA.
+    absence().
     """
     if not enabled:
         return 0  # the answer is ENOSYS
     return NO_ATTRIBUTES if posix else NO_ATTRIBUTES | NO_ACLS
+
+
+def absence(name: bytes) -> OSError:
+    """Return the error for an xattr outside user.*, which no object of a mount has.
+
+    EOPNOTSUPP for names in system.* (ACLs) and for SELinux labels, as on a file system without them.
+    `ls -l` asks for these of each file, and stops asking after this answer. ENODATA for all other names:
+    getcap(8) and Samba take another error for a failure. kernel/_avc.c repeats these answers.
+    """
+    if name.startswith(b"system.") or name == _LABEL:
+        return OSError(errno.EOPNOTSUPP, "this mount has no ACLs and no labels")
+    return OSError(errno.ENODATA, "no such xattr here")
 
 
 def _is_user(name: bytes) -> bool:
