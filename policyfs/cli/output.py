@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+from pathlib import Path
 
 from policyfs.errors import PolicyfsError
 
@@ -17,3 +20,31 @@ def write_private(path: str, text: str) -> None:
         os.replace(new, path)
     except OSError as error:
         raise PolicyfsError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None:
+    """Replace a file's bytes in one step (rename), and keep its mode and owner.
+
+    Without known, a missing file is made (mode 0600); with known, the file must be there and have these bytes
+    right before the rename. A symbolic link would itself be replaced: path is a resolved one. On any error
+    the file stays as it is, and nothing is left beside it. Raises OSError, and PolicyfsError if the bytes
+    are not the known ones.
+    """
+    # a short prefix: with the file's name in it, a name as long as the file system allows would not do
+    fd, new = tempfile.mkstemp(prefix=".", dir=path.parent)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            if known is not None or path.exists():
+                stat = path.stat()
+                os.fchown(file.fileno(), stat.st_uid, stat.st_gid)
+                os.fchmod(file.fileno(), stat.st_mode & 0o7777)  # last: a change of owner clears set-id bits
+            os.fsync(file.fileno())
+        if known is not None and path.read_bytes() != known:
+            raise PolicyfsError(f"{path} was changed meanwhile, and stays as it is: try again")
+        os.rename(new, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        raise

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.cli.manage import ask, known, part, reload_lines
+from policyfs.cli.output import replace_file
 from policyfs.cli.policy_diff import accepted_in, compared
 from policyfs.cli.policy_files import read_sources
 from policyfs.cli.policy_test import beside, outcome_of
@@ -152,24 +152,12 @@ def _put_in_force(found: _Applied, own: str) -> None:
 
 
 def _replace(path: str, text: bytes) -> None:
-    """Replace a file's text in one step (rename), and keep its mode and owner."""
-    path = os.path.realpath(path)
+    """Replace a file's text, or that of the file which a link leads to. Raises PolicyfsError."""
+    real = Path(os.path.realpath(path))
     try:
-        with tempfile.NamedTemporaryFile(dir=os.path.dirname(path), prefix=".", delete=False) as new:
-            try:
-                new.write(text)
-                new.flush()
-                if os.path.exists(path):
-                    stat = os.stat(path)
-                    os.fchown(new.fileno(), stat.st_uid, stat.st_gid)
-                    os.fchmod(new.fileno(), stat.st_mode & 0o7777)
-                os.fsync(new.fileno())
-                os.rename(new.name, path)
-            except BaseException:
-                os.unlink(new.name)
-                raise
+        replace_file(real, text)
     except OSError as error:
-        raise PolicyfsError(f"cannot replace {path}: {error.strerror}") from error
+        raise PolicyfsError(f"cannot replace {real}: {error.strerror}") from error
 
 
 def _show(found: _Applied, args: argparse.Namespace) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import difflib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
+from policyfs.cli.output import replace_file
 from policyfs.cli.policy_files import TEST_SUFFIX, Batch, read_sources
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.policy.layout.canonical import canonical
@@ -55,31 +54,12 @@ def _finish(before: SourceText, after: str, *, check: bool) -> None:
         lines = before.text.decode().splitlines(keepends=True), after.splitlines(keepends=True)
         print("".join(difflib.unified_diff(*lines, before.name, f"{before.name} (canonical)")), end="")
         return
-    _replace(Path(os.path.realpath(before.name)), before.text, after.encode())
-    print(f"{before.name}: written in canonical form")
-
-
-def _replace(path: Path, before: bytes, after: bytes) -> None:
-    """Replace a file's bytes in one step (rename), and keep its mode and owner. Raises PolicyfsError."""
+    path = Path(os.path.realpath(before.name))
     try:
-        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with open(fd, "wb") as file:
-                stat = path.stat()
-                file.write(after)
-                file.flush()
-                os.fchown(file.fileno(), stat.st_uid, stat.st_gid)
-                os.fchmod(file.fileno(), stat.st_mode & 0o7777)
-                os.fsync(file.fileno())
-            if path.read_bytes() != before:
-                raise PolicyfsError(f"{path} was changed meanwhile, and stays as it is: try again")
-            os.rename(name, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
+        replace_file(path, after.encode(), known=before.text)
     except OSError as error:
         raise PolicyfsError(f"cannot write {path}: {error.strerror}") from error
+    print(f"{before.name}: written in canonical form")
 
 
 def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from policyfs.cli.output import write_private
+from policyfs.cli.output import replace_file, write_private
 from policyfs.errors import PolicyfsError
 
 
@@ -30,3 +32,101 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(PolicyfsError):
         write_private(str(tmp_path / "a.html"), "text")
     assert not (tmp_path / "other").exists()
+
+
+# -- files that are replaced --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(b"old")
+    return path
+
+
+@pytest.mark.parametrize("known", [None, b"old"])
+def test_a_replaced_file_keeps_its_mode_and_owner(file: Path, known: bytes | None) -> None:
+    os.chown(file, 4711, 4712)
+    file.chmod(0o6750)
+    before = file.stat()
+    replace_file(file, b"new", known=known)
+    found = file.stat()
+    assert file.read_bytes() == b"new"
+    assert (found.st_mode, found.st_uid, found.st_gid) == (before.st_mode, 4711, 4712)
+    assert found.st_ino != before.st_ino, "who reads the old one reads on"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_missing_file_is_made_for_its_owner_alone(file: Path) -> None:
+    file.unlink()
+    replace_file(file, b"new")
+    assert (file.read_bytes(), file.stat().st_mode & 0o7777) == (b"new", 0o600)
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_name_of_the_greatest_length_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / ("a" * 255)
+    path.write_bytes(b"old")
+    replace_file(path, b"new", known=b"old")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("known", [b"", b"ol", b"other"])
+def test_a_file_with_other_bytes_than_the_known_ones_stays(file: Path, known: bytes) -> None:
+    before = file.stat()
+    with pytest.raises(PolicyfsError) as refused:
+        replace_file(file, b"new", known=known)
+    assert str(refused.value) == f"{file} was changed meanwhile, and stays as it is: try again"
+    assert (file.read_bytes(), file.stat().st_ino) == (b"old", before.st_ino)
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_the_known_bytes_are_looked_for_once_the_new_ones_are_on_disk(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def meanwhile(fd: int) -> None:
+        real(fd)
+        file.write_bytes(b"another's")
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    with pytest.raises(PolicyfsError, match="was changed meanwhile"):
+        replace_file(file, b"new", known=b"old")
+    assert file.read_bytes() == b"another's"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_known_file_that_is_gone_is_not_made_again(file: Path) -> None:
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        replace_file(file, b"new", known=b"old")
+    assert list(file.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize("fails", ["fchown", "fchmod", "fsync", "rename"])
+@pytest.mark.parametrize("raised", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+def test_a_replacement_that_fails_leaves_the_file_and_nothing_beside_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch, fails: str, raised: BaseException
+) -> None:
+    def failing(*_: object) -> None:
+        raise raised
+
+    for known in (None, b"old"):
+        with monkeypatch.context() as patch, pytest.raises(type(raised)) as found:
+            patch.setattr(os, fails, failing)
+            replace_file(file, b"new", known=known)
+        assert found.value is raised
+        assert file.read_bytes() == b"old"
+        assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_place_that_takes_no_file_stays_as_it_is(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(IsADirectoryError):
+        replace_file(file, b"new")
+    assert list(file.parent.iterdir()) == [file]
+    with pytest.raises(FileNotFoundError):
+        replace_file(file / "absent/a.yaml", b"new")
+    assert list(file.iterdir()) == []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
+from policyfs.cli import main
+from policyfs.errors import EXIT_REFUSED
 from tests.support.mount.daemons import policyfs
 
 ODD = """\
@@ -93,3 +96,38 @@ def test_what_has_errors_stays_as_it_is(odd: Path):
     assert "cannot read the policy absent.yaml" in said.stderr
     assert "alow" in odd.read_text()
     assert policyfs("policy", "fmt", "--check", "--stdout", "odd.yaml").returncode == 2
+
+
+def test_a_file_that_changes_meanwhile_stays(
+    odd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    real = os.fsync
+
+    def meanwhile(fd: int) -> None:
+        real(fd)
+        odd.write_text(MORE)
+
+    monkeypatch.setattr(os, "fsync", meanwhile)
+    (odd.parent / "link.yaml").symlink_to("odd.yaml")
+    assert main.main(["policy", "fmt", "link.yaml"]) == EXIT_REFUSED
+    said = capsys.readouterr()
+    assert f"{odd} was changed meanwhile, and stays as it is: try again" in said.err
+    assert said.out == ""
+    assert odd.read_text() == MORE
+    assert sorted(os.listdir(odd.parent)) == ["link.yaml", "odd.yaml"]
+
+
+def test_a_file_that_cannot_be_written_is_told(
+    odd: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "rename", full)
+    (odd.parent / "link.yaml").symlink_to("odd.yaml")
+    assert main.main(["policy", "fmt", "link.yaml"]) == EXIT_REFUSED
+    said = capsys.readouterr()
+    assert f"cannot write {odd}: No space left on device" in said.err
+    assert said.out == ""
+    assert odd.read_text() == ODD
+    assert sorted(os.listdir(odd.parent)) == ["link.yaml", "odd.yaml"]
