@@ -9,29 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.processes import call_as
+from tests.support.models.applied_policies import HEAD, NARROW, TESTS, TWO, WIDE
 from tests.support.models.twins import error
 from tests.support.mount.daemons import Mount, Said, policyfs
 from tests.support.mount.stores import Mounts
-
-ONE, TWO = 10010, 10011
-HEAD = f"""\
-apiVersion: policyfs/v1
-kind: Policy
-metadata: {{name: applied}}
-apps:
-  one: {{uid: {ONE}}}
-  two: {{uid: {TWO}}}
-rules:
-  - {{id: all, allow: [all], who: {{app: one}}, paths: "/***"}}
-"""
-NARROW = HEAD + '  - {id: some, allow: [see, read], who: {app: two}, paths: "/Documents/***"}\n'
-WIDE = HEAD + '  - {id: some, allow: [see, read], who: {app: two}, paths: "/***"}\n'
-TESTS = """\
-apiVersion: policyfs/v1
-kind: PolicyTests
-tests:
-  - {id: no-music, app: two, operation: see, path: /Music/song.mp3, expect: {decision: deny}}
-"""
 
 
 @pytest.fixture

@@ -15,26 +15,8 @@ from policyfs.cli import main, policy_apply
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_POLICY, EXIT_POLICY_TESTS, EXIT_REFUSED, EXIT_USAGE
 from policyfs.policy.parse import digest_of
+from tests.support.models.applied_policies import HEAD, NARROW, TESTS, WIDE
 from tests.support.mount.control_sockets import ControlSocket
-
-HEAD = """\
-apiVersion: policyfs/v1
-kind: Policy
-metadata: {name: applied}
-apps:
-  one: {uid: 10010}
-  two: {uid: 10011}
-rules:
-  - {id: all, allow: [all], who: {app: one}, paths: "/***"}
-"""
-NARROW = HEAD + '  - {id: some, allow: [see, read], who: {app: two}, paths: "/Documents/***"}\n'
-WIDE = HEAD + '  - {id: some, allow: [see, read], who: {app: two}, paths: "/***"}\n'
-TESTS = """\
-apiVersion: policyfs/v1
-kind: PolicyTests
-tests:
-  - {id: no-music, app: two, operation: see, path: /Music/song.mp3, expect: {decision: deny}}
-"""
 
 
 class Mounted:

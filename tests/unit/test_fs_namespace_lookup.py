@@ -19,7 +19,7 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
-from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, errno_of
+from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, errno_of, look_up, replace
 
 EVERYBODY = """\
 - {id: all, allow: [all], paths: "/**"}
@@ -37,10 +37,6 @@ def store(tmp_path: Path) -> Path:
     (directory / "secret/inner").mkdir(parents=True)
     (directory / "a.jpg").write_bytes(PHOTO)
     return directory
-
-
-async def look_up(made: Parts, name: str, uid: int) -> pyfuse3.EntryAttributes:
-    return await made.lookup.lookup(made.root, name.encode(), made.caller(uid))
 
 
 async def answer_of(request) -> dict[str, object] | int:
@@ -64,11 +60,6 @@ def names_looked_at() -> Iterator[list[bytes]]:
 
         patch.setattr(Tree, "stat", stat)
         yield seen
-
-
-def replace(path: Path, data: bytes) -> None:
-    path.with_name("next").write_bytes(data)
-    path.with_name("next").rename(path)
 
 
 # -- names -------------------------------------------------------------------------------------------

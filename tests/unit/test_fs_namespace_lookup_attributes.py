@@ -16,7 +16,17 @@ from policyfs.store.frozen import Version
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, errno_of
+from tests.support.mount.steps import (
+    CAMERA,
+    GALLERY,
+    MAPS,
+    OPEN,
+    PHOTO,
+    REDACTED,
+    errno_of,
+    look_up,
+    replace,
+)
 
 
 @pytest.fixture
@@ -26,15 +36,6 @@ def store(tmp_path: Path) -> Path:
     (directory / "e/inner").mkdir(parents=True)
     (directory / "a.jpg").write_bytes(PHOTO)
     return directory
-
-
-async def look_up(made: Parts, name: str, uid: int) -> pyfuse3.EntryAttributes:
-    return await made.lookup.lookup(made.root, name.encode(), made.caller(uid))
-
-
-def replace(path: Path, data: bytes) -> None:
-    path.with_name("next").write_bytes(data)
-    path.with_name("next").rename(path)
 
 
 async def attributes(made: Parts, path: str, uid: int) -> pyfuse3.EntryAttributes:

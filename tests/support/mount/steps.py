@@ -39,6 +39,17 @@ async def errno_of(request) -> int:
     return 0
 
 
+async def look_up(made: Parts, name: str, uid: int) -> pyfuse3.EntryAttributes:
+    """Look a name of the root up; its attributes, as the kernel is told them."""
+    return await made.lookup.lookup(made.root, name.encode(), made.caller(uid))
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Give a name in the store another file, past the file system."""
+    path.with_name("next").write_bytes(data)
+    path.with_name("next").rename(path)
+
+
 async def between(made: Parts, request, meanwhile) -> int:
     """Start a request that waits for a sniff, do something else, let the sniff end: its errno."""
     made.sniffed.gate, made.sniffed.asked = trio.Event(), trio.Event()
