@@ -107,9 +107,9 @@ void avc_end_opens(uint64_t id, avc_take taken, void *context);
 void avc_end_all_opens(avc_take taken, void *context);
 
 /* Called from time to time: take over the handles that were open at the previous call, and report the nodes
- * that were not opened here since then. */
+ * of which the last so many calls saw no open here (ages: 2 means none since the previous call). */
 typedef void (*avc_unused)(void *context, uint64_t id);
-void avc_age_opens(avc_take taken, avc_unused unused, void *context);
+void avc_age_opens(unsigned ages, avc_take taken, avc_unused unused, void *context);
 
 /* Take all events that were published before this call. Those of one seat are in order. */
 void avc_take_events(avc_told told, void *context);

@@ -41,8 +41,9 @@ static PyMethodDef methods[] = {
 	 "1 those of this node, 2 all. [(fh, node, uid, gid, pid, flags, attributes)]."},
 	{"end_opens", vectors_end_opens, METH_O,
 	 "end_opens(node or None): answer no more opens of a node (None: of any), and take over their handles."},
-	{"age_opens", vectors_age_opens, METH_NOARGS,
-	 "Take over handles that were open at the previous call; (handles, nodes not opened since then)."},
+	{"age_opens", vectors_age_opens, METH_O,
+	 "age_opens(ages): take over handles that were open at the previous call; (handles, nodes not opened since\n"
+	 "the last so many calls)."},
 	{"take_events", vectors_take_events, METH_NOARGS,
 	 "take_events(): the events of opens that the bridge answered and that are to be on the trail."},
 	{"events_bell", vectors_events_bell, METH_NOARGS,

@@ -139,7 +139,7 @@ PyObject *vectors_drop_all(PyObject *module, PyObject *unused);
 PyObject *vectors_clear(PyObject *module, PyObject *unused);
 PyObject *vectors_take(PyObject *module, PyObject *args);
 PyObject *vectors_end_opens(PyObject *module, PyObject *id);
-PyObject *vectors_age_opens(PyObject *module, PyObject *unused);
+PyObject *vectors_age_opens(PyObject *module, PyObject *ages);
 PyObject *vectors_take_events(PyObject *module, PyObject *unused);
 PyObject *vectors_events_bell(PyObject *module, PyObject *unused);
 PyObject *vectors_counts(PyObject *module, PyObject *unused);

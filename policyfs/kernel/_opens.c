@@ -30,7 +30,7 @@
 /* Flags of open(2) that change nothing for the file or its reader's rights. */
 #define HARMLESS ((uint32_t)(O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK))
 
-#define LATE 2 /* ages after which a slot or an unused node is old */
+#define LATE 2 /* ages after which a slot is old */
 
 struct slot {
 	_Atomic uint64_t fh; /* 0: free */
@@ -305,20 +305,20 @@ void avc_end_all_opens(avc_take taken, void *context)
 struct late {
 	avc_unused unused;
 	void *context;
-	unsigned age;
+	unsigned age, ages;
 };
 
 static void tell_if_unused(struct node *node, void *context)
 {
 	const struct late *late = context;
 
-	if (node->backing_id != 0 && late->age - atomic_load_explicit(&node->used, memory_order_relaxed) >= LATE)
+	if (node->backing_id != 0 && late->age - atomic_load_explicit(&node->used, memory_order_relaxed) >= late->ages)
 		late->unused(late->context, node->id);
 }
 
-void avc_age_opens(avc_take taken, avc_unused unused, void *context)
+void avc_age_opens(unsigned ages, avc_take taken, avc_unused unused, void *context)
 {
-	struct late late = {unused, context, 0};
+	struct late late = {unused, context, 0, ages};
 
 	if (!avc_is_open())
 		return;

@@ -265,15 +265,16 @@ PyObject *vectors_end_opens(PyObject *module, PyObject *id)
 	return handles_of(&found);
 }
 
-PyObject *vectors_age_opens(PyObject *module, PyObject *unused)
+PyObject *vectors_age_opens(PyObject *module, PyObject *ages)
 {
 	struct found found = {0};
+	unsigned long most = PyLong_AsUnsignedLong(ages);
 	PyObject *handles, *nodes;
 
-	(void)module, (void)unused;
-	if (!is_loop())
+	(void)module;
+	if (PyErr_Occurred() || !is_loop())
 		return NULL;
-	avc_age_opens(add_handle, add_node, &found);
+	avc_age_opens((unsigned)most, add_handle, add_node, &found);
 	handles = handles_of(&found);
 	nodes = list_of(node_of, &found, found.node_count);
 	free(found.nodes);

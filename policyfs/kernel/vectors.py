@@ -147,12 +147,13 @@ def end_all_opens() -> list[Opened]:
     return [Opened(*one) for one in bridge.end_opens(None)]
 
 
-def age_opens() -> tuple[list[Opened], list[int]]:
+def age_opens(ages: int) -> tuple[list[Opened], list[int]]:
     """Take over the handles that were already open at the previous call.
 
-    Returns them, and the nodes with an open vector that was not used since then.
+    Returns them, and the nodes with an open vector that was not used for so many ages: 2 means since the
+    previous call, 3 since the one before it.
     """
-    handles, unused = bridge.age_opens()
+    handles, unused = bridge.age_opens(ages)
     return [Opened(*one) for one in handles], unused
 
 

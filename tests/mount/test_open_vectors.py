@@ -56,10 +56,12 @@ def mount(request: pytest.FixtureRequest, mounts: Mounts, store: Path) -> Mount:
     return begin(mounts, POLICY, store, *request.param)
 
 
-def begin(mounts: Mounts, policy: str, store: Path, *options: str, reading: bool = True) -> Mount:
+def begin(
+    mounts: Mounts, policy: str, store: Path, *options: str, program: tuple[str, ...] = READING
+) -> Mount:
     """A mount whose readers read from the first request on."""
     mount = mounts.prepare(policy, store, "--avc", *options)
-    mount.program = READING if reading else mount.program
+    mount.program = program or mount.program
     return mount.start()
 
 
@@ -158,7 +160,6 @@ def test_repeats_of_an_open_and_their_releases_need_no_python(mount: Mount) -> N
     assert now["releases"] >= 190, now
     assert now["lost"] == 0
     assert mount.fuse("OPEN") == 200
-    wait_for(lambda: mount.status()["backing_ids"] == 0, "the backing id is given back", 10.0)
 
 
 def test_recorded_opens_need_python_no_more_than_others(mounts: Mounts, store: Path) -> None:
@@ -491,19 +492,43 @@ def test_a_mapping_outlives_its_handle(mount: Mount) -> None:
     assert child.result() == b"text"
 
 
-def test_many_files_in_turn_are_kept_for_a_while(mount: Mount) -> None:
-    names = [f"f{number}" for number in range(600)]
-    for name in names:
-        (mount.store / name).write_bytes(b"x")
-        (mount.store / name).chmod(0o644)
-    for _ in range(4):  # the bridge answers from the third open on
-        call_as(ONE, _each, str(mount.mountpoint), names)
-    assert said(mount)["opens"] > len(names), said(mount)
-    held = call_as(ONE, _all_at_once, str(mount.mountpoint), names)
-    assert held == len(names)
-    start = time.monotonic()
+MANY = [f"f{number}" for number in range(600)]
+
+
+@pytest.fixture
+def many(store: Path) -> Path:
+    for name in MANY:
+        (store / name).write_bytes(b"x")
+        (store / name).chmod(0o644)
+    return store
+
+
+def test_many_files_in_turn_are_kept_for_a_while(mounts: Mounts, many: Path) -> None:
+    mount = begin(mounts, POLICY, many)
+    for _ in range(3):  # the bridge answers from the third open on
+        call_as(ONE, _each, str(mount.mountpoint), MANY)
+        time.sleep(2)
+    before = said(mount)["opens"]
+    call_as(ONE, _each, str(mount.mountpoint), MANY)
+    assert said(mount)["opens"] - before == len(MANY)
+    assert mount.status()["backing_ids"] == len(MANY)
+    for name in MANY[:300]:
+        (mount.store / name).unlink()
+    wait_for(lambda: mount.status()["backing_ids"] == 300, "removed files take no space", 5.0)
+    assert mount.reload().returncode == 0
+    wait_for(lambda: mount.status()["backing_ids"] == 0, "a reload ends all", 5.0)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_ids_that_are_not_used_are_given_back(mounts: Mounts, many: Path, kind: tuple[str, ...]) -> None:
+    mount = begin(mounts, POLICY, many, *kind, program=("tests.support.mount.short_ages",))
+    for _ in range(4):
+        call_as(ONE, _each, str(mount.mountpoint), MANY)
+    assert said(mount)["opens"] > len(MANY), said(mount)
+    held = call_as(ONE, _all_at_once, str(mount.mountpoint), MANY)
+    assert held == len(MANY)
+    call_as(ONE, read, str(mount / "file"), 200)
     wait_for(lambda: mount.status()["backing_ids"] == 0, "all ids are given back", 10.0)
-    assert time.monotonic() - start < 10
 
 
 def _each(directory: str, names: list[str]) -> None:

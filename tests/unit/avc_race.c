@@ -495,7 +495,7 @@ static void look(unsigned *seed, unsigned node)
 		no_opens(node);
 		break;
 	default:
-		avc_age_opens(taken_over, unused, late);
+		avc_age_opens(2, taken_over, unused, late);
 		for (node = 0; node < NODES; node++)
 			if (late[node])
 				no_opens(node);

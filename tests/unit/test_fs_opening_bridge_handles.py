@@ -59,7 +59,8 @@ class Bridge:
     take_all_handles = end_all_opens = take
     end_opens = take_handles
 
-    def age_opens(self) -> tuple[list[Opened], list[int]]:
+    def age_opens(self, ages: int) -> tuple[list[Opened], list[int]]:
+        assert ages == 30, "a minute"
         return self.take(), self.unused
 
 
@@ -94,18 +95,23 @@ class Scene:
         self.installs = True
         self.installed: list[tuple[object, ...]] = []
         self.replaced: Any = SimpleNamespace(find=lambda node: -1, is_wanted=lambda node: False)
-        lifecycle: Any = SimpleNamespace(enter=self.enter, let_go=self.let_go)
-        repeats: Any = SimpleNamespace(opened=self.install)
-        passthrough: Any = SimpleNamespace(drop=self.given_back.append)
-        self.handles = BridgeHandles(self.fs, lifecycle, passthrough, repeats, self.replaced)
+        self.handles = self.made()
         self.decision = Decision(allowed=True, errno=0, audit=Audit.OFF)
         self.request: Any = SimpleNamespace(
             node=self.node, flags=os.O_RDONLY, writing=False, call=call_of(os.O_RDONLY),
-            caller=SimpleNamespace(uid=1000, gid=100, pid=0, principal=SimpleNamespace(label="app")),
+            caller=SimpleNamespace(
+                uid=1000, gid=100, pid=0, holder="app", principal=SimpleNamespace(label="app")
+            ),
         )  # fmt: skip
         self.handle: Any = SimpleNamespace(mode=Mode.PASSTHROUGH, by_kind=False, created=False, generation=3)
         self.shared = OpenState(handles=1, mode=Mode.PASSTHROUGH, backing_id=9)
         self.node.open = self.shared
+
+    def made(self) -> BridgeHandles:
+        lifecycle: Any = SimpleNamespace(enter=self.enter, let_go=self.let_go)
+        repeats: Any = SimpleNamespace(opened=self.install)
+        passthrough: Any = SimpleNamespace(drop=self.given_back.append)
+        return BridgeHandles(self.fs, lifecycle, passthrough, repeats, self.replaced)
 
     def enter(self, node: Any, *, writing: bool) -> OpenState:
         assert not writing
@@ -159,11 +165,12 @@ def test_it_has_none_after_one_open_nor_after_opens_with_a_long_time_between(
     for _ in range(3):
         assert scene.noted(1) == 1
         for _ in range(2):
-            now[0] += 3
+            now[0] += 61
             scene.handles.expire()
     assert scene.noted(1) == 1
-    now[0] += 3
-    scene.handles.expire()
+    for _ in range(40):
+        now[0] += 1.5
+        scene.handles.expire()
     assert scene.noted(1) == 2
 
 
@@ -197,9 +204,23 @@ def test_what_hangs_on_more_is_not_repeated(scene: Scene, against: Any) -> None:
 
 
 def test_no_more_ids_are_kept_than_there_is_room_for(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert scene.noted(1) == 1
     monkeypatch.setattr(bridge_handles, "_MOST", 0)
+    scene.handles = scene.made()
+    assert scene.noted(1) == 1, "one that has nothing gets some"
+    scene.handles._shares.take("app")
     assert scene.noted() == 1
+
+
+def test_one_app_leaves_room_for_others(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge_handles, "_MOST", 10)
+    scene.handles = scene.made()
+    scene.handles._shares.take("app", 6)
+    assert scene.noted() == 1
+    scene.request.caller.holder = "other"
+    assert scene.noted() == 2
+    assert scene.handles._shares.held("other") == 1
+    scene.handles.end(scene.node)
+    assert scene.handles._shares.held("other") == 0
 
 
 def test_a_handle_of_the_bridge_is_in_the_table_once_it_is_looked_at(scene: Scene) -> None:
@@ -260,12 +281,43 @@ def test_unused_vectors_end_after_a_while(scene: Scene, monkeypatch: pytest.Monk
     assert len(scene.handles) == 1, "not yet"
     now[0] += 3
     scene.handles.expire()
+    assert len(scene.handles) == 1, "in the next parts"
+    scene.handles.expire()
     assert len(scene.handles) == 0
     assert scene.given_back == [], "its handle is open"
 
 
 def seen(time_ns: int, fh: int = 71, uid: int = 1000) -> Seen:
     return Seen(time_ns, fh, 7, uid, 100, 42, os.O_RDONLY, 4, 2, b"/bin/cat")
+
+
+def test_all_at_once_end_at_once_and_are_left_in_parts(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge_handles, "_PART", 2)
+    monkeypatch.setattr(bridge_handles.time, "monotonic", lambda: 0.5)
+    nodes = [scene.node]
+    for nodeid in range(8, 12):
+        node = Known(**{**vars(scene.node), "nodeid": nodeid, "open": OpenState(mode=Mode.PASSTHROUGH)})
+        nodes.append(node)
+    for node in nodes:
+        scene.request.node = node
+        scene.noted()
+    scene.handles.end_all()
+    assert len(scene.handles) == 0
+    again = nodes[1]
+    assert again.open.handles == 1
+    scene.request.node = again
+    scene.noted(1)
+    assert (again.open.handles, len(scene.handles)) == (1, 1), "entered once, not twice"
+    for left in (2, 0, 0):
+        scene.handles.expire()
+        assert sum(node.open is not None for node in nodes[2:]) + (nodes[0].open.handles - 1) == left
+    assert scene.given_back == nodes[2:]
+    assert (again.open.handles, len(scene.handles)) == (1, 1)
+    scene.handles.end_all()
+    scene.handles.end(again)
+    assert again.open is None, "its space must be free at once"
 
 
 def test_recorded_opens_are_on_the_trail_before_anything_that_follows(scene: Scene) -> None:

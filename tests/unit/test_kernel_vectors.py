@@ -48,18 +48,18 @@ def test_no_open_without_a_backing_id(tmp_path: Path, table: None, backing_id: i
 
 def test_a_node_that_was_not_opened_between_two_calls_is_unused(tmp_path: Path, table: None) -> None:
     assert install(tmp_path, 3)
-    assert vectors.age_opens() == ([], [])
-    assert vectors.age_opens() == ([], [NODE])
+    assert vectors.age_opens(2) == ([], [])
+    assert vectors.age_opens(2) == ([], [NODE])
     assert install(tmp_path, 3), "it was opened by Python"
-    assert vectors.age_opens() == ([], [])
+    assert vectors.age_opens(2) == ([], [])
     vectors.end_opens(NODE)
-    assert vectors.age_opens() == ([], [])
-    assert vectors.age_opens() == ([], [])
+    assert vectors.age_opens(2) == ([], [])
+    assert vectors.age_opens(2) == ([], [])
 
 
 def test_a_vector_of_the_name_keeps_no_backing_id(tmp_path: Path, table: None) -> None:
     assert install(tmp_path, 0, grant=vectors.LOOKUP)
-    assert [vectors.age_opens() for _ in range(3)] == [([], [])] * 3
+    assert [vectors.age_opens(2) for _ in range(3)] == [([], [])] * 3
 
 
 def test_what_the_bridge_does_not_have_is_not_taken(tmp_path: Path, table: None) -> None:
@@ -76,7 +76,7 @@ def test_nothing_is_there_without_a_table() -> None:
     bridge.prepare(0, 0)
     assert vectors.take_handle(1 << 55) == vectors.take_all_handles() == vectors.end_opens(NODE) == []
     assert vectors.end_all_opens() == []
-    assert vectors.age_opens() == ([], [])
+    assert vectors.age_opens(2) == ([], [])
 
 
 def test_each_mode_of_access_has_a_bit_of_its_own() -> None:

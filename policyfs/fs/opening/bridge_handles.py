@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Final
+from itertools import islice
+from typing import Final, NamedTuple
 
 from policyfs.domain import Audit
 from policyfs.fs.context import FsContext
@@ -20,15 +21,30 @@ from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.repeated_opens import RepeatedOpens
 from policyfs.fs.opening.request import OpenContext
+from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel import vectors
 from policyfs.linux.statx import Stat
 from policyfs.store.frozen import Version
 
-_MOST: Final = 1 << 14
-"""The limit of nodes with an open vector: each keeps a backing file open in the kernel."""
+_MOST: Final = 1 << 15
+"""The limit of nodes with an open vector: each keeps a backing file open in the kernel. One app can have half
+of them."""
 _AGE_S: Final = 2.0
-"""Without an open for this time, up to twice as long, a node loses its vector. A handle that stays open for
-this time, up to twice as long, is taken over by Python, so that the bridge has room for others."""
+"""A handle that stays open for this time, up to twice as long, is taken over by Python, so that the bridge
+has room for others."""
+_UNUSED_AGES: Final = 30
+"""Without an open for so many times _AGE_S (a minute), a node loses its vector."""
+_RECENT_S: Final = 60.0
+"""A second open within this time, up to twice as long, is a repeat."""
+_PART: Final = 256
+"""The number of nodes that lose their vector in one call of expire(), so that no request waits for long."""
+
+
+class _Entered(NamedTuple):
+    """A node's open state, entered for its vector, and the app in whose share the vector counts."""
+
+    state: OpenState
+    holder: Holder
 
 
 class BridgeHandles:
@@ -50,10 +66,13 @@ class BridgeHandles:
         self._repeats = repeats
         self._replaced_files = replaced_files
         self.events = RepeatedOpens(fs.gate.recorder)
-        self._entered: dict[Node, OpenState] = {}
+        self._entered: dict[Node, _Entered] = {}
+        self._ended: dict[Node, _Entered] = {}  # all at once: their states are left in parts
+        self._unused: list[int] = []
+        self._shares = Shares(_MOST, "files that the bridge opens")
         self._recent: set[int] = set()
         self._earlier: set[int] = set()
-        self._aged_s = 0.0
+        self._aged_s = self._forgot_s = 0.0
         if fs.nodes.vectors.in_use:
             fs.nodes.vectors.tell_of_drops(self)
             fs.handles.take_from(self)
@@ -74,9 +93,9 @@ class BridgeHandles:
         node = request.node
         entered = node in self._entered
         if not entered:
-            if not self._is_repeat(node) or len(self._entered) >= _MOST:
+            if not self._is_repeat(node) or not self._has_room(request.caller.holder):
                 return
-            self._entered[node] = self._lifecycle.enter(node, writing=False)
+            self._enter(node, request.caller.holder)
         decision = self._repeats.opened(node, request.caller, request.flags, state.backing_id)
         if decision is not None:
             self.events.note(opening, decision)
@@ -93,6 +112,19 @@ class BridgeHandles:
         if len(self._recent) < _MOST:
             self._recent.add(node.nodeid)
         return False
+
+    def _has_room(self, holder: Holder) -> bool:
+        try:
+            self._shares.check(holder)
+        except OSError:
+            return False
+        return True
+
+    def _enter(self, node: Node, holder: Holder) -> None:
+        ended = self._ended.pop(node, None)
+        state = self._lifecycle.enter(node, writing=False) if ended is None else ended.state
+        self._entered[node] = _Entered(state, holder)
+        self._shares.take(holder)
 
     def _is_plain(self, opening: OpenContext) -> bool:
         """True for an open for reading, in passthrough, of a file that keeps its name."""
@@ -111,35 +143,52 @@ class BridgeHandles:
 
     def end(self, node: Node) -> None:
         """Answer no open of a node in the bridge any more, and take over its handles."""
-        state = self._entered.pop(node, None)
-        if state is not None:
+        entered = self._entered.pop(node, None)
+        if entered is not None:
+            self._shares.give(entered.holder)
             self._adopt(vectors.end_opens(node.nodeid))
             self.events.forget(node.nodeid)
-            self._lifecycle.let_go(node, state)
+        else:
+            entered = self._ended.pop(node, None)
+        if entered is not None:
+            self._lifecycle.let_go(node, entered.state)
 
     def end_all(self) -> None:
-        """Answer no open of any node in the bridge any more, and take over all handles."""
+        """Answer no open of any node in the bridge any more, and take over all handles.
+
+        The nodes' modes and backing ids are left in parts, by expire(): all at once would take too long.
+        """
         if self._entered:
             self._adopt(vectors.end_all_opens())
             self.events.forget_all()
-            entered, self._entered = self._entered, {}
-            for node, state in entered.items():
-                self._lifecycle.let_go(node, state)
+            self._ended |= self._entered
+            self._entered = {}
+            self._shares = Shares(_MOST, self._shares.what)
 
     def expire(self) -> None:
-        """Put the bridge's opens on record, and end vectors that were not used for a while."""
+        """Put the bridge's opens on record, and end vectors that were not used for a while.
+
+        To be called several times a second.
+        """
         self.events.settle()
+        self._leave_some()
         now = time.monotonic()
         if now < self._aged_s + _AGE_S:
             return
         self._aged_s = now
-        self._earlier, self._recent = self._recent, set()
-        if not self._entered:
-            return
-        handles, unused = vectors.age_opens()
-        self._adopt(handles)
-        for nodeid in unused:
-            node = self._nodes.find(nodeid)
+        if now >= self._forgot_s + _RECENT_S:
+            self._forgot_s = now
+            self._earlier, self._recent = self._recent, set()
+        if self._entered:
+            handles, self._unused = vectors.age_opens(_UNUSED_AGES)
+            self._adopt(handles)
+
+    def _leave_some(self) -> None:
+        """Give back some of the backing ids that no vector needs any more."""
+        some = [self._nodes.find(nodeid) for nodeid in self._unused[:_PART]]
+        del self._unused[:_PART]
+        some += list(islice(self._ended, _PART))
+        for node in some:
             if node is not None:
                 self.end(node)
                 if node.open is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
@@ -25,10 +25,22 @@ if TYPE_CHECKING:
 _CALLERS: Final = 4
 """The limit of uids with a recorded vector on one node: as many as have a place in the bridge (GRANTS)."""
 
-_TIME, _GID, _PID, _EXE, _SYSCALL, _HANDLE, _SIZE, _MTIME = map(
+_TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME = map(
     Event._fields.index,
-    ("time_ns", "gid", "pid", "exe", "syscall", "handle", "size_before", "mtime_before_ns"),
+    ("time_ns", "gid", "pid", "exe", "syscall", "path", "handle", "size_before", "mtime_before_ns"),
 )
+
+
+class _Template(NamedTuple):
+    """The event of an open whose repeats the bridge answers.
+
+    event: without path, process, time, handle, and version of the file. So many files have the same one, and
+    a file with a vector takes little memory.
+    """
+
+    event: Event
+    path: bytes
+
 
 
 class RepeatedOpens:
@@ -41,7 +53,8 @@ class RepeatedOpens:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._templates: dict[int, dict[int, Event]] = {}
+        self._templates: dict[int, tuple[_Template, ...]] = {}
+        self._decided: dict[Event, Event] = {}
         recorder.settle_first(self.settle)
 
     def __len__(self) -> int:
@@ -49,8 +62,8 @@ class RepeatedOpens:
 
     def has_room(self, opening: OpenContext) -> bool:
         """True if the events of this caller's repeats can be told apart from those of others."""
-        known = self._templates.get(opening.request.node.nodeid, ())
-        return opening.request.caller.uid in known or len(known) < _CALLERS
+        known, uid = self._templates.get(opening.request.node.nodeid, ()), opening.request.caller.uid
+        return len(known) < _CALLERS or any(one.event.uid == uid for one in known)
 
     def note(self, opening: OpenContext, decision: Decision) -> None:
         """Note an open whose repeats the bridge answers from now on, and the decision on these."""
@@ -60,7 +73,11 @@ class RepeatedOpens:
             kind=opening.kind, io=opening.handle.mode.value, view=request.node.view.label,
         )  # fmt: skip
         if event is not None:
-            self._templates.setdefault(request.node.nodeid, {})[request.caller.uid] = event
+            same = _without_repeat(event)
+            template = _Template(self._decided.setdefault(same, same), event.path)
+            known = self._templates.get(request.node.nodeid, ())
+            others = (one for one in known if one.event.uid != event.uid)
+            self._templates[request.node.nodeid] = (*others, template)
 
     def forget(self, nodeid: int) -> None:
         """Put the opens of a node on record. INVARIANT: the bridge answers no further opens of the node."""
@@ -71,6 +88,7 @@ class RepeatedOpens:
         """Put all opens on record. INVARIANT: the bridge answers no further opens."""
         self.settle()
         self._templates.clear()
+        self._decided.clear()
 
     def settle(self) -> None:
         """Put the opens that the bridge has answered so far on record, in the order of their times.
@@ -81,7 +99,8 @@ class RepeatedOpens:
             return
         unknown = 0
         for seen in sorted(vectors.take_events()):
-            template = self._templates.get(seen.nodeid, {}).get(seen.uid)
+            known = self._templates.get(seen.nodeid, ())
+            template = next((one for one in known if one.event.uid == seen.uid), None)
             if template is None:
                 unknown += 1
                 continue
@@ -102,9 +121,18 @@ class RepeatedOpens:
             self.settle()
 
 
-def _repeat(template: Event, seen: vectors.Seen) -> Event:
+def _without_repeat(event: Event) -> Event:
+    """Return an event without the fields in which repeats, or files, differ (_repeat)."""
+    return event._replace(
+        time_ns=0, gid=0, pid=0, exe="", syscall="", path=b"", handle=None, size_before=None,
+        mtime_before_ns=None,
+    )  # fmt: skip
+
+
+def _repeat(template: _Template, seen: vectors.Seen) -> Event:
     """Return the event of a repeat. (Event._replace would take four times as long.)"""
-    values = list(template)
+    values = list(template.event)
+    values[_PATH] = template.path
     values[_TIME] = seen.time_ns
     values[_GID] = seen.gid
     values[_PID] = seen.pid

@@ -21,7 +21,7 @@ class Shares:
 
     def __init__(self, limit: int, what: str) -> None:
         self.limit: Final = limit
-        self._what: Final = what
+        self.what: Final = what
         self._held: dict[Holder, int] = {}
         self.used = 0
         self.refused = 0
@@ -34,7 +34,7 @@ class Shares:
         """Raise OSError(EMFILE) if a holder has more than is still free."""
         if self.held(holder) > self.limit - self.used:
             self.refused += 1
-            raise OSError(errno.EMFILE, f"this app has as many {self._what} as are left for all other apps")
+            raise OSError(errno.EMFILE, f"this app has as many {self.what} as are left for all other apps")
 
     def take(self, holder: Holder, amount: int = 1) -> None:
         """Add an amount to a holder's share, after check(). An amount beyond the limit is added, too."""
