@@ -23,6 +23,7 @@
 #include <sys/sysmacros.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define RESENT ((uint64_t)1 << 63)
@@ -171,6 +172,20 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 	return answer_absent(seat, device, header, name);
 }
 
+/* Let the kernel keep a reply for as long as the file has not changed, but for 1 s at least, and for most_ms at
+ * most: Timeouts.attributes() has the same rule. The age is rounded down to whole seconds. */
+static void keep(struct wire_attr_out *out, uint32_t most_ms)
+{
+	uint64_t changed = out->attr.mtime > out->attr.ctime ? out->attr.mtime : out->attr.ctime;
+	uint64_t now = (uint64_t)time(NULL), most_s = most_ms / 1000;
+	uint64_t seconds = now > changed + 2 ? now - changed - 1 : 1;
+
+	if (most_ms == 0)
+		return;
+	out->attr_valid = seconds < most_s ? seconds : most_s;
+	out->attr_valid_nsec = seconds < most_s ? 0 : most_ms % 1000 * 1000000;
+}
+
 static bool answer_getattr(struct seat *seat, int device, const struct wire_in_header *header)
 {
 	const struct node *node = avc_find(header->nodeid);
@@ -179,6 +194,7 @@ static bool answer_getattr(struct seat *seat, int device, const struct wire_in_h
 
 	if (!(bits & AVC_GETATTR) || !avc_ask_store(node, (bits & AVC_UNCOUNTED) != 0, &out.attr))
 		return false;
+	keep(&out, node->kept_ms);
 	avc_reply(seat, device, header->unique, &out, sizeof(out));
 	atomic_fetch_add_explicit(&seat->getattrs, 1, memory_order_relaxed);
 	return true;

@@ -37,6 +37,7 @@ struct avc_vector {
 	uint64_t device, ino;
 	int64_t birth_ns;
 	uint32_t format;     /* S_IFMT bits */
+	uint32_t kept_ms;    /* for AVC_GETATTR: the longest time for which the kernel may keep a reply, 0: none */
 	uint32_t gid;	     /* for AVC_OPEN: the caller's gid */
 	uint32_t flags;	     /* for AVC_OPEN: the flags of open(2) */
 	int32_t backing_id;  /* for AVC_OPEN: the file's backing id */

@@ -184,6 +184,8 @@ static bool install(const struct avc_vector *vector)
 	}
 	if (vector->grant & AVC_OPEN && !opens_fit(node, vector))
 		return false;
+	if (vector->grant & AVC_GETATTR)
+		node->kept_ms = vector->kept_ms;
 	place = grant(node, vector->uid, vector->grant);
 	if (vector->grant & AVC_OPEN)
 		opens_install(node, place, vector);

@@ -25,6 +25,7 @@ struct node {
 	uint64_t device, ino;
 	int64_t birth_ns;
 	uint32_t format;
+	uint32_t kept_ms;	/* for AVC_GETATTR: the longest time for which the kernel may keep a reply */
 	int32_t backing_id;	/* for AVC_OPEN; 0: no open is answered here */
 	atomic_uint handles;	/* its slots in use (_opens.c) */
 	atomic_uint used;	/* the age of its last open here */

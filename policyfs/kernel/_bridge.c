@@ -32,7 +32,7 @@ static PyMethodDef methods[] = {
 	{"open_vectors", vectors_open, METH_VARARGS,
 	 "open_vectors(nodes, directories): make an empty access vector cache, before start_readers()."},
 	{"install_vector", vectors_install, METH_VARARGS,
-	 "install_vector(node, parent, directory_fd, name, uid, grant, device, ino, birth_ns, format, gid=0,\n"
+	 "install_vector(node, parent, directory_fd, name, uid, grant, device, ino, birth_ns, format, kept_ms, gid=0,\n"
 	 "flags=0, backing_id=0): bool. The last three are for opens."},
 	{"see_all_vector", vectors_see_all, METH_VARARGS,
 	 "see_all_vector(directory, directory_fd, uid): bool. The uid sees all names: absent ones are no secret."},

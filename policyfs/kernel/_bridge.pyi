@@ -46,8 +46,8 @@ def reader_state() -> tuple[int, bool, int]: ...
 def open_vectors(nodes: int, directories: int, /) -> None: ...
 def install_vector(
     node: int, parent: int, directory_fd: int, name: bytes, uid: int, grant: int,
-    device: int, ino: int, birth_ns: int, format_bits: int, gid: int = 0, flags: int = 0,
-    backing_id: int = 0, /,
+    device: int, ino: int, birth_ns: int, format_bits: int, kept_ms: int, gid: int = 0,
+    flags: int = 0, backing_id: int = 0, /,
 ) -> bool: ...  # fmt: skip
 
 _Opened: TypeAlias = tuple[int, int, int, int, int, int, tuple[int, ...]]

@@ -41,13 +41,13 @@ PyObject *vectors_install(PyObject *module, PyObject *args)
 	unsigned long long id, parent, device, ino;
 	long long birth_ns;
 	Py_ssize_t name_size;
-	unsigned int uid, grant, format, gid = 0, flags = 0;
+	unsigned int uid, grant, format, kept_ms, gid = 0, flags = 0;
 	int backing_id = 0;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "KKiy#IIKKLI|IIi:install_vector", &id, &parent, &vector.directory,
-			      &vector.name, &name_size, &uid, &grant, &device, &ino, &birth_ns, &format, &gid,
-			      &flags, &backing_id))
+	if (!PyArg_ParseTuple(args, "KKiy#IIKKLII|IIi:install_vector", &id, &parent, &vector.directory,
+			      &vector.name, &name_size, &uid, &grant, &device, &ino, &birth_ns, &format,
+			      &kept_ms, &gid, &flags, &backing_id))
 		return NULL;
 	if (!is_loop())
 		return NULL;
@@ -60,6 +60,7 @@ PyObject *vectors_install(PyObject *module, PyObject *args)
 	vector.ino = ino;
 	vector.birth_ns = birth_ns;
 	vector.format = format;
+	vector.kept_ms = kept_ms;
 	vector.gid = gid;
 	vector.flags = flags;
 	vector.backing_id = backing_id;

@@ -31,7 +31,7 @@ def install(directory: Path, node: Any, name: bytes = b"name") -> bool:
     fd = os.open(directory, os.O_PATH)
     try:
         grant = vectors.LOOKUP | vectors.access(4)
-        return AccessVectors(in_use=True).install(node, 1, fd, name, 1000, grant, 3, stat_bits.S_IFREG)
+        return AccessVectors(in_use=True).install(node, 1, fd, name, 1000, grant, 3, stat_bits.S_IFREG, 0.0)
     finally:
         os.close(fd)
 

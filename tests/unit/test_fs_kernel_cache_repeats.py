@@ -12,6 +12,7 @@ import pytest
 from policyfs.domain import Audit, FileType, Need, Op
 from policyfs.fs.inodes.handles import Mode, OpenState
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
+from policyfs.fs.kernel_cache.attributes import cold
 from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.kernel import vectors
 
@@ -24,6 +25,7 @@ class Scene:
     def __init__(self, ftype: FileType = FileType.REGULAR, absent: int = 0) -> None:
         self.installed: list[int] = []
         self.of_opens: list[Any] = []
+        self.kept: list[float] = []
         self.parent = parent = SimpleNamespace(nodeid=2, asked=0)
         self.node: Any = SimpleNamespace(
             nodeid=9, ino=77, btime_ns=1, ftype=ftype, view=SimpleNamespace(raw=True), open=None,
@@ -75,7 +77,8 @@ class Scene:
 
     def install(self, *words: Any) -> bool:
         self.installed.append(words[5])
-        self.of_opens += [words[8:]] if words[8:] else []
+        self.kept.append(words[8])
+        self.of_opens += [words[9:]] if words[9:] else []
         return True
 
     def opened(self, flags: int = os.O_RDONLY, backing_id: int = 9) -> Any:
@@ -244,9 +247,29 @@ def test_what_the_kernel_keeps_itself_is_not_installed() -> None:
     scene = Scene()
     scene.reply.entry_timeout = 1.0
     assert scene.told() == ALL[1:]
+    assert scene.kept == [0, 0]
     scene.kept_s = 1.0
     scene.installed.clear()
-    assert scene.told() == ALL[2:]
+    assert scene.told() == ALL[1:]
+    assert scene.kept[2:] == [cold(77), 0], "attributes of a file, which a read makes the kernel forget"
+    for ftype in (FileType.DIRECTORY, FileType.SYMLINK):
+        scene = Scene(ftype)
+        scene.reply.entry_timeout = scene.kept_s = 1.0
+        assert scene.told() == ALL[2:]
+
+
+@pytest.mark.parametrize(
+    ("ftype", "kept_s", "found"),
+    [(FileType.REGULAR, 1.0, [vectors.GETATTR]), (FileType.REGULAR, 0.0, []), (FileType.DIRECTORY, 1.0, [])],
+)
+def test_where_all_names_are_kept_only_a_file_s_attributes_are_repeated(
+    ftype: FileType, kept_s: float, found: list[int]
+) -> None:
+    scene = Scene(ftype)
+    scene.vectors.of_names, scene.reply.entry_timeout, scene.kept_s = False, kept_s, kept_s
+    assert scene.told() == found
+    scene.vectors.in_use = False
+    assert scene.told() == found
 
 
 def test_a_look_up_may_hang_on_more_than_the_attributes_do() -> None:

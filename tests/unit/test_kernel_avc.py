@@ -85,11 +85,14 @@ def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
          "node == NULL || !(granted(node, header->uid) & needed)", "after a drop"),
         ("absence(name), NULL, 0", "0, NULL, 0", "another error"),
         (' || strcmp(name, "security.selinux") == 0 ? EOPNOTSUPP', " ? EOPNOTSUPP", "another error"),
+        ("	keep(&out, node->kept_ms);", "	keep(&out, 9000000);", "another time"),
+        ("seconds < most_s ? seconds : most_s;", "seconds + 46;", "another time"),
         (" && strnlen((const char *)body, size) == size - 1", "", "without a grant|overflow"),
         ("return size >= 2 && ", "return size >= 1 && ", "without a grant"),
     ],
     ids=["identity unchecked", "uid unchecked", "uncounted", "a value", "ACLs", "attributes of anyone",
-         "attributes after a drop", "no error", "a label as another name", "half a name", "no name"],
+         "attributes after a drop", "no error", "a label as another name", "always kept", "kept for long",
+         "half a name", "no name"],
 )  # fmt: skip
 def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -> None:
     plant(tmp_path, "_avc.c", good, bad, fault)

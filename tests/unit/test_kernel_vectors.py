@@ -25,7 +25,7 @@ def install(directory: Path, backing_id: int, uid: int = 1000, grant: int = vect
     fd = os.open(directory, os.O_PATH)
     try:
         return vectors.install(
-            NODE, 1, fd, b"name", uid, grant, 3, 11, 5, stat_bits.S_IFREG, GID, FLAGS, backing_id
+            NODE, 1, fd, b"name", uid, grant, 3, 11, 5, stat_bits.S_IFREG, 0, GID, FLAGS, backing_id
         )
     finally:
         os.close(fd)

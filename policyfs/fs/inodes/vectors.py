@@ -31,7 +31,9 @@ class OpenVectors(Protocol):
 
 
 class AccessVectors:
-    """The access vectors of one mount. in_use: False switches them off. of_names: False leaves only opens.
+    """The access vectors of one mount. in_use: False switches them off.
+
+    of_names: False leaves out those of names and directories, since the kernel keeps these by itself.
 
     INVARIANT: a node of which the kernel has no reference (Node.lookups is 0) has no vectors. So look-ups
     that the bridge has answered, and that are not in Node.lookups yet, only add to a number above 0.
@@ -50,15 +52,17 @@ class AccessVectors:
 
     def install(
         self, node: Node, parent: int, directory_fd: int, name: bytes, uid: int, grant: int, device: int,
-        format_bits: int, *opened: int,
+        format_bits: int, kept_s: float, *opened: int,
     ) -> bool:  # fmt: skip
         """Let the bridge answer repeats of a decided request. False if there is no room.
 
-        opened: for an open: the caller's gid, the flags of open(2), and the backing id.
+        kept_s: for GETATTR of a regular file: the most seconds for which the kernel may keep an answer
+        (attributes.cold). 0: it keeps none. opened: for an open: the caller's gid, the flags of open(2), and
+        the backing id.
         """
         return vectors.install(
             node.nodeid, parent, directory_fd, name, uid, grant, device, node.ino, node.btime_ns, format_bits,
-            *opened,
+            int(kept_s * 1000), *opened,
         )  # fmt: skip
 
     def see_all(self, directory: Node, directory_fd: int, uid: int) -> bool:

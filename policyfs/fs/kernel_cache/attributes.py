@@ -139,7 +139,7 @@ class Timeouts:
         if ftype is not FileType.REGULAR or allowed <= UNWATCHED_S:
             return allowed
         age = time.time() - max(stat.mtime_ns, stat.ctime_ns) / 1e9
-        return min(COLD_S - _SPREAD * COLD_S * _fraction(stat.ino), max(UNWATCHED_S, age))
+        return min(cold(stat.ino), max(UNWATCHED_S, age))
 
     def listing(self, state: PathState) -> bool:
         """True if the kernel may keep a directory's listing for every caller."""
@@ -152,6 +152,11 @@ class Timeouts:
         if self.posix:
             return not self._engine.caller_matters_below(state)
         return not self._engine.distinctions.below(state)
+
+
+def cold(ino: int) -> float:
+    """Return the most seconds for which the kernel may keep the attributes of a regular file."""
+    return COLD_S - _SPREAD * COLD_S * _fraction(ino)
 
 
 def _fraction(ino: int) -> float:

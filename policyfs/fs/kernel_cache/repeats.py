@@ -17,7 +17,7 @@ from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import FMODE_EXEC, Caller, Mode
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
-from policyfs.fs.kernel_cache.attributes import Timeouts
+from policyfs.fs.kernel_cache.attributes import Timeouts, cold
 from policyfs.kernel import vectors
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import PathState
@@ -120,13 +120,22 @@ class Repeats:
         return node.ftype is not FileType.DIRECTORY or node.reached
 
     def seen(self, node: Node, caller: Caller) -> None:
-        """Note an allowed GETATTR. If the kernel keeps the node's name, it may keep the attributes, too."""
-        if not self._nodes.vectors.of_names or not _is_repeat(node, vectors.GETATTR):
+        """Note an allowed GETATTR.
+
+        If the kernel keeps the node's name, it keeps the attributes, too. Those of a regular file it asks for
+        again after a read, since that changes the time of access (fs/fuse/dir.c, fuse_invalidate_atime).
+        """
+        if not self._nodes.vectors.in_use or not _is_repeat(node, vectors.GETATTR):
             return
-        if self._hangs_on_name_and_uid(node, caller) and not self._timeouts.entry_of(node, node.last_state):
-            # All callers get the root's attributes, but only those that see it learn which xattrs it lacks.
-            unseen = node.nodeid == ROOT_ID and not self._gate.sees_now(caller, node)
-            self._install(node, caller, vectors.GETATTR | (0 if unseen else self._absent))
+        if not self._hangs_on_name_and_uid(node, caller):
+            return
+        kept = self._timeouts.entry_of(node, node.last_state) > 0
+        if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):
+            return
+        # All callers get the root's attributes, but only those that see it learn which xattrs it lacks.
+        unseen = node.nodeid == ROOT_ID and not self._gate.sees_now(caller, node)
+        grant = vectors.GETATTR | (0 if unseen else self._absent)
+        self._install(node, caller, grant, kept_s=cold(node.ino) if kept else 0.0)
 
     def lacks(self, node: Node, caller: Caller) -> None:
         """Note that a caller that sees a node was told that the node lacks an extended attribute.
@@ -202,7 +211,7 @@ class Repeats:
             for other in self._nodes.same_inode(node.ino)
         )
 
-    def _install(self, node: Node, caller: Caller, grant: int, *opened: int) -> bool:
+    def _install(self, node: Node, caller: Caller, grant: int, *opened: int, kept_s: float = 0.0) -> bool:
         directory = node.ftype is FileType.DIRECTORY
         if directory and not self._gate.shows_all_in(caller.principal, node.state):
             grant |= vectors.UNCOUNTED
@@ -213,7 +222,7 @@ class Repeats:
             return False
         installed = self._nodes.vectors.install(
             node, 0 if above is None else above.nodeid, directory_fd, node.name, caller.uid, grant,
-            self._nodes.root_dev, _FORMATS[node.ftype], *opened,
+            self._nodes.root_dev, _FORMATS[node.ftype], kept_s, *opened,
         )  # fmt: skip
         if not installed:
             self._nodes.make_room()
