@@ -6,7 +6,7 @@ import resource
 from typing import Final
 
 _LEAST: Final = 16
-_DIRECTORIES: Final = 1024
+_DIRECTORIES: Final = 4096
 
 
 def small_part(most: int) -> int:

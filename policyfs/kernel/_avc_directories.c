@@ -18,22 +18,32 @@ struct directory {
 	uint64_t id, serial;
 	int fd; /* ours; -1: free */
 	bool in_memory; /* a look-up of a name in it never waits for a disk */
+	unsigned next; /* in its chain: a place in `all`, or NONE */
 	unsigned seer_count; /* seers added so far: a further one takes the place of the oldest */
 	uint32_t seers[GRANTS]; /* uids that see each name in it, whatever the object is */
 };
 
+#define NONE (~0u)
+
 static struct {
 	struct directory *all;
+	unsigned *chains; /* by id: the first place in `all`, or NONE */
 	unsigned most, next;
 	uint64_t serial; /* of the descriptor opened last */
 } directories;
 
 /* ---- Looking ------------------------------------------------------------------------------------- */
 
+/* The chain of a node's number. Numbers are given out in turn, so that chains are short. */
+static unsigned *chain_of(uint64_t id)
+{
+	return &directories.chains[id % directories.most];
+}
+
 static struct directory *find(uint64_t id)
 {
-	for (unsigned i = 0; i < directories.most; i++)
-		if (directories.all[i].fd >= 0 && directories.all[i].id == id)
+	for (unsigned i = directories.most == 0 ? NONE : *chain_of(id); i != NONE; i = directories.all[i].next)
+		if (directories.all[i].id == id)
 			return &directories.all[i];
 	return NULL;
 }
@@ -67,8 +77,14 @@ int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory)
 
 static void close_one(struct directory *directory)
 {
-	if (directory->fd >= 0)
-		close(directory->fd);
+	unsigned place = (unsigned)(directory - directories.all), *at;
+
+	if (directory->fd < 0)
+		return;
+	for (at = chain_of(directory->id); *at != place; at = &directories.all[*at].next)
+		;
+	*at = directory->next;
+	close(directory->fd);
 	directory->fd = -1;
 }
 
@@ -83,17 +99,23 @@ static bool is_in_memory(int fd)
 static struct directory *directory_with(uint64_t id, int fd)
 {
 	struct directory *directory = find(id);
+	unsigned place;
 
 	if (directory != NULL)
 		return directory;
-	directory = &directories.all[directories.next++ % directories.most];
+	place = directories.next++ % directories.most;
+	directory = &directories.all[place];
 	close_one(directory);
 	directory->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (directory->fd < 0)
+		return NULL;
 	directory->id = id;
 	directory->serial = ++directories.serial;
 	directory->seer_count = 0;
-	directory->in_memory = directory->fd >= 0 && is_in_memory(directory->fd);
-	return directory->fd >= 0 ? directory : NULL;
+	directory->in_memory = is_in_memory(directory->fd);
+	directory->next = *chain_of(id);
+	*chain_of(id) = place;
+	return directory;
 }
 
 bool directories_add(uint64_t id, int fd, uint16_t *number, uint64_t *serial)
@@ -141,11 +163,14 @@ void directories_leave_all(void)
 bool directories_begin(unsigned most)
 {
 	directories.all = calloc(most, sizeof(*directories.all));
-	if (most == 0 || directories.all == NULL)
-		return false;
+	directories.chains = calloc(most, sizeof(*directories.chains));
+	if (most == 0 || directories.all == NULL || directories.chains == NULL)
+		return false; /* directories_close() frees them */
 	directories.most = most;
-	for (unsigned i = 0; i < most; i++)
+	for (unsigned i = 0; i < most; i++) {
 		directories.all[i].fd = -1;
+		directories.chains[i] = NONE;
+	}
 	return true;
 }
 
@@ -153,6 +178,7 @@ void directories_close(void)
 {
 	directories_leave_all();
 	free(directories.all);
+	free(directories.chains);
 	memset(&directories, 0, sizeof(directories));
 }
 

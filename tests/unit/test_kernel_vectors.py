@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import stat as stat_bits
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,3 +93,28 @@ def test_each_processor_has_one_reader(many: int) -> None:
     assert [processor for group in groups for processor in group] == list(processors)
     assert len(groups) == min(many, vectors.MAX_READERS)
     assert max(map(len, groups)) - min(map(len, groups)) <= 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_directories_are_found_in_whatever_order_they_come_and_go(tmp_path: Path, seed: int) -> None:
+    """Each is in a place of its own, and takes it from another one, in turn."""
+    places = 5
+    bridge.open_vectors(16, places)
+    chance, turn = random.Random(seed), 0
+    model: dict[int, int] = {}
+    fd = os.open(tmp_path, os.O_PATH)
+    try:
+        for _ in range(200):
+            directory = chance.choice([1, 5, 6, 10, 11, 15, 16, 20])
+            if chance.random() < 0.3:
+                vectors.leave(directory)
+                model = {place: other for place, other in model.items() if other != directory}
+            else:
+                assert vectors.see_all(directory, fd, 1000)
+                if directory not in model.values():
+                    model[turn % places] = directory
+                    turn += 1
+            assert vectors.stats().directories == len(model)
+    finally:
+        os.close(fd)
+        bridge.prepare(0, 0)

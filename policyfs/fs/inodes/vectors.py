@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from policyfs.fs.inodes.node import Node
 
 MAX_NODES: Final = 1 << 16
-MAX_DIRECTORIES: Final = 128
+MAX_DIRECTORIES: Final = 1024
 
 
 class OpenVectors(Protocol):
