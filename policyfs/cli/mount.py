@@ -70,7 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--modes", choices=["store", "policy"], default="store", help=modes_help)
     add("--no-xattrs", action="store_true", help="no extended attributes: faster `ls -l` and new files")
     add("--read-only", action="store_true", help="refuse every change with EROFS")
-    avc_help = "answer repeated requests without Python: stats and look-ups, unrecorded opens (default)"
+    avc_help = "answer repeated requests without Python: look-ups, stats and opens (default)"
     add("--avc", action=argparse.BooleanOptionalAction, default=True, help=avc_help)
     add("--no-passthrough", action="store_true", help="serve every read and write through the daemon")
     proof_help = "do not test the mount with requests under the apps' uids before apps can reach it"
