@@ -24,14 +24,18 @@ def table() -> Iterator[None]:
 
 
 def a_node(nodeid: int = 7, ftype: FileType = FileType.REGULAR) -> Any:
-    return SimpleNamespace(nodeid=nodeid, ino=11, btime_ns=5, lookups=1, ftype=ftype)
+    told: list[bool] = []
+    return SimpleNamespace(
+        nodeid=nodeid, ino=11, btime_ns=5, lookups=1, ftype=ftype, told=told,
+        told_by_bridge=lambda: told.append(True),
+    )  # fmt: skip
 
 
-def install(directory: Path, node: Any, name: bytes = b"name") -> bool:
+def install(directory: Path, node: Any, name: bytes = b"name", kept_s: float = 0.0) -> bool:
     fd = os.open(directory, os.O_PATH)
     try:
-        grant = vectors.LOOKUP | vectors.access(4)
-        return AccessVectors(in_use=True).install(node, 1, fd, name, 1000, grant, 3, stat_bits.S_IFREG, 0.0)
+        grant, table = vectors.LOOKUP | vectors.access(4), AccessVectors(in_use=True)
+        return table.install(node, 1, fd, name, 1000, grant, 3, stat_bits.S_IFREG, kept_s)
     finally:
         os.close(fd)
 
@@ -42,6 +46,13 @@ def test_a_node_is_in_the_table_until_it_is_dropped(tmp_path: Path, table: None)
     assert (vectors.stats().nodes, vectors.stats().directories) == (1, 1)
     assert AccessVectors(in_use=True).drop(node) == 0
     assert (vectors.stats().nodes, node.lookups) == (0, 1)
+
+
+def test_the_kernel_keeps_what_python_does_not_know(tmp_path: Path, table: None) -> None:
+    first, second = a_node(), a_node(8)
+    assert install(tmp_path, first)
+    assert install(tmp_path, second, b"other", 60.0)
+    assert (first.told, second.told) == ([], [True])
 
 
 def test_all_grants_go_at_once_and_the_descriptors_with_them(tmp_path: Path, table: None) -> None:

@@ -180,6 +180,23 @@ async def test_a_file_is_forgotten_unless_the_kernel_knows_this_very_version(sto
 
 
 @on_trio
+async def test_a_file_of_which_the_bridge_tells_attributes_is_forgotten_at_each_change(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        watched, node = Watched(made), await made.walk("/a.jpg", MAPS)
+        target = handle_of(store / "a.jpg")
+        fd = os.open(store / "a.jpg", os.O_PATH)
+        stat = made.tree.fstat(fd)
+        os.close(fd)
+        watched.queue.stat = lambda handle: stat
+        node.told_by_bridge()
+        assert node.was_told_another(version_of(stat))
+        node.tell(version_of(stat))
+        assert node.was_told_another(version_of(stat)), "the kernel may have ignored that"
+        found = watched.take(event(Change.CLOSE_WRITE, None, None, target))
+        assert found == [("inode", node.nodeid, 0)]
+
+
+@on_trio
 async def test_what_is_known_of_a_directory_that_moves_goes_or_changes_its_owner(store: Path) -> None:
     (store / "d").mkdir()
     with parts(store, engine_of(OPEN)) as made:

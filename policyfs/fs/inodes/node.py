@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from policyfs.store.frozen import Version
 
 ROOT_ID: Final = 1
+_UNKNOWN: Final = -1  # no hash is -1
 _NEVER: Final = -math.inf  # one shared object: a float for each node would cost 32 bytes for each file
 
 
@@ -108,7 +109,8 @@ class Node(PlacedNode):
         self.cached: Version | None = None
         """The version whose pages the kernel may hold."""
         self._told: int | None = None
-        """Hash of the version whose attributes were last sent to the kernel (a version takes 150 bytes)."""
+        """Hash of the version whose attributes were last sent to the kernel (a version takes 150 bytes).
+        _UNKNOWN if the bridge sends some, too."""
         self.whose: str | int | None = None
         """The only principal that may use the node (access/views.py), or None."""
         self.listed: tuple[int, Version | None] | None = None
@@ -126,7 +128,15 @@ class Node(PlacedNode):
 
     def tell(self, version: Version) -> None:
         """Note that the kernel is sent the attributes of this version."""
-        self._told = hash(version)
+        if self._told != _UNKNOWN:
+            self._told = hash(version)
+
+    def told_by_bridge(self) -> None:
+        """Note that from now on nobody knows which attributes the kernel has got last.
+
+        While a reply is under way, the bridge may send others, and the kernel may then ignore the reply.
+        """
+        self._told = _UNKNOWN
 
     def was_told(self, version: Version) -> bool:
         """True if the kernel got this version's attributes last."""

@@ -60,6 +60,8 @@ class AccessVectors:
         (attributes.cold). 0: it keeps none. opened: for an open: the caller's gid, the flags of open(2), and
         the backing id.
         """
+        if kept_s:
+            node.told_by_bridge()
         return vectors.install(
             node.nodeid, parent, directory_fd, name, uid, grant, device, node.ino, node.btime_ns, format_bits,
             int(kept_s * 1000), *opened,
