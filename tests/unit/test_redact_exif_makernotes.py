@@ -325,6 +325,20 @@ def test_a_pad_byte_of_a_note_stays_and_the_end_of_a_value_that_went_does_not():
         assert tail not in out[out.index(b"Nikon") : out.index(b"Nikon") + len(short)]
 
 
+@pytest.mark.parametrize("gap", [0, 3])
+def test_a_value_that_starts_in_the_last_byte_of_a_note_ends_it(gap):
+    """The note and the maker's name share a byte. What goes before it makes no leftover of it."""
+    setting = text(0x8F, SETTING)
+    note = note_of(MAKERS["Nikon"]._replace(tags=(setting,)), "MM") + b"Linz, 47.8" + bytes(gap) + b"N"
+    more = len(note) - 1
+    block = exif_with(note, "MM", "NIKON CORPORATION") + b"IKON CORPORATION\0"
+    make = block.index(pack("MM", 0x010F, 2, size=2))
+    data = jpegs.photo_with(block[: make + 8] + pack("MM", NOTE_AT + more) + block[make + 12 :])
+    out = read(data, "location")
+    assert b"Linz" not in out
+    assert b"NIKON CORPORATION\0" in out[out.index(SETTING.encode()) :]
+
+
 def test_what_goes_of_a_note_is_told():
     maker = MAKERS["Nikon"]
     note = note_of(maker._replace(tags=(text(0x8F, SETTING),)), "MM") + b"Linz, 47.8"

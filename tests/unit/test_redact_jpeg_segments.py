@@ -180,6 +180,24 @@ def test_exif_may_continue_in_the_next_segment() -> None:
     assert all(note.broken for segment in broken for note in segment.notes)
 
 
+class Zeros(Blocks):
+    """Writes zeros over the word PLACE."""
+
+    def tiff(self, data: bytes) -> Cleaned:
+        return Cleaned(data.replace(b"PLACE", bytes(5)))
+
+
+@pytest.mark.parametrize("end", [b"II*PLACE", b"MMPLACE*"])
+def test_exif_whose_second_part_would_become_a_structure_of_its_own_is_removed(end: bytes) -> None:
+    """Otherwise a reader of the redacted file would no longer join the two parts."""
+    parts = clean((APP1, EXIF_HEADER + b"II*\0 and"), (APP1, EXIF_HEADER + end), inner=Zeros())
+    if end.startswith(b"MM"):
+        assert parts[1].new == EXIF_HEADER + b"MM\0\0\0\0\0*"
+    else:
+        assert [any(part.new) for part in parts] == [False, False]
+        assert all(note.broken for part in parts for note in part.notes)
+
+
 def test_resources_of_photoshop_may_continue_in_the_next_segment() -> None:
     parts = clean((APP13, PHOTOSHOP_HEADER + b"8BIM PL"), (APP13, PHOTOSHOP_HEADER + b"ACE and"))
     assert [part.new for part in parts] == [PHOTOSHOP_HEADER + b"8BIM   ", PHOTOSHOP_HEADER + b"    and"]

@@ -263,7 +263,7 @@ class _ExifWalk(Walk):
         if not self.within(entry):
             return False
         claims = (self.structure, self.values, self.embedded, self.wiped)
-        taken = [s for claim in claims for s in claim.clipped(entry.end, entry.end + OVERRUN_BYTES)]
+        taken = [s for claim in claims for s in claim.clipped(entry.start, entry.end + OVERRUN_BYTES)]
         found = clean_note(self.block, entry, self._said(MAKE), self._said(MODEL), self.inner, taken)
         if found is None or any(c.hits(a, a + len(d)) for a, d in found.pieces for c in claims):
             return False

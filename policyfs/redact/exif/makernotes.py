@@ -334,10 +334,9 @@ def clean_note(
 ) -> CleanNote | None:
     """Clean the maker note of an entry of an EXIF structure that starts the block.
 
-    make, model: of the structure. taken: ranges among the OVERRUN_BYTES behind the note that belong to
-    other values. None if the note is not understood, or if nothing of it may stay. Pieces may be outside
-    of the note itself, where its values are; the caller has to check that nothing else is there. Raises
-    TooMuchError.
+    make, model: of the structure. taken: ranges of other values in the note, and in OVERRUN_BYTES behind it.
+    None if the note is not understood, or if nothing of it may stay. Pieces may be outside of the note
+    itself, where its values are; the caller has to check that nothing else is there. Raises TooMuchError.
     """
     if inner.hide & (Tells.DEVICE | Tells.OTHER):
         return None
@@ -346,7 +345,8 @@ def clean_note(
     )
     if not open_note(walk, entry):
         return None
-    for span in taken:
+    others = Extents(taken)
+    for span in others.clipped(entry.end, entry.end + OVERRUN_BYTES):
         walk.structure.add(*span)
     try:
         walk.walk()
@@ -359,9 +359,8 @@ def clean_note(
     walk.finish()
     if not entry.keep or not any(e.keep for e in walk.directories[0].entries):
         return None
-    new = apply(block, in_order(walk.patches, len(block)))
-    wiped = (*walk.wiped, *walk.wiped_in_notes)
-    kept = _with_leftovers(walk, block, note, Extents(wiped))
+    new, wiped = apply(block, in_order(walk.patches, len(block))), (*walk.wiped, *walk.wiped_in_notes)
+    kept = _with_leftovers(walk, block, note, Extents(wiped), others)
     return CleanNote(tuple((a, new[a:b]) for a, b in kept), tuple(walk.notes), (*wiped, note))
 
 
@@ -380,16 +379,18 @@ def _keep_previews(walk: TiffWalk, note: tuple[int, int]) -> None:
             any(walk.embed_picture(*at) for at in inside)
 
 
-def _with_leftovers(walk: TiffWalk, block: bytes, note: tuple[int, int], wiped: Extents) -> Extents:
+def _with_leftovers(
+    walk: TiffWalk, block: bytes, note: tuple[int, int], wiped: Extents, others: Extents
+) -> Extents:
     """Return the ranges of a block that stay for a note, with unreferenced bytes that say nothing.
 
-    Bytes that do not stay are noted.
+    Bytes that do not stay are noted. others: of other values. Only these keep them, or the two would overlap.
     """
     start, end = note
     kept = Extents(walk.kept)
     claimed, gone = (
         Extents((a - start, b - start) for spans in all_spans for a, b in spans.clipped(start, end))
-        for all_spans in ((kept, wiped), (wiped,))
+        for all_spans in ((kept, wiped, others), (wiped,))
     )
     for a, b, stays in leftovers(block[start:end], claimed, gone):
         if stays:

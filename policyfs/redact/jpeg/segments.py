@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
@@ -225,7 +225,9 @@ def _exif_skip(segment: Loaded) -> int:
 def _clean_exif_block(parts: Sequence[Loaded], inner: Inner) -> None:
     skip = _exif_skip(parts[0])
     cleaned = inner.tiff(b"".join(part.old[skip:] for part in parts))
-    if cleaned is None:
+    cuts = accumulate(len(part.old) - skip for part in parts[:-1])
+    # A part that starts with a byte order only now would no longer continue the one before it.
+    if cleaned is None or any(_TIFF_START.match(cleaned.data, at) for at in cuts):
         for part in parts:
             part.drop("unreadable", broken=True)
         return
