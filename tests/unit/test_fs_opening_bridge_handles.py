@@ -223,6 +223,19 @@ def test_one_app_leaves_room_for_others(scene: Scene, monkeypatch: pytest.Monkey
     assert scene.handles._shares.held("other") == 0
 
 
+def test_many_files_of_one_app_keep_no_other_file_from_being_a_repeat(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge_handles, "_MOST", 10)
+    scene.handles = scene.made()
+    for nodeid in range(100, 145):
+        scene.request.node = Known(**{**vars(scene.node), "nodeid": nodeid})
+        assert scene.noted(1) == 1
+        assert len(scene.handles._recent) + len(scene.handles._earlier) <= 20
+    scene.request.node = scene.node
+    assert scene.noted() == 2
+
+
 def test_a_handle_of_the_bridge_is_in_the_table_once_it_is_looked_at(scene: Scene) -> None:
     scene.noted()
     scene.bridge.handles = [opened(71), opened(72, ctime_ns=8), opened(73, ctime_ns=2)]

@@ -106,11 +106,14 @@ class BridgeHandles:
         """True if the node had such an open a moment ago, too.
 
         Otherwise a program that opens many files in turn would pay for vectors that end before they are used.
+        Of two opens with more than _MOST others between them, the second may count as a first one. (So many
+        opens of one app take no vectors from others.)
         """
         if node.nodeid in self._recent or node.nodeid in self._earlier:
             return True
-        if len(self._recent) < _MOST:
-            self._recent.add(node.nodeid)
+        if len(self._recent) >= _MOST:
+            self._earlier, self._recent = self._recent, set()
+        self._recent.add(node.nodeid)
         return False
 
     def _has_room(self, holder: Holder) -> bool:
