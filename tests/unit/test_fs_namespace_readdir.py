@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 from pathlib import Path
 
@@ -132,6 +133,28 @@ async def test_a_listing_without_nodes_has_the_same_names_in_parts(tmp_path: Pat
             assert at == len(data) <= 200
         assert sorted(found) == sorted(names | {b".", b".."})
         assert len(made.nodes) == known
+        await made.listings.releasedir(index)
+
+
+@on_trio
+async def test_names_without_nodes_have_the_types_of_the_store(tmp_path: Path, monkeypatch) -> None:
+    """In READDIRPLUS too. The kernel keeps no name here, as callers see different names."""
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("file")
+    types = {b"directory": stat.S_IFDIR, b"file": stat.S_IFREG, b"link": stat.S_IFLNK}
+    found: dict[bytes, int] = {}
+
+    def reply(_token, name, entry, _position) -> bool:
+        assert not entry.st_ino, "a name with its node"
+        found[bytes(name)] = stat.S_IFMT(entry.st_mode)
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+    with parts(tmp_path, engine_of(ANYTHING)) as made:
+        index = await made.listings.opendir(made.root, made.caller(GALLERY)) & 0xFFFFFF
+        await made.listings.readdir(index, 0, None)
+        assert found == types | {b".": stat.S_IFDIR, b"..": stat.S_IFDIR}
         await made.listings.releasedir(index)
 
 

@@ -381,7 +381,10 @@ def _answer_dots(node: Node, start: int, dots: Dots) -> None:
 
 
 def _name_only(ino: int, mode: int) -> pyfuse3.EntryAttributes:
-    """Return a directory entry without a node: name, inode number and type."""
+    """Return a directory entry without a node: name, inode number and type.
+
+    The kernel takes the type from the mode. (In READDIR, DirectoryEntries.pack writes it.)
+    """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(0)
     entry.st_rdev = ino
