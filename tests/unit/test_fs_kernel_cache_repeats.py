@@ -83,7 +83,11 @@ class Scene:
 
     def opened(self, flags: int = os.O_RDONLY, backing_id: int = 9) -> Any:
         """Whether the bridge answers repeats after an open was answered."""
-        return self.repeats.opened(self.node, CALLER, flags, backing_id)
+        decision = self.repeats.judged(self.node, CALLER, flags, backing_id)
+        if decision is None:
+            return None
+        assert not self.of_opens, "what repeats need is noted first"
+        return decision if self.repeats.opened(self.node, CALLER, flags, backing_id, decision) else None
 
     def told(self) -> list[int]:
         """What is installed after each of the three requests was answered."""

@@ -93,6 +93,7 @@ class Scene:
         self.given_back: list[object] = []
         self.note = ""
         self.installs = True
+        self.answers_at_once = False
         self.installed: list[tuple[object, ...]] = []
         self.replaced: Any = SimpleNamespace(find=lambda node: -1, is_wanted=lambda node: False)
         self.handles = self.made()
@@ -109,7 +110,7 @@ class Scene:
 
     def made(self) -> BridgeHandles:
         lifecycle: Any = SimpleNamespace(enter=self.enter, let_go=self.let_go)
-        repeats: Any = SimpleNamespace(opened=self.install)
+        repeats: Any = SimpleNamespace(judged=lambda *of_open: self.decision, opened=self.install)
         passthrough: Any = SimpleNamespace(drop=self.given_back.append)
         return BridgeHandles(self.fs, lifecycle, passthrough, repeats, self.replaced)
 
@@ -123,9 +124,11 @@ class Scene:
         if not state.handles:
             node.open = None
 
-    def install(self, *words: object) -> Decision | None:
-        self.installed.append(words)
-        return self.decision if self.installs else None
+    def install(self, *words: object) -> bool:
+        self.installed.append(words[:-1])
+        if self.answers_at_once:
+            self.bridge.seen.append(seen(5))
+        return self.installs
 
     def record(self) -> None:
         """Let the open be on the trail."""
@@ -346,6 +349,15 @@ def test_recorded_opens_are_on_the_trail_before_anything_that_follows(scene: Sce
         follows()
         assert [event.time_ns for event in scene.sink.events] == [5, 6]
         assert scene.bridge.seen == []
+
+
+def test_a_repeat_that_is_answered_before_its_vector_is_noted_is_on_the_trail(scene: Scene) -> None:
+    scene.record()
+    scene.handles.events._templates[99] = ()  # another file has a vector
+    scene.answers_at_once = True
+    scene.noted()
+    scene.handles.expire()
+    assert [event.time_ns for event in scene.sink.events] == [5]
 
 
 def test_an_unrecorded_vector_leaves_no_event(scene: Scene) -> None:

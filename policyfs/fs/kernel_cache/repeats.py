@@ -157,13 +157,13 @@ class Repeats:
         if self._hangs_on_name_and_uid(node, caller) and not self._gate.need(caller.principal, ops, node):
             self._install(node, caller, vectors.access(mode))
 
-    def opened(self, node: Node, caller: Caller, flags: int, backing_id: int) -> Decision | None:
-        """Note an allowed open for reading in passthrough.
+    def judged(self, node: Node, caller: Caller, flags: int, backing_id: int) -> Decision | None:
+        """Return the decision by which the bridge may answer repeats of an allowed open for reading.
 
-        Returns the decision by which the bridge answers its repeats from now on: by the same uid and gid,
-        with the same flags. If its audit is not off, each repeat is an event (vectors.take_events). None if
-        the bridge answers no repeats, for example if the decision must be on record first, or a monitored
-        rule would deny it.
+        The open was in passthrough. Repeats are those by the same uid and gid, with the same flags. If the
+        decision's audit is not off, each repeat is an event (vectors.take_events). None if the bridge must
+        answer no repeats, for example if the decision must be on record first, or a monitored rule would
+        deny it.
         """
         if flags & _ODD or node.ftype is not FileType.REGULAR or not backing_id:
             return None
@@ -174,10 +174,17 @@ class Repeats:
             return None
         # INVARIANT: judged here, with no await before the installation: a vector outlives the open.
         decision = self._gate.judge(who, ops, node, NO_FACTS)
-        if not decision.allowed or decision.audit is Audit.REQUIRED or decision.would_deny or decision.redact:
-            return None
+        refused = not decision.allowed or decision.audit is Audit.REQUIRED
+        return None if refused or decision.would_deny or decision.redact else decision
+
+    def opened(self, node: Node, caller: Caller, flags: int, backing_id: int, decision: Decision) -> bool:
+        """Let the bridge answer the repeats of an open by this decision (judged) from now on.
+
+        False if there is no room. INVARIANT: readers may answer before this returns, so whatever repeats need
+        is noted before.
+        """
         grant = vectors.OPEN if decision.audit is Audit.OFF else vectors.OPEN | vectors.RECORDED
-        return decision if self._install(node, caller, grant, caller.gid, flags, backing_id) else None
+        return self._install(node, caller, grant, caller.gid, flags, backing_id)
 
     def _hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
         """True if what a caller sees of a node depends only on the caller's uid and the node's only name."""

@@ -96,10 +96,11 @@ class BridgeHandles:
             if not self._is_repeat(node) or not self._has_room(request.caller.holder):
                 return
             self._enter(node, request.caller.holder)
-        decision = self._repeats.opened(node, request.caller, request.flags, state.backing_id)
+        of_open = node, request.caller, request.flags, state.backing_id
+        decision = self._repeats.judged(*of_open)
         if decision is not None:
-            self.events.note(opening, decision)
-        elif not entered:
+            self.events.note(opening, decision)  # first: a reader may answer the next open at once
+        if (decision is None or not self._repeats.opened(*of_open, decision)) and not entered:
             self.end(node)
 
     def _is_repeat(self, node: Node) -> bool:

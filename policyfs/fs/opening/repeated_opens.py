@@ -66,7 +66,10 @@ class RepeatedOpens:
         return len(known) < _CALLERS or any(one.event.uid == uid for one in known)
 
     def note(self, opening: OpenContext, decision: Decision) -> None:
-        """Note an open whose repeats the bridge answers from now on, and the decision on these."""
+        """Note an open whose repeats the bridge will answer, and the decision on these.
+
+        INVARIANT: the bridge answers none before this returns. Its event would be nobody's.
+        """
         request = opening.request
         event = self._recorder.event_of(
             request.caller, request.call, request.node.path(), decision,
