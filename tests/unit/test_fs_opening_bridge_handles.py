@@ -360,6 +360,17 @@ def test_a_repeat_that_is_answered_before_its_vector_is_noted_is_on_the_trail(sc
     assert [event.time_ns for event in scene.sink.events] == [5]
 
 
+def test_events_that_files_share_take_little_memory(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeated_opens, "_DECIDED", 3)
+    scene.record()
+    for uid in range(20):
+        scene.request.caller.uid, scene.request.caller.principal.label = uid, f"app{uid}"
+        scene.noted()
+        scene.handles.end(scene.node)
+        assert len(scene.handles.events._decided) <= 3
+        assert len(scene.handles.events) == 0
+
+
 def test_an_unrecorded_vector_leaves_no_event(scene: Scene) -> None:
     scene.noted()
     scene.bridge.seen = [seen(5)]

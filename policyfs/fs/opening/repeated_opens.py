@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _CALLERS: Final = 4
 """The limit of uids with a recorded vector on one node: as many as have a place in the bridge (GRANTS)."""
 
+_DECIDED: Final = 4096
+"""The limit of different events that files share. Beyond it they are forgotten, and shared anew."""
+
 _TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME = map(
     Event._fields.index,
     ("time_ns", "gid", "pid", "exe", "syscall", "path", "handle", "size_before", "mtime_before_ns"),
@@ -40,7 +43,6 @@ class _Template(NamedTuple):
 
     event: Event
     path: bytes
-
 
 
 class RepeatedOpens:
@@ -77,6 +79,8 @@ class RepeatedOpens:
         )  # fmt: skip
         if event is not None:
             same = _without_repeat(event)
+            if len(self._decided) >= _DECIDED:
+                self._decided.clear()
             template = _Template(self._decided.setdefault(same, same), event.path)
             known = self._templates.get(request.node.nodeid, ())
             others = (one for one in known if one.event.uid != event.uid)
