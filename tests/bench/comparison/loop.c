@@ -10,6 +10,7 @@
  *   read    open, read to the end, close    list    getdents64 over DIRECTORY
  *   stat    stat                            long    list, and lstat of each name
  *   create  create, write, close, unlink    rename  to another name and back
+ *   reopen, reread: open and read, of files that were opened twice before the clock runs
  */
 #include "../calls.h"
 #include <sys/fsuid.h>
@@ -134,20 +135,23 @@ static long list_long(long number)
 	return list(1);
 }
 
-/* at_once: operations between two looks at the clock. repeats: on one file before the next. */
+/* at_once: operations between two looks at the clock. repeats: on one file before the next. warms: passes over
+ * the files before the clock runs; ONE_ACT: a single operation. */
+#define ONE_ACT -1
 static const struct {
 	const char *name;
 	long (*act)(long);
 	int at_once, repeats, warms;
 } operations[] = {
 	{"open", open_close, 4, 1, 0},	{"read", open_read, 4, 1, 0},	 {"stat", stat_one, 16, 1, 1},
-	{"absent", stat_absent, 16, 1, 1}, {"list", list_names, 1, 1, 2}, {"long", list_long, 1, 1, 2},
+	{"absent", stat_absent, 16, 1, 1}, {"list", list_names, 1, 1, ONE_ACT}, {"long", list_long, 1, 1, ONE_ACT},
 	{"create", create_one, 4, 1, 0}, {"rename", rename_one, 4, 2, 0},
+	{"reopen", open_close, 4, 1, 2}, {"reread", open_read, 4, 1, 2},
 };
 
 int main(int argc, char **argv)
 {
-	long files, count = 0, turn = 0, warmed = 0;
+	long files, count = 0, turn = 0, warmed = 0, before;
 	int64_t start, end, now;
 
 	if (argc < 5)
@@ -158,11 +162,11 @@ int main(int argc, char **argv)
 		if (strcmp(operations[which].name, argv[1]) != 0)
 			continue;
 		/* What the kernel may keep is kept before the clock runs. */
-		for (long number = 0; operations[which].warms && number < (operations[which].warms == 1 ? files : 1);
-		     number++) {
+		before = operations[which].warms == ONE_ACT ? 1 : operations[which].warms * files;
+		for (long number = 0; number < before; number++) {
 			if (argc > 5)
 				setfsuid((uid_t)atol(argv[5 + number % (argc - 5)]));
-			warmed += operations[which].act(number);
+			warmed += operations[which].act(number % files);
 		}
 		start = now = now_ns();
 		end = start + (int64_t)(atof(argv[4]) * 1e9);

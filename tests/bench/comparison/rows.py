@@ -194,8 +194,10 @@ _GIT: Final = "git --no-optional-locks -c safe.directory='*' -C git status --por
 ROWS: Final = (
     _loop_row("open+close, one file", "open", 1),
     _loop_row("open+close, 10,000 files", "open", MANY),
+    _loop_row("open+close, 10,000 again", "reopen", MANY),
     _loop_row("open+close, four uids", "open", MANY, several=True),
     _loop_row("open+read 16 KiB+close", "read", MANY),
+    _loop_row("open+read+close, again", "reread", MANY),
     _loop_row("stat, 10,000 files", "stat", MANY),
     _loop_row("stat, four uids", "stat", MANY, several=True),
     _loop_row("ENOENT", "absent", 100),
