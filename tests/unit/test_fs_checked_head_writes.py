@@ -6,9 +6,25 @@ import errno
 import os
 from pathlib import Path
 
+import pytest
+
+from policyfs.fs.checked.head import HEAD_BYTES
+from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, TYPES, between, errno_of
+from tests.support.mount.steps import (
+    CAMERA,
+    GALLERY,
+    MAPS,
+    OPEN,
+    PHOTO,
+    REDACTED,
+    TYPES,
+    append,
+    beside,
+    between,
+    errno_of,
+)
 from tests.support.samples import jpegs
 
 
@@ -114,3 +130,72 @@ async def test_a_refused_new_file_that_another_view_has_opened_meanwhile_stays(s
         assert await between(made, made.release(handle), other) == 0
         assert said == [0]
     assert (store / "new").read_bytes() == b"words"
+
+
+@on_trio
+async def test_a_change_of_the_rest_of_a_file_before_a_write_of_it_calls_for_a_new_check(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 5, right after its check: the judged first bytes are still the same, and the file is not."""
+    photo = PHOTO.ljust(HEAD_BYTES + 1, b"\0")
+    with parts(store, engine_of(REDACTED + TYPES)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, GALLERY)
+        assert await made.write(handle, 0, photo) == len(photo)
+        came = [b"words"]
+        beside(monkeypatch, lambda: came and append(store / "a.jpg", came.pop()))
+        assert await errno_of(made.write(handle, len(photo), b"mine")) == errno.EACCES
+        assert not came
+        await made.release(handle)
+    assert (store / "a.jpg").read_bytes() == photo + b"words"
+
+
+@on_trio
+async def test_a_write_behind_the_first_bytes_does_not_follow_a_cut_into_them(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not judged, since it was far behind them. By now it would make new first bytes."""
+    (store / "a.jpg").write_bytes(PHOTO.ljust(HEAD_BYTES + 1, b"\0"))
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        came = [b"words"]
+        beside(monkeypatch, lambda: came and (store / "a.jpg").write_bytes(came.pop()), fenced=False)
+        assert await errno_of(made.write(handle, HEAD_BYTES, b"mine")) == errno.EPERM
+        assert not came
+        await made.release(handle)
+    assert (store / "a.jpg").read_bytes() == b"words"
+
+
+CHANGES = {
+    "write": lambda made, handle: made.write(handle, 3, b"mine"),
+    "truncate": lambda made, handle: made.writer.truncate(handle, 64),
+    "punch": lambda made, handle: made.writer.allocate(handle, KEEP_SIZE | PUNCH_HOLE, 3, 4),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@on_trio
+async def test_a_change_judged_on_a_photo_is_not_made_to_words(store: Path, change: str) -> None:
+    """Another program writes words over the photo while the change is judged."""
+    words = b"words".ljust(len(PHOTO), b".")
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, MAPS)
+
+        async def other() -> None:
+            (store / "a.jpg").write_bytes(words)
+
+        assert await between(made, CHANGES[change](made, handle), other) == errno.EPERM
+        await made.release(handle)
+    assert (store / "a.jpg").read_bytes() == words
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@on_trio
+async def test_a_change_of_a_file_that_never_rests_ends(
+    store: Path, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, MAPS)
+        beside(monkeypatch, lambda: append(store / "a.jpg", b"."))
+        assert await errno_of(CHANGES[change](made, handle)) == errno.EBUSY
+        await made.release(handle)
+    assert (store / "a.jpg").read_bytes().rstrip(b".") == PHOTO.rstrip(b".")

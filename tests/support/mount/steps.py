@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
+from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.mount.file_system import Parts
 from tests.support.samples import jpegs
@@ -98,3 +100,27 @@ def sizes_after_steps(path: Path) -> Iterator[list[int]]:
         yield seen
     finally:
         trio.lowlevel.remove_instrument(watching)
+
+
+def beside(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object], *, fenced: bool = True) -> None:
+    """Let somebody else do something after the judgement of each change: right before the change itself, or
+    before its fence.
+    """
+    in_thread = ChangeLock.in_thread
+
+    async def late(self, fd, fence, change):
+        def run():
+            meanwhile()
+            return change()
+
+        if not fenced:
+            meanwhile()
+        return await in_thread(self, fd, fence, run if fenced else change)
+
+    monkeypatch.setattr(ChangeLock, "in_thread", late)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Append to a file in the store, past the file system."""
+    with path.open("ab") as file:
+        file.write(data)
