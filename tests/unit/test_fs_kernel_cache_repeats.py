@@ -379,15 +379,30 @@ def test_an_open_for_reading_may_be_repeated_with_the_same_gid_and_flags() -> No
     scene = Scene()
     scene.node.open = OpenState(handles=1, mode=Mode.PASSTHROUGH, backing_id=9)
     assert scene.opened(os.O_RDONLY | os.O_NOFOLLOW)
-    assert scene.installed == [vectors.OPEN]
+    assert scene.installed == [vectors.OPEN | vectors.GETATTR]
     assert scene.of_opens == [(100, os.O_RDONLY | os.O_NOFOLLOW, 9)]
+    assert scene.kept == [0]
+
+
+@pytest.mark.parametrize(
+    ("of_names", "kept_s", "found"), [(False, 1.0, True), (True, 1.0, True), (False, 0.0, False)]
+)
+def test_attributes_of_a_file_that_is_opened_again_are_repeats(
+    of_names: bool, kept_s: float, found: bool
+) -> None:
+    """A read makes the kernel ask. Where nothing is kept and no name is repeated, neither are they."""
+    scene = Scene()
+    scene.vectors.of_names, scene.kept_s = of_names, kept_s
+    assert scene.opened()
+    assert scene.installed == [vectors.OPEN | (vectors.GETATTR if found else 0)]
+    assert scene.kept == [cold(77) if found else 0]
 
 
 def test_repeats_of_a_recorded_open_are_events() -> None:
     scene = Scene()
     scene.decision.audit = Audit.BEST_EFFORT
     assert scene.opened() is scene.decision
-    assert scene.installed == [vectors.OPEN | vectors.RECORDED]
+    assert scene.installed == [vectors.OPEN | vectors.RECORDED | vectors.GETATTR]
 
 
 AGAINST_OPENS = {

@@ -129,13 +129,18 @@ class Repeats:
             return
         if not self._hangs_on_name_and_uid(node, caller):
             return
+        grant, kept_s = self._of_attributes(node)
+        if grant:
+            # All callers get the root's attributes, but only those that see it learn which xattrs it lacks.
+            unseen = node.nodeid == ROOT_ID and not self._gate.sees_now(caller, node)
+            self._install(node, caller, grant | (0 if unseen else self._absent), kept_s=kept_s)
+
+    def _of_attributes(self, node: Node) -> tuple[int, float]:
+        """Return the grant of GETATTR, or 0, and the seconds for which the kernel may keep the answers."""
         kept = self._timeouts.entry_of(node, node.last_state) > 0
         if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):
-            return
-        # All callers get the root's attributes, but only those that see it learn which xattrs it lacks.
-        unseen = node.nodeid == ROOT_ID and not self._gate.sees_now(caller, node)
-        grant = vectors.GETATTR | (0 if unseen else self._absent)
-        self._install(node, caller, grant, kept_s=cold(node.ino) if kept else 0.0)
+            return 0, 0.0
+        return vectors.GETATTR, cold(node.ino) if kept else 0.0
 
     def lacks(self, node: Node, caller: Caller) -> None:
         """Note that a caller that sees a node was told that the node lacks an extended attribute.
@@ -180,11 +185,14 @@ class Repeats:
     def opened(self, node: Node, caller: Caller, flags: int, backing_id: int, decision: Decision) -> bool:
         """Let the bridge answer the repeats of an open by this decision (judged) from now on.
 
-        False if there is no room. INVARIANT: readers may answer before this returns, so whatever repeats need
-        is noted before.
+        Who opens a file again will read it, and the kernel then asks for its attributes (seen): they become
+        repeats, too. False if there is no room. INVARIANT: readers may answer before this returns, so
+        whatever repeats need is noted before.
         """
         grant = vectors.OPEN if decision.audit is Audit.OFF else vectors.OPEN | vectors.RECORDED
-        return self._install(node, caller, grant, caller.gid, flags, backing_id)
+        of_attributes, kept_s = self._of_attributes(node)
+        grant |= of_attributes
+        return self._install(node, caller, grant, caller.gid, flags, backing_id, kept_s=kept_s)
 
     def _hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
         """True if what a caller sees of a node depends only on the caller's uid and the node's only name."""
