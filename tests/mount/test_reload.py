@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -209,9 +209,15 @@ def test_events_name_the_policy_that_decided(mounts: Mounts, store: Path) -> Non
     assert len(set(digests)) == 3
 
 
+def _wait_for_two_rounds(done: mmap.mmap) -> None:
+    before = done[:]
+    wait_for(lambda: all((n - then) % 256 >= 2 for n, then in zip(done[:], before, strict=True)), "rounds")
+
+
 def test_nobody_is_disturbed_by_twenty_reloads(mounts: Mounts, store: Path) -> None:
     """What both policies allow never fails, in the middle of a reload either."""
     mount = mounts.start(OPEN, store)
+    done = mmap.mmap(-1, 3)  # rounds of each worker, modulo 256
 
     def work(channel, number: int) -> tuple[int, list[str]]:
         rounds, wrong = 0, []
@@ -234,13 +240,14 @@ def test_nobody_is_disturbed_by_twenty_reloads(mounts: Mounts, store: Path) -> N
                     os.unlink(f"{name}-done")
                 except OSError as failed:
                     wrong.append(repr(failed))
+                done[number] = rounds % 256
         return rounds, wrong[:5]
 
     workers = [start_as(ONE, work, number) for number in range(3)]
     policies = [CLOSED, OPEN, HIDDEN, OPEN]
     for step in range(20):
         change(mount, policies[step % 4])
-        time.sleep(0)  # the workers' turn
+        _wait_for_two_rounds(done)
     for worker in workers:
         worker.send("end")
     results = [worker.result() for worker in workers]

@@ -174,3 +174,23 @@ async def test_tasks_that_are_cancelled_leave_the_wait_to_others(tasks: Tasks) -
             assert len(tasks.answered) >= 3
             assert not set(tasks.answered) & {0, 9, 4, 5}
             tasks.waiting.end()
+
+
+@on_trio
+async def test_all_tasks_together_answer_few_requests_before_others_have_their_turn(
+    tasks: Tasks, pipe: tuple[int, int]
+) -> None:
+    """The requests of one app may never end, and pyfuse3 has up to a hundred tasks for them."""
+    os.write(pipe[1], b"x" * 60_000)
+    between: list[int] = []
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(tasks.serve, number)
+            for _ in range(50):
+                before = len(tasks.answered)
+                await trio.lowlevel.checkpoint()
+                between.append(len(tasks.answered) - before)
+            nursery.cancel_scope.cancel()
+    assert max(between) <= 2 * 32  # of the loop's turn in which this task waits, and of the next one
+    assert sum(between) >= 25 * 32  # the device is not left alone
