@@ -182,6 +182,18 @@ def test_it_is_left_again_if_there_is_no_room(scene: Scene) -> None:
     assert scene.noted() == 1
 
 
+def test_a_bug_leaves_no_node_entered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> bool:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(scene, "install", broken)
+    scene.handles = scene.made()
+    scene.noted(1)
+    with pytest.raises(RuntimeError):
+        scene.noted(1)
+    assert (scene.shared.handles, len(scene.handles)) == (1, 0)
+
+
 AGAINST = {
     "required": lambda s: setattr(s, "decision", dataclasses.replace(s.decision, audit=Audit.REQUIRED)),
     "monitored": lambda s: setattr(s, "decision", dataclasses.replace(s.decision, would_deny=("try",))),

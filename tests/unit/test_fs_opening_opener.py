@@ -163,6 +163,25 @@ async def test_a_look_up_that_a_reload_overtakes_is_decided_anew(store: Path) ->
             gate.set()
 
 
+@pytest.mark.parametrize("flags", [os.O_RDONLY, os.O_RDWR])
+@on_trio
+async def test_a_bug_after_the_last_step_leaves_no_handle(store: Path, monkeypatch, flags: int) -> None:
+    """The kernel does not get to know the handle, so it would never be released."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    with parts(store, engine_of(HIDE)) as made:
+        node = await made.walk("/DCIM/a.jpg", OTHER)
+        descriptors = len(os.listdir("/proc/self/fd"))
+        monkeypatch.setattr(made.opener._bridge_handles, "opened", broken)
+        with pytest.raises(RuntimeError):
+            await made.opener.open(node, flags, made.caller(OTHER))
+        assert len(made.handles) == 0
+        assert node.open is None
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
 def _reloads_once(made: Parts, monkeypatch) -> None:
     """The next open for writing is overtaken by a reload when the file is open already."""
     writer, left = made.write_access.writer, [reloads(made)]

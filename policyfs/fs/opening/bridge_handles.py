@@ -96,12 +96,15 @@ class BridgeHandles:
             if not self._is_repeat(node) or not self._has_room(request.caller.holder):
                 return
             self._enter(node, request.caller.holder)
-        of_open = node, request.caller, request.flags, state.backing_id
-        decision = self._repeats.judged(*of_open)
-        if decision is not None:
-            self.events.note(opening, decision)  # first: a reader may answer the next open at once
-        if (decision is None or not self._repeats.opened(*of_open, decision)) and not entered:
-            self.end(node)
+        of_open, has_vector = (node, request.caller, request.flags, state.backing_id), entered
+        try:
+            decision = self._repeats.judged(*of_open)
+            if decision is not None:
+                self.events.note(opening, decision)  # first: a reader may answer the next open at once
+                has_vector |= self._repeats.opened(*of_open, decision)
+        finally:
+            if not has_vector:
+                self.end(node)
 
     def _is_repeat(self, node: Node) -> bool:
         """True if the node had such an open a moment ago, too.

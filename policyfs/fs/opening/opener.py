@@ -81,9 +81,6 @@ class Opener:
                 self.second_tries.sent_back(thread)
             if not stale and not paced_out:
                 self._preconditions.let_in(opening)
-        self._replaced_files.opened(node)
-        if not self.second_tries.is_any:  # the bridge must not answer second tries: they are noted here
-            self._bridge_handles.opened(opening)
         return opening.handle
 
     async def _open(self, opening: OpenContext) -> None:
@@ -102,6 +99,9 @@ class Opener:
             await self._register(opening)
             await self._record(opening)  # 8
             await self._write_access.empty(opening)  # 9
+            self._replaced_files.opened(node)
+            if not self.second_tries.is_any:  # the bridge must not answer second tries: they are noted here
+                self._bridge_handles.opened(opening)
         except BaseException:
             if opening.state is not None:
                 self._lifecycle.leave(opening.handle, opening.state)
