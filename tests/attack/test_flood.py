@@ -62,6 +62,8 @@ def _flood(channel: Connection, directory: Path, name: Callable[[int], str]) -> 
 def _work(channel: Connection, directory: Path) -> tuple[int, float]:
     """An honest app's work, until the flood is over: how often it was done, and the longest time."""
     done, slowest = 0, 0.0
+    (directory / "mine").write_text("mine")
+    channel.send("working")
     while not channel.poll():
         start = time.monotonic()
         (directory / "mine").write_text("mine")
@@ -82,6 +84,7 @@ def flooded(mount: Mount, name: Callable[[int], str]) -> tuple[int, int]:
     """Flood a mount beside an honest app: how many bytes of trail came of it, and kB of memory."""
     before = memory_kb(mount), trail_bytes(mount)
     honest = start_as(NEIGHBOUR, _work, mount / "strict")
+    assert honest.receive() == "working"
     hostile = start_as(APP, _flood, mount.mountpoint, name)
     assert hostile.receive() == "going"
     assert hostile.result(100) == DENIALS

@@ -40,7 +40,8 @@ def tree(here):
     before = set(os.listdir("/proc/self/fd"))
     with Tree.open(here) as tree:
         yield tree
-    assert set(os.listdir("/proc/self/fd")) == before, "descriptors leaked"
+    # Fewer are no leak: meanwhile a collection may free what an earlier test has left.
+    assert set(os.listdir("/proc/self/fd")) <= before, "descriptors leaked"
 
 
 def make(tree: Tree, name: bytes, content: bytes = b"", mode: int = 0o666, umask: int = 0o022) -> None:
