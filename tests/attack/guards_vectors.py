@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from policyfs.fs.inodes import handles
+from policyfs.fs.inodes.handles import HandleTable
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
 from policyfs.fs.namespace.entries import Entries
@@ -82,6 +84,18 @@ def open_vectors_kept_at_unlink() -> None:
     readers_on()
 
 
+def few_handles() -> None:
+    """There is room for 400 open files; no guard is missing."""
+    put(handles, "_HANDLES", 400)
+    readers_on()
+
+
+def open_vectors_beyond_shares() -> None:
+    """The bridge opens files although the mount has few handles left."""
+    few_handles()
+    put(HandleTable, "has_plenty", property(lambda self: True))
+
+
 def readers_on() -> None:
     """The readers read the device from the first request on."""
     vectors.set_shares(0, 0)
@@ -93,5 +107,7 @@ VECTORS: Final[dict[str, Callable[[], None]]] = {
     "vectors-kept-at-rename": vectors_kept_at_rename,
     "open-vectors-kept-at-writers": open_vectors_kept_at_writers,
     "open-vectors-kept-at-unlink": open_vectors_kept_at_unlink,
+    "open-vectors-beyond-shares": open_vectors_beyond_shares,
+    "few-handles": few_handles,
     "readers-on": readers_on,
 }

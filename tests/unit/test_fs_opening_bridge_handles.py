@@ -296,6 +296,36 @@ def test_shares_that_run_short_end_them(scene: Scene) -> None:
     assert (len(scene.handles), scene.bridge.handles) == (0, [])
 
 
+def test_handles_that_are_taken_over_leave_a_share_for_others(scene: Scene) -> None:
+    """The bridge counts no shares, so it opens no more once its handles have filled a quarter."""
+    scene.noted()
+    scene.table.shares.take("app", (1 << 16) - 1)
+    for fh in (71, 72):
+        assert len(scene.handles) == 1
+        scene.bridge.handles = [opened(fh)]
+        scene.table.get(fh)
+    assert (len(scene.handles), scene.bridge.handles) == (0, [])
+    assert len(scene.table) == 2
+
+
+TAKE_OVERS = {
+    "age": lambda s: s.handles.expire(),
+    "by number": lambda s: s.table.get(71),
+    "of a node": lambda s: s.table.of_node(s.node),
+    "counted": lambda s: len(s.table),
+}
+
+
+@pytest.mark.parametrize("take_over", TAKE_OVERS.values(), ids=TAKE_OVERS)
+def test_any_way_to_take_them_over_ends_vectors_beyond_a_quarter(scene: Scene, take_over: Any) -> None:
+    scene.noted()
+    scene.table.shares.take("app", 1 << 16)
+    scene.bridge.handles = [opened(71)]
+    take_over(scene)
+    assert len(scene.handles) == 0
+    assert scene.table.get(71).fh == 71
+
+
 def test_unused_vectors_end_after_a_while(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene.noted()
     scene.shared.handles -= 1  # its own handle was released

@@ -166,11 +166,11 @@ class BridgeHandles:
         The nodes' modes and backing ids are left in parts, by expire(): all at once would take too long.
         """
         if self._entered:
-            self._adopt(vectors.end_all_opens())
-            self.events.forget_all()
             self._ended |= self._entered
             self._entered = {}
             self._shares = Shares(_MOST, self._shares.what)
+            self._adopt(vectors.end_all_opens())
+            self.events.forget_all()
 
     def expire(self) -> None:
         """Put the bridge's opens on record, and end vectors that were not used for a while.
@@ -218,7 +218,11 @@ class BridgeHandles:
             self._adopt(vectors.take_all_handles())
 
     def _adopt(self, opened: Iterable[vectors.Opened]) -> None:
-        """Put handles of the bridge into the table, as if they had been opened here."""
+        """Put handles of the bridge into the table, as if they had been opened here.
+
+        The bridge then has room for others. INVARIANT: beyond a quarter of the limits it gives out none. So
+        no app gets more handles from it than it leaves for all others, whatever makes Python take them over.
+        """
         for one in opened:
             node = self._nodes.find(one.nodeid)
             if node is None:
@@ -234,6 +238,8 @@ class BridgeHandles:
                     before=Version(stat.size, stat.mtime_ns, stat.ctime_ns), generation=self._gate.generation,
                 )
             )  # fmt: skip
+        if not self._handles.has_plenty:
+            self.end_all()
 
 
 def _stat(one: vectors.Opened, dev: int, btime_ns: int) -> Stat:
