@@ -120,9 +120,11 @@ class Door:
         self._work_done = trio.Event()
         self._waiting: dict[int, Request] = {}
         self._nursery: trio.Nursery | None = None
-        self._queue: deque[tuple[Request, Pending]] = deque()
-        self._begun: trio.Event | None = None
-        """Set once a request began in this turn of the event loop; None before the first turn."""
+        self._queues: dict[int, deque[tuple[Request, Pending]]] = {}
+        """By uid. INVARIANT: each of these uids has begun a request in this turn of the event loop."""
+        self._begun = set[int]()
+        """The uids for which a request began in this turn of the event loop."""
+        self._some_begun = trio.Event()
 
     @property
     def init_flags(self) -> InitFlag:
@@ -137,8 +139,9 @@ class Door:
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Take requests until cancelled; then unanswered ones get EIO.
 
-        If several requests are taken together, one of them begins in each turn of the event loop. Otherwise
-        all of them would begin before the next request of any caller is read.
+        If several requests are taken together, one of each uid begins in each turn of the event loop.
+        Otherwise all of one uid would begin before the next request of any caller is read, or before one of
+        another uid that was read after them.
         """
         opcodes = {*self._handlers, *self._quick, Opcode.INTERRUPT} if self._handlers else set()
         async with trio.open_nursery() as nursery:
@@ -147,16 +150,18 @@ class Door:
             try:
                 task_status.started()
                 while True:
-                    self._begun = trio.Event()
-                    await self._begun.wait()
+                    await self._some_begun.wait()
+                    self._some_begun = trio.Event()
                     await trio.lowlevel.checkpoint()
-                    while self._queue:
-                        self._begin(*self._queue.popleft())
+                    self._begun.clear()
+                    while self._queues:
+                        self._begin_one_of_each()
                         await trio.lowlevel.checkpoint()
+                        self._begun.clear()
             finally:
                 take_requests(None, set())
                 self._nursery = None
-                self._queue.clear()
+                self._queues.clear()
                 with trio.CancelScope(shield=True):
                     # INVARIANT: no thread answers a session that is over: its descriptor may be another's.
                     while self._at_work:
@@ -173,15 +178,23 @@ class Door:
                 known.interrupt()
         elif self._nursery is not None and not self._quickly(request, pending):
             self._waiting[request.unique] = request
-            if self._begun is None or self._begun.is_set():
-                self._queue.append((request, pending))
+            if request.uid in self._begun:
+                self._queues.setdefault(request.uid, deque()).append((request, pending))
             else:
-                self._begun.set()
+                self._some_begun.set()
                 self._begin(request, pending)
 
     def _begin(self, request: Request, pending: Pending) -> None:
+        self._begun.add(request.uid)
         if self._nursery is not None:
             self._nursery.start_soon(self._answer, request, pending, name=request.opcode.name)
+
+    def _begin_one_of_each(self) -> None:
+        """Begin the first waiting request of each uid."""
+        for uid, queue in list(self._queues.items()):
+            self._begin(*queue.popleft())
+            if not queue:
+                del self._queues[uid]
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
         """Answer a request without a task, which takes two turns of the event loop. False if it needs one."""

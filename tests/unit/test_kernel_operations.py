@@ -20,8 +20,8 @@ from policyfs.kernel.protocol import InitFlag, Opcode
 class Sent:
     """A request as the bridge hands it over."""
 
-    def __init__(self, unique: int) -> None:
-        self.data = struct.pack("=IIQQIIIHH", 40, Opcode.GETLK, unique, 1, 0, 0, 0, 0, 0)
+    def __init__(self, unique: int, uid: int = 0) -> None:
+        self.data = struct.pack("=IIQQIIIHH", 40, Opcode.GETLK, unique, 1, uid, 0, 0, 0, 0)
         self.answers: list[tuple[int, bytes]] = []
 
     def rests(self) -> None:
@@ -43,21 +43,17 @@ class Turns(trio.abc.Instrument):
         self.now += 1
 
 
-@pytest.mark.parametrize("together", [1, 5])
-def test_of_those_taken_together_one_begins_in_each_turn(
-    monkeypatch: pytest.MonkeyPatch, together: int
-) -> None:
-    """Who reads the next request comes in between: it may be another app's."""
+def _begun(monkeypatch: pytest.MonkeyPatch, sent: list[Sent]) -> list[tuple[int, int, int]]:
+    """Take requests together. Of each in the order of their begins: unique, uid, and turn of the loop."""
     turns, begun = Turns(), []
     monkeypatch.setattr(operations, "take_requests", lambda *_: None)
 
     async def handler(request: Request) -> bytes:
-        begun.append((request.unique, turns.now))
+        begun.append((request.unique, request.uid, turns.now))
         return b""
 
-    async def main() -> list[Sent]:
+    async def main() -> None:
         door: Any = Door({Opcode.GETLK: handler}, bugs=None)  # type: ignore[arg-type] # has none
-        sent = [Sent(number) for number in range(together)]
         async with trio.open_nursery() as nursery:
             await nursery.start(door.serve)
             await trio.testing.wait_all_tasks_blocked()
@@ -65,12 +61,32 @@ def test_of_those_taken_together_one_begins_in_each_turn(
                 door._take(one)
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
-        return sent
 
-    sent = trio.run(main, instruments=[turns])
-    assert [unique for unique, _ in begun] == list(range(together)), "in the order in which they came"
-    assert len({turn for _, turn in begun}) == together
+    trio.run(main, instruments=[turns])
     assert all(one.answers == [(0, b"")] for one in sent)
+    return begun
+
+
+@pytest.mark.parametrize("together", [1, 5])
+def test_of_those_taken_together_one_begins_in_each_turn(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
+    """Who reads the next request comes in between: it may be another app's."""
+    begun = _begun(monkeypatch, [Sent(number) for number in range(together)])
+    assert [unique for unique, _, _ in begun] == list(range(together)), "in the order in which they came"
+    assert len({turn for _, _, turn in begun}) == together
+
+
+def test_no_request_waits_for_those_of_another_uid_to_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """32 requests of one uid may be taken before another uid's request, which then took 32 turns."""
+    many, few = [Sent(number, uid=1) for number in range(32)], [Sent(40, uid=2), Sent(41, uid=2)]
+    begun = _begun(monkeypatch, many + few)
+    first = begun[0][2]
+    assert [unique for unique, uid, _ in begun if uid == 1] == list(range(32))
+    assert [unique for unique, uid, turn in begun if uid == 2 and turn - first <= 3] == [40, 41]
+    for uid in (1, 2):
+        turns = [turn for _, of, turn in begun if of == uid]
+        assert len(set(turns)) == len(turns), "one of a uid in each turn"
 
 
 class Bridge(Sent):
