@@ -116,7 +116,7 @@ PyObject *turns_waiting(PyObject *module, PyObject *unused);
 /* True while the readers read the device, and the event loop does not. */
 bool readers_active(void);
 
-/* Count requests for Python, and decide who reads the device from now on. For the event loop only. */
+/* Count requests for Python, and decide who reads the device from now on. Keeps errno. For the event loop only. */
 void readers_weigh(unsigned passed);
 
 /* End all readers, and wait for them. */

@@ -236,8 +236,9 @@ static void end(void)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.fd = readers.fd};
 
-	set_mode(RESTING);
-	epoll_ctl(readers.epoll, EPOLL_CTL_ADD, readers.fd, &event);
+	/* INVARIANT: the readers rest only when a request wakes the event loop. Without memory they go on. */
+	if (epoll_ctl(readers.epoll, EPOLL_CTL_ADD, readers.fd, &event) == 0)
+		set_mode(RESTING);
 }
 
 static uint64_t answered_so_far(void)
@@ -253,6 +254,7 @@ void readers_weigh(unsigned passed)
 {
 	uint64_t answered, total;
 	unsigned percent;
+	int error = errno; /* of the read before: it tells if the session is over */
 
 	if (readers.count == 0 || turns_buffer_size() == 0)
 		return;
@@ -268,6 +270,7 @@ void readers_weigh(unsigned passed)
 		begin();
 	else if (readers_active() && percent < readers.end_percent)
 		end();
+	errno = error;
 	readers.passed = 0;
 	readers.answered += answered;
 }

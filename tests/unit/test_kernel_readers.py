@@ -62,3 +62,14 @@ def test_a_fault_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -
     done = race(tmp_path, (), good, bad)
     assert done.returncode == 1, done.stdout
     assert fault in done.stdout
+
+
+REGISTERED = "epoll_ctl(readers.epoll, EPOLL_CTL_ADD, readers.fd, &event)"
+
+
+def test_no_request_waits_for_ever_where_the_device_cannot_be_watched(tmp_path: Path) -> None:
+    """epoll_ctl(2) may fail for want of memory, and the readers must not rest then."""
+    assert (KERNEL / "_readers.c").read_text(encoding="utf-8").count(REGISTERED) == 1
+    failing = f"({{ static unsigned times; times++ % 2 ? {REGISTERED} : (errno = ENOMEM, -1); }})"
+    done = race(tmp_path, (), REGISTERED, failing)
+    assert done.returncode == 0, done.stdout + done.stderr
