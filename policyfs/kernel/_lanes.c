@@ -3,9 +3,12 @@
  * a limited number of them is under way at once. All uids together have a limit, too: a uid has at most as
  * many under way as are left for all others, and a uid with none may always have one.
  *
- * Requests without a caller (RELEASE, FORGET, INIT) come first: they free resources, cannot flood
- * without requests of another kind, and later requests may rely on them. Requests of different uids need no
- * order: each caller waits for its answer.
+ * Requests without a caller (RELEASE, FORGET, INIT) come first: they free resources, and later requests may
+ * rely on them. But at the end of a process with thousands of open files, each answer to a RELEASE makes
+ * the kernel send another. So between two of them a request of a uid goes on, if it came before the second
+ * one. INVARIANT: no request passes a RELEASE or a FORGET that came before it.
+ *
+ * Requests of different uids need no order: each caller waits for its answer.
  */
 
 #include "_lanes.h"
@@ -24,6 +27,7 @@
 struct waiting {
 	struct waiting *next;
 	uint64_t unique;
+	uint64_t number; /* in the order of arrival */
 	size_t size;
 	unsigned char data[];
 };
@@ -41,6 +45,8 @@ static struct {
 	unsigned int count;  /* waiting requests */
 	size_t bytes;
 	unsigned int cursor; /* the lane that had the last turn */
+	uint64_t arrived;    /* number of the last request that came */
+	bool was_urgent;     /* the last request that went on */
 	struct lane urgent, lanes[LANES];
 	unsigned int used;   /* number of lanes that were used so far; these are the first ones */
 	struct { uint64_t unique; uint16_t lane; } under_way[UNDER_WAY]; /* unique 0: free */
@@ -121,6 +127,7 @@ bool lanes_put(const unsigned char *message, size_t size)
 	if (one == NULL)
 		return false;
 	one->next = NULL;
+	one->number = ++queue.arrived;
 	one->size = size;
 	one->unique = size >= sizeof(struct wire_in_header)
 			      ? ((const struct wire_in_header *)(const void *)message)->unique
@@ -161,12 +168,11 @@ unsigned int lanes_waiting(void)
 	return queue.count;
 }
 
-struct lane *lanes_turn(void)
+/* The uid's lane whose turn it is, or NULL. */
+static struct lane *turn_of_uids(void)
 {
 	struct lane *any = NULL;
 
-	if (queue.urgent.first != NULL)
-		return &queue.urgent;
 	for (unsigned int step = 1; step <= queue.used; step++) {
 		struct lane *lane = &queue.lanes[(queue.cursor + step) % queue.used];
 
@@ -181,6 +187,18 @@ struct lane *lanes_turn(void)
 	return lanes_full() ? any : NULL;
 }
 
+struct lane *lanes_turn(void)
+{
+	struct lane *lane;
+
+	if (queue.urgent.first != NULL && !queue.was_urgent)
+		return &queue.urgent;
+	lane = turn_of_uids();
+	if (queue.urgent.first != NULL && (lane == NULL || queue.urgent.first->number < lane->first->number))
+		return &queue.urgent;
+	return lane;
+}
+
 ssize_t lanes_take(struct lane *lane, void *buffer, size_t size)
 {
 	struct waiting *one = lane->first;
@@ -192,6 +210,7 @@ ssize_t lanes_take(struct lane *lane, void *buffer, size_t size)
 	}
 	memcpy(buffer, one->data, one->size);
 	lane->first = one->next;
+	queue.was_urgent = lane == &queue.urgent;
 	if (lane != &queue.urgent)
 		queue.cursor = (unsigned int)(lane - queue.lanes);
 	queue.count--;

@@ -27,7 +27,8 @@ bool lanes_full(void);
 /* Requests in all lanes. */
 unsigned int lanes_waiting(void);
 
-/* The lane whose turn it is, NULL if no request can be passed on. */
+/* The lane whose turn it is, NULL if no request can be passed on. Requests without a caller have theirs first,
+ * but not two in a row before a request that came before the second one. */
 struct lane *lanes_turn(void);
 
 /* Take the first request of that lane. Returns its size; -1 with EIO if it is larger than the buffer. */
