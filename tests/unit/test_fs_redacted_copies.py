@@ -12,10 +12,14 @@ import pytest
 import trio
 import trio.testing
 
+from policyfs.domain import NO_FACTS, Decision, Op
+from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.inodes.handles import Caller, Handle
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.setattr import Change
+from policyfs.fs.redacted import patching
+from policyfs.fs.redacted.copies import Refused
 from policyfs.store.copies import Copy
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
@@ -228,3 +232,27 @@ async def test_copies_that_are_gone_leave_nothing_behind(photo) -> None:
         held = [copy for copy in copies() if copy not in others]
         assert len(held) < 100
         assert len([copy for copy in held if copy.frozen.fd >= 0]) == 1
+
+
+@on_trio
+@pytest.mark.parametrize(
+    "later", [Decision(allowed=False, errno=errno.EACCES), Decision(True, 0, redact=frozenset({"time"}))]
+)
+async def test_a_policy_that_comes_while_a_copy_gets_many_patches_decides(photo, monkeypatch, later) -> None:
+    """Other requests go on meanwhile, and so may a reload."""
+    monkeypatch.setattr(patching, "AT_ONCE", 1)
+    with parts(photo.parent, engine_of(HIDE)) as made:
+        node, who = await look_up(made, 1), thread(made, 1).principal
+        before = len(os.listdir("/proc/self/fd"))
+        decisions = [made.gate.judge(who, Op.READ, node, NO_FACTS), later]
+        with photo.open("rb") as file:
+            of_file = file.fileno(), node.ino, node.view.redact, None, lambda _facts: decisions.pop(0), who
+            if later.allowed:
+                with pytest.raises(PolicyChangedError):
+                    await made.redactor.redacted(*of_file)
+            else:
+                refused = await made.redactor.redacted(*of_file)
+                assert isinstance(refused, Refused)
+                assert refused.decision is later
+        assert not decisions
+        assert len(os.listdir("/proc/self/fd")) == before, "a copy is left over"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import errno
 import os
 import time
@@ -15,7 +14,9 @@ import trio
 from policyfs.content.cache import KindKey
 from policyfs.domain import Decision, Facts, Patch, Principal
 from policyfs.fs.access.facts import version_key
+from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.expiring import Expiring
+from policyfs.fs.redacted.patching import Ranges, apply_all
 from policyfs.fs.redacted.plans import Found, PlanFinder, Proof
 from policyfs.fs.redacted.second_looks import Said
 from policyfs.linux.statx import Stat
@@ -82,7 +83,7 @@ class Redacted:
     copy: Copy
     kind: str | None
     hidden: frozenset[str]
-    ranges: tuple[tuple[int, int], ...]
+    ranges: Ranges
     settled: bool
 
 
@@ -110,7 +111,7 @@ class _Patched(NamedTuple):
 
     found: Found
     hidden: frozenset[str]
-    ranges: tuple[tuple[int, int], ...]
+    ranges: Ranges
     located: frozenset[str]
 
 
@@ -307,12 +308,17 @@ class Redactor:
                 if found.plan.outcome is Outcome.REFUSE:
                     return Refused(decision, found.kind, found.plan.reason)
                 patches = found.plan.patches
-            freezing.apply(copy, patches)
+            ranges, others_went_on = await apply_all(copy, patches)
             freezing.seal(copy)
+            if others_went_on:  # and the policy may have changed
+                now = judge(Facts(found.kind, owner))
+                if now.allowed and now.redact != decision.redact:
+                    raise PolicyChangedError
+                if not now.allowed:
+                    return Refused(now, found.kind, "")
         except BaseException:
             copy.close()
             raise
-        ranges = tuple((patch.offset, patch.size) for patch in patches)
         return _Patched(found, decision.redact, ranges, located)
 
     def _share(self, said: Said) -> None:
@@ -381,18 +387,4 @@ class Redactor:
         return make() if quick else await trio.to_thread.run_sync(make)
 
 
-def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:
-    """Return *data*, read at *offset*, with the patches that touch it applied. patches: in order."""
-    end = offset + len(data)
-    at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
-    out: bytearray | None = None
-    while at < len(patches) and patches[at].offset < end:
-        patch, at = patches[at], at + 1
-        first, last = max(patch.offset, offset), min(patch.end, end)
-        if out is None:
-            out = bytearray(data)
-        out[first - offset : last - offset] = patch.part(first, last)
-    return data if out is None else bytes(out)
-
-
-__all__ = ["FrozenTooLarge", "Judge", "NoRoom", "Redacted", "Redactor", "Refused", "patched"]
+__all__ = ["FrozenTooLarge", "Judge", "NoRoom", "Redacted", "Redactor", "Refused"]

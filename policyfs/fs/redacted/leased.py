@@ -25,7 +25,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.handles import Caller, Handle, OpenState
 from policyfs.fs.inodes.node import Node
-from policyfs.fs.redacted.copies import patched
+from policyfs.fs.redacted.patching import patched
 from policyfs.fs.redacted.plans import PlanFinder, Proof
 from policyfs.redact.core.values import Outcome, Plan
 from policyfs.store.leases import Lease, LeaseKeeper

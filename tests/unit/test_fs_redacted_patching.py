@@ -1,0 +1,67 @@
+"""Patches in copies, and in bytes that were read."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import trio
+
+from policyfs.domain import Patch
+from policyfs.fs.redacted import patching
+from policyfs.fs.sharing import pauses
+from policyfs.store.frozen import Frozen, Version
+from tests.support.mount.file_system import on_trio
+
+SIZE = 80_000
+
+
+@pytest.fixture
+def copy():
+    fd = os.memfd_create("copy")
+    os.write(fd, b"x" * SIZE)
+    with Frozen(fd, "memfd", SIZE, Version(SIZE, 0, 0)) as made:
+        yield made
+
+
+@on_trio
+async def test_others_go_on_while_a_copy_gets_many_patches(copy: Frozen, monkeypatch) -> None:
+    """A plan may have 262,144 patches. All at once, every other request waited for 400 ms."""
+    monkeypatch.setattr(pauses, "SLICE_S", 0.0)  # others have a turn after each step
+    patches = tuple(Patch(8 * number, b"yy", 0) for number in range(SIZE // 8))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(others)
+        ranges, others_went_on = await patching.apply_all(copy, patches)
+        nursery.cancel_scope.cancel()
+    assert turns >= len(patches) // patching.AT_ONCE - 2
+    assert others_went_on
+    assert ranges == tuple((patch.offset, 2) for patch in patches)
+    assert os.pread(copy.fd, SIZE, 0) == b"yyxxxxxx" * (SIZE // 8)
+
+
+@on_trio
+@pytest.mark.parametrize("count", [0, 1, patching.AT_ONCE])
+async def test_few_patches_are_applied_with_no_turn_in_between(copy: Frozen, count: int) -> None:
+    """So nothing that was found before must be looked at again."""
+    patches = tuple(Patch(number, b"y") for number in range(count))
+    with trio.CancelScope() as scope:
+        scope.cancel()  # ends at the first checkpoint
+        ranges, others_went_on = await patching.apply_all(copy, patches)
+    assert (len(ranges), others_went_on) == (count, False)
+    assert os.pread(copy.fd, SIZE, 0).count(b"y") == count
+
+
+def test_bytes_that_were_read_are_patched_where_patches_touch_them() -> None:
+    patches = (Patch(2, b"ab"), Patch(6, zeros=3))
+    assert patching.patched(b"xxxxxxxxxx", 0, patches) == b"xxabxx\0\0\0x"
+    assert patching.patched(b"xxxx", 3, patches) == b"bxx\0"
+    data = b"xx"
+    assert patching.patched(data, 4, patches) is data
