@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from policyfs.fs.namespace import unlink
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, errno_of
@@ -100,3 +102,48 @@ async def test_one_of_two_names_leaves_the_other(store: Path) -> None:
         await made.remover.remove(made.root, b"a.jpg", made.caller(CAMERA), directory=False)
         assert [name for _, name in node.all_names()] == [b"b.jpg"]
         assert (await made.lookup.lookup(made.root, b"b.jpg", made.caller(CAMERA))).st_ino == node.nodeid
+
+
+def _open_here(store: Path) -> list[str]:
+    """Removed files of a store that this process still has open."""
+    links = (f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd"))
+    found = (os.readlink(link) for link in links if os.path.lexists(link))
+    return [path for path in found if path.startswith(str(store)) and path.endswith("(deleted)")]
+
+
+@on_trio
+async def test_a_large_file_is_freed_on_a_thread_and_before_the_answer(store: Path, monkeypatch) -> None:
+    """The kernel frees a removed file with its last descriptor: on the loop, all other requests wait."""
+    monkeypatch.setattr(unlink, "_LARGE_BYTES", 4095)
+    (store / "large").write_bytes(bytes(64 * 1024))
+    (store / "two names").write_bytes(bytes(64 * 1024))
+    os.link(store / "two names", store / "other name")
+    closed: list[tuple[bool, str]] = []
+    close = os.close
+
+    def noted(fd: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        if path.endswith("(deleted)"):
+            closed.append((threading.current_thread() is threading.main_thread(), Path(path).name))
+        close(fd)
+
+    with parts(store, engine_of(OPEN)) as made:
+        caller = made.caller(CAMERA)
+        monkeypatch.setattr(os, "close", noted)
+        await made.remover.remove(made.root, b"large", caller, directory=False)
+        assert _open_here(store) == []
+        assert closed == [(False, "large (deleted)")]
+        await made.remover.remove(made.root, b"two names", caller, directory=False)
+        assert (store / "other name").exists()
+        assert len(closed) == 1
+
+
+@on_trio
+async def test_a_large_file_that_cannot_be_removed_leaves_no_descriptor(store: Path, monkeypatch) -> None:
+    monkeypatch.setattr(unlink, "_LARGE_BYTES", 4095)
+    (store / "large").write_bytes(bytes(64 * 1024))
+    with parts(store, engine_of(OPEN)) as made:
+        before = len(os.listdir("/proc/self/fd"))
+        request = made.remover.remove(made.root, b"large", made.caller(CAMERA), directory=True)
+        assert await errno_of(request) == errno.ENOTDIR
+        assert len(os.listdir("/proc/self/fd")) == before
