@@ -147,3 +147,19 @@ async def test_a_large_file_that_cannot_be_removed_leaves_no_descriptor(store: P
         request = made.remover.remove(made.root, b"large", made.caller(CAMERA), directory=True)
         assert await errno_of(request) == errno.ENOTDIR
         assert len(os.listdir("/proc/self/fd")) == before
+
+
+@on_trio
+async def test_a_large_file_is_removed_without_a_free_descriptor_too(store: Path, monkeypatch) -> None:
+    monkeypatch.setattr(unlink, "_LARGE_BYTES", 4095)
+    (store / "large").write_bytes(bytes(64 * 1024))
+
+    def without(*_: object) -> int:
+        raise OSError(errno.EMFILE, "no descriptor")
+
+    with parts(store, engine_of(OPEN)) as made:
+        caller = made.caller(CAMERA)
+        await made.walk("/large", CAMERA)
+        monkeypatch.setattr(type(made.remover._tree), "open_path", without)
+        await made.remover.remove(made.root, b"large", caller, directory=False)
+    assert not (store / "large").exists()

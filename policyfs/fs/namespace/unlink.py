@@ -60,7 +60,7 @@ class Remover:
         self._resolver.still(parent, name, stat)
         dirfd = self._resolver.dirfd(parent)
         self._entries.keep_open(key, parent, name, replaced=False)
-        held = self._tree.open_path(dirfd, name) if _is_last_of_large(stat) else -1
+        held = self._held(dirfd, name) if _is_last_of_large(stat) else -1
         try:
             if directory:
                 self._tree.rmdir(dirfd, name)
@@ -73,6 +73,13 @@ class Remover:
                 os.close(held)
             raise
         return held
+
+    def _held(self, dirfd: int, name: bytes) -> int:
+        """Return a descriptor that keeps a file, or -1: a file can be removed without descriptors, too."""
+        try:
+            return self._tree.open_path(dirfd, name)
+        except OSError:
+            return -1
 
 
 def _is_last_of_large(stat: Stat) -> bool:
