@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,8 @@ def test_a_draft_that_finds_no_room_has_destroyed_nothing(on_disk, end: str, hol
         os.sync()
         told = call_as(CAMERA, _save, mount / "Share/new.jpg", NEW, end)
         assert set(told) - {""} == {"ENOSPC"}
-        assert not new.exists() or new.read_bytes() == b""
+        with suppress(FileNotFoundError):  # it may go in this moment: close() returns before RELEASE
+            assert new.read_bytes() == b""
     ballast.unlink()
     assert call_as(CAMERA, _save, mount / "Share/old.jpg", NEW, end) == ("", "", "")
     assert old.read_bytes() == NEW

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from policyfs.domain import Patch
-from policyfs.fs.redacted.copies import patched
+from policyfs.fs.redacted.patching import patched
 from policyfs.store.page_cache import read_store
 
 DATA = bytes(range(1, 101))
