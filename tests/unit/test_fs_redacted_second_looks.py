@@ -14,11 +14,13 @@ import trio.testing
 
 from policyfs.domain import Decision, Facts, Patch, Principal
 from policyfs.fs.access.facts import version_key
+from policyfs.fs.redacted import patching
 from policyfs.fs.redacted import second_look_queue as waiting_looks
 from policyfs.fs.redacted import second_looks as module
 from policyfs.fs.redacted.copies import Redacted, Redactor, Refused
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.fs.redacted.second_looks import Said, SecondLooks
+from policyfs.fs.sharing import pauses
 from policyfs.redact.plan import Outcome, Plan
 from policyfs.store import leases as leases_module
 from policyfs.store.copies import CopyCache
@@ -45,6 +47,7 @@ class Source:
         self.gate = trio.Event()
         self.reached = trio.Event()
         self.fresh: list[int] = []
+        self.honest = HONEST
         self.discarded: list[Hashable] = []
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
@@ -59,7 +62,7 @@ class Source:
         self.fresh.append(os.fstat(fd).st_ino)
         self.reached.set()
         await self.gate.wait()
-        return "image/jpeg", HONEST
+        return "image/jpeg", self.honest
 
     async def when_idle(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -177,6 +180,40 @@ async def test_nor_while_the_look_at_the_honest_answer_is_under_way(place: Place
     assert (place.second.stats().confirmed, place.second.stats().differed) == (1, 1)
     assert place.source.discarded == ["camera"]
     assert PLACE not in await place.shown(CAMERA, HONEST), "the liar's copy has gone"
+
+
+async def looked_meanwhile(place: Place, monkeypatch: pytest.MonkeyPatch, says: Plan) -> bytes | Refused:
+    """What the camera reads from a copy with many patches, whose second look ends before the last of them."""
+    monkeypatch.setattr(patching, "AT_ONCE", 1)
+    monkeypatch.setattr(pauses, "SLICE_S", 0.0)
+    place.source.gate.set()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(place.second.run)
+        shown = await place.shown(CAMERA, says)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return shown
+
+
+@on_trio
+async def test_a_copy_that_is_not_finished_when_its_plan_is_denied_goes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A liar could make its patches so many that the second look always ends first."""
+    lie = Plan(Outcome.PATCH, (Patch(0, b"J"),) * 500)
+    assert PLACE in await looked_meanwhile(place, monkeypatch, lie), "a lie serves its own app"
+    assert place.second.stats().differed == 1
+    assert PLACE not in await place.shown(CAMERA, HONEST), "the liar's copy has gone"
+
+
+@on_trio
+async def test_a_copy_that_is_not_finished_when_its_plan_is_confirmed_is_shared(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.source.honest = Plan(Outcome.PATCH, HONEST.patches * 500)
+    assert PLACE not in await looked_meanwhile(place, monkeypatch, place.source.honest)
+    assert place.second.stats().confirmed == 1
+    assert PLACE not in await place.shown(GALLERY), "nobody is asked again"
 
 
 @on_trio

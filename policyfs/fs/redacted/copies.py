@@ -254,7 +254,7 @@ class Redactor:
         if isinstance(patched_copy, Refused):
             copy.close()
             return patched_copy
-        (kind, plan, shared), hidden, ranges, located = patched_copy
+        (kind, plan, shared, _), hidden, ranges, located = patched_copy
         key = _Key(ino_key, stat.btime_ns, copy.version, what, None if shared else who.lane)
         kept = self._copies.put(key, copy, self.payer(who))
         if kept is None:
@@ -282,13 +282,19 @@ class Redactor:
         """Locate the hidden data in the copy, patch and seal it.
 
         If the result is Refused, the caller closes the copy. If this raises, the copy is closed.
+
+        INVARIANT: the second look at the plan is queued last, and no await comes before the copy is in
+        `_unshared`. Otherwise the look could be over before, and a denied copy would stay.
         """
+        found: Found | None = None
         try:
             read_only = freezing.open_readonly(copy)
             try:
                 located, tries = what, _PLANS_MAX
                 while True:
                     tries -= 1
+                    if found is not None:
+                        self._plans.ask(found, proof)
                     found = await self._plans.find(
                         read_only, located, lane=who.lane, proof=proof, version=version
                     )
@@ -319,6 +325,9 @@ class Redactor:
         except BaseException:
             copy.close()
             raise
+        finally:
+            if found is not None:
+                self._plans.ask(found, proof)
         return _Patched(found, decision.redact, ranges, located)
 
     def _share(self, said: Said) -> None:

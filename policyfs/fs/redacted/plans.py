@@ -49,11 +49,14 @@ class Proof(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A file's kind (None: sniffing failed) and plan. shared: True if two workers found the same."""
+    """A file's kind (None: sniffing failed) and plan. shared: True if two workers found the same. said: one
+    worker's result, for a second look (PlanFinder.ask); None if there is nothing to compare.
+    """
 
     kind: str | None
     plan: Plan
     shared: bool
+    said: Said | None = None
 
 
 PlanNews = Callable[[Said], None]
@@ -97,8 +100,9 @@ class PlanFinder:
         INVARIANT: without a proof nothing is remembered, and nothing remembered is used. While a writer
         lives, stat proves nothing, and an old plan on new bytes is a leak.
         """
-        kind, plan, _ = await self.find(fd, what, lane=lane, proof=proof, version=version)
-        return kind, plan
+        found = await self.find(fd, what, lane=lane, proof=proof, version=version)
+        self.ask(found, proof)
+        return found.kind, found.plan
 
     async def find(
         self,
@@ -109,7 +113,11 @@ class PlanFinder:
         proof: Proof | None,
         version: Hashable = None,
     ) -> Found:
-        """Find kind and plan as locate() does, and tell whether other lanes may use them."""
+        """Find kind and plan as locate() does, and tell whether other lanes may use them.
+
+        INVARIANT: the caller passes the result to ask(), and no await comes between that and the place where
+        on_denied finds what was made by the plan. A second look may be quicker than the caller.
+        """
         if not what:  # nothing to hide: only the kind decides
             return Found(await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN), shared=False)
         if version is None and proof is not None:
@@ -121,9 +129,14 @@ class PlanFinder:
             return Found(*known, shared=True)
         kind, plan = await self._source.locate(fd, what, lane=lane, version=version)
         # No kind: sniffing failed, and the next request tries again.
-        if kind is not None and self._second is not None and proof.holds():
-            self._second.ask(proof.fd, said_now(proof.version, what, lane, kind, plan), self)
-        return Found(kind, plan, shared=False)
+        if kind is None or self._second is None or not proof.holds():
+            return Found(kind, plan, shared=False)
+        return Found(kind, plan, shared=False, said=said_now(proof.version, what, lane, kind, plan))
+
+    def ask(self, found: Found, proof: Proof | None) -> None:
+        """Queue a second look at a result of find(), if it needs one. proof: as for find(), fd still open."""
+        if found.said is not None and self._second is not None and proof is not None:
+            self._second.ask(proof.fd, found.said, self)
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
         """Remember a plan that a second worker has found, too: every app may use it."""
