@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import BytePath
+from policyfs.fs.redacted import patching
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
 from tests.support.models.policies import engine_of
@@ -99,6 +101,30 @@ async def test_an_own_file_is_read_as_it_is_until_another_app_has_written_it(sto
         assert await all_of(made, mine) == PHOTO
         made.owners.set(mine.fd, made.tree.fstat(mine.fd), "maps")
         assert await all_of(made, mine) == CLEANED
+
+
+@on_trio
+async def test_a_reload_while_a_copy_gets_many_patches_does_not_fail_a_read(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After ESTALE the kernel opens again, but it never reads again."""
+    with parts(store, engine_of(REDACTED)) as made:
+        mine = await created(made, b"own.jpg")
+        await made.write(mine, 0, PHOTO)
+        made.owners.set(mine.fd, made.tree.fstat(mine.fd), "maps")
+        in_slices, both = patching.in_slices, REDACTED.replace("location}, who", "[location, time]}, who")
+
+        async def overtaken(go_on: Callable[[], bool]) -> None:
+            monkeypatch.setattr(patching, "in_slices", in_slices)
+            made.reload(engine_of(both))
+            await in_slices(go_on)
+
+        monkeypatch.setattr(patching, "AT_ONCE", 1)
+        monkeypatch.setattr(patching, "in_slices", overtaken)
+        assert both != REDACTED
+        assert await all_of(made, mine) == apply(
+            PHOTO, locate("image/jpeg", frozenset({"location", "time"}), MemorySource(PHOTO)).patches
+        )
 
 
 @on_trio

@@ -7,12 +7,14 @@ mediated, with a decision for each request. Copy: one frozen copy with neutral b
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import Final, Protocol
 
 from policyfs.domain import Decision, Facts, Op
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, Mode, open_state
 from policyfs.fs.inodes.pending_writes import Head
@@ -134,7 +136,17 @@ class LivePath:
         return await self._read_hidden(handle, handle.fd, offset, size)
 
     async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> bytes:
-        """Read from a redacted copy of the file behind *fd*: the handle's own file, or its draft."""
+        """Read from a redacted copy of the file behind *fd*: the handle's own file, or its draft.
+
+        If a reload overtakes the copy, another one is made: after ESTALE the kernel opens again, but it never
+        reads again.
+        """
+        while True:
+            with contextlib.suppress(PolicyChangedError):
+                return await self._read_copy(handle, fd, offset, size)
+
+    async def _read_copy(self, handle: Handle, fd: int, offset: int, size: int) -> bytes:
+        """Make a copy, or find it, and read from it. PolicyChangedError if a reload overtook it."""
         node, caller, who = handle.node, handle.caller, handle.caller.principal
         owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
 
