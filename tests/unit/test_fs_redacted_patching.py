@@ -48,6 +48,24 @@ async def test_others_go_on_while_a_copy_gets_many_patches(copy: Frozen, monkeyp
 
 
 @on_trio
+async def test_others_go_on_while_a_copy_gets_long_patches(copy: Frozen, monkeypatch) -> None:
+    """128 of them at once would be 128 MiB."""
+    monkeypatch.setattr(patching, "_BYTES_AT_ONCE", 1000)
+    lengths: list[int] = []
+    apply = patching.apply
+
+    def noted(copy: Frozen, part: tuple[Patch, ...]) -> None:
+        lengths.append(sum(patch.size for patch in part))
+        apply(copy, part)
+
+    monkeypatch.setattr(patching, "apply", noted)
+    patches = tuple(Patch(300 * number, zeros=300) for number in range(9))
+    assert await patching.apply_all(copy, patches) == (tuple((300 * at, 300) for at in range(9)), True)
+    assert lengths == [1200, 1200, 300]
+    assert os.pread(copy.fd, 2701, 0) == bytes(2700) + b"x"
+
+
+@on_trio
 @pytest.mark.parametrize("count", [0, 1, patching.AT_ONCE])
 async def test_few_patches_are_applied_with_no_turn_in_between(copy: Frozen, count: int) -> None:
     """So nothing that was found before must be looked at again."""

@@ -12,6 +12,9 @@ from policyfs.store.frozen import Frozen, apply
 AT_ONCE: Final = 128
 """The number of patches that are applied in one go: about 0.2 ms. A plan has 262,144 at most
 (content/plans.py)."""
+_BYTES_AT_ONCE: Final = 1 << 20
+"""After so many bytes, no further patch is applied in one go: 128 patches of just less than 1 MiB, which are
+not punched (store/frozen.py), took 50 ms."""
 
 Ranges = tuple[tuple[int, int], ...]
 """Offsets and sizes in bytes."""
@@ -22,16 +25,25 @@ async def apply_all(copy: Frozen, patches: tuple[Patch, ...]) -> tuple[Ranges, b
     ranges: list[tuple[int, int]] = []
 
     def some() -> bool:
-        part = patches[len(ranges) : len(ranges) + AT_ONCE]
+        part = patches[len(ranges) : _end_of_part(patches, len(ranges))]
         apply(copy, part)
         ranges.extend((patch.offset, patch.size) for patch in part)
         return len(ranges) < len(patches)
 
-    if len(patches) <= AT_ONCE:
+    if _end_of_part(patches, 0) == len(patches):
         some()
         return tuple(ranges), False
     await in_slices(some)
     return tuple(ranges), True
+
+
+def _end_of_part(patches: tuple[Patch, ...], start: int) -> int:
+    """Return the index behind the last patch that is applied in one go with that at *start*."""
+    end, room = start, _BYTES_AT_ONCE
+    while end < min(len(patches), start + AT_ONCE) and room > 0:
+        room -= patches[end].size
+        end += 1
+    return end
 
 
 def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:
