@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import trio
 
 from policyfs.fs.namespace import unlink
 from tests.support.models.policies import engine_of
@@ -162,4 +163,20 @@ async def test_a_large_file_is_removed_without_a_free_descriptor_too(store: Path
         await made.walk("/large", CAMERA)
         monkeypatch.setattr(type(made.remover._tree), "open_path", without)
         await made.remover.remove(made.root, b"large", caller, directory=False)
+    assert not (store / "large").exists()
+
+
+@on_trio
+async def test_a_large_file_is_freed_without_a_free_thread_too(store: Path, monkeypatch) -> None:
+    """Otherwise its room would not be free before the daemon ends."""
+    monkeypatch.setattr(unlink, "_LARGE_BYTES", 4095)
+    (store / "large").write_bytes(bytes(64 * 1024))
+
+    async def without(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with parts(store, engine_of(OPEN)) as made:
+        monkeypatch.setattr(trio.to_thread, "run_sync", without)
+        await made.remover.remove(made.root, b"large", made.caller(CAMERA), directory=False)
+        assert _open_here(store) == []
     assert not (store / "large").exists()

@@ -41,7 +41,10 @@ class Remover:
             held = await self._remove(parent, name, caller, evidence, directory=directory)
         if held >= 0:  # its room is free before the answer, as natively
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(os.close, held)
+                try:
+                    await trio.to_thread.run_sync(os.close, held)
+                except RuntimeError:  # no thread can be started
+                    os.close(held)
 
     async def _remove(
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence, *, directory: bool
