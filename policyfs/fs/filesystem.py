@@ -292,7 +292,7 @@ class FileSystem:
                 fs, entries=entries, lookup=lookup, open_files=open_files, tmpfiles=tmpfiles,
                 change_lock=change_lock, withheld_names=withheld_names,
             ),
-            remover=Remover(fs, entries=entries, open_files=open_files),
+            remover=Remover(fs, entries=entries, open_files=open_files, remote=self._base.facts.remote),
             renamer=Renamer(
                 fs, entries=entries, open_files=open_files, sync=data.sync, moved_files=moved_files,
                 timeouts=self.timeouts, change_lock=change_lock,

@@ -180,3 +180,23 @@ async def test_a_large_file_is_freed_without_a_free_thread_too(store: Path, monk
         await made.remover.remove(made.root, b"large", made.caller(CAMERA), directory=False)
         assert _open_here(store) == []
     assert not (store / "large").exists()
+
+
+@on_trio
+async def test_no_descriptor_keeps_a_large_file_of_a_network_store(store: Path, monkeypatch) -> None:
+    """NFS would give a file in use another name, in place of removing it, and show it by that name."""
+    monkeypatch.setattr(unlink, "_LARGE_BYTES", 4095)
+    (store / "large").write_bytes(bytes(64 * 1024))
+
+    def opened(*_: object) -> int:
+        raise AssertionError("the file is in use when it is removed")
+
+    with parts(store, engine_of(OPEN)) as made:
+        remover = unlink.Remover(
+            made.fs, entries=made.remover._entries, open_files=made.open_files, remote=True
+        )
+        caller = made.caller(CAMERA)
+        await made.walk("/large", CAMERA)
+        monkeypatch.setattr(type(made.tree), "open_path", opened)
+        await remover.remove(made.root, b"large", caller, directory=False)
+    assert not (store / "large").exists()

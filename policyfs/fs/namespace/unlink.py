@@ -26,13 +26,17 @@ _LARGE_BYTES: Final = 16 << 20
 class Remover:
     """Removes names as the policy allows. Open objects without a name stay usable."""
 
-    def __init__(self, fs: FsContext, *, entries: Entries, open_files: OpenFiles) -> None:
+    def __init__(
+        self, fs: FsContext, *, entries: Entries, open_files: OpenFiles, remote: bool = False
+    ) -> None:
+        """remote: True if another process or machine serves the store, and frees its files."""
         self._tree = fs.tree
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
         self._entries = entries
         self._open_files = open_files
+        self._remote = remote
 
     @recorded_first
     async def remove(self, parent: Node, name: bytes, caller: Caller, *, directory: bool) -> None:
@@ -63,7 +67,7 @@ class Remover:
         self._resolver.still(parent, name, stat)
         dirfd = self._resolver.dirfd(parent)
         self._entries.keep_open(key, parent, name, replaced=False)
-        held = self._held(dirfd, name) if _is_last_of_large(stat) else -1
+        held = self._held(dirfd, name, stat)
         try:
             if directory:
                 self._tree.rmdir(dirfd, name)
@@ -77,8 +81,14 @@ class Remover:
             raise
         return held
 
-    def _held(self, dirfd: int, name: bytes) -> int:
-        """Return a descriptor that keeps a file, or -1: a file can be removed without descriptors, too."""
+    def _held(self, dirfd: int, name: bytes, stat: Stat) -> int:
+        """Return a descriptor that keeps a large file, or -1: it can be removed without descriptors, too.
+
+        INVARIANT: never on a network store. An NFS client renames a file that is in use in place of removing
+        it (fs/nfs/dir.c, nfs_unlink), and no rule is about the new name.
+        """
+        if self._remote or not _is_last_of_large(stat):
+            return -1
         try:
             return self._tree.open_path(dirfd, name)
         except OSError:
