@@ -121,9 +121,11 @@ class Door:
         self._waiting: dict[int, Request] = {}
         self._nursery: trio.Nursery | None = None
         self._queues: dict[int, deque[tuple[Request, Pending]]] = {}
-        """By uid. INVARIANT: each of these uids has begun a request in this turn of the event loop."""
+        """By uid. INVARIANT: while there is one, serve() does not wait."""
         self._begun = set[int]()
-        """The uids for which a request began in this turn of the event loop."""
+        """The uids for which a request may have begun in this turn of the event loop."""
+        self._begun_at_once = set[int]()
+        """Those that began without waiting since the last call of _begin_one_of_each."""
         self._some_begun = trio.Event()
 
     @property
@@ -152,12 +154,9 @@ class Door:
                 while True:
                     await self._some_begun.wait()
                     self._some_begun = trio.Event()
-                    await trio.lowlevel.checkpoint()
-                    self._begun.clear()
-                    while self._queues:
+                    while self._begun or self._queues:
                         self._begin_one_of_each()
                         await trio.lowlevel.checkpoint()
-                        self._begun.clear()
             finally:
                 take_requests(None, set())
                 self._nursery = None
@@ -182,6 +181,7 @@ class Door:
                 self._queues.setdefault(request.uid, deque()).append((request, pending))
             else:
                 self._some_begun.set()
+                self._begun_at_once.add(request.uid)
                 self._begin(request, pending)
 
     def _begin(self, request: Request, pending: Pending) -> None:
@@ -190,8 +190,14 @@ class Door:
             self._nursery.start_soon(self._answer, request, pending, name=request.opcode.name)
 
     def _begin_one_of_each(self) -> None:
-        """Begin the first waiting request of each uid."""
+        """Begin the first waiting request of each uid. Called once in a turn of the event loop.
+
+        INVARIANT: no uid begins two in a turn, since tasks that begin in the same turn run in any order.
+        """
+        self._begun, self._begun_at_once = self._begun_at_once, set()
         for uid, queue in list(self._queues.items()):
+            if uid in self._begun:
+                continue
             self._begin(*queue.popleft())
             if not queue:
                 del self._queues[uid]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import random
 import struct
 import threading
 from typing import Any
@@ -43,8 +44,12 @@ class Turns(trio.abc.Instrument):
         self.now += 1
 
 
-def _begun(monkeypatch: pytest.MonkeyPatch, sent: list[Sent]) -> list[tuple[int, int, int]]:
-    """Take requests together. Of each in the order of their begins: unique, uid, and turn of the loop."""
+def _begun(
+    monkeypatch: pytest.MonkeyPatch, sent: list[Sent], in_a_turn: int = 100
+) -> list[tuple[int, int, int]]:
+    """Take so many requests in each turn of the loop. Of each in the order of their begins: unique, uid, and
+    turn.
+    """
     turns, begun = Turns(), []
     monkeypatch.setattr(operations, "take_requests", lambda *_: None)
 
@@ -57,8 +62,10 @@ def _begun(monkeypatch: pytest.MonkeyPatch, sent: list[Sent]) -> list[tuple[int,
         async with trio.open_nursery() as nursery:
             await nursery.start(door.serve)
             await trio.testing.wait_all_tasks_blocked()
-            for one in sent:
+            for number, one in enumerate(sent, 1):
                 door._take(one)
+                if number % in_a_turn == 0:
+                    await trio.lowlevel.checkpoint()
             await trio.testing.wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
 
@@ -87,6 +94,16 @@ def test_no_request_waits_for_those_of_another_uid_to_begin(monkeypatch: pytest.
     for uid in (1, 2):
         turns = [turn for _, of, turn in begun if of == uid]
         assert len(set(turns)) == len(turns), "one of a uid in each turn"
+
+
+def test_requests_of_a_uid_begin_in_their_order_whenever_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tasks that begin in the same turn run in any order."""
+    uids = random.Random(1)
+    begun = _begun(monkeypatch, [Sent(number, uid=uids.randrange(4)) for number in range(1000)], in_a_turn=3)
+    for uid in range(4):
+        own = [(unique, turn) for unique, of, turn in begun if of == uid]
+        assert own == sorted(own)
+        assert len({turn for _, turn in own}) == len(own), "one of a uid in each turn"
 
 
 class Bridge(Sent):
