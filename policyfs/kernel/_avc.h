@@ -53,6 +53,7 @@ struct avc_opened {
 /* An open that was answered here, and is to be on the trail. */
 struct avc_event {
 	int64_t time_ns;
+	uint64_t number; /* in the order in which events were published, by all readers */
 	uint64_t fh, node, size;
 	int64_t mtime_ns; /* of the file, like size */
 	uint32_t uid, gid, pid, flags;

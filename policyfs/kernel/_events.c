@@ -4,6 +4,11 @@
  * without a lock. INVARIANT: an event is published before its open is answered. If the ring is full, Python
  * answers the open, and takes the events out first. So none is lost, and none comes late.
  *
+ * One caller's opens may be answered by several readers in turn. INVARIANT: if an event is taken out, so are all
+ * that were published before its open was sent. For this each event has a number, and a call takes only those that
+ * got theirs before it looks at the first ring. Otherwise an event could come into that ring, and the next one of the
+ * same caller into a ring that is looked at later.
+ *
  * A ring that is a quarter full rings the bell, so that the event loop takes the events out on another
  * processor while the reader goes on. INVARIANT: once it has rung, the event loop takes all events that were
  * published by then, or later. It clears `rung` first, so it also takes the events of a reader that still
@@ -46,6 +51,7 @@ struct ring {
 };
 
 static struct ring *rings; /* of all seats */
+static _Atomic uint64_t published; /* events in all rings so far */
 static int bell = -1; /* eventfd: readable while there are events to be taken at once */
 static atomic_bool rung; /* the bell has rung, and no events were taken since */
 
@@ -100,8 +106,9 @@ struct avc_event *events_place(unsigned number, uint32_t pid)
 void events_put(unsigned number)
 {
 	struct ring *ring = &rings[number];
-	uint64_t put = atomic_load_explicit(&ring->put, memory_order_relaxed) + 1, one = 1;
+	uint64_t before = atomic_load_explicit(&ring->put, memory_order_relaxed), put = before + 1, one = 1;
 
+	ring->events[before % RING].number = atomic_fetch_add(&published, 1);
 	atomic_store_explicit(&ring->put, put, memory_order_release);
 	if (put - atomic_load_explicit(&ring->taken, memory_order_relaxed) >= ENOUGH &&
 	    !atomic_load_explicit(&rung, memory_order_relaxed) && !atomic_exchange(&rung, true))
@@ -115,13 +122,16 @@ int avc_events_bell(void)
 
 void avc_take_events(avc_told told, void *context)
 {
+	uint64_t end;
+
 	atomic_exchange(&rung, false);
+	end = atomic_load(&published);
 	for (unsigned number = 0; rings != NULL && number < AVC_SEATS; number++) {
 		struct ring *ring = &rings[number];
 		uint64_t taken = atomic_load_explicit(&ring->taken, memory_order_relaxed);
 		uint64_t put = atomic_load_explicit(&ring->put, memory_order_acquire);
 
-		for (; taken != put; taken++)
+		for (; taken != put && ring->events[taken % RING].number < end; taken++)
 			told(context, &ring->events[taken % RING]);
 		atomic_store_explicit(&ring->taken, taken, memory_order_release);
 	}
@@ -135,6 +145,7 @@ bool events_begin(void)
 	for (unsigned number = 0; number < AVC_SEATS; number++) /* seats without events take no memory */
 		memset(&rings[number], 0, offsetof(struct ring, events));
 	atomic_store(&rung, false);
+	atomic_store(&published, 0);
 	bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return bell >= 0;
 }

@@ -662,6 +662,38 @@ static void check_bell(void)
 	avc_clear(NULL, NULL);
 }
 
+/* While the first of three events is taken, the caller's next opens are answered: by its reader, then by another. */
+static void told_in_turn(void *context, const struct avc_event *event)
+{
+	static int64_t last_ns;
+	unsigned char buffer[128];
+	size_t size = request(buffer, OPEN, UID_GRANTED, 1);
+
+	if (event->time_ns < last_ns)
+		fault("events of two readers are out of order", 1);
+	last_ns = event->time_ns;
+	if (++*(size_t *)context == 1 &&
+	    (!avc_answer(1, device, buffer, size) || !avc_answer(2, device, buffer, size)))
+		fault("an open is not answered", 1);
+}
+
+/* Without other threads: the events of one caller whom two readers answer in turn. */
+static void check_readers_in_turn(void)
+{
+	unsigned char buffer[128];
+	size_t size = request(buffer, OPEN, UID_GRANTED, 1), taken = 0;
+
+	install(1, true);
+	if (!avc_answer(1, device, buffer, size))
+		fault("an open is not answered", 1);
+	avc_take_events(told_in_turn, &taken);
+	avc_take_events(told_in_turn, &taken);
+	if (taken != 3)
+		fault("an event of two readers is lost", 1);
+	avc_end_all_opens(forget, NULL);
+	avc_clear(NULL, NULL);
+}
+
 bool avc_hears_close(void)
 {
 	return false;
@@ -737,6 +769,7 @@ int main(int count, char **words)
 	check_handles();
 	check_events();
 	check_bell();
+	check_readers_in_turn();
 	avc_close();
 	printf("%u changes, %llu look-ups\n", changes, (unsigned long long)lookups);
 	return lookups > 0 && changes > 0 && absent_answers > 0 && absences > 0 ? 0 : 1;

@@ -74,7 +74,7 @@ def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
     [
         (("now.stx_ino != node->ino ||\n\t    "
           "now.stx_btime.tv_sec * 1000000000 + now.stx_btime.tv_nsec != node->birth_ns"),
-         "false", "another inode|another handle"),
+         "false", "another inode|another handle|another open"),
         ("node->grants[i].bits != 0 && node->grants[i].uid == uid)\n\t\t\treturn",
          "node->grants[i].bits != 0 && uid != 0)\n\t\t\treturn", "without a grant"),
         ("avc_reply(seat, device, header->unique, &out, sizeof(out)))\n\t\t\tatomic_fetch_sub",
@@ -149,14 +149,15 @@ def test_a_fault_of_the_opens_is_found_out(tmp_path: Path, good: str, bad: str, 
          "two events|out of order|missing"),
         ("_events.c", "event->time_ns = clock_ns(CLOCK_REALTIME);", "event->time_ns = -(int64_t)put;",
          "out of order"),
+        ("_events.c", " && ring->events[taken % RING].number < end", "", "two readers are out of order"),
         ("_events.c", "program->pid == pid)", "pid != 0)", "another program"),
         ("_events.c", ">= ENOUGH &&", "> ENOUGH &&", "the bell"),
         ("_events.c", "\tatomic_exchange(&rung, false);\n", "", "the bell"),
         ("_opens.c", "\t\tevents_put(number); ", "\t\t", "missing|lost|came before"),
         ("_opens.c", "grant->bits & AVC_RECORDED && ", "", "another open|nobody asked"),
     ],
-    ids=["overwritten", "taken twice", "out of order", "program of another process", "a late bell",
-         "a bell that rings once", "never published", "of all opens"],
+    ids=["overwritten", "taken twice", "out of order", "of readers in turn", "program of another process",
+         "a late bell", "a bell that rings once", "never published", "of all opens"],
 )  # fmt: skip
 def test_a_fault_of_the_events_is_found_out(
     tmp_path: Path, name: str, good: str, bad: str, fault: str
