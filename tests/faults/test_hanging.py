@@ -9,6 +9,7 @@ import functools
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -214,8 +215,15 @@ def _list(channel, path: Path) -> list[str]:
 
 
 def _waits_for_the_network(mount: Mount) -> bool:
-    """Whether the daemon's loop waits in a call on the store."""
-    return Path(f"/proc/{mount.pid}/wchan").read_text() in {"request_wait_answer", "fuse_wait_aborted"}
+    """Whether the daemon's loop waits in a call on the store, and longer than for a server that answers.
+
+    Before it does, it reads requests, and who waits for one that was read cannot be killed.
+    """
+    for _ in range(10):
+        if Path(f"/proc/{mount.pid}/wchan").read_text() not in {"request_wait_answer", "fuse_wait_aborted"}:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def _start_and_wait(mount: Mount, path: Path) -> Child:
