@@ -125,7 +125,7 @@ class Door:
         self._begun = set[int]()
         """The uids for which a request may have begun in this turn of the event loop."""
         self._begun_at_once = set[int]()
-        """Those that began without waiting since the last call of _begin_one_of_each."""
+        """The uids for which _take() began a request since the last call of _begin_one_of_each()."""
         self._some_begun = trio.Event()
 
     @property

@@ -25,7 +25,7 @@ _REQUESTS_PER_TURN: Final = 32
 """Requests answered in a row, by all tasks together, before others (timers, threads, tasks of requests that
 wait) have their turn. Each of pyfuse3's tasks once had its own row: beside a flood, a turn took 100 ms."""
 _ROW_NS: Final = 5_000_000
-"""Longest such row: that of 32 writes of 1 MiB took 27 ms."""
+"""The time after which such a row has no further request: a row of 32 writes of 1 MiB took 27 ms."""
 _TRY_EVERY: Final = 16
 """The number of waits from one attempt at spinning to the next, while spinning does not pay."""
 _WORTH: Final = 2

@@ -30,11 +30,8 @@ async def apply_all(copy: Frozen, patches: tuple[Patch, ...]) -> tuple[Ranges, b
         ranges.extend((patch.offset, patch.size) for patch in part)
         return len(ranges) < len(patches)
 
-    if _end_of_part(patches, 0) == len(patches):
-        some()
-        return tuple(ranges), False
-    await in_slices(some)
-    return tuple(ranges), True
+    await in_slices(some)  # without a pause if there is one part only
+    return tuple(ranges), _end_of_part(patches, 0) < len(patches)
 
 
 def _end_of_part(patches: tuple[Patch, ...], start: int) -> int:
