@@ -50,8 +50,8 @@ def throughput(session: Session, where: str, bench: Bench) -> None:
             for kind, goal in zip(("read", "write"), goals, strict=True):
                 values = measures.medians(targets, partial(measures.fio, kind=kind, block=block))
                 session.add(f"{kind} {block}", where, "MiB/s", values, goal)
-        assert policyfs.daemon.daemon is not None
-        counters = policyfs.daemon.daemon.fuse_counters()
+        assert policyfs.mount is not None
+        counters = policyfs.mount.fuse_counters()
         asked = {"READ": counters.get("READ", 0), "WRITE": counters.get("WRITE", 0)}
         print(f"    requests at the daemon meanwhile: {asked}")
 

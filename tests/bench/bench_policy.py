@@ -36,7 +36,7 @@ def rule(number: int) -> Rule:
 
 
 def policy(count: int) -> Policy:
-    apps = tuple(App(f"app{n}", ((1000 + n, 1000 + n),), None, frozenset(), "") for n in range(APPS))
+    apps = tuple(App(f"app{n}", ((1000 + n, 1000 + n),), (), frozenset(), "") for n in range(APPS))
     rules = tuple(rule(number) for number in range(count))
     return Policy("bench", "", apps, rules, Audit.BEST_EFFORT, Audit.REQUIRED, "")
 

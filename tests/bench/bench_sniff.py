@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -54,7 +55,7 @@ async def flood(sniffer: Sniffer, fd: int, count: int) -> float:
     begin = time.perf_counter()
     async with trio.open_nursery() as nursery:
         for lane in range(count):
-            nursery.start_soon(lambda lane=lane: sniffer.kind_of_fd(fd, lane=lane))
+            nursery.start_soon(partial(sniffer.kind_of_fd, fd, lane=lane))
     return round(count / (time.perf_counter() - begin))
 
 

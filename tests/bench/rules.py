@@ -24,7 +24,7 @@ GOALS: Final = {"check": "<= 3 s", "mount": "<= 4 s", "reload": "<= 1 s", "stall
 
 def command(*words: str | os.PathLike[str], environment: dict[str, str] | None = None) -> float:
     """Seconds of one policyfs command, with its interpreter."""
-    line = [sys.executable, "-m", "policyfs.cli.main", *map(os.fspath, words)]
+    line = [sys.executable, "-m", "policyfs.cli.main", *(os.fspath(word) for word in words)]
     start = time.perf_counter()
     subprocess.run(
         line, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120,

@@ -47,7 +47,7 @@ if __name__ == "__main__":
 
     assert hasattr(policyfs.daemon.daemon, "close_door")
     policyfs.daemon.daemon.close_door = lambda **_: True
-    trio_threads.IDLE_TIMEOUT = 0.2
+    trio_threads.IDLE_TIMEOUT = 0.2  # type: ignore[assignment]
     code = main()
     wait_for_threads()
     raise SystemExit(code)

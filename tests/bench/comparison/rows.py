@@ -106,8 +106,11 @@ def _loop(
     work: Work, contender: Contender, operation: str, files: int, *, several: bool = False
 ) -> Measurement:
     uids = [str(uid) for uid in UIDS] if several else []
-    words = (operation, contender.path / "many", str(files), str(work.seconds), *uids)
-    done = tool_as(0 if several else contender.uid, work.loop, *words, check=True, deadline_s=_DEADLINE_S)
+    many = contender.path / "many"
+    done = tool_as(
+        0 if several else contender.uid, work.loop, operation, many, str(files), str(work.seconds), *uids,
+        check=True, deadline_s=_DEADLINE_S,
+    )  # fmt: skip
     count, nanoseconds, operations = map(int, done.stdout.split())
     return Measurement(count * 1e9 / nanoseconds, operations)
 

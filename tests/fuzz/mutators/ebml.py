@@ -106,7 +106,7 @@ def _content(body: bytes, rng: Random, inside: Mutator) -> bytes:
 
 def _split(data: bytes) -> tuple[list[Part], bytes]:
     """The elements, and what is behind them. One of unknown size reaches to the end."""
-    parts = []
+    parts: list[Part] = []
     at = 0
     while (head := head_at(data, at)) is not None and len(parts) < 300:
         name = head.ident.to_bytes((head.ident.bit_length() + 7) // 8, "big")

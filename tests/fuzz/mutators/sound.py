@@ -85,7 +85,8 @@ def _id3(data: bytes, rng: Random, inside: Mutator) -> bytes:
     size = sum(byte << shift for byte, shift in zip(data[3:7], (21, 14, 7, 0), strict=True))
     body, behind = data[7 : 7 + size], data[7 + size :]
     width, head = (3, 6) if version == 2 else (4, 10)
-    parts, at = [], 0
+    parts: list[Part] = []
+    at = 0
     while at + head <= len(body) and body[at] and len(parts) < 200:
         length = int.from_bytes(body[at + width : at + 2 * width], "big")
         parts.append(Part(body[at : at + width], body[at + 2 * width : at + head + length]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Literal
 
 WORDS = (
     *(
@@ -105,7 +106,7 @@ def mutate(data: bytes, rng: Random) -> bytes:
         case 6:
             return data[:at] + bytes(size) + data[at + size :]
         case 7:
-            order = rng.choice(("little", "big"))
+            order: Literal["little", "big"] = rng.choice(("little", "big"))
             width = rng.choice((1, 2, 4))
             number = int.from_bytes(data[at : at + width], order) + rng.choice(
                 (1, -1, 2, 12, -12, rng.randint(-99, 99))
