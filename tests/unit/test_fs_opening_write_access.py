@@ -23,7 +23,7 @@ async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_fi
         handle.emptied, handle.fd = True, made.tree.reopen(fd, os.O_RDWR)
         (store / "empty").write_bytes(PHOTO)
         with pytest.raises(OSError) as stale:
-            made.write_access.before_writing(node, handle, stat, "none")
+            await made.write_access.before_writing(node, handle, stat, "none")
         assert stale.value.errno == errno.ESTALE
         os.close(fd)
         os.close(handle.fd)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar, TypeVarTuple
 
 import trio
@@ -51,7 +52,7 @@ class WriteAccess:
         handle, node = opening.handle, opening.request.node
         if opening.request.writing:
             handle.fd = await self.writer(node, opening.fd)
-            self.before_writing(node, handle, opening.stat, opening.owner)
+            await self.before_writing(node, handle, opening.stat, opening.owner)
 
     async def writer(self, node: Node, fd: int) -> int:
         """Return a descriptor for writing, after every lease on the file is broken.
@@ -72,12 +73,15 @@ class WriteAccess:
         finally:
             os.close(probe)
 
-    def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
-        """Clear set-id bits, capabilities and another app's ownership; note the version to begin with."""
+    async def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
+        """Clear set-id bits, capabilities and another app's ownership; note the version to begin with.
+
+        The owner on a thread: see empty().
+        """
         if self._tree.clear_killpriv(handle.fd):
             self._forget_names(node)  # the kernel may keep the old mode
         if owner not in {OWNER_NONE, handle.caller.principal.app}:
-            self._gate.facts.owners.set(handle.fd, stat, OWNER_NONE)
+            await trio.to_thread.run_sync(self._gate.facts.owners.set, handle.fd, stat, OWNER_NONE)
             self._forget_names(node)  # their visibility may depend on the owner
         self._views.writer_came(node.ino, node.view)
         if not handle.flags & os.O_TRUNC:
@@ -97,6 +101,9 @@ class WriteAccess:
         """Carry out O_TRUNC, after every step that could refuse the open.
 
         No write that was judged by the old bytes may come after it: here, or in another daemon.
+
+        INVARIANT: on a thread. An app's write in passthrough has the lock of the store's file, and keeps it
+        while its pages are read: by the event loop, if they are of a mediated file.
         """
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:
@@ -106,12 +113,14 @@ class WriteAccess:
             if state.draft is not None or (opening.decision.in_draft and handle.writable):
                 await self._drafts.empty(handle, state)
                 return
-            async with self._change_lock.on(handle.fd):
-                self._gate.unchanged(handle.generation)
-                self._tree.truncate_fd(handle.fd, 0)
-                if state.head is not None:
-                    state.head = Head(0, created=state.head.created)
-                self.see(handle)
+            await self._change_lock.in_thread(
+                handle.fd, partial(self._gate.unchanged, handle.generation),
+                partial(self._tree.truncate_fd, handle.fd, 0),
+            )  # fmt: skip
+            if state.head is not None:
+                state.head = Head(0, created=state.head.created)
+            self.see(handle)
+            self._gate.unchanged(handle.generation)  # else the kernel opens again
 
     async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Call a function that opens a file, on a thread if the store is remote (see find_apart())."""
