@@ -384,8 +384,7 @@ class FileSystem:
 
     def expire(self) -> None:
         """Release resources that are kept for a moment only; called several times a second."""
-        if self.kernel_cache.notifier is not None:
-            self.pruning.prune(self.kernel_cache.notifier)
+        self.kernel_cache.tend(self.pruning)
         self.bridge_handles.expire()
         self.passthrough.expire()
         self._replaced_files.expire()

@@ -39,7 +39,12 @@ def report(fs: FileSystem) -> dict[str, object]:
         "watch": fs.changes.report(),
         "notifications": None
         if sent is None
-        else {"sent": sent.sent, "failed": sent.failed, "refused": sent.refused},
+        else {
+            "sent": sent.sent,
+            "failed": sent.failed,
+            "refused": sent.refused,
+            "hanging": sent.hanging,
+        },
         "vectors": fields(vectors.stats()) if fs.nodes.vectors.in_use else None,
         "second_looks": fields(fs.second_looks.stats()),
         "quarantine": fields(fs.quarantine.stats()),

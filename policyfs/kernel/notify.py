@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import collections
+import contextlib
 import errno
 import itertools
 import os
@@ -44,6 +45,8 @@ _PRUNED: Final = struct.Struct("=IIQ")
 _EXPIRE_ONLY: Final = 1
 _PRUNE_CHUNK: Final = 4096  # node ids in one notification
 _AT_ONCE: Final = 256  # messages that are built, and then written, in one go
+_HANGS_S: Final = 1.0  # the longest write after which another thread goes on with the queue
+_HANGING: Final = 16  # the limit of threads whose write hangs
 
 _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONNABORTED})
 """Errnos of a write to an aborted, unmounted or never mounted connection."""
@@ -78,13 +81,14 @@ def _all_pages(nodeids: Iterable[int]) -> Iterator[bytes]:
 class NotifierStats:
     """Counts of notifications. sent: taken by the kernel. absent: the node or name was unknown to it
     (normal). failed: any other error, the latest in last_errors. refused: not queued, for lack of room.
-    queued: waiting now, a batch counting once."""
+    queued: waiting now, a batch counting once. hanging: writes that hang while another thread goes on."""
 
     sent: int
     absent: int
     failed: int
     refused: int
     queued: int
+    hanging: int
     last_errors: tuple[str, ...]
 
 
@@ -93,6 +97,10 @@ class Notifier:
 
     INVARIANT: the event loop writes none, unless a method allows it: INVAL_INODE waits in the kernel for a
     READ of the same inode to be answered, which only the loop can do.
+
+    INVAL_ENTRY waits for the lock of the directory, which an app can hold as long as it likes (it removes a
+    file while it writes that file by splice(2), from a pipe that is empty). So another thread goes on with
+    the queue while one message hangs: see tend().
 
     Each method returns at once. True: the notification is queued (one that waits
     in the queue already is not queued twice). False: it cannot be, because the queue is full, the
@@ -111,10 +119,14 @@ class Notifier:
         self._changed = threading.Condition()
         self._busy = False
         self._closed = False
+        self._hanging = 0
+        self._living = 1
+        self._messages: Iterator[bytes] = iter(())
+        self._written_since: float | None = None
         self._sent = self._absent = self._failed = self._refused = 0
         self._last_errors: collections.deque[str] = collections.deque(maxlen=16)
-        self._thread = threading.Thread(target=self._run, name="policyfs-notify", daemon=True)
-        self._thread.start()
+        with self._changed:
+            self._thread = self._started()
 
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
         """Forget a node's attributes, and its cached pages from offset (bytes; negative: no
@@ -213,6 +225,18 @@ class Notifier:
             queued = self._put_one(_PRUNE, body) and queued
         return queued
 
+    def tend(self) -> None:
+        """Let another thread go on with the queue if a write hangs; called several times a second."""
+        with self._changed:
+            since = self._written_since
+            if since is None or self._closed or self._hanging >= _HANGING:
+                return
+            if time.monotonic() - since > _HANGS_S:
+                with contextlib.suppress(RuntimeError):  # no thread can be started: try again later
+                    self._thread = self._started()
+                    self._written_since = None
+                    self._living, self._hanging = self._living + 1, self._hanging + 1
+
     def drain(self, timeout_s: float) -> bool:
         """Wait until all notifications are written, also those queued meanwhile. False after the timeout.
 
@@ -220,9 +244,9 @@ class Notifier:
         """
         deadline = time.monotonic() + timeout_s
         with self._changed:
-            while self._queue or self._busy:
+            while self._queue or self._busy or self._hanging:
                 if not self._changed.wait(deadline - time.monotonic()):
-                    return not (self._queue or self._busy)
+                    return not (self._queue or self._busy or self._hanging)
             return True
 
     def stats(self) -> NotifierStats:
@@ -234,6 +258,7 @@ class Notifier:
                 failed=self._failed,
                 refused=self._refused,
                 queued=len(self._queue),
+                hanging=self._hanging,
                 last_errors=tuple(self._last_errors),
             )
 
@@ -244,7 +269,8 @@ class Notifier:
             self._closed = True
             self._changed.notify_all()
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        with self._changed:
+            return not self._living
 
     def _put_one(self, code: int, body: bytes) -> bool:
         message = _message(code, body)
@@ -263,27 +289,43 @@ class Notifier:
             self._changed.notify_all()
             return True
 
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._run, name="policyfs-notify", daemon=True)
+        thread.start()
+        return thread
+
     def _run(self) -> None:
+        """Write messages, one after the other, until the end, or until another thread has taken over."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            while (messages := self._next()) is not None:
-                for message in messages:
-                    if not self._send(message):
-                        break
+            while (message := self._next()) is not None:
+                if not self._send(message):
+                    break
         finally:
-            os.close(self._fd)
+            with self._changed:
+                self._living -= 1
+                if not self._living:
+                    os.close(self._fd)
 
-    def _next(self) -> Iterable[bytes] | None:
+    def _next(self) -> bytes | None:
+        """Return the next message; None at the end.
+
+        INVARIANT: only the thread that writes calls this. No other takes over meanwhile (tend()).
+        """
+        while (message := next(self._messages, None)) is None:
+            with self._changed:
+                self._busy = False
+                if not self._queue:
+                    self._changed.notify_all()
+                while not self._queue:
+                    if self._closed:
+                        return None
+                    self._changed.wait()
+                self._busy = True
+                self._messages = iter(self._queue.popitem(last=False)[1])
         with self._changed:
-            self._busy = False
-            if not self._queue:
-                self._changed.notify_all()
-            while not self._queue:
-                if self._closed:
-                    return None
-                self._changed.wait()
-            self._busy = True
-            return self._queue.popitem(last=False)[1]
+            self._written_since = time.monotonic()
+        return message
 
     def _written(self, message: bytes) -> int:
         """Write one message; return its errno."""
@@ -294,7 +336,7 @@ class Notifier:
         return 0
 
     def _send(self, message: bytes) -> bool:
-        """Write one message; False if the connection is over, so that no more are sent."""
+        """Write one message; False if another thread has taken over meanwhile."""
         error = self._written(message)
         with self._changed:
             if error == 0:
@@ -308,4 +350,11 @@ class Notifier:
             if error in _GONE:
                 self._closed = True
                 self._queue.clear()
-            return error not in _GONE
+            if self._thread is not threading.current_thread():
+                self._hanging -= 1
+                self._changed.notify_all()
+                return False
+            self._written_since = None
+            if error in _GONE:  # no more are sent
+                self._messages = iter(())
+            return True

@@ -15,6 +15,7 @@ from policyfs.fs.checked import head_writes
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.journal import recorders
 from policyfs.kernel.fusectl import ControlFiles
+from policyfs.kernel.notify import Notifier
 from policyfs.linux.libc import NoReserve
 from tests.attack.guards import put
 
@@ -90,6 +91,11 @@ def keyring_kept() -> None:
     put(run, "leave_session_keyring", lambda: None)
 
 
+def one_notifier() -> None:
+    """One thread writes all notifications, also if one of them hangs."""
+    put(Notifier, "tend", lambda self: None)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "control-files-left": control_files_left,
     "detached-unseen": detached_unseen,
@@ -97,6 +103,7 @@ MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "one-recorder": one_recorder,
     "roots-reserve": roots_reserve,
     "changed-on-the-loop": changed_on_the_loop,
+    "one-notifier": one_notifier,
     "directory-kept": directory_kept,
     "descriptors-kept": descriptors_kept,
     "descriptors-kept-above": descriptors_kept_above,

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 
 import pytest
 
+from policyfs.kernel import notify
 from policyfs.kernel.notify import Notifier
+from tests.support.machine.processes import wait_for
 
 NEWEST = 45
 DEADLINE_S = 10.0
@@ -73,6 +76,62 @@ def test_every_notification_as_the_kernel_reads_it(pipe, start):
     assert message(pipe[0]) == (9, struct.pack("=IIQQQ", 2, 0, 0, 3, 4))
     assert notifier.drain(DEADLINE_S)
     assert notifier.stats().sent == 7
+
+
+def test_another_thread_goes_on_while_one_message_hangs(pipe, start, monkeypatch):
+    """The kernel waits for the lock of a directory, which an app holds."""
+    let_go, written = threading.Event(), Notifier._written
+
+    def wait_for_directories(self, message: bytes) -> int:
+        if struct.unpack_from("=Ii", message)[1] == 3:
+            assert let_go.wait(DEADLINE_S)
+        return written(self, message)
+
+    monkeypatch.setattr(Notifier, "_written", wait_for_directories)
+    monkeypatch.setattr(notify, "_HANGS_S", 0.05)
+    told = threading.Event()
+    notifier = start()
+    notifier.expire_entries([(1, b"name"), (1, b"other")])
+    notifier.inval_inode(7)
+    notifier.inval_then(8, told.set, pages=False)
+
+    def tended() -> int:
+        notifier.tend()
+        return notifier.stats().hanging
+
+    wait_for(lambda: tended() == 2, "two threads hang")
+    assert wait_for(told.is_set, "the others are told")
+    assert message(pipe[0]) == (2, struct.pack("=Qqq", 7, -1, 0))
+    assert message(pipe[0]) == (2, struct.pack("=Qqq", 8, -1, 0))
+    assert not notifier.drain(0.01)
+    let_go.set()
+    assert notifier.drain(DEADLINE_S)
+    assert {message(pipe[0])[0] for _ in range(2)} == {3}
+    assert notifier.stats().hanging == 0
+    assert notifier.stats().sent == 4
+
+
+def test_no_more_threads_hang_than_there_may(pipe, start, monkeypatch):
+    let_go, written = threading.Event(), Notifier._written
+
+    def wait_(self, message: bytes) -> int:
+        assert let_go.wait(DEADLINE_S)
+        return written(self, message)
+
+    monkeypatch.setattr(Notifier, "_written", wait_)
+    monkeypatch.setattr(notify, "_HANGS_S", 0.0)
+    notifier = start()
+    for node in range(40):
+        notifier.inval_inode(node)
+    try:
+        wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == notify._HANGING, "they hang")
+        for _ in range(10):
+            notifier.tend()
+        assert notifier.stats().hanging == notify._HANGING
+    finally:
+        let_go.set()
+    assert notifier.drain(DEADLINE_S)
+    assert notifier.stats().sent == 40
 
 
 def test_long_prunes_go_in_pieces(pipe, start):

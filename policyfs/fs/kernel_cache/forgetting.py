@@ -15,6 +15,7 @@ from policyfs.fs.kernel_cache.absent_names import AbsentNames
 from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.fs.kernel_cache.listed_names import ListedNames
 from policyfs.fs.kernel_cache.name_expiry import NameExpiry
+from policyfs.fs.kernel_cache.pruning import Pruning
 from policyfs.kernel.notify import Notifier
 
 _FORGET_S: Final = 2.0
@@ -34,6 +35,12 @@ class KernelCache:
         self.listed_names = changes.listed = ListedNames(self.expire_entries)
         self.expiry = NameExpiry(nodes, self.absent_names, self.listed_names)
         self.notifier: Notifier | None = None
+
+    def tend(self, pruning: Pruning) -> None:
+        """Keep the kernel's nodes near their bound, and notifications going. Called often."""
+        if self.notifier is not None:
+            pruning.prune(self.notifier)
+            self.notifier.tend()
 
     def drop_pages(self, nodeid: int) -> None:
         """Make the kernel drop the pages of a node."""
