@@ -142,8 +142,9 @@ class FileSystem:
         self.pruning = Pruning(nodes, settings.nodes)
         self.handles = handles = HandleTable(settings.descriptors)
         self.timeouts = timeouts = Timeouts(
-            alone=settings.app is not None, guarded=settings.admitted is not None, posix=settings.posix
-        )
+            alone=settings.app is not None, guarded=settings.admitted is not None, posix=settings.posix,
+            any_uid=settings.app if settings.any_uid else None,
+        )  # fmt: skip
         self.changes = changes = Invalidation(self._base.watch, nodes, timeouts, tree.root_fd)
         self.resolver = resolver = Resolver(
             tree, nodes, capacity=settings.directories, watched=lambda: timeouts.watched,
@@ -349,8 +350,7 @@ class FileSystem:
         settings, base = self._settings, self._base
         queue = QuarantineQueue(
             tree=base.tree, recorder=self.gate.recorder, quarantine=base.quarantine,
-            limits=settings.quarantine,
-            mount=settings.mountpoint, store=settings.store, warn=base.warn,
+            limits=settings.quarantine, mount=settings.mountpoint, store=settings.store, warn=base.warn,
         )  # fmt: skip
         self._undo.callback(queue.close)
         return queue

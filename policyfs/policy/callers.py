@@ -84,6 +84,17 @@ def _within(uid: int, ranges: tuple[UidRange, ...]) -> bool:
     return any(first <= uid <= last for first, last in ranges)
 
 
+def tells_uids_apart(who: Who | None, app: str) -> bool:
+    """False only if ``who`` matches an app under every uid, or under none. Captures are not counted."""
+    while who is not None:
+        if who.apps is not None and app not in who.apps and ANY not in who.apps:
+            return False
+        if who.uids is not None:
+            return True
+        who = who.not_
+    return False
+
+
 def _uid_sets(who: Who | None) -> Iterator[tuple[UidRange, ...]]:
     while who is not None:
         if who.uids is not None:

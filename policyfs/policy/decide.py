@@ -256,6 +256,10 @@ class Engine:
         """The answers that depend on the caller in a shared mount."""
         return self._distinctions
 
+    def uids_matter(self, app: str) -> bool:
+        """False only if an app gets the same answers under every uid, at every path (app mounts)."""
+        return self._scope.uids_matter(app)
+
     def caller_matters(self, state: PathState) -> bool:
         """False only if all callers get the same answers to all requests at this path."""
         return self._scope.caller_matters(state)

@@ -9,6 +9,7 @@ from typing import Final
 
 from policyfs.domain import Op
 from policyfs.policy.automaton import Position
+from policyfs.policy.callers import tells_uids_apart
 from policyfs.policy.model import Effect, Rule
 from policyfs.policy.states import PathState
 from policyfs.policy.table import Situated, Table, asks_for_self
@@ -53,6 +54,10 @@ class Scope:
         self._conditional: Final = table.automaton.leading_to(
             {accept for accept, number in table.first_accepts().items() if conditional[number]}
         )
+
+    def uids_matter(self, app: str) -> bool:
+        """False only if an app gets the same answers under every uid, at every path."""
+        return self._table.uses_uid or any(tells_uids_apart(rule.who, app) for rule in self._table.rules)
 
     def owner_matters_above(self, state: PathState) -> bool:
         """True if some ancestor may hide this path or not, depending on that ancestor's owner."""

@@ -131,6 +131,11 @@ def nobody_differs() -> None:
         put(Distinctions, question, lambda self, state: False)
 
 
+def uids_alike() -> None:
+    """All callers of an app mount get the same answers, whatever the rules say about uids."""
+    put(Engine, "uids_matter", lambda self, app: False)
+
+
 def shown_as_is() -> None:
     """Whoever reads the trail on a terminal gets names as they are."""
     for module in (render_module, table_module):
@@ -242,6 +247,7 @@ REACHING: Final[dict[str, Callable[[], None]]] = {
     "follows-links": follows_links,
     "kept-for-all": kept_for_all,
     "nobody-differs": nobody_differs,
+    "uids-alike": uids_alike,
     "shown-as-is": shown_as_is,
     "real-uid": real_uid,
     "first-name-decides": first_name_decides,

@@ -43,6 +43,30 @@ rules:
   - {{id: writes, allow: [write, create, delete, attr], who: {{app: warm}}, paths: "/common/***"}}
   - {{id: hidden, deny: [all], who: {{app: cold}}, paths: "/common/inner/***", errno: ENOENT}}
 """
+BY_UID: Final = """\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {name: by-uid}
+apps: {one: {}}
+rules:
+  - {id: rest, allow: [all], who: {app: one}, paths: "/common/***"}
+"""
+OF_ONE_UID: Final = {
+    "a rule about a uid": BY_UID
+    + f"""\
+  - {{id: warm, allow: [all], who: {{app: one}}, paths: "/warm/***"}}
+  - {{id: hidden, deny: [all], who: {{uid: {COLD}}}, paths: "/warm/***", errno: ENOENT}}
+""",
+    "a rule about all other uids": BY_UID
+    + f"""\
+  - {{id: warm, allow: [all], who: {{app: one, not: {{uid: {COLD}}}}}, paths: "/warm/***"}}
+""",
+    "the uid in a path": BY_UID
+    + """\
+  - {id: own, allow: [all], who: {app: one}, paths: "/users/{uid}/***"}
+""",
+}
+"""One app, and names that it sees under one uid and not under the other."""
 CLOSED = HEAD + '  - {id: closed, deny: [all], paths: "/common/***", errno: ENOENT}\n'
 
 
@@ -118,6 +142,46 @@ def test_it_does_where_the_kernel_keeps_all_it_is_told(without, furnished: Path)
     mount = without("kept-for-all", APART, furnished)
     told, _ = beside(mount, str(mount / "warm"))
     assert any(answers["stat"] == "4" for answers in told)
+
+
+def _of_one_uid(store: Path, case: str) -> str:
+    """The directory that only one uid sees."""
+    if case != "the uid in a path":
+        return "warm"
+    (store / "users").mkdir()
+    (store / "warm").rename(store / "users" / str(WARM))
+    return f"users/{WARM}"
+
+
+@pytest.mark.parametrize("case", OF_ONE_UID)
+def test_what_one_uid_was_told_answers_no_other(mounts: Mounts, furnished: Path, case: str) -> None:
+    """In a mount that admits every uid as one app."""
+    place = _of_one_uid(furnished, case)
+    mount = mounts.start(OF_ONE_UID[case], furnished, "--app", "one", "--any-uid")
+    told, odd = beside(mount, str(mount / place))
+    asked = [said for answers in told for name, said in answers.items() if name != "open as a path"]
+    assert set(asked) == {"ENOENT"}
+    assert odd == []
+    above = (mount / place).parent
+    assert call_as(WARM, lambda: Path(place).name in os.listdir(above))
+    assert call_as(COLD, error, os.listdir, above) in {"['common']", "[]", "ENOENT"}
+
+
+def test_it_does_where_one_app_counts_as_one_caller(without, furnished: Path) -> None:
+    case = "a rule about a uid"
+    mount = without("uids-alike", OF_ONE_UID[case], furnished, "--app", "one", "--any-uid")
+    told, _ = beside(mount, str(mount / "warm"))
+    assert any(answers["stat"] == "4" for answers in told)
+
+
+def test_the_kernel_keeps_what_all_uids_are_told(mounts: Mounts, furnished: Path) -> None:
+    mount = mounts.start(BY_UID, furnished, "--app", "one", "--any-uid")
+    for uid in (WARM, COLD):
+        assert call_as(uid, look, str(mount / "common"))["stat"] == "4"
+    before = mount.fuse_counters()
+    assert call_as(COLD, lambda: [os.stat(mount / "common/inner").st_nlink > 0 for _ in range(50)])
+    after = mount.fuse_counters()
+    assert sum(after.get(name, 0) - before.get(name, 0) for name in ("LOOKUP", "GETATTR")) < 10
 
 
 def test_a_name_among_kept_ones_is_not_kept_if_it_is_hidden_from_one(mounts: Mounts, furnished: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,11 @@ RULES = """\
 
 
 def told(
-    store: Path, path: str, *, alone: bool = False, watched: bool = True, age_s: float = 1e6, **more: bool
-) -> Kept:
+    store: Path, path: str, *, rules: str = RULES, alone: bool = False, watched: bool = True,
+    age_s: float = 1e6, **more: Any,
+) -> Kept:  # fmt: skip
     """What is said of a path in a mount with these properties."""
-    engine = engine_of(RULES)
+    engine = engine_of(rules)
     timeouts = Timeouts(alone=alone, **more)
     timeouts.use(engine)
     timeouts.watched = timeouts.forgets_absent = watched
@@ -61,6 +63,18 @@ async def test_each_timeout_has_its_reason(tmp_path: Path) -> None:
     assert guarded.name_s == 0
     assert "admits some callers only" in guarded.why[0]
     assert "--posix" in told(tmp_path, "/hidden/file", posix=True).why[0]
+
+
+@on_trio
+async def test_where_every_uid_is_admitted_rules_about_uids_keep_the_kernel_from_keeping(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    alike = told(tmp_path, "/file", alone=True, any_uid="maps")
+    assert alike.name_s == LONG_S
+    rules = RULES + '- {id: u, deny: [see], who: {uid: 10011}, paths: "/other"}\n'
+    apart = told(tmp_path, "/file", rules=rules, alone=True, any_uid="maps")
+    assert (apart.name_s, apart.attributes_s) == (0, 0)
+    assert "rules distinguish uids" in apart.why[0]
+    assert told(tmp_path, "/", rules=rules, alone=True, any_uid="maps").listing is False
 
 
 @on_trio

@@ -187,3 +187,22 @@ def test_only_an_exception_of_an_allow_excepts_a_child(rule: str, at: bool, belo
 def test_captures_below_a_path_are_found(rule: str, captures: bool) -> None:
     engine = engine_of(ALL + f"- {rule}\n")
     assert scope(engine).may_capture_below(engine.state_of(b"/a")) is captures
+
+
+@pytest.mark.parametrize(
+    ("rule", "matter"),
+    [
+        ('{id: r, deny: [see], who: {uid: 10}, paths: "/a"}', True),
+        ('{id: r, deny: [see], who: {uid: "1-9"}, mode: monitor, paths: "/a"}', True),
+        ('{id: r, allow: [see], who: {app: maps, not: {uid: 10}}, paths: "/a"}', True),
+        ('{id: r, allow: [see], who: {not: {app: maps, not: {uid: 10}}}, paths: "/a"}', True),
+        ('{id: r, allow: [see], who: {app: any, uid: 10}, paths: "/a"}', True),
+        ('{id: r, allow: [see], paths: "/a/{uid}"}', True),
+        ('{id: r, allow: [see], paths: "/a/*", unless: {path: "/a/{uid}"}}', True),
+        ('{id: r, allow: [see], who: {app: gallery, uid: 10}, paths: "/a"}', False),
+        ('{id: r, allow: [see], who: {not: {app: gallery, uid: 10}}, paths: "/a"}', False),
+        ('{id: r, allow: [see], who: {app: maps}, paths: "/a/{app}", when: {owner: self}}', False),
+    ],
+)
+def test_uids_matter_to_an_app_where_a_rule_can_tell_them_apart(rule: str, matter: bool) -> None:
+    assert scope(engine_of(ALL + f"- {rule}\n")).uids_matter("maps") is matter

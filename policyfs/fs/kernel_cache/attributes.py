@@ -29,17 +29,25 @@ up in one walk, do not end at one moment."""
 class Timeouts:
     """The kernel's timeouts of replies to one caller, by policy and by watch.
 
-    alone: True if only one app uses this mount. guarded: True if the daemon, and not the kernel, refuses some
-    callers, so that the kernel must answer no request from its caches. watched: True if a watch reports
-    changes in the store at the moment. reported: True for a directory if the watch reports changes in it.
-    forgets_absent: True if the kernel can be made to forget absent names (INC_EPOCH). told_apart: True if
+    alone: True if only one app uses this mount, and its answers do not depend on the uid. any_uid: the app of
+    an app mount that admits every uid, else None. guarded: True if the daemon, and not the kernel, refuses
+    some callers. uids_differ: True if every uid is admitted, and the app's answers depend on the uid. keeps:
+    False in both these cases: the kernel must answer no request from its caches. watched: True if a watch
+    reports changes in the store at the moment. reported: True for a directory if the watch reports changes in
+    it. forgets_absent: True if the kernel can be made to forget absent names (INC_EPOCH). told_apart: True if
     some app sees owners and modes of its own (access/shown_modes.py). posix: True if mounted with --posix;
     then all rights of a caller decide whether it sees special files.
     """
 
-    def __init__(self, *, alone: bool, guarded: bool = False, posix: bool = False) -> None:
-        self.alone = alone and not guarded
+    def __init__(
+        self, *, alone: bool, guarded: bool = False, posix: bool = False, any_uid: str | None = None
+    ) -> None:
+        self._one_app = alone
+        self._any_uid = any_uid
         self.guarded = guarded
+        self.uids_differ = False
+        self.keeps = not guarded
+        self.alone = alone and self.keeps
         self.posix = posix
         self.watched = False
         self.forgets_absent = False
@@ -50,6 +58,9 @@ class Timeouts:
     def use(self, engine: Engine) -> None:
         """Use this engine to tell whether a path's answers depend on the caller."""
         self._engine = engine
+        self.uids_differ = self._any_uid is not None and engine.uids_matter(self._any_uid)
+        self.keeps = not (self.guarded or self.uids_differ)
+        self.alone = self._one_app and self.keeps
 
     def entry(self, state: PathState, ftype: FileType | None = None) -> float:
         """Return the seconds for which the kernel may keep a name at this path, found or absent.
@@ -57,7 +68,7 @@ class Timeouts:
         INVARIANT: 0 unless every caller gets the same answer. ftype: the type of the object there; None if
         there is none, or its type does not matter. (The answer for a regular file also depends on its view.)
         """
-        if self.guarded:
+        if not self.keeps:
             return 0.0
         if not self.alone and (self._engine is None or self._differs(self._engine, state, ftype)):
             return 0.0
@@ -145,7 +156,7 @@ class Timeouts:
         """True if the kernel may keep a directory's listing for every caller."""
         if self.alone:
             return True
-        if self.guarded:
+        if not self.keeps:
             return False
         if self._engine is None:
             return False

@@ -87,6 +87,8 @@ def _reason(engine: Engine, timeouts: Timeouts, path: bytes, ftype: FileType) ->
     """Return the reason that lies in the mount or in its policy."""
     if timeouts.guarded:
         return "asks the daemon each time: the mount admits some callers only"
+    if timeouts.uids_differ:
+        return "asks the daemon each time: the mount admits every uid, and rules distinguish uids"
     if timeouts.alone:
         return "keeps what it is told: one app uses this mount"
     if timeouts.posix and engine.caller_matters(engine.state_of(path)):
