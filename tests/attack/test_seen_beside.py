@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.processes import Child, call_as, start_as
+from tests.support.models.twins import error
 from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 APP, OTHER = 10070, 10071
 POLICY = f"""\
@@ -133,3 +135,51 @@ def test_proc_locks_shows_inode_numbers_and_ranges_of_everybodys_locks(mounts, s
 def test_stat_tells_the_times_of_a_file_whose_content_tells_none(mounts: Mounts, shared: Path, own) -> None:
     mount = mounts.start(POLICY, shared, *(("--app", "app") if own else ()))
     assert call_as(APP, os.stat, mount / "Open/a.txt").st_mtime == LONG_AGO
+
+
+DRAFTS = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: drafts}}
+apps: {{app: {{uid: {APP}}}, other: {{uid: {OTHER}}}}}
+rules:
+  - {{id: all, allow: [see, write, create, delete], who: {{app: any}}, paths: "/In/***"}}
+  - {{id: other, allow: [read], who: {{app: other}}, paths: "/In/**"}}
+  - {{id: text, allow: [read], who: {{app: app}}, paths: "/In/**", when: {{type: text/plain}}}}
+  - {{id: no-place, require: {{no: [location]}}, paths: "/In/**", raw_types: [text/plain]}}
+"""
+WORDS = b"plain words\n" * 100
+PHOTO = jpegs.photo_with(jpegs.exif())
+
+
+def _reads_beside(channel, path: Path) -> tuple[bytes, bytes]:
+    """The beginning of a file that one may read and write, and again once another app has written it."""
+    path.write_bytes(WORDS)
+    fd = os.open(path, os.O_RDWR)
+    before = os.pread(fd, 11, 0)
+    channel.send("open")
+    channel.recv()
+    return before, os.pread(fd, 11, 0)
+
+
+def _writes(channel, path: Path) -> str:
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    os.write(fd, PHOTO)
+    channel.send("written")
+    channel.recv()
+    return error(os.close, fd)
+
+
+def test_an_app_with_the_same_checked_view_sees_bytes_before_their_check(mounts, empty_store: Path) -> None:
+    (empty_store / "In").mkdir()
+    (empty_store / "In").chmod(0o777)
+    mount = mounts.start(DRAFTS, empty_store)
+    reader = start_as(APP, _reads_beside, mount / "In/a")
+    assert reader.receive() == "open"
+    writer = start_as(OTHER, _writes, mount / "In/a")
+    assert writer.receive() == "written"
+    reader.send("read")
+    assert reader.result() == (WORDS[:11], PHOTO[:11])
+    writer.send("close")
+    assert writer.result() == "EPERM"
+    assert (empty_store / "In/a").read_bytes() == WORDS
