@@ -8,6 +8,10 @@
  * the kernel send another. So between two of them a request of a uid goes on, if it came before the second
  * one. INVARIANT: no request passes a RELEASE or a FORGET that came before it.
  *
+ * A uid has two lanes: one for requests about names and attributes, one for all others, which may take long.
+ * While a request about a name waits, the kernel holds the lock of its directory, and apps that look into
+ * that directory wait, too. So it must not wait for its own uid's reads, copies and syncs.
+ *
  * Requests of different uids need no order: each caller waits for its answer.
  */
 
@@ -18,7 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LANES 256	       /* uids with a lane of their own; further uids share lanes */
+#define LANES 512	       /* two for each of 256 uids; further uids share lanes */
 #define COUNT_MAX 16384	       /* most requests that wait here; more wait in the kernel, in one queue */
 #define BYTES_MAX (32u << 20)  /* most bytes of requests that wait here */
 #define UNDER_WAY 4096	       /* slots of requests under way, a power of two */
@@ -34,6 +38,7 @@ struct waiting {
 
 struct lane {
 	uint32_t uid;
+	bool names; /* requests about names and attributes */
 	unsigned int under_way;
 	struct waiting *first, *last;
 };
@@ -71,12 +76,36 @@ static bool is_idle(const struct lane *lane)
 	return lane->first == NULL && lane->under_way == 0;
 }
 
-static struct lane *lane_of(uint32_t uid)
+static bool is_about_names(uint32_t opcode)
 {
+	switch (opcode) {
+	case OPCODE_LOOKUP:
+	case OPCODE_GETATTR:
+	case OPCODE_SYMLINK:
+	case OPCODE_MKNOD:
+	case OPCODE_MKDIR:
+	case OPCODE_UNLINK:
+	case OPCODE_RMDIR:
+	case OPCODE_RENAME:
+	case OPCODE_LINK:
+	case OPCODE_READDIR:
+	case OPCODE_ACCESS:
+	case OPCODE_CREATE:
+	case OPCODE_READDIRPLUS:
+	case OPCODE_RENAME2:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static struct lane *lane_of(uint32_t uid, uint32_t opcode)
+{
+	bool names = is_about_names(opcode);
 	struct lane *idle = NULL;
 
 	for (unsigned int i = 0; i < queue.used; i++) {
-		if (queue.lanes[i].uid == uid)
+		if (queue.lanes[i].uid == uid && queue.lanes[i].names == names)
 			return &queue.lanes[i];
 		if (idle == NULL && is_idle(&queue.lanes[i]))
 			idle = &queue.lanes[i];
@@ -84,8 +113,9 @@ static struct lane *lane_of(uint32_t uid)
 	if (idle == NULL && queue.used < LANES)
 		idle = &queue.lanes[queue.used++];
 	if (idle == NULL)
-		return &queue.lanes[uid % LANES];
+		return &queue.lanes[(2 * uid + names) % LANES];
 	idle->uid = uid;
+	idle->names = names;
 	return idle;
 }
 
@@ -114,7 +144,7 @@ static struct lane *lane_for(const unsigned char *message, size_t size)
 		lane = where_waits(target);
 		return lane != NULL ? lane : &queue.urgent;
 	}
-	return is_urgent(header.opcode) ? &queue.urgent : lane_of(header.uid);
+	return is_urgent(header.opcode) ? &queue.urgent : lane_of(header.uid, header.opcode);
 }
 
 /* ---- Requests that wait -------------------------------------------------------------------------- */
@@ -232,7 +262,7 @@ void lanes_begin(const unsigned char *message, size_t size)
 	memcpy(&header, message, sizeof(header));
 	if (is_urgent(header.opcode) || header.opcode == OPCODE_INTERRUPT)
 		return;
-	lane = lane_of(header.uid);
+	lane = lane_of(header.uid, header.opcode);
 	slot = (header.unique >> 1) % UNDER_WAY;
 	for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
 		if (queue.under_way[slot].unique != 0)

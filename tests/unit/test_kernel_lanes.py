@@ -25,18 +25,32 @@ class Lanes:
         self._buffer = ctypes.create_string_buffer(4096)
         self._uniques = itertools.count(2, 2)
 
-    def put(self, opcode: Opcode, uid: int = 0) -> int:
+    def put(self, opcode: Opcode, uid: int = 0, body: bytes = b"") -> int:
         unique = next(self._uniques)
-        message = HEADER.pack(HEADER.size, opcode, unique, 1, uid, 0, 0, 0, 0)
+        message = HEADER.pack(HEADER.size + len(body), opcode, unique, 1, uid, 0, 0, 0, 0) + body
         assert self._library.lanes_put(message, len(message))
         return unique
 
     def take(self) -> int:
         """Pass the next request on; its number."""
         lane = ctypes.c_void_p(self._library.lanes_turn())
-        assert self._library.lanes_take(lane, self._buffer, len(self._buffer)) == HEADER.size
+        assert self._library.lanes_take(lane, self._buffer, len(self._buffer)) >= HEADER.size
         unique: int = HEADER.unpack_from(self._buffer)[2]
         return unique
+
+    def begin(self) -> int:
+        """Pass the next request on; from now on it is under way."""
+        unique = self.take()
+        self._library.lanes_begin(self._buffer, HEADER.unpack_from(self._buffer)[0])
+        return unique
+
+    def end(self, unique: int) -> None:
+        """The request is answered."""
+        assert self._library.lanes_end(ctypes.c_uint64(unique))
+
+    def has_turn(self) -> bool:
+        """True if a request can be passed on."""
+        return self._library.lanes_turn() is not None
 
 
 @pytest.fixture
@@ -50,6 +64,8 @@ def lanes(tmp_path: Path) -> Iterator[Lanes]:
     library = ctypes.CDLL(str(tmp_path / "lanes.so"))
     library.lanes_turn.restype = ctypes.c_void_p
     library.lanes_take.restype = ctypes.c_ssize_t
+    library.lanes_begin.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    library.lanes_end.restype = ctypes.c_bool
     library.lanes_limit(32, 192)
     yield Lanes(library)
     library.lanes_reset()
@@ -82,3 +98,24 @@ def test_releases_go_on_beside_requests_without_end(lanes: Lanes) -> None:
     assert [unique for unique in taken if unique in releases] == releases
     assert max(taken.index(unique) for unique in releases) < 20
     assert sorted(taken) == asked + releases
+
+
+def test_a_name_does_not_wait_for_its_own_uids_reads(lanes: Lanes) -> None:
+    """While it waits, the kernel holds the lock of its directory, for which other apps wait."""
+    reads = [lanes.put(Opcode.READ, uid=1) for _ in range(40)]
+    begun = [lanes.begin() for _ in range(32)]
+    assert begun == reads[:32]
+    made = lanes.put(Opcode.MKDIR, uid=1)
+    assert lanes.begin() == made
+    assert not lanes.has_turn()
+    lanes.end(reads[0])
+    assert lanes.begin() == reads[32]
+
+
+def test_names_of_one_uid_are_limited_too(lanes: Lanes) -> None:
+    looked_up = [lanes.put(Opcode.LOOKUP, uid=1) for _ in range(40)]
+    assert [lanes.begin() for _ in range(32)] == looked_up[:32]
+    assert not lanes.has_turn()
+    other = lanes.put(Opcode.LOOKUP, uid=2)
+    assert lanes.begin() == other
+
