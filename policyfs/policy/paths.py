@@ -1,6 +1,6 @@
 """Parser of path globs to frozen values, with errors that point at the character.
 
-The grammar is that of docs/policy-language.md ("Matching one rule", ``paths``). A glob is a chain
+The grammar is that of docs/policy-language.md ("paths", below "Rules"). A glob is a chain
 of segments and an ending. A segment is a set of variants, each a row of tokens, so that matchers
 need not know alternatives. Names are matched as text decoded from UTF-8 with
 ``surrogateescape``: one element is one UTF-8 character or one invalid byte, and ``?`` stands for
