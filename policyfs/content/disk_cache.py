@@ -158,6 +158,7 @@ class Remembered:
         """Write pending answers, and close. A second call does nothing."""
         self.flush()
         self._shut()
+        self._damaged = False  # damage that only this last write met is mended after the next start
 
     def _key(self, key: KindKey, what: str) -> _Key:
         version = (key.btime_ns, key.size, key.mtime_ns, key.ctime_ns)

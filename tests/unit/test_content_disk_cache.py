@@ -134,6 +134,28 @@ def test_damage_that_comes_later_costs_nothing_but_the_answers(opened, tmp_path:
     assert memory.kind(KEY) == "image/jpeg"
 
 
+def test_a_second_close_leaves_a_database_alone_that_the_first_found_damaged(
+    opened, tmp_path: Path, told: Warned
+) -> None:
+    memory = opened()
+    path = tmp_path / "found.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("PRAGMA writable_schema = ON")
+        database.execute("UPDATE sqlite_master SET sql = 'no table'")
+        database.execute("PRAGMA schema_version = 1000")
+    memory.put_kind(KEY, "image/jpeg")
+    memory.close()
+    assert memory.stats().lost == 1, "the damage shows only now"
+    inode = path.stat().st_ino
+    memory.close()
+    assert (path.stat().st_ino, memory.is_waiting, told) == (inode, False, [])
+    again = opened()
+    again.put_kind(KEY, "image/jpeg")
+    again.close()
+    assert opened().kind(KEY) == "image/jpeg"
+    assert len(told) == 1
+
+
 def test_an_answer_that_was_tampered_with_is_none(opened, tmp_path: Path) -> None:
     memory = opened()
     memory.put_plan(KEY, WHAT, "image/jpeg", PLAN)
