@@ -94,7 +94,8 @@ def _run_live(args: argparse.Namespace) -> int:
 
     if os.geteuid() != 0:
         raise PolicyfsError(
-            "a mount needs root, to read the policy in force, owners and kinds; run it with sudo"
+            "explaining a request on a mount needs root, to read the policy in force, owners and kinds;"
+            " run it with sudo"
         )
     path = _path(args.path)
     if any((args.kind, args.content, args.owner, args.former_owner, args.directory, args.symlink)):

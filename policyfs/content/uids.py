@@ -44,8 +44,9 @@ def free_block(apps: Sequence[tuple[int, int]] = ()) -> int:
         if not of_app and used.isdisjoint(block) and not any(map(_has_account, block)):
             return first
     raise NoUidsError(
-        f"the workers of policyfs need {BLOCK} free uids of {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1}, "
-        "but this user namespace has none of them, or accounts or processes use them"
+        f"the workers of policyfs need {BLOCK} free uids in a row: without accounts, processes or apps "
+        f"of the policy; none were found, neither in {WORKER_UIDS.start}-{WORKER_UIDS.stop - 1} "
+        "nor at the top of the uids of this user namespace"
     )
 
 

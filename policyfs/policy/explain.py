@@ -201,7 +201,7 @@ def _cause_of_move(decision: Decision, ends: Sequence[Explanation]) -> str:
     for name, end in sorted(denied, key=lambda one: one[1].decision.errno != decision.errno):
         return f"the {name} needs {end.request}, and {end.cause}"
     if decision.allowed:
-        return "both paths allow it, and nobody gains by it"
+        return "both paths allow it, and no app gains rights by it"
     if decision.errno == errno.EXDEV:
         return (
             "at the new path somebody could do more with the file than at the old one, or other content is"

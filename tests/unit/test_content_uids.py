@@ -56,5 +56,5 @@ def test_another_block_is_chosen_where_a_user_namespace_lacks_the_range(monkeypa
 
 def test_without_any_there_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(uids, "_mapped", lambda name: [range(65_536)])
-    with pytest.raises(NoUidsError, match="need 32 free uids"):
+    with pytest.raises(NoUidsError, match="need 32 free uids in a row"):
         free_block()

@@ -37,7 +37,7 @@ def test_what_one_takes_in_one_piece_may_be_more_than_there_is() -> None:
     shares = Shares(10, "things")
     shares.check("one")
     shares.take("one", 50)
-    with pytest.raises(OSError, match="as many things"):
+    with pytest.raises(OSError, match="more things than are still free"):
         shares.check("one")
     shares.give("one", 50)
     shares.check("one")

@@ -169,7 +169,7 @@ def test_a_move_is_explained_at_both_ends(family):
         " rule allows create; the nearest is media.own (test.yaml:16): paths: no glob matches."
     )
     fine = explain_move(family.engine, who, "rename", b"/DCIM/a.jpg", b"/DCIM/b.jpg", FILE, CAMERAS)
-    assert fine.cause == "both paths allow it, and nobody gains by it"
+    assert fine.cause == "both paths allow it, and no app gains rights by it"
     over = explain_move(
         family.engine, who, "rename", b"/DCIM/a.jpg", b"/DCIM/b.jpg", FILE, CAMERAS, (FILE, NOBODYS)
     )

@@ -34,7 +34,7 @@ class Shares:
         """Raise OSError(EMFILE) if a holder has more than is still free."""
         if self.held(holder) > self.limit - self.used:
             self.refused += 1
-            raise OSError(errno.EMFILE, f"this app has as many {self.what} as are left for all other apps")
+            raise OSError(errno.EMFILE, f"limit reached: this app has more {self.what} than are still free")
 
     def take(self, holder: Holder, amount: int = 1) -> None:
         """Add an amount to a holder's share, after check(). An amount beyond the limit is added, too."""

@@ -72,14 +72,15 @@ def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str])
 
 def _raw_readers(evidence: Evidence) -> Iterator[str]:
     if evidence.raw_readers:
+        apps = ", ".join(sorted(evidence.raw_readers))
         yield "#"
-        yield f"# Read files unchanged so far, now without places: {', '.join(sorted(evidence.raw_readers))}."
+        yield f"# These apps have read files unchanged so far, and now read them without places: {apps}."
 
 
 def _kept_back(evidence: Evidence) -> Iterator[str]:
     if evidence.kept_back:
         yield "#"
-        yield "# Kept back, since no trail can tell whether it should be allowed:"
+        yield "# Requests that are kept back, since no trail can tell whether they should be allowed:"
     for (guard, app, operation), count in sorted(
         evidence.kept_back.items(), key=lambda item: (-item[1], item[0][0].name, item[0][1:])
     ):

@@ -122,9 +122,8 @@ class Rights:
                     yield on_rule(
                         "derived-copies",
                         rule,
-                        f"{app.name} reads {_shown(names)}: thumbnails and transcodes show what their"
-                        f" originals show, also of those that {restricted[0].id} keeps from it or shows it"
-                        " without data",
+                        f"{app.name} reads {_shown(names)}: thumbnails and transcodes show their originals,"
+                        f" and {restricted[0].id} forbids or redacts some of these originals for it",
                         "take this directory out of the allow, or let the app make copies of its own",
                     )
                     break
