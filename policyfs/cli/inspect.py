@@ -133,7 +133,7 @@ def _as_json(name: str, size: int, kind: str | None, words: frozenset[str], plan
 
 
 def _save(fd: int, size: int, patches: tuple[Patch, ...], path: str) -> None:
-    """Write the bytes that an app would read to a new file. Raises PolicyfsError; then no file is left."""
+    """Write to a new file the bytes that an app would read. Raises PolicyfsError; then no file is left."""
     try:
         out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:

@@ -226,7 +226,7 @@ def _say(message: str) -> None:
 
 
 def _end(daemon: int, log_file: Path) -> None:
-    """End the mount with its daemon. Processes that the command left behind are cut off."""
+    """End the mount and its daemon. Processes that the command left behind lose the mount."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(daemon, signal.SIGTERM)
     until = time.monotonic() + _END_S

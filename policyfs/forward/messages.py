@@ -122,7 +122,11 @@ def _sd(text: str) -> str:
 
 
 def journal_fields(message: Message) -> Iterator[tuple[str, bytes]]:
-    """Yield the fields of a message; for a list, one field for each value."""
+    """Yield the fields of a message.
+
+    A list of texts gives one field for each text, an empty list or None no field. A number, another list or
+    a mapping gives one field in JSON. A field with its exact bytes (NAME_b64) is sent as NAME, decoded.
+    """
     yield "MESSAGE", message.text.encode()
     yield "PRIORITY", str(message.severity).encode()
     yield "SYSLOG_IDENTIFIER", b"policyfs"

@@ -193,7 +193,7 @@ class Journal:
         """Record an event of the mount's own life, now or before the next event. Never raises.
 
         policy: the text of the policy that the records name; it is saved. previous: the digest of the policy
-        before, if this one is now in force.
+        that it replaces, if the records put it in force.
         """
         with self._lock:
             if self._closed:

@@ -102,7 +102,7 @@ class PolicyTexts:
     def told(self, text: PolicyText, records: Sequence[dict[str, object]], previous: str) -> None:
         """Keep the text of a policy that these records name.
 
-        previous: the digest of the policy before it, if these records put it in force.
+        previous: the digest of the policy that it replaces, if these records put it in force.
         """
         self.keep(text)
         if any(fields.get("policy") == text.digest for fields in records):

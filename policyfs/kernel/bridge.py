@@ -291,8 +291,8 @@ def take_turns(most: int, room: int = 0) -> int:
     """From now on make the uids of the session take turns.
 
     most: most requests of one uid under way; 0: requests go on in the kernel's order. room: limit of
-    requests of all uids under way (0: none). A uid has at most as many of it as are left for all others; a
-    uid with none under way may always have one.
+    requests of all uids under way (0: none). A uid may begin one more while it has fewer than are still
+    free; a uid with none under way may always begin one.
 
     Returns a descriptor, the bridge's own, that is readable while a request that was read ahead can
     go on. Call it after prepare(), which forgets it.

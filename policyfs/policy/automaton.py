@@ -36,7 +36,7 @@ Binds = frozenset[Bind]
 
 
 class Node:
-    """A trie node. Targets are closed: they hold all nodes reached without a further name.
+    """A trie node. Targets are closed: nodes that they reach without a further name are targets, too.
 
     literals, folded: targets by name (folded: in lower case). anything: targets of every name. accepts:
     the glob sets that match a path at this node.

@@ -62,7 +62,7 @@ class CallerClass:
 
 
 class Caller:
-    """A caller class, with the uid if a capture may compare it (else None)."""
+    """A caller class, and a uid of it (None where captures compare no uid)."""
 
     __slots__ = ("app", "of", "uid")
 

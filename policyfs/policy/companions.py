@@ -1,4 +1,4 @@
-"""Readers of files beside policies, such as tests and accepted changes; as strict as for policies."""
+"""Readers of documents other than policies, such as tests and accepted changes; as strict as for policies."""
 
 from __future__ import annotations
 

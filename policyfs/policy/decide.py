@@ -243,9 +243,9 @@ class Engine:
         return self._mover.needs(self, who, old, new, ftype)
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
-        """True if, for any app, ``new`` may have a content requirement that ``old`` does not have.
+        """True if some app may have a content requirement at ``new`` that it does not have at ``old``.
 
-        The bytes written into the file so far were not checked against such a requirement.
+        The bytes written to a file at ``old`` were not checked against this requirement.
         """
         return self._mover.asks_more(old, new)
 

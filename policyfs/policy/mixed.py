@@ -1,4 +1,4 @@
-"""Search for directories of which an app sees only some files: in a shared mount, inotify reports all.
+"""Search for directories of which an app sees only some files: a shared mount's inotify reports all files.
 
 A hint for people, found by decisions on sample paths from the rules. No decision of a mount uses it.
 """

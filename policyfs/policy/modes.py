@@ -1,6 +1,6 @@
-"""Apps to which the policy shows its own owners, groups and modes. A backup must not be one of them.
+"""Apps that see owners, groups and modes by the policy, not by the store. A backup must not be one of them.
 
-To recognise a backup, sample paths made of names from the rules are decided. No decision depends on it.
+To recognise a backup, sample paths made of names from the rules are decided. No request depends on this.
 """
 
 from __future__ import annotations

@@ -186,7 +186,7 @@ def _split(text: str) -> list[tuple[int, str]]:
 
 
 class _SegmentReader:
-    """Recursive reader of one segment; every method leaves ``at`` behind the text it read."""
+    """Recursive reader of one segment. Every method but _token leaves ``at`` behind the text it read."""
 
     def __init__(self, piece: str, offset: int) -> None:
         self.piece = piece

@@ -1,4 +1,4 @@
-"""Tests whether answers depend on the caller. The kernel may remember the other answers for everyone.
+"""Tests whether answers depend on the caller. The kernel may remember those that do not, for everyone.
 
 Conservative: "they depend" is always safe. The opposite is returned only if no rule can tell callers apart.
 """
@@ -60,7 +60,7 @@ class Scope:
         return self._table.uses_uid or any(tells_uids_apart(rule.who, app) for rule in self._table.rules)
 
     def owner_matters_above(self, state: PathState) -> bool:
-        """True if some ancestor may hide this path or not, depending on that ancestor's owner."""
+        """True if an ancestor's owner may decide whether this path is hidden."""
         return any(self._asks_owner(situated) for situated in state.hides)
 
     def caller_matters(self, state: PathState) -> bool:
@@ -96,9 +96,9 @@ class Scope:
         )
 
     def may_except_in(self, state: PathState) -> bool:
-        """False only if an allow that matches at every child of this path holds for each of them.
+        """True if an allow that matches at all children of this path may fail at one. True is always safe.
 
-        It does not hold for a child that a path of its ``unless`` matches, nor for a lost child (MAX_BOUND).
+        It fails at a child that a path of its ``unless`` matches, and at a lost child (MAX_BOUND).
         """
         position = state.position
         return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)

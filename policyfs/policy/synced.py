@@ -1,4 +1,4 @@
-"""Search for apps that read their own files cleaned: a sync job would treat the cleaned file as a change.
+"""Search for apps that read back cleaned versions of their own files, which a sync job takes for changes.
 
 A hint for people, found by decisions on sample paths from the rules. No decision of a mount uses it.
 """

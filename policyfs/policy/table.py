@@ -180,8 +180,8 @@ class Table:
     def __init__(self, policy: Policy, remembered: int, known: Table | None = None) -> None:
         """Take a policy.
 
-        known: the table of a policy without some of these rules; they come before all others and have no
-        globs. The automaton of that table is used.
+        known: the table of a policy that lacks some of these rules. The rules that it lacks come before all
+        others and have no globs. Its automaton is used here, too.
         """
         self.policy: Final = policy
         self.callers: Final = Callers(policy)
@@ -232,7 +232,7 @@ class Table:
         return accepts
 
     def contents_of_rules(self) -> tuple[_Compiled, ...]:
-        """Return the rules with the numbers of their glob sets."""
+        """Return all rules in the order of their numbers, each with the numbers of its glob sets."""
         return self._compiled
 
     def contents(self) -> list[object]:
@@ -240,29 +240,29 @@ class Table:
         return [*self._compiled, *self.rules, *self.automaton.nodes]
 
     def first_accepts(self) -> dict[int, int]:
-        """Map a glob set to the rule that it finds."""
+        """Map the number of a glob set to the number of the rule that is looked up by it."""
         return self._by_accept
 
     def everywhere(self) -> list[int]:
-        """Return the rules that have no glob set to find them by."""
+        """Return the numbers of the rules without globs (``paths``, ``when``), which are tried everywhere."""
         return self._everywhere
 
     def accepts_of(self, number: int) -> frozenset[int]:
-        """Return all glob sets of a rule: of ``paths``, ``when`` and ``unless``."""
+        """Return the numbers of all glob sets of a rule: of ``paths``, ``when`` and ``unless``."""
         compiled = self._compiled[number]
         return frozenset(a for a in (compiled.paths, compiled.when, *compiled.unless) if a is not None)
 
     def needed_accepts(self, number: int) -> tuple[int | None, int | None]:
-        """Return the glob sets of ``paths`` and of ``when``, which must both match; None: no globs there."""
+        """Return the numbers of the glob sets of ``paths`` and ``when``: both must match. None: no globs."""
         compiled = self._compiled[number]
         return compiled.paths, compiled.when
 
     def unless_accepts(self, number: int) -> Sequence[int | None]:
-        """Return the glob set of each ``unless`` block of a rule; None: no globs there."""
+        """Return the number of the glob set of each ``unless`` block of a rule; None: no globs."""
         return self._compiled[number].unless
 
     def situated(self, position: Position) -> tuple[Situated, ...]:
-        """Return all rules whose path conditions can match here, by rule id."""
+        """Return all rules whose path conditions can match here, in the order of their ids."""
         found = list(self._everywhere)
         for accept in (*position.free_accepts, *position.bound_accepts):
             number = self._by_accept.get(accept)

@@ -1,7 +1,7 @@
-"""Bare directories: whether some path below could be allowed ``see``, by patterns alone.
+"""Bare directories: directories on the way to a path that an app could see, by the rules alone.
 
-Some allow must be able to match there under some facts, and no enforced deny may match there under
-all facts. Rules that hide the path from above are not considered.
+An app could see a path if an allow of ``see`` matches some file there, and no enforced deny of ``see``
+matches every file there. Rules that hide the path from above are not considered.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from policyfs.policy.paths import Variant, Wild
 from policyfs.policy.table import Table
 
 MAX_POSITIONS: Final = 1000
-"""Most positions below a directory that are tried. With more, it counts as leading nowhere (hidden)."""
+"""Most positions below a directory that are tried. A directory with more is not bare, but hidden."""
 
 _MAX_TRIES: Final = 32
 _MAX_NODES: Final = 5000

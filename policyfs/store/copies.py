@@ -4,9 +4,10 @@ INVARIANT: event-loop thread only, and no ``await`` between get() or put() and p
 unpinned copy may be closed by the next put().
 
 A copy is in use while it is pinned, and also while an app has it mapped: in passthrough a mapping and its
-memory outlive the descriptor. A copy in use is charged to the principals that it is pinned for. **No
-principal may have more in use than it leaves free.** So one principal alone gets at most half of the cache,
-and several together always leave some room for one more.
+memory outlive the descriptor. A copy in use is charged to the principals that it is pinned for. **A
+principal gets a further copy only if all its copies in use, with this one, take no more room than is free
+without it.** So one principal alone gets at most half of the cache, and several together always leave some
+room for one more.
 
 A clone shares its source's extents: as long as it is kept, deleting or rewriting the source frees
 no space in the store. So expire_clones() closes clones that have not been used for a while.
@@ -360,8 +361,8 @@ class CopyCache:
     def _unpinned(self, copy: Copy) -> None:
         """Note that the last user has closed the copy.
 
-        If an app still has it mapped, it stays in use and is charged to the largest of its recent principals:
-        the kernel does not tell which of them maps it.
+        If an app still has it mapped, it stays in use and is charged to one of its recent principals, to
+        that with the most bytes in use: the kernel does not tell which of them maps it.
         """
         copy.used = self._clock()
         held = copy._since  # noqa: SLF001 - Copy and CopyCache are one unit

@@ -50,8 +50,8 @@ _LEASES_MEAN: Final = frozenset(
     {"ext4", "xfs", "btrfs", "tmpfs", "f2fs", "bcachefs", "ramfs", "jfs", "nilfs2", "vfat", "exfat", "ntfs3"}
 )
 """File systems where a lease means that nobody writes: local, with one kernel and one inode per file.
-Overlays, FUSE and network stores grant leases that a writer beneath or on another machine never breaks; so
-may file systems not named here."""
+Overlays, FUSE and network stores grant leases that a writer beneath or on another machine never breaks. File
+systems not named here may do the same."""
 _FOLDING: Final = frozenset({"vfat", "exfat", "ntfs3", "cifs", "smb2", "smb"})
 _FLAGGED: Final = frozenset({"ext4", "f2fs", "tmpfs", "bcachefs"})
 """File systems that can have the casefold flag on single directories."""
@@ -154,8 +154,8 @@ def probe(root_fd: int) -> StoreFacts:
 def directory_folds_by_flag(dirfd: int) -> bool:
     """True if this directory finds names in any case, by its file system's kind or flags.
 
-    No trial (see directory_folds), so it is quick enough for each directory that is
-    reached. O_PATH will do. Raises OSError: EACCES if its flags cannot be read.
+    Makes no trial, unlike directory_folds. So it is quick enough for each directory that is reached. O_PATH
+    will do. Raises OSError: EACCES if its flags cannot be read.
     """
     kind = _NAMES.get(libc.file_system_type(dirfd))
     if kind in _FOLDING or kind not in _FLAGGED:

@@ -31,7 +31,7 @@ How = Literal["reflink", "tmpfs", "memfd"]
 
 
 class Version(NamedTuple):
-    """The state of the source that a copy was made of: a matter of freshness, never of safety."""
+    """The state of a copy's source when it was copied. It shows how fresh the copy is, not if it is safe."""
 
     size: int
     mtime_ns: int

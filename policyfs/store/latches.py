@@ -6,8 +6,8 @@ same for two daemons of one store (or of a directory in it).
 
 It is not a lock of the checked file: such locks belong to apps, and to programs that work in the store.
 It is an OFD lock of one byte of a file in the directory of control sockets. A daemon's death
-releases it, and only root can take it. It does not exclude daemons with another such directory (on other
-machines that use the same network store).
+releases it, and only root can take it. It does not exclude daemons with another directory of control
+sockets, such as those of other machines that use the same network store.
 """
 
 from __future__ import annotations

@@ -202,7 +202,7 @@ class LockTable:
             owners[holder.owner] = owners.pop(holder.owner)
 
     def _count_ranges(self, holder: Holder, change: int) -> None:
-        """Count an owner that locks its first byte range, or releases its last one."""
+        """Count owners with byte ranges. change: 1 after an owner's first lock, -1 after its last unlock."""
         if not holder.owner.flock:
             self._ranges += change
             if self._ranges == (change > 0):

@@ -295,8 +295,8 @@ def copy(source: int, target: int, size: int) -> str:
 
 
 def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool) -> None:
-    """Put a kept file under a free name. as_was: with the owner and mode that it would have had; else it
-    belongs to root alone.
+    """Copy a kept file to a free name. as_was: with the owner and mode that it would have had; else only root
+    may use it.
 
     Raises FileExistsError if the name is taken, WrongEntryError if the bytes have changed. After an error
     nothing is left under the name.

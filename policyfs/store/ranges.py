@@ -33,7 +33,7 @@ def allocate(fd: int, mode: int, offset: int, length: int) -> None:
 
 
 def write(fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
-    """Call pwritev2(2) for one buffer; return the bytes written. flags: 0 or os.RWF_APPEND."""
+    """Call pwritev2(2) for one buffer; return the number of bytes written. flags: 0 or os.RWF_APPEND."""
     with libc.NoReserve():
         return os.pwritev(fd, [data], offset, flags)
 
@@ -44,9 +44,9 @@ def seek(fd: int, offset: int, whence: int) -> int:
 
 
 def copy(source: int, source_at: int, target: int, target_at: int, length: int) -> int:
-    """Call copy_file_range(2); return the bytes copied, by sharing blocks where the store can.
+    """Copy with copy_file_range(2), which shares blocks if the store can. Return the number of bytes copied.
 
-    EXDEV where the two files are on different file systems. May take long.
+    EXDEV if the two files are on different file systems. May take long.
     """
     with libc.NoReserve():
         return os.copy_file_range(source, target, length, source_at, target_at)

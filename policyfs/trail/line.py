@@ -125,11 +125,11 @@ class LineFormatter:
         self._second_text = ""
 
     def event(self, event: Event, seq: int) -> bytes:
-        """Return the body of the line of a bounded event, without the chain digest, as UTF-8."""
+        """Return the body of an event's line, without the chain digest, as UTF-8. event: a bounded one."""
         return numbered(self.unnumbered(event), seq)
 
     def unnumbered(self, event: Event) -> bytes:
-        """Return the body of the line of a bounded event, without its beginning: see `numbered`."""
+        """Return the body of an event's line without its beginning, which `numbered` adds."""
         seconds, rest = divmod(event.time_ns, _NS)
         if seconds != self._second:
             self._second_text = _whole_second(seconds)

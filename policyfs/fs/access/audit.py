@@ -77,9 +77,9 @@ class Recorder:
     def decided(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> None:
-        """Record a decision. A refusal is on record before the answer, or the answer is EIO.
+        """Record a decision. A required record of a refusal exists before the answer, or the answer is EIO.
 
-        An allowance that must be on record is on record when this returns. If the write takes longer than a
+        A required record of an allowance exists when this returns. If the write takes longer than a
         moment, this raises UnrecordedError for `ledger.recorded_first`; in a method without that wrapper it
         waits for the disk. Raises FUSEError(EIO) if it could not be recorded.
         """

@@ -21,10 +21,11 @@ class UnprovenKindError(Exception):
 
 
 class KindEvidence:
-    """The read lease under which a request's kind was found, kept from the decision to its effect.
+    """The read lease under which the kind of a request's file was found, kept until the request takes effect.
 
-    asked: True if the decision needed the kind. owner: the file's owner, if the decision needed it, too.
-    expected: the file that must be sniffed (None: any file of this name). proven_only: see demand().
+    asked: True if the decision needed the kind. owner: the file's owner if the decision needed the owner,
+    else None. expected: the file that must be sniffed (None: any file of this name). proven_only: see
+    demand().
     """
 
     __slots__ = ("_fd", "_lease", "asked", "expected", "owner", "proven_only")

@@ -46,7 +46,7 @@ class Sink(Protocol):
         """Write the tickets in this thread. Afterwards each ticket knows whether it is on record."""
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write the tickets in another thread, and wait for that for only a moment."""
+        """Start to write the tickets in another thread, and wait a moment at most for its end."""
 
 
 class Commits:

@@ -266,7 +266,7 @@ class Views:
         return node
 
     def directory(self, stat: Stat, state: PathState, parent: Node, name: bytes, view: View) -> Node:
-        """Return the one node of a directory or a symlink."""
+        """Return a directory's only node, or a symlink's node of this path state; a new one if needed."""
         ftype = stat.ftype
         for node in self._nodes.same_inode(self._nodes.key_of(stat)):
             one_name = ftype is FileType.DIRECTORY or node.is_all(state)

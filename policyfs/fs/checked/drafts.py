@@ -268,10 +268,10 @@ class Drafts:
         self._rejections.refuse(handle, decision, kind, note)
 
     async def _commit(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
-        """Copy the draft (or its cleaned copy) from *source* into the store's file, piece by piece.
+        """Copy the draft (or its cleaned copy) from *source* into the store's file.
 
-        So no other daemon waits long. The file is written in place, and cut to its length last: if its space
-        were freed first, other files could take it.
+        It is copied piece by piece, so that no other daemon waits long. The file is written in place, and cut
+        to its length last: if its space were freed first, other files could take it.
 
         INVARIANT: before each piece the file is as the last piece left it, or as it was when the draft began.
         *fence* is called before the first piece, since from then on all bytes in the file are of this draft.

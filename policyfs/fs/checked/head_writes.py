@@ -72,7 +72,7 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
 
 
 class UnknownBeginningError(Exception):
-    """A change leaves a gap before held bytes or inside them. Such a file needs a draft."""
+    """A change would leave a gap behind held bytes, or put zeros into them. Such a file needs a draft."""
 
 
 class HeadSniffer(Protocol):
@@ -185,7 +185,7 @@ class Checker:
         """Change the file on a thread, since that may wait for the disk. None: the file has changed since it
         was judged.
 
-        judged: the file's first HEAD_BYTES at the judgement; None: the file only must have that many bytes.
+        judged: the file's first HEAD_BYTES at the judgement; None: it must only be HEAD_BYTES long or longer.
         INVARIANT: nobody has written the file between the fence and the change, since the fence allows only
         the version that it saw. The resulting version (head.left) is read right after the change, on the same
         thread, so that later writes of others do not count as ours.
@@ -231,8 +231,8 @@ class Checker:
     async def _judge_stored(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
     ) -> bytes | None:
-        """Judge the file with *data* written into it. Return the bytes that were judged by: the file's first
-        HEAD_BYTES, or None if the file only must have that many bytes.
+        """Judge the file with *data* written into it. Return the file's first HEAD_BYTES, on which the
+        judgement rests; None if it rests only on a length of HEAD_BYTES or more.
         """
         size = self._tree.fstat(handle.fd).size
         if offset >= HEAD_BYTES and size >= HEAD_BYTES:

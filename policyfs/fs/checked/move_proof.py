@@ -1,8 +1,8 @@
-"""Moves that depend on a file's kind: the kind must be proven, since the file's writers stay its writers.
+"""Moves that depend on a file's kind: the kind must be proven, since a writer may have the file open.
 
 Otherwise a file could be moved because of its kind, and then be made another kind by a process that had it
-open all the time. Then the new path would show data that the old one hid. Within one path class nothing is
-gained by that.
+open all the time. Then the new path would show data that the old one hid. Between paths of one state no
+proof is needed: the same rules hold at both.
 """
 
 from __future__ import annotations

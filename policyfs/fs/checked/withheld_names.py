@@ -2,8 +2,8 @@
 
 FLUSH comes whenever a duplicate of a descriptor is closed. So a refused FLUSH is not the end: the file keeps
 its name in the store, and its writer may still correct it. But close() has failed, and a name without its
-bytes must not be shown. The name is shown again after a FLUSH or fsync that is accepted. At the last release
-it is removed.
+bytes must not be shown. The name is shown again after a FLUSH or fsync that is accepted. If none
+is, the name is removed at the last release.
 
 No other file may take such a name, since the writer may still correct its file: requests for the name fail
 with EBUSY or EEXIST. close() answers before the kernel releases the file, so requests wait a moment before

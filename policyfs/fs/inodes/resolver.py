@@ -306,9 +306,9 @@ class Resolver:
     def locate(self, node: Node) -> tuple[int, bytes, Stat]:
         """Find directory descriptor, name and attributes of a node by the first name that leads to it.
 
-        Names that lead to another inode now are dropped from the node, _NAMES_TRIED at a time. Not for the
-        root. Raises OSError(ESTALE) if no name leads to the node, PathTooLongError if its names are out of
-        reach.
+        At most _NAMES_TRIED names are tried. Those that no longer lead to the node are dropped from it; a
+        directory keeps its only name. Not for the root. Raises OSError(ESTALE) if no name leads to the node,
+        PathTooLongError if its names are out of reach.
         """
         for _ in range(_NAMES_TRIED):
             parent, name = node.parent, node.name
@@ -328,9 +328,9 @@ class Resolver:
     def renamed(self, node: Node) -> bool:
         """Bring a file's known names up to date. True if they changed and one is left.
 
-        Checks _NAMES_TRIED names at a time: the first, and those checked longest ago. Drops names that lead
-        to another inode. If no name is left, the node takes the names by which other nodes of the same file
-        were found since.
+        Checks _NAMES_TRIED names at a time: the first, and those checked longest ago. Drops names that no
+        longer lead to the file. If no name is left, the node takes the names by which other nodes of the same
+        file were found since.
         """
         changed = False
         for parent, name in list(itertools.islice(node.all_names(), _NAMES_TRIED)):

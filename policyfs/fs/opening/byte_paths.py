@@ -48,7 +48,7 @@ class PathServer(Protocol):
 
 
 class RawPath:
-    """Opens and reads the store's own bytes, which are the same for every app with the view."""
+    """Opens and reads the store's own bytes, unchanged, for all apps whose view of the file is raw."""
 
     def __init__(
         self, fs: FsContext, *, preconditions: Preconditions, passthrough: Passthrough, lifecycle: Lifecycle
@@ -100,7 +100,7 @@ class LivePath:
         self._redactor = redactor
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Return False: no bytes of a LIVE node are registered."""
+        """Return False: the kernel has no backing id for a LIVE node."""
         del opening
         return False
 
@@ -183,7 +183,7 @@ class LeasedPath:
         self._leased = leased
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Return False: no bytes of a LEASED node are registered."""
+        """Return False: the kernel has no backing id for a LEASED node."""
         del opening
         return False
 

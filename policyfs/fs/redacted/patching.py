@@ -21,7 +21,7 @@ Ranges = tuple[tuple[int, int], ...]
 
 
 async def apply_all(copy: Frozen, patches: tuple[Patch, ...]) -> tuple[Ranges, bool]:
-    """Write *patches* into a copy. Return their ranges, and whether other requests went on meanwhile."""
+    """Write *patches* into a copy. Return their ranges, and whether other requests may have run meanwhile."""
     ranges: list[tuple[int, int]] = []
 
     def some() -> bool:

@@ -75,9 +75,10 @@ class FileClasses:
         return [OWNER_NONE, *named, "\0app", *([None] if unknown else [])]
 
     def spelled(self, facts: Facts, apps: Iterable[str], own: str | None = None) -> Facts:
-        """Return facts of the same class with real names only, and without facts that do not matter.
+        """Return facts to show in a message, which the rules do not tell apart from *facts*.
 
-        apps: names that an owner may have. own: the name for OWN.
+        A fact that no rule asks about becomes None. A made-up kind or owner (with "\\0") gets a name of its
+        class, if there is one. apps: names for an owner. own: what OWN becomes.
         """
         kind = facts.kind if self._kinds else None
         owner = facts.owner if self._owners else None

@@ -1,4 +1,4 @@
-"""The canonical form of one file. It keeps all comments and the meaning, and stays as it is if made again."""
+"""The canonical form of one file, with all comments and the same meaning. It is its own canonical form."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _NOWHERE = Where("", 1, 1)
 
 
 def other_kind(text: SourceText) -> str:
-    """Return the kind of a file that stands beside policies; empty for a policy."""
+    """Return the kind of a file other than a policy, such as a file of tests; empty for a policy."""
     found = re.search(rb"^kind:\s*['\"]?(\w+)", text.text, re.MULTILINE)
     kind = found[1].decode() if found is not None else ""
     return kind if kind in {TESTS, ACCEPTED} else ""

@@ -212,7 +212,7 @@ def _without_covered(rules: list[Proposed]) -> list[Proposed]:
 
 
 def _is_shown(pattern: Pattern, others: Iterable[tuple[Pattern, Use]]) -> bool:
-    """True if the directories of a glob are on the way to what other rules allow, or the root.
+    """True if the directories of a glob are on the way to what other rules allow, or if it is the root.
 
     A rule for the app's own files does not show its path as a directory: the path was a file at another time.
     """

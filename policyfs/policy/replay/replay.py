@@ -30,7 +30,7 @@ class Verdict(NamedTuple):
 
     rules: those of the new answer. untold: facts on which the answer depends and which the trail does not
     tell; empty if the answer is certain. by_answer: only the recorded answer is compared, because the trail
-    lacks the policy that gave it, or this policy now gives another answer (a file with several names).
+    lacks the policy that gave it, or that policy gives another answer now (a file with several names).
     """
 
     direction: Direction | None = None

@@ -81,7 +81,8 @@ def _header_at(data: bytes) -> int | None:
 def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned:
     """Clean an XMP packet, perhaps deflated (``deflate`` of ISO/IEC 14496-12: a zlib stream).
 
-    A stream of another kind, or one whose cleaned packet does not fit, becomes zeros.
+    If the cleaned packet does not fit into its place when deflated, an empty packet is put there. Zeros are
+    put there if not even that fits, if the data is too long for the budget, or if it cannot be inflated.
     """
     if not inner.budget.look(len(data) // _PACKET_BYTES):
         return _gone(data, "too long")

@@ -1,9 +1,9 @@
 """Cleaner of TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): the walk over a source in memory.
 
 The result holds the header, the directories with their known tags, and the values of those tags;
-every other byte is zero. So data that no kept tag refers to (an orphaned GPS directory, a GPS
-pointer that is off by some bytes, padding) cannot stay by accident. A tag is removed by closing the
-gap in its directory, which leaves a TIFF as if the tag had never been there.
+other bytes become zeros, unless they say nothing (core/unreferenced.py). So data that no kept tag refers
+to (an orphaned GPS directory, a GPS pointer that is off by some bytes, padding) cannot stay by accident. A
+tag is removed by closing the gap in its directory, which leaves a TIFF as if the tag had never been there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Blob:
 def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) -> Cleaned | None:
     """Clean a TIFF structure; None if it cannot be understood as a whole.
 
-    If nothing of it stays the result is a first directory without tags.
+    If nothing of it stays, the result is a first directory without tags.
     """
     walk = _ExifWalk(
         MemorySource(block), inner, table.name, tags.NAMES, numbers_left=sys.maxsize, block=block, table=table
@@ -259,7 +259,7 @@ class _ExifWalk(Walk):
                         self.drop(entry, UNKNOWN, broken=True)
 
     def _keep_note(self, entry: Entry) -> bool:
-        """Keep the understood parts of a maker note; their values may be anywhere in the block."""
+        """Keep the understood parts of a maker note; False if there are none. Its values may be anywhere."""
         if not self.within(entry):
             return False
         claims = (self.structure, self.values, self.embedded, self.wiped)

@@ -28,8 +28,9 @@ class Frame:
     """Format of a directory's numbers.
 
     order: "<" or ">". big: BigTIFF. base: the origin of offsets, in bytes of the source. note: the
-    directory is in a maker note. A removed entry leaves its place empty there, because readers guess the
-    origin of offsets from the places of values. sizes: bytes per value of each field type.
+    directory is in a maker note. In a note an empty entry replaces a removed one, and the others keep their
+    places, because readers guess the origin of offsets from the places of values. sizes: bytes per value of
+    each field type.
     """
 
     order: str
@@ -92,7 +93,10 @@ def read_header(source: ByteSource, sizes: Mapping[int, int] = TYPE_SIZES) -> He
 
 @dataclass(slots=True)
 class Entry:
-    """One tag; position, start and end in bytes of the source."""
+    """One tag. position: the entry's offset. start, end: the value's. All count from the source's start.
+
+    raw: the entry's bytes. inline: the value is stored in the entry itself.
+    """
 
     tag: int
     type: int
@@ -131,7 +135,10 @@ class Entry:
 
 @dataclass(slots=True)
 class Directory:
-    """A directory: its entries, and its referrer (an entry, or the directory before it)."""
+    """A directory. old: its bytes before any change. following: its pointer to the next directory (0: none).
+
+    The directory itself is found by the entry *referrer*, or by the pointer of the directory *previous*.
+    """
 
     offset: int
     frame: Frame

@@ -193,7 +193,7 @@ class Walk(ABC):
                 self.learnt.append(entry)
 
     def _keep(self, entry: Entry, rule: Rule) -> bool:
-        """Judge an entry against the words."""
+        """True if an entry stays, by the words of the rule, its form and its value."""
         judged = self._before_words(entry)
         if judged is not None:
             return judged
@@ -231,7 +231,7 @@ class Walk(ABC):
         self.notes.append(Note(at, size, self.name, tag, tells, broken, bare))
 
     def wipe(self, entry: Entry) -> None:
-        """Keep a removed value's bytes from staying as part of another value or of pixels."""
+        """Mark a removed value's bytes as doomed: no other value and no pixels may keep them either."""
         if not entry.inline and self.within(entry):
             elsewhere = entry.frame.note and not entry.frame.owns(entry.start, entry.end)
             self.doomed.append((entry.start, entry.end, elsewhere))
@@ -308,7 +308,7 @@ class Walk(ABC):
 
 
 def plain_values(directory: Directory) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of values outside of entries that stay unchanged."""
+    """Yield the ranges of kept values that are stored outside of their entries and do not change."""
     for entry in directory.entries:
         if entry.keep and not entry.inline and not entry.nested:
             yield entry.start, entry.end

@@ -2,9 +2,9 @@
 
 Maker notes are not standardised. The authors of metadata readers found out the meaning of their
 tags over the years (ExifTool's, Exiv2's and libraw's documentation). Tags that nobody has named are
-in no table and are removed. Blocks of which only parts are known have the categories of everything
-that any camera puts there. Data that decoders of raw pixels need (levels, matrices, curves, keys to
-them) tells nothing.
+in no table and are removed, unless their values say nothing (empty_values.py). Blocks of which only
+parts are known have the categories of everything that any camera puts there. Data that decoders of raw
+pixels need (levels, matrices, curves, keys to them) tells nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Maker notes: their directory, and the origin of its offsets.
 
-A note that nobody can read (an unknown maker, encrypted as a whole, text of a debugger) is removed
+A note that nobody can read (of an unknown maker, encrypted as a whole, or with debug output) is removed
 as a whole. ExifTool's and Exiv2's documentation describe the layouts.
 """
 
@@ -49,8 +49,8 @@ class Layout:
     """Layout of the start of a note.
 
     head: the note's bytes before its directory (group "order": a byte-order mark; without it the order is
-    that of the file, or little-endian for `little`). make: the start of its maker's name; None: the head
-    is enough. shift: bytes to add to the origin of offsets.
+    that of the file, or little-endian for `little`). make, model: the start of the maker's and of the
+    camera model's name; None: any. shift: bytes to add to the origin of offsets.
     """
 
     role: str
@@ -239,10 +239,10 @@ def _frame(
 
 
 def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool) -> bool:
-    """True if the offsets fit: all values (or most, by *most*) are in the note, all behind it, or in place.
+    """True if the offsets fit: all values are in the note, or all behind it, or in place (_is_in_place).
 
-    Otherwise the note was moved, and its offsets were not changed. Then the bytes of one tag would be kept
-    as the value of another.
+    most: it is enough that three of four values are in the note. If the offsets do not fit, the note was
+    moved without a change of its offsets. Then the bytes of one tag would be kept as the value of another.
     """
     by, (start, end) = base - directory.frame.base, note
     spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
@@ -255,7 +255,7 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
 
 
 def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: int) -> bool:
-    """True if values start right behind the directory and end just behind the note's end, without large gaps.
+    """True if the values follow the directory and each other, and end OVERRUN_BYTES behind the note at most.
 
     Some cameras write this: the note was not moved, but is longer than its stated size.
     """
@@ -266,7 +266,7 @@ def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: in
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:
-    """True if a value overlaps a directory, or (unless it starts there) the four bytes behind it."""
+    """True if a value overlaps a directory, or the four bytes behind it. It may start with these four."""
     behind = directory.end if start == directory.end else directory.end + 4
     return start < behind and directory.offset < end
 
@@ -384,7 +384,7 @@ def _with_leftovers(
 ) -> Extents:
     """Return the ranges of a block that stay for a note, with unreferenced bytes that say nothing.
 
-    Bytes that do not stay are noted. others: of other values. Only these keep them, or the two would overlap.
+    Unreferenced bytes that do not stay are noted. others: the ranges of other values; these keep their bytes.
     """
     start, end = note
     kept = Extents(walk.kept)

@@ -2,7 +2,7 @@
 
 The tags of EXIF come from tags.py. This module adds the tags that only whole files have: DNG 1.7,
 GeoTIFF 1.1, TIFF/EP (ISO 12234-2), and the other directories in raw files of cameras. A tag that is in
-no table is removed under every word, as in tags.py.
+no table is removed under every word, as in tags.py, unless its value says nothing.
 """
 
 from __future__ import annotations
@@ -111,4 +111,4 @@ TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
         ),
     }
 )
-"""Role of a directory -> its tags. A maker's are in makernote_tags.py."""
+"""Role of a directory -> its tags. Those of maker notes are in makernote_tags.py."""

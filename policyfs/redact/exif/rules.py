@@ -11,7 +11,7 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 
 
 class How(enum.Enum):
-    """Type of a tag's value, and so the way to examine it."""
+    """Type of a tag's value, which decides how the value is examined."""
 
     VALUE = "value"
     DIRECTORY = "directory"

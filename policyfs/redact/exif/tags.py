@@ -1,8 +1,8 @@
 """The known tags of TIFF and EXIF, and the categories of each.
 
-An allow list on purpose: a private tag may hold anything, a place too, so a tag that is not here is
-removed under every word. Sources: TIFF 6.0, TIFF/EP, Exif 2.32 and 3.0 (CIPA DC-008), CIPA DC-007
-(multi-picture format), Microsoft's photo tags.
+An allow list on purpose: a private tag may hold anything, a place too. So a tag that is not here is
+removed under every word, unless its value says nothing (empty_values.py). Sources: TIFF 6.0, TIFF/EP,
+Exif 2.32 and 3.0 (CIPA DC-008), CIPA DC-007 (multi-picture format), Microsoft's photo tags.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class TiffWalk(Walk):
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
 
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of text in a value; binary values are searched only if they are text."""
+        """Return the categories of text in a value. Long binary values are not searched."""
         is_text = entry.type in (2, 129)
         if not asked or entry.type not in tags.TEXT_TYPES or entry.size < MIN_TEXT_BYTES:
             return NOTHING

@@ -82,7 +82,7 @@ class Block:
         return bool(tells & self.inner.hide)
 
     def holds_place(self, data: bytes) -> bool:
-        """True if a text that would stay otherwise has to be removed because of coordinates in it."""
+        """True if a text must be removed: it may hold coordinates, or no more text may be searched."""
         if not self.goes(Tells.LOCATION):
             return False
         self.text.left -= len(data)

@@ -77,9 +77,9 @@ def _empty(walk: Walk, box: Box) -> None:
 
 
 def fixed_size(*sizes: int) -> Rule:
-    """Make the rule for a box of numbers: keep a size by version, zero the bytes behind.
+    """Make the rule for a box of numbers: its first bytes stay, and those behind become zeros.
 
-    The last size is for all higher versions.
+    sizes: the number of bytes that stay, by the box's version; the last one is for all higher versions.
     """
 
     def rule(walk: Walk, box: Box) -> None:

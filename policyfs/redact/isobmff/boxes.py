@@ -31,7 +31,7 @@ class Box(NamedTuple):
 
     kind: its type, 4 bytes. start: of its header. body: behind its header. end: behind the box, never
     behind its container. extended: the 16 bytes of a ``uuid`` box's type, else empty. cut: its stated
-    size is longer than its container. to_end: its size field is 0.
+    size reaches beyond its container. to_end: its size field is 0.
     """
 
     kind: bytes

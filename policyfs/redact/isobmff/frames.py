@@ -1,7 +1,8 @@
 """SEI messages in frames of H.264 and H.265: cameras and encoders write names, dates and places there.
 
 Such messages become blanks of the same length, so that no byte of a picture moves. Some frames from
-all over a track are tried; the others are searched if these have something to remove.
+all over a track are tried. If they have something to remove, the others are searched, too (or only those
+that a player can start from).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ MAX_SCANNED: Final = 30_000
 TRIED_UNITS: Final = 64
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_UNITS: Final = 100_000
-"""Most units (slices, parameters, messages) of fragments that are searched after such a find."""
+"""Most units (slices, parameters, messages) of fragments that are searched once user data was found."""
 SAMPLE_UNITS: Final = 256
 _TRIED: Final = 8
 _CONFIG: Final = re.compile(rb"avcC|hvcC")

@@ -121,7 +121,7 @@ class Telemetry:
         yield start if goes else end, behind, key, tells if goes else UNKNOWN
 
     def _text(self, value: bytes) -> Tells:
-        """Return the categories of a text by its words; cameras repeat the same few texts in every sample."""
+        """Return the categories of a text by its words. They are kept: each sample repeats the same texts."""
         if value not in self._texts:
             self._texts[value] = told_in(value, self.inner.hide)
         return self._texts[value]
@@ -130,7 +130,7 @@ class Telemetry:
 def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
     """Clean a block of GPMF on its own, keeping its length; None if it must be removed whole.
 
-    It must if it is not GPMF, or if OTHER is hidden, which its settings belong to.
+    It must be if it is not GPMF, or if OTHER is hidden: its settings are of that category.
     """
     if inner.hide & Tells.OTHER or len(data) < _HEAD_BYTES or not data.startswith(tuple(_NESTED)):
         return None

@@ -24,9 +24,10 @@ _RUN_DURATION, _RUN_SIZE, _RUN_FLAGS, _RUN_TIME = 0x100, 0x200, 0x400, 0x800
 
 @dataclass(slots=True)
 class Fragments:
-    """Sample ranges from the fragments of a file: track id -> ranges.
+    """Sample ranges from the fragments of a file.
 
-    defaults: track id -> default size of a sample (``trex``).
+    defaults: track id -> default size of a sample (``trex``). limit: the file's size. runs: track id ->
+    ranges.
     """
 
     defaults: Mapping[int, int]

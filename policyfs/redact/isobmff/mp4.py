@@ -2,8 +2,8 @@
 
 After redaction every byte is one of four: a box of the structure in the shape that the standard
 prescribes, a sample of a kept track, metadata that was understood, or neutral. Bytes outside the
-samples of kept tracks become zeros, unread: in media data (``mdat``), where dash-cams leave their
-positions between the frames, in padding, in unknown boxes, behind the last box.
+samples of kept tracks become zeros, unless they are filler: in media data (``mdat``), where
+dash-cams leave their positions between the frames, in padding, in unknown boxes, behind the last box.
 """
 
 from __future__ import annotations
@@ -223,9 +223,9 @@ class _Locator:
     def _again(self, changed: int) -> None:
         """Judge samples again, from the patched bytes, if the result could differ.
 
-        It could for removed texts. It could for all samples if the first `changed` patches (those outside of
-        frames) change bytes of samples, or if frames change and overlap. Raises NotThisKindError if the
-        result differs, TooMuchError.
+        Removed texts are judged again in any case. All samples are if the first `changed` patches (those
+        outside of frames) change bytes of samples, or if frames change and overlap. Raises NotThisKindError
+        if the result differs, TooMuchError.
         """
         ranges = [(patch.offset, patch.end) for patch in self.found.patches[:changed]]
         apart = sum(end - start for start, end in _common(ranges, self.kept.gaps(self.source.size)))

@@ -154,10 +154,10 @@ def prose_tells(text: str) -> Tells:
 
 
 def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents | None = None) -> Found:
-    """Clean metadata within the samples of a track: SEI of H.264 and H.265, EXIF in photo frames.
+    """Clean metadata within the samples of a track: GoPro's telemetry, SEI messages, EXIF in photo frames.
 
-    Some samples from all over the track are tried; the others are searched only if these hold metadata.
-    runs: ranges of further samples in fragments. Raises TooMuchError.
+    Of a film some frames from all over the track are tried; the others are searched only if a tried one
+    holds metadata. runs: ranges of further samples in fragments. Raises TooMuchError.
     """
     formats = set(track.entries.formats)
     if _is_telemetry(track):

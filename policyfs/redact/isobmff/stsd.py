@@ -1,9 +1,9 @@
 """Sample descriptions (``stsd``): the formats of a track's samples, and other data in the entries.
 
-Codec parameters stay: without them nothing plays. Names of compressors and vendors, names of keys,
-set-up data of metadata and every box that is not a codec's are removed. Sources: ISO/IEC 14496-12
-section 8.5.2 and 14496-15; QuickTime File Format ("Video sample description", "Sound sample
-description", "Timecode sample description"); Apple's Timed Metadata (``mebx``).
+Codec parameters stay: without them nothing plays. Names of compressors and vendors are removed under
+``device``. Unknown names of keys, set-up data of metadata and every box that is not a codec's are always
+removed. Sources: ISO/IEC 14496-12 section 8.5.2 and 14496-15; QuickTime File Format ("Video sample
+description", "Sound sample description", "Timecode sample description"); Apple's Timed Metadata (``mebx``).
 """
 
 from __future__ import annotations
@@ -226,7 +226,10 @@ _INSIDE: Final = {
 
 
 def _container(block: Block, box: Box) -> None:
-    """Clean codec parameters in QuickTime's ``wave``, protection, and projections: one level, known names."""
+    """Clean a box of boxes: codec parameters (``wave``), protection (``sinf``, ``schi``) or a projection.
+
+    Children with unknown names become ``free`` boxes. Only a ``schi`` in a ``sinf`` is entered.
+    """
     boxes = block.children(box)
     for child in boxes:
         if child.cut:

@@ -109,7 +109,10 @@ class _Locator:
         return self.found
 
     def _top(self, at: int, stop: int, head: Head) -> bool:
-        """Clean an element beside the segment; return False if no such element can be here."""
+        """Clean an EBML or Void element outside segments. Return False for another element, or a broken one.
+
+        Raises NotThisKindError if an EBML element names another type of document.
+        """
         self.inner.budget.part()
         if stop > self.source.size or head.ident not in (tag_names.EBML, VOID):
             return False

@@ -125,7 +125,7 @@ def _id3(edits: Edits, at: int, size: int, *, whole: bool) -> None:
 
 
 def _fields(edits: Edits, at: int, data: bytes, fields: tuple[tuple[int, int, Tells], ...], tag: str) -> None:
-    """Zero fields at fixed places that hold hidden categories."""
+    """Zero the fields whose text tells a hidden category. fields: (offset in data, bytes, category)."""
     new = bytearray(data)
     for start, size, tells in fields:
         text = data[start : start + size]
