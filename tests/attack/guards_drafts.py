@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -77,6 +78,18 @@ def kept_without_end() -> None:
     put(quarantine, "_usage", lambda mine: (0, 0))
 
 
+def pieces_take_long() -> None:
+    """No guard is gone, but each piece of a draft takes a while to get into the store."""
+    put_piece = Drafts._put_piece
+
+    def late(self: Drafts, *arguments: Any) -> int:
+        reached = put_piece(self, *arguments)
+        time.sleep(0.2)
+        return reached
+
+    put(Drafts, "_put_piece", late)
+
+
 DRAFTS: Final[dict[str, Callable[[], None]]] = {
     "draft-unread": draft_unread,
     "odd-unsearched": odd_unsearched,
@@ -85,4 +98,5 @@ DRAFTS: Final[dict[str, Callable[[], None]]] = {
     "kept-in-the-open": kept_in_the_open,
     "kept-without-end": kept_without_end,
     "cleaned-for-good": cleaned_for_good,
+    "pieces-take-long": pieces_take_long,
 }

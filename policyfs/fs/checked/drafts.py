@@ -276,7 +276,7 @@ class Drafts:
         INVARIANT: before each piece the file is as the last piece left it, or as it was when the draft began.
         *fence* is called before the first piece, since from then on all bytes in the file are of this draft.
         After an error of the store this can be tried again: draft.base is then the state that the failed
-        piece left.
+        piece left. The daemon's end waits for the last piece, however long the disk takes.
         """
         size, at, done = draft.size, 0, False
         while not done:
@@ -295,7 +295,8 @@ class Drafts:
                     return None  # perhaps only its mode has changed: try again with this version
                 return self._put_piece(handle, draft, source, size, at)
 
-            reached = await self._change_lock.in_thread(handle.fd, fenced, put)
+            with trio.CancelScope(shield=True):  # from an fsync that the daemon's end interrupts
+                reached = await self._change_lock.in_thread(handle.fd, fenced, put)
             if reached is not None:
                 at, done = reached, reached >= size
 
