@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from typing import Final, NoReturn
 
-from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
+from policyfs.domain import KIND_EMPTY, NO_FACTS, Audit, Decision, Facts, FileType, Need, Op, Principal
 from policyfs.fs.access.admission import Admitted, Context
 from policyfs.fs.access.audit import Call, Recorder
 from policyfs.fs.access.facts import FactFinder
@@ -29,6 +29,8 @@ from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState
 
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
+_WRITE: Final = Op.SEE | Op.WRITE
+_NOT_WRITTEN_EMPTY: Final = "the app may write files of this kind, and could not write it once it is empty"
 
 
 class PolicyChangedError(OSError):
@@ -324,6 +326,20 @@ class Gate:
     def hangs_on_kind(self, who: Principal, ops: Op, node: Node, owner: str | None) -> bool:
         """True if the decision on a node would be a denial if its kind were unknown."""
         return not self.judge(who, ops, node, Facts(None, owner)).allowed
+
+    def require_writing_empty(self, handle: Handle, call: Call) -> None:
+        """Refuse, on record, to empty a mediated file if its app could not write it then: an empty file has
+        another kind, and each write is decided again. Its bytes would be lost.
+        """
+        who, node = handle.caller.principal, handle.node
+        if not self.need(who, _WRITE, node) & Need.KIND:
+            return
+        owner = self.facts.owners.get(handle.fd, self.facts.stat(handle.fd))
+        emptied = self.judge(who, _WRITE, node, Facts(KIND_EMPTY, owner))
+        if not emptied.allowed:
+            self.refuse(
+                handle.caller, call, node.path(), emptied, error=errno.EACCES, note=_NOT_WRITTEN_EMPTY
+            )
 
     # -- answers --------------------------------------------------------------------------------
 

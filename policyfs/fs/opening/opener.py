@@ -96,6 +96,7 @@ class Opener:
                 self._lifecycle.begin(opening)
                 await self._write_access.grant(opening)  # 5, 6
                 await path.connect(opening)  # 7
+                self._preconditions.check_emptied(opening)
             await self._register(opening)
             await self._record(opening)  # 8
             await self._write_access.empty(opening)  # 9

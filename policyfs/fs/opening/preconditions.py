@@ -11,7 +11,7 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import UnprovenKindError
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import FMODE_EXEC, Caller
+from policyfs.fs.inodes.handles import FMODE_EXEC, Caller, Mode
 from policyfs.fs.inodes.node import BytePath, Node, StaleNodeError
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.opening.request import OpenContext
@@ -170,6 +170,15 @@ class Preconditions:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(request.caller, request.call, node.path(), decision, note=_NOT_EMPTIED)
         opening.emptied = True
+
+    def check_emptied(self, opening: OpenContext) -> None:
+        """Refuse an open that empties a file for a writer who could not write the empty file. In a draft the
+        file keeps its bytes, and in passthrough its writer's rights.
+        """
+        handle, state = opening.handle, opening.shared
+        kept = state.mode is not Mode.MEDIATED or state.draft is not None or opening.decision.in_draft
+        if opening.request.empties and handle.writable and not kept:
+            self._gate.require_writing_empty(handle, opening.request.call)
 
     def sent_back(self, opening: OpenContext) -> None:
         """Note that an open was answered with ESTALE: the kernel looks the name up, and tries once more."""

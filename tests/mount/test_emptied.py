@@ -1,0 +1,84 @@
+"""An app may write files for their kind, and saves a file as programs do: it empties the file first.
+
+An empty file is of another kind. Where each write is decided again (not in passthrough) the app could not
+write the file then, and its bytes would be gone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.machine.processes import call_as, code_of
+from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
+
+CAMERA, MAPS = 10010, 10011
+POLICY: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: emptied}}
+apps:
+  camera: {{uid: {CAMERA}}}
+  maps: {{uid: {MAPS}}}
+rules:
+  - {{id: all, allow: [all], who: {{app: camera}}, paths: "/**"}}
+  - {{id: photos, allow: [see, read, write], who: {{app: maps}}, paths: "/**", when: {{type: image/*}}}}
+"""
+RULES: Final = {
+    "raw": "",
+    "redacted": '  - {id: places, require: {redact: [location]}, who: {app: maps}, paths: "/**"}\n',
+    "checked": '  - {id: kinds, require: {content: [image/jpeg]}, who: {app: maps}, paths: "/**"}\n',
+    "searched": '  - {id: nobody, require: {no: [people]}, who: {app: maps}, paths: "/**"}\n',
+}
+OLD, NEW = jpegs.plain(5, 64), jpegs.plain(6, 100)
+
+
+def by_open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_TRUNC)
+
+
+def by_ftruncate(path: Path) -> int:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.ftruncate(fd, 0)
+    except OSError:
+        os.close(fd)
+        raise
+    return fd
+
+
+def saved(emptied: Callable[[Path], int], path: Path) -> list[str]:
+    """The errors of emptying, writing and closing a file, up to the first one of emptying."""
+    fds: list[int] = []
+    said = [code_of(lambda: fds.append(emptied(path)))]
+    for fd in fds:
+        said += [code_of(os.write, fd, NEW), code_of(os.close, fd)]
+    return said
+
+
+@pytest.mark.parametrize("emptied", [by_open, by_ftruncate])
+@pytest.mark.parametrize(
+    ("rule", "options", "works"),
+    [("raw", (), True), ("raw", ("--no-passthrough",), False), ("redacted", (), False),
+     ("checked", (), False), ("searched", (), True)],
+)  # fmt: skip
+def test_what_could_not_be_written_any_more_is_not_emptied(
+    mounts: Mounts, empty_store: Path, rule: str, options: tuple[str, ...], works: bool, emptied
+) -> None:
+    photo = empty_store / "a.jpg"
+    photo.write_bytes(OLD)
+    photo.chmod(0o666)
+    mount = mounts.start(POLICY + RULES[rule], empty_store, *options)
+    said = call_as(MAPS, saved, emptied, mount / "a.jpg")
+    assert said == (["", "", ""] if works else ["EACCES"])
+    assert photo.read_bytes() == (NEW if works else OLD)
+    note = mount.events(decision="deny")[-1]["note"] if not works else ""
+    assert ("once it is empty" in note) == (not works and (rule, emptied) != ("redacted", by_ftruncate))
+    assert call_as(CAMERA, saved, emptied, mount / "a.jpg") == ["", "", ""]
+    assert photo.read_bytes() == NEW
+    assert mount.status()["bugs"] == 0
