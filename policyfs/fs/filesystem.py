@@ -191,7 +191,7 @@ class FileSystem:
         self.quarantine = self._quarantine_queue()
         self.drafts = drafts = Drafts(
             fs, kinds=base.sniffer, plans=plans, change_lock=change_lock, rejections=rejections,
-            quarantine=self.quarantine,
+            quarantine=self.quarantine, shares_blocks=facts.reflink,
         )  # fmt: skip
         preconditions = Preconditions(
             fs, views=views, replaced_files=self._replaced_files, leases_mean=keeper is not None

@@ -21,7 +21,6 @@ from policyfs.linux.statx import fstatx
 from policyfs.store import ranges
 from policyfs.store.memory import MemoryPlaces
 
-_FICLONE: Final = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
 _MFD_NOEXEC_SEAL: Final = 0x0008  # linux/memfd.h, Linux 6.3
 _CHUNK: Final = 1 << 20
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -196,7 +195,7 @@ def _clone(src_fd: int, dirfd: int) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.ioctl(fd, _FICLONE, src_fd)
+        fcntl.ioctl(fd, ranges.FICLONE, src_fd)
     except OSError:
         os.close(fd)
         return None

@@ -1,4 +1,4 @@
-"""Byte ranges of a file: write, reserve, punch, zero, find holes, copy within the store.
+"""Byte ranges of a file: write, reserve, punch, zero, find holes, copy and share within the store.
 
 Calls that need blocks use none of those that the file system keeps for root (libc.NoReserve).
 
@@ -8,6 +8,7 @@ OSError with its errno. Functions that may take long say so: call them on a work
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -21,6 +22,11 @@ Buffer = bytes | memoryview
 KEEP_SIZE: Final = 1
 PUNCH_HOLE: Final = 2
 ZERO_RANGE: Final = 16
+
+FICLONE: Final = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
+_CANNOT: Final = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
+"""Errors of FICLONE for files that cannot share blocks: by their file system, flags (NOCOW) or lengths."""
+_UNNAMED: Final = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
 
 _FS_IOC_GETFLAGS: Final = 0x80086601  # _IOR('f', 1, long); the result is an int
 _FLAGS: Final = struct.Struct("=i4x")
@@ -50,6 +56,36 @@ def copy(source: int, source_at: int, target: int, target_at: int, length: int) 
     """
     with libc.NoReserve():
         return os.copy_file_range(source, target, length, source_at, target_at)
+
+
+def share(source: int, target: int, size: int, dirfd: int) -> bool:
+    """Give the file *target* the bytes of *source* in one step, by sharing its blocks. False, with nothing
+    changed, if the store cannot do that for these files.
+
+    size: of *source*, in bytes. dirfd: a directory of the same file system. This needs no room for bytes, and
+    destroys nothing if it fails. May take long: *source* is written to the disk first.
+    """
+    now = os.fstat(target)
+    try:
+        if now.st_size <= size:
+            with libc.NoReserve():
+                fcntl.ioctl(target, FICLONE, source)
+            return True
+        # Only whole blocks can be shared in the middle of a longer file.
+        whole = os.open(b".", _UNNAMED, 0o600, dir_fd=dirfd)
+        try:
+            with libc.NoReserve():
+                fcntl.ioctl(whole, FICLONE, source)
+                os.ftruncate(whole, -(-size // now.st_blksize) * now.st_blksize)
+                fcntl.ioctl(target, FICLONE, whole)
+        finally:
+            os.close(whole)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+        return False
+    os.ftruncate(target, size)
+    return True
 
 
 def inode_flags(fd: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -71,6 +72,31 @@ def test_a_draft_that_finds_no_room_has_destroyed_nothing(on_disk, end: str, hol
     ballast.unlink()
     assert call_as(CAMERA, _save, mount / "Share/old.jpg", NEW, end) == ("", "", "")
     assert old.read_bytes() == NEW
+    assert mount.status()["bugs"] == 0
+
+
+BEFORE = jpegs.plain(3, 64) + bytes(24 << 20) + b"before"
+AFTER = jpegs.plain(4, 64) + bytes(24 << 20) + b"after"
+
+
+@pytest.mark.parametrize(("kind", "shorter"), [("btrfs", 0), ("btrfs", 5001), ("xfs", 5001)])
+def test_a_draft_needs_no_more_room_where_files_share_blocks(on_disk, kind: str, shorter: int) -> None:
+    """There the file system puts new bytes elsewhere, and frees the old ones later: room for them cannot be
+    reserved, and the file would be half old and half new. shorter: bytes by which the new file is shorter.
+    """
+    mount, root = on_disk(kind, policy=POLICY)
+    share = root / "store/Share"
+    share.mkdir()
+    os.chown(share, CAMERA, CAMERA)
+    assert call_as(CAMERA, written, mount / "Share/a.jpg", BEFORE) == (len(BEFORE), "")
+    subprocess.run(["cp", "--reflink=always", share / "a.jpg", root / "backup"], check=True, timeout=30)
+    ballast = fill(root)
+    os.truncate(ballast, ballast.stat().st_size - (38 << 20))  # for a draft, and not for two
+    os.sync()
+    after = AFTER[: len(AFTER) - shorter]
+    assert call_as(CAMERA, written, mount / "Share/a.jpg", after, os.O_TRUNC) == (len(after), "")
+    assert (share / "a.jpg").read_bytes() == after
+    assert (root / "backup").read_bytes() == BEFORE
     assert mount.status()["bugs"] == 0
 
 

@@ -56,7 +56,9 @@ class Drafts:
         change_lock: ChangeLock,
         rejections: Rejections,
         quarantine: QuarantineQueue | None = None,
+        shares_blocks: bool = False,
     ) -> None:
+        """shares_blocks: True if two files of the store can share blocks (reflink)."""
         self._tree = fs.tree
         self._gate = fs.gate
         self._kinds = kinds
@@ -64,6 +66,7 @@ class Drafts:
         self._change_lock = change_lock
         self._rejections = rejections
         self._quarantine = quarantine
+        self._shares_blocks = shares_blocks
         self._cleaner = Cleaner(fs.tree, plans, _copy_all)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
@@ -303,11 +306,14 @@ class Drafts:
     def _put_piece(self, handle: Handle, draft: Draft, source: int, size: int, at: int) -> int:
         """Copy the next piece of *source* into the store, on a thread. Return the next piece's offset."""
         try:
-            if at == 0:
-                self._make_room(handle.fd, size)
-            data = os.pread(source, min(_PIECE, size - at), at)
-            put_all(handle.fd, data, at)
-            at += len(data)
+            if at == 0 and self._shared(handle.fd, source, size):
+                at = size
+            else:
+                if at == 0:
+                    self._make_room(handle.fd, size)
+                data = os.pread(source, min(_PIECE, size - at), at)
+                put_all(handle.fd, data, at)
+                at += len(data)
             if at >= size:
                 self._tree.truncate_fd(handle.fd, size)
                 if draft.times_ns is not None:
@@ -316,6 +322,15 @@ class Drafts:
         finally:
             left = self._tree.fstat(handle.fd)
             draft.base, handle.seen = base_of(left), version_of(left)
+
+    def _shared(self, fd: int, source: int, size: int) -> bool:
+        """Give the store's file the bytes of *source* in one step, if it has bytes that could be lost.
+
+        Where blocks can be shared, no room can be reserved for new bytes in place of old ones: the file
+        system puts them elsewhere (btrfs always, xfs if the old blocks are shared).
+        """
+        loses = self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
+        return loses and ranges.share(source, fd, size, self._tree.root_fd)
 
     def _make_room(self, fd: int, size: int) -> None:
         """Reserve space for a file of *size* bytes. Raises OSError (ENOSPC, EDQUOT) if the store has none.

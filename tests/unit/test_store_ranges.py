@@ -1,0 +1,67 @@
+"""Byte ranges of a file: blocks that two files share (see tests/faults/test_full_drafts.py, too)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from policyfs.store import ranges
+
+OLD, NEW = b"old" * 3000, b"new" * 2000
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[tuple[int, int, int]]:
+    """Descriptors of a source, a longer target and their directory."""
+    (tmp_path / "source").write_bytes(NEW)
+    (tmp_path / "target").write_bytes(OLD)
+    fds = os.open(tmp_path / "source", os.O_RDONLY), os.open(tmp_path / "target", os.O_RDWR)
+    above = os.open(tmp_path, os.O_RDONLY)
+    yield *fds, above
+    for fd in (*fds, above):
+        os.close(fd)
+
+
+def test_all_or_nothing_is_shared(files) -> None:
+    source, target, above = files
+    done = ranges.share(source, target, len(NEW), above)
+    assert os.pread(target, 1 << 20, 0) == (NEW if done else OLD)
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL])
+@pytest.mark.parametrize("size", [len(NEW), len(OLD)])
+def test_files_that_cannot_share_stay_as_they_are(files, monkeypatch, code: int, size: int) -> None:
+    def refused(*arguments: int) -> None:
+        raise OSError(code, "cannot")
+
+    monkeypatch.setattr(ranges.fcntl, "ioctl", refused)
+    assert not ranges.share(*files[:2], size, files[2])
+    assert os.pread(files[1], 1 << 20, 0) == OLD
+
+
+def test_a_full_store_is_told_and_nothing_is_lost(files, monkeypatch) -> None:
+    def full(*arguments: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(ranges.fcntl, "ioctl", full)
+    with pytest.raises(OSError, match="full"):
+        ranges.share(*files[:2], len(NEW), files[2])
+    assert os.pread(files[1], 1 << 20, 0) == OLD
+
+
+def test_a_longer_file_is_cut_to_the_shared_bytes(files, monkeypatch) -> None:
+    """As where blocks can be shared: whole ones, and the file is then cut to the bytes."""
+
+    def copied(target: int, command: int, source: int) -> None:
+        assert command == ranges.FICLONE
+        data = os.pread(source, 1 << 20, 0)
+        os.pwrite(target, data, 0)
+
+    monkeypatch.setattr(ranges.fcntl, "ioctl", copied)
+    monkeypatch.setattr(ranges, "_UNNAMED", os.O_TMPFILE | os.O_RDWR)
+    assert ranges.share(*files[:2], len(NEW), files[2])
+    assert os.pread(files[1], 1 << 20, 0) == NEW
