@@ -13,7 +13,17 @@ from policyfs.fs.checked import drafts
 from policyfs.fs.checked.head import HEAD_BYTES
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, REDACTED, TYPES, between, errno_of
+from tests.support.mount.steps import (
+    CAMERA,
+    MAPS,
+    OPEN,
+    PHOTO,
+    REDACTED,
+    TYPES,
+    append,
+    between,
+    errno_of,
+)
 
 
 @on_trio
@@ -85,6 +95,26 @@ async def test_what_a_session_has_made_is_not_the_next_ones_to_remove(store: Pat
         await made.release(handle)
         assert (store / "new").read_bytes() == b""
         await made.release(reader)
+
+
+@on_trio
+async def test_where_a_draft_finds_no_room_nothing_of_others_is_cut_off(store: Path, monkeypatch) -> None:
+    """A program in the store appends to the file while room is reserved."""
+    with parts(store, engine_of(DRAFTS)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO)
+        await made.sync.flush(handle)
+        await made.write(handle, len(PHOTO), bytes(100))
+
+        def no_room(fd: int, *arguments: int) -> None:
+            append(store / "new.jpg", b"of others")
+            raise OSError(errno.ENOSPC, "no room")
+
+        monkeypatch.setattr(drafts.ranges, "allocate", no_room)
+        assert await errno_of(made.sync.flush(handle)) == errno.ENOSPC
+        assert (store / "new.jpg").read_bytes() == PHOTO + b"of others"
+        monkeypatch.undo()
+        await made.release(handle)
 
 
 DRAFTS = REDACTED + '- {id: share, require: {no: [people]}, who: {app: camera}, paths: "/**"}\n'

@@ -346,7 +346,8 @@ class Drafts:
         except OSError as error:
             if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
                 return  # this store cannot reserve space
-            self._tree.truncate_fd(fd, now)  # frees the part that was reserved behind the end
+            if self._tree.fstat(fd).size == now:  # else another program has appended to it meanwhile
+                self._tree.truncate_fd(fd, now)  # frees the part that was reserved behind the end
             raise
 
 
