@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tests.support.machine.processes import start_as, wait_for
+import pytest
+
+from tests.support.machine.processes import code_of, start_as, wait_for
 from tests.support.mount.stores import Mounts
 from tests.support.samples.jpegs import plain
 
@@ -167,3 +169,35 @@ def test_what_an_owner_hides_is_not_renamed_over(mounts: Mounts, empty_store: Pa
     start_as(WRITER, make_a_link, mount / "theirs").result()
     assert start_as(READER, rename_error, mount / "mine", mount / "theirs").result() == "ENOENT"
     assert os.readlink(empty_store / "theirs") == "nowhere"
+
+
+def _cut_later(channel: Any, path: Path) -> list[object]:
+    """Open a file, and cut it twice after a word: what ftruncate said, and the sizes."""
+    fd = os.open(path, os.O_RDWR)
+    channel.send("open")
+    channel.recv()
+    said = [code_of(os.ftruncate, fd, 50), os.fstat(fd).st_size]
+    said += [code_of(os.ftruncate, fd, 40), os.fstat(fd).st_size]
+    os.close(fd)
+    return said
+
+
+@pytest.mark.parametrize("policy", [POLICY, CHECKED], ids=["raw", "checked"])
+@pytest.mark.parametrize("replaced", [True, False])
+def test_a_file_whose_name_was_taken_elsewhere_is_cut_by_its_descriptor(
+    mounts: Mounts, empty_store: Path, policy: str, replaced: bool
+) -> None:
+    """A program in the store replaces the file, or removes it: who has it open goes on with it."""
+    (empty_store / "a.jpg").write_bytes(plain())
+    (empty_store / "a.jpg").chmod(0o666)
+    mount = mounts.start(policy, empty_store)
+    writer = start_as(WRITER, _cut_later, mount / "a.jpg")
+    writer.receive()
+    (empty_store / "next").write_bytes(b"another")
+    if replaced:
+        (empty_store / "next").rename(empty_store / "a.jpg")
+    else:
+        (empty_store / "a.jpg").unlink()
+    writer.send("go on")
+    assert writer.result() == ["", 50, "", 40]
+    assert not replaced or (empty_store / "a.jpg").read_bytes() == b"another"

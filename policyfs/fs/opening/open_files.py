@@ -76,12 +76,14 @@ class OpenFiles:
                 self._forget_attributes(node.nodeid)
 
     def descriptor(self, node: Node, handle: Handle | None = None) -> int:
-        """Return a descriptor of the node's object. The caller closes it."""
+        """Return a descriptor of the node's object. The caller closes it. handle: of a request by an open
+        file, which is about that file, also if its name leads elsewhere by now.
+        """
         if node.nodeid == ROOT_ID:
             return os.dup(self._tree.root_fd)
         if node.parent is None and node.open is not None and node.open.fd >= 0:
             return os.dup(node.open.fd)
-        if node.parent is None and handle is not None and handle.fd >= 0:
+        if handle is not None and handle.fd >= 0 and node.byte_path is not BytePath.COPY:
             return os.dup(handle.fd)
         if node.parent is None and node.ftype is FileType.DIRECTORY:  # removed, and a process is in it
             return os.dup(self._resolver.dirfd(node))
