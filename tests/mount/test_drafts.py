@@ -338,3 +338,40 @@ def test_nothing_of_a_draft_outlives_the_daemon(share) -> None:
     assert (directory / "a.jpg").read_bytes() == CLEAN
     assert os.listdir(directory) == ["a.jpg"]
     mount.control_socket.unlink(missing_ok=True)
+
+
+def _write_on(channel, path: Path) -> list[object]:
+    """Write, and after a word write and read on; what was read, the size, and what close said."""
+    fd = os.open(path, os.O_RDWR)
+    os.pwrite(fd, b"1" * 100, 5000)
+    channel.send("open")
+    channel.recv()
+    os.pwrite(fd, b"2" * 5100, 9000)
+    os.ftruncate(fd, 20_000)
+    return [os.pread(fd, 100, at) for at in (5000, 9000, 14_000)] + [
+        len(os.pread(fd, 1 << 20, 0)), code_of(os.close, fd)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ["no: [location]", "content: [image/jpeg]"])
+def test_who_has_a_file_open_while_a_reload_has_it_checked_goes_on_with_it(
+    mounts, empty_store: Path, rule: str
+) -> None:
+    """Without passthrough: the app's reads and writes come to the daemon, and its writes are in a draft."""
+    later = empty_store / "Later"
+    later.mkdir()
+    later.chmod(0o777)
+    (later / "a.jpg").write_bytes(CLEAN + bytes(60_000))
+    (later / "a.jpg").chmod(0o666)
+    mount = mounts.start(POLICY, empty_store, "--no-passthrough")
+    writer = start_as(CAMERA, _write_on, mount / "Later/a.jpg")
+    writer.receive()
+    mount.policy.write_text(POLICY + f'  - {{id: later, require: {{{rule}}}, paths: "/Later/**"}}\n')
+    assert mount.reload().returncode == 0
+    writer.send("go on")
+    assert writer.result() == [b"1" * 100, b"2" * 100, b"2" * 100, 20_000, ""]
+    expected = bytearray((CLEAN + bytes(60_000))[:20_000])
+    expected[5000:5100] = b"1" * 100
+    expected[9000:14_100] = b"2" * 5100
+    assert (later / "a.jpg").read_bytes() == expected
+    assert mount.status()["bugs"] == 0

@@ -15,7 +15,7 @@ from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.data.write import FileWriter
-from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.handles import Caller, Handle, Mode
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.setid import SetIdBits, caller_groups
@@ -102,7 +102,7 @@ class AttributeSetter:
             raise OSError(errno.EISDIR, "not a file")
         call = Call("truncate", "truncate")
         if handle is not None and handle.writable and handle.fd >= 0:
-            if node.byte_path is BytePath.RAW:
+            if node.byte_path is BytePath.RAW and handle.mode is Mode.PASSTHROUGH:
                 decision = await self._gate.handle(handle, Op.SEE | Op.WRITE)
                 if not decision.allowed:
                     self._gate.refuse(caller, call, node.path(), decision)

@@ -83,7 +83,18 @@ class RawPath:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=False)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the file."""
+        """Read the file. Bytes that wait for their check, which a reload may have brought, are read as
+        written.
+        """
+        state = open_state(handle)
+        if state.draft is not None and not state.draft.stored_cleaned:
+            fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
+            try:
+                return await read_store(fd, offset, size)
+            finally:
+                os.close(fd)
+        if state.head is not None and state.head.held:
+            return state.head.held[offset : offset + size]
         return await read_store(handle.fd, offset, size)
 
 
