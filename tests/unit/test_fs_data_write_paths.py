@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
+import trio
+
 from policyfs.fs.checked.head import HEAD_BYTES
+from policyfs.store import freeing
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, TYPES, errno_of, racing
+from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, REDACTED, TYPES, errno_of, racing
 
 
 @on_trio
@@ -69,3 +73,67 @@ async def test_a_draft_ends_once_the_beginning_is_in_the_store(store: Path) -> N
         assert await errno_of(made.write(handle, 0, b"words")) == errno.EPERM, "told at once"
         await made.release(handle)
     assert (store / "new").read_bytes().startswith(PHOTO)
+
+
+def _cuts(monkeypatch, tree: object) -> list[bool]:
+    """For each truncation: True if it ran on the event loop's thread."""
+    noted: list[bool] = []
+    truncate = type(tree).truncate_fd
+
+    def note(self, fd: int, size: int) -> None:
+        noted.append(threading.current_thread() is threading.main_thread())
+        truncate(self, fd, size)
+
+    monkeypatch.setattr(type(tree), "truncate_fd", note)
+    monkeypatch.setattr(freeing, "LARGE_BYTES", 32 * 1024)
+    return noted
+
+
+@on_trio
+async def test_a_large_truncation_runs_on_a_thread_a_small_one_on_the_loop(store: Path, monkeypatch) -> None:
+    """The kernel frees the pages in the call: on the loop, all other requests wait."""
+    (store / "large").write_bytes(bytes(64 * 1024))
+    with parts(store, engine_of(OPEN)) as made:
+        handle = await made.open("/large", os.O_RDWR, CAMERA)
+        cuts = _cuts(monkeypatch, made.tree)
+        await made.writer.truncate(handle, 48 * 1024)
+        assert cuts == [True]
+        await made.writer.truncate(handle, 100)
+        assert cuts == [True, False]
+        assert (store / "large").stat().st_size == 100
+
+
+@on_trio
+async def test_a_large_truncation_under_redaction_runs_on_the_loop(store: Path, monkeypatch) -> None:
+    """Rule 5 allows no await between its check and the change, and the note that follows."""
+    with parts(store, engine_of(REDACTED)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO + bytes(64 * 1024))
+        cuts = _cuts(monkeypatch, made.tree)
+        await made.writer.truncate(handle, 0)
+        assert cuts == [True]
+        assert handle.emptied
+        assert await made.write(handle, 0, PHOTO) == len(PHOTO)
+
+
+@on_trio
+async def test_a_policy_that_comes_during_a_large_truncation_makes_no_bytes_the_apps_own(
+    store: Path, monkeypatch
+) -> None:
+    """Another app may have written since the truncation: the empty file of which rule 5 speaks is gone."""
+    (store / "large.jpg").write_bytes(PHOTO + bytes(64 * 1024))
+    with parts(store, engine_of(OPEN)) as made:
+        handle = await made.open("/large.jpg", os.O_RDWR, CAMERA)
+        _cuts(monkeypatch, made.tree)
+        cut = type(made.tree).truncate_fd
+
+        def cut_and_reload(self, fd: int, size: int) -> None:
+            cut(self, fd, size)
+            (store / "large.jpg").write_bytes(PHOTO)
+            trio.from_thread.run_sync(made.reload, engine_of(REDACTED))
+
+        monkeypatch.setattr(type(made.tree), "truncate_fd", cut_and_reload)
+        await made.writer.truncate(handle, 0)
+        assert not handle.emptied
+        assert await errno_of(made.write(handle, 4, b"mine")) == errno.EACCES
+        assert (store / "large.jpg").read_bytes() == PHOTO

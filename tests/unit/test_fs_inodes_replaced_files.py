@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from policyfs.fs.inodes import replaced_files
 from policyfs.fs.inodes.node import BytePath, Node
 from policyfs.fs.inodes.placement import Placement
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
+from policyfs.store import freeing
+from tests.support.machine.processes import wait_for
 from tests.support.models.policies import engine_of
 
 STATE = engine_of('- {id: a, allow: [see], who: {app: any}, paths: "/**"}\n').root
@@ -105,6 +108,28 @@ def test_the_oldest_go_where_there_are_many(kept: ReplacedFiles) -> None:
     assert [is_open(fd) for fd in fds] == [False, *[True] * 64]
     kept.close()
     assert not any(map(is_open, fds))
+
+
+def test_a_large_one_is_freed_on_a_thread(
+    kept: ReplacedFiles, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for its room, and freeing 512 MiB takes 80 ms."""
+    monkeypatch.setattr(freeing, "LARGE_BYTES", 4095)
+    fd = os.open(tmp_path, os.O_TMPFILE | os.O_RDWR, 0o600)
+    os.write(fd, bytes(64 * 1024))
+    threads: list[threading.Thread] = []
+    close = os.close
+
+    def noted(number: int) -> None:
+        threads.append(threading.current_thread())
+        close(number)
+
+    monkeypatch.setattr(os, "close", noted)
+    kept.keep(node(2), fd)
+    clock.now_s += 1
+    kept.expire()
+    wait_for(lambda: not is_open(fd), "the file is closed")
+    assert threads != [threading.main_thread()]
 
 
 def test_what_is_kept_for_one_open_goes_with_it(kept: ReplacedFiles) -> None:

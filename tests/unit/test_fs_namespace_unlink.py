@@ -11,6 +11,8 @@ import pytest
 import trio
 
 from policyfs.fs.namespace import unlink
+from policyfs.store import freeing
+from tests.support.machine.processes import wait_for
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, errno_of
@@ -115,7 +117,7 @@ def _open_here(store: Path) -> list[str]:
 @on_trio
 async def test_a_large_file_is_freed_on_a_thread_and_before_the_answer(store: Path, monkeypatch) -> None:
     """The kernel frees a removed file with its last descriptor: on the loop, all other requests wait."""
-    monkeypatch.setattr(unlink, "_LARGE_BYTES", 4095)
+    monkeypatch.setattr(freeing, "LARGE_BYTES", 4095)
     (store / "large").write_bytes(bytes(64 * 1024))
     (store / "two names").write_bytes(bytes(64 * 1024))
     os.link(store / "two names", store / "other name")
@@ -140,8 +142,31 @@ async def test_a_large_file_is_freed_on_a_thread_and_before_the_answer(store: Pa
 
 
 @on_trio
+async def test_the_last_close_of_a_large_removed_file_frees_it_on_a_thread(store: Path, monkeypatch) -> None:
+    monkeypatch.setattr(freeing, "LARGE_BYTES", 4095)
+    (store / "large").write_bytes(bytes(64 * 1024))
+    last: list[bool] = []
+    close = os.close
+
+    def noted(fd: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{fd}")
+        close(fd)
+        if path.endswith("large (deleted)") and not _open_here(store):
+            last.append(threading.current_thread() is threading.main_thread())
+
+    with parts(store, engine_of(OPEN)) as made:
+        handle = await made.open("/large", os.O_RDWR, CAMERA)
+        await made.remover.remove(made.root, b"large", made.caller(CAMERA), directory=False)
+        assert handle.fd >= 0
+        monkeypatch.setattr(os, "close", noted)
+        await made.release(handle)
+        wait_for(lambda: last, "the last descriptor is closed")
+        assert True not in last
+
+
+@on_trio
 async def test_a_large_file_that_cannot_be_removed_leaves_no_descriptor(store: Path, monkeypatch) -> None:
-    monkeypatch.setattr(unlink, "_LARGE_BYTES", 4095)
+    monkeypatch.setattr(freeing, "LARGE_BYTES", 4095)
     (store / "large").write_bytes(bytes(64 * 1024))
     with parts(store, engine_of(OPEN)) as made:
         before = len(os.listdir("/proc/self/fd"))
@@ -152,7 +177,7 @@ async def test_a_large_file_that_cannot_be_removed_leaves_no_descriptor(store: P
 
 @on_trio
 async def test_a_large_file_is_removed_without_a_free_descriptor_too(store: Path, monkeypatch) -> None:
-    monkeypatch.setattr(unlink, "_LARGE_BYTES", 4095)
+    monkeypatch.setattr(freeing, "LARGE_BYTES", 4095)
     (store / "large").write_bytes(bytes(64 * 1024))
 
     def without(*_: object) -> int:
@@ -169,7 +194,7 @@ async def test_a_large_file_is_removed_without_a_free_descriptor_too(store: Path
 @on_trio
 async def test_a_large_file_is_freed_without_a_free_thread_too(store: Path, monkeypatch) -> None:
     """Otherwise its room would not be free before the daemon ends."""
-    monkeypatch.setattr(unlink, "_LARGE_BYTES", 4095)
+    monkeypatch.setattr(freeing, "LARGE_BYTES", 4095)
     (store / "large").write_bytes(bytes(64 * 1024))
 
     async def without(*_: object) -> None:
@@ -185,7 +210,7 @@ async def test_a_large_file_is_freed_without_a_free_thread_too(store: Path, monk
 @on_trio
 async def test_no_descriptor_keeps_a_large_file_of_a_network_store(store: Path, monkeypatch) -> None:
     """NFS would give a file in use another name, in place of removing it, and show it by that name."""
-    monkeypatch.setattr(unlink, "_LARGE_BYTES", 4095)
+    monkeypatch.setattr(freeing, "LARGE_BYTES", 4095)
     (store / "large").write_bytes(bytes(64 * 1024))
 
     def opened(*_: object) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
+import trio
 
+from policyfs.fs.access.gate import PolicyChangedError
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import GALLERY, PHOTO, REDACTED
+from tests.support.mount.steps import CAMERA, GALLERY, OPEN, PHOTO, REDACTED, TYPES
 
 
 @on_trio
@@ -27,3 +30,57 @@ async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_fi
         assert stale.value.errno == errno.ESTALE
         os.close(fd)
         os.close(handle.fd)
+
+
+def _cuts(monkeypatch: pytest.MonkeyPatch, tree: object) -> list[bool]:
+    """For each truncation: True if it ran on the event loop's thread."""
+    noted: list[bool] = []
+    truncate = type(tree).truncate_fd
+
+    def note(self: object, fd: int, size: int) -> None:
+        noted.append(threading.current_thread() is threading.main_thread())
+        truncate(self, fd, size)
+
+    monkeypatch.setattr(type(tree), "truncate_fd", note)
+    return noted
+
+
+@pytest.mark.parametrize("rules", [OPEN, REDACTED, OPEN + TYPES], ids=["raw", "redacted", "checked"])
+def test_a_file_is_emptied_on_a_thread(store: Path, monkeypatch: pytest.MonkeyPatch, rules: str) -> None:
+    """The call may wait for a writer that waits for the event loop (tests/attack/test_own_pages.py)."""
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules)) as made:
+            cuts = _cuts(monkeypatch, made.tree)
+            handle = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
+            assert cuts == [False]
+            assert (store / "a.jpg").stat().st_size == 0
+            assert await made.write(handle, 0, PHOTO) == len(PHOTO)
+            await made.release(handle)
+        assert (store / "a.jpg").read_bytes() == PHOTO
+
+    run()
+
+
+@on_trio
+async def test_an_open_is_decided_again_if_the_policy_changes_while_it_empties_a_file(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store / "file.jpg").write_bytes(bytes(64 * 1024))
+    with parts(store, engine_of(OPEN)) as made:
+        _cuts(monkeypatch, made.tree)
+        cut = type(made.tree).truncate_fd
+
+        def cut_and_reload(self: object, fd: int, size: int) -> None:
+            cut(self, fd, size)
+            trio.from_thread.run_sync(made.reload, engine_of(REDACTED))
+
+        monkeypatch.setattr(type(made.tree), "truncate_fd", cut_and_reload)
+        handles = len(made.handles)
+        with pytest.raises(PolicyChangedError):
+            await made.open("/file.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
+        assert len(made.handles) == handles
+        monkeypatch.setattr(type(made.tree), "truncate_fd", cut)
+        handle = await made.open("/file.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
+        assert handle.node.view.redact

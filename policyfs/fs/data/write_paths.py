@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 import trio
 
 from policyfs.domain import Decision
+from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.head_writes import Checker, UnknownBeginningError, put_all
@@ -23,7 +25,8 @@ from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.inodes.handles import Handle, OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Head
 from policyfs.fs.redacted.leased import PagesDropped
-from policyfs.store import ranges
+from policyfs.store import freeing, ranges
+from policyfs.store.frozen import Version
 from policyfs.store.tree import Tree
 
 _INLINE_WRITE: Final = 64 * 1024
@@ -107,13 +110,24 @@ class DirectWrites:
         return len(data)
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
+        """Set the size: on a thread if that frees much. INVARIANT: as in write()."""
         handle = change.handle
+        cut = partial(self._tree.truncate_path if by_path else self._tree.truncate_fd, handle.fd, size)
+        if freeing.is_much(self._tree.fstat(handle.fd), size) and not self._guard.may_hide(handle):
+            cut_there = partial(self._cut, handle, cut)
+            self._guard.wrote(handle, await self._change_lock.in_thread(handle.fd, change.fence, cut_there))
+            return
         async with self._change_lock.on(handle.fd):
             change.fence()
-            (self._tree.truncate_path if by_path else self._tree.truncate_fd)(handle.fd, size)
+            cut()
         if size == 0:
             self._guard.emptied(handle)
         self._guard.wrote(handle)
+
+    def _cut(self, handle: Handle, cut: Callable[[], None]) -> Version:
+        """Set the size, on a thread. Return the version right after that."""
+        cut()
+        return version_of(self._tree.fstat(handle.fd))
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
         """Allocate at once. INVARIANT: as in write()."""
@@ -165,7 +179,7 @@ class DraftWrites:
         if not change.decision.in_draft:
             stored = self._tree.fstat(change.handle.fd).size
             state.draft, state.head = None, Head(stored, created=draft.created, refused=draft.refused)
-            draft.close()
+            await draft.closed()
 
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
         handle, state, draft = change.handle, change.state, _draft(change)

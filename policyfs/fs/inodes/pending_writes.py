@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from policyfs.domain import RuleMatch
 from policyfs.linux.statx import Stat
+from policyfs.store import freeing
 from policyfs.store.frozen import Version
 
 
@@ -105,7 +106,13 @@ class Draft:
         """Discard the draft. A second call does nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            freeing.close(fd)
+
+    async def closed(self) -> None:
+        """Discard the draft, and return once its room is free, for a writer that goes on."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            await freeing.closed(fd)
 
 
 def base_of(stat: Stat) -> tuple[int, int]:

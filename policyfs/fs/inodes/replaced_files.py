@@ -11,13 +11,13 @@ open. A later open that comes without a LOOKUP must find the file that has the n
 
 from __future__ import annotations
 
-import os
 import time
 from collections import OrderedDict
 from typing import Final
 
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.node import Node
+from policyfs.store import freeing
 
 _KEPT_S: Final = 0.25
 _MOST: Final = 64
@@ -88,4 +88,4 @@ class ReplacedFiles:
         self._once.discard(nodeid)
         kept = self._kept.pop(nodeid, None)
         if kept is not None:
-            os.close(kept[0])
+            freeing.close(kept[0])

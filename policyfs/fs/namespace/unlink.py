@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import Final
-
-import trio
 
 from policyfs.domain import FileType, Op
 from policyfs.fs.access.audit import Call
@@ -18,9 +15,7 @@ from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.namespace.lookup import child_path
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.linux.statx import Stat
-
-_LARGE_BYTES: Final = 16 << 20
-"""Files that take more room are freed on a thread: the kernel needs 80 ms for 512 MiB in memory."""
+from policyfs.store import freeing
 
 
 class Remover:
@@ -43,12 +38,8 @@ class Remover:
         """Remove a name as unlink(2) and rmdir(2) do."""
         with KindEvidence() as evidence:
             held = await self._remove(parent, name, caller, evidence, directory=directory)
-        if held >= 0:  # its room is free before the answer, as natively
-            with trio.CancelScope(shield=True):
-                try:
-                    await trio.to_thread.run_sync(os.close, held)
-                except RuntimeError:  # no thread can be started
-                    os.close(held)
+        if held >= 0:
+            await freeing.closed(held)  # its room is free before the answer, as natively
 
     async def _remove(
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence, *, directory: bool
@@ -97,4 +88,4 @@ class Remover:
 
 def _is_last_of_large(stat: Stat) -> bool:
     """True for a file that takes much room, and has no other name."""
-    return stat.ftype is FileType.REGULAR and stat.nlink == 1 and stat.blocks * 512 > _LARGE_BYTES
+    return stat.ftype is FileType.REGULAR and stat.nlink == 1 and freeing.is_much(stat)

@@ -8,7 +8,6 @@ it, else when the file is released.
 from __future__ import annotations
 
 import contextlib
-import os
 
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.withheld_names import WithheldNames
@@ -20,6 +19,7 @@ from policyfs.fs.opening.request import OpenContext
 from policyfs.fs.redacted.leased import LeasedFiles
 from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pack_fh
 from policyfs.linux.statx import Stat
+from policyfs.store import freeing
 from policyfs.store.frozen import Version
 
 
@@ -119,7 +119,7 @@ class Lifecycle:
         node = handle.node
         if handle.fd >= 0:
             with contextlib.suppress(OSError):  # nobody gets this error: FLUSH has reported before
-                os.close(handle.fd)
+                freeing.close(handle.fd)
             handle.fd = -1
         self._handles.pop(handle.fh)
         if handle.copy is not None:
@@ -138,7 +138,7 @@ class Lifecycle:
         if state.copy is not None:
             state.copy.unpin()
         if state.fd >= 0:
-            os.close(state.fd)
+            freeing.close(state.fd)
         if state.draft is not None:
             state.draft.close()
         if state.draft is not None or state.head is not None:  # left by a failed open after the last writer
