@@ -321,6 +321,18 @@ def test_somebody_else_has_changed_the_file_meanwhile(share, dated: bool) -> Non
     assert (directory / "a.jpg").read_bytes() == CLEAN + bytes(3)
 
 
+def test_a_new_file_whose_times_somebody_else_sets_gets_its_bytes(share) -> None:
+    """The file is empty in the store until its draft is accepted: there is nothing to be lost."""
+    mount, directory = share
+    writer = start_as(CAMERA, _writing, mount.mountpoint / "Share/a.jpg", OTHER)
+    writer.receive()
+    os.utime(directory / "a.jpg", (10**9, 10**9))
+    writer.send("go on")
+    assert writer.receive() == ""
+    writer.result()
+    assert (directory / "a.jpg").read_bytes() == OTHER
+
+
 def test_nothing_of_a_draft_outlives_the_daemon(share) -> None:
     mount, directory = share
     path = mount.mountpoint / "Share/a.jpg"
