@@ -174,8 +174,7 @@ class Daemon:
 
         Otherwise the kernel would end the daemon, or its workers, in the middle of a copy.
         """
-        limit = group_limit()
-        if limit is None or wanted <= limit // 2:
+        if (limit := group_limit()) is None or wanted <= limit // 2:
             return wanted
         half = limit // 2
         self._log.info("memory for copies is half of the control group's limit", bytes=half, asked=wanted)
@@ -274,7 +273,7 @@ class Daemon:
         """Run the FUSE session; its end is the end of the daemon."""
         await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=_MAX_TASKS)
         end = self._end.by(MountEnd("outside", ABORTED if self._mountpoint.is_mounted else UNMOUNTED))
-        if not end.ordered:
+        if end.cause == "outside":
             self._log.warning("another process ended the mount", how=end.how)
         everything.cancel()
 
@@ -324,6 +323,7 @@ class Daemon:
             await trio.sleep(_FLUSH_S)
             self.fs.expire()
             self._garbage.tick()
+            self._mountpoint.circle.beat()
             for _ in self.journal.flush_steps():
                 await trio.lowlevel.checkpoint()
             counts, error = self.sniffer.losses()

@@ -9,9 +9,11 @@ from typing import Final
 
 import trio
 
-from policyfs.daemon.end import DETACHED, EndOfMount, MountEnd, MountTable
+from policyfs.daemon.end import CIRCLE, DETACHED, EndOfMount, MountEnd, MountTable
+from policyfs.daemon.lock_circle import LockCircle
 from policyfs.daemon.log import Log
 from policyfs.daemon.options import MountOptions
+from policyfs.fs.access.audit import executable
 from policyfs.kernel import session
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.fusectl import ControlFiles
@@ -35,6 +37,8 @@ class Mountpoint:
         self._log = log
         self._undo = contextlib.ExitStack()
         self.readiness: Readiness | None = None
+        self.circle = LockCircle(self._end_circle)
+        self._undo.callback(self.circle.close)
         with self._undo:
             self._table = MountTable()  # opened before the mount, so that the mount's end is a change
             self._undo.callback(self._table.close)
@@ -115,6 +119,15 @@ class Mountpoint:
                 aborted = files is not None and files.abort(self.device.conn_id)
                 if not aborted and self.is_mounted:
                     session.unmount(self._path, lazy=True, force=True)
+
+    def _end_circle(self, pid: int) -> None:
+        """End the connection, on another thread than the loop's. pid: of the process whose write waits."""
+        with contextlib.suppress(OSError):
+            self._end.by(MountEnd("error", CIRCLE, pid, os.stat(f"/proc/{pid}").st_uid, executable(pid)))
+        self._log.error(f"{CIRCLE}: the mount is ended, since both would wait for ever", pid=pid)
+        with contextlib.suppress(OSError):
+            if self._control_files is not None:
+                self._control_files.abort(self.device.conn_id)
 
     def close(self) -> None:
         """Remove the mount if it is still there, and close the device. A second call does nothing."""

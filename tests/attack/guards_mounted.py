@@ -10,6 +10,7 @@ import trio
 
 from policyfs.cli import run
 from policyfs.daemon.end import EndOfMount, MountEnd
+from policyfs.daemon.lock_circle import LockCircle
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.fs.checked import head_writes
 from policyfs.fs.checked.change_lock import ChangeLock
@@ -96,7 +97,13 @@ def one_notifier() -> None:
     put(Notifier, "tend", lambda self: None)
 
 
+def circle_unseen() -> None:
+    """Nobody looks whether the loop and a write wait for each other."""
+    put(LockCircle, "beat", lambda self: None)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
+    "circle-unseen": circle_unseen,
     "control-files-left": control_files_left,
     "detached-unseen": detached_unseen,
     "end-unasked": end_unasked,

@@ -1,0 +1,94 @@
+"""One app writes a file from a mapping of a mediated file; another app, with another view of the first
+file, changes its attributes or removes it. The kernel has the file's lock while the page is read, the event
+loop waits for that lock, and only the event loop can read the page.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from tests.attack.test_own_pages import HANGS_S, _look, _write_from, furnished
+from tests.support.machine.namespace import abort_connection
+from tests.support.machine.processes import Child, start_as, wait_for
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA, GALLERY
+
+POLICY = faulty.POLICY.replace(
+    "allow: [see, read], who: {app: gallery}", "allow: [all], who: {app: gallery}"
+)
+LOG = ("waited for each other",)
+ENDS_S = 40.0
+
+
+def _change(channel: Connection, path: Path, how: str) -> None:
+    """Change a file that another app writes until told to stop, or until it cannot be reached."""
+    change = {"utime": os.utime, "unlink": os.unlink}[how]
+    with contextlib.suppress(OSError):
+        while not channel.poll():
+            change(path)
+
+
+def _begun(mount: Mount, how: str) -> list[Child]:
+    """The process that writes, and the one that changes the file, once the mount hangs."""
+    writer = start_as(CAMERA, _write_from, mount / "Checked/large.jpg", mount / "DCIM/a.jpg")
+    assert writer.receive() == "begun"
+    time.sleep(0.1)
+    return [writer, start_as(GALLERY, _change, mount / "DCIM/a.jpg", how)]
+
+
+def _store(store_on: Callable[[str], Path]) -> Path:
+    store = furnished(store_on("ext4"))
+    (store / "DCIM").chmod(0o777)
+    return store
+
+
+@pytest.mark.parametrize("how", ["utime", "unlink"])
+def test_the_mount_ends_so_that_nobody_waits_for_ever(store_on, mounts_on, how: str) -> None:
+    mount = mounts_on.prepare(POLICY, _store(store_on))
+    mount.program = ("tests.support.mount.short_waits",)
+    mount.start()
+    mount.expected_exit = 1
+    mount.expected_log.extend(LOG)
+    children = _begun(mount, how)
+    process = mount.process
+    assert process is not None
+    try:
+        wait_for(lambda: process.poll() is not None, "the daemon ends", ENDS_S)
+    finally:
+        if process.poll() is None:
+            abort_connection(mount._device)
+    for child in children:
+        with contextlib.suppress(OSError):
+            child.send("stop")
+        child.result()
+    assert process.returncode == 1
+    [end] = mount.events(type="close")
+    assert (end["cause"], end["uid"]) == ("error", CAMERA)
+
+
+def test_it_hangs_for_ever_where_nobody_looks(store_on, without: Callable[..., Mount]) -> None:
+    mount = without("circle-unseen", POLICY, _store(store_on))
+    mount.expected_exit = 1
+    mount.expected_log.append("another process ended the mount")
+    children = _begun(mount, "utime")
+    deadline = time.monotonic() + ENDS_S
+    looks: list[Child] = []
+    while not looks or looks[-1].channel.poll(HANGS_S):
+        assert time.monotonic() < deadline, "it does not hang"
+        looks.append(start_as(GALLERY, _look, mount / "Checked/a.jpg"))
+    abort_connection(mount._device)
+    for child in (*children, *looks):
+        with contextlib.suppress(OSError):
+            child.send("stop")
+        child.result()
+    process = mount.process
+    assert process is not None
+    wait_for(lambda: process.poll() is not None, "the daemon ends")

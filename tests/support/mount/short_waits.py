@@ -1,0 +1,16 @@
+"""`policyfs` that looks for a circle of locks each 0.2 s, and ends it after a second instead of 30.
+
+    python -m tests.support.mount.short_waits mount --foreground ...
+"""
+
+from __future__ import annotations
+
+import sys
+
+from policyfs.cli.main import main
+from policyfs.daemon import lock_circle
+
+if __name__ == "__main__":
+    setattr(lock_circle, "WAITS_S", 1.0)  # noqa: B010 - for this process only
+    setattr(lock_circle, "LOOK_S", 0.2)  # noqa: B010
+    sys.exit(main(sys.argv[1:]))
