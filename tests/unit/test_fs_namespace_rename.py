@@ -6,11 +6,13 @@ import errno
 import os
 from pathlib import Path
 
+import pytest
+
 from policyfs.fs.checked.moved_file import Named
 from policyfs.linux import libc
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, OPEN, PHOTO, errno_of
+from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, TYPES, errno_of
 
 
 class _Settled(Named):
@@ -43,3 +45,25 @@ async def test_what_is_not_to_be_replaced_is_not_replaced_where_content_is_looke
         assert (store / "in/new.jpg").read_bytes() == PHOTO
         assert not (store / "a.jpg").exists()
         settling.close()
+
+
+@pytest.mark.parametrize("names", [(b"new", b"a.jpg"), (b"a.jpg", b"new")])
+def test_held_bytes_are_judged_before_an_exchange(store: Path, names: tuple[bytes, bytes]) -> None:
+    """Else the app removes the photo under its new name, and the later refusal drops the new file."""
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN + TYPES)) as made:
+            caller = made.caller(MAPS)
+            held, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, caller)
+            assert await made.write(held, 0, PHOTO[:2]) == 2
+            await made.walk("/a.jpg", MAPS)
+            old, new = names
+            swapped = made.renamer.rename(made.root, old, made.root, new, libc.RENAME_EXCHANGE, caller)
+            assert await errno_of(swapped) == errno.EPERM
+            assert (store / "a.jpg").read_bytes() == PHOTO
+            await errno_of(made.sync.flush(held))
+            await made.release(held)
+            assert (store / "a.jpg").read_bytes() == PHOTO
+
+    run()

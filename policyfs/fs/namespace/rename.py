@@ -88,8 +88,9 @@ class Renamer:
     ) -> None:
         """Rename as rename(2) does, with NOREPLACE or EXCHANGE.
 
-        A file that replaces another may have held bytes (a head or a draft) of a writer that has not closed
-        it yet. These bytes are judged first: a later refusal would lose both files.
+        A file that replaces another, or changes places with it, may have held bytes (a head or a draft) of a
+        writer that has not closed it yet. These bytes are judged first: a later refusal would lose both files
+        (after an exchange, if the app has removed the old one by then).
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
@@ -139,10 +140,9 @@ class Renamer:
             if not decision.allowed:
                 self._refuse(caller, call, (path, new_path), (here, to), decision, (sure, sure_there))
             gone = None
-            if new_stat is not None and not exchange and new_key != old_key:  # two names of one file stay
-                gone = gone_version(new_stat)
-                if (holding := self._sync.holding(old_key)) is not None:
-                    raise _HeldError(holding)
+            if new_stat is not None and new_key != old_key:  # two names of one file stay
+                gone = None if exchange else gone_version(new_stat)
+                self._check_held(*((old_key, new_key) if exchange else (old_key,)))
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
             self._resolver.still(old_parent, old, old_stat)
             self._resolver.still(new_parent, new, new_stat)
@@ -155,6 +155,12 @@ class Renamer:
                 else:
                     self._rename_exactly(*ends, old_stat, new_stat, flags)
         self._follow(caller.principal, here, to, exchange=exchange)
+
+    def _check_held(self, *keys: int) -> None:
+        """Raise _HeldError if a file of these has held bytes."""
+        for key in keys:
+            if (holding := self._sync.holding(key)) is not None:
+                raise _HeldError(holding)
 
     def _refuse(
         self, caller: Caller, call: Call, paths: tuple[bytes, bytes], sides: tuple[_Side, _Side],
