@@ -57,7 +57,10 @@ async def closed(fd: int) -> None:
 
 
 def _keeps_much(fd: int) -> bool:
-    stat = os.fstat(fd)
+    try:
+        stat = os.fstat(fd)
+    except OSError:  # a network store has lost the file, and the descriptor must be closed all the same
+        return False
     return not stat.st_nlink and stat.st_blocks * 512 > LARGE_BYTES and stat_bits.S_ISREG(stat.st_mode)
 
 

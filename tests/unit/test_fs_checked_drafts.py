@@ -137,3 +137,15 @@ async def test_a_draft_is_not_begun_with_what_another_app_writes_meanwhile(store
         monkeypatch.setattr(drafts, "_copy_all", copied)
         assert await errno_of(made.write(mine, 100, b"x")) == errno.EACCES
         assert mine.node.open.draft is None
+
+
+@on_trio
+async def test_a_file_that_somebody_has_emptied_stays_empty(store: Path) -> None:
+    """The draft began as a copy of the whole file: it would bring back what was to go."""
+    with parts(store, engine_of(OPEN + "- {id: no, require: {no: [people]}, paths: '/**'}\n")) as made:
+        writer = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        assert await made.write(writer, len(PHOTO), bytes(10)) == 10
+        os.truncate(store / "a.jpg", 0)
+        assert await errno_of(made.sync.flush(writer)) == errno.EBUSY
+        await made.release(writer)
+    assert (store / "a.jpg").read_bytes() == b""

@@ -157,3 +157,21 @@ async def test_only_a_node_with_a_backing_id_is_opened_again_without_a_descripto
             handles = [await made.open(path, os.O_RDONLY, uid) for _ in range(2)]
             assert len({handle.fh for handle in handles}) == 2
             assert len({await all_of(made, handle) for handle in handles}) == 1
+
+
+@on_trio
+async def test_no_other_app_reads_what_a_reload_has_made_wait_for_its_check(store: Path) -> None:
+    """Both have the raw file open; the rule that comes applies to the writer only."""
+    later = OPEN + '- {id: no, require: {no: [location]}, who: {app: camera}, paths: "/**"}\n'
+    with parts(store, engine_of(OPEN)) as made:
+        before = (store / "empty").read_bytes()
+        writer = await made.open("/empty", os.O_RDWR, CAMERA)
+        assert writer.node.byte_path is BytePath.RAW
+        made.reload(engine_of(later))
+        assert await made.write(writer, 0, PHOTO) == len(PHOTO)
+        assert await all_of(made, writer) == PHOTO
+        reader = await made.open("/empty", os.O_RDONLY, GALLERY)
+        assert (await all_of(made, reader), (store / "empty").read_bytes()) == (before, before)
+        target = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        copied = made.ranges.copy(writer, 0, target, 0, 100)
+        assert await errno_of(copied) == errno.EOPNOTSUPP

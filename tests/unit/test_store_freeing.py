@@ -142,3 +142,22 @@ def test_a_cut_frees_what_is_cut_off(tmp_path: Path, monkeypatch) -> None:
         os.truncate(file.fileno(), 0)
         os.truncate(file.fileno(), 1 << 30)  # a hole takes no room
         assert not freeing.is_much(fstatx(file.fileno()))
+
+
+@on_trio
+async def test_a_file_that_its_server_has_lost_is_closed_all_the_same(
+    tmp_path: Path, closes: list[bool], monkeypatch
+) -> None:
+    fds = [nameless(tmp_path, LARGE) for _ in range(2)]
+    known = os.fstat
+
+    def lost(fd: int) -> os.stat_result:
+        if fd in fds:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return known(fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fstat", lost)
+        freeing.close(fds[0])
+        await freeing.closed(fds[1])
+    assert all(map(is_closed, fds))

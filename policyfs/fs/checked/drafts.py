@@ -292,7 +292,7 @@ class Drafts:
 
             def put(at: int = at, allowed: list[Stat] = allowed) -> int | None:
                 now = self._tree.fstat(handle.fd)
-                if base_of(now) != draft.base and (at or now.size):  # an empty file has nothing to lose
+                if base_of(now) != draft.base and (at or now.size or not draft.began_empty):
                     raise OSError(errno.EBUSY, "another program has changed the file meanwhile")
                 if version_of(now) != version_of(allowed[0]):
                     return None  # perhaps only its mode has changed: try again with this version

@@ -15,7 +15,7 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.read import FileReader
 from policyfs.fs.data.write import FileWriter
-from policyfs.fs.inodes.handles import Handle, Mode
+from policyfs.fs.inodes.handles import Handle, Mode, open_state
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.kernel_cache.attributes import shown_size
 from policyfs.fs.opening.open_files import OpenFiles
@@ -41,6 +41,12 @@ def _as_stored(handle: Handle) -> bool:
     if handle.mode is not Mode.PASSTHROUGH and node.open is not None and node.open.writers:
         return False
     return node.byte_path is BytePath.RAW or (node.byte_path is BytePath.LIVE and not node.view.redact)
+
+
+def _holds_back(handle: Handle) -> bool:
+    """True if bytes of a raw file wait for their check, which a reload has brought."""
+    state = open_state(handle)
+    return state.draft is not None or (state.head is not None and bool(state.head.held))
 
 
 class Ranges:
@@ -89,6 +95,8 @@ class Ranges:
         if source.node.byte_path is not BytePath.RAW or target.node.byte_path is not BytePath.RAW:
             raise OSError(errno.EOPNOTSUPP, "read and write it")
         await self._reader.may_read(source, Call("read", "copy_file_range"))
+        if _holds_back(source) or _holds_back(target):
+            raise OSError(errno.EOPNOTSUPP, "read and write it")
         fd = self._open_files.backing_fd(source)
         try:
             return await self._writer.copy_into(target, fd, source_at, target_at, min(length, _COPY_MOST))

@@ -55,17 +55,20 @@ class Draft:
     base: size and mtime of the store's file when the draft began, or after it was last stored; None if
     another writer has changed the file since. refusal: the last refusal of its content, or None.
     unchanged: True if nothing was written into it since that refusal. times_ns: access and modification
-    times that were set after the last write. cleaned_of: the words whose data was removed from the version
+    times that were set after the last write. began_empty: True if the file was empty when the draft began: as
+    long as it is, it has nothing to lose. cleaned_of: the words whose data was removed from the version
     in the store, but not from the draft.
     """
 
     __slots__ = (
-        "base", "changed", "cleaned_of", "created", "fd", "refusal", "refused", "times_ns", "unchanged",
+        "base", "began_empty", "changed", "cleaned_of", "created", "fd", "refusal", "refused", "times_ns",
+        "unchanged",
     )  # fmt: skip
 
     def __init__(self, fd: int, stat: Stat, *, created: bool) -> None:
         self.fd = fd
         self.base: tuple[int, int] | None = base_of(stat)
+        self.began_empty = not stat.size
         self.created = created
         self.changed = self.refused = self.unchanged = False
         self.refusal: Refusal | None = None

@@ -54,6 +54,7 @@ class RawPath:
         self, fs: FsContext, *, preconditions: Preconditions, passthrough: Passthrough, lifecycle: Lifecycle
     ) -> None:
         self._resolver = fs.resolver
+        self._handles = fs.handles
         self._preconditions = preconditions
         self._passthrough = passthrough
         self._lifecycle = lifecycle
@@ -84,9 +85,11 @@ class RawPath:
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Read the file. Bytes that wait for their check, which a reload may have brought, are read as
-        written.
+        written, but only while no other app has the node open: the check may refuse or clean them.
         """
-        state = open_state(handle)
+        state, app = open_state(handle), handle.caller.holder
+        if any(other.caller.holder != app for other in self._handles.of_node(handle.node)):
+            return await read_store(handle.fd, offset, size)
         if state.draft is not None and not state.draft.stored_cleaned:
             fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
             try:
