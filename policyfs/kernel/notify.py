@@ -60,11 +60,21 @@ def _message(code: int, body: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), code, 0) + body
 
 
-def _and_then(message: bytes, done: Callable[[], None]) -> Iterator[bytes]:
-    try:
-        yield message
-    finally:
-        done()
+@dataclass(frozen=True, slots=True)
+class _Then:
+    """One message, and a call for the thread that has written it."""
+
+    message: bytes
+    done: Callable[[], None]
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.message
+
+
+def _directory(message: bytes) -> bytes | None:
+    """Return the number of the directory for whose lock a message waits in the kernel, as bytes; or None."""
+    of_names = _HEADER.unpack_from(message)[1] in {_INVAL_ENTRY, _DELETE}
+    return message[_HEADER.size : _HEADER.size + 8] if of_names else None
 
 
 def _entries(entries: Iterable[tuple[int, bytes]], flags: int) -> Iterator[bytes]:
@@ -100,7 +110,7 @@ class Notifier:
 
     INVAL_ENTRY waits for the lock of the directory, which an app can hold as long as it likes (it removes a
     file while it writes that file by splice(2), from a pipe that is empty). So another thread goes on with
-    the queue while one message hangs: see tend().
+    the queue while one message hangs: see tend(). Further messages for that directory wait for the first one.
 
     Each method returns at once. True: the notification is queued (one that waits
     in the queue already is not queued twice). False: it cannot be, because the queue is full, the
@@ -122,7 +132,10 @@ class Notifier:
         self._hanging = 0
         self._living = 1
         self._messages: Iterator[bytes] = iter(())
+        self._done: Callable[[], None] | None = None  # of the message being written
+        self._writing = b""
         self._written_since: float | None = None
+        self._held: dict[bytes, dict[bytes, None]] = {}  # directories whose lock is held: messages for later
         self._sent = self._absent = self._failed = self._refused = 0
         self._last_errors: collections.deque[str] = collections.deque(maxlen=16)
         with self._changed:
@@ -136,7 +149,7 @@ class Notifier:
     def inval_then(self, nodeid: int, done: Callable[[], None], *, pages: bool) -> bool:
         """Forget a node's attributes and, with *pages*, its pages; then call *done* in the same thread."""
         message = _message(_INVAL_INODE, _INODE.pack(nodeid, 0 if pages else -1, 0))
-        return self._put(next(self._batches), _and_then(message, done))
+        return self._put(next(self._batches), _Then(message, done))
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
         """Forget the attributes and all pages of many nodes. They take one place in the queue, so that
@@ -235,6 +248,8 @@ class Notifier:
                 with contextlib.suppress(RuntimeError):  # no thread can be started: try again later
                     self._thread = self._started()
                     self._written_since = None
+                    if (directory := _directory(self._writing)) is not None:
+                        self._held.setdefault(directory, {})
                     self._living, self._hanging = self._living + 1, self._hanging + 1
 
     def drain(self, timeout_s: float) -> bool:
@@ -299,7 +314,10 @@ class Notifier:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             while (message := self._next()) is not None:
-                if not self._send(message):
+                done, goes_on = self._done, self._send(message)
+                if done is not None:
+                    done()
+                if not goes_on:
                     break
         finally:
             with self._changed:
@@ -312,20 +330,26 @@ class Notifier:
 
         INVARIANT: only the thread that writes calls this. No other takes over meanwhile (tend()).
         """
-        while (message := next(self._messages, None)) is None:
+        while True:
+            while (message := next(self._messages, None)) is None:
+                with self._changed:
+                    self._busy = False
+                    if not self._queue:
+                        self._changed.notify_all()
+                    while not self._queue:
+                        if self._closed:
+                            return None
+                        self._changed.wait()
+                    self._busy = True
+                    batch = self._queue.popitem(last=False)[1]
+                    self._messages = iter(batch)
+                    self._done = batch.done if isinstance(batch, _Then) else None
             with self._changed:
-                self._busy = False
-                if not self._queue:
-                    self._changed.notify_all()
-                while not self._queue:
-                    if self._closed:
-                        return None
-                    self._changed.wait()
-                self._busy = True
-                self._messages = iter(self._queue.popitem(last=False)[1])
-        with self._changed:
-            self._written_since = time.monotonic()
-        return message
+                later = self._held.get(_directory(message) or b"")
+                if later is None or len(later) >= self._capacity:
+                    self._writing, self._written_since = message, time.monotonic()
+                    return message
+                later[message] = None  # it would hang, too, and take one more thread
 
     def _written(self, message: bytes) -> int:
         """Write one message; return its errno."""
@@ -352,6 +376,9 @@ class Notifier:
                 self._queue.clear()
             if self._thread is not threading.current_thread():
                 self._hanging -= 1
+                later = self._held.pop(_directory(message) or b"", None)
+                if later and not self._closed:
+                    self._queue[next(self._batches)] = later
                 self._changed.notify_all()
                 return False
             self._written_since = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import threading
+import time
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_another_thread_goes_on_while_one_message_hangs(pipe, start, monkeypatch
     monkeypatch.setattr(notify, "_HANGS_S", 0.05)
     told = threading.Event()
     notifier = start()
-    notifier.expire_entries([(1, b"name"), (1, b"other")])
+    notifier.expire_entries([(1, b"name"), (2, b"other")])
     notifier.inval_inode(7)
     notifier.inval_then(8, told.set, pages=False)
 
@@ -109,6 +110,59 @@ def test_another_thread_goes_on_while_one_message_hangs(pipe, start, monkeypatch
     assert {message(pipe[0])[0] for _ in range(2)} == {3}
     assert notifier.stats().hanging == 0
     assert notifier.stats().sent == 4
+
+
+def test_one_directory_holds_one_thread(pipe, start, monkeypatch):
+    """All other messages for it wait for the first one, and are written after it, once each."""
+    let_go, written = threading.Event(), Notifier._written
+
+    def wait_for_directory(self, message: bytes) -> int:
+        if struct.unpack_from("=IiQQ", message)[1::2] == (3, 1):
+            assert let_go.wait(DEADLINE_S)
+        return written(self, message)
+
+    monkeypatch.setattr(Notifier, "_written", wait_for_directory)
+    monkeypatch.setattr(notify, "_HANGS_S", 0.05)
+    notifier = start()
+    notifier.inval_entry(1, b"0", True)
+    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 1, "one thread hangs")
+    notifier.expire_entries([(1, str(number).encode()) for number in range(1, 40)])
+    notifier.inval_entry(1, b"7", True)
+    notifier.inval_entry(2, b"other", True)
+    assert message(pipe[0])[1].endswith(b"other\0")
+    for _ in range(5):
+        time.sleep(0.06)
+        notifier.tend()
+    assert notifier.stats().hanging == 1
+    assert not notifier.drain(0.01)
+    let_go.set()
+    assert notifier.drain(DEADLINE_S)
+    names = [message(pipe[0])[1][16:-1] for _ in range(40)]
+    assert sorted(names, key=int) == [str(number).encode() for number in range(40)]
+    assert notifier.stats().sent == 41
+
+
+def test_nobody_is_told_of_a_message_that_still_hangs(pipe, start, monkeypatch):
+    """Its caller goes on once the kernel has dropped the pages: not when another thread takes over."""
+    let_go, written = threading.Event(), Notifier._written
+
+    def wait_for_a_read(self, message: bytes) -> int:
+        if struct.unpack_from("=IiQQ", message)[3] == 8:
+            assert let_go.wait(DEADLINE_S)
+        return written(self, message)
+
+    monkeypatch.setattr(Notifier, "_written", wait_for_a_read)
+    monkeypatch.setattr(notify, "_HANGS_S", 0.05)
+    told = threading.Event()
+    notifier = start()
+    notifier.inval_then(8, told.set, pages=True)
+    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 1, "the thread hangs")
+    notifier.inval_inode(9)
+    assert message(pipe[0])[1] == struct.pack("=Qqq", 9, -1, 0)
+    assert not told.wait(0.2)
+    let_go.set()
+    assert told.wait(DEADLINE_S)
+    assert notifier.drain(DEADLINE_S)
 
 
 def test_no_more_threads_hang_than_there_may(pipe, start, monkeypatch):
