@@ -4,84 +4,100 @@ While an app writes in passthrough, the kernel holds the lock of the store's fil
 reads the pages that the app writes (fs/fuse/passthrough.c, mm/filemap.c). If these are mapped from a
 mediated file, only the event loop can read them. If the loop waits for that lock at this moment, since an
 app with another view of the file removes it or changes its attributes, both wait for ever, and all other
-apps with them. Neither can be interrupted. So a thread looks at the state of the loop and the stack of the
-write, and ends the connection: the write gets an error, the loop goes on, and the daemon ends.
+apps with them. Neither can be interrupted. So a thread looks at the state of the loop and at the stacks of
+writes, and ends the connection: the write gets an error, the loop goes on, and the daemon ends.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-WAITS_S: Final = 30.0
-"""The shortest time for which the loop has waited for a lock when the connection is ended."""
 LOOK_S: Final = 5.0
+LOOKS: Final = 7
+"""The number of looks in a row that find the circle before the connection is ended: 30 s."""
 _BLOCKED: Final = "D"
 """The state of a task that waits for a lock or a disk, and takes no signal (proc_pid_stat(5))."""
 _WRITE: Final = "fuse_passthrough_"
-_PAGE: Final = "handle_mm_fault"
+_PAGE: Final = ("_mm_fault", "_page_fault", "fault_in_", "_user_pages", "lock_mm_and_find_vma")
+"""Functions of the kernel in which a write waits for its pages, or for the lock of their mapping."""
 
 
 class LockCircle:
     """The thread that looks for the circle. It starts at the first beat().
 
-    end: called on the thread with the writer's process id, once two looks in a row have found the circle.
+    end: called on the thread with the writer's process id.
     """
 
     def __init__(self, end: Callable[[int], None], proc: Path = Path("/proc")) -> None:
         self._end = end
         self._proc = proc
-        self._beat = 0.0
         self._loop: Path | None = None  # its task, below *proc*
         self._over = threading.Event()
+        self._switches = ""
+        self._waiting: dict[tuple[int, str], int] = {}
 
     def beat(self) -> None:
-        """Note that the event loop goes on. Called on its thread several times a second."""
-        self._beat = time.monotonic()
-        if self._loop is None:
-            self._loop = self._proc / f"self/task/{threading.get_native_id()}"
-            with contextlib.suppress(RuntimeError):  # no thread can be started: nobody looks
-                threading.Thread(target=self._run, name="policyfs-circle", daemon=True).start()
+        """Start the thread, if there is none. Called on the event loop's thread, several times a second."""
+        if self._loop is not None:
+            return
+        self._loop = self._proc / f"self/task/{threading.get_native_id()}"
+        try:
+            threading.Thread(target=self._run, name="policyfs-circle", daemon=True).start()
+        except RuntimeError:  # no thread can be started: the next beat tries again
+            self._loop = None
 
     def close(self) -> None:
         """End the thread. A second call does nothing."""
         self._over.set()
 
     def writer(self) -> int | None:
-        """Return the process id of the writer if the loop and a write wait for each other; else None.
+        """Look once. Return the process id of a writer after LOOKS looks in a row that have found the loop
+        blocked in the same call, and this thread of the writer waiting for a page; else None.
 
-        The loop has then been blocked in one call for WAITS_S, and the write waits for a page. (The kernel
-        does not show for what the loop waits. A disk that hangs for so long may look the same.) None, too, if
-        the kernel does not show its stacks (CONFIG_STACKTRACE, CAP_SYS_PTRACE).
+        The kernel does not show for what the loop waits: a disk that hangs for so long may look the same.
+        None, too, if the kernel does not show its stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE).
         """
-        if self._loop is None or time.monotonic() - self._beat < WAITS_S:
-            return None
-        if _text(self._loop / "stat").rpartition(")")[2].split()[:1] != [_BLOCKED]:
-            return None
-        for pid, stack in self._stacks():
-            if _WRITE in stack and _PAGE in stack:
-                return pid
-        return None
+        switches = self._blocked()
+        if not switches or switches != self._switches:
+            self._switches, self._waiting = switches, {}
+            if not switches:
+                return None
+        found = {task for task, stack in self._stacks() if _waits_for_page(stack)}
+        self._waiting = {task: self._waiting.get(task, 0) + 1 for task in found}
+        return next((pid for (pid, _), looks in self._waiting.items() if looks >= LOOKS), None)
 
     def _run(self) -> None:
-        before: int | None = None
         while not self._over.wait(LOOK_S):
-            found = self.writer()
-            if found is not None and found == before:
-                self._end(found)
-                return
-            before = found
+            try:
+                pid = self.writer()
+                if pid is not None:
+                    self._end(pid)
+            except Exception:  # noqa: BLE001, S110 - the next look tries again: nobody else can end the wait
+                pass
 
-    def _stacks(self) -> Iterator[tuple[int, str]]:
+    def _blocked(self) -> str:
+        """Return how often the loop has given up its processor, if it is blocked; else nothing.
+
+        A task that is blocked in one call never switches meanwhile.
+        """
+        if self._loop is None or _text(self._loop / "stat").rpartition(")")[2].split()[:1] != [_BLOCKED]:
+            return ""
+        lines = _text(self._loop / "status").splitlines()
+        return "".join(line for line in lines if "ctxt_switches" in line)
+
+    def _stacks(self) -> Iterator[tuple[tuple[int, str], str]]:
         for name in filter(str.isdecimal, _names(self._proc)):
             tasks = self._proc / name / "task"
             for task in _names(tasks):
-                yield int(name), _text(tasks / task / "stack")
+                yield (int(name), task), _text(tasks / task / "stack")
+
+
+def _waits_for_page(stack: str) -> bool:
+    return _WRITE in stack and any(function in stack for function in _PAGE)
 
 
 def _names(directory: Path) -> list[str]:

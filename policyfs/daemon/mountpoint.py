@@ -122,12 +122,12 @@ class Mountpoint:
 
     def _end_circle(self, pid: int) -> None:
         """End the connection, on another thread than the loop's. pid: of the process whose write waits."""
+        uid = None
         with contextlib.suppress(OSError):
-            self._end.by(MountEnd("error", CIRCLE, pid, os.stat(f"/proc/{pid}").st_uid, executable(pid)))
+            uid = os.stat(f"/proc/{pid}").st_uid
+        self._end.by(MountEnd("error", CIRCLE, pid, uid, executable(pid)))
+        self.cut_off()  # before the log, which may hang or fail
         self._log.error(f"{CIRCLE}: the mount is ended, since both would wait for ever", pid=pid)
-        with contextlib.suppress(OSError):
-            if self._control_files is not None:
-                self._control_files.abort(self.device.conn_id)
 
     def close(self) -> None:
         """Remove the mount if it is still there, and close the device. A second call does nothing."""

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from policyfs.daemon import lock_circle
-from policyfs.daemon.lock_circle import LockCircle
+from policyfs.daemon.lock_circle import LOOKS, LockCircle
 
 WAITS = "1 (a) R (b) D 1 1 1"
+SWITCHES = "Name:\tpolicyfs\nvoluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t7\n"
 WRITES = """\
 [<0>] folio_wait_bit_common+0x1/0x2
 [<0>] handle_mm_fault+0x1/0x2
@@ -23,102 +24,129 @@ class Machine:
 
     def __init__(self, proc: Path) -> None:
         self.proc = proc
-        self.loop = proc / f"self/task/{threading.get_native_id()}/stat"
-        self.writer = proc / "77/task/78/stack"
-        for file in (self.loop, self.writer, proc / "9/task/9/stack"):
-            file.parent.mkdir(parents=True)
+        self.loop = proc / f"self/task/{threading.get_native_id()}"
+        self.loop.mkdir(parents=True)
         (proc / "uptime").touch()
-        self.loop.write_text(WAITS)
-        self.writer.write_text(WRITES)
+        (self.loop / "stat").write_text(WAITS)
+        self.switched(1)
+        self.writes(77, 78, WRITES)
+        self.writes(9, 9, "")
+
+    def switched(self, times: int) -> None:
+        (self.loop / "status").write_text(SWITCHES.format(times))
+
+    def writes(self, pid: int, task: int, stack: str) -> None:
+        directory = self.proc / f"{pid}/task/{task}"
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "stack").write_text(stack)
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    monkeypatch.setattr(lock_circle, "WAITS_S", 0.0)
     monkeypatch.setattr(lock_circle, "LOOK_S", 3600.0)
     return Machine(tmp_path)
 
 
-def circle_of(machine: Machine, ended: list[int]) -> LockCircle:
-    made = LockCircle(ended.append, machine.proc)
+@pytest.fixture
+def circle(machine: Machine):
+    made = LockCircle(lambda pid: None, machine.proc)
     made.beat()
-    return made
+    yield made
+    made.close()
 
 
-def test_the_writer_is_found(machine: Machine) -> None:
-    circle = circle_of(machine, [])
-    assert circle.writer() == 77
-    circle.close()
+def looks(circle: LockCircle, count: int) -> list[int | None]:
+    return [circle.writer() for _ in range(count)]
+
+
+def test_the_writer_is_found(circle: LockCircle) -> None:
+    assert looks(circle, LOOKS + 1) == [None] * (LOOKS - 1) + [77, 77]
 
 
 def test_nobody_looks_before_the_first_beat(machine: Machine) -> None:
-    assert LockCircle(print, machine.proc).writer() is None
+    assert looks(LockCircle(print, machine.proc), LOOKS) == [None] * LOOKS
 
 
-def test_a_loop_that_went_on_a_moment_ago_waits_for_nobody(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lock_circle, "WAITS_S", 30.0)
-    circle = circle_of(machine, [])
-    assert circle.writer() is None
-    circle.close()
+def test_a_loop_that_went_on_between_two_looks_waits_for_nobody(circle: LockCircle, machine: Machine) -> None:
+    """It is blocked at each look, but not in the same call: its disk is slow."""
+    for times in range(3 * LOOKS):
+        machine.switched(times)
+        assert circle.writer() is None
+    assert looks(circle, LOOKS - 1)[-1] == 77, "the last look before was the first of these"
 
 
 @pytest.mark.parametrize("stat", ["", "1 (D) S 1 1 1", "1 (a) R 1 1 1"])
-def test_a_loop_that_is_not_blocked_is_no_circle(machine: Machine, stat: str) -> None:
-    machine.loop.write_text(stat)
-    circle = circle_of(machine, [])
+def test_a_loop_that_is_not_blocked_is_no_circle(circle: LockCircle, machine: Machine, stat: str) -> None:
+    (machine.loop / "stat").write_text(stat)
+    assert looks(circle, LOOKS) == [None] * LOOKS
+
+
+def test_looks_are_counted_anew_after_one_that_found_nothing(circle: LockCircle, machine: Machine) -> None:
+    looks(circle, LOOKS - 1)
+    (machine.loop / "stat").write_text("1 (a) S 1 1 1")
     assert circle.writer() is None
-    circle.close()
+    (machine.loop / "stat").write_text(WAITS)
+    assert looks(circle, LOOKS) == [None] * (LOOKS - 1) + [77]
 
 
 @pytest.mark.parametrize("lacks", ["handle_mm_fault", "fuse_passthrough_write_iter"])
-def test_a_write_that_waits_for_its_disk_is_no_circle(machine: Machine, lacks: str) -> None:
-    machine.writer.write_text(WRITES.replace(lacks, "ext4_file_write_iter"))
-    circle = circle_of(machine, [])
-    assert circle.writer() is None
-    circle.close()
+def test_a_write_that_waits_for_its_disk_is_none(circle: LockCircle, machine: Machine, lacks: str) -> None:
+    machine.writes(77, 78, WRITES.replace(lacks, "ext4_file_write_iter"))
+    assert looks(circle, LOOKS) == [None] * LOOKS
 
 
-def test_what_cannot_be_read_shows_nothing(machine: Machine) -> None:
-    machine.writer.unlink()
-    circle = circle_of(machine, [])
-    assert circle.writer() is None
-    machine.loop.unlink()
-    assert circle.writer() is None
-    circle.close()
+@pytest.mark.parametrize("waits", ["exc_page_fault", "do_page_fault", "fault_in_readable", "pin_user_pages"])
+def test_a_write_may_wait_for_its_mappings_lock(circle: LockCircle, machine: Machine, waits: str) -> None:
+    machine.writes(77, 78, WRITES.replace("handle_mm_fault", waits))
+    assert looks(circle, LOOKS)[-1] == 77
 
 
-def test_the_connection_is_ended_once_and_after_two_looks(
+def test_others_that_wait_now_and_then_delay_nothing(circle: LockCircle, machine: Machine) -> None:
+    found = []
+    for look in range(LOOKS):
+        machine.writes(5, 5 + look % 2, WRITES if look % 2 else "")
+        found.append(circle.writer())
+    assert found == [None] * (LOOKS - 1) + [77]
+
+
+def test_what_cannot_be_read_shows_nothing(circle: LockCircle, machine: Machine) -> None:
+    (machine.proc / "77/task/78/stack").unlink()
+    assert looks(circle, LOOKS) == [None] * LOOKS
+    (machine.loop / "status").unlink()
+    assert looks(circle, LOOKS) == [None] * LOOKS
+
+
+def test_the_thread_goes_on_until_the_connection_has_ended(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looks: list[int | None] = []
-    over = threading.Event()
-    ended: list[int] = []
-    found = iter([77, None, 78, 77, 77, 77])
-
-    def look(_: LockCircle) -> int | None:
-        looks.append(next(found))
-        return looks[-1]
+    over, ended = threading.Event(), []
 
     def end(pid: int) -> None:
         ended.append(pid)
+        if len(ended) == 1:
+            raise OSError("no log")
         over.set()
 
     monkeypatch.setattr(lock_circle, "LOOK_S", 0.001)
-    monkeypatch.setattr(LockCircle, "writer", look)
     circle = LockCircle(end, machine.proc)
     circle.beat()
     assert over.wait(20)
-    assert (ended, looks) == ([77], [77, None, 78, 77, 77])
     circle.close()
+    assert set(ended) == {77}
 
 
-def test_without_a_thread_the_loop_goes_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    def without(_: threading.Thread) -> None:
-        raise RuntimeError("can't start new thread")
+def test_without_a_thread_the_next_beat_tries_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[threading.Thread] = []
 
-    monkeypatch.setattr(threading.Thread, "start", without)
-    circle = circle_of(machine, [])
-    circle.beat()
-    assert circle.writer() == 77
+    def start(thread: threading.Thread) -> None:
+        started.append(thread)
+        if len(started) == 1:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    circle = LockCircle(print, machine.proc)
+    for _ in range(3):
+        circle.beat()
+    assert len(started) == 2
