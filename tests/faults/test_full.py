@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 from collections.abc import Iterator
@@ -30,11 +31,21 @@ def tmpfs(module_on_disk) -> tuple[Mount, Path]:
     return module_on_disk("tmpfs")
 
 
+def _freed_later(mount: Mount) -> list[str]:
+    """Removed files that the daemon still has open (policyfs/store/freeing.py)."""
+    found = []
+    for link in Path(f"/proc/{mount.pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(link))
+    return [path for path in found if path.endswith(" (deleted)") and path.startswith(str(mount.store))]
+
+
 def filled(disk: tuple[Mount, Path]) -> Iterator[Full]:
     """A mount of a store without a free block, its store, and the file that takes the space."""
     mount, root = disk
     # What is unlinked has its room until nobody has it open.
     wait_for(lambda: not mount.status()["handles"]["files"], "all files of the test before are closed")
+    wait_for(lambda: not _freed_later(mount), "a thread has freed the large ones")
     ballast = fill(root)
     yield mount, root / "store", ballast
     ballast.unlink()
