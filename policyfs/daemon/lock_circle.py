@@ -10,6 +10,7 @@ writes, and ends the connection: the write gets an error, the loop goes on, and 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -72,12 +73,10 @@ class LockCircle:
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_S):
-            try:
-                pid = self.writer()
-                if pid is not None:
+            pid = self.writer()
+            if pid is not None:
+                with contextlib.suppress(OSError):  # of the log; if nothing has ended, try again
                     self._end(pid)
-            except Exception:  # noqa: BLE001, S110 - the next look tries again: nobody else can end the wait
-                pass
 
     def _blocked(self) -> str:
         """Return how often the loop has given up its processor, if it is blocked; else nothing.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from pathlib import Path
 
 import trio
@@ -13,7 +12,17 @@ from policyfs.fs.checked.head import HEAD_BYTES
 from policyfs.store import freeing
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, REDACTED, TYPES, errno_of, racing
+from tests.support.mount.steps import (
+    CAMERA,
+    MAPS,
+    OPEN,
+    PHOTO,
+    REDACTED,
+    TYPES,
+    errno_of,
+    racing,
+    truncations,
+)
 
 
 @on_trio
@@ -75,27 +84,14 @@ async def test_a_draft_ends_once_the_beginning_is_in_the_store(store: Path) -> N
     assert (store / "new").read_bytes().startswith(PHOTO)
 
 
-def _cuts(monkeypatch, tree: object) -> list[bool]:
-    """For each truncation: True if it ran on the event loop's thread."""
-    noted: list[bool] = []
-    truncate = type(tree).truncate_fd
-
-    def note(self, fd: int, size: int) -> None:
-        noted.append(threading.current_thread() is threading.main_thread())
-        truncate(self, fd, size)
-
-    monkeypatch.setattr(type(tree), "truncate_fd", note)
-    monkeypatch.setattr(freeing, "LARGE_BYTES", 32 * 1024)
-    return noted
-
-
 @on_trio
 async def test_a_large_truncation_runs_on_a_thread_a_small_one_on_the_loop(store: Path, monkeypatch) -> None:
     """The kernel frees the pages in the call: on the loop, all other requests wait."""
     (store / "large").write_bytes(bytes(64 * 1024))
     with parts(store, engine_of(OPEN)) as made:
         handle = await made.open("/large", os.O_RDWR, CAMERA)
-        cuts = _cuts(monkeypatch, made.tree)
+        monkeypatch.setattr(freeing, "LARGE_BYTES", 32 * 1024)
+        cuts = truncations(monkeypatch, made)
         await made.writer.truncate(handle, 48 * 1024)
         assert cuts == [True]
         await made.writer.truncate(handle, 100)
@@ -109,7 +105,8 @@ async def test_a_large_truncation_under_redaction_runs_on_the_loop(store: Path, 
     with parts(store, engine_of(REDACTED)) as made:
         handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
         await made.write(handle, 0, PHOTO + bytes(64 * 1024))
-        cuts = _cuts(monkeypatch, made.tree)
+        monkeypatch.setattr(freeing, "LARGE_BYTES", 32 * 1024)
+        cuts = truncations(monkeypatch, made)
         await made.writer.truncate(handle, 0)
         assert cuts == [True]
         assert handle.emptied
@@ -124,7 +121,7 @@ async def test_a_policy_that_comes_during_a_large_truncation_makes_no_bytes_the_
     (store / "large.jpg").write_bytes(PHOTO + bytes(64 * 1024))
     with parts(store, engine_of(OPEN)) as made:
         handle = await made.open("/large.jpg", os.O_RDWR, CAMERA)
-        _cuts(monkeypatch, made.tree)
+        monkeypatch.setattr(freeing, "LARGE_BYTES", 32 * 1024)
         cut = type(made.tree).truncate_fd
 
         def cut_and_reload(self, fd: int, size: int) -> None:

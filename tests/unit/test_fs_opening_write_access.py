@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import trio
 from policyfs.fs.access.gate import PolicyChangedError
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, OPEN, PHOTO, REDACTED, TYPES
+from tests.support.mount.steps import CAMERA, GALLERY, OPEN, PHOTO, REDACTED, TYPES, truncations
 
 
 @on_trio
@@ -32,19 +31,6 @@ async def test_an_open_that_lost_the_race_to_another_writer_did_not_empty_the_fi
         os.close(handle.fd)
 
 
-def _cuts(monkeypatch: pytest.MonkeyPatch, tree: object) -> list[bool]:
-    """For each truncation: True if it ran on the event loop's thread."""
-    noted: list[bool] = []
-    truncate = type(tree).truncate_fd
-
-    def note(self: object, fd: int, size: int) -> None:
-        noted.append(threading.current_thread() is threading.main_thread())
-        truncate(self, fd, size)
-
-    monkeypatch.setattr(type(tree), "truncate_fd", note)
-    return noted
-
-
 @pytest.mark.parametrize("rules", [OPEN, REDACTED, OPEN + TYPES], ids=["raw", "redacted", "checked"])
 def test_a_file_is_emptied_on_a_thread(store: Path, monkeypatch: pytest.MonkeyPatch, rules: str) -> None:
     """The call may wait for a writer that waits for the event loop (tests/attack/test_own_pages.py)."""
@@ -52,7 +38,7 @@ def test_a_file_is_emptied_on_a_thread(store: Path, monkeypatch: pytest.MonkeyPa
     @on_trio
     async def run() -> None:
         with parts(store, engine_of(rules)) as made:
-            cuts = _cuts(monkeypatch, made.tree)
+            cuts = truncations(monkeypatch, made)
             handle = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
             assert cuts == [False]
             assert (store / "a.jpg").stat().st_size == 0
@@ -69,7 +55,6 @@ async def test_an_open_is_decided_again_if_the_policy_changes_while_it_empties_a
 ) -> None:
     (store / "file.jpg").write_bytes(bytes(64 * 1024))
     with parts(store, engine_of(OPEN)) as made:
-        _cuts(monkeypatch, made.tree)
         cut = type(made.tree).truncate_fd
 
         def cut_and_reload(self: object, fd: int, size: int) -> None:

@@ -29,7 +29,8 @@ from policyfs.linux.statx import Stat
 from policyfs.policy.decide import Engine, PathState
 
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
-_WRITE: Final = Op.SEE | Op.WRITE
+WRITE: Final = Op.SEE | Op.WRITE
+"""The operations that a change of bytes needs."""
 _NOT_WRITTEN_EMPTY: Final = "the app may write files of this kind, and could not write it once it is empty"
 
 
@@ -332,10 +333,10 @@ class Gate:
         another kind, and each write is decided again. Its bytes would be lost.
         """
         who, node = handle.caller.principal, handle.node
-        if not self.need(who, _WRITE, node) & Need.KIND:
+        if not self.need(who, WRITE, node) & Need.KIND:
             return
         owner = self.facts.owners.get(handle.fd, self.facts.stat(handle.fd))
-        emptied = self.judge(who, _WRITE, node, Facts(KIND_EMPTY, owner))
+        emptied = self.judge(who, WRITE, node, Facts(KIND_EMPTY, owner))
         if not emptied.allowed:
             self.refuse(
                 handle.caller, call, node.path(), emptied, error=errno.EACCES, note=_NOT_WRITTEN_EMPTY

@@ -43,12 +43,6 @@ def _as_stored(handle: Handle) -> bool:
     return node.byte_path is BytePath.RAW or (node.byte_path is BytePath.LIVE and not node.view.redact)
 
 
-def _holds_back(handle: Handle) -> bool:
-    """True if bytes of a raw file wait for their check, which a reload has brought."""
-    state = open_state(handle)
-    return state.draft is not None or (state.head is not None and bool(state.head.held))
-
-
 class Ranges:
     """FALLOCATE, LSEEK and COPY_FILE_RANGE of one mount."""
 
@@ -95,7 +89,7 @@ class Ranges:
         if source.node.byte_path is not BytePath.RAW or target.node.byte_path is not BytePath.RAW:
             raise OSError(errno.EOPNOTSUPP, "read and write it")
         await self._reader.may_read(source, Call("read", "copy_file_range"))
-        if _holds_back(source) or _holds_back(target):
+        if open_state(source).holds_back or open_state(target).holds_back:  # since a reload
             raise OSError(errno.EOPNOTSUPP, "read and write it")
         fd = self._open_files.backing_fd(source)
         try:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import trio
 
+from policyfs.fs.access.gate import WRITE
 from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
-from policyfs.fs.data.write import WRITE
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.handles import Handle, OpenState, open_state

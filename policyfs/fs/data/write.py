@@ -8,8 +8,9 @@ from typing import Final, TypeVar
 
 import trio
 
-from policyfs.domain import Decision, Op
+from policyfs.domain import Decision
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import WRITE
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
@@ -19,8 +20,6 @@ from policyfs.fs.redacted.leased import PagesDropped
 from policyfs.store import ranges
 
 T = TypeVar("T")
-WRITE: Final = Op.SEE | Op.WRITE
-"""The operations that a change of bytes needs."""
 _WRITING: Final = Call("write", "write")
 _NO_CONTENT: Final = Decision(allowed=True, errno=0)
 

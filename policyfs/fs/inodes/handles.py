@@ -107,6 +107,11 @@ class OpenState:
     locked: Version | None = None
     """The file's version at the last granted lock. The kernel was then made to ask for attributes again."""
 
+    @property
+    def holds_back(self) -> bool:
+        """True if written bytes wait for their check, in a draft or a held head."""
+        return self.draft is not None or (self.head is not None and bool(self.head.held))
+
 
 @dataclass(slots=True, eq=False)
 class Handle:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from policyfs.domain import Facts, FileType, Op
 from policyfs.fs.access.audit import Call
+from policyfs.fs.access.gate import WRITE
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
@@ -103,7 +104,7 @@ class AttributeSetter:
         call = Call("truncate", "truncate")
         if handle is not None and handle.writable and handle.fd >= 0:
             if node.byte_path is BytePath.RAW and handle.mode is Mode.PASSTHROUGH:
-                decision = await self._gate.handle(handle, Op.SEE | Op.WRITE)
+                decision = await self._gate.handle(handle, WRITE)
                 if not decision.allowed:
                     self._gate.refuse(caller, call, node.path(), decision)
                 await self._writer.set_size(handle, size)

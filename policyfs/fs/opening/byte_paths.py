@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from policyfs.domain import Decision, Facts, Op
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.context import FsContext
-from policyfs.fs.inodes.handles import Handle, Mode, open_state
+from policyfs.fs.inodes.handles import Handle, Mode, OpenState, open_state
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
@@ -87,18 +88,35 @@ class RawPath:
         """Read the file. Bytes that wait for their check, which a reload may have brought, are read as
         written, but only while no other app has the node open: the check may refuse or clean them.
         """
-        state, app = open_state(handle), handle.caller.holder
-        if any(other.caller.holder != app for other in self._handles.of_node(handle.node)):
-            return await read_store(handle.fd, offset, size)
-        if state.draft is not None and not state.draft.stored_cleaned:
-            fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
-            try:
-                return await read_store(fd, offset, size)
-            finally:
-                os.close(fd)
-        if state.head is not None and state.head.held:
-            return state.head.held[offset : offset + size]
+        state = open_state(handle)
+        if state.holds_back and self._has_alone(handle):
+            waiting = await _read_waiting(state, offset, size, read_store)
+            if waiting is not None:
+                return waiting
         return await read_store(handle.fd, offset, size)
+
+    def _has_alone(self, handle: Handle) -> bool:
+        """True if no other app than the handle's has the node open."""
+        app = handle.caller.holder
+        return all(other.caller.holder == app for other in self._handles.of_node(handle.node))
+
+
+async def _read_waiting(
+    state: OpenState, offset: int, size: int, read_draft: Callable[[int, int, int], Awaitable[bytes]]
+) -> bytes | None:
+    """Read bytes that wait for their check, as written. None if the store's are to be read.
+
+    read_draft: reads from the descriptor of a draft.
+    """
+    if state.draft is not None and not state.draft.stored_cleaned:
+        fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
+        try:
+            return await read_draft(fd, offset, size)
+        finally:
+            os.close(fd)
+    if state.head is not None and state.head.held:
+        return state.head.held[offset : offset + size]
+    return None
 
 
 class LivePath:
@@ -131,17 +149,16 @@ class LivePath:
         version is read: RELEASE, which ends the draft, comes some time after close() has returned, and the
         bytes must not change then.
         """
-        state, redacts = open_state(handle), bool(handle.node.view.redact)
-        if state.draft is not None and not state.draft.stored_cleaned:
-            fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
-            try:
-                if redacts and self._hidden.of(handle):
-                    return await self._read_hidden(handle, fd, offset, size)
-                return await read_store(fd, offset, size)
-            finally:
-                os.close(fd)
-        if state.head is not None and state.head.held:
-            return state.head.held[offset : offset + size]
+        redacts = bool(handle.node.view.redact)
+
+        async def read_draft(fd: int, offset: int, size: int) -> bytes:
+            if redacts and self._hidden.of(handle):
+                return await self._read_hidden(handle, fd, offset, size)
+            return await read_store(fd, offset, size)
+
+        waiting = await _read_waiting(open_state(handle), offset, size, read_draft)
+        if waiting is not None:
+            return waiting
         data = await read_store(handle.fd, offset, size)
         if not redacts or not self._hidden.of(handle):
             # INVARIANT: the owner is looked up after the bytes were read. Another app's write-open makes the

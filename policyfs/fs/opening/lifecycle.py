@@ -107,9 +107,8 @@ class Lifecycle:
             # A writer's FLUSH is always sent: after a reload there may be requirements for its bytes.
             flags = 0 if handle.writable else FH_NOFLUSH
             version = state.version or version_of(stat)
-            waits = state.draft is not None or (state.head is not None and state.head.held)
-            keeps = node.byte_path in {BytePath.COPY, BytePath.RAW} and not handle.by_kind and not waits
-            if keeps and node.cached == version:
+            keeps = node.byte_path in {BytePath.COPY, BytePath.RAW} and not handle.by_kind
+            if keeps and not state.holds_back and node.cached == version:
                 flags |= FH_KEEP_CACHE
             node.cached = version
             handle.fh = pack_fh(handle.index, flags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,19 @@ REDACTED = (
 TYPES = """\
 - {id: types, require: {content: [image/jpeg]}, paths: "/**"}
 """
+
+
+def truncations(monkeypatch: pytest.MonkeyPatch, made: Parts) -> list[bool]:
+    """For each truncation of a file of the store from now on: True if it ran on the event loop's thread."""
+    noted: list[bool] = []
+    truncate = type(made.tree).truncate_fd
+
+    def note(self: object, fd: int, size: int) -> None:
+        noted.append(threading.current_thread() is threading.main_thread())
+        truncate(self, fd, size)
+
+    monkeypatch.setattr(type(made.tree), "truncate_fd", note)
+    return noted
 
 
 async def errno_of(request) -> int:
