@@ -43,6 +43,7 @@ _PLACES: Final = 1000
 """Most mounts of one app that this command makes at the same time."""
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
 _OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
+_CAUGHT: Final = (*_FORWARDED, *_OF_THE_TERMINAL)
 """A terminal sends these to the command itself."""
 
 
@@ -150,8 +151,12 @@ def _claimed_place(app: str) -> tuple[str, int]:
 
 
 def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> int:
-    """Start the command, hand signals on to it, and return its exit code."""
+    """Start the command, hand signals on to it, and return its exit code.
+
+    A signal that comes before the handlers are there waits: it would end policyfs, not the command.
+    """
     sys.stdout.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)
     child = os.fork()
     if child == 0:
         _become(command, identity, mountpoint, at)
@@ -159,8 +164,9 @@ def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) 
         signal.signal(number, signal.SIG_IGN)
     for number in _FORWARDED:
         signal.signal(number, lambda got, _frame: os.kill(child, got))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
     _, status = os.waitpid(child, 0)
-    for number in (*_FORWARDED, *_OF_THE_TERMINAL):
+    for number in _CAUGHT:
         signal.signal(number, signal.SIG_IGN)  # the mount is ending anyway
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else _BY_SIGNAL - code
@@ -178,8 +184,9 @@ def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: st
         _leave_terminal()
         _stand_at(here)
         _close_others()
-        for number in (*_FORWARDED, *_OF_THE_TERMINAL, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (*_CAUGHT, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
         os.execvp(command[0], list(command))  # noqa: S606 - a shell would parse the words again
     except FileNotFoundError as error:
         code = _NOT_FOUND

@@ -35,8 +35,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """The tests' own handlers, again after a command had others."""
-    numbers = (*run._FORWARDED, *run._OF_THE_TERMINAL)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in run._CAUGHT}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -201,24 +200,6 @@ def test_a_command_has_nothing_of_its_caller(place: Path, handlers: None, capfd,
     assert int(signals.split()[1], 16) & ~_OF_LIBC == 0
 
 
-def test_signals_are_handed_on_to_the_command(place: Path, handlers: None) -> None:
-    fifo = place / "fifo"
-    os.mkfifo(fifo)
-    reader = os.open(fifo, os.O_RDWR)
-    teller = os.fork()
-    if teller == 0:
-        os.read(reader, 1)  # the command is there
-        os.kill(os.getppid(), signal.SIGTERM)
-        os._exit(0)
-    script = f"trap 'exit 9' TERM; echo x > {fifo}; while :; do sleep 0.01; done"
-    assert ran(place, "sh", "-c", script, uid=0) == 9
-    os.waitpid(teller, 0)
-    os.close(reader)
-
-
-# -- the end ---------------------------------------------------------------------------------------------
-
-
 def child(work: Callable[[], int]) -> int:
     pid = os.fork()
     if pid == 0:
@@ -227,6 +208,42 @@ def child(work: Callable[[], int]) -> int:
         finally:
             os._exit(99)
     return pid
+
+
+def exit_code(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_signals_are_handed_on_to_the_command(place: Path) -> None:
+    fifo = place / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDWR)
+    script = f"trap 'exit 9' TERM; echo x > {fifo}; while :; do sleep 0.01; done"
+    pid = child(lambda: ran(place, "sh", "-c", script, uid=0))
+    os.read(reader, 1)  # the command is there
+    os.kill(pid, signal.SIGTERM)
+    assert exit_code(pid) == 9
+    os.close(reader)
+
+
+def test_a_signal_that_comes_while_the_command_starts_is_handed_on(place: Path, monkeypatch) -> None:
+    """It ended policyfs, and with it the mount; the command went on without one."""
+    fork = os.fork
+
+    def fork_and_be_told_to_end() -> int:
+        pid = fork()
+        if pid:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return pid
+
+    def work() -> int:
+        monkeypatch.setattr(os, "fork", fork_and_be_told_to_end)
+        return ran(place, "sleep", "20", uid=0)
+
+    assert exit_code(child(work)) == 128 + signal.SIGTERM
+
+
+# -- the end ---------------------------------------------------------------------------------------------
 
 
 def test_the_daemon_is_ended_and_its_failure_told(capfd) -> None:

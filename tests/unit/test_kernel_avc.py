@@ -144,7 +144,7 @@ def test_a_fault_of_the_opens_is_found_out(tmp_path: Path, good: str, bad: str, 
     ("name", "good", "bad", "fault"),
     [
         ("_events.c", "put - atomic_load_explicit(&ring->taken, memory_order_acquire) >= RING ||", "",
-         "missing|lost|another open|out of order"),
+         "missing|lost|another open|out of order|came before"),
         ("_events.c", "atomic_store_explicit(&ring->taken, taken, memory_order_release);", "",
          "two events|out of order|missing"),
         ("_events.c", "event->time_ns = clock_ns(CLOCK_REALTIME);", "event->time_ns = -(int64_t)put;",
