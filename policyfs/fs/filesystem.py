@@ -83,7 +83,7 @@ from policyfs.kernel.operations import Handler, Quick
 from policyfs.kernel.protocol import Opcode
 from policyfs.policy.decide import Engine
 from policyfs.store.copies import CopyCache
-from policyfs.store.latches import Latches
+from policyfs.store.latches import HeldFiles, Latches
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
@@ -163,7 +163,8 @@ class FileSystem:
         )  # fmt: skip
         timeouts.use(engine)
         self.kernel_cache.expiry.staying = lambda: StayingNames(timeouts, gate).stays
-        return FsContext(tree, nodes, handles, resolver, gate)
+        held = self._undo.enter_context(contextlib.closing(HeldFiles(settings.latches + ".held")))
+        return FsContext(tree, nodes, handles, resolver, gate, held)
 
     def _opening(
         self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None

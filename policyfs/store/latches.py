@@ -8,15 +8,20 @@ It is not a lock of the checked file: such locks belong to apps, and to programs
 It is an OFD lock of one byte of a file in the directory of control sockets. A daemon's death
 releases it, and only root can take it. It does not exclude daemons with another directory of control
 sockets, such as those of other machines that use the same network store.
+
+In a second file of the same kind each daemon marks the files of which it holds bytes that are not in the
+store yet. A daemon that is about to replace a file by another one asks there first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import Final
 
-from policyfs.store.ofd import UNLCK, WRLCK, Asked, Owner, set_lock
+from policyfs.linux.statx import Stat
+from policyfs.store.ofd import RDLCK, UNLCK, WRLCK, Asked, Owner, find_blocker, set_lock
 
 _OURS: Final = Owner(0, flock=False)
 _BYTES: Final = (1 << 62) - 1
@@ -40,13 +45,13 @@ class Latches:
 
     def _open(self) -> None:
         self.close()
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        self._fd = _open_shared(self._path)
 
     @staticmethod
     def number(fd: int) -> int:
         """Return the number of the latch for the file behind *fd*."""
         status = os.fstat(fd)
-        return (status.st_dev * _SPREAD + status.st_ino) & _BYTES
+        return _number(status.st_dev, status.st_ino)
 
     def take(self, fd: int) -> int | None:
         """Take the latch of the file behind *fd*. Return its number, or None if another daemon has it.
@@ -67,3 +72,86 @@ class Latches:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+
+class HeldFiles:
+    """Marks of the files with held bytes, in the file *path*, which is created if missing.
+
+    A mark is a shared OFD lock of one byte, so several daemons can mark one file. Nobody waits for a mark.
+    It ends with its daemon.
+    """
+
+    __slots__ = ("_fd", "_marks", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+        self._marks: dict[int, int] = {}
+        with contextlib.suppress(OSError):  # the first mark() or is_held_elsewhere() reports it
+            self._fd = _open_shared(path)
+
+    def mark(self, fd: int) -> int:
+        """Mark the file behind *fd*. Return the number for unmark(), which must be called as often.
+
+        Raises OSError if the shared file cannot be opened or locked.
+        """
+        if self._fd < 0 or not os.fstat(self._fd).st_nlink:
+            self._open()
+        at = Latches.number(fd)
+        if at not in self._marks:
+            _share(self._fd, at)
+        self._marks[at] = self._marks.get(at, 0) + 1
+        return at
+
+    def unmark(self, at: int) -> None:
+        """Take back one mark. Does nothing after close()."""
+        left = self._marks.get(at, 0) - 1
+        if left > 0:
+            self._marks[at] = left
+        elif left == 0:
+            del self._marks[at]
+            with contextlib.suppress(OSError):  # out of memory: it ends with the daemon
+                set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
+
+    def is_held_elsewhere(self, stat: Stat) -> bool:
+        """Return True if another daemon has marked this file. One system call.
+
+        Raises OSError if the shared file cannot be opened.
+        """
+        if self._fd < 0:
+            self._open()
+        at = _number(stat.dev, stat.ino)
+        return find_blocker(self._fd, Asked(at, at, WRLCK, 0)) is not None
+
+    def _open(self) -> None:
+        """Open the shared file, or a new one with the same marks if root has removed it."""
+        fd = _open_shared(self._path)
+        try:
+            for at in self._marks:
+                _share(fd, at)
+        except OSError:
+            os.close(fd)
+            raise
+        old, self._fd = self._fd, fd
+        if old >= 0:
+            os.close(old)
+
+    def close(self) -> None:
+        """Take back all marks; a second call does nothing."""
+        self._marks.clear()
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _open_shared(path: str) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def _number(dev: int, ino: int) -> int:
+    return (dev * _SPREAD + ino) & _BYTES
+
+
+def _share(fd: int, at: int) -> None:
+    if not set_lock(fd, _OURS, Asked(at, at, RDLCK, 0)):
+        raise OSError(errno.ENOLCK, "another process keeps daemons from marking files with held bytes")

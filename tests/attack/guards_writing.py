@@ -17,7 +17,7 @@ from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.opener import Opener
-from policyfs.store.latches import Latches
+from policyfs.store.latches import HeldFiles, Latches
 from tests.attack.guards import put
 
 STOPS: Final = "POLICYFS_TEST_STOPS"
@@ -78,6 +78,11 @@ def latches_open() -> None:
     """Nobody waits for the change of another daemon to end."""
     put(Latches, "take", lambda self, fd: 0)
     put(Latches, "give", lambda self, at: None)
+
+
+def marks_unseen() -> None:
+    """No daemon looks which files have bytes that another one holds."""
+    put(HeldFiles, "is_held_elsewhere", lambda self, stat: False)
 
 
 def stops_while_judging() -> None:
@@ -167,6 +172,7 @@ WRITING: Final[dict[str, Callable[[], None]]] = {
     "says-that-it-waits": says_that_it_waits,
     "not-looked-again": not_looked_again,
     "latches-open": latches_open,
+    "marks-unseen": marks_unseen,
     "stops-while-judging": stops_while_judging,
     "stops-before-open": stops_before_open,
     "says-before-emptying": says_before_emptying,

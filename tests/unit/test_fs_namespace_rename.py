@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
 
 from policyfs.fs.checked.moved_file import Named
 from policyfs.linux import libc
+from policyfs.store import latches as latches_module
 from tests.support.models.policies import engine_of
-from tests.support.mount.file_system import on_trio, parts
+from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, TYPES, errno_of
 
 
@@ -67,3 +69,51 @@ def test_held_bytes_are_judged_before_an_exchange(store: Path, names: tuple[byte
             assert (store / "a.jpg").read_bytes() == PHOTO
 
     run()
+
+
+def old_over_photo(made: Parts, flags: int = 0) -> Awaitable[None]:
+    """Give the photo's name to the file `empty`."""
+    return made.renamer.rename(made.root, b"empty", made.root, b"a.jpg", flags, made.caller(MAPS))
+
+
+@pytest.mark.parametrize("flags", [0, libc.RENAME_EXCHANGE])
+def test_a_file_of_which_another_daemon_holds_bytes_replaces_none(
+    store: Path, tmp_path_factory: pytest.TempPathFactory, flags: int
+) -> None:
+    """Else both are lost once that daemon refuses the bytes, or is killed."""
+    latches = tmp_path_factory.mktemp("run") / "lock"
+
+    @on_trio
+    async def run() -> None:
+        engine = engine_of(OPEN + TYPES)
+        with parts(store, engine, latches=latches) as there, parts(store, engine, latches=latches) as made:
+            handle = await there.open("/empty", os.O_WRONLY, CAMERA)
+            assert await there.write(handle, 0, PHOTO[:2]) == 2
+            assert await errno_of(old_over_photo(made, flags)) == errno.EBUSY
+            refused = made.sink.events[-1]
+            assert (refused.decision, refused.errno) == ("deny", errno.EBUSY)
+            assert "another mount" in refused.note
+            renamed = made.renamer.rename(made.root, b"empty", made.root, b"moved", 0, made.caller(MAPS))
+            assert await errno_of(renamed) == 0, "it replaces no file"
+            os.rename(store / "moved", store / "empty")
+            await there.release(handle)
+            assert (store / "a.jpg").read_bytes() == PHOTO
+            assert await errno_of(old_over_photo(made, flags)) == 0
+            assert (store / "a.jpg").read_bytes() == b""
+
+    run()
+
+
+@on_trio
+async def test_what_nobody_else_holds_costs_one_look(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    with parts(store, engine_of(OPEN)) as made:
+        find = latches_module.find_blocker
+        monkeypatch.setattr(
+            latches_module, "find_blocker", lambda fd, asked: looks.append(asked.start) or find(fd, asked)
+        )
+        caller = made.caller(CAMERA)
+        await made.renamer.rename(made.root, b"empty", made.root, b"new", 0, caller)
+        assert looks == []
+        await made.renamer.rename(made.root, b"new", made.root, b"a.jpg", 0, caller)
+        assert len(looks) == 1

@@ -1,13 +1,16 @@
-"""Latches between daemons: had once, and given up at the end of a process."""
+"""Locks between daemons: latches, had once, and marks; both are given up at the end of a process."""
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from policyfs.store.latches import Latches
+from policyfs.linux.statx import fstatx
+from policyfs.store import latches as latches_module
+from policyfs.store.latches import HeldFiles, Latches
 from tests.support.machine.processes import start_as, wait_for
 
 
@@ -60,5 +63,91 @@ def test_who_finds_the_shared_file_removed_makes_a_new_one(lock: str, fd: int) -
     os.unlink(lock)
     assert there.take(fd) is not None
     assert here.take(fd) is None
+    here.close()
+    there.close()
+
+
+def test_each_daemon_sees_the_marks_of_all_others(lock: str, fd: int, tmp_path: Path) -> None:
+    here, there, third = (HeldFiles(lock) for _ in range(3))
+    stat, beside = fstatx(fd), os.open(tmp_path / "beside", os.O_RDWR | os.O_CREAT)
+    at = here.mark(fd)
+    assert at == there.mark(fd)
+    assert not third.is_held_elsewhere(fstatx(beside))
+    there.unmark(at)
+    assert not here.is_held_elsewhere(stat)
+    assert there.is_held_elsewhere(stat)
+    assert third.is_held_elsewhere(stat)
+    assert os.stat(lock).st_mode & 0o777 == 0o600
+    here.close()
+    assert not third.is_held_elsewhere(stat)
+    here.unmark(at)
+    for held in (here, there, third):
+        held.close()
+    os.close(beside)
+
+
+def test_a_file_is_marked_until_the_last_mark_is_taken_back(lock: str, fd: int) -> None:
+    """Two views of one file may have held bytes."""
+    here, there, stat = HeldFiles(lock), HeldFiles(lock), fstatx(fd)
+    marks = [here.mark(fd), here.mark(fd)]
+    here.unmark(marks[0])
+    assert there.is_held_elsewhere(stat)
+    here.unmark(marks[1])
+    assert not there.is_held_elsewhere(stat)
+    here.close()
+    there.close()
+
+
+def test_a_dead_daemon_has_marked_nothing(lock: str, fd: int) -> None:
+    def hold(channel) -> None:
+        channel.send(HeldFiles(lock).mark(fd))
+        channel.recv()
+
+    holder, held, stat = start_as(0, hold), HeldFiles(lock), fstatx(fd)
+    holder.receive()
+    assert held.is_held_elsewhere(stat)
+    holder.kill()
+    assert wait_for(lambda: not held.is_held_elsewhere(stat), "the mark is gone")
+    held.close()
+
+
+def test_marks_move_into_the_next_shared_file(lock: str, fd: int, tmp_path: Path) -> None:
+    """Who marks a file finds the shared file removed."""
+    here, stat = HeldFiles(lock), fstatx(fd)
+    here.mark(fd)
+    os.unlink(lock)
+    beside = os.open(tmp_path / "beside", os.O_RDWR | os.O_CREAT)
+    here.mark(beside)
+    there = HeldFiles(lock)
+    assert there.is_held_elsewhere(stat)
+    assert there.is_held_elsewhere(fstatx(beside))
+    here.close()
+    there.close()
+    os.close(beside)
+
+
+def test_without_the_shared_file_nothing_is_marked_and_nothing_called_free(fd: int, tmp_path: Path) -> None:
+    held = HeldFiles(str(tmp_path / "absent/lock"))
+    with pytest.raises(FileNotFoundError):
+        held.mark(fd)
+    with pytest.raises(FileNotFoundError):
+        held.is_held_elsewhere(fstatx(fd))
+    (tmp_path / "absent").mkdir()
+    assert not held.is_held_elsewhere(fstatx(fd))
+    held.close()
+
+
+def test_what_cannot_be_marked_is_not_called_marked(
+    lock: str, fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = HeldFiles(lock), HeldFiles(lock)
+    with monkeypatch.context() as patched:
+        patched.setattr(latches_module, "set_lock", lambda *asked: False)
+        with pytest.raises(OSError) as full:
+            here.mark(fd)
+    assert full.value.errno == errno.ENOLCK
+    at = here.mark(fd)
+    assert there.is_held_elsewhere(fstatx(fd))
+    here.unmark(at)
     here.close()
     there.close()

@@ -41,6 +41,7 @@ class FileSync:
         self._nodes = fs.nodes
         self._handles = fs.handles
         self._gate = fs.gate
+        self._note_held = fs.note_held
         self._guard = guard
         self._head_checked = head_checked
         self._draft = draft
@@ -98,7 +99,10 @@ class FileSync:
             if handle.fd < 0:
                 return False
             change = await self._change(handle, state)
-            await self._held_by(state).settle(change)
+            try:
+                await self._held_by(state).settle(change)
+            finally:
+                self._note_held(state, handle.fd)
             await self._checker.note_monitored(handle, change.decision)
             if self._withheld_names and not self._is_doomed(handle):
                 self._withheld_names.show(handle.node)
@@ -108,10 +112,7 @@ class FileSync:
         """Return a writable handle of a file with held bytes, or None."""
         for node in self._nodes.same_inode(ino_key):
             state = node.open
-            if state is None:
-                continue
-            held = state.head is not None and state.head.held
-            if held or (state.draft is not None and state.draft.changed):
+            if state is not None and state.unsaved:
                 return next((handle for handle in self._handles.of_node(node) if handle.writable), None)
         return None
 
@@ -138,6 +139,7 @@ class FileSync:
             finally:
                 if state.writers <= 1:
                     self._withheld_names.show(handle.node)
+                self._note_held(state, handle.fd)
 
     @staticmethod
     def _may_hold(handle: Handle, state: OpenState) -> bool:

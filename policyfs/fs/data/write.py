@@ -39,6 +39,7 @@ class FileWriter:
     ) -> None:
         self._tree = fs.tree
         self._gate = fs.gate
+        self._note_held = fs.note_held
         self._guard = guard
         self._direct = direct
         self._head_checked = head_checked
@@ -61,7 +62,10 @@ class FileWriter:
             change = await self._allowed(handle, back=back)
             if back:
                 async with change.state.lock:
-                    written = await self._path(change).write_back(change, offset, data)
+                    try:
+                        written = await self._path(change).write_back(change, offset, data)
+                    finally:
+                        self._note_held(change.state, handle.fd)
                 handle.bytes_written += written
                 return len(data)
             if kill_priv:
@@ -127,7 +131,10 @@ class FileWriter:
             return await make(path)
         async with change.state.lock:
             change.fence()
-            return await make(self._path(change))
+            try:
+                return await make(self._path(change))
+            finally:
+                self._note_held(change.state, change.handle.fd)
 
     def _path(self, change: Change) -> WritePath:
         """Choose the write path for a change, also by requirements that came after the open."""

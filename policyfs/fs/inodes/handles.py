@@ -106,11 +106,20 @@ class OpenState:
     """The file's attributes at the last open, for a file that lost its name in the store."""
     locked: Version | None = None
     """The file's version at the last granted lock. The kernel was then made to ask for attributes again."""
+    mark: int | None = None
+    """The number of the mark that tells other daemons of held bytes (FsContext.note_held)."""
 
     @property
     def holds_back(self) -> bool:
         """True if written bytes wait for their check, in a draft or a held head."""
         return self.draft is not None or (self.head is not None and bool(self.head.held))
+
+    @property
+    def unsaved(self) -> bool:
+        """True if a draft or a held head has changes that the store does not have."""
+        if self.draft is not None and self.draft.changed:
+            return True
+        return self.head is not None and bool(self.head.held)
 
 
 @dataclass(slots=True, eq=False)

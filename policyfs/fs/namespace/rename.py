@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn
 
-from policyfs.domain import NO_FACTS, Decision, Facts, FileType, Op, Principal
+from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Op, Principal
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
@@ -32,6 +32,7 @@ _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 _TRIES: Final = 10
 """The limit of decisions on one rename. Each is followed by another if bytes of the file were held."""
+_HELD_ELSEWHERE: Final = "another mount of the store has bytes of the file that are not checked yet"
 
 
 class _HeldError(Exception):
@@ -75,6 +76,7 @@ class Renamer:
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
+        self._held = fs.held
         self._entries = entries
         self._open_files = open_files
         self._sync = sync
@@ -90,7 +92,8 @@ class Renamer:
 
         A file that replaces another, or changes places with it, may have held bytes (a head or a draft) of a
         writer that has not closed it yet. These bytes are judged first: a later refusal would lose both files
-        (after an exchange, if the app has removed the old one by then).
+        (after an exchange, if the app has removed the old one by then). Bytes that another daemon of the
+        store holds can only be judged there: EBUSY, on record.
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
@@ -142,25 +145,36 @@ class Renamer:
             gone = None
             if new_stat is not None and new_key != old_key:  # two names of one file stay
                 gone = None if exchange else gone_version(new_stat)
-                self._check_held(*((old_key, new_key) if exchange else (old_key,)))
+                ends = (old_stat, new_stat) if exchange else (old_stat,)
+                self._check_held(caller, call, (path, new_path), *ends)
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
             self._resolver.still(old_parent, old, old_stat)
             self._resolver.still(new_parent, new, new_stat)
             if replaced is not None and not exchange:
                 self._entries.keep_open(new_key, new_parent, new, replaced=True)
-            ends = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
+            names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
             with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
                 if exchange or sure is None:
-                    self._tree.rename2(*ends, flags)
+                    self._tree.rename2(*names, flags)
                 else:
-                    self._rename_exactly(*ends, old_stat, new_stat, flags)
+                    self._rename_exactly(*names, old_stat, new_stat, flags)
         self._follow(caller.principal, here, to, exchange=exchange)
 
-    def _check_held(self, *keys: int) -> None:
-        """Raise _HeldError if a file of these has held bytes."""
-        for key in keys:
-            if (holding := self._sync.holding(key)) is not None:
+    def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
+        """Raise _HeldError if a file of these has held bytes here, EBUSY if another daemon holds bytes of it.
+
+        INVARIANT: no await between this and the rename.
+        """
+        for stat in ends:
+            if (holding := self._sync.holding(self._nodes.key_of(stat))) is not None:
                 raise _HeldError(holding)
+        for stat in ends:
+            if stat.ftype is FileType.REGULAR and self._held.is_held_elsewhere(stat):
+                refusal = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
+                self._gate.refuse(
+                    caller, call, paths[0], refusal, new_path=paths[1], note=_HELD_ELSEWHERE,
+                    error=errno.EBUSY,
+                )  # fmt: skip
 
     def _refuse(
         self, caller: Caller, call: Call, paths: tuple[bytes, bytes], sides: tuple[_Side, _Side],

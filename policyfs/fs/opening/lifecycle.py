@@ -38,6 +38,7 @@ class Lifecycle:
     ) -> None:
         """remote: True if the store reports some write errors only when a file is closed."""
         self._nodes = fs.nodes
+        self._held = fs.held
         self._handles = fs.handles
         self._gate = fs.gate
         self._passthrough = passthrough
@@ -139,6 +140,8 @@ class Lifecycle:
             state.copy.unpin()
         if state.fd >= 0:
             freeing.close(state.fd)
+        if state.mark is not None:
+            self._held.unmark(state.mark)
         if state.draft is not None:
             state.draft.close()
         if state.draft is not None or state.head is not None:  # left by a failed open after the last writer

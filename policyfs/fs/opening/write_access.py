@@ -40,6 +40,7 @@ class WriteAccess:
     ) -> None:  # fmt: skip
         self._tree = fs.tree
         self._gate = fs.gate
+        self._note_held = fs.note_held
         self._views = views
         self._leased = leased
         self._change_lock = change_lock
@@ -111,7 +112,10 @@ class WriteAccess:
         async with state.lock:  # a draft may begin before we have the lock
             # A reader's O_TRUNC empties the file itself: it has no draft, and an empty file tells nothing.
             if state.draft is not None or (opening.decision.in_draft and handle.writable):
-                await self._drafts.empty(handle, state)
+                try:
+                    await self._drafts.empty(handle, state)
+                finally:
+                    self._note_held(state, handle.fd)
                 return
             await self._change_lock.in_thread(
                 handle.fd, partial(self._gate.unchanged, handle.generation),
@@ -119,6 +123,7 @@ class WriteAccess:
             )  # fmt: skip
             if state.head is not None:
                 state.head = Head(0, created=state.head.created)
+                self._note_held(state, handle.fd)
             self.see(handle)
             self._gate.unchanged(handle.generation)  # else the kernel opens again
 

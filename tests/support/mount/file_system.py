@@ -163,8 +163,9 @@ class Parts:
 
     def __init__(
         self, store: Path, engine: Engine, app: str | None = None, descriptors: int = 64,
-        admitted: Admitted | None = None,
+        admitted: Admitted | None = None, latches: Path | None = None,
     ) -> None:  # fmt: skip
+        """latches: the file of locks that it shares with other file systems; by default one of its own."""
         self.store = store
         self.sink, self.sniffed, self.notes = Sink(), Sniffed(), Notes()
         self.bugs: list[BaseException] = []
@@ -180,7 +181,8 @@ class Parts:
             Settings(
                 mountpoint="/mnt", store=str(store), app=app, device_fd=None, copy_bytes=1 << 24,
                 cache_bytes=1 << 26, directories=descriptors, descriptors=64,
-                quarantine=Limits(1 << 20, 100), latches=str(beside / "lock"), admitted=admitted,
+                quarantine=Limits(1 << 20, 100), latches=str(latches or beside / "lock"),
+                admitted=admitted,
             ),
             engine,
             Foundation(
