@@ -17,6 +17,7 @@ from policyfs.daemon import control, control_server, descriptors
 from policyfs.daemon.commands import commands
 from policyfs.daemon.contain import close_door, give_up_rights, leave_network
 from policyfs.daemon.descriptors import small_part
+from policyfs.daemon.duties import Duties
 from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, SignalReader
 from policyfs.daemon.garbage import Garbage
 from policyfs.daemon.log import Bugs, Log
@@ -53,7 +54,6 @@ from policyfs.store.tree import Tree
 from policyfs.store.watch import Watch
 
 _READY_S: Final = 20.0
-_FLUSH_S: Final = 0.05
 _WATCH_PAUSE_S: Final = 0.005
 _NICER: Final = -10
 _SLICE_NS: Final = 100_000
@@ -232,7 +232,7 @@ class Daemon:
                 await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
-                works = (self._flush, self._breaks, self._watching,
+                works = (*self._duties().works(), self._breaks, self._watching,
                          self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
                          self.fs.second_looks.run, self.fs.quarantine.run, *self._reload.works())  # fmt: skip
                 for work in works:
@@ -292,17 +292,16 @@ class Daemon:
         self.fs.changes.start()
 
     async def _signals(self) -> None:
+        """Obey signals. A reload may wait for a disk that hangs, so an order to end does not wait for it."""
         self._listening.set()
-        while True:
-            received = await self._signal_reader.receive()
-            if received.how != "SIGHUP":
+        async with trio.open_nursery() as nursery:
+            while True:
+                received = await self._signal_reader.receive()
+                if received.how == "SIGHUP":
+                    nursery.start_soon(self._reload.on_signal, received)
+                    continue
                 self._end.by(received)
                 await self._mountpoint.finish()
-                continue
-            try:
-                await self._reload.reload(received)
-            except PolicyfsError as error:
-                self._log.warning("reload refused, the old policy stays", reason=str(error))
 
     async def _places(self) -> None:
         """Release the control socket's name once the mount was detached from the tree while in use."""
@@ -318,19 +317,12 @@ class Daemon:
             # The app has detached it, by fusermount3: it could use the mount under this policy for ever.
             self._mountpoint.leave()
 
-    async def _flush(self) -> None:
-        while True:
-            await trio.sleep(_FLUSH_S)
-            self.fs.expire()
-            self._garbage.tick()
-            self._mountpoint.circle.beat()
-            for _ in self.journal.flush_steps():
-                await trio.lowlevel.checkpoint()
-            counts, error = self.sniffer.losses()
-            if self.journal.is_due or self._losses.is_due(counts):
-                await trio.to_thread.run_sync(self._losses.flush, counts, error)
-            if self.remembered is not None and self.remembered.is_waiting:
-                await trio.to_thread.run_sync(self.remembered.flush)
+    def _duties(self) -> Duties:
+        return Duties(
+            (self._mountpoint.circle.beat, self._garbage.tick, self.fs.expire),
+            settle=self.fs.bridge_handles.events.settle, trail=self.journal, losses=self._losses,
+            lost=self.sniffer.losses, findings=self.remembered,
+        )  # fmt: skip
 
     async def _breaks(self) -> None:
         while True:

@@ -41,6 +41,7 @@ class Reload:
         self._fs = fs
         self._log = log
         self._lock = trio.Lock()
+        self._signalled = False
         self._replaced, self._leftovers = trio.open_memory_channel[Leftovers](math.inf)
 
     async def reload(
@@ -52,20 +53,43 @@ class Reload:
         Raises PolicyfsError for a policy that cannot be used; then the old one stays in force.
         """
         async with self._lock:
-            policies, sources = self._policies, None
-            try:
-                sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
-                if expected is not None and digest_of(source.text for source in sources) != expected:
-                    raise PolicyfsError("the policy's files have changed since they were checked; try again")
-                engine = await trio.to_thread.run_sync(self._compiled, sources)
-                self._check_app(engine.policy)
-            except PolicyfsError as error:
-                await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
-                raise
-            stale = await self._put_in_force(engine, sources, by)
-            self._log.info("policy reloaded", digest=engine.digest, generation=self._fs.gate.generation)
-            generation = self._fs.gate.generation
-            return {"digest": engine.digest, "generation": generation, "stale_handles": stale}
+            return await self._reloaded(by, previous=previous, expected=expected)
+
+    async def on_signal(self, by: MountEnd) -> None:
+        """Reload after a SIGHUP. A refusal is logged, and the old policy stays.
+
+        If the reload of an earlier SIGHUP still waits for its turn, it serves this one, too: it has read
+        nothing yet. So signals without end do not make tasks without end.
+        """
+        if self._signalled:
+            return
+        self._signalled = True
+        try:
+            await self._lock.acquire()
+        finally:
+            self._signalled = False
+        try:
+            await self._reloaded(by, previous=False, expected=None)
+        except PolicyfsError as error:
+            self._log.warning("reload refused, the old policy stays", reason=str(error))
+        finally:
+            self._lock.release()
+
+    async def _reloaded(self, by: MountEnd, *, previous: bool, expected: object) -> control.Json:
+        """Reload as reload() does. INVARIANT: the caller holds the lock."""
+        policies, sources = self._policies, None
+        try:
+            sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
+            if expected is not None and digest_of(source.text for source in sources) != expected:
+                raise PolicyfsError("the policy's files have changed since they were checked; try again")
+            engine = await trio.to_thread.run_sync(self._compiled, sources)
+            self._check_app(engine.policy)
+        except PolicyfsError as error:
+            await trio.to_thread.run_sync(policies.refuse, sources, by, str(error))
+            raise
+        stale = await self._put_in_force(engine, sources, by)
+        self._log.info("policy reloaded", digest=engine.digest, generation=self._fs.gate.generation)
+        return {"digest": engine.digest, "generation": self._fs.gate.generation, "stale_handles": stale}
 
     async def end_exceptions(self) -> None:
         """End each exception at its time, by a reload without a new text, until cancelled.

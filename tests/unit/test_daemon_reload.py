@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from policyfs.daemon.end import MountEnd
 from policyfs.daemon.reload import Reload
@@ -172,3 +173,31 @@ def test_a_kernel_that_dropped_all_names_at_once_is_told() -> None:
     mount.names_expire = False
     mount.run()
     assert any("dropped all names at once" in said for said in mount.log.said)
+
+
+def test_signals_while_one_waits_for_its_turn_make_one_reload() -> None:
+    mount = Mount()
+
+    async def main() -> None:
+        async with mount.reload._lock, trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(mount.reload.on_signal, BY)
+            await trio.testing.wait_all_tasks_blocked()
+            assert mount.happened == []
+            mount.reload._lock.release()
+            await trio.testing.wait_all_tasks_blocked()
+            await mount.reload._lock.acquire()
+        await mount.reload.on_signal(BY)
+
+    trio.run(main)
+    assert mount.happened.count("read") == 2
+
+
+def test_a_signal_for_a_policy_that_cannot_be_used_is_logged() -> None:
+    mount = Mount()
+    mount.broken = "no policy"
+    trio.run(mount.reload.on_signal, BY)
+    assert mount.log.said == ["reload refused, the old policy stays"]
+    mount.broken = ""
+    trio.run(mount.reload.on_signal, BY)
+    assert "policy reloaded" in mount.log.said

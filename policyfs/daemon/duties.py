@@ -1,0 +1,106 @@
+"""The daemon's periodic duties: a duty that may wait for a disk has a task of its own.
+
+So while a disk hangs, only the duty that writes to it waits: the mount goes on to release what it keeps for a
+moment only, and to look after its notifications, its garbage and its event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Final, Protocol
+
+import trio
+
+PERIOD_S: Final = 0.05
+"""The time from one turn of a duty to the next. A turn that takes longer delays only its own duty."""
+
+
+class Trail(Protocol):
+    """The part of the journal that the duties need."""
+
+    @property
+    def is_due(self) -> bool:
+        """True if a flush has something to do."""
+
+    def flush_steps(self) -> Iterator[None]:
+        """Write the queue on the event loop, in steps, without waiting for the disk."""
+
+
+class Losses(Protocol):
+    """The record of lost workers."""
+
+    def is_due(self, counts: Mapping[str, int]) -> bool:
+        """True if losses are not on record yet."""
+
+    def flush(self, counts: Mapping[str, int], last_error: str) -> None:
+        """Record losses, and flush the journal. May wait for the disk."""
+
+
+class Findings(Protocol):
+    """The findings in files that wait for their database."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if flush() has something to write."""
+
+    def flush(self) -> None:
+        """Write the findings. May wait for the disk."""
+
+
+class Duties:
+    """The periodic duties of one mount. Event loop only, except for the calls that may wait.
+
+    at_once: calls that never wait, made at each turn in this order. settle: puts the bridge's opens on
+    record, before a flush. lost: returns the counts of lost workers, and the last error.
+    """
+
+    def __init__(
+        self, at_once: tuple[Callable[[], None], ...], *, settle: Callable[[], None], trail: Trail,
+        losses: Losses, lost: Callable[[], tuple[Mapping[str, int], str]], findings: Findings | None,
+    ) -> None:  # fmt: skip
+        self._at_once = at_once
+        self._settle = settle
+        self._trail = trail
+        self._losses = losses
+        self._lost = lost
+        self._findings = findings
+
+    def works(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """Return the background tasks."""
+        keeping = () if self._findings is None else (self.keep_findings,)
+        return self.tend, self.flush_trail, *keeping
+
+    async def tend(self) -> None:
+        """Make the calls that never wait, until cancelled."""
+        while True:
+            await _next_turn()
+            for call in self._at_once:
+                call()
+
+    async def flush_trail(self) -> None:
+        """Flush the journal, until cancelled."""
+        while True:
+            await _next_turn()
+            self._settle()
+            for _ in self._trail.flush_steps():
+                await trio.lowlevel.checkpoint()
+            counts, error = self._lost()
+            if self._trail.is_due or self._losses.is_due(counts):
+                await trio.to_thread.run_sync(self._losses.flush, counts, error)
+
+    async def keep_findings(self) -> None:
+        """Write findings into their database, until cancelled."""
+        findings = self._findings
+        while findings is not None:
+            await _next_turn()
+            if findings.is_waiting:
+                await trio.to_thread.run_sync(findings.flush)
+
+
+async def _next_turn() -> None:
+    """Wait for the next turn: half a period at least, and one and a half at most.
+
+    All duties have their turns at the same times, so that the loop wakes up once for all of them.
+    """
+    until = trio.current_time() + PERIOD_S / 2
+    await trio.sleep_until((until // PERIOD_S + 1) * PERIOD_S)

@@ -1,0 +1,71 @@
+"""The disk of the trail waits: what goes on in the daemon meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.machine.disks import Disk, disk
+from tests.support.machine.processes import call_as, wait_for
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA
+from tests.support.mount.stores import Mounts
+
+FILES: Final = 1500
+BOUND: Final = 300
+
+
+def _furnish(root: Path) -> None:
+    (root / "trail").mkdir(mode=0o700)
+
+
+@pytest.fixture
+def slow(mounts: Mounts, empty_store: Path, tmp_path: Path) -> Iterator[tuple[Mount, Disk]]:
+    """A mount of a store in memory whose trail waits for its disk; the next flush has begun to wait."""
+    faulty.furnish(empty_store)
+    for number in range(FILES):
+        (empty_store / "DCIM" / f"{number}.txt").touch()
+    with disk(tmp_path, _furnish) as made:
+        mount = mounts.prepare(faulty.POLICY, empty_store, "--nodes-max", str(BOUND))
+        mount.trail = made.root / "trail"
+        mount.environment["POLICYFS_TRAIL_DIR"] = str(mount.trail)
+        mount.start()
+        try:
+            wait_for(lambda: mount.status()["trail"]["queued"] == 0, "the beginning is written")
+            made.be(slow="w")
+            call_as(CAMERA, (mount / "DCIM/a.jpg").read_bytes)
+            wait_for(lambda: made.waits("w"), "the flush waits for the disk")
+            yield mount, made
+        finally:
+            made.be()
+            wrong = mount.stop()
+    assert wrong == []
+
+
+def _stat_all(directory: Path) -> None:
+    for number in range(FILES):
+        os.stat(directory / f"{number}.txt")
+
+
+def test_the_kernel_is_asked_to_forget_files_while_the_trail_waits(slow) -> None:
+    mount, made = slow
+    call_as(CAMERA, _stat_all, mount / "DCIM")
+    wait_for(lambda: mount.status()["nodes"] <= BOUND, "the files are forgotten")
+    assert made.waits("w")
+    assert mount.status()["bugs"] == 0
+
+
+def test_an_order_to_end_does_not_wait_for_a_reload_that_waits(slow) -> None:
+    mount, made = slow
+    mount.policy.write_text(faulty.POLICY + "# new\n")
+    os.kill(mount.pid, signal.SIGHUP)
+    assert mount.status()["bugs"] == 0
+    os.kill(mount.pid, signal.SIGTERM)
+    wait_for(lambda: not mount.is_mounted(), "the mount ends")
+    assert made.waits("w")

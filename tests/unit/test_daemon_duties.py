@@ -1,0 +1,121 @@
+"""Periodic duties: none waits for another, whatever disk one of them waits for."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+import trio
+import trio.testing
+
+from policyfs.daemon.duties import PERIOD_S, Duties
+
+
+class Parts:
+    """The parts that have duties. hangs: the name of the call that waits until let_go is set."""
+
+    def __init__(self, hangs: str = "") -> None:
+        self.hangs = hangs
+        self.let_go = threading.Event()
+        self.happened: list[str] = []
+        self.at: list[float] = []
+        self.is_due = self.is_waiting = True
+        self.told: Mapping[str, int] = {}
+        self.lost: dict[str, int] = {}
+
+    def done(self, what: str) -> None:
+        self.happened.append(what)
+        if what == self.hangs:
+            assert self.let_go.wait(10)
+
+    def tend(self) -> None:
+        self.at.append(trio.current_time())
+        self.done("tended")
+
+    def flush_steps(self) -> Iterator[None]:
+        self.done("steps")
+        yield
+
+    def works(self, *, findings: bool = True) -> tuple[Callable, ...]:
+        duties = Duties(
+            (self.tend,), settle=lambda: self.done("settled"), trail=self, losses=_Losses(self),
+            lost=lambda: (self.lost, "why"), findings=_Findings(self) if findings else None,
+        )  # fmt: skip
+        return duties.works()
+
+
+class _Losses:
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def is_due(self, counts: Mapping[str, int]) -> bool:
+        return counts != self.parts.told
+
+    def flush(self, counts: Mapping[str, int], last_error: str) -> None:
+        assert last_error == "why"
+        self.parts.told = dict(counts)
+        self.parts.done("trail flushed")
+
+
+class _Findings:
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.parts.is_waiting
+
+    def flush(self) -> None:
+        self.parts.done("findings flushed")
+
+
+async def _run(parts: Parts, seconds: float, **options: bool) -> None:
+    async with trio.open_nursery() as nursery:
+        for work in parts.works(**options):
+            nursery.start_soon(work)
+        await trio.sleep(seconds)
+        parts.let_go.set()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("hangs", ["trail flushed", "findings flushed"])
+def test_a_flush_that_hangs_delays_no_other_duty(hangs: str) -> None:
+    parts = Parts(hangs)
+    trio.run(_run, parts, 8 * PERIOD_S)
+    counts = {what: parts.happened.count(what) for what in ("tended", "trail flushed", "findings flushed")}
+    assert counts.pop(hangs) == 1, "no second one begins beside it"
+    assert min(counts.values()) >= 3, counts
+
+
+def test_nothing_is_flushed_if_nothing_is_due() -> None:
+    parts = Parts()
+    parts.is_due = parts.is_waiting = False
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    trio.run(_run, parts, 4 * PERIOD_S, clock=clock)
+    assert set(parts.happened) == {"tended", "settled", "steps"}
+    assert parts.happened.index("settled") < parts.happened.index("steps")
+
+
+def test_losses_of_workers_are_a_reason_to_flush() -> None:
+    parts = Parts()
+    parts.is_due = parts.is_waiting = False
+    parts.lost = {"killed": 2}
+    trio.run(_run, parts, 4 * PERIOD_S)
+    assert parts.happened.count("trail flushed") == 1
+    assert parts.told == {"killed": 2}
+
+
+def test_without_a_database_findings_are_no_duty() -> None:
+    assert [work.__name__ for work in Parts().works(findings=False)] == ["tend", "flush_trail"]
+
+
+def test_all_turns_come_at_the_same_times() -> None:
+    parts = Parts()
+    parts.is_due = parts.is_waiting = False
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    trio.run(_run, parts, 10 * PERIOD_S, clock=clock)
+    steps = [after - before for before, after in itertools.pairwise(parts.at)]
+    assert steps == pytest.approx([PERIOD_S] * len(steps), abs=PERIOD_S / 2)
+    assert len(steps) >= 7
