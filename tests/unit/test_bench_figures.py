@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.bench.comparison.contenders import Setting, UnknownContenderError
 from tests.bench.comparison.figures import Figures, differences, load, save, table
+from tests.bench.comparison.programs import fill_sources
 from tests.bench.comparison.rows import ROWS, chosen
 
 
@@ -78,3 +80,11 @@ def test_the_policy_of_a_contender_compiles_with_as_many_rules_as_it_says(kind: 
 
     policy = parse_policy([SourceText("p.yaml", Setting.of(f"{kind}:rules=7").policy().encode())])
     assert len(policy.rules) == (8 if kind in {"redacted", "writers"} else 7)
+
+
+def test_the_project_of_c_can_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.bench.comparison.programs.SOURCES", 2)
+    for _ in range(2):  # the second run of a comparison finds it
+        fill_sources(tmp_path / "sources")
+    subprocess.run(["make", "-s", "-j2", "-C", tmp_path / "sources"], check=True, timeout=60)
+    assert subprocess.run([tmp_path / "sources/program"], check=False, timeout=20).returncode == 0

@@ -20,7 +20,9 @@ from typing import Final
 
 from tests.bench.comparison import figures, reference
 from tests.bench.comparison.contenders import DEFAULT, Contender, Ground, Setting, make_store
-from tests.bench.comparison.rows import Row, Work, build_loop, chosen, fill_store
+from tests.bench.comparison.programs import SEARCHED, name_users
+from tests.bench.comparison.row import Row, Work
+from tests.bench.comparison.rows import build_loop, chosen, fill_store
 from tests.support.machine.namespace import clear_away, enter_private_namespace
 from tests.support.machine.processes import tool_as
 
@@ -69,8 +71,8 @@ def measure(asked: argparse.Namespace, where: Path, kind: str, ground: Ground) -
     """Measure all chosen rows in one store."""
     rows = chosen(asked.rows)
     make_store(ground.store)
-    archive = fill_store(ground.store, {row.name for row in rows}, where)
-    work = Work(build_loop(where), asked.seconds, archive)
+    archive, outside = fill_store(ground.store, {row.name for row in rows}, where)
+    work = Work(build_loop(where), asked.seconds, archive, outside)
     found: list[figures.Figures] = []
     with contextlib.ExitStack() as stack:
         contenders = []
@@ -81,8 +83,8 @@ def measure(asked: argparse.Namespace, where: Path, kind: str, ground: Ground) -
                 contenders.append(stack.enter_context(ground.contender(name)))
         time.sleep(asked.settle)
         for row in rows:
-            if row.name == "dbench" and shutil.which("dbench") is None:
-                print("without dbench: it is not installed")
+            if lacking := [name for name in row.programs if shutil.which(name, path=SEARCHED) is None]:
+                print(f"without {row.name}: {', '.join(lacking)} not installed")
                 continue
             found.append(in_rounds(row, work, contenders, kind, asked.rounds))
             print(found[-1].line(), flush=True)
@@ -130,6 +132,7 @@ def main() -> int:
     machine = f"Linux {platform.release()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
     print(machine)
     try:
+        name_users(directory)
         built = directory / "reference"
         built.mkdir()
         hp = reference.build(built) if "hp" in asked.mounts else None
