@@ -86,23 +86,32 @@ class Audit(enum.IntEnum):
     REQUIRED = 2
 
 
+Lane = str | int | tuple[str, int | None] | None
+"""A key of callers that share bytes: an app's name, with the uid if the policy tells its uids apart, or a
+stranger's uid. Callers of one lane with the same view of a file may see the same bytes of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A caller, as far as the rules can tell callers apart.
 
     key: small int; two callers with one key get the same answers from one engine, always.
     app: the app's name, or None for a stranger. uid: the caller's uid, where rules may depend on
-    it (None for an app mount's principal before the caller is known).
+    it (None for an app mount's principal before the caller is known). uids_differ: True if the policy may
+    give the app other answers under another uid.
     """
 
     key: int
     app: str | None
     uid: int | None
+    uids_differ: bool = False
 
     @property
-    def lane(self) -> str | int | None:
-        """Return the key of this principal's own sniffing workers: the app's name, else the uid."""
-        return self.app if self.app is not None else self.uid
+    def lane(self) -> Lane:
+        """Return the key of this principal's own sniffing workers, and of its own nodes of a file."""
+        if self.app is None:
+            return self.uid
+        return (self.app, self.uid) if self.uids_differ else self.app
 
     @property
     def label(self) -> str:

@@ -43,7 +43,7 @@ class Sniffer:
     dies, hangs or eats memory is replaced. A file at which two workers died, or one hung, is not tried
     again: that request has no answer, and no other request suffers.
 
-    The optional ``lane`` of a request is the app that it is for. Lanes take turns, so an app waits for
+    The optional ``lane`` of a request is the app or uid that it is for. Lanes take turns, so an app waits for
     at most one file of another. A worker serves one lane only (pool.py). Only for use from one trio run
     at a time.
     """

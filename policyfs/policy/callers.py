@@ -145,8 +145,11 @@ class Callers:
                 return app.name
         return None
 
-    def principal(self, app: str | None, uid: int, *, uid_matters: bool) -> Principal:
-        """Return the principal of an app (None for a stranger) with a uid.
+    def principal(
+        self, app: str | None, uid: int, *, uid_matters: bool, uids_differ: bool = False
+    ) -> Principal:
+        """Return the principal of an app (None for a stranger) with a uid. uid_matters: True if captures
+        compare uids.
 
         Raises KeyError for an unlisted app.
         """
@@ -154,7 +157,7 @@ class Callers:
         key = of.number
         if uid_matters and app is not None:
             key |= (uid + 1) << _UID_SHIFT
-        return Principal(key, app, uid)
+        return Principal(key, app, uid, uids_differ)
 
     def uid_class_of(self, uid: int) -> int:
         """Return the class of a uid."""

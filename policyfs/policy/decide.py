@@ -97,12 +97,17 @@ class Engine:
 
     def principal(self, uid: int) -> Principal:
         """Return the principal of a uid on a shared mount: the app that lists the uid, or a stranger."""
-        callers = self._table.callers
-        return callers.principal(callers.app_of(uid), uid, uid_matters=self._table.uses_uid)
+        return self._principal(self._table.callers.app_of(uid), uid)
 
     def app_principal(self, app: str, uid: int) -> Principal:
         """Return the principal of an app mount's app under a uid. Raises KeyError if there is no such app."""
-        return self._table.callers.principal(app, uid, uid_matters=self._table.uses_uid)
+        return self._principal(app, uid)
+
+    def _principal(self, app: str | None, uid: int) -> Principal:
+        differ = app is not None and self._scope.uids_matter(app)
+        return self._table.callers.principal(
+            app, uid, uid_matters=self._table.uses_uid, uids_differ=differ
+        )
 
     # ---- answers
 

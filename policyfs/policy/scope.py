@@ -21,6 +21,7 @@ class Scope:
     def __init__(self, table: Table, *, dry_run: bool) -> None:
         self._dry_run: Final = dry_run
         self._table: Final = table
+        self._uids_matter: Final[dict[str, bool]] = {}
         told_apart = [tells_callers_apart(rule) for rule in table.rules]
         self._told_apart: Final = told_apart
         captured = {
@@ -57,7 +58,12 @@ class Scope:
 
     def uids_matter(self, app: str) -> bool:
         """False only if an app gets the same answers under every uid, at every path."""
-        return self._table.uses_uid or any(tells_uids_apart(rule.who, app) for rule in self._table.rules)
+        known = self._uids_matter.get(app)
+        if known is None:
+            rules = self._table.rules
+            known = self._table.uses_uid or any(tells_uids_apart(rule.who, app) for rule in rules)
+            self._uids_matter[app] = known
+        return known
 
     def owner_matters_above(self, state: PathState) -> bool:
         """True if an ancestor's owner may decide whether this path is hidden."""

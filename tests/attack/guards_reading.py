@@ -14,6 +14,7 @@ import policyfs.fs.opening.write_access as write_access_module
 import policyfs.fs.redacted.copies as redactor_module
 from policyfs.content.pool import Pool
 from policyfs.content.sniffer import Sniffer
+from policyfs.domain import Principal
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.redacted.hidden_words import HiddenWords
 from policyfs.fs.redacted.leased import LeasedFiles
@@ -68,6 +69,11 @@ def one_worker_for_all() -> None:
         return await take(self, "anybody")
 
     put(Pool, "take", anybody)
+
+
+def uids_share_lanes() -> None:
+    """All uids of an app share its nodes and its workers, even if rules tell them apart."""
+    put(Principal, "lane", property(lambda self: self.app or self.uid))
 
 
 def uncounted_bytes() -> None:
@@ -158,6 +164,7 @@ READING: Final[dict[str, Callable[[], None]]] = {
     "uncounted-bytes": uncounted_bytes,
     "lying-parser": lying_parser,
     "one-worker-for-all": one_worker_for_all,
+    "uids-share-lanes": uids_share_lanes,
     "workers-are-nobody": workers_are_nobody,
     "shown-live": shown_live,
     "own-for-ever": own_for_ever,

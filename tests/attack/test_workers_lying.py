@@ -31,6 +31,19 @@ rules:
 """
 
 
+OF_UIDS: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: lying}}
+apps:
+  both: {{uid: [{ONE}, {OTHER}]}}
+rules:
+  - {{id: own, allow: [see, read], who: {{uid: {ONE}}}, paths: "/one/***"}}
+  - {{id: read, allow: [see, read], who: {{app: any}}, paths: ["/*"]}}
+  - {{id: no-location, require: {{redact: location}}, paths: "/**"}}
+"""
+
+
 def photo(words: bytes) -> bytes:
     """A photo with a place, and a comment."""
     return jpegs.with_segments(
@@ -86,6 +99,24 @@ def test_what_a_worker_saw_of_one_app_is_not_shown_to_another(
     honest = mounts_on.start(POLICY, store)
     for uid in (ONE, OTHER):
         assert call_as(uid, (honest / "shared.jpg").read_bytes) == seen
+
+
+@pytest.mark.parametrize(
+    ("guards", "leaks"),
+    [("lying-parser", False), ("lying-parser,uids-share-lanes", True)],
+    ids=["guarded", "alike"],
+)
+@pytest.mark.parametrize("options", [(), ("--app", "both", "--any-uid")], ids=["shared", "app mount"])
+def test_what_a_worker_saw_of_one_uid_is_not_shown_to_another_that_rules_tell_apart(
+    guards: str, leaks: bool, options: tuple[str, ...], without, store_on
+) -> None:
+    store = store_on("ext4")
+    furnish(store)
+    mount = without(guards, OF_UIDS, store, *options)
+    assert call_as(OTHER, error, Path.read_bytes, mount / "one/secret.jpg") == "ENOENT"
+    call_as(ONE, (mount / "one/secret.jpg").read_bytes)
+    assert (SECRET in call_as(OTHER, (mount / "shared.jpg").read_bytes)) is leaks
+    mount.expected_log.append("lied")
 
 
 def test_whatever_a_worker_says_harms_its_own_file_alone(without, store_on) -> None:

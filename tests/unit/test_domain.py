@@ -64,10 +64,17 @@ def test_labels_of_views(view, label, raw):
     assert view.raw is raw
 
 
-@pytest.mark.parametrize(("app", "lane", "label"), [("camera", "camera", "camera"), (None, 7, "stranger")])
-def test_labels_of_principals(app, lane, label):
-    assert Principal(1, app, 7).lane == lane
-    assert Principal(1, app, 7).label == label
+@pytest.mark.parametrize(
+    ("app", "differ", "lane", "label"),
+    [
+        ("camera", False, "camera", "camera"),
+        ("camera", True, ("camera", 7), "camera"),
+        (None, False, 7, "stranger"),
+    ],
+)
+def test_labels_of_principals(app, differ, lane, label):
+    assert Principal(1, app, 7, differ).lane == lane
+    assert Principal(1, app, 7, differ).label == label
 
 
 def test_what_is_banned_is_judged_as_a_whole():

@@ -172,6 +172,21 @@ async def test_under_redaction_each_app_and_each_stranger_has_nodes_of_its_own(
 
 
 @on_trio
+@pytest.mark.parametrize("byte_path", [BytePath.LIVE, BytePath.COPY, BytePath.LEASED])
+async def test_so_has_each_uid_of_an_app_if_rules_tell_its_uids_apart(
+    store: Path, byte_path: BytePath
+) -> None:
+    apart = REDACTED + f'- {{id: no, deny: [read], who: {{uid: {GALLERY}}}, paths: "/**"}}\n'
+    for policy, whose in ((REDACTED, "gallery"), (apart, ("gallery", GALLERY))):
+        with parts(store, engine_of(policy)) as made:
+            chosen = Chosen(made)
+            assert chosen.node(GALLERY, byte_path).whose == whose
+            assert chosen.node(CAMERA, byte_path).whose == (
+                "camera" if policy is REDACTED else ("camera", CAMERA)
+            )
+
+
+@on_trio
 async def test_an_open_version_keeps_its_node_and_a_newer_one_gets_another(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
         chosen = Chosen(made)

@@ -175,3 +175,19 @@ async def test_no_other_app_reads_what_a_reload_has_made_wait_for_its_check(stor
         target = await made.open("/a.jpg", os.O_RDWR, CAMERA)
         copied = made.ranges.copy(writer, 0, target, 0, 100)
         assert await errno_of(copied) == errno.EOPNOTSUPP
+
+
+@on_trio
+async def test_nor_does_another_uid_of_an_app_if_rules_tell_its_uids_apart(store: Path) -> None:
+    """An app mount that admits several uids; the rule that comes applies to one of them."""
+    other = CAMERA + 5000
+    later = OPEN + f'- {{id: no, require: {{no: [location]}}, who: {{uid: {CAMERA}}}, paths: "/**"}}\n'
+    with parts(store, engine_of(OPEN), app="camera") as made:
+        before = (store / "empty").read_bytes()
+        writer = await made.open("/empty", os.O_RDWR, CAMERA)
+        made.reload(engine_of(later))
+        assert await made.write(writer, 0, PHOTO) == len(PHOTO)
+        assert await all_of(made, writer) == PHOTO
+        reader = await made.open("/empty", os.O_RDONLY, other)
+        assert reader.node is writer.node
+        assert await all_of(made, reader) == before

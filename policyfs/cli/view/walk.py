@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
 from policyfs.cli.view.picture import REDACTED, REFUSED, UNCHANGED, Entry, Hidden, Picture, Rest, Sample
-from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Decision, Facts, FileType, Need, Op, Principal
+from policyfs.domain import KIND_DIRECTORY, OWNER_NONE, Decision, Facts, FileType, Lane, Need, Op, Principal
 from policyfs.errors import errno_name
 from policyfs.linux.statx import Stat
 from policyfs.policy.analysis.outcomes import content
@@ -28,11 +28,11 @@ _SPECIAL: Final = "a fifo, socket or device: policyfs hides them"
 class Looker(Protocol):
     """Finds the kinds of files, and the data in them to hide."""
 
-    async def kind_of_fd(self, fd: int, *, lane: str | int | None = None) -> str | None:
+    async def kind_of_fd(self, fd: int, *, lane: Lane = None) -> str | None:
         """Return a file's content kind; None if unknown."""
 
     async def locate(
-        self, fd: int, what: frozenset[str], *, lane: str | int | None = None
+        self, fd: int, what: frozenset[str], *, lane: Lane = None
     ) -> tuple[str | None, Plan]:
         """Return a file's content kind, and a plan that hides these words."""
 

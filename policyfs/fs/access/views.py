@@ -10,9 +10,10 @@ If a file may be read only because of its kind, the bytes are proven to be of th
 that holds until the open is answered (fs/opening/opener.py), else by a COPY or LEASED node of the same view
 (docs/decisions/0017-a-kind-counts-under-a-lease.md).
 
-A LIVE, COPY or LEASED node of a redacted view belongs to one app (or one stranger's uid). The kernel
-keeps the pages that a LIVE node's writer wrote, and no other app that is under redaction may read those. COPY
-and LEASED nodes show the result of one app's worker until a second one has found the same (second_looks.py).
+A LIVE, COPY or LEASED node of a redacted view belongs to one app, or one uid: a stranger's, or an app's if
+the policy tells its uids apart (Principal.lane). The kernel keeps the pages that a LIVE node's writer wrote,
+and no other lane that is under redaction may read those. COPY and LEASED nodes show the result of one lane's
+worker until a second one has found the same (second_looks.py).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from policyfs.domain import Facts, FileType, Need, Op, Principal, View, to_clean
+from policyfs.domain import Facts, FileType, Lane, Need, Op, Principal, View, to_clean
 from policyfs.fs.access.facts import FactFinder
 from policyfs.fs.expiring import Expiring
 from policyfs.fs.inodes.handles import Caller
@@ -185,16 +186,17 @@ class Views:
     # -- which node -----------------------------------------------------------------------------
 
     @staticmethod
-    def whose(caller: Caller, view: View, byte_path: BytePath) -> str | int | None:
-        """Return the principal that a node of this view and byte path serves; None: everyone with the view.
+    def whose(caller: Caller, view: View, byte_path: BytePath) -> Lane:
+        """Return the lane that a node of this view and byte path serves; None: everyone with the view.
 
-        The bytes of a copy or a large file may depend on the result of one app's worker (second_looks.py). If
-        a file must be cleaned, only its writer may read the data that will be removed.
+        The bytes of a copy or a large file may depend on the result of one lane's worker (second_looks.py).
+        If a file must be cleaned, only its writer may read the data that will be removed. Two uids of one app
+        may have the same obligations, and yet one of them may not read a file of this kind.
         """
         shared = byte_path is BytePath.LIVE and not (view.redact or to_clean(view.bans))
         if byte_path is BytePath.RAW or shared:
             return None
-        return caller.uid if caller.principal.app is None else caller.principal.app
+        return caller.principal.lane
 
     def node(
         self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,

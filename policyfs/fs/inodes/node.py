@@ -11,7 +11,7 @@ import math
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from policyfs.domain import FileType, View
+from policyfs.domain import FileType, Lane, View
 from policyfs.fs.inodes.hard_links import HardLinks
 from policyfs.fs.inodes.placement import PlacedNode, Placement
 from policyfs.fs.path_bounds import PathTooLongError
@@ -111,8 +111,8 @@ class Node(PlacedNode):
         self._told: int | None = None
         """Hash of the version whose attributes were last sent to the kernel (a version takes 150 bytes).
         _UNKNOWN if the bridge sends some, too."""
-        self.whose: str | int | None = None
-        """The only principal that may use the node (access/views.py), or None."""
+        self.whose: Lane = None
+        """The only lane that may use the node (access/views.py), or None."""
         self.listed: tuple[int, Version | None] | None = None
         """The directory's listing that the kernel may hold: the policy's generation, and without a watch the
         directory's version, at the time of the listing."""

@@ -86,7 +86,7 @@ class RawPath:
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Read the file. Bytes that wait for their check, which a reload may have brought, are read as
-        written, but only while no other app has the node open: the check may refuse or clean them.
+        written, but only while no other lane has the node open: the check may refuse or clean them.
         """
         state = open_state(handle)
         if state.holds_back and self._has_alone(handle):
@@ -96,9 +96,9 @@ class RawPath:
         return await read_store(handle.fd, offset, size)
 
     def _has_alone(self, handle: Handle) -> bool:
-        """True if no other app than the handle's has the node open."""
-        app = handle.caller.holder
-        return all(other.caller.holder == app for other in self._handles.of_node(handle.node))
+        """True if no other lane than the handle's has the node open."""
+        lane = handle.caller.principal.lane
+        return all(other.caller.principal.lane == lane for other in self._handles.of_node(handle.node))
 
 
 async def _read_waiting(

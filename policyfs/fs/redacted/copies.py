@@ -12,7 +12,7 @@ from typing import NamedTuple
 import trio
 
 from policyfs.content.cache import KindKey
-from policyfs.domain import Decision, Facts, Patch, Principal
+from policyfs.domain import Decision, Facts, Lane, Patch, Principal
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.expiring import Expiring
@@ -57,10 +57,10 @@ class _Key(NamedTuple):
     btime_ns: int
     version: Version
     what: frozenset[str]
-    lane: str | int | None
+    lane: Lane
 
 
-def _key(ino_key: int, stat: Stat, what: frozenset[str], lane: str | int | None) -> _Key:
+def _key(ino_key: int, stat: Stat, what: frozenset[str], lane: Lane) -> _Key:
     return _Key(ino_key, stat.btime_ns, Version(stat.size, stat.mtime_ns, stat.ctime_ns), what, lane)
 
 
