@@ -12,7 +12,19 @@ import trio
 from policyfs.fs.access.gate import PolicyChangedError
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, OPEN, PHOTO, REDACTED, TYPES, truncations
+from tests.support.mount.steps import (
+    CAMERA,
+    GALLERY,
+    MAPS,
+    OPEN,
+    PHOTO,
+    REDACTED,
+    TYPES,
+    beside,
+    racing,
+    truncations,
+)
+from tests.support.samples import jpegs
 
 
 @on_trio
@@ -69,3 +81,61 @@ async def test_an_open_is_decided_again_if_the_policy_changes_while_it_empties_a
         monkeypatch.setattr(type(made.tree), "truncate_fd", cut)
         handle = await made.open("/file.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
         assert handle.node.view.redact
+
+
+@pytest.mark.parametrize("rules", [OPEN, REDACTED, OPEN + TYPES], ids=["raw", "redacted", "checked"])
+def test_a_policy_that_came_before_the_truncation_keeps_the_file(
+    store: Path, monkeypatch: pytest.MonkeyPatch, rules: str
+) -> None:
+    """The thread may begin long after the open was decided: threads are limited in number."""
+    denied = rules + '- {id: closed, deny: [write], who: {app: any}, paths: "/**"}\n'
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules)) as made:
+            beside(monkeypatch, lambda: trio.from_thread.run_sync(made.reload, engine_of(denied)))
+            with pytest.raises(PolicyChangedError):
+                await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
+            assert (store / "a.jpg").read_bytes() == PHOTO
+
+    run()
+
+
+BY_KIND = """\
+- {id: all, allow: [all], who: {app: camera}, paths: "/**"}
+- {id: photos, allow: [see, read, write], who: {app: maps}, paths: "/**", when: {type: image/*}}
+- {id: own, require: {no: [location]}, paths: "/**", when: {owner: camera}}
+"""
+"""The camera writes its own files into drafts. Maps may write photos, but no empty file."""
+PLAIN = jpegs.plain(1, 64)
+
+
+@pytest.mark.parametrize("how", ["open", "ftruncate"])
+def test_a_file_is_not_emptied_for_who_could_not_write_it_then_once_its_draft_has_ended(
+    store: Path, how: str
+) -> None:
+    """The other writer's draft, which would have kept the bytes, ends while the request waits for it."""
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(BY_KIND)) as made:
+            caller = made.caller(CAMERA)
+            first, _ = await made.creator.create(made.root, b"new.jpg", 0o666, os.O_RDWR, caller)
+            await made.write(first, 0, PLAIN)
+            await made.sync.flush(first)
+            await made.write(first, 0, PLAIN[:2])
+            state = first.node.open
+            assert state is not None
+            assert state.draft is not None
+            second = await made.open("/new.jpg", os.O_WRONLY, MAPS)
+            assert second.node is first.node
+            assert made.owners.get(first.fd, made.tree.fstat(first.fd)) == "none"
+            if how == "open":
+                request = made.open("/new.jpg", os.O_WRONLY | os.O_TRUNC, MAPS)
+            else:
+                request = made.writer.truncate(second, 0)
+            assert await racing(made, first, made.sync.flush(first), request) == [0, errno.EACCES]
+            assert state.draft is None
+            assert (store / "new.jpg").read_bytes() == PLAIN
+
+    run()

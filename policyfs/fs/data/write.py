@@ -82,9 +82,13 @@ class FileWriter:
     async def truncate(self, handle: Handle, size: int, *, by_path: bool = False) -> None:
         """Set the size of an open file. by_path: True if it was opened only for truncate(2)."""
         change = await self._allowed(handle, size)
-        if size == 0 and not by_path and change.state.draft is None and not change.decision.in_draft:
-            self._gate.require_writing_empty(handle, Call("truncate", "ftruncate"))
-        await self._on_path(change, lambda path: path.truncate(change, size, by_path=by_path))
+
+        async def cut(path: WritePath) -> None:
+            if size == 0 and not by_path and path is not self._draft:
+                self._gate.require_writing_empty(handle, Call("truncate", "ftruncate"))
+            await path.truncate(change, size, by_path=by_path)
+
+        await self._on_path(change, cut)
 
     async def set_size(self, handle: Handle, size: int) -> None:
         """Set the size of a raw file, after our caller has decided on it."""

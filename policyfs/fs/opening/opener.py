@@ -99,7 +99,7 @@ class Opener:
                 self._preconditions.check_emptied(opening)
             await self._register(opening)
             await self._record(opening)  # 8
-            await self._write_access.empty(opening)  # 9
+            await self._write_access.empty(opening, self._preconditions.check_emptied)  # 9
             self._replaced_files.opened(node)
             if not self.second_tries.is_any:  # the bridge must not answer second tries: they are noted here
                 self._bridge_handles.opened(opening)

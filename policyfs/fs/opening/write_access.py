@@ -98,10 +98,11 @@ class WriteAccess:
             raise StaleNodeError
         handle.seen = version_of(stat)
 
-    async def empty(self, opening: OpenContext) -> None:
+    async def empty(self, opening: OpenContext, check: Callable[[OpenContext], None]) -> None:
         """Carry out O_TRUNC, after every step that could refuse the open.
 
-        No write that was judged by the old bytes may come after it: here, or in another daemon.
+        No write that was judged by the old bytes may come after it: here, or in another daemon. check:
+        Preconditions.check_emptied, called again because the draft that kept the file's bytes may have ended.
 
         INVARIANT: on a thread. An app's write in passthrough has the lock of the store's file, and keeps it
         while its pages are read: by the event loop, if they are of a mediated file.
@@ -109,6 +110,11 @@ class WriteAccess:
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:
             return
+
+        def cut() -> None:
+            self._gate.unchanged(handle.generation)  # again: the thread may have waited for its turn
+            self._tree.truncate_fd(handle.fd, 0)
+
         async with state.lock:  # a draft may begin before we have the lock
             # A reader's O_TRUNC empties the file itself: it has no draft, and an empty file tells nothing.
             if state.draft is not None or (opening.decision.in_draft and handle.writable):
@@ -117,10 +123,10 @@ class WriteAccess:
                 finally:
                     self._note_held(state, handle.fd)
                 return
+            check(opening)
             await self._change_lock.in_thread(
-                handle.fd, partial(self._gate.unchanged, handle.generation),
-                partial(self._tree.truncate_fd, handle.fd, 0),
-            )  # fmt: skip
+                handle.fd, partial(self._gate.unchanged, handle.generation), cut
+            )
             if state.head is not None:
                 state.head = Head(0, created=state.head.created)
                 self._note_held(state, handle.fd)
