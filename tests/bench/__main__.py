@@ -30,7 +30,7 @@ from tests.support.samples import media
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 NAMES: Final = 10_000
-KNOWN_DIRECTORIES: Final = 100
+KNOWN: Final = 100_000
 KNOWN_FILES: Final = 1_000  # in each directory
 COMMITS: Final = 100
 DATABASE_GOALS: Final = {"DELETE": "<= 4", "WAL": "<= 3"}
@@ -114,7 +114,8 @@ def photo(session: Session, where: str, bench: Bench) -> None:
 
 def memory(session: Session, where: str, bench: Bench) -> None:
     """Bytes and descriptors of the daemon per file that it knows."""
-    for outer in range(KNOWN_DIRECTORIES):
+    directories = session.known // KNOWN_FILES
+    for outer in range(directories):
         directory = bench.store / "known" / f"d{outer:03d}"
         directory.mkdir(parents=True)
         for inner in range(KNOWN_FILES):
@@ -130,7 +131,7 @@ def memory(session: Session, where: str, bench: Bench) -> None:
         values = {"policyfs-app": (after - before) / known}
         session.add(f"memory per known file ({known:,})", where, "bytes", values, "<= 600")
         values = {"policyfs-app": float(mount.descriptors() - descriptors)}
-        what = f"descriptors for {known:,} known files in {KNOWN_DIRECTORIES} directories"
+        what = f"descriptors for {known:,} known files in {directories} directories"
         session.add(what, where, "descriptors", values, "none per file")
         before_walk = mount.fuse_counters()
         requests = sum(before_walk.values())
@@ -189,31 +190,37 @@ def on_each_store(session: Session, parts: list[str]) -> None:
             shutil.rmtree(directory)
 
 
-def main() -> int:
-    """Command line of the benchmark."""
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
     every = ["decisions", *ON_STORES]
     parser = argparse.ArgumentParser(prog="bench", description="measure policyfs beside native and bindfs")
     parser.add_argument("--only", nargs="+", choices=every, default=every, help="measure these parts only")
     parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
-    arguments = parser.parse_args()
+    parser.add_argument("--known", type=int, default=KNOWN, help="files to walk over, for `memory`")
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Command line of the benchmark."""
+    asked = arguments()
     if os.geteuid() != 0:
         print("bench: needs root", file=sys.stderr)
         return 1
     enter_private_namespace()
     directory = Path(tempfile.mkdtemp(prefix="policyfs-bench-"))
     directory.chmod(0o711)
-    session = Session(directory)
+    session = Session(directory, asked.known)
     try:
         print(f"Linux {platform.release()}, {os.cpu_count()} CPUs, Python {platform.python_version()}")
-        if "decisions" in arguments.only:
+        if "decisions" in asked.only:
             decisions(session)
-        on_each_store(session, [part for part in ON_STORES if part in arguments.only])
+        on_each_store(session, [part for part in ON_STORES if part in asked.only])
     finally:
         for name in ("tmpfs", "xfs"):
             tool_as(0, "umount", "-l", directory / name)
         shutil.rmtree(directory, ignore_errors=True)
         session.report.save(CHECKOUT / "build" / "bench.json")  # what there is, also of a broken run
-    if arguments.write:
+    if asked.write:
         session.report.write_into(CHECKOUT / "docs" / "performance.md")
     return 0
 

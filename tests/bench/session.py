@@ -9,10 +9,11 @@ from tests.bench.report import Report, Row
 
 
 class Session:
-    """One run: where it works, what it has measured."""
+    """One run: where it works, what it has measured. known: files to walk over, for memory."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, known: int) -> None:
         self.directory = directory
+        self.known = known
         self.client = measures.build_client(directory)
         self.report = Report()
 

@@ -15,7 +15,7 @@ import pytest
 
 from policyfs.cli.main import build_parser
 from policyfs.policy.parse import SourceText, parse_policy
-from tests.bench.__main__ import ON_STORES
+from tests.bench.__main__ import arguments as bench
 from tests.bench.comparison.__main__ import arguments as comparison
 from tests.bench.comparison.rows import chosen
 from tests.support.machine.documents import CHECKOUT, PAGES, blocks, commands
@@ -58,7 +58,7 @@ def test_every_command_in_the_documents_is_one(page: Path, line: str) -> None:
         for word in words[3:]:
             assert not word.startswith("tests/") or (CHECKOUT / word).exists()
     elif words[:3] == [".venv/bin/python", "-m", "tests.bench"]:
-        assert set(words[4:]) <= {"decisions", *ON_STORES}
+        assert bench(words[3:]).only
     elif words[:3] == [".venv/bin/python", "-m", "tests.bench.comparison"]:
         assert all(chosen([row]) for row in comparison(words[3:]).rows)
     elif words[:2] == [".venv/bin/python", "-m"]:
