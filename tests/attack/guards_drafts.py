@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from policyfs.fs.checked import draft_storage
+from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
+from policyfs.fs.checked.draft_storage import DraftStorage
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.inodes.pending_writes import Draft
@@ -14,6 +18,8 @@ from policyfs.store import quarantine
 from policyfs.store.quarantine import Quarantine
 from tests.attack.guards import put
 from tests.attack.guards_reading import parsers
+
+_LATE_S: Final = 0.7
 
 
 def draft_unread() -> None:
@@ -80,14 +86,40 @@ def kept_without_end() -> None:
 
 def pieces_take_long() -> None:
     """No guard is gone, but each piece of a draft takes a while to get into the store."""
-    put_piece = Drafts._put_piece
+    put_piece = DraftStorage._put_piece
 
-    def late(self: Drafts, *arguments: Any) -> int:
+    def late(self: DraftStorage, *arguments: Any) -> int:
         reached = put_piece(self, *arguments)
         time.sleep(0.2)
         return reached
 
-    put(Drafts, "_put_piece", late)
+    put(DraftStorage, "_put_piece", late)
+
+
+def threads_begin_late() -> None:
+    """No guard is gone, but a thread begins to change a file only after the file was changed elsewhere."""
+    in_thread = ChangeLock.in_thread
+
+    async def late(self: ChangeLock, fd: int, fence: Any, change: Callable[[], Any]) -> Any:
+        def delayed() -> Any:
+            before, until = os.fstat(fd).st_ctime_ns, time.monotonic() + _LATE_S
+            while os.fstat(fd).st_ctime_ns == before and time.monotonic() < until:
+                time.sleep(0.001)
+            return change()
+
+        return await in_thread(self, fd, fence, delayed)
+
+    put(ChangeLock, "in_thread", late)
+
+
+def tries_without_end() -> None:
+    """A draft waits for a moment in which nobody changes its file, however long that takes."""
+    put(draft_storage, "_TRIES", 1 << 60)
+
+
+def times_stop_a_draft() -> None:
+    """After any change of its file a draft is not stored any further."""
+    put(draft_storage, "_alike", lambda *_: False)
 
 
 DRAFTS: Final[dict[str, Callable[[], None]]] = {
@@ -99,4 +131,7 @@ DRAFTS: Final[dict[str, Callable[[], None]]] = {
     "kept-without-end": kept_without_end,
     "cleaned-for-good": cleaned_for_good,
     "pieces-take-long": pieces_take_long,
+    "threads-begin-late": threads_begin_late,
+    "tries-without-end": tries_without_end,
+    "times-stop-a-draft": times_stop_a_draft,
 }

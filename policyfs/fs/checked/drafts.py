@@ -12,7 +12,6 @@ dropped, and a file that this session created is removed.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -26,21 +25,19 @@ from policyfs.fs.access.facts import KindSource
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
+from policyfs.fs.checked.draft_storage import DraftStorage
 from policyfs.fs.checked.head import kind_in, meets
 from policyfs.fs.checked.head_writes import Fence, put_all
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue
 from policyfs.fs.checked.rejection import Rejections, must_be
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, OpenState
-from policyfs.fs.inodes.pending_writes import Draft, Refusal, base_of
+from policyfs.fs.inodes.pending_writes import Draft, Refusal
 from policyfs.fs.redacted.plans import PlanFinder
-from policyfs.linux.statx import Stat
 from policyfs.redact.core.values import Outcome
 from policyfs.store import ranges
-from policyfs.store.ranges import KEEP_SIZE
 
 _PIECE: Final = 1 << 20
-"""The number of bytes that go into the store at a time, while no other daemon changes the file."""
 _WRITING: Final = Call("write", "write")
 
 
@@ -63,10 +60,9 @@ class Drafts:
         self._gate = fs.gate
         self._kinds = kinds
         self._plans = plans
-        self._change_lock = change_lock
         self._rejections = rejections
         self._quarantine = quarantine
-        self._shares_blocks = shares_blocks
+        self._storage = DraftStorage(fs.tree, change_lock, shares_blocks=shares_blocks)
         self._cleaner = Cleaner(fs.tree, plans, _copy_all)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
@@ -154,7 +150,7 @@ class Drafts:
                 self._gate.recorder.decided(
                     handle.caller, _WRITING, handle.node.path(), told, kind=cleaned.kind, note=cleaned.note
                 )
-            await self._commit(handle, draft, fence, source)
+            await self._storage.store(handle, draft, fence, source)
         finally:
             if cleaned is not None:
                 cleaned.close()
@@ -269,86 +265,6 @@ class Drafts:
         draft.refused = draft.unchanged = True
         draft.refusal = Refusal(kind, note, rules, decision.quarantine, self._gate.generation)
         self._rejections.refuse(handle, decision, kind, note)
-
-    async def _commit(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
-        """Copy the draft (or its cleaned copy) from *source* into the store's file.
-
-        It is copied piece by piece, so that no other daemon waits long. The file is written in place, and cut
-        to its length last: if its space were freed first, other files could take it.
-
-        INVARIANT: before each piece the file is as the last piece left it, or as it was when the draft began.
-        *fence* is called before the first piece, since from then on all bytes in the file are of this draft.
-        After an error of the store this can be tried again: draft.base is then the state that the failed
-        piece left. The daemon's end waits for the last piece, however long the disk takes.
-        """
-        size, at, done = draft.size, 0, False
-        while not done:
-            allowed: list[Stat] = []
-
-            def fenced(at: int = at, allowed: list[Stat] = allowed) -> None:
-                if at == 0:
-                    fence()
-                allowed.append(self._tree.fstat(handle.fd))
-
-            def put(at: int = at, allowed: list[Stat] = allowed) -> int | None:
-                now = self._tree.fstat(handle.fd)
-                if base_of(now) != draft.base and (at or now.size or not draft.began_empty):
-                    raise OSError(errno.EBUSY, "another program has changed the file meanwhile")
-                if version_of(now) != version_of(allowed[0]):
-                    return None  # perhaps only its mode has changed: try again with this version
-                return self._put_piece(handle, draft, source, size, at)
-
-            with trio.CancelScope(shield=True):  # from an fsync that the daemon's end interrupts
-                reached = await self._change_lock.in_thread(handle.fd, fenced, put)
-            if reached is not None:
-                at, done = reached, reached >= size
-
-    def _put_piece(self, handle: Handle, draft: Draft, source: int, size: int, at: int) -> int:
-        """Copy the next piece of *source* into the store, on a thread. Return the next piece's offset."""
-        try:
-            if at == 0 and self._shared(handle.fd, source, size):
-                at = size
-            else:
-                if at == 0:
-                    self._make_room(handle.fd, size)
-                data = os.pread(source, min(_PIECE, size - at), at)
-                put_all(handle.fd, data, at)
-                at += len(data)
-            if at >= size:
-                self._tree.truncate_fd(handle.fd, size)
-                if draft.times_ns is not None:
-                    self._tree.utimens_fd(handle.fd, *draft.times_ns)
-            return at
-        finally:
-            left = self._tree.fstat(handle.fd)
-            draft.base, handle.seen = base_of(left), version_of(left)
-
-    def _shared(self, fd: int, source: int, size: int) -> bool:
-        """Give the store's file the bytes of *source* in one step, if it has bytes that could be lost.
-
-        Where blocks can be shared, no room can be reserved for new bytes in place of old ones: the file
-        system puts them elsewhere (btrfs always, xfs if the old blocks are shared).
-        """
-        loses = self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
-        return loses and ranges.share(source, fd, size, self._tree.root_fd)
-
-    def _make_room(self, fd: int, size: int) -> None:
-        """Reserve space for a file of *size* bytes. Raises OSError (ENOSPC, EDQUOT) if the store has none.
-
-        INVARIANT: called before any byte of the file is overwritten. The draft and the file both take space,
-        and the disk may not have enough for both. Holes of the file need space, too.
-        """
-        now = self._tree.fstat(fd).size
-        if not size:
-            return
-        try:
-            ranges.allocate(fd, KEEP_SIZE, 0, size)
-        except OSError as error:
-            if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
-                return  # this store cannot reserve space
-            if self._tree.fstat(fd).size == now:  # else another program has appended to it meanwhile
-                self._tree.truncate_fd(fd, now)  # frees the part that was reserved behind the end
-            raise
 
 
 def _lets_through(patterns: frozenset[str], kind: str | None) -> bool:

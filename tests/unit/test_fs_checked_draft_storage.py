@@ -1,0 +1,108 @@
+"""The way of a draft into the store's file: piece by piece, and whatever others do to the file meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from policyfs.fs.checked import draft_storage
+from policyfs.fs.inodes.handles import Handle
+from tests.support.models.policies import engine_of
+from tests.support.mount.file_system import Parts, on_trio, parts
+from tests.support.mount.steps import CAMERA, OPEN, PHOTO, append, beside, errno_of
+
+NO_PEOPLE = OPEN + "- {id: no, require: {no: [people]}, paths: '/**'}\n"
+NEW = PHOTO + b"\1" * (2 << 20)
+
+
+async def written(made: Parts) -> Handle:
+    """Return a handle whose draft has NEW in the place of PHOTO."""
+    handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+    assert await made.write(handle, len(PHOTO), NEW[len(PHOTO) :]) == len(NEW) - len(PHOTO)
+    return handle
+
+
+def chmod(path: Path, number: int) -> None:
+    time.sleep(0.011)  # before Linux 6.13 ctime may be as coarse as 10 ms
+    path.chmod((0o644, 0o664)[number % 2])
+
+
+def touch(path: Path, number: int) -> None:
+    os.utime(path, ns=(number, number))
+
+
+def write_at_the_end(path: Path, number: int) -> None:
+    append(path, b".")
+    os.utime(path, ns=(number, number))
+
+
+def write_into(path: Path, number: int) -> None:
+    with path.open("r+b") as file:
+        file.write(b"%d" % number)
+
+
+@pytest.mark.parametrize(
+    ("change", "begins", "said", "tries"),
+    [
+        (chmod, 0, errno.EBUSY, draft_storage._TRIES),
+        (chmod, 1, 0, 3),
+        (touch, 0, errno.EBUSY, 1),
+        (touch, 1, 0, 2),
+        (write_at_the_end, 1, errno.EBUSY, 2),
+        (write_into, 1, errno.EBUSY, 2),
+    ],
+)
+@on_trio
+async def test_changes_before_each_piece(
+    store: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path, int], None], begins: int, said: int,
+    tries: int,
+) -> None:  # fmt: skip
+    """begins: the piece from which on the file is changed. tries: calls on a thread, all pieces together."""
+    done = list[int]()
+
+    def meanwhile() -> None:
+        done.append(len(done))
+        if len(done) > begins:
+            change(store / "a.jpg", len(done))
+
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await written(made)
+        beside(monkeypatch, meanwhile)
+        assert await errno_of(made.sync.flush(handle)) == said
+        assert len(done) == tries
+        if not said:
+            assert (store / "a.jpg").read_bytes() == NEW
+        elif not begins:
+            assert (store / "a.jpg").read_bytes() == PHOTO, "no byte of the draft is there"
+        monkeypatch.undo()
+        await made.release(handle)
+
+
+@on_trio
+async def test_a_draft_that_found_no_rest_is_stored_later(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = iter(range(10_000))
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await written(made)
+        beside(monkeypatch, lambda: chmod(store / "a.jpg", next(numbers)))
+        assert await errno_of(made.sync.flush(handle)) == errno.EBUSY
+        monkeypatch.undo()
+        assert await errno_of(made.sync.flush(handle)) == 0
+        assert (store / "a.jpg").read_bytes() == NEW
+        await made.release(handle)
+
+
+@on_trio
+async def test_an_emptied_file_is_cut_once(store: Path) -> None:
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
+        assert (store / "a.jpg").read_bytes() == PHOTO
+        await made.sync.flush(handle)
+        assert (store / "a.jpg").read_bytes() == b""
+        await made.release(handle)
