@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from policyfs.fs.inodes.handles import Handle
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
-from tests.support.mount.steps import CAMERA, OPEN, PHOTO, TYPES, errno_of
+from tests.support.mount.steps import CAMERA, OPEN, PHOTO, TYPES, errno_of, racing
 
 READ_ONLY = '- {id: look, allow: [see, read], who: {app: any}, paths: "/**"}\n'
 
@@ -126,3 +127,48 @@ async def test_a_requirement_that_came_after_the_open_is_checked(store: Path) ->
         await made.write(handle, 0, PHOTO)
         await made.release(handle)
         assert (store / "empty").read_bytes() == PHOTO
+
+
+async def _reloading(made: Parts, rules: str) -> None:
+    made.reload(engine_of(rules))
+
+
+CHANGES: dict[str, Callable[[Parts, Handle], Awaitable[object]]] = {
+    "write": lambda made, handle: made.write(handle, 0, PHOTO[:4]),
+    "append": lambda made, handle: made.writer.write(handle, 0, b"x", append=True, kill_priv=False),
+    "page": lambda made, handle: made.writer.write(
+        handle, 0, PHOTO[:4], append=False, kill_priv=False, back=True
+    ),
+    "empty": lambda made, handle: made.writer.truncate(handle, 0),
+    "cut": lambda made, handle: made.writer.truncate(handle, len(PHOTO) - 2),
+    "allocate": lambda made, handle: made.writer.allocate(handle, 0, 0, 1 << 16),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_policy_that_came_while_a_change_waited_for_another_one_decides(store: Path, change: str) -> None:
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN + TYPES)) as made:
+            handle = await opened(made)
+            waiting = CHANGES[change](made, handle)
+            assert await racing(made, handle, waiting, _reloading(made, READ_ONLY)) == [errno.EACCES, 0]
+            assert (store / "a.jpg").read_bytes() == PHOTO
+
+    run()
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_change_that_waited_is_made_once_if_the_new_policy_allows_it(store: Path, change: str) -> None:
+    @on_trio
+    async def run() -> None:
+        (store / "twin").write_bytes(PHOTO)
+        with parts(store, engine_of(OPEN + TYPES)) as made:
+            handle, twin = await opened(made), await opened(made, "/twin")
+            waiting = CHANGES[change](made, handle)
+            assert await racing(made, handle, waiting, _reloading(made, OPEN + TYPES)) == [0, 0]
+            await CHANGES[change](made, twin)
+            assert (store / "a.jpg").read_bytes() == (store / "twin").read_bytes()
+            assert handle.bytes_written == twin.bytes_written
+
+    run()

@@ -256,9 +256,7 @@ class Checker:
         for _ in range(_TRIES):
             if size:
                 await self._unhold(handle, head, decision, fence)
-            elif self._tree.fstat(handle.fd).size:
-                head.held = None
-            if head.held is not None:
+            if head.held is not None and (size or not self._tree.fstat(handle.fd).size):
                 if size > len(head.held):
                     raise UnknownBeginningError
                 head.held = head.held[:size]

@@ -10,7 +10,7 @@ import trio
 
 from policyfs.domain import Decision
 from policyfs.fs.access.audit import Call
-from policyfs.fs.access.gate import WRITE
+from policyfs.fs.access.gate import WRITE, PolicyChangedError
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
@@ -58,37 +58,43 @@ class FileWriter:
         must be dropped: otherwise processes that have it mapped would see, and write back, bytes that the
         file never held.
         """
-        try:
-            change = await self._allowed(handle, back=back)
+
+        async def put(change: Change) -> int:
             if back:
-                async with change.state.lock:
-                    try:
-                        written = await self._path(change).write_back(change, offset, data)
-                    finally:
-                        self._note_held(change.state, handle.fd)
-                handle.bytes_written += written
-                return len(data)
+                return await self._write_back(change, offset, data)
             if kill_priv:
                 self._tree.clear_killpriv(handle.fd)
-            written = await self._on_path(
-                change, lambda path: path.write(change, offset, data, append=append)
-            )
+            return await self._on_path(change, lambda path: path.write(change, offset, data, append=append))
+
+        try:
+            written = await self._decided(handle, put, back=back)
         except Exception:
             self._drop_pages(handle.node.nodeid)
             raise
         handle.bytes_written += written
-        return written
+        return len(data) if back else written
+
+    async def _write_back(self, change: Change, offset: int, data: bytes) -> int:
+        """Write a page of a mapping. Return the number of its bytes in the file."""
+        async with change.state.lock:
+            change.fence()
+            try:
+                return await self._path(change).write_back(change, offset, data)
+            finally:
+                self._note_held(change.state, change.handle.fd)
 
     async def truncate(self, handle: Handle, size: int, *, by_path: bool = False) -> None:
         """Set the size of an open file. by_path: True if it was opened only for truncate(2)."""
-        change = await self._allowed(handle, size)
 
-        async def cut(path: WritePath) -> None:
-            if size == 0 and not by_path and path is not self._draft:
-                self._gate.require_writing_empty(handle, Call("truncate", "ftruncate"))
-            await path.truncate(change, size, by_path=by_path)
+        async def cut(change: Change) -> None:
+            async def on(path: WritePath) -> None:
+                if size == 0 and not by_path and path is not self._draft:
+                    self._gate.require_writing_empty(handle, Call("truncate", "ftruncate"))
+                await path.truncate(change, size, by_path=by_path)
 
-        await self._on_path(change, cut)
+            await self._on_path(change, on)
+
+        await self._decided(handle, cut, size)
 
     async def set_size(self, handle: Handle, size: int) -> None:
         """Set the size of a raw file, after our caller has decided on it."""
@@ -97,9 +103,12 @@ class FileWriter:
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """Reserve space or make zeros, as fallocate(2) with one of the permitted modes."""
-        change = await self._allowed(handle, call=Call("write", "fallocate"))
-        self._tree.clear_killpriv(handle.fd)
-        await self._on_path(change, lambda path: path.allocate(change, mode, offset, length))
+
+        async def allocate(change: Change) -> None:
+            self._tree.clear_killpriv(handle.fd)
+            await self._on_path(change, lambda path: path.allocate(change, mode, offset, length))
+
+        await self._decided(handle, allocate, call=Call("write", "fallocate"))
 
     async def copy_into(self, handle: Handle, fd: int, source_at: int, target_at: int, length: int) -> int:
         """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes."""
@@ -113,15 +122,36 @@ class FileWriter:
         handle.bytes_written += copied
         return copied
 
+    async def _decided(
+        self, handle: Handle, make: Callable[[Change], Awaitable[T]], size: int | None = None,
+        call: Call = _WRITING, *, back: bool = False,
+    ) -> T:  # fmt: skip
+        """Decide on a change and make it. A reload that comes while the change waits, for a lock or for its
+        judgement, decides anew: the fence stops the change before a byte is changed.
+        """
+        while True:
+            try:
+                return await make(await self._allowed(handle, size, call, back=back))
+            except PolicyChangedError:
+                continue
+
     async def _allowed(
         self, handle: Handle, size: int | None = None, call: Call = _WRITING, *, back: bool = False
     ) -> Change:
-        """Decide on a change; refuse it by the policy or rule 5. INVARIANT: no await after that."""
+        """Decide on a change; refuse it by the policy or rule 5. INVARIANT: no await after that.
+
+        The change's fence raises PolicyChangedError after a reload.
+        """
         decision = await self._gate.handle(handle, WRITE)
         if not decision.allowed:
             self._gate.refuse(handle.caller, call, handle.node.path(), decision)
-        fence = self._guard.fence(handle, size, back=back)
-        fence()
+        generation, rule_5 = self._gate.generation, self._guard.fence(handle, size, back=back)
+
+        def fence() -> None:
+            self._gate.unchanged(generation)
+            rule_5()
+
+        rule_5()
         return Change(handle, open_state(handle), decision, fence)
 
     async def _on_path(self, change: Change, make: Callable[[WritePath], Awaitable[T]]) -> T:
