@@ -9,8 +9,9 @@
  * one. INVARIANT: no request passes a RELEASE or a FORGET that came before it.
  *
  * A uid has two lanes: one for requests about names and attributes, one for all others, which may take long.
- * While a request about a name waits, the kernel holds the lock of its directory, and apps that look into
- * that directory wait, too. So it must not wait for its own uid's reads, copies and syncs.
+ * While a request about a name, or a change of a directory itself (chmod, xattrs, fsync), waits, the kernel
+ * holds the lock of the directory, and apps that look into that directory wait, too. So it must not wait for
+ * its own uid's reads, copies and syncs of files.
  *
  * Requests of different uids need no order: each caller waits for its answer.
  */
@@ -76,9 +77,12 @@ static bool is_idle(const struct lane *lane)
 	return lane->first == NULL && lane->under_way == 0;
 }
 
-static bool is_about_names(uint32_t opcode)
+/* Changes of files have the same opcodes as those of directories. They are quick, but for truncations. */
+static bool is_about_names(const struct wire_in_header *header, const unsigned char *message, size_t size)
 {
-	switch (opcode) {
+	uint32_t changed;
+
+	switch (header->opcode) {
 	case OPCODE_LOOKUP:
 	case OPCODE_GETATTR:
 	case OPCODE_SYMLINK:
@@ -88,20 +92,31 @@ static bool is_about_names(uint32_t opcode)
 	case OPCODE_RMDIR:
 	case OPCODE_RENAME:
 	case OPCODE_LINK:
+	case OPCODE_SETXATTR:
+	case OPCODE_REMOVEXATTR:
+	case OPCODE_OPENDIR:
 	case OPCODE_READDIR:
+	case OPCODE_FSYNCDIR:
 	case OPCODE_ACCESS:
 	case OPCODE_CREATE:
+	case OPCODE_IOCTL:
 	case OPCODE_READDIRPLUS:
 	case OPCODE_RENAME2:
 		return true;
+	case OPCODE_SETATTR:
+		if (size < sizeof(*header) + sizeof(changed))
+			return false;
+		memcpy(&changed, message + sizeof(*header), sizeof(changed));
+		return (changed & ATTR_SIZE) == 0;
 	default:
 		return false;
 	}
 }
 
-static struct lane *lane_of(uint32_t uid, uint32_t opcode)
+static struct lane *lane_of(const struct wire_in_header *header, const unsigned char *message, size_t size)
 {
-	bool names = is_about_names(opcode);
+	bool names = is_about_names(header, message, size);
+	uint32_t uid = header->uid;
 	struct lane *idle = NULL;
 
 	for (unsigned int i = 0; i < queue.used; i++) {
@@ -144,7 +159,7 @@ static struct lane *lane_for(const unsigned char *message, size_t size)
 		lane = where_waits(target);
 		return lane != NULL ? lane : &queue.urgent;
 	}
-	return is_urgent(header.opcode) ? &queue.urgent : lane_of(header.uid, header.opcode);
+	return is_urgent(header.opcode) ? &queue.urgent : lane_of(&header, message, size);
 }
 
 /* ---- Requests that wait -------------------------------------------------------------------------- */
@@ -262,7 +277,7 @@ void lanes_begin(const unsigned char *message, size_t size)
 	memcpy(&header, message, sizeof(header));
 	if (is_urgent(header.opcode) || header.opcode == OPCODE_INTERRUPT)
 		return;
-	lane = lane_of(header.uid, header.opcode);
+	lane = lane_of(&header, message, size);
 	slot = (header.unique >> 1) % UNDER_WAY;
 	for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
 		if (queue.under_way[slot].unique != 0)

@@ -9,6 +9,7 @@
 #define OPCODE_LOOKUP 1
 #define OPCODE_FORGET 2
 #define OPCODE_GETATTR 3
+#define OPCODE_SETATTR 4
 #define OPCODE_SYMLINK 6
 #define OPCODE_MKNOD 8
 #define OPCODE_MKDIR 9
@@ -19,20 +20,26 @@
 #define OPCODE_OPEN 14
 #define OPCODE_WRITE 16
 #define OPCODE_RELEASE 18
+#define OPCODE_SETXATTR 21
 #define OPCODE_GETXATTR 22
+#define OPCODE_REMOVEXATTR 24
 #define OPCODE_FLUSH 25
 #define OPCODE_INIT 26
+#define OPCODE_OPENDIR 27
 #define OPCODE_READDIR 28
 #define OPCODE_RELEASEDIR 29
+#define OPCODE_FSYNCDIR 30
 #define OPCODE_SETLK 32
 #define OPCODE_SETLKW 33
 #define OPCODE_ACCESS 34
 #define OPCODE_CREATE 35
 #define OPCODE_INTERRUPT 36
 #define OPCODE_DESTROY 38
+#define OPCODE_IOCTL 39
 #define OPCODE_BATCH_FORGET 42
 #define OPCODE_READDIRPLUS 44
 #define OPCODE_RENAME2 45
+#define ATTR_SIZE 8 /* in the first word of SETATTR: the request sets the size */
 #define OPCODES 64 /* above all numbers that the kernel has given so far */
 
 struct wire_in_header {

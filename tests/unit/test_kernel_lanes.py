@@ -15,6 +15,8 @@ from tests.support.machine.objects import build
 
 KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 HEADER = struct.Struct("=IIQQIIIHH")
+SETATTR = struct.Struct("=I84x")
+MODE, SIZE = 1, 8
 
 
 class Lanes:
@@ -33,7 +35,9 @@ class Lanes:
 
     def take(self) -> int:
         """Pass the next request on; its number."""
-        lane = ctypes.c_void_p(self._library.lanes_turn())
+        turn = self._library.lanes_turn()
+        assert turn is not None, "no request can be passed on"
+        lane = ctypes.c_void_p(turn)
         assert self._library.lanes_take(lane, self._buffer, len(self._buffer)) >= HEADER.size
         unique: int = HEADER.unpack_from(self._buffer)[2]
         return unique
@@ -110,6 +114,30 @@ def test_a_name_does_not_wait_for_its_own_uids_reads(lanes: Lanes) -> None:
     assert not lanes.has_turn()
     lanes.end(reads[0])
     assert lanes.begin() == reads[32]
+
+
+@pytest.mark.parametrize(
+    "opcode",
+    [Opcode.SETATTR, Opcode.SETXATTR, Opcode.REMOVEXATTR, Opcode.OPENDIR, Opcode.FSYNCDIR, Opcode.IOCTL],
+)
+def test_a_change_of_a_directory_does_not_wait_for_reads(lanes: Lanes, opcode: Opcode) -> None:
+    """The kernel holds the directory's lock during chmod(2), setxattr(2), fsync(2) and chattr(1), too."""
+    for _ in range(32):
+        lanes.put(Opcode.READ, uid=1)
+        lanes.begin()
+    changed = lanes.put(opcode, uid=1, body=SETATTR.pack(MODE))
+    assert lanes.begin() == changed
+
+
+def test_a_truncation_keeps_no_name_waiting(lanes: Lanes) -> None:
+    """It may wait for another program's lease, and holds the lock of its file alone."""
+    cut = [lanes.put(Opcode.SETATTR, uid=1, body=SETATTR.pack(SIZE | MODE)) for _ in range(33)]
+    assert [lanes.begin() for _ in range(32)] == cut[:32]
+    assert not lanes.has_turn()
+    made = lanes.put(Opcode.MKDIR, uid=1)
+    assert lanes.begin() == made
+    lanes.end(cut[0])
+    assert lanes.begin() == cut[32]
 
 
 def test_names_of_one_uid_are_limited_too(lanes: Lanes) -> None:
