@@ -11,7 +11,7 @@ import pytest
 from policyfs.fs.checked.head import HEAD_BYTES
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import MAPS, OPEN, PHOTO, TYPES, errno_of, racing
+from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, TYPES, errno_of, racing
 
 
 @on_trio
@@ -64,3 +64,21 @@ async def test_an_fsync_stores_the_bytes_of_one_writer_though_another_is_release
         assert (store / "new").read_bytes() == photo, "it said that they are durable"
         for each in (other, reader):
             await made.release(each)
+
+
+@on_trio
+async def test_a_refused_file_stays_while_another_daemon_holds_bytes_of_it(
+    store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Else that daemon would store them in a file without a name."""
+    engine, latches = engine_of(OPEN + TYPES), tmp_path_factory.mktemp("run") / "lock"
+    with parts(store, engine, latches=latches) as here, parts(store, engine, latches=latches) as there:
+        first, _ = await here.creator.create(here.root, b"new", 0o666, os.O_RDWR, here.caller(CAMERA))
+        await here.write(first, 0, PHOTO[:2])
+        second = await there.open("/new", os.O_WRONLY, CAMERA)
+        await there.write(second, 0, PHOTO[:2])
+        await here.release(first)
+        assert (store / "new").read_bytes() == b""
+        await there.write(second, 2, PHOTO[2:])
+        await there.release(second)
+        assert (store / "new").read_bytes() == PHOTO

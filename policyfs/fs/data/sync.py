@@ -41,6 +41,7 @@ class FileSync:
         self._nodes = fs.nodes
         self._handles = fs.handles
         self._gate = fs.gate
+        self._held = fs.held
         self._note_held = fs.note_held
         self._guard = guard
         self._head_checked = head_checked
@@ -127,7 +128,9 @@ class FileSync:
             return
 
         def is_last() -> bool:
-            return state.writers <= 1 and not self._guard.written_elsewhere(handle.node)
+            if state.writers > 1 or self._guard.written_elsewhere(handle.node):
+                return False
+            return not self._held.is_held_elsewhere(self._tree.fstat(handle.fd))
 
         async with state.lock:
             if state.writers > 1:  # that writer goes on with the held bytes
