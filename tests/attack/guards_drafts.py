@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from policyfs.fs.access.views import Views
 from policyfs.fs.checked import draft_storage
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
@@ -55,6 +56,11 @@ def cleaned_for_good() -> None:
         draft.cleaned_of = frozenset()
 
     put(Drafts, "settle", settle_once)
+
+
+def one_draft_for_all() -> None:
+    """All apps with one view share a file's draft, also apps that may not write the file."""
+    put(Views, "_may_write", staticmethod(lambda *asked: True))
 
 
 def shown_while_refused() -> None:
@@ -124,6 +130,7 @@ def times_stop_a_draft() -> None:
 
 DRAFTS: Final[dict[str, Callable[[], None]]] = {
     "draft-unread": draft_unread,
+    "one-draft-for-all": one_draft_for_all,
     "odd-unsearched": odd_unsearched,
     "stored-as-written": stored_as_written,
     "shown-while-refused": shown_while_refused,

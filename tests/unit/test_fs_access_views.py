@@ -54,10 +54,11 @@ class Chosen:
             writing=writing,
         )  # fmt: skip
 
-    def node(self, uid: int, byte_path: BytePath, stat: Stat | None = None) -> Node:
+    def node(self, uid: int, byte_path: BytePath, stat: Stat | None = None, owner: str = NONE) -> Node:
+        caller, view, engine = self.made.caller(uid), self.view(uid), self.made.gate.engine
+        whose = self.views.whose(engine, caller, view, byte_path, self.state, lambda: owner)
         return self.views.node(
-            stat or self.stat, self.view(uid), byte_path, self.state, self.made.root, self.name,
-            self.made.caller(uid),
+            stat or self.stat, view, byte_path, self.state, self.made.root, self.name, caller, whose
         )  # fmt: skip
 
 
@@ -102,6 +103,27 @@ async def test_a_checked_view_is_live_for_all(store: Path) -> None:
     cleaned = OPEN + '- {id: clean, require: {clean: location}, paths: "/**"}\n'
     with parts(store, engine_of(cleaned)) as made:
         assert Chosen(made).node(GALLERY, BytePath.LIVE).whose == "gallery", "only it may read what will go"
+
+
+@on_trio
+async def test_a_view_that_refuses_has_one_node_for_all_that_may_write_the_file(store: Path) -> None:
+    look = '- {id: look, allow: [see, read, create], who: {app: any}, paths: "/**"}\n'
+    own = look + '- {id: own, allow: [write], who: {app: any}, when: {owner: self}, paths: "/**"}\n'
+    kinds = look + '- {id: own, allow: [write], who: {app: gallery}, when: {type: "text/*"}, paths: "/**"}\n'
+    cases = [
+        (look, NONE, "gallery"),
+        (own, "gallery", None),
+        (own, "camera", "gallery"),
+        (own, NONE, "gallery"),
+        (kinds, NONE, None),
+    ]
+    for policy, owner, whose in cases:
+        with parts(store, engine_of(policy + TYPES)) as made:
+            chosen = Chosen(made)
+            node = chosen.node(GALLERY, BytePath.LIVE, owner=owner)
+            assert node.whose == whose, (policy, owner)
+            again = chosen.node(CAMERA, BytePath.LIVE, owner=owner)
+            assert (again is node) is (again.whose == whose)
 
 
 @on_trio
@@ -168,7 +190,7 @@ async def test_under_redaction_each_app_and_each_stranger_has_nodes_of_its_own(
         assert len(set(nodes)) == 4
         assert [node.whose for node in nodes] == ["gallery", "camera", 4242, 4243]
         assert [chosen.node(uid, byte_path) for uid in (GALLERY, CAMERA, 4242, 4243)] == nodes
-        assert Views.whose(made.caller(4242), chosen.view(4242), BytePath.RAW) is None
+        assert chosen.node(4242, BytePath.RAW).whose is None
 
 
 @on_trio

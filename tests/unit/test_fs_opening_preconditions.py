@@ -41,14 +41,14 @@ def opening(made: Parts, node: Node, flags: int, uid: int = CAMERA, owner: str =
 async def test_a_node_is_for_apps_with_its_view_only(store: Path) -> None:
     with parts(store, engine_of(REDACTED)) as made:
         hidden, whole = await made.walk("/a.jpg", CAMERA), await made.walk("/a.jpg", MAPS)
-        of(made).check_view(hidden, made.caller(CAMERA))
-        of(made).check_view(whole, made.caller(MAPS))
+        of(made).check_view(opening(made, hidden, os.O_RDONLY))
+        of(made).check_view(opening(made, whole, os.O_RDONLY, MAPS))
         for node, uid in ((hidden, MAPS), (whole, CAMERA)):
             with pytest.raises(StaleNodeError):
-                of(made).check_view(node, made.caller(uid))
+                of(made).check_view(opening(made, node, os.O_RDONLY, uid))
         hidden.whose = "gallery"
         with pytest.raises(StaleNodeError):
-            of(made).check_view(hidden, made.caller(CAMERA))
+            of(made).check_view(opening(made, hidden, os.O_RDONLY))
 
 
 @pytest.mark.parametrize(

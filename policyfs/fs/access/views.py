@@ -13,7 +13,8 @@ that holds until the open is answered (fs/opening/opener.py), else by a COPY or 
 A LIVE, COPY or LEASED node of a redacted view belongs to one app, or one uid: a stranger's, or an app's if
 the policy tells its uids apart (Principal.lane). The kernel keeps the pages that a LIVE node's writer wrote,
 and no other lane that is under redaction may read those. COPY and LEASED nodes show the result of one lane's
-worker until a second one has found the same (second_looks.py).
+worker until a second one has found the same (second_looks.py). A LIVE node of a view that only refuses bytes
+belongs to all that may write the file. Who may only read it has a node of its own, without held bytes.
 """
 
 from __future__ import annotations
@@ -177,7 +178,7 @@ class Views:
         return any(
             node.byte_path is BytePath.LIVE
             and node.view is view
-            and node.whose == self.whose(caller, view, BytePath.LIVE)
+            and node.whose == caller.principal.lane
             and node.open is not None
             and node.open.writers
             for node in self._nodes.same_inode(ino_key)
@@ -185,27 +186,43 @@ class Views:
 
     # -- which node -----------------------------------------------------------------------------
 
-    @staticmethod
-    def whose(caller: Caller, view: View, byte_path: BytePath) -> Lane:
-        """Return the lane that a node of this view and byte path serves; None: everyone with the view.
+    @classmethod
+    def whose(
+        cls, engine: Engine, caller: Caller, view: View, byte_path: BytePath, state: PathState,
+        owner: Callable[[], str],
+    ) -> Lane:  # fmt: skip
+        """Return the lane that a caller's node of this view and byte path serves; None: several lanes.
 
         The bytes of a copy or a large file may depend on the result of one lane's worker (second_looks.py).
-        If a file must be cleaned, only its writer may read the data that will be removed. Two uids of one app
-        may have the same obligations, and yet one of them may not read a file of this kind.
+        If a file must be cleaned, only its writer may read the data that will be removed. If it may be
+        refused, all that may write it share one node: of two drafts only one could be stored. No others read
+        the bytes that wait for their check. Two uids of one app may have the same obligations, and yet one of
+        them may not read a file of this kind. *owner* is called only if it matters.
         """
-        shared = byte_path is BytePath.LIVE and not (view.redact or to_clean(view.bans))
-        if byte_path is BytePath.RAW or shared:
+        if byte_path is BytePath.RAW:
             return None
-        return caller.principal.lane
+        who = caller.principal
+        refuses = byte_path is BytePath.LIVE and not (view.redact or to_clean(view.bans))
+        if refuses and (cls._may_write(engine, who, state, owner) or not engine.distinctions.node(state)):
+            return None  # a writer, or nobody may write the file
+        return who.lane
+
+    @staticmethod
+    def _may_write(engine: Engine, who: Principal, state: PathState, owner: Callable[[], str]) -> bool:
+        """True if a caller may write a file with its present owner, at least if it has some kind."""
+        need = engine.needs(who, Op.SEE | Op.WRITE, state, FileType.REGULAR)
+        facts = Facts(None, owner() if need & Need.OWNER else None)
+        return bool(need & Need.KIND) or engine.decide(
+            who, Op.SEE | Op.WRITE, state, FileType.REGULAR, facts
+        ).allowed
 
     def node(
         self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,
-        caller: Caller,
+        caller: Caller, whose: Lane,
     ) -> Node:  # fmt: skip
         """Return the node for a view of a file by this name; a new one if none fits."""
         key = self._nodes.key_of(stat)
         best: Node | None = None
-        whose = self.whose(caller, view, byte_path)
         alone = byte_path is BytePath.COPY and self._is_outdated(view, caller)
         for node in self._nodes.same_inode(key):
             mine = self._is_kept_for(node, caller)
@@ -259,11 +276,11 @@ class Views:
 
     def unnamed(
         self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,
-        caller: Caller,
+        whose: Lane,
     ) -> Node:  # fmt: skip
         """Add a node for a file without a name. The trail has it as *name* in *parent*."""
         node = self._nodes.add(stat, FileType.REGULAR, view, byte_path, state)
-        node.whose = self.whose(caller, view, byte_path)
+        node.whose = whose
         self._nodes.keep_in(node, parent, name)
         return node
 

@@ -75,7 +75,9 @@ class Creator:
             engine = self._gate.engine
             view = engine.view(caller.principal, state)
             byte_path = BytePath.RAW if view.raw else BytePath.LIVE
-            node = self._lookup.views.node(stat, view, byte_path, state, parent, name, caller)
+            owner = caller.principal.app or OWNER_NONE
+            whose = self._lookup.views.whose(engine, caller, view, byte_path, state, lambda: owner)
+            node = self._lookup.views.node(stat, view, byte_path, state, parent, name, caller, whose)
             try:
                 handle = await self._opener.created(node, fd, flags, caller, decision, stat, call)
             except BaseException:

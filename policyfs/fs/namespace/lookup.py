@@ -207,7 +207,8 @@ class Lookup:
             return self._gate.facts.owner_at(self._resolver.dirfd(parent), name, stat)
 
         byte_path = self.views.byte_path(engine, caller, view, state, stat, owner, writing=False)
-        return self.views.node(stat, view, byte_path, state, parent, name, caller)
+        whose = self.views.whose(engine, caller, view, byte_path, state, owner)
+        return self.views.node(stat, view, byte_path, state, parent, name, caller, whose)
 
     # -- attributes -----------------------------------------------------------------------------
 

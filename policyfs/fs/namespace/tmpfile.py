@@ -65,7 +65,9 @@ class Tmpfiles:
             stat = self._owned(fd, caller)
             within_reach = self._tree.reopen(fd, os.O_RDONLY)
             byte_path = BytePath.RAW if view.raw else BytePath.LIVE
-            node = self._lookup.views.unnamed(stat, view, byte_path, state, parent, UNNAMED, caller)
+            engine, owner = self._gate.engine, caller.principal.app or OWNER_NONE
+            whose = self._lookup.views.whose(engine, caller, view, byte_path, state, lambda: owner)
+            node = self._lookup.views.unnamed(stat, view, byte_path, state, parent, UNNAMED, whose)
             handle = await self._opener.created(node, fd, flags, caller, decision, stat, call)
         except BaseException:
             os.close(fd)

@@ -70,7 +70,7 @@ class RawPath:
         if not self._passthrough.has(node):  # it may have expired while the file was sniffed
             return False
         _, _, opening.stat = self._resolver.locate(node)  # the name still leads to this very inode
-        self._preconditions.check_view(node, opening.request.caller)
+        self._preconditions.check_view(opening)
         self._lifecycle.begin(opening)
         if not opening.shared.backing_id:
             self._passthrough.take_idle(node, opening.shared)

@@ -147,7 +147,7 @@ class Opener:
         opening.fd, opening.stat = self._backing_files.open_named(node)
         try:
             opening.owner = self._gate.facts.owners.get(opening.fd, opening.stat)
-            self._preconditions.check_view(node, caller)
+            self._preconditions.check_view(opening)
             self._preconditions.check_emptying(opening)
             self._lifecycle.begin(opening)
             await self._write_access.grant(opening)

@@ -59,7 +59,8 @@ class Preconditions:
                 caller.principal, request.ops, node, Facts(None, evidence.owner)
             )
         opening.owner = OWNER_NONE
-        if opening.fd >= 0 and (request.writing or evidence.asked or node.view.redact):
+        by_owner = request.writing or evidence.asked or node.view.redact or node.byte_path is BytePath.LIVE
+        if opening.fd >= 0 and by_owner:
             opening.owner = self._gate.facts.owners.get(opening.fd, opening.stat)
 
     def check_node(self, opening: OpenContext) -> None:
@@ -70,13 +71,17 @@ class Preconditions:
         if opening.request.writing:
             opening.evidence.close()  # its own open for writing would break the lease
 
-    def check_view(self, node: Node, caller: Caller) -> None:
-        """Raise ESTALE unless the node has the caller's view, by all its names, and is not another app's."""
+    def check_view(self, opening: OpenContext) -> None:
+        """Raise ESTALE unless the node has the caller's view, by all its names, and is one of its nodes."""
+        node, caller = opening.request.node, opening.request.caller
         for state in node.states():
             view = self._gate.engine.view(caller.principal, state)
             if view is not node.view and not (view.raw and node.view.raw):
                 raise StaleNodeError
-        if node.whose is not None and node.whose != self._views.whose(caller, node.view, node.byte_path):
+        whose = self._views.whose(
+            self._gate.engine, caller, node.view, node.byte_path, node.last_state, lambda: opening.owner
+        )
+        if node.whose != whose:
             raise StaleNodeError
 
     def check_path(self, opening: OpenContext) -> None:
@@ -84,7 +89,7 @@ class Preconditions:
         request = opening.request
         node, caller, writing = request.node, request.caller, request.writing
         try:
-            self.check_view(node, caller)
+            self.check_view(opening)
         except StaleNodeError:
             if writing:  # the kernel looks up only once more: it must find a writer's node
                 self._views.expect_writer(node.ino, self._gate.engine.view(caller.principal, node.state))
@@ -187,9 +192,7 @@ class Preconditions:
         self._nodes.vectors.drop_all()  # the next LOOKUP must come here: it keeps the file within reach
         if opening.request.writing:
             self._views.expect_writing(node.ino, caller)
-        if node.byte_path is BytePath.COPY and node.whose == self._views.whose(
-            caller, node.view, node.byte_path
-        ):
+        if node.byte_path is BytePath.COPY and node.whose == caller.principal.lane:
             self._views.outdated(node.view, caller)
 
     def let_in(self, opening: OpenContext) -> None:
