@@ -83,6 +83,7 @@ _fanotify_mark: Final = _bind("fanotify_mark", _int, _int, ctypes.c_uint, ctypes
 _signalfd: Final = _bind("signalfd", _int, _int, _ptr, _int)
 _getxattr: Final = _bind("getxattr", _ssize, _str, _str, _ptr, ctypes.c_size_t)
 _fallocate: Final = _bind("fallocate", _int, _int, _int, ctypes.c_int64, ctypes.c_int64)
+_sync_file_range: Final = _bind("sync_file_range", _int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 _setfsuid: Final = _bind("setfsuid", _int, ctypes.c_uint32)
 _setfsgid: Final = _bind("setfsgid", _int, ctypes.c_uint32)
 _capget: Final = _bind("capget", _int, _ptr, _ptr)
@@ -200,6 +201,12 @@ def utimens_fd(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
     """Call fallocate(2): mode is FALLOC_FL_* bits, the range in bytes. May take long."""
     if _fallocate(fd, mode, offset, length):
+        raise fail()
+
+
+def sync_file_range(fd: int, flags: int) -> None:
+    """Call sync_file_range(2) for a whole file. flags: SYNC_FILE_RANGE_* bits. May take long."""
+    if _sync_file_range(fd, 0, 0, flags):
         raise fail()
 
 

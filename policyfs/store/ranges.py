@@ -23,6 +23,9 @@ KEEP_SIZE: Final = 1
 PUNCH_HOLE: Final = 2
 ZERO_RANGE: Final = 16
 
+_WRITE_AND_WAIT: Final = 7
+"""SYNC_FILE_RANGE_WAIT_BEFORE | WRITE | WAIT_AFTER, linux/fs.h."""
+
 FICLONE: Final = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
 _CANNOT: Final = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
 """Errors of FICLONE for files that cannot share blocks: by their file system, flags (NOCOW) or lengths."""
@@ -58,12 +61,22 @@ def copy(source: int, source_at: int, target: int, target_at: int, length: int) 
         return os.copy_file_range(source, target, length, source_at, target_at)
 
 
+def write_out(fd: int) -> None:
+    """Write a file's bytes to the disk, but not what says where they are, and wait. May take long.
+
+    The kernel does not hold the file's lock meanwhile (fs/sync.c, ksys_sync_file_range), as it does in
+    fsync(2). Raises OSError of the disk.
+    """
+    libc.sync_file_range(fd, _WRITE_AND_WAIT)
+
+
 def share(source: int, target: int, size: int, dirfd: int) -> bool:
     """Give the file *target* the bytes of *source* in one step, by sharing its blocks. False, with nothing
     changed, if the store cannot do that for these files.
 
     size: of *source*, in bytes. dirfd: a directory of the same file system. This needs no room for bytes, and
-    destroys nothing if it fails. May take long: *source* is written to the disk first.
+    destroys nothing if it fails. May take long: the kernel first writes both files' bytes to the disk, and
+    holds the locks of both files meanwhile. So call write_out() before.
     """
     now = os.fstat(target)
     try:

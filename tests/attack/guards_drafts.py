@@ -128,6 +128,11 @@ def times_stop_a_draft() -> None:
     put(draft_storage, "_alike", lambda *_: False)
 
 
+def written_under_locks() -> None:
+    """A draft gets to the disk while the kernel holds the lock of the file that is to share its blocks."""
+    put(draft_storage, "_write_out", lambda *_: None)
+
+
 DRAFTS: Final[dict[str, Callable[[], None]]] = {
     "draft-unread": draft_unread,
     "one-draft-for-all": one_draft_for_all,
@@ -140,5 +145,6 @@ DRAFTS: Final[dict[str, Callable[[], None]]] = {
     "pieces-take-long": pieces_take_long,
     "threads-begin-late": threads_begin_late,
     "tries-without-end": tries_without_end,
+    "written-under-locks": written_under_locks,
     "times-stop-a-draft": times_stop_a_draft,
 }

@@ -65,3 +65,12 @@ def test_a_longer_file_is_cut_to_the_shared_bytes(files, monkeypatch) -> None:
     monkeypatch.setattr(ranges, "_UNNAMED", os.O_TMPFILE | os.O_RDWR)
     assert ranges.share(*files[:2], len(NEW), files[2])
     assert os.pread(files[1], 1 << 20, 0) == NEW
+
+
+def test_bytes_are_written_out_and_stay_as_they_are(files) -> None:
+    _, target, _ = files
+    os.pwrite(target, b"more", 0)
+    ranges.write_out(target)
+    assert os.pread(target, 1 << 20, 0) == b"more" + OLD[4:]
+    with pytest.raises(OSError, match="descriptor"):
+        ranges.write_out(-1)

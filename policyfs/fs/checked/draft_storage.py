@@ -36,7 +36,7 @@ class DraftStorage:
         self._shares_blocks = shares_blocks
 
     async def store(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
-        """Copy the draft (or its cleaned copy) from *source* into the store's file.
+        """Copy the draft (or its cleaned copy) from *source* into the store's file, or share its blocks.
 
         It is copied piece by piece, so that no other daemon waits long. The file is written in place, and cut
         to its length last: if its space were freed first, other files could take it.
@@ -52,6 +52,9 @@ class DraftStorage:
         has its old bytes. From the first piece on, changes that leave the bytes alone do no harm.
         """
         size, at, tries = draft.size, 0, 0
+        if self._may_share(handle.fd, size):
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_write_out, source, handle.fd)
         while tries < _TRIES:
             allowed: list[Version] = []
 
@@ -117,14 +120,16 @@ class DraftStorage:
             left = self._tree.fstat(handle.fd)
             draft.base, handle.seen = base_of(left), version_of(left)
 
-    def _shared(self, fd: int, source: int, size: int) -> bool:
-        """Give the store's file the bytes of *source* in one step, if it has bytes that could be lost.
+    def _may_share(self, fd: int, size: int) -> bool:
+        """True if the store's file gets a draft of *size* bytes in one step: it has bytes that could be lost.
 
         Where blocks can be shared, no room can be reserved for new bytes in place of old ones: the file
         system puts them elsewhere (btrfs always, xfs if the old blocks are shared).
         """
-        loses = self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
-        return loses and ranges.share(source, fd, size, self._tree.root_fd)
+        return self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
+
+    def _shared(self, fd: int, source: int, size: int) -> bool:
+        return self._may_share(fd, size) and ranges.share(source, fd, size, self._tree.root_fd)
 
     def _make_room(self, fd: int, size: int) -> None:
         """Reserve space for a file of *size* bytes. Raises OSError (ENOSPC, EDQUOT) if the store has none.
@@ -143,6 +148,16 @@ class DraftStorage:
             if self._tree.fstat(fd).size == now:  # else another program has appended to it meanwhile
                 self._tree.truncate_fd(fd, now)  # frees the part that was reserved behind the end
             raise
+
+
+def _write_out(source: int, target: int) -> None:
+    """Write the bytes of both files to the disk, on a worker thread, before they share blocks.
+
+    Else the kernel would do so in the step itself, under the locks of both files. As soon as any app changes
+    the mode of the store's file, or removes it, the event loop, and all apps, would wait for the disk.
+    """
+    for fd in (source, target):
+        ranges.write_out(fd)
 
 
 def _changed() -> OSError:

@@ -25,6 +25,11 @@ from tests.support.mount.tinyfs import Options, Tiny, TinyFs
 _DISK: Final = 3
 """The node of the file that is the disk: /m."""
 _DEADLINE_S: Final = 30.0
+_MAKE: Final = {
+    "ext4": ("-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-N", "512"),
+    "btrfs": ("-q", "-f"),
+}
+"""Words for the mkfs of a kind."""
 
 
 class Blocks(TinyFs):
@@ -105,7 +110,7 @@ def disk(directory: Path, furnish: Any, kind: str = "ext4", size: int = 24 << 20
 def _disk(backing: Path, mountpoint: Path, root: Path, furnish: Any, kind: str, size: int) -> Iterator[Disk]:
     with backing.open("wb") as file:
         file.truncate(size)
-    _run(f"mkfs.{kind}", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0", "-N", "512", backing)
+    _run(f"mkfs.{kind}", *_MAKE[kind], backing)
     _run("mount", "-o", "loop", backing, root)
     try:
         furnish(root)
