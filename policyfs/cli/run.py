@@ -162,8 +162,13 @@ def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) 
         _become(command, identity, mountpoint, at)
     for number in _OF_THE_TERMINAL:
         signal.signal(number, signal.SIG_IGN)
+
+    def hand_on(number: int, _frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended, perhaps by the same signal
+            os.kill(child, number)
+
     for number in _FORWARDED:
-        signal.signal(number, lambda got, _frame: os.kill(child, got))
+        signal.signal(number, hand_on)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
     _, status = os.waitpid(child, 0)
     for number in _CAUGHT:

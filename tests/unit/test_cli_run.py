@@ -243,6 +243,22 @@ def test_a_signal_that_comes_while_the_command_starts_is_handed_on(place: Path, 
     assert exit_code(child(work)) == 128 + signal.SIGTERM
 
 
+def test_a_signal_that_comes_right_after_the_commands_end_changes_nothing(place: Path, monkeypatch) -> None:
+    """A service manager sends it to the command and to policyfs. There was no exit code then."""
+    waitpid = os.waitpid
+
+    def wait_and_be_told_to_end(pid: int, options: int) -> tuple[int, int]:
+        found = waitpid(pid, options)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return found
+
+    def work() -> int:
+        monkeypatch.setattr(os, "waitpid", wait_and_be_told_to_end)
+        return ran(place, "sh", "-c", "exit 7", uid=0)
+
+    assert exit_code(child(work)) == 7
+
+
 # -- the end ---------------------------------------------------------------------------------------------
 
 
