@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import trio
@@ -11,6 +12,7 @@ import trio.testing
 
 from policyfs.fs.checked import drafts
 from policyfs.fs.checked.head import HEAD_BYTES
+from policyfs.store import freeing
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import (
@@ -149,3 +151,29 @@ async def test_a_file_that_somebody_has_emptied_stays_empty(store: Path) -> None
         assert await errno_of(made.sync.flush(writer)) == errno.EBUSY
         await made.release(writer)
     assert (store / "a.jpg").read_bytes() == b""
+
+
+@on_trio
+async def test_a_large_draft_is_cut_on_a_thread(store: Path, monkeypatch) -> None:
+    """The kernel frees its bytes in that call: on the loop, all other requests would wait."""
+    monkeypatch.setattr(freeing, "LARGE_BYTES", 4095)
+    on_loop: list[tuple[int, bool]] = []
+    ftruncate = os.ftruncate
+
+    def noted(fd: int, size: int) -> None:
+        on_loop.append((size, threading.current_thread() is threading.main_thread()))
+        ftruncate(fd, size)
+
+    with parts(store, engine_of(DRAFTS)) as made:
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        await made.write(handle, 0, PHOTO + bytes(64 * 1024))
+        monkeypatch.setattr(os, "ftruncate", noted)
+        await made.writer.truncate(handle, 50_000)
+        await made.writer.truncate(handle, 60_000)
+        other = await made.open("/new.jpg", os.O_WRONLY | os.O_TRUNC, CAMERA)
+        assert on_loop == [(50_000, False), (60_000, True), (0, False)]
+        await made.write(other, 0, PHOTO)
+        assert await errno_of(made.sync.flush(other)) == 0
+        for each in (handle, other):
+            await made.release(each)
+    assert (store / "new.jpg").read_bytes() == PHOTO

@@ -35,7 +35,7 @@ from policyfs.fs.inodes.handles import Handle, OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Refusal
 from policyfs.fs.redacted.plans import PlanFinder
 from policyfs.redact.core.values import Outcome
-from policyfs.store import ranges
+from policyfs.store import freeing, ranges
 
 _PIECE: Final = 1 << 20
 _WRITING: Final = Call("write", "write")
@@ -70,8 +70,9 @@ class Drafts:
 
         From here on all bytes of the file come from this handle's writes.
         """
+        seen = version_of(self._tree.fstat(handle.fd))  # before a thread empties it: others may write then
         draft = await self._begin(handle, state, None)
-        handle.seen = version_of(self._tree.fstat(handle.fd))
+        handle.seen = seen
         return draft
 
     async def begin(self, handle: Handle, state: OpenState, fence: Fence) -> Draft:
@@ -86,8 +87,7 @@ class Drafts:
     async def _begin(self, handle: Handle, state: OpenState, fence: Fence | None) -> Draft:
         if state.draft is not None:
             if fence is None:
-                os.ftruncate(state.draft.fd, 0)
-                state.draft.touch()
+                await self.truncate(state.draft, 0)
             return state.draft
         head = state.head
         stat = self._tree.fstat(handle.fd)
@@ -117,9 +117,12 @@ class Drafts:
         at = draft.size if append else offset
         return await trio.to_thread.run_sync(ranges.write, draft.fd, data, at)
 
-    def truncate(self, draft: Draft, size: int) -> None:
-        """Set the size."""
-        os.ftruncate(draft.fd, size)
+    async def truncate(self, draft: Draft, size: int) -> None:
+        """Set the size: on a thread if that frees much."""
+        if freeing.is_much(self._tree.fstat(draft.fd), size):
+            await trio.to_thread.run_sync(os.ftruncate, draft.fd, size)
+        else:
+            os.ftruncate(draft.fd, size)
         draft.touch()
 
     async def allocate(self, draft: Draft, mode: int, offset: int, length: int) -> None:

@@ -164,7 +164,7 @@ class DraftWrites:
             await self._drafts.empty(change.handle, change.state)
             self._guard.emptied(change.handle)
         else:
-            self._drafts.truncate(await self._begin(change), size)
+            await self._drafts.truncate(await self._begin(change), size)
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
         await self._drafts.allocate(await self._begin(change), mode, offset, length)
