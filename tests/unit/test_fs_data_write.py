@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from policyfs.fs.inodes.handles import Handle
+from policyfs.store import freeing
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
-from tests.support.mount.steps import CAMERA, OPEN, PHOTO, TYPES, errno_of, racing
+from tests.support.mount.steps import CAMERA, OPEN, PHOTO, TYPES, beside, errno_of, racing
 
 READ_ONLY = '- {id: look, allow: [see, read], who: {app: any}, paths: "/**"}\n'
 
@@ -170,5 +172,23 @@ def test_a_change_that_waited_is_made_once_if_the_new_policy_allows_it(store: Pa
             await CHANGES[change](made, twin)
             assert (store / "a.jpg").read_bytes() == (store / "twin").read_bytes()
             assert handle.bytes_written == twin.bytes_written
+
+    run()
+
+
+@pytest.mark.parametrize("rules", [OPEN, OPEN + TYPES], ids=["direct", "checked"])
+def test_a_policy_that_came_before_the_thread_of_a_truncation_decides(
+    store: Path, monkeypatch: pytest.MonkeyPatch, rules: str
+) -> None:
+    """Threads are limited in number: a thread may begin long after the event loop has decided."""
+    monkeypatch.setattr(freeing, "is_much", lambda stat, size: True)
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules)) as made:
+            handle = await opened(made)
+            beside(monkeypatch, lambda: trio.from_thread.run_sync(made.reload, engine_of(READ_ONLY)))
+            assert await errno_of(made.writer.truncate(handle, 0)) == errno.EACCES
+            assert (store / "a.jpg").read_bytes() == PHOTO
 
     run()

@@ -248,11 +248,19 @@ class Checker:
         if not meets(kind, decision.content):
             await self._refuse(handle, head, decision, kind)
 
-    async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
+    async def truncate(
+        self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence, on_thread: Fence
+    ) -> None:
         """Set the size, judged as write() is: the resulting file must meet the requirements, or be empty.
 
-        Raises as write() does.
+        Raises as write() does, and the exceptions of *on_thread*, which the thread calls right before.
         """
+
+        def cut() -> bool:
+            on_thread()
+            self._tree.truncate_fd(handle.fd, size)
+            return True
+
         for _ in range(_TRIES):
             if size:
                 await self._unhold(handle, head, decision, fence)
@@ -262,20 +270,13 @@ class Checker:
                 head.held = head.held[:size]
                 return
             if size == 0:
-                await self._change_lock.in_thread(
-                    handle.fd, fence, lambda: self._tree.truncate_fd(handle.fd, 0)
-                )
+                await self._change_lock.in_thread(handle.fd, fence, cut)
                 head.held = b""
                 return
             before = await self._head_of(handle)
             after = before[:size] if size <= len(before) else overlay(before, min(size, HEAD_BYTES), b"")
             if after != before:
                 await self._judge(handle, head, after, decision)
-
-            def cut() -> bool:
-                self._tree.truncate_fd(handle.fd, size)
-                return True
-
             if await self._change(handle, head, before, fence, cut):
                 return
         raise _restless()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
@@ -145,14 +146,15 @@ class FileWriter:
         decision = await self._gate.handle(handle, WRITE)
         if not decision.allowed:
             self._gate.refuse(handle.caller, call, handle.node.path(), decision)
-        generation, rule_5 = self._gate.generation, self._guard.fence(handle, size, back=back)
+        unchanged = functools.partial(self._gate.unchanged, self._gate.generation)
+        rule_5 = self._guard.fence(handle, size, back=back)
 
         def fence() -> None:
-            self._gate.unchanged(generation)
+            unchanged()
             rule_5()
 
         rule_5()
-        return Change(handle, open_state(handle), decision, fence)
+        return Change(handle, open_state(handle), decision, fence, unchanged)
 
     async def _on_path(self, change: Change, make: Callable[[WritePath], Awaitable[T]]) -> T:
         """Make a change on its write path: under the node's lock if bytes may be held.

@@ -34,17 +34,24 @@ _INLINE_WRITE: Final = 64 * 1024
 process or machine serves, go from a thread."""
 
 
+def _nothing() -> None:
+    """Check nothing, for a change without a decision of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """A change of an open file's bytes that the policy allows under the decision's content requirements.
 
-    fence: raises FUSEError if rule 5 forbids the change by now (WriteGuard.fence).
+    fence: raises FUSEError if rule 5 forbids the change by now (WriteGuard.fence). on_thread: raises
+    PolicyChangedError if a reload came since the decision; a thread calls it right before it cuts the file,
+    since it may have waited for its turn.
     """
 
     handle: Handle
     state: OpenState
     decision: Decision
     fence: Callable[[], None]
+    on_thread: Callable[[], None] = _nothing
 
 
 class WritePath(Protocol):
@@ -114,7 +121,7 @@ class DirectWrites:
         handle = change.handle
         cut = partial(self._tree.truncate_path if by_path else self._tree.truncate_fd, handle.fd, size)
         if freeing.is_much(self._tree.fstat(handle.fd), size) and not self._guard.may_hide(handle):
-            cut_there = partial(self._cut, handle, cut)
+            cut_there = partial(self._cut, change, cut)
             self._guard.wrote(handle, await self._change_lock.in_thread(handle.fd, change.fence, cut_there))
             return
         async with self._change_lock.on(handle.fd):
@@ -124,10 +131,11 @@ class DirectWrites:
             self._guard.emptied(handle)
         self._guard.wrote(handle)
 
-    def _cut(self, handle: Handle, cut: Callable[[], None]) -> Version:
+    def _cut(self, change: Change, cut: Callable[[], None]) -> Version:
         """Set the size, on a thread. Return the version right after that."""
+        change.on_thread()
         cut()
-        return version_of(self._tree.fstat(handle.fd))
+        return version_of(self._tree.fstat(change.handle.fd))
 
     async def allocate(self, change: Change, mode: int, offset: int, length: int) -> None:
         """Allocate at once. INVARIANT: as in write()."""
@@ -235,7 +243,7 @@ class HeadCheckedWrites:
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
         handle, head = change.handle, _head(change)
         try:
-            await self._checker.truncate(handle, head, size, change.decision, change.fence)
+            await self._checker.truncate(handle, head, size, change.decision, change.fence, change.on_thread)
         except UnknownBeginningError:
             await self._draft.truncate(change, size, by_path=by_path)
             return
