@@ -114,14 +114,20 @@ class HeldFiles:
                 set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def is_held_elsewhere(self, stat: Stat) -> bool:
-        """Return True if another daemon has marked this file. One system call.
+        """Return True if another daemon has marked this file. Two system calls.
 
-        Raises OSError if the shared file cannot be opened.
+        If root has removed the shared file, marks may be in the removed one (until their daemon makes another
+        mark), and in a new one. Raises OSError if the shared file cannot be opened.
         """
-        if self._fd < 0:
-            self._open()
         at = _number(stat.dev, stat.ino)
-        return find_blocker(self._fd, Asked(at, at, WRLCK, 0)) is not None
+        asked = Asked(at, at, WRLCK, 0)
+        if self._fd >= 0:
+            if find_blocker(self._fd, asked) is not None:
+                return True
+            if os.fstat(self._fd).st_nlink or not os.path.isdir(os.path.dirname(self._path)):
+                return False
+        self._open()
+        return find_blocker(self._fd, asked) is not None
 
     def _open(self) -> None:
         """Open the shared file, or a new one with the same marks if root has removed it."""

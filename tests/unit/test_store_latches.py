@@ -126,6 +126,36 @@ def test_marks_move_into_the_next_shared_file(lock: str, fd: int, tmp_path: Path
     os.close(beside)
 
 
+def test_who_asks_sees_the_marks_in_the_next_shared_file_too(lock: str, fd: int, tmp_path: Path) -> None:
+    """A daemon that holds no bytes asks, and marks nothing: it would look into the removed file for ever."""
+    here, there = HeldFiles(lock), HeldFiles(lock)
+    beside = os.open(tmp_path / "beside", os.O_RDWR | os.O_CREAT)
+    here.mark(beside)
+    os.unlink(lock)
+    assert there.is_held_elsewhere(fstatx(beside)), "in the removed file"
+    here.mark(fd)
+    assert there.is_held_elsewhere(fstatx(fd))
+    assert there.is_held_elsewhere(fstatx(beside))
+    here.close()
+    there.close()
+    os.close(beside)
+
+
+def test_files_are_free_if_the_directory_of_the_shared_file_is_gone(fd: int, tmp_path: Path) -> None:
+    """No daemon can have marked anything since: no rename is refused."""
+    run = tmp_path / "run"
+    run.mkdir()
+    here, there = (HeldFiles(str(run / "lock")) for _ in range(2))
+    at = here.mark(fd)
+    (run / "lock").unlink()
+    run.rmdir()
+    assert there.is_held_elsewhere(fstatx(fd))
+    here.unmark(at)
+    assert not there.is_held_elsewhere(fstatx(fd))
+    here.close()
+    there.close()
+
+
 def test_without_the_shared_file_nothing_is_marked_and_nothing_called_free(fd: int, tmp_path: Path) -> None:
     held = HeldFiles(str(tmp_path / "absent/lock"))
     with pytest.raises(FileNotFoundError):
