@@ -17,7 +17,7 @@ from policyfs.redact.plan import locate
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, TYPES, errno_of
-from tests.support.samples import jpegs
+from tests.support.samples import jpegs, pngs
 
 CLEAN = OPEN + '- {id: clean, require: {clean: [location]}, paths: "/**"}\n'
 NO = OPEN + '- {id: no, require: {no: [location]}, paths: "/**"}\n'
@@ -191,3 +191,25 @@ async def test_nor_does_another_uid_of_an_app_if_rules_tell_its_uids_apart(store
         reader = await made.open("/empty", os.O_RDONLY, other)
         assert reader.node is writer.node
         assert await all_of(made, reader) == before
+
+
+@pytest.mark.parametrize("rules", [REDACTED + NO.removeprefix(OPEN), NO, CLEAN], ids=["both", "no", "clean"])
+@on_trio
+async def test_nor_by_a_reload_that_tells_them_apart_while_both_have_a_live_file_open(
+    store: Path, rules: str
+) -> None:
+    """The node still serves both. From the reload on, one of them may read no photo."""
+    other = CAMERA + 5000
+    later = f"- {{id: drawings, deny: [read], who: {{uid: {other}}}, unless: {{type: image/png}}}}\n"
+    with parts(store, engine_of(rules), app="camera") as made:
+        writer = await created(made, b"drawing")
+        await made.write(writer, 0, pngs.plain())
+        await made.sync.flush(writer)
+        reader = await made.open("/drawing", os.O_RDONLY, other)
+        assert reader.node is writer.node
+        assert await all_of(made, reader) == pngs.plain()
+        made.reload(engine_of(rules + later))
+        assert await made.write(writer, 0, PHOTO) == len(PHOTO)
+        seen = await all_of(made, reader)
+        assert seen == (store / "drawing").read_bytes() == pngs.plain(), "what waits may be no drawing"
+        assert await all_of(made, writer) == PHOTO

@@ -127,6 +127,7 @@ class LivePath:
     def __init__(self, fs: FsContext, *, hidden: HiddenWords, redactor: Redactor) -> None:
         self._tree = fs.tree
         self._nodes = fs.nodes
+        self._handles = fs.handles
         self._gate = fs.gate
         self._hidden = hidden
         self._redactor = redactor
@@ -147,7 +148,8 @@ class LivePath:
 
         Bytes that wait for their check are read as written. Once the store has a cleaned version, that
         version is read: RELEASE, which ends the draft, comes some time after close() has returned, and the
-        bytes must not change then.
+        bytes must not change then. An app whom the file's kind lets in does not read what another lane may
+        have written since: the kind of these bytes is not known yet.
         """
         redacts = bool(handle.node.view.redact)
 
@@ -156,15 +158,29 @@ class LivePath:
                 return await self._read_hidden(handle, fd, offset, size)
             return await read_store(fd, offset, size)
 
-        waiting = await _read_waiting(open_state(handle), offset, size, read_draft)
-        if waiting is not None:
-            return waiting
+        state = open_state(handle)
+        if state.holds_back and not self._of_unknown_kind(handle):
+            waiting = await _read_waiting(state, offset, size, read_draft)
+            if waiting is not None:
+                return waiting
         data = await read_store(handle.fd, offset, size)
         if not redacts or not self._hidden.of(handle):
             # INVARIANT: the owner is looked up after the bytes were read. Another app's write-open makes the
             # owner `none` before it is answered, so bytes read before that are the owner's.
             return data
         return await self._read_hidden(handle, handle.fd, offset, size)
+
+    def _of_unknown_kind(self, handle: Handle) -> bool:
+        """True if waiting bytes may be another lane's, and the file's kind decides on the handle's reads.
+
+        Such a reader opens a copy, or a node of its own, unless a reload came after its open.
+        """
+        node, who = handle.node, handle.caller.principal
+        others = (other for other in self._handles.of_node(node) if other.writable)
+        if all(other.caller.principal.lane == who.lane for other in others):
+            return False
+        owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
+        return self._gate.hangs_on_kind(who, _READ, node, owner)
 
     async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> bytes:
         """Read from a redacted copy of the file behind *fd*: the handle's own file, or its draft.
