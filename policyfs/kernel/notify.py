@@ -132,7 +132,7 @@ class Notifier:
         self._hanging = 0
         self._living = 1
         self._messages: Iterator[bytes] = iter(())
-        self._done: Callable[[], None] | None = None  # of the message being written
+        self._done: Callable[[], None] | None = None  # of the batch that is being written
         self._writing = b""
         self._written_since: float | None = None
         self._held: dict[bytes, dict[bytes, None]] = {}  # directories whose lock is held: messages for later
@@ -313,8 +313,9 @@ class Notifier:
         """Write messages, one after the other, until the end, or until another thread has taken over."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            while (message := self._next()) is not None:
-                done, goes_on = self._done, self._send(message)
+            while (found := self._next()) is not None:
+                message, done = found
+                goes_on = self._send(message)
                 if done is not None:
                     done()
                 if not goes_on:
@@ -325,10 +326,11 @@ class Notifier:
                 if not self._living:
                     os.close(self._fd)
 
-    def _next(self) -> bytes | None:
-        """Return the next message; None at the end.
+    def _next(self) -> tuple[bytes, Callable[[], None] | None] | None:
+        """Return the next message, and the call after it; None at the end.
 
-        INVARIANT: only the thread that writes calls this. No other takes over meanwhile (tend()).
+        INVARIANT: only the thread that writes calls this. No other takes over meanwhile (tend()), but one may
+        as soon as the time of the message is set: from then on *_done* may be of another message.
         """
         while True:
             while (message := next(self._messages, None)) is None:
@@ -348,7 +350,7 @@ class Notifier:
                 later = self._held.get(_directory(message) or b"")
                 if later is None or len(later) >= self._capacity:
                     self._writing, self._written_since = message, time.monotonic()
-                    return message
+                    return message, self._done
                 later[message] = None  # it would hang, too, and take one more thread
 
     def _written(self, message: bytes) -> int:

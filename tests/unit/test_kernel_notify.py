@@ -165,6 +165,30 @@ def test_nobody_is_told_of_a_message_that_still_hangs(pipe, start, monkeypatch):
     assert notifier.drain(DEADLINE_S)
 
 
+def test_a_thread_that_stands_still_tells_its_own_caller(pipe, start, monkeypatch):
+    """The daemon was stopped right before a write (a frozen container), and another thread takes over."""
+    go_on, following = threading.Event(), Notifier._next
+
+    def stand_still(self):
+        found = following(self)
+        if self.stats().sent == 0 and threading.current_thread() is first:
+            assert go_on.wait(DEADLINE_S)
+        return found
+
+    monkeypatch.setattr(Notifier, "_next", stand_still)
+    monkeypatch.setattr(notify, "_HANGS_S", 0.05)
+    told: list[int] = []
+    notifier = start()
+    first = notifier._thread
+    notifier.inval_then(8, lambda: told.append(8), pages=True)
+    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 1, "another thread takes over")
+    notifier.inval_then(9, lambda: told.append(9), pages=True)
+    wait_for(lambda: told == [9], "the other caller is told")
+    go_on.set()
+    assert notifier.drain(DEADLINE_S)
+    wait_for(lambda: told == [9, 8], "each caller is told once, of its own message")
+
+
 def test_no_more_threads_hang_than_there_may(pipe, start, monkeypatch):
     let_go, written = threading.Event(), Notifier._written
 
