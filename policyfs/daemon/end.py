@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import signal
@@ -125,11 +126,12 @@ class MountTable:
     def at(self, path: str) -> list[Mount]:
         """Return the mounts on exactly this absolute path without symlinks, topmost last.
 
-        Opens nothing: a process that uses up all descriptors cannot hide that the mount is gone.
+        Opens nothing: a process that uses up all descriptors cannot hide that the mount is gone. So it does
+        not let open() decode either, which may have to import the codec from a file.
         """
         os.lseek(self._file, 0, os.SEEK_SET)
-        with open(self._file, encoding="latin-1", newline="\n", closefd=False) as lines:
-            return parse_mounts_at(path, lines)
+        with io.FileIO(self._file, closefd=False) as table:
+            return parse_mounts_at(path, table.readall().decode("latin-1").split("\n")[:-1])
 
     def close(self) -> None:
         """Close the descriptors."""
