@@ -8,6 +8,7 @@
 
 #include "_avc.h"
 #include "_bridge.h"
+#include "_lanes.h"
 
 #include <errno.h>
 #include <string.h>
@@ -34,9 +35,6 @@ struct wire_init_out {
 
 _Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
 
-/* Most readahead requests in flight. Readers of one slow file soon use up the kernel's own 12,
- * and then readers of all other files wait. */
-#define MAX_BACKGROUND 256
 
 #define LAST_CAPACITY 8192
 /* Of a WRITE only the header and fuse_write_in are kept, not the data. */
@@ -126,8 +124,8 @@ static ssize_t send_init(int fd, const struct iovec *iov)
 	out.flags2 = (uint32_t)(flags >> 32);
 	out.max_stack_depth = session.want_depth;
 	out.max_readahead = MAX_READAHEAD;
-	out.max_background = MAX_BACKGROUND;
-	out.congestion_threshold = MAX_BACKGROUND / 4 * 3;
+	out.max_background = BACKGROUND_MAX;
+	out.congestion_threshold = BACKGROUND_MAX / 4 * 3;
 	header.len = sizeof(header) + sizeof(out);
 
 	sent = writev(fd, edited, 2);

@@ -13,6 +13,10 @@
  * holds the lock of the directory, and apps that look into that directory wait, too. So it must not wait for
  * its own uid's reads, copies and syncs of files.
  *
+ * Read-ahead of a file that hangs waits here without an end, and the kernel has a limit of such requests. So if many
+ * READs wait, one more of a uid that has many is refused: a page that was read ahead is asked for again when the app
+ * needs it. WRITEs are never refused, since the pages of a mapping would be lost.
+ *
  * Requests of different uids need no order: each caller waits for its answer.
  */
 
@@ -24,15 +28,21 @@
 #include <string.h>
 
 #define LANES 512	       /* two for each of 256 uids; further uids share lanes */
-#define COUNT_MAX 16384	       /* most requests that wait here; more wait in the kernel, in one queue */
+#define COUNT_MAX (2 * BACKGROUND_MAX) /* most requests that wait here; more wait in the kernel, in one queue */
 #define BYTES_MAX (32u << 20)  /* most bytes of requests that wait here */
 #define UNDER_WAY 4096	       /* slots of requests under way, a power of two */
 #define PROBES 16
+#define READS_SHARED 45000     /* READs that wait here before a uid may have only few of them */
+#define READS_SURE 32	       /* the few that each lane may have in any case */
+
+/* So a uid with few READs never meets the kernel's limit, however many wait for a file that hangs. */
+_Static_assert(READS_SHARED + LANES * READS_SURE + UNDER_WAY <= BACKGROUND_MAX, "room for the reads of each lane");
 
 struct waiting {
 	struct waiting *next;
 	uint64_t unique;
 	uint64_t number; /* in the order of arrival */
+	bool reads;	 /* a READ */
 	size_t size;
 	unsigned char data[];
 };
@@ -41,6 +51,7 @@ struct lane {
 	uint32_t uid;
 	bool names; /* requests about names and attributes */
 	unsigned int under_way;
+	unsigned int reads; /* READs that wait */
 	struct waiting *first, *last;
 };
 
@@ -49,6 +60,7 @@ static struct {
 	unsigned int room;   /* limit of all requests under way, besides one of each uid; 0: none */
 	unsigned int begun;  /* requests under way now */
 	unsigned int count;  /* waiting requests */
+	unsigned int reads;  /* those of them that are READs */
 	size_t bytes;
 	unsigned int cursor; /* the lane that had the last turn */
 	uint64_t arrived;    /* number of the last request that came */
@@ -164,14 +176,29 @@ static struct lane *lane_for(const unsigned char *message, size_t size)
 
 /* ---- Requests that wait -------------------------------------------------------------------------- */
 
+static bool is_read(const unsigned char *message, size_t size)
+{
+	struct wire_in_header header;
+
+	if (size < sizeof(header))
+		return false;
+	memcpy(&header, message, sizeof(header));
+	return header.opcode == OPCODE_READ;
+}
+
 bool lanes_put(const unsigned char *message, size_t size)
 {
 	struct lane *lane = lane_for(message, size);
-	struct waiting *one = malloc(sizeof(*one) + size);
+	bool reads = is_read(message, size);
+	struct waiting *one;
 
+	if (reads && queue.reads >= READS_SHARED && lane->reads >= READS_SURE)
+		return false;
+	one = malloc(sizeof(*one) + size);
 	if (one == NULL)
 		return false;
 	one->next = NULL;
+	one->reads = reads;
 	one->number = ++queue.arrived;
 	one->size = size;
 	one->unique = size >= sizeof(struct wire_in_header)
@@ -183,6 +210,8 @@ bool lanes_put(const unsigned char *message, size_t size)
 	else
 		lane->last->next = one;
 	lane->last = one;
+	lane->reads += reads;
+	queue.reads += reads;
 	queue.count++;
 	queue.bytes += size;
 	return true;
@@ -258,6 +287,8 @@ ssize_t lanes_take(struct lane *lane, void *buffer, size_t size)
 	queue.was_urgent = lane == &queue.urgent;
 	if (lane != &queue.urgent)
 		queue.cursor = (unsigned int)(lane - queue.lanes);
+	lane->reads -= one->reads;
+	queue.reads -= one->reads;
 	queue.count--;
 	queue.bytes -= one->size;
 	free(one);

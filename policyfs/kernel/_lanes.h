@@ -12,10 +12,15 @@
 
 struct lane;
 
+/* Most requests that the kernel may have in the background of the mount (read-ahead, for example), as INIT has it.
+ * All apps share them: once they are used up, whoever reads a mediated file waits. The largest number that INIT
+ * can have. Those of files that hang wait in the lanes, which leave the last ones to uids that have few. */
+#define BACKGROUND_MAX UINT16_MAX
+
 /* most: limit of one uid's requests under way. room: limit of all, besides one of each uid; 0: none. */
 void lanes_limit(unsigned int most, unsigned int room);
 
-/* Keep a copy of a request in its lane. False if there is no memory. */
+/* Keep a copy of a request in its lane. False if there is no memory, or no room for one more READ of its uid. */
 bool lanes_put(const unsigned char *message, size_t size);
 
 /* True if the limits let one more request of this request's lane begin. */

@@ -62,7 +62,7 @@ static ssize_t hand_on(struct lane *lane, void *buffer, size_t size)
 	return got;
 }
 
-/* Answer ENOMEM to a request if there is no memory to keep it: otherwise it would get no answer. */
+/* Answer ENOMEM to a request if there is no memory or no room to keep it: otherwise it would get no answer. */
 static void refuse(int fd, const unsigned char *message, size_t size)
 {
 	struct wire_out_header reply = {.len = sizeof(reply), .error = -ENOMEM};

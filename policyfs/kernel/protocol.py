@@ -101,7 +101,6 @@ WANTED: Final = (
     | InitFlag.DONT_MASK  # the daemon applies the umask: a default ACL overrides it
     | InitFlag.AUTO_INVAL_DATA
     | InitFlag.DO_READDIRPLUS
-    | InitFlag.ASYNC_DIO
     | InitFlag.PARALLEL_DIROPS
     | InitFlag.MAX_PAGES
     | InitFlag.CACHE_SYMLINKS
@@ -111,7 +110,9 @@ WANTED: Final = (
 )
 """Flags requested from every kernel. Not among them: SETXATTR_EXT, which libfuse 3.14 cannot parse;
 WRITEBACK_CACHE, which excludes passthrough and hides writes from the daemon; locks and
-READDIRPLUS_AUTO, which are requested if there are handlers for them (operations.py)."""
+READDIRPLUS_AUTO, which are requested if there are handlers for them (operations.py); ASYNC_DIO, with which
+one app's direct writes of a file that hangs fill the lanes (_lanes.c), or use up the kernel's limit of
+requests in the background."""
 
 NO_FLAGS: Final = InitFlag(0)
 

@@ -5,6 +5,7 @@ What waits with it, and what does not; and that all goes on when it answers agai
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import signal
@@ -28,6 +29,8 @@ from tests.support.mount.tinyfs import Options, Tiny, TinyFs
 SLOW = 4
 """The node of /slow."""
 TEXT = b"hello world\n"
+BACKGROUND = 256
+"""More requests in the background than libfuse's own limit, and than the tasks of the daemon."""
 
 
 class SlowToWrite(TinyFs):
@@ -111,6 +114,44 @@ def _read_all_at_once(channel, path: Path, first: int) -> None:
         reader.join()
 
 
+def _read_one_each(channel, path: Path, uids: range, first: int) -> None:
+    """One read for each uid, of a page of its own. The kernel sends a thread's own uid (setfsuid(2))."""
+    libc = ctypes.CDLL(None)
+
+    def one(uid: int) -> None:
+        libc.setfsuid(uid)
+        file = os.open(path, os.O_RDONLY)
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+        opened.wait()
+        told.wait()
+        os.pread(file, 10, (first + uid - uids.start) << 16)
+
+    opened, told = threading.Barrier(len(uids) + 1), threading.Event()
+    readers = [threading.Thread(target=one, args=(uid,)) for uid in uids]
+    for reader in readers:
+        reader.start()
+    opened.wait()
+    channel.send("open")
+    channel.recv()
+    told.set()
+    for reader in readers:
+        reader.join()
+
+
+def _read_all_ahead(channel, path: Path) -> None:
+    """More pages read ahead than the kernel has requests in the background of a mount."""
+    files = [os.open(path, os.O_RDONLY) for _ in range(BACKGROUND + 44)]
+    readers = [
+        threading.Thread(target=os.posix_fadvise, args=(file, number << 16, 4096, os.POSIX_FADV_WILLNEED))
+        for number, file in enumerate(files)
+    ]
+    for reader in readers:
+        reader.start()
+    channel.send("they wait")
+    for reader in readers:
+        reader.join()
+
+
 def _append(channel, path: Path) -> int:
     fd = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
@@ -122,6 +163,10 @@ def _append(channel, path: Path) -> int:
 def content_beginning(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(len(TEXT))
+
+
+def content_beginning_of(channel, path: Path) -> bytes:
+    return content_beginning(path)
 
 
 def _free(channel, path: Path) -> int:
@@ -166,7 +211,7 @@ apiVersion: policyfs/v1
 kind: Policy
 metadata: {name: anybody}
 apps:
-  all: {uid: "20000-20100"}
+  all: {uid: "20000-20199"}
 rules:
   - {id: all, allow: [all], paths: "/***"}
 """
@@ -190,6 +235,42 @@ def test_whoever_comes_later_goes_on_however_many_wait(slow) -> None:
     tiny.call("let_go")
     for child in crowd:
         child.result()
+    assert mount.status()["bugs"] == 0
+
+
+@pytest.mark.parametrize("slow", [(ANYBODY, 32 << 20)], indirect=True)
+def test_many_users_with_a_read_each_that_hangs_leave_tasks_for_others(slow) -> None:
+    """Beside the users who take all that may be shared, each further one may have a request under way."""
+    mount, tiny = slow
+    crowd = [start_as(20000 + n, _read_all_at_once, mount / "slow", n * 40) for n in range(7)]
+    many = start_as(0, _read_one_each, mount / "slow", range(20010, 20130), 300)
+    for child in (*crowd, many):
+        child.receive()
+    for child in crowd:
+        child.send("read")
+        child.receive()
+    wait_for(lambda: mount.fuse("READ") >= session.IN_ALL - session.UNDER_WAY, "they wait for the store")
+    many.send("read")
+    wait_for(lambda: mount.status()["requests"]["under_way"] >= session.IN_ALL + 56, "they wait, too")
+    later = start_as(20199, content_beginning_of, mount / "m")
+    assert later.result(20) == TEXT
+    tiny.call("let_go")
+    for child in (*crowd, many):
+        child.result()
+    assert mount.status()["bugs"] == 0
+
+
+@pytest.mark.parametrize("slow", [(ANYBODY, 32 << 20)], indirect=True)
+def test_a_file_that_hangs_leaves_others_their_reads_however_much_is_read_ahead(slow) -> None:
+    """The kernel has few requests in the background at once, and all apps of a mount share them."""
+    mount, tiny = slow
+    greedy = start_as(20000, _read_all_ahead, mount / "slow")
+    greedy.receive()
+    wait_for(lambda: sum(mount.status()["requests"].values()) >= BACKGROUND, "its reads wait")
+    later = start_as(20001, content_beginning_of, mount / "m")
+    assert later.result(20) == TEXT
+    tiny.call("let_go")
+    greedy.result()
     assert mount.status()["bugs"] == 0
 
 

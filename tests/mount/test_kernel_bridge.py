@@ -210,7 +210,6 @@ def test_init_agrees_on_exactly_what_was_asked_for(tiny):
         | InitFlag.DONT_MASK
         | InitFlag.AUTO_INVAL_DATA
         | InitFlag.DO_READDIRPLUS
-        | InitFlag.ASYNC_DIO
         | InitFlag.PARALLEL_DIROPS
         | InitFlag.MAX_PAGES
         | InitFlag.CACHE_SYMLINKS

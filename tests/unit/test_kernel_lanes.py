@@ -28,10 +28,15 @@ class Lanes:
         self._uniques = itertools.count(2, 2)
 
     def put(self, opcode: Opcode, uid: int = 0, body: bytes = b"") -> int:
+        unique = self.offer(opcode, uid, body)
+        assert unique, "it is refused"
+        return unique
+
+    def offer(self, opcode: Opcode, uid: int = 0, body: bytes = b"") -> int:
+        """As put(), but 0 if the request is refused."""
         unique = next(self._uniques)
         message = HEADER.pack(HEADER.size + len(body), opcode, unique, 1, uid, 0, 0, 0, 0) + body
-        assert self._library.lanes_put(message, len(message))
-        return unique
+        return unique if self._library.lanes_put(message, len(message)) else 0
 
     def take(self) -> int:
         """Pass the next request on; its number."""
@@ -52,6 +57,10 @@ class Lanes:
         """The request is answered."""
         assert self._library.lanes_end(ctypes.c_uint64(unique))
 
+    def is_full(self) -> bool:
+        """True if further requests wait in the kernel, so that limits count no more."""
+        return bool(self._library.lanes_full())
+
     def has_turn(self) -> bool:
         """True if a request can be passed on."""
         return self._library.lanes_turn() is not None
@@ -69,7 +78,7 @@ def lanes(tmp_path: Path) -> Iterator[Lanes]:
     library.lanes_turn.restype = ctypes.c_void_p
     library.lanes_take.restype = ctypes.c_ssize_t
     library.lanes_begin.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
-    library.lanes_end.restype = ctypes.c_bool
+    library.lanes_end.restype = library.lanes_put.restype = library.lanes_full.restype = ctypes.c_bool
     library.lanes_limit(32, 192)
     yield Lanes(library)
     library.lanes_reset()
@@ -147,3 +156,36 @@ def test_names_of_one_uid_are_limited_too(lanes: Lanes) -> None:
     other = lanes.put(Opcode.LOOKUP, uid=2)
     assert lanes.begin() == other
 
+
+SHARED, SURE, BACKGROUND = 45_000, 32, (1 << 16) - 1
+"""READS_SHARED and READS_SURE of _lanes.c, and BACKGROUND_MAX of _lanes.h."""
+
+
+def _until_refused(lanes: Lanes, uid: int) -> int:
+    count = 0
+    while count <= BACKGROUND and lanes.offer(Opcode.READ, uid=uid):
+        count += 1
+    return count
+
+
+def test_reads_ahead_of_few_users_leave_all_others_some(lanes: Lanes) -> None:
+    """The kernel has so many in the background at most, and one app can ask for all of them."""
+    assert _until_refused(lanes, 1) == SHARED
+    assert [_until_refused(lanes, uid) for uid in range(2, 512)] == [SURE] * 510
+    assert lanes.offer(Opcode.READ, uid=1) == 0
+    assert not lanes.is_full()
+    assert lanes.put(Opcode.LOOKUP, uid=1)
+    assert lanes.put(Opcode.WRITE, uid=1)
+    assert SHARED + 511 * SURE + 4096 <= BACKGROUND
+
+
+def test_reads_that_went_on_make_room_for_others(lanes: Lanes) -> None:
+    _until_refused(lanes, 1)
+    taken = lanes.begin()
+    assert lanes.put(Opcode.READ, uid=1)
+    assert not lanes.offer(Opcode.READ, uid=1)
+    lanes.end(taken)  # under way no more, and before that it did not count
+    assert not lanes.offer(Opcode.READ, uid=1)
+    for _ in range(4):
+        lanes.begin()
+    assert lanes.put(Opcode.READ, uid=1)
