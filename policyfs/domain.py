@@ -7,7 +7,7 @@ immutable and hashable, so that decisions can be memoised on it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -89,6 +89,14 @@ class Audit(enum.IntEnum):
 Lane = str | int | tuple[str, int | None] | None
 """A key of callers that share bytes: an app's name, with the uid if the policy tells its uids apart, or a
 stranger's uid. Callers of one lane with the same view of a file may see the same bytes of it."""
+
+
+def in_turn(lane: Hashable) -> Hashable:
+    """Return the key under which a lane takes turns with others: the app's name, or a stranger's uid.
+
+    So an app has no more turns if it has more uids.
+    """
+    return lane[0] if isinstance(lane, tuple) else lane
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from policyfs.content.protocol import Command, Reply, Status, WireError
 from policyfs.content.queue import Line
 from policyfs.content.sandbox import Limits
 from policyfs.content.uids import BLOCK, NoUidsError, free_block
+from policyfs.domain import in_turn
 from policyfs.errors import PolicyfsError
 from policyfs.redact.core.values import Plan
 
@@ -43,8 +44,9 @@ class Sniffer:
     dies, hangs or eats memory is replaced. A file at which two workers died, or one hung, is not tried
     again: that request has no answer, and no other request suffers.
 
-    The optional ``lane`` of a request is the app or uid that it is for. Lanes take turns, so an app waits for
-    at most one file of another. A worker serves one lane only (pool.py). Only for use from one trio run
+    The optional ``lane`` of a request is the app or uid that it is for. A worker serves one lane only
+    (pool.py). Apps take turns, whatever number of lanes they have, so an app waits for at most one file of
+    another. Only for use from one trio run
     at a time.
     """
 
@@ -269,7 +271,7 @@ class Sniffer:
         admitted = False
         # Longer than the deadline: else all requests behind one hanging file would fail with it.
         with trio.move_on_after(2 * self._deadline_s):
-            admitted = await self._line.enter(lane)
+            admitted = await self._line.enter(in_turn(lane))
         if not admitted:
             raise FailedError("busy", "no worker was free")
         try:
@@ -278,7 +280,7 @@ class Sniffer:
                 return await self._with_workers(command, fd, size, payload, lane)
             raise FailedError("deadline", f"no answer within {self._deadline_s:g} s")
         finally:
-            self._line.leave(lane)
+            self._line.leave(in_turn(lane))
 
     async def _with_workers(
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable

@@ -18,7 +18,7 @@ from policyfs.content.connection import WorkerLink
 from policyfs.content.kinds import SNIFF_BYTES
 from policyfs.content.sniffer import Sniffer, SnifferError
 from policyfs.content.zygote import SESSION_NICE
-from policyfs.domain import WORKER_UIDS
+from policyfs.domain import WORKER_UIDS, Lane
 from policyfs.redact.plan import Outcome
 from tests.support.machine.processes import call_as, wait_for
 
@@ -576,20 +576,23 @@ def test_more_than_may_wait_are_sent_away(start, jpeg_fd):
     assert sniffer.stats().failed == {"busy": 19}
 
 
-def test_a_lane_whose_files_hang_does_not_hold_up_another(start, jpeg_fd):
-    """Ten requests of one lane each meet a stopped worker; the other lane waits for one of them."""
+@pytest.mark.parametrize("uids", [1, 10])
+def test_an_app_whose_files_hang_does_not_hold_up_another(start, jpeg_fd, uids):
+    """Ten requests of one app each meet a stopped worker; the other app waits for one of them. Each uid of an
+    app has a lane if rules tell them apart.
+    """
     sniffer = start(workers=1, deadline_s=1)
-    order: list[str] = []
+    order: list[Lane] = []
 
-    async def ask(lane: str) -> None:
+    async def ask(lane: Lane) -> None:
         await sniffer.kind_of_fd(jpeg_fd, lane=lane)
         order.append(lane)
 
     async def main() -> None:
         os.kill(sniffer.stats().worker_pids[0], signal.SIGSTOP)
         async with trio.open_nursery() as nursery:
-            for _ in range(10):
-                nursery.start_soon(ask, "bad")
+            for number in range(10):
+                nursery.start_soon(ask, ("bad", number) if uids > 1 else "bad")
             await until(lambda: sniffer.stats().queued == 9)
             nursery.start_soon(ask, "good")
             await until(lambda: sniffer.stats().queued == 10)

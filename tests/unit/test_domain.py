@@ -16,6 +16,7 @@ from policyfs.domain import (
     ban,
     banned,
     cleaning,
+    in_turn,
     kinds_only,
     only_forbidden,
     to_clean,
@@ -75,6 +76,7 @@ def test_labels_of_views(view, label, raw):
 def test_labels_of_principals(app, differ, lane, label):
     assert Principal(1, app, 7, differ).lane == lane
     assert Principal(1, app, 7, differ).label == label
+    assert in_turn(lane) == (app or 7)
 
 
 def test_what_is_banned_is_judged_as_a_whole():

@@ -224,7 +224,7 @@ async def test_the_lie_is_shared_where_its_key_is_enough(
     ask = SecondLooks.ask
 
     def once(self: SecondLooks, fd: int, said: Said, verdict: module.Verdict) -> None:
-        if self._jobs.get(said.lane, (said.version, said.what)) is None:
+        if self._jobs.get(*said.place) is None:
             ask(self, fd, said, verdict)
 
     def by_key(said: Said) -> None:
@@ -318,7 +318,7 @@ class Looks:
     def denied(self, said: Said) -> None:
         raise AssertionError(said)
 
-    def ask(self, lane: str, number: int) -> None:
+    def ask(self, lane: Hashable, number: int) -> None:
         path = self._place.photo.with_name(f"{lane}{number}")
         path.write_bytes(b"jpg " + PLACE)
         fd = os.open(path, os.O_RDONLY)
@@ -339,6 +339,25 @@ async def test_apps_take_turns(place: Place) -> None:
         looks.ask("few", number)
     await place.looked()
     assert [said.lane for said in looks.said] == ["many", "few", "many", "few", *["many"] * 4]
+
+
+@on_trio
+async def test_an_app_has_no_more_turns_and_places_by_its_uids(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If rules tell its uids apart, each has a lane, and results of its own."""
+    monkeypatch.setattr(waiting_looks, "WAITING_MAX", 16)
+    looks = Looks(place)
+    for uid in range(20):
+        looks.ask(("many", uid), 0)
+    kept = place.second.stats().waiting
+    assert kept == 9
+    for number in range(2):
+        looks.ask("few", number)
+    await place.looked()
+    asked = ["few" if said.lane == "few" else "many" for said in looks.said]
+    assert asked == ["many", "few", "many", "few", *["many"] * (kept - 2)]
+    assert len({said.lane for said in looks.said}) == kept + 1
 
 
 @on_trio

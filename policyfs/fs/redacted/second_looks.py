@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, Protocol, Self
 import trio
 
 from policyfs.content.cache import KindCache, KindKey
+from policyfs.domain import in_turn
 from policyfs.fs.access.facts import version_key
 from policyfs.fs.redacted.second_look_queue import WaitingLooks
 from policyfs.linux import libc
@@ -57,6 +58,11 @@ class Said(NamedTuple):
     kind: str
     plan: Plan | None
     racy: bool
+
+    @property
+    def place(self) -> tuple[Hashable, Hashable]:
+        """The turn and the key of this result's second look in the queue."""
+        return in_turn(self.lane), (self.version, self.what, self.lane)
 
     def agrees(self, kind: str, plan: Plan | None) -> bool:
         """Return True if another result is the same."""
@@ -117,15 +123,15 @@ class SecondLooks:
         """Queue a second look at the file behind *fd*. The descriptor is not kept."""
         if self._keeper is None:
             return
-        key = said.version, said.what
-        job = self._jobs.get(said.lane, key)
+        turn, key = said.place
+        job = self._jobs.get(turn, key)
         if job is not None:
             # INVARIANT: the result that an app uses last is compared. One honest result proves no other.
             if not job.said.agrees(said.kind, said.plan):
-                self._jobs.put(said.lane, key, _Job(job.handle, said, verdict))
+                self._jobs.put(turn, key, _Job(job.handle, said, verdict))
                 self._differs(job, said.plan, "the workers of its app contradict each other", racy=said.racy)
             return
-        if not self._jobs.has_room(said.lane):
+        if not self._jobs.has_room(turn):
             self._stats.dropped += 1
             return
         try:
@@ -133,7 +139,7 @@ class SecondLooks:
         except OSError:  # a store without handles
             self._stats.dropped += 1
             return
-        self._jobs.put(said.lane, key, _Job(handle, said, verdict))
+        self._jobs.put(turn, key, _Job(handle, said, verdict))
         self._more.set()
 
     async def run(self) -> None:
@@ -230,7 +236,7 @@ class SecondLooks:
         self._source.discard(said.lane)
         self._warn(
             f"a worker gave a wrong answer: {why}; the workers of its app are replaced",
-            os.fsencode(str(said.lane)),
+            os.fsencode(str(in_turn(said.lane))),
         )
 
 
