@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.domain import Decision
 from policyfs.fs.checked.head import HEAD_BYTES
+from policyfs.store import ranges
+from policyfs.store.latches import HeldFiles
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
 from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, TYPES, errno_of, racing
+from tests.support.samples import jpegs
+
+NO_PLACE = '- {id: no, require: {no: [location]}, paths: "/**"}\n'
+PLAIN = jpegs.plain(1, 64)
 
 
 @on_trio
@@ -82,3 +89,53 @@ async def test_a_refused_file_stays_while_another_daemon_holds_bytes_of_it(
         await there.write(second, 2, PHOTO[2:])
         await there.release(second)
         assert (store / "new").read_bytes() == PHOTO
+
+
+@pytest.mark.parametrize(
+    ("rules", "fails"), [(TYPES, "store"), (TYPES, "decision"), (NO_PLACE, "decision")],
+    ids=["head, store", "head, decision", "draft, decision"],
+)  # fmt: skip
+def test_a_last_writer_whose_release_fails_leaves_nothing_held(
+    store: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, rules: str,
+    fails: str,
+) -> None:  # fmt: skip
+    """Else readers would read bytes that nobody stores, the next writer would store them as its own, and no
+    other daemon could rename the file while it is read.
+    """
+    other = HeldFiles(str(tmp_path_factory.mktemp("run") / "lock.held"))
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN + rules), latches=Path(other._path).with_suffix("")) as made:
+            writer, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+            reader = await made.open("/new", os.O_RDONLY, MAPS)
+            assert reader.node is writer.node
+            await made.write(writer, 0, PLAIN[:2])
+            assert other.is_held_elsewhere(made.tree.fstat(writer.fd))
+
+            async def undecided(*_: object) -> Decision:
+                raise OSError(errno.EIO, "no facts")
+
+            async def jpeg(*_: object, **__: object) -> str:
+                return "image/jpeg"
+
+            def full(*_: object) -> int:
+                raise OSError(errno.ENOSPC, "no room")
+
+            with monkeypatch.context() as broken:
+                broken.setattr(made.sniffed, "kind_of_head", jpeg)
+                if fails == "store":
+                    broken.setattr(ranges, "write", full)
+                else:
+                    broken.setattr(type(made.gate), "handle", undecided)
+                await errno_of(made.release(writer))
+            assert not other.is_held_elsewhere(made.tree.stat(made.tree.root_fd, b"new"))
+            assert await made.reader.read(reader, 0, 100) == b""
+            late = await made.open("/new", os.O_RDWR, MAPS)
+            assert await made.writer.write(late, 0, PLAIN, append=True, kill_priv=False) == len(PLAIN)
+            for handle in (late, reader):
+                await made.release(handle)
+            assert (store / "new").read_bytes() == PLAIN
+
+    run()
+    other.close()

@@ -142,6 +142,7 @@ class FileSync:
             finally:
                 if state.writers <= 1:
                     self._withheld_names.show(handle.node)
+                    state.drop_held()  # left by an error: no writer may take it for its own
                 self._note_held(state, handle.fd)
 
     @staticmethod

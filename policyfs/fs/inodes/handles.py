@@ -121,6 +121,12 @@ class OpenState:
             return True
         return self.head is not None and bool(self.head.held)
 
+    def drop_held(self) -> None:
+        """Discard the draft and the head: the file is as the store has it."""
+        if self.draft is not None:
+            self.draft.close()
+        self.draft = self.head = None
+
 
 @dataclass(slots=True, eq=False)
 class Handle:
