@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,15 +75,40 @@ def test_a_file_is_marked_while_its_draft_is_not_stored(store: Path, other: Held
     run()
 
 
-@on_trio
-async def test_what_cannot_be_marked_is_not_written(store: Path, tmp_path: Path) -> None:
-    """No other daemon would know of the bytes: the app must not take them for written."""
-    with parts(store, engine_of(OPEN + TYPES), latches=tmp_path / "absent/lock") as made:
-        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
-        assert await errno_of(made.write(handle, 0, PHOTO[:2])) == errno.ENOENT
-        (tmp_path / "absent").mkdir()
-        assert await made.write(handle, 0, PHOTO[:2]) == 2
-        await made.release(handle)
+@pytest.mark.parametrize(
+    ("rules", "flushed"), [(OPEN + TYPES, False), (NO_PLACE, False), (NO_PLACE, True)],
+    ids=["head", "new draft", "stored draft"],
+)  # fmt: skip
+def test_what_cannot_be_marked_is_not_written(store: Path, tmp_path: Path, rules: str, flushed: bool) -> None:
+    """No other daemon would know of the bytes: the app must not take them for written. And if it writes them
+    once more, at the file's end, they are there once.
+    """
+    run = tmp_path / "run"
+
+    @on_trio
+    async def main() -> None:
+        with parts(store, engine_of(rules), latches=run / "lock") as made:
+            handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+
+            async def append(data: bytes) -> int:
+                return await made.writer.write(handle, 0, data, append=True, kill_priv=False)
+
+            data = [PLAIN[:2], PLAIN[2:]]
+            if flushed:
+                run.mkdir()
+                await append(PLAIN)
+                await made.sync.flush(handle)
+                data = [b"more"]
+                made.fs.held.close()
+                shutil.rmtree(run)
+            assert await errno_of(append(data[0])) == errno.ENOENT
+            run.mkdir()
+            for each in data:
+                assert await append(each) == len(each)
+            await made.release(handle)
+            assert (store / "new").read_bytes() == (PLAIN if not flushed else PLAIN + b"more")
+
+    main()
 
 
 @on_trio
