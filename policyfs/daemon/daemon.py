@@ -27,7 +27,7 @@ from policyfs.daemon.policies import Loader, Policies
 from policyfs.daemon.proof import NOT_MADE, MutableSink, prove
 from policyfs.daemon.reload import Reload
 from policyfs.daemon.status import describe, questions_about
-from policyfs.daemon.supervise import kept
+from policyfs.daemon.supervise import kept, once
 from policyfs.daemon.worker_losses import WorkerLosses
 from policyfs.errors import PolicyfsError
 from policyfs.fs.filesystem import FileSystem
@@ -298,7 +298,8 @@ class Daemon:
             while True:
                 received = await self._signal_reader.receive()
                 if received.how == "SIGHUP":
-                    nursery.start_soon(self._reload.on_signal, received)
+                    obey = partial(self._reload.on_signal, received)
+                    nursery.start_soon(once, self._bugs, "reload", obey)
                     continue
                 self._end.by(received)
                 await self._mountpoint.finish()

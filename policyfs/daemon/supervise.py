@@ -32,3 +32,11 @@ async def kept(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> 
         else:
             return
         await trio.sleep(PAUSE_S)
+
+
+async def once(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run *work* once. An exception is logged, and cancels no other task of the nursery."""
+    try:
+        await work()
+    except Exception as error:  # noqa: BLE001 - as in kept()
+        bugs.bug(name, error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 import trio
 import trio.testing
 
-from policyfs.daemon.end import MountEnd
+from policyfs.daemon.daemon import Daemon
+from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.reload import Reload
+from policyfs.daemon.supervise import kept
 from policyfs.errors import PolicyfsError, UsageError
 from policyfs.policy.decide import Engine, compile_policy
 from policyfs.policy.parse import SourceText, digest_of, parse_policy
@@ -201,3 +204,42 @@ def test_a_signal_for_a_policy_that_cannot_be_used_is_logged() -> None:
     mount.broken = ""
     trio.run(mount.reload.on_signal, BY)
     assert "policy reloaded" in mount.log.said
+
+
+def test_a_bug_in_a_reload_takes_no_order_to_end_away() -> None:
+    """SIGTERM comes while the reload of a SIGHUP is under way, which fails while the mount is unmounted."""
+    signals = [MountEnd("signal", "SIGTERM"), MountEnd("signal", "SIGHUP")]
+    bugs: list[str] = []
+    ending, ended = trio.Event(), trio.Event()
+
+    async def receive() -> MountEnd:
+        await trio.lowlevel.checkpoint()
+        if not signals:
+            await trio.sleep_forever()
+        return signals.pop()
+
+    async def on_signal(_: MountEnd) -> None:
+        await ending.wait()
+        raise RuntimeError("can't start new thread")
+
+    async def finish() -> None:
+        ending.set()
+        await trio.testing.wait_all_tasks_blocked()
+        ended.set()
+
+    daemon = SimpleNamespace(
+        _listening=trio.Event(), _end=EndOfMount(), _signal_reader=SimpleNamespace(receive=receive),
+        _reload=SimpleNamespace(on_signal=on_signal), _mountpoint=SimpleNamespace(finish=finish),
+        _bugs=SimpleNamespace(bug=lambda where, _: bugs.append(where)),
+    )  # fmt: skip
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(kept, daemon._bugs, "_signals", partial(Daemon._signals, daemon))
+            with trio.move_on_after(5):
+                await ended.wait()
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.1))
+    assert ended.is_set()
+    assert bugs == ["reload"]

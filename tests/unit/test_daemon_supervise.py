@@ -43,3 +43,22 @@ def test_cancelling_ends_it() -> None:
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     assert log.seen == []
+
+
+def test_a_task_that_runs_once_ends_no_other_by_its_bug() -> None:
+    log, ended = Log(), []
+
+    async def work() -> None:
+        raise RuntimeError("once")
+
+    async def other() -> None:
+        await trio.sleep(1)
+        ended.append(True)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervise.once, log, "work", work)
+            nursery.start_soon(other)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert (log.seen, ended) == ([("work", "RuntimeError('once')")], [True])
