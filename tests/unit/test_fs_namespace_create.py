@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from policyfs.fs.inodes.handles import Handle
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, REDACTED, errno_of
+from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, REDACTED, TYPES, errno_of
 
 
 @on_trio
@@ -52,3 +56,34 @@ async def test_what_cannot_be_recorded_is_not_made(store: Path) -> None:
         assert not (store / "n").exists()
         assert len(made.nodes) == before
         assert not len(made.handles)
+
+
+@pytest.mark.parametrize("how", ["unrecorded", "reload"])
+def test_a_new_file_whose_open_is_refused_stays_while_another_daemon_holds_bytes_of_it(
+    store: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Else that daemon would store them in a file without a name."""
+    engine, latches = engine_of(OPEN + TYPES), tmp_path_factory.mktemp("run") / "lock"
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine, latches=latches) as here, parts(store, engine, latches=latches) as there:
+            recorded, seconds = type(here.gate.recorder).recorded, list[Handle]()
+
+            async def late(recorder: object, *more: Any, **options: Any) -> bool:
+                if recorder is here.gate.recorder:
+                    seconds.append(await there.open("/new", os.O_WRONLY, CAMERA))
+                    await there.write(seconds[0], 0, PHOTO[:2])
+                    if how == "unrecorded":
+                        raise OSError(errno.EIO, "not on record")
+                    here.reload(engine)
+                return await recorded(recorder, *more, **options)
+
+            monkeypatch.setattr(type(here.gate.recorder), "recorded", late)
+            made = here.creator.create(here.root, b"new", 0o666, os.O_RDWR, here.caller(CAMERA))
+            assert await errno_of(made) == (errno.EIO if how == "unrecorded" else errno.ESTALE)
+            await there.write(seconds[0], 2, PHOTO[2:])
+            await there.release(seconds[0])
+            assert (store / "new").read_bytes() == PHOTO
+
+    run()

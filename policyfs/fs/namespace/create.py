@@ -46,6 +46,7 @@ class Creator:
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
+        self._held = fs.held
         self._lookup = lookup
         self._opener = opener
         self._withheld_names = withheld_names
@@ -92,10 +93,13 @@ class Creator:
         return handle, entry
 
     def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
-        """Remove a new file whose open is refused, unless another process has begun to use it meanwhile."""
+        """Remove a new file whose open is refused, unless another process has begun to use it meanwhile.
+
+        A process that uses it through another mount counts once that daemon has stored, or holds, its bytes.
+        """
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
         others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
-        if others or self._tree.fstat(fd).size:
+        if others or self._tree.fstat(fd).size or self._held.is_held_elsewhere(stat):
             return
         self._resolver.still(parent, name, stat)
         self._tree.unlink(self._resolver.dirfd(parent), name)
