@@ -14,7 +14,7 @@ from policyfs.store import ranges
 from policyfs.store.latches import HeldFiles
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, TYPES, errno_of, racing
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, TYPES, errno_of, racing
 from tests.support.samples import jpegs
 
 NO_PLACE = '- {id: no, require: {no: [location]}, paths: "/**"}\n'
@@ -71,6 +71,35 @@ async def test_an_fsync_stores_the_bytes_of_one_writer_though_another_is_release
         assert (store / "new").read_bytes() == photo, "it said that they are durable"
         for each in (other, reader):
             await made.release(each)
+
+
+READS_ONLY = """\
+- {id: all, allow: [all], who: {app: camera}, paths: "/**"}
+- {id: look, allow: [see, read, create], who: {app: gallery}, paths: "/**"}
+"""
+
+
+@pytest.mark.parametrize("rules", [TYPES, NO_PLACE], ids=["head", "draft"])
+def test_an_fsync_by_who_may_only_read_confirms_no_held_bytes(store: Path, rules: str) -> None:
+    """Its node is not the writer's. If the daemon died then, bytes would be lost that an fsync confirmed."""
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(READS_ONLY + rules)) as made:
+            writer, _ = await made.creator.create(made.root, b"new", 0o666, os.O_RDWR, made.caller(CAMERA))
+            reader = await made.open("/new", os.O_RDONLY, GALLERY)
+            assert reader.node is not writer.node
+            await made.write(writer, 0, PHOTO[:2])
+            if rules == TYPES:
+                assert await errno_of(made.sync.fsync(reader, datasync=False)) == errno.EPERM
+            await made.write(writer, 0, PLAIN)
+            assert made.sync.fsync_now(reader, datasync=False) is None
+            await made.sync.fsync(reader, datasync=False)
+            assert (store / "new").read_bytes() == PLAIN
+            for handle in (writer, reader):
+                await made.release(handle)
+
+    run()
 
 
 @on_trio

@@ -173,10 +173,14 @@ class FileSync:
             os.close(fd)
 
     def _writer_of(self, handle: Handle) -> Handle:
-        """Return a handle that may write held bytes, if there is one: `sync FILE` opens it for reading."""
+        """Return a handle that may write held bytes, if there is one: `sync FILE` opens it for reading.
+
+        A reader who may not write the file has a node of its own, beside that of the writers (Views.whose).
+        """
         if handle.writable:
             return handle
-        return next((other for other in self._handles.of_node(handle.node) if other.writable), handle)
+        writers = (other for other in self._handles.of_node(handle.node) if other.writable)
+        return next(writers, None) or self.holding(handle.node.ino) or handle
 
     def _is_doomed(self, handle: Handle) -> bool:
         """Return True for a new file whose content was all refused so far: its last release removes it."""
