@@ -15,6 +15,7 @@ from policyfs.fs.checked.draft_storage import DraftStorage
 from policyfs.fs.checked.drafts import Drafts
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.inodes.pending_writes import Draft
+from policyfs.fs.opening.byte_paths import LivePath
 from policyfs.store import quarantine
 from policyfs.store.quarantine import Quarantine
 from tests.attack.guards import put
@@ -45,6 +46,11 @@ def stored_as_written() -> None:
         return Cleaned("image/jpeg")
 
     put(Cleaner, "clean", clean)
+
+
+def drafts_of_any_kind() -> None:
+    """What waits for its check is read whoever wrote it, also by an app whom the file's kind lets in."""
+    put(LivePath, "_of_unknown_kind", lambda *_: False)
 
 
 def cleaned_for_good() -> None:
@@ -134,6 +140,7 @@ def written_under_locks() -> None:
 
 
 DRAFTS: Final[dict[str, Callable[[], None]]] = {
+    "drafts-of-any-kind": drafts_of_any_kind,
     "draft-unread": draft_unread,
     "one-draft-for-all": one_draft_for_all,
     "odd-unsearched": odd_unsearched,

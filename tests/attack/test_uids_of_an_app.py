@@ -120,3 +120,65 @@ def test_it_reads_one_where_an_app_has_one_node_for_all_its_uids(
     before, after = raced(mount)
     assert before == [DRAWING, DRAWING]
     assert shows_photo(after), after
+
+
+# -- both write it -----------------------------------------------------------------------------------------
+
+NO: Final = HEAD + '  - {id: no, require: {no: location}, paths: "/**"}\n'
+
+
+def _write_photo(channel: Any, path: Path) -> None:
+    """Writes a photo with a place over a drawing, and closes the file when told: the photo is refused."""
+    fd = os.open(path, os.O_RDWR)
+    os.pwrite(fd, PHOTO, 0)
+    channel.send("photo")
+    channel.recv()
+    channel.send(code_of(os.close, fd))
+
+
+def _read_beside(channel: Any, path: Path) -> None:
+    """Has a drawing open for reading and writing; tells what it reads each time it is told to read."""
+    fd = os.open(path, os.O_RDWR)
+    for _ in range(3):
+        channel.send(_told(lambda: os.pread(fd, 1 << 20, 0)))
+        channel.recv()
+
+
+def both_wrote(mount: Mount) -> list[bytes]:
+    """What the reader gets of the drawing: alone, while the other has written, and after its refusal."""
+    path = mount / "a"
+    reader = start_as(READER, _read_beside, path)
+    seen = [reader.receive()]
+    writer = start_as(WRITER, _write_photo, path)
+    assert writer.receive() == "photo"
+    reader.send("read")
+    seen.append(reader.receive())
+    writer.send("close")
+    assert writer.receive() == "EPERM", "the place is refused"
+    writer.result()
+    reader.send("read")
+    seen.append(reader.receive())
+    reader.send("end")
+    reader.result()
+    return seen
+
+
+def _with_drawing(store: Path) -> Path:
+    (store / "a").write_bytes(DRAWING)
+    os.chmod(store / "a", 0o666)
+    return store
+
+
+@pytest.mark.parametrize("sort", MOUNTS)
+def test_nor_does_one_that_writes_the_same_file(sort: str, mounts_on, store_on) -> None:
+    """Writers share a draft. It stays until the last of them has closed the file, also if it was refused."""
+    mount: Mount = mounts_on.start(NO, _with_drawing(store_on("ext4")), *MOUNTS[sort])
+    assert both_wrote(mount) == [DRAWING] * 3
+
+
+@pytest.mark.parametrize("sort", MOUNTS)
+def test_it_does_where_a_draft_of_any_kind_is_read(sort: str, without, store_on) -> None:
+    mount = without("drafts-of-any-kind", NO, _with_drawing(store_on("ext4")), *MOUNTS[sort])
+    first, *later = both_wrote(mount)
+    assert first == DRAWING
+    assert all(shows_photo([data]) for data in later)

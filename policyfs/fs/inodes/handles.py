@@ -77,6 +77,8 @@ class OpenState:
     """The number of open handles."""
     writers: int = 0
     """The number of handles that may write."""
+    writer_uids: frozenset[int] = frozenset()
+    """The uids of all handles since the first open that may write. Held bytes may be of each."""
     mode: Mode = Mode.MEDIATED
     backing_id: int = 0
     """The kernel's id of the backing file in passthrough, else 0."""

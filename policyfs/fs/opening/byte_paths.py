@@ -127,7 +127,6 @@ class LivePath:
     def __init__(self, fs: FsContext, *, hidden: HiddenWords, redactor: Redactor) -> None:
         self._tree = fs.tree
         self._nodes = fs.nodes
-        self._handles = fs.handles
         self._gate = fs.gate
         self._hidden = hidden
         self._redactor = redactor
@@ -173,11 +172,12 @@ class LivePath:
     def _of_unknown_kind(self, handle: Handle) -> bool:
         """True if waiting bytes may be another lane's, and the file's kind decides on the handle's reads.
 
-        Such a reader opens a copy, or a node of its own, unless a reload came after its open.
+        Bytes stay when their writer has closed the file, as long as another one has it open. A reader alone
+        opens a copy, or a node of its own, unless a reload came after its open.
         """
         node, who = handle.node, handle.caller.principal
-        others = (other for other in self._handles.of_node(node) if other.writable)
-        if all(other.caller.principal.lane == who.lane for other in others):
+        writers = open_state(handle).writer_uids
+        if all(self._gate.principal(uid).lane == who.lane for uid in writers):
             return False
         owner = self._gate.facts.owners.get(handle.fd, self._tree.fstat(handle.fd))
         return self._gate.hangs_on_kind(who, _READ, node, owner)

@@ -61,6 +61,8 @@ class Lifecycle:
         handle.emptied, handle.by_kind = opening.emptied, opening.by_kind
         opening.handle = handle
         opening.state = self.enter(request.node, writing=handle.writable)
+        if handle.writable:
+            opening.state.writer_uids |= {request.caller.uid}
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:
         """Reserve the node's open state: it lives until the same number of leave() calls.
