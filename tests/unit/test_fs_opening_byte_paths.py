@@ -178,6 +178,22 @@ async def test_no_other_app_reads_what_a_reload_has_made_wait_for_its_check(stor
 
 
 @on_trio
+async def test_nor_once_its_writer_has_closed_the_file_if_another_goes_on(store: Path) -> None:
+    """A refused draft stays as long as anybody may write the file."""
+    later = OPEN + '- {id: no, require: {no: [location]}, who: {app: camera}, paths: "/**"}\n'
+    with parts(store, engine_of(OPEN)) as made:
+        before = (store / "empty").read_bytes()
+        writer = await made.open("/empty", os.O_RDWR, CAMERA)
+        other = await made.open("/empty", os.O_RDWR, GALLERY)
+        assert other.node is writer.node
+        made.reload(engine_of(later))
+        await made.write(writer, 0, PHOTO)
+        assert await errno_of(made.sync.flush(writer)) == errno.EPERM
+        await made.release(writer)
+        assert (await all_of(made, other), (store / "empty").read_bytes()) == (before, before)
+
+
+@on_trio
 async def test_nor_does_another_uid_of_an_app_if_rules_tell_its_uids_apart(store: Path) -> None:
     """An app mount that admits several uids; the rule that comes applies to one of them."""
     other = CAMERA + 5000

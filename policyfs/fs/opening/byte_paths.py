@@ -56,6 +56,7 @@ class RawPath:
     ) -> None:
         self._resolver = fs.resolver
         self._handles = fs.handles
+        self._gate = fs.gate
         self._preconditions = preconditions
         self._passthrough = passthrough
         self._lifecycle = lifecycle
@@ -86,7 +87,8 @@ class RawPath:
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Read the file. Bytes that wait for their check, which a reload may have brought, are read as
-        written, but only while no other lane has the node open: the check may refuse or clean them.
+        written, but only while no other lane has the node open, or could have written them: the check may
+        refuse or clean them.
         """
         state = open_state(handle)
         if state.holds_back and self._has_alone(handle):
@@ -96,8 +98,10 @@ class RawPath:
         return await read_store(handle.fd, offset, size)
 
     def _has_alone(self, handle: Handle) -> bool:
-        """True if no other lane than the handle's has the node open."""
+        """True if no other lane than the handle's has the node open, or could write to it before."""
         lane = handle.caller.principal.lane
+        if any(self._gate.principal(uid).lane != lane for uid in open_state(handle).writer_uids):
+            return False
         return all(other.caller.principal.lane == lane for other in self._handles.of_node(handle.node))
 
 
