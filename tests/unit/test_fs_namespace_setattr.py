@@ -13,6 +13,9 @@ from policyfs.fs.namespace.setattr import Change
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, errno_of
+from tests.support.samples import jpegs
+
+PLAIN = jpegs.plain(1, 64)
 
 RULES = """\
 - {id: own, allow: [all], who: {app: camera}, paths: "/**"}
@@ -155,3 +158,25 @@ async def test_flags_of_inodes_are_shown_to_who_sees_the_file(store: Path) -> No
             errno.ENOTTY,
         }
         assert await errno_of(made.attribute_setter.inode_flags(node, made.caller(4242))) == errno.ENOENT
+
+
+DRAFTED = """\
+- {id: own, allow: [all], who: {app: camera}, paths: "/**"}
+- {id: dates, allow: [see, create, attr], who: {app: gallery}, paths: "/**"}
+- {id: no, require: {no: [location]}, paths: "/**"}
+"""
+
+
+@on_trio
+async def test_who_may_only_set_times_keeps_no_draft_of_others_out_of_the_store(store: Path) -> None:
+    """Its node is not the writer's, and yet it is this daemon that sets them."""
+    (store / "a.jpg").write_bytes(PLAIN)
+    with parts(store, engine_of(DRAFTED)) as made:
+        writer = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        await made.write(writer, len(PLAIN), b"more")
+        assert await made.walk("/a.jpg", GALLERY) is not writer.node
+        assert await asked(made, change(atime_ns=5, mtime_ns=6), GALLERY) == 0
+        assert await errno_of(made.sync.flush(writer)) == 0
+        assert (store / "a.jpg").read_bytes() == PLAIN + b"more"
+        assert os.stat(store / "a.jpg").st_mtime_ns == 6, "as natively: they were set after the last write"
+        await made.release(writer)

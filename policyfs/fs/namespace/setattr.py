@@ -151,8 +151,10 @@ class AttributeSetter:
             with self._open_files.bytes_stay(node.ino):
                 before = self._tree.fstat(fd)
                 self._tree.utimens_fd(fd, change.atime_ns, change.mtime_ns)
-                if node.open is not None and node.open.draft is not None:
-                    node.open.draft.dated(before, self._tree.fstat(fd))
+                now = self._tree.fstat(fd)
+                for each in self._nodes.same_inode(node.ino):  # the draft may be of another view, or app
+                    if each.open is not None and each.open.draft is not None:
+                        each.open.draft.dated(before, now)
 
     def _chown(self, change: Change, stat: Stat, fd: int, caller: Caller) -> None:
         self._tree.chown_fd(
