@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.fs.checked import draft_storage
-from policyfs.fs.inodes.handles import Handle
+from policyfs.fs.inodes.handles import Handle, open_state
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, OPEN, PHOTO, append, beside, errno_of
@@ -80,6 +80,42 @@ async def test_changes_before_each_piece(
         elif not begins:
             assert (store / "a.jpg").read_bytes() == PHOTO, "no byte of the draft is there"
         monkeypatch.undo()
+        await made.release(handle)
+
+
+@pytest.mark.parametrize("longer", [0, 4 << 20])
+@pytest.mark.parametrize("appended", [False, True])
+@on_trio
+async def test_times_that_are_set_just_when_a_piece_ends_leave_no_file_half_written(
+    store: Path, monkeypatch: pytest.MonkeyPatch, longer: int, appended: bool
+) -> None:
+    """The event loop looked at the file while a thread wrote the piece, and told the draft of the new times
+    when the thread was done. longer: of the old file, than the draft's new bytes.
+    """
+    old = PHOTO + bytes(longer)
+    (store / "a.jpg").write_bytes(old)
+    done = list[int]()
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await written(made)
+        state = open_state(handle)
+
+        def meanwhile() -> None:
+            done.append(len(done))
+            if len(done) == 2:
+                if appended:
+                    append(store / "a.jpg", b".")
+                now = made.tree.fstat(handle.fd)
+                os.utime(store / "a.jpg", ns=(5, 6))
+                assert state.draft is not None
+                state.draft.dated(now._replace(mtime_ns=now.mtime_ns - 1), made.tree.fstat(handle.fd))
+                assert state.draft.base is None
+
+        beside(monkeypatch, meanwhile)
+        assert await errno_of(made.sync.flush(handle)) == (errno.EBUSY if appended else 0)
+        monkeypatch.undo()
+        if not appended:
+            assert (store / "a.jpg").read_bytes() == NEW + old[len(NEW) :]
+            assert (store / "a.jpg").stat().st_mtime_ns == 6
         await made.release(handle)
 
 

@@ -55,15 +55,15 @@ class DraftStorage:
         if self._may_share(handle.fd, size):
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(_write_out, source, handle.fd)
+        allowed: list[Version] = []
         while tries < _TRIES:
-            allowed: list[Version] = []
 
-            def fenced(at: int = at, allowed: list[Version] = allowed) -> None:
+            def fenced(at: int = at) -> None:
                 if at == 0:
                     fence()
-                allowed.append(version_of(self._tree.fstat(handle.fd)))
+                    allowed[:] = [version_of(self._tree.fstat(handle.fd))]
 
-            def put(at: int = at, allowed: list[Version] = allowed) -> int | None:
+            def put(at: int = at) -> int | None:
                 return self._put(handle, draft, source, size, at, allowed[0])
 
             with trio.CancelScope(shield=True):  # from an fsync that the daemon's end interrupts
@@ -83,6 +83,9 @@ class DraftStorage:
 
         allowed: the file's version at the fence. None if the first piece finds another one, perhaps only of
         its mode: try again with that. Raises OSError (EBUSY) if another program has written the file.
+
+        draft.base says nothing from the second piece on, unless it is the file's state: if an app sets times
+        just when the last piece ends, there is none (Draft.dated).
         """
         now = self._tree.fstat(handle.fd)
         same = base_of(now) == draft.base
@@ -94,7 +97,7 @@ class DraftStorage:
             return self._put_piece(handle, draft, source, size, at)
         # An app that may only set times must not make us leave a file half written. All the rest is copied at
         # once: after each further piece the bytes would have to be compared again.
-        if draft.base is None or now.size != draft.base[0] or not _alike(source, handle.fd, at):
+        if now.size != max(allowed.size, at) or not _alike(source, handle.fd, at):
             raise _changed()
         while at < size:
             at = self._put_piece(handle, draft, source, size, at)
