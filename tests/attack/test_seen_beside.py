@@ -170,16 +170,24 @@ def _writes(channel, path: Path) -> str:
     return error(os.close, fd)
 
 
-def test_an_app_with_the_same_checked_view_sees_bytes_before_their_check(mounts, empty_store: Path) -> None:
+@pytest.mark.parametrize(
+    ("reads", "writes", "seen"),
+    [(OTHER, APP, PHOTO), (APP, OTHER, WORDS)],
+    ids=["who may read all", "who may read some kinds"],
+)
+def test_bytes_before_their_check_are_seen_by_apps_that_may_read_them_whatever_they_are(
+    mounts, empty_store: Path, reads: int, writes: int, seen: bytes
+) -> None:
+    """Both apps may write the file, and share its draft."""
     (empty_store / "In").mkdir()
     (empty_store / "In").chmod(0o777)
     mount = mounts.start(DRAFTS, empty_store)
-    reader = start_as(APP, _reads_beside, mount / "In/a")
+    reader = start_as(reads, _reads_beside, mount / "In/a")
     assert reader.receive() == "open"
-    writer = start_as(OTHER, _writes, mount / "In/a")
+    writer = start_as(writes, _writes, mount / "In/a")
     assert writer.receive() == "written"
     reader.send("read")
-    assert reader.result() == (WORDS[:11], PHOTO[:11])
+    found = reader.result()
     writer.send("close")
-    assert writer.result() == "EPERM"
+    assert (writer.result(), found) == ("EPERM", (WORDS[:11], seen[:11]))
     assert (empty_store / "In/a").read_bytes() == WORDS
