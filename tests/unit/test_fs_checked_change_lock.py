@@ -84,6 +84,28 @@ def test_another_daemon_is_kept_out_until_the_last_change_on_the_loop_ends(
     run()
 
 
+def test_another_daemon_is_kept_out_between_changes_that_belong_together(
+    latches: tuple[Latches, Latches], fd: int
+) -> None:
+    here, there = latches
+    lock = ChangeLock(here)
+
+    @on_trio
+    async def run() -> None:
+        async with lock.apart(fd):
+            for _ in range(2):
+                assert await lock.in_thread(fd, lambda: None, lambda: there.take(fd)) is None
+                assert there.take(fd) is None
+                assert await entered(lock, fd) == "in"
+                assert there.take(fd) is None
+        with pytest.raises(KeyError):
+            async with lock.apart(fd):
+                raise KeyError
+        assert there.take(fd) is not None
+
+    run()
+
+
 def test_while_a_thread_changes_a_file_the_loop_waits_and_others_files_do_not(
     latches: tuple[Latches, Latches], fd: int, tmp_path: Path
 ) -> None:

@@ -75,6 +75,9 @@ async def test_changes_before_each_piece(
         beside(monkeypatch, meanwhile)
         assert await errno_of(made.sync.flush(handle)) == said
         assert len(done) == tries
+        draft = open_state(handle).draft
+        assert draft is not None
+        assert bool(draft.torn) == bool(said and begins)
         if not said:
             assert (store / "a.jpg").read_bytes() == NEW
         elif not begins:

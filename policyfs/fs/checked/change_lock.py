@@ -32,6 +32,7 @@ class ChangeLock:
         self._latches = latches
         self._on_loop: Counter[int] = Counter()
         self._in_thread: dict[int, trio.Event] = {}
+        self._apart: Counter[int] = Counter()
 
     @asynccontextmanager
     async def on(self, fd: int) -> AsyncIterator[None]:
@@ -46,9 +47,7 @@ class ChangeLock:
             yield
         finally:
             self._on_loop[at] -= 1
-            if not self._on_loop[at]:
-                del self._on_loop[at]
-            self._latches.give(at)
+            self._give(at)
 
     async def in_thread(self, fd: int, fence: Callable[[], None], change: Callable[[], T]) -> T:
         """Run a change on a thread, without any other change to the file; call *fence* right before.
@@ -64,6 +63,29 @@ class ChangeLock:
         finally:
             del self._in_thread[at]
             done.set()
+            self._give(at)
+
+    @asynccontextmanager
+    async def apart(self, fd: int) -> AsyncIterator[None]:
+        """Keep all other daemons from the file behind *fd* during several changes by this one.
+
+        Each change takes the lock as usual, and between two of them others of this daemon have their turn.
+        Raises OSError(EBUSY) as on() does.
+        """
+        at = await self._taken(fd, beside_loop=True)
+        self._apart[at] += 1
+        try:
+            yield
+        finally:
+            self._apart[at] -= 1
+            self._give(at)
+
+    def _give(self, at: int) -> None:
+        """Release the latch of a file, unless this daemon still needs it."""
+        for used in (self._on_loop, self._apart):
+            if not used[at]:
+                del used[at]
+        if at not in self._on_loop and at not in self._apart and at not in self._in_thread:
             self._latches.give(at)
 
     async def _taken(self, fd: int, *, beside_loop: bool) -> int:

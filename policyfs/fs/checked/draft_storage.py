@@ -22,6 +22,8 @@ _PIECE: Final = 1 << 20
 """The number of bytes that go into the store at a time, while no other daemon changes the file."""
 _TRIES: Final = 100
 """The limit of tries to begin storing a draft because others change the file meanwhile."""
+_TORN: Final = "only a part of it is in the file: another program wrote there, or the store failed"
+_TORN_UNCLEANED: Final = f"{_TORN}; it was not cleaned"
 
 
 class DraftStorage:
@@ -38,23 +40,31 @@ class DraftStorage:
     async def store(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
         """Copy the draft (or its cleaned copy) from *source* into the store's file, or share its blocks.
 
-        It is copied piece by piece, so that no other daemon waits long. The file is written in place, and cut
-        to its length last: if its space were freed first, other files could take it.
+        It is copied piece by piece, so that no other change by this daemon waits long. Other daemons wait for
+        all of it: none can stop it half way. The file is written in place, and cut to its length last: if its
+        space were freed first, other files could take it.
 
         INVARIANT: before each piece the file's bytes are as the last piece left them, or as they were when
         the draft began. *fence* is called before the first piece, since from then on all bytes in the file
         are of this draft.
 
         After an error of the store this can be tried again: draft.base is then the state that the failed
-        piece left. The daemon's end waits for the last piece, however long the disk takes.
+        piece left. As long as only a part of the draft is in the file, draft.torn is set. The daemon's end
+        waits for the last piece, however long the disk takes.
 
         Raises OSError (EBUSY) if others have changed the file at each of _TRIES tries to begin: then the file
         has its old bytes. From the first piece on, changes that leave the bytes alone do no harm.
         """
-        size, at, tries = draft.size, 0, 0
-        if self._may_share(handle.fd, size):
+        if self._may_share(handle.fd, draft.size):
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(_write_out, source, handle.fd)
+        with trio.CancelScope(shield=True):  # from an fsync that the daemon's end interrupts
+            async with self._change_lock.apart(handle.fd):
+                await self._copy(handle, draft, fence, source)
+
+    async def _copy(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
+        """Copy all pieces of the draft."""
+        size, at, tries = draft.size, 0, 0
         allowed: list[Version] = []
         while tries < _TRIES:
 
@@ -66,8 +76,7 @@ class DraftStorage:
             def put(at: int = at) -> int | None:
                 return self._put(handle, draft, source, size, at, allowed[0])
 
-            with trio.CancelScope(shield=True):  # from an fsync that the daemon's end interrupts
-                reached = await self._change_lock.in_thread(handle.fd, fenced, put)
+            reached = await self._change_lock.in_thread(handle.fd, fenced, put)
             if reached is None:
                 tries += 1
             elif reached >= size:
@@ -97,7 +106,8 @@ class DraftStorage:
             return self._put_piece(handle, draft, source, size, at)
         # An app that may only set times must not make us leave a file half written. All the rest is copied at
         # once: after each further piece the bytes would have to be compared again.
-        if now.size != max(allowed.size, at) or not _alike(source, handle.fd, at):
+        sizes = {max(allowed.size, at), max(allowed.size, size)}  # the latter by _lengthen
+        if now.size not in sizes or not _alike(source, handle.fd, at):
             raise _changed()
         while at < size:
             at = self._put_piece(handle, draft, source, size, at)
@@ -112,16 +122,20 @@ class DraftStorage:
                 if at == 0:
                     self._make_room(handle.fd, size)
                 data = os.pread(source, min(_PIECE, size - at), at)
+                draft.torn = _TORN if source == draft.fd else _TORN_UNCLEANED
                 put_all(handle.fd, data, at)
                 at += len(data)
             if at >= size:
                 self._tree.truncate_fd(handle.fd, size)
                 if draft.times_ns is not None:
                     self._tree.utimens_fd(handle.fd, *draft.times_ns)
+                draft.torn = ""
             return at
         finally:
             left = self._tree.fstat(handle.fd)
             draft.base, handle.seen = base_of(left), version_of(left)
+            if left.size < at:  # another program cut the file right after the piece
+                draft.base = None
 
     def _may_share(self, fd: int, size: int) -> bool:
         """True if the store's file gets a draft of *size* bytes in one step: it has bytes that could be lost.
@@ -147,9 +161,20 @@ class DraftStorage:
             ranges.allocate(fd, KEEP_SIZE, 0, size)
         except OSError as error:
             if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
-                return  # this store cannot reserve space
+                self._lengthen(fd, now, size)
+                return
             if self._tree.fstat(fd).size == now:  # else another program has appended to it meanwhile
                 self._tree.truncate_fd(fd, now)  # frees the part that was reserved behind the end
+            raise
+
+    def _lengthen(self, fd: int, now: int, size: int) -> None:
+        """Take space for *size* bytes, in a store that cannot reserve it, by zeros behind the file's end."""
+        try:
+            for at in range(now, size, _PIECE):
+                put_all(fd, bytes(min(_PIECE, size - at)), at)
+        except OSError:
+            if self._tree.fstat(fd).size <= size:  # else as above
+                self._tree.truncate_fd(fd, now)
             raise
 
 

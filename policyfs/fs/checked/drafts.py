@@ -180,10 +180,14 @@ class Drafts:
             self._rejections.remove(handle)
 
     def give_up(self, handle: Handle, draft: Draft) -> None:
-        """Drop a draft that has no writer any more. If its refusal requires it, the draft goes into the
-        quarantine.
+        """Drop a draft that has no writer any more.
+
+        It goes into the quarantine if its refusal requires that, or if the store's file has only a part of
+        it: then nobody else has all of the old bytes, or all of the new ones.
         """
         refusal = draft.refusal
+        if draft.torn and not draft.unchanged:
+            refusal = Refusal(None, draft.torn, (), True, self._gate.generation)
         if draft.fd >= 0 and refusal is not None and refusal.quarantine and self._quarantine is not None:
             self._quarantine.take(handle, draft.give(), refusal)
         draft.close()

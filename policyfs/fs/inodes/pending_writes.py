@@ -57,12 +57,13 @@ class Draft:
     unchanged: True if nothing was written into it since that refusal. times_ns: access and modification
     times that were set after the last write. began_empty: True if the file was empty when the draft began: as
     long as it is, it has nothing to lose. cleaned_of: the words whose data was removed from the version
-    in the store, but not from the draft.
+    in the store, but not from the draft. torn: the note for the trail if only a part of it is in the
+    store's file, since another program wrote there meanwhile, or the store failed; else empty.
     """
 
     __slots__ = (
         "base", "began_empty", "changed", "cleaned_of", "created", "fd", "refusal", "refused", "times_ns",
-        "unchanged",
+        "torn", "unchanged",
     )  # fmt: skip
 
     def __init__(self, fd: int, stat: Stat, *, created: bool) -> None:
@@ -71,6 +72,7 @@ class Draft:
         self.began_empty = not stat.size
         self.created = created
         self.changed = self.refused = self.unchanged = False
+        self.torn = ""
         self.refusal: Refusal | None = None
         self.times_ns: tuple[int, int] | None = None
         self.cleaned_of: frozenset[str] = frozenset()
