@@ -1,11 +1,16 @@
-"""The end of a circle of locks between the event loop and an app's write in passthrough.
+"""The end of a circle of locks between the threads that answer requests and an app's write in passthrough.
 
 While an app writes in passthrough, the kernel holds the lock of the store's file, and keeps it while it
 reads the pages that the app writes (fs/fuse/passthrough.c, mm/filemap.c). If these are mapped from a
 mediated file, only the event loop can read them. If the loop waits for that lock at this moment, since an
 app with another view of the file removes it or changes its attributes, both wait for ever, and all other
-apps with them. Neither can be interrupted. So a thread looks at the state of the loop and at the stacks of
-writes, and ends the connection: the write gets an error, the loop goes on, and the daemon ends.
+apps with them. Neither can be interrupted. If another program removes the file, it has the lock of the
+directory, too, and the loop or a reader that looks for a name there waits. So a thread looks at the state of
+the loop and the readers and at the stacks of writes, and ends the connection: the write gets an error, the
+loop goes on, and the daemon ends.
+
+INVARIANT: the loop gives the interpreter up while it waits for the store (kernel/_device.c, kernel/_avc.c).
+Otherwise this thread could not run.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ LOOKS: Final = 7
 """The number of looks in a row that find the circle before the connection is ended: 30 s."""
 _BLOCKED: Final = "D"
 """The state of a task that waits for a lock or a disk, and takes no signal (proc_pid_stat(5))."""
+_READER: Final = "policyfs-reader"
+"""The name of the bridge's readers (_readers.c)."""
 _WRITE: Final = "fuse_passthrough_"
 _PAGE: Final = ("_mm_fault", "_page_fault", "fault_in_", "_user_pages", "lock_mm_and_find_vma")
 """Functions of the kernel in which a write waits for its pages, or for the lock of their mapping."""
@@ -38,7 +45,7 @@ class LockCircle:
         self._proc = proc
         self._loop: Path | None = None  # its task, below *proc*
         self._over = threading.Event()
-        self._switches = ""
+        self._blocked: set[str] = set()
         self._waiting: dict[tuple[int, str], int] = {}
 
     def beat(self) -> None:
@@ -56,17 +63,20 @@ class LockCircle:
         self._over.set()
 
     def writer(self) -> int | None:
-        """Look once. Return the process id of a writer after LOOKS looks in a row that have found the loop
-        blocked in the same call, and this thread of the writer waiting for a page; else None.
+        """Look once. Return the process id of a writer after LOOKS looks in a row that have found the loop or
+        a reader blocked in the same call, and this thread of the writer waiting for a page; else None.
 
-        The kernel does not show for what the loop waits: a disk that hangs for so long may look the same.
+        The kernel does not show for what they wait: a disk that hangs for so long may look the same.
         None, too, if the kernel does not show its stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE).
         """
-        switches = self._blocked()
-        if not switches or switches != self._switches:
-            self._switches, self._waiting = switches, {}
-            if not switches:
+        blocked = set(self._look())
+        still = blocked & self._blocked
+        if not still:
+            self._blocked, self._waiting = blocked, {}
+            if not blocked:
                 return None
+        else:
+            self._blocked = still
         found = {task for task, stack in self._stacks() if _waits_for_page(stack)}
         self._waiting = {task: self._waiting.get(task, 0) + 1 for task in found}
         return next((pid for (pid, _), looks in self._waiting.items() if looks >= LOOKS), None)
@@ -78,15 +88,23 @@ class LockCircle:
                 with contextlib.suppress(OSError):  # of the log; if nothing has ended, try again
                     self._end(pid)
 
-    def _blocked(self) -> str:
-        """Return how often the loop has given up its processor, if it is blocked; else nothing.
+    def _look(self) -> Iterator[str]:
+        """Yield the threads that answer requests and are blocked, each with the times that it has switched.
 
-        A task that is blocked in one call never switches meanwhile.
+        A task that is blocked in one call never switches meanwhile. The readers count, too: the loop waits
+        for a reader that it needs, and if all of them are blocked, nobody reads requests.
         """
-        if self._loop is None or _text(self._loop / "stat").rpartition(")")[2].split()[:1] != [_BLOCKED]:
-            return ""
-        lines = _text(self._loop / "status").splitlines()
-        return "".join(line for line in lines if "ctxt_switches" in line)
+        if self._loop is None:
+            return
+        for name in _names(self._loop.parent):
+            task = self._loop.parent / name
+            if task != self._loop and _text(task / "comm").strip() != _READER:
+                continue
+            if _text(task / "stat").rpartition(")")[2].split()[:1] == [_BLOCKED]:
+                lines = _text(task / "status").splitlines()
+                switches = "".join(line for line in lines if "ctxt_switches" in line)
+                if switches:
+                    yield f"{name} {switches}"
 
     def _stacks(self) -> Iterator[tuple[tuple[int, str], str]]:
         for name in filter(str.isdecimal, _names(self._proc)):

@@ -38,11 +38,45 @@ static struct seat seats[AVC_SEATS] = {
  * that is taken again at once might never be free for the event loop. */
 static atomic_bool changing;
 
+static struct {
+	void *(*before)(void);
+	void (*after)(void *);
+} waits;
+
+void avc_around_waits(void *(*before)(void), void (*after)(void *))
+{
+	waits.before = before;
+	waits.after = after;
+}
+
+void *avc_begin_wait(void)
+{
+	return waits.before == NULL ? NULL : waits.before();
+}
+
+void avc_end_wait(void *begun)
+{
+	if (waits.after != NULL)
+		waits.after(begun);
+}
+
+/* Take a reader's lock. The reader may wait for a lock of the store's file system, for ever. */
+static void lock_one(pthread_mutex_t *lock)
+{
+	void *begun;
+
+	if (pthread_mutex_trylock(lock) == 0)
+		return;
+	begun = avc_begin_wait();
+	pthread_mutex_lock(lock);
+	avc_end_wait(begun);
+}
+
 void avc_lock_all(void)
 {
 	atomic_store(&changing, true);
 	for (unsigned i = 1; i < avc_seats(); i++)
-		pthread_mutex_lock(&seats[i].lock);
+		lock_one(&seats[i].lock);
 }
 
 void avc_unlock_all(void)

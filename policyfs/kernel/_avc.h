@@ -76,6 +76,10 @@ bool avc_open(size_t nodes, unsigned directories, unsigned seats);
 /* Drop the table. No reader may run any more. */
 void avc_close(void);
 
+/* Set functions that the cache calls around each wait of the event loop that may take long: for a reader, which may
+ * wait for a lock or a disk, and to close a directory. after() gets the result of before(). May be called nested. */
+void avc_around_waits(void *(*before)(void), void (*after)(void *));
+
 bool avc_is_open(void);
 
 /* Add a decided vector. False if there is no room. */

@@ -78,13 +78,16 @@ int directories_all_seen(uint64_t id, uint32_t uid, bool *in_memory)
 static void close_one(struct directory *directory)
 {
 	unsigned place = (unsigned)(directory - directories.all), *at;
+	void *begun;
 
 	if (directory->fd < 0)
 		return;
 	for (at = chain_of(directory->id); *at != place; at = &directories.all[*at].next)
 		;
 	*at = directory->next;
+	begun = avc_begin_wait(); /* a removed directory is freed with its last descriptor */
 	close(directory->fd);
+	avc_end_wait(begun);
 	directory->fd = -1;
 }
 
@@ -154,8 +157,11 @@ bool directories_have(uint64_t id)
 
 void directories_leave_all(void)
 {
+	void *begun = avc_begin_wait();
+
 	for (unsigned i = 0; i < directories.most; i++)
 		close_one(&directories.all[i]);
+	avc_end_wait(begun);
 }
 
 /* ---- Life ---------------------------------------------------------------------------------------- */

@@ -80,6 +80,10 @@ void directories_close(void);
 
 void avc_lock_all(void);
 void avc_unlock_all(void);
+
+/* The event loop only, around a call that may wait for the store. */
+void *avc_begin_wait(void);
+void avc_end_wait(void *begun);
 void avc_forget_counts(void);
 
 /* The node's attributes in the store, now. False if its name leads to another object, or they are unusual. */

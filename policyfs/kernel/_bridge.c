@@ -6,6 +6,17 @@
 
 #include "_bridge.h"
 
+void *interpreter_leave(void)
+{
+	return PyGILState_Check() ? PyEval_SaveThread() : NULL;
+}
+
+void interpreter_return(void *left)
+{
+	if (left != NULL)
+		PyEval_RestoreThread(left);
+}
+
 static PyMethodDef methods[] = {
 	{"prepare", device_prepare, METH_VARARGS,
 	 "prepare(flags, max_stack_depth): forget the last session. Ask for these at INIT."},

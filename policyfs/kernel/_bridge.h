@@ -33,6 +33,13 @@
 
 int appender_add_type(PyObject *module);
 
+/* _bridge.c */
+
+/* Let other threads use the interpreter while this one may wait for the store. The second takes it back, with the
+ * result of the first. They do nothing in a thread that does not have the interpreter. They keep errno. */
+void *interpreter_leave(void);
+void interpreter_return(void *left);
+
 /* _listing.c: Python's side of _direntries.c */
 
 PyObject *listing_new(PyObject *module, PyObject *unused);

@@ -83,9 +83,20 @@ static void note_request(const unsigned char *message, size_t size)
 	memcpy(session.last, message, session.last_size);
 }
 
+/* INVARIANT: without the interpreter where repeats are answered, since these wait for the store. If the event loop
+ * then waits in a circle of locks, the thread that ends the mount can run (daemon/lock_circle.py). */
+static ssize_t read_request(int fd, void *buffer, size_t size)
+{
+	void *left = avc_is_open() ? interpreter_leave() : NULL;
+	ssize_t got = turns_read(fd, buffer, size);
+
+	interpreter_return(left);
+	return got;
+}
+
 ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
 {
-	ssize_t got = turns_read(fd, buffer, size);
+	ssize_t got = read_request(fd, buffer, size);
 
 	(void)userdata;
 	readers_weigh(got >= 0);
@@ -171,10 +182,19 @@ void device_attach(int fd)
 	operations_session(fd);
 }
 
-void device_detach(void)
+/* End the readers and their cache, without the interpreter: a reader may wait for the store. */
+static void end_readers(void)
 {
+	void *left = interpreter_leave();
+
 	readers_stop();
 	avc_close();
+	interpreter_return(left);
+}
+
+void device_detach(void)
+{
+	end_readers();
 	operations_session(-1);
 }
 
@@ -189,8 +209,7 @@ PyObject *device_prepare(PyObject *module, PyObject *args)
 	if (!PyArg_ParseTuple(args, "KI", &flags, &depth))
 		return NULL;
 	memset(&session, 0, sizeof(session));
-	readers_stop();
-	avc_close();
+	end_readers();
 	turns_reset();
 	session.want_flags = flags;
 	session.want_depth = depth;

@@ -32,6 +32,7 @@ PyObject *vectors_open(PyObject *module, PyObject *args)
 	if (!avc_open((size_t)nodes, directories, AVC_SEATS))
 		return PyErr_NoMemory();
 	loop = pthread_self();
+	avc_around_waits(interpreter_leave, interpreter_return);
 	Py_RETURN_NONE;
 }
 

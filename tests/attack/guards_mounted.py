@@ -9,12 +9,14 @@ from typing import Any, Final
 import trio
 
 from policyfs.cli import run
+from policyfs.daemon import lock_circle
 from policyfs.daemon.end import EndOfMount, MountEnd
 from policyfs.daemon.lock_circle import LockCircle
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.fs.checked import head_writes
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.journal import recorders
+from policyfs.kernel import vectors
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
 from policyfs.linux.libc import NoReserve
@@ -102,8 +104,16 @@ def circle_unseen() -> None:
     put(LockCircle, "beat", lambda self: None)
 
 
+def readers_unseen() -> None:
+    """Nobody looks at the bridge's readers. They read the device from the first request on."""
+    put(lock_circle, "_READER", "nobody")
+    put(lock_circle, "LOOK_S", 0.15)
+    vectors.set_shares(0, 0)
+
+
 MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "circle-unseen": circle_unseen,
+    "readers-unseen": readers_unseen,
     "control-files-left": control_files_left,
     "detached-unseen": detached_unseen,
     "end-unasked": end_unasked,

@@ -699,6 +699,39 @@ bool avc_hears_close(void)
 	return false;
 }
 
+/* The changing thread has the interpreter, but not while it waits in the cache. Another thread wants it, too. */
+
+static pthread_mutex_t interpreter = PTHREAD_MUTEX_INITIALIZER;
+static bool has_interpreter; /* for the changing thread only */
+
+static void *leave_interpreter(void)
+{
+	if (!has_interpreter)
+		return NULL;
+	has_interpreter = false;
+	pthread_mutex_unlock(&interpreter);
+	return &interpreter;
+}
+
+static void take_interpreter(void *left)
+{
+	if (left == NULL)
+		return;
+	pthread_mutex_lock(&interpreter);
+	has_interpreter = true;
+}
+
+static void *other_python(void *unused)
+{
+	(void)unused;
+	while (!atomic_load(&over)) {
+		pthread_mutex_lock(&interpreter);
+		pthread_mutex_unlock(&interpreter);
+		usleep(100);
+	}
+	return NULL;
+}
+
 static void find_files(void)
 {
 	for (unsigned i = 0; i < NODES; i++) {
@@ -727,7 +760,7 @@ static bool is_too_little(unsigned changes)
 
 int main(int count, char **words)
 {
-	pthread_t readers[READERS], check;
+	pthread_t readers[READERS], check, python;
 	unsigned seed = 1, changes = 0;
 	uint64_t lookups = 0;
 	int64_t until;
@@ -743,7 +776,10 @@ int main(int count, char **words)
 		return 2;
 	if (!avc_open(64, 4, AVC_SEATS))
 		return 2;
+	take_interpreter(&interpreter);
+	avc_around_waits(leave_interpreter, take_interpreter);
 	pthread_create(&check, NULL, checker, NULL);
+	pthread_create(&python, NULL, other_python, NULL);
 	for (unsigned i = 0; i < READERS; i++)
 		pthread_create(&readers[i], NULL, reader, (void *)(uintptr_t)(i + 1));
 	until = now_ms() + atoi(words[2]);
@@ -753,6 +789,8 @@ int main(int count, char **words)
 			sched_yield(); /* the readers' turn, on one processor, too */
 	}
 	atomic_store(&over, true);
+	leave_interpreter();
+	pthread_join(python, NULL);
 	for (unsigned i = 0; i < READERS; i++)
 		pthread_join(readers[i], NULL);
 	no_opens_at_all();

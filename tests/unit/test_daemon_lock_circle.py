@@ -35,6 +35,14 @@ class Machine:
     def switched(self, times: int) -> None:
         (self.loop / "status").write_text(SWITCHES.format(times))
 
+    def reads(self, task: int, stat: str, switches: int = 1, name: str = "policyfs-reader") -> None:
+        """Another thread of this process."""
+        directory = self.loop.with_name(f"{task}")
+        directory.mkdir(exist_ok=True)
+        (directory / "comm").write_text(name + "\n")
+        (directory / "stat").write_text(stat)
+        (directory / "status").write_text(SWITCHES.format(switches))
+
     def writes(self, pid: int, task: int, stack: str) -> None:
         directory = self.proc / f"{pid}/task/{task}"
         directory.mkdir(parents=True, exist_ok=True)
@@ -78,6 +86,42 @@ def test_a_loop_that_went_on_between_two_looks_waits_for_nobody(circle: LockCirc
 @pytest.mark.parametrize("stat", ["", "1 (D) S 1 1 1", "1 (a) R 1 1 1"])
 def test_a_loop_that_is_not_blocked_is_no_circle(circle: LockCircle, machine: Machine, stat: str) -> None:
     (machine.loop / "stat").write_text(stat)
+    assert looks(circle, LOOKS) == [None] * LOOKS
+
+
+GOES_ON = "1 (a) S 1 1 1"
+
+
+def test_a_reader_that_is_blocked_is_found_though_the_loop_goes_on(
+    circle: LockCircle, machine: Machine
+) -> None:
+    (machine.loop / "stat").write_text(GOES_ON)
+    machine.reads(5, GOES_ON)
+    machine.reads(6, WAITS)
+    assert looks(circle, LOOKS) == [None] * (LOOKS - 1) + [77]
+
+
+def test_it_is_found_though_others_are_blocked_now_and_then(circle: LockCircle, machine: Machine) -> None:
+    machine.reads(5, WAITS)
+    found = []
+    for look in range(LOOKS):
+        machine.switched(look)
+        machine.reads(6, WAITS if look % 2 else GOES_ON)
+        found.append(circle.writer())
+    assert found == [None] * (LOOKS - 1) + [77]
+
+
+def test_each_reader_that_waits_for_a_slow_disk_is_none(circle: LockCircle, machine: Machine) -> None:
+    (machine.loop / "stat").write_text(GOES_ON)
+    for look in range(3 * LOOKS):
+        machine.reads(5, WAITS, look)
+        machine.reads(6, WAITS, look)
+        assert circle.writer() is None
+
+
+def test_another_thread_that_is_blocked_holds_nobody_up(circle: LockCircle, machine: Machine) -> None:
+    (machine.loop / "stat").write_text(GOES_ON)
+    machine.reads(5, WAITS, name="Trio thread 0")
     assert looks(circle, LOOKS) == [None] * LOOKS
 
 

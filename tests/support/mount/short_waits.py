@@ -1,6 +1,8 @@
 """`policyfs` that looks for a circle of locks each 0.15 s, and ends it after a second instead of 30.
 
-    python -m tests.support.mount.short_waits mount --foreground ...
+    python -m tests.support.mount.short_waits [readers] mount --foreground ...
+
+readers: its readers read the device from the first request on.
 """
 
 from __future__ import annotations
@@ -9,7 +11,13 @@ import sys
 
 from policyfs.cli.main import main
 from policyfs.daemon import lock_circle
+from policyfs.kernel import vectors
+
+READERS = "readers"
 
 if __name__ == "__main__":
+    if sys.argv[1] == READERS:
+        del sys.argv[1]
+        vectors.set_shares(0, 0)
     setattr(lock_circle, "LOOK_S", 0.15)  # noqa: B010 - for this process only
     sys.exit(main(sys.argv[1:]))
