@@ -21,7 +21,7 @@ from policyfs.store.quarantine import Quarantine
 from tests.attack.guards import put
 from tests.attack.guards_reading import parsers
 
-_LATE_S: Final = 0.7
+_LATE_S: Final = 1.0
 
 
 def draft_unread() -> None:

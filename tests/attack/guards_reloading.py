@@ -9,6 +9,7 @@ from typing import Any, Final
 import trio
 
 from policyfs.daemon.high_water import HighWaterMark
+from policyfs.fs.access.gate import Gate
 from policyfs.fs.inodes.handles import Caller
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.forgetting import KernelCache
@@ -98,6 +99,11 @@ def ends_are_forgotten() -> None:
     put(HighWaterMark, "pass_ends", lambda self, policy: None)
 
 
+def overtaken_unnoticed() -> None:
+    """What was decided under one policy is done under the next one."""
+    put(Gate, "unchanged", lambda self, generation: None)
+
+
 RELOADING: Final[dict[str, Callable[[], None]]] = {
     "reload-drops-nothing": reload_drops_nothing,
     "reload-by-epoch": reload_by_epoch,
@@ -108,4 +114,5 @@ RELOADING: Final[dict[str, Callable[[], None]]] = {
     "reload-drops-late": reload_drops_late,
     "old-listings-stay": old_listings_stay,
     "ends-are-forgotten": ends_are_forgotten,
+    "overtaken-unnoticed": overtaken_unnoticed,
 }

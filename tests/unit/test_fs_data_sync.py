@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 
 from policyfs.domain import Decision
 from policyfs.fs.checked.head import HEAD_BYTES
@@ -14,7 +15,7 @@ from policyfs.store import ranges
 from policyfs.store.latches import HeldFiles
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, TYPES, errno_of, racing
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, TYPES, beside, errno_of, racing
 from tests.support.samples import jpegs
 
 NO_PLACE = '- {id: no, require: {no: [location]}, paths: "/**"}\n'
@@ -168,3 +169,46 @@ def test_a_last_writer_whose_release_fails_leaves_nothing_held(
 
     run()
     other.close()
+
+
+READ_ONLY = '- {id: look, allow: [see, read], who: {app: any}, paths: "/**"}\n'
+
+
+@pytest.mark.parametrize("by", ["flush", "fsync", "release"])
+@pytest.mark.parametrize("then", [OPEN, READ_ONLY], ids=["alike", "read only"])
+@pytest.mark.parametrize(("rules", "data"), [(NO_PLACE, PLAIN), (TYPES, PLAIN[:2])], ids=["draft", "head"])
+def test_a_policy_that_came_while_held_bytes_were_judged_decides(
+    store: Path, monkeypatch: pytest.MonkeyPatch, by: str, then: str, rules: str, data: bytes
+) -> None:  # fmt: skip
+    """then: of the second policy. The thread that is to store the bytes has waited for its turn, besides."""
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN + rules)) as made:
+            handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(MAPS))
+            assert await made.write(handle, 0, data) == len(data)
+            monkeypatch.setattr(made.sniffed, "kind_of_head", _jpeg)
+            reloads = iter(range(10))
+
+            def reload() -> None:
+                if next(reloads) < 2:
+                    trio.from_thread.run_sync(made.reload, engine_of(then + rules))
+
+            beside(monkeypatch, reload)
+            requests = {
+                "flush": made.sync.flush,
+                "fsync": lambda of: made.sync.fsync(of, datasync=False),
+                "release": made.release,
+            }
+            told = 0 if by == "release" or then != READ_ONLY else errno.EACCES
+            assert await errno_of(requests[by](handle)) == told
+            stored = (store / "new").read_bytes() if (store / "new").exists() else b""
+            assert stored == (b"" if then == READ_ONLY else data)
+            if by != "release":
+                await made.release(handle)
+
+    run()
+
+
+async def _jpeg(*_: object, **__: object) -> str:
+    return "image/jpeg"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from policyfs.fs.access.audit import Call
 from policyfs.fs.inodes.handles import Handle
 from policyfs.store import freeing
 from tests.support.models.policies import engine_of
@@ -98,7 +99,7 @@ async def test_a_file_is_cut_and_its_size_set(store: Path) -> None:
         handle = await opened(made)
         await made.writer.truncate(handle, 5)
         assert (store / "a.jpg").read_bytes() == PHOTO[:5]
-        await made.writer.set_size(handle, 7)
+        await made.writer.set_size(handle, 7, Call("truncate", "truncate"))
         assert (store / "a.jpg").read_bytes() == PHOTO[:5] + bytes(2)
 
 
@@ -172,6 +173,44 @@ def test_a_change_that_waited_is_made_once_if_the_new_policy_allows_it(store: Pa
             await CHANGES[change](made, twin)
             assert (store / "a.jpg").read_bytes() == (store / "twin").read_bytes()
             assert handle.bytes_written == twin.bytes_written
+
+    run()
+
+
+@pytest.mark.parametrize("rules", [OPEN, OPEN + TYPES], ids=["direct", "checked"])
+@pytest.mark.parametrize("change", ["large", "cut", "allocate", "copy", "set_size"])
+def test_a_policy_that_came_before_any_thread_of_a_change_decides(
+    store: Path, monkeypatch: pytest.MonkeyPatch, rules: str, change: str
+) -> None:
+    """A thread may wait for its turn."""
+    monkeypatch.setattr(freeing, "is_much", lambda stat, size: True)
+    run_sync = trio.to_thread.run_sync
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(rules)) as made:
+            handle, source = await opened(made), await opened(made, "/empty")
+
+            async def late(function, *arguments, **named):
+                def first():
+                    trio.from_thread.run_sync(made.reload, engine_of(READ_ONLY))
+                    return function(*arguments)
+
+                monkeypatch.undo()
+                monkeypatch.setattr(freeing, "is_much", lambda stat, size: True)
+                return await run_sync(first, **named)
+
+            waiting = {
+                "large": lambda: made.write(handle, 0, PHOTO + bytes(1 << 17)),
+                "cut": lambda: made.writer.truncate(handle, len(PHOTO) - 2),
+                "allocate": lambda: made.writer.allocate(handle, 0, 0, 1 << 16),
+                "copy": lambda: made.writer.copy_into(handle, source.fd, 0, 0, 10),
+                "set_size": lambda: made.writer.set_size(handle, 0, Call("truncate", "truncate")),
+            }[change]()
+            monkeypatch.setattr(trio.to_thread, "run_sync", late)
+            refused = errno.EOPNOTSUPP if change == "copy" and rules != OPEN else errno.EACCES
+            assert await errno_of(waiting) == refused
+            assert (store / "a.jpg").read_bytes() == PHOTO
 
     run()
 

@@ -37,7 +37,9 @@ class DraftStorage:
         self._change_lock = change_lock
         self._shares_blocks = shares_blocks
 
-    async def store(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
+    async def store(
+        self, handle: Handle, draft: Draft, fence: Fence, on_thread: Fence, source: int
+    ) -> None:
         """Copy the draft (or its cleaned copy) from *source* into the store's file, or share its blocks.
 
         It is copied piece by piece, so that no other change by this daemon waits long. Other daemons wait for
@@ -46,7 +48,7 @@ class DraftStorage:
 
         INVARIANT: before each piece the file's bytes are as the last piece left them, or as they were when
         the draft began. *fence* is called before the first piece, since from then on all bytes in the file
-        are of this draft.
+        are of this draft; so is *on_thread*, by the thread, since that may have waited for its turn.
 
         After an error of the store this can be tried again: draft.base is then the state that the failed
         piece left. As long as only a part of the draft is in the file, draft.torn is set. The daemon's end
@@ -60,9 +62,11 @@ class DraftStorage:
                 await trio.to_thread.run_sync(_write_out, source, handle.fd)
         with trio.CancelScope(shield=True):  # from an fsync that the daemon's end interrupts
             async with self._change_lock.apart(handle.fd):
-                await self._copy(handle, draft, fence, source)
+                await self._copy(handle, draft, fence, on_thread, source)
 
-    async def _copy(self, handle: Handle, draft: Draft, fence: Fence, source: int) -> None:
+    async def _copy(
+        self, handle: Handle, draft: Draft, fence: Fence, on_thread: Fence, source: int
+    ) -> None:
         """Copy all pieces of the draft."""
         size, at, tries = draft.size, 0, 0
         allowed: list[Version] = []
@@ -74,6 +78,8 @@ class DraftStorage:
                     allowed[:] = [version_of(self._tree.fstat(handle.fd))]
 
             def put(at: int = at) -> int | None:
+                if at == 0:
+                    on_thread()
                 return self._put(handle, draft, source, size, at, allowed[0])
 
             reached = await self._change_lock.in_thread(handle.fd, fenced, put)

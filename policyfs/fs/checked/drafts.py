@@ -22,6 +22,7 @@ import trio
 from policyfs.domain import TO_TELL, Audit, Decision, banned, kinds_only, only_forbidden, to_clean
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.facts import KindSource
+from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.cleaning import Cleaned, Cleaner
@@ -130,10 +131,13 @@ class Drafts:
         draft.touch()
         await trio.to_thread.run_sync(ranges.allocate, draft.fd, mode, offset, length)
 
-    async def settle(self, handle: Handle, draft: Draft, decision: Decision, fence: Fence) -> None:
-        """Store the draft if its check allows it.
+    async def settle(
+        self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence
+    ) -> None:
+        """Store the draft if its check allows it. fence, on_thread: see DraftStorage.store.
 
-        Raises FUSEError(EPERM), on record, if the draft holds forbidden data; the exceptions of *fence*;
+        Raises FUSEError(EPERM), on record, if the draft holds forbidden data; PolicyChangedError, and the
+        other exceptions of *fence*;
         OSError: EBUSY if another writer has changed the file meanwhile.
 
         If the file must be cleaned, the store gets a cleaned copy, and the draft keeps the written bytes. So
@@ -153,7 +157,7 @@ class Drafts:
                 self._gate.recorder.decided(
                     handle.caller, _WRITING, handle.node.path(), told, kind=cleaned.kind, note=cleaned.note
                 )
-            await self._storage.store(handle, draft, fence, source)
+            await self._storage.store(handle, draft, fence, on_thread, source)
         finally:
             if cleaned is not None:
                 cleaned.close()
@@ -162,9 +166,11 @@ class Drafts:
         draft.refusal = None
 
     async def finish(
-        self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, is_last: Callable[[], bool]
-    ) -> None:
-        """Store the draft at the last RELEASE, or record its refusal. No app gets the answer.
+        self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence,
+        is_last: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        """Store the draft at the last RELEASE, or record its refusal. No app gets the answer. Raises
+        PolicyChangedError, with the draft as it was.
 
         A refused file that this session created, and that is empty in the store, is removed. An unchanged
         draft that the present policy has refused is not judged again. is_last: True if no other handle writes
@@ -173,7 +179,9 @@ class Drafts:
         refusal = draft.refusal
         if refusal is None or not draft.unchanged or refusal.generation != self._gate.generation:
             try:
-                await self.settle(handle, draft, decision, fence)
+                await self.settle(handle, draft, decision, fence, on_thread)
+            except PolicyChangedError:
+                raise
             except Exception:  # noqa: BLE001 - after any error the draft is not stored
                 draft.refused = True
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():

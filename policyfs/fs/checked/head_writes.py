@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import Final, NoReturn, Protocol, TypeVar
 
 from policyfs.domain import Decision
@@ -192,12 +193,14 @@ class Checker:
         """
         allowed: list[Version] = []
         head.left = None
+        on_thread = partial(self._gate.unchanged, self._gate.generation)
 
         def fenced() -> None:
             fence()
             allowed.append(version_of(self._tree.fstat(handle.fd)))
 
         def run() -> tuple[T, Version] | None:
+            on_thread()  # the thread may have waited for its turn
             if version_of(self._tree.fstat(handle.fd)) != allowed[0] or not self._is_still(handle, judged):
                 return None
             changed = change()
@@ -249,15 +252,16 @@ class Checker:
             await self._refuse(handle, head, decision, kind)
 
     async def truncate(
-        self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence, on_thread: Fence
+        self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence
     ) -> None:
         """Set the size, judged as write() is: the resulting file must meet the requirements, or be empty.
 
-        Raises as write() does, and the exceptions of *on_thread*, which the thread calls right before.
+        Raises as write() does.
         """
+        generation = self._gate.generation
 
         def cut() -> bool:
-            on_thread()
+            self._gate.unchanged(generation)
             self._tree.truncate_fd(handle.fd, size)
             return True
 
@@ -336,7 +340,8 @@ class Checker:
         """Store a held head at the last RELEASE if its kind is allowed, else drop it.
 
         If the head is refused, and this session created the file, an empty file is removed. is_last: called
-        right before the removal; True if no other handle writes the file, in any view.
+        right before the removal; True if no other handle writes the file, in any view. Raises
+        PolicyChangedError, with the head as it was.
         """
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = await self._head_of(handle)

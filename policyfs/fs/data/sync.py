@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
-from policyfs.fs.access.gate import WRITE
+from policyfs.fs.access.gate import WRITE, PolicyChangedError
 from policyfs.fs.checked.head_writes import Checker
 from policyfs.fs.checked.withheld_names import WithheldNames
 from policyfs.fs.context import FsContext
@@ -99,9 +100,10 @@ class FileSync:
         async with state.lock:
             if handle.fd < 0:
                 return False
-            change = await self._change(handle, state)
             try:
-                await self._held_by(state).settle(change)
+                change = await self._decided(
+                    handle, state, lambda change: self._held_by(state).settle(change)
+                )
             finally:
                 self._note_held(state, handle.fd)
             await self._checker.note_monitored(handle, change.decision)
@@ -136,8 +138,9 @@ class FileSync:
             if state.writers > 1:  # that writer goes on with the held bytes
                 return
             try:
-                change = await self._change(handle, state)
-                await self._held_by(state).finish(change, is_last)
+                change = await self._decided(
+                    handle, state, lambda change: self._held_by(state).finish(change, is_last)
+                )
                 await self._checker.note_monitored(handle, change.decision)
             finally:
                 if state.writers <= 1:
@@ -150,9 +153,19 @@ class FileSync:
         """Return True if bytes of the file may be held, now or once the node's lock is free."""
         return state.head is not None or state.draft is not None or handle.node.view.checked
 
-    async def _change(self, handle: Handle, state: OpenState) -> Change:
-        decision = await self._gate.handle(handle, WRITE)
-        return Change(handle, state, decision, self._guard.fence(handle))
+    async def _decided(
+        self, handle: Handle, state: OpenState, make: Callable[[Change], Awaitable[None]]
+    ) -> Change:
+        """Decide on the change that stores held bytes, and make it: anew if a reload comes before the first
+        byte is stored. Return the last decision's change.
+        """
+        while True:
+            decision = await self._gate.handle(handle, WRITE)
+            unchanged = functools.partial(self._gate.unchanged, self._gate.generation)
+            change = Change(handle, state, decision, self._guard.fence(handle), unchanged)
+            with contextlib.suppress(PolicyChangedError):
+                await make(change)
+                return change
 
     def _held_by(self, state: OpenState) -> HeadCheckedWrites | DraftWrites:
         return self._head_checked if state.draft is None else self._draft

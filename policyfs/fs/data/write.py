@@ -7,9 +7,6 @@ import functools
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-import trio
-
-from policyfs.domain import Decision
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import WRITE, PolicyChangedError
 from policyfs.fs.context import FsContext
@@ -22,7 +19,6 @@ from policyfs.store import ranges
 
 T = TypeVar("T")
 _WRITING: Final = Call("write", "write")
-_NO_CONTENT: Final = Decision(allowed=True, errno=0)
 
 
 class FileWriter:
@@ -97,10 +93,13 @@ class FileWriter:
 
         await self._decided(handle, cut, size)
 
-    async def set_size(self, handle: Handle, size: int) -> None:
-        """Set the size of a raw file, after our caller has decided on it."""
-        change = Change(handle, open_state(handle), _NO_CONTENT, self._guard.fence(handle, size))
-        await self._direct.truncate(change, size, by_path=False)
+    async def set_size(self, handle: Handle, size: int, call: Call) -> None:
+        """Set the size of a raw file. Its app may write any bytes in passthrough, so none are judged."""
+
+        async def cut(change: Change) -> None:
+            await self._direct.truncate(change, size, by_path=False)
+
+        await self._decided(handle, cut, size, call)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """Reserve space or make zeros, as fallocate(2) with one of the permitted modes."""
@@ -113,12 +112,15 @@ class FileWriter:
 
     async def copy_into(self, handle: Handle, fd: int, source_at: int, target_at: int, length: int) -> int:
         """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes."""
-        change = await self._allowed(handle, call=Call("write", "copy_file_range"))
-        # A policy that came after the open. (Rule 5 allows no await between its check and the change.)
-        if change.decision.content or self._guard.may_hide(handle):
-            raise OSError(errno.EOPNOTSUPP, "writes are checked here: use write")
-        self._tree.clear_killpriv(handle.fd)
-        copied = await trio.to_thread.run_sync(ranges.copy, fd, source_at, handle.fd, target_at, length)
+
+        async def copy(change: Change) -> int:
+            # A policy that came after the open. (Rule 5 allows no await between its check and the change.)
+            if change.decision.content or self._guard.may_hide(handle):
+                raise OSError(errno.EOPNOTSUPP, "writes are checked here: use write")
+            self._tree.clear_killpriv(handle.fd)
+            return await change.in_thread(ranges.copy, fd, source_at, handle.fd, target_at, length)
+
+        copied = await self._decided(handle, copy, call=Call("write", "copy_file_range"))
         self._guard.wrote(handle)
         handle.bytes_written += copied
         return copied
@@ -147,13 +149,8 @@ class FileWriter:
         if not decision.allowed:
             self._gate.refuse(handle.caller, call, handle.node.path(), decision)
         unchanged = functools.partial(self._gate.unchanged, self._gate.generation)
-        rule_5 = self._guard.fence(handle, size, back=back)
-
-        def fence() -> None:
-            unchanged()
-            rule_5()
-
-        rule_5()
+        fence = self._guard.fence(handle, size, back=back)
+        fence()
         return Change(handle, open_state(handle), decision, fence, unchanged)
 
     async def _on_path(self, change: Change, make: Callable[[WritePath], Awaitable[T]]) -> T:

@@ -41,14 +41,18 @@ class WriteGuard:
         self._drop_pages = drop_pages
 
     def fence(self, handle: Handle, size: int | None = None, *, back: bool = False) -> Callable[[], None]:
-        """Return a check that refuses a write, or a truncation to *size*, if rule 5 forbids it now.
+        """Return a check that refuses a write, or a truncation to *size*, if rule 5 forbids it now. After a
+        reload it raises PolicyChangedError: the change must be decided anew.
 
         INVARIANT: the caller runs the check right before the bytes change, with no await between. back: True
         for a page that the app had mapped. Such a page holds the neutral bytes that the app saw. These must
         not replace the hidden bytes, even if the app owns the file.
         """
 
+        generation = self._gate.generation
+
         def check() -> None:
+            self._gate.unchanged(generation)
             if size == 0 or not self.may_hide(handle):
                 return
             stat = self._tree.fstat(handle.fd)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
@@ -29,29 +29,36 @@ from policyfs.store import freeing, ranges
 from policyfs.store.frozen import Version
 from policyfs.store.tree import Tree
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 _INLINE_WRITE: Final = 64 * 1024
 """The largest write that goes to the page cache from the loop. Larger ones, and those to a store that another
 process or machine serves, go from a thread."""
-
-
-def _nothing() -> None:
-    """Check nothing, for a change without a decision of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """A change of an open file's bytes that the policy allows under the decision's content requirements.
 
-    fence: raises FUSEError if rule 5 forbids the change by now (WriteGuard.fence). on_thread: raises
-    PolicyChangedError if a reload came since the decision; a thread calls it right before it cuts the file,
-    since it may have waited for its turn.
+    fence: raises PolicyChangedError if a reload came since the decision, and FUSEError if rule 5 forbids the
+    change by now (WriteGuard.fence). on_thread: raises PolicyChangedError likewise; a thread calls it right
+    before it changes the file, since it may have waited for its turn.
     """
 
     handle: Handle
     state: OpenState
     decision: Decision
     fence: Callable[[], None]
-    on_thread: Callable[[], None] = _nothing
+    on_thread: Callable[[], None]
+
+    async def in_thread(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
+        """Make the change by a call on a thread."""
+
+        def make() -> T:
+            self.on_thread()
+            return function(*arguments)
+
+        return await trio.to_thread.run_sync(make)
 
 
 class WritePath(Protocol):
@@ -101,7 +108,7 @@ class DirectWrites:
         handle, flags = change.handle, os.RWF_APPEND if append else 0
         slow = self._remote or (len(data) > _INLINE_WRITE and not append)
         if slow and not self._guard.may_hide(handle):
-            written = await trio.to_thread.run_sync(ranges.write, handle.fd, data, offset, flags)
+            written = await change.in_thread(ranges.write, handle.fd, data, offset, flags)
         else:
             written = ranges.write(handle.fd, data, offset, flags)
         self._guard.wrote(handle)
@@ -143,7 +150,7 @@ class DirectWrites:
         if self._guard.may_hide(handle):
             ranges.allocate(handle.fd, mode, offset, length)
         else:
-            await trio.to_thread.run_sync(ranges.allocate, handle.fd, mode, offset, length)
+            await change.in_thread(ranges.allocate, handle.fd, mode, offset, length)
         self._guard.wrote(handle)
 
 
@@ -182,7 +189,7 @@ class DraftWrites:
         and ends here: else each fsync would copy the whole file again.
         """
         state, draft = change.state, _draft(change)
-        await self._drafts.settle(change.handle, draft, change.decision, change.fence)
+        await self._drafts.settle(change.handle, draft, change.decision, change.fence, change.on_thread)
         self._guard.wrote(change.handle)
         if not change.decision.in_draft:
             stored = self._tree.fstat(change.handle.fd).size
@@ -191,7 +198,7 @@ class DraftWrites:
 
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
         handle, state, draft = change.handle, change.state, _draft(change)
-        await self._drafts.finish(handle, draft, change.decision, change.fence, is_last)
+        await self._drafts.finish(handle, draft, change.decision, change.fence, change.on_thread, is_last)
         if state.writers <= 1:
             state.draft = state.head = None
             self._drafts.give_up(handle, draft)
@@ -243,7 +250,7 @@ class HeadCheckedWrites:
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
         handle, head = change.handle, _head(change)
         try:
-            await self._checker.truncate(handle, head, size, change.decision, change.fence, change.on_thread)
+            await self._checker.truncate(handle, head, size, change.decision, change.fence)
         except UnknownBeginningError:
             await self._draft.truncate(change, size, by_path=by_path)
             return

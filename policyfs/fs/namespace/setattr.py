@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from policyfs.domain import Facts, FileType, Op
 from policyfs.fs.access.audit import Call
-from policyfs.fs.access.gate import WRITE
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
@@ -101,13 +100,9 @@ class AttributeSetter:
     async def _truncate(self, node: Node, size: int, handle: Handle | None, caller: Caller) -> None:
         if node.ftype is not FileType.REGULAR:
             raise OSError(errno.EISDIR, "not a file")
-        call = Call("truncate", "truncate")
         if handle is not None and handle.writable and handle.fd >= 0:
             if node.byte_path is BytePath.RAW and handle.mode is Mode.PASSTHROUGH:
-                decision = await self._gate.handle(handle, WRITE)
-                if not decision.allowed:
-                    self._gate.refuse(caller, call, node.path(), decision)
-                await self._writer.set_size(handle, size)
+                await self._writer.set_size(handle, size, Call("truncate", "truncate"))
             else:
                 await self._writer.truncate(handle, size)
             return
