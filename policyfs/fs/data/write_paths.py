@@ -115,12 +115,24 @@ class DirectWrites:
         return written
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page. INVARIANT: as in write(). Calls the fence again: the caller waited for the lock."""
+        """Write a page. INVARIANT: as in write(). Calls the fence again: the caller waited for the lock.
+
+        From a thread only if the store may hang: a truncation in another view may come right before the
+        thread's write, and the file would become longer.
+        """
         change.fence()
-        data = data[: max(0, self._tree.fstat(change.handle.fd).size - offset)]
-        if data:
-            put_all(change.handle.fd, data, offset)
+        fd = change.handle.fd
+        if self._remote and not self._guard.may_hide(change.handle):
+            written = await change.in_thread(self._put_back, fd, offset, data)
+        else:
+            written = self._put_back(fd, offset, data)
         self._guard.wrote(change.handle)
+        return written
+
+    def _put_back(self, fd: int, offset: int, data: bytes) -> int:
+        """Write the part of a page that lies in the file. Return the number of its bytes."""
+        data = data[: max(0, self._tree.fstat(fd).size - offset)]
+        put_all(fd, data, offset)
         return len(data)
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
