@@ -46,6 +46,7 @@ class RawHandlers:
         self._ranges = data.ranges
         self._tmpfiles = names.tmpfiles
         self._sync = data.sync
+        self._writer = data.writer
         self._listings = names.listings
         self._xattrs = names.xattrs
         self._sync_directory = sync_directory
@@ -73,6 +74,7 @@ class RawHandlers:
             Opcode.FSYNC: self.fsync_now,
             Opcode.FSYNCDIR: self.fsyncdir_now,
             Opcode.GETXATTR: self.getxattr_now,
+            Opcode.WRITE: self.write_dropped_now,
         }
 
     def _node(self, request: Request) -> Node:
@@ -110,6 +112,11 @@ class RawHandlers:
         """READDIR: names only. pyfuse3 knows READDIRPLUS."""
         asked = requests.read_directory(request)
         return await self._listings.names(fh_index(asked.fh), asked.start, asked.size)
+
+    @guarded_now
+    def write_dropped_now(self, request: Request) -> None:
+        """WRITE without its data: the bridge has dropped them (kernel/_lanes.c). All others go to pyfuse3."""
+        self._writer.give_up(request.nodeid)
 
     @guarded_now
     def getxattr_now(self, request: Request) -> None:

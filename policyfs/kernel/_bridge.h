@@ -17,7 +17,8 @@
 
 /* A file handle, as bridge.pack_fh makes it:
  *   bit 63 set:   bit 62 FOPEN_NOFLUSH, bits 61 to 31 the backing id, bits 30 to 0 an index
- *   bit 63 clear: bits 62 to 56 the other FOPEN_* flags, bits 30 to 0 an index
+ *   bit 63 clear: bits 62 to 56 the other FOPEN_* flags, bits 54 to 31 the uid of a writer (_request_kinds.h),
+ *                 bits 30 to 0 an index
  * The kernel counts backing ids up to 2^31 - 1 before it uses one again, so they need
  * all 31 bits; no other flag means anything together with passthrough. */
 #define FH_PASSTHROUGH_BIT 63

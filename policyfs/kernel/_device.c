@@ -38,7 +38,7 @@ _Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
 
 #define LAST_CAPACITY 8192
 /* Of a WRITE only the header and fuse_write_in are kept, not the data. */
-#define LAST_WRITE_BYTES (sizeof(struct wire_in_header) + 40)
+#define LAST_WRITE_BYTES (sizeof(struct wire_in_header) + sizeof(struct wire_write_in))
 
 static struct {
 	uint64_t want_flags;  /* INIT flags to ask for, as far as the kernel offers them */

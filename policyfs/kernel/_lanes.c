@@ -8,19 +8,27 @@
  * the kernel send another. So between two of them a request of a uid goes on, if it came before the second
  * one. INVARIANT: no request passes a RELEASE or a FORGET that came before it.
  *
- * A uid has two lanes: one for requests about names and attributes, one for all others, which may take long.
- * While a request about a name, or a change of a directory itself (chmod, xattrs, fsync), waits, the kernel
- * holds the lock of the directory, and apps that look into that directory wait, too. So it must not wait for
- * its own uid's reads, copies and syncs of files.
+ * A uid has three lanes: one for requests about names and attributes, one for pages that were changed through a
+ * mapping, one for all others, which may take long. While a request about a name, or a change of a directory
+ * itself (chmod, xattrs, fsync), waits, the kernel holds the lock of the directory, and apps that look into that
+ * directory wait, too. So it must not wait for its own uid's reads, copies and syncs of files.
+ *
+ * The kernel writes changed pages back without a caller, by any handle that may write. So they count as
+ * requests of the uid that opened this handle, in a lane of their own: another uid may have changed the page.
  *
  * Read-ahead of a file that hangs waits here without an end, and the kernel has a limit of such requests. So if many
  * READs wait, one more of a uid that has many is refused: a page that was read ahead is asked for again when the app
- * needs it. WRITEs are never refused, since the pages of a mapping would be lost.
+ * needs it. Whatever a uid sends to files that hang waits here, too. So a request is refused if its lane has more
+ * requests or bytes than are left for all others. A refused WRITE loses only its data here: it goes on without them,
+ * since Python must drop the pages that the kernel has filled with them (_operations.c). Pages written back are
+ * never refused, since they would be lost: the kernel bounds them by its limit of dirty pages.
  *
  * Requests of different uids need no order: each caller waits for its answer.
  */
 
 #include "_lanes.h"
+#include "_request_kinds.h"
+#include "_uniques.h"
 #include "_wire.h"
 
 #include <errno.h>
@@ -28,10 +36,11 @@
 #include <string.h>
 
 #define LANES 512	       /* two for each of 256 uids; further uids share lanes */
-#define COUNT_MAX (2 * BACKGROUND_MAX) /* most requests that wait here; more wait in the kernel, in one queue */
-#define BYTES_MAX (32u << 20)  /* most bytes of requests that wait here */
-#define UNDER_WAY 4096	       /* slots of requests under way, a power of two */
-#define PROBES 16
+#define COUNT_SHARED (2 * BACKGROUND_MAX) /* requests that wait here before all lanes but empty ones are refused */
+#define COUNT_MAX (4 * BACKGROUND_MAX) /* most requests that wait here; more wait in the kernel, in one queue */
+#define BYTES_SHARED (256u << 20) /* bytes of large ones that wait here, without pages written back */
+#define LARGE 1024	       /* bytes above which a request is large: it has data, or a value */
+#define UNDER_WAY 4096	       /* most requests under way: far more than the limits let begin */
 #define READS_SHARED 45000     /* READs that wait here before a uid may have only few of them */
 #define READS_SURE 32	       /* the few that each lane may have in any case */
 
@@ -39,19 +48,28 @@
 _Static_assert(READS_SHARED + LANES * READS_SURE + UNDER_WAY <= BACKGROUND_MAX, "room for the reads of each lane");
 
 struct waiting {
+	struct unique unique;
 	struct waiting *next;
-	uint64_t unique;
+	struct lane *lane;
 	uint64_t number; /* in the order of arrival */
 	bool reads;	 /* a READ */
+	size_t bytes;	 /* that count */
 	size_t size;
 	unsigned char data[];
 };
 
+struct begun {
+	struct unique unique;
+	struct lane *lane;
+};
+
 struct lane {
 	uint32_t uid;
-	bool names; /* requests about names and attributes */
+	enum kind kind;
 	unsigned int under_way;
-	unsigned int reads; /* READs that wait */
+	unsigned int count; /* requests that wait */
+	unsigned int reads; /* those of them that are READs */
+	size_t bytes;	    /* of large ones that wait, without pages written back */
 	struct waiting *first, *last;
 };
 
@@ -61,13 +79,16 @@ static struct {
 	unsigned int begun;  /* requests under way now */
 	unsigned int count;  /* waiting requests */
 	unsigned int reads;  /* those of them that are READs */
-	size_t bytes;
+	size_t bytes;	     /* of large ones that wait, without pages written back */
 	unsigned int cursor; /* the lane that had the last turn */
 	uint64_t arrived;    /* number of the last request that came */
 	bool was_urgent;     /* the last request that went on */
 	struct lane urgent, lanes[LANES];
 	unsigned int used;   /* number of lanes that were used so far; these are the first ones */
-	struct { uint64_t unique; uint16_t lane; } under_way[UNDER_WAY]; /* unique 0: free */
+	struct uniques waiting, under_way;
+	struct begun slots[UNDER_WAY];
+	struct unique *free; /* of those slots that were used before */
+	unsigned int slots_used;
 } queue;
 
 void lanes_limit(unsigned int most, unsigned int room)
@@ -78,61 +99,19 @@ void lanes_limit(unsigned int most, unsigned int room)
 
 /* ---- The lane of a request ----------------------------------------------------------------------- */
 
-static bool is_urgent(uint32_t opcode)
-{
-	return opcode == OPCODE_FORGET || opcode == OPCODE_BATCH_FORGET || opcode == OPCODE_RELEASE ||
-	       opcode == OPCODE_RELEASEDIR || opcode == OPCODE_INIT || opcode == OPCODE_DESTROY;
-}
-
 static bool is_idle(const struct lane *lane)
 {
 	return lane->first == NULL && lane->under_way == 0;
 }
 
-/* Changes of files have the same opcodes as those of directories. They are quick, but for truncations. */
-static bool is_about_names(const struct wire_in_header *header, const unsigned char *message, size_t size)
-{
-	uint32_t changed;
-
-	switch (header->opcode) {
-	case OPCODE_LOOKUP:
-	case OPCODE_GETATTR:
-	case OPCODE_SYMLINK:
-	case OPCODE_MKNOD:
-	case OPCODE_MKDIR:
-	case OPCODE_UNLINK:
-	case OPCODE_RMDIR:
-	case OPCODE_RENAME:
-	case OPCODE_LINK:
-	case OPCODE_SETXATTR:
-	case OPCODE_REMOVEXATTR:
-	case OPCODE_OPENDIR:
-	case OPCODE_READDIR:
-	case OPCODE_FSYNCDIR:
-	case OPCODE_ACCESS:
-	case OPCODE_CREATE:
-	case OPCODE_IOCTL:
-	case OPCODE_READDIRPLUS:
-	case OPCODE_RENAME2:
-		return true;
-	case OPCODE_SETATTR:
-		if (size < sizeof(*header) + sizeof(changed))
-			return false;
-		memcpy(&changed, message + sizeof(*header), sizeof(changed));
-		return (changed & ATTR_SIZE) == 0;
-	default:
-		return false;
-	}
-}
-
 static struct lane *lane_of(const struct wire_in_header *header, const unsigned char *message, size_t size)
 {
-	bool names = is_about_names(header, message, size);
-	uint32_t uid = header->uid;
+	enum kind kind = kind_of(header, message, size);
+	uint32_t uid = uid_of(header, message, size);
 	struct lane *idle = NULL;
 
 	for (unsigned int i = 0; i < queue.used; i++) {
-		if (queue.lanes[i].uid == uid && queue.lanes[i].names == names)
+		if (queue.lanes[i].uid == uid && queue.lanes[i].kind == kind)
 			return &queue.lanes[i];
 		if (idle == NULL && is_idle(&queue.lanes[i]))
 			idle = &queue.lanes[i];
@@ -140,27 +119,17 @@ static struct lane *lane_of(const struct wire_in_header *header, const unsigned 
 	if (idle == NULL && queue.used < LANES)
 		idle = &queue.lanes[queue.used++];
 	if (idle == NULL)
-		return &queue.lanes[(2 * uid + names) % LANES];
+		return &queue.lanes[(3 * uid + kind) % LANES];
 	idle->uid = uid;
-	idle->names = names;
+	idle->kind = kind;
 	return idle;
-}
-
-/* The lane in which a request waits, or NULL. */
-static struct lane *where_waits(uint64_t unique)
-{
-	for (unsigned int i = 0; i < queue.used; i++)
-		for (struct waiting *one = queue.lanes[i].first; one != NULL; one = one->next)
-			if (one->unique == unique)
-				return &queue.lanes[i];
-	return NULL;
 }
 
 static struct lane *lane_for(const unsigned char *message, size_t size)
 {
 	struct wire_in_header header;
+	const struct unique *waits;
 	uint64_t target;
-	struct lane *lane;
 
 	if (size < sizeof(header))
 		return &queue.urgent;
@@ -168,52 +137,74 @@ static struct lane *lane_for(const unsigned char *message, size_t size)
 	if (header.opcode == OPCODE_INTERRUPT && size >= sizeof(header) + sizeof(target)) {
 		/* Never before the request that it interrupts. */
 		memcpy(&target, message + sizeof(header), sizeof(target));
-		lane = where_waits(target);
-		return lane != NULL ? lane : &queue.urgent;
+		waits = uniques_find(&queue.waiting, target);
+		return waits != NULL ? ((const struct waiting *)(const void *)waits)->lane : &queue.urgent;
 	}
 	return is_urgent(header.opcode) ? &queue.urgent : lane_of(&header, message, size);
 }
 
 /* ---- Requests that wait -------------------------------------------------------------------------- */
 
-static bool is_read(const unsigned char *message, size_t size)
+/* True if a lane may have one more request of this size. One that has none may have one in any case. */
+static bool has_room(const struct lane *lane, size_t size)
 {
-	struct wire_in_header header;
+	size_t count = queue.count < COUNT_SHARED ? COUNT_SHARED - queue.count : 0;
+	size_t bytes = queue.bytes < BYTES_SHARED ? BYTES_SHARED - queue.bytes : 0;
 
-	if (size < sizeof(header))
-		return false;
-	memcpy(&header, message, sizeof(header));
-	return header.opcode == OPCODE_READ;
+	return lane->first == NULL || (lane->count < count && (size <= LARGE || lane->bytes + size <= bytes));
 }
 
-bool lanes_put(const unsigned char *message, size_t size)
+static bool is_refusable(const struct wire_in_header *header, const unsigned char *message, size_t size)
 {
-	struct lane *lane = lane_for(message, size);
-	bool reads = is_read(message, size);
-	struct waiting *one;
+	return size >= sizeof(*header) && !is_urgent(header->opcode) && header->opcode != OPCODE_INTERRUPT &&
+	       kind_of(header, message, size) != WRITE_BACK;
+}
 
-	if (reads && queue.reads >= READS_SHARED && lane->reads >= READS_SURE)
-		return false;
-	one = malloc(sizeof(*one) + size);
-	if (one == NULL)
-		return false;
+static void append(struct lane *lane, struct waiting *one)
+{
 	one->next = NULL;
-	one->reads = reads;
+	one->lane = lane;
 	one->number = ++queue.arrived;
-	one->size = size;
-	one->unique = size >= sizeof(struct wire_in_header)
-			      ? ((const struct wire_in_header *)(const void *)message)->unique
-			      : 0;
-	memcpy(one->data, message, size);
 	if (lane->first == NULL)
 		lane->first = one;
 	else
 		lane->last->next = one;
 	lane->last = one;
-	lane->reads += reads;
-	queue.reads += reads;
+	lane->count++;
+	lane->reads += one->reads;
+	lane->bytes += one->bytes;
 	queue.count++;
-	queue.bytes += size;
+	queue.reads += one->reads;
+	queue.bytes += one->bytes;
+}
+
+bool lanes_put(const unsigned char *message, size_t size)
+{
+	struct lane *lane = lane_for(message, size);
+	struct wire_in_header header = {0};
+	struct waiting *one;
+	bool reads, counts;
+
+	memcpy(&header, message, size < sizeof(header) ? size : sizeof(header));
+	reads = header.opcode == OPCODE_READ;
+	counts = is_refusable(&header, message, size);
+	if (reads && queue.reads >= READS_SHARED && lane->reads >= READS_SURE)
+		return false;
+	if (counts && !has_room(lane, size)) {
+		if (header.opcode != OPCODE_WRITE || size <= REFUSED_SIZE)
+			return false;
+		size = REFUSED_SIZE;
+		lane = lane_for(message, size);
+	}
+	one = malloc(sizeof(*one) + size);
+	if (one == NULL)
+		return false;
+	one->reads = reads;
+	one->size = size;
+	one->bytes = counts && size > LARGE ? size : 0;
+	memcpy(one->data, message, size);
+	uniques_add(&queue.waiting, &one->unique, header.unique);
+	append(lane, one);
 	return true;
 }
 
@@ -234,7 +225,7 @@ bool lanes_admit(const unsigned char *message, size_t size)
 
 bool lanes_full(void)
 {
-	return queue.count >= COUNT_MAX || queue.bytes >= BYTES_MAX;
+	return queue.count >= COUNT_MAX;
 }
 
 unsigned int lanes_waiting(void)
@@ -242,23 +233,16 @@ unsigned int lanes_waiting(void)
 	return queue.count;
 }
 
-/* The uid's lane whose turn it is, or NULL. */
+/* The uid's lane whose turn it is, or NULL. INVARIANT: no lane has more than its share, however many wait. */
 static struct lane *turn_of_uids(void)
 {
-	struct lane *any = NULL;
-
 	for (unsigned int step = 1; step <= queue.used; step++) {
 		struct lane *lane = &queue.lanes[(queue.cursor + step) % queue.used];
 
-		if (lane->first == NULL)
-			continue;
-		if (has_share(lane))
+		if (lane->first != NULL && has_share(lane))
 			return lane;
-		if (any == NULL)
-			any = lane;
 	}
-	/* If the queue is full, a lane must go on although its share is used up. */
-	return lanes_full() ? any : NULL;
+	return NULL;
 }
 
 struct lane *lanes_turn(void)
@@ -287,55 +271,60 @@ ssize_t lanes_take(struct lane *lane, void *buffer, size_t size)
 	queue.was_urgent = lane == &queue.urgent;
 	if (lane != &queue.urgent)
 		queue.cursor = (unsigned int)(lane - queue.lanes);
+	lane->count--;
 	lane->reads -= one->reads;
-	queue.reads -= one->reads;
+	lane->bytes -= one->bytes;
 	queue.count--;
-	queue.bytes -= one->size;
+	queue.reads -= one->reads;
+	queue.bytes -= one->bytes;
+	uniques_remove(&queue.waiting, &one->unique);
 	free(one);
 	return got;
 }
 
 /* ---- Requests under way -------------------------------------------------------------------------- */
 
+/* A free slot; NULL if there is none. */
+static struct begun *new_slot(void)
+{
+	struct unique *slot = queue.free;
+
+	if (slot == NULL)
+		return queue.slots_used < UNDER_WAY ? &queue.slots[queue.slots_used++] : NULL;
+	queue.free = slot->next;
+	return (struct begun *)(void *)slot;
+}
+
 void lanes_begin(const unsigned char *message, size_t size)
 {
 	struct wire_in_header header;
-	struct lane *lane;
-	size_t slot;
+	struct begun *slot;
 
 	if (size < sizeof(header))
 		return;
 	memcpy(&header, message, sizeof(header));
 	if (is_urgent(header.opcode) || header.opcode == OPCODE_INTERRUPT)
 		return;
-	lane = lane_of(&header, message, size);
-	slot = (header.unique >> 1) % UNDER_WAY;
-	for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
-		if (queue.under_way[slot].unique != 0)
-			continue;
-		queue.under_way[slot].unique = header.unique;
-		queue.under_way[slot].lane = (uint16_t)(lane - queue.lanes);
-		lane->under_way++;
-		queue.begun++;
+	slot = new_slot();
+	if (slot == NULL)
 		return;
-	}
+	slot->lane = lane_of(&header, message, size);
+	slot->lane->under_way++;
+	uniques_add(&queue.under_way, &slot->unique, header.unique);
+	queue.begun++;
 }
 
 bool lanes_end(uint64_t unique)
 {
-	size_t slot = (unique >> 1) % UNDER_WAY;
+	struct unique *ended = uniques_take(&queue.under_way, unique);
 
-	if (unique == 0) /* a notification */
+	if (ended == NULL) /* a RELEASE, or a notification */
 		return false;
-	for (int probe = 0; probe < PROBES; probe++, slot = (slot + 1) % UNDER_WAY) {
-		if (queue.under_way[slot].unique != unique)
-			continue;
-		queue.under_way[slot].unique = 0;
-		queue.lanes[queue.under_way[slot].lane].under_way--;
-		queue.begun--;
-		return true;
-	}
-	return false;
+	((struct begun *)(void *)ended)->lane->under_way--;
+	ended->next = queue.free;
+	queue.free = ended;
+	queue.begun--;
+	return true;
 }
 
 unsigned int lanes_under_way(void)

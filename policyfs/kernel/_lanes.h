@@ -20,7 +20,8 @@ struct lane;
 /* most: limit of one uid's requests under way. room: limit of all, besides one of each uid; 0: none. */
 void lanes_limit(unsigned int most, unsigned int room);
 
-/* Keep a copy of a request in its lane. False if there is no memory, or no room for one more READ of its uid. */
+/* Keep a copy of a request in its lane. False if there is no memory, or no room for one more request of its uid. If
+ * there is no room for a WRITE, it is kept without its data. */
 bool lanes_put(const unsigned char *message, size_t size);
 
 /* True if the limits let one more request of this request's lane begin. */

@@ -9,6 +9,7 @@
 
 #include "_avc.h"
 #include "_bridge.h"
+#include "_request_kinds.h"
 
 #include <errno.h>
 #include <stdatomic.h>
@@ -250,14 +251,31 @@ static bool idle_flush(const unsigned char *message, size_t size, const struct w
 	return (fh >> FH_FLAGS_SHIFT & FOPEN_NOFLUSH_FLAG) != 0;
 }
 
+/* True if the callable takes this request: no WRITE but one whose data were dropped (_lanes.h). */
+static bool is_taken(const struct wire_in_header *header, bool refused)
+{
+	return header->opcode < OPCODES && (door.taken & ((uint64_t)1 << header->opcode)) &&
+	       (refused || header->opcode != OPCODE_WRITE);
+}
+
 bool operations_take(const unsigned char *message, size_t size)
 {
 	struct wire_in_header header;
 	PyGILState_STATE state;
+	bool refused;
 
-	if (door.callable == NULL || size < sizeof(header))
+	if (size < sizeof(header))
 		return false;
 	memcpy(&header, message, sizeof(header));
+	refused = has_lost_data(&header, size);
+	if (refused && !is_taken(&header, refused)) {
+		Pending pending = {.unique = header.unique, .session = door.session};
+
+		send_reply(&pending, ENOMEM, NULL, 0);
+		return true;
+	}
+	if (door.callable == NULL)
+		return false;
 	note_lock(message, size, &header);
 	if (idle_flush(message, size, &header)) {
 		Pending flush = {.unique = header.unique, .session = door.session};
@@ -265,7 +283,7 @@ bool operations_take(const unsigned char *message, size_t size)
 		send_reply(&flush, 0, NULL, 0);
 		return true;
 	}
-	if (header.opcode >= OPCODES || !(door.taken & ((uint64_t)1 << header.opcode)))
+	if (!is_taken(&header, refused))
 		return false;
 	if (header.opcode != OPCODE_INTERRUPT) /* before it can be answered */
 		turns_begun(message, size);

@@ -62,6 +62,16 @@ struct wire_attr {
 	uint32_t mode, nlink, uid, gid, rdev, blksize, flags;
 };
 
+#define WRITE_CACHE 1 /* write_flags: the kernel writes back a page that was changed through a mapping */
+
+/* The data follow. */
+struct wire_write_in {
+	uint64_t fh, offset;
+	uint32_t size, write_flags;
+	uint64_t lock_owner;
+	uint32_t flags, padding;
+};
+
 /* The name follows, with a null byte. */
 struct wire_getxattr_in {
 	uint32_t size, padding;
@@ -87,6 +97,7 @@ struct wire_open_out {
 
 _Static_assert(sizeof(struct wire_in_header) == 40, "fuse_in_header");
 _Static_assert(sizeof(struct wire_out_header) == 16, "fuse_out_header");
+_Static_assert(sizeof(struct wire_write_in) == 40, "fuse_write_in");
 _Static_assert(sizeof(struct wire_getxattr_in) == 8, "fuse_getxattr_in");
 _Static_assert(sizeof(struct wire_attr_out) == 104, "fuse_attr_out");
 _Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");

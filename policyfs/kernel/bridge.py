@@ -116,9 +116,11 @@ _PASSTHROUGH_BIT: Final = 1 << 63
 _NOFLUSH_BIT: Final = 1 << 62
 _FLAGS_SHIFT: Final = 56
 _BACKING_SHIFT: Final = 31
+_UID_SHIFT: Final = 31
+_UID_MASK: Final = (1 << 24) - 1
 
 
-def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
+def pack_fh(index: int, flags: int = 0, backing_id: int = 0, writer: int = 0) -> int:
     """Return the file handle that makes the bridge answer OPEN, OPENDIR or CREATE with these flags.
 
     index tells the open handles of one session apart (0 to MAX_INDEX, 2 billion: a counter must
@@ -127,6 +129,8 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
     daemon takes no locks, or if the handle is read-only and no byte range has been requested so far.
     backing_id: from Backing.register, with FH_PASSTHROUGH only. FH_PASSTHROUGH goes with no flag but
     FH_NOFLUSH: the kernel would answer EIO (KEEP_CACHE), or show raw bytes to mmap only (DIRECT_IO).
+    writer: the uid that opened a mediated file for writing. The pages that the kernel writes back by this
+    handle count as its requests (_request_kinds.h).
     Raises ValueError for everything else.
     """
     if not 0 <= index <= MAX_INDEX:
@@ -138,7 +142,7 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0) -> int:
         return _PASSTHROUGH_BIT | noflush | backing_id << _BACKING_SHIFT | index
     if backing_id or not 0 <= flags < FH_PASSTHROUGH:
         raise ValueError(f"no open flags {flags:#x} with backing id {backing_id}")
-    return flags << _FLAGS_SHIFT | index
+    return flags << _FLAGS_SHIFT | (writer & _UID_MASK) << _UID_SHIFT | index
 
 
 def fh_index(fh: int) -> int:

@@ -33,6 +33,9 @@ IN_ALL: Final = 192
 A uid with none may always have one, however many requests of others wait for a slow disk."""
 
 _READ_AHEAD_KIB: Final = 1024
+_DIRTY_BYTES: Final = 32 << 20
+"""Most bytes in pages of mappings that may wait for the daemon: 8,192 requests of a page each. All apps share
+the 65,535 requests in the background (_lanes.h), and the bridge lets up to 45,000 READs wait."""
 # sys/mount.h
 _MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
@@ -141,6 +144,7 @@ def _create(
             if control is not None:
                 control.take(conn_id)
             _read_further_ahead(conn_id)
+            _bound_dirty_pages(conn_id)
         except BaseException:
             os.close(mount_fd)
             raise
@@ -176,6 +180,22 @@ def _read_further_ahead(conn_id: int) -> None:
     path = f"/sys/class/bdi/0:{conn_id}/read_ahead_kb"
     with contextlib.suppress(OSError), open(path, "w", encoding="ascii") as setting:
         setting.write(str(_READ_AHEAD_KIB))
+
+
+def _bound_dirty_pages(conn_id: int) -> None:
+    """Let the kernel have no more dirty pages of the mount than _DIRTY_BYTES, however much memory there is.
+
+    By default it is 1 % of what all dirty pages may have. An app can dirty single pages of a file that hangs,
+    and with 150 GiB of memory they would use up the requests in the background. A kernel before 6.3 has no
+    such setting.
+    """
+    path = f"/sys/class/bdi/0:{conn_id}"
+    with contextlib.suppress(OSError, ValueError):
+        with open(f"{path}/strict_limit", "w", encoding="ascii") as setting:
+            setting.write("1")
+        with open(f"{path}/max_bytes", "r+", encoding="ascii") as setting:
+            if int(setting.read()) > _DIRTY_BYTES:
+                setting.write(str(_DIRTY_BYTES))
 
 
 def _checked_mountpoint(mountpoint: str) -> str:

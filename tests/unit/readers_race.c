@@ -3,7 +3,8 @@
  *
  *   readers_race DIRECTORY MILLISECONDS
  *
- * Two clients send repeats, new look-ups, and pairs of RELEASE (no reply) and OPEN. The event loop answers
+ * Two clients send repeats, new look-ups, INTERRUPTs (no reply) of requests that may wait or be answered by then,
+ * and pairs of RELEASE (no reply) and OPEN. The event loop answers
  * what comes to it, installs and drops the vector, and has the readers begin and rest. Checked: each
  * request is answered once; an OPEN never overtakes the RELEASE that was sent before it; readers and event
  * loop both answer; all end when the device does. Prints the first fault and exits 1.
@@ -30,7 +31,7 @@
 #define CLIENTS 2
 #define SIZE 8192
 
-enum { LOOKUP = 1, OPEN = 14, RELEASE = 18 };
+enum { LOOKUP = 1, OPEN = 14, RELEASE = 18, INTERRUPT = 36 };
 
 int given[2];
 long last_number;
@@ -65,6 +66,17 @@ static void send_one(uint32_t opcode, uint64_t nodeid, const char *name)
 		fault("the device takes no request");
 }
 
+static void interrupt(uint64_t target)
+{
+	struct {
+		struct wire_in_header header;
+		uint64_t target;
+	} packet = {{.len = sizeof(packet), .opcode = INTERRUPT, .unique = target | 1}, target};
+
+	if (write(clients, &packet, sizeof(packet)) != sizeof(packet))
+		fault("the device takes no interrupt");
+}
+
 static void *client(void *argument)
 {
 	unsigned seed = (unsigned)(uintptr_t)argument;
@@ -82,6 +94,10 @@ static void *client(void *argument)
 			break;
 		case 1:
 			send_one(LOOKUP, 1, "absent");
+			break;
+		case 2:
+			send_one(LOOKUP, 1, "absent");
+			interrupt(atomic_load(&next_unique) - 2);
 			break;
 		default:
 			send_one(LOOKUP, 1, "name");
@@ -116,6 +132,8 @@ static void answer(const unsigned char *message, size_t size)
 
 	memcpy(&header, message, sizeof(header));
 	turns_begun(message, size);
+	if (header.opcode == INTERRUPT)
+		return;
 	if (header.opcode == RELEASE) {
 		released = header.nodeid > released ? header.nodeid : released;
 		return;

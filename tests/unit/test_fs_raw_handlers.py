@@ -362,3 +362,12 @@ async def test_statx_has_the_birth_time_for_who_sees_the_file(store: Path) -> No
         seconds, nanoseconds = struct.unpack_from("=qI", statx, 80)
         assert seconds * 10**9 + nanoseconds == node.btime_ns > 0
         assert await errno_of(answer(made, Opcode.STATX, b"", node.nodeid, STRANGER)) == errno.ENOENT
+
+
+@on_trio
+async def test_a_write_without_its_data_is_refused_and_the_kernel_drops_the_pages(store: Path) -> None:
+    """The bridge has dropped the data. The kernel has filled its pages with them before."""
+    with parts(store, engine_of(OPEN)) as made:
+        number = (await made.walk("/a.jpg", CAMERA)).nodeid
+        assert quick_errno(made, Opcode.WRITE, bytes(40), number) == errno.ENOMEM
+        assert made.notes.pages == [number]

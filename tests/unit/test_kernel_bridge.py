@@ -18,6 +18,7 @@ from policyfs.kernel.bridge import (
     RawRequest,
     counters,
     fh_index,
+    open_reply,
     pack_fh,
 )
 from policyfs.kernel.protocol import Opcode
@@ -26,7 +27,9 @@ indexes = st.integers(0, MAX_INDEX)
 passed = st.tuples(
     indexes, st.sampled_from([FH_PASSTHROUGH, FH_PASSTHROUGH | FH_NOFLUSH]), st.integers(1, MAX_BACKING_ID)
 )
-mediated = st.tuples(indexes, st.integers(0, FH_PASSTHROUGH - 1), st.just(0))
+mediated = st.tuples(
+    indexes, st.integers(0, FH_PASSTHROUGH - 1), st.just(0), st.integers(0, (1 << 24) - 1)
+)
 arguments = passed | mediated
 
 
@@ -36,6 +39,16 @@ def test_a_handle_is_64_bits_and_keeps_its_index(given_arguments):
     assert 0 <= fh < 1 << 64
     assert fh_index(fh) == given_arguments[0]
     assert bool(fh >> 63) == bool(given_arguments[1] & FH_PASSTHROUGH)
+
+
+def test_a_writers_uid_changes_nothing_else_of_a_handle():
+    """Of a uid above 2^24 only the lower bits count. Bit 55 alone is the bridge's own (_opens.c)."""
+    plain = pack_fh(7, FH_KEEP_CACHE)
+    for uid in (0, 1, 10010, (1 << 24) - 1, 1 << 24, (1 << 32) - 2):
+        fh = pack_fh(7, FH_KEEP_CACHE, writer=uid)
+        assert open_reply(fh)[8:] == open_reply(plain)[8:]
+        assert (fh - plain) >> 31 == uid % (1 << 24)
+        assert not fh >> 55 & 1
 
 
 @given(arguments, arguments)

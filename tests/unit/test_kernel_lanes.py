@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import itertools
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from policyfs.kernel.bridge import pack_fh
 from policyfs.kernel.protocol import Opcode
 from tests.support.machine.objects import build
 
@@ -17,6 +19,9 @@ KERNEL = Path(__file__).resolve().parents[2] / "policyfs/kernel"
 HEADER = struct.Struct("=IIQQIIIHH")
 SETATTR = struct.Struct("=I84x")
 MODE, SIZE = 1, 8
+WRITE = struct.Struct("=QQIIQII")
+WRITE_CACHE = 1
+MIB = bytes(1 << 20)
 
 
 class Lanes:
@@ -24,7 +29,7 @@ class Lanes:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
-        self._buffer = ctypes.create_string_buffer(4096)
+        self._buffer = ctypes.create_string_buffer(2 << 20)
         self._uniques = itertools.count(2, 2)
 
     def put(self, opcode: Opcode, uid: int = 0, body: bytes = b"") -> int:
@@ -32,25 +37,38 @@ class Lanes:
         assert unique, "it is refused"
         return unique
 
-    def offer(self, opcode: Opcode, uid: int = 0, body: bytes = b"") -> int:
-        """As put(), but 0 if the request is refused."""
-        unique = next(self._uniques)
+    def offer(self, opcode: Opcode, uid: int = 0, body: bytes = b"", unique: int = 0) -> int:
+        """As put(), but 0 if the request is refused. unique: its number, if not the next one."""
+        unique = unique or next(self._uniques)
         message = HEADER.pack(HEADER.size + len(body), opcode, unique, 1, uid, 0, 0, 0, 0) + body
         return unique if self._library.lanes_put(message, len(message)) else 0
 
+    def write(self, uid: int, data: bytes = MIB, *, back: bool = False, fh: int = 1) -> int:
+        """Put a WRITE. back: of the kernel, which writes a page back."""
+        flags = WRITE_CACHE if back else 0
+        return self.put(Opcode.WRITE, uid, WRITE.pack(fh, 0, len(data), flags, 0, 0, 0) + data)
+
+    def interrupt(self, target: int) -> int:
+        """Put an INTERRUPT of a request."""
+        return self.offer(Opcode.INTERRUPT, 0, struct.pack("=Q", target), target | 1)
+
     def take(self) -> int:
         """Pass the next request on; its number."""
+        return self.take_sized()[0]
+
+    def take_sized(self) -> tuple[int, int]:
+        """Pass the next request on; its number, and how many bytes came."""
         turn = self._library.lanes_turn()
         assert turn is not None, "no request can be passed on"
         lane = ctypes.c_void_p(turn)
-        assert self._library.lanes_take(lane, self._buffer, len(self._buffer)) >= HEADER.size
-        unique: int = HEADER.unpack_from(self._buffer)[2]
-        return unique
+        size: int = self._library.lanes_take(lane, self._buffer, len(self._buffer))
+        assert size >= HEADER.size
+        return HEADER.unpack_from(self._buffer)[2], size
 
     def begin(self) -> int:
         """Pass the next request on; from now on it is under way."""
-        unique = self.take()
-        self._library.lanes_begin(self._buffer, HEADER.unpack_from(self._buffer)[0])
+        unique, size = self.take_sized()
+        self._library.lanes_begin(self._buffer, size)
         return unique
 
     def end(self, unique: int) -> None:
@@ -189,3 +207,96 @@ def test_reads_that_went_on_make_room_for_others(lanes: Lanes) -> None:
     for _ in range(4):
         lanes.begin()
     assert lanes.put(Opcode.READ, uid=1)
+
+
+WAIT = 128
+"""WRITEs of one MiB of one uid that wait: half of BYTES_SHARED in _lanes.c."""
+
+
+def test_writes_beyond_the_share_of_a_uid_lose_their_data_and_begin_no_sooner(lanes: Lanes) -> None:
+    """Whoever takes them answers at once, and drops the pages that the kernel has filled with the data."""
+    written = [lanes.write(1) for _ in range(400)]
+    begun, dropped = [], []
+    while lanes.has_turn():
+        unique, size = lanes.take_sized()
+        if size == HEADER.size + WRITE.size:
+            dropped.append(unique)
+        else:
+            lanes._library.lanes_begin(lanes._buffer, size)
+            begun.append(unique)
+    assert begun == written[:32]
+    assert dropped == written[WAIT:]
+    assert not lanes.is_full()
+
+
+def test_small_requests_are_not_refused_for_the_bytes_of_others(lanes: Lanes) -> None:
+    for _ in range(400):
+        lanes.write(1)
+    assert lanes.offer(Opcode.SETXATTR, 2, bytes(65_000))
+    for opcode in (Opcode.FLUSH, Opcode.FSYNC, Opcode.LOOKUP, Opcode.READ):
+        assert lanes.offer(opcode, 1)
+
+
+def test_a_uid_has_room_beside_others_that_have_used_up_theirs(lanes: Lanes) -> None:
+    for uid in range(1, 20):
+        for _ in range(200):
+            lanes.write(uid)
+    last = lanes.write(99)
+    sizes = dict(lanes.take_sized() for _ in iter(lanes.has_turn, False))
+    assert sizes[last] == HEADER.size + WRITE.size + len(MIB)
+
+
+def test_values_beyond_the_share_of_a_uid_are_refused(lanes: Lanes) -> None:
+    got = sum(bool(lanes.offer(Opcode.SETXATTR, 1, bytes(65_000))) for _ in range(5000))
+    assert got * 65_000 <= 128 << 20
+    assert lanes.offer(Opcode.SETXATTR, 2, bytes(65_000))
+
+
+def test_pages_written_back_are_of_whoever_opened_the_handle_and_are_never_refused(lanes: Lanes) -> None:
+    """The kernel sends them without a caller. Whatever else a uid does does not wait for them."""
+    for fh in (pack_fh(5, writer=1), pack_fh(6, writer=2)):
+        pages = [lanes.write(0, back=True, fh=fh) for _ in range(300)]
+        assert [lanes.take_sized()[1] for _ in range(1)] == [HEADER.size + WRITE.size + len(MIB)]
+        assert [lanes.begin() for _ in range(32)] == pages[1:33]
+        assert not lanes.has_turn()
+    for uid in (0, 1):
+        read = lanes.put(Opcode.READ, uid=uid)
+        assert lanes.begin() == read
+
+
+def test_no_number_lets_more_begin_than_a_uid_may(lanes: Lanes) -> None:
+    """Numbers that are far apart may have one place in a table. An app can choose when to send."""
+    for unique in range(2, 2 + 2 * 31, 2):
+        lanes.offer(Opcode.READ, 1, unique=unique)
+        lanes.begin()
+    begun = 0
+    for unique in range(2 + (1 << 20), 2 + (1 << 20) + 2 * 31, 2):
+        lanes.offer(Opcode.READ, 1, unique=unique)
+        if lanes.has_turn():
+            lanes.begin()
+            begun += 1
+    assert begun == 1
+    for unique in range(2, 2 + 2 * 31, 2):
+        lanes.end(unique)
+
+
+def test_an_interrupt_stays_behind_its_request(lanes: Lanes) -> None:
+    asked = [lanes.put(Opcode.READ, uid=1) for _ in range(3)]
+    interrupts = [lanes.interrupt(unique) for unique in asked[:2]]
+    assert [lanes.take() for _ in range(5)] == [*asked, *interrupts]
+    late = lanes.interrupt(asked[0])  # under way by now: it waits for nothing
+    lanes.put(Opcode.READ, uid=1)
+    assert lanes.take() == late
+
+
+def test_an_interrupt_takes_no_longer_however_many_wait(lanes: Lanes) -> None:
+    def interrupts() -> float:
+        start = time.perf_counter()
+        for unique in some:
+            lanes.interrupt(unique)
+        return time.perf_counter() - start
+
+    some = [lanes.put(Opcode.READ, uid=1) for _ in range(500)]
+    alone = min(interrupts() for _ in range(3))
+    some = [[lanes.put(Opcode.READ, uid=1) for _ in range(500)] for _ in range(80)][-1]
+    assert min(interrupts() for _ in range(3)) < 5 * alone

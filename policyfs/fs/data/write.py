@@ -71,6 +71,11 @@ class FileWriter:
         handle.bytes_written += written
         return len(data) if back else written
 
+    def give_up(self, nodeid: int) -> None:
+        """Refuse a write whose data the bridge has dropped: too many of its uid wait. Drop its pages."""
+        self._drop_pages(nodeid)
+        raise OSError(errno.ENOMEM, "too many bytes of this user wait to be written")
+
     async def _write_back(self, change: Change, offset: int, data: bytes) -> int:
         """Write a page of a mapping. Return the number of its bytes in the file."""
         async with change.state.lock:

@@ -114,7 +114,8 @@ class Lifecycle:
             if keeps and not state.holds_back and node.cached == version:
                 flags |= FH_KEEP_CACHE
             node.cached = version
-            handle.fh = pack_fh(handle.index, flags)
+            writer = handle.caller.uid if handle.writable else 0
+            handle.fh = pack_fh(handle.index, flags, writer=writer)
         self._handles.add(handle)
 
     def leave(self, handle: Handle, state: OpenState) -> None:

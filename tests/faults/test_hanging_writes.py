@@ -1,0 +1,187 @@
+"""One app's writes that hang, as many as the kernel lets it have, leave tasks and memory for others."""
+
+from __future__ import annotations
+
+import functools
+import mmap
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from policyfs.kernel import bridge, session
+from policyfs.kernel.bridge import pack_fh, pyfuse3
+from policyfs.kernel.session import UNDER_WAY
+from tests.faults.test_hanging import ANYBODY, TEXT, content_beginning_of
+from tests.support.machine.processes import code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts
+from tests.support.mount.tinyfs import Options, Tiny, TinyFs
+
+GREEDY, HONEST = 20000, 20001
+FILES = 400
+"""More than there are tasks in the daemon. The kernel sends one WRITE of a file at a time."""
+WHOLE = 1 << 20
+"""The largest WRITE."""
+HALF_MIB = 128
+"""MiB of one app that may wait in the bridge: half of BYTES_SHARED in _lanes.c."""
+FIRST_MADE = 10
+"""The node of the first file that was made in a TinyFs: these hang."""
+
+
+class HangingFiles(TinyFs):
+    """Each WRITE to a file that was made here waits, and then drops the bytes. Nothing passes through."""
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self.hanging: set[int] = set()
+
+    def _handle(self, node, flags):
+        self.state.index += 1
+        fh = pack_fh(self.state.index)
+        self.state.handles[fh] = os.open(self._path(node), flags & os.O_ACCMODE)
+        if node >= FIRST_MADE:
+            self.hanging.add(fh)
+        return fh
+
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        if fh in self.hanging:
+            await self.wait()
+            return len(buf)
+        return await super().write(fh, off, buf)
+
+
+@pytest.fixture
+def hanging(arena: Path, mounts: Mounts, monkeypatch) -> Iterator[tuple[Mount, Tiny]]:
+    """A mount of a FUSE store with FILES files that hang."""
+    monkeypatch.setattr(pyfuse3, "main", functools.partial(pyfuse3.main, max_tasks=1000))
+    monkeypatch.setattr(session, "take_turns", lambda *_: bridge.take_turns(0))
+    store, backing = arena / "fuse-store", arena / "tiny-backing" / "file"
+    store.mkdir()
+    backing.parent.mkdir(mode=0o700)
+    backing.write_bytes(TEXT)
+    tiny = Tiny(store, backing, Options(kind=HangingFiles))
+    monkeypatch.undo()
+    for number in range(FILES):
+        (store / str(number)).touch()
+        backing.with_name(f"made-{number}").write_bytes(TEXT)
+    mount = mounts.prepare(ANYBODY, store, "--no-passthrough")
+    mount.expected_mediated = True
+    mount.start()
+    try:
+        yield mount, tiny
+    finally:
+        tiny.call("let_go")
+        wrong = mount.stop()
+        tiny.stop()
+    assert wrong == []
+
+
+def _pending(mount: Mount) -> int:
+    """Requests that the kernel has and that are not answered."""
+    return int(Path(f"/sys/fs/fuse/connections/{mount._device}/waiting").read_text())
+
+
+def _stands_still(mount: Mount) -> bool:
+    """Whether nothing comes or goes for a while."""
+    before = _pending(mount)
+    for _ in range(10):
+        time.sleep(0.1)
+        if _pending(mount) != before:
+            return False
+    return True
+
+
+def _memory_kb(mount: Mount) -> int:
+    lines = Path(f"/proc/{mount.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+
+def _write_all_at_once(channel: Connection, directory: Path) -> tuple[Counter[str], int]:
+    """A write of WHOLE bytes to each file, all at once. How many had which result; and in how many of those
+    that failed a mapping then shows bytes that the file never had.
+    """
+    results: dict[int, str] = {}
+    mapped: dict[int, mmap.mmap] = {}
+
+    def one(number: int) -> None:
+        fd = os.open(directory / str(number), os.O_RDWR)
+        mapped[number] = mmap.mmap(fd, len(TEXT), prot=mmap.PROT_READ)
+        assert mapped[number][:] == TEXT
+        opened.wait()
+        results[number] = code_of(os.pwrite, fd, data, 0)
+        os.close(fd)
+
+    data = b"x" * WHOLE  # in memory: else the kernel sends it page by page
+    opened = threading.Barrier(FILES + 1)
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(FILES)]
+    for thread in threads:
+        thread.start()
+    opened.wait()
+    channel.send("they wait")
+    for thread in threads:
+        thread.join()
+    return Counter(results.values()), sum(mapped[at][:] != TEXT for at, code in results.items() if code)
+
+
+def _store_through_mappings(channel: Connection, directory: Path, names: list[str]) -> None:
+    """Change a page of each file through a mapping, and have all written back."""
+    files = [os.open(directory / name, os.O_RDWR) for name in names]
+    mapped = [mmap.mmap(fd, len(TEXT)) for fd in files]
+    for one in mapped:
+        one[:1] = b"H"
+    threads = [threading.Thread(target=os.fsync, args=(fd,)) for fd in files]
+    for thread in threads:
+        thread.start()
+    channel.send("they wait")
+    for thread in threads:
+        thread.join()
+
+
+def test_an_apps_writes_that_hang_leave_others_tasks_and_memory(hanging) -> None:
+    mount, tiny = hanging
+    before = _memory_kb(mount)
+    greedy = start_as(GREEDY, _write_all_at_once, mount.mountpoint)
+    assert greedy.receive(60) == "they wait"
+    wait_for(lambda: _pending(mount) > UNDER_WAY and _stands_still(mount), "they wait for the store", 60)
+    later = start_as(HONEST, content_beginning_of, mount / "m")
+    assert later.result(20) == TEXT
+    assert mount.status()["requests"]["under_way"] <= UNDER_WAY
+    assert _memory_kb(mount) - before < (UNDER_WAY + HALF_MIB + 64) << 10
+    tiny.call("let_go")
+    results, wrong = greedy.result(60)
+    assert wrong == 0
+    assert results.keys() == {"", "ENOMEM"}
+    assert results[""] >= HALF_MIB
+    assert mount.status()["bugs"] == 0
+
+
+def test_pages_of_one_app_that_hang_leave_others_their_write_back(hanging) -> None:
+    """The kernel writes pages back as nobody, so that those of all apps would wait for the same turns."""
+    mount, tiny = hanging
+    names = [str(number) for number in range(2 * UNDER_WAY)]
+    greedy = start_as(GREEDY, _store_through_mappings, mount.mountpoint, names)
+    assert greedy.receive(60) == "they wait"
+    wait_for(lambda: _pending(mount) >= len(names) and _stands_still(mount), "they wait for the store", 60)
+    for uid in (HONEST, 0):
+        later = start_as(uid, _store_through_mappings, mount.mountpoint, ["m"])
+        assert later.receive(20) == "they wait"
+        later.result(20)
+    assert mount.status()["requests"]["under_way"] <= UNDER_WAY
+    assert (mount / "m").read_bytes() == b"H" + TEXT[1:]
+    tiny.call("let_go")
+    greedy.result(60)
+    assert mount.status()["bugs"] == 0
+
+
+def test_pages_of_mappings_that_hang_leave_requests_in_the_background_for_others(hanging) -> None:
+    """One app's pages use as many of these as there is memory for them, if nothing bounds them."""
+    mount, _ = hanging
+    settings = Path(f"/sys/class/bdi/0:{mount._device}")
+    assert int((settings / "strict_limit").read_text()) == 1
+    assert int((settings / "max_bytes").read_text()) <= 32 << 20
