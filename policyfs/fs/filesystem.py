@@ -245,7 +245,7 @@ class FileSystem:
         """Build the parts that read, write and sync files."""
         remote, cache = self._base.facts.remote, self.kernel_cache
         guard = WriteGuard(fs, opening.hidden, cache.drop_pages)
-        draft = DraftWrites(fs.tree, guard, self.drafts, cache.drop_pages)
+        draft = DraftWrites(fs.tree, guard, self.drafts)
         head_checked = HeadCheckedWrites(fs.tree, guard, opening.checker, draft)
         direct = DirectWrites(fs.tree, guard, opening.change_lock, remote=remote)
         reader = FileReader(fs, opening.paths)

@@ -159,6 +159,7 @@ def test_a_last_writer_whose_release_fails_leaves_nothing_held(
                 else:
                     broken.setattr(type(made.gate), "handle", undecided)
                 await errno_of(made.release(writer))
+            assert writer.node.nodeid in made.notes.pages
             assert not other.is_held_elsewhere(made.tree.stat(made.tree.root_fd, b"new"))
             assert await made.reader.read(reader, 0, 100) == b""
             late = await made.open("/new", os.O_RDWR, MAPS)

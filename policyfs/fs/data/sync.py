@@ -145,7 +145,9 @@ class FileSync:
             finally:
                 if state.writers <= 1:
                     self._withheld_names.show(handle.node)
-                    state.drop_held()  # left by an error: no writer may take it for its own
+                    if state.holds_back:  # left by an error
+                        self._guard.dropped(handle.node)
+                    state.drop_held()  # no writer may take it for its own
                 self._note_held(state, handle.fd)
 
     @staticmethod

@@ -29,7 +29,7 @@ _NOT_ALL_ITS_OWN: Final = (
 class WriteGuard:
     """Checks a change of a file's bytes before it is made, and updates the file's state afterwards.
 
-    drop_pages: called for the other nodes of the file.
+    drop_pages: makes the kernel drop the pages and attributes of a node.
     """
 
     def __init__(self, fs: FsContext, hidden: HiddenWords, drop_pages: PagesDropped) -> None:
@@ -83,6 +83,12 @@ class WriteGuard:
     def emptied(self, handle: Handle) -> None:
         """Note that the app emptied the file: all later bytes of the file come from this app."""
         handle.emptied = handle.emptied or self.may_hide(handle)
+
+    def dropped(self, node: Node) -> None:
+        """Note that held bytes were dropped, or stored otherwise. The kernel has them in the node's pages,
+        and their size in its attributes.
+        """
+        self._drop_pages(node.nodeid)
 
     def wrote(self, handle: Handle, version: Version | None = None) -> None:
         """Note a change of the store's file: the kernel's pages and attributes of its other nodes are old.

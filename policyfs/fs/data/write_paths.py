@@ -24,7 +24,6 @@ from policyfs.fs.checked.head_writes import Checker, UnknownBeginningError, put_
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.inodes.handles import Handle, OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Head
-from policyfs.fs.redacted.leased import PagesDropped
 from policyfs.store import freeing, ranges
 from policyfs.store.frozen import Version
 from policyfs.store.tree import Tree
@@ -169,11 +168,10 @@ class DirectWrites:
 class DraftWrites:
     """Changes of a file that is checked as a whole: they go into its draft."""
 
-    def __init__(self, tree: Tree, guard: WriteGuard, drafts: Drafts, drop_pages: PagesDropped) -> None:
+    def __init__(self, tree: Tree, guard: WriteGuard, drafts: Drafts) -> None:
         self._tree = tree
         self._guard = guard
         self._drafts = drafts
-        self._drop_pages = drop_pages
 
     async def write(self, change: Change, offset: int, data: bytes, *, append: bool) -> int:
         draft = await self._begin(change)
@@ -214,8 +212,8 @@ class DraftWrites:
         if state.writers <= 1:
             state.draft = state.head = None
             self._drafts.give_up(handle, draft)
-            if draft.refused or draft.cleaned_of:  # the store has other bytes than the kernel's pages
-                self._drop_pages(handle.node.nodeid)
+            if draft.refused or draft.cleaned_of:
+                self._guard.dropped(handle.node)
 
     async def _begin(self, change: Change) -> Draft:
         return await self._drafts.begin(change.handle, change.state, change.fence)
@@ -288,10 +286,13 @@ class HeadCheckedWrites:
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
         state, head = change.state, change.state.head
         if head is not None:
+            held = head.held
             await self._checker.finish(change.handle, head, change.decision, change.fence, is_last)
             # INVARIANT: a writer that opened the node while this one was ending goes on with the head.
             if state.writers <= 1:
                 state.head = None
+                if held:
+                    self._guard.dropped(change.handle.node)
 
     def _wrote(self, handle: Handle, head: Head) -> None:
         version, head.left = head.left, None
