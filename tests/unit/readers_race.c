@@ -81,9 +81,12 @@ static void *client(void *argument)
 {
 	unsigned seed = (unsigned)(uintptr_t)argument;
 
-	while (!atomic_load(&over)) {
+	for (;;) {
 		while (atomic_load(&sent) - atomic_load(&replied) > 40)
 			sched_yield();
+		atomic_fetch_add(&sent, 1); /* the device does not end until this is taken back */
+		if (atomic_load(&over))
+			break;
 		switch (rand_r(&seed) % 8) {
 		case 0:
 			pthread_mutex_lock(&pair); /* one order of pairs in the device */
@@ -102,7 +105,9 @@ static void *client(void *argument)
 		default:
 			send_one(LOOKUP, 1, "name");
 		}
+		atomic_fetch_add(&replied, 1);
 	}
+	atomic_fetch_add(&replied, 1);
 	return NULL;
 }
 
