@@ -1,0 +1,85 @@
+"""Two directories change places while a file below one of them has held bytes."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from policyfs.linux import libc
+from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.mount.stores import Mounts, open_handles
+from tests.support.samples import jpegs
+
+CAMERA: Final = 10010
+POLICY: Final = f"""\
+apiVersion: policyfs/v1
+kind: Policy
+metadata: {{name: exchanged}}
+apps:
+  camera: {{uid: {CAMERA}, gid: {CAMERA}}}
+rules:
+  - {{id: all, allow: [all], who: {{app: any}}, paths: "/***"}}
+  - {{id: share, require: {{no: [location]}}, paths: "/Share/**"}}
+  - {{id: typed, require: {{content: [image/jpeg]}}, paths: "/Typed/**"}}
+"""
+OTHER: Final = jpegs.plain(3, 64)
+NEW: Final = jpegs.plain(4, 90)
+REFUSED: Final = {"Share": jpegs.photo_with(jpegs.exif()), "Typed": NEW[:2]}
+
+
+def exchange(above: Path) -> None:
+    fd = os.open(above, os.O_RDONLY)
+    try:
+        libc.rename2(fd, b"one", fd, b"two", libc.RENAME_EXCHANGE)
+    finally:
+        os.close(fd)
+
+
+def _write(channel: Connection, path: Path, parts: list[bytes], flags: int) -> str:
+    fd = os.open(path, os.O_WRONLY | flags, 0o666)
+    for part in parts:
+        os.write(fd, part)
+        channel.send("held")
+        channel.recv()
+    return code_of(os.close, fd)
+
+
+@pytest.mark.parametrize("by", ["app", "other mount", "store"])
+@pytest.mark.parametrize("flags", [os.O_CREAT, os.O_TRUNC], ids=["new", "old"])
+@pytest.mark.parametrize("allowed", [True, False], ids=["allowed", "refused"])
+@pytest.mark.parametrize("place", REFUSED)
+def test_held_bytes_go_to_the_file_that_they_were_written_to(
+    mounts: Mounts, empty_store: Path, by: str, flags: int, allowed: bool, place: str
+) -> None:
+    """Each directory has a file of the same name, and no other one may get, or lose, the bytes."""
+    above = empty_store / place
+    for directory in (above / "one", above / "two"):
+        directory.mkdir(parents=True)
+        directory.chmod(0o777)
+    above.chmod(0o777)
+    for directory in ("one", "two") if flags == os.O_TRUNC else ("two",):
+        (above / directory / "a.jpg").write_bytes(b"" if directory == "one" else OTHER)
+        (above / directory / "a.jpg").chmod(0o666)
+    here, there = mounts.start(POLICY, empty_store), mounts.start(POLICY, empty_store)
+    tops = {"app": here.mountpoint, "other mount": there.mountpoint, "store": empty_store}
+    data = NEW if allowed else REFUSED[place]
+    app = start_as(CAMERA, _write, here / place / "one/a.jpg", [data[:1], data[1:]], flags)
+    assert app.receive() == "held"
+    call_as(0 if by == "store" else CAMERA, exchange, tops[by] / place)
+    app.send("go on")
+    assert app.receive() == "held"
+    assert (above / "one/a.jpg").read_bytes() == OTHER
+    app.send("close")
+    assert app.result() == ("" if allowed else "EPERM")
+    wait_for(lambda: open_handles(here.status()) == 0, "the release")
+    assert (above / "one/a.jpg").read_bytes() == OTHER
+    written = above / "two/a.jpg"
+    assert written.exists() == (allowed or flags != os.O_CREAT)
+    if written.exists():
+        assert written.read_bytes() == (NEW if allowed else b"")
+    for mount in (here, there):
+        assert mount.status()["bugs"] == 0
