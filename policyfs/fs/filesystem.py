@@ -207,7 +207,7 @@ class FileSystem:
         backing_files = BackingFiles(fs, replaced_files=self._replaced_files, remote=facts.remote)
         write_access = WriteAccess(
             fs, views=views, leased=leased, change_lock=change_lock, drafts=drafts,
-            forget_names=cache.forget_names, remote=facts.remote,
+            forget_names=cache.forget_names, is_over=cache.is_over, remote=facts.remote,
         )  # fmt: skip
         absent = absent_attributes(enabled=settings.xattrs, posix=settings.posix)
         repeats = Repeats(fs, views, self.timeouts, absent=absent)

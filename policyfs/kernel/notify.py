@@ -12,6 +12,7 @@ import contextlib
 import errno
 import itertools
 import os
+import select
 import signal
 import struct
 import threading
@@ -140,6 +141,14 @@ class Notifier:
         self._last_errors: collections.deque[str] = collections.deque(maxlen=16)
         with self._changed:
             self._thread = self._started()
+
+    def is_over(self) -> bool:
+        """Return True if the connection has ended: no caller waits for an answer any more."""
+        if self._closed:
+            return True
+        poll = select.poll()
+        poll.register(self._fd, 0)  # the kernel adds POLLERR
+        return bool(poll.poll(0))
 
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
         """Forget a node's attributes, and its cached pages from offset (bytes; negative: no

@@ -42,6 +42,10 @@ class KernelCache:
             pruning.prune(self.notifier)
             self.notifier.tend()
 
+    def is_over(self) -> bool:
+        """Return True if the mount has ended: no caller waits for an answer any more."""
+        return self.notifier is not None and self.notifier.is_over()
+
     def drop_pages(self, nodeid: int) -> None:
         """Make the kernel drop the pages of a node."""
         if self.notifier is not None:

@@ -32,11 +32,14 @@ takes the lease from its holder."""
 
 
 class WriteAccess:
-    """Descriptors for writing, for one mount. remote: True if an open in the store may take long."""
+    """Descriptors for writing, for one mount.
+
+    is_over: returns True if the mount has ended. remote: True if an open in the store may take long.
+    """
 
     def __init__(
         self, fs: FsContext, *, views: Views, leased: LeasedFiles, change_lock: ChangeLock, drafts: Drafts,
-        forget_names: NamesForgotten, remote: bool = False,
+        forget_names: NamesForgotten, is_over: Callable[[], bool], remote: bool = False,
     ) -> None:  # fmt: skip
         self._tree = fs.tree
         self._gate = fs.gate
@@ -46,6 +49,7 @@ class WriteAccess:
         self._change_lock = change_lock
         self._drafts = drafts
         self._forget_names = forget_names
+        self._is_over = is_over
         self._remote = remote
 
     async def grant(self, opening: OpenContext) -> None:
@@ -59,12 +63,12 @@ class WriteAccess:
         """Return a descriptor for writing, after every lease on the file is broken.
 
         The handle keeps the descriptor while it lives, so that nobody can take a lease before the kernel's
-        own open of the backing file.
+        own open of the backing file. The end of the daemon does not wait for a lease.
         """
         self._leased.give_way(node.ino)
         probe = await self._called(break_foreign, fd)
         with trio.move_on_after(_LEASE_WAIT_S):
-            while probe is None:
+            while probe is None and not self._is_over():
                 await trio.sleep(0.005)
                 probe = await self._called(break_foreign, fd)
         if probe is None:
