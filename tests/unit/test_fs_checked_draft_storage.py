@@ -82,8 +82,11 @@ async def test_changes_before_each_piece(
             assert (store / "a.jpg").read_bytes() == NEW
         elif not begins:
             assert (store / "a.jpg").read_bytes() == PHOTO, "no byte of the draft is there"
-        monkeypatch.undo()
+        if begins:
+            monkeypatch.undo()
         await made.release(handle)
+        lost = [event for event in made.sink.events if "not stored" in event.note]
+        assert [event.errno for event in lost] == ([said] if said and not begins else [])
 
 
 @pytest.mark.parametrize("longer", [0, 4 << 20])

@@ -12,6 +12,7 @@ dropped, and a file that this session created is removed.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -40,6 +41,7 @@ from policyfs.store import freeing, ranges
 
 _PIECE: Final = 1 << 20
 _WRITING: Final = Call("write", "write")
+_RELEASING: Final = Call("write", "close")
 
 
 class Drafts:
@@ -182,10 +184,25 @@ class Drafts:
                 await self.settle(handle, draft, decision, fence, on_thread)
             except PolicyChangedError:
                 raise
+            except OSError as error:
+                draft.refused = True
+                if not draft.torn:  # else the quarantine's record tells of it
+                    self._record_loss(handle, error)
             except Exception:  # noqa: BLE001 - after any error the draft is not stored
                 draft.refused = True
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
             self._rejections.remove(handle)
+
+    def _record_loss(self, handle: Handle, error: OSError) -> None:
+        """Record that a draft is dropped since it cannot be stored.
+
+        Bytes that the app wrote through a mapping after its last close() are lost, and no call has told it.
+        """
+        decision = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
+        self._gate.recorder.decided(
+            handle.caller, _RELEASING, handle.node.path(), decision, error=error.errno or errno.EIO,
+            note=f"the last bytes were not stored, and are dropped: {error.strerror}",
+        )  # fmt: skip
 
     def give_up(self, handle: Handle, draft: Draft) -> None:
         """Drop a draft that has no writer any more.
