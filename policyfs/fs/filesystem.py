@@ -170,8 +170,7 @@ class FileSystem:
         self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None
     ) -> _Opening:
         """Build the parts that open files and serve their bytes."""
-        settings, base, facts = self._settings, self._base, self._base.facts
-        cache = self.kernel_cache
+        settings, base, facts, cache = self._settings, self._base, self._base.facts, self.kernel_cache
         backing = None if settings.device_fd is None else Backing(settings.device_fd)
         self.passthrough = passthrough = Passthrough(
             backing, tells_each=facts.tells_each, reserves=facts.reserves
@@ -211,7 +210,8 @@ class FileSystem:
         )  # fmt: skip
         absent = absent_attributes(enabled=settings.xattrs, posix=settings.posix)
         repeats = Repeats(fs, views, self.timeouts, absent=absent)
-        self.bridge_handles = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files)
+        bridged = BridgeHandles(fs, lifecycle, passthrough, repeats, self._replaced_files, redactor)
+        self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
         self.opener = Opener(
             fs, paths=paths, preconditions=preconditions, lifecycle=lifecycle, backing_files=backing_files,
             write_access=write_access, replaced_files=self._replaced_files,

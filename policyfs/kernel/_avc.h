@@ -26,6 +26,12 @@
 /* Seats: one for each thread that answers. The event loop has seat 0, and it alone changes the table. */
 #define AVC_SEATS 17
 
+/* The version of a file's bytes, as statx tells it. */
+struct avc_version {
+	uint64_t size;
+	int64_t mtime_ns, ctime_ns;
+};
+
 struct avc_vector {
 	uint64_t id;	     /* the node */
 	uint64_t parent;     /* its directory's node, 0 for the root's own */
@@ -41,6 +47,8 @@ struct avc_vector {
 	uint32_t gid;	     /* for AVC_OPEN: the caller's gid */
 	uint32_t flags;	     /* for AVC_OPEN: the flags of open(2) */
 	int32_t backing_id;  /* for AVC_OPEN: the file's backing id */
+	bool of_version;     /* for AVC_OPEN: only while the file has this version */
+	struct avc_version version;
 };
 
 /* A handle that was given out here. */

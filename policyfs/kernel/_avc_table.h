@@ -27,6 +27,8 @@ struct node {
 	uint32_t format;
 	uint32_t kept_ms;	/* for AVC_GETATTR: the longest time for which the kernel may keep a reply */
 	int32_t backing_id;	/* for AVC_OPEN; 0: no open is answered here */
+	bool of_version;	/* for AVC_OPEN: the backing file is a copy of this version of the file */
+	struct avc_version version;
 	atomic_uint handles;	/* its slots in use (_opens.c) */
 	atomic_uint used;	/* the age of its last open here */
 	uint16_t directory, name_size;

@@ -47,7 +47,7 @@ def open_vectors(nodes: int, directories: int, /) -> None: ...
 def install_vector(
     node: int, parent: int, directory_fd: int, name: bytes, uid: int, grant: int,
     device: int, ino: int, birth_ns: int, format_bits: int, kept_ms: int, gid: int = 0,
-    flags: int = 0, backing_id: int = 0, /,
+    flags: int = 0, backing_id: int = 0, size: int = 0, mtime_ns: int = 0, ctime_ns: int = 0, /,
 ) -> bool: ...  # fmt: skip
 
 _Opened: TypeAlias = tuple[int, int, int, int, int, int, tuple[int, ...]]

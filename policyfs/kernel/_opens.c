@@ -103,6 +103,16 @@ static const struct grant *grant_of(const struct node *node, const struct wire_i
 	return NULL;
 }
 
+/* False if the opened bytes are a copy of another version of the file than the one in the store now. */
+static bool is_current(const struct node *node, const struct wire_attr *now)
+{
+	const struct avc_version *shown = &node->version;
+
+	return !node->of_version ||
+	       (shown->size == now->size && shown->mtime_ns == wire_time_ns(now->mtime, now->mtimensec) &&
+		shown->ctime_ns == wire_time_ns(now->ctime, now->ctimensec));
+}
+
 static void fill(struct avc_event *event, const struct avc_opened *opened)
 {
 	event->fh = opened->fh;
@@ -111,7 +121,7 @@ static void fill(struct avc_event *event, const struct avc_opened *opened)
 	event->gid = opened->gid;
 	event->flags = opened->flags;
 	event->size = opened->attr.size;
-	event->mtime_ns = (int64_t)opened->attr.mtime * 1000000000 + opened->attr.mtimensec;
+	event->mtime_ns = wire_time_ns(opened->attr.mtime, opened->attr.mtimensec);
 }
 
 bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
@@ -128,7 +138,7 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 		return false;
 	memcpy(&in, body, sizeof(in));
 	if ((grant = grant_of(node, header, &in)) == NULL || (slot = free_slot(number)) == NULL ||
-	    !avc_ask_store(node, false, &slot->opened.attr))
+	    !avc_ask_store(node, false, &slot->opened.attr) || !is_current(node, &slot->opened.attr))
 		return false;
 	if (grant->bits & AVC_RECORDED && (event = events_place(number, header->pid)) == NULL)
 		return false;
@@ -202,6 +212,8 @@ bool opens_fit(const struct node *node, const struct avc_vector *vector)
 void opens_install(struct node *node, struct grant *grant, const struct avc_vector *vector)
 {
 	node->backing_id = vector->backing_id;
+	node->of_version = vector->of_version;
+	node->version = vector->version;
 	atomic_store_explicit(&node->used, atomic_load(&opens.age), memory_order_relaxed);
 	grant->gid = vector->gid;
 	grant->flags = vector->flags & ~HARMLESS;
@@ -244,7 +256,7 @@ static void end_node(struct node *node, void *unused)
 {
 	(void)unused;
 	for (int i = 0; i < GRANTS; i++)
-		node->grants[i].bits &= ~AVC_OPEN;
+		node->grants[i].bits &= ~(AVC_OPEN | AVC_RECORDED);
 	node->backing_id = 0;
 }
 

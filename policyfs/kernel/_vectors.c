@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#define INSTALL_WORDS 14 /* arguments of install_vector before those of a version */
+
 static pthread_t loop;
 
 /* INVARIANT: one thread changes the table. */
@@ -43,12 +45,14 @@ PyObject *vectors_install(PyObject *module, PyObject *args)
 	long long birth_ns;
 	Py_ssize_t name_size;
 	unsigned int uid, grant, format, kept_ms, gid = 0, flags = 0;
+	unsigned long long size = 0;
+	long long mtime_ns = 0, ctime_ns = 0;
 	int backing_id = 0;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "KKiy#IIKKLII|IIi:install_vector", &id, &parent, &vector.directory,
+	if (!PyArg_ParseTuple(args, "KKiy#IIKKLII|IIiKLL:install_vector", &id, &parent, &vector.directory,
 			      &vector.name, &name_size, &uid, &grant, &device, &ino, &birth_ns, &format,
-			      &kept_ms, &gid, &flags, &backing_id))
+			      &kept_ms, &gid, &flags, &backing_id, &size, &mtime_ns, &ctime_ns))
 		return NULL;
 	if (!is_loop())
 		return NULL;
@@ -65,6 +69,8 @@ PyObject *vectors_install(PyObject *module, PyObject *args)
 	vector.gid = gid;
 	vector.flags = flags;
 	vector.backing_id = backing_id;
+	vector.of_version = PyTuple_GET_SIZE(args) > INSTALL_WORDS;
+	vector.version = (struct avc_version){size, mtime_ns, ctime_ns};
 	return PyBool_FromLong(avc_install(&vector));
 }
 
@@ -172,11 +178,6 @@ static void add_event(void *context, const struct avc_event *event)
 	found->events[found->event_count++] = *event;
 }
 
-static long long nanoseconds(uint64_t seconds, uint32_t rest)
-{
-	return (long long)seconds * 1000000000 + rest;
-}
-
 static PyObject *handle_of(const struct found *found, size_t index)
 {
 	const struct avc_opened *one = &found->opened[index];
@@ -186,8 +187,8 @@ static PyObject *handle_of(const struct found *found, size_t index)
 		"KKIIII(KIIIIKKILLL)", (unsigned long long)one->fh, (unsigned long long)one->node, one->uid, one->gid,
 		one->pid, one->flags, (unsigned long long)attr->ino, attr->mode, attr->nlink, attr->uid, attr->gid,
 		(unsigned long long)attr->size, (unsigned long long)attr->blocks, attr->blksize,
-		nanoseconds(attr->atime, attr->atimensec), nanoseconds(attr->mtime, attr->mtimensec),
-		nanoseconds(attr->ctime, attr->ctimensec));
+		(long long)wire_time_ns(attr->atime, attr->atimensec), (long long)wire_time_ns(attr->mtime, attr->mtimensec),
+		(long long)wire_time_ns(attr->ctime, attr->ctimensec));
 }
 
 static PyObject *node_of(const struct found *found, size_t index)

@@ -72,6 +72,11 @@ struct wire_write_in {
 	uint32_t flags, padding;
 };
 
+static inline int64_t wire_time_ns(uint64_t seconds, uint32_t rest)
+{
+	return (int64_t)seconds * 1000000000 + rest;
+}
+
 /* The name follows, with a null byte. */
 struct wire_getxattr_in {
 	uint32_t size, padding;

@@ -150,7 +150,7 @@ class CopyCache:
 
     __slots__ = (
         "_booked", "_bytes", "_clock", "_copies", "_evicted", "_give_back", "_hits", "_mapped", "_misses",
-        "_orphans", "_own", "_refused", "_shares", "_used", "_victims", "limits",
+        "_orphans", "_own", "_refused", "_shares", "_used", "_victims", "limits", "on_shortage",
     )  # fmt: skip
 
     def __init__(
@@ -163,6 +163,8 @@ class CopyCache:
         self.limits: Final = (max_bytes, max_copies)
         self._give_back = give_back
         self._clock = clock
+        self.on_shortage: Callable[[], bool] = lambda: False
+        """Called if there is no room for a copy: unpins copies that no app needs. False if it has none."""
         self._copies: dict[Hashable, Copy] = {}
         self._victims: Final = Victims(max_bytes, max_copies)
         self._orphans: set[Copy] = set()  # dropped or replaced, but in use
@@ -224,13 +226,15 @@ class CopyCache:
 
     def admits(self, copy: Copy, who: Hashable) -> bool:
         """True if *who* may have this copy in use, in addition to their other copies."""
-        return copy.held_by(who) or self._fits(copy.cost, who, counted=copy.in_use)
+        return copy.held_by(who) or self._fits(copy.cost, who, copy)
 
     def has_room(self, what: Copy | int, who: Hashable) -> bool:
         """True if the cache would admit this copy, or a new one of that size in bytes. Counts nothing."""
-        if isinstance(what, Copy):
-            return what.held_by(who) or all(self._room(what.cost, who, what.in_use))
-        return all(self._room(max(_LEAST_COST, what), who, counted=False))
+        copy = what if isinstance(what, Copy) else None
+        cost = max(_LEAST_COST, what) if isinstance(what, int) else what.cost
+        if copy is not None and copy.held_by(who):
+            return True
+        return all(self._room(cost, who, copy)) or all(self._room_made(cost, who, copy))
 
     def rename(self, key: Hashable, new: Hashable) -> None:
         """Move a copy, if there is one, to another key, replacing any copy there."""
@@ -286,32 +290,31 @@ class CopyCache:
     def stats(self) -> CopyStats:
         """Return the present contents and the counts so far."""
         return CopyStats(
-            bytes=self._bytes,
-            copies=self.count,
+            bytes=self._bytes, copies=self.count, hits=self._hits, misses=self._misses, evicted=self._evicted,
             pinned=len(self._orphans) + sum(copy.pinned for copy in self._copies.values()),
-            hits=self._hits,
-            misses=self._misses,
-            evicted=self._evicted,
-            refused=self._refused,
-            mapped=len(self._mapped),
-            shares=self._shares,
-        )
+            refused=self._refused, mapped=len(self._mapped), shares=self._shares,
+        )  # fmt: skip
 
-    def _fits(self, cost: int, who: Hashable, *, counted: bool = False) -> bool:
-        """True if a copy fits beside the copies in use, and into the share of *who*.
-
-        counted: the copy is in use already, and so part of the counts.
-        """
-        room, fair = self._room(cost, who, counted)
+    def _fits(self, cost: int, who: Hashable, copy: Copy | None = None) -> bool:
+        """True if a copy fits beside the copies in use, and into the share of *who*. copy: None if new."""
+        room, fair = self._room(cost, who, copy)
         if not (room and fair):
             self.sweep(len(self._mapped))
-            room, fair = self._room(cost, who, counted)
+            room, fair = self._room_made(cost, who, copy)
         self._refused += not room
         self._shares += room and not fair
         return room and fair
 
-    def _room(self, cost: int, who: Hashable, counted: bool) -> tuple[bool, bool]:
+    def _room_made(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
+        """Return the same as _room(), after unpinning as many copies that no app needs as it takes."""
+        room = self._room(cost, who, copy)
+        while cost <= self.limits[0] and not all(room) and self.on_shortage():
+            room = self._room(cost, who, copy)
+        return room
+
+    def _room(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
         """Return two booleans: there is room in the cache, and in the share of *who*."""
+        counted = copy is not None and copy.in_use  # part of the counts already
         (max_bytes, max_copies), (used_bytes, used_copies) = self.limits, self._used
         more_bytes, more_copies = (0, 0) if counted else (cost, 1)
         room = used_bytes + more_bytes <= max_bytes and used_copies + more_copies <= max_copies

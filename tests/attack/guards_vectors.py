@@ -9,8 +9,11 @@ from policyfs.fs.inodes import handles
 from policyfs.fs.inodes.handles import HandleTable
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
+from policyfs.fs.kernel_cache.invalidation import Invalidation
+from policyfs.fs.kernel_cache.repeats import Copied, Repeats
 from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.opening.lifecycle import Lifecycle
+from policyfs.fs.redacted.copies import Redactor
 from policyfs.kernel import vectors
 from tests.attack.guards import put
 
@@ -84,6 +87,29 @@ def open_vectors_kept_at_unlink() -> None:
     readers_on()
 
 
+def changes_not_told() -> None:
+    """The watch never tells of a change in the store; the bridge alone could notice it."""
+    put(Invalidation, "_apply", lambda self, event, notifier, resolver: True)
+    readers_on()
+
+
+def copies_of_any_version() -> None:
+    """The bridge opens the copy that it knows, whatever the file's version is now."""
+    opened = Repeats.opened
+
+    def of_any(self: Repeats, *words: Any) -> bool:
+        copied = words[-1]._replace(version=()) if isinstance(words[-1], Copied) else words[-1]
+        return opened(self, *words[:-1], copied)
+
+    put(Repeats, "opened", of_any)
+
+
+def copies_in_doubt() -> None:
+    """The bridge opens copies whose plan no second worker has confirmed."""
+    put(Redactor, "is_final", lambda self, copy: True)
+    readers_on()
+
+
 def few_handles() -> None:
     """There is room for 400 open files; no guard is missing."""
     put(handles, "_HANDLES", 400)
@@ -108,6 +134,9 @@ VECTORS: Final[dict[str, Callable[[], None]]] = {
     "open-vectors-kept-at-writers": open_vectors_kept_at_writers,
     "open-vectors-kept-at-unlink": open_vectors_kept_at_unlink,
     "open-vectors-beyond-shares": open_vectors_beyond_shares,
+    "changes-not-told": changes_not_told,
+    "copies-of-any-version": copies_of_any_version,
+    "copies-in-doubt": copies_in_doubt,
     "few-handles": few_handles,
     "readers-on": readers_on,
 }

@@ -14,6 +14,7 @@ import pytest
 from policyfs.domain import FileType
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
 from policyfs.kernel import bridge, vectors
+from policyfs.store.frozen import Version
 
 
 @pytest.fixture
@@ -109,3 +110,17 @@ def test_only_the_thread_that_opened_the_table_changes_it(table: None) -> None:
     thread.start()
     thread.join()
     assert child
+
+
+@pytest.mark.parametrize(
+    ("copy", "size", "stays"), [(object(), 4, True), (object(), 5, False), (None, 5, True)],
+    ids=["its version", "another version", "no copy"],
+)  # fmt: skip
+def test_a_node_whose_copy_is_of_another_version_is_dropped(
+    tmp_path: Path, table: None, copy: Any, size: int, stays: bool
+) -> None:
+    node, now = a_node(), SimpleNamespace(size=size, mtime_ns=2, ctime_ns=3)
+    node.open = SimpleNamespace(copy=copy, version=Version(4, 2, 3))
+    assert install(tmp_path, node)
+    AccessVectors(in_use=True).check_copy(node, now)  # type: ignore[arg-type]
+    assert vectors.stats().nodes == int(stays)

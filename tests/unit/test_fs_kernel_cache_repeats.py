@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from policyfs.domain import Audit, FileType, Need, Op
+from policyfs.domain import Audit, Facts, FileType, Need, Op
 from policyfs.fs.inodes.handles import Mode, OpenState
 from policyfs.fs.inodes.node import ROOT_ID, BytePath
 from policyfs.fs.kernel_cache.attributes import cold
-from policyfs.fs.kernel_cache.repeats import Repeats
+from policyfs.fs.kernel_cache.repeats import Copied, Repeats
 from policyfs.kernel import vectors
+from policyfs.store.frozen import Version
 
 CALLER: Any = SimpleNamespace(principal="app", uid=1000, gid=100)
 
@@ -433,3 +434,51 @@ def test_an_open_with_other_flags_may_not(flags: int) -> None:
     assert not scene.opened(flags)
     assert not scene.opened(backing_id=0)
     assert scene.installed == []
+
+
+COPIED = Copied(Facts("image/jpeg", None), frozenset({"location"}), Version(4, 2, 3))
+
+
+def copied() -> Scene:
+    """A redacted copy that was opened, and nothing that speaks against a repeat."""
+    scene = Scene()
+    scene.node.byte_path, scene.node.view = BytePath.COPY, SimpleNamespace(raw=False, redact={"location"})
+    scene.node.open = OpenState(handles=1, mode=Mode.PASSTHROUGH, backing_id=9)
+    scene.decision.redact = COPIED.hidden
+    scene.needs[Op.SEE | Op.READ] = Need.KIND  # which was found in this version
+    return scene
+
+
+def test_the_open_of_a_copy_may_be_repeated_for_its_version() -> None:
+    scene = copied()
+    decision = scene.repeats.judged(scene.node, CALLER, os.O_RDONLY, 9, COPIED)
+    assert decision is not None
+    assert scene.repeats.opened(scene.node, CALLER, os.O_RDONLY, 9, decision, COPIED)
+    assert scene.installed == [vectors.OPEN], "its attributes are not the file's"
+    assert scene.of_opens == [(100, os.O_RDONLY, 9, 4, 2, 3)]
+
+
+AGAINST_A_COPY: dict[str, Any] = {
+    "another word is hidden now": lambda s: setattr(s.decision, "redact", frozenset({"location", "time"})),
+    "nothing is hidden any more": lambda s: setattr(s.decision, "redact", frozenset()),
+    "denied": lambda s: setattr(s.decision, "allowed", False),
+    "on record first": lambda s: setattr(s.decision, "audit", Audit.REQUIRED),
+    "a monitored rule": lambda s: setattr(s.decision, "would_deny", ("rule",)),
+    "by its owner": lambda s: s.needs.update({Op.SEE | Op.READ: Need.OWNER}),
+    "seen by its kind": lambda s: s.needs.update({Op.SEE: Need.KIND}),
+    "a view that hides nothing": lambda s: setattr(s.node.view, "redact", frozenset()),
+    "a large file": lambda s: setattr(s.node, "byte_path", BytePath.LEASED),
+    "its own writer": lambda s: setattr(s.node, "byte_path", BytePath.LIVE),
+    "mediated": lambda s: setattr(s.node, "mediated", True),
+    "mediated now": lambda s: setattr(s.node.open, "mode", Mode.MEDIATED),
+    "a writer": lambda s: s.others.append(SimpleNamespace(open=OpenState(writers=1))),
+    "two names": lambda s: setattr(s.node, "links", [1]),
+    "no watch": lambda s: setattr(s.timeouts, "watched", False),
+}
+
+
+@pytest.mark.parametrize("against", AGAINST_A_COPY.values(), ids=AGAINST_A_COPY)
+def test_the_open_of_a_copy_that_hangs_on_more_is_not_repeated(against: Any) -> None:
+    scene = copied()
+    against(scene)
+    assert scene.repeats.judged(scene.node, CALLER, os.O_RDONLY, 9, COPIED) is None

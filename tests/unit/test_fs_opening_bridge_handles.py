@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from policyfs.domain import Audit, Decision
+from policyfs.domain import Audit, Decision, Facts
 from policyfs.fs.access.audit import Recorder
 from policyfs.fs.inodes.handles import HandleTable, Mode, OpenState
 from policyfs.fs.inodes.node import BytePath
@@ -18,8 +19,10 @@ from policyfs.fs.opening import bridge_handles, repeated_opens
 from policyfs.fs.opening.bridge_handles import BridgeHandles
 from policyfs.fs.opening.request import call_of
 from policyfs.kernel.vectors import Opened, Seen, index_of
+from policyfs.store.frozen import Version
 from tests.support.mount.file_system import Sink
 
+FACTS = Facts("image/jpeg", None)
 ATTRIBUTES = (11, 0o100644, 1, 0, 0, 4, 8, 4096, 1, 2, 3)
 
 
@@ -31,6 +34,20 @@ class Known(SimpleNamespace):
     """A node, which is told apart by what it is."""
 
     __hash__ = object.__hash__
+
+
+class CopyOfFile:
+    """A copy that counts its pins, by payer."""
+
+    def __init__(self) -> None:
+        self.pins: Counter[str] = Counter()
+
+    def pin(self, who: str) -> None:
+        self.pins[who] += 1
+
+    def unpin(self, who: str) -> None:
+        self.pins[who] -= 1
+        assert self.pins[who] >= 0
 
 
 class Bridge:
@@ -92,7 +109,7 @@ class Scene:
         self.fs: Any = SimpleNamespace(nodes=nodes, handles=self.table, gate=self.gate)
         self.given_back: list[object] = []
         self.note = ""
-        self.installs = True
+        self.installs = self.final_copy = True
         self.answers_at_once = False
         self.installed: list[tuple[object, ...]] = []
         self.replaced: Any = SimpleNamespace(find=lambda node: -1, is_wanted=lambda node: False)
@@ -104,7 +121,9 @@ class Scene:
                 uid=1000, gid=100, pid=0, holder="app", principal=SimpleNamespace(label="app")
             ),
         )  # fmt: skip
-        self.handle: Any = SimpleNamespace(mode=Mode.PASSTHROUGH, by_kind=False, created=False, generation=3)
+        self.handle: Any = SimpleNamespace(
+            mode=Mode.PASSTHROUGH, by_kind=False, created=False, generation=3, copy=None
+        )
         self.shared = OpenState(handles=1, mode=Mode.PASSTHROUGH, backing_id=9)
         self.node.open = self.shared
 
@@ -112,7 +131,8 @@ class Scene:
         lifecycle: Any = SimpleNamespace(enter=self.enter, let_go=self.let_go)
         repeats: Any = SimpleNamespace(judged=lambda *of_open: self.decision, opened=self.install)
         passthrough: Any = SimpleNamespace(drop=self.given_back.append)
-        return BridgeHandles(self.fs, lifecycle, passthrough, repeats, self.replaced)
+        redactor: Any = SimpleNamespace(is_final=lambda copy: self.final_copy)
+        return BridgeHandles(self.fs, lifecycle, passthrough, repeats, self.replaced, redactor)
 
     def enter(self, node: Any, *, writing: bool) -> OpenState:
         assert not writing
@@ -125,10 +145,18 @@ class Scene:
             node.open = None
 
     def install(self, *words: object) -> bool:
-        self.installed.append(words[:-1])
+        self.installed.append(words[:-2])
         if self.answers_at_once:
             self.bridge.seen.append(seen(5))
         return self.installs
+
+    def show_copy(self, payer: str = "app") -> CopyOfFile:
+        """Let the open show a copy of a version."""
+        copy = self.shared.copy or CopyOfFile()
+        self.shared.copy, self.shared.version = copy, Version(4, 2, 3)  # type: ignore[assignment]
+        self.handle.copy, self.handle.payer = copy, payer
+        self.handle.facts, self.handle.hidden = FACTS, frozenset({"location"})
+        return copy  # type: ignore[return-value]
 
     def record(self) -> None:
         """Let the open be on the trail."""
@@ -139,7 +167,7 @@ class Scene:
         for _ in range(times):
             self.handles.opened(SimpleNamespace(  # type: ignore[arg-type]
                 request=self.request, handle=self.handle, decision=self.decision, shared=self.shared,
-                kind=None, note=self.note,
+                kind=None, note=self.note, redacted=(),
             ))  # fmt: skip
         return self.shared.handles
 
@@ -208,6 +236,7 @@ AGAINST = {
     "many open files": lambda s: s.table.shares.take("app", 1 << 17),
     "many descriptors": lambda s: s.table.descriptors.take("app", 1 << 15),
     "switched off": lambda s: setattr(s.vectors, "in_use", False),
+    "a copy in doubt": lambda s: (s.show_copy(), setattr(s, "final_copy", False)),
 }
 
 
@@ -306,6 +335,66 @@ def test_handles_that_are_taken_over_leave_a_share_for_others(scene: Scene) -> N
         scene.table.get(fh)
     assert (len(scene.handles), scene.bridge.handles) == (0, [])
     assert len(scene.table) == 2
+
+
+def test_a_vector_of_a_copy_and_each_of_its_handles_pin_the_copy(scene: Scene) -> None:
+    copy = scene.show_copy()
+    assert (scene.noted(), copy.pins["app"]) == (2, 1)
+    assert scene.installed[0][-1] == 9
+    scene.bridge.handles = [opened(71), opened(72)]
+    handle = scene.table.get(71)
+    assert (handle.copy, handle.payer, handle.facts, handle.hidden) == (
+        copy, "app", FACTS, frozenset({"location"}),
+    )  # fmt: skip
+    assert copy.pins["app"] == 2
+    scene.handles.end(scene.node)
+    assert scene.table.get(72).copy is copy
+    assert (copy.pins["app"], scene.shared.handles) == (2, 3), "those of its two handles are left"
+
+
+def test_a_copy_stays_pinned_until_all_vectors_that_end_at_once_are_left(scene: Scene) -> None:
+    copy = scene.show_copy()
+    scene.noted()
+    scene.bridge.handles = [opened(71)]
+    scene.handles.end_all()
+    assert scene.table.get(71).hidden == frozenset({"location"})
+    assert copy.pins["app"] == 2
+    scene.noted()
+    assert copy.pins["app"] == 2, "entered anew, once"
+    scene.handles.end_all()
+    scene.handles.expire()
+    assert copy.pins["app"] == 1
+
+
+def test_only_the_app_that_pays_for_a_copy_gets_it_from_the_bridge(scene: Scene) -> None:
+    copy = scene.show_copy()
+    scene.noted()
+    installed = len(scene.installed)
+    scene.show_copy(payer="another")
+    scene.noted()
+    assert (len(scene.installed), len(scene.handles)) == (installed, 1)
+    assert copy.pins == {"app": 1}
+
+
+def test_vectors_of_copies_end_where_the_cache_has_no_room(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge_handles, "_SPARED", 2)
+    raw = scene.node
+    scene.noted()
+    copies = []
+    for nodeid in range(8, 11):
+        scene.node = scene.request.node = Known(**{**vars(raw), "nodeid": nodeid, "open": None})
+        scene.node.open = scene.shared = OpenState(handles=1, mode=Mode.PASSTHROUGH, backing_id=nodeid)
+        copies.append(scene.show_copy())
+        scene.noted()
+    pinned = lambda: [copy.pins["app"] for copy in copies]  # noqa: E731
+    assert (pinned(), len(scene.handles)) == ([1, 1, 1], 4)
+    assert scene.handles.spare_copies()
+    assert (pinned(), len(scene.handles)) == ([0, 0, 1], 2)
+    assert scene.handles.spare_copies()
+    assert not scene.handles.spare_copies()
+    assert (pinned(), len(scene.handles)) == ([0, 0, 0], 1), "that of the file stays"
 
 
 TAKE_OVERS = {

@@ -19,6 +19,7 @@ from policyfs.fs.opening.request import call_of
 from policyfs.kernel import vectors
 from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.kernel.vectors import Seen
+from policyfs.trail.bounds import RANGES_LIMIT, bounded
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Sink
 from tests.support.mount.steps import CAMERA, OPEN
@@ -55,7 +56,9 @@ class Scene:
         node = SimpleNamespace(nodeid=nodeid, path=lambda: b"/a", view=SimpleNamespace(label="raw"))
         caller = Caller(engine_of(OPEN).principal, uid, 1, 1, 0)
         request = SimpleNamespace(node=node, caller=caller, call=call_of(os.O_RDONLY))
-        return SimpleNamespace(request=request, handle=SimpleNamespace(mode=Mode.PASSTHROUGH), kind=None)
+        return SimpleNamespace(
+            request=request, handle=SimpleNamespace(mode=Mode.PASSTHROUGH), kind=None, redacted=()
+        )
 
     def note(self, uid: int = CAMERA, nodeid: int = 7) -> None:
         self.opens.note(self.opening(uid, nodeid), ALLOWED)
@@ -162,3 +165,18 @@ def test_without_vectors_there_is_no_bell_to_wait_for(scene: Scene) -> None:
 def test_an_open_that_is_not_recorded_leaves_nothing(scene: Scene) -> None:
     scene.opens.note(scene.opening(), Decision(allowed=True, errno=0, audit=Audit.OFF))
     assert len(scene.opens) == 0
+
+
+def test_a_file_with_very_many_hidden_ranges_keeps_as_many_as_the_trail_has(scene: Scene) -> None:
+    """Each repeat would count them, and the other files' events would keep them."""
+    opening = scene.opening()
+    opening.redacted = tuple((place, place + 1) for place in range(0, 100_000, 2))
+    scene.opens.note(opening, ALLOWED)
+    (template,) = scene.opens._templates[7]
+    assert len(template.event.redacted) <= RANGES_LIMIT
+    assert len(scene.opens._decided) == 0
+    scene.bridge.append(seen(5))
+    scene.opens.settle()
+    (event,) = scene.sink.events
+    assert bounded(event) is event
+    assert event.path == b"/a"

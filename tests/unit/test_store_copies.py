@@ -382,3 +382,35 @@ def test_clones_that_nobody_uses_give_their_space_back_and_copies_in_memory_stay
     cache.expire_clones(10.0)
     assert held.frozen.fd == -1
     cache.close()
+
+
+def test_copies_that_no_app_needs_make_room(cache):
+    """They are unpinned one after the other, until there is room, and no more of them."""
+    kept = [cache.put(key, copy_of(3 * PAGE)) for key in "abc"]
+    for copy in kept:
+        copy.pin("app")
+    spare = list(kept)
+
+    def unpin() -> bool:
+        if not spare:
+            return False
+        spare.pop(0).unpin("app")
+        return True
+
+    cache.on_shortage = unpin
+    assert cache.has_room(2 * PAGE, None) is True
+    assert len(spare) == 2
+    assert cache.book(6 * PAGE, "other") is not None
+    assert len(spare) == 1, "the rest leaves room for one more"
+    assert cache.has_room(11 * PAGE, None) is False
+
+
+def test_a_copy_that_is_unpinned_for_itself_counts_as_free(cache):
+    copy = cache.put("a", copy_of(6 * PAGE))
+    copy.pin("app")
+    pinned = [copy]
+    cache.on_shortage = lambda: bool(pinned) and (pinned.pop().unpin("app") or True)
+    assert cache.admits(copy, "other") is True, "6 of 10 pages, once nobody else has it in use"
+    assert (copy.in_use, cache.peek("a") is copy) == (False, True)
+    copy.pin("app")
+    assert cache.admits(copy, "other") is False, "6 pages of the 4 that are free beside it"

@@ -265,6 +265,7 @@ class Views:
             return False
         if (node.parent is not None or node.links is not None) and not node.is_all(state):
             return False
+        self._nodes.vectors.check_copy(node, stat)
         return self.serves(node, version_of(stat))
 
     @staticmethod

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from policyfs.domain import FileType
 from policyfs.kernel import vectors
+from policyfs.store.frozen import Version
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from policyfs.fs.inodes.node import Node
+    from policyfs.linux.statx import Stat
 
 MAX_NODES: Final = 1 << 16
 MAX_DIRECTORIES: Final = 1024
@@ -58,7 +60,7 @@ class AccessVectors:
 
         kept_s: for GETATTR of a regular file: the most seconds for which the kernel may keep an answer
         (attributes.cold). 0: it keeps none. opened: for an open: the caller's gid, the flags of open(2), and
-        the backing id.
+        the backing id; of a copy, also the version of the file (size, mtime_ns, ctime_ns).
         """
         if kept_s:
             node.told_by_bridge()
@@ -97,6 +99,17 @@ class AccessVectors:
         lookups = vectors.drop(node.nodeid)
         node.lookups += lookups
         return lookups
+
+    def check_copy(self, node: Node, stat: Stat) -> None:
+        """Drop the vectors of a node whose copy is of another version than the file has now.
+
+        Such a vector keeps the copy open, and so the node's attributes, though no app may have it open.
+        """
+        state = node.open if self.in_use else None
+        if state is None or state.copy is None:
+            return
+        if state.version != Version(stat.size, stat.mtime_ns, stat.ctime_ns):
+            self.drop(node)
 
     def drop_nodes(self, nodes: Iterable[Node]) -> None:
         """Drop the vectors of several nodes."""

@@ -172,6 +172,8 @@ class Invalidation:
             return True  # the kernel does not know this file
         stat = self._watch.stat_of_handle(event.target_handle)
         if stat is None:
+            if hint is not None:  # removed: a vector of a copy does not keep the file itself open
+                self._nodes.vectors.drop_nodes(self._nodes.same_inode(hint))
             return True
         nodes = list(self._nodes.same_inode(self._nodes.key_of(stat)))
         self._nodes.vectors.drop_nodes(nodes)

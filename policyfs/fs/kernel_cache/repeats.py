@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat as stat_bits
-from typing import Final
+from typing import Final, NamedTuple
 
-from policyfs.domain import NO_FACTS, Audit, Decision, FileType, Need, Op
+from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Need, Op
 from policyfs.fs.access.views import Views
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import FMODE_EXEC, Caller, Mode
@@ -21,6 +21,7 @@ from policyfs.fs.kernel_cache.attributes import Timeouts, cold
 from policyfs.kernel import vectors
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.policy.decide import PathState
+from policyfs.store.frozen import Version
 
 _NUMBERS: Final = 1 << 64
 """Inode keys from here on are of other file systems, mounted in the store (NodeTable.key_of)."""
@@ -45,6 +46,14 @@ _FORMATS: Final = {
     FileType.DIRECTORY: stat_bits.S_IFDIR,
     FileType.SYMLINK: stat_bits.S_IFLNK,
 }
+
+
+class Copied(NamedTuple):
+    """The copy that an open shows: the facts found in it, the hidden words, and the file's version."""
+
+    facts: Facts
+    hidden: frozenset[str]
+    version: Version
 
 
 class Repeats:
@@ -162,27 +171,36 @@ class Repeats:
         if self._hangs_on_name_and_uid(node, caller) and not self._gate.need(caller.principal, ops, node):
             self._install(node, caller, vectors.access(mode))
 
-    def judged(self, node: Node, caller: Caller, flags: int, backing_id: int) -> Decision | None:
+    def judged(
+        self, node: Node, caller: Caller, flags: int, backing_id: int, copied: Copied | None = None
+    ) -> Decision | None:
         """Return the decision by which the bridge may answer repeats of an allowed open for reading.
 
         The open was in passthrough. Repeats are those by the same uid and gid, with the same flags. If the
         decision's audit is not off, each repeat is an event (vectors.take_events). None if the bridge must
         answer no repeats, for example if the decision must be on record first, or a monitored rule would
-        deny it.
+        deny it. copied: of a node that shows a copy.
         """
         if flags & _ODD or node.ftype is not FileType.REGULAR or not backing_id:
             return None
-        if not self._hangs_on_name_and_uid(node, caller):
-            return None
         who, ops = caller.principal, Op.SEE | Op.READ
-        if self._gate.need(who, ops, node) or not self._gate.engine.view(who, node.state).raw:
+        if copied is None:
+            if not self._hangs_on_name_and_uid(node, caller) or self._gate.need(who, ops, node):
+                return None
+            if not self._gate.engine.view(who, node.state).raw:
+                return None
+        elif not self._copy_hangs_on_version(node, caller) or self._gate.need(who, ops, node) & ~Need.KIND:
             return None
         # INVARIANT: judged here, with no await before the installation: a vector outlives the open.
-        decision = self._gate.judge(who, ops, node, NO_FACTS)
-        refused = not decision.allowed or decision.audit is Audit.REQUIRED
-        return None if refused or decision.would_deny or decision.redact else decision
+        decision = self._gate.judge(who, ops, node, NO_FACTS if copied is None else copied.facts)
+        refused = not decision.allowed or decision.audit is Audit.REQUIRED or decision.would_deny
+        hidden = frozenset() if copied is None else copied.hidden
+        return None if refused or decision.redact != hidden else decision
 
-    def opened(self, node: Node, caller: Caller, flags: int, backing_id: int, decision: Decision) -> bool:
+    def opened(
+        self, node: Node, caller: Caller, flags: int, backing_id: int, decision: Decision,
+        copied: Copied | None = None,
+    ) -> bool:  # fmt: skip
         """Let the bridge answer the repeats of an open by this decision (judged) from now on.
 
         Who opens a file again will read it, and the kernel then asks for its attributes (seen): they become
@@ -190,6 +208,8 @@ class Repeats:
         whatever repeats need is noted before.
         """
         grant = vectors.OPEN if decision.audit is Audit.OFF else vectors.OPEN | vectors.RECORDED
+        if copied is not None:
+            return self._install(node, caller, grant, caller.gid, flags, backing_id, *copied.version)
         of_attributes, kept_s = self._of_attributes(node)
         grant |= of_attributes
         return self._install(node, caller, grant, caller.gid, flags, backing_id, kept_s=kept_s)
@@ -201,6 +221,18 @@ class Repeats:
         if node.ftype is FileType.REGULAR and (not node.view.raw or node.mediated or _is_written(node)):
             return False
         return node.nodeid == ROOT_ID or (node.byte_path is BytePath.RAW and self._is_only_raw_node(node))
+
+    def _copy_hangs_on_version(self, node: Node, caller: Caller) -> bool:
+        """True if the bytes that a caller sees of a copy depend on the file's version, besides uid and name.
+
+        Not beside a writer: the file is then served otherwise to the lane that writes it (access/views.py).
+        """
+        if not self._sight_hangs_on_name_and_uid(node, caller) or node.ftype is not FileType.REGULAR:
+            return False
+        if node.byte_path is not BytePath.COPY or not node.view.redact or node.mediated or _is_written(node):
+            return False
+        others = self._nodes.same_inode(node.ino)
+        return not any(other.open is not None and other.open.writers for other in others)
 
     def _sight_hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
         """True if the decision that a caller sees a node depends only on the uid and the node's only name."""

@@ -191,6 +191,7 @@ class Lookup:
         node.lookups += 1
         if node.ftype is FileType.DIRECTORY:
             node.named_s = time.monotonic()
+        self._nodes.vectors.check_copy(node, stat)
         entry_s = self._timeouts.entry_of(node, state)
         attr_s = self._timeouts.attr(state, node, stat)
         node.tell(shown_version(node, stat))
@@ -258,6 +259,7 @@ class Lookup:
 
     def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
         """Return the reply to GETATTR and SETATTR."""
+        self._nodes.vectors.check_copy(node, stat)
         timeout = self._timeouts.attr(node.state, node, stat)
         node.tell(shown_version(node, stat))
         return fill(stat, node.nodeid, 0.0, timeout, shown_size(node, stat))

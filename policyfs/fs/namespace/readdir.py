@@ -348,6 +348,7 @@ class DirectoryListings:
             ):
                 found = self._lookup.node_for(node, name, state, stat, listing.caller)
                 stat = self._lookup.told(stat, found, state, listing.caller)
+                self._nodes.vectors.check_copy(found, stat)
                 attr_s = self._timeouts.attr(state, found, stat)
                 found.tell(shown_version(found, stat))
                 entry_s = self._timeouts.entry_of(found, state)

@@ -16,14 +16,16 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
-from policyfs.fs.kernel_cache.repeats import Repeats
+from policyfs.fs.kernel_cache.repeats import Copied, Repeats
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.repeated_opens import RepeatedOpens
 from policyfs.fs.opening.request import OpenContext
+from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel import vectors
 from policyfs.linux.statx import Stat
+from policyfs.store.copies import Copy
 from policyfs.store.frozen import Version
 
 _MOST: Final = 1 << 15
@@ -40,11 +42,26 @@ _PART: Final = 256
 """The number of nodes that lose their vector in one call of expire(), so that no request waits for long."""
 
 
+_SPARED: Final = 16
+"""The number of vectors of copies that end at a time if the cache of copies has no room."""
+
+
+class _Shown(NamedTuple):
+    """The copy that a node's vector shows, pinned for *payer*, and what its handles need to know of it."""
+
+    copy: Copy
+    payer: str | None
+    copied: Copied
+
+
 class _Entered(NamedTuple):
-    """A node's open state, entered for its vector, and the app in whose share the vector counts."""
+    """A node's open state, entered for its vector, and the app in whose share the vector counts. shown: of a
+    COPY node.
+    """
 
     state: OpenState
     holder: Holder
+    shown: _Shown | None = None
 
 
 class BridgeHandles:
@@ -56,7 +73,7 @@ class BridgeHandles:
 
     def __init__(
         self, fs: FsContext, lifecycle: Lifecycle, passthrough: Passthrough, repeats: Repeats,
-        replaced_files: ReplacedFiles,
+        replaced_files: ReplacedFiles, redactor: Redactor,
     ) -> None:  # fmt: skip
         self._nodes = fs.nodes
         self._handles = fs.handles
@@ -65,9 +82,11 @@ class BridgeHandles:
         self._passthrough = passthrough
         self._repeats = repeats
         self._replaced_files = replaced_files
+        self._redactor = redactor
         self.events = RepeatedOpens(fs.gate.recorder)
         self._entered: dict[Node, _Entered] = {}
         self._ended: dict[Node, _Entered] = {}  # all at once: their states are left in parts
+        self._of_copies: dict[Node, None] = {}  # those of both that show a copy, the oldest first
         self._unused: list[int] = []
         self._shares = Shares(_MOST, "files that the bridge opens")
         self._recent: set[int] = set()
@@ -91,17 +110,20 @@ class BridgeHandles:
             return
         request, state = opening.request, opening.shared
         node = request.node
-        entered = node in self._entered
-        if not entered:
+        entered, shown = self._entered.get(node), self._shown(opening)
+        if entered is None:
             if not self._is_repeat(node) or not self._has_room(request.caller.holder):
                 return
-            self._enter(node, request.caller.holder)
-        of_open, has_vector = (node, request.caller, request.flags, state.backing_id), entered
+            self._enter(node, request.caller.holder, shown)
+        elif entered.shown is not None and entered.shown != shown:
+            return  # its first app pays for the copy, and its handles have these facts
+        copied = None if shown is None else shown.copied
+        of_open, has_vector = (node, request.caller, request.flags, state.backing_id), entered is not None
         try:
-            decision = self._repeats.judged(*of_open)
+            decision = self._repeats.judged(*of_open, copied)
             if decision is not None:
                 self.events.note(opening, decision)  # first: a reader may answer the next open at once
-                has_vector |= self._repeats.opened(*of_open, decision)
+                has_vector |= self._repeats.opened(*of_open, decision, copied)
         finally:
             if not has_vector:
                 self.end(node)
@@ -127,20 +149,43 @@ class BridgeHandles:
             return False
         return True
 
-    def _enter(self, node: Node, holder: Holder) -> None:
+    @staticmethod
+    def _shown(opening: OpenContext) -> _Shown | None:
+        """Return the copy that an open shows; None if it shows the file."""
+        handle, version = opening.handle, opening.shared.version
+        if handle.copy is None or handle.facts is None or handle.hidden is None or version is None:
+            return None
+        return _Shown(handle.copy, handle.payer, Copied(handle.facts, handle.hidden, version))
+
+    def _enter(self, node: Node, holder: Holder, shown: _Shown | None) -> None:
+        """Enter a node's open state for its vector, and pin its copy: for the cache, one more handle."""
         ended = self._ended.pop(node, None)
-        state = self._lifecycle.enter(node, writing=False) if ended is None else ended.state
-        self._entered[node] = _Entered(state, holder)
+        self._entered[node] = _Entered(self._lifecycle.enter(node, writing=False), holder, shown)
+        if shown is not None:
+            shown.copy.pin(shown.payer)
+        if ended is not None:
+            self._leave(node, ended)
+        if shown is not None:
+            self._of_copies[node] = None
         self._shares.take(holder)
 
+    def _leave(self, node: Node, entered: _Entered) -> None:
+        if entered.shown is not None:
+            entered.shown.copy.unpin(entered.shown.payer)
+        self._lifecycle.let_go(node, entered.state)
+
     def _is_plain(self, opening: OpenContext) -> bool:
-        """True for an open for reading, in passthrough, of a file that keeps its name."""
+        """True for an open for reading, in passthrough, of a file that keeps its name.
+
+        A copy must be final: a second worker may deny the plan of a new one.
+        """
         request, handle, decision = opening.request, opening.handle, opening.decision
         return (
             decision.audit is not Audit.REQUIRED
             and not (decision.would_deny or opening.note)
             and self.events.has_room(opening)
             and handle.mode is Mode.PASSTHROUGH
+            and (handle.copy is None or self._redactor.is_final(handle.copy))
             and not (request.writing or handle.by_kind or handle.created)
             and handle.generation == self._gate.generation
             and self._handles.has_plenty
@@ -150,15 +195,17 @@ class BridgeHandles:
 
     def end(self, node: Node) -> None:
         """Answer no open of a node in the bridge any more, and take over its handles."""
+        if node in self._entered:
+            self._adopt(vectors.end_opens(node.nodeid))  # may end all
+            self.events.forget(node.nodeid)
+        self._of_copies.pop(node, None)
         entered = self._entered.pop(node, None)
         if entered is not None:
             self._shares.give(entered.holder)
-            self._adopt(vectors.end_opens(node.nodeid))
-            self.events.forget(node.nodeid)
         else:
             entered = self._ended.pop(node, None)
         if entered is not None:
-            self._lifecycle.let_go(node, entered.state)
+            self._leave(node, entered)
 
     def end_all(self) -> None:
         """Answer no open of any node in the bridge any more, and take over all handles.
@@ -171,6 +218,16 @@ class BridgeHandles:
             self._shares = Shares(_MOST, self._shares.what)
             self._adopt(vectors.end_all_opens())
             self.events.forget_all()
+
+    def spare_copies(self) -> bool:
+        """End the oldest vectors of copies, so that the cache has room for others. False if there are none.
+
+        A copy whose handles the bridge has given out stays open with these.
+        """
+        nodes = list(islice(self._of_copies, _SPARED))
+        for node in nodes:
+            self.end(node)
+        return bool(nodes)
 
     def expire(self) -> None:
         """Put the bridge's opens on record, and end vectors that were not used for a while.
@@ -228,16 +285,21 @@ class BridgeHandles:
             if node is None:
                 raise RuntimeError("a handle of a node that is gone")
             caller = Caller(self._gate.principal, one.uid, one.gid, one.pid, 0)
+            entered = self._entered.get(node) or self._ended.get(node)
             state = self._lifecycle.enter(node, writing=False)
             stat = _stat(one, self._nodes.root_dev, node.btime_ns)
             if state.stat is None or state.stat.ctime_ns <= stat.ctime_ns:
                 state.stat = stat
-            self._handles.add(
-                Handle(
-                    vectors.index_of(one.fh), node, caller, one.flags, -1, one.fh, Mode.PASSTHROUGH,
-                    before=Version(stat.size, stat.mtime_ns, stat.ctime_ns), generation=self._gate.generation,
-                )
+            handle = Handle(
+                vectors.index_of(one.fh), node, caller, one.flags, -1, one.fh, Mode.PASSTHROUGH,
+                before=Version(stat.size, stat.mtime_ns, stat.ctime_ns), generation=self._gate.generation,
             )  # fmt: skip
+            shown = None if entered is None else entered.shown
+            if shown is not None:
+                handle.copy, handle.payer = shown.copy, shown.payer
+                handle.facts, handle.hidden = shown.copied.facts, shown.copied.hidden
+                shown.copy.pin(shown.payer)
+            self._handles.add(handle)
         if not self._handles.has_plenty:
             self.end_all()
 

@@ -16,7 +16,7 @@ from policyfs.fs.access.gate import Gate
 from policyfs.fs.access.views import version_of
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, OpenState
-from policyfs.fs.inodes.node import StaleNodeError
+from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.fs.opening.preconditions import Preconditions
@@ -40,6 +40,7 @@ class CopyPath:
         lifecycle: Lifecycle,
     ) -> None:
         self._tree = fs.tree
+        self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
         self._passthrough = passthrough
@@ -85,7 +86,7 @@ class CopyPath:
         judge = _Judge(self._gate, request)
         now = version_of(self._tree.fstat(opening.fd))  # the file may have changed during the decision
         if node.parent is not None and state.version not in (None, handle.before, now):
-            self._give_up(state)
+            self._give_up(node, state)
         in_the_making = state.copy is None
         async with state.lock:
             opening.stat = stat = self._tree.fstat(opening.fd)
@@ -136,7 +137,8 @@ class CopyPath:
         except NoRoom:
             self._without_copy(opening.request)
         if state.copy is not None and state.version != version_of(stat):
-            self._give_up(state)
+            self._give_up(node, state)
+            state.version = version_of(stat)
         try:
             return await self._redactor.redacted(opening.fd, node.ino, node.view.redact, owner, judge, who)
         except (FrozenTooLarge, NoRoom):
@@ -151,11 +153,15 @@ class CopyPath:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=True)
         raise StaleNodeError from None
 
-    @staticmethod
-    def _give_up(state: OpenState) -> None:
+    def _give_up(self, node: Node, state: OpenState) -> None:
         """Raise StaleNodeError if others read another version through the node."""
+        self._nodes.vectors.drop(node)  # the bridge may have had it open
         if state.handles > 1:
             raise StaleNodeError
+        if state.copy is not None:  # from here on others wait for the new copy
+            self._passthrough.release(node, state)
+            state.copy.unpin()
+            state.copy, state.version, state.cut = None, None, False
 
     def _adopt(self, handle: Handle, state: OpenState, copy: Copy) -> None:
         """Pin exactly one copy for the open node. Raises StaleNodeError while others have another one open.
@@ -166,9 +172,7 @@ class CopyPath:
         if old is copy:
             return
         if old is not None:
-            self._give_up(state)
-            self._passthrough.release(handle.node, state)
-            old.unpin()
+            self._give_up(handle.node, state)
         copy.pin()
         state.copy, state.version, state.cut = copy, copy.frozen.version, state.cut and old is None
 

@@ -72,8 +72,10 @@ class Lifecycle:
         one such lock while it holds another. Copies and leases have locks of their own: their long steps must
         not delay a writer.
         """
-        if writing:
-            self._nodes.vectors.drop(node)
+        if writing:  # and an app that writes the file does not read its copy
+            for each in self._nodes.same_inode(node.ino):
+                if each is node or each.byte_path is BytePath.COPY:
+                    self._nodes.vectors.drop(each)
         if node.open is None:
             node.open = OpenState()
             if _is_written(node):

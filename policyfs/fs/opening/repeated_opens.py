@@ -17,6 +17,7 @@ from policyfs.domain import Decision
 from policyfs.fs.access.audit import Recorder, path_text
 from policyfs.fs.opening.request import call_of
 from policyfs.kernel import vectors
+from policyfs.trail.bounds import bounded
 from policyfs.trail.event import Event
 
 if TYPE_CHECKING:
@@ -76,12 +77,15 @@ class RepeatedOpens:
         event = self._recorder.event_of(
             request.caller, request.call, request.node.path(), decision,
             kind=opening.kind, io=opening.handle.mode.value, view=request.node.view.label,
+            redacted=opening.redacted,
         )  # fmt: skip
         if event is not None:
-            same = _without_repeat(event)
+            same = bounded(_without_repeat(event))
             if len(self._decided) >= _DECIDED:
                 self._decided.clear()
-            template = _Template(self._decided.setdefault(same, same), event.path)
+            if not same.redacted:  # else each file has ranges of its own
+                same = self._decided.setdefault(same, same)
+            template = _Template(same, event.path)
             known = self._templates.get(request.node.nodeid, ())
             others = (one for one in known if one.event.uid != event.uid)
             self._templates[request.node.nodeid] = (*others, template)

@@ -39,7 +39,6 @@ _INLINE_BYTES = 256 * 1024
 _WRITTEN_NS = 60 * 10**9
 """The time after which written bytes are on the disk (vm.dirty_expire_centisecs: 30 s)."""
 
-
 _PLANS_MAX = 3
 """The limit of plans for one copy: the words to hide may depend on the kind, or change with a reload."""
 
@@ -150,6 +149,7 @@ class Redactor:
         self._no_room = Expiring[str, bool](_FULL_S)  # by principal
         self._apart = apart
         self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], _Unshared] = {}
+        self._in_doubt: set[Copy] = set()  # a second worker has not found their plan yet
         plans.on_confirmed, plans.on_denied = self._share, self._take_back
 
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
@@ -164,7 +164,10 @@ class Redactor:
             return False
         copy = self._peek(ino_key, stat, what, who)
         size = 0 if self._reflink else stat.size
-        return self._copies.has_room(size if copy is None else copy, self.payer(who))
+        has_room = self._copies.has_room(size if copy is None else copy, self.payer(who))
+        if not has_room:  # and the next look-ups need not make any
+            self._no_room.put(who.label, True)
+        return has_room
 
     def payer(self, who: Principal) -> str | None:
         """Return the app in whose share of the cache a copy counts; None if one app has the whole cache."""
@@ -175,14 +178,12 @@ class Redactor:
         self._no_room.put(who.label, True)
         return NoRoom()
 
+    def is_final(self, copy: Copy) -> bool:
+        """True if the copy was made of a file without a writer, and no second worker may still deny it."""
+        return self._made[copy].settled and copy not in self._in_doubt and self._copies.peek(copy.key) is copy
+
     async def redacted(
-        self,
-        fd: int,
-        ino_key: int,
-        what: frozenset[str],
-        owner: str | None,
-        judge: Judge,
-        who: Principal,
+        self, fd: int, ino_key: int, what: frozenset[str], owner: str | None, judge: Judge, who: Principal
     ) -> Redacted | Refused:
         """Return a copy of the file behind *fd* (O_RDONLY) that a caller may read, pinned once for payer().
 
@@ -230,15 +231,9 @@ class Redactor:
         return made
 
     async def _make(
-        self,
-        fd: int,
-        ino_key: int,
-        stat: Stat,
-        what: frozenset[str],
-        owner: str | None,
-        judge: Judge,
+        self, fd: int, ino_key: int, stat: Stat, what: frozenset[str], owner: str | None, judge: Judge,
         who: Principal,
-    ) -> Redacted | Refused:
+    ) -> Redacted | Refused:  # fmt: skip
         room = self._copies.book(0 if self._reflink else stat.size, self.payer(who))
         if room is None:
             raise self._full(who)
@@ -263,6 +258,8 @@ class Redactor:
         made = Redacted(kept, kind, hidden, ranges, proof is not None)
         self._drop_others(key)
         self._made[kept] = made
+        if not shared:
+            self._in_doubt.add(kept)
         if not shared and proof is not None and version_of_key(proof.version) == copy.version:
             racy = proof.version.is_racy(time.time_ns())
             self._unshared[proof.version, located, who.lane] = _Unshared(key, kept, kind, plan, racy)
@@ -344,6 +341,7 @@ class Redactor:
         if held is None or held.kind is None or not said.agrees(held.kind, held.plan):
             return  # the copy was made by another plan, which gets a second look of its own
         del self._unshared[name]
+        self._in_doubt.discard(held.copy)
         if not (said.racy or held.racy) and self._copies.peek(held.key) is held.copy:
             shared = held.key._replace(lane=None)
             self._copies.rename(held.key, shared)
@@ -366,6 +364,7 @@ class Redactor:
                 if isinstance(copy.key, _Key):
                     self._latest.setdefault(_file(copy.key), set()).add(copy.key)
             self._unshared = {said: of for said, of in self._unshared.items() if of.copy in self._made}
+            self._in_doubt &= self._made.keys()
         latest = self._latest.setdefault(_file(key), set())
         for other in [of for of in latest if of.version != key.version]:
             latest.remove(other)
