@@ -59,7 +59,7 @@ _NICER: Final = -10
 _SLICE_NS: Final = 100_000
 """Priority and time slice: all apps wait for this process, so it runs before what only computes."""
 _MIN_TASKS: Final = 4
-_MAX_TASKS: Final = session.IN_ALL + 128
+_MAX_TASKS: Final = session.IN_ALL + 256
 """One task for each request under way, and more for new uids and for requests without a caller."""
 _THREADS: Final = _MAX_TASKS + 32
 """The limit of threads for calls that block. Higher than that of tasks, so that no call waits for one."""

@@ -125,7 +125,7 @@ def test_a_fault_of_absent_names_is_found_out(
         (" && grant->flags == (in->flags & ~HARMLESS)", "", UNGRANTED),
         (" || in->open_flags != 0", "", UNGRANTED),
         ("\tnode->backing_id = 0;\n", "", "no room"),
-        ("\t\tnode->grants[i].bits &= ~AVC_OPEN;\n\tnode->backing_id = 0;",
+        ("\t\tnode->grants[i].bits &= ~(AVC_OPEN | AVC_RECORDED);\n\tnode->backing_id = 0;",
          "\t\t;\n\t(void)node;", "no room|an open after its end|an event is missing after the end"),
         ("\ttaken(context, &slot->opened);\n\tatomic_store(&slot->fh, 0);",
          "\ttaken(context, &slot->opened);", "left over"),
