@@ -162,7 +162,7 @@ def _stands_still(mount: Mount) -> bool:
 
 def _opened_beside(mount: Mount) -> bool:
     """Can an app open a file while more opens of another hang than there are tasks."""
-    opens = session.IN_ALL + 128
+    opens = session.IN_ALL + 256
     path = mount.store / "flood/notes/leased"
     path.touch(mode=0o666)
     with _leased(path):
