@@ -70,7 +70,8 @@ class FileSync:
 
     async def fsync(self, handle: Handle, *, datasync: bool) -> None:
         """Make the file durable, with the writes of all its handles in all views."""
-        while not await self.settle(self._writer_of(handle)):
+        spares = functools.partial(self._spares_others, handle)
+        while not await self.settle(self._writer_of(handle), spares):
             pass  # that writer was released meanwhile; try the next one, if there is one
         fd = self._fd_to_sync(handle)
         if fd >= 0:
@@ -83,8 +84,10 @@ class FileSync:
         fd = self._fd_to_sync(handle)
         return functools.partial(self._sync, fd, datasync) if fd >= 0 else _nothing
 
-    async def settle(self, handle: Handle) -> bool:
+    async def settle(self, handle: Handle, spares: Callable[[Change], bool] = lambda _: False) -> bool:
         """Judge the file's held bytes, and put them into the store. Raises as flush() does.
+
+        spares: called under the node's lock; on True the held bytes and the file stay as they are.
 
         False, with nothing done, if the handle was released meanwhile: a rename, and a reader's fsync, settle
         with a handle that is not their own. INVARIANT: such a handle is used only under the node's lock, for
@@ -97,13 +100,16 @@ class FileSync:
             return False
         if not self._may_hold(handle, state):
             return True
+
+        async def make(change: Change) -> None:
+            if not spares(change):
+                await self._held_by(state).settle(change)
+
         async with state.lock:
             if handle.fd < 0:
                 return False
             try:
-                change = await self._decided(
-                    handle, state, lambda change: self._held_by(state).settle(change)
-                )
+                change = await self._decided(handle, state, make)
             finally:
                 self._note_held(state, handle.fd)
             await self._checker.note_monitored(handle, change.decision)
@@ -196,6 +202,23 @@ class FileSync:
             return handle
         writers = (other for other in self._handles.of_node(handle.node) if other.writable)
         return next(writers, None) or self.holding(handle.node.ino) or handle
+
+    def _spares_others(self, handle: Handle, change: Change) -> bool:
+        """Return True if a reader's fsync leaves the draft alone: other uids write it, and the file has bytes.
+
+        Its writer may have emptied the file just now, and all that it writes next may be refused: then the
+        old bytes would be lost, by an app that may only read them.
+
+        Raises OSError: EBUSY if the reader sees the draft. A success would confirm bytes that nothing keeps.
+        """
+        state, draft = change.state, change.state.draft
+        if draft is None or not draft.changed or handle.caller.uid in state.writer_uids:
+            return False
+        if not self._tree.fstat(change.handle.fd).size:
+            return False
+        if handle.node is change.handle.node:
+            raise OSError(errno.EBUSY, "another app writes the file, and its bytes are not checked yet")
+        return True
 
     def _is_doomed(self, handle: Handle) -> bool:
         """Return True for a new file whose content was all refused so far: its last release removes it."""
