@@ -204,7 +204,7 @@ class FileSync:
         return next(writers, None) or self.holding(handle.node.ino) or handle
 
     def _spares_others(self, handle: Handle, change: Change) -> bool:
-        """Return True if a reader's fsync leaves the draft alone: other uids write it, and the file has bytes.
+        """Return True if a reader's fsync leaves the draft alone: others write it, over old bytes.
 
         Its writer may have emptied the file just now, and all that it writes next may be refused: then the
         old bytes would be lost, by an app that may only read them.
