@@ -14,7 +14,9 @@ from policyfs.fs.checked.quarantine_queue import _WAITING_EACH, QuarantineQueue
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.pending_writes import Refusal
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.statx import Stat
 from policyfs.store.quarantine import Limits, Quarantine
+from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, MAPS, OPEN
@@ -151,3 +153,27 @@ def test_what_cannot_be_recorded_is_told_to_somebody(store: Path, tmp_path_facto
             assert queued.warned[0].startswith("not on record: kept as ")
 
     run()
+
+
+@on_trio
+async def test_a_file_of_a_store_that_fails_is_kept(
+    store: Path, tmp_path_factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store does not tell the owner and the mode of its own file."""
+
+    def failing(_tree: Tree, _fd: int) -> Stat:
+        raise OSError(errno.EIO, "the disk")
+
+    with parts(store, engine_of(OPEN)) as made:
+        queued = Queued(made, tmp_path_factory.mktemp("q"))
+        handle = await queued.handle()
+        descriptors = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+            patch.setattr(Tree, "fstat", failing)
+            queued.take(handle)
+        queued.queue.close()
+        assert queued.kept() == [b"refused"]
+        assert len(os.listdir("/proc/self/fd")) == descriptors
+        [entry] = queued.quarantine.entries()
+        assert entry.about is not None
+        assert (entry.about.uid, entry.about.gid, entry.about.mode) == (CAMERA, CAMERA, 0o600)

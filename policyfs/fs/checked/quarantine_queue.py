@@ -7,6 +7,7 @@ Further files are dropped, on record, as they are when the quarantine is full.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -28,6 +29,8 @@ from policyfs.store.tree import Tree
 CALL: Final = Call("quarantine", "close")
 _WAITING_EACH: Final = 16
 """The limit of waiting files of one app; all strangers count as one app."""
+_MODE: Final = 0o600
+"""The mode of a kept file if the store does not tell that of its own file."""
 _END_S: Final = 10.0
 """The longest time that a daemon copies waiting files at its end."""
 
@@ -92,10 +95,14 @@ class QuarantineQueue:
         self._come.set()
 
     def _about(self, handle: Handle, app: str, refusal: Refusal) -> About:
-        caller, stat = handle.caller, self._tree.fstat(handle.fd)
+        caller = handle.caller
+        uid, gid, mode = caller.uid, caller.gid, _MODE
+        with contextlib.suppress(OSError):  # of a store that fails: the file is kept all the same
+            stat = self._tree.fstat(handle.fd)
+            uid, gid, mode = stat.uid, stat.gid, stat.mode & 0o777
         return About(
             time_ns=time.time_ns(), mount=self._mount, store=self._store, app=app,
-            uid=stat.uid, gid=stat.gid, pid=caller.pid, path=handle.node.path(), mode=stat.mode & 0o777,
+            uid=uid, gid=gid, pid=caller.pid, path=handle.node.path(), mode=mode,
             kind=refusal.kind, reason=refusal.reason,
             rules=tuple(dict.fromkeys(match.rule for match in refusal.rules)),
         )  # fmt: skip
