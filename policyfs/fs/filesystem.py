@@ -396,5 +396,5 @@ class FileSystem:
         """Release everything that was made here."""
         for handle in self.handles:  # still open at the end of the mount
             if handle.writable and handle.node.open is not None and handle.node.open.draft is not None:
-                self.drafts.give_up(handle, handle.node.open.draft)
+                self._undo.callback(self.drafts.give_up, handle, handle.node.open.draft)
         self._undo.close()

@@ -8,13 +8,16 @@ import json
 import os
 import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from policyfs.store.latches import Latches
+from tests.faults.test_ended_drafts import terminate
 from tests.faults.test_full_drafts import POLICY
+from tests.faults.test_unmounted import abort
 from tests.support.machine.processes import Child, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount, policyfs
 from tests.support.mount.faulty import CAMERA
@@ -38,6 +41,18 @@ def _save(channel, path: Path, data: bytes) -> tuple[str, str]:
     return said
 
 
+def _save_and_wait(channel, path: Path, data: bytes) -> tuple[str, str]:
+    """As _save(), but the file is closed only when the test says so."""
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    for at in range(0, len(data), 1 << 20):
+        os.write(fd, data[at : at + (1 << 20)])
+    channel.send("written")
+    said = code_of(os.fsync, fd)
+    channel.send("answered")
+    channel.recv()
+    return said, code_of(os.close, fd)
+
+
 def _lock(channel, latches: Path, file: Path) -> None:
     """Wait for the lock of the file, as another daemon. Send the file's bytes, and keep the lock."""
     with latches.open("r+b") as shared, file.open("rb") as stored:
@@ -47,7 +62,10 @@ def _lock(channel, latches: Path, file: Path) -> None:
         channel.recv()
 
 
-def half_stored(mounts: Mounts, store: Path, data: bytes, policy: str = POLICY) -> tuple[Mount, Path, Child]:
+def half_stored(
+    mounts: Mounts, store: Path, data: bytes, policy: str = POLICY, *options: str,
+    save: Callable[..., object] = _save,
+) -> tuple[Mount, Path, Child]:  # fmt: skip
     """A mount, a file of its store with the first piece of a draft, and the app that waits for the rest."""
     share = store / "Share"
     share.mkdir()
@@ -55,10 +73,10 @@ def half_stored(mounts: Mounts, store: Path, data: bytes, policy: str = POLICY) 
     file.write_bytes(OLD)
     for path in (share, file):
         os.chown(path, CAMERA, CAMERA)
-    mount = mounts.prepare(policy, store)
+    mount = mounts.prepare(policy, store, *options)
     mount.program = ("tests.attack.weakened", "pieces-take-long")
     mount.start()
-    writer = start_as(CAMERA, _save, mount / "Share/a.jpg", data)
+    writer = start_as(CAMERA, save, mount / "Share/a.jpg", data)
     assert writer.receive() == "written"
     with file.open("rb") as stored:
         wait_for(lambda: os.pread(stored.fileno(), 1, 1 << 19) == b"\1", "the first piece is there")
@@ -78,6 +96,12 @@ def test_no_other_daemon_gets_between_the_pieces_of_a_draft(mounts: Mounts, empt
     assert mount.status()["bugs"] == 0
 
 
+def _kept(mount: Mount) -> list[dict[str, object]]:
+    """The entries of the mount's quarantine."""
+    said = policyfs("quarantine", "list", "--json", "--trail", mount.trail)
+    return [json.loads(line) for line in said.stdout.splitlines()]
+
+
 @pytest.mark.parametrize(("policy", "data"), [(POLICY, NEW), (CLEANING, PLACED)], ids=["checked", "cleaned"])
 def test_a_draft_is_kept_where_another_program_writes_its_file_meanwhile(
     mounts: Mounts, empty_store: Path, policy: str, data: bytes
@@ -91,11 +115,62 @@ def test_a_draft_is_kept_where_another_program_writes_its_file_meanwhile(
     assert writer.result() == ("EBUSY", "EBUSY")
     wait_for(lambda: mount.events(operation="quarantine"), "the draft is on record")
     [event] = mount.events(operation="quarantine")
-    said = policyfs("quarantine", "list", "--json", "--trail", mount.trail)
-    [kept] = [json.loads(line) for line in said.stdout.splitlines()]
+    [kept] = _kept(mount)
     assert (kept["path"], kept["size"], kept["app"]) == ("/Share/a.jpg", len(data), "camera")
     assert kept["sha256"] == hashlib.sha256(data).hexdigest()
     assert event["decision"] == "allow"
     assert "only a part" in event["note"]
     assert ("not cleaned" in event["note"]) == (policy is CLEANING)
     assert mount.status()["bugs"] == 0
+
+
+def torn(mounts: Mounts, store: Path, *options: str) -> tuple[Mount, Path, Child]:
+    """half_stored(), and another program has written the file: fsync() said EBUSY, and the file is open."""
+    mount, file, writer = half_stored(mounts, store, NEW, POLICY, *options, save=_save_and_wait)
+    with file.open("r+b") as stored:
+        stored.seek(1000)
+        stored.write(b"another program's")
+    assert writer.receive() == "answered"
+    return mount, file, writer
+
+
+def test_such_a_draft_is_kept_though_the_policy_refuses_it_by_then(mounts: Mounts, empty_store: Path) -> None:
+    """FLUSH, before the last release, judges it by the new policy."""
+    mount, file, writer = torn(mounts, empty_store)
+    png = '  - {id: png, require: {content: [image/png]}, paths: "/Share/**"}\n'
+    mount.policy.write_text(POLICY + png)
+    assert mount.reload().returncode == 0
+    writer.send("close")
+    assert writer.result() == ("EBUSY", "EPERM")
+    [event] = wait_for(lambda: mount.events(operation="quarantine"), "the draft is on record")
+    [kept] = _kept(mount)
+    assert kept["sha256"] == hashlib.sha256(NEW).hexdigest()
+    assert kept["rules"] == ["png", "share"]
+    assert "only a part" in event["note"]
+    assert "image/png" in event["note"]
+    assert file.read_bytes() not in {OLD, NEW}
+
+
+@pytest.mark.parametrize("end", [terminate, abort])
+def test_such_a_draft_outlives_the_mount(mounts: Mounts, empty_store: Path, end) -> None:
+    mount, _, writer = torn(mounts, empty_store)
+    mount.expected_exit = 1 if end is abort else 0
+    end(mount)
+    assert mount.process is not None
+    assert mount.process.wait(30) == mount.expected_exit
+    writer.send("close")
+    writer.result()
+    [kept] = _kept(mount)
+    assert kept["sha256"] == hashlib.sha256(NEW).hexdigest()
+
+
+
+def test_such_a_draft_has_no_more_room_than_a_refused_one(mounts: Mounts, empty_store: Path) -> None:
+    """Else two apps that work together could fill the disk of the trail. The loss is on record."""
+    mount, _, writer = torn(mounts, empty_store, "--quarantine-max", "1M")
+    writer.send("close")
+    assert writer.result() == ("EBUSY", "EBUSY")
+    [event] = wait_for(lambda: mount.events(operation="quarantine"), "the loss is on record")
+    assert (event["decision"], event["errno"]) == ("deny", "ENOSPC")
+    assert event["note"].startswith("dropped, not kept: the quarantine is full")
+    assert _kept(mount) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.domain import Decision
 from policyfs.fs.checked import draft_storage
 from policyfs.fs.inodes.handles import Handle, open_state
 from tests.support.models.policies import engine_of
@@ -138,6 +139,51 @@ async def test_a_draft_that_found_no_rest_is_stored_later(
         assert await errno_of(made.sync.flush(handle)) == 0
         assert (store / "a.jpg").read_bytes() == NEW
         await made.release(handle)
+
+
+@on_trio
+async def test_a_draft_of_which_a_part_is_stored_is_kept_whatever_fails_at_the_last_release(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last release finds no facts to decide on, and nothing of the store's file."""
+
+    async def fails(*_: object) -> Decision:
+        raise OSError(errno.EIO, "the disk")
+
+    done = list[int]()
+
+    def meanwhile() -> None:
+        done.append(len(done))
+        if len(done) > 1:
+            write_into(store / "a.jpg", len(done))
+
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await written(made)
+        with monkeypatch.context() as patch:
+            beside(patch, meanwhile)
+            assert await errno_of(made.sync.flush(handle)) == errno.EBUSY
+        with monkeypatch.context() as patch:
+            patch.setattr(type(made.gate), "handle", fails)
+            assert await errno_of(made.release(handle)) == errno.EIO
+        assert made.whole.quarantine.stats().waiting == 1
+        assert not any("not stored" in event.note for event in made.sink.events)
+
+
+@on_trio
+async def test_what_is_lost_where_the_last_release_cannot_decide_is_on_record(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object) -> Decision:
+        raise OSError(errno.EIO, "the disk")
+
+    with parts(store, engine_of(NO_PEOPLE)) as made:
+        handle = await written(made)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(made.gate), "handle", fails)
+            assert await errno_of(made.release(handle)) == errno.EIO
+        assert (store / "a.jpg").read_bytes() == PHOTO
+        [event] = [event for event in made.sink.events if "not stored" in event.note]
+        assert (event.errno, event.path) == (errno.EIO, b"/a.jpg")
 
 
 @on_trio

@@ -186,18 +186,19 @@ class Drafts:
                 raise
             except OSError as error:
                 draft.refused = True
-                if not draft.torn:  # else the quarantine's record tells of it
-                    self._record_loss(handle, error)
+                self.record_loss(handle, draft, error)
             except Exception:  # noqa: BLE001 - after any error the draft is not stored
                 draft.refused = True
         if draft.refused and draft.created and not self._tree.fstat(handle.fd).size and is_last():
             self._rejections.remove(handle)
 
-    def _record_loss(self, handle: Handle, error: OSError) -> None:
-        """Record that a draft is dropped since it cannot be stored.
+    def record_loss(self, handle: Handle, draft: Draft, error: OSError) -> None:
+        """Record that a draft is dropped since it cannot be stored. Else the quarantine's record tells of it.
 
         Bytes that the app wrote through a mapping after its last close() are lost, and no call has told it.
         """
+        if draft.torn:
+            return
         decision = Decision(allowed=True, errno=0, audit=Audit.REQUIRED)
         self._gate.recorder.decided(
             handle.caller, _RELEASING, handle.node.path(), decision, error=error.errno or errno.EIO,
@@ -208,11 +209,14 @@ class Drafts:
         """Drop a draft that has no writer any more.
 
         It goes into the quarantine if its refusal requires that, or if the store's file has only a part of
-        it: then nobody else has all of the old bytes, or all of the new ones.
+        it, whatever was decided later: then nobody else has all of the old bytes, or all of the new ones.
         """
         refusal = draft.refusal
-        if draft.torn and not draft.unchanged:
-            refusal = Refusal(None, draft.torn, (), True, self._gate.generation)
+        if draft.torn:
+            torn = Refusal(None, draft.torn, (), True, self._gate.generation)
+            if refusal is not None and draft.unchanged:  # since its refusal
+                torn = refusal._replace(reason=f"{draft.torn}; refused: {refusal.reason}", quarantine=True)
+            refusal = torn
         if draft.fd >= 0 and refusal is not None and refusal.quarantine and self._quarantine is not None:
             self._quarantine.take(handle, draft.give(), refusal)
         draft.close()

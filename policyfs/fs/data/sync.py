@@ -143,18 +143,31 @@ class FileSync:
         async with state.lock:
             if state.writers > 1:  # that writer goes on with the held bytes
                 return
+            failed: OSError | None = None
             try:
                 change = await self._decided(
                     handle, state, lambda change: self._held_by(state).finish(change, is_last)
                 )
                 await self._checker.note_monitored(handle, change.decision)
+            except OSError as error:
+                failed = error
+                raise
             finally:
-                if state.writers <= 1:
-                    self._withheld_names.show(handle.node)
-                    if state.holds_back:  # left by an error
-                        self._guard.dropped(handle.node)
-                    state.drop_held()  # no writer may take it for its own
-                self._note_held(state, handle.fd)
+                try:
+                    if state.writers <= 1:
+                        self._drop(handle, state, failed)
+                finally:
+                    self._note_held(state, handle.fd)
+
+    def _drop(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
+        """Drop what an error has left after the last writer: no writer may take it for its own."""
+        self._withheld_names.show(handle.node)
+        if state.holds_back:
+            self._guard.dropped(handle.node)
+        try:
+            self._draft.give_up(handle, state, error)
+        finally:
+            state.drop_held()
 
     @staticmethod
     def _may_hold(handle: Handle, state: OpenState) -> bool:

@@ -215,6 +215,17 @@ class DraftWrites:
             if draft.refused or draft.cleaned_of:
                 self._guard.dropped(handle.node)
 
+    def give_up(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
+        """Drop a draft, or quarantine it, if an error came before its last release was decided."""
+        draft, state.draft = state.draft, None
+        if draft is None:
+            return
+        try:
+            if error is not None and draft.changed:
+                self._drafts.record_loss(handle, draft, error)
+        finally:
+            self._drafts.give_up(handle, draft)
+
     async def _begin(self, change: Change) -> Draft:
         return await self._drafts.begin(change.handle, change.state, change.fence)
 
