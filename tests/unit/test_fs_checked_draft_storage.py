@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from policyfs.domain import Decision
 from policyfs.fs.checked import draft_storage
@@ -18,6 +19,7 @@ from tests.support.mount.file_system import Parts, on_trio, parts
 from tests.support.mount.steps import CAMERA, OPEN, PHOTO, append, beside, errno_of
 
 NO_PEOPLE = OPEN + "- {id: no, require: {no: [people]}, paths: '/**'}\n"
+CLEAN_PLACE = OPEN + "- {id: clean, require: {clean: [location]}, paths: '/**'}\n"
 NEW = PHOTO + b"\1" * (2 << 20)
 
 
@@ -184,6 +186,38 @@ async def test_what_is_lost_where_the_last_release_cannot_decide_is_on_record(
         assert (store / "a.jpg").read_bytes() == PHOTO
         [event] = [event for event in made.sink.events if "not stored" in event.note]
         assert (event.errno, event.path) == (errno.EIO, b"/a.jpg")
+
+
+@on_trio
+async def test_a_cleaning_is_on_record_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the policy is read again before its first byte is stored, or others change the file."""
+
+    def cleanings() -> int:
+        return sum(event.note.startswith("cleaned of") for event in made.sink.events)
+
+    with parts(store, engine_of(CLEAN_PLACE)) as made:
+        handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        await made.write(handle, 0, PHOTO)
+        done = list[int]()
+
+        def reload() -> None:
+            done.append(len(done))
+            if len(done) <= 2:
+                trio.from_thread.run_sync(made.reload, engine_of(CLEAN_PLACE))
+            else:
+                chmod(store / "a.jpg", len(done))
+
+        with monkeypatch.context() as patch:
+            beside(patch, reload)
+            assert await errno_of(made.sync.flush(handle)) == errno.EBUSY
+        assert cleanings() == 1
+        await made.sync.flush(handle)
+        assert cleanings() == 1
+        assert await made.write(handle, 0, PHOTO) == len(PHOTO)
+        await made.sync.flush(handle)
+        assert cleanings() == 2
+        await made.release(handle)
+        assert cleanings() == 2
 
 
 @on_trio

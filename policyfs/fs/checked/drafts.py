@@ -155,17 +155,25 @@ class Drafts:
             source = draft.fd if cleaned is None or cleaned.fd < 0 else cleaned.fd
             if source != draft.fd and cleaned is not None:
                 await self._may_lose(handle, draft, decision, cleans)
-                told = replace(decision, audit=Audit.REQUIRED)
-                self._gate.recorder.decided(
-                    handle.caller, _WRITING, handle.node.path(), told, kind=cleaned.kind, note=cleaned.note
-                )
+                self._record_cleaning(handle, draft, decision, cleaned)
             await self._storage.store(handle, draft, fence, on_thread, source)
         finally:
             if cleaned is not None:
                 cleaned.close()
         draft.cleaned_of = cleans if source != draft.fd else frozenset()
         draft.changed = draft.refused = draft.created = False
-        draft.refusal = None
+        draft.refusal = draft.recorded = None
+
+    def _record_cleaning(self, handle: Handle, draft: Draft, decision: Decision, cleaned: Cleaned) -> None:
+        """Record a cleaning before it is stored: once, however often that is tried."""
+        path = handle.node.path()
+        if draft.recorded == (path, cleaned.note):
+            return
+        told = replace(decision, audit=Audit.REQUIRED)
+        self._gate.recorder.decided(
+            handle.caller, _WRITING, path, told, kind=cleaned.kind, note=cleaned.note
+        )
+        draft.recorded = path, cleaned.note
 
     async def finish(
         self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence,

@@ -59,11 +59,12 @@ class Draft:
     long as it is, it has nothing to lose. cleaned_of: the words whose data was removed from the version
     in the store, but not from the draft. torn: the note for the trail if only a part of it is in the
     store's file, since another program wrote there meanwhile, or the store failed; else empty.
+    recorded: path and note of its cleaning, if that is on record and not stored yet; else None.
     """
 
     __slots__ = (
-        "base", "began_empty", "changed", "cleaned_of", "created", "fd", "refusal", "refused", "times_ns",
-        "torn", "unchanged",
+        "base", "began_empty", "changed", "cleaned_of", "created", "fd", "recorded", "refusal", "refused",
+        "times_ns", "torn", "unchanged",
     )  # fmt: skip
 
     def __init__(self, fd: int, stat: Stat, *, created: bool) -> None:
@@ -73,13 +74,14 @@ class Draft:
         self.created = created
         self.changed = self.refused = self.unchanged = False
         self.torn = ""
+        self.recorded: tuple[bytes, str] | None = None
         self.refusal: Refusal | None = None
         self.times_ns: tuple[int, int] | None = None
         self.cleaned_of: frozenset[str] = frozenset()
 
     def touch(self) -> None:
         """Note a write into the draft."""
-        self.changed, self.unchanged, self.times_ns = True, False, None
+        self.changed, self.unchanged, self.times_ns, self.recorded = True, False, None, None
 
     def dated(self, before: Stat, now: Stat) -> None:
         """Note new times of the store's file, set through this node. before, now: the file's attributes.
