@@ -1,7 +1,7 @@
 """Frozen types for the words of policyfs. Layer 0: every layer imports it, and it imports none.
 
-docs/architecture.md ("Words") defines the words themselves. Everything here is
-immutable and hashable, so that decisions can be memoised on it.
+docs/architecture.md ("Words") defines the words themselves. All values are immutable and hashable, so that
+they can be keys of remembered decisions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FileType(enum.Enum):
     SYMLINK = "symlink"
     SPECIAL = "special"
 
-    __hash__ = object.__hash__  # keys of remembered decisions have a type; Enum's own hash is slow Python
+    __hash__ = object.__hash__  # each look-up of a decision hashes a FileType; Enum's __hash__ is slow
 
 
 KIND_DIRECTORY: Final = "inode/directory"
@@ -94,7 +94,7 @@ stranger's uid. Callers of one lane with the same view of a file may see the sam
 def in_turn(lane: Hashable) -> Hashable:
     """Return the key under which a lane takes turns with others: the app's name, or a stranger's uid.
 
-    So an app has no more turns if it has more uids.
+    So an app with many uids gets no more turns than an app with one uid.
     """
     return lane[0] if isinstance(lane, tuple) else lane
 
@@ -103,10 +103,9 @@ def in_turn(lane: Hashable) -> Hashable:
 class Principal:
     """A caller, as far as the rules can tell callers apart.
 
-    key: small int; two callers with one key get the same answers from one engine, always.
-    app: the app's name, or None for a stranger. uid: the caller's uid, where rules may depend on
-    it (None for an app mount's principal before the caller is known). uids_differ: True if the policy may
-    give the app other answers under another uid.
+    key: small int; two callers with one key get the same answers from one engine, always. app: the app's
+    name, or None for a stranger. uid: the caller's uid; None if it is not known. uids_differ: True if the
+    policy may give the app other answers under another uid.
     """
 
     key: int
@@ -147,13 +146,13 @@ class Decision:
     """The answer to one request: allow or deny, obligations, and the rules that made it.
 
     errno is 0 exactly when allowed. redact: words for data that must not be readable in the bytes (empty if
-    every redact rule lists the kind in raw_types). content: content requirements, all of which must be met.
-    Each is a set of kind patterns (``image/*`` allowed), of which the written file must match one. Or it has
-    the pattern of ban() or cleaning(), beside the kinds that pass without a search. redact and content are
-    empty in a denial. bare: a directory seen only because a path below it may be seen.
-    quarantine: a file that fails the content requirements is kept for the administrator.
-    monitored_content: (rule, kinds) of content requirements that are checked but only recorded,
-    as ``would_deny``, when a written file fails them.
+    every redact rule lists the kind in raw_types). content: content requirements; a written file must meet
+    all of them. Each requirement is a set of patterns, and the file must match one of these: kinds such as
+    ``image/jpeg`` or ``image/*``, or the pattern that ban() or cleaning() returns. Beside that pattern, the
+    kinds are those of files that pass without a search. redact and content are empty in a denial. bare: a
+    directory seen only because a path below it may be seen. quarantine: a file that fails the content
+    requirements is kept for the administrator. monitored_content: (rule, kinds) of content requirements that
+    are checked but only recorded, as ``would_deny``, when a written file fails them.
     """
 
     allowed: bool
@@ -207,12 +206,12 @@ def cleaning(words: frozenset[str]) -> str:
 
 
 def to_clean(words: Iterable[str]) -> frozenset[str]:
-    """Return the words to clean files of, from a result of banned()."""
+    """Return the words of a result of banned() whose data must be removed by cleaning."""
     return frozenset(word.removeprefix(_CLEAN) for word in words if word.startswith(_CLEAN))
 
 
 def only_forbidden(words: Iterable[str], cleaned_of: frozenset[str]) -> frozenset[str]:
-    """Return the words that still forbid a cleaned file, from a result of banned().
+    """Return the words of a result of banned() that still forbid a file after it was cleaned.
 
     A word that the file was cleaned of no longer counts. DENY_UNKNOWN counts only beside another word.
     """
@@ -260,19 +259,20 @@ REDACTIONS: Final = frozenset({"location", "device", "time", "people", "all-meta
 """The words for data that a policy can hide in files; redact/core/categories.py defines each."""
 
 DENY_UNKNOWN: Final = "on_unknown: deny"
-"""A member of a set of words if a rule refuses files with a part that cannot be understood. The sets of
-several rules are united, so the strictest rule wins."""
+"""A special member of a set of words. It means: a file with a part that cannot be understood is refused. The
+sets of several rules are united, so the strictest rule wins."""
 
 TO_TELL: Final = "found to tell"
-"""A member of a set of words if a file is searched before it is stored. Then a part that cannot be
-understood counts only if a search of it finds something, or if DENY_UNKNOWN is a member, too."""
+"""A special member of a set of words. It means: a file is searched for data before it is stored. A part that
+cannot be understood then counts only if a search of its bytes finds something, or if DENY_UNKNOWN is a
+member, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
     """Replacement bytes at an offset of a file (bytes); never changes the file's size.
 
-    Either data, or a number of zeros: megabytes of them replace a video's position track.
+    The replacement is either data or a number of zeros. (A video's position track needs megabytes of zeros.)
     """
 
     offset: int

@@ -21,9 +21,9 @@ _UNNAMED: Final = "application/octet-stream"
 class Use(enum.Flag):
     """Uses of a signature besides ``Start.only``.
 
-    HEAD: a write to a checked file is refused as soon as its first bytes rule out all required kinds; only
-    for kinds whose files all begin with one of the signatures. PICTURE: it identifies pictures within other
-    files. UNNAMED: it gives a kind to files that libmagic cannot name.
+    HEAD: to refuse a write to a checked file as soon as the file's first bytes rule out all required kinds. A
+    kind may have HEAD only if each file of this kind begins with one of its signatures. PICTURE: to identify
+    pictures within other files. UNNAMED: to give a kind to files that libmagic cannot name.
     """
 
     HEAD = enum.auto()
@@ -32,11 +32,13 @@ class Use(enum.Flag):
 
 
 class Start(NamedTuple):
-    """Signature: these bytes at this offset, in files of these kinds. Embedded pictures get the first kind.
+    """Signature: files of these kinds have these bytes at this offset. An embedded picture with these bytes
+    gets the first kind.
 
-    only: pattern of libmagic's answers that are possible for a file with these bytes (and with those of
-    `also`, an offset and bytes). Any other answer is a contradiction, since every reader relies on the bytes.
-    If libmagic has no name for such files (Use.UNNAMED), the pattern also matches application/octet-stream.
+    also: an offset and further bytes that the file must have for `only` to apply. only: a pattern of the
+    answers that libmagic may give for such a file; empty: any answer. libmagic is wrong if its answer does
+    not match the pattern, since all programs that read such files recognise them by these bytes. If libmagic
+    has no name for such files (Use.UNNAMED), the pattern also matches application/octet-stream.
     """
 
     kinds: tuple[str, ...]
@@ -49,13 +51,13 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format that is redacted: all data on it outside of its locator.
+    """One format that is redacted: all data about the format, except the code of its locator.
 
-    locator: its module below policyfs.redact, and the function in it; the module's PARTS are the parts of
-    its files. kinds: its content kinds, and the parts examined in each, for the documentation. starts: the
-    signatures of its files; none if their first bytes vary. other_names: names that versions of libmagic, and
-    other tools, use -> its kinds. brands: its kinds -> compatible brands (ISO base media) that libmagic may
-    not know; the most specific kind is first.
+    locator: the module below policyfs.redact, and the function in this module; the module's PARTS names the
+    parts of a file. kinds: the content kinds of the format, each with a text for the documentation: the parts
+    that are examined. starts: the signatures of its files; empty if the first bytes vary. other_names: names
+    that versions of libmagic and other tools use, each with the kind that it means. brands: kinds, each with
+    compatible brands (ISO base media) that libmagic may not know; the most specific kind is first.
     """
 
     locator: str
@@ -307,9 +309,9 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
     **_OTHER_NAMES_WITHOUT_LOCATOR,
     **{name: kind for one in FORMATS for name, kind in one.other_names.items()},
 }
-"""Names that versions of libmagic, and other tools, use for one kind -> the name used here.
+"""Other names of kinds, used by some versions of libmagic and by other tools, each with the name used here.
 
-The name used here is that of libmagic 5.44, unless libmagic alone uses it.
+policyfs uses the name of libmagic 5.44. If no other program uses that name, policyfs uses the common one.
 """
 BRANDS: Final = tuple((kind, brands) for one in FORMATS for kind, brands in one.brands.items())
 """Kinds of pictures in boxes with their compatible brands, the most specific ones first."""

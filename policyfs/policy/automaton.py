@@ -26,7 +26,7 @@ from policyfs.policy.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, W
 MAX_BOUND: Final = 128
 """Most captures alive at one path. With more, the path is lost: nobody is allowed anything there.
 
-Only a policy such as ``/**/{uid}/**`` on hundreds of nested directories named by numbers exceeds it.
+Only a glob such as ``/**/{uid}/**`` exceeds the bound, on hundreds of nested directories named by numbers.
 Without the bound, an app could make each step take longer than the step before.
 """
 
@@ -36,7 +36,8 @@ Binds = frozenset[Bind]
 
 
 class Node:
-    """A trie node. Targets are closed: nodes that they reach without a further name are targets, too.
+    """A trie node. A target is a node to which a name leads. Nodes that a target reaches without a further
+    name are targets, too.
 
     literals, folded: targets by name (folded: in lower case). anything: targets of every name. accepts:
     the glob sets that match a path at this node.
@@ -63,7 +64,7 @@ class Node:
 
 
 _CAPTURE_UNITS: Final = 16
-"""Units of one capture (Position.units): its text, a set and a table of its own, some 1.4 KiB with a name
+"""Units that one capture counts as (Position.units): its text, a set and a table take some 1.4 KiB for a name
 of 220 bytes.
 """
 
@@ -123,7 +124,7 @@ class AutomatonBuilder:
             node.captures = {captured: self._closed(to) for captured, to in node.captures.items()}
             node.anything = self._closed(node.anything)
         root = self._closed((0,))
-        while self._edges:  # one by one: to free all at once would stop all threads for long
+        while self._edges:  # one by one: freeing all at once would stop all threads for long
             self._edges.popitem()
         return Automaton(tuple(self._nodes), root, self._apps)
 
@@ -311,8 +312,9 @@ class Automaton:
     def resolved(self, position: Position, app: str | None, uid: int | None) -> Position:
         """Return the position for one caller.
 
-        Bound nodes become free if their captures fit the caller; all other bound nodes are removed.
-        So the number of a caller's resolved positions depends on the policy alone, not on the names.
+        Bound nodes become free if their captures fit the caller; all other bound nodes are removed. So names
+        in paths cannot increase the number of positions of one caller. Only the policy determines this
+        number.
         """
         if not position.bound:
             return position
@@ -343,7 +345,7 @@ class Automaton:
 
 
 def _undominated(free: set[int], bound: set[tuple[int, Bind]]) -> frozenset[tuple[int, Bind]]:
-    """Return the bound nodes, without those reached freely or under a weaker bind."""
+    """Return the bound nodes, without the nodes that are also free, or also bound by weaker requirements."""
     kept = {(number, bind) for number, bind in bound if number not in free}
     if len(kept) < 2 or len({number for number, _ in kept}) == len(kept):
         return frozenset(kept)

@@ -18,7 +18,7 @@ from policyfs.policy.names import UID_LIMIT, Bind
 _UID_SHIFT: Final = 32
 _CLASS_MASK: Final = (1 << _UID_SHIFT) - 1
 _NO_UID: Final = UID_LIMIT - 1
-"""(uid_t)-1, which no process has."""
+"""(uid_t)-1: no process has this uid."""
 
 
 class CallerClass:
@@ -62,7 +62,7 @@ class CallerClass:
 
 
 class Caller:
-    """A caller class, and a uid of it (None where captures compare no uid)."""
+    """A caller class, and one of its uids; None if no capture compares the uid."""
 
     __slots__ = ("app", "of", "uid")
 
@@ -85,7 +85,7 @@ def _within(uid: int, ranges: tuple[UidRange, ...]) -> bool:
 
 
 def tells_uids_apart(who: Who | None, app: str) -> bool:
-    """False only if ``who`` matches an app under every uid, or under none. Captures are not counted."""
+    """False only if ``who`` matches the app either under every uid or under none. Captures do not count."""
     while who is not None:
         if who.apps is not None and app not in who.apps and ANY not in who.apps:
             return False
@@ -215,7 +215,8 @@ class Callers:
     def of_shared_mount(self) -> list[CallerClass]:
         """Return every caller class that can make requests on a shared mount: each uid's app, or strangers.
 
-        No process has a worker's uid, except workers, and these can open nothing (docs/decisions/0027).
+        The uids of workers do not count: only workers have them, and workers can open no file
+        (docs/decisions/0027).
         """
         cuts = {*self._starts, WORKER_UIDS.start, WORKER_UIDS.stop}
         for first, last, _ in self._app_ranges:

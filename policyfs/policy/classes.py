@@ -1,8 +1,8 @@
 """Sample names: at least one of each class of names that a position tells apart.
 
-All names that take the same edges of the automaton are one class, so there are finitely many. One
-name of each class is enough to walk every possible path. So questions about "everything below" are
-answered without a look at the files there.
+All names that take the same edges of the automaton are one class, so the number of classes is finite. One
+name of each class is enough to walk every possible path. So questions about "everything below" are answered
+without the store's files.
 """
 
 from __future__ import annotations
@@ -179,8 +179,8 @@ def _names(edges: _Edges, known: Known) -> list[str]:
 def _known_words(patterns: frozenset[Pattern], other: str, known: Known) -> list[str]:
     """Return the result of _words, kept in *known*.
 
-    A kept result is used again only if it contains *other*: with other literals beside the patterns,
-    another character was unused.
+    A kept result is used again only if its words contain *other*. An earlier call may have had another unused
+    character, because it had other literals beside the same patterns.
     """
     found = known.get(patterns)
     if found is None or not any(other in word for word in found):

@@ -1,4 +1,6 @@
-"""Pauses of Python's garbage collector, which would visit all objects of a growing policy again and again."""
+"""Pauses of Python's garbage collector. Without them it would visit all objects of a growing policy again and
+again.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ from collections.abc import Iterator
 
 
 def left_to_the_kernel(*things: object) -> None:
-    """Never free these objects, nor any other that exists now: the process is about to end.
+    """Keep these objects, and all others that exist now, from being freed: the process is about to end.
 
-    To free a compiled policy of 10,000 rules one object after the other takes a tenth of a command's time. A
-    reference cycle that is frozen is not looked at again, not even when the interpreter ends.
+    Freeing a compiled policy of 10,000 rules object by object takes a tenth of a command's time. So the
+    objects join a reference cycle that is frozen: the collector never visits it, not even when the
+    interpreter ends.
     """
     kept: list[object] = [*things]
     kept.append(kept)
@@ -22,8 +25,8 @@ def left_to_the_kernel(*things: object) -> None:
 def paused() -> Iterator[None]:
     """Pause the collector while many objects are made and few are dropped.
 
-    With 10,000 rules, the collector took half of the time. A pause that begins during another one (nested,
-    or in another thread) ends with that one.
+    With 10,000 rules, the collector took half of the time. If a pause begins during another one (nested, or
+    in another thread), both end together, when the first one ends.
     """
     if not gc.isenabled():
         yield

@@ -27,7 +27,7 @@ class Head(Strict):
 
 
 class Companion(NamedTuple, Generic[T, D]):
-    """A file that was read. items: the parts of its list, each valid if no error was added."""
+    """A file that was read. items: the parts of its list; all are valid if read() added no error."""
 
     source: Source
     top: Part[T]
@@ -80,6 +80,6 @@ class Reader(Generic[T, D]):
 
 
 def sound(errors: list[PolicyError], headline: str) -> None:
-    """Raise PolicyErrors if there are errors."""
+    """Raise PolicyErrors if there are errors. headline: the beginning of its message."""
     if errors:
         raise PolicyErrors(errors, headline)

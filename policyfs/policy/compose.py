@@ -1,7 +1,7 @@
 """Strict conversion of YAML text to nodes: YAML that a policy must not contain is an error.
 
-A syntax error ends a file. Other errors (repeated keys, tags, merge keys, unknown aliases) are
-collected. In the tree ``Absent.BROKEN`` takes their place, so that none is reported twice.
+A syntax error ends a file. Other errors (repeated keys, tags, merge keys, unknown aliases) are collected. In
+the tree ``Absent.BROKEN`` takes the place of a wrong value, so that no error is reported twice.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from policyfs.policy.syntax import syntax_error
 
 try:
     from _ruamel_yaml import CParser
-except ImportError:  # the parser in Python reads the same, only slower
+except ImportError:  # the parser in Python gives the same result, only slower
     CParser = None
 
 MAX_EXPANDED: Final = 10_000
@@ -131,11 +131,12 @@ def compose(source: Source, errors: list[PolicyError]) -> Node:
 def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | None:
     """Compose with libyaml, the parser in C, ten times as fast. None if the parser in Python is needed.
 
-    That is so if libyaml is not installed, if the file cannot be read to its end (messages and places of
-    errors come from the parser in Python), or if the two parsers read something in the text differently.
+    The parser in Python is needed in three cases: libyaml is not installed; the text has an error, since
+    messages and places come from the parser in Python; the text has something that the two parsers read
+    differently.
     """
     text = source.text
-    # libyaml accepts some tabs and early comments, and sees another end of a last line without a line feed
+    # libyaml accepts some wrong tabs and comments. It finds another end of a last line without line feed.
     if CParser is None or "\t" in text or text[-1:] != "\n" or _EARLY_COMMENT.search(text):
         return None
     found: list[PolicyError] = []
@@ -163,7 +164,7 @@ class _Composer:
         self.errors = errors
         self.anchors: dict[str, Node | None] = {}
         self.texts: dict[str, Value] = {}
-        """Values of unquoted texts of one line, to use them again: keys and names repeat often."""
+        """The value of each unquoted text of one line, by the text: keys and names repeat often."""
         self.expanded = 0
 
     def report(self, span: Span, message: str, help_: str) -> None:
@@ -317,7 +318,7 @@ class _Composer:
             message = f"the text contains U+{ord(odd.group()):04X}, which no name can contain"
             self.report(span, message, "remove the escape")
             return Scalar(span, Absent.BROKEN, "")
-        if event.style:  # an unquoted text has None, or by libyaml an empty style
+        if event.style:  # an unquoted text has the style None, with libyaml ""
             return Scalar(span, raw, raw)
         if not raw and self.by_libyaml:
             raise UnreadableError  # libyaml gives an absent value another place

@@ -1,9 +1,9 @@
 """The engine: a compiled policy that answers requests. Pure; one thread at a time.
 
-Paths are path states, one step from their parent's; callers are principals. A repeated request is
-one dictionary look-up. One rule is left to the file system: under redaction a file is opened for
-writing only if the open empties it first (rule 5 of "The decision"). The file system knows how a
-file is opened, and finds the rest in ``Decision.redact`` and in the file's owner.
+The engine takes path states for paths, and principals for callers. A repeated request is one dictionary
+look-up. The engine leaves one rule to the file system: if a file is redacted for an app, the app may open it
+for writing only if the open empties it first (rule 5 of "The decision"). The file system decides this by the
+flags of the open, ``Decision.redact`` and the file's owner.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from policyfs.policy.visibility import Sight
 __all__ = ["End", "Engine", "PathState", "compile_policy"]
 
 REMEMBERED: Final = 1 << 16
-"""Units of answers of each sort that an engine keeps (memo.Memo)."""
+"""Capacity of each table of remembered answers in an engine, in units (memo.Memo)."""
 
 
 class Engine:
-    """A compiled policy. Path states and principals of one engine mean nothing to another."""
+    """A compiled policy. Path states and principals are valid only for the engine that made them."""
 
     def __init__(self, policy: Policy, *, monitor: bool, remembered: int) -> None:
         self.policy: Final = policy
@@ -114,9 +114,9 @@ class Engine:
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
         """Decide a request that needs all of ``ops`` here; SEE is always needed.
 
-        If several operations are refused, the answer has the errno that reveals least: ENOENT if SEE is
-        refused. Obligations come from READ and WRITE, if they are in ``ops``. A field of ``facts`` that is
-        None is unknown and counts against the caller.
+        If several operations are refused, the answer has the errno that reveals least. So if SEE is refused,
+        it is ENOENT. Obligations come from READ and WRITE, if they are in ``ops``. A field of ``facts`` that
+        is None is unknown and counts against the caller.
         """
         key = (state, who.key, ops, ftype, facts)
         found = self._decisions.get(key)
@@ -134,7 +134,8 @@ class Engine:
         return self._decisions.keep(key, pooled, state.units)
 
     def needs(self, who: Principal, ops: Op, state: PathState, ftype: FileType) -> Need:
-        """Return the facts that ``decide`` depends on; any other fact leaves its answer the same."""
+        """Return the facts on which the answer of ``decide`` depends. It may leave all other facts unknown.
+        """
         key = (state, who.key, ops, ftype)
         found = self._needs.get(key)
         if found is None:
@@ -163,7 +164,7 @@ class Engine:
         return found
 
     def view(self, who: Principal, state: PathState) -> View:
-        """Return the view of a regular file here, restricted if some kind or owner brings obligations."""
+        """Return the view of a regular file here. It is raw only if no kind or owner brings an obligation."""
         if state.position.lost:
             return RAW_VIEW
         profile = self._profiles.of(state, self._caller(who))
@@ -175,8 +176,8 @@ class Engine:
     def bans(self, who: Principal, state: PathState, ftype: FileType, facts: Facts) -> frozenset[str]:
         """Return the categories that no file here may contain, by the rules about this caller.
 
-        Rules count also for callers that may write no bytes here, because attributes can contain the same
-        data. A field of ``facts`` that is None counts against the caller.
+        Rules also count for a caller that may not write files here: it may still set attributes, and these
+        can contain the same data. A field of ``facts`` that is None counts against the caller.
         """
         known = fixed_facts(ftype, facts)
         return banned(
@@ -232,8 +233,8 @@ class Engine:
         """Decide rename(2). replaced: the file at the new path, if any.
 
         old.facts and new.facts are the moved file's (see needs_move); replaced.state is new.state.
-        same_directory: both names are in one directory, so rules that hide it hide both; False is always
-        safe. Raises ValueError for an exchange without ``replaced``.
+        same_directory: True if both names are in one directory, so that a rule that hides this directory
+        hides both names. False is always safe. Raises ValueError for an exchange without ``replaced``.
         """
         return self._mover.rename(
             self, who, old, new, replaced, exchange=exchange, same_directory=same_directory
@@ -276,7 +277,7 @@ class Engine:
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
         """True only if the caller sees every entry of the directory at this path, of any type and any name.
 
-        Callers that see the same names in the directory get the same answer.
+        The result is the same for all callers that see the same names in the directory.
         """
         if self._scope.may_hide_below(state):
             return False
@@ -288,7 +289,7 @@ class Engine:
         return self._distinctions.sees_always(self._paths.step_of_all(state), caller)
 
     def contents(self) -> Iterator[list[object]]:
-        """Yield lists of the objects in this engine, so that its owner can free them in small steps.
+        """Yield lists of the objects in this engine, so that the caller can free them in small steps.
 
         Freeing a large engine at once takes a tenth of a second.
         """
@@ -310,7 +311,7 @@ class Engine:
         if not self._scope.only_allows_below(state):
             return False
         child = self._paths.step_of_all(state)
-        if self._paths.step_of_all(child) is not child:  # further down, paths have another state
+        if self._paths.step_of_all(child) is not child:  # paths two levels down have another state
             return False
         return all(
             self.decide(who, Op.SEE, child, ftype, NO_FACTS).allowed
@@ -346,6 +347,8 @@ def compile_policy(policy: Policy, *, monitor: bool = False, remembered: int = R
 
 
 def as_of(engine: Engine, at_ns: int) -> Engine:
-    """Return an engine with the exceptions in force at an instant; *engine* itself if they are unchanged."""
+    """Return an engine with the exceptions in force at an instant: *engine* itself if it has exactly these.
+    at_ns: ns since 1970.
+    """
     policy = in_force(engine.policy, at_ns)
     return engine if policy is engine.policy else compile_policy(policy, monitor=engine.monitor)

@@ -46,7 +46,7 @@ class Declarations:
         return found
 
     def _check_uids(self) -> None:
-        """Report uids that two apps share, at the app that is later in the text."""
+        """Report uids that two apps share. The error is placed at the app that is later in the text."""
         claims = sorted(
             (uids, (part.source.name, part.node.span, index), name)
             for name, part in self.apps.items()
@@ -68,7 +68,7 @@ class Declarations:
                 holder = claim
 
     def check_app(self, part: Part[object], loc: Loc, name: str, also: tuple[str, ...]) -> None:
-        """Report an app name in a rule that is neither declared nor one of ``also``."""
+        """Report a name in a rule if no app has it and it is not one of ``also``."""
         if name in self.apps or name in also or not self.complete:
             return
         known = (*self.apps, *also)
@@ -108,12 +108,13 @@ class Declarations:
 
 
 def already(told: str, first: Where) -> str:
-    """Return *told* with the place where something was declared first."""
+    """Return the message *told* with the place where the name was declared first."""
     return f"{told} already by {harmless(first.file)}, line {first.line}"
 
 
 def _names_are_known(file: File) -> bool:
-    """False if a faulty file may declare names that cannot be read."""
+    """True if all names that a file declares are known. A faulty file may declare names that cannot be read.
+    """
     if not isinstance(file.top.node, Mapping) or file.top.doc is None:
         return False
     named = (file.top.node.get(key) for key in ("apps", "sets", "path_sets"))

@@ -34,7 +34,8 @@ _SEEN: Final = "seen"
 
 
 class Distinctions:
-    """Compares the answers of one table for all callers of a shared mount. dry_run: for the whole mount."""
+    """Compares the answers of one table for all callers of a shared mount. dry_run: the mount has --monitor.
+    """
 
     def __init__(self, table: Table, sight: Sight, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table
@@ -53,7 +54,7 @@ class Distinctions:
         self._find_rules_below()
 
     def _find_rules_below(self) -> None:
-        """Find the nodes of the automaton that lead to rules by which callers see different names."""
+        """Find the nodes of the automaton that lead to rules because of which callers see different names."""
         automaton = self._table.automaton
         denies, allows = set[int](), set[int]()
         self._granting = set[int]()
@@ -66,7 +67,7 @@ class Distinctions:
                     into.add(accept)
                 elif self._grants_all(number):
                     self._granting.add(accept)
-        # Glob sets of conditions, which find no rule: if they hold captures, these alone tell callers apart.
+        # Glob sets of conditions: no rule is looked up by them, so only their captures tell callers apart.
         others = captured - self._table.first_accepts().keys()
         for number in filter(self._sighted.__getitem__, self._table.everywhere()):
             deny = self._table.rules[number].effect is Effect.DENY
@@ -250,7 +251,7 @@ class Distinctions:
         return tuple(one for one in state.situated(self._table) if self._sighted[one.rule])
 
     def _grants_all(self, number: int) -> bool:
-        """True if a rule that does not tell callers apart allows all to see its paths, without condition."""
+        """True if a rule allows every caller to see its paths, without any condition."""
         rule = self._table.rules[number]
         plain = rule.effect is Effect.ALLOW and rule.when is None and not rule.unless
         return plain and self._callers[0].fits(number, rule)

@@ -47,9 +47,9 @@ class PolicyError:
 
 
 class PolicyErrors(PolicyfsError):  # noqa: N818 - it holds many errors
-    """A policy that does not compile; holds every fault of every file, sorted by position.
+    """A policy that does not compile. The exception holds all faults of all files, sorted by position.
 
-    what: the words of the headline, for faults in other files than policies.
+    what: the headline, which is another one for files that are not policies.
     """
 
     exit_code = EXIT_POLICY
@@ -77,7 +77,7 @@ def quote(text: str) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ``did you mean "x"? `` with a trailing space; empty if no known word is near."""
+    """Return ``did you mean "x"? `` with a trailing space; empty if no known word is similar."""
     near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
     return f"did you mean {quote(near[0])}? " if near else ""
 

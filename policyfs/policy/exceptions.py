@@ -1,4 +1,4 @@
-"""Exceptions: allows with an end, apart from the base policy. The time is always an argument."""
+"""Exceptions: allow rules that end at a date. Functions take the present time as an argument."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
 
 
 def without_exceptions(policy: Policy) -> Policy:
-    """Return the policy as if it had never had an exception."""
+    """Return the policy without its exceptions, both as rules and as declarations."""
     return replace(with_exceptions(policy, ()), exceptions=())
 
 

@@ -45,7 +45,8 @@ REQUESTS: Final = {
     "removexattr": Op.SEE | Op.ATTR,
     "all": Op.ALL,
 }
-"""Requests by name and the operations they need (``create``: as open with O_CREAT does)."""
+"""The operations that each request needs, by the request's name. ``create`` stands for an open with O_CREAT.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,9 @@ class Explanation:
     """The answer to one request with its reasons. view: of regular files, else None.
 
     cause: the reason of the answer, in one clause. nearest: if no rule allows the request, the allow rule
-    that misses it by least. hidden_by: (directory, rule) for each directory above that hides the path. io:
-    how bytes are read and written. kernel: the answers that the kernel of a shared mount may remember.
+    that comes nearest to allowing it; else None. hidden_by: (directory, rule) for each directory above that
+    hides the path. io: text on how bytes are read and written. kernel: text on the answers that the kernel of
+    a shared mount may remember.
     """
 
     request: str
@@ -88,7 +90,7 @@ class Explanation:
         return "\n".join((first, answer, *self.rest(every=every)))
 
     def rest(self, *, every: bool = False) -> Iterator[str]:
-        """Yield the lines behind the answer."""
+        """Yield the lines that follow the answer."""
         for directory, rule in self.hidden_by:
             yield f"  hidden, because {rule} hides {directory.decode('utf-8', 'backslashreplace')}"
         yield from self.rule_lines(every=every)
@@ -150,7 +152,7 @@ MOVES: Final = {
     "rename": (Op.SEE | Op.DELETE, Op.SEE | Op.CREATE),
     "link": (Op.SEE | Op.READ | Op.WRITE, Op.SEE | Op.CREATE),
 }
-"""Requests about two paths, and the operations they need on the old and on the new path."""
+"""The operations that each request about two paths needs on the old and on the new path, by its name."""
 
 
 def explain(

@@ -1,8 +1,9 @@
-"""Three-valued conditions on facts, and sample facts for questions of the form "could it ever match".
+"""Conditions on facts, with the values yes, no and unknown; and sample facts, to find out if a rule could
+ever match.
 
 An impossible fact is not unknown: a directory is never ``image/jpeg``, a regular file never
-``inode/directory``, and a stranger never owns anything. Conditions on such facts have a value before
-the file is read, so a rule about directories causes no sniffing of files.
+``inode/directory``, and a stranger never owns anything. A condition that only such facts could meet is false
+before the file is read. So a rule about directories causes no sniffing of files.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from policyfs.domain import (
 
 
 class Truth(enum.IntEnum):
-    """Kleene's three values; ``min`` is *and*, ``max`` is *or*."""
+    """The three truth values of Kleene's logic; ``min`` is *and*, ``max`` is *or*."""
 
     NO = 0
     UNKNOWN = 1
@@ -30,7 +31,7 @@ class Truth(enum.IntEnum):
 
 
 NOT: Final = (Truth.YES, Truth.UNKNOWN, Truth.NO)
-"""``NOT[truth]`` is Kleene's *not*."""
+"""``NOT[truth]`` is the negation of a truth value; UNKNOWN stays UNKNOWN."""
 
 FILE_TYPES: Final = (FileType.REGULAR, FileType.DIRECTORY, FileType.SYMLINK)
 """File types that rules may be about. Special files are shown only where no rule requires anything."""
@@ -100,8 +101,8 @@ def _regular_kinds(kinds: Iterable[Kinds]) -> list[str]:
 def content_met(content: Iterable[frozenset[str]], facts: Facts) -> bool:
     """True if a file with these facts meets every content requirement.
 
-    An unknown kind meets none, and a word that was not searched for counts as present. An empty file meets
-    all of them: it contains nothing, and every later write to it is checked.
+    An unknown kind meets no requirement, and data of a word that was not searched for counts as present. An
+    empty file meets every requirement: it contains nothing, and every later write to it is checked.
     """
     if facts.kind == KIND_EMPTY:
         return True

@@ -1,4 +1,5 @@
-"""Search for directories of which an app sees only some files: a shared mount's inotify reports all files.
+"""Search for directories of which an app sees only some files. There inotify on a shared mount tells the app
+of the others.
 
 A hint for people, found by decisions on sample paths from the rules. No decision of a mount uses it.
 """
@@ -16,8 +17,9 @@ from policyfs.policy.model import SELF, App, Block, Effect, Rule, Who
 from policyfs.policy.table import Situated
 
 _CAPTURED: Final = 3
-"""Most directories of globs with captures that are tried for one rule. Those of further apps differ only by
-their names, or by a rule about the app, and that rule is tried, too."""
+"""Most directories that are tried for one rule whose globs have captures. Each app has such a directory. The
+directories of further apps differ only by their names, or because of a rule about such an app. That rule is
+tried, too."""
 _OTHER: Final = "some-other-name"
 _ALTERNATIVES: Final = re.compile(r"\{([^{}]*)\}")
 _WILD: Final = re.compile(r"[*?]+")
@@ -142,8 +144,9 @@ class _Search:
 class _Place(NamedTuple):
     """Two names in one directory: one from a glob, and another.
 
-    dull: no name and no fact makes a difference, for anyone. known: by app, whether it sees one file there
-    and not another; all places at which the same sorts of rules match share this map.
+    dull: True if no name and no fact makes a difference for any caller. known: for each app that was tried,
+    True if it sees one file there and does not see another. All places at which the same sorts of rules match
+    share this map.
     """
 
     directory: str

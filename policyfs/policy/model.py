@@ -1,8 +1,7 @@
 """A policy as frozen values: the result of parsing and the input of compiling.
 
-Nothing here validates: parse.py does, once, so every ``Policy`` is sound. Names are declared, sets
-are expanded, globs parse, numbers are in range. docs/policy-language.md has the meaning of the
-fields.
+Only parse.py makes a ``Policy``, and it validates everything. So names are declared, sets are expanded, globs
+can be parsed, numbers are in range. docs/policy-language.md says what the fields mean.
 """
 
 from __future__ import annotations
@@ -55,8 +54,8 @@ class Where:
 class App:
     """A principal. uids: empty if the app exists only through an app mount.
 
-    gids: the primary groups that an app mount may admit (it admits one); none for the default. modes:
-    None if the policy does not set it; then the mount does.
+    gids: primary groups; an app mount admits one of them; empty: the default group. modes: None if the policy
+    does not set them; then an option of the mount decides.
     """
 
     name: str
@@ -72,8 +71,8 @@ class App:
 class Who:
     """The callers that a rule is about. A field is None if its key is absent; then any caller matches it.
 
-    apps may hold ``any`` and ``stranger`` besides the names of apps. A field matches if any of its
-    members does. All fields together must match, and the block ``not_`` must not.
+    apps may hold ``any`` and ``stranger`` besides the names of apps. A field matches if one of its members
+    matches. A caller matches if all fields match and the block ``not_`` does not match.
     """
 
     apps: frozenset[str] | None
@@ -99,12 +98,12 @@ class Block:
 class Rule:
     """One rule. Fields without use for the rule's effect are empty.
 
-    ops: the operations it touches; ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT (CREATE stands
-    for the new path of rename and link only: an empty new file holds nothing to check). paths: globs as
-    text, path sets expanded; None: every path. unless: one block that holds is enough for the rule not
-    to match. errno: of a deny, None for the default. redact, raw_types: of REDACT; content: of CONTENT.
-    audit: None where the rule sets none. monitor: recorded only, never enforced. quarantine: of
-    CONTENT, refused files are kept for the administrator.
+    ops: the operations it touches; ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT (CREATE stands for the
+    new path of rename and link only: an empty new file holds nothing to check). paths: globs as text, path
+    sets expanded; None: every path. unless: if one of these blocks holds, the rule does not match. errno: the
+    answer of a deny; None: the default. redact, raw_types: only for REDACT. content: only for CONTENT. audit:
+    None if the rule sets no level. monitor: True if the rule is recorded only, never enforced. quarantine:
+    only for CONTENT; True if refused files are kept for the administrator.
     """
 
     id: str
@@ -127,7 +126,7 @@ class Rule:
 
 
 class Promise(enum.Enum):
-    """The sort of an invariant, by its key."""
+    """The sort of an invariant: the key of the policy language that it uses."""
 
     NEVER = "never"
     ONLY = "only"
@@ -138,8 +137,9 @@ class Promise(enum.Enum):
 class Invariant:
     """A statement that must hold for every request.
 
-    rule: a monitored deny that matches the requests that must not be allowed; for NEVER_RAW, the requests
-    that must not read data of ``words``. line, width: those of its source text, for errors.
+    rule: a monitored deny. It matches the requests that must not be allowed; for NEVER_RAW: the requests that
+    must not read data of ``words``. line, width: the line of its source text and the number of characters to
+    mark there, for errors.
     """
 
     id: str

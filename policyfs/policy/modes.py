@@ -1,6 +1,8 @@
-"""Apps that see owners, groups and modes by the policy, not by the store. A backup must not be one of them.
+"""Apps that see owners, groups and modes made from the policy instead of the store's. A backup program must
+see the store's.
 
-To recognise a backup, sample paths made of names from the rules are decided. No request depends on this.
+An app counts as a backup by the decisions on sample paths, which are made of names from the rules. No
+decision on a request depends on this.
 """
 
 from __future__ import annotations
@@ -18,8 +20,8 @@ _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
 def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
     """Return the names of the apps to which the policy shows modes; None stands for strangers.
 
-    by_mount: the mount option sets these modes for all apps. Then only apps with `modes: store` in the
-    policy and apps that look like a backup are left out.
+    by_mount: True if the mount option sets such modes for all apps. Then the result has all apps except those
+    with `modes: store` in the policy and those that look like a backup.
     """
     named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}
     if not by_mount:
@@ -29,7 +31,7 @@ def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
 
 
 def looks_like_backup(engine: Engine, app: App) -> bool:
-    """True if an app reads everything unredacted and writes nothing, as far as sample paths show."""
+    """True if an app may read everything unredacted and may write nothing, as far as sample paths show."""
     who = principal_of(engine, app)
     return all(_only_read(engine, who, path) for path in _paths(engine, app))
 

@@ -1,8 +1,8 @@
-"""Decisions on rename and link: the rights they need, and no gain of rights by moving.
+"""Decisions on rename and link: the caller needs rights on both paths, and must not gain rights by moving.
 
-See "What a request needs" and "No gain by moving" in docs/policy-language.md. Two paths are
-compared by the decisions of their states for every caller and all facts; for directories, every
-possible name below is compared, too. If that is too much, the answer is EXDEV, and mv copies.
+See "What a request needs" and "No gain by moving" in docs/policy-language.md. To compare two paths, the
+decisions on both are computed for every caller and all facts. For directories, every possible name below is
+compared, too. If these are too many, the answer is EXDEV, and mv copies the files.
 """
 
 from __future__ import annotations
@@ -162,10 +162,10 @@ class Mover:
         ]
 
     def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
-        """Return the decisions of the new path's content requirements on the moved file.
+        """Decide for each content requirement of the new path if the moved file meets it.
 
-        If the old path has the same ban, the banned words were kept out of the file there already. So the
-        file need not be searched for them.
+        If the old path bans the same words, a file with such data could not be written there. So the file
+        need not be searched for these data.
         """
         if new.ftype is not FileType.REGULAR:
             return []
@@ -175,7 +175,7 @@ class Mover:
             for live in self._profiles.of(old.state, caller).content(old.facts)
             if not live.rule.monitor
         }
-        # a requirement that also admits some kinds without a search has kept nothing out for certain
+        # a requirement that admits some kinds without a search may have let a file with such data pass
         kept_out = banned(content for content in before if len(content) == 1)
         facts = new.facts._replace(free_of=new.facts.free_of | kept_out)
         asked = self._profiles.of(new.state, caller).content(new.facts)
@@ -189,7 +189,7 @@ class Mover:
             match = RuleMatch(live.rule.id, live.rule.effect.value, Op.CREATE, certain)
             default = self._table.policy.audit_allowed if met else self._table.policy.audit_denied
             audit = default if live.rule.audit is None else live.rule.audit
-            # a copy would be cleaned, and so meet the requirement
+            # with EXDEV, mv copies the file: the copy is cleaned, and so meets the requirement
             code = errno.EXDEV if words and not only_forbidden(words, cleaned) else errno.EPERM
             found.append(Decision(met, 0 if met else code, (match,), audit))
         return found
@@ -208,7 +208,7 @@ class Mover:
         return self._could_copy(engine, who, old, new)
 
     def _could_copy(self, engine: Decider, who: Principal, old: End, new: End) -> bool:
-        """True if the caller may copy and delete: then it gains nothing by moving."""
+        """True if the caller may copy the file and delete the old one. Then it gains nothing by moving."""
         caller = engine.caller(who)
         source = self._rights(old.state, caller, old.ftype, old.facts)
         target = self._rights(new.state, caller, new.ftype, new.facts)
@@ -244,8 +244,8 @@ class Mover:
     def _maybe_hidden(self, state: PathState) -> bool:
         """True if an ancestor's owner decides for some caller whether the path is hidden.
 
-        A state does not say which directory hides the path, so such a path may be compared only with paths of
-        its own directory.
+        The path state does not say which directory hides the path. So such a path may be compared only with
+        paths in the same directory.
         """
         return bool(state.hides) and any(
             profile.hiding_maybe and not profile.hiding

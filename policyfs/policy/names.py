@@ -162,7 +162,7 @@ def matches(pattern: Pattern, text: str) -> bool:
             at += 1
             seen += 1
         elif back is not None:
-            # only the last run need be extended: extending an earlier one could gain nothing
+            # only the last run is made longer: a longer earlier run could not help
             back = (back[0], back[1] + 1)
             at, seen = back[0] + 1, back[1]
         else:
@@ -191,8 +191,8 @@ def _literal_parts_in(tokens: Variant, text: str) -> bool:
 class Bind(NamedTuple):
     """Requirements on the caller for captures to match.
 
-    app, uid: the only value with which a name can match; None requires nothing. names: names that several
-    values could match, each with its row of tokens; ``fits`` tries the caller's own values in them.
+    app, uid: the only value with which the captures match; None: any value. names: names for which several
+    values may match, each with its row of tokens; ``fits`` tries the caller's own values.
     """
 
     app: str | None
@@ -230,7 +230,9 @@ class Captured(NamedTuple):
     folded: bool
 
     def filled(self, bind: Bind) -> Pattern:
-        """Return the pattern with ``bind``'s values in place of the captures that it sets."""
+        """Return the pattern in which the values of ``bind`` replace the captures. A capture without a value
+        stays.
+        """
         tokens: list[Token] = []
         for token in self.tokens:
             if token is Wild.APP and bind.app is not None:
@@ -247,8 +249,8 @@ class Captured(NamedTuple):
         None if it matches for no caller. If only one value can match, the answer holds that value. Else it
         holds the name, so that the caller's own value can be tried in it.
 
-        INVARIANT: one answer for every name. A name of 255 digits contains 2,500 uids, and an app that
-        chooses names must not choose how many callers a path tells apart.
+        INVARIANT: the result for a name is one Bind, not one for each value. A name of 255 digits contains
+        2,500 uids. Apps choose names, and must not be able to choose how many callers a path tells apart.
         """
         tokens = self.filled(bind).tokens
         captures = [at for at, token in enumerate(tokens) if token in _CAPTURES]

@@ -1,7 +1,7 @@
 """A policy file as a tree of YAML nodes, each with its place in the text.
 
-ruamel.yaml scans and parses (YAML 1.2). The tree is composed here from its events, because
-strictness needs details that a loader throws away: positions, quotes, repeated keys, tags, aliases.
+ruamel.yaml scans and parses (YAML 1.2). The tree is composed here from its events, because the strict checks
+need details that a loader drops: positions, quotes, repeated keys, tags, aliases.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Source:
 
 
 def _offset_in_source(raw: str, value: str, offset: int) -> int | None:
-    """Return where the character ``offset`` of a value is in its source text, None if unknown."""
+    """Return the index in the source text of the character ``offset`` of a value; None if unknown."""
     style = raw[:1]
     if style not in ("'", '"'):
         return offset if raw.startswith(value) else None

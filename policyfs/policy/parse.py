@@ -65,7 +65,7 @@ def parsed(sources: Sequence[SourceText], *, redactable: frozenset[str]) -> tupl
 
 
 def _drop(files: list[File]) -> None:
-    """Free the trees rule by rule: freeing them at once would stop all threads for a tenth of a second."""
+    """Free the trees rule by rule: freeing all at once would stop all threads for a tenth of a second."""
     parts = [part for file in files for part in file.rules]
     items = [part.node for part in parts]
     files.clear()

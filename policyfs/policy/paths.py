@@ -1,10 +1,10 @@
 """Parser of path globs to frozen values, with errors that point at the character.
 
-The grammar is that of docs/policy-language.md ("paths", below "Rules"). A glob is a chain
-of segments and an ending. A segment is a set of variants, each a row of tokens, so that matchers
-need not know alternatives. Names are matched as text decoded from UTF-8 with
-``surrogateescape``: one element is one UTF-8 character or one invalid byte, and ``?`` stands for
-one element. UTF-8 is self-synchronizing, so a literal matches exactly where its bytes match.
+The grammar is that of docs/policy-language.md ("paths", below "Rules"). A glob is a chain of segments and an
+ending. A segment is a set of variants, and each variant is a row of tokens. Alternatives in braces become
+variants, so that matchers need not know them. Names are matched as text decoded from UTF-8 with
+``surrogateescape``: one element is one UTF-8 character or one invalid byte, and ``?`` stands for one element.
+UTF-8 is self-synchronizing, so a literal matches exactly where its bytes match.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class End(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A pattern of one name in a path. It matches if one of its variants matches.
+    """A pattern of one name in a path. It matches a name if one of its variants matches.
 
-    deep is True for ``**`` between other segments (zero or more names); it has no variants. plain: the text
-    of the only variant, if it is all literal.
+    deep: True for ``**`` between other segments (zero or more names); such a segment has no variants. plain:
+    the text of the only variant, if all of it is literal.
     """
 
     variants: tuple[Variant, ...]
@@ -84,7 +84,7 @@ _FORBIDDEN: Final = re.compile("[\0\ud800-\udfff]")
 _PLAIN: Final = re.compile(r"[^*?\[\]{}\\]+")
 """A segment in which every character stands for itself."""
 _SOUND: Final = re.compile(
-    # no quotes, braces or captures, and nothing to refuse
+    # matches globs without quotes, braces, captures and faults
     "(?:/(?:[*][*]|(?![.][.]?(?:/|\\Z))(?:[^*?\\[\\]{}\\\\/\0\ud800-\udfff]|[?]|[*](?![*]))+))+(?:/[*]{3})?"
 )
 
@@ -186,7 +186,9 @@ def _split(text: str) -> list[tuple[int, str]]:
 
 
 class _SegmentReader:
-    """Recursive reader of one segment. Every method but _token leaves ``at`` behind the text it read."""
+    """Recursive reader of one segment. After each method except _token, ``at`` is the index behind the text
+    that was read.
+    """
 
     def __init__(self, piece: str, offset: int) -> None:
         self.piece = piece

@@ -27,15 +27,15 @@ from policyfs.policy.tally import Rights, Tally
 
 _SEE: Final = int(Op.SEE)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
-"""Operations that bring bytes under a name: a write there, or a move or link of a file to it."""
+"""Operations by which a name gets bytes: a write to its file, or a move or link of a file to the name."""
 
 
 class Profile:
     """All rules that can match at one path for one caller, ready for requests.
 
-    hiding: the rules that hide the path from above under all facts. hiding_maybe: the rules that hide it
-    only under some owners of the ancestor. can_fill: the caller could bring bytes under this name,
-    because some allow of WRITE or CREATE could match; content requirements apply only then.
+    hiding: the rules that hide the path from above under all facts. hiding_maybe: the rules that hide it only
+    under some owners of the ancestor. can_fill: True if some allow of WRITE or CREATE could match, so that
+    the caller could bring bytes under this name. Only then do content requirements apply.
     """
 
     __slots__ = ("_need", "can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
@@ -50,9 +50,9 @@ class Profile:
         lost: bool = False,
         lenient: bool = False,
     ) -> None:
-        """Take the rules at a path, and those above that may hide it.
+        """Take the rules at a path, and the rules by which directories above may hide it.
 
-        lenient: the mount-wide dry run covers this caller, so a missing allow denies nothing.
+        lenient: True if the mount-wide dry run covers this caller. Then a missing allow denies nothing.
         """
         self.policy = policy
         self.top = top
@@ -96,7 +96,7 @@ class Profile:
         return tally.decision(bare=bare)
 
     def _see(self, tally: Tally, ftype: FileType, below: Callable[[], bool]) -> bool:
-        """Decide whether the path is seen; return True if only as a bare directory."""
+        """Decide if the path is seen. Return True if it is seen only as a bare directory."""
         for live in self.hiding:
             tally.spoke(live, _SEE, Truth.YES, monitor=tally.lenient)
             if tally.lenient:
@@ -141,7 +141,7 @@ class Profile:
     def possible(self, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Op:
         """Return those of READ, WRITE and ATTR that some facts would allow.
 
-        The owner and the mode bits that a caller is shown can be made from these operations.
+        For some apps, the owner and the mode bits that stat shows are made from these operations.
         """
         facts = sample_facts_of(self.lives, ftype, unknown=False)
         possible = Op(0)
@@ -151,7 +151,7 @@ class Profile:
         return possible
 
     def needs(self, ops: int, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Need:
-        """Return the facts that the answer depends on; any other fact leaves it the same."""
+        """Return the facts on which the answer depends. All other facts make no difference."""
         key = (ops, ftype, lenient)
         if key not in self._need:
             self._need[key] = self._find_need(ops, ftype, below, lenient=lenient)
@@ -190,8 +190,8 @@ def profile_at(table: Table, state: PathState, caller: Caller, *, lenient: bool)
 class Profiles:
     """The profiles of one engine, remembered up to a bound. dry_run: the mount-wide one, which is for apps.
 
-    They do not refer to the engine. So an engine that a reload has replaced is in no reference cycle,
-    and it is freed, with all that it remembers, as soon as the last reference is gone.
+    The profiles do not refer to the engine, so the engine is in no reference cycle. After a reload the old
+    engine is freed as soon as the last reference to it is gone.
     """
 
     def __init__(self, table: Table, remembered: int, *, dry_run: bool) -> None:
@@ -233,7 +233,8 @@ def _outcome(decision: Decision) -> tuple[object, ...]:
 
 
 def hidden_by(profile: Profile, facts: Facts) -> Decision | None:
-    """Return the denial, if enforced denies of SEE hide this directory under these facts, else None."""
+    """Return a denial if enforced denies of SEE hide this directory under these facts. Otherwise return None.
+    """
     known = fixed_facts(FileType.DIRECTORY, facts)
     matches: list[RuleMatch] = []
     audits: list[Audit] = []

@@ -38,10 +38,11 @@ def resolve(
     digest: str,
     errors: list[PolicyError],
 ) -> Policy:
-    """Return the policy that the files declare together; valid only if no error was added.
+    """Return the policy that the files declare together. It is valid only if no error was added to
+    ``errors``.
 
-    complete: False if a file could not be read; an unknown name may then be declared in it. redactable:
-    kinds that redaction has a locator for.
+    complete: False if a file could not be read. That file may declare names that look unknown. redactable:
+    the kinds for which redaction has a locator.
     """
     names = Declarations(files, complete, errors)
     rules = _Rules(names, redactable, errors)
@@ -287,7 +288,8 @@ class _Rules:
     def _check_on_unknown(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect) -> None:
         """Report an ``on_unknown`` that cannot be used with the rule.
 
-        A reader is never shown data that is not understood. A writer's file may pass or be refused.
+        Redaction never shows a reader a part that cannot be understood. A written file with such a part may
+        pass or be refused.
         """
         if doc.on_unknown is None:
             return
@@ -302,7 +304,8 @@ class _Rules:
             self.errors.append(part.error(("on_unknown",), message, f"known here: {', '.join(words)}"))
 
     def _raw_types(self, part: Part[RuleDoc], doc: RuleDoc) -> frozenset[str]:
-        """Return the kinds that are not searched; report those that redaction has a locator for."""
+        """Return the kinds that are not searched. Report kinds among them for which redaction has a locator.
+        """
         loc = ("raw_types",)
         members = self.names.expand(part, loc, doc.raw_types or (), globs=False)
         for index, kind in members:

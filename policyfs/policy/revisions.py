@@ -1,4 +1,4 @@
-"""Parser for the successive texts of one policy: of a new text, only the changed rules are parsed.
+"""Parser for the successive texts of one policy. From a new text it parses only the changed rules.
 
 The file is cut where an item of ``rules`` begins. If the text above ``rules`` is unchanged, a rule whose
 text is known from the last time has the same meaning. The other rules are parsed in a document of their
@@ -42,7 +42,7 @@ class Revisions:
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
         self.rules_parsed = 0
-        """The number of rules that were parsed for the last text."""
+        """The number of rules that had to be parsed for the last text."""
 
     def parse(self, sources: Sequence[SourceText]) -> Policy:
         """Parse the files to one policy, as parse_policy does, and with its errors."""
@@ -69,7 +69,7 @@ class Revisions:
                 return None
             line = cut.head.count("\n") + 1
             picked = [(number, text) for number, text in cut.rules if text not in known.rules]
-            picked = picked or cut.rules[:1]  # without any rule, the document would have another meaning
+            picked = picked or cut.rules[:1]  # a document without rules has another meaning
             new[name] = []
             for number, text in picked:
                 new[name].append((line, number))

@@ -14,7 +14,9 @@ from policyfs.policy.states import PathState
 from policyfs.policy.table import Live, Situated, binds_hold
 
 _FAULTS: Final = ("mode", "when", "who", "paths", "allow")
-"""Keys that can keep an allow from giving an operation; a fault in an earlier key is nearer to a match."""
+"""Keys that can keep an allow from giving an operation. A rule with a fault in an early key is nearer to a
+match than a rule with a fault in a late key.
+"""
 
 NO: Final = "no"
 """The verdict on a rule that does not match."""
@@ -48,7 +50,9 @@ class Weigher:
         return tuple(self._line(number, rule) for number, rule in enumerate(self._table.rules))
 
     def nearest(self, missing: Op, path: bytes) -> RuleLine | None:
-        """Return the line of the allow that misses these operations by least: it has the fewest faults."""
+        """Return the line of the allow that comes nearest to giving these operations: it has the fewest
+        faults.
+        """
         ranked: list[tuple[int, int, int, str, int]] = []
         for number, rule in enumerate(self._table.rules):
             if rule.effect is Effect.ALLOW:

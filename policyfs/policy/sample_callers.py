@@ -42,7 +42,7 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
         for uid in own:
             found.setdefault((fits, name, uid), Caller(of, uid))
         other = table.callers.another(of.uid_class, uids)
-        if other is not None or of.app is None:  # else *uids* has every uid of the class
+        if other is not None or of.app is None:  # otherwise *uids* has all uids of the class
             found.setdefault((fits, name, None), Caller(of, other))
     return list(found.values())
 

@@ -125,7 +125,9 @@ def _ref(model: type[Strict], definitions: dict[str, object]) -> dict[str, objec
 
 
 def _plain(value: object) -> object:
-    """Return a schema without titles, defaults, and None for absent keys: only the code needs these."""
+    """Return a schema without titles, without defaults, and without None for absent keys: only the code needs
+    these.
+    """
     if isinstance(value, list):
         return [_plain(one) for one in value if one != {"type": "null"}]
     if not isinstance(value, dict):

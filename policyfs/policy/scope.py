@@ -1,4 +1,4 @@
-"""Tests whether answers depend on the caller. The kernel may remember those that do not, for everyone.
+"""Tests whether answers depend on the caller. The kernel may keep all other answers, for every caller.
 
 Conservative: "they depend" is always safe. The opposite is returned only if no rule can tell callers apart.
 """
@@ -16,7 +16,9 @@ from policyfs.policy.table import Situated, Table, asks_for_self
 
 
 class Scope:
-    """The tests for one table. dry_run: the mount-wide one, which is for apps and not for strangers."""
+    """The tests for one table. dry_run: True for a mount with --monitor, which enforces nothing on apps (but
+    denies strangers).
+    """
 
     def __init__(self, table: Table, *, dry_run: bool) -> None:
         self._dry_run: Final = dry_run
@@ -104,7 +106,8 @@ class Scope:
     def may_except_in(self, state: PathState) -> bool:
         """True if an allow that matches at all children of this path may fail at one. True is always safe.
 
-        It fails at a child that a path of its ``unless`` matches, and at a lost child (MAX_BOUND).
+        Such an allow fails at a child that a path of its ``unless`` block matches, and at a lost child
+        (automaton.MAX_BOUND).
         """
         position = state.position
         return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)

@@ -68,7 +68,8 @@ _STAND_INS: Final[dict[str, object]] = {"until": EXAMPLE_INSTANT, "allow": "see"
 """Values in the place of keys that are missing, so that the rest of the part can be checked."""
 
 _PRUNINGS: Final = 4
-"""Most attempts to validate a faulty part without its faults: to remove one fault may show another."""
+"""Most attempts to validate a faulty part without its faults. Without one fault, validation may find another.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +222,7 @@ class Shaper:
     def told(
         self, detail: ErrorDetails, node: Node, subject: str, model: type[Strict] | None
     ) -> PolicyError | None:
-        """Reword pydantic's finding; None if its place is reported already."""
+        """Reword pydantic's finding. Return None if an error at this place is reported already."""
         loc = detail["loc"]
         if detail["type"] == "extra_forbidden":
             known = _known_keys(model, loc[:-1])
@@ -342,7 +343,8 @@ def _key_error(source: Source, node: Node, subject: str, loc: Loc, message: str,
 
 
 def _span_of_key(node: Node, loc: Loc) -> Span:
-    """Return the span of the last key of a path; an empty value has no place of its own."""
+    """Return the span of the last key of a path. It stands for an empty value, which has no place of its own.
+    """
     while loc and not isinstance(loc[-1], str):
         loc = loc[:-1]
     if not loc:

@@ -15,14 +15,15 @@ MAX_HIDES: Final = 1024
 
 
 _NAME_BYTES: Final = 32
-"""Bytes of a name that count as one more unit: a long name takes more room than the rest of an answer."""
+"""So many bytes of a name count as one more unit: a long name takes more memory than the rest of an answer.
+"""
 
 
 class PathState:
     """State of the policy's automaton after a path. Interned: equal states are one object.
 
-    top: it is the root. hides: the rules that hide an ancestor, and so this path, from the callers that
-    they match. A rule about owners hides it only if the ancestor's facts match.
+    top: True for the root. hides: rules that hide an ancestor, and so this path, from the callers whom the
+    rule matches. A rule about owners hides the path only if the ancestor has such an owner.
     """
 
     __slots__ = ("__weakref__", "_below", "_binds", "_situated", "hides", "position", "top")
@@ -51,7 +52,7 @@ class PathState:
 
     @property
     def units(self) -> int:
-        """Cost of keeping this state in memo tables: 1, and 1 for each of its parts."""
+        """Units that this state counts as in memo tables: 1, and 1 for each of its parts."""
         return self.position.units + len(self.hides)
 
     def requirements(self, table: Table) -> frozenset[Bind]:

@@ -1,4 +1,5 @@
-"""Search for apps that read back cleaned versions of their own files, which a sync job takes for changes.
+"""Search for apps that read back cleaned versions of their own files. A sync job takes such a version for a
+change.
 
 A hint for people, found by decisions on sample paths from the rules. No decision of a mount uses it.
 """

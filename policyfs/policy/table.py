@@ -1,8 +1,8 @@
 """Partial evaluation: the rules that remain once the path, and then the caller, is fixed.
 
-At a position a rule becomes *situated*: its path conditions are settled, except captures. For one
-caller a situated rule becomes *live* (only facts are still open), or it cannot match. All live rules
-at a path for a caller are the *profile*, from which every answer is read.
+At a position a rule becomes *situated*: its conditions on the path are decided, except captures. For one
+caller a situated rule becomes *live*: only its conditions on facts are still open. Or it cannot match. All
+live rules at a path for a caller are the *profile*, which gives every answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Condition(NamedTuple):
     owners: frozenset[str] | None
 
     def hold(self, facts: Facts) -> Truth:
-        """Return Kleene's *and* of the parts. facts: from fixed_facts."""
+        """Return YES if all parts hold, NO if one does not, else UNKNOWN. facts: from fixed_facts."""
         kind = Truth.YES if self.kinds is None else self.kinds.hold(facts.kind)
         if self.owners is None or kind is Truth.NO:
             return kind
@@ -39,7 +39,8 @@ class Condition(NamedTuple):
 
 
 class Live:
-    """A rule that matches in path and caller; only facts are open. Interned within a table.
+    """A rule whose conditions on path and caller are met; only facts are open. Equal ones in a table are one
+    object.
 
     number: the rule's place in the order of ids. fixed: the result of match() if it is the same under all
     facts, else None.
@@ -57,7 +58,8 @@ class Live:
     ) -> None:
         self.number = number
         self.rule = rule
-        # a plain int: flags are slow. WRITE alone for ``content``: moves.py decides on renames and links
+        # a plain int, since enum.Flag is slow. ``content``: only WRITE, since moves.py decides on renames and
+        # links
         self.ops = int(Op.WRITE if rule.effect is Effect.CONTENT else rule.ops)
         self.when = when
         self.unless = unless
@@ -121,9 +123,9 @@ def sample_facts_of(lives: Iterable[Live], ftype: FileType, *, unknown: bool) ->
 
 
 class Situated(NamedTuple):
-    """A rule at a position. binds: the caller must meet one bind of each set.
+    """A rule at a position. binds: sets of names.Bind; the caller must meet one bind of each set.
 
-    unless: (number of the block, binds or None) for the blocks whose paths match here.
+    unless: for each block whose paths match here: its number, and its binds (None: any caller).
     """
 
     rule: int
@@ -180,8 +182,8 @@ class Table:
     def __init__(self, policy: Policy, remembered: int, known: Table | None = None) -> None:
         """Take a policy.
 
-        known: the table of a policy that lacks some of these rules. The rules that it lacks come before all
-        others and have no globs. Its automaton is used here, too.
+        known: the table of a policy that lacks some of these rules. The lacking rules must come before all
+        others and have no globs. The new table uses the known table's automaton.
         """
         self.policy: Final = policy
         self.callers: Final = Callers(policy)
@@ -223,7 +225,7 @@ class Table:
         compiled.paths = add(rule.paths)
         compiled.when = add(rule.when.paths) if rule.when is not None else None
         compiled.unless = [add(block.paths) for block in rule.unless]
-        # a rule is found by one of its glob sets; a rule without any is tried everywhere
+        # a rule is looked up by one of its glob sets; a rule without globs is tried everywhere
         first = compiled.paths if compiled.paths is not None else compiled.when
         if first is None:
             self._everywhere.append(number)

@@ -1,4 +1,4 @@
-"""The effects of rules on one request, added up to a decision or to rights."""
+"""The effects of rules on one request, combined to a decision or to rights."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Tally:
         self.granted = 0
         self.denied = 0
         self.unseen = False
-        self.named = False  # unseen because of a rule
+        self.named = False  # True: the path is unseen because of a rule
         self.would_deny: list[str] = []
         self.would_allow: list[str] = []
         self._redacts: list[Live] = []
@@ -108,7 +108,7 @@ class Tally:
             if (self.unseen and not self.named) or self.ops & ~(self.granted | self.denied) & ~_SEE:
                 self.would_deny.append(NO_ALLOW)
             code = 0
-        # a refusal has no obligations: to refuse a file, its kind need not be known
+        # a refusal has no obligations: they need the kind, and a refusal does not
         redact = self._redact() if code == 0 else frozenset()
         content = self._content if code == 0 else []
         return Decision(

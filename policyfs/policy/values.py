@@ -174,7 +174,7 @@ def _operation(value: object) -> str:
 
 
 CHOICES: Final[dict[Callable[[object], str], tuple[str, ...]]] = {}
-"""The words that each validator from _one_of accepts; a schema for editors lists them."""
+"""The words that each function made by _one_of accepts, for the schema for editors."""
 
 
 def _one_of(words: Mapping[str, object]) -> Callable[[object], str]:

@@ -29,7 +29,9 @@ _ANY_CHAR: Final = "\uf8ff"
 
 
 class _Goal:
-    """Glob sets of some allows, and the trie nodes that lead to them. everywhere: one allow has no globs."""
+    """Glob sets of some allow rules, and the trie nodes that lead to them. everywhere: True if a rule has no
+    globs.
+    """
 
     __slots__ = ("accepts", "everywhere", "nodes")
 
@@ -53,10 +55,11 @@ class Sight:
         self._seeing_everywhere: Final = [number for number in table.everywhere() if number in seeing]
 
     def below(self, position: Position, caller: Caller) -> bool:
-        """True if some path below the position could be allowed ``see`` for this caller."""
+        """True if ``see`` could be allowed to this caller on some path below the position."""
         uid = caller.uid if self._table.uses_uid and caller.app is not None else None
-        # INVARIANT: the key has the caller's resolved position, of which there are few. An app that makes
-        # directories can make as many positions as there are numbers; each would need a search below it.
+        # INVARIANT: the key has the caller's resolved position, because a caller has few of these. By
+        # directories named by numbers an app can make any number of unresolved positions, and each would need
+        # a search below it.
         own = self._automaton.resolved(position, caller.app, caller.uid)
         key = (own, caller.of.number, uid)
         found = self._answers.get(key)
@@ -80,7 +83,7 @@ class Sight:
         )
 
     def _could(self, position: Position, caller: Caller) -> bool:
-        """True if a path at exactly this position could be allowed ``see``."""
+        """True if ``see`` could be allowed at exactly this position, not below."""
         allowed = False
         for situated in self._table.situated(position):
             rule = self._table.rules[situated.rule]

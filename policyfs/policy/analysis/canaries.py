@@ -1,8 +1,8 @@
 """Canaries: sample requests of one caller, on files that are hidden, denied, redacted or in passthrough.
 
-A walk over classes of paths finds their paths, as everywhere in this package. But a mount waits for this
-walk. So it ends after a number of places, and covers only some rules of a large policy. It may find no
-request though there are some. The answers are always those of the whole policy.
+A walk over classes of paths finds the paths of canaries, as everywhere in this package. But a mount waits for
+this walk, so the walk ends after a number of places, and covers only some rules of a large policy. So the
+walk may miss canaries. The answers are always those of the whole policy.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MOST_RULES: Final = 15
 """Most rules of a large policy that a walk covers for one sort of canaries."""
 
 _EACH: Final = 2
-"""Canaries of one sort after which the search for one caller ends."""
+"""Once so many canaries of one sort are found for one caller, the search for this sort ends."""
 
 _DIRECTORY: Final = Facts(KIND_DIRECTORY, OWNER_NONE)
 
 
 class Sort(enum.Enum):
-    """Property that a canary tests, by the answer that its request must get."""
+    """The answer that a canary's request must get."""
 
     HIDING = "hiding"
     DENIAL = "denial"
@@ -79,8 +79,8 @@ class Answers:
         path = b"/" + b"/".join(names)
         seen = self.decide(names, Op.SEE, FileType.REGULAR, facts)
         if not seen.allowed:
-            # Below a hidden directory, a test would prove nothing. And as another canary may need a directory
-            # at this path, it must be hidden as a directory, too.
+            # Below a hidden directory, a test would prove nothing. Another canary may need a directory at
+            # this path, so the path must also be hidden if it is a directory.
             above = self.decide(names[:-1], Op.SEE, FileType.DIRECTORY, _DIRECTORY)
             if above.allowed and not self.decide(names, Op.SEE, FileType.DIRECTORY, _DIRECTORY).allowed:
                 yield Canary(Sort.HIDING, path, Op.SEE, seen.errno, rules=_rules(seen))
@@ -137,7 +137,8 @@ class Nest:
 def undated(found: Sequence[Canary], engine: Engine, who: Principal, facts: Facts) -> list[Canary]:
     """Return the canaries that get the same answer with and without the policy's exceptions.
 
-    So the proof stays right when an exception ends. engine: that of the policy without exceptions.
+    So each canary's expected answer stays right when an exception ends. engine: that of the policy without
+    exceptions.
     """
     answers = Answers(engine, who)
     kept = []

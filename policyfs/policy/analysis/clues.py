@@ -21,13 +21,15 @@ Way = tuple[bool, ...]
 """For each side (the old and the new policy), True if the directories above hide a place."""
 
 Cause = tuple[int, int]
-"""A rule that matches: its side, and its place among those that match there."""
+"""A rule that matches at a place: its side, and its index among the rules that match on this side."""
 
 HIDERS: Final[Cause] = (-1, 0)
 """A cause: the rules that hide the place by the directories above."""
 
 LEADERS: Final[Cause] = (-1, 1)
-"""A cause: the rules that differ in what can be seen below; if there are none, those that differ here."""
+"""A cause: the rules of which the two policies differ, and which decide what can be seen below. If there are
+none, the rules that differ at the place itself.
+"""
 
 _HIDDEN: Final = Decision(False, errno.ENOENT)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
@@ -56,7 +58,7 @@ class Clue(NamedTuple):
 
 
 class Clues:
-    """The differences between two policies, remembered by all that they depend on."""
+    """The differences between two policies at places. Equal places are compared only once."""
 
     def __init__(self, policies: Sequence[Policy]) -> None:
         self._policies: Final = policies

@@ -24,7 +24,9 @@ class Comparison:
     """The answers of two policies to groups of callers."""
 
     def __init__(self, groups: Sequence[Group], most: int = MAX_JOINT_PLACES) -> None:
-        """Take groups that all exist in the same policies. most: see MAX_JOINT_PLACES."""
+        """Take groups. Each policy must have the callers of all groups, or of none. most: see
+        MAX_JOINT_PLACES.
+        """
         self.groups: Final = groups
         self.samples: Final = Samples(groups)
         watched = _watched([group.sides for group in groups])
@@ -38,7 +40,7 @@ class Comparison:
         self._refs: Final[dict[tuple[int, int], RuleRef]] = {}
 
     def findings(self) -> Iterator[Finding]:
-        """Yield all differences; each change of one operation by the same rules may come several times.
+        """Yield all differences. One change of an operation may come several times, with other samples.
 
         Raises TooHardError.
         """
@@ -134,7 +136,9 @@ class Comparison:
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """Return, for each way to hide a place, the number of directories above that have special owners then."""
+    """Return, for each way in which directories above hide a place, how many of them need special owners for
+    that.
+    """
     if not may_be_hidden(spot.hidden):
         return dict.fromkeys(spot.hidden, 0)
     return {way: sum(owner != OWNER_NONE for owner in owners) for way, owners in spot.hidden.items()}

@@ -64,14 +64,14 @@ class Note(NamedTuple):
 
 
 class Diff(NamedTuple):
-    """All differences; those that widen come first."""
+    """All differences; first those by which more is allowed (Direction.WIDER)."""
 
     blocks: tuple[Block, ...]
     notes: tuple[Note, ...]
 
     @property
     def wider(self) -> tuple[Block | Note, ...]:
-        """The changes that widen."""
+        """The changes by which more is allowed."""
         changed: tuple[Block | Note, ...] = (*self.notes, *self.blocks)
         return tuple(one for one in changed if one.direction is Direction.WIDER)
 
@@ -79,7 +79,7 @@ class Diff(NamedTuple):
 def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
     """Compare two policies, from an instant (ns since 1970) on. Raises TooHardError.
 
-    Between two ends of exceptions the policies stay the same, so they are compared once for each such time.
+    Between two ends of exceptions the policies stay the same. So each such period needs one comparison.
     """
     blocks: list[Block] = []
     instants = [at_ns, *ends((old, new), at_ns)]
@@ -116,7 +116,7 @@ def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list
 
 
 def _continued(before: list[Block], after: list[Block]) -> list[Block]:
-    """Join the blocks of earlier times with those of the next time. A block that goes on stays one block."""
+    """Join the blocks of earlier periods with those of the next. A block of both periods becomes one."""
 
     def sort(block: Block) -> tuple[object, ...]:
         return block.direction, block.aspect, block.who, block.rules, block.ops
@@ -187,7 +187,7 @@ def _until(policy: Policy, name: str) -> tuple[int, ...]:
 
 
 def _digest(value: object) -> str:
-    return "c" + hashlib.sha256(_plain(value).encode()).hexdigest()[:11]  # with c, no number in YAML
+    return "c" + hashlib.sha256(_plain(value).encode()).hexdigest()[:11]  # c: so YAML sees no number
 
 
 def _plain(value: object) -> str:

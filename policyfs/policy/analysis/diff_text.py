@@ -52,7 +52,7 @@ class Report:
         self._until: Final = [{one.rule.id: one.until_ns for one in policy.exceptions} for policy in whole]
 
     def open_count(self) -> int:
-        """Return the number of changes that widen and that nobody accepted."""
+        """Return the number of changes that allow more and that nobody accepted."""
         return sum(one.id not in self._accepted for one in self._found.wider)
 
     def stale(self) -> list[str]:

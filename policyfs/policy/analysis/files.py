@@ -75,10 +75,11 @@ class FileClasses:
         return [OWNER_NONE, *named, "\0app", *([None] if unknown else [])]
 
     def spelled(self, facts: Facts, apps: Iterable[str], own: str | None = None) -> Facts:
-        """Return facts to show in a message, which the rules do not tell apart from *facts*.
+        """Return facts to show in a message. The rules do not tell these facts apart from *facts*.
 
-        A fact that no rule asks about becomes None. A made-up kind or owner (with "\\0") gets a name of its
-        class, if there is one. apps: names for an owner. own: what OWN becomes.
+        A fact that no rule asks about becomes None. A made-up kind or owner (with "\\0") is replaced by a
+        real name of its class, if there is one. apps: names that an owner may get. own: the name that
+        replaces OWN.
         """
         kind = facts.kind if self._kinds else None
         owner = facts.owner if self._owners else None

@@ -63,7 +63,7 @@ def load_policy(
 def prove(policy: Policy) -> None:
     """Raise PolicyErrors with a request for each invariant that does not hold.
 
-    All exceptions count, ended or not: a policy that loads today loads tomorrow.
+    All exceptions count, even those that have ended. So the result does not depend on the date.
     """
     if not policy.invariants:
         return
@@ -92,7 +92,9 @@ def breaches_of(compiled: Compiled, invariants: Sequence[Invariant]) -> list[Bre
 
 
 def _marked(invariants: Sequence[Invariant]) -> dict[str, Invariant]:
-    """Return invariants by their ids as rules: as monitored denies, they are matched and change no answer."""
+    """Return the invariants by the ids that their rules get. These rules are monitored denies: they match,
+    but change no answer.
+    """
     return {_MARK + one.id: one for one in invariants}
 
 
@@ -103,7 +105,9 @@ def _breaches(compiled: Compiled, promised: dict[str, Invariant]) -> list[Breach
 
 
 class _Broken(NamedTuple):
-    """A request that breaks an invariant wherever such rules match. at: its place among these rules."""
+    """A request that breaks an invariant wherever the same rules match. at: the invariant's index among these
+    rules.
+    """
 
     at: int
     op: Op
@@ -113,7 +117,7 @@ class _Broken(NamedTuple):
 
     @property
     def rank(self) -> Rank:
-        """A sort key by which plain requests come first, without regard to their paths."""
+        """A sort key: plain requests come first. Paths do not count."""
         return FILE_TYPES.index(self.ftype), self.facts.kind is None, self.facts.owner is None
 
 
@@ -150,7 +154,7 @@ class _Proof:
         )
         self._pending = self._track.watched
         self._open: Final = set(self._promised)
-        """The invariants whose plainest counterexample may still come."""
+        """The invariants for which the search may still find a plainer counterexample."""
         self._only_files: Final = all(one.promise is Promise.NEVER_RAW for one in promised.values())
         """No invariant is about directories, so bare ones make no difference."""
         self._shapes: Final = Shapes()
@@ -175,7 +179,9 @@ class _Proof:
         ]
 
     def _as_things_stand(self) -> Matters:
-        """Return a function from a place to the callers for whom an invariant may break there or below."""
+        """Return a function. For a place, it returns the callers for whom an invariant may break there or
+        below.
+        """
         return functools.partial(self._matters, self._pending)
 
     def _matters(self, pending: Marks, spot: Spot) -> Callers:

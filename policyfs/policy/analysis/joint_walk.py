@@ -21,7 +21,7 @@ Hiders = tuple[tuple[int, int], ...]
 
 
 class Spot(NamedTuple):
-    """A class of paths: a sample path, and the nodes on each side, for a set of callers.
+    """A class of paths for a set of callers: a sample path, and on each side the nodes that it reaches.
 
     hidden: as in walk.Place, the same for all these callers. hiders: the rules that hide the place.
     """
@@ -49,16 +49,16 @@ Matters = Callable[[Spot], Callers]
 
 
 class JointWalk:
-    """All classes of paths that matter for some of the callers, there or below."""
+    """All classes of paths at which, or below which, something matters for some callers (see *matters*)."""
 
     def __init__(
         self, tracks: Sequence[Track], matters: Callable[[], Matters], most: int = MAX_JOINT_PLACES
     ) -> None:
         """Take what a walk needs.
 
-        matters: returns the function that holds at the moment, because findings change what matters. It is
-        called for each place, and again for the places below after the place was yielded. most: see
-        MAX_JOINT_PLACES.
+        matters: returns the function Matters that is valid at the moment, because each finding may change it.
+        The walk calls *matters* for each place, and again for the places below, after the place was yielded.
+        most: see MAX_JOINT_PLACES.
         """
         self._tracks: Final = tracks
         self._partition: Final = Partition(tracks)
@@ -112,10 +112,12 @@ class JointWalk:
     def _below_once(
         self, spot: Spot, parts: list[Part], matters: Matters, opened: set[tuple[object, ...]]
     ) -> Iterator[Spot]:
-        """Yield the places one name below. They are made late: a walk may end before it needs them."""
+        """Yield the places one name below. Each is made only when the walk reaches it: the walk may end
+        before.
+        """
         for below in self._below(spot, parts):
             key = self._key(below)
-            if key not in opened:  # else the same places lie below another place
+            if key not in opened:  # otherwise an earlier place had the same places below
                 opened.add(key)
                 yield from self._children(below, matters)
 
@@ -128,7 +130,9 @@ class JointWalk:
         return (*exits, spot.callers, frozenset(spot.hidden))
 
     def _below(self, spot: Spot, parts: list[Part]) -> list[Spot]:
-        """Return the place, once for each set of its rules that hide what is below it, with their callers."""
+        """Return the place once for each set of rules that hide the places below it, with the callers of
+        these rules.
+        """
         if spot.top:
             return [spot]
         ways: dict[tuple[tuple[Live, ...], ...], Callers] = {}

@@ -21,7 +21,7 @@ _MARK: Final = "\0path "
 
 
 class Answer(enum.Enum):
-    """Answer for one operation, on the regular files at some paths whose kind and owner are known."""
+    """Answer for one operation on the regular files at some paths. Their kinds and owners are known."""
 
     ALWAYS = "always"
     NEVER = "never"
@@ -32,9 +32,10 @@ class Answer(enum.Enum):
 
 
 class Cell(NamedTuple):
-    """One operation of one caller at the paths of one row. words: data removed from some files that are read.
+    """One operation of one caller at the paths of one row. words: for at least one file, reads lack these
+    data.
 
-    checked: bytes written to some files must meet content requirements.
+    checked: for at least one file, written bytes must meet content requirements.
     """
 
     answer: Answer
@@ -46,10 +47,10 @@ Cells = dict[Op, Cell]
 
 
 class Row(NamedTuple):
-    """A class of paths: those that all of ``globs`` match, and no more exact glob of another row.
+    """A class of paths: all of ``globs`` match them, and no more exact glob of another row matches them.
 
-    Without globs: all paths that no glob matches. cells: by the names of the columns; a caller whose name or
-    uid fits no path of the row has none.
+    Without globs: all paths that no glob matches. cells: by the names of the columns. A caller has no cell if
+    each path of the row needs another app's name or another uid.
     """
 
     globs: tuple[str, ...]
@@ -84,7 +85,9 @@ def matrix(policy: Policy) -> Matrix:
 
 
 def _marks(policy: Policy) -> list[Rule]:
-    """Return a monitored rule for every glob, which changes no answer and tells where the glob matches."""
+    """Return a monitored rule for every glob. Such a rule changes no answer, and shows where the glob
+    matches.
+    """
     globs: dict[tuple[str, bool], None] = {}
     for rule in policy.rules:
         blocks = (*rule.unless, *(() if rule.when is None else (rule.when,)))
@@ -196,7 +199,7 @@ def _fact_behind(answers: list[tuple[Facts, str, Decision]]) -> Answer:
 
 
 def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
-    """Return the globs of a set, sorted, without those that match all paths of another one in it."""
+    """Return the globs of a set, sorted, without globs that match all paths of another one in the set."""
     wider = set()
     for one in key:
         for other in key - {one}:
@@ -209,7 +212,8 @@ def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
 def _columns(
     found: list[tuple[tuple[Subject, ...], dict[Key, dict[Op, _Tally]]]],
 ) -> dict[str, dict[Key, dict[Op, _Tally]]]:
-    """Return the answers by the caller's name, which states a uid or a mount if these make a difference."""
+    """Return the answers by column: the caller's name, with a uid or a mount if these matter.
+    """
     columns: dict[str, dict[Key, dict[Op, _Tally]]] = {}
     for subjects, tallies in found:
         for subject in subjects:

@@ -63,7 +63,7 @@ def changes(before: Decision, after: Decision) -> Iterator[Change]:
         kept = ("refused files are lost", "refused files are kept")
         told = kept[before.quarantine], kept[after.quarantine]
         yield Change(Direction.OTHER, Aspect.QUARANTINE, *told)
-    if before.audit != after.audit and before.redact == after.redact:  # else it follows from the redaction
+    if before.audit != after.audit and before.redact == after.redact:  # redaction itself changes the level
         direction = Direction.WIDER if after.audit < before.audit else Direction.NARROWER
         names = (f"audit: {one.audit.name.lower()}" for one in (before, after))
         yield Change(direction, Aspect.RECORD, *names)
@@ -82,7 +82,9 @@ def way_of(view: View) -> str:
 
 
 def _direction(stricter: bool, looser: bool) -> Direction:
-    """Return the direction of a change of requirements. WIDER if both or none hold, to be safe."""
+    """Return the direction of a change of requirements. If they became both stricter and looser, or neither,
+    it counts as WIDER, to be safe.
+    """
     if stricter == looser:
         return Direction.WIDER
     return Direction.NARROWER if stricter else Direction.WIDER

@@ -17,7 +17,8 @@ Lives = tuple[tuple[Live, bool], ...]
 class Part(NamedTuple):
     """Callers whom the rules treat alike at a place, and the rules that match for them on each side.
 
-    If no owner condition names an app, OWN stands for its name: apps that differ only in names are together.
+    If no condition on owners names an app, OWN stands for the app's name. So apps that differ only in their
+    names are in one part.
     """
 
     callers: Callers
@@ -35,7 +36,9 @@ class Partition:
         self._renamed: Final = sum(
             1 << at for at, sides in enumerate(all_sides) if len({side.caller.app for side in sides}) > 1
         )
-        """Callers who are a different app in each policy: OWN would stand for two names."""
+        """Callers who are another app in the new policy than in the old. For them OWN would stand for two
+        names.
+        """
 
     def parts(self, nodes: Sequence[Nodes], callers: Callers) -> list[Part]:
         """Return the parts of some callers at a place, in no order."""
@@ -78,7 +81,7 @@ class Partition:
     def _by_name(
         self, index: int, callers: Callers, named: frozenset[str]
     ) -> Iterator[tuple[Callers, str | None]]:
-        """Yield the callers in groups for which conditions on owners are decided alike.
+        """Yield the callers in groups. A condition on owners has the same value for all callers of one group.
 
         Apps and strangers that these conditions tell apart come first, with the name of the app (None for
         strangers). All other apps come last, as one group with OWN for the name.

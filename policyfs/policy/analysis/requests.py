@@ -39,7 +39,7 @@ class Request:
 
     @property
     def file(self) -> str:
-        """The file in a few words: ``image/jpeg of camera``; without facts that do not matter."""
+        """The file in a few words (``image/jpeg of camera``), without facts that do not matter."""
         kind = {FileType.DIRECTORY: "directory", FileType.SYMLINK: "symlink"}.get(self.ftype, self.facts.kind)
         owner = None if self.facts.owner is None else f"of {self.facts.owner}"
         return " ".join(word for word in (kind, owner) if word)

@@ -1,4 +1,4 @@
-"""A policy from the view of one caller: positions without captures and without rules for other callers."""
+"""A policy as it applies to one caller: positions without captures, and without rules for other callers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Compiled:
     def __init__(self, engine: Engine, table: Table | None = None, known: Compiled | None = None) -> None:
         """Take a compiled policy.
 
-        table: the engine's, or one with more rules (see with_promises). known: the policy without these.
+        table: the engine's table, or one with further rules (see with_promises). known: the same policy,
+        compiled without the further rules.
         """
         self.engine: Final = engine
         self.table: Final = table or engine.table
@@ -95,7 +96,7 @@ class Compiled:
             return [0] * len(nodes)
         reach = [bits(rule_of[accept] for accept in node.accepts if accept in rule_of) for node in nodes]
         changed = True
-        while changed:  # a few rounds: the nodes are nearly a tree, and children have higher numbers
+        while changed:  # few rounds are needed: most nodes have one parent, with a lower number
             changed = False
             for number in range(len(nodes) - 1, -1, -1):
                 found = reach[number]
@@ -191,7 +192,9 @@ class Side:
         return found & self.bits
 
     def profile(self, position: Position, *, top: bool) -> Profile:
-        """Return the rules that match here for the caller, without those that hide it from above."""
+        """Return the rules that match here for the caller, without the rules by which directories above hide
+        the place.
+        """
         key = (position, top)
         found = self._profiles.get(key)
         if found is None:
@@ -236,7 +239,7 @@ def bits(numbers: Iterable[int]) -> int:
 
 def numbers_of(found: int) -> Iterator[int]:
     """Yield the numbers of a set from bits()."""
-    if found >> _SMALL:  # each step below copies the whole number
+    if found >> _SMALL:  # bits are shifted out one by one below: each step copies the number
         digits = f"{found:b}"[::-1]
         at = digits.find("1")
         while at >= 0:

@@ -22,10 +22,10 @@ NOTHING: Final = Policy("", "", (), (), Audit.BEST_EFFORT, Audit.REQUIRED, "")
 
 
 class Subject(NamedTuple):
-    """A sample caller. mounted: the app of the app mount that it uses; None: it uses a shared mount.
+    """A sample caller. mounted: the app of the app mount that the caller uses; None: a shared mount.
 
-    apps: the app that it is in each policy; None: a stranger. default: commands use its uid for the app if
-    no uid is given. absent: for each policy, True if there is no such app mount.
+    apps: for each policy, the caller's app; None: a stranger. default: True if a command with only the app's
+    name means this caller. absent: for each policy, True if the policy has no such app mount.
     """
 
     mounted: str | None
@@ -108,7 +108,7 @@ def subjects(policies: Sequence[Compiled]) -> Iterator[Subject]:
         declared = [_declared(policy, app) for policy in policies]
         absent = tuple(uids is None for uids in declared)
         if any(absent) and any(declared):
-            continue  # its uids are compared with the callers that they are in the other policy
+            continue  # one policy lacks it: its uids were compared above, as other callers of that policy
         apps = tuple(None if missing else app for missing in absent)
         for numbers, spans in classes.items():
             for uid, digits in _uids(policies, spans, (0,)):
@@ -163,7 +163,7 @@ def _holds(spans: Iterable[Span], uid: int) -> bool:
 def _uids(
     policies: Sequence[Compiled], spans: list[Span], ordinary: Sequence[int]
 ) -> list[tuple[int, object]]:
-    """Return sample uids of some ranges, each with a value for the way in which names tell it from others."""
+    """Return sample uids of some ranges, each with a value; names tell uids with different values apart."""
     if any(policy.table.uses_uid for policy in policies):
         automata = [policy.table.automaton for policy in policies]
         return list(digit_classes(automata, spans))

@@ -25,7 +25,7 @@ Edges = tuple[Node, tuple[str, ...], tuple[int, ...]]
 class Match(NamedTuple):
     """A rule that matches at a place, without regard to facts.
 
-    unless: the number of each ``unless`` block that matches there, too, with the callers for whom it does.
+    unless: the number of each ``unless`` block that also matches there, with the callers for whom it matches.
     """
 
     rule: int
@@ -54,8 +54,8 @@ class Marks:
 class Track:
     """The automaton of one policy, for one side of some groups of callers.
 
-    For each caller the nodes are those of its own walk (Side.step), but nodes are left out as soon as no rule
-    for which they matter can match any more.
+    A caller has the same nodes as with Side.step, except those that have become useless: all rules to which
+    they lead can no longer match.
     """
 
     def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]]) -> None:

@@ -100,7 +100,9 @@ def _only_alone(automaton: Automaton) -> bool:
 
 
 def _starts(matcher: NameMatcher, patterns: set[Pattern], *, alone: bool) -> Lives:
-    """Return the positions from which digits are read: a name's beginning, and any other unless *alone*."""
+    """Return the positions from which digits are read. alone: only the beginnings of names; otherwise all
+    positions.
+    """
     begin = matcher.start(patterns)
     if alone or not patterns:
         return (begin,)

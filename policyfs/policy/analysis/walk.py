@@ -34,7 +34,8 @@ def names_of(path: Path) -> tuple[str, ...]:
 
 Hidden = Mapping[tuple[bool, ...], tuple[str | None, ...]]
 """The ways in which directories above can hide a place, depending on their owners. Key: for each side, True
-if it hides the place. Value: owners of these directories with which that happens."""
+if it hides the place. Value: owners of these directories, one for each; with these owners the place is hidden
+in this way."""
 
 
 def may_be_hidden(hidden: Hidden) -> bool:

@@ -79,7 +79,9 @@ class ExpectDoc(Strict):
 
 
 class CaseDoc(Strict):
-    """One of ``tests``. It stands for every combination of its apps, operations and paths."""
+    """One item of ``tests``. It describes one request for every combination of its apps, operations and
+    paths.
+    """
 
     id: Name
     app: Texts | None = None

@@ -51,7 +51,7 @@ class Result(NamedTuple):
 def run(
     policy: Policy, cases: Iterable[Case], named: str, sniff: Callable[[Case], str | None]
 ) -> Iterator[Result]:
-    """Yield the outcome of every request. A case without ``at`` is about the policy without exceptions.
+    """Yield the outcome of every request. A case without ``at`` (a time) tests the policy without exceptions.
 
     named: the policy's name in commands. sniff: finds the kind of the file in ``content``.
     """

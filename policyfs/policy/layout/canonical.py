@@ -1,4 +1,6 @@
-"""The canonical form of one file, with all comments and the same meaning. It is its own canonical form."""
+"""The canonical form of one file: it has the same meaning and all comments. To convert it again changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from policyfs.policy.layout.writer import Writer
 
 
 class LostCommentError(PolicyfsError):
-    """The canonical text would lack a comment. It is a bug, and nothing is written."""
+    """The canonical text would lack a comment. This is a bug in policyfs; the caller writes nothing."""
 
 
 def canonical(text: str) -> str:

@@ -9,7 +9,7 @@ from policyfs.policy.layout.tree import Collection, Comment, Entry
 
 
 class _Found(NamedTuple):
-    """A comment in the text. own: nothing but space stands before it on its line."""
+    """A comment in the text. own: True if the comment has a line of its own."""
 
     at: int
     column: int
@@ -101,7 +101,7 @@ def _beside(text: str, known: Sequence[_Known], found: _Found) -> bool:
 
 
 def _above(known: Sequence[_Known], found: _Found, top: Collection) -> None:
-    """Give a comment to the next entry, or to the end of the collection that it is indented for."""
+    """Give a comment to the next entry, or to the end of the collection whose indentation it has."""
     following = next((one for one in known if one.entry.start > found.at), None)
     before = [one for one in known if one.entry.start < found.at]
     inside = {id(collection) for collection in following.around} if following is not None else set()

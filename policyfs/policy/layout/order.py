@@ -36,7 +36,7 @@ _PLAIN: Final[dict[str, type[BaseModel]]] = {"metadata": MetadataDoc, "defaults"
 @lru_cache
 def _order(model: type[BaseModel], *, head: bool = False) -> tuple[str, ...]:
     names = [field.alias or name for name, field in model.model_fields.items()]
-    if head and "description" in names:  # a rule says what it is for before what it does
+    if head and "description" in names:  # a rule's purpose comes before its effect
         names.remove("description")
         names.insert(1, "description")
     return tuple(names)

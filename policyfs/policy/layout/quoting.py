@@ -41,7 +41,7 @@ def _breaks(text: str, *, flow: bool) -> bool:
 
 
 def quoted(text: str) -> str:
-    """Return text in double quotes, or in single ones if that spares escapes."""
+    """Return text in double quotes, or in single quotes if it then needs no escapes."""
     if not text.isprintable():
         return '"' + "".join(map(_escaped, text)) + '"'
     if ("\\" in text or '"' in text) and "'" not in text:

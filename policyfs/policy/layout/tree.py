@@ -25,7 +25,9 @@ class Comment(NamedTuple):
 
 
 class Scalar(NamedTuple):
-    """A value. plain: it has no quotes, so that it may be a number. style: ``|`` and ``>`` are blocks."""
+    """A value. plain: True if it has no quotes, so that it may be a number. style: ``|`` or ``>`` if it is a
+    block.
+    """
 
     text: str
     plain: bool
@@ -45,8 +47,8 @@ class Alias(NamedTuple):
 
 @dataclass(slots=True)
 class Collection:
-    """A mapping or a list. column: that of its entries. end: the index behind its last character. footer:
-    comments below the last entry.
+    """A mapping or a list. column: the column of its entries. end: the index in the text behind its last
+    character. footer: comments below the last entry.
     """
 
     keyed: bool
@@ -61,10 +63,11 @@ class Collection:
 
 @dataclass(slots=True)
 class Entry:
-    """A key with its value, or an item. head: the index behind the key's colon, or behind the dash.
+    """A key with its value, or an item of a list. head: the index behind the key's colon, or the item's dash.
 
-    leading: comments above it. header: comments beside the key, if the value begins below. trailing:
-    comments beside it. gap: a blank line stands above it, or between it and its comments.
+    leading: comments above the entry. header: comments beside the key, if the value begins on a later line.
+    trailing: comments beside the entry. gap: True if a blank line stands above the entry, or between the
+    entry and its comments.
     """
 
     key: Scalar | None

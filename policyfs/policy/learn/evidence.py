@@ -15,11 +15,11 @@ from policyfs.policy.learn.refusals import Refusals
 from policyfs.policy.replay.recorded import Recorded, demand_of
 
 PLACES: Final = 100_000
-"""Most different places that are stored. Requests in further places are kept back."""
+"""Most different places that are stored. Requests in further places are kept back (Guard.MANY)."""
 MADE: Final = 500_000
 """Most new files that are remembered. Changes of further files are kept back."""
 ALIKE: Final = 3
-"""Least number of different names, or directories, for which one glob stands."""
+"""One glob replaces single names, or directories, if there are at least this many."""
 IDS: Final = 3
 _NAMED: Final = 100
 """Most names at the top of a mount, without an extension, that are listed one by one."""
@@ -45,7 +45,7 @@ class Place(NamedTuple):
 
     @property
     def by_name(self) -> bool:
-        """True if no glob may stand for the names: it would match all names at the top."""
+        """True if each name must be listed: a glob for them would match all names at the top of the mount."""
         return not self.directory and not self.extension
 
 
@@ -67,14 +67,14 @@ class Evidence:
         self.uids: dict[int, str] = {}
         self.used = 0
         self.denied = 0
-        """Requests that were denied: they were not used."""
+        """Number of requests that were denied: no evidence of use."""
         self.kept_back: Counter[tuple[Guard, str, str]] = Counter()
         """Number of requests that were kept back, by guard, app and operation."""
         self.examples: dict[tuple[Guard, str, str], str] = {}
         self.refused: dict[str, Refusals] = {}
         """Refusals by rules of the recorded policy, by app."""
         self.raw_readers: set[str] = set()
-        """Apps that read files unchanged."""
+        """Apps that read files in the raw view."""
         self._made: set[int] = set()
 
     def add(

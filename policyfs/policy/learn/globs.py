@@ -24,9 +24,10 @@ Names = tuple[str, ...]
 
 
 class Pattern(NamedTuple):
-    """A set of paths. name: the last name, or the extension of all names. own: the app's own folder.
+    """A set of paths. name: the extension of all names, or with *whole* the last name itself.
 
-    deep: at any depth below the directory. whole: name is a whole name.
+    deep: True if the names are at any depth below the directory. own: True if the set is the app's own
+    folder.
     """
 
     directory: Names
@@ -64,7 +65,9 @@ class Pattern(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """A rule to propose. weight: number of requests that it rests on. ids: those of some of them."""
+    """A rule to propose. weight: the number of requests that support it. ids: the ids of some of these
+    requests.
+    """
 
     app: str
     use: Use
@@ -76,7 +79,7 @@ class Proposed(NamedTuple):
     def allows(self, path: Names, ops: Op) -> bool:
         """True if the rule allows one of these operations on a path.
 
-        A glob with ``**`` also allows `see` on every path in its directory.
+        A glob with ``**`` also allows `see` on every path below its directory.
         """
         if not self.ops & ops:
             return False
@@ -93,7 +96,7 @@ def escaped(name: str) -> str:
 
 
 def proposals(evidence: Evidence) -> list[Proposed]:
-    """Return the rules that allow what was used."""
+    """Return rules that allow the requests of the evidence."""
     found: list[Proposed] = []
     grouped: dict[tuple[str, Use], dict[Place, Sample]] = defaultdict(dict)
     for place, sample in evidence.places.items():
@@ -106,7 +109,8 @@ def proposals(evidence: Evidence) -> list[Proposed]:
 def _effective(
     grouped: dict[tuple[str, Use], dict[Place, Sample]], evidence: Evidence
 ) -> list[tuple[tuple[str, Use], dict[Pattern, Sample]]]:
-    """Return the patterns of each app and use, without the operations that the proposal's denies refuse."""
+    """Return the patterns of each app and use, without the operations that the proposal's deny rules refuse.
+    """
     found: dict[tuple[str, Use], dict[Pattern, Sample]] = defaultdict(dict)
     for (app, use), places in grouped.items():
         refusals = evidence.refused.get(app, Refusals())
@@ -198,7 +202,7 @@ def _add(found: dict[Pattern, Sample], pattern: Pattern, part: Sample) -> None:
 
 
 def _without_covered(rules: list[Proposed]) -> list[Proposed]:
-    """Leave out listings of directories that other rules of the app show anyway."""
+    """Return the rules without those for listing directories that other rules of the app show anyway."""
     kept = []
     for rule in rules:
         mine = [one for one in rules if one.app == rule.app and one.use is not Use.LIST]
@@ -214,7 +218,8 @@ def _without_covered(rules: list[Proposed]) -> list[Proposed]:
 def _is_shown(pattern: Pattern, others: Iterable[tuple[Pattern, Use]]) -> bool:
     """True if the directories of a glob are on the way to what other rules allow, or if it is the root.
 
-    A rule for the app's own files does not show its path as a directory: the path was a file at another time.
+    A rule for the app's own files does not count: its path was a file when it was used, so the rule does not
+    show the path as a directory.
     """
     path = (*pattern.directory, pattern.name) if pattern.whole else pattern.directory
     if pattern.whole and not pattern.name:

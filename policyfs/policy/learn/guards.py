@@ -1,7 +1,7 @@
 """Guards: requests that a proposal never allows, even if they are on the trail.
 
-A trail shows all that apps did, also what they should not have done. If such a request is to be allowed, a
-person must write the rule.
+A trail shows all that apps did, including requests that no app should make. If such a request is to be
+allowed, a person must write the rule.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def silenced(text: str) -> str:
 
 
 def text_of(rules: Sequence[Proposed], evidence: Evidence, words: Iterable[str]) -> str:
-    """Return a proposal. words: the data to redact for everyone, beside places."""
+    """Return a proposal. words: the data, besides locations, to redact for everyone."""
     lines = [
         "# A proposal, learnt from a trail. Read each rule before you use it: a trail tells what was done,",
         "# not what should be. The numbers are ids for `policyfs audit show`.",

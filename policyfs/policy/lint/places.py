@@ -1,8 +1,8 @@
 """Answers at plain paths, shared by all rules and callers for which the same sorts of rules match there.
 
-A plain path is one path that a glob matches. In a large policy, the rules that match at most plain paths do
-the same as the rules at another plain path, and only their names differ. So each such set of rules answers
-only once.
+A plain path is one path that a glob matches. In a large policy, most plain paths have rules that differ from
+the rules at another plain path only by their names. So answers are found once for each sort of rules, and
+shared.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ Names = tuple[str, ...]
 
 
 class Place(NamedTuple):
-    """A path. situated: the rules that match there for some callers. above: those that hide it from above."""
+    """A path. situated: the rules that match there for some callers. above: the rules by which directories
+    above hide it.
+    """
 
     position: Position
     situated: tuple[Situated, ...]
@@ -69,15 +71,16 @@ class Here:
 
     @property
     def profile(self) -> Profile:
-        """The rules that match here, without those that hide the place from above."""
+        """The rules that match here, without the rules by which directories above hide the place."""
         if self._profile is None:
             self._profile = Profile(self._places.compiled.table.policy, self.lives, top=self.top)
         return self._profile
 
     def shared(self, question: Hashable, find: Callable[[Callable[[], bool]], T]) -> T:
-        """Return the answer to a question that depends on nothing but the sorts of the rules here.
+        """Return the answer to a question. The answer must depend only on the sorts of the rules here.
 
-        find: finds the answer; its argument returns whether the caller could see some path below.
+        find: finds the answer. It gets a function as argument, which returns True if the caller could see
+        some path below.
         """
         if self._key is None:
             self._key = self._places.shapes.alone(self.lives)
@@ -128,7 +131,9 @@ class Places:
     def shared(
         self, key: Hashable, find: Callable[[Callable[[], bool]], T], below: Callable[[], bool]
     ) -> T:
-        """Return the result of ``find``, remembered by the key and, if it calls ``below``, by that answer."""
+        """Return the result of ``find``. It is remembered by the key, and also by the result of ``below`` if
+        ``find`` called that.
+        """
         found = self._known.get(key, self)
         if found is self:
             asked: list[bool] = []

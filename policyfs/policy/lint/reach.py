@@ -18,7 +18,7 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.paths import DEEP, End, Glob, Wild, parse_glob
 
 _TRIED: Final = 8
-"""Most callers, and most globs, for which a plain path is tried before all paths are tried."""
+"""Most callers, and most globs, for which plain paths (see places.py) are tried. Then all paths are tried."""
 
 _PLAIN: Final = "\ue000"
 
@@ -125,7 +125,8 @@ class _Reach:
 class _Seen(NamedTuple):
     """The findings on a rule so far, after a look at a place.
 
-    denied: operations that are denied there, each with the rules by their places among those that match.
+    denied: operations that are denied there, each with the denying rules, as indices among the rules that
+    match.
     """
 
     matched: bool
@@ -136,8 +137,8 @@ class _Seen(NamedTuple):
 def _look(here: Here, asked: tuple[int, Op, bool, bool], below: Callable[[], bool]) -> _Seen:
     """Try the files at a place for one of the rules that match there.
 
-    asked: the rule's place among them, its operations that have not been allowed anywhere yet, whether it has
-    matched, and whether the place is hidden from above.
+    asked: the rule's index among the rules that match; its operations that have not been allowed anywhere
+    yet; True if it has matched; True if a directory above hides the place.
     """
     at, left, matched, hidden = asked
     live, profile = here.lives[at], here.profile

@@ -17,7 +17,9 @@ _MAJORS: Final = frozenset(
 ) | {"video", "x-content"}
 _KNOWN: Final = frozenset({*REDACTABLE_KINDS, *WITHOUT_LOCATOR, *FIXED_KINDS.values(), KIND_EMPTY})
 _NEARLY_COMPLETE: Final = ("image", "video")
-"""Types of which _KNOWN lacks few kinds: here, an unknown kind that is near a known one is a slip."""
+"""Types of which _KNOWN has nearly all kinds. So an unknown kind of such a type is probably a typing error if
+it is similar to a known one.
+"""
 _NEAR: Final = 0.8
 _EXTENSION: Final = re.compile(r"[*?}a-zA-Z0-9]\.(\{[^{}]*\}|[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*)$")
 
@@ -39,12 +41,12 @@ def _strangers(rule: Rule) -> Iterator[Finding]:
 
 
 def _admits_strangers(who: Who | None) -> bool:
-    """True if callers that are not apps match, though the block does not name them."""
+    """True if callers that are not apps match, although the block does not name strangers."""
     if who is None:
         return True
     if who.apps is not None or who.grants is not None:
         return False
-    return who.uids is None  # uids of strangers are named on purpose
+    return who.uids is None  # a list of uids names strangers on purpose
 
 
 def _not_with_keys(rule: Rule) -> Iterator[Finding]:

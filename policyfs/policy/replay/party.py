@@ -48,7 +48,8 @@ class Party:
     def owner_matters_above(self, place: Place) -> bool:
         """True if directories above may hide one of the paths by their owners.
 
-        Exact for this caller. Engine.owner_matters_above is about all callers, and may be True without need.
+        The result is exact for this caller. Engine.owner_matters_above considers all callers, and may be True
+        although owners make no difference.
         """
         who = self.who
         return who is not None and any(
@@ -56,7 +57,7 @@ class Party:
         )
 
     def need(self, demand: Demand, ops: Op, ftype: FileType, place: Place) -> Need:
-        """Return the facts that an answer may depend on."""
+        """Return the facts on which an answer may depend."""
         who, engine = self.who, self.engine
         if who is None:
             return Need.NOTHING
@@ -76,8 +77,8 @@ class Party:
     ) -> Decision:
         """Return the answer in a world. For an open, it includes the conditions of redaction.
 
-        hidden: a directory above hides the path. told_kind: the trail states the file's kind. Otherwise the
-        world's kind stands for many kinds, and policyfs can clean some of these.
+        hidden: a directory above hides the path. told_kind: True if the trail states the file's kind.
+        Otherwise the world's kind stands for many kinds, and policyfs may be able to redact some of these.
         """
         if hidden or self.who is None:
             return _HIDDEN
@@ -86,7 +87,7 @@ class Party:
             facts = facts._replace(owner=self.who.app or OWNER_NONE)
         if demand.move:
             return self._moved(self.who, demand, world, facts, place)
-        if not demand.creates:  # as in a mount, facts that do not matter stay unknown
+        if not demand.creates:  # as in a mount: facts that make no difference stay unknown
             need = self.engine.needs(self.who, world.ops, place.state, world.ftype)
             kind = facts.kind if need & Need.KIND else None
             facts = Facts(kind, facts.owner if need & Need.OWNER else None)

@@ -26,13 +26,13 @@ class Cause(enum.Enum):
 
 
 class Recorded(NamedTuple):
-    """A request and its answer, as a trail tells them, without its paths.
+    """A request and its answer as the trail records them, without the paths.
 
-    mounted: the app of an app mount; None for a shared mount. rules: the rules that made the answer; of a
-    denial without those that allow. would_deny: rules in monitor mode that would have denied it. kind: the
-    file's content kind, if it was found. view: the label of the app's view, empty if the request was not an
-    open. digest: of the policy that answered. exceptions: ids of its exceptions in force at that time.
-    at_ns: an instant at which the same exceptions were in force as at the time of the request.
+    mounted: the app of an app mount; None for a shared mount. rules: the rules that made the answer; for a
+    denial only the rules that deny. would_deny: rules in monitor mode that would have denied it. kind: the
+    file's content kind, if it was found. view: the label of the app's view; empty if the request was not an
+    open. digest: the digest of the policy that answered. exceptions: ids of this policy's exceptions in force
+    at that time. at_ns: an instant at which the same exceptions were in force as at the time of the request.
     """
 
     app: str | None
@@ -53,10 +53,11 @@ class Recorded(NamedTuple):
 
 
 class Demand(NamedTuple):
-    """The possible meanings of a request. ops: sets of operations; it needed one of these sets.
+    """The possible meanings of a request. ops: sets of operations; the request needed one of these sets.
 
-    types: what the path may have named. creates: it made the file, so the caller owns it. opens: it opened
-    a file. empties: it emptied the file first. move: ``rename``, ``exchange`` or ``link``, else empty.
+    types: possible types of the file at the path. creates: True if the request made the file, so that the
+    caller owns it. opens: True if it opened a file. empties: True if it first emptied the file. move:
+    ``rename``, ``exchange`` or ``link``, else empty.
     """
 
     ops: tuple[Op, ...]
@@ -68,7 +69,7 @@ class Demand(NamedTuple):
 
 
 class World(NamedTuple):
-    """Assumption about all facts that a request met and the trail lacks.
+    """An assumption about all facts at the time of a request that the trail does not record.
 
     facts: of the file. replaced: the object that had the new name of a rename, with its facts; None: none.
     hidden: for each policy, True if a directory above hides the path by its owner. empty: the file held
@@ -107,7 +108,7 @@ _PLAIN: Final = {
 }
 
 NO_DECISIONS: Final = frozenset({"release", "quarantine"})
-"""Operations whose events record no decision, only what happened to a file."""
+"""Operations whose events record no decision, only a change of a file or handle."""
 
 
 def demand_of(operation: str, syscall: str) -> Demand | None:

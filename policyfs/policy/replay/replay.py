@@ -17,16 +17,16 @@ from policyfs.policy.replay.recorded import Cause, Demand, Recorded, World, dema
 from policyfs.policy.replay.worlds import TooManyError, untold, worlds
 
 REMEMBERED: Final = 1 << 16
-"""Most classes of requests, and most answers, that are remembered. With more, all are forgotten."""
+"""Most classes of requests that are remembered; most answers, too. If there are more, all are forgotten."""
 _TIMES: Final = 8
-"""Most instants for which the new policy, with the exceptions of that time, is kept compiled."""
+"""Most instants for which the new policy is kept compiled, with the exceptions of each instant."""
 
 Engines = Callable[[Recorded, bool], Engine | None]
 """Finds the policy that answered a request, dry-run (--monitor) or not; None if its text is lost."""
 
 
 class Verdict(NamedTuple):
-    """Change of the answer to a request. direction: None if nothing changes, or if that is not known.
+    """Change of the answer to a request. direction: None if nothing changes, or if the change is not known.
 
     rules: those of the new answer. untold: facts on which the answer depends and which the trail does not
     tell; empty if the answer is certain. by_answer: only the recorded answer is compared, because the trail
@@ -50,8 +50,8 @@ _RESOURCE: Final = Verdict(untold=("whether it would have been allowed: a resour
 
 
 class Asked(NamedTuple):
-    """A class of recorded requests, prepared for its paths. old: the recorded policy, if its text is known;
-    for a request in monitor mode twice, with and without `--monitor`.
+    """A class of recorded requests that differ only in their paths. old: the recorded policy, empty if its
+    text is lost; twice for a request in monitor mode: with and without `--monitor`.
     """
 
     number: int
@@ -64,7 +64,7 @@ class Asked(NamedTuple):
 class Replayer:
     """Decides recorded requests again, each with the exceptions that hold at its time.
 
-    recorded_policies: finds the policies that decided them first.
+    recorded_policies: finds the policy that answered a request when it was recorded.
     """
 
     def __init__(self, engine: Engine, recorded_policies: Engines) -> None:
@@ -108,7 +108,7 @@ class Replayer:
 
 
 def _principal(engine: Engine, recorded: Recorded) -> Principal | None:
-    """Return the caller in a policy; None if that has no such app."""
+    """Return the caller in a policy; None if the policy has no such app."""
     if recorded.mounted is None:
         return engine.principal(recorded.uid)
     try:
@@ -134,9 +134,10 @@ class _Case:
         self._empty: Final = empty
 
     def verdict(self) -> Verdict:
-        """Compare the answers in all worlds in which the recorded policy answers as it did.
+        """Compare the answers in all worlds in which the recorded policy gives the recorded answer.
 
-        If there is none (a file with several names, an old record), the recorded answer itself is compared.
+        If there is no such world (a file with several names, an old record), the recorded answer is compared
+        with the new ones.
         """
         try:
             for party, place in self._old:
@@ -178,7 +179,7 @@ class _Case:
         return _rules(before) == frozenset(recorded.rules)
 
     def _over(self, found: list[World], before: list[Decision] | None, party: Party | None) -> Verdict:
-        """Return one verdict for all worlds; with ``untold`` if they disagree.
+        """Return one verdict for all worlds. If the worlds disagree, ``untold`` has the facts that decide.
 
         before: the answers of the recorded policy; None: only the recorded answer is known.
         """
@@ -223,7 +224,7 @@ class _Case:
     def _changes(self, was: Decision | None, after: Decision) -> Iterator[tuple[Direction, str, str]]:
         """Yield the direction of each change, and both answers in words."""
         before = was
-        if before is None:  # only whether it was allowed is known
+        if before is None:  # the old answer is only known as allowed or denied
             before = after if after.allowed and self._recorded.allowed else self._as_recorded()
         for change in changes(before, after):
             now = change.after

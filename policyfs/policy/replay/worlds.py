@@ -1,4 +1,4 @@
-"""Worlds: all combinations of facts that a recorded request may have met and that the trail lacks.
+"""Worlds: all possible combinations of the facts at the time of a request that the trail does not record.
 
 Two policies are asked about each world. If the result is the same in every world, it is certain. Otherwise
 it depends on facts that the trail does not tell.
@@ -20,7 +20,7 @@ MOST: Final = 20_000
 
 
 class TooManyError(Exception):
-    """A request may have met more than MOST worlds."""
+    """More than MOST worlds are possible for a request."""
 
 
 UNTOLD: Final = {
@@ -33,7 +33,7 @@ UNTOLD: Final = {
     "hidden": "the owner of a directory above",
     "empty": "whether it was empty",
 }
-"""Words for what a trail may not tell, by the fields of a world."""
+"""Words for facts that a trail may lack, by the fields of a world."""
 
 
 def worlds(
@@ -52,7 +52,7 @@ def worlds(
     for ops, ftype in itertools.product(demand.ops, demand.types):
         need = _need(demand, ops, ftype, parties, places)
         known = list(_facts(demand, ftype, kind, need, lives))
-        if need & Need.OWNER:  # a caller may own the file, even where no rule asks for that
+        if need & Need.OWNER:  # the caller may own the file, even if no rule asks for owners
             own = {party.who.app for party in parties if party.who is not None and party.who.app}
             more = [facts._replace(owner=app) for facts in known for app in own]
             known = list(dict.fromkeys([*known, *more]))
@@ -100,7 +100,7 @@ def _facts(
 
 
 def _words(lives: Iterable[Live]) -> frozenset[str]:
-    """Return all words if a rule forbids some of them in written bytes, else none."""
+    """Return all words for data if a rule forbids some of these data in written bytes, else none."""
     return REDACTIONS if any(banned((live.rule.content,)) for live in lives) else frozenset()
 
 
@@ -142,7 +142,9 @@ def untold(found: Sequence[World], answers: Sequence[object]) -> tuple[str, ...]
 
 
 def _decides(others: Sequence[Sequence[object]], answers: Sequence[object]) -> bool:
-    """True if worlds that agree in these columns have different answers: the missing one decides."""
+    """True if two worlds that agree in the columns *others* have different answers. Then the column left out
+    decides.
+    """
     known: dict[tuple[object, ...], object] = {}
     rows = zip(zip(*others, strict=True), answers, strict=True)
     return any(known.setdefault(row, answer) != answer for row, answer in rows)
