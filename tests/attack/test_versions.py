@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.programs.changes import grow, replace, rewrite
 from tests.support.samples import jpegs
 
 EDITOR, GALLERY = 10010, 10011
@@ -50,28 +51,6 @@ def holder(channel, path: Path) -> None:
         channel.send([(os.pread(fd, 1 << 20, 0), mapping[:], os.fstat(fd).st_size) for fd, mapping in held])
 
 
-def rewritten(path: Path, data: bytes) -> None:
-    """The same file gets other bytes."""
-    with path.open("r+b") as file:
-        file.write(data)
-        file.truncate()
-
-
-def replaced(path: Path, data: bytes) -> None:
-    """Another file takes the name."""
-    new = path.with_name("new")
-    new.write_bytes(data)
-    new.chmod(0o666)
-    new.rename(path)
-
-
-def grown(path: Path, data: bytes) -> None:
-    """The file is emptied and then written piece by piece."""
-    with path.open("wb", buffering=0) as file:
-        for at in range(0, len(data), 700):
-            file.write(data[at : at + 700])
-
-
 @pytest.mark.parametrize("alone", [False, True], ids=["shared", "app mount"])
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_each_handle_keeps_the_version_that_it_opened(kind, alone, store_on, mounts_on) -> None:
@@ -83,7 +62,7 @@ def test_each_handle_keeps_the_version_that_it_opened(kind, alone, store_on, mou
     reader = start_as(GALLERY, holder, mount / "a.jpg")
     through = photo if alone else mount / "a.jpg"
     shown: list[bytes] = []
-    for version, change in enumerate([None, rewritten, replaced, grown]):
+    for version, change in enumerate([None, rewrite, replace, grow]):
         if change is not None:
             call_as(0 if alone else EDITOR, change, through, VERSIONS[version])
         reader.send("open")
@@ -115,7 +94,7 @@ def test_at_the_cap_versions_that_are_open_stay_and_the_next_one_is_read_all_the
     mount = mounts_on.start(POLICY, store, "--app", "gallery", "--copies-max", str(ROOM))
     reader = start_as(GALLERY, holder, mount / "a.jpg")
     for data in padded:
-        rewritten(photo, data)
+        rewrite(photo, data)
         reader.send("open")
         now = reader.receive()
         assert not jpegs.leaks(now[-1][0])

@@ -13,6 +13,7 @@ from tests.mount.test_open_vectors import begin, said
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
+from tests.support.programs.changes import replace, rewrite
 from tests.support.samples import jpegs
 
 EDITOR, GALLERY, OTHER = 10010, 10011, 10012
@@ -107,19 +108,6 @@ def test_each_open_is_on_the_trail_as_python_would_have_put_it(mount: Mount) -> 
     assert (events[0]["kind"], events[0]["io"], events[0]["size_before"]) == (
         "image/jpeg", "passthrough", len(OLD),
     )  # fmt: skip
-
-
-def rewrite(path: Path, data: bytes) -> None:
-    with path.open("r+b") as file:
-        file.write(data)
-        file.truncate()
-
-
-def replace(path: Path, data: bytes) -> None:
-    new = path.with_name("new")
-    new.write_bytes(data)
-    new.chmod(0o666)
-    new.rename(path)
 
 
 @pytest.mark.parametrize("change", [rewrite, replace])
