@@ -168,13 +168,12 @@ class CopyPath:
 
         If they have closed it meanwhile, the new copy replaces theirs.
         """
-        old = state.copy
-        if old is copy:
+        if state.copy is copy:
             return
-        if old is not None:
+        if state.copy is not None:
             self._give_up(handle.node, state)
         copy.pin()
-        state.copy, state.version, state.cut = copy, copy.frozen.version, state.cut and old is None
+        state.copy, state.version = copy, copy.frozen.version
 
     def _refuse(self, request: OpenRequest, made: Refused) -> NoReturn:
         note = f"cannot be redacted: {made.reason}" if made.reason else ""
