@@ -1,8 +1,4 @@
-"""Notifications on the FUSE device, which make the kernel forget cached data.
-
-A notification is one plain write to the device: struct fuse_out_header with unique 0 and the
-code in its error field, then the body (include/uapi/linux/fuse.h, fs/fuse/dev.c).
-"""
+"""The queue of notifications to the kernel, and the threads that write them to the FUSE device."""
 
 from __future__ import annotations
 
@@ -14,78 +10,33 @@ import itertools
 import os
 import select
 import signal
-import struct
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from policyfs.errors import errno_name
+from policyfs.kernel import messages
 from policyfs.kernel.bridge import write_notifications
+from policyfs.kernel.messages import EXPIRE_ONLY, Call, Then
 from policyfs.kernel.protocol import MINOR_EXPIRE_ONLY, MINOR_INC_EPOCH, MINOR_PRUNE
 
-_INVAL_INODE: Final = 2
-_INVAL_ENTRY: Final = 3
-_DELETE: Final = 6
-_INC_EPOCH: Final = 8
-_PRUNE: Final = 9
-_NAMES: Final = {
-    _INVAL_INODE: "INVAL_INODE",
-    _INVAL_ENTRY: "INVAL_ENTRY",
-    _DELETE: "DELETE",
-    _INC_EPOCH: "INC_EPOCH",
-    _PRUNE: "PRUNE",
-}
-
-_HEADER: Final = struct.Struct("=IiQ")  # length, error = code, unique 0
-_INODE: Final = struct.Struct("=Qqq")
-_ENTRY: Final = struct.Struct("=QII")
-_DELETED: Final = struct.Struct("=QQII")
-_PRUNED: Final = struct.Struct("=IIQ")
-_EXPIRE_ONLY: Final = 1
 _PRUNE_CHUNK: Final = 4096  # node ids in one notification
 _AT_ONCE: Final = 256  # messages that are built, and then written, in one go
 _HANGS_S: Final = 1.0  # the longest write after which another thread goes on with the queue
-_HANGING: Final = 16  # the limit of threads whose write hangs
+_HANGS_TOO_S: Final = 0.1  # the same, if the writes of other threads hang already
+_HANGING: Final = 256  # the limit of threads whose write hangs
 
 _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONNABORTED})
 """Errnos of a write to an aborted, unmounted or never mounted connection."""
 
 
+_Message: TypeAlias = tuple[bytes, Call | None]
+"""A message, and the call after it."""
+
 _Key: TypeAlias = bytes | int
 """The key of a queue entry: a message itself, so that it is queued once only, or the number of a batch."""
-
-
-def _message(code: int, body: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), code, 0) + body
-
-
-@dataclass(frozen=True, slots=True)
-class _Then:
-    """One message, and a call for the thread that has written it."""
-
-    message: bytes
-    done: Callable[[], None]
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self.message
-
-
-def _directory(message: bytes) -> bytes | None:
-    """Return the number of the directory for whose lock a message waits in the kernel, as bytes; or None."""
-    of_names = _HEADER.unpack_from(message)[1] in {_INVAL_ENTRY, _DELETE}
-    return message[_HEADER.size : _HEADER.size + 8] if of_names else None
-
-
-def _entries(entries: Iterable[tuple[int, bytes]], flags: int) -> Iterator[bytes]:
-    for parent, name in entries:
-        yield _message(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
-
-
-def _all_pages(nodeids: Iterable[int]) -> Iterator[bytes]:
-    for nodeid in nodeids:
-        yield _message(_INVAL_INODE, _INODE.pack(nodeid, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +61,10 @@ class Notifier:
     READ of the same inode to be answered, which only the loop can do.
 
     INVAL_ENTRY waits for the lock of the directory, which an app can hold as long as it likes (it removes a
-    file while it writes that file by splice(2), from a pipe that is empty). So another thread goes on with
-    the queue while one message hangs: see tend(). Further messages for that directory wait for the first one.
+    file while it writes that file by splice(2), from a pipe that is empty). INVAL_INODE waits for pages that
+    the kernel writes back just then, as long as the store hangs. So another thread goes on with the queue
+    while one message hangs: see tend(). Further messages for that directory, or for the pages of that file,
+    wait for the first one.
 
     Each method returns at once. True: the notification is queued (one that waits
     in the queue already is not queued twice). False: it cannot be, because the queue is full, the
@@ -124,6 +77,7 @@ class Notifier:
         notifications that wait. The caller closes device_fd."""
         self._fd = os.dup(device_fd)
         self._minor = minor
+        self._gentle = EXPIRE_ONLY if minor >= MINOR_EXPIRE_ONLY else 0
         self._capacity = capacity
         self._queue: collections.OrderedDict[_Key, Iterable[bytes]] = collections.OrderedDict()
         self._batches = itertools.count()
@@ -132,11 +86,11 @@ class Notifier:
         self._closed = False
         self._hanging = 0
         self._living = 1
-        self._messages: Iterator[bytes] = iter(())
-        self._done: Callable[[], None] | None = None  # of the batch that is being written
+        self._of_batch: Iterator[bytes] = iter(())
+        self._done: Call | None = None  # of the batch that is being written
         self._writing = b""
         self._written_since: float | None = None
-        self._held: dict[bytes, dict[bytes, None]] = {}  # directories whose lock is held: messages for later
+        self._held: dict[bytes, dict[_Message, None]] = {}  # by awaited() of what hangs: messages for later
         self._sent = self._absent = self._failed = self._refused = 0
         self._last_errors: collections.deque[str] = collections.deque(maxlen=16)
         with self._changed:
@@ -153,17 +107,16 @@ class Notifier:
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
         """Forget a node's attributes, and its cached pages from offset (bytes; negative: no
         pages) for length (0: to the end)."""
-        return self._put_one(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
+        return self._put_one(messages.inode(nodeid, offset, length))
 
-    def inval_then(self, nodeid: int, done: Callable[[], None], *, pages: bool) -> bool:
+    def inval_then(self, nodeid: int, done: Call, *, pages: bool) -> bool:
         """Forget a node's attributes and, with *pages*, its pages; then call *done* in the same thread."""
-        message = _message(_INVAL_INODE, _INODE.pack(nodeid, 0 if pages else -1, 0))
-        return self._put(next(self._batches), _Then(message, done))
+        return self._put(next(self._batches), Then(messages.inode(nodeid, 0 if pages else -1, 0), done))
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
         """Forget the attributes and all pages of many nodes. They take one place in the queue, so that
         dropping everything does not depend on its size."""
-        return self._put(next(self._batches), _all_pages(array.array("Q", nodeids)))
+        return self._put(next(self._batches), messages.all_pages(array.array("Q", nodeids)))
 
     def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:
         """Forget the node of a name in a directory, or that the name is absent.
@@ -171,13 +124,13 @@ class Notifier:
         expire_only: look the name up again at the next use, the gentle form. Without it (and on kernels
         before 7.38) open files show "(deleted)" and mounts below are unmounted.
         """
-        flags = _EXPIRE_ONLY if expire_only and self._minor >= MINOR_EXPIRE_ONLY else 0
-        return self._put_one(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
+        return self._put_one(messages.entry(parent, name, self._gentle if expire_only else 0))
 
     def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
         """Do inval_entry(expire_only=True) for many names (directory, name), in one place of the queue."""
-        flags, known = _EXPIRE_ONLY if self._minor >= MINOR_EXPIRE_ONLY else 0, list(entries)
-        return not known or self._put(next(self._batches), _entries(known, flags))
+        known = list(entries)
+        expired = (messages.entry(parent, name, self._gentle) for parent, name in known)
+        return not known or self._put(next(self._batches), expired)
 
     def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
         """Do inval_entry() for many names (directory, name, expire_only), and return once they are written.
@@ -191,9 +144,9 @@ class Notifier:
                 return False
             fd = os.dup(self._fd)
         try:
-            names, gentle = iter(entries), _EXPIRE_ONLY if self._minor >= MINOR_EXPIRE_ONLY else 0
+            names = iter(entries)
             while part := b"".join(
-                _message(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), gentle * expire) + name + b"\0")
+                messages.entry(parent, name, self._gentle * expire)
                 for parent, name, expire in itertools.islice(names, _AT_ONCE)
             ):
                 sent, absent, error = write_notifications(fd, part)
@@ -201,7 +154,7 @@ class Notifier:
                     self._sent, self._absent = self._sent + sent, self._absent + absent
                     if error:
                         self._failed += 1
-                        self._last_errors.append(f"{_NAMES[_INVAL_ENTRY]}: {errno_name(error)}")
+                        self._last_errors.append(f"{messages.name_of(part)}: {errno_name(error)}")
                 if error:
                     return False
             return True
@@ -210,11 +163,11 @@ class Notifier:
 
     def delete(self, parent: int, child: int, name: bytes) -> bool:
         """Report a removed name, also to inotify watchers, if the name still refers to that node."""
-        return self._put_one(_DELETE, _DELETED.pack(parent, child, len(name), 0) + name + b"\0")
+        return self._put_one(messages.deleted(parent, child, name))
 
     def inc_epoch(self) -> bool:
         """Expire every name in the mount; attributes and pages stay. Needs protocol 7.44."""
-        return self._minor >= MINOR_INC_EPOCH and self._put_one(_INC_EPOCH, b"")
+        return self._minor >= MINOR_INC_EPOCH and self._put_one(messages.epoch())
 
     def inc_epoch_now(self) -> bool:
         """Do inc_epoch() and return once it is written: every later answer finds all names expired.
@@ -225,7 +178,7 @@ class Notifier:
         if self._minor < MINOR_INC_EPOCH:
             return False
         with self._changed:  # close() closes the descriptor
-            return not self._closed and self._written(_message(_INC_EPOCH, b"")) == 0
+            return not self._closed and self._written(messages.epoch()) == 0
 
     def inval_attributes_now(self, nodeid: int) -> bool:
         """Forget the attributes of an open node, and return once the notification is written.
@@ -234,7 +187,7 @@ class Notifier:
         (fs/fuse/inode.c, fuse_reverse_inval_inode). False if the kernel did not take it.
         """
         with self._changed:  # close() closes the descriptor
-            return not self._closed and self._written(_message(_INVAL_INODE, _INODE.pack(nodeid, -1, 0))) == 0
+            return not self._closed and self._written(messages.inode(nodeid, -1, 0)) == 0
 
     def prune(self, nodeids: Sequence[int]) -> bool:
         """Forget the unused ones of these nodes; the kernel then sends FORGETs. Needs protocol 7.45."""
@@ -242,9 +195,7 @@ class Notifier:
             return False
         queued = True
         for start in range(0, len(nodeids), _PRUNE_CHUNK):
-            chunk = nodeids[start : start + _PRUNE_CHUNK]
-            body = _PRUNED.pack(len(chunk), 0, 0) + struct.pack(f"={len(chunk)}Q", *chunk)
-            queued = self._put_one(_PRUNE, body) and queued
+            queued = self._put_one(messages.prune(nodeids[start : start + _PRUNE_CHUNK])) and queued
         return queued
 
     def tend(self) -> None:
@@ -253,12 +204,12 @@ class Notifier:
             since = self._written_since
             if since is None or self._closed or self._hanging >= _HANGING:
                 return
-            if time.monotonic() - since > _HANGS_S:
+            if time.monotonic() - since > (_HANGS_TOO_S if self._hanging else _HANGS_S):
                 with contextlib.suppress(RuntimeError):  # no thread can be started: try again later
                     self._thread = self._started()
                     self._written_since = None
-                    if (directory := _directory(self._writing)) is not None:
-                        self._held.setdefault(directory, {})
+                    if (awaited := messages.awaited(self._writing)) is not None:
+                        self._held.setdefault(awaited, {})
                     self._living, self._hanging = self._living + 1, self._hanging + 1
 
     def drain(self, timeout_s: float) -> bool:
@@ -296,8 +247,7 @@ class Notifier:
         with self._changed:
             return not self._living
 
-    def _put_one(self, code: int, body: bytes) -> bool:
-        message = _message(code, body)
+    def _put_one(self, message: bytes) -> bool:
         return self._put(message, (message,))
 
     def _put(self, key: _Key, messages: Iterable[bytes]) -> bool:
@@ -312,6 +262,15 @@ class Notifier:
             self._queue[key] = messages
             self._changed.notify_all()
             return True
+
+    def _put_back(self, messages: Iterable[_Message]) -> None:
+        """Queue messages that have waited for another one that hung."""
+        plain = [message for message, done in messages if done is None]
+        if plain:
+            self._queue[next(self._batches)] = plain
+        for message, done in messages:
+            if done is not None:
+                self._queue[next(self._batches)] = Then(message, done)
 
     def _started(self) -> threading.Thread:
         thread = threading.Thread(target=self._run, name="policyfs-notify", daemon=True)
@@ -335,14 +294,14 @@ class Notifier:
                 if not self._living:
                     os.close(self._fd)
 
-    def _next(self) -> tuple[bytes, Callable[[], None] | None] | None:
+    def _next(self) -> _Message | None:
         """Return the next message, and the call after it; None at the end.
 
         INVARIANT: only the thread that writes calls this. No other takes over meanwhile (tend()), but one may
         as soon as the time of the message is set: from then on *_done* may be of another message.
         """
         while True:
-            while (message := next(self._messages, None)) is None:
+            while (message := next(self._of_batch, None)) is None:
                 with self._changed:
                     self._busy = False
                     if not self._queue:
@@ -353,14 +312,14 @@ class Notifier:
                         self._changed.wait()
                     self._busy = True
                     batch = self._queue.popitem(last=False)[1]
-                    self._messages = iter(batch)
-                    self._done = batch.done if isinstance(batch, _Then) else None
+                    self._of_batch = iter(batch)
+                    self._done = batch.done if isinstance(batch, Then) else None
             with self._changed:
-                later = self._held.get(_directory(message) or b"")
+                later = self._held.get(messages.awaited(message) or b"") if self._held else None
                 if later is None or len(later) >= self._capacity:
                     self._writing, self._written_since = message, time.monotonic()
                     return message, self._done
-                later[message] = None  # it would hang, too, and take one more thread
+                later[message, self._done] = None  # it would hang, too, and take one more thread
 
     def _written(self, message: bytes) -> int:
         """Write one message; return its errno."""
@@ -380,19 +339,17 @@ class Notifier:
                 self._absent += 1
             else:
                 self._failed += 1
-                code = _HEADER.unpack_from(message)[1]
-                self._last_errors.append(f"{_NAMES[code]}: {errno_name(error)}")
+                self._last_errors.append(f"{messages.name_of(message)}: {errno_name(error)}")
             if error in _GONE:
                 self._closed = True
                 self._queue.clear()
             if self._thread is not threading.current_thread():
                 self._hanging -= 1
-                later = self._held.pop(_directory(message) or b"", None)
-                if later and not self._closed:
-                    self._queue[next(self._batches)] = later
+                if not self._closed:
+                    self._put_back(self._held.pop(messages.awaited(message) or b"", {}))
                 self._changed.notify_all()
                 return False
             self._written_since = None
             if error in _GONE:  # no more are sent
-                self._messages = iter(())
+                self._of_batch = iter(())
             return True

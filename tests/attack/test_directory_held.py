@@ -16,6 +16,8 @@ from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
 from tests.support.mount.faulty import CAMERA, GALLERY
 
+MANY = 20
+
 
 def _splice(channel: Connection, path: Path) -> None:
     """Write a file from an empty pipe, until killed."""
@@ -35,13 +37,13 @@ def _stands_in(child: Child, function: str) -> bool:
 
 
 @pytest.fixture
-def holding() -> Iterator[Callable[[Mount], None]]:
-    """`holding(mount)`: an app holds /DCIM from now on."""
+def holding() -> Iterator[Callable[[Path], None]]:
+    """`holding(path)`: an app holds the directory of this file from now on."""
     made: list[Child] = []
 
-    def begin(mount: Mount) -> None:
+    def begin(path: Path) -> None:
         for function, inside in ((_splice, "fuse_passthrough_splice_write"), (_unlink, "vfs_unlink")):
-            child = start_as(CAMERA, function, mount / "DCIM/a.jpg")
+            child = start_as(CAMERA, function, path)
             made.append(child)
             assert child.receive() == "begun"
             wait_for(lambda child=child, inside=inside: _stands_in(child, inside), f"it is in {inside}")
@@ -55,10 +57,10 @@ def _sent(mount: Mount) -> int:
     return int(mount.status()["notifications"]["sent"])
 
 
-def _in_hand(mount: Mount, store: Path) -> None:
-    """Something changes in the held directory: the kernel does not take the notification."""
+def _in_hand(mount: Mount, held: Path) -> None:
+    """Something changes in a held directory of the store: the kernel does not take the notification."""
     before = mount.status()["watch"]["events"]
-    (store / "DCIM/new").write_bytes(b"x")
+    (held / "new").write_bytes(b"x")
     wait_for(lambda: mount.status()["watch"]["events"] > before, "the daemon knows of it")
 
 
@@ -67,8 +69,8 @@ def test_the_kernel_is_told_of_all_other_directories(store_on, mounts_on, holdin
     faulty.furnish(store)
     mount = mounts_on.start(faulty.POLICY, store)
     assert call_as(GALLERY, os.listdir, mount / "Checked") == ["a.jpg"]
-    holding(mount)
-    _in_hand(mount, store)
+    holding(mount / "DCIM/a.jpg")
+    _in_hand(mount, store / "DCIM")
     wait_for(lambda: mount.status()["notifications"]["hanging"] == 1, "another thread goes on")
     for number in range(3):
         before = _sent(mount)
@@ -78,13 +80,37 @@ def test_the_kernel_is_told_of_all_other_directories(store_on, mounts_on, holdin
     assert mount.status()["bugs"] == 0
 
 
+def test_the_kernel_is_told_of_others_while_many_directories_are_held(store_on, mounts_on, holding) -> None:
+    """One thread hangs for each of them."""
+    store = store_on("ext4")
+    faulty.furnish(store)
+    for number in range(MANY):
+        directory = store / f"DCIM/{number}"
+        directory.mkdir()
+        (directory / "a.jpg").write_bytes(b"x")
+        for path in (directory, directory / "a.jpg"):
+            os.chown(path, CAMERA, CAMERA)
+    mount = mounts_on.start(faulty.POLICY, store)
+    call_as(GALLERY, os.listdir, mount / "Checked")
+    for number in range(MANY):
+        holding(mount / f"DCIM/{number}/a.jpg")
+    for number in range(MANY):
+        _in_hand(mount, store / f"DCIM/{number}")
+    wait_for(lambda: mount.status()["notifications"]["hanging"] == MANY, "one thread hangs for each", 30.0)
+    before = _sent(mount)
+    (store / "Checked/new").write_bytes(b"x")
+    wait_for(lambda: _sent(mount) > before, "the kernel is told")
+    assert sorted(call_as(GALLERY, os.listdir, mount / "Checked")) == ["a.jpg", "new"]
+    assert mount.status()["bugs"] == 0
+
+
 def test_it_is_told_of_nothing_where_one_thread_tells_all(store_on, without, holding) -> None:
     store = store_on("ext4")
     faulty.furnish(store)
     mount = without("one-notifier", faulty.POLICY, store)
     call_as(GALLERY, os.listdir, mount / "Checked")
-    holding(mount)
-    _in_hand(mount, store)
+    holding(mount / "DCIM/a.jpg")
+    _in_hand(mount, store / "DCIM")
     before = _sent(mount)
     (store / "Checked/new").write_bytes(b"x")
     with pytest.raises(AssertionError, match="the kernel is told"):

@@ -142,6 +142,40 @@ def test_one_directory_holds_one_thread(pipe, start, monkeypatch):
     assert notifier.stats().sent == 41
 
 
+def test_the_pages_of_one_file_hold_one_thread(pipe, start, monkeypatch):
+    """Further messages for them wait for the first one, callers are told after it; attributes do not wait."""
+    let_go, written = threading.Event(), Notifier._written
+
+    def wait_for_pages(self, message: bytes) -> int:
+        if struct.unpack_from("=IiQQq", message)[1::2] == (2, 8) and message[24:32] == bytes(8):
+            assert let_go.wait(DEADLINE_S)
+        return written(self, message)
+
+    monkeypatch.setattr(Notifier, "_written", wait_for_pages)
+    monkeypatch.setattr(notify, "_HANGS_S", 0.05)
+    told: list[int] = []
+    notifier = start()
+    notifier.inval_inode(8, 0, 0)
+    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 1, "one thread hangs")
+    notifier.inval_inode(8, 0, 4096)
+    notifier.inval_inodes([8, 8, 8])
+    for caller in (1, 2):
+        notifier.inval_then(8, lambda caller=caller: told.append(caller), pages=True)
+    notifier.inval_inode(8)
+    assert message(pipe[0])[1] == struct.pack("=Qqq", 8, -1, 0)
+    for _ in range(5):
+        time.sleep(0.06)
+        notifier.tend()
+    assert notifier.stats().hanging == 1
+    assert told == []
+    let_go.set()
+    wait_for(lambda: len(told) == 2, "both callers are told")
+    assert notifier.drain(DEADLINE_S)
+    lengths = [struct.unpack("=Qqq", message(pipe[0])[1])[2] for _ in range(notifier.stats().sent - 1)]
+    assert lengths.count(4096) == 1
+    assert notifier.stats().sent == 6
+
+
 def test_nobody_is_told_of_a_message_that_still_hangs(pipe, start, monkeypatch):
     """Its caller goes on once the kernel has dropped the pages: not when another thread takes over."""
     let_go, written = threading.Event(), Notifier._written
@@ -198,6 +232,8 @@ def test_no_more_threads_hang_than_there_may(pipe, start, monkeypatch):
 
     monkeypatch.setattr(Notifier, "_written", wait_)
     monkeypatch.setattr(notify, "_HANGS_S", 0.0)
+    monkeypatch.setattr(notify, "_HANGS_TOO_S", 0.0)
+    monkeypatch.setattr(notify, "_HANGING", 16)
     notifier = start()
     for node in range(40):
         notifier.inval_inode(node)

@@ -1,0 +1,98 @@
+"""Notifications as the kernel reads them from the FUSE device.
+
+A notification is one plain write to the device: struct fuse_out_header with unique 0 and the
+code in its error field, then the body (include/uapi/linux/fuse.h, fs/fuse/dev.c).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+_INVAL_INODE: Final = 2
+_INVAL_ENTRY: Final = 3
+_DELETE: Final = 6
+_INC_EPOCH: Final = 8
+_PRUNE: Final = 9
+_NAMES: Final = {
+    _INVAL_INODE: "INVAL_INODE",
+    _INVAL_ENTRY: "INVAL_ENTRY",
+    _DELETE: "DELETE",
+    _INC_EPOCH: "INC_EPOCH",
+    _PRUNE: "PRUNE",
+}
+
+_HEADER: Final = struct.Struct("=IiQ")  # length, error = code, unique 0
+_INODE: Final = struct.Struct("=Qqq")
+_ENTRY: Final = struct.Struct("=QII")
+_DELETED: Final = struct.Struct("=QQII")
+_PRUNED: Final = struct.Struct("=IIQ")
+EXPIRE_ONLY: Final = 1
+"""The flag of entry(): the kernel looks the name up again at its next use."""
+
+Call: TypeAlias = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """One message, and a call for the thread that has written it."""
+
+    message: bytes
+    done: Call
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self.message
+
+
+def _message(code: int, body: bytes) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(body), code, 0) + body
+
+
+def inode(nodeid: int, offset: int, length: int) -> bytes:
+    """Build INVAL_INODE: of the attributes, and of *length* bytes of pages (0: to the end) from *offset*
+    (negative: no pages).
+    """
+    return _message(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
+
+
+def all_pages(nodeids: Iterable[int]) -> Iterator[bytes]:
+    """Build INVAL_INODE of the attributes and all pages of each of these nodes."""
+    return (inode(nodeid, 0, 0) for nodeid in nodeids)
+
+
+def entry(parent: int, name: bytes, flags: int) -> bytes:
+    """Build INVAL_ENTRY of a name in a directory. flags: EXPIRE_ONLY or 0."""
+    return _message(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
+
+
+def deleted(parent: int, child: int, name: bytes) -> bytes:
+    """Build DELETE: a name is removed, if it still refers to that node."""
+    return _message(_DELETE, _DELETED.pack(parent, child, len(name), 0) + name + b"\0")
+
+
+def epoch() -> bytes:
+    """Build INC_EPOCH: all names expire."""
+    return _message(_INC_EPOCH, b"")
+
+
+def prune(nodeids: Sequence[int]) -> bytes:
+    """Build PRUNE of these nodes, as far as nobody uses them."""
+    return _message(_PRUNE, _PRUNED.pack(len(nodeids), 0, 0) + struct.pack(f"={len(nodeids)}Q", *nodeids))
+
+
+def name_of(message: bytes) -> str:
+    """Return the name of a message's kind, such as "INVAL_ENTRY"."""
+    return _NAMES[_HEADER.unpack_from(message)[1]]
+
+
+def awaited(message: bytes) -> bytes | None:
+    """Return a key for the lock of a directory, or for the pages of a file, that the kernel waits for when it
+    takes this message (fs/fuse/inode.c, fs/fuse/dir.c). None if it waits for neither.
+    """
+    code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
+    if code in {_INVAL_ENTRY, _DELETE}:
+        return b"directory" + nodeid
+    of_pages = code == _INVAL_INODE and _INODE.unpack_from(message, _HEADER.size)[1] >= 0
+    return b"pages" + nodeid if of_pages else None
