@@ -17,7 +17,7 @@ from policyfs.store.tree import Tree
 class FsContext:
     """One mount: its store, the nodes that the kernel knows, the open files, and the policy's decisions.
 
-    held: the marks by which the daemons of one store tell each other which files have held bytes.
+    held: marks files that have held bytes, so that the other daemons of the same store know these files.
     """
 
     tree: Tree
@@ -28,11 +28,13 @@ class FsContext:
     held: HeldFiles
 
     def note_held(self, state: OpenState, fd: int) -> None:
-        """Mark a file whose bytes are held, or take the mark back. *fd*: of the store's file.
+        """Mark a file that has held bytes; remove the mark from a file that has none. *fd*: of the store's
+        file.
 
-        INVARIANT: called after each change of a head or a draft, before its request is answered, with no
-        await in between: once a writer has its answer, no other daemon replaces a file by this one. Raises
-        OSError if the file cannot be marked. Then nothing of the change is held.
+        INVARIANT: called after each change of a head or a draft, before the reply to its request, with no
+        await in between. So before a writer gets its reply, every other daemon knows that this file has held
+        bytes, and does not replace another file by it. Raises OSError if the file cannot be marked. Then the
+        head or draft is discarded.
         """
         if state.unsaved == (state.mark is not None):
             return
@@ -47,9 +49,9 @@ class FsContext:
             self.held.unmark(mark)
 
     def _take_back(self, state: OpenState, fd: int) -> None:
-        """Drop what the last change has held: without a mark nothing was held before it.
+        """Discard the bytes of the last change. A file without a mark had no other held bytes.
 
-        Its app is told that it failed, and may make it again, at the file's end.
+        The app gets the error. It may write again, after the bytes that are in the store.
         """
         held = state.draft or state.head
         state.drop_held()

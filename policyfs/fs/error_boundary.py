@@ -14,8 +14,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _OUR_FAULT: Final = frozenset({errno.EBADF, errno.EFAULT, errno.ENOTCONN, errno.ENOTSOCK, errno.EBADRQC})
-"""System call errors that only a bug of ours can cause: an app never sees these. EBADRQC: the daemon's
-own filter refuses the call (policyfs/linux/seccomp.py)."""
+"""Errors of system calls that only a bug of policyfs can cause. An app gets EIO instead. EBADRQC: the
+daemon's own seccomp filter refuses the call (policyfs/linux/seccomp.py)."""
 
 
 class BugLog(Protocol):
@@ -30,7 +30,7 @@ class HasBugLog(Protocol):
 
     @property
     def bugs(self) -> BugLog:
-        """Its bug log."""
+        """The bug log of this object."""
 
 
 S = TypeVar("S", bound=HasBugLog)
@@ -49,7 +49,8 @@ def guarded(
 ) -> Callable[Concatenate[S, P], Coroutine[object, object, R]]:
     """Wrap a handler: FUSEError passes, OSError becomes its errno, anything else is a logged EIO.
 
-    The handler's ledger entries are on record before the answer. If that fails, the answer is EIO.
+    The reply waits until all records in the handler's ledger (access/ledger.py) are on the trail. If one
+    cannot be written, the app gets EIO.
 
     INVARIANT: every coroutine handed to pyfuse3 is wrapped. An exception other than FUSEError
     would end the main loop and with it the mount.
@@ -72,7 +73,7 @@ def guarded(
 
 
 def guarded_now(handler: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """Wrap a handler as `guarded` does. For handlers that never wait and note nothing in a ledger."""
+    """Wrap a handler as `guarded` does. Only for handlers that never wait and need no ledger."""
 
     @functools.wraps(handler)
     def wrapper(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,4 +1,4 @@
-"""Maps whose entries end by themselves, all after the same time."""
+"""Maps that remove each entry after a fixed time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ V = TypeVar("V")
 
 
 class Expiring(Generic[K, V]):
-    """A map in which each entry lasts for some seconds after put(). bool(): True if it has entries.
+    """A map in which each entry lasts for *lasts_s* seconds after put().
 
-    Every open(2) calls get(), so get() costs only one dictionary look-up. Ended entries stay, and count for
-    bool(), until another entry is put (docs/decisions/0041-maps-of-our-own.md).
+    Every open(2) calls get(), so get() costs only one dictionary look-up and removes nothing. Ended entries
+    are removed by the next put() or len(). Until then bool() counts them
+    (docs/decisions/0041-maps-of-our-own.md).
     """
 
     __slots__ = ("_clock_s", "_entries", "_lasts_s", "_most")
@@ -23,7 +24,7 @@ class Expiring(Generic[K, V]):
     def __init__(
         self, lasts_s: float, most: int | None = None, clock_s: Callable[[], float] = time.monotonic
     ) -> None:
-        """most: the number of entries beyond which the oldest are removed before their time."""
+        """most: the limit of entries; above it, put() removes the oldest entry. None: no limit."""
         self._lasts_s: Final = lasts_s
         self._most: Final = most
         self._clock_s: Final = clock_s
@@ -47,7 +48,9 @@ class Expiring(Generic[K, V]):
         self._entries[key] = (now_s + self._lasts_s, value)
 
     def change(self, key: K, value: V) -> None:
-        """Store another value for the rest of an entry's time. Raises KeyError if there is no entry."""
+        """Replace the value of an entry, which ends when it would have ended. Raises KeyError without an
+        entry.
+        """
         self._entries[key] = (self._entries[key][0], value)
 
     def get(self, key: K) -> V | None:
@@ -56,7 +59,7 @@ class Expiring(Generic[K, V]):
         return None if entry is None or entry[0] <= self._clock_s() else entry[1]
 
     def left_s(self, key: K) -> float:
-        """Return the rest of an entry's time in seconds; 0 if there is none."""
+        """Return the seconds until an entry ends; 0 if there is no entry."""
         entry = self._entries.get(key)
         return 0.0 if entry is None else max(0.0, entry[0] - self._clock_s())
 

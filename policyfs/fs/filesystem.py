@@ -89,7 +89,7 @@ from policyfs.store.locks import Limits, LockTable
 from policyfs.store.memory import MemoryPlaces
 
 _FOLDING_SAID: Final = 1000
-"""The limit of directories for which the log says that they are closed."""
+"""The number of directories up to which the log names each directory that ignores case."""
 _CLONE_IDLE_S: Final = 10.0
 _WAITING_LOCKS: Final = 1024
 """The limit of requests that wait for locks, in all."""
@@ -117,7 +117,7 @@ class _Opening:
 
 
 class FileSystem:
-    """All parts of one mount. The notifier is added once the session runs."""
+    """All parts of one mount. The notifier is set later, when the session runs."""
 
     def __init__(self, settings: Settings, engine: Engine, base: Foundation, bugs: BugLog) -> None:
         keeper = base.keeper if base.facts.leases else None
@@ -347,7 +347,7 @@ class FileSystem:
         return finder, PlanFinder(base.sniffer, base.remembered, second)
 
     def _quarantine_queue(self) -> QuarantineQueue:
-        """Make the queue of refused files. At the end of the mount, waiting files are quarantined, too."""
+        """Make the queue of refused files. When the mount ends, files that still wait are quarantined."""
         settings, base = self._settings, self._base
         queue = QuarantineQueue(
             tree=base.tree, recorder=self.gate.recorder, quarantine=base.quarantine,
@@ -384,7 +384,7 @@ class FileSystem:
         self.kernel_cache.forget_attributes_of_all()
 
     def expire(self) -> None:
-        """Release resources that are kept for a moment only; called several times a second."""
+        """Release resources that are kept only for a moment. The daemon calls this several times a second."""
         self.kernel_cache.tend(self.pruning)
         self.bridge_handles.expire()
         self.passthrough.expire()
@@ -393,7 +393,7 @@ class FileSystem:
         self.copies.sweep()
 
     def close(self) -> None:
-        """Release everything that was made here."""
+        """Release everything that this object made."""
         for handle in self.handles:  # still open at the end of the mount
             if handle.writable and handle.node.open is not None and handle.node.open.draft is not None:
                 self._undo.callback(self.drafts.give_up, handle, handle.node.open.draft)

@@ -36,7 +36,7 @@ _FATTR_KILL_SUIDGID: Final = 1 << 11
 
 
 _AT_ONCE: Final = 16
-"""The number of forgotten nodes between two looks at the clock."""
+"""The number of forgotten nodes after which the handler checks whether other requests wait."""
 
 
 class Handlers(pyfuse3.Operations):
@@ -78,8 +78,8 @@ class Handlers(pyfuse3.Operations):
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         """FORGET and BATCH_FORGET: the kernel gave up references.
 
-        It sends tens of thousands, in any number of messages, when memory is short or when a directory
-        with many names is removed. Nobody waits for an answer, so one task handles them all, a few at a time.
+        The kernel sends tens of thousands of them when memory is short, or when a directory with many names
+        is removed. No process waits for an answer. So one task handles all of them, a few at a time.
         """
         self._forgets.extend(inode_list)
         if self._forgetting:
@@ -279,7 +279,9 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        """Return an attribute to pyfuse3, which asks for it before a SETXATTR with CREATE or REPLACE."""
+        """GETXATTR, for pyfuse3 alone: a SETXATTR with XATTR_CREATE or XATTR_REPLACE makes pyfuse3 call this
+        first.
+        """
         return await self._names.xattrs.getxattr(self._node(inode), name, self._gate.caller(ctx))
 
     @guarded
@@ -289,7 +291,7 @@ class Handlers(pyfuse3.Operations):
 
     @guarded
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        """SETXATTR (pyfuse3 has looked at XATTR_CREATE and XATTR_REPLACE before)."""
+        """SETXATTR. pyfuse3 has already checked XATTR_CREATE and XATTR_REPLACE."""
         await self._names.xattrs.setxattr(self._node(inode), name, value, self._gate.caller(ctx))
 
     @guarded
@@ -299,5 +301,5 @@ class Handlers(pyfuse3.Operations):
 
 
 def _time(given_ns: int, now: int) -> int:
-    """Return the time to set. "Now" is kept as TIME_NOW, so that the store's clock decides, as for ctime."""
+    """Return the time to set. TIME_NOW stands for "now": the store's clock then sets it, as it sets ctime."""
     return TIME_NOW if now else given_ns

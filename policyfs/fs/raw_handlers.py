@@ -21,7 +21,7 @@ from policyfs.kernel.protocol import Opcode
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _AT_ONCE: Final = 2
-"""The limit of requests of one app, at the same time, that may need a thread for long."""
+"""One app's limit of simultaneous requests that may need a thread for a long time."""
 _FLAGS: Final = struct.Struct("=II")
 
 
@@ -82,7 +82,7 @@ class RawHandlers:
 
     @guarded_now
     def fsync_now(self, request: Request) -> Work | None:
-        """FSYNC of a file without held bytes."""
+        """FSYNC of a file without held bytes. Returns None if this needs `fsync`."""
         asked = requests.fsync(request)
         sync = self._sync.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
         return None if sync is None else Work(sync)
@@ -109,18 +109,18 @@ class RawHandlers:
 
     @guarded
     async def readdir(self, request: Request) -> bytes:
-        """READDIR: names only. pyfuse3 knows READDIRPLUS."""
+        """READDIR: names only. (READDIRPLUS goes to pyfuse3.)"""
         asked = requests.read_directory(request)
         return await self._listings.names(fh_index(asked.fh), asked.start, asked.size)
 
     @guarded_now
     def write_dropped_now(self, request: Request) -> None:
-        """WRITE without its data: the bridge has dropped them (kernel/_lanes.c). All others go to pyfuse3."""
+        """WRITE whose data the bridge has dropped (kernel/_lanes.c). Every other WRITE goes to pyfuse3."""
         self._writer.give_up(request.nodeid)
 
     @guarded_now
     def getxattr_now(self, request: Request) -> None:
-        """GETXATTR of a name that no object has here: `ls -l` asks for ACLs and labels of every file."""
+        """GETXATTR of an attribute that no file here has: `ls -l` requests ACLs and labels of every file."""
         asked = requests.getxattr(request)
         self._xattrs.absent_now(self._node(request), asked.name, self._gate.caller(request))
 

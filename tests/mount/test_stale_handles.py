@@ -60,7 +60,7 @@ def mount(mounts: Mounts, store: Path) -> Mount:
     [
         (NO_MUSIC, "/Music/song.mp3", os.O_RDONLY, "read", "ENOENT now"),
         (READ_ONLY, "/Documents/notes.txt", os.O_RDWR, "read and write", "EACCES now"),
-        (REDACTED, "/DCIM/Camera/a.jpg", os.O_RDONLY, "read", "shows what is removed now: location"),
+        (REDACTED, "/DCIM/Camera/a.jpg", os.O_RDONLY, "read", "shows data that is removed now: location"),
     ],
     ids=["hidden", "not-written", "redacted"],
 )

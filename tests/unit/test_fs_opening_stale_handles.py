@@ -98,7 +98,7 @@ def test_a_handle_that_shows_what_is_removed_now_is_stale(
     gate = Gate()
     gate.answer = Decision(allowed=True, errno=0, redact=frozenset({"location"}))
     stale = found([a_handle(hides=frozenset(hides), readable=readable)], gate)
-    assert [one.reason for one in stale] == ["shows what is removed now: location"] * count
+    assert [one.reason for one in stale] == ["shows data that is removed now: location"] * count
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_handle_that_writes_what_is_checked_now_is_stale(
     gate, handle = Gate(), a_handle(writable=writable)
     handle.node.view.checked = checked
     gate.answer = Decision(allowed=True, errno=0, content=(frozenset({"image/*"}),))
-    assert [one.reason for one in found([handle], gate)] == ["writes what is checked now"] * count
+    assert [one.reason for one in found([handle], gate)] == ["writes bytes that are checked now"] * count
 
 
 def test_facts_that_take_too_long_count_as_unknown_against_the_handle() -> None:

@@ -1,7 +1,7 @@
-"""The record of decisions on the trail: this builds events and enforces `required`.
+"""The record of decisions on the trail: this module builds events and writes those that are required.
 
-`decided` is for refusals, and for methods under `ledger.recorded_first`; `recorded` is for opens, which
-wait.
+`decided` is for refusals, and for methods that `ledger.recorded_first` wraps. `recorded` is for opens, since
+an open can wait for its record.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Recorder:
         self._settle: Callable[[], None] = _nothing
 
     def settle_first(self, settle: Callable[[], None]) -> None:
-        """Call *settle* before each event: it puts earlier events on record (by `repeated`)."""
+        """Call *settle* before each event. *settle* puts earlier events on record (by `repeated`)."""
         self._settle = settle
 
     def settle(self) -> None:
@@ -77,11 +77,11 @@ class Recorder:
     def decided(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> None:
-        """Record a decision. A required record of a refusal exists before the answer, or the answer is EIO.
+        """Record a decision. If a refusal must be on record, the reply waits for its record, or is EIO.
 
-        A required record of an allowance exists when this returns. If the write takes longer than a
-        moment, this raises UnrecordedError for `ledger.recorded_first`; in a method without that wrapper it
-        waits for the disk. Raises FUSEError(EIO) if it could not be recorded.
+        If an allowance must be on record, its record exists when this returns. If writing it takes longer
+        than a moment, this raises UnrecordedError, which `ledger.recorded_first` handles; without that
+        wrapper this waits for the disk. Raises FUSEError(EIO) if the event could not be recorded.
         """
         event = self._decision(caller, call, path, decision, details)
         if event is None:
@@ -106,8 +106,8 @@ class Recorder:
     async def recorded(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> bool:
-        """Record a decision; if it must be on record, wait until it is. True if other requests went on
-        meanwhile. Raises FUSEError(EIO) if it could not be recorded, PacedError for `ledger.paced`.
+        """Record a decision. If it must be on record, wait for its record. Return True if other requests went
+        on meanwhile. Raises FUSEError(EIO) if the event could not be recorded, PacedError for `ledger.paced`.
         """
         event, own = self._decision(caller, call, path, decision, details), current()
         if event is None:
@@ -125,7 +125,7 @@ class Recorder:
     def event_of(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> Event | None:
-        """Return the event of a decision, and put nothing on record; None if it need not be recorded."""
+        """Return the event of a decision without recording it; None if the decision needs no record."""
         return self._decision(caller, call, path, decision, details)
 
     def repeated(self, event: Event) -> None:
@@ -138,7 +138,7 @@ class Recorder:
     def _decision(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details
     ) -> Event | None:
-        """Build the event of a decision; None if it need not be recorded."""
+        """Build the event of a decision; None if the decision needs no record."""
         if decision.audit is Audit.OFF and not decision.would_deny:
             return None
         self._settle()
@@ -178,7 +178,7 @@ class Recorder:
         )
 
     def released(self, handle: Handle, path: bytes, after: Version | None) -> None:
-        """Record the end of a handle: the bytes that went through the daemon, or the file's change."""
+        """Record the release of a handle: its bytes if it was mediated, else the change of size and mtime."""
         self._settle()
         mediated = handle.fd >= 0 and handle.mode.value == "mediated"
         caller, before = handle.caller, handle.before
@@ -218,11 +218,11 @@ class Recorder:
 
 
 def _nothing() -> None:
-    """Settle nothing: no other part makes events."""
+    """Settle nothing: the default while no other part makes events."""
 
 
 def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:
-    """Return the rules that an event names. If the decision is a denial, rules that allow are left out."""
+    """Return the rules that an event names. The event of a denial does not name rules that allow."""
     denied = verdict == DENY
     matches = [
         match.rule
@@ -238,8 +238,8 @@ def path_text(path: bytes) -> str:
 
 
 def executable(pid: int) -> str:
-    """Return the path of a process's executable, cut if it is long. It is empty if the process is gone, or in
-    a namespace that we cannot see.
+    """Return the path of a process's executable, cut if it is long. Empty if the process has ended, or is in
+    a namespace that the daemon cannot see.
     """
     if pid <= 0:
         return ""

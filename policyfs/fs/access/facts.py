@@ -21,7 +21,7 @@ from policyfs.store.tree import Tree
 
 
 class KindSource(Protocol):
-    """The sniffer, as far as facts need it."""
+    """The part of the sniffer that finds facts."""
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
         """Return the content kind of the file behind *fd*, None if sniffing failed."""
@@ -31,14 +31,15 @@ class OwnerSource(Protocol):
     """The recorded owners."""
 
     def get(self, fd: int, stat: Stat) -> str:
-        """Return the owning app, or OWNER_NONE."""
+        """Return the app that owns the file, or OWNER_NONE."""
 
     def set(self, fd: int, stat: Stat, owner: str) -> None:
         """Record the owner."""
 
 
 LookAgain = Callable[[int, KindKey, str, Hashable], None]
-"""Queues a second look (second_looks.py) at a file: descriptor, version, kind, and the lane that found it."""
+"""Queues a second look (second_looks.py) at a file: descriptor, version, kind, and the first finder's
+lane."""
 
 
 def _never_again(*_: object) -> None:
@@ -48,8 +49,9 @@ def _never_again(*_: object) -> None:
 class FactFinder:
     """Finds the facts that a decision depends on, and no others.
 
-    keeper: grants read leases; None if leases mean nothing on the store. times_tell: True if stat still shows
-    a write after the writer has gone (see StoreFacts). If False, remembered kinds count only for seeing.
+    keeper: grants read leases; None if leases prove nothing on the store. times_tell: True if stat still
+    shows a write after the writer has closed the file (see StoreFacts). If False, remembered kinds count only
+    for decisions on `see`.
     """
 
     def __init__(
@@ -77,8 +79,8 @@ class FactFinder:
     ) -> Facts:  # fmt: skip
         """Find the facts of *name* in *dirfd*, with the attributes *stat*. Unknown facts are None.
 
-        lane: the app for which the file is sniffed. Lanes take turns, so one app's bad files delay another
-        app by one file at most. evidence, seeing: see kind_of().
+        lane: the app for which the file is sniffed. Lanes take turns, so bad files of one app delay another
+        app by at most one file. evidence, seeing: see kind_of().
 
         All uses of *dirfd* come before the first await.
         """
@@ -126,13 +128,13 @@ class FactFinder:
     async def kind_of(
         self, fd: int, lane: Hashable = None, *, evidence: KindEvidence | None = None, seeing: bool = False
     ) -> str | None:
-        """Find the kind of the open file *fd* (no O_PATH). A remembered kind counts if a lease proves it;
-        otherwise the file is sniffed.
+        """Find the kind of the open file *fd* (no O_PATH). If a lease proves a remembered kind, no worker
+        looks; otherwise the file is sniffed.
 
         evidence: keeps the lease, so that the lease proves the kind until the request has its effect. seeing:
-        True if the kind decides only whether a name and its attributes are shown. Then, if leases prove
-        nothing here, the same stat is proof enough. Raises OSError(ESTALE) if the file is not the one that
-        *evidence* expects, UnprovenKindError if *evidence* demands a lease and the kernel grants none.
+        True if the kind decides only whether a name and its attributes are shown. Then an unchanged stat is
+        proof enough on a store without useful leases. Raises OSError(ESTALE) if *evidence* expects another
+        file, and UnprovenKindError if *evidence* demands a lease that the kernel does not grant.
         """
         if self._keeper is None:  # such a store may take long to open a file anew
             return await self._kind_of_own(os.dup(fd), lane, evidence, seeing=seeing)
@@ -141,11 +143,11 @@ class FactFinder:
     async def _kind_of_own(
         self, fd: int, lane: Hashable, evidence: KindEvidence | None, *, seeing: bool
     ) -> str | None:
-        """Find the kind by a descriptor of our own, which is closed, or kept by *evidence* from now on."""
+        """Find the kind through *fd*, and take over *fd*: *evidence* keeps it, or this closes it."""
         lease: Lease | None = None
         try:
             lease = None if self._keeper is None else self._keeper.grant(fd)
-            # INVARIANT: taken under the lease. Earlier writes show in these times.
+            # INVARIANT: stat is read after the lease is granted. So its times show all earlier writes.
             stat = self._tree.fstat(fd)
             expected = None if evidence is None else evidence.expected
             if expected is not None and not stat.same_inode(expected):
@@ -179,8 +181,8 @@ class FactFinder:
         return kind
 
     async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
-        """Sniff a file. INVARIANT: no worker gets a descriptor that can write, or the one with the lease: a
-        worker that outlives us would keep the lease.
+        """Sniff a file. INVARIANT: a worker never gets a descriptor that can write, nor the one with the
+        lease: a worker that lives longer than the daemon would keep the lease.
         """
         if self._keeper is None and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             return await self._sniffer.kind_of_fd(fd, lane=lane)
@@ -191,18 +193,20 @@ class FactFinder:
             os.close(reader)
 
     def _proven(self, stat: Stat, lease: Lease | None, lane: Hashable) -> str | None:
-        """Return the remembered kind of this version if a lease is held, which proves the version."""
+        """Return the remembered kind of this version if a lease is held: the lease proves the version."""
         if lease is None or not self._remembers:
             return None
         return self._kinds.get(version_key(stat), lane)
 
     def _by_stat(self, stat: Stat, lane: Hashable) -> str | None:
-        """Return the kind found with the same stat, if leases prove no kinds here. For seeing only."""
+        """Return the kind remembered for this stat if leases prove no kinds here. Only for decisions on
+        `see`.
+        """
         return None if self._remembers else self._kinds.get(version_key(stat), lane)
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
-        """True if a sniffed kind may be remembered: the lease still holds, or, if leases prove no kinds here,
-        stat is unchanged and the kind is only for seeing.
+        """True if a sniffed kind may be remembered: the lease still holds. Where leases prove no kinds, True
+        if stat is unchanged and the kind is only for decisions on `see`.
         """
         if self._remembers:
             return lease is not None and lease.holds()

@@ -1,4 +1,4 @@
-"""The gate: every request is decided here, recorded here, and refused here.
+"""The gate: this module decides each request, records the decision, and refuses what is denied.
 
 Handlers only translate, and only the gate asks the policy's engine. A request by node number is decided for
 every known name of the node, and the strictest answer counts.
@@ -31,7 +31,7 @@ from policyfs.policy.decide import Engine, PathState
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
 WRITE: Final = Op.SEE | Op.WRITE
 """The operations that a change of bytes needs."""
-_NOT_WRITTEN_EMPTY: Final = "the app may write files of this kind, and could not write it once it is empty"
+_NOT_WRITTEN_EMPTY: Final = "the app may write files of this kind, but not this file once it is empty"
 
 
 class PolicyChangedError(OSError):
@@ -50,13 +50,13 @@ def _nobody_has_it_open(_node: Node) -> int:
 class Gate:
     """Decides requests of one mount under the policy in force.
 
-    INVARIANT: states and principals of one policy mean nothing to another, and the policy may change at
-    any await. So nothing of a policy is used after an await unless the generation is still the same
-    (unchanged()). If it is not, a request by node number is decided again.
+    INVARIANT: path states and principals are valid under one policy only, and the policy may change at any
+    await. So after an await, values of a policy are used only if the generation is still the same
+    (unchanged()). If the generation has changed, a request by node number is decided again.
 
-    app: the app of an app mount, None for a shared mount. posix: True if mounted with --posix. admitted:
-    the only callers that are admitted; None: all. open_fd: returns a descriptor of a node's file from an
-    open handle (the caller closes it), or -1.
+    app: the app of an app mount, None for a shared mount. posix: True if mounted with --posix. admitted: the
+    callers that the mount admits; None: all. open_fd: returns a new descriptor of a node's file if the node
+    is open (the caller closes it), else -1.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Gate:
         return admitted is None or (ctx.uid == admitted.uid and ctx.gid in admitted.gids)
 
     def unchanged(self, generation: int) -> None:
-        """Raise PolicyChangedError unless the policy is the one of that generation."""
+        """Raise PolicyChangedError if the policy in force is not the one of that generation."""
         if generation != self.generation:
             raise PolicyChangedError
 
@@ -127,7 +127,7 @@ class Gate:
     async def at(
         self, who: Principal, ops: Op, state: PathState, dirfd: int, name: bytes, stat: Stat, parent: Node
     ) -> Decision:
-        """Find the facts of the object that *name* in *dirfd* is now, and decide on it.
+        """Find the facts of the object that has *name* in *dirfd* now, and decide on it.
 
         Raises PolicyChangedError if the policy changed while facts were found.
         """
@@ -142,7 +142,7 @@ class Gate:
     def decide(
         self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts, parent: Node | None
     ) -> Decision:
-        """Return the engine's decision, or a denial if a directory above hides the path by its owner."""
+        """Return the engine's decision. It is a denial if the owner of a directory above hides the path."""
         if not self.shows(who, state, ftype, parent):
             return _NOT_SHOWN
         decision = self.engine.decide(who, ops, state, ftype, facts)
@@ -153,8 +153,8 @@ class Gate:
     def asked_for(self, who: Principal, above: PathState, name: bytes) -> tuple[PathState, Unseen]:
         """Return the path state of a name in a LOOKUP, and the denials by its path alone.
 
-        If the path hides everything except directories, the time does not depend on earlier look-ups or
-        listings of the name (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        If the path hides everything except directories, this takes as long for a name that was looked up or
+        listed before as for any other (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
         """
         known = self.engine.known_child(above, name)
         state = self.engine.step(above, name) if known is None else known
@@ -177,7 +177,8 @@ class Gate:
         )
 
     def shows(self, who: Principal, state: PathState, ftype: FileType, parent: Node | None) -> bool:
-        """False for fifos, sockets and devices, unless free(): the kernel opens them without the daemon."""
+        """False for fifos, sockets and devices at a path that is not free(): the kernel opens them by itself.
+        """
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
@@ -185,17 +186,20 @@ class Gate:
         return self._paths.shows_all_in(who, state)
 
     def names_in(self, who: Principal, state: PathState) -> Verdicts:
-        """Return the decision on `see` for all names in the directory at this path, valid for all facts."""
+        """Return the decisions on `see` for all names in a directory by path and type, whatever their facts.
+        """
         return self._names.of(who, state)
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
-        """Return the denial if a directory above hides this path by its owner, else None."""
+        """Return the denial if the owner of a directory above hides this path, else None."""
         if parent is None or not self.engine.owner_matters_above(state):
             return None
         return self._owners_above.hidden(who, parent, self.generation, self.engine.hidden_above)
 
     def hidden_by_any(self, who: Principal, state: PathState, node: Node) -> Decision | None:
-        """Return the denial if a directory above hides a name of that state by its owner, else None."""
+        """Return the denial if a directory above any name of this state hides that name by its owner, else
+        None.
+        """
         if not self.engine.owner_matters_above(state):
             return None
         denials = (self.hidden(who, state, parent) for parent in node.directories(state))
@@ -204,10 +208,10 @@ class Gate:
     async def node(
         self, caller: Caller, ops: Op, node: Node, *, fd: int = -1, evidence: KindEvidence | None = None
     ) -> Decision:
-        """Decide on a request by node number: the strictest answer of all names. ESTALE if the node is gone.
+        """Decide on a request by node number: the strictest answer for all names. ESTALE if the node is gone.
 
-        fd: an O_RDONLY descriptor of the node's file, if the caller has one; it saves a search by name.
-        evidence: keeps the proof of the file's kind.
+        fd: an O_RDONLY descriptor of the node's file, if the caller has one; then no search by name is
+        needed. evidence: keeps the lease that proves the file's kind.
         """
         renamed = False
         while True:
@@ -224,12 +228,13 @@ class Gate:
                     return decision
 
     def sees_now(self, caller: Caller, node: Node) -> bool:
-        """True if a caller sees a node, whatever its facts are. False: node() has to decide."""
+        """True if a caller sees a node, whatever its facts are. If False, only node() can decide."""
         who = caller.principal
         return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
-        """True if an open file was refused, and its known names have changed: judge it again, once."""
+        """True if an open file was refused, and its known names have changed. Then it is judged again, once.
+        """
         refused = not decision.allowed and node.open is not None and not before
         return refused and self._resolver.renamed(node)
 
@@ -281,7 +286,7 @@ class Gate:
         return need
 
     def possible(self, who: Principal, node: Node) -> Op:
-        """Return those of READ, WRITE and ATTR that some facts would allow under all names of a node."""
+        """Return those of READ, WRITE and ATTR that all names of a node allow, at least for some facts."""
         possible = Op.READ | Op.WRITE | Op.ATTR
         for state in node.states():
             possible &= self.engine.possible(who, state, node.ftype)
@@ -301,8 +306,8 @@ class Gate:
     async def handle(self, handle: Handle, ops: Op) -> Decision:
         """Decide again, under the policy in force, on the use of an open handle.
 
-        The facts are those of the file behind the handle, under any name. For a frozen copy they are those
-        of the file when the copy was made.
+        The facts are those of the file behind the handle, whatever name it has now. For a frozen copy the
+        facts are those of the file when the copy was made.
         """
         node, renamed = handle.node, False
         while True:
@@ -325,12 +330,13 @@ class Gate:
         return await self.facts.behind(handle.fd, need, who.lane)
 
     def hangs_on_kind(self, who: Principal, ops: Op, node: Node, owner: str | None) -> bool:
-        """True if the decision on a node would be a denial if its kind were unknown."""
+        """True if the decision on a node would be a denial if the file's kind were unknown."""
         return not self.judge(who, ops, node, Facts(None, owner)).allowed
 
     def require_writing_empty(self, handle: Handle, call: Call) -> None:
-        """Refuse, on record, to empty a mediated file if its app could not write it then: an empty file has
-        another kind, and each write is decided again. Its bytes would be lost.
+        """Refuse, on record, to empty a mediated file that its app could not write after that. An empty file
+        has kind `empty`, and each write is decided again. So a denial would come too late: the bytes would be
+        lost.
         """
         who, node = handle.caller.principal, handle.node
         if not self.need(who, WRITE, node) & Need.KIND:
@@ -366,7 +372,7 @@ class Gate:
         note: str = "",
         error: int = 0,
     ) -> NoReturn:
-        """Record a refusal, and raise *error*, or without *error* the decision's errno.
+        """Record a refusal, and raise its errno: *error*, or the decision's errno if *error* is 0.
 
         Raises EIO instead if the refusal must be on record and could not be recorded. A refusal with *error*
         must always be on record.

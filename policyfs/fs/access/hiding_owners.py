@@ -1,8 +1,8 @@
 """Directories that hide the paths below them by their owner.
 
-A rule may hide all paths below a directory by the directory's owner. Then a request deep in a tree depends
-on the owner of each directory above. Owners are remembered for each directory, and answers for the parent
-directory of a request. So a request does not cost a look at the store for each level.
+A rule may hide all paths below a directory by the directory's owner. Then a request deep in a tree depends on
+the owner of each directory above. This module remembers the owner of each directory, and the answer for
+each parent directory. So a request does not read the store once for each level.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class _Answer(NamedTuple):
 
 
 class HidingOwners:
-    """Remembers the owners of directories. watched: True if a watch reports changes of owners."""
+    """Remembers the owners of directories. watched: returns True if a watch reports changes of owners."""
 
     def __init__(
         self,
@@ -80,9 +80,10 @@ class HidingOwners:
         self._changes += 1
 
     def hidden(self, who: Principal, parent: Node, generation: int, decide: Decide) -> Decision | None:
-        """Return the denial if *parent*, or a directory above it, hides the names in *parent* by its owner.
+        """Return the denial if the owner of *parent*, or of a directory above it, hides the names in
+        *parent*.
 
-        generation: that of the policy. Raises OSError(ESTALE) if the path no longer leads to *parent*.
+        generation: the policy's generation. Raises OSError(ESTALE) if the path no longer leads to *parent*.
         """
         if parent.out_of_reach:
             raise PathTooLongError(parent.name)
@@ -102,7 +103,7 @@ class HidingOwners:
         return self._watched() or time.monotonic() - read_s < UNWATCHED_S
 
     def _chain(self, parent: Node) -> tuple[Chain, float]:
-        """Return the directories below the root down to *parent* with their owners, and the oldest read_s."""
+        """Return the directories from below the root to *parent* with their owners, and the oldest read_s."""
         nodes: list[Node] = []
         at = parent
         while at.parent is not None:
@@ -121,7 +122,7 @@ class HidingOwners:
     def _read(self, nodes: list[Node], now_s: float) -> None:
         """Read the unknown owners of a chain of directories that begins below the root.
 
-        INVARIANT: uses its own descriptors, since the Resolver may close those that it keeps.
+        INVARIANT: this opens descriptors of its own, since the Resolver may close its descriptors meanwhile.
         """
         unknown = [self._is_unknown(node) for node in nodes]
         if True not in unknown:

@@ -1,7 +1,7 @@
 """Proof of a content kind: a read lease, held while a decision depends on the kind.
 
-A kind is right only as long as nobody writes the file, and stat does not show every write: a store to a page
-that is already dirty changes no time (docs/decisions/0017-a-kind-counts-under-a-lease.md).
+A kind counts only as long as nobody writes the file, and stat does not show every write: a store to a page
+of a mapping that is already dirty changes no time (docs/decisions/0017-a-kind-counts-under-a-lease.md).
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from policyfs.store.leases import Lease
 
 
 class UnprovenKindError(Exception):
-    """A decision needs the file's kind, but the file has a writer: sniffing it now proves nothing."""
+    """A decision needs the file's kind, but a process has the file open for writing: sniffing proves nothing.
+    """
 
 
 class KindEvidence:
-    """The read lease under which the kind of a request's file was found, kept until the request takes effect.
+    """The read lease under which a file's kind was found. It is kept until the request takes effect.
 
     asked: True if the decision needed the kind. owner: the file's owner if the decision needed the owner,
-    else None. expected: the file that must be sniffed (None: any file of this name). proven_only: see
-    demand().
+    else None. expected: the attributes of the file that must be sniffed; None: any file. proven_only: True
+    after demand().
     """
 
     __slots__ = ("_fd", "_lease", "asked", "expected", "owner", "proven_only")
@@ -39,18 +40,19 @@ class KindEvidence:
         self.proven_only = False
 
     def demand(self) -> None:
-        """Demand a lease: if it is refused later, UnprovenKindError is raised, and nothing is sniffed."""
+        """Demand a lease. If the kernel then refuses it, UnprovenKindError is raised, and nothing is sniffed.
+        """
         self.proven_only = True
 
     def keep(self, fd: int, lease: Lease | None) -> None:
-        """Take over a descriptor and the lease on it; None: the lease was refused."""
+        """Take over a descriptor and the lease on it. lease: None if the kernel refused a lease."""
         self.close()
         self._fd, self._lease = fd, lease
 
     def holds(self) -> bool:
-        """True if nobody can have written the file since a time before its kind was found.
+        """True if the lease still holds: nobody can have written the file since before its kind was found.
 
-        INVARIANT: called right before the effect, with no await in between.
+        INVARIANT: called right before the request takes effect, with no await in between.
         """
         return self._lease is not None and self._lease.holds()
 
@@ -64,7 +66,7 @@ class KindEvidence:
             os.close(fd)
 
     def close_later(self) -> None:
-        """Close after the current request was answered: the loop's next turn comes after the reply."""
+        """Close after the reply to the current request: the event loop's next turn comes after the reply."""
         if self._lease is None:
             self.close()
         else:

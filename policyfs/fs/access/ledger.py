@@ -1,11 +1,11 @@
-"""Ledgers: the records that one request must have, and the wait for them off the event loop.
+"""Ledgers: the required records of one request, and the wait for them without blocking the event loop.
 
-A thread writes the records (journal/committer.py). If that takes only a moment, the request simply goes on.
-Otherwise the request waits, and other requests go on meanwhile. A refusal is noted in the request's ledger,
-and the reply waits until it is on record (error_boundary.guarded). An allowance is on record before the
-access: an open waits after its decision. If a change of the store has to wait for its record, it is decided
-again after that, and made only if the second event is the same (`recorded_first`). So no change follows
-from a decision that is older than the last await.
+A thread writes the records (journal/committer.py). If that takes only a moment, the request goes on at once.
+Otherwise the request waits, and other requests go on meanwhile. A refusal is added to the request's ledger,
+and the reply waits until the refusal is on record (error_boundary.guarded). An allowance is on record before
+the access: an open waits after its decision. If a change of the store has to wait for its record, the change
+is decided again after the wait, and is made only if the new decision gives the same event
+(`recorded_first`). So every change follows from a decision that was made after the last await.
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _TRIES: Final = 3
-"""The limit of records for one change. Another record is needed if the event changes during the wait."""
+"""The limit of records for one change. Each time the event differs after the wait, it needs a new record."""
 
 
 class Sink(Protocol):
-    """The journal, as far as recording needs it."""
+    """The part of the journal that records events."""
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take an event. The caller must commit a returned ticket. paid: True if the app has waited for its
-        budget.
+        """Take an event. If this returns a ticket, the caller must commit it. paid: True if the request has
+        already waited for its app's budget (journal/accounts.py).
         """
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write the tickets in this thread. Afterwards each ticket knows whether it is on record."""
+        """Write the tickets in this thread. Afterwards each ticket tells whether it is on record (check()).
+        """
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write the tickets in another thread, and wait a moment at most for its end."""
+        """Start to write the tickets in another thread, and wait a moment at most until they are written."""
 
 
 class Commits:
@@ -56,8 +57,8 @@ class Commits:
         self.sink = sink
 
     def at_once(self, ticket: Ticket) -> Commit | None:
-        """Start to write a ticket. None if its app is beyond its budget and must wait first: nothing is
-        started.
+        """Start to write a ticket. Return None, and start nothing, if the ticket's app is beyond its budget
+        and must wait first.
 
         Raises FUSEError(EIO) if the ticket could not be recorded.
         """
@@ -69,8 +70,8 @@ class Commits:
         return commit
 
     async def wait(self, ticket: Ticket, commit: Commit | None) -> None:
-        """Wait until a ticket is on record. commit: the result of `at_once`. Raises FUSEError(EIO) if it
-        could not be recorded.
+        """Wait until a ticket is on record. commit: the result of `at_once`. Raises FUSEError(EIO) if the
+        ticket could not be recorded.
         """
         if commit is None:
             await trio.sleep(ticket.wait_s)
@@ -87,8 +88,8 @@ class Commits:
         check(ticket)
 
     async def put(self, ticket: Ticket) -> bool:
-        """Write a ticket and wait until it is on record. True if other requests went on meanwhile. Raises
-        FUSEError(EIO) if it could not be recorded.
+        """Write a ticket and wait until it is on record. Return True if other requests went on meanwhile.
+        Raises FUSEError(EIO) if the ticket could not be recorded.
         """
         commit = self.at_once(ticket)
         if commit is not None and commit.is_done:
@@ -106,7 +107,8 @@ def check(ticket: Ticket) -> None:
 
 
 class UnrecordedError(Exception):
-    """A change must be on record before it is made, and its record is not written within a moment."""
+    """A change of the store must wait: its record must be written first, and that takes more than a moment.
+    """
 
     def __init__(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
         super().__init__("not on record yet")
@@ -116,7 +118,7 @@ class UnrecordedError(Exception):
 
 
 class PacedError(Exception):
-    """An app is beyond its budget. Its request must be abandoned and started again after wait_s seconds."""
+    """The app is beyond its budget. The request must stop now, and start again after wait_s seconds."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"{wait_s:.3f} s to wait")
@@ -134,11 +136,12 @@ class Ledger:
         self._first = False
         self._recorded: Event | None = None
         self.closed = False
-        """True once the request is answered: nobody would wait for records of its remaining tasks."""
+        """True once the request is answered. Tasks that still run get no ledger, as no reply waits for
+        them."""
         self.waits_outside = False
-        """True if a request beyond its app's budget must raise PacedError, see `paced`."""
+        """True while `paced` handles PacedError: a request beyond its app's budget raises that."""
         self.paid = False
-        """True if the request has waited already for its next record."""
+        """True if the request has already waited for its app's budget; the next record then need not wait."""
 
     def add(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
         """Make the reply wait until a ticket is on record."""
@@ -156,13 +159,15 @@ class Ledger:
         return self._first
 
     def has(self, event: Event) -> bool:
-        """True if `recorded_first` has put exactly this event on record. A second call returns False."""
+        """True if `recorded_first` has just put an equal event on record. Counts once: a second call is
+        False.
+        """
         recorded, self._recorded = self._recorded, None
         return recorded is not None and _same(recorded) == _same(event)
 
     @contextmanager
     def first(self) -> Iterator[None]:
-        """Set is_first inside. The caller must handle UnrecordedError with `record`."""
+        """Set is_first inside the context. The caller must pass each UnrecordedError to `record`."""
         before, self._first = self._first, True
         try:
             yield
@@ -176,7 +181,7 @@ class Ledger:
 
 
 def _same(event: Event) -> Event:
-    """Return the event, bounded, without the fields that may differ when it is decided again."""
+    """Return the event, bounded, without the fields that may differ between two decisions on one request."""
     return bounded(event)._replace(time_ns=0, exe="")
 
 
@@ -184,7 +189,7 @@ _LEDGER: Final[ContextVar[Ledger | None]] = ContextVar("ledger", default=None)
 
 
 def current() -> Ledger | None:
-    """Return the ledger of the current request; None in other tasks."""
+    """Return the ledger of the current request; None outside a request or after its reply."""
     own = _LEDGER.get()
     return None if own is None or own.closed else own
 
@@ -204,7 +209,7 @@ def ledger() -> Iterator[Ledger]:
 def paced(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Wrap a method that opens: if its app is beyond its budget, abandon the open, wait, and start it again.
+    """Wrap a method that opens. If its app is beyond its budget, the open is ended, waits, and starts again.
 
     During the wait the request holds no lease, lock or descriptor for which others wait.
     """
@@ -232,9 +237,9 @@ def recorded_first(
 ) -> Callable[P, Coroutine[object, object, R]]:
     """Wrap a method that decides, records and changes the store: write the record without blocking.
 
-    If a required record takes long, the method is left before it changes anything, and called again once the
-    record is written. It decides anew, and goes on if its event is the recorded one. INVARIANT: between its
-    last await and the change the method records once, and it changes nothing before that record.
+    If a required record takes long, the method is left before it changes anything, and is called again once
+    the record is written. It then decides anew, and goes on if its event equals the recorded one. INVARIANT:
+    the method records once between its last await and the change, and changes nothing before that record.
     """
 
     @functools.wraps(method)
@@ -248,6 +253,6 @@ def recorded_first(
                     except UnrecordedError as error:
                         missing = error
                     await own.record(missing)
-        return await method(*args, **kwargs)  # its event changes too often: this call waits for the disk
+        return await method(*args, **kwargs)  # the event differed each time: this call waits for the disk
 
     return wrapper

@@ -1,7 +1,7 @@
 """Decisions on all names of a directory at once, for listings.
 
 The decision on a name depends on its path and the object's type, and perhaps on facts. The policy names only
-some names of a directory one by one. If all others are decided alike, one decision is enough for them.
+a few names of a directory. If the policy decides all other names alike, one decision is enough for them.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ _SPECIAL: Final = 0xFFFF & ~_UNKNOWN & ~sum(_TYPES.values())
 
 
 class Verdicts(NamedTuple):
-    """Decisions on the names of a directory by path and type alone, a bit for each DT_* type.
+    """Decisions on the names of a directory by path and type alone. Each field has one bit for each DT_*
+    type.
 
-    shown, hidden: types whose objects the caller sees, or does not see, under any name that is not in
-    *apart*. apart: names with other answers, and for each its shown types and, from bit HIDDEN_SHIFT on, its
-    hidden types. Objects of a type that is neither shown nor hidden are decided one by one.
+    shown: types that the caller sees under any name that is not in *apart*. hidden: types that the caller
+    does not see under such names. apart: names with other answers. The low bits of a value are the shown
+    types; the hidden types begin at bit HIDDEN_SHIFT. Objects of a type that is neither shown nor hidden are
+    decided one by one.
     """
 
     shown: int
@@ -54,10 +56,10 @@ class NameVerdicts:
         self._verdicts: dict[tuple[PathState, int], Verdicts] = {}
 
     def of(self, who: Principal, directory: PathState) -> Verdicts:
-        """Return the decision on `see` for the names in the directory at this path.
+        """Return the decisions on `see` for the names in the directory at this path.
 
         INVARIANT: answer and time depend only on the policy, the path and the caller, never on the names that
-        are in the directory. So the time tells nothing about hidden names.
+        the directory has. So the time tells nothing about hidden names.
         """
         key = (directory, who.key)
         found = self._verdicts.get(key)
@@ -91,7 +93,9 @@ class NameVerdicts:
         return found
 
     def _by_type(self, who: Principal, directory: PathState, name: str) -> tuple[int, int]:
-        """Return the types that are shown under one name, and those that are hidden, whatever their facts."""
+        """Return the types that are shown under one name, and the types that are hidden, whatever their
+        facts.
+        """
         engine = self._engine
         state = engine.step(directory, bytes_of(name))
         shown, hidden = 0, 0 if self._posix else _SPECIAL  # see Gate.shows

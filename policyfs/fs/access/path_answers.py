@@ -15,7 +15,7 @@ class Unseen(NamedTuple):
     """Denials of `see` by a path alone, without any fact.
 
     whatever: the denial for objects of every type. but_directory: the denial for objects of every type except
-    directories. None: the path alone denies nothing; type or facts may.
+    directories. None in a field: the path alone gives no such denial, but type or facts may deny.
     """
 
     whatever: Decision | None
@@ -32,7 +32,7 @@ class PathAnswers:
         self._shown: dict[tuple[PathState, int], bool] = {}
 
     def unseen(self, who: Principal, state: PathState) -> Unseen:
-        """Return the denials of `see` that are valid at a path for any object there."""
+        """Return the denials of `see` that a path alone decides, for any object there."""
         key = (state, who.key)
         found = self._unseen.get(key)
         if found is None:
@@ -56,8 +56,8 @@ class PathAnswers:
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
         """True if the caller sees every entry in the directory at this path, of any type.
 
-        Also False if callers see different entries, and the kernel gives one caller's answers about the
-        directory to all callers.
+        Also False if callers see different entries in the directory. (The kernel gives one caller's answers
+        about it to all callers.)
         """
         key = (state, who.key)
         found = self._shown.get(key)

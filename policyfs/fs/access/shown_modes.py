@@ -1,9 +1,9 @@
-"""Owner, group and mode by the calling app's rights, for programs that decide by these attributes.
+"""Owner, group and mode that match the calling app's rights, for programs that check these attributes.
 
 Smbd, FTP and NFS servers in user space look at mode bits, and refuse access themselves if the store's own
-bits do not allow it. With `modes: policy` such an app is shown every file with its own group, and with the
-bits that match its answers of access(2). Files whose attributes it may change are shown as its own. This
-grants nothing: the gate decides, without regard to the shown modes.
+bits do not allow it. With `modes: policy` such an app sees its own group on every file, and mode bits that
+match the answers of access(2). On files whose attributes the app may change, it sees itself as the owner.
+This grants nothing: the gate does not look at the shown modes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _ALL_CLASSES: Final = 0o111
 
 
 class ShownModes:
-    """The apps that see owner, group and mode by the policy, and these attributes.
+    """Computes owner, group and mode by the policy, for the apps that see these instead of the store's.
 
-    by_mount: True if all apps of the mount do (see apps_with_modes). any_uid: every caller is the mount's
-    app, and the kernel may give one uid the attributes for another, so all three classes have the bits.
-    read_only: nobody writes.
+    by_mount: True if all apps of the mount see them (see apps_with_modes). any_uid: True for an app mount
+    that admits every uid. The kernel may then give one uid the attributes of a reply to another uid, so
+    owner, group and others all get the bits. read_only: True if no app may write.
     """
 
     def __init__(self, gate: Gate, *, by_mount: bool, any_uid: bool, read_only: bool) -> None:
@@ -41,11 +41,11 @@ class ShownModes:
         self._classes = _ALL_CLASSES if any_uid else _OWNER_AND_GROUP
         self._read_only = read_only
         self.apps: frozenset[str | None] = frozenset()
-        """The names of these apps; None in it stands for strangers."""
+        """The names of the apps that see modes by the policy; None stands for strangers."""
         self.use(gate.engine)
 
     def use(self, engine: Engine) -> None:
-        """Follow another policy."""
+        """Use another policy from now on."""
         chosen = apps_with_modes(engine, by_mount=self._by_mount)
         self.apps = chosen if self._gate.app is None else chosen & {self._gate.app}
 
@@ -55,7 +55,7 @@ class ShownModes:
         return bool(self.apps)
 
     def shown(self, stat: Stat, node: Node, caller: Caller) -> Stat:
-        """Replace owner, group and mode by those of the caller's rights, if the caller is one of the apps.
+        """If the caller is one of the apps, return *stat* with owner, group and mode by the caller's rights.
 
         INVARIANT: the owner is replaced only for callers that may change attributes. The kernel lets the
         owner take leases (fcntl F_SETLEASE), and then every other open of the file waits.

@@ -7,8 +7,8 @@ from policyfs.errors import ERRNO_RANK
 
 
 def stricter(one: Decision | None, other: Decision) -> Decision:
-    """Return the stricter of two decisions, or both combined. A denial wins over an allowance; of two denials
-    the errno that reveals least counts. Obligations add up, and the stronger audit level counts.
+    """Return the stricter of two decisions, or both combined. A denial wins over an allowance. Of two denials
+    the one whose errno reveals less wins. Obligations add up, and the stronger audit level counts.
     """
     if one is None or one == other:
         return other

@@ -1,20 +1,21 @@
-"""The choice of a caller's node of a file: by view, path class, and byte path.
+"""The choice of the node that serves a caller's open of a file: by view, path state and byte path.
 
-See docs/architecture/views.md. In a redacted view a file is LIVE, mediated and judged read by read, if the
-caller may see all of it now (its own), or if somebody writes it through this view. Any other file is a
-frozen COPY, or LEASED if it is too large to copy. A COPY or LEASED node without open handles takes the
-current version. An open node keeps its own version, and newer opens go to another node: OPEN answers ESTALE
-and the kernel looks the name up again.
+See docs/architecture/views.md. In a redacted view, a file is LIVE (mediated, each read judged) in two cases:
+the caller may see all of it now, as its owner may, or a process writes it through this view. Any other file
+is a frozen COPY, or LEASED if it is too large to copy. A COPY or LEASED node without open handles takes the
+current version of the file. An open node keeps its version, and newer opens go to another node: OPEN answers
+ESTALE, and the kernel looks the name up again.
 
-If a file may be read only because of its kind, the bytes are proven to be of that kind: raw under a lease
-that holds until the open is answered (fs/opening/opener.py), else by a COPY or LEASED node of the same view
-(docs/decisions/0017-a-kind-counts-under-a-lease.md).
+If a file may be read only because of its kind, the bytes must be proven to be of that kind. A raw file is
+proven by a lease that holds until the open is answered (fs/opening/opener.py). Without such a lease, a COPY
+or LEASED node of the same view serves the file (docs/decisions/0017-a-kind-counts-under-a-lease.md).
 
-A LIVE, COPY or LEASED node of a redacted view belongs to one app, or one uid: a stranger's, or an app's if
-the policy tells its uids apart (Principal.lane). The kernel keeps the pages that a LIVE node's writer wrote,
-and no other lane that is under redaction may read those. COPY and LEASED nodes show the result of one lane's
-worker until a second one has found the same (second_looks.py). A LIVE node of a view that only refuses bytes
-belongs to all that may write the file. Who may only read it has a node of its own, without held bytes.
+A LIVE, COPY or LEASED node of a redacted view belongs to one lane (Principal.lane): an app, a stranger's uid,
+or one uid of an app whose uids the policy treats differently. The kernel keeps the pages that a LIVE node's
+writer wrote, and other lanes under redaction must not read these pages. COPY and LEASED nodes show the result
+of one lane's worker until a second worker has found the same (second_looks.py). A LIVE node of a view that
+only refuses bytes belongs to all callers that may write the file. Callers that may only read the file have
+another node, without held bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _LOOKED_UP: Final = 2
 """The number of look-ups before the kernel's second try: one to revalidate its entry, and one anew."""
 
 Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
-"""True if a file (attributes, inode) is served to a principal as a frozen copy with these words hidden."""
+"""Tells whether a principal gets a file (attributes, inode) as a frozen copy with these words hidden."""
 
 
 def version_of(stat: Stat) -> Version:
@@ -46,7 +47,7 @@ def version_of(stat: Stat) -> Version:
 
 
 class Views:
-    """Chooses and makes the nodes of regular files, one for each view and byte path."""
+    """Chooses the nodes of regular files, one for each view and byte path, and makes missing ones."""
 
     def __init__(
         self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,
@@ -70,7 +71,9 @@ class Views:
         self, engine: Engine, caller: Caller, view: View, state: PathState,
         stat: Stat, owner: Callable[[], str], *, writing: bool,
     ) -> BytePath:  # fmt: skip
-        """Choose the byte path of a caller's open of a file now. *owner* is called only if it matters."""
+        """Choose the byte path for a caller's open of a file now. *owner* is called only if its result
+        matters.
+        """
         plain = BytePath.RAW if view.raw else BytePath.LIVE
         if writing or (view.raw and not self._unproven and self._proves_raw()):
             return plain
@@ -93,8 +96,8 @@ class Views:
     def _reads_apart(
         self, engine: Engine, caller: Caller, view: View, state: PathState, key: int, owner: Callable[[], str]
     ) -> bool:
-        """True if a reader needs a copy or a lease in a view in which nothing is hidden: the decision depends
-        on the file's kind, and nothing proves the kind of the file itself.
+        """True if a reader needs a copy or a lease although the view hides nothing: the decision depends on
+        the file's kind, and nothing proves the kind of the file itself.
         """
         if self._is_pending(key, view, caller):
             return False
@@ -110,19 +113,19 @@ class Views:
         return not engine.decide(who, ops, state, FileType.REGULAR, facts).allowed
 
     def unproven(self, ino_key: int, caller: Caller) -> None:
-        """Note that a reader's open is sent back to LOOKUP: the file has a writer, and its kind decides."""
+        """Note that a reader's open was sent back to LOOKUP: a writer has the file, and the kind decides."""
         self._unproven.put((ino_key, caller.pid), True)
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(ino_key))
 
     @property
     def is_settled(self) -> bool:
-        """True if no reader that was sent back to LOOKUP is on its way: a raw file's look-up then depends
-        only on name and caller.
+        """True if no reader was sent back to LOOKUP and has not come again. Then the look-up of a raw file
+        depends only on name and caller.
         """
         return len(self._unproven) == 0
 
     def proven(self, ino_key: int, caller: Caller) -> None:
-        """Note that the reader that was sent back has come."""
+        """Note that the reader that was sent back to LOOKUP has opened the file."""
         self._unproven.pop((ino_key, caller.pid))
 
     @staticmethod
@@ -138,26 +141,26 @@ class Views:
         return decision.redact
 
     def expect_writer(self, ino_key: int, view: View) -> None:
-        """Note that an open for writing in this view got ESTALE, so that its second look-up finds the LIVE
-        node.
+        """Note that an open for writing in this view got ESTALE. The next look-ups of the file then find the
+        LIVE node.
         """
         self._pending.put((ino_key, view.key), True)
 
     def outdated(self, view: View, caller: Caller) -> None:
         """Note that an open of a frozen copy got ESTALE: the thread's next look-ups get nodes of their own.
 
-        So the kernel's second try, which is the last, finds no other caller's version. This holds for
-        look-ups of any file, since another file may have taken the name. The kernel looks up twice, and may
-        find another file each time.
+        So the kernel's second try, which is its last, cannot meet another caller's version. This holds for
+        look-ups of any file, since another file may have taken the name. The kernel looks up twice before
+        that try, and may find another file each time.
         """
         self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 
     def writer_came(self, ino_key: int, view: View) -> None:
-        """Note that the expected writer has its node."""
+        """Note that no writer is expected any more: the writer has its node, or will not come."""
         self._pending.pop((ino_key, view.key))
 
     def expect_writing(self, ino_key: int, caller: Caller) -> None:
-        """Note that a thread's open for writing got ESTALE, so that its second look-up finds a writer's node.
+        """Note that a thread's open for writing got ESTALE. Its next look-ups then find a node for a writer.
 
         This holds for any view, even if the policy changes meanwhile.
         """
@@ -191,13 +194,14 @@ class Views:
         cls, engine: Engine, caller: Caller, view: View, byte_path: BytePath, state: PathState,
         owner: Callable[[], str],
     ) -> Lane:  # fmt: skip
-        """Return the lane that a caller's node of this view and byte path serves; None: several lanes.
+        """Return the lane to which a caller's node of this view and byte path belongs; None: to several
+        lanes.
 
-        The bytes of a copy or a large file may depend on the result of one lane's worker (second_looks.py).
-        If a file must be cleaned, only its writer may read the data that will be removed. If it may be
-        refused, all that may write it share one node: of two drafts only one could be stored. No others read
-        the bytes that wait for their check. Two uids of one app may have the same obligations, and yet one of
-        them may not read a file of this kind. *owner* is called only if it matters.
+        A COPY or LEASED node may show the result of one lane's worker (second_looks.py). If writes to a file
+        are cleaned, only the writer may read the data that cleaning removes. If writes to it can only be
+        refused, all callers that may write it share one node, since only one of two drafts could be stored.
+        Other callers do not read the bytes that wait for their check: two uids of one app may have the same
+        obligations, but different rights for a kind. *owner* is called only if its result matters.
         """
         if byte_path is BytePath.RAW:
             return None
@@ -209,7 +213,7 @@ class Views:
 
     @staticmethod
     def _may_write(engine: Engine, who: Principal, state: PathState, owner: Callable[[], str]) -> bool:
-        """True if a caller may write a file with its present owner, at least if it has some kind."""
+        """True if a caller may write a file with its present owner, for at least one kind."""
         need = engine.needs(who, Op.SEE | Op.WRITE, state, FileType.REGULAR)
         facts = Facts(None, owner() if need & Need.OWNER else None)
         return bool(need & Need.KIND) or engine.decide(
@@ -242,9 +246,9 @@ class Views:
         return best
 
     def _is_kept_for(self, node: Node, caller: Caller) -> bool | None:
-        """True if a node was made for a second try of the caller's thread, which has not opened it yet.
+        """True if a node was made for the second try of the caller's thread, which has not opened it yet.
 
-        False if it was made for another thread: then this caller must not find it. None if it is for all.
+        False if it was made for another thread: this caller must not use it. None if every caller may use it.
         """
         thread = self._kept.get(node.nodeid) if self._kept and node.open is None else None
         return None if thread is None else thread == caller.pid
@@ -279,7 +283,7 @@ class Views:
         self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,
         whose: Lane,
     ) -> Node:  # fmt: skip
-        """Add a node for a file without a name. The trail has it as *name* in *parent*."""
+        """Add a node for a file without a name. On the trail its path is *name* in *parent*."""
         node = self._nodes.add(stat, FileType.REGULAR, view, byte_path, state)
         node.whose = whose
         self._nodes.keep_in(node, parent, name)
@@ -302,5 +306,6 @@ class Views:
 
 
 def _newer(node: Node, best: Node) -> bool:
-    """True if only *node* is open (its version fits): it is preferred, so that one version has one node."""
+    """True if *node* is open and *best* is not: then *node* is preferred, so that one version has one node.
+    """
     return node.open is not None and best.open is None

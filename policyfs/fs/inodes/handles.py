@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 
 _HANDLES: Final = 1 << 18
-"""The limit of handles that are open at once; each costs the daemon less than a kilobyte."""
+"""The limit of open handles of a mount; each takes less than a kilobyte in the daemon."""
 
 
 FMODE_EXEC: Final = 0x20
-"""A flag of an open by execve(2) (include/linux/fs.h); the file stays open while the program runs."""
+"""The kernel sets this flag if execve(2) opens the file (include/linux/fs.h). The file stays open while the
+program runs."""
 
 
 class Caller:
@@ -61,7 +62,8 @@ class Caller:
 
 
 class Mode(enum.Enum):
-    """The mode of a node: the kernel or the daemon answers its reads and writes."""
+    """The mode of a node: PASSTHROUGH if the kernel serves its reads and writes, MEDIATED if the daemon does.
+    """
 
     PASSTHROUGH = "passthrough"
     MEDIATED = "mediated"
@@ -72,13 +74,14 @@ class OpenState:
     """The state that all handles of one node share, from the first open to the last release."""
 
     lock: trio.Lock = field(default_factory=trio.Lock)
-    """Held while bytes are judged before their write, or a byte path is prepared (Lifecycle.enter)."""
+    """Held while bytes are judged before they are written, or a byte path is prepared (Lifecycle.enter)."""
     handles: int = 0
     """The number of open handles."""
     writers: int = 0
     """The number of handles that may write."""
     writer_uids: frozenset[int] = frozenset()
-    """The uids of all handles since the first open that may write. Held bytes may be of each."""
+    """The uids of all writable handles since the first open. Held bytes may be written by any of these
+    uids."""
     mode: Mode = Mode.MEDIATED
     backing_id: int = 0
     """The kernel's id of the backing file in passthrough, else 0."""
@@ -95,19 +98,22 @@ class OpenState:
     cut: bool = False
     """True if the file was truncated by its path, through this node."""
     generation: int = 0
-    """The generation of the policy that *patches* follow."""
+    """The generation of the policy by which *patches* were computed."""
     located: tuple[str | None, Plan] | None = None
     """The kind, and the plan for all words that the view hides, found under the lease."""
     head: Head | None = None
-    """Held or remembered first bytes of a checked node."""
+    """The first bytes of a checked file, or None. They are held until they are checked
+    (pending_writes.py)."""
     draft: Draft | None = None
     """The written bytes that are not checked yet."""
     fd: int = -1
-    """A descriptor of the file, if its last name was removed through this mount while open; else -1."""
+    """If the file's last name was removed through this mount while open: a descriptor of the file; else
+    -1."""
     stat: Stat | None = None
-    """The file's attributes at the last open, for a file that lost its name in the store."""
+    """The file's attributes at the last open. They are shown if the file has lost its name in the store."""
     locked: Version | None = None
-    """The file's version at the last granted lock. The kernel was then made to ask for attributes again."""
+    """The file's version when a lock was last granted. At that time the kernel had to ask for attributes
+    again."""
     mark: int | None = None
     """The number of the mark that tells other daemons of held bytes (FsContext.note_held)."""
 
@@ -124,7 +130,7 @@ class OpenState:
         return self.head is not None and bool(self.head.held)
 
     def drop_held(self) -> None:
-        """Discard the draft and the head: the file is as the store has it."""
+        """Discard the draft and the head. The file then is as it is in the store."""
         if self.draft is not None:
             self.draft.close()
         self.draft = self.head = None
@@ -135,49 +141,50 @@ class Handle:
     """One open file description of an app."""
 
     index: int
-    """Its number in the table."""
+    """Its number in the handle table."""
     node: Node
     caller: Caller
     """The process that opened it."""
     flags: int
     """The flags of open(2)."""
     fd: int
-    """The daemon's descriptor of the backing file, -1 where passthrough needs none."""
+    """The daemon's descriptor of the backing file; -1 if the handle is in passthrough and needs none."""
     fh: int = 0
     """The number that the kernel sends back (bridge.pack_fh)."""
     mode: Mode = Mode.MEDIATED
     emptied: bool = False
-    """True if the app is under redaction, and may write because it emptied the file."""
+    """True if the app is under redaction, and may write only because it emptied the file."""
     created: bool = False
     """True if the file was created with this handle."""
     by_kind: bool = False
     """True if the decision to open the file depended on its kind."""
     recorded_late: bool = False
-    """True if other requests went on while its open was put on record."""
+    """True if the daemon served other requests while it put this open on record."""
     seen: Version | None = None
-    """If *emptied*: the file's version after its own last write."""
+    """If *emptied*: the file's version after the last write through this handle."""
     before: Version | None = None
-    """The file's version at the open, for the record."""
+    """The file's version at the open, for the trail."""
     bytes_read: int = 0
     """Bytes read through the daemon."""
     bytes_written: int = 0
     """Bytes written through the daemon."""
     noted: bool = False
-    """True if a failed requirement of kinds in monitor mode is on record for this handle."""
+    """True if this handle's failed kind requirement in monitor mode is already on record."""
     generation: int = 0
     """The generation of the policy that allowed the open."""
     facts: Facts | None = None
-    """The facts found when the frozen copy was made; None if there is no copy: they are found at each use."""
+    """If the handle shows a frozen copy: the facts found when that was made. Else None: facts are found at
+    each use."""
     hidden: frozenset[str] | None = None
     """The words hidden in the copy that the handle shows; None if it shows no copy."""
     copy: Copy | None = None
     """The copy that the handle shows, pinned for *payer*; None if it shows none."""
     payer: str | None = None
-    """The app that pays for *copy* from its share of copies, or None."""
+    """The app in whose share of the cache *copy* counts, or None."""
 
     @property
     def hides(self) -> frozenset[str]:
-        """The words for data that this handle never shows."""
+        """The words for data that is never shown through this handle."""
         return self.node.view.redact if self.hidden is None else self.hidden
 
     @property
@@ -192,8 +199,8 @@ class Handle:
 
 
 class HandleSource(Protocol):
-    """Handles that were opened without the table, and are put into it when somebody needs them
-    (opening/bridge_handles.py).
+    """Handles that the table does not have yet: the bridge has opened them. They are put into the table when
+    a part of the daemon needs them (opening/bridge_handles.py).
     """
 
     def take(self, fh: int) -> None:
@@ -206,14 +213,14 @@ class HandleSource(Protocol):
         """Put all handles into the table."""
 
     def end_all(self) -> None:
-        """Put all handles into the table, and open no more."""
+        """Put all handles into the table, and open no further handles."""
 
 
 class HandleTable:
     """All open handles of a mount, by the 64-bit number that the kernel sends back.
 
-    descriptors: the limit of the daemon's descriptors that all handles hold. No app gets more descriptors,
-    or more handles, than it leaves for all others.
+    descriptors: the limit of the daemon's descriptors that all handles together hold. An app gets another
+    descriptor or handle only while it has no more of them than are free.
     """
 
     def __init__(self, descriptors: int = 1 << 16) -> None:
@@ -226,7 +233,7 @@ class HandleTable:
         self._source: HandleSource | None = None
 
     def take_from(self, source: HandleSource) -> None:
-        """Take handles from *source*, too."""
+        """Use *source* as well: look there for handles that are not in the table."""
         self._source = source
 
     def __len__(self) -> int:
@@ -243,9 +250,10 @@ class HandleTable:
 
     @property
     def has_plenty(self) -> bool:
-        """True if every app's share has room left, even if a source has a full table of 1 << 14 handles.
+        """True if every app's share has room left, even if the source has as many handles as it can (1 <<
+        14).
 
-        INVARIANT: a source opens files only while this is True, since it does not know the shares.
+        INVARIANT: the source opens files only while this is True, since it does not know the shares.
         """
         return self.shares.used <= self.shares.limit // 4 and self.descriptors.used <= (
             self.descriptors.limit // 4
@@ -271,7 +279,9 @@ class HandleTable:
         raise OSError(errno.ENFILE, "too many open files")
 
     def add(self, handle: Handle) -> None:
-        """Keep a handle under its ``fh``. If the handle has a descriptor, the caller sets it before."""
+        """Store a handle under its ``fh``. If the handle has a descriptor, the caller sets *fd* before this
+        call.
+        """
         kept = self._by_fh[handle.fh] = _Kept(handle, handle.caller.holder)
         self._by_node.setdefault(handle.node, {})[handle.fh] = handle
         self._used.add(handle.index)
@@ -300,7 +310,7 @@ class HandleTable:
         return False
 
     def get(self, fh: int) -> Handle:
-        """Return the handle of a number that the kernel sent. KeyError if no such handle is open."""
+        """Return the open handle with the number that the kernel sent. KeyError if there is none."""
         if self._source is not None and fh not in self._by_fh:
             self._source.take(fh)
         return self._by_fh[fh].handle
@@ -327,7 +337,7 @@ class HandleTable:
         return list(self._by_node.get(node, {}).values())
 
     def descriptor_of(self, node: Node) -> int:
-        """Return a descriptor of the store's file behind an open node, or -1. The caller closes it."""
+        """Return a new descriptor of the store's file behind an open node, or -1. The caller closes it."""
         state = node.open
         if state is not None and state.copy is not None:
             return -1
@@ -345,7 +355,7 @@ def open_state(handle: Handle) -> OpenState:
 
 @dataclass(slots=True, eq=False)
 class _Kept:
-    """A handle in the table, the holder of its share, and the number of its descriptors there."""
+    """A handle in the table, with the holder in whose shares the handle and its descriptors count."""
 
     handle: Handle
     holder: Holder

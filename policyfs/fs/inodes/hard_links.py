@@ -1,9 +1,9 @@
 """The names of a node besides its first: hard links.
 
-A request by number is decided by the path states of the names, not by the names. So a file with very
-many names costs no more than one with a few. KEPT_NAMES are kept one by one. Of a further name only the
-state is kept, until the node is forgotten. The file may have lost that name meanwhile, which can only
-make the answer stricter.
+A request by number is decided by the path states of the names, not by the names. So a file with very many
+names costs no more than one with a few. KEPT_NAMES names are kept, the first one included. Of each further
+name only the state is kept, until the node is forgotten. If the file has lost such a name meanwhile, the
+kept state can only make the decision stricter.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from policyfs.policy.decide import PathState
 
 _LOOKED_AT: Final = 8
-"""The number of names, the longest known first, among which pop() looks for one in reach."""
+"""The number of names that pop() searches for one in reach. It begins with the name that is known longest."""
 
 
 class HardLinks:
     """The further names of a node, after its first one, and the states of their paths.
 
-    beyond: path states of names that are not kept, as they were when the names were found.
+    beyond: the path states of names that are not kept. Each state is that of the time when the name was
+    found.
     """
 
     __slots__ = ("_counted", "_names", "_placement", "_seen", "_unlike", "beyond")
@@ -53,7 +54,7 @@ class HardLinks:
 
     @property
     def lost(self) -> bool:
-        """True if names that are not kept may have other states now than when they were found."""
+        """True if paths have changed, so that the states in *beyond* may be wrong now."""
         return bool(self.beyond) and self._unlike != self._placement.unlike
 
     def add(self, parent: Node, name: bytes) -> bool:
@@ -81,7 +82,9 @@ class HardLinks:
         return True
 
     def pop(self) -> tuple[Node, bytes] | None:
-        """Remove and return the longest known name, one in reach if possible. None if there is no name."""
+        """Remove and return a name, or None if there is none. Takes the one known longest, if possible in
+        reach.
+        """
         if not self._names:
             return None
         looked_at = list(itertools.islice(self, _LOOKED_AT))

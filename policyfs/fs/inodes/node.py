@@ -1,6 +1,6 @@
-"""Nodes: inodes as the kernel knows them by number, with all names by which each was reached.
+"""Nodes: the objects that the kernel knows by number, with all names by which each was reached.
 
-A node costs a few hundred bytes and no descriptor: its file is found again through its parent.
+A node takes a few hundred bytes and no descriptor: the daemon finds its file through the parent directory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROOT_ID: Final = 1
 _UNKNOWN: Final = -1  # no hash is -1
-_NEVER: Final = -math.inf  # one shared object: a float for each node would cost 32 bytes for each file
+_NEVER: Final = -math.inf  # one object for all nodes: a float of its own would take 32 bytes for each
 
 
 class StaleNodeError(OSError):
@@ -37,7 +37,7 @@ class BytePath(enum.Enum):
     """The byte path of a node (opening/byte_paths.py): part of its identity, never changed."""
 
     RAW = "raw"
-    """The store's bytes: in passthrough, or mediated where the kernel refuses."""
+    """The store's bytes: in passthrough, or mediated if passthrough is not possible."""
     LIVE = "live"
     """The file itself, mediated: the app's own file under redaction, or checked writes."""
     COPY = "copy"
@@ -47,7 +47,9 @@ class BytePath(enum.Enum):
 
     @property
     def finds_kind(self) -> bool:
-        """True if the kind is found in exactly the bytes that the app reads. Such nodes are read-only."""
+        """True if the kind is found in exactly the bytes that the app reads. Nodes with such a path are
+        read-only.
+        """
         return self is BytePath.COPY or self is BytePath.LEASED
 
 
@@ -81,50 +83,51 @@ class Node(PlacedNode):
     ) -> None:
         super().__init__(state, placement)
         self.nodeid = nodeid
-        """The number that the kernel knows it by; never used twice."""
+        """The number by which the kernel knows the node. No other node ever gets this number."""
         self.ino = ino
         """Key of the backing inode (NodeTable.key_of)."""
         self.btime_ns = btime_ns
-        """Birth time of the backing inode: another inode with the same number has another one."""
+        """Birth time of the backing inode. If the inode number is used again, the new inode has another
+        time."""
         self.ftype = ftype
         self.view = view
-        """The obligations under which its bytes are shown."""
+        """The obligations that apply to the bytes of this node."""
         self.byte_path = byte_path
         """The byte path; part of its identity."""
         self.links: HardLinks | None = None
         """Names besides the first, if there are any."""
         self.lookups = 0
-        """The kernel's references (FUSE lookup count)."""
+        """The number of references that the kernel has (FUSE lookup count)."""
         self.kept = False
-        """True if the kernel was allowed to keep a name of it under the policy in force."""
+        """True if the kernel may have kept one of its names since the policy in force began."""
         self.children = 0
-        """The number of nodes that have this one as parent, or had their last name in it."""
+        """The number of nodes that have this node as parent, or that had their last name in it."""
         self.next: Node | None = None
         """The next node of the same backing inode."""
         self.open: OpenState | None = None
         """The state that its open handles share; None while it is not open."""
         self.mediated = False
-        """True for ever once the daemon has served its bytes: the kernel's pages and mappings may outlive the
-        last close, and passthrough beside them fails with EIO."""
+        """True for ever once the daemon has served bytes of this node. The kernel's pages and mappings may
+        outlive the last close, and beside them passthrough fails with EIO."""
         self.cached: Version | None = None
-        """The version whose pages the kernel may hold."""
+        """The version of the file whose pages the kernel may have in its cache."""
         self._told: int | None = None
-        """Hash of the version whose attributes were last sent to the kernel (a version takes 150 bytes).
-        _UNKNOWN if the bridge sends some, too."""
+        """Hash of the version whose attributes were last sent to the kernel. (A version would take 150
+        bytes.) _UNKNOWN if the bridge sends attributes, too."""
         self.whose: Lane = None
         """The only lane that may use the node (access/views.py), or None."""
         self.listed: tuple[int, Version | None] | None = None
-        """The directory's listing that the kernel may hold: the policy's generation, and without a watch the
-        directory's version, at the time of the listing."""
+        """For a directory whose listing the kernel may keep: the policy's generation at the time of the
+        listing, and the directory's version at that time (None with a watch)."""
         self.named_s = _NEVER
-        """The time (time.monotonic()) at which the kernel was last sent this directory under its name."""
+        """For a directory: the time (time.monotonic()) at which the kernel last got its name in a reply."""
         self.reached = False
-        """True for a directory that had a descriptor once."""
+        """True for a directory for which the daemon has had a descriptor at least once."""
         self.asked = 0
-        """The sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
+        """Bits of the sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
         self.linked = -1
-        """The Resolver's count of losses of events when it last checked the step from the directory above;
-        -1 if that step must be checked."""
+        """The Resolver's count of losses of events at the last check that the directory above leads to this
+        one; -1 if this must be checked."""
 
     def tell(self, version: Version) -> None:
         """Note that the kernel is sent the attributes of this version."""
@@ -132,9 +135,10 @@ class Node(PlacedNode):
             self._told = hash(version)
 
     def told_by_bridge(self) -> None:
-        """Note that from now on nobody knows which attributes the kernel has got last.
+        """Note that the daemon no longer knows which attributes the kernel got last.
 
-        While a reply is under way, the bridge may send others, and the kernel may then ignore the reply.
+        While a reply of the daemon is under way, the bridge may send other attributes, and the kernel may
+        then ignore the reply.
         """
         self._told = _UNKNOWN
 
@@ -148,28 +152,28 @@ class Node(PlacedNode):
 
     @property
     def is_idle(self) -> bool:
-        """True if the daemon has no handle of the node. Only the kernel knows other uses."""
+        """True if the daemon has no handle of the node. (The kernel may use the node in other ways.)"""
         return self.lookups > 0 and self.open is None and self.nodeid != ROOT_ID
 
     # -- its names --------------------------------------------------------------------------
 
     def all_names(self) -> Iterator[tuple[Node, bytes]]:
-        """Yield directory and name of every kept name, in reach or not, the first name first."""
+        """Yield directory and name of every kept name, in reach or not. The first name comes first."""
         if self.parent is not None:
             yield self.parent, self.name
         if self.links is not None:
             yield from self.links
 
     def names(self) -> Iterator[Name]:
-        """Yield every kept name that is in reach, the first name first."""
+        """Yield every kept name that is in reach. The first name comes first."""
         for parent, name in self.all_names():
             if not parent.out_of_reach and parent.has_room(name):
                 yield Name(parent, name, self._placement.child(parent.state, name))
 
     def states(self) -> tuple[PathState, ...]:
-        """Return the distinct states of all names of the node. A request by number must satisfy each.
+        """Return the distinct states of all names of the node. A request by number must be allowed for each.
 
-        Raises StaleNodeError if names that are not kept may have other states by now, PathTooLongError if no
+        Raises StaleNodeError if states of names that are not kept may have changed, PathTooLongError if no
         name is in reach.
         """
         if self.links is None:
@@ -183,7 +187,7 @@ class Node(PlacedNode):
         return found
 
     def is_all(self, state: PathState) -> bool:
-        """True if all names of the node are known to have this state."""
+        """True if it is certain that all names of the node have this state."""
         links = self.links
         if links is not None and (links.lost or any(one is not state for one in links.states())):
             return False
@@ -206,14 +210,16 @@ class Node(PlacedNode):
         return self.links is not None and bool(self.links.beyond)
 
     def is_named(self, parent: Node, name: bytes) -> bool:
-        """True if the node has this name, or may have it since not all its names are kept."""
+        """True if the node has this name. Also True if this is unknown, because not all of its names are
+        kept.
+        """
         if self.parent is parent and self.name == name:
             return True
         return self.links is not None and (self.is_beyond or self.links.has(parent, name))
 
 
 NamesForgotten = Callable[[Node], None]
-"""Makes the kernel look up a node's names again, since we changed the answers."""
+"""Makes the kernel look up a node's names again, because a change in the daemon changed the answers."""
 
 
 SizeForgotten = Callable[[int], Awaitable[None]]

@@ -23,15 +23,17 @@ from policyfs.policy.decide import PathState
 class NodeTable:
     """All nodes of a mount, by number and by backing inode.
 
-    several_devices: True once a file had another device number (btrfs subvolumes have their own). gone: the
-    number of dropped nodes.
+    several_devices: True once a file with another device number was found (each btrfs subvolume has its own).
+    gone: the number of dropped nodes.
     """
 
     def __init__(
         self, root: Stat, state: PathState, child: Callable[[PathState, bytes], PathState],
         vectors: AccessVectors = NO_VECTORS,
     ) -> None:  # fmt: skip
-        """state: the root's path state. child: the policy's step from a directory's state to a name in it."""
+        """state: the path state of the root. child: returns the state of a name in a directory with a given
+        state.
+        """
         self.root_dev = root.dev
         self.vectors = vectors
         self.several_devices = False
@@ -57,7 +59,7 @@ class NodeTable:
     def get(self, nodeid: int) -> Node:
         """Return the node of a number that the kernel sent.
 
-        Raises KeyError if the node was forgotten, PathTooLongError if it is out of reach.
+        Raises KeyError if the node was forgotten, PathTooLongError if its path is too long now.
         """
         node = self._by_id[nodeid]
         if node.out_of_reach and not self.turn(node):
@@ -69,7 +71,9 @@ class NodeTable:
         return self._by_id.get(nodeid)
 
     def key_of(self, stat: Stat) -> int:
-        """Return the inode number, made unique if another file system is mounted in the store."""
+        """Return the inode number, changed if the file is on another device, so that it is unique in the
+        mount.
+        """
         if stat.dev == self.root_dev:
             return stat.ino
         self.several_devices = True
@@ -83,21 +87,21 @@ class NodeTable:
             node = node.next
 
     def oldest(self, count: int) -> list[Node]:
-        """Return *count* nodes in turn: those that this method returned longest ago, or never."""
+        """Return *count* nodes: those that this method never returned, or returned longest ago."""
         taken = list(itertools.islice(self._by_id.values(), count))
         for node in taken:
             self._by_id[node.nodeid] = self._by_id.pop(node.nodeid)
         return taken
 
     def is_same(self, node: Node, stat: Stat) -> bool:
-        """True if *stat* is of the node's own inode (number, file system and birth time)."""
+        """True if *stat* is of the same inode as the node (number, device and birth time)."""
         return node.ino == self.key_of(stat) and node.btime_ns == stat.btime_ns
 
     def add(self, stat: Stat, ftype: FileType, view: View, byte_path: BytePath, state: PathState) -> Node:
         """Add and return a new node for a backing inode, without a name yet."""
         self._last_id += 1
         key = self.key_of(stat)
-        self.vectors.drop_nodes(self.same_inode(key))  # a look-up may choose the new node from now on
+        self.vectors.drop_nodes(self.same_inode(key))  # the next look-up of the file may lead to the new node
         node = Node(self._last_id, key, stat.btime_ns, ftype, view, byte_path, state, self._placement)
         node.next = self._by_ino.get(key)
         self._by_ino[key] = node
@@ -105,13 +109,13 @@ class NodeTable:
         return node
 
     def make_room(self) -> None:
-        """Drop all access vectors if the bridge has no room for more; count the look-ups it has answered."""
+        """If the bridge has no room for more access vectors, drop all. Their look-ups are then counted."""
         if self.vectors.is_full():
             for nodeid, lookups in self.vectors.clear():
                 self._by_id[nodeid].lookups += lookups
 
     def tell_of_gone(self, told: Callable[[Node], None]) -> None:
-        """Call *told* with the node of each directory that is dropped: no request uses that node again."""
+        """Call *told* with each directory's node when that is dropped: no request uses the node again."""
         self._told.append(told)
 
     # -- names ------------------------------------------------------------------------------
@@ -133,7 +137,7 @@ class NodeTable:
         parent.children += 1
 
     def _set_first(self, node: Node, parent: Node, name: bytes) -> None:
-        """Set the first name of a node that has none. The nodes below update their paths when next used."""
+        """Set the first name of a node that has none. Nodes below update their paths at their next use."""
         was_in, node.was_in = node.was_in, None
         node.parent, node.name = parent, name
         if node.children:
@@ -187,7 +191,9 @@ class NodeTable:
             del self._directories[parent.nodeid, name]
 
     def found_at(self, node: Node, parent: Node, name: bytes) -> None:
-        """Note that a directory was found by a name. If it had another name, it was moved in the store."""
+        """Note that a directory was found under a name. If the node has another one, it was moved in the
+        store.
+        """
         if node.parent is parent and node.name == name:
             return
         before = node.last_state
@@ -209,7 +215,8 @@ class NodeTable:
         return self._placement.moved
 
     def directory(self, parent: Node, name: bytes) -> Node | None:
-        """Return the directory that is known as *name* in *parent*, without a look at the store."""
+        """Return the directory that the table knows as *name* in *parent*, or None. Does not read the store.
+        """
         return self._directories.get((parent.nodeid, name))
 
     def named(self, ino_key: int, parent: Node, name: bytes) -> list[Node]:
@@ -217,7 +224,7 @@ class NodeTable:
         return [node for node in self.same_inode(ino_key) if node.is_named(parent, name)]
 
     def use(self, state: PathState, child: Callable[[PathState, bytes], PathState]) -> None:
-        """Use another policy from now on: its state of the root, and its step to a name."""
+        """Use another policy from now on. state, child: as in the constructor, by that policy."""
         self._placement.child = child
         self._placement.unlike += 1
         self.root.last_state = state
@@ -226,7 +233,7 @@ class NodeTable:
     # -- life ---------------------------------------------------------------------------------
 
     def forget(self, nodeid: int, lookups: int) -> None:
-        """Subtract *lookups* references to a node that the kernel gave up."""
+        """Subtract *lookups* from a node's references: the kernel has given them up."""
         node = self._by_id.get(nodeid)
         if node is not None and nodeid != ROOT_ID:
             self.vectors.drop(node)  # look-ups that the bridge has answered count before these
@@ -238,7 +245,7 @@ class NodeTable:
         self._collect(node)
 
     def _collect(self, node: Node) -> None:
-        """Drop a node without references, and then the directories above that have none any more."""
+        """Drop a node that has no references, and the directories above that have none either then."""
         unused = [node]
         while unused:
             node = unused.pop()

@@ -1,6 +1,6 @@
-"""Writes of an open file that have not reached the store: a held head or a draft, as passive state.
+"""Bytes that apps have written and that are not in the store yet: a held head, or a draft. Only data.
 
-The code that stores or drops them is in fs/checked: head_writes.py and drafts.py.
+The code that stores or drops these bytes is in fs/checked: head_writes.py and drafts.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from policyfs.store.frozen import Version
 
 
 class Refusal(NamedTuple):
-    """The reason of a refusal. quarantine: True if the file must be kept. generation: that of the policy."""
+    """A refused check. quarantine: True if the file must be kept. generation: that of the policy."""
 
     kind: str | None
     reason: str
@@ -25,18 +25,20 @@ class Refusal(NamedTuple):
 
 
 class Head:
-    """State of one checked node's head while it is open for writing.
+    """The first bytes (head) of a checked file while it is open for writing.
 
-    held: bytes that are not in the store yet; None once they are, or if the file had bytes before.
-    created: True if this session created the file, so that it may be removed if refused.
-    refused: True if a write was refused: if the file is then empty, its writer did not want an empty file.
-    left: the file's version right after our last change, until it is noted in the handles (WriteGuard.wrote).
+    held: bytes that wait for their check, not in the store. None after they were stored, or if the file had
+    bytes before. created: True if this session created the file; if it is refused, it may be removed.
+    refused: True if a write was refused. If the file is then empty, this is not what its writer wanted. left:
+    the file's version right after the daemon's last change, until the handles have noted it
+    (WriteGuard.wrote).
     """
 
     __slots__ = ("created", "held", "left", "refused")
 
     def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
-        """Begin with nothing held if the file is empty. stored: its size in the store, in bytes."""
+        """Hold no bytes yet, or None if the file has bytes. stored: the file's size in the store, in bytes.
+        """
         self.held: bytes | None = None if stored else b""
         self.created = created
         self.refused = refused
@@ -48,18 +50,19 @@ class Head:
 
 
 class Draft:
-    """The written bytes of a file that are not checked yet, in an unnamed file.
+    """All bytes of a file, as its writers have changed them, in an unnamed file until they are checked.
 
-    fd: descriptor of the unnamed file, ours. created: True if this session created the store's file.
-    changed: True if it has changes that the store does not have. refused: True if its check failed.
-    base: size and mtime of the store's file when the draft began, or after it was last stored; None if
-    another writer has changed the file since. refusal: the last refusal of its content, or None.
-    unchanged: True if nothing was written into it since that refusal. times_ns: access and modification
-    times that were set after the last write. began_empty: True if the file was empty when the draft began: as
-    long as it is, it has nothing to lose. cleaned_of: the words whose data was removed from the version
-    in the store, but not from the draft. torn: the note for the trail if only a part of it is in the
-    store's file, since another program wrote there meanwhile, or the store failed; else empty.
-    recorded: path and note of its cleaning, if that is on record and not stored yet; else None.
+    fd: the draft's own descriptor of the unnamed file. created: True if this session created the store's
+    file. changed: True if the draft has changes that the store does not have. refused: True if its check
+    failed. base: size and mtime of the store's file when the draft began, or when the draft was last stored;
+    None once another writer has changed that file. refusal: the last refusal of its content, or None.
+    unchanged: True if nothing was written into the draft since that refusal. times_ns: access and
+    modification times that were set after the last write. began_empty: True if the file was empty when the
+    draft began. While the file is empty, a refusal loses nothing. cleaned_of: the words whose data was
+    removed from the version in the store, but not from the draft. torn: a note for the trail, if the store's
+    file has only a part of the draft because another program wrote there meanwhile, or the store failed; else
+    empty. recorded: path and note of the draft's cleaning, if that is on record and not stored yet; else
+    None.
     """
 
     __slots__ = (
@@ -84,9 +87,10 @@ class Draft:
         self.changed, self.unchanged, self.times_ns, self.recorded = True, False, None, None
 
     def dated(self, before: Stat, now: Stat) -> None:
-        """Note new times of the store's file, set through this node. before, now: the file's attributes.
+        """Note new times of the store's file that were set through this node. before, now: the file's
+        attributes before and after.
 
-        INVARIANT: the new times do not hide an earlier change by another writer.
+        INVARIANT: base becomes None if another writer had changed the file before.
         """
         self.base = base_of(now) if base_of(before) == self.base else None
         self.times_ns = now.atime_ns, now.mtime_ns
@@ -95,17 +99,17 @@ class Draft:
     def stored_cleaned(self) -> bool:
         """True if the store has all of the draft's writes, in a cleaned version.
 
-        The two versions have the same size: neutral bytes stand where the removed ones did.
+        The two versions have the same size: where data was removed, neutral bytes stand.
         """
         return bool(self.cleaned_of) and not self.changed
 
     @property
     def size(self) -> int:
-        """The file's size as its writer sees it, in bytes."""
+        """The file's size in bytes as its writer sees it."""
         return os.fstat(self.fd).st_size
 
     def give(self) -> int:
-        """Return the draft's descriptor. The caller closes it from here on."""
+        """Return the draft's descriptor, which the caller must close from now on."""
         fd, self.fd = self.fd, -1
         return fd
 

@@ -1,7 +1,7 @@
-"""The place of a node in the tree: the directory above, and the path's policy state, depth and length.
+"""The place of a node in the tree: its directory, and the policy state, depth and length of its path.
 
-A move of a directory touches no node below it. The move is counted, and each node below brings its place
-up to date at the next request. So the cost of a rename or reload does not depend on the nodes below.
+A move of a directory does not visit the nodes below. The move is counted, and each node below updates its
+place at its next request. So a rename or a reload costs the same for any number of nodes below.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from policyfs.policy.decide import PathState
 
 _TOO_DEEP: Final = MAX_LEVELS + 1
 _CUT: Final = b"..."
-"""The start of a path that is too long to be told whole. (A whole path begins with a slash.)"""
+"""The start of a shortened path. (Every whole path begins with a slash.)"""
 
 
 class Placement:
     """The data by which the nodes of a table compute their paths.
 
-    child: the policy's step from a directory's state to that of a name in it. moved: counts changes to the
-    paths of known nodes. unlike: counts events that may have changed the decisions on paths that are no
-    longer known (a reload; a directory that was moved in the store).
+    child: returns the policy's state of a name in a directory with a given state. moved: counts changes of
+    the paths of known nodes. unlike: counts events that may have changed decisions on paths that the daemon
+    no longer knows (a reload, or a move of a directory in the store).
     """
 
     __slots__ = ("child", "moved", "unlike")
@@ -41,23 +41,24 @@ class PlacedNode:
     def __init__(self, state: PathState, placement: Placement) -> None:
         self._placement = placement
         self.last_state = state
-        """The policy's state for the path, as of *seen*."""
+        """The policy's state of the path when *seen* was set."""
         self.levels = 0
-        """Names in the path, as of *seen*."""
+        """The number of names in the path when *seen* was set."""
         self.size_bytes = 0
-        """Bytes of the path, as of *seen*."""
+        """The length of the path in bytes when *seen* was set."""
         self.seen = placement.moved
-        """The value of Placement.moved for which last_state, levels and size_bytes are right."""
+        """The value of Placement.moved when last_state, levels and size_bytes were computed."""
         self.parent: Self | None = None
-        """The directory that has its first name; None for the root, and once it has no name any more."""
+        """The directory of the node's first name; None for the root, and for a node that has lost all its
+        names."""
         self.was_in: Self | None = None
-        """The directory of its last name (*name*), if it has no name any more."""
+        """If the node has no name any more: the directory that had its last name (*name*)."""
         self.name = b""
-        """Its name in that directory."""
+        """The node's name in *parent*, or in *was_in*."""
 
     @property
     def state(self) -> PathState:
-        """The policy's state for the path by the first name. PathTooLongError if the node is out of reach."""
+        """The policy's state of the path by the first name. PathTooLongError if the path is too long now."""
         if self.out_of_reach:
             raise PathTooLongError(self.name)
         return self.last_state
@@ -78,11 +79,13 @@ class PlacedNode:
 
     @property
     def above(self) -> Self | None:
-        """The directory that has the node's first name, or had its last name. None for the root."""
+        """The directory of the node's first name, or of its last name if it has none any more. None for the
+        root.
+        """
         return self.was_in if self.parent is None else self.parent
 
     def find_out(self, *, elsewhere: bool = False) -> None:
-        """Bring state and length of the path up to date, with those of the directories above.
+        """Update state and length of the node's path, and of the paths of the directories above.
 
         elsewhere: True if the node's directory or name has changed since the last update.
         """
@@ -98,7 +101,8 @@ class PlacedNode:
             return
         before, as_it_was = now, False
         for node in reversed(chain):
-            # The node above has not changed. This one has the same *seen* as that had: it is still right.
+            # The node above has not changed. This node has the same *seen* as that one had: it is still
+            # right.
             if as_it_was and node.seen == before:
                 node.seen = now
                 continue
@@ -108,7 +112,7 @@ class PlacedNode:
             as_it_was = node.last_state is state and node.levels == levels and node.size_bytes == size_bytes
 
     def place(self) -> None:
-        """Compute state and length of the path from those of the directory above, which are current."""
+        """Compute state and length of the path from the directory above, which must be up to date."""
         self.seen = self._placement.moved
         above = self.above
         if above is None:
@@ -123,8 +127,8 @@ class PlacedNode:
     def path(self) -> bytes:
         """Return the path within the mount by the first name, for the trail; ``/`` for the root.
 
-        A node that lost its last name keeps its last path. If a node is out of reach, three dots and the
-        end of its path are returned.
+        A node that has lost its last name keeps its last path. If the path is too long, three dots and the
+        end of the path are returned.
         """
         parts: list[bytes] = []
         size = 0

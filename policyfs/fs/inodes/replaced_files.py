@@ -1,12 +1,13 @@
-"""Replaced files, whose name another file has just taken. They can be opened for a moment longer.
+"""Files that have just lost their name to another file. For a moment they can still be opened.
 
-Natively an open that has found a file opens it, also if a rename takes its name before the open is
-done. Here LOOKUP and OPEN are two requests, and the kernel's second try may meet the next rename:
-the app would see ESTALE. So a replaced file stays within reach for _KEPT_S.
+Natively, an open that has found a file opens that file, even if a rename takes the file's name before the
+open is done. Here LOOKUP and OPEN are two requests, and the kernel's second try may meet the next rename. The
+app would then see ESTALE. So a replaced file can be opened for _KEPT_S longer.
 
-A replacement elsewhere (in the store, through another mount) is not known in time, and the first OPEN
-fails. Then the file that the kernel's second LOOKUP finds by that name is kept within reach, for one
-open. A later open that comes without a LOOKUP must find the file that has the name by then.
+If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of it too late,
+and the first OPEN fails. The kernel then looks the name up again. The file that this LOOKUP finds is kept for
+one open, even if it loses the name before. A later open without a LOOKUP must get the file that has the name
+by then.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from policyfs.store import freeing
 _KEPT_S: Final = 0.25
 _MOST: Final = 64
 _MISSED_S: Final = 5.0
-"""The longest time until the kernel's second try."""
+"""The longest time between a failed OPEN and the kernel's second try."""
 
 
 class ReplacedFiles:
-    """Descriptors of replaced files, by node; few and short-lived, since they hold disk space."""
+    """Descriptors of replaced files, by node. They are few and short-lived, since they keep disk space in
+    use.
+    """
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
@@ -39,7 +42,7 @@ class ReplacedFiles:
     def keep(self, node: Node, fd: int, *, once: bool = False) -> None:
         """Take over a descriptor (O_RDONLY or O_PATH) of a node that is losing its last name.
 
-        once: keep it for one open only, since the node may lose its name before that open.
+        once: True to keep it for one open only: the node may lose its name before that open.
         """
         self._let_go(node.nodeid)
         if once:
@@ -49,25 +52,26 @@ class ReplacedFiles:
             self._let_go(next(iter(self._kept)))
 
     def find(self, node: Node) -> int:
-        """Return the descriptor kept for a node, which stays ours; -1 if there is none."""
+        """Return the descriptor that is kept for a node; -1 if there is none. The caller must not close it.
+        """
         kept = self._kept.get(node.nodeid)
         return -1 if kept is None or kept[1] < time.monotonic() else kept[0]
 
     def opened(self, node: Node) -> None:
-        """Note the open for which a node was kept."""
+        """Note an open of a node. A descriptor that was kept for one open only is closed."""
         if node.nodeid in self._once:
             self._let_go(node.nodeid)
         if self._missed:
             self._missed.pop(node.path())
 
     def missed(self, node: Node) -> None:
-        """Note that an open did not find the file of its LOOKUP: the node's name leads elsewhere."""
+        """Note that an open did not find the file that its LOOKUP found: another file has that name now."""
         self._missed.put(node.path(), True)
 
     def is_wanted(self, node: Node) -> bool:
-        """True if a node that was just found by its name must be kept: an open missed that name before.
+        """True if an open has missed this node's name a moment ago. Then the file found there must be kept.
 
-        (The kernel may look twice before it tries again.)
+        (True more than once, since the kernel may look up twice before it tries again.)
         """
         return bool(self._missed and self._missed.get(node.path()))
 

@@ -1,11 +1,10 @@
 """The resolver: from a node to the directory descriptor and name that lead to it now.
 
-A directory is opened by all names on the way to it at once, from the nearest directory with a kept
-descriptor: one system call that follows no symlink, at any depth. The result is checked against the
-node's identity, so that a directory that was swapped in the store meanwhile is ESTALE. Each step from one
-directory to the next is also checked by itself once, and again after a move of it was reported
-(docs/decisions/0030-bounded-paths.md).
-Descriptors of directories are kept in a bounded LRU; no file has one.
+A directory is opened by one system call that follows no symlink, at any depth: by all names on the way from
+the nearest directory whose descriptor is kept. The result is compared with the node's inode. If the directory
+was swapped in the store meanwhile, this gives ESTALE. Each step from one directory to the next is also
+checked alone, once, and again after an event that reports a move of that directory
+(docs/decisions/0030-bounded-paths.md). Descriptors of directories are kept in a bounded LRU. Files have none.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from policyfs.store.facts import directory_folds_by_flag
 from policyfs.store.tree import Tree
 
 _REMOVED: Final = 64
-"""The most removed directories whose descriptors are kept for processes in them. If a quarter of the
-descriptors for directories is less, that is the limit, but at least a quarter of this number."""
+"""The limit of removed directories whose descriptors are kept for processes in them. With few descriptors for
+directories the limit is a quarter of these, but at least a quarter of this number."""
 
 UNWATCHED_S: Final = 1.0
 """The time for which a directory descriptor is trusted when no watch reports moves in the store."""
@@ -37,23 +36,23 @@ UNWATCHED_S: Final = 1.0
 _NAMES_TRIED: Final = 16
 """The number of a node's names that one request looks at."""
 _LONG: Final = 16
-"""If more names are opened at once, the last but one directory gets a descriptor, too: others in it may
-soon be opened."""
+"""If more names than this are opened at once, the directory above the last one gets a descriptor, too: a
+request for its other entries may come soon."""
 
 _ON_THE_WAY_S: Final = 5.0
 """The longest time that a walk along a path takes from one name to the next."""
 
 
 class DirectoryGoneError(OSError):
-    """A directory was removed or moved, and no other directory has its name: ESTALE."""
+    """A directory was removed or moved, and its name does not lead to another directory: ESTALE."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(errno.ESTALE, "the directory was removed or moved", node.name)
 
 
 class _Kept(NamedTuple):
-    """A directory's descriptor. seen_s, moves: the time (of time.monotonic()) and the value of
-    Resolver.moves at the last check that all names on the way lead to it.
+    """A directory's descriptor. seen_s, moves: the time (time.monotonic()) and the value of Resolver.moves
+    when the names on the way were last checked to lead to this directory.
     """
 
     fd: int
@@ -64,11 +63,10 @@ class _Kept(NamedTuple):
 class Resolver:
     """Finds nodes in the store.
 
-    on_open: called with each directory when it gets its first descriptor (the watch learns its handle).
-    on_folding: called with each directory that gets no descriptor, because it ignores the case of names: no
-    rule would hold in it (docs/decisions/0009-no-case-insensitive-stores.md).
-    INVARIANT: a descriptor returned by dirfd() is valid until the next await of the caller, since the
-    LRU may close it then.
+    on_open: called with each directory that gets its first descriptor (the watch then learns its file
+    handle). on_folding: called with each directory that is refused because it ignores the case of names: the
+    policy's rules would not work in it (docs/decisions/0009-no-case-insensitive-stores.md). INVARIANT: a
+    descriptor returned by dirfd() is valid until the caller's next await, since the LRU may close it then.
     """
 
     def __init__(
@@ -112,8 +110,8 @@ class Resolver:
     def drop(self, nodeid: int) -> None:
         """Forget the descriptor of a directory that may have moved.
 
-        If the directory was removed, only the descriptor still leads to it. So the descriptor is kept, for
-        processes whose working directory it is.
+        If the directory was removed, no path leads to it, only the descriptor. So this keeps the descriptor,
+        for processes whose working directory this is.
         """
         entry = self._fds.pop(nodeid, None)
         if entry is None:
@@ -133,7 +131,7 @@ class Resolver:
             return True  # network and FUSE stores fail for a removed directory
 
     def drop_all(self) -> None:
-        """Check each descriptor before its next use: the watch has lost events."""
+        """Make each descriptor be checked before its next use: the watch has lost events."""
         self._losses += 1
         self._moves += 1
         self._nodes.vectors.drop_all()
@@ -153,9 +151,9 @@ class Resolver:
         return self._moves
 
     def keep_removed(self, node: Node, fd: int) -> None:
-        """Keep the descriptor of a directory that is about to be removed, while the directory is known.
+        """Keep the descriptor of a directory that is about to be removed, as long as the table has its node.
 
-        fd: ours from now on. A process in the directory sees an empty one, as natively.
+        fd: belongs to the Resolver from now on. A process in the directory sees no entries, as natively.
         """
         for nodeid in list(self._removed):
             if not self._is_removed(self._removed[nodeid]):  # its removal failed
@@ -168,7 +166,7 @@ class Resolver:
     def removed_fd(self, node: Node) -> int:
         """Return the O_PATH descriptor of a removed directory that may be in use; -1 if there is none.
 
-        It is valid until the next await.
+        The descriptor is valid until the next await.
         """
         entry = self._fds.get(node.nodeid)
         fd = self._removed.get(node.nodeid, -1) if entry is None else entry.fd
@@ -197,10 +195,11 @@ class Resolver:
     def dirfd_on_the_way(self, node: Node) -> int:
         """Return the descriptor as dirfd() does, for a step along a path.
 
-        Raises FileNotFoundError, as natively, if the path led to the directory a moment ago, and the
-        directory was removed or moved before any process was in it. After ESTALE the kernel would walk the
-        path once more, and if another directory is then removed, the app would see ESTALE. A later caller may
-        be in a directory that was moved, and must not be told that its files are gone.
+        If the path led to the directory a moment ago, and the directory was removed or moved before any
+        process was in it, this raises FileNotFoundError, as natively. (After ESTALE the kernel would walk the
+        path once more. If another directory were removed during this walk, the app would see ESTALE.)
+        Otherwise a process may be in the moved directory, and must not be told that its files are gone:
+        ESTALE.
         """
         try:
             return self.dirfd(node)
@@ -210,7 +209,7 @@ class Resolver:
             raise FileNotFoundError(errno.ENOENT, "the directory has just gone", node.name) from None
 
     def _is_current(self, kept: _Kept) -> bool:
-        """True if a descriptor can be used without a look at the store."""
+        """True if a descriptor can be used now, without a check in the store."""
         if kept.moves != self._moves:
             return False
         return self._watched() or time.monotonic() - kept.seen_s < UNWATCHED_S
@@ -228,11 +227,12 @@ class Resolver:
             at = at.parent
             if at.nodeid in self._fds or at.nodeid == ROOT_ID:
                 start = self._start(at)
-        # The new descriptor is trusted no longer than that of the directory from which the walk starts.
+        # The new descriptor is trusted for as long as the descriptor from which the walk starts, and no
+        # longer.
         return self._walk(start.fd, chain[::-1], start.seen_s)
 
     def _start(self, node: Node) -> _Kept | None:
-        """Return the descriptor of a directory if it can be used without a look at the store, else None."""
+        """Return a directory's descriptor if it can be used without a check in the store, else None."""
         if node.nodeid == ROOT_ID:
             return _Kept(self._tree.root_fd, time.monotonic(), self._moves)
         kept = self._fds.get(node.nodeid)
@@ -258,7 +258,7 @@ class Resolver:
         return self._step(fd, together, seen_s) if together else fd
 
     def _step(self, parent_fd: int, nodes: list[Node], seen_s: float) -> int:
-        """Open the last of the directories that lead one to the next from *parent_fd*, and keep it."""
+        """Open the last directory of a chain whose first is in *parent_fd*, and keep its descriptor."""
         node = nodes[-1]
         try:
             fd = self._tree.open_below(parent_fd, [on_the_way.name for on_the_way in nodes])
@@ -287,9 +287,10 @@ class Resolver:
         return fd
 
     def still(self, parent: Node, name: bytes, decided: Stat | None) -> None:
-        """Raise StaleNodeError if a name no longer leads to the inode that was decided on.
+        """Raise StaleNodeError if a name no longer leads to the inode of the decision.
 
-        INVARIANT: nothing awaits between this check and the change. (Other requests may have run before,
+        INVARIANT: no await between this check and the change. (Other requests may have run while facts were
+        found.) After ESTALE the kernel looks the name up again.
         while facts were found.) ESTALE makes the kernel look again.
         """
         try:
@@ -306,9 +307,9 @@ class Resolver:
     def locate(self, node: Node) -> tuple[int, bytes, Stat]:
         """Find directory descriptor, name and attributes of a node by the first name that leads to it.
 
-        At most _NAMES_TRIED names are tried. Those that no longer lead to the node are dropped from it; a
-        directory keeps its only name. Not for the root. Raises OSError(ESTALE) if no name leads to the node,
-        PathTooLongError if its names are out of reach.
+        At most _NAMES_TRIED names are tried. A name that leads elsewhere is dropped from the node, except the
+        only name of a directory. Not for the root. Raises OSError(ESTALE) if none of the names leads to the
+        node, PathTooLongError if the paths of all its names are too long.
         """
         for _ in range(_NAMES_TRIED):
             parent, name = node.parent, node.name
@@ -326,10 +327,10 @@ class Resolver:
         raise OSError(errno.ESTALE, "the file has no name any more")
 
     def renamed(self, node: Node) -> bool:
-        """Bring a file's known names up to date. True if they changed and one is left.
+        """Check a file's known names. True if they have changed and at least one is left.
 
-        Checks _NAMES_TRIED names at a time: the first, and those checked longest ago. Drops names that no
-        longer lead to the file. If no name is left, the node takes the names by which other nodes of the same
+        Each call checks _NAMES_TRIED names: the first, and those checked longest ago. A name that leads
+        elsewhere is dropped. If no name is left, the node takes the names by which other nodes of the same
         file were found since.
         """
         changed = False
@@ -355,7 +356,7 @@ class Resolver:
     def open_checked(self, node: Node) -> int:
         """Open a node's object by one of its names (O_PATH). The caller closes the descriptor.
 
-        Raises StaleNodeError if another object has taken the name this very moment.
+        Raises StaleNodeError if another object takes the name during this call.
         """
         dirfd, name, _ = self.locate(node)
         fd = self._tree.open_path(dirfd, name)
@@ -367,7 +368,7 @@ class Resolver:
     def open_if_same(
         self, node: Node, parent: Node, name: bytes, open_at: Callable[[int, bytes], int]
     ) -> int | None:
-        """Open the object that has a name now; None if it is not the node's. The caller closes it."""
+        """Open the object that has a name now. None if it is not the node's object. The caller closes it."""
         fd = open_at(self.dirfd(parent), name)
         if self._nodes.is_same(node, self._tree.fstat(fd)):
             return fd

@@ -1,7 +1,7 @@
-"""Access vectors of nodes: requests that the bridge answers by itself once they have been decided.
+"""Access vectors of nodes: a vector lets the bridge answer repeats of a decided request without Python.
 
-The gate decides, and kernel_cache/repeats.py says which decisions may be repeated. Here vectors are installed
-and dropped. INVARIANT: code that may change an answer calls drop() or drop_all() before it replies.
+The gate decides, and kernel_cache/repeats.py chooses the decisions that may be repeated. This module installs
+and drops vectors. INVARIANT: code that may change an answer calls drop() or drop_all() before its own reply.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ MAX_DIRECTORIES: Final = 1024
 
 
 class OpenVectors(Protocol):
-    """The part of the vectors that answers opens (opening/bridge_handles.py)."""
+    """The part of the mount that has handed opens to the bridge (opening/bridge_handles.py)."""
 
     def end(self, node: Node) -> None:
-        """Answer no open of a node any more, and take over its handles."""
+        """Let the bridge answer no more opens of a node, and take over the node's handles from the bridge."""
 
     def end_all(self) -> None:
-        """Answer no open of any node any more, and take over all handles."""
+        """Let the bridge answer no more opens of any node, and take over all its handles."""
 
 
 class AccessVectors:
-    """The access vectors of one mount. in_use: False switches them off.
+    """The access vectors of one mount. in_use: False if the mount has none.
 
-    of_names: False leaves out those of names and directories, since the kernel keeps these by itself.
+    of_names: False if only opens of files get vectors, because the kernel itself keeps names and directories.
 
-    INVARIANT: a node of which the kernel has no reference (Node.lookups is 0) has no vectors. So look-ups
-    that the bridge has answered, and that are not in Node.lookups yet, only add to a number above 0.
+    INVARIANT: a node to which the kernel has no reference (Node.lookups is 0) has no vectors. So look-ups
+    that the bridge has answered, and that Node.lookups does not count yet, only add to a number above 0.
     """
 
     __slots__ = ("_opens", "in_use", "of_names")
@@ -59,8 +59,8 @@ class AccessVectors:
         """Let the bridge answer repeats of a decided request. False if there is no room.
 
         kept_s: for GETATTR of a regular file: the most seconds for which the kernel may keep an answer
-        (attributes.cold). 0: it keeps none. opened: for an open: the caller's gid, the flags of open(2), and
-        the backing id; of a copy, also the version of the file (size, mtime_ns, ctime_ns).
+        (attributes.cold); 0: not at all. opened: for an open: the caller's gid, the flags of open(2), and the
+        backing id; for an open of a copy, then the version of the file (size, mtime_ns, ctime_ns).
         """
         if kept_s:
             node.told_by_bridge()
@@ -78,17 +78,19 @@ class AccessVectors:
         return vectors.stats().nodes >= MAX_NODES
 
     def clear(self) -> list[tuple[int, int]]:
-        """Drop all vectors; return the look-ups, by node, that the bridge has answered and not counted."""
+        """Drop all vectors. Return node numbers, each with look-ups that the bridge answered and nobody
+        counted.
+        """
         if self._opens is not None:
             self._opens.end_all()
         return vectors.clear()
 
     def drop(self, node: Node) -> int:
-        """Let the bridge answer nothing about a node any more, from the return of this call on.
+        """Let the bridge answer no more requests about a node, from the return of this call on.
 
-        For a directory, nothing about the nodes in it either; and the bridge's descriptor of it is closed, so
-        that a removed directory does not stay on the disk. Returns the look-ups that the bridge had answered.
-        They are in Node.lookups from now on.
+        For a directory, the bridge also answers no more about the nodes in it, and closes its descriptor of
+        the directory, so that a removed directory does not stay on the disk. Returns the number of look-ups
+        that the bridge had answered. This call adds them to Node.lookups.
         """
         if not self.in_use:
             return 0
@@ -101,9 +103,9 @@ class AccessVectors:
         return lookups
 
     def check_copy(self, node: Node, stat: Stat) -> None:
-        """Drop the vectors of a node whose copy is of another version than the file has now.
+        """Drop the vectors of a node whose copy shows another version of the file than *stat* does.
 
-        Such a vector keeps the copy open, and so the node's attributes, though no app may have it open.
+        Such a vector keeps the copy and the node's attributes, even if no app has the node open.
         """
         state = node.open if self.in_use else None
         if state is None or state.copy is None:
@@ -118,7 +120,7 @@ class AccessVectors:
                 self.drop(node)
 
     def drop_all(self) -> None:
-        """Let the bridge answer nothing about any node any more, from the return of this call on."""
+        """Let the bridge answer no more requests about any node, from the return of this call on."""
         if self.in_use:
             if self._opens is not None:
                 self._opens.end_all()

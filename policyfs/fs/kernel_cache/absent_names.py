@@ -1,7 +1,7 @@
-"""Names that the kernel may keep as absent or hidden, although they have no node.
+"""Names that the kernel may keep as absent. (A name that is hidden from everyone counts as absent, too.)
 
-They are kept here, since a reload must make the kernel forget them. Their number is bounded: if there are
-more, the kernel is asked to forget the one that was looked up longest ago.
+They have no node. They are remembered here because a reload must make the kernel forget them. Their number is
+limited: beyond the limit, the kernel is asked to forget the name that was looked up longest ago.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import Final
 
 _MOST: Final = 16_384
-"""The limit of names; each takes some 250 bytes."""
+"""The limit of names. Each takes about 250 bytes."""
 
 
 class AbsentNames:
     """The absent names of one mount that the kernel may keep, by directory.
 
-    INVARIANT: a name is added before the reply that lets the kernel keep it as absent. A name in here may
-    exist by now, or its directory may be forgotten: to expire it then does no harm.
+    INVARIANT: a name is added before the reply that lets the kernel keep it as absent. Some of these names
+    may exist by now, or their directories may be forgotten. It does no harm to expire such a name.
 
-    lost: True if the kernel may keep absent names that are not in here.
+    lost: True if the kernel may keep absent names that are no longer in here.
     """
 
     def __init__(self, forget: Callable[[int, bytes], bool], most: int = _MOST) -> None:
@@ -42,7 +42,7 @@ class AbsentNames:
             self.lost |= not self._forget(parent, name)
 
     def take(self) -> list[tuple[int, bytes]]:
-        """Remove and return all names: the kernel is about to be made to forget them."""
+        """Remove and return all names. The caller then makes the kernel forget them."""
         names, self._names = list(self._names), OrderedDict()
         self.lost = False
         return names

@@ -17,25 +17,25 @@ from policyfs.store.frozen import Version
 LONG_S: Final = 86_400.0
 """The timeout if a watch reports every change of a name or a directory."""
 UNWATCHED_S: Final = 1.0
-"""The timeout without a watch: the longest time for which a change in the store is not seen."""
+"""The timeout without a watch: the daemon learns of no changes in the store, so they show only after it."""
 COLD_S: Final = 60.0
-"""The longest timeout of a regular file's attributes: no watch reports writes before the file is closed, or a
-truncation by path."""
+"""The longest timeout of a regular file's attributes. A watch reports no write before the file is closed, and
+no truncation by path."""
 _SPREAD: Final = 0.25
-"""The part of COLD_S by which the timeouts of old files differ, so that those of a whole library, all looked
-up in one walk, do not end at one moment."""
+"""The part of COLD_S by which timeouts of old files differ. Otherwise the attributes of a whole library, read
+in one walk, would all expire at the same moment."""
 
 
 class Timeouts:
-    """The kernel's timeouts of replies to one caller, by policy and by watch.
+    """The seconds for which the kernel may keep answers, by the policy, the caller and the watch.
 
     alone: True if only one app uses this mount, and its answers do not depend on the uid. any_uid: the app of
-    an app mount that admits every uid, else None. guarded: True if the daemon, and not the kernel, refuses
-    some callers. uids_differ: True if every uid is admitted, and the app's answers depend on the uid. keeps:
-    False in both these cases: the kernel must answer no request from its caches. watched: True if a watch
-    reports changes in the store at the moment. reported: True for a directory if the watch reports changes in
-    it. forgets_absent: True if the kernel can be made to forget absent names (INC_EPOCH). told_apart: True if
-    some app sees owners and modes of its own (access/shown_modes.py). posix: True if mounted with --posix;
+    an app mount that admits every uid, else None. guarded: True if the daemon, not the kernel, refuses some
+    callers. uids_differ: True if every uid is admitted, and the app's answers depend on the uid. keeps: False
+    if guarded or uids_differ is True: the kernel then may keep no answer at all. watched: True while a watch
+    reports changes in the store. reported: tells whether the watch reports changes in a directory.
+    forgets_absent: True if the kernel can be made to forget absent names (INC_EPOCH). told_apart: True if
+    some app sees owners and modes by its rights (access/shown_modes.py). posix: True if mounted with --posix:
     then all rights of a caller decide whether it sees special files.
     """
 
@@ -56,7 +56,7 @@ class Timeouts:
         self._engine: Engine | None = None
 
     def use(self, engine: Engine) -> None:
-        """Use this engine to tell whether a path's answers depend on the caller."""
+        """Use this engine to decide whether the answers for a path depend on the caller."""
         self._engine = engine
         self.uids_differ = self._any_uid is not None and engine.uids_matter(self._any_uid)
         self.keeps = not (self.guarded or self.uids_differ)
@@ -65,8 +65,9 @@ class Timeouts:
     def entry(self, state: PathState, ftype: FileType | None = None) -> float:
         """Return the seconds for which the kernel may keep a name at this path, found or absent.
 
-        INVARIANT: 0 unless every caller gets the same answer. ftype: the type of the object there; None if
-        there is none, or its type does not matter. (The answer for a regular file also depends on its view.)
+        INVARIANT: more than 0 only if every caller gets the same answer. ftype: the type of the object there;
+        None if there is no object, or if its type does not matter. (The answer for a regular file also
+        depends on its view.)
         """
         if not self.keeps:
             return 0.0
@@ -81,10 +82,11 @@ class Timeouts:
         return differ.node(state) if ftype is FileType.REGULAR else differ.sight(state)
 
     def entry_of(self, node: Node, state: PathState) -> float:
-        """Return the seconds for which the kernel may keep a name and its node, for a reply. Set node.kept.
+        """Return the seconds for which the kernel may keep a name that leads to this node; note this in
+        node.kept.
 
-        0 for a node that serves a single open of a raw file because nothing proved the file's kind: the next
-        open may find a proof again.
+        0 for a node that serves a raw file only because its kind could not be proven: the next open may find
+        a proof, and then needs another node.
         """
         if node.view.raw and node.byte_path.finds_kind:
             return 0.0
@@ -94,16 +96,17 @@ class Timeouts:
         return allowed
 
     def outlast(self, old: PathState, new: PathState, ftype: FileType) -> bool:
-        """True if an entry that a rename moves would last longer than the new path allows.
+        """True if an entry that a rename moves would be kept longer than the new path allows.
 
-        In a rename the kernel moves the entry with its timeout (fs/fuse/dir.c, fuse_rename_common).
+        The kernel moves an entry with its timeout (fs/fuse/dir.c, fuse_rename_common).
         """
         return self.entry(old, ftype) > self.entry(new, ftype)
 
     def alike_below(self, who: Principal, old: PathState, new: PathState) -> bool:
-        """True only if answers that the kernel keeps below the old path are right for all callers at the new.
+        """True if a directory may move with all answers that the kernel keeps about names below it.
 
-        who: the caller that moves a directory. Such answers move with the directory (see outlast()).
+        That is: for every caller, these answers are right at the old and at the new path. who: the caller
+        that moves the directory. The answers move with the directory, as entries do (outlast()).
         """
         engine = self._engine
         if engine is None or self.told_apart:
@@ -117,11 +120,12 @@ class Timeouts:
         return engine.caller_matters_below(state) if self.posix else engine.distinctions.below(state)
 
     def missing(self, state: PathState, *, by_kind: bool) -> float:
-        """Return the seconds for which the kernel may keep that a name is absent, or hidden from the caller.
+        """Return the seconds for which the kernel may keep a name as absent. (A hidden name gets the same
+        reply.)
 
-        by_kind: True if a file's kind decides who sees a name at this path. Failed sniffing may then hide a
-        name, and this must not last. Absent names must not last either, since the caller could tell them from
-        hidden ones.
+        by_kind: True if a file's kind decides who sees a name at this path. Then a failed sniffing may hide a
+        name, and this must not last. Really absent names get the same short time, since otherwise callers
+        could tell absent names from hidden ones.
         """
         allowed = self.entry(state)
         return min(allowed, UNWATCHED_S) if by_kind or not self.forgets_absent else allowed
@@ -129,19 +133,20 @@ class Timeouts:
     def attr(self, state: PathState, node: Node, stat: Stat) -> float:
         """Return the seconds for which the kernel may keep a node's attributes.
 
-        For a regular file they grow with the time since its last change. For a directory they are short until
-        the watch knows its handle.
+        For a regular file, the longer ago its last change was, the longer. For a directory only a short time,
+        until the watch knows its handle.
         """
         if node.open is not None and node.byte_path.finds_kind and not self.entry(state):
-            # Its bytes do not change while they can be read. If the kernel may not keep the attributes, it
-            # asks for them at every read of a page-cached file. Access by path sends a LOOKUP anyway.
+            # Its bytes do not change while they can be read. With a timeout of 0 the kernel would ask for the
+            # attributes at every read of a page-cached file. Access by path sends a LOOKUP anyway.
             return 0.0 if self.told_apart and not self.alone else UNWATCHED_S
         return self.attributes(
             state, stat, reported=node.ftype is not FileType.DIRECTORY or self.reported(node)
         )
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
-        """Return the seconds for an object that is not open. reported: the watch reports changes in it."""
+        """Return the seconds for an object that is not open. reported: True if the watch reports its changes.
+        """
         if self.told_apart and not self.alone:
             return 0.0
         allowed, ftype = self.entry(state), stat.ftype
@@ -171,7 +176,8 @@ def cold(ino: int) -> float:
 
 
 def _fraction(ino: int) -> float:
-    """Return a number from 0 to 1 for an inode, far from that of its neighbours (Fibonacci hashing)."""
+    """Return a number from 0 to 1 for an inode. Neighbouring inodes get distant numbers (Fibonacci hashing).
+    """
     return (ino * 0x9E3779B97F4A7C15 >> 32 & 0xFFFF) / 0x10000
 
 
@@ -180,8 +186,8 @@ def fill(
 ) -> pyfuse3.EntryAttributes:
     """Return the reply for a node.
 
-    st_ino has the node number, st_rdev the store's inode number, and st_blocks the device number of a device
-    file. kernel/bridge moves them to their fields.
+    pyfuse3 has no fields for some values: st_ino contains the node number, st_rdev the store's inode number,
+    and st_blocks the device number of a device file. kernel/bridge moves these values to their fields.
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(nodeid)
@@ -203,10 +209,10 @@ def fill(
 
 
 def shown_size(node: Node, stat: Stat) -> int:
-    """Return a file's size as this node's readers see it.
+    """Return a file's size as readers of this node see it.
 
-    Held bytes count, and a pinned copy has its own size. If the file was truncated through this node, the new
-    size counts, as on a local file.
+    This counts held bytes. A node that shows a copy has the copy's size. After a truncation through this
+    node, the new size counts, as on a local file.
     """
     state = node.open
     if state is None:
@@ -219,14 +225,14 @@ def shown_size(node: Node, stat: Stat) -> int:
 
 
 def shown_version(node: Node, stat: Stat) -> Version:
-    """Return the version whose size is shown."""
+    """Return the version of the file that readers of this node see."""
     held = None if node.open is None else _held(node.open)
     return Version(stat.size, stat.mtime_ns, stat.ctime_ns) if held is None else held
 
 
 def _held(state: OpenState) -> Version | None:
-    """Return the version that readers of a node are shown, also if the file has changed since. None while a
-    copy is still in the making: it may fail.
+    """Return the version that a copy or lease shows, even if the file has changed since. None if the node
+    shows the file itself, or while its copy is being made (this may fail).
     """
     shown = state.copy is not None or state.lease is not None
     return state.version if shown and not state.cut else None

@@ -22,9 +22,9 @@ _FORGET_S: Final = 2.0
 
 
 class KernelCache:
-    """Makes the kernel drop answers that it caches for one mount.
+    """Makes the kernel drop answers that it keeps for one mount.
 
-    notifier: None before the session runs; until then the methods do nothing.
+    notifier: None until the session runs. Until then the methods do nothing.
     """
 
     def __init__(self, nodes: NodeTable, changes: Invalidation, resolver: Resolver) -> None:
@@ -37,13 +37,14 @@ class KernelCache:
         self.notifier: Notifier | None = None
 
     def tend(self, pruning: Pruning) -> None:
-        """Keep the kernel's nodes near their bound, and notifications going. Called often."""
+        """Keep the number of the kernel's nodes near its limit, and send waiting notifications. Called often.
+        """
         if self.notifier is not None:
             pruning.prune(self.notifier)
             self.notifier.tend()
 
     def is_over(self) -> bool:
-        """Return True if the mount has ended: no caller waits for an answer any more."""
+        """True if the mount has ended: no caller waits for an answer any more."""
         return self.notifier is not None and self.notifier.is_over()
 
     def drop_pages(self, nodeid: int) -> None:
@@ -52,7 +53,8 @@ class KernelCache:
             self.notifier.inval_inode(nodeid, 0, 0)
 
     def forget_attributes(self, nodeid: int) -> None:
-        """Make the kernel ask for a node's attributes again, once the notification has arrived there."""
+        """Make the kernel ask for a node's attributes again, from the moment when it reads the notification.
+        """
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid)
 
@@ -78,9 +80,9 @@ class KernelCache:
                 await forgotten.wait()
 
     def forget_names(self, node: Node) -> None:
-        """Make the kernel forget a file's names, the listings they are in, and its attributes.
+        """Make the kernel forget a file's names, the listings that contain them, and its attributes.
 
-        For our own changes, which the watch does not report.
+        Used after changes by the daemon itself, which the watch does not report.
         """
         for known in self._nodes.same_inode(node.ino):
             for parent, name in known.all_names():
@@ -107,7 +109,7 @@ class KernelCache:
         return self.notifier is None or await self.expiry.expire(self.notifier)
 
     def forget_absent(self, parent: int, name: bytes) -> bool:
-        """Make the kernel forget that a name is absent. False if that cannot be asked for."""
+        """Make the kernel forget that a name is absent. False if the notification cannot be sent."""
         return self.notifier is None or self.notifier.inval_entry(parent, name, True)
 
     def expire_entries(self, names: Iterable[tuple[int, bytes]]) -> None:
@@ -116,7 +118,8 @@ class KernelCache:
             self.notifier.expire_entries(names)
 
     def forget_all_names(self) -> None:
-        """Make the kernel look up every name again, also in requests that come before our next reply.
+        """Make the kernel look up every name again, even in requests that it sends before the daemon's next
+        reply.
 
         A kernel before FUSE 7.44 cannot do this at once: it forgets the names a moment later.
         """

@@ -1,8 +1,8 @@
-"""Changes made elsewhere: this turns the watch's events into invalidations of the kernel's caches.
+"""Changes made elsewhere: this module turns the watch's events into invalidations of the kernel's caches.
 
-So names, attributes, pages and listings in the kernel are up to date within milliseconds. So are the places
-and owners of directories that the daemon remembers. Of all these, access depends only on those places and
-owners: an open is always decided anew.
+So the kernel's names, attributes, pages and listings are right again within milliseconds. The same is true of
+the paths and owners of directories that the daemon remembers. Access depends only on these paths and owners,
+never on the kernel's caches: an open is always decided anew.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _ENTRY_CHANGES = Change.CREATE | Change.DELETE | Change.MOVED_FROM | Change.MOVE
 class Invalidation:
     """Invalidates the kernel's caches after events of one mount's watch.
 
-    Without a watch, timeouts stay short (attributes.UNWATCHED_S). They also become short once a request
-    reaches a directory that the watch does not cover: one of another file system, mounted in the store.
-    (Handles of that file system mean nothing to the watch: directories of the store may have the same
-    handles.)
+    Without a watch, timeouts stay short (attributes.UNWATCHED_S). They also become short for ever once a
+    request reaches a directory that the watch does not cover, because another file system is mounted there in
+    the store. (File handles on the other file system may equal those of directories in the store. So events
+    there cannot be told apart.)
     """
 
     def __init__(self, watch: Watch | None, nodes: NodeTable, timeouts: Timeouts, root_fd: int) -> None:
@@ -50,9 +50,9 @@ class Invalidation:
         self.events = 0
         self.overflows = 0
         self.owners_above: HidingOwners | None = None
-        """Notified of directories whose owner may have changed."""
+        """Told of each directory whose owner may have changed."""
         self.listed: Iterable[tuple[int, bytes]] = ()
-        """Names that came with a listing (ListedNames)."""
+        """Names that the kernel got with a listing (ListedNames)."""
         if watch is not None:
             handle = self._learned[nodes.root.nodeid] = watch.dir_handle(root_fd)
             self._directories[handle] = nodes.root
@@ -63,15 +63,15 @@ class Invalidation:
 
     @property
     def watching(self) -> bool:
-        """True if a watch runs that covers every directory reached so far."""
+        """True if a watch runs, and covers every directory that was reached so far."""
         return self._covered
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable when there are events to take(). -1 without a watch."""
+        """Return a descriptor that is readable when take() would find events. -1 without a watch."""
         return -1 if self._watch is None else self._watch.fileno()
 
     def learn(self, node: Node, fd: int) -> None:
-        """Note the handle of a directory that was reached: its events come under this handle."""
+        """Note the file handle of a directory that was reached: events name the directory by this handle."""
         if self._watch is None:
             return
         try:
@@ -91,16 +91,16 @@ class Invalidation:
             del self._directories[handle]
 
     def start(self) -> None:
-        """Allow long timeouts: from now on events are read."""
+        """Allow long timeouts from now on, because the daemon reads the events from now on."""
         self._timeouts.watched = self._covered
         self._timeouts.reported = self.knows
 
     def knows(self, node: Node) -> bool:
-        """True if events of a directory can be matched to it."""
+        """True if the watch's events can be matched to this directory."""
         return node.nodeid in self._learned
 
     def take(self, notifier: Notifier, resolver: Resolver) -> bool:
-        """Read some events and send the invalidations for them. True if there may be more events."""
+        """Read some events and send their invalidations. True if more events may wait."""
         if self._watch is None:
             return False
         lost = False
@@ -121,7 +121,7 @@ class Invalidation:
         return self._watch.has_more
 
     def reset(self, notifier: Notifier, resolver: Resolver) -> None:
-        """Drop everything that the kernel keeps, once: events were lost."""
+        """Make the kernel drop everything that it keeps, because events were lost."""
         known = self.forget_attributes(notifier, resolver)
         if not notifier.inc_epoch():  # a kernel before 7.44: name by name
             for node in known:
@@ -130,30 +130,30 @@ class Invalidation:
         notifier.expire_entries(self.listed)  # see NameExpiry.expire_at_once
 
     def forget_attributes(self, notifier: Notifier, resolver: Resolver) -> list[Node]:
-        """Drop all attributes, pages and listings that the kernel keeps; return the nodes that it knows."""
+        """Make the kernel drop all attributes, pages and listings. Return the nodes that it knows."""
         resolver.drop_all()  # and all access vectors
         if self.owners_above is not None:
             self.owners_above.changed_all()
         known = [node for node in self._nodes if node.lookups or node.nodeid == ROOT_ID]
-        # The notifier takes all of them, however many there are. It takes none if it is closed.
+        # The notifier takes any number of them, but none once it is closed.
         notifier.inval_inodes(node.nodeid for node in known)
         return known
 
     def _apply(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
-        """Send the invalidations for an event. False if the notifier could not take them all."""
+        """Send the invalidations for an event. False if the notifier could not take all of them."""
         directory = self._directories.get(event.dir_handle) if event.dir_handle is not None else None
         if directory is None and event.name is not None:
             return True  # elsewhere on the file system: the kernel knows no name there
         taken = True
         if directory is not None and event.name is not None and event.kind & _LISTED:
-            # The owner is an attribute, and the kind depends on the bytes: both decide who sees the name.
+            # The owner is an attribute, and the kind depends on the bytes. Both decide who sees the name.
             gentle = event.is_dir or not event.kind & _ENTRY_CHANGES
             taken = notifier.inval_inode(directory.nodeid, 0, 0)
             taken &= notifier.inval_entry(directory.nodeid, event.name, gentle)
         return taken & self._target(event, notifier, resolver)
 
     def _target(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
-        """Invalidate attributes and pages of the changed object itself, if it has a node."""
+        """Invalidate attributes and pages of the changed object itself. Does nothing if it has no node."""
         if event.target_handle is None or self._watch is None:
             return True
         directory = self._directories.get(event.target_handle)
@@ -182,11 +182,11 @@ class Invalidation:
 
     @staticmethod
     def _forget_node(node: Node, version: Version, notifier: Notifier) -> bool:
-        """Invalidate a node's attributes; pages too, unless the kernel reads the file itself.
+        """Invalidate a node's attributes and pages. In passthrough the pages stay: they are the file's own.
 
-        Nothing is sent if the kernel knows this very version: a late event must not disturb an app that has
-        opened the file since. (The kernel drops a GETATTR reply that a notification overtakes, and a read
-        then ends at the size that it knew before.)
+        Nothing is sent if the kernel already has the attributes of this version. Otherwise a late event could
+        disturb an app that has opened the file since: the kernel drops a GETATTR reply that a notification
+        overtakes, and a read then ends at the size that the kernel knew before.
         """
         if node.was_told(version) and node.cached in {None, version}:
             return True

@@ -17,9 +17,9 @@ from policyfs.store.tree import Tree
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The timeouts of one path in seconds, and their reasons. attributes_s: None for an absent name.
+    """The timeouts of one path in seconds, and their reasons. attributes_s: None if no object has the name.
 
-    listing: True if the kernel may keep the directory's listing; None if the object is not a directory.
+    listing: True if the kernel may keep the directory's listing; None if the object is no directory.
     """
 
     path: str
@@ -31,7 +31,7 @@ class Kept:
 
 
 def names_in(path: str) -> list[bytes]:
-    """Return the names of a path in the mount. Raises PolicyfsError."""
+    """Return the names in a path of the mount. Raises PolicyfsError if it is not an absolute path."""
     names = [name for name in os.fsencode(path).split(b"/") if name]
     if not path.startswith("/") or b"." in names or b".." in names:
         raise PolicyfsError(f"{path}: write the path within the mount, such as /DCIM/a.jpg")
@@ -39,9 +39,10 @@ def names_in(path: str) -> list[bytes]:
 
 
 def find(tree: Tree, names: list[bytes]) -> Stat | None:
-    """Return the attributes of the object at a path in the store, None if there is none. May wait.
+    """Return the attributes of the object at a path in the store, None if there is none. May wait for the
+    disk.
 
-    Raises PolicyfsError.
+    Raises PolicyfsError if the store cannot be read there.
     """
     if not names:
         return tree.fstat(tree.root_fd)

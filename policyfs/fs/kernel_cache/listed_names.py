@@ -1,8 +1,8 @@
 """Names that the kernel got with a listing, and may use later.
 
-INC_EPOCH does not expire them: the kernel gives them the epoch in which it uses them (name_expiry.py). So
-they are remembered until the kernel asks for more of the listing, or closes it. Their number is bounded: if
-there are more, the kernel is asked to look the oldest up again.
+INC_EPOCH does not expire these names: each gets the epoch of the moment when the kernel uses it
+(name_expiry.py). So they are remembered here until the kernel requests more of the listing, or closes it.
+Their number is limited: beyond the limit, the kernel is asked to look the oldest names up again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MOST: Final = 16_384
 
 
 class ListedNames:
-    """The names of the last reply to each open directory of one mount."""
+    """The names in the last reply to each open directory of one mount."""
 
     def __init__(self, expire: Callable[[Sequence[tuple[int, bytes]]], object], most: int = _MOST) -> None:
         """expire: makes the kernel look up names (directory, name) again."""
@@ -33,7 +33,9 @@ class ListedNames:
         return self._count
 
     def add(self, index: int, parent: int, name: bytes) -> None:
-        """Add a name in a directory, given by its node number, to the reply of an open directory."""
+        """Add a name to the last reply of an open directory. index: the listing; parent: the directory's
+        nodeid.
+        """
         self._replies.setdefault(index, []).append((parent, name))
         self._count += 1
         while self._count > self._most:
@@ -42,5 +44,6 @@ class ListedNames:
             self.used(oldest)
 
     def used(self, index: int) -> None:
-        """Note that the kernel has used the names in the last reply of an open directory."""
+        """Note that the kernel has used the names in the last reply of an open directory. They are forgotten.
+        """
         self._count -= len(self._replies.pop(index, ()))

@@ -1,8 +1,8 @@
-"""Expiry of all names after a reload: one by one, so that working directories keep their path.
+"""Expiry of all names after a reload, one by one, so that working directories keep their path.
 
-INC_EPOCH would drop each name at its next use. Until the kernel has found a directory again, processes in it
-have no working directory (getcwd: ENOENT). So it is used only if the names cannot be sent one by one.
-See docs/decisions/0046-names-expire-one-by-one.md.
+The alternative is INC_EPOCH: then the kernel drops each name at its next use. Until the kernel has found a
+directory again, a process in that directory has no working directory (getcwd: ENOENT). So INC_EPOCH is used
+only if the names cannot be sent one by one. See docs/decisions/0046-names-expire-one-by-one.md.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from policyfs.fs.sharing.pauses import in_slices
 from policyfs.kernel.notify import Notifier
 
 _MOST: Final = 200_000
-"""The limit of nodes whose names are expired one by one."""
+"""The limit of nodes for an expiry one by one. With more nodes INC_EPOCH is used."""
 _EXPIRE_S: Final = 5.0
-"""The longest time for the expiry one by one: a long request in a directory may delay that of its names."""
+"""The longest time for an expiry one by one. (A long request in a directory may delay its names.)"""
 _AT_ONCE: Final = 16
-"""The number of nodes between two looks at the clock."""
+"""The number of nodes after which other requests may get their turn."""
 _ROUNDS: Final = 3
-"""The limit of rounds: one for all names, and more for names that were moved meanwhile."""
+"""The limit of rounds. The first expires all names; each further one, names that were moved meanwhile."""
 
 _Entry: TypeAlias = tuple[int, bytes, bool]
-"""Number of a directory, name, and whether the name is only to be looked up again (gentle)."""
+"""Number of a directory, name, and True if the kernel must only look the name up again (gentle)."""
 
 
 Stays: TypeAlias = Callable[[Node], bool]
-"""Tells if a node's name may be looked up again while it is in use."""
+"""Tells whether it is enough that the kernel looks a node's name up again, without dropping it first."""
 
 
 def _never(node: Node) -> bool:
@@ -47,8 +47,8 @@ def _never(node: Node) -> bool:
 class NameExpiry:
     """Makes the kernel look up every name again, one by one.
 
-    staying: returns the function that tells, after this reload, which names may be looked up again in use.
-    The kernel forgets any other name at once, so that an older answer to a LOOKUP cannot bring it back.
+    staying: called at each reload; returns a function that tells for which names a new look-up is enough. The
+    kernel drops all other names at once, so that an older answer to a LOOKUP cannot bring such a name back.
     """
 
     def __init__(self, nodes: NodeTable, absent: AbsentNames, listed: ListedNames) -> None:
@@ -59,9 +59,9 @@ class NameExpiry:
         self.staying: Callable[[], Stays] = lambda: _never
 
     async def expire(self, notifier: Notifier) -> bool:
-        """Make the kernel look up every name again. False if it drops all names at once instead.
+        """Make the kernel look up every name again. False if it had to drop all names at once instead.
 
-        INVARIANT: afterwards the kernel uses no name that it got before this call, even if the task is
+        INVARIANT: afterwards the kernel uses no name that it got before this call, even if the task was
         cancelled.
         """
         known = list(self._nodes)
@@ -80,18 +80,20 @@ class NameExpiry:
         return done
 
     def expire_at_once(self, notifier: Notifier) -> bool:
-        """Make the kernel drop all names at once (INC_EPOCH). False if it cannot.
+        """Make the kernel drop all names at once (INC_EPOCH). False if the kernel cannot do this.
 
-        INVARIANT: names of a listing get the epoch in which the kernel uses them (fs/fuse/readdir.c,
-        fuse_direntplus_link), not the one in which it asked for them. So they expire one by one. The
-        notification waits for the directory's lock, which the kernel holds until it has used the listing.
+        INVARIANT: a name in a listing gets the epoch of the moment when the kernel uses it
+        (fs/fuse/readdir.c, fuse_direntplus_link), not the epoch of its READDIRPLUS. So names in listings are
+        also expired one by one. That notification waits for the directory's lock, which the kernel holds
+        until it has used the listing.
         """
         done = notifier.inc_epoch_now()
         notifier.expire_entries(self._listed)
         return done
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:
-        """Expire the names of nodes, then of nodes that were moved meanwhile. False if some could not be."""
+        """Expire the names of nodes, then of nodes that were moved meanwhile. False if names are left over.
+        """
         for _ in range(_ROUNDS):
             await in_slices(names.collect)
             write = partial(notifier.inval_entries_now, names.entries)
@@ -107,13 +109,13 @@ class NameExpiry:
 
 
 class _Round:
-    """The names of some nodes, which are to expire. moved: nodes that got other names meanwhile.
+    """The names of some nodes, which must expire. moved: nodes whose names changed after collect().
 
-    countless: True if a node has names that are not kept.
+    countless: True if a node has names that are not kept here, so that they cannot expire one by one.
     """
 
     def __init__(self, nodes: list[Node], stays: Stays, entries: list[_Entry]) -> None:
-        """entries: other names that are to expire at the same time."""
+        """entries: other names that must expire at the same time."""
         self._nodes = iter(nodes)
         self._stays = stays
         self._named: list[tuple[Node, tuple[tuple[Node, bytes], ...]]] = []
@@ -133,7 +135,7 @@ class _Round:
         return operator.length_hint(self._nodes) > 0
 
     def find_moved(self) -> bool:
-        """Compare the names of a few nodes with those of before. True if there are more."""
+        """Compare the names of a few nodes with those that collect() found. True if there are more."""
         part = self._named[self._compared : self._compared + _AT_ONCE]
         self._compared += len(part)
         self.moved.extend(node for node, names in part if tuple(node.all_names()) != names)

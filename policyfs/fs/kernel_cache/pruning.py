@@ -1,8 +1,8 @@
-"""A bound on the nodes that the kernel knows: beyond it, the kernel is asked to forget the oldest unused.
+"""A limit for the nodes that the kernel knows. Beyond it, the kernel must forget the oldest unused ones.
 
-Each file or directory that is looked up has a node here as long as the kernel knows it. The kernel forgets
-when its own memory is short, never when the daemon's is. So an app that makes or looks up files without end
-would make the daemon grow without end.
+Each file or directory that was looked up has a node in the daemon as long as the kernel knows it. The kernel
+forgets nodes when its own memory is short, never when the daemon's memory is short. So without this limit, an
+app that makes or looks up files without end would make the daemon grow without end.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Final, Protocol
 from policyfs.fs.inodes.node_table import NodeTable
 
 _MARGIN: Final = 256
-"""The number of nodes that are pruned beyond the excess, to make room until the next time."""
+"""The number of nodes to forget below the limit, so that new nodes find room until the next call."""
 _AT_ONCE: Final = 2_048
-"""The limit of nodes in one notification, which the kernel works on in one go: a few milliseconds."""
+"""The limit of nodes in one notification. The kernel handles it in one go, in a few milliseconds."""
 _LONGEST_PAUSE: Final = 64
 
 
@@ -25,10 +25,11 @@ class Notify(Protocol):
 
 
 class Pruning:
-    """Keeps a table of nodes near its bound, unless apps use more nodes at the same time.
+    """Keeps the number of nodes near a limit. Only nodes that apps use at the same time can exceed it.
 
-    The kernel forgets a node if no process has it open, is in it, maps or watches it, and if it knows no name
-    below it (fs/fuse/dev.c, fuse_notify_prune). asked: the number of nodes in all notifications.
+    The kernel forgets a node if no process has it open, maps it, watches it or works in it, and if the kernel
+    knows no name below it (fs/fuse/dev.c, fuse_notify_prune). asked: the number of nodes that the kernel was
+    asked to forget so far.
     """
 
     def __init__(self, nodes: NodeTable, most: int) -> None:
@@ -40,7 +41,7 @@ class Pruning:
         self.asked = 0
 
     def prune(self, notify: Notify) -> None:
-        """Ask the kernel to forget nodes beyond the bound; called several times a second."""
+        """Ask the kernel to forget nodes beyond the limit. The daemon calls this several times a second."""
         excess = len(self._nodes) - self._most
         if excess <= 0 or self._rests():
             return
@@ -52,7 +53,8 @@ class Pruning:
             self.asked += len(idle)
 
     def _rests(self) -> bool:
-        """True while pruning pauses. The pause grows if no node was freed, since all nodes are in use."""
+        """True while pruning pauses. The pause grows each time that no node was freed, since all are in use.
+        """
         if self._resting > 0:
             self._resting -= 1
             return True

@@ -1,7 +1,8 @@
-"""The decided requests whose repeats the bridge may answer by itself (kernel/vectors.py).
+"""The choice of decided requests whose repeats the bridge may answer by itself (kernel/vectors.py).
 
-These are only decisions that depend on the caller's uid and the node's only name, and on nothing else: no
+A decision is chosen only if it depends on the caller's uid and the node's only name, and on nothing else: no
 fact, no owner of a directory above, no writer. A decision that must be on record before its answer is never
+chosen. See docs/architecture/vectors.md.
 among them. See docs/architecture/vectors.md.
 """
 
@@ -29,17 +30,18 @@ _ODD: Final = (
     os.O_ACCMODE | os.O_TRUNC | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_DIRECT | os.O_DIRECTORY
     | os.O_PATH | os.O_SYNC | os.O_NOATIME | FMODE_EXEC
 )  # fmt: skip
-"""Flags of opens that Python answers each time."""
+"""Flags of opens that are never repeats: Python answers each of them."""
 _ACCESS: Final = 1 << 2
-"""In Node.asked: access(2) with any mode. (vectors.UNCOUNTED has this bit, and stands for no request.)"""
+"""In Node.asked: access(2) with any mode. (vectors.UNCOUNTED has the same bit, but stands for no request.)"""
 _LACKS: Final = 1 << 5
-"""In Node.asked: an extended attribute that no caller is shown."""
+"""In Node.asked: a request for an extended attribute that no caller is shown."""
 _LACKS_IN_IT: Final = 1 << 6
-"""In Node.asked of a directory: such an attribute of a file in it was requested a second time."""
+"""In Node.asked of a directory: a file in it got a second request for such an attribute."""
 _IN_IT: Final = 1 << 7
 """In Node.asked of a directory: a name in it was looked up a second time."""
 _MISSED: Final = 1 << 11
-"""In Node.asked of a directory: an absent name in it was looked up, and the kernel could not keep that."""
+"""In Node.asked of a directory: an absent name in it was looked up, and the kernel did not keep the
+answer."""
 _LONGEST_NAME: Final = bytes(255)
 _FORMATS: Final = {
     FileType.REGULAR: stat_bits.S_IFREG,
@@ -57,9 +59,10 @@ class Copied(NamedTuple):
 
 
 class Repeats:
-    """Installs access vectors of one mount, after the decision and its answer.
+    """Installs access vectors of one mount. Each method is called after a request was decided and answered.
 
-    absent: the extended attributes that no caller is shown, NO_ATTRIBUTES and NO_ACLS of kernel/vectors.py.
+    absent: the sorts of extended attributes that no caller is shown (NO_ATTRIBUTES, NO_ACLS of
+    kernel/vectors.py).
     """
 
     def __init__(self, fs: FsContext, views: Views, timeouts: Timeouts, *, absent: int = 0) -> None:
@@ -72,9 +75,10 @@ class Repeats:
         self._absent = absent
 
     def looked_up(self, node: Node, reply: pyfuse3.EntryAttributes, caller: Caller) -> None:
-        """Note an allowed LOOKUP of a node's name. If the kernel keeps the name, there are no repeats.
+        """Note an allowed LOOKUP of a node's name. Does nothing if the kernel keeps the name: it sends no
+        repeats.
 
-        A repeat gives the kernel no attributes to keep, even if this reply does.
+        The bridge's answer to a repeat gives the kernel no attributes to keep, even if this reply does.
         """
         if not self._nodes.vectors.of_names or reply.entry_timeout:
             return
@@ -84,10 +88,11 @@ class Repeats:
             self._install(node, caller, vectors.LOOKUP)
 
     def missed(self, directory: Node, state: PathState, caller: Caller) -> None:
-        """Note a LOOKUP of an absent name that is answered with ENOENT, and that the kernel does not keep.
+        """Note a LOOKUP of an absent name. The answer was ENOENT, and the kernel does not keep it.
 
-        state: of the name. If the caller sees all names in the directory, whatever object has them, the
-        bridge may answer faster than Python: no name is hidden, so the time tells nothing about hidden names.
+        state: the path state of the name. The bridge may answer repeats only if the caller sees every name in
+        the directory, of any object. It answers faster than Python, but then no name is hidden, and the time
+        tells nothing about hidden names.
         """
         if not self._nodes.vectors.of_names or not _is_asked_before(directory, _MISSED):
             return
@@ -102,9 +107,10 @@ class Repeats:
                 self._nodes.vectors.see_all(directory, self._resolver.dirfd(directory), caller.uid)
 
     def listed(self, node: Node, caller: Caller) -> None:
-        """Note a file's name in a listing whose names are looked up one by one. The kernel keeps none.
+        """Note a file's name in a listing, if the kernel keeps no names here and looks up each one.
 
-        Its first LOOKUP and GETATTR count as repeats already: `ls -l` sends three LOOKUPs and one GETATTR.
+        The first LOOKUP and GETATTR of the file count as repeats already: `ls -l` sends three LOOKUPs and one
+        GETATTR.
         """
         engine, who = self._gate.engine, caller.principal
         if not self._nodes.vectors.of_names or node.ftype is not FileType.REGULAR or not node.lookups:
@@ -120,9 +126,10 @@ class Repeats:
             self._install(node, caller, vectors.LOOKUP | vectors.GETATTR | self._absent)
 
     def _leads_to_one_node(self, node: Node, caller: Caller) -> bool:
-        """True if a LOOKUP of the node's name leads to this node, whatever the facts and other requests."""
+        """True if each LOOKUP of the node's name leads to this node, whatever the facts and other requests.
+        """
         if node.ftype is FileType.REGULAR:
-            # The byte path of the node must depend on no fact, and on no thread's open that was sent back.
+            # The byte path of the node must depend on no fact, and on no open that was sent back to LOOKUP.
             need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
             return not need & Need.KIND and self._views.is_settled
         # Until a directory is reached, the time of its last LOOKUP matters (Resolver.dirfd_on_the_way).
@@ -131,8 +138,9 @@ class Repeats:
     def seen(self, node: Node, caller: Caller) -> None:
         """Note an allowed GETATTR.
 
-        If the kernel keeps the node's name, it keeps the attributes, too. Those of a regular file it asks for
-        again after a read, since that changes the time of access (fs/fuse/dir.c, fuse_invalidate_atime).
+        If the kernel keeps the node's name, it keeps the attributes, too. But it asks again for those of a
+        regular file after a read, because the read changes the access time (fs/fuse/dir.c,
+        fuse_invalidate_atime).
         """
         if not self._nodes.vectors.in_use or not _is_repeat(node, vectors.GETATTR):
             return
@@ -145,7 +153,8 @@ class Repeats:
             self._install(node, caller, grant | (0 if unseen else self._absent), kept_s=kept_s)
 
     def _of_attributes(self, node: Node) -> tuple[int, float]:
-        """Return the grant of GETATTR, or 0, and the seconds for which the kernel may keep the answers."""
+        """Return the grant for GETATTR (0: none), and the seconds for which the kernel may keep its answers.
+        """
         kept = self._timeouts.entry_of(node, node.last_state) > 0
         if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):
             return 0, 0.0
@@ -154,7 +163,7 @@ class Repeats:
     def lacks(self, node: Node, caller: Caller) -> None:
         """Note that a caller that sees a node was told that the node lacks an extended attribute.
 
-        Not if the daemon, and not the kernel, refuses some callers: it does so by their groups, too.
+        Does nothing if the daemon, not the kernel, refuses some callers: their groups decide, too.
         """
         wanted = self._nodes.vectors.in_use and self._absent and not self._timeouts.guarded
         if not wanted or not _is_asked_again(node, _LACKS, _LACKS_IN_IT):
@@ -163,7 +172,7 @@ class Repeats:
             self._install(node, caller, self._absent)
 
     def passed(self, node: Node, mode: int, ops: Op, caller: Caller) -> None:
-        """Note an allowed access(2), which asked for these operations."""
+        """Note an allowed access(2). ops: the operations that its *mode* needs."""
         if not self._nodes.vectors.of_names or mode >= vectors.ACCESS_MODES or not _is_repeat(node, _ACCESS):
             return
         if mode & os.X_OK and node.ftype is FileType.REGULAR:
@@ -174,12 +183,12 @@ class Repeats:
     def judged(
         self, node: Node, caller: Caller, flags: int, backing_id: int, copied: Copied | None = None
     ) -> Decision | None:
-        """Return the decision by which the bridge may answer repeats of an allowed open for reading.
+        """Return the decision by which the bridge may answer repeats of an allowed open for reading, or None.
 
-        The open was in passthrough. Repeats are those by the same uid and gid, with the same flags. If the
-        decision's audit is not off, each repeat is an event (vectors.take_events). None if the bridge must
-        answer no repeats, for example if the decision must be on record first, or a monitored rule would
-        deny it. copied: of a node that shows a copy.
+        The open was in passthrough. Repeats are opens by the same uid and gid, with the same flags. Each
+        repeat is an event on the trail (vectors.take_events), unless the decision's audit is off. None if the
+        bridge must not answer repeats, for example because the decision must be on record first, or because a
+        rule in monitor mode would deny the open. copied: the copy, if the node shows one.
         """
         if flags & _ODD or node.ftype is not FileType.REGULAR or not backing_id:
             return None
@@ -201,11 +210,12 @@ class Repeats:
         self, node: Node, caller: Caller, flags: int, backing_id: int, decision: Decision,
         copied: Copied | None = None,
     ) -> bool:  # fmt: skip
-        """Let the bridge answer the repeats of an open by this decision (judged) from now on.
+        """From now on let the bridge answer repeats of an open, by the decision that judged() returned.
 
-        Who opens a file again will read it, and the kernel then asks for its attributes (seen): they become
-        repeats, too. False if there is no room. INVARIANT: readers may answer before this returns, so
-        whatever repeats need is noted before.
+        An app that opens a file again will read it, and then the kernel requests its attributes (seen()). So
+        the bridge may answer these requests, too. False if there is no room. INVARIANT: a thread of the
+        bridge may answer a repeat before this returns. So everything that repeats need is noted before this
+        call.
         """
         grant = vectors.OPEN if decision.audit is Audit.OFF else vectors.OPEN | vectors.RECORDED
         if copied is not None:
@@ -215,7 +225,9 @@ class Repeats:
         return self._install(node, caller, grant, caller.gid, flags, backing_id, kept_s=kept_s)
 
     def _hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
-        """True if what a caller sees of a node depends only on the caller's uid and the node's only name."""
+        """True if the answers that a caller gets about a node depend only on its uid and on the node's only
+        name.
+        """
         if not self._sight_hangs_on_name_and_uid(node, caller):
             return False
         if node.ftype is FileType.REGULAR and (not node.view.raw or node.mediated or _is_written(node)):
@@ -223,9 +235,10 @@ class Repeats:
         return node.nodeid == ROOT_ID or (node.byte_path is BytePath.RAW and self._is_only_raw_node(node))
 
     def _copy_hangs_on_version(self, node: Node, caller: Caller) -> bool:
-        """True if the bytes that a caller sees of a copy depend on the file's version, besides uid and name.
+        """True if the bytes that a caller sees of a copy depend only on the file's version, the uid and the
+        name.
 
-        Not beside a writer: the file is then served otherwise to the lane that writes it (access/views.py).
+        False while the file has a writer: the lane that writes it is then served otherwise (access/views.py).
         """
         if not self._sight_hangs_on_name_and_uid(node, caller) or node.ftype is not FileType.REGULAR:
             return False
@@ -235,7 +248,7 @@ class Repeats:
         return not any(other.open is not None and other.open.writers for other in others)
 
     def _sight_hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
-        """True if the decision that a caller sees a node depends only on the uid and the node's only name."""
+        """True if it depends only on the uid and the node's only name whether a caller sees the node."""
         if not self._timeouts.watched or self._timeouts.told_apart:
             return False
         if node.nodeid == ROOT_ID:
@@ -252,7 +265,7 @@ class Repeats:
         )
 
     def _is_only_raw_node(self, node: Node) -> bool:
-        """True if no other raw node of the inode could be chosen by a LOOKUP."""
+        """True if a LOOKUP can lead to no other raw node of this inode."""
         return not any(
             other is not node and other.byte_path is BytePath.RAW
             for other in self._nodes.same_inode(node.ino)
@@ -277,15 +290,15 @@ class Repeats:
 
 
 def _is_repeat(node: Node, sort: int) -> bool:
-    """True for a directory. For other nodes True from the second request of a sort on.
+    """True for a directory. For other nodes, True from the second request of one sort on.
 
-    Otherwise programs that look at each file once (find) would pay for vectors that answer nothing.
+    Otherwise programs that look at each file only once (find) would pay for vectors that answer nothing.
     """
     return node.ftype is FileType.DIRECTORY or _is_asked_before(node, sort)
 
 
 def _is_asked_before(node: Node, sort: int) -> bool:
-    """True from the second request of a sort on."""
+    """True from the second request of one sort on."""
     if node.asked & sort:
         return True
     node.asked |= sort
@@ -293,9 +306,11 @@ def _is_asked_before(node: Node, sort: int) -> bool:
 
 
 def _is_asked_again(node: Node, sort: int, mark: int) -> bool:
-    """True for a second request of a sort, and for a first one if another file of the directory had a second.
+    """True from the second request of one sort on; for the first one, if another file of the directory had
+    two.
 
-    Programs that ask for a file's name or attributes twice (`ls -l`, tar, cp) do so with all files of a
+    Programs that request a file's name or attributes twice (`ls -l`, tar, cp) do so for all files of a
+    directory. mark: the bit in Node.asked of that directory.
     directory. mark: in Node.asked of that directory.
     """
     above = node.parent

@@ -1,4 +1,4 @@
-"""Names for which a new policy has the same answer as the old one had."""
+"""Names for which a new policy gives the same answer as the old one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from policyfs.policy.model import Policy
 
 
 class StayingNames:
-    """Tells after one reload which names the kernel may look up again while it uses them.
+    """Tells after one reload which names the kernel may keep in use while it looks them up again.
 
-    A LOOKUP that asks about a name in use may have been answered under the old policy, and the kernel may
-    use this answer at any time. So a name stays only if that does no harm: if the old answer let the kernel
-    keep nothing, or if the new answer is the same.
+    A LOOKUP of such a name may have been answered under the old policy, and the kernel may use this answer at
+    any later time. So a name may stay only if the old answer does no harm: it let the kernel keep nothing, or
+    the new policy gives the same answer.
     """
 
     def __init__(self, timeouts: Timeouts, gate: Gate) -> None:
@@ -25,7 +25,8 @@ class StayingNames:
         self._known: dict[tuple[PathState, FileType], bool] = {}
 
     def stays(self, node: Node) -> bool:
-        """True if an old answer about a node's name does no harm. For each node once after a reload."""
+        """True if an old answer about a node's name does no harm. Call it once for each node after a reload.
+        """
         kept, node.kept = node.kept, False
         if not kept:
             return True
@@ -40,9 +41,9 @@ class StayingNames:
         return found
 
     def _shown_to_all(self, state: PathState, ftype: FileType) -> bool:
-        """True if every caller is shown an object of this type as it is, and the kernel may keep its name.
+        """True if every caller sees an object of this type as it is, and the kernel may keep its name.
 
-        If it may, all callers that can ask get the same answer, so one caller's answer is enough.
+        If the kernel may keep a name, all callers of the mount get the same answer. So one caller is asked.
         """
         engine = self._engine
         if not self._timeouts.entry(state, ftype) or ftype is FileType.SPECIAL:
@@ -55,5 +56,5 @@ class StayingNames:
 
 
 def _uid_that_asks(policy: Policy) -> int:
-    """Return the uid of a caller that can ask, in an app mount and in a shared one."""
+    """Return the uid of one caller that can use the mount, be it an app mount or a shared one."""
     return next((app.uids[0][0] for app in policy.apps if app.uids), 0)

@@ -32,7 +32,7 @@ from policyfs.policy.decide import PathState
 
 
 class Creator:
-    """CREATE, MKDIR, MKNOD and SYMLINK of one mount: new objects belong to the caller."""
+    """CREATE, MKDIR, MKNOD and SYMLINK of one mount. The caller becomes the owner of the new object."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Creator:
     def _may_create(
         self, parent: Node, name: bytes, caller: Caller, ops: Op, ftype: FileType, call: Call
     ) -> tuple[PathState, Decision]:
-        """Decide on a new object: its owner is the caller, and a file's kind is unknown."""
+        """Decide on a new object. Its owner is the caller; the kind of a new file is unknown."""
         check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
         facts = Facts(FIXED_KINDS.get(ftype), caller.principal.app or OWNER_NONE)
@@ -85,7 +85,7 @@ class Creator:
                 self._take_back(node, fd, parent, name, stat)
                 raise
             if decision.audit is Audit.REQUIRED:
-                stat = self._tree.fstat(fd)  # others may have used the file during the record
+                stat = self._tree.fstat(fd)  # other processes may have changed the file during the record
         except BaseException:
             os.close(fd)
             raise
@@ -93,9 +93,11 @@ class Creator:
         return handle, entry
 
     def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
-        """Remove a new file whose open is refused, unless another process has begun to use it meanwhile.
+        """Remove a new file whose open is refused, unless another process has begun to use the file
+        meanwhile.
 
-        A process that uses it through another mount counts once that daemon has stored, or holds, its bytes.
+        A process that uses the file through another mount counts once the daemon of that mount has stored
+        bytes in it, or holds bytes of it.
         """
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(node.ino))
         others = any(known.open is not None for known in self._nodes.same_inode(node.ino))
@@ -109,14 +111,14 @@ class Creator:
     ) -> int:
         await self._freed(parent, name, exclusive=bool(flags & os.O_EXCL))
         dirfd = self._resolver.dirfd(parent)
-        # A handle that may write at once would leave suid in place: see SetIdBits.may_set_ids.
+        # A handle that may write at once would not clear suid: see SetIdBits.may_set_ids.
         suid = self._gate.free(caller.principal, state, parent) and not ops_of(flags) & Op.WRITE
         try:
             return self._tree.create_file(dirfd, name, mode, caller.umask, caller.uid, caller.gid, suid=suid)
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
-        # It was made since the kernel's LOOKUP, or it is hidden from this caller.
+        # Another process has made the name since the kernel's LOOKUP, or the name is hidden from this caller.
         stat = self._tree.stat(dirfd, name)
         if stat.ftype is FileType.SPECIAL:
             raise OSError(errno.EEXIST, "the name exists, but is hidden from everyone")
@@ -127,8 +129,9 @@ class Creator:
         raise OSError(errno.EEXIST, "the name exists, but is hidden from the caller")
 
     async def _freed(self, parent: Node, name: bytes, *, exclusive: bool) -> None:
-        """Wait if a withheld file has the name. Raises OSError: ESTALE once the name is free, since decisions
-        from before that wait may be wrong now; EBUSY, or EEXIST if exclusive, if it stays taken.
+        """If a withheld file has the name, wait until the name is free. Then raise OSError(ESTALE), since
+        decisions from before the wait may be wrong now. If the name stays taken: EBUSY, or EEXIST if
+        exclusive.
         """
         if not self._withheld_names:
             return
@@ -148,7 +151,7 @@ class Creator:
         raise StaleNodeError
 
     def _own_new(self, fd: int, parent: Node, name: bytes, caller: Caller) -> Stat:
-        """Record the owner of a new object; on failure remove the object."""
+        """Record the owner of a new object. If that fails, remove the object."""
         try:
             stat = self._tree.fstat(fd)
             if caller.principal.app is not None:
@@ -175,11 +178,11 @@ class Creator:
     ) -> pyfuse3.EntryAttributes:
         """Make an object for mkdir, symlink or mknod.
 
-        *make* gets the directory's descriptor, makes the name, and returns a descriptor of the new object, or
-        -1.
+        *make* gets the directory's descriptor and makes the name there. It returns a descriptor of the new
+        object, or -1.
 
         INVARIANT: for a regular file *make* returns a descriptor. Another file may take the name meanwhile,
-        and a search by name would give that file to the caller.
+        and a search by name would then give that file to the caller.
         """
         state, decision = self._may_create(parent, name, caller, Op.SEE | Op.CREATE, ftype, call)
         self._gate.recorder.decided(caller, call, child_path(parent, name), decision)
@@ -205,7 +208,9 @@ class Creator:
     async def symlink(
         self, parent: Node, name: bytes, target: bytes, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Make a symlink. The daemon stores its target as data; the caller's kernel resolves it."""
+        """Make a symlink. The daemon stores the target as data, and never follows it: the caller's kernel
+        does.
+        """
 
         def make(dirfd: int) -> int:
             self._tree.symlink(dirfd, name, target, caller.uid, caller.gid)
@@ -218,8 +223,8 @@ class Creator:
     ) -> pyfuse3.EntryAttributes:
         """Make an empty regular file.
 
-        Other types get EPERM, since the kernel opens them without the daemon. At a path without any
-        requirement they are made (Gate.free).
+        Other types get EPERM, because the kernel opens them without the daemon. They are made only where the
+        policy has no requirement (Gate.free).
         """
         call = Call("mknod", "mknod")
         free = self._gate.free(caller.principal, self._gate.engine.child(parent.state, name), parent)

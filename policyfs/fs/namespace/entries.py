@@ -1,4 +1,5 @@
-"""Directory entries of requests that change names: find, keep within reach, drop; and refuse moves."""
+"""Directory entries of requests that change names: find them, drop them, keep their objects within reach, and
+refuse moves."""
 
 from __future__ import annotations
 
@@ -32,9 +33,9 @@ _WHY_ELSEWHERE: Final = (
 
 
 class HiddenError(OSError):
-    """One end of a request is hidden from the caller.
+    """One of the two names in a request is hidden from the caller.
 
-    decision: the denial. key: the key of the object's inode.
+    decision: the denial. key: the inode key of the object that has this name.
     """
 
     def __init__(self, decision: Decision, key: int) -> None:
@@ -68,10 +69,11 @@ class Entries:
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None = None,
     ) -> tuple[End, Stat, int]:  # fmt: skip
-        """Find one end of a request, with all facts that the policy may need. ENOENT if the name is absent.
+        """Find the object of a name in a request, with all facts that the policy may need. ENOENT if there is
+        none.
 
-        evidence: keeps the proof of its kind. moves_to: the path state after the move; decisions there may
-        depend on more facts than at the present path.
+        evidence: keeps the proof of the object's kind. moves_to: the path state after the move; decisions
+        there may need more facts than decisions at the present path.
         """
         check_room(parent, name)
         state = self._gate.engine.child(parent.state, name)
@@ -99,9 +101,9 @@ class Entries:
         self, call: Call, path: bytes, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence,
         moves_to: PathState | None,
     ) -> tuple[End, Stat, int] | None:  # fmt: skip
-        """Find the object that has the new name of a rename, or None. A hidden object cannot be replaced.
+        """Find the object that has the new name of a rename; None if there is none. It must not be hidden.
 
-        moves_to: the object's path state after an exchange; None for any other rename. Raises
+        moves_to: in an exchange, the path state to which this object moves; None for any other rename. Raises
         FileNotFoundError if an exchange finds no object.
         """
         try:
@@ -119,8 +121,8 @@ class Entries:
     def errno(decision: Decision, nodes: Iterable[Node]) -> int:
         """Return the errno of a refused rmdir or rename of these nodes.
 
-        After ENOENT the kernel drops the directory, even for processes that use it (fs/fuse/dir.c,
-        fuse_rmdir, fuse_rename_common). So if other processes may use the directory, the errno is EACCES.
+        After ENOENT the kernel drops the directory, even while processes use it (fs/fuse/dir.c, fuse_rmdir,
+        fuse_rename_common). So if other processes may use the directory, the errno is EACCES.
         """
         held = any(node.lookups and node.ftype is FileType.DIRECTORY for node in nodes)
         return errno.EACCES if held and decision.errno == errno.ENOENT else decision.errno
@@ -129,19 +131,19 @@ class Entries:
         return self._tree.open_file(dirfd, name, os.O_RDONLY)
 
     def keep_open(self, ino_key: int, parent: Node, name: bytes, *, replaced: bool) -> None:
-        """Open a descriptor of an object that loses this name, so that fstat and other requests still work.
+        """Keep a descriptor of an object that loses this name, so that fstat and other requests still work.
 
-        This is done for an open file without another name, for a directory that a process may use, and for
-        a replaced file that the kernel still knows.
+        Needed for an open file without another name, for a directory that a process may use, and for a
+        replaced file that the kernel still knows.
         """
         for node in self._nodes.named(ino_key, parent, name):
-            self._nodes.vectors.drop(node)  # from here on the handle table knows all its handles
+            self._nodes.vectors.drop(node)  # from here on the handle table has all handles of the node
             if node.ftype is FileType.DIRECTORY:
                 fd = self._resolver.open_if_same(node, parent, name, self._tree.open_dir)
                 if fd is not None:
                     self._resolver.keep_removed(node, fd)
                 continue
-            if node.ftype is not FileType.REGULAR or node.links:  # another name that is known
+            if node.ftype is not FileType.REGULAR or node.links:  # the table knows another name of the file
                 continue
             if node.open is not None and node.open.fd >= 0:
                 continue
@@ -168,7 +170,9 @@ class Entries:
         error: int = 0,
         looked_at: tuple[Named | None, ...] = (),
     ) -> NoReturn:
-        """Refuse a move on record. looked_at: the checked ends, for the note of a content requirement."""
+        """Refuse a move on record. looked_at: the files whose content was checked, for the note on that
+        check.
+        """
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
         note = _WHY_ELSEWHERE if decision.errno == errno.EXDEV else ""

@@ -1,4 +1,4 @@
-"""The link request: one more name for a file."""
+"""The link request: give a file another name."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Linker:
 
     @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Give a file one more name; decided for each of its known names."""
+        """Give a file another name. The request is decided for each known name of the file."""
         call = Call("link", "link")
         check_room(parent, name)
         if node.ftype is FileType.DIRECTORY:

@@ -61,10 +61,11 @@ class Lookup:
     # -- lookup ---------------------------------------------------------------------------------
 
     async def lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Return the entry of a name: found, hidden (ENOENT), or absent (with a timeout if caching is safe).
+        """Return the entry of a name. A hidden or absent name gets ENOENT, or an entry that the kernel may
+        keep.
 
-        If a reload comes in between, the LOOKUP is decided anew. The answer is not ESTALE: the kernel would
-        try the whole open once more, and the open may need that second try for itself.
+        If a reload overtakes the LOOKUP, it is decided again. It does not answer ESTALE: the kernel would
+        then try the whole open once more, and the open may need this only second try for itself.
         """
         for _ in range(_RELOADS):
             with contextlib.suppress(PolicyChangedError):
@@ -72,8 +73,8 @@ class Lookup:
         return await self._lookup(parent, name, caller)
 
     def lookup_from_outside(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes:
-        """Refuse a caller that the mount does not admit (EACCES). If the name is a directory that others use,
-        return its entry (see _held_directory).
+        """Refuse a caller that the mount does not admit (EACCES). But if other callers use the name as a
+        directory, return the directory's entry (see _held_directory).
         """
         held = self._held_directory(parent, name)
         if held is None:
@@ -81,11 +82,11 @@ class Lookup:
         return held
 
     async def _lookup(self, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Decide once on a LOOKUP. Raises PolicyChangedError; PathTooLongError for every name that is out of
-        reach, present or not.
+        """Decide once on a LOOKUP. Raises PolicyChangedError, or PathTooLongError if the name's path is too
+        long (whether the name exists or not).
 
-        INVARIANT: a name that is hidden by its path is answered without a look at the store, so that it
-        takes as long as an absent one (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        INVARIANT: if its path hides a name, the reply comes without a look at the store, so that a hidden
+        name takes as long as an absent one (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
         """
         check_room(parent, name)
         state, unseen = self._gate.asked_for(caller.principal, parent.state, name)
@@ -106,13 +107,13 @@ class Lookup:
             if unseen.but_directory is not None:
                 return self._not_there(parent, name, state, caller, unseen.but_directory)
             if withheld_names:
-                raise pyfuse3.FUSEError(errno.ENOENT)  # not cached: it may be shown again at any moment
+                raise pyfuse3.FUSEError(errno.ENOENT)  # not cached: the name may be shown again at any moment
             return self._nothing(parent, name, state, caller)
         decision = await self._gate.at(caller.principal, Op.SEE, state, dirfd, name, stat, parent)
         if not decision.allowed:
             held = self._held_directory(parent, name)
             return held or self._not_there(parent, name, state, caller, decision)
-        if self._withheld_names.has(stat):  # its content was refused during the decision
+        if self._withheld_names.has(stat):  # the file's content was refused during the decision
             raise pyfuse3.FUSEError(errno.ENOENT)
         node = self._found(parent, name, state, stat, caller)
         reply = self.entry_of(node, state, self.told(stat, node, state, caller))
@@ -134,7 +135,7 @@ class Lookup:
     def _not_there(
         self, parent: Node, name: bytes, state: PathState, caller: Caller, decision: Decision
     ) -> pyfuse3.EntryAttributes:
-        """Reply as for an absent name, with the same negative-cache timeout."""
+        """Reply like a missing name, with the same negative-cache timeout."""
         call, path = Call("lookup", "lookup"), child_path(parent, name)
         if decision.errno != errno.ENOENT or not self._timeouts.entry(state):
             self._gate.refuse(caller, call, path, decision)
@@ -142,10 +143,11 @@ class Lookup:
         return self._nothing(parent, name, state, caller)
 
     def _held_directory(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes | None:
-        """Return an entry of a hidden directory that others use, None for any other name.
+        """Return an entry for a hidden name, if it is a directory that other callers use. None for other
+        names.
 
-        This caller gets ENOENT from the next GETATTR, ACCESS, OPENDIR or LOOKUP. A failed revalidation here
-        would take the others' working directory away.
+        This caller gets ENOENT from its next GETATTR, ACCESS, OPENDIR or LOOKUP. If this revalidation failed,
+        the other callers would lose their working directory.
         """
         node = None if self._timeouts.alone else self._nodes.directory(parent, name)
         if node is None or not node.lookups:
@@ -162,12 +164,13 @@ class Lookup:
     def entry(
         self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Return the reply for a name that the caller sees; counts one kernel reference to its node."""
+        """Return the reply for a name that the caller sees. This adds one kernel reference to the node."""
         node = self._found(parent, name, state, stat, caller)
         return self.entry_of(node, state, self.told(stat, node, state, caller))
 
     def listed(self, node: Node, caller: Caller) -> None:
-        """Note that a listing has sent a file with its node: a LOOKUP of its name comes soon."""
+        """Note that a listing has sent a file's name and node to the kernel. A LOOKUP of the name comes soon.
+        """
         if not self._replaced_files.is_wanted(node):
             self._repeats.listed(node, caller)
 
@@ -178,7 +181,7 @@ class Lookup:
         return node
 
     def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
-        """Keep the object that has a name now within reach, for the open that follows."""
+        """Keep the object that has a name now, so that the open that follows finds it."""
         try:
             fd = self._resolver.open_if_same(node, parent, name, self._tree.open_path)
         except OSError:
@@ -187,7 +190,7 @@ class Lookup:
             self._replaced_files.keep(node, fd, once=True)
 
     def entry_of(self, node: Node, state: PathState, stat: Stat) -> pyfuse3.EntryAttributes:
-        """Return the reply that gives a node to the kernel; counts one kernel reference."""
+        """Return the reply that gives a node to the kernel. This adds one kernel reference to the node."""
         node.lookups += 1
         if node.ftype is FileType.DIRECTORY:
             node.named_s = time.monotonic()
@@ -198,7 +201,7 @@ class Lookup:
         return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))
 
     def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
-        """Return the caller's node for the object *name*."""
+        """Return the node by which this caller gets the object with this name and these attributes."""
         if stat.ftype is not FileType.REGULAR:
             return self.views.directory(stat, state, parent, name, RAW_VIEW)
         engine = self._gate.engine
@@ -220,14 +223,15 @@ class Lookup:
         return reply
 
     async def look(self, node: Node, caller: Caller) -> Stat:
-        """Return a node's attributes as shown to a caller that may see it."""
+        """Return a node's attributes as the caller is shown them; refuse a caller that may not see the node.
+        """
         if node.nodeid != ROOT_ID:
             await self._gate.require(caller, Op.SEE, node, Call("stat", "stat"))
         return self.told(self.stat(node), node, node.state, caller)
 
     def told(self, stat: Stat, node: Node, state: PathState, caller: Caller) -> Stat:
-        """Return attributes as shown to a caller: with neutral link count and size for a directory in which
-        names may be hidden from the caller, and with owner, group and mode as ShownModes has them.
+        """Return attributes as the caller is shown them. If names in a directory may be hidden from the
+        caller, its link count and size are neutral. Owner, group and mode are those of ShownModes.
         """
         shown = self._modes.shown(stat, node, caller)
         if stat.ftype is not FileType.DIRECTORY or self._gate.shows_all_in(caller.principal, state):
@@ -235,7 +239,7 @@ class Lookup:
         return _uncounted(shown)
 
     def stat(self, node: Node) -> Stat:
-        """Return a node's attributes in the store now. ESTALE if no name leads to it and it is not open."""
+        """Return a node's attributes in the store. ESTALE if the node is not open and no name leads to it."""
         if node.nodeid == ROOT_ID:
             return self._tree.fstat(self._tree.root_fd)
         if node.parent is None and node.open is not None and node.open.fd >= 0:
@@ -249,13 +253,13 @@ class Lookup:
                 raise
             if node.ftype is FileType.DIRECTORY and (fd := self._resolver.removed_fd(node)) >= 0:
                 return self._tree.fstat(fd)
-            self._nodes.vectors.drop(node)  # from here on the handle table knows all its handles
+            self._nodes.vectors.drop(node)  # from here on the handle table has all handles of the node
             if node.open is None or node.open.stat is None:
                 raise
         fd = next((h.fd for h in self._handles.of_node(node) if h.fd >= 0), -1)
         if fd >= 0 and node.byte_path is not BytePath.COPY:
             return self._tree.fstat(fd)
-        return node.open.stat._replace(nlink=0)  # removed in the store: as it was at the open
+        return node.open.stat._replace(nlink=0)  # removed in the store: the attributes of the last open
 
     def attributes(self, node: Node, stat: Stat) -> pyfuse3.EntryAttributes:
         """Return the reply to GETATTR and SETATTR."""
@@ -265,7 +269,7 @@ class Lookup:
         return fill(stat, node.nodeid, 0.0, timeout, shown_size(node, stat))
 
     async def readlink(self, node: Node, caller: Caller) -> bytes:
-        """Return the target of a symlink, as data."""
+        """Return the target of a symlink as data, without following it."""
         await self._gate.require(caller, Op.SEE, node, Call("readlink", "readlink"))
         fd = self._resolver.open_checked(node)
         try:
@@ -274,7 +278,7 @@ class Lookup:
             os.close(fd)
 
     async def access(self, node: Node, mode: int, caller: Caller) -> bool:
-        """Return the answer to access(2) and chdir(2). mode: R_OK, W_OK, X_OK."""
+        """Return the answer to access(2) and chdir(2). mode: bits R_OK, W_OK, X_OK."""
         ops = Op.SEE
         if node.ftype is not FileType.DIRECTORY:
             ops |= Op.READ if mode & (os.R_OK | os.X_OK) else Op(0)

@@ -1,4 +1,4 @@
-"""Listings: snapshots of directories for readdir, taken when the app begins to read."""
+"""Listings: a snapshot of a directory, taken when an app begins to read the directory."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from policyfs.policy.decide import PathState
 from policyfs.store.directory_records import DirectoryRecords
 
 _WITH_NODE: Final = 8
-"""The work for a name with its node and attributes, as a number of bare names."""
+"""The work for a name with node and attributes, in units: one unit is the work for a name alone."""
 _LISTED: Final = 2_000_000
-"""The limit of names that all open listings keep together; a name of 16 bytes takes 48."""
+"""The limit of names in all open listings together. A name of 16 bytes takes 48 bytes of memory."""
 _LISTING_COSTS: Final = 8
-"""The number of names for which an open directory itself counts in its holder's share."""
+"""In a holder's share of names, an open directory counts as this number of names, besides its names."""
 
 _SETTLED_S: Final = 2.0
-"""If a directory's last change is older than this, the next change is sure to have another time."""
+"""If the last change of a directory is older than this, the next change certainly has another time."""
 
 _TYPES: Final = {
     stat_bits.S_IFREG >> 12: FileType.REGULAR,
@@ -48,11 +48,11 @@ _TYPES: Final = {
 }
 
 _FEW_BYTES: Final = 1024
-"""The limit in bytes of a reply to READDIR after one with nodes. The kernel asks for nodes again once it
-looks up a name that came without a node (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
+"""After a reply with nodes, a reply to READDIR has at most this size in bytes. When the kernel then looks up
+a name that came without a node, it asks for nodes again (fs/fuse/dir.c, fuse_advise_use_readdirplus)."""
 
 _BYTES_OF_A_NAME: Final = 256
-"""Bytes of the store's records that take as long as one name that is decided by itself."""
+"""Bytes of the store's records that take as much work as one name that is decided alone."""
 
 Listed = tuple[bytes, int, int]
 """Name, inode number, DT_* type."""
@@ -60,22 +60,22 @@ Entry = tuple[int, bytes, int, int]
 """Position of the name, name, inode number, DT_* type."""
 
 _FIRST: Final = 3
-"""The first position of a name (_direntries.h). 0 is the beginning, 1 is after ``.``, 2 after ``..``."""
+"""The first position of a name (_direntries.h). Position 0 is the beginning, 1 follows ``.``, 2 ``..``."""
 
 Reply = Callable[["Listing", Entry], int]
-"""Adds an entry to the reply. Returns its work, in bare names; 0 if the entry does not fit."""
+"""Adds an entry to the reply. Returns its work in units (see _WITH_NODE); 0 if the entry does not fit."""
 Dots = Callable[[bytes, int, int], None]
-"""Adds ``.`` or ``..`` to the reply: name, inode number, position. They fit into every reply."""
+"""Adds ``.`` or ``..`` to the reply: name, inode number, position. Both fit into every reply."""
 
 
 @dataclass(slots=True)
 class Listing:
-    """A snapshot of one directory, taken at its first READDIR and again when it is rewound.
+    """A snapshot of one directory, taken at the first READDIR and at each rewind.
 
-    entries: the entries that the caller may see by the policy of *generation*, by position.
+    entries: the entries that the caller may see by the policy of *generation*, in order of position.
 
-    INVARIANT: a name has one position in all listings of its directory, and its position depends on nothing
-    else (docs/decisions/0050-positions-are-names.md).
+    INVARIANT: a name has the same position in all listings of its directory. The position depends only on the
+    name (docs/decisions/0050-positions-are-names.md).
     """
 
     index: int
@@ -85,7 +85,7 @@ class Listing:
     entries: DirectoryEntries | None = None
     generation: int = 0
     looked_up: bool = False
-    """True if the last request asked for nodes, beyond the beginning: the kernel looks its names up."""
+    """True if the last request asked for nodes beyond the beginning: then the kernel looks the names up."""
 
 
 class DirectoryListings:
@@ -113,7 +113,7 @@ class DirectoryListings:
         self._last_listing = 0
         self._answering = 0  # requests for listings under way
         self.others_wait: Callable[[int], bool] = lambda _answering: False
-        """True if there are other requests than the given number of requests for listings."""
+        """Called with the number of requests for listings; returns True if other requests wait."""
 
     def __len__(self) -> int:
         """Return the number of open directories."""
@@ -121,8 +121,8 @@ class DirectoryListings:
 
     @recorded_first
     async def opendir(self, node: Node, caller: Caller) -> int:
-        """Start a listing. Its snapshot is taken at the first READDIR, which does not come if the kernel has
-        kept the listing.
+        """Start a listing. The first READDIR takes its snapshot. If the kernel has kept the listing, no
+        READDIR comes.
         """
         call = Call("list", "opendir")
         decision = await self._gate.require(caller, Op.SEE, node, call)
@@ -131,18 +131,19 @@ class DirectoryListings:
             self._last_listing = self._last_listing % 0xFFFFFF + 1
         self.shares.check(caller.holder)
         listing = Listing(self._last_listing, node, caller, caller.holder)
-        self._resolver.dirfd(node)  # raises if it is gone
+        self._resolver.dirfd(node)  # raises if the directory is gone
         self._gate.recorder.decided(caller, call, node.path(), decision)
         self._listings[listing.index] = listing
         self.shares.take(listing.holder, _LISTING_COSTS)
         return pack_fh(listing.index, self._cached(node) if self._timeouts.listing(node.state) else 0)
 
     def _cached(self, node: Node) -> int:
-        """Return the flags that let the kernel keep a directory's listing, and use the one that it has.
+        """Return the flags by which the kernel may keep a directory's listing, and may use the one it has
+        kept.
 
-        It may use the one that it has only if that was made under the policy in force: the kernel may be late
-        in dropping it after a reload. Without a watch, the directory must also be unchanged since an open at
-        which its last change was older than _SETTLED_S: two changes in a short time may leave the same time.
+        A kept listing must have been made under the policy in force: after a reload, the kernel may be late
+        in dropping it. Without a watch, the directory must also be unchanged since an open at which its last
+        change was older than _SETTLED_S: two changes in a short time may leave the same time.
         """
         version, is_settled = None, True
         if not self._timeouts.watched:
@@ -155,7 +156,7 @@ class DirectoryListings:
         return FH_CACHE_DIR
 
     async def _current(self, listing: Listing) -> DirectoryEntries:
-        """Return the listing's snapshot by the policy in force; take it if there is none."""
+        """Return the listing's snapshot by the policy in force. Take a new one if needed."""
         while listing.entries is None or listing.generation != self._gate.generation:
             generation = self._gate.generation
             try:
@@ -168,13 +169,13 @@ class DirectoryListings:
         return listing.entries
 
     def _keep(self, listing: Listing, entries: DirectoryEntries) -> None:
-        """Store a listing's snapshot, and count it for its holder. EMFILE if its share is used up."""
+        """Store a listing's snapshot, and count it in its holder's share. EMFILE if the share is used up."""
         self.shares.check(listing.holder)
         listing.entries = entries
         self.shares.take(listing.holder, len(entries))
 
     async def _drop(self, listing: Listing) -> None:
-        """Drop a snapshot in parts: millions of names at once would keep other requests waiting."""
+        """Drop a snapshot in parts: to free millions of names at once would make other requests wait."""
         entries, listing.entries = listing.entries, None
         if entries is None:
             return
@@ -183,7 +184,8 @@ class DirectoryListings:
             await trio.lowlevel.checkpoint()
 
     async def _snapshot(self, listing: Listing) -> DirectoryEntries:
-        """Collect all names that the caller sees now, by position; in slices, so that other requests go on.
+        """Collect all names that the caller sees now, sorted by position. Works in slices, for other
+        requests.
 
         Raises PolicyChangedError.
         """
@@ -204,9 +206,10 @@ class DirectoryListings:
     async def _collect(
         self, records: DirectoryRecords, listing: Listing, entries: DirectoryEntries, pauses: Pauses
     ) -> None:
-        """Add those names in the last read part of a directory that the caller sees.
+        """Add the names that the caller sees, of the records that were read last.
 
-        The bridge takes those that are decided for all names at once. The others are decided one by one.
+        If the policy decides many names alike, the bridge adds these at once. The others are decided one by
+        one.
         """
         node, who, generation = listing.node, listing.caller.principal, self._gate.generation
         verdicts, withheld = self._gate.names_in(who, node.state), self._withheld_names.numbers
@@ -253,9 +256,9 @@ class DirectoryListings:
     async def readdir(self, index: int, start: int, token: pyfuse3.ReaddirToken) -> None:
         """Fill one buffer of READDIRPLUS from position *start* (0: the beginning, with a new snapshot).
 
-        Names that the kernel may keep are sent with their nodes. For other names a LOOKUP follows anyway, so
-        only the names are sent. But beyond the beginning the kernel asks for nodes only if it looks names up:
-        then files are sent with their nodes, so that the bridge can answer the requests that follow.
+        A name that the kernel may keep is sent with its node. Other names are sent alone, since a LOOKUP of
+        them follows anyway. But beyond the beginning, the kernel asks for nodes only if it looks names up.
+        Then files are sent with nodes, so that the bridge can answer the requests that follow.
         """
 
         def reply(listing: Listing, listed: Entry) -> int:
@@ -284,7 +287,7 @@ class DirectoryListings:
             await self._fill(listing, entries, start, reply)
 
     async def names(self, index: int, start: int, size: int) -> bytes:
-        """Return one buffer of READDIR, at most *size* bytes: names without nodes."""
+        """Return the reply to one READDIR: names without nodes, at most *size* bytes."""
         buffer = DirentBuffer(size)
 
         def dots(name: bytes, ino: int, position: int) -> None:
@@ -298,9 +301,9 @@ class DirectoryListings:
 
     @contextlib.asynccontextmanager
     async def _begun(self, index: int, start: int) -> AsyncIterator[tuple[Listing, DirectoryEntries]]:
-        """Count a request for a listing as under way, and find the snapshot."""
+        """Find the snapshot for a request. The request counts as under way inside the context."""
         listing = self._listings[index]
-        self._listed_names.used(index)  # the kernel asks for more
+        self._listed_names.used(index)  # the kernel has used the last reply, since it asks for more
         if start == 0:
             await self._drop(listing)
         self._answering += 1
@@ -335,11 +338,11 @@ class DirectoryListings:
         with_node = self._timeouts.entry(state, ftype) > 0
         if not with_node and wanted and ftype is FileType.REGULAR and self._nodes.vectors.of_names:
             with_node = self._gate.engine.view(listing.caller.principal, state).raw
-        if with_node and node.has_room(name):  # names out of reach are listed without a node
+        if with_node and node.has_room(name):  # a name whose path is too long is listed without a node
             try:
                 stat = self._tree.stat(self._resolver.dirfd(node), name)
             except OSError:
-                stat = None  # removed or replaced since: a name without attributes, as natively
+                stat = None  # removed or replaced since: listed without attributes, as natively
             if (
                 stat is not None
                 and not self._withheld_names.has(stat)
@@ -356,14 +359,16 @@ class DirectoryListings:
         return _name_only(ino, kind << 12), None
 
     def _as_decided(self, listing: Listing, state: PathState, stat: Stat, ino: int) -> bool:
-        """True if this name still leads to the snapshot's inode, or if its decision depends on no fact."""
+        """True if this name still leads to the inode in the snapshot, or if the decision on it needs no
+        facts.
+        """
         engine, ftype = self._gate.engine, stat.ftype
         if stat.ino == ino or engine.owner_matters_above(state):
             return stat.ino == ino
         return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
 
     def directory_fd(self, index: int) -> int:
-        """Return the descriptor of an open listing's directory, valid until the next await."""
+        """Return the descriptor of the directory of a listing. It is valid until the next await."""
         return self._resolver.dirfd(self._listings[index].node)
 
     async def releasedir(self, index: int) -> None:
@@ -375,7 +380,7 @@ class DirectoryListings:
 
 
 def _answer_dots(node: Node, start: int, dots: Dots) -> None:
-    """Add ``.`` and ``..`` to the beginning of a listing."""
+    """Add ``.`` and ``..`` to the reply, if *start* lies before them."""
     for position in range(start + 1, _FIRST):
         above = node if position == 1 or node.parent is None else node.parent
         dots(b"." * position, above.ino & (2**64 - 1), position)
@@ -384,7 +389,7 @@ def _answer_dots(node: Node, start: int, dots: Dots) -> None:
 def _name_only(ino: int, mode: int) -> pyfuse3.EntryAttributes:
     """Return a directory entry without a node: name, inode number and type.
 
-    The kernel takes the type from the mode. (In READDIR, DirectoryEntries.pack writes it.)
+    The kernel takes the type from the mode. (For READDIR, DirectoryEntries.pack writes the type.)
     """
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(0)

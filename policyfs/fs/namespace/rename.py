@@ -1,4 +1,4 @@
-"""The rename request: a name moves (also with NOREPLACE), or two names change places."""
+"""The rename request: give a file a new name (also with NOREPLACE), or exchange two names."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ from policyfs.policy.decide import End, PathState
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 _TRIES: Final = 10
-"""The limit of decisions on one rename. Each is followed by another if bytes of the file were held."""
+"""The limit of decisions on one rename. Another is needed each time that held bytes had to be stored
+first."""
 _HELD_ELSEWHERE: Final = "another mount of the store has bytes of the file that are not checked yet"
 
 
 class _HeldError(Exception):
-    """A file that is to replace another has bytes that are not in the store yet. handle: their writer's."""
+    """The file that replaces another has held bytes that are not in the store yet. handle: that of their
+    writer.
+    """
 
     def __init__(self, handle: Handle) -> None:
         super().__init__("held")
@@ -44,8 +47,8 @@ class _HeldError(Exception):
 
 
 class _Side(NamedTuple):
-    """One side of a rename: a name, its path's state, and the object of that name. end: None if there is
-    none.
+    """One side of a rename: a name, the state of its path, and the object that has it. end: None if no object
+    has the name.
     """
 
     parent: Node
@@ -57,7 +60,7 @@ class _Side(NamedTuple):
 
 
 class Renamer:
-    """Moves names as the policy allows, and keeps the nodes' names up to date."""
+    """Renames objects as the policy allows, and keeps the names of their nodes up to date."""
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class Renamer:
         change_lock: ChangeLock,
         forget_all_names: Callable[[], None],
     ) -> None:
-        """forget_all_names: makes the kernel look up every name again, before our next answer."""
+        """forget_all_names: makes the kernel look up every name again, before the daemon's next reply."""
         self._tree = fs.tree
         self._nodes = fs.nodes
         self._resolver = fs.resolver
@@ -90,10 +93,10 @@ class Renamer:
     ) -> None:
         """Rename as rename(2) does, with NOREPLACE or EXCHANGE.
 
-        A file that replaces another, or changes places with it, may have held bytes (a head or a draft) of a
-        writer that has not closed it yet. These bytes are judged first: a later refusal would lose both files
-        (after an exchange, if the app has removed the old one by then). Bytes that another daemon of the
-        store holds can only be judged there: EBUSY, on record.
+        If a file replaces another one, or exchanges names with it, it may have held bytes (a head or a
+        draft): its writer has not closed it yet. These bytes are judged first. If they were refused only
+        later, both files would be lost (after an exchange, if the app had removed the old file by then). If
+        another daemon of the store holds such bytes, only that daemon can judge them: EBUSY, on record.
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
@@ -143,7 +146,7 @@ class Renamer:
             if not decision.allowed:
                 self._refuse(caller, call, (path, new_path), (here, to), decision, (sure, sure_there))
             gone = None
-            if new_stat is not None and new_key != old_key:  # two names of one file stay
+            if new_stat is not None and new_key != old_key:  # if they are names of one file, both stay
                 gone = None if exchange else gone_version(new_stat)
                 ends = (old_stat, new_stat) if exchange else (old_stat,)
                 self._check_held(caller, call, (path, new_path), *ends)
@@ -161,7 +164,7 @@ class Renamer:
         self._follow(caller.principal, here, to, exchange=exchange)
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
-        """Raise _HeldError if a file of these has held bytes here, EBUSY if another daemon holds bytes of it.
+        """Raise _HeldError if this daemon holds bytes of one of these files, EBUSY if another daemon does.
 
         INVARIANT: no await between this and the rename.
         """
@@ -185,7 +188,7 @@ class Renamer:
         self._entries.refuse_move(caller, call, *paths, decision, error, looked_at)
 
     def _follow(self, who: Principal, old: _Side, new: _Side, *, exchange: bool) -> None:
-        """Move nodes with their files to the other name, and make the kernel forget names where needed."""
+        """Give the objects' nodes their new names, and make the kernel forget names where needed."""
         if old.end is not None:
             self._forget_times(who, old.state, new.state, old.end.ftype)
         moved = self._nodes.named(old.key, old.parent, old.name)
@@ -193,7 +196,7 @@ class Renamer:
             self._forget_times(who, new.state, old.state, new.end.ftype)
             self._move(self._nodes.named(new.key, new.parent, new.name), new, old)
         elif new.key == old.key:
-            return  # two names of one file: rename does nothing, both stay
+            return  # two names of one file: rename does nothing, and both stay
         elif new.end is not None:
             self._entries.drop(new.key, new.parent, new.name)
         self._move(moved, old, new)
@@ -201,7 +204,8 @@ class Renamer:
     def _shown(
         self, who: Principal, decision: Decision, state: PathState, ftype: FileType, parent: Node
     ) -> Decision:
-        """Return the decision, or EXDEV if the moved object would not be shown to the caller there."""
+        """Return the decision; EXDEV if it allows, but the caller would not see the object at the new path.
+        """
         shown = self._gate.shows(who, state, ftype, parent)
         return decision if shown else stricter(decision, ELSEWHERE)
 
@@ -209,20 +213,20 @@ class Renamer:
         self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
         flags: int,
     ) -> None:  # fmt: skip
-        """Move the very file that was checked, or none (ESTALE: the kernel tries again).
+        """Move exactly the file that was checked, or none (ESTALE: the kernel tries again).
 
-        renameat2 takes names, and after our last check the file may be swapped through another mount or in
-        the store. So no file is replaced before it is known which file was moved.
+        renameat2 takes names. After the last check, another file may get a name through another mount or in
+        the store. So a replaced file is removed only after it is certain which file was moved.
         """
         if replaced is not None and replaced.same_inode(moved) and not flags:
-            return  # two names of one file: rename(2) does nothing, both stay
+            return  # two names of one file: rename(2) does nothing, and both stay
         swap = 0 if replaced is None or flags & _NOREPLACE else _EXCHANGE
         try:
             self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
         except (FileExistsError, FileNotFoundError):
             raise StaleNodeError from None
         if not self._tree.stat(new_dir, new).same_inode(moved):
-            with contextlib.suppress(FileExistsError):  # its old name may be taken: then move it aside
+            with contextlib.suppress(FileExistsError):  # if another file has the old name, it is moved aside
                 self._tree.rename2(new_dir, new, old_dir, old, swap or _NOREPLACE)
                 raise StaleNodeError
             self._tree.rename2(new_dir, new, old_dir, _aside(moved), _NOREPLACE)
@@ -231,9 +235,10 @@ class Renamer:
             self._tree.unlink(old_dir, old)
 
     async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
-        """Keep other daemons from giving these files names or attributes until *stack* is closed.
+        """Until *stack* is closed, keep other daemons from changing names or attributes of these files.
 
-        INVARIANT: no await after this (checked/change_lock.py). Two locks are taken in inode order.
+        INVARIANT: no await between this and the change (checked/change_lock.py). Two locks are taken in the
+        order of inode numbers.
         """
         for named in sorted(filter(None, ends), key=lambda named: named.ino):
             await stack.enter_async_context(self._change_lock.on(named.fd))
@@ -242,11 +247,12 @@ class Renamer:
         self, stack: contextlib.AsyncExitStack, caller: Caller, parent: Node, name: bytes, stat: Stat,
         end: End, to: PathState,
     ) -> tuple[End, Named | None]:  # fmt: skip
-        """Return a moving end, and the file whose holds() must be True at the rename (None: no condition).
+        """Return a side of the rename with the facts for the new path, and its checked file, or None.
 
-        If the new path has more content requirements, for this app or for another that may have the file
-        open, the file is checked under a lease, until *stack* is closed. Without a lease, holds() is False. A
-        file that moves to a path with more or with fewer requirements must have only one name.
+        If a file is returned, its holds() must be True at the rename. If the new path has more content
+        requirements, for this app or for another app that may have the file open, the file is checked under a
+        lease until *stack* is closed. Without a lease, holds() is False. A file that moves to a path with
+        more or with fewer requirements must have only one name.
         """
         engine, who = self._gate.engine, caller.principal
         if end.ftype is not FileType.REGULAR:
@@ -272,9 +278,9 @@ class Renamer:
     def _forget_times(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> None:
         """Make the kernel forget all names if it must not keep those that move.
 
-        That is so if the new path may hide the moved object, if callers may see other entries below, or if
-        the kernel may keep entries for a shorter time there. All names are forgotten, since until our answer
-        the kernel holds the locks of the names that move.
+        This is needed if the new path may hide the object, if callers may see other entries below it, or if
+        the kernel may keep entries there only for a shorter time. Single names would not do: the kernel holds
+        the locks of the names that move until the reply.
         """
         if old is new:
             return
@@ -284,7 +290,7 @@ class Renamer:
             self._forget_all_names()
 
     def _move(self, nodes: list[Node], old: _Side, new: _Side) -> None:
-        """Move nodes to another name. Nodes below a directory update their paths at their next request."""
+        """Give nodes another name. The nodes below a directory update their paths at their next request."""
         for node in nodes:
             self._nodes.add_name(node, new.parent, new.name)
             self._nodes.drop_name(node, old.parent, old.name)
@@ -293,7 +299,8 @@ class Renamer:
 
 
 def _aside(moved: Stat) -> bytes:
-    """Return a name for a file that was swapped in and whose own name is taken, so that it is not lost."""
+    """Return a new name for a file that was moved by mistake and whose own name is taken, so that it stays.
+    """
     return b"swapped-%d-%d" % (moved.ino, time.time_ns())
 
 

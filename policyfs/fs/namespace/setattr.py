@@ -30,9 +30,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The change that SETATTR requests; None leaves a field alone. Times in ns, size in bytes.
+    """The change that SETATTR requests. None in a field: no change. Times in ns, size in bytes.
 
-    kill_priv: True if the change is to clear suid, sgid and capabilities.
+    kill_priv: True if the request must also clear suid, sgid and capabilities.
     """
 
     mode: int | None
@@ -80,7 +80,7 @@ class AttributeSetter:
     async def setattr(
         self, node: Node, change: Change, handle: Handle | None, caller: Caller
     ) -> pyfuse3.EntryAttributes:
-        """Change attributes. A truncation is a write; all other changes are `attr`."""
+        """Change attributes. A change of the size needs `write`; all other changes need `attr`."""
         if change.size is not None:
             await self._truncate(node, change.size, handle, caller)
         fd = self._open_files.descriptor(node, handle)
@@ -111,8 +111,8 @@ class AttributeSetter:
             try:
                 await self._writer.truncate(opened, size, by_path=True)
                 if node.open is not None and node.open.draft is not None:
-                    await self._sync.flush(opened)  # the last chance to report a refusal
-            finally:  # a refused draft is not left to other handles of the file
+                    await self._sync.flush(opened)  # raises if the content is refused
+            finally:  # other handles of the file must not keep a refused draft
                 await self._sync.finish(opened)
         finally:
             self._opener.close(opened)
@@ -133,7 +133,7 @@ class AttributeSetter:
         call = Call("attr", "+".join(names))
         decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
         stat = self._tree.fstat(fd)
-        if self._set_id_bits is None:  # else the kernel has checked: it knows the caller's groups
+        if self._set_id_bits is None:  # with --posix the kernel has checked this by the caller's groups
             self._native_limits(change, stat, caller)
         self._gate.recorder.decided(caller, call, node.path(), decision)
         if change.uid is not None or change.gid is not None:
@@ -161,9 +161,9 @@ class AttributeSetter:
             self._tree.clear_killpriv(fd)
 
     def _nothing(self, set_id_bits: SetIdBits, node: Node, fd: int, caller: Caller) -> None:
-        """Handle chown(path, -1, -1), or a write to a file with suid: as natively, set ctime and clear suid.
+        """Handle chown(path, -1, -1), or a write to a file with suid: set ctime and clear suid, as natively.
 
-        For a caller that may not change attributes nothing is done, without an error: it may be the writer.
+        A caller that may not change attributes gets no error, and nothing is done: it may be the writer.
         """
         if self._gate.judge(caller.principal, Op.SEE | Op.ATTR, node, Facts(None, None)).allowed:
             stat = self._tree.fstat(fd)
@@ -188,9 +188,11 @@ class AttributeSetter:
 
     @staticmethod
     def _native_limits(change: Change, stat: Stat, caller: Caller) -> None:
-        """Raise EPERM for a chown that is refused natively: the policy never lets an app give files away.
+        """Raise EPERM for a chown that is refused natively, too. The policy never lets an app give files
+        away.
 
-        Only root changes the owner. Only root and the owner change the group, to a group of the caller.
+        Only root changes the owner. Only root and the owner change the group, to a group that the caller is
+        in.
         """
         if caller.uid == 0:
             return
@@ -203,8 +205,8 @@ class AttributeSetter:
     # -- inode flags --------------------------------------------------------------------------------
 
     async def inode_flags(self, node: Node, caller: Caller) -> int:
-        """Return the FS_*_FL bits (immutable, append-only, ...), which stat does not tell. ENOTTY if the
-        store has none. They cannot be changed through the mount.
+        """Return the FS_*_FL bits (immutable, append-only, ...), which stat does not show. ENOTTY if the
+        store has none. The mount never changes them.
         """
         await self._gate.require(caller, Op.SEE, node, Call("stat", "ioctl(FS_IOC_GETFLAGS)"))
         if node.ftype not in {FileType.REGULAR, FileType.DIRECTORY}:

@@ -1,8 +1,8 @@
-"""suid, sgid and ACLs on a mount with the kernel's own mode-bit checks (--posix): as natively.
+"""suid, sgid and ACLs with --posix, where the kernel checks mode bits itself: as natively.
 
-The mount itself never honours suid and sgid (MS_NOSUID). Before the kernel sends SETATTR or CREATE, it has
-decided who may change a mode, and whether sgid is dropped for a caller outside the group: it knows the
-caller's groups. The rest is done here.
+The mount itself never honours suid and sgid (MS_NOSUID). Before the kernel sends SETATTR or CREATE, it
+decides who may change a mode, and whether a caller outside the group loses sgid: the kernel knows the
+caller's groups. This module does the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TRY_S: Final = 0.005
 
 
 class SetIdBits:
-    """Sets and clears suid and sgid for one mount. keeper: None if leases mean nothing on the store."""
+    """Sets and clears suid and sgid for one mount. keeper: None if leases prove nothing on the store."""
 
     def __init__(self, tree: Tree, keeper: LeaseKeeper | None) -> None:
         self._tree = tree
@@ -35,9 +35,9 @@ class SetIdBits:
     async def may_set_ids(self, stack: contextlib.ExitStack, fd: int, mode: int) -> bool:
         """True if the object behind *fd* (O_PATH is enough) may get a mode with suid and sgid.
 
-        The answer holds until *stack* is closed. A file gets the bits only while nobody has it open for
-        writing, in any mount or in the store. Otherwise a write through an open descriptor would not clear
-        them as it must (Linux: file_remove_privs), since the daemon does not see that write.
+        The answer holds until *stack* is closed. A file gets the bits only while no process has it open for
+        writing, in any mount or in the store. Otherwise a write through such an open file would not clear the
+        bits, as Linux must (file_remove_privs): the daemon does not see that write.
         """
         if not mode & _IDS or not stat_bits.S_ISREG(self._tree.fstat(fd).mode):
             return True
@@ -56,7 +56,9 @@ class SetIdBits:
 
     @staticmethod
     def loses_ids(stat: Stat, caller: Caller) -> bool:
-        """True if chown(path, -1, -1) would clear suid or sgid: only owners may do that (notify_change)."""
+        """True if chown(path, -1, -1) would clear suid or sgid. Then only the owner may do it
+        (notify_change).
+        """
         mode = stat.mode
         if stat_bits.S_ISDIR(mode) or not mode & _IDS:
             return False
@@ -65,17 +67,18 @@ class SetIdBits:
         return _outside(stat, caller)
 
     def chowned(self, fd: int, before: Stat, caller: Caller) -> None:
-        """Clear sgid after a chown(2) by a caller outside the group, even if the group may not execute it.
+        """After a chown(2) by a caller outside the group, clear sgid, even if the group may not execute the
+        file.
 
-        (See setattr_should_drop_sgid. The store's kernel has cleared only the bits that it clears for root.)
+        (As setattr_should_drop_sgid does. For the daemon, which is root, the kernel has kept this bit.)
         """
         mode = self._tree.fstat(fd).mode
         if stat_bits.S_ISREG(mode) and mode & stat_bits.S_ISGID and _outside(before, caller):
             self._tree.chmod_fd(fd, stat_bits.S_IMODE(mode) & ~stat_bits.S_ISGID)
 
     def set_acl(self, fd: int, name: bytes, value: bytes, caller: Caller) -> None:
-        """Set an ACL; the kernel has checked that the caller may. As after chmod, sgid is cleared for a
-        caller outside the group (posix_acl_update_mode).
+        """Set an ACL. The kernel has checked that the caller may do so. A caller outside the group loses
+        sgid, as after chmod (posix_acl_update_mode).
         """
         before = self._tree.fstat(fd)
         self._tree.set_acl(fd, name, value)
@@ -90,7 +93,7 @@ def _outside(stat: Stat, caller: Caller) -> bool:
 
 
 def caller_groups(caller: Caller) -> set[int]:
-    """Return the caller's groups: its gid, and its other groups in /proc (none if the process is gone)."""
+    """Return the caller's gid and, from /proc, its supplementary groups (none if the process has ended)."""
     try:
         return {caller.gid, *pyfuse3.get_sup_groups(caller.pid)}
     except (OSError, RuntimeError, ValueError):

@@ -1,8 +1,8 @@
 """Files without a name: open(2) with O_TMPFILE.
 
-A file without a name is decided, and recorded on the trail, as a creation of the name UNNAMED in its
-directory. Giving it a name is decided as a creation at the new path. Until then it is treated as an open
-file whose name was removed.
+Such a file is decided, and recorded on the trail, as the creation of the name UNNAMED in its directory. When
+it gets a name, this is decided as a creation at the new path. Until then it is treated as an open file whose
+name was removed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
 
 UNNAMED: Final = b"#unnamed"
-"""The name that a rule's path must match for a file without a name: ``*`` does, ``*.jpg`` does not."""
+"""The name of files without a name, for rules: the pattern ``*`` matches it, ``*.jpg`` does not."""
 
 
 class Tmpfiles:
@@ -46,7 +46,7 @@ class Tmpfiles:
     async def open(
         self, parent: Node, mode: int, flags: int, caller: Caller
     ) -> tuple[Handle, pyfuse3.EntryAttributes]:
-        """Create and open an unnamed file in a directory. EOPNOTSUPP if the store has no unnamed files."""
+        """Create and open a file without a name. EOPNOTSUPP if the store cannot make such files."""
         check_room(parent, UNNAMED)
         who, path = caller.principal, child_path(parent, UNNAMED)
         call = Call("create", describe(flags))
@@ -76,19 +76,18 @@ class Tmpfiles:
             if node is not None:
                 self._nodes.closed(node)
             raise
-        if node.open is not None:  # always true: the handle has just opened it
+        if node.open is not None:  # always True: the new handle has the node open
             node.open.fd = within_reach
             self._handles.charge(node)
         return handle, self._lookup.entry_of(node, state, self._lookup.told(stat, node, state, caller))
 
     @recorded_first
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Give a file its name. At that path, the caller must have the right to create the file, and the
-        rights of all its open handles.
+        """Give a file its name. The policy must allow the caller to create the file at that path.
 
-        The view of its handles has judged the file's writes, and judges the next ones. So each app that has
-        the file open must have the same view at the new path, and the rights of its handle. Otherwise EXDEV,
-        or the policy's errno.
+        So far the view of the file's handles has judged its writes, and will judge the next ones. So each app
+        that has the file open must have the same view at the new path, and at least the rights of its handle.
+        Otherwise the answer is EXDEV, or the policy's errno.
         """
         check_room(parent, name)
         call, path, new_path = Call("link", "link"), node.path(), child_path(parent, name)

@@ -19,7 +19,7 @@ from policyfs.store import freeing
 
 
 class Remover:
-    """Removes names as the policy allows. Open objects without a name stay usable."""
+    """Removes names as the policy allows. Open objects that lose their last name stay usable."""
 
     def __init__(
         self, fs: FsContext, *, entries: Entries, open_files: OpenFiles, remote: bool = False
@@ -35,16 +35,18 @@ class Remover:
 
     @recorded_first
     async def remove(self, parent: Node, name: bytes, caller: Caller, *, directory: bool) -> None:
-        """Remove a name as unlink(2) and rmdir(2) do."""
+        """Remove a name as unlink(2) or rmdir(2) does. directory: True for rmdir."""
         with KindEvidence() as evidence:
             held = await self._remove(parent, name, caller, evidence, directory=directory)
         if held >= 0:
-            await freeing.closed(held)  # its room is free before the answer, as natively
+            await freeing.closed(held)  # the file's space is free before the reply, as natively
 
     async def _remove(
         self, parent: Node, name: bytes, caller: Caller, evidence: KindEvidence, *, directory: bool
     ) -> int:
-        """Remove a name. Return a descriptor that keeps a large file until the caller closes it, or -1."""
+        """Remove a name. Return a descriptor that keeps a large file's space in use until it is closed, or
+        -1.
+        """
         call = Call("rmdir", "rmdir") if directory else Call("unlink", "unlink")
         end, stat, _ = await self._entries.end(parent, name, caller, evidence)
         ops = Op.SEE | Op.DELETE
@@ -73,10 +75,10 @@ class Remover:
         return held
 
     def _held(self, dirfd: int, name: bytes, stat: Stat) -> int:
-        """Return a descriptor that keeps a large file, or -1: it can be removed without descriptors, too.
+        """Return a descriptor that keeps a large file's space in use, or -1 (also if no descriptor is free).
 
-        INVARIANT: never on a network store. An NFS client renames a file that is in use in place of removing
-        it (fs/nfs/dir.c, nfs_unlink), and no rule is about the new name.
+        INVARIANT: never on a network store. An NFS client does not remove a file that is in use: it renames
+        it (fs/nfs/dir.c, nfs_unlink), and no rule of the policy is about the new name.
         """
         if self._remote or not _is_last_of_large(stat):
             return -1
@@ -87,5 +89,5 @@ class Remover:
 
 
 def _is_last_of_large(stat: Stat) -> bool:
-    """True for a file that takes much room, and has no other name."""
+    """True for a file that takes much space, and has only this name."""
     return stat.ftype is FileType.REGULAR and stat.nlink == 1 and freeing.is_much(stat)

@@ -1,4 +1,4 @@
-"""Extended attributes: those in user.*, and ACLs if the kernel checks them."""
+"""Extended attributes in user.*, and ACLs if the kernel checks them (--posix)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ExtendedAttributes:
         repeats: Repeats,
         enabled: bool = True,
     ) -> None:
-        """set_id_bits: None without --posix. enabled: False if the mount has no extended attributes."""
+        """set_id_bits: None without --posix. enabled: False if extended attributes are switched off."""
         self._enabled = enabled
         self._tree = fs.tree
         self._resolver = fs.resolver
@@ -52,10 +52,11 @@ class ExtendedAttributes:
         self._repeats = repeats
 
     async def getxattr(self, node: Node, name: bytes, caller: Caller) -> bytes:
-        """Return the value of a user.* xattr. ENODATA under redaction, or without `read`. Other names raise
-        absence().
+        """Return the value of a user.* xattr. ENODATA under redaction, or for a caller that may not read. For
+        other names the error of absence().
 
-        ACLs: only if the kernel needs them for its own checks (--posix). They tell no more than modes do.
+        ACLs are returned only with --posix, since the kernel needs them for its checks. They show no more
+        than mode bits do.
         """
         self._check_enabled()
         if self._set_id_bits is not None and name in ACLS:
@@ -69,9 +70,10 @@ class ExtendedAttributes:
         return self._with_fd(node, lambda fd: self._tree.getxattr(fd, name))
 
     def absent_now(self, node: Node, name: bytes, caller: Caller) -> None:
-        """Raise absence(), as getxattr() would, if that needs no facts, no record and no look at the object.
+        """Raise absence(), as getxattr() would, if this needs no facts, no record, and no look at the object.
 
-        INVARIANT: a caller that may not see the object gets no answer here: the refusal is recorded.
+        INVARIANT: if the caller may not see the object, this returns without an error, so that getxattr()
+        refuses on record.
         """
         self._check_enabled()
         shown = _is_user(name) or (self._set_id_bits is not None and name in ACLS)
@@ -80,7 +82,8 @@ class ExtendedAttributes:
             raise absence(name)
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
-        """Return the names of user.* xattrs, and of ACLs if shown; none under redaction or without `read`."""
+        """Return the names of user.* xattrs, and of ACLs with --posix; none for a caller that may not read.
+        """
         self._check_enabled()
         if not await self._shows_xattrs(node, caller, Call("listxattr", "listxattr")):
             return []
@@ -88,9 +91,9 @@ class ExtendedAttributes:
         return [*acls, *self._with_fd(node, lambda fd: [n for n in self._tree.listxattr(fd) if _is_user(n)])]
 
     def _check_enabled(self) -> None:
-        """Raise ENOSYS without extended attributes: the kernel then sends no such request again.
+        """Raise ENOSYS if extended attributes are switched off. The kernel then sends no such request again.
 
-        INVARIANT: never with --posix. The kernel's own checks need ACLs.
+        INVARIANT: they are never off with --posix, since the kernel's checks need ACLs.
         """
         if not self._enabled:
             raise OSError(errno.ENOSYS, "this mount has no extended attributes")
@@ -98,20 +101,22 @@ class ExtendedAttributes:
     async def _shows_xattrs(self, node: Node, caller: Caller, call: Call) -> bool:
         """True if the caller may read the object's xattrs.
 
-        A refusal of `read` is not recorded, since programs list the xattrs of every object that they see.
+        A denial of `read` is not recorded, since programs list the xattrs of every object that they see.
         """
         await self._gate.require(caller, Op.SEE, node, call)
         decision = await self._gate.node(caller, Op.SEE | Op.READ, node)
         return decision.allowed and not await self._hides_xattrs(node, caller, decision)
 
     async def _hides_xattrs(self, node: Node, caller: Caller, reading: Decision | None = None) -> bool:
-        """True if the caller is under redaction of the file. reading: the decision on `read`."""
+        """True if data of the file is hidden from the caller (redaction). reading: the decision on `read`, if
+        known.
+        """
         if reading is None:
             reading = await self._gate.node(caller, Op.SEE | Op.READ, node)
         return bool(reading.redact) and node.ftype is FileType.REGULAR and await self._hidden(node, caller)
 
     async def _hidden(self, node: Node, caller: Caller) -> bool:
-        """True if the caller would be under redaction of the file if its kind were unknown."""
+        """True if data of the file would be hidden from the caller if the file's kind were unknown."""
         owner = None
         need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
         if need & Need.OWNER:
@@ -133,7 +138,7 @@ class ExtendedAttributes:
         with contextlib.ExitStack() as stack:
             path_fd = self._open_files.descriptor(node)
             stack.callback(os.close, path_fd)
-            # Until it is set, no other daemon moves the file to a place without extended attributes.
+            # Until the xattr is set, no other daemon moves the file to a path where xattrs are forbidden.
             async with self._change_lock.on(path_fd):
                 if _is_user(name):
                     self._bans.check(node, caller, call, facts)
@@ -164,8 +169,8 @@ class ExtendedAttributes:
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")
         if _is_user(name) and await self._hides_xattrs(node, caller):
-            # The answer must not depend on the file's xattrs: that would reveal them. A change would destroy
-            # hidden ones.
+            # The answer must not depend on the file's hidden xattrs, since that would reveal them. A change
+            # would destroy hidden ones.
             code = errno.EOPNOTSUPP if call.syscall == "setxattr" else errno.ENODATA
             raise OSError(code, "xattrs are hidden under redaction")
         return decision
@@ -179,8 +184,8 @@ class ExtendedAttributes:
 
 
 def absent_attributes(*, enabled: bool, posix: bool) -> int:
-    """Return the sorts of xattrs that no caller is shown (flags of kernel/vectors.py): getxattr() answers
-    absence().
+    """Return the sorts of xattrs that no caller is shown (flags of kernel/vectors.py). For these, getxattr()
+    raises absence().
     """
     if not enabled:
         return 0  # the answer is ENOSYS
@@ -190,9 +195,9 @@ def absent_attributes(*, enabled: bool, posix: bool) -> int:
 def absence(name: bytes) -> OSError:
     """Return the error for an xattr outside user.*, which no object of a mount has.
 
-    EOPNOTSUPP for names in system.* (ACLs) and for SELinux labels, as on a file system without them.
-    `ls -l` asks for these of each file, and stops asking after this answer. ENODATA for all other names:
-    getcap(8) and Samba take another error for a failure. kernel/_avc.c repeats these answers.
+    EOPNOTSUPP for names in system.* (ACLs) and for SELinux labels, as on a file system without them:
+    `ls -l` requests these of each file, and stops after this answer. ENODATA for all other names, since
+    getcap(8) and Samba take any other error for a failure. kernel/_avc.c gives the same answers.
     """
     if name.startswith(b"system.") or name == _LABEL:
         return OSError(errno.EOPNOTSUPP, "this mount has no ACLs and no labels")
@@ -200,5 +205,5 @@ def absence(name: bytes) -> OSError:
 
 
 def _is_user(name: bytes) -> bool:
-    """True for names in user.*, except those that look like our own."""
+    """True for names in user.*, except names that look like those of policyfs."""
     return name.startswith(b"user.") and not name.startswith(b"user.policyfs.")

@@ -1,7 +1,8 @@
-"""The ban of extended attributes under ``require: {no: [...]}``: they could contain the forbidden data.
+"""The ban of extended attributes under ``require: {no: [...]}``, because they could contain the forbidden
+data.
 
-No attribute may be set there, whatever its value. A file that has attributes cannot be moved or linked there
-(Settled.holds).
+At such a path no attribute may be set, whatever its value. A file that has attributes cannot be moved or
+linked to such a path (Settled.holds).
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ class AttributeBans:
         self._gate = gate
 
     async def facts(self, node: Node, caller: Caller) -> Facts:
-        """Find the facts that check() depends on; none are looked up if no rule forbids anything."""
+        """Find the facts that check() needs; none if no rule forbids words."""
         if not self._words(node, caller, NO_FACTS):
             return NO_FACTS
         need = Need.OWNER | Need.KIND if node.ftype is FileType.REGULAR else Need.OWNER
         return await self._gate.facts_of(node, need, caller.principal)
 
     def check(self, node: Node, caller: Caller, call: Call, facts: Facts) -> None:
-        """Raise FUSEError(EOPNOTSUPP), on record, if a rule forbids words at one of the file's paths.
+        """Raise FUSEError(EOPNOTSUPP), on record, if at one of the file's paths a rule forbids words.
 
-        INVARIANT: no await between this and the change, since the check uses the node's present names.
+        INVARIANT: no await between this and the change, because the check uses the node's present names.
         """
         words = self._words(node, caller, facts)
         if not words:

@@ -1,4 +1,4 @@
-"""The store's file behind a node: a descriptor by a name that leads to it, or from an open descriptor."""
+"""The store's file behind a node: opened by one of its names, or again from an open descriptor."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.linux.statx import Stat
 
 _MOVED: Final = frozenset({errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENXIO})
-"""Errors of an open by a name that no longer leads to the file."""
+"""Errors of an open by a name that leads to another file now, or to none."""
 
 
 class BackingFiles:
     """Descriptors of backing files.
 
-    remote: True if another process or machine serves the store, so that an open may take long.
+    remote: True if another process or machine serves the store. An open may then take long.
     """
 
     def __init__(self, fs: FsContext, *, replaced_files: ReplacedFiles, remote: bool = False) -> None:
@@ -47,8 +47,8 @@ class BackingFiles:
     async def find_apart(self, node: Node) -> tuple[int, Stat]:
         """Open a node's file as find() does, but on a thread if the store is remote.
 
-        An open in such a store waits while another process reads a page of the file that does not arrive
-        (fs/fuse/file.c, fuse_finish_open).
+        If another process serves the store, an open waits while a process reads a page of that file, and the
+        page may never come (fs/fuse/file.c, fuse_finish_open).
         """
         if not self._remote or node.parent is None:
             return self.find(node)
@@ -62,7 +62,7 @@ class BackingFiles:
         except OSError as error:
             if error.errno not in _MOVED:
                 raise
-            return self.find(node)  # gone or moved: try its other names and descriptors
+            return self.find(node)  # removed or moved: this tries its other names and descriptors
         stat = self._stat_if_same(node, fd)
         return self.find(node) if stat is None else (fd, stat)
 
@@ -87,7 +87,7 @@ class BackingFiles:
         return fd, stat
 
     def _stat_if_same(self, node: Node, fd: int) -> Stat | None:
-        """Return the file's attributes if a descriptor is of the node's file; else close it, return None."""
+        """Return the attributes if *fd* is of the node's file. Else close *fd* and return None."""
         stat = self._tree.fstat(fd)
         if self._nodes.is_same(node, stat) and stat.ftype is FileType.REGULAR:
             return stat
@@ -95,7 +95,9 @@ class BackingFiles:
         return None
 
     def reopen_unlinked(self, node: Node) -> tuple[int, Stat]:
-        """Open a file without a name again, by a descriptor of the daemon (/proc/self/fd); else ESTALE."""
+        """Open a file without a name again, by a descriptor that the daemon has (/proc/self/fd). ESTALE
+        without one.
+        """
         if node.open is not None and node.open.fd >= 0:
             fd = self._tree.reopen(node.open.fd, os.O_RDONLY)
             return fd, self._tree.fstat(fd)

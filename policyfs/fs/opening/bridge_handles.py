@@ -1,7 +1,8 @@
-"""Handles that the bridge gives out and takes back by itself, for repeats of decided opens (_opens.c).
+"""Handles that the bridge opens and releases by itself, for repeats of decided opens (_opens.c).
 
-Each node with an open vector is entered once more than it has handles (Lifecycle.enter), so that its mode
-and its backing id stay as long as the bridge may open it. See docs/architecture/vectors.md.
+A node has an open vector while the bridge may answer opens of it. Such a node counts one more entry than it
+has handles (Lifecycle.enter). So its mode and its backing id stay as long as the bridge may open it. See
+docs/architecture/vectors.md.
 """
 
 from __future__ import annotations
@@ -29,25 +30,25 @@ from policyfs.store.copies import Copy
 from policyfs.store.frozen import Version
 
 _MOST: Final = 1 << 15
-"""The limit of nodes with an open vector: each keeps a backing file open in the kernel. One app can have half
-of them."""
+"""The limit of nodes with an open vector. Each keeps a backing file open in the kernel. One app can have at
+most half of them."""
 _AGE_S: Final = 2.0
-"""A handle that stays open for this time, up to twice as long, is taken over by Python, so that the bridge
-has room for others."""
+"""Python takes a handle over once it was open in the bridge for this time, or up to twice as long. Then the
+bridge has room for other handles."""
 _UNUSED_AGES: Final = 30
-"""Without an open for so many times _AGE_S (a minute), a node loses its vector."""
+"""A node loses its vector if it was not opened for this number of periods of _AGE_S (a minute in all)."""
 _RECENT_S: Final = 60.0
-"""A second open within this time, up to twice as long, is a repeat."""
+"""An open counts as a repeat if the last one was less than this time ago, or up to twice as long."""
 _PART: Final = 256
-"""The number of nodes that lose their vector in one call of expire(), so that no request waits for long."""
+"""The limit of nodes whose vectors one call of expire() ends, so that no request waits for it for long."""
 
 
 _SPARED: Final = 16
-"""The number of vectors of copies that end at a time if the cache of copies has no room."""
+"""The number of copies' vectors that are ended at a time when the cache of copies has no room."""
 
 
 class _Shown(NamedTuple):
-    """The copy that a node's vector shows, pinned for *payer*, and what its handles need to know of it."""
+    """The copy that a node's vector shows, pinned for *payer*, with the data that its handles need."""
 
     copy: Copy
     payer: str | None
@@ -55,8 +56,8 @@ class _Shown(NamedTuple):
 
 
 class _Entered(NamedTuple):
-    """A node's open state, entered for its vector, and the app in whose share the vector counts. shown: of a
-    COPY node.
+    """The open state of a node with a vector, and the app in whose share the vector counts. shown: the copy
+    of a COPY node, else None.
     """
 
     state: OpenState
@@ -65,10 +66,10 @@ class _Entered(NamedTuple):
 
 
 class BridgeHandles:
-    """Installs open vectors of one mount, and takes handles over from the bridge when a part needs them.
+    """Installs open vectors for one mount. Takes handles over from the bridge when the daemon needs them.
 
-    INVARIANT: every part that looks at handles goes through the HandleTable, which takes them over first. So
-    a handle of the bridge is never missing anywhere.
+    INVARIANT: all parts of the daemon find handles through the HandleTable, which first takes over those of
+    the bridge. So no part misses a handle of the bridge.
     """
 
     def __init__(
@@ -85,8 +86,8 @@ class BridgeHandles:
         self._redactor = redactor
         self.events = RepeatedOpens(fs.gate.recorder)
         self._entered: dict[Node, _Entered] = {}
-        self._ended: dict[Node, _Entered] = {}  # all at once: their states are left in parts
-        self._of_copies: dict[Node, None] = {}  # those of both that show a copy, the oldest first
+        self._ended: dict[Node, _Entered] = {}  # ended all at once: their states are left some at a time
+        self._of_copies: dict[Node, None] = {}  # nodes of both maps that show a copy, the oldest first
         self._unused: list[int] = []
         self._shares = Shares(_MOST, "files that the bridge opens")
         self._recent: set[int] = set()
@@ -102,9 +103,9 @@ class BridgeHandles:
     # -- vectors ------------------------------------------------------------------------------------
 
     def opened(self, opening: OpenContext) -> None:
-        """Note an open that was allowed, and let the bridge answer its repeats if they are all alike.
+        """Note an allowed open. If all its repeats get the same answer, let the bridge answer them.
 
-        INVARIANT: no await since the open was decided on and recorded for the last time.
+        INVARIANT: no await since the last decision on this open and its record.
         """
         if not self._nodes.vectors.in_use or not self._is_plain(opening):
             return
@@ -116,24 +117,24 @@ class BridgeHandles:
                 return
             self._enter(node, request.caller.holder, shown)
         elif entered.shown is not None and entered.shown != shown:
-            return  # its first app pays for the copy, and its handles have these facts
+            return  # the app of the first open pays for the copy, and the handles have its facts
         copied = None if shown is None else shown.copied
         of_open, has_vector = (node, request.caller, request.flags, state.backing_id), entered is not None
         try:
             decision = self._repeats.judged(*of_open, copied)
             if decision is not None:
-                self.events.note(opening, decision)  # first: a reader may answer the next open at once
+                self.events.note(opening, decision)  # first: a reader thread may answer the next open at once
                 has_vector |= self._repeats.opened(*of_open, decision, copied)
         finally:
             if not has_vector:
                 self.end(node)
 
     def _is_repeat(self, node: Node) -> bool:
-        """True if the node had such an open a moment ago, too.
+        """True if the node had a similar open a moment ago.
 
-        Otherwise a program that opens many files in turn would pay for vectors that end before they are used.
-        Of two opens with more than _MOST others between them, the second may count as a first one. (So many
-        opens of one app take no vectors from others.)
+        Otherwise a program that opens many files, each once, would pay for vectors that are never used. If
+        more than _MOST other opens lie between two opens of a node, the second may not count as a repeat. (So
+        many opens by one app do not take vectors from other apps.)
         """
         if node.nodeid in self._recent or node.nodeid in self._earlier:
             return True
@@ -158,7 +159,7 @@ class BridgeHandles:
         return _Shown(handle.copy, handle.payer, Copied(handle.facts, handle.hidden, version))
 
     def _enter(self, node: Node, holder: Holder, shown: _Shown | None) -> None:
-        """Enter a node's open state for its vector, and pin its copy: for the cache, one more handle."""
+        """Enter a node's open state for its vector, and pin its copy as for one more handle."""
         ended = self._ended.pop(node, None)
         self._entered[node] = _Entered(self._lifecycle.enter(node, writing=False), holder, shown)
         if shown is not None:
@@ -177,7 +178,7 @@ class BridgeHandles:
     def _is_plain(self, opening: OpenContext) -> bool:
         """True for an open for reading, in passthrough, of a file that keeps its name.
 
-        A copy must be final: a second worker may deny the plan of a new one.
+        False for a copy that is not final: a second worker may still deny its plan.
         """
         request, handle, decision = opening.request, opening.handle, opening.decision
         return (
@@ -194,7 +195,7 @@ class BridgeHandles:
         )
 
     def end(self, node: Node) -> None:
-        """Answer no open of a node in the bridge any more, and take over its handles."""
+        """Make the bridge answer no more opens of a node, and take over its handles."""
         if node in self._entered:
             self._adopt(vectors.end_opens(node.nodeid))  # may end all
             self.events.forget(node.nodeid)
@@ -208,9 +209,10 @@ class BridgeHandles:
             self._leave(node, entered)
 
     def end_all(self) -> None:
-        """Answer no open of any node in the bridge any more, and take over all handles.
+        """Make the bridge answer no more opens of any node, and take over all handles.
 
-        The nodes' modes and backing ids are left in parts, by expire(): all at once would take too long.
+        expire() later leaves the nodes' states, and so gives back their backing ids, some at a time: all at
+        once would take too long.
         """
         if self._entered:
             self._ended |= self._entered
@@ -220,9 +222,10 @@ class BridgeHandles:
             self.events.forget_all()
 
     def spare_copies(self) -> bool:
-        """End the oldest vectors of copies, so that the cache has room for others. False if there are none.
+        """End the oldest vectors of copies, so that the cache has room for other copies. False if there are
+        none.
 
-        A copy whose handles the bridge has given out stays open with these.
+        If the bridge has given out handles of such a copy, these keep it open.
         """
         nodes = list(islice(self._of_copies, _SPARED))
         for node in nodes:
@@ -230,9 +233,9 @@ class BridgeHandles:
         return bool(nodes)
 
     def expire(self) -> None:
-        """Put the bridge's opens on record, and end vectors that were not used for a while.
+        """Put the bridge's opens on record, and end vectors that were not used for a minute.
 
-        To be called several times a second.
+        The daemon calls this several times a second.
         """
         self.events.settle()
         self._leave_some()
@@ -248,7 +251,7 @@ class BridgeHandles:
             self._adopt(handles)
 
     def _leave_some(self) -> None:
-        """Give back some of the backing ids that no vector needs any more."""
+        """Give back some of the backing ids of ended vectors."""
         some = [self._nodes.find(nodeid) for nodeid in self._unused[:_PART]]
         del self._unused[:_PART]
         some += list(islice(self._ended, _PART))
@@ -261,7 +264,7 @@ class BridgeHandles:
     # -- handles ------------------------------------------------------------------------------------
 
     def take(self, fh: int) -> None:
-        """Take over the handle of a number, if the bridge has it."""
+        """Take over the handle with this number, if the bridge has it."""
         self._adopt(vectors.take_handle(fh))
 
     def take_of(self, node: Node) -> None:
@@ -275,10 +278,11 @@ class BridgeHandles:
             self._adopt(vectors.take_all_handles())
 
     def _adopt(self, opened: Iterable[vectors.Opened]) -> None:
-        """Put handles of the bridge into the table, as if they had been opened here.
+        """Put handles of the bridge into the table, as if Python had opened them.
 
-        The bridge then has room for others. INVARIANT: beyond a quarter of the limits it gives out none. So
-        no app gets more handles from it than it leaves for all others, whatever makes Python take them over.
+        The bridge then has room for others. INVARIANT: once a quarter of the limits is used, the bridge opens
+        no more files (HandleTable.has_plenty). So whatever makes Python take handles over, no app gets more
+        than its share.
         """
         for one in opened:
             node = self._nodes.find(one.nodeid)
@@ -305,7 +309,7 @@ class BridgeHandles:
 
 
 def _stat(one: vectors.Opened, dev: int, btime_ns: int) -> Stat:
-    """Return the attributes of a file when the bridge opened it."""
+    """Return the attributes that a file had when the bridge opened it."""
     ino, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns = one.attributes
     return Stat(
         ino, dev, mode, nlink, uid, gid, size, blocks, blksize, atime_ns, mtime_ns, ctime_ns, btime_ns

@@ -1,8 +1,9 @@
-"""The four byte paths, by which an app gets a file's bytes. Each node has one of them for ever (BytePath).
+"""The four byte paths: the ways in which apps get a file's bytes. A node keeps its byte path for ever.
 
-Raw: the store's bytes, in passthrough, or mediated if the kernel refuses that. Live: the file itself,
-mediated, with a decision for each request. Copy: one frozen copy with neutral bytes in its hidden parts
-(copy_path.py). Leased: the file itself, patched at each read, while a read lease proves that nobody writes.
+Raw: the store's bytes, in passthrough, or mediated if passthrough is not possible. Live: the file itself,
+mediated, with a decision for each request. Copy: a frozen copy whose hidden parts are replaced by neutral
+bytes (copy_path.py). Leased: the file itself, patched at each read, while a read lease proves that nobody
+writes it.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class PathServer(Protocol):
     """Opens and reads the nodes of one byte path."""
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Serve a reader by a backing id that the kernel already has, in place of steps 1 to 7.
+        """Try to open by a backing id that the kernel already has, in place of steps 1 to 7 of an open.
 
-        This needs no descriptor. False if the open must go through all steps. Sets stat, decision, handle and
-        state.
+        This needs no descriptor. True if it worked: stat, decision, handle and state are then set in
+        *opening*. False if the open must go through all steps.
         """
 
     async def connect(self, opening: OpenContext) -> None:
@@ -62,7 +63,7 @@ class RawPath:
         self._lifecycle = lifecycle
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Use the node's backing id again if the node is open, or was closed a moment ago."""
+        """Use the node's backing id again. False if the node is closed and its id has expired."""
         node = opening.request.node
         if not self._passthrough.has(node):
             return False
@@ -82,13 +83,14 @@ class RawPath:
         request, handle = opening.request, opening.handle
         self._passthrough.choose(request.node, opening.shared, opening.fd)
         if handle.by_kind and opening.shared.mode is Mode.MEDIATED and not handle.writable:
-            # The app would also see pages that others read earlier or later, maybe of another kind.
+            # Through the kernel's page cache, the app would also see pages of other times, maybe of another
+            # kind.
             self._preconditions.unproven(request.node, request.caller, request.call, writing=False)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the file. Bytes that wait for their check, which a reload may have brought, are read as
-        written, but only while no other lane has the node open, or could have written them: the check may
-        refuse or clean them.
+        """Read the file. After a reload, a file here may have bytes that wait for their check. They are read
+        as they were written, but only if no other lane has the node open or could have written them: the
+        check may refuse them or clean them.
         """
         state = open_state(handle)
         if state.holds_back and self._has_alone(handle):
@@ -98,7 +100,7 @@ class RawPath:
         return await read_store(handle.fd, offset, size)
 
     def _has_alone(self, handle: Handle) -> bool:
-        """True if no other lane than the handle's has the node open, or could write to it before."""
+        """True if only the handle's lane has the node open, and no other lane could write to it before."""
         lane = handle.caller.principal.lane
         if any(self._gate.principal(uid).lane != lane for uid in open_state(handle).writer_uids):
             return False
@@ -108,9 +110,9 @@ class RawPath:
 async def _read_waiting(
     state: OpenState, offset: int, size: int, read_draft: Callable[[int, int, int], Awaitable[bytes]]
 ) -> bytes | None:
-    """Read bytes that wait for their check, as written. None if the store's are to be read.
+    """Return bytes that wait for their check, as they were written. None if the store's bytes must be read.
 
-    read_draft: reads from the descriptor of a draft.
+    read_draft: reads from the descriptor of a draft (fd, offset, size).
     """
     if state.draft is not None and not state.draft.stored_cleaned:
         fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
@@ -147,12 +149,12 @@ class LivePath:
             state.head = Head(self._tree.fstat(handle.fd).size, created=handle.created)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read the file itself while nothing in it is hidden from the app, else a copy of it.
+        """Read the file itself if nothing in it is hidden from the app, else a copy of it.
 
         Bytes that wait for their check are read as written. Once the store has a cleaned version, that
-        version is read: RELEASE, which ends the draft, comes some time after close() has returned, and the
-        bytes must not change then. An app whom the file's kind lets in does not read what another lane may
-        have written since: the kind of these bytes is not known yet.
+        version is read. (It must not appear later: RELEASE, which ends the draft, comes some time after
+        close() returned.) If an app may read the file only because of its kind, it does not read bytes that
+        another lane may have written since, because the kind of these bytes is not known yet.
         """
         redacts = bool(handle.node.view.redact)
 
@@ -168,16 +170,18 @@ class LivePath:
                 return waiting
         data = await read_store(handle.fd, offset, size)
         if not redacts or not self._hidden.of(handle):
-            # INVARIANT: the owner is looked up after the bytes were read. Another app's write-open makes the
-            # owner `none` before it is answered, so bytes read before that are the owner's.
+            # INVARIANT: the owner is read after the bytes. When another app opens the file for writing, the
+            # owner becomes `none` before that open is answered. So bytes that were read before are the
+            # owner's.
             return data
         return await self._read_hidden(handle, handle.fd, offset, size)
 
     def _of_unknown_kind(self, handle: Handle) -> bool:
-        """True if waiting bytes may be another lane's, and the file's kind decides on the handle's reads.
+        """True if another lane may have written the waiting bytes, and the kind decides on the handle's
+        reads.
 
-        Bytes stay when their writer has closed the file, as long as another one has it open. A reader alone
-        opens a copy, or a node of its own, unless a reload came after its open.
+        Waiting bytes stay after their writer has closed the file, while another app has it open. (An app that
+        only reads has a copy or another node, unless a reload came after its open.)
         """
         node, who = handle.node, handle.caller.principal
         writers = open_state(handle).writer_uids
@@ -189,8 +193,8 @@ class LivePath:
     async def _read_hidden(self, handle: Handle, fd: int, offset: int, size: int) -> bytes:
         """Read from a redacted copy of the file behind *fd*: the handle's own file, or its draft.
 
-        If a reload overtakes the copy, another one is made: after ESTALE the kernel opens again, but it never
-        reads again.
+        If a reload comes while the copy is made, another one is made. An error would not do: after ESTALE the
+        kernel repeats an open, but never a read.
         """
         while True:
             with contextlib.suppress(PolicyChangedError):
@@ -228,7 +232,9 @@ class LivePath:
 
 
 class LeasedPath:
-    """Opens and reads under a lease: a file too large to copy, which is redacted or allowed for its kind."""
+    """Opens and reads files under a lease: files too large to copy, redacted or allowed because of their
+    kind.
+    """
 
     def __init__(self, leased: LeasedFiles) -> None:
         self._leased = leased

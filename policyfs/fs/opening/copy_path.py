@@ -1,9 +1,9 @@
 """The byte path of a frozen copy: a redacted view of a file that is not too large, for reading.
 
-The copy is made, or found in the cache, for the file's present version (fs/redacted/copies.py). It is pinned
+The copy is made of the file's present version, or found in the cache (fs/redacted/copies.py). It is pinned
 twice: for the node, which shows one copy as long as it is open, and for the handle, as part of its app's
-share. If other handles of the node have another copy open, the open is stale: LOOKUP then leads to a node for
-the new version.
+share. If other handles of the node show another copy, the open gets ESTALE, and LOOKUP then leads to a node
+for the new version.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class CopyPath:
         self._lifecycle = lifecycle
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Open a copy of the file's present version that is already registered with the kernel.
+        """Open a copy of the file's present version that is already registered with the kernel. No await.
 
-        False if the node has no such copy, or if the copy was made for another decision. No await.
+        False if the node has no such copy, or if the copy was made for another decision.
         """
         request = opening.request
         node, who = request.node, request.caller.principal
@@ -80,7 +80,7 @@ class CopyPath:
         return True
 
     async def connect(self, opening: OpenContext) -> None:
-        """Serve the handle from a frozen copy of the file's present version, an existing or a new one."""
+        """Serve the handle by a frozen copy of the file's present version, from the cache or new."""
         request, handle, state = opening.request, opening.handle, opening.shared
         node = request.node
         judge = _Judge(self._gate, request)
@@ -120,19 +120,20 @@ class CopyPath:
     async def _copy_for(
         self, opening: OpenContext, stat: Stat, judge: _Judge, *, current: bool
     ) -> Redacted | Refused:
-        """Find the copy for an open, pinned: the node's own if it is current, else a copy of the file now.
+        """Return the copy for an open, pinned: the node's own if *current*, else a copy of the file as it is
+        now.
 
-        current: True if the node's copy shows the file as it was when this open came, or later.
+        current: True if the node's copy shows the file as it was when this open came, or as it was later.
         """
         handle, state, node = opening.handle, opening.shared, opening.request.node
         who, owner = handle.caller.principal, opening.owner
         handle.payer = self._redactor.payer(who)
         try:
-            # The node's own copy is right also if another view has put another one into the cache since, or
-            # if the file has changed while this open waited for that very copy.
+            # The node's own copy is right even if another view has put another one into the cache since, or
+            # if the file has changed while this open waited for that copy.
             if state.copy is not None and (node.parent is None or current):
                 made = self._redactor.again(state.copy, owner, judge, who)
-                if node.parent is None or isinstance(made, Redacted):  # no LOOKUP leads to a newer one
+                if node.parent is None or isinstance(made, Redacted):  # a nameless node gets no newer copy
                     return made
         except NoRoom:
             self._without_copy(opening.request)
@@ -145,28 +146,29 @@ class CopyPath:
             self._without_copy(opening.request)
 
     def _without_copy(self, request: OpenRequest) -> NoReturn:
-        """Refuse an open since there is no copy: ESTALE, so that LOOKUP finds the node for large files.
+        """Refuse an open that gets no copy. ESTALE, so that LOOKUP finds the node for large files.
 
-        EBUSY for a raw file that has a writer: its reader was sent back to LOOKUP once already.
+        For a raw file with a writer: EBUSY, because its reader was already sent back to LOOKUP once.
         """
         if request.node.view.raw:
             self._preconditions.unproven(request.node, request.caller, request.call, writing=True)
         raise StaleNodeError from None
 
     def _give_up(self, node: Node, state: OpenState) -> None:
-        """Raise StaleNodeError if others read another version through the node."""
-        self._nodes.vectors.drop(node)  # the bridge may have had it open
+        """Stop showing the node's copy. Raises StaleNodeError if other handles show it."""
+        self._nodes.vectors.drop(node)  # handles of the bridge count, too
         if state.handles > 1:
             raise StaleNodeError
-        if state.copy is not None:  # from here on others wait for the new copy
+        if state.copy is not None:  # from here on other opens of the node wait for the new copy
             self._passthrough.release(node, state)
             state.copy.unpin()
             state.copy, state.version, state.cut = None, None, False
 
     def _adopt(self, handle: Handle, state: OpenState, copy: Copy) -> None:
-        """Pin exactly one copy for the open node. Raises StaleNodeError while others have another one open.
+        """Make *copy* the copy of the open node, pinned. Raises StaleNodeError if other handles show another
+        one.
 
-        If they have closed it meanwhile, the new copy replaces theirs.
+        If no other handle shows the node's old copy any more, *copy* replaces it.
         """
         if state.copy is copy:
             return

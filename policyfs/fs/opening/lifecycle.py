@@ -1,8 +1,8 @@
-"""The lifecycle of open files: of a handle, from the decision to its release, and of the state that all
-handles of a node share, from the first open to the last release.
+"""The lifecycle of handles, from the decision to the release, and of the state that all handles of a node
+share, from the first open to the last release.
 
-Every open is begin(), its byte path and finish(). Each enter() has one leave(): when the open fails after
-it, else when the file is released.
+Every open calls begin(), prepares its byte path, and calls finish(). Each enter() needs one leave(): if the
+open fails after enter(), or when the file is released.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Lifecycle:
         forget_size: SizeForgotten,
         remote: bool = False,
     ) -> None:
-        """remote: True if the store reports some write errors only when a file is closed."""
+        """remote: True if the store may report a write error only at close."""
         self._nodes = fs.nodes
         self._held = fs.held
         self._handles = fs.handles
@@ -48,14 +48,14 @@ class Lifecycle:
         self._remote = remote
 
     def new_handle(self, node: Node, caller: Caller, flags: int, stat: Stat) -> Handle:
-        """Make a handle without a byte path yet, right after the decision that allows it."""
+        """Make a handle right after the decision that allows it. It has no byte path yet."""
         handle = Handle(self._handles.new_index(caller), node, caller, flags, -1)
         handle.before = version_of(stat)
         handle.generation = self._gate.generation
         return handle
 
     def begin(self, opening: OpenContext) -> None:
-        """Make the handle of an open that meets its preconditions, and enter the node's open state for it."""
+        """Make the handle of an open that meets its preconditions. Enter the node's open state for it."""
         request = opening.request
         handle = self.new_handle(request.node, request.caller, request.flags, opening.stat)
         handle.emptied, handle.by_kind = opening.emptied, opening.by_kind
@@ -65,12 +65,12 @@ class Lifecycle:
             opening.state.writer_uids |= {request.caller.uid}
 
     def enter(self, node: Node, *, writing: bool) -> OpenState:
-        """Reserve the node's open state: it lives until the same number of leave() calls.
+        """Reserve the node's open state. It lives until leave() was called as often as enter().
 
-        INVARIANT: all open nodes of an inode through which the daemon writes share one lock. So a judgement
-        in one view is still right when the bytes are written, even if other views write. No task waits for
-        one such lock while it holds another. Copies and leases have locks of their own: their long steps must
-        not delay a writer.
+        INVARIANT: all open nodes through which the daemon may write one inode share one lock. So if writes
+        are judged in one view, the judgement is still right when they are stored, even if other views write.
+        No task waits for such a lock while it holds another one. Copies and leases have locks of their own,
+        because their long steps must not delay a writer.
         """
         if writing:  # and an app that writes the file does not read its copy
             for each in self._nodes.same_inode(node.ino):
@@ -88,7 +88,7 @@ class Lifecycle:
         return node.open
 
     async def show_size(self, handle: Handle, version: Version) -> None:
-        """Make the kernel ask for the size again if the file was changed elsewhere since the last answer.
+        """If the file was changed elsewhere since the kernel got its size, make the kernel ask for it again.
 
         The kernel reads no further than the size that it knows. (In passthrough it uses the backing file's
         size.)
@@ -109,7 +109,7 @@ class Lifecycle:
             flags = 0 if self._remote and handle.writable else FH_NOFLUSH
             handle.fh = pack_fh(handle.index, FH_PASSTHROUGH | flags, state.backing_id)
         else:
-            # A writer's FLUSH is always sent: after a reload there may be requirements for its bytes.
+            # A writer's FLUSH is always needed: after a reload its bytes may have to be checked.
             flags = 0 if handle.writable else FH_NOFLUSH
             version = state.version or version_of(stat)
             keeps = node.byte_path in {BytePath.COPY, BytePath.RAW} and not handle.by_kind
@@ -124,7 +124,7 @@ class Lifecycle:
         """Undo one enter(). The last leave() releases everything."""
         node = handle.node
         if handle.fd >= 0:
-            with contextlib.suppress(OSError):  # nobody gets this error: FLUSH has reported before
+            with contextlib.suppress(OSError):  # no process gets this error: FLUSH has already reported it
                 freeing.close(handle.fd)
             handle.fd = -1
         self._handles.pop(handle.fh)
@@ -135,7 +135,7 @@ class Lifecycle:
         self.let_go(node, state)
 
     def let_go(self, node: Node, state: OpenState) -> None:
-        """Undo one enter() of a reader without a handle."""
+        """Undo one enter() of a reader that got no handle."""
         state.handles -= 1
         if state.handles:
             return
@@ -156,5 +156,5 @@ class Lifecycle:
 
 
 def _is_written(node: Node) -> bool:
-    """Return True if bytes of the store change through the node."""
+    """True if writes through the node change bytes of the store."""
     return not node.byte_path.finds_kind

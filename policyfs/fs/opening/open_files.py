@@ -1,4 +1,4 @@
-"""The store's files behind open nodes, while they are open."""
+"""Descriptors of the store's files behind open nodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from policyfs.fs.opening.backing_file import BackingFiles
 class OpenFiles:
     """The open files of one mount, for operations that change their names or attributes.
 
-    forget_attributes: makes the kernel ask for the attributes of a node again, by its number.
+    forget_attributes: makes the kernel ask for the attributes of a node again. It takes the node's number.
     """
 
     def __init__(
@@ -33,8 +33,8 @@ class OpenFiles:
     def backing_fd(self, handle: Handle) -> int:
         """Return a descriptor of the store's file behind a handle, in any view. The caller closes it.
 
-        The descriptor can read at least. If the handle shows a copy, the descriptor is of the file that has
-        the name now. ESTALE if neither a descriptor nor a name leads to the file.
+        The descriptor can at least read. If the handle shows a copy, the descriptor is of the file that has
+        the node's name now. ESTALE if neither a descriptor nor a name leads to the file.
         """
         if handle.fd >= 0 and handle.node.byte_path is not BytePath.COPY:
             return os.dup(handle.fd)
@@ -43,8 +43,8 @@ class OpenFiles:
     def keep(self, node: Node, fd: int) -> None:
         """Keep *fd* for an open file that loses its last name, so that fstat and other requests still work.
 
-        *fd* belongs to this object from now on. It is closed if the apps that have the file open have used up
-        their shares of descriptors.
+        This object closes *fd* later; at once if all apps that have the file open have used up their shares
+        of descriptors.
         """
         if node.open is not None and self._handles.charge(node):
             node.open.fd = fd
@@ -53,12 +53,12 @@ class OpenFiles:
 
     @contextlib.contextmanager
     def bytes_stay(self, ino_key: int, *, answered: bool = True) -> Iterator[None]:
-        """Wrap a change of a file's names or attributes, but not of its bytes: handles under redaction that
-        emptied the file may write on (Handle.seen). INVARIANT: no await inside.
+        """Wrap a change of a file's names or attributes, but not of its bytes. Handles under redaction that
+        have emptied the file may still write afterwards (Handle.seen). INVARIANT: no await inside.
 
-        For the node in the request and its reply, the kernel knows of the change. For other nodes of the
-        file (other views, names that rules distinguish) it is told here, since the watch leaves out our own
-        changes. answered: True if the reply is about the node in the request.
+        The kernel knows of the change for the node of the request and its reply. For other nodes of the file
+        (other views, or names with other rules) this tells the kernel, because the watch leaves out the
+        daemon's own changes. answered: True if the reply is about the node of the request.
         """
         nodes = list(self._nodes.same_inode(ino_key))
         going_on = [
@@ -76,8 +76,9 @@ class OpenFiles:
                 self._forget_attributes(node.nodeid)
 
     def descriptor(self, node: Node, handle: Handle | None = None) -> int:
-        """Return a descriptor of the node's object. The caller closes it. handle: of a request by an open
-        file, which is about that file, also if its name leads elsewhere by now.
+        """Return a descriptor of the node's object. The caller closes it. handle: the open file, if the
+        request came through one; then the descriptor is of that file, even if its name leads to another file
+        by now.
         """
         if node.nodeid == ROOT_ID:
             return os.dup(self._tree.root_fd)

@@ -1,6 +1,6 @@
-"""The nine steps of an open, each with its reason in docs/architecture/opening.md.
+"""The nine steps of an open. docs/architecture/opening.md gives the reason for each.
 
-A refused open has destroyed nothing: O_TRUNC comes last.
+O_TRUNC comes last, so that a refused open destroys nothing.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class Opener:
 
     @paced
     async def open(self, node: Node, flags: int, caller: Caller) -> Handle:
-        """Open a node for a caller. Raises FUSEError for a refusal, OSError otherwise."""
+        """Open a node for a caller. Raises FUSEError if the policy refuses, OSError for other errors."""
         opening, thread = OpenContext(OpenRequest.of(node, caller, flags)), caller.pid
         second, stale, paced_out = self.second_tries.begins(thread), False, False
         try:
             await self._open(opening)
         except PacedError:
-            paced_out = True  # no answer yet: the same try begins anew
+            paced_out = True  # this try was not answered: it begins anew
             raise
         except OSError as error:
             stale = error.errno == errno.ESTALE
@@ -84,7 +84,7 @@ class Opener:
         return opening.handle
 
     async def _open(self, opening: OpenContext) -> None:
-        """Take the nine steps; fewer if the bytes are registered with the kernel already."""
+        """Take the nine steps; fewer if the kernel has a backing id for the bytes already."""
         node = opening.request.node
         path = self._paths[node.byte_path]
         try:
@@ -101,7 +101,7 @@ class Opener:
             await self._record(opening)  # 8
             await self._write_access.empty(opening, self._preconditions.check_emptied)  # 9
             self._replaced_files.opened(node)
-            if not self.second_tries.is_any:  # the bridge must not answer second tries: they are noted here
+            if not self.second_tries.is_any:  # the bridge must not answer a second try: Python must note it
                 self._bridge_handles.opened(opening)
         except BaseException:
             if opening.state is not None:
@@ -126,7 +126,7 @@ class Opener:
         self._lifecycle.finish(handle, state, opening.stat)
 
     async def _record(self, opening: OpenContext) -> None:
-        """Put the open on record. Raises if the policy or the proof has changed meanwhile."""
+        """Put the open on record. Raises if the policy, or the proof of the kind, has changed meanwhile."""
         request, handle = opening.request, opening.handle
         handle.recorded_late = await self._gate.recorder.recorded(
             request.caller, request.call, request.node.path(), opening.decision,
@@ -139,7 +139,9 @@ class Opener:
             self._preconditions.still_proven(opening)
 
     async def open_to_truncate(self, node: Node, size: int, caller: Caller) -> Handle:
-        """Open our own handle for truncate(2) by path: all steps of a write-open, but no byte path."""
+        """Open the daemon's own handle for a truncate(2) by path: all steps of a write-open except the byte
+        path.
+        """
         flags = os.O_WRONLY if size else os.O_WRONLY | os.O_TRUNC
         call = Call("truncate", "truncate")
         opening = OpenContext(OpenRequest.of(node, caller, flags, call))
@@ -173,7 +175,9 @@ class Opener:
     async def created(
         self, node: Node, fd: int, flags: int, caller: Caller, decision: Decision, stat: Stat, call: Call
     ) -> Handle:
-        """Open a handle on a file that the caller has just created; the handle closes *fd* (O_RDWR)."""
+        """Open a handle on a file that the caller has just created. The handle owns *fd* (O_RDWR) from now
+        on.
+        """
         opening = OpenContext(OpenRequest.of(node, caller, flags, call))
         opening.stat, opening.decision, opening.emptied = stat, decision, bool(node.view.redact)
         self._lifecycle.begin(opening)
@@ -186,7 +190,7 @@ class Opener:
             await self._register(opening)
             await self._record(opening)
         except BaseException:
-            handle.fd = -1  # *fd* stays the caller's
+            handle.fd = -1  # *fd* still belongs to the caller
             self._handles.pop(handle.fh)
             self._lifecycle.leave(handle, opening.shared)
             raise

@@ -1,4 +1,4 @@
-"""The mode of a node, passthrough or mediated, chosen at its first open, and the backing ids."""
+"""Passthrough: the choice of a node's mode at its first open, and the backing ids."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _TELLS_EACH: Final = "the store is a FUSE file system, which may report a write 
 class Passthrough:
     """Registers backing files. backing: None if passthrough is switched off.
 
-    tells_each: True if the store reports a write error only to the open file that wrote. In passthrough that
-    is the kernel's own file, and nobody can ask it at close and fsync. So the store's files are not passed
-    through; copies are. reserves: True if the store reserves blocks for root. Writes in passthrough must not
-    use these, but the kernel writes with the identity of the process that registered the file.
+    tells_each: True if the store reports a write error only to the open file that wrote. In passthrough this
+    is a file of the kernel, which the daemon cannot ask at close and fsync. So the store's files are then not
+    passed through; copies are. reserves: True if the store reserves blocks for root. Apps' writes in
+    passthrough must not use these blocks, but the kernel writes as the process that registered the file.
     """
 
     def __init__(self, backing: Backing | None, *, tells_each: bool = False, reserves: bool = False) -> None:
@@ -38,7 +38,8 @@ class Passthrough:
         self.refused: Counter[str] = Counter()
 
     def switch_off(self, why: str) -> None:
-        """Mediate everything, since the kernel did not agree to passthrough; `status` says why."""
+        """Mediate all files, because the kernel did not agree to passthrough. why: the reason, for `status`.
+        """
         self.expire(everything=True)
         self._backing = None
         self.why = why
@@ -59,14 +60,14 @@ class Passthrough:
 
     @property
     def live(self) -> int:
-        """The number of backing ids registered now."""
+        """The number of backing ids that are registered now."""
         return 0 if self._backing is None else self._backing.live
 
     def choose(self, node: Node, state: OpenState, fd: int) -> None:
         """Set the mode of a node that is being opened. *fd*: an O_RDONLY descriptor of its bytes.
 
-        INVARIANT: a node has one backing id while any of its handles lives. A mediated node stays mediated:
-        the kernel forbids a mix of both modes, and the app would get EIO.
+        INVARIANT: a node has one backing id while any of its handles is open. A mediated node stays mediated:
+        if a node used both modes, the kernel would fail with EIO.
         """
         if state.backing_id or self.take_idle(node, state):
             return
@@ -92,7 +93,7 @@ class Passthrough:
     def choose_copy(self, node: Node, state: OpenState, copy: Copy) -> None:
         """Set the mode of a node that shows a frozen copy.
 
-        A copy is registered once for its whole life, for all nodes that show it. (The kernel takes one id for
+        A copy is registered once in its life, for all nodes that show it. (The kernel accepts one id for
         several nodes.)
         """
         if not state.backing_id:
@@ -104,7 +105,7 @@ class Passthrough:
                 self.passed += 1
 
     def take_idle(self, node: Node, state: OpenState) -> bool:
-        """Reuse the backing id of a node's file that was closed a moment ago. False if there is none."""
+        """Use the backing id of a file that was closed a moment ago again. False if the node has none."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is None:
             return False
@@ -117,7 +118,8 @@ class Passthrough:
         return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
 
     def release(self, node: Node, state: OpenState) -> None:
-        """Release a node's id after its last handle: a file's after _IDLE_S, a copy's with the copy."""
+        """Release a node's id after its last handle: the id of a file after _IDLE_S, of a copy with the copy.
+        """
         backing_id, state.backing_id = state.backing_id, 0
         if not backing_id or node.byte_path is BytePath.COPY:
             return
@@ -129,13 +131,16 @@ class Passthrough:
         self.give_back(backing_id)
 
     def drop(self, node: Node) -> None:
-        """Release a file's idle id, since a name of it was removed: its space must become free at once."""
+        """Release a file's idle id at once: a name was removed, and the file's space may have to become free.
+        """
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
             self.give_back(kept[0])
 
     def expire(self, *, everything: bool = False) -> None:
-        """Release ids that were idle for too long; called from time to time."""
+        """Release ids that were idle for too long. Called from time to time. everything: release all idle
+        ids.
+        """
         oldest = time.monotonic() - _IDLE_S
         while self._idle:
             nodeid, (backing_id, since) = next(iter(self._idle.items()))

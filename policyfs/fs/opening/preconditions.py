@@ -1,4 +1,5 @@
-"""Preconditions of an open: the decision, the right node, a proven kind, rule 5 of the policy language."""
+"""Preconditions of an open: the decision, the right node, a proven kind, and rule 5 of the policy
+language."""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ _NOT_EMPTIED: Final = "an app under redaction must empty a file of another owner
 
 
 class Preconditions:
-    """Checks that an app must pass before it gets a handle.
+    """Checks that an open must pass before the app gets a handle.
 
-    leases_mean: True if a read lease proves that nobody writes.
+    leases_mean: True if a read lease proves that no process writes the file.
     """
 
     def __init__(
@@ -40,9 +41,9 @@ class Preconditions:
         self._leases_mean = leases_mean
 
     async def decide(self, opening: OpenContext) -> None:
-        """Set the decision and the owner, or refuse on record.
+        """Set the decision and the owner in *opening*, or refuse on record.
 
-        A reader of a file with a writer gets a copy, and the kind is found in the copy, not here.
+        If a file has a writer, its reader gets a copy, and the kind is found in the copy, not here.
         """
         request, evidence = opening.request, opening.evidence
         node, caller = request.node, request.caller
@@ -64,15 +65,15 @@ class Preconditions:
             opening.owner = self._gate.facts.owners.get(opening.fd, opening.stat)
 
     def check_node(self, opening: OpenContext) -> None:
-        """Raise ESTALE unless the node is the right one for this open; ETXTBSY for a program that runs."""
+        """Raise ESTALE if this open needs another node; ETXTBSY if the file is a running program."""
         self.check_path(opening)
         self.check_running(opening.request.node, opening.request.flags)
         self.demand_proof(opening)
         if opening.request.writing:
-            opening.evidence.close()  # its own open for writing would break the lease
+            opening.evidence.close()  # the daemon's own open for writing would break the lease
 
     def check_view(self, opening: OpenContext) -> None:
-        """Raise ESTALE unless the node has the caller's view, by all its names, and is one of its nodes."""
+        """Raise ESTALE if the node has not the caller's view for all its names, or serves other callers."""
         node, caller = opening.request.node, opening.request.caller
         for state in node.states():
             view = self._gate.engine.view(caller.principal, state)
@@ -85,13 +86,13 @@ class Preconditions:
             raise StaleNodeError
 
     def check_path(self, opening: OpenContext) -> None:
-        """Raise ESTALE unless the node has the byte path of this open now."""
+        """Raise ESTALE if this open needs another byte path now than the node's."""
         request = opening.request
         node, caller, writing = request.node, request.caller, request.writing
         try:
             self.check_view(opening)
         except StaleNodeError:
-            if writing:  # the kernel looks up only once more: it must find a writer's node
+            if writing:  # the kernel looks up only once more, and must then find a node for a writer
                 self._views.expect_writer(node.ino, self._gate.engine.view(caller.principal, node.state))
             raise
         if node.parent is None and node.byte_path is not BytePath.COPY:
@@ -109,12 +110,13 @@ class Preconditions:
             raise StaleNodeError
 
     def demand_proof(self, opening: OpenContext) -> None:
-        """Refuse an open for reading that depends on the file's kind, unless a lease proves the kind.
+        """Refuse an open for reading if it depends on the file's kind and no lease proves the kind.
 
-        A reader gets ESTALE: its next LOOKUP finds a node that shows a copy. If no name leads to such a node,
-        or if the open is also for writing, the answer is EBUSY while the file has a writer, and EACCES if
-        leases mean nothing; both are on record. An open for writing alone needs no proof, since it reads no
-        bytes. Sets by_kind. INVARIANT: no await between this and a reader's last step.
+        An app that only reads gets ESTALE: its next LOOKUP finds a node that shows a copy. There is no such
+        node if the open is also for writing, or if no name leads to the file. Then the app gets EBUSY while
+        the file has a writer, or EACCES if leases prove nothing; both are on record. An open only for writing
+        needs no proof, since it reads no bytes. Sets by_kind. INVARIANT: no await between this and a reader's
+        last step.
         """
         request, evidence, node = opening.request, opening.evidence, opening.request.node
         opening.by_kind = False
@@ -127,7 +129,7 @@ class Preconditions:
         opening.by_kind = True
 
     def still_proven(self, opening: OpenContext) -> None:
-        """Refuse a reader if other requests went on during the record and the kind is no longer proven.
+        """Refuse a reader if the kind is no longer proven after the open was put on record.
 
         INVARIANT: no await between this and the reply.
         """
@@ -136,7 +138,7 @@ class Preconditions:
             self.unproven(request.node, request.caller, request.call, writing=False)
 
     def unproven(self, node: Node, caller: Caller, call: Call, *, writing: bool) -> NoReturn:
-        """Refuse an open, since the file's kind is not proven: ESTALE for a reader, else EBUSY or EACCES."""
+        """Refuse an open whose kind is not proven: ESTALE for a reader, else EBUSY or EACCES on record."""
         if not writing and node.parent is not None:
             self._views.unproven(node.ino, caller)
             self._views.outdated(node.view, caller)
@@ -148,8 +150,8 @@ class Preconditions:
     def check_running(self, node: Node, flags: int) -> None:
         """Raise ETXTBSY for O_RDONLY|O_TRUNC of a running program.
 
-        The kernel checks whether a file is being executed (fs/namei.c, handle_truncate) only after OPEN was
-        answered, when the bytes would be gone. The kernel itself refuses any other writer.
+        The kernel checks whether a file is being executed only after the reply to OPEN (fs/namei.c,
+        handle_truncate): the bytes would be gone by then. The kernel itself refuses every other writer.
         """
         if not flags & os.O_TRUNC or flags & os.O_ACCMODE != os.O_RDONLY:
             return
@@ -158,10 +160,11 @@ class Preconditions:
                 raise OSError(errno.ETXTBSY, "the file is being executed")
 
     def check_emptying(self, opening: OpenContext) -> None:
-        """Refuse, on record, an open by which an app under redaction writes a file of another owner without
+        """Refuse, on record, an open by which an app under redaction would write another owner's file without
         emptying it.
 
-        See rule 5 of the policy language. Sets emptied if the app may write because the open empties it.
+        See rule 5 of the policy language. Sets emptied if the app may write only because the open empties the
+        file.
         """
         request, node, who = opening.request, opening.request.node, opening.request.caller.principal
         if not request.writing or not node.view.redact:
@@ -171,14 +174,14 @@ class Preconditions:
         if not self._views.hidden_now(self._gate.engine, who, node.state, lambda: opening.owner):
             return
         if opening.stat.size and not request.empties:
-            self._views.writer_came(node.ino, node.view)  # no writer comes: readers keep their byte path
+            self._views.writer_came(node.ino, node.view)  # no writer will come: readers keep their byte path
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
             self._gate.refuse(request.caller, request.call, node.path(), decision, note=_NOT_EMPTIED)
         opening.emptied = True
 
     def check_emptied(self, opening: OpenContext) -> None:
-        """Refuse an open that empties a file for a writer who could not write the empty file. In a draft the
-        file keeps its bytes, and in passthrough its writer's rights.
+        """Refuse an open that empties a file if its writer could not write the empty file. Not needed if a
+        draft keeps the file's bytes, or if a writer in passthrough keeps its rights.
         """
         handle, state = opening.handle, opening.shared
         kept = state.mode is not Mode.MEDIATED or state.draft is not None or opening.decision.in_draft
@@ -189,12 +192,12 @@ class Preconditions:
         """Note that an open was answered with ESTALE: the kernel looks the name up, and tries once more."""
         node, caller = opening.request.node, opening.request.caller
         self._replaced_files.missed(node)
-        self._nodes.vectors.drop_all()  # the next LOOKUP must come here: it keeps the file within reach
+        self._nodes.vectors.drop_all()  # the next LOOKUP must reach Python, which keeps the file for the open
         if opening.request.writing:
             self._views.expect_writing(node.ino, caller)
         if node.byte_path is BytePath.COPY and node.whose == caller.principal.lane:
             self._views.outdated(node.view, caller)
 
     def let_in(self, opening: OpenContext) -> None:
-        """Note that an open was answered, and not with ESTALE."""
+        """Note that an open was answered with a result other than ESTALE."""
         self._views.expect_nothing(opening.request.node.ino, opening.request.caller)

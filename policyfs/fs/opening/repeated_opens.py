@@ -1,7 +1,7 @@
 """Events of opens that the bridge has answered by itself (kernel/_events.c).
 
-Python has decided on such an open once, and recorded it. Its repeats have the same path, rules and policy:
-a rename or a reload drops the vector first. So they differ only in process, time, handle, and version of the
+Python has decided and recorded such an open once. Its repeats have the same path, rules and policy, because a
+rename or a reload first drops the vector. So they differ only in process, time, handle, and version of the
 file.
 """
 
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from policyfs.fs.opening.request import OpenContext
 
 _CALLERS: Final = 4
-"""The limit of uids with a recorded vector on one node: as many as have a place in the bridge (GRANTS)."""
+"""The limit of uids with recorded vectors on one node: the number of uids for which the bridge has places
+(GRANTS)."""
 
 _DECIDED: Final = 4096
-"""The limit of different events that files share. Beyond it they are forgotten, and shared anew."""
+"""The limit of different events in the map by which files share them. A full map is emptied."""
 
 _TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME = map(
     Event._fields.index,
@@ -38,8 +39,8 @@ _TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME = map(
 class _Template(NamedTuple):
     """The event of an open whose repeats the bridge answers.
 
-    event: without path, process, time, handle, and version of the file. So many files have the same one, and
-    a file with a vector takes little memory.
+    event: without path, process, time, handle, and version of the file. So many files share one event, and a
+    file with a vector takes little memory.
     """
 
     event: Event
@@ -49,9 +50,9 @@ class _Template(NamedTuple):
 class RepeatedOpens:
     """Puts opens of the bridge on record. One for each mount; event loop only.
 
-    INVARIANT: settle() is called before any other event of the mount is made, before the journal's next
-    flush, and whenever a vector ends. So these events are on the trail in the right order, and as early as
-    those of Python.
+    INVARIANT: settle() is called before the mount makes any other event, before each flush of the journal,
+    and when a vector ends. So these events are on the trail in the right order, and as early as those of
+    Python.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -64,14 +65,14 @@ class RepeatedOpens:
         return len(self._templates)
 
     def has_room(self, opening: OpenContext) -> bool:
-        """True if the events of this caller's repeats can be told apart from those of others."""
+        """True if events of this caller's repeats can be told apart from events of other callers."""
         known, uid = self._templates.get(opening.request.node.nodeid, ()), opening.request.caller.uid
         return len(known) < _CALLERS or any(one.event.uid == uid for one in known)
 
     def note(self, opening: OpenContext, decision: Decision) -> None:
-        """Note an open whose repeats the bridge will answer, and the decision on these.
+        """Note an open whose repeats the bridge will answer, and the decision on the repeats.
 
-        INVARIANT: the bridge answers none before this returns. Its event would be nobody's.
+        INVARIANT: the bridge answers no repeat before this returns. Otherwise its event could not be built.
         """
         request = opening.request
         event = self._recorder.event_of(
@@ -91,20 +92,22 @@ class RepeatedOpens:
             self._templates[request.node.nodeid] = (*others, template)
 
     def forget(self, nodeid: int) -> None:
-        """Put the opens of a node on record. INVARIANT: the bridge answers no further opens of the node."""
+        """Put the opens of a node on record. INVARIANT: the bridge answers no opens of it after the call
+        begins.
+        """
         self.settle()
         self._templates.pop(nodeid, None)
 
     def forget_all(self) -> None:
-        """Put all opens on record. INVARIANT: the bridge answers no further opens."""
+        """Put all opens on record. INVARIANT: the bridge answers no opens after the call begins."""
         self.settle()
         self._templates.clear()
         self._decided.clear()
 
     def settle(self) -> None:
-        """Put the opens that the bridge has answered so far on record, in the order of their times.
+        """Put all opens that the bridge has answered so far on record, in the order of their times.
 
-        Raises RuntimeError, after all others are on record, if there is one that was never decided here.
+        Raises RuntimeError after that if one of them was never decided in Python.
         """
         if not self._templates:
             return
@@ -120,9 +123,9 @@ class RepeatedOpens:
             raise RuntimeError(f"the bridge answered {unknown} opens that were not decided")
 
     async def run(self) -> None:
-        """Put opens on record whenever many events wait in the bridge. Returns at once without vectors.
+        """Put opens on record each time that many events wait in the bridge. Returns at once without vectors.
 
-        Otherwise the bridge would have no place for further events, and the app would wait for Python.
+        Without this the bridge would have no room for further events, and apps would wait for Python.
         """
         bell = vectors.events_bell()
         while bell >= 0:
@@ -133,7 +136,7 @@ class RepeatedOpens:
 
 
 def _without_repeat(event: Event) -> Event:
-    """Return an event without the fields in which repeats, or files, differ (_repeat)."""
+    """Return an event without the fields in which repeats or files differ. (_repeat() sets these fields.)"""
     return event._replace(
         time_ns=0, gid=0, pid=0, exe="", syscall="", path=b"", handle=None, size_before=None,
         mtime_before_ns=None,
@@ -141,7 +144,7 @@ def _without_repeat(event: Event) -> Event:
 
 
 def _repeat(template: _Template, seen: vectors.Seen) -> Event:
-    """Return the event of a repeat. (Event._replace would take four times as long.)"""
+    """Return the event of a repeat. (Event._replace() takes four times as long.)"""
     values = list(template.event)
     values[_PATH] = template.path
     values[_TIME] = seen.time_ns

@@ -23,7 +23,7 @@ _FLAG_NAMES: Final = (
 
 @functools.lru_cache(maxsize=256)
 def ops_of(flags: int) -> Op:
-    """Return the operations that an open with these flags needs. Any O_TRUNC is a write."""
+    """Return the operations that an open with these flags needs. O_TRUNC always needs `write`."""
     mode = flags & os.O_ACCMODE
     ops = Op.SEE
     if mode != os.O_WRONLY:
@@ -41,7 +41,7 @@ def describe(flags: int) -> str:
 
 
 class _Asked(NamedTuple):
-    """The meaning of open flags, computed once for each value: this makes each open faster."""
+    """The meaning of open flags. It is computed once for each value, which makes each open faster."""
 
     call: Call
     ops: Op
@@ -56,7 +56,7 @@ def _asked(flags: int) -> _Asked:
 
 
 def call_of(flags: int) -> Call:
-    """Return an open with these flags of open(2) in the words of the trail."""
+    """Return an open with these flags of open(2) as the trail names it."""
     return _asked(flags).call
 
 
@@ -78,38 +78,40 @@ class OpenRequest(NamedTuple):
 
     @classmethod
     def of(cls, node: Node, caller: Caller, flags: int, call: Call | None = None) -> Self:
-        """Return the request for these flags of open(2). call: for the record, if it is not an open."""
+        """Return the request for these flags of open(2). call: for the record, if the request is no open."""
         asked = _asked(flags)
         return cls(node, caller, flags, call or asked.call, asked.ops, asked.writing, asked.empties)
 
 
 @dataclass(slots=True)
 class OpenContext:
-    """An open under way, filled in the order of its steps. A field that is read before its step is a bug."""
+    """An open under way. Its steps set the fields in order. No step may read a field that a later step sets.
+    """
 
     request: OpenRequest
     evidence: KindEvidence = field(default_factory=KindEvidence)
     """The lease under which the file's kind was found."""
     fd: int = -1
-    """Step 1: an O_RDONLY descriptor of the file, closed at the end of the open; -1 if none is needed."""
+    """Step 1: an O_RDONLY descriptor of the file, which is closed at the end of the open; -1 if not
+    needed."""
     stat: Stat = field(init=False)
     """Step 1: the file's attributes."""
     decision: Decision = field(init=False)
-    """Step 2: the decision. Step 7 replaces it if it finds the kind in the bytes that it shows."""
+    """Step 2: the decision. Step 7 replaces it if the byte path finds the kind in the bytes that it shows."""
     owner: str = OWNER_NONE
-    """Step 2: the app that owns the file, if the open depends on it."""
+    """Step 2: the app that owns the file, if the decision depends on the owner."""
     by_kind: bool = False
     """Step 3: True if the decision depended on the file's kind."""
     emptied: bool = False
-    """Step 4: True if the app may write because it empties the file."""
+    """Step 4: True if the app may write only because it empties the file."""
     handle: Handle = field(init=False)
     """After step 4: the app's new handle."""
     state: OpenState | None = None
     """After step 4: the node's open state, entered once for this open."""
     bytes_fd: int = -1
-    """Step 7: the descriptor that a mediated handle reads from; -1: the file's."""
+    """Step 7: the descriptor that a mediated handle reads from; -1: that of the file."""
     version: Version | None = None
-    """Step 7: the version of the shown bytes; None: the file's."""
+    """Step 7: the version of the shown bytes; None: that of the file."""
     kind: str | None = None
     """Step 7: the kind of the shown bytes, for the record."""
     redacted: tuple[tuple[int, int], ...] = ()
@@ -119,7 +121,7 @@ class OpenContext:
 
     @property
     def shared(self) -> OpenState:
-        """The node's open state. RuntimeError before it was entered."""
+        """The node's open state. Raises RuntimeError before step 5."""
         if self.state is None:
             raise RuntimeError("an open whose state was not entered")
         return self.state

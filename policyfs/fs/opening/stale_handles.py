@@ -1,4 +1,5 @@
-"""Open files in passthrough that the policy in force would not grant: the kernel cannot take them back."""
+"""Stale handles: files open in passthrough that the policy in force would not open. The kernel keeps them
+open."""
 
 from __future__ import annotations
 
@@ -14,15 +15,16 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle, Mode
 
 _SLICE: Final = 64
-"""Handles between two turns of other requests."""
+"""The number of handles between two turns of other requests."""
 _FACTS_S: Final = 3.0
-"""The longest time in which facts of files are found; then unknown facts count against the handle."""
+"""The time limit for finding facts of files. After it, unknown facts count against the handle."""
 LISTED: Final = 200
-"""Handles in an answer or a record; all are counted."""
+"""The limit of handles that an answer or a record lists. It counts all of them."""
 
 
 class StaleHandle(NamedTuple):
-    """An open file that would not be granted. access: read, write or both. reason: the first one found."""
+    """An open file that the policy would not open now. access: read, write or both. reason: the first reason
+    found."""
 
     app: str
     uid: int
@@ -38,7 +40,7 @@ class StaleHandle(NamedTuple):
 
 
 def summary(stale: Sequence[StaleHandle]) -> dict[str, object]:
-    """Return a number of handles, their number for each app, and the first of them."""
+    """Return the number of handles, their number for each app, and the first LISTED of them."""
     return {
         "count": len(stale),
         "apps": dict(Counter(one.app for one in stale)),
@@ -47,14 +49,14 @@ def summary(stale: Sequence[StaleHandle]) -> dict[str, object]:
 
 
 class StaleHandles:
-    """The stale handles of a mount, found after each change of the policy, until they are closed."""
+    """The stale handles of a mount. They are found after each change of the policy, and kept until closed."""
 
     def __init__(self, fs: FsContext) -> None:
         self._fs: Final = fs
         self._found: dict[Handle, StaleHandle] = {}
 
     def live(self) -> list[StaleHandle]:
-        """Return those that are still open."""
+        """Return the stale handles that are still open."""
         open_now = set(self._fs.handles)
         self._found = {handle: one for handle, one in self._found.items() if handle in open_now}
         return list(self._found.values())
@@ -76,7 +78,7 @@ class StaleHandles:
         return self.live()
 
     async def _reason(self, handle: Handle, until: float) -> str:
-        """Return the reason why the policy would not grant an open file; empty if it would."""
+        """Return the reason why the policy would not open a file now; empty if it would."""
         gate, node = self._fs.gate, handle.node
         ops = Op.SEE
         ops |= Op.READ if handle.readable else Op(0)
@@ -95,9 +97,9 @@ class StaleHandles:
         if not decision.allowed:
             return f"{errno_name(decision.errno)} now"
         if handle.readable and not decision.redact <= handle.hides:
-            return f"shows what is removed now: {', '.join(sorted(decision.redact - handle.hides))}"
+            return f"shows data that is removed now: {', '.join(sorted(decision.redact - handle.hides))}"
         if handle.writable and decision.content and not node.view.checked:
-            return "writes what is checked now"
+            return "writes bytes that are checked now"
         return ""
 
     def _told(self, handle: Handle, reason: str) -> StaleHandle:

@@ -1,7 +1,7 @@
-"""Second tries of opens: the kernel tries an open once more after ESTALE, and only once.
+"""Second tries of opens: after ESTALE the kernel tries an open once more, and no third time.
 
-The second try must find the node that this open needs, under the same policy as its LOOKUP: a second ESTALE
-would reach the app. So a reload waits a moment until second tries have ended (settled).
+The second try must find the node that this open needs, under the same policy as its LOOKUP. A second ESTALE
+would reach the app. So a reload waits a moment until all second tries have ended (settled()).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Final
 import trio
 
 _COMES_S: Final = 0.25
-"""The longest time until a second try. If none has come by then, the name or the thread is gone."""
+"""The longest time until a second try comes. After that, the file's name or the thread is gone."""
 _LOOKS_S: Final = 0.001
 _MOST: Final = 4096
 
 
 class SecondTries:
-    """Threads (by number) with an open that was answered with ESTALE, until their second try has ended."""
+    """Threads whose open got ESTALE, by number, until their second try has ended."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,14 +27,16 @@ class SecondTries:
         self._under_way: dict[int, int] = {}
 
     def begins(self, thread: int) -> bool:
-        """Note the start of a thread's open. True if it is a second try: then call ends() at its end."""
+        """Note that a thread's open begins. True if it is a second try. Then the caller must call ends() at
+        its end.
+        """
         if self._awaited.pop(thread, None) is None:
             return False
         self._under_way[thread] = self._under_way.get(thread, 0) + 1
         return True
 
     def ends(self, thread: int) -> None:
-        """Note that a second try was answered, with any answer."""
+        """Note that a second try was answered, whatever the answer."""
         left = self._under_way.pop(thread) - 1
         if left:
             self._under_way[thread] = left
@@ -47,19 +49,20 @@ class SecondTries:
             self._awaited[thread] = self._clock() + _COMES_S
 
     async def settled(self, most_s: float) -> bool:
-        """Wait until no second try is awaited or under way; False if that took longer than *most_s* seconds.
+        """Wait until no second try is expected or under way. False if that took more than *most_s* seconds.
 
-        INVARIANT: no await between this and the change that second tries must not see half done.
+        INVARIANT: the caller makes its change right after this, with no await in between. So no second try
+        sees the change half done.
         """
         with trio.move_on_after(most_s):
-            while self.is_any:  # noqa: ASYNC110 - some never come, and no event reports that
+            while self.is_any:  # noqa: ASYNC110 - some second tries never come, and no event reports that
                 await trio.sleep(_LOOKS_S)
             return True
         return False
 
     @property
     def is_any(self) -> bool:
-        """True if a second try is awaited or under way."""
+        """True if a second try is expected or under way."""
         self._forget_late()
         return bool(self._awaited or self._under_way)
 

@@ -1,4 +1,4 @@
-"""The access of writers: leases are broken, set-id bits and capabilities cleared, and O_TRUNC comes last."""
+"""The access of writers: break leases, clear set-id bits and capabilities, and carry out O_TRUNC last."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 _LEASE_WAIT_S: Final = 50.0
-"""The longest wait for a lease to end: longer than the kernel's lease-break-time, after which the kernel
-takes the lease from its holder."""
+"""The longest wait for a program to give up its lease. It is longer than the kernel's lease-break-time, after
+which the kernel takes the lease away."""
 
 
 class WriteAccess:
     """Descriptors for writing, for one mount.
 
-    is_over: returns True if the mount has ended. remote: True if an open in the store may take long.
+    is_over: returns True if the mount has ended. remote: True if an open of a file in the store may take
+    long.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class WriteAccess:
         self._remote = remote
 
     async def grant(self, opening: OpenContext) -> None:
-        """Set a descriptor for writing in the handle, if the open may change the file."""
+        """If the open may change the file, give the handle a descriptor for writing."""
         handle, node = opening.handle, opening.request.node
         if opening.request.writing:
             handle.fd = await self.writer(node, opening.fd)
@@ -62,8 +63,8 @@ class WriteAccess:
     async def writer(self, node: Node, fd: int) -> int:
         """Return a descriptor for writing, after every lease on the file is broken.
 
-        The handle keeps the descriptor while it lives, so that nobody can take a lease before the kernel's
-        own open of the backing file. The end of the daemon does not wait for a lease.
+        The handle keeps the descriptor until it is released. So no process can take a lease before the kernel
+        itself opens the backing file. If the mount ends, this stops waiting for a lease.
         """
         self._leased.give_way(node.ino)
         probe = await self._called(break_foreign, fd)
@@ -79,23 +80,22 @@ class WriteAccess:
             os.close(probe)
 
     async def before_writing(self, node: Node, handle: Handle, stat: Stat, owner: str) -> None:
-        """Clear set-id bits, capabilities and another app's ownership; note the version to begin with.
-
-        The owner on a thread: see empty().
+        """Clear set-id bits, capabilities, and another app's ownership. Note the version of the file before
+        the first write. The owner is set on a thread, for the reason in empty().
         """
         if self._tree.clear_killpriv(handle.fd):
             self._forget_names(node)  # the kernel may keep the old mode
         if owner not in {OWNER_NONE, handle.caller.principal.app}:
             await trio.to_thread.run_sync(self._gate.facts.owners.set, handle.fd, stat, OWNER_NONE)
-            self._forget_names(node)  # their visibility may depend on the owner
+            self._forget_names(node)  # the owner may decide who sees these names
         self._views.writer_came(node.ino, node.view)
         if not handle.flags & os.O_TRUNC:
             self.see(handle)
 
     def see(self, handle: Handle) -> None:
-        """Note the version that an app under redaction begins to write on: empty, by rule 5.
+        """Note the version on which an app under redaction begins to write: empty, by rule 5.
 
-        ESTALE if another writer was quicker: the kernel opens again, and that open is decided anew.
+        ESTALE if another writer has written before: the kernel opens again, and that open is decided anew.
         """
         stat = self._tree.fstat(handle.fd)
         if handle.emptied and stat.size:
@@ -105,22 +105,25 @@ class WriteAccess:
     async def empty(self, opening: OpenContext, check: Callable[[OpenContext], None]) -> None:
         """Carry out O_TRUNC, after every step that could refuse the open.
 
-        No write that was judged by the old bytes may come after it: here, or in another daemon. check:
-        Preconditions.check_emptied, called again because the draft that kept the file's bytes may have ended.
+        A write that was judged by the old bytes must not come after it, here or in another daemon. check:
+        Preconditions.check_emptied. It is called again, because the draft that kept the file's bytes may have
+        ended.
 
-        INVARIANT: on a thread. An app's write in passthrough has the lock of the store's file, and keeps it
-        while its pages are read: by the event loop, if they are of a mediated file.
+        INVARIANT: on a thread. An app's write in passthrough holds the lock of the store's file while the
+        kernel reads the app's pages. If these are pages of a mediated file, the event loop must be free to
+        send them.
         """
         handle, state = opening.handle, opening.shared
         if not opening.request.empties:
             return
 
         def cut() -> None:
-            self._gate.unchanged(handle.generation)  # again: the thread may have waited for its turn
+            self._gate.unchanged(handle.generation)  # again: this thread may have waited for its turn
             self._tree.truncate_fd(handle.fd, 0)
 
-        async with state.lock:  # a draft may begin before we have the lock
-            # A reader's O_TRUNC empties the file itself: it has no draft, and an empty file tells nothing.
+        async with state.lock:  # a draft may have begun while this waited for the lock
+            # A reader's O_TRUNC empties the file itself: a reader has no draft, and an empty file shows
+            # nothing.
             if state.draft is not None or (opening.decision.in_draft and handle.writable):
                 try:
                     await self._drafts.empty(handle, state)
@@ -135,7 +138,7 @@ class WriteAccess:
                 state.head = Head(0, created=state.head.created)
                 self._note_held(state, handle.fd)
             self.see(handle)
-            self._gate.unchanged(handle.generation)  # else the kernel opens again
+            self._gate.unchanged(handle.generation)  # if it has changed, the kernel opens again
 
     async def _called(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
         """Call a function that opens a file, on a thread if the store is remote (see find_apart())."""

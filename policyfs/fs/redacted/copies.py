@@ -1,4 +1,4 @@
-"""Frozen copies of files: hidden data is located and patched in the copy. Current copies are shared."""
+"""Frozen copies of files, with hidden data located and patched. Apps share copies of the current version."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from policyfs.store.page_cache import in_memory
 from policyfs.store.tree import Tree
 
 _FULL_S = 2.0
-"""If a copy finds no room, its principal's files count as too large to copy for this time: the look-up and
-the open after a refusal must agree, also if other requests come in between."""
+"""After a copy found no room, its principal's files count as too large to copy for so many seconds. The
+look-up and the open after a refusal must give the same answer, even if other requests come in between."""
 _NO_VERSION = Version(0, 0, 0)
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
-"""The largest file in memory that is copied on the event loop: a thread would cost more."""
+"""The largest file in memory that is copied on the event loop: for a small copy a thread costs more time."""
 _WRITTEN_NS = 60 * 10**9
-"""The time after which written bytes are on the disk (vm.dirty_expire_centisecs: 30 s)."""
+"""The time after which written bytes are on the disk (vm.dirty_expire_centisecs is 30 s)."""
 
 _PLANS_MAX = 3
-"""The limit of plans for one copy: the words to hide may depend on the kind, or change with a reload."""
+"""The limit of plans made for one copy. The words to hide may depend on the kind, or change with a reload."""
 
 
 class NoRoom(Exception):  # noqa: N818 - a state of the cache, not a mistake
-    """The cache has no room for another copy: the file is served like one that is too large to copy."""
+    """The cache has no room for another copy. The file is then served like one that is too large to copy."""
 
 
 class _Key(NamedTuple):
-    """The key of a copy: the file, its version, and the hidden words (what). lane: the only app that may see
-    the copy, since the copy's plan comes from that app's worker alone; None: every app may see it.
+    """The key of a copy: the file, its version, and the hidden words (what). lane: the only lane that may see
+    the copy, because the plan comes from that lane's worker alone; None: every app may see the copy.
     """
 
     ino_key: int
@@ -64,19 +64,19 @@ def _key(ino_key: int, stat: Stat, what: frozenset[str], lane: Lane) -> _Key:
 
 
 def version_of_key(key: KindKey) -> Version:
-    """Return the version of a file's bytes in a key."""
+    """Return the version of a file's bytes that is part of a key."""
     return Version(key.size, key.mtime_ns, key.ctime_ns)
 
 
 def _file(key: _Key) -> _Key:
-    """Return the key without version and lane."""
+    """Return a copy's key without version and lane: it stands for the file and the hidden words."""
     return key._replace(version=_NO_VERSION, lane=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Redacted:
-    """A finished copy: its kind (None: sniffing failed), the hidden words, and their byte ranges. settled:
-    True if nobody wrote the file while the copy was made.
+    """A finished copy: its kind (None: sniffing failed), the hidden words, and the hidden byte ranges.
+    settled: True if the file was not written while the copy was made.
     """
 
     copy: Copy
@@ -88,7 +88,7 @@ class Redacted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file that cannot be shown: the decision on its kind, or the locator's reason."""
+    """A file that cannot be shown: the denying decision, or the locator's reason."""
 
     decision: Decision
     kind: str | None
@@ -96,7 +96,7 @@ class Refused:
 
 
 class _Unshared(NamedTuple):
-    """A copy that only one app may see, and the kind and plan that it was made by. racy: as in Said."""
+    """A copy that only one lane may see, and the kind and plan by which it was made. racy: see Said."""
 
     key: _Key
     copy: Copy
@@ -106,7 +106,7 @@ class _Unshared(NamedTuple):
 
 
 class _Patched(NamedTuple):
-    """A patched and sealed copy. found: its plan. located: the words for which the plan was made."""
+    """A patched and sealed copy. found: the plan by which it was patched. located: the words of that plan."""
 
     found: Found
     hidden: frozenset[str]
@@ -115,14 +115,14 @@ class _Patched(NamedTuple):
 
 
 Judge = Callable[[Facts], Decision]
-"""Decides the current request from facts: the kind is known only once the copy is made."""
+"""Decides the current request from facts. Called with the copy's kind, once the copy is made."""
 
 
 class Redactor:
     """Makes and keeps redacted copies.
 
-    keeper: None if leases mean nothing on the store. size_cap: limit of a copy in memory, in bytes. apart:
-    True if several apps use the cache, and each has its own share.
+    keeper: None if leases prove nothing on the store. size_cap: the largest copy in memory, in bytes. apart:
+    True if several apps use the cache, each with a share of its own.
     """
 
     def __init__(
@@ -149,14 +149,14 @@ class Redactor:
         self._no_room = Expiring[str, bool](_FULL_S)  # by principal
         self._apart = apart
         self._unshared: dict[tuple[KindKey, frozenset[str] | None, Hashable], _Unshared] = {}
-        self._in_doubt: set[Copy] = set()  # a second worker has not found their plan yet
+        self._in_doubt: set[Copy] = set()  # copies whose plan no second worker has found yet
         plans.on_confirmed, plans.on_denied = self._share, self._take_back
 
     def copyable(self, stat: Stat, ino_key: int, what: frozenset[str], who: Principal) -> bool:
-        """True if *who* gets a frozen copy of the file now, False if a lease serves it.
+        """True if *who* gets a frozen copy of the file now; False if the file must be served under a lease.
 
-        INVARIANT: if this answer sends an open back to LOOKUP, the second try finds room, since the kernel
-        tries only once more.
+        INVARIANT: if this answer sends an open back to LOOKUP, the kernel's second try finds room. The kernel
+        tries no third time.
         """
         if self._no_room and self._no_room.get(who.label):
             return False
@@ -165,30 +165,30 @@ class Redactor:
         copy = self._peek(ino_key, stat, what, who)
         size = 0 if self._reflink else stat.size
         has_room = self._copies.has_room(size if copy is None else copy, self.payer(who))
-        if not has_room:  # and the next look-ups need not make any
+        if not has_room:  # and look-ups of the next seconds get the same answer
             self._no_room.put(who.label, True)
         return has_room
 
     def payer(self, who: Principal) -> str | None:
-        """Return the app in whose share of the cache a copy counts; None if one app has the whole cache."""
+        """Return the app in whose share of the cache a copy counts; None if only one app uses the cache."""
         return who.label if self._apart else None
 
     def _full(self, who: Principal) -> NoRoom:
-        """Note that *who* has no room left, and return the error. Others may still have room."""
+        """Note that *who* has no room left, and return the error to raise. Other principals may have room."""
         self._no_room.put(who.label, True)
         return NoRoom()
 
     def is_final(self, copy: Copy) -> bool:
-        """True if the copy was made of a file without a writer, and no second worker may still deny it."""
+        """True if the copied file had no writer, and no second look at the copy's plan is pending."""
         return self._made[copy].settled and copy not in self._in_doubt and self._copies.peek(copy.key) is copy
 
     async def redacted(
         self, fd: int, ino_key: int, what: frozenset[str], owner: str | None, judge: Judge, who: Principal
     ) -> Redacted | Refused:
-        """Return a copy of the file behind *fd* (O_RDONLY) that a caller may read, pinned once for payer().
+        """Return a copy that *who* may read, of the file behind *fd* (O_RDONLY), pinned once for payer().
 
-        judge: decides for the kind found in the copy.
-        Raises FrozenTooLarge, NoRoom, OSError.
+        judge: decides the request for the kind that is found in the copy. Raises FrozenTooLarge, NoRoom,
+        OSError.
         """
         stat = self._tree.fstat(fd)
         shared = _key(ino_key, stat, what, None)
@@ -211,15 +211,16 @@ class Redactor:
     def _is_current(self, copy: Copy, what: frozenset[str]) -> bool:
         """True if a copy can still serve the version that it was made of.
 
-        If there is nothing to hide, a reader gets a copy because the file has a writer. Then it must see the
-        latest bytes, and stat does not tell whether a copy has them.
+        A reader of a view that hides nothing gets a copy only because the file has a writer. It must then see
+        the latest bytes, and stat does not tell whether a copy made beside a writer has them.
         """
         return bool(what) or self._keeper is None or self._made[copy].settled
 
     def again(self, copy: Copy, owner: str | None, judge: Judge, who: Principal) -> Redacted | Refused:
-        """Return a finished copy, pinned once more, if the decision for this caller hides the same words.
+        """Return a finished copy, pinned once more, if the decision for this caller hides the words of the
+        copy.
 
-        Otherwise return Refused. Raises NoRoom if the caller's share of the cache is used up.
+        Return Refused if it hides other words or denies. Raises NoRoom if the caller's share is used up.
         """
         made = self._made[copy]
         decision = judge(Facts(made.kind, owner))
@@ -244,7 +245,7 @@ class Redactor:
             except OSError as error:
                 if error.errno not in _NO_SPACE:
                     raise
-                # The machine has no memory for it, or the store no room for a clone's own blocks.
+                # The machine has no memory for the copy, or the store has no room for a clone's own blocks.
                 raise self._full(who) from None
         if isinstance(patched_copy, Refused):
             copy.close()
@@ -278,10 +279,10 @@ class Redactor:
     ) -> _Patched | Refused:
         """Locate the hidden data in the copy, patch and seal it.
 
-        If the result is Refused, the caller closes the copy. If this raises, the copy is closed.
+        If this returns Refused, the caller must close the copy. If this raises, the copy is closed already.
 
         INVARIANT: the second look at the plan is queued last, and no await comes before the copy is in
-        `_unshared`. Otherwise the look could be over before, and a denied copy would stay.
+        `_unshared`. Otherwise the look could end before that, and a copy with a denied plan would stay.
         """
         found: Found | None = None
         try:
@@ -296,7 +297,7 @@ class Redactor:
                         read_only, located, lane=who.lane, proof=proof, version=version
                     )
                     decision = judge(Facts(found.kind, owner))
-                    # INVARIANT: a copy is patched by a plan that was made for just the words to hide.
+                    # INVARIANT: the plan that patches a copy was made for exactly the words to hide.
                     if not decision.allowed or not decision.redact or decision.redact == located:
                         break
                     if not tries:
@@ -328,13 +329,13 @@ class Redactor:
         return _Patched(found, decision.redact, ranges, located)
 
     def _share(self, said: Said) -> None:
-        """Share a copy with all apps: a second worker has found the same plan.
+        """Share a copy with all apps, because a second worker has found the same plan.
 
-        Do not share it if the file may have changed since the first look without a change in stat: then that
-        copy may show other bytes.
+        If the file may have changed since the first look without a change in stat, the copy is not shared: it
+        may show other bytes.
 
-        INVARIANT: only the very copy that was patched by the plan of both workers is shared. By now its key
-        may belong to another copy, made by a later plan of the same app's worker.
+        INVARIANT: a copy is shared only if it was patched by the plan that both workers found. Its key may
+        lead to another copy by now, made by a later plan of the same lane's worker.
         """
         name = said.version, said.what, said.lane
         held = self._unshared.get(name)
@@ -350,13 +351,13 @@ class Redactor:
             latest.add(shared)
 
     def _take_back(self, said: Said) -> None:
-        """Drop a copy because a second worker has found another plan: no later open gets it."""
+        """Drop a copy, because a second worker has found another plan. Later opens do not get it."""
         held = self._unshared.pop((said.version, said.what, said.lane), None)
         if held is not None:
             self._copies.drop(held.key)
 
     def _drop_others(self, key: _Key) -> None:
-        """Drop the copies of other versions of the file. Handles that have one open keep it."""
+        """Drop the copies of other versions of the file. A handle keeps its copy until it is released."""
         if len(self._made) > 2 * self._copies.count:
             self._made = {copy: made for copy, made in self._made.items() if copy.frozen.fd >= 0}
             self._latest = {}
@@ -372,7 +373,7 @@ class Redactor:
         latest.add(key)
 
     async def _freeze(self, fd: int, stat: Stat) -> tuple[freezing.Frozen, Proof | None]:
-        """Return a copy, and a proof of its version; None as proof if the file had a writer."""
+        """Return a copy, and a proof of its version. The proof is None if the file had a writer."""
         lease = None if self._keeper is None else self._keeper.grant(fd)
         try:
             before = version_key(self._tree.fstat(fd))

@@ -8,14 +8,16 @@ from policyfs.fs.inodes.handles import Handle
 
 
 class HiddenWords:
-    """The words hidden in open files, under the policy in force and for the files' present owners."""
+    """Finds the words hidden in an open file, by the policy in force and the file's present owner."""
 
     def __init__(self, fs: FsContext) -> None:
         self._tree = fs.tree
         self._gate = fs.gate
 
     def of(self, handle: Handle) -> frozenset[str]:
-        """Return the words that are hidden from the handle's app in its file now, by any of its names."""
+        """Return the words that are now hidden from the handle's app in its file, under any of the file's
+        names.
+        """
         who = handle.caller.principal
         stat = self._tree.fstat(handle.fd)
         owner = self._gate.facts.owners.get(handle.fd, stat)

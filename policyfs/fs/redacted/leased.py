@@ -1,11 +1,11 @@
-"""Large files in a redacted view without reflink: served from the file itself, under a read lease.
+"""Large files in a redacted view, if the store cannot clone (reflink): served under a read lease.
 
-A lease is granted only while no writer and no writable mapping exists anywhere. After every read the
-lease is checked, and the bytes are sent only if it still holds (store/leases). If the lease is refused or
-lost, the answer is EBUSY until the writer is done, as for a file that is still pending.
+The kernel grants a lease only while no process has the file open for writing or mapped writable. After every
+read the lease is checked, and the bytes are sent only if it still holds (store/leases). If the kernel refuses
+or breaks the lease, apps get EBUSY until the writer is done, as for a file whose check is pending.
 
-Such files are never passed through, even if they have nothing to hide: the lease that keeps writers out
-ends before the app's mappings do (docs/decisions/0022-large-clean-files-stay-mediated.md).
+Such files are never in passthrough, even if nothing in them is hidden: the lease keeps writers out, but it
+ends before the apps' mappings end (docs/decisions/0022-large-clean-files-stay-mediated.md).
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.page_cache import read_store
 
 _BUSY: Final = (
-    "a program has the file open for writing, or mapped; it can be read when that program has closed it"
+    "a program has the file open for writing, or mapped; the file can be read once that program has closed it"
 )
 _NO_LEASES: Final = "the file is too large to copy, and leases do not work on this store"
 _READ: Final = Op.SEE | Op.READ
 _REST_S: Final = 0.1
-"""The time after a break in which no lease is taken. A writer in another mount tries without waiting,
-every few milliseconds: readers that took the lease again at once would keep it out for ever."""
+"""The time after a break during which the daemon takes no lease on the file. A writer in another mount tries
+to open it every few milliseconds, without waiting. If readers took the lease again at once, the writer would
+never get in."""
 
 _READING: Final = Call("read", "read")
 
@@ -47,8 +48,7 @@ PagesDropped = Callable[[int], None]
 
 
 class Armed(NamedTuple):
-    """The result of preparing a file for reads under a lease. reason: why the file cannot be shown; empty if
-    it can.
+    """The result of preparing a file for reads under a lease. reason: why the file cannot be shown, or empty.
     """
 
     decision: Decision
@@ -57,7 +57,7 @@ class Armed(NamedTuple):
 
 
 class LeasedFiles:
-    """The leases of one mount. keeper is None if leases mean nothing on this store."""
+    """The leases of one mount. keeper: None if leases prove nothing on this store."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class LeasedFiles:
 
     @property
     def live(self) -> int:
-        """The number of leases held now."""
+        """The number of leases that are held now."""
         return 0 if self._keeper is None else len(self._keeper)
 
     def report(self) -> dict[str, object]:
@@ -94,7 +94,7 @@ class LeasedFiles:
         return armed
 
     def _admit(self, handle: Handle, armed: Armed, call: Call) -> None:
-        """Refuse on record if the file cannot be shown; EBUSY if that is because somebody writes it."""
+        """Return if the file can be shown. Else refuse on record; EBUSY if the reason is a writer."""
         if not armed.reason:
             return
         error = 0
@@ -130,7 +130,7 @@ class LeasedFiles:
             decision = self._gate.judge(caller.principal, _READ, node, Facts(kind, owner))
         elif lease.holds():
             state.located = kind, plan
-        if not lease.holds():  # a writer came meanwhile: the kind and the plan mean nothing
+        if not lease.holds():  # a writer came meanwhile: kind and plan may be of other bytes
             return self._busy(state, blank)
         if not decision.allowed:
             return Armed(decision, kind, "denied for its kind")
@@ -144,8 +144,8 @@ class LeasedFiles:
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
     ) -> tuple[str | None, Plan]:
-        """Find kind and plan. INVARIANT: *fd* is not the descriptor with the lease: a worker that outlives us
-        would keep the lease.
+        """Find kind and plan. INVARIANT: *fd* is not the descriptor that has the lease: a worker that lives
+        longer than the daemon would keep the lease.
         """
         proof = Proof(version_key(self._tree.fstat(fd)), lease.holds, fd)
         return await self._plans.locate(fd, what, lane=caller.principal.lane, proof=proof)
@@ -156,7 +156,7 @@ class LeasedFiles:
         return Armed(blank, None, _BUSY)
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Read bytes of a LEASED node. EBUSY, on record, if the lease is lost and not granted again."""
+        """Read bytes of a LEASED node. If the lease is lost and not granted again: EBUSY, on record."""
         node, state = handle.node, handle.node.open
         if state is None:
             raise OSError(errno.ESTALE, "not open")
@@ -177,12 +177,12 @@ class LeasedFiles:
         )  # fmt: skip
 
     def _current(self, state: OpenState) -> bool:
-        """True if the patches fit bytes that are read now: the lease holds, and the policy is the same."""
+        """True if the patches are right for bytes that are read now: the lease holds, and no reload came."""
         lease = state.lease
         return lease is not None and state.generation == self._gate.generation and lease.holds()
 
     async def _rest(self, ino_key: int) -> None:
-        """Wait a moment after a break, so that the writer that broke the lease gets in."""
+        """After a break, wait a moment before a new lease, so that the writer can open the file."""
         if (left_s := self._resting.left_s(ino_key)) > 0:
             await trio.sleep(left_s)
 
@@ -193,7 +193,7 @@ class LeasedFiles:
                 self._broken(node)
 
     def _broken(self, node: Node) -> None:
-        """Drop patches and pages and release the lease at once, since a writer is coming."""
+        """Drop patches and pages, and release the lease at once: a writer is coming."""
         self.breaks += 1
         self._resting.put(node.ino, True)
         if node.open is not None:

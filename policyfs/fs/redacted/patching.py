@@ -1,4 +1,4 @@
-"""Patches of copies: all of a plan in a copy, in slices, and those that touch bytes that were read."""
+"""Patches: apply a whole plan to a copy, in slices; or apply those that touch some bytes after a read."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from policyfs.fs.sharing.pauses import in_slices
 from policyfs.store.frozen import Frozen, apply
 
 AT_ONCE: Final = 128
-"""The number of patches that are applied in one go: about 0.2 ms. A plan has 262,144 at most
+"""The number of patches that are applied without a pause: about 0.2 ms. A plan has at most 262,144
 (content/plans.py)."""
 _BYTES_AT_ONCE: Final = 1 << 20
-"""After so many bytes, no further patch is applied in one go: 128 patches of just less than 1 MiB, which are
-not punched (store/frozen.py), took 50 ms."""
+"""The number of patched bytes after which a pause comes. Without it, 128 patches of almost 1 MiB each took
+50 ms. (Larger patches are punched as holes, store/frozen.py.)"""
 
 Ranges = tuple[tuple[int, int], ...]
 """Offsets and sizes in bytes."""
 
 
 async def apply_all(copy: Frozen, patches: tuple[Patch, ...]) -> tuple[Ranges, bool]:
-    """Write *patches* into a copy. Return their ranges, and whether other requests may have run meanwhile."""
+    """Write *patches* into a copy. Return their ranges, and True if other requests may have run meanwhile."""
     ranges: list[tuple[int, int]] = []
 
     def some() -> bool:
@@ -35,7 +35,7 @@ async def apply_all(copy: Frozen, patches: tuple[Patch, ...]) -> tuple[Ranges, b
 
 
 def _end_of_part(patches: tuple[Patch, ...], start: int) -> int:
-    """Return the index behind the last patch that is applied in one go with that at *start*."""
+    """Return the index behind the last patch that is applied together with the patch at *start*."""
     end, room = start, _BYTES_AT_ONCE
     while end < min(len(patches), start + AT_ONCE) and room > 0:
         room -= patches[end].size
@@ -44,7 +44,8 @@ def _end_of_part(patches: tuple[Patch, ...], start: int) -> int:
 
 
 def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:
-    """Return *data*, read at *offset*, with the patches that touch it applied. patches: in order."""
+    """Return *data*, which was read at *offset*, with all patches that touch it. patches: in order of offset.
+    """
     end = offset + len(data)
     at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
     out: bytearray | None = None

@@ -1,7 +1,7 @@
-"""Redaction plans: from a worker, or from memory if the version of the bytes is proven.
+"""Redaction plans: made by a worker, or remembered. A remembered plan needs proof of the file's version.
 
-A worker's plan serves the app for which it was made. It is remembered once a second worker has found the
-same (second_looks.py).
+A worker's plan serves only the lane for which it was made. Once a second worker has found the same plan, it
+is remembered and serves every app (second_looks.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from policyfs.redact.core.values import Outcome, Plan
 
 
 class PlanSource(Protocol):
-    """The sniffer, as far as redaction needs it."""
+    """The part of the sniffer that makes plans."""
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
         """Return the content kind of the file behind *fd*, None if sniffing failed."""
@@ -23,7 +23,9 @@ class PlanSource(Protocol):
     async def locate(
         self, fd: int, what: frozenset[str], *, lane: Hashable = None, version: Hashable = None
     ) -> tuple[str | None, Plan]:
-        """Sniff the bytes behind *fd*, and locate *what* in them. version: the file's, as stat shows it."""
+        """Sniff the bytes behind *fd*, and locate *what* in them. version: the file's version by stat, or
+        None.
+        """
 
 
 class PlanMemory(Protocol):
@@ -39,8 +41,8 @@ class PlanMemory(Protocol):
 class Proof(NamedTuple):
     """A proof that bytes are of one version of a file.
 
-    holds: called after the bytes were read; True if the read lease held from the stat until now. fd: a
-    descriptor of the file itself.
+    holds: called after the bytes were read; returns True if the read lease has held since stat was read. fd:
+    a descriptor of the file itself.
     """
 
     version: KindKey
@@ -49,8 +51,8 @@ class Proof(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A file's kind (None: sniffing failed) and plan. shared: True if two workers found the same. said: one
-    worker's result, for a second look (PlanFinder.ask); None if there is nothing to compare.
+    """A file's kind (None: sniffing failed) and plan. shared: True if two workers found the same plan. said:
+    one worker's result, which needs a second look (PlanFinder.ask); None if no second look is needed.
     """
 
     kind: str | None
@@ -60,7 +62,7 @@ class Found(NamedTuple):
 
 
 PlanNews = Callable[[Said], None]
-"""Called after the second look at a plan that until then served one app alone."""
+"""Called with the result of one app's worker after the second look at it."""
 
 
 def _ignore(_: Said) -> None:
@@ -68,10 +70,10 @@ def _ignore(_: Said) -> None:
 
 
 class PlanFinder:
-    """Finds plans: remembered, or made by a worker. memory: None if no plans are kept. second: None without
-    second looks.
+    """Finds plans: remembered ones, or new ones by a worker. memory: None if no plans are remembered. second:
+    None if there are no second looks.
 
-    on_confirmed, on_denied: called with plans after their second look.
+    on_confirmed, on_denied: called with a worker's result once a second look has confirmed or denied it.
     """
 
     def __init__(
@@ -94,11 +96,11 @@ class PlanFinder:
     ) -> tuple[str | None, Plan]:
         """Find the kind of the file behind *fd* (O_RDONLY), and the plan to hide *what* in it.
 
-        version: the file and its version, as far as stat shows it; by default the proof's. Failures of
-        workers on this version are remembered.
+        version: the file and its version by stat; None: that of the proof. If workers fail on this version,
+        the failures are remembered.
 
-        INVARIANT: without a proof nothing is remembered, and nothing remembered is used. While a writer
-        lives, stat proves nothing, and an old plan on new bytes is a leak.
+        INVARIANT: without a proof nothing is remembered, and nothing remembered is used. While the file has a
+        writer, stat proves nothing, and an old plan for new bytes would be a leak.
         """
         found = await self.find(fd, what, lane=lane, proof=proof, version=version)
         self.ask(found, proof)
@@ -113,10 +115,11 @@ class PlanFinder:
         proof: Proof | None,
         version: Hashable = None,
     ) -> Found:
-        """Find kind and plan as locate() does, and tell whether other lanes may use them.
+        """Find kind and plan as locate() does. Found.shared tells whether other lanes may use them.
 
-        INVARIANT: the caller passes the result to ask(), and no await comes between that and the place where
-        on_denied finds what was made by the plan. A second look may be quicker than the caller.
+        INVARIANT: the caller first stores what it makes by the plan in the place where on_denied looks for
+        it. Then it passes the result to ask(), with no await in between. Otherwise the second look could end
+        first.
         """
         if not what:  # nothing to hide: only the kind decides
             return Found(await self._source.kind_of_fd(fd, lane=lane), Plan(Outcome.CLEAN), shared=False)
@@ -128,7 +131,7 @@ class PlanFinder:
         if known is not None:
             return Found(*known, shared=True)
         kind, plan = await self._source.locate(fd, what, lane=lane, version=version)
-        # No kind: sniffing failed, and the next request tries again.
+        # Without a kind, sniffing failed, and the next request tries again.
         if kind is None or self._second is None or not proof.holds():
             return Found(kind, plan, shared=False)
         return Found(kind, plan, shared=False, said=said_now(proof.version, what, lane, kind, plan))
@@ -139,11 +142,11 @@ class PlanFinder:
             self._second.ask(proof.fd, found.said, self)
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
-        """Remember a plan that a second worker has found, too: every app may use it."""
+        """Remember a plan that a second worker has found, too. Every app may use it from now on."""
         if self._memory is not None and plan is not None and said.what is not None:
             self._memory.put_plan(said.version, said.what, said.kind, plan)
         self.on_confirmed(said)
 
     def denied(self, said: Said) -> None:
-        """Report that the second worker has found something else."""
+        """Report that the second worker has found another result."""
         self.on_denied(said)

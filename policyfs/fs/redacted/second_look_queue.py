@@ -1,4 +1,4 @@
-"""The queue of second looks: apps take turns, and none can take all places from the others."""
+"""The queue of second looks. Apps take turns, and no app can take all places."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
 WAITING_MAX: Final = 16_384
-"""The limit of waiting looks, about 500 bytes each. A plan that finds no place stays with its app."""
+"""The limit of waiting looks, each about 500 bytes. A plan whose look finds no place serves only its app."""
 
 Look = TypeVar("Look")
 
@@ -16,7 +16,7 @@ class WaitingLooks(Generic[Look]):
     """Waiting second looks by lane and key. The looks of one lane leave in the order of arrival. Event loop
     only.
 
-    A lane gets another place as long as it has no more places than are free. So a single lane can have half
+    A lane gets another place while it has no more places than are free. So a single lane can have half
     of all places, and two lanes can have a third each. A lane without places always gets one.
     """
 
@@ -37,13 +37,13 @@ class WaitingLooks(Generic[Look]):
         return len(self._lanes.get(lane, ())) <= WAITING_MAX - self._count
 
     def put(self, lane: Hashable, key: Hashable, look: Look) -> None:
-        """Add a look to the queue, or replace the one under that key."""
+        """Add a look to the queue. It replaces a look with the same lane and key."""
         looks = self._lanes.setdefault(lane, OrderedDict())
         self._count += key not in looks
         looks[key] = look
 
     def pop(self) -> Look:
-        """Remove and return the oldest look of the next lane in turn. KeyError if none waits."""
+        """Remove and return the oldest look of the lane whose turn it is. KeyError if no look waits."""
         lane, looks = next(iter(self._lanes.items()), (None, None))
         if looks is None:
             raise KeyError("no look waits")

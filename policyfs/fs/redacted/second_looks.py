@@ -1,10 +1,10 @@
 """Second looks: the result of one app's worker is checked by another worker before other apps use it.
 
-A hostile file may take over a worker. Then the worker can return any result, and put bytes of one file into
-another file's plan. So a result serves only the worker's own app. Once no app waits for a worker, a fresh
-worker, which has seen no other file and ends afterwards, looks at the same file. Only a result that both
-found is remembered, and used for other apps. If the two differ, or an app's workers contradict each other,
-that app's workers are ended and their results dropped.
+A hostile file may take over a worker. The worker can then return any result, and can put bytes of one file
+into another file's plan. So a result first serves only the app of that worker. Later, when no app waits for a
+worker, a fresh worker looks at the same file. It has seen no other file, and ends afterwards. Only if both
+results are the same, the result is remembered and used for other apps. If they differ, or if two workers of
+one app contradict each other, that app's workers are ended and their results dropped.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from policyfs.store.leases import Lease, LeaseKeeper
 from policyfs.store.tree import Tree
 
 _PATIENCE_S: Final = 0.25
-"""The longest time for which a look waits until no app waits for a worker. It delays no app."""
+"""The longest time for which a look waits until no app waits for a worker. The look delays no app."""
 _RACY_S: Final = 0.06
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NOCTTY | os.O_NONBLOCK
 
 
 class FreshSource(Protocol):
-    """The sniffer, as far as second looks need it."""
+    """The part of the sniffer that takes second looks."""
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
-        """Return the result of a worker that has seen no other file; None without an answer."""
+        """Return the result of a worker that has seen no other file; None if it gave no answer."""
 
     async def when_idle(self) -> None:
         """Return once no app waits for a worker."""
 
     def discard(self, lane: Hashable) -> None:
-        """End the workers of a lane: one of them has lied."""
+        """End the workers of a lane, because one of them gave a wrong result."""
 
 
 class Said(NamedTuple):
     """The result of an app's worker for a version of a file.
 
-    what: words that the plan hides; None: the worker found only the kind, and plan is None. racy: True if the
-    file may have changed since the result without a change in stat.
+    what: the words that the plan hides; None if the worker found only the kind (plan is then None). racy:
+    True if the file may have changed after the result without a change in stat.
     """
 
     version: KindKey
@@ -61,11 +61,11 @@ class Said(NamedTuple):
 
     @property
     def place(self) -> tuple[Hashable, Hashable]:
-        """The turn and the key of this result's second look in the queue."""
+        """The lane whose turn the second look takes, and the key of the look in the queue."""
         return in_turn(self.lane), (self.version, self.what, self.lane)
 
     def agrees(self, kind: str, plan: Plan | None) -> bool:
-        """Return True if another result is the same."""
+        """True if another result is the same as this one."""
         if self.kind != kind or self.plan is None or plan is None:
             return self.kind == kind and self.plan is plan
         return (self.plan.outcome, self.plan.patches) == (plan.outcome, plan.patches)
@@ -83,10 +83,10 @@ class Verdict(Protocol):
 
 @dataclass(slots=True)
 class SecondLookStats:
-    """Counts since the start; waiting is the present number.
+    """Counts since the start; but waiting is the number of looks that wait now.
 
-    dropped: looks that were not possible, for example because the file had a writer. differed: results of
-    workers that contradicted the fresh worker, or an earlier worker of the same app.
+    dropped: looks that were not possible, for example because the file had a writer. differed: results of an
+    app's worker that contradicted the fresh worker, or an earlier worker of the same app.
     """
 
     waiting: int = 0
@@ -96,10 +96,10 @@ class SecondLookStats:
 
 
 class SecondLooks:
-    """The waiting looks, and the task that takes them.
+    """The waiting looks, and the task that takes them one by one.
 
-    keeper: None if leases mean nothing on the store. Without leases nothing proves that the bytes are still
-    the same, so no look is taken.
+    keeper: None if leases prove nothing on the store. Then nothing proves that the bytes are still the same,
+    and no look is taken.
     """
 
     def __init__(
@@ -120,13 +120,14 @@ class SecondLooks:
         self._stats = SecondLookStats()
 
     def ask(self, fd: int, said: Said, verdict: Verdict) -> None:
-        """Queue a second look at the file behind *fd*. The descriptor is not kept."""
+        """Queue a second look at the file behind *fd*. The caller keeps *fd*."""
         if self._keeper is None:
             return
         turn, key = said.place
         job = self._jobs.get(turn, key)
         if job is not None:
-            # INVARIANT: the result that an app uses last is compared. One honest result proves no other.
+            # INVARIANT: the result that the app uses last is compared. That an earlier one was right proves
+            # nothing.
             if not job.said.agrees(said.kind, said.plan):
                 self._jobs.put(turn, key, _Job(job.handle, said, verdict))
                 self._differs(job, said.plan, "the workers of its app contradict each other", racy=said.racy)
@@ -143,7 +144,7 @@ class SecondLooks:
         self._more.set()
 
     async def run(self) -> None:
-        """Take one look after the other, until cancelled."""
+        """Take one waiting look after the other, until the task is cancelled."""
         while True:
             while not len(self._jobs):
                 self._more = trio.Event()
@@ -179,7 +180,8 @@ class SecondLooks:
             await trio.sleep(_RACY_S)  # a version that may change within one clock tick cannot be kept
         fd = self._open(job.handle)
         try:
-            # INVARIANT: no worker gets the descriptor with the lease: one that outlives us would keep it.
+            # INVARIANT: no worker gets the descriptor with the lease: a worker may live on and keep the
+            # lease.
             leased = self._tree.reopen(fd, os.O_RDONLY)
             try:
                 found = await self._under_lease(fd, leased, job.said)
@@ -198,7 +200,7 @@ class SecondLooks:
         return libc.open_handle(self._root, handle, _READ)
 
     async def _under_lease(self, fd: int, leased: int, said: Said) -> tuple[str, Plan | None] | None:
-        """Return a fresh worker's result for this very version; None if nothing proves the version."""
+        """Return a fresh worker's result for the version in *said*; None if nothing proves that version."""
         scope = trio.CancelScope()
 
         def broken(lease: Lease) -> None:
@@ -226,10 +228,10 @@ class SecondLooks:
             self._differs(job, plan, "a new worker found something else")
 
     def _differs(self, job: _Job, plan: Plan | None, why: str, *, racy: bool = False) -> None:
-        """Handle a result that differs from a job's. racy: both results may be right, for different bytes."""
+        """Handle a result that differs from a job's. racy: True if both may be right, for different bytes."""
         said = job.said
         job.verdict.denied(said)
-        if racy or _gave_up(plan) or _gave_up(said.plan):  # maybe for lack of time or memory: nobody lied
+        if racy or _gave_up(plan) or _gave_up(said.plan):  # perhaps for lack of time or memory, without a lie
             self._stats.dropped += 1
             return
         self._stats.differed += 1
@@ -241,23 +243,23 @@ class SecondLooks:
 
 
 class KindsConfirmed:
-    """Keeps a kind for all apps once a second look has found it, too."""
+    """Keeps a kind for all apps once a second look has found the same kind."""
 
     def __init__(self, kinds: KindCache, second: SecondLooks) -> None:
         self._kinds = kinds
         self._second = second
 
     def ask(self, fd: int, version: KindKey, kind: str, lane: Hashable) -> None:
-        """Queue a second look at the kind that a lane's worker found in the file behind *fd*."""
+        """Queue a second look at the kind that a worker of a lane found in the file behind *fd*."""
         self._second.ask(fd, said_now(version, None, lane, kind, None), self)
 
     def confirmed(self, said: Said, plan: Plan | None) -> None:
-        """Keep a kind for all apps, since a second worker found it, too."""
+        """Keep a kind for all apps, because a second worker has found the same kind."""
         del plan
         self._kinds.put(said.version, said.kind)
 
     def denied(self, said: Said) -> None:
-        """Drop a lane's kind, since the second worker found another."""
+        """Drop a lane's kind, because the second worker has found another kind."""
         self._kinds.drop_own(said.version, said.lane)
 
 
@@ -270,7 +272,7 @@ class _Job(NamedTuple):
 def said_now(
     version: KindKey, what: frozenset[str] | None, lane: Hashable, kind: str, plan: Plan | None
 ) -> Said:
-    """Return a worker's result as of now."""
+    """Return a worker's result, with *racy* as it is at this moment."""
     return Said(version, what, lane, kind, plan, version.is_racy(time.time_ns()))
 
 

@@ -9,21 +9,21 @@ from typing import Final
 import trio
 
 SLICE: Final = 64
-"""The number of names after which others get their turn in any case: about 0.2 ms."""
+"""The number of names after which other requests get their turn in any case: about 0.2 ms."""
 _LOOK: Final = 16
-"""The number of names between two checks whether others wait: about 0.05 ms. Another request takes a few
-turns of the event loop, and waits for this work at each turn."""
+"""The number of names after which work checks whether other requests wait: about 0.05 ms. Another request
+takes a few turns of the event loop, and at each turn it waits for this work."""
 
 
 SLICE_S: Final = 0.001
-"""The length of one slice, in seconds, of work that nobody waits for. It is not shorter, since the next slice
-may begin only after 32 requests (kernel/readiness.py)."""
+"""The length in seconds of one slice of work for which no process waits. A shorter slice would slow the work
+down: the next slice may begin only after 32 requests (kernel/readiness.py)."""
 
 
 async def in_slices(go_on: Callable[[], bool]) -> None:
-    """Call *go_on* until it returns False, and give others a turn after each SLICE_S.
+    """Call *go_on* until it returns False. After each SLICE_S, let other tasks have their turn.
 
-    One call must take only a small part of a slice.
+    One call of *go_on* must take only a small part of SLICE_S.
     """
     until = time.perf_counter() + SLICE_S
     while go_on():
@@ -33,7 +33,7 @@ async def in_slices(go_on: Callable[[], bool]) -> None:
 
 
 class Pauses:
-    """The pauses of one request. others_wait: True if another request waits or is under way."""
+    """The pauses of one request. others_wait: returns True if another request waits or is under way."""
 
     __slots__ = ("_look", "_others_wait", "_work")
 
@@ -43,7 +43,7 @@ class Pauses:
         self._look = _LOOK
 
     def due(self, work: int = 1) -> bool:
-        """Count work, in names. True if it is time to give others a turn."""
+        """Count work, in names. True if the caller must pause now, so that other requests get their turn."""
         self._work += work
         if self._work < self._look:
             return False

@@ -1,8 +1,8 @@
 """Shares of a limited resource, divided so that no holder can use it up for the others.
 
-A holder may take more as long as it has no more than is still free. So a single holder can have half of
-the resource, two can have a third each, and a holder that has nothing always gets some. The number of
-holders need not be known.
+A holder may take more while it has no more than is still free. So a single holder can have half of the
+resource, two can have a third each, and a holder that has nothing always gets some. The number of holders
+need not be known in advance.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ Holder = str | int
 
 
 class Shares:
-    """Divides one limited resource between apps. limit: its amount; what: its name, for the error. Event loop
-    only.
+    """Divides one limited resource between apps. limit: its total amount; what: its name in the error
+    message. Event loop only.
     """
 
     def __init__(self, limit: int, what: str) -> None:
@@ -37,7 +37,9 @@ class Shares:
             raise OSError(errno.EMFILE, f"limit reached: this app has more {self.what} than are still free")
 
     def take(self, holder: Holder, amount: int = 1) -> None:
-        """Add an amount to a holder's share, after check(). An amount beyond the limit is added, too."""
+        """Add an amount to a holder's share, after check(). May exceed the limit: check() does not count
+        *amount*.
+        """
         if amount:
             self._held[holder] = self.held(holder) + amount
             self.used += amount

@@ -1,4 +1,4 @@
-"""Turns: a limit of one app's requests at once, for requests that may need a thread for long.
+"""Turns: limits how many requests of one app may need a thread for a long time, all at once.
 
 Threads are few, and each read or write of bytes that are not in memory needs one. An app at its limit waits
 until one of its own requests ends, never for another app's request.
@@ -16,7 +16,9 @@ from policyfs.fs.sharing.shares import Holder
 
 
 class Turns:
-    """Gives apps turns for limited requests. Event loop only. most: one app's limit at once."""
+    """Gives apps turns for such requests. Event loop only. most: the limit of one app's turns at the same
+    time.
+    """
 
     def __init__(self, most: int) -> None:
         self._most: Final = most
@@ -27,7 +29,7 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, holder: Holder) -> AsyncIterator[None]:
-        """Wait for one of an app's turns, in the order of arrival, and hold it inside."""
+        """Wait for a turn of an app, in the order of arrival. Hold the turn inside the context."""
         limiter = self._limiters.get(holder)
         if limiter is None:
             limiter = self._limiters[holder] = trio.CapacityLimiter(self._most)
