@@ -132,10 +132,15 @@ class Remembered:
 
     def flush(self) -> None:
         """Write pending answers. Never raises; answers that cannot be written are lost."""
+        damaged: list[sqlite3.Connection | None] = []
         with self._swap:
             pending, self._pending = self._pending, {}
-            if self._damaged:
-                self._begin_anew()
+            if self._damaged:  # until there is a new one, get() finds nothing, and does not wait
+                damaged.append(self._reader)
+                self._reader = None
+        if damaged:
+            _close(*damaged)
+            self._begin_anew()
         if not pending or self._writer is None:
             return
         rows = [(*key, answer) for key, answer in pending.items()]
@@ -237,10 +242,7 @@ class Remembered:
         self._reader = _connection(self._path)
 
     def _shut(self) -> None:
-        for connection in (self._reader, self._writer):
-            if connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.close()
+        _close(self._reader, self._writer)
         self._reader = self._writer = None
 
 
@@ -259,6 +261,13 @@ def _connection(path: str) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _close(*connections: sqlite3.Connection | None) -> None:
+    for connection in connections:
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
 
 
 def _words(what: frozenset[str]) -> str:

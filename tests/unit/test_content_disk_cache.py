@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from policyfs.redact.plan import Finding, Outcome, Plan
 
 NOW = 10**18
 KEY = KindKey(dev=1, ino=2**63 + 5, btime_ns=7, size=100, mtime_ns=NOW - 10**9, ctime_ns=NOW - 10**9)
+DEADLINE_S = 10.0
 WHAT = frozenset({"location", "time"})
 PLAN = Plan(
     Outcome.PATCH, (Patch(3, b"ab"), Patch(50, zeros=40)), (Finding(3, 2, "EXIF", "GPS", "location"),), "x"
@@ -132,6 +134,33 @@ def test_damage_that_comes_later_costs_nothing_but_the_answers(opened, tmp_path:
     memory.put_kind(KEY, "image/jpeg")
     memory.flush()
     assert memory.kind(KEY) == "image/jpeg"
+
+
+def test_nobody_waits_while_a_damaged_database_is_made_anew(opened, tmp_path: Path, monkeypatch) -> None:
+    memory = opened()
+    memory._damaged = True
+    begun, go_on, connect = threading.Event(), threading.Event(), Remembered._connect
+
+    def slowly(self: Remembered) -> None:
+        begun.set()
+        assert go_on.wait(DEADLINE_S)
+        connect(self)
+
+    monkeypatch.setattr(Remembered, "_connect", slowly)
+    flush = threading.Thread(target=memory.flush)
+    flush.start()
+    assert begun.wait(DEADLINE_S)
+    asked = threading.Thread(target=lambda: (memory.put_kind(KEY, "image/jpeg"), memory.kind(KEY)))
+    asked.start()
+    asked.join(1.0)
+    waits = asked.is_alive()
+    go_on.set()
+    flush.join()
+    asked.join()
+    assert not waits
+    memory.flush()
+    memory.close()
+    assert opened().kind(KEY) == "image/jpeg"
 
 
 def test_a_second_close_leaves_a_database_alone_that_the_first_found_damaged(
