@@ -13,7 +13,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 MAX_FRAMES: Final = 1_000_000
 _NARROW: Final = (b"#!AMR\n", (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1))
 _WIDE: Final = (b"#!AMR-WB\n", (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1))
-"""The mark, and the length of a frame by its type (bytes; 0: no such frame)."""
+"""The mark, and the length in bytes of each type of frame (0: no such type)."""
 
 
 _KIND: Final = "AMR"
@@ -21,7 +21,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "frames", "speech", NOTHING, "stay"),
     Part(_KIND, "behind the frames", "anything", UNKNOWN, "zeros"),
 )
-"""Parts of such a file, their data, and its replacement."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 
 def locate_amr(source: ByteSource, inner: Inner) -> Found:

@@ -34,7 +34,7 @@ _LEAST_FRAME_BYTES: Final = 8
 _CUT_TRIES: Final = 8
 _TEXT: Final = re.compile(rb"[\x20-\x7e]{8,}")
 _WORDS: Final = re.compile(rb"[A-Za-z ]{8}")
-"""Words: sound seldom contains them, but text behind the sound would."""
+"""Eight letters or blanks in a row: coded sound seldom contains them, but text behind the sound does."""
 _NAMES: Final = {
     _APPLICATION: "application",
     SEEKTABLE: "seek table",
@@ -57,7 +57,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "STREAMINFO, SEEKTABLE", "the sound", NOTHING, "stay"),
     Part(_KIND, "PADDING, APPLICATION, unknown blocks", "anything", UNKNOWN, "padding of zeros"),
 )
-"""Parts of such a file, their data, and its replacement."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 
 def locate_flac(source: ByteSource, inner: Inner) -> Found:
@@ -186,7 +186,7 @@ def sheet_is_sound(data: bytes) -> bool:
 def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
     """Check by the last frame's checksum that the sound ends where the file ends, or a tag begins.
 
-    Raises NotThisKindError if not: then it is not known which bytes are sound.
+    Raises NotThisKindError if it does not: then nobody knows which bytes are sound.
     """
     source = edits.source
     low = max(start, end - _END_SEARCH_BYTES)
@@ -202,7 +202,9 @@ def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
 
 
 def _ends_with_frame(data: bytes) -> bool:
-    """True if the last bytes are a whole frame: a header with its checksum, and the frame's at the end."""
+    """True if the last bytes are a whole frame: a header with a valid checksum, and at the end the frame's
+    own checksum.
+    """
     at, tries = len(data), 0
     while tries < 8 and (at := data.rfind(b"\xff", 0, at)) >= 0:
         if data[at + 1 : at + 2] in (b"\xf8", b"\xf9") and _is_header(data, at):
@@ -215,9 +217,9 @@ def _ends_with_frame(data: bytes) -> bool:
 def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
     """True if the last frame is cut off by the end of the file.
 
-    It must start where a whole frame ends, or be the only frame. It must not start with a whole frame,
-    because other data could follow that frame. longest: bytes of the longest frame, by the stream
-    information.
+    The cut frame must start where a whole frame ends, or be the only frame. Its bytes must not contain a
+    whole frame at their start, because the rest could then be other data. longest: length of the longest
+    frame in bytes, as the stream information states it.
     """
     at, tries = len(data), 0
     while tries < _CUT_TRIES and (at := data.rfind(b"\xff", 0, at)) >= 0 and len(data) - at <= longest:

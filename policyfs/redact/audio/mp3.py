@@ -100,7 +100,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "frames", "the sound", NOTHING, "stay"),
     Part(_KIND, "between frames", "anything", UNKNOWN, "zeros"),
 )
-"""Parts of such a file, their data, and its replacement."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 
 def locate_mp3(source: ByteSource, inner: Inner) -> Found:
@@ -110,7 +110,7 @@ def locate_mp3(source: ByteSource, inner: Inner) -> Found:
     """
     edits = Edits(source, inner, "MP3")
     start = clean_front(edits)
-    if source.read(start, 4) == b"fLaC":  # libmagic goes by the ID3 tag before it
+    if source.read(start, 4) == b"fLaC":  # libmagic calls it MP3 because of its ID3 tag
         found = inner.file("audio/flac", SliceSource(source, start, source.size - start))
         if found is None:
             raise NotThisKindError("there is no sound in it")
@@ -141,7 +141,8 @@ def _locate(edits: Edits, start: int) -> Found:
 
 
 def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) -> int | None:
-    """Return the offset of the first two frames in a row, or of one that ends the sound; None if none.
+    """Return the offset of the first of two frames in a row, or of a frame that ends the sound. Return None
+    if there is none.
 
     The frames must start in [start, limit); the sound ends at *end*.
     """
@@ -160,7 +161,7 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
 def _alike(data: bytes, one: int, two: int) -> bool:
     """True if two headers are of one stream: the same version and layer.
 
-    One of them may lack a checksum: Fraunhofer's encoder leaves it out of the first frame only.
+    The two may differ in having a checksum: Fraunhofer's encoder leaves it out of the first frame only.
     """
     ends = len(data) < one + 3 or len(data) < two + 2
     return not ends and data[one] == data[two] and data[one + 1] | 1 == data[two + 1] | 1
@@ -211,7 +212,7 @@ class _Sound:
         return at
 
     def _starts(self, at: int) -> bool:
-        """True if the rest is the start of a frame's header, or zeros."""
+        """True if the bytes from *at* to the end may be the start of a frame's header, or are zeros."""
         rest = self.edits.source.read(at, self.end - at)
         return rest[:1] == b"\xff" or not rest.strip(b"\0")
 
@@ -226,7 +227,7 @@ class _Sound:
 
 
 def _encoder(edits: Edits, first: int, sized: Sized) -> None:
-    """Clean the encoder's version in a Xing, Info or VBRI frame; its name stays.
+    """Clean the encoder's version in a Xing, Info or VBRI frame. The encoder's name stays.
 
     Decoders use the name to leave out the silence that the encoder added.
     """

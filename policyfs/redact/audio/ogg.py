@@ -45,7 +45,7 @@ _FIRST_HEADS: Final = {
     b"fishead\0": b"Skeleton",
 }
 _FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 19, b"Speex": 80, b"FLAC": 51, b"theora": 42}
-"""Length of the first header of each codec; Opus may have a table of channels behind it."""
+"""Length in bytes of the first header of each codec. A table of channels may follow Opus' header."""
 _SPEEX_VERSION: Final = slice(8, 28)
 _SKELETON_BYTES: Final = 80
 _INDEX_HEAD_BYTES: Final = 42
@@ -99,7 +99,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "pages of sound and pictures", "the sound", NOTHING, "stay"),
     Part(_KIND, "between pages, pages of no stream", "anything", UNKNOWN, "zeros"),
 )
-"""Parts of such a file, their data, and its replacement."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 
 def locate_ogg(source: ByteSource, inner: Inner) -> Found:
@@ -147,7 +147,7 @@ class _Locator:
         self.edits = edits
         self.inner = edits.inner
         self.streams: dict[int, _Stream | None] = {}
-        """Serial number -> its stream; None for one whose pages become zeros."""
+        """Serial number -> its stream; None for a stream whose pages become zeros."""
         self.pages: list[Page] = []
         """Pages of headers, whose checksums may need renewal."""
         self.media = 0
@@ -192,7 +192,9 @@ class _Locator:
             self._packets(page, stream)
 
     def _begin(self, page: Page) -> None:
-        """Start a logical stream, of the codec that its first bytes name; end one of the same number."""
+        """Start a logical stream. Its first bytes name the codec. An earlier stream with the same number
+        ends.
+        """
         before = self.streams.get(page.serial)
         if before is not None:
             self._lost(before)
@@ -211,7 +213,8 @@ class _Locator:
         """Clean the packets that end on a page, as long as they are headers."""
         if not page.flags & _CONTINUED and stream.pieces:
             self._lost(stream)
-        # The rest of a packet whose beginning was given up: it was too long, or seemed to have no end.
+        # True for the rest of a packet whose beginning _lost() has removed: it was too long, or seemed to
+        # have no end.
         stray = bool(page.flags & _CONTINUED) and not stream.pieces and stream.packets > 0
         at, length = page.start, 0
         for lace in page.lacing:
@@ -280,7 +283,7 @@ class _Locator:
             return self._block(stream, data)
         head = _COMMENT_HEADS[stream.codec]
         if number > 1 and not (head and data.startswith(head)):
-            stream.done = True  # the decoder's tables, or sound already
+            stream.done = True  # the decoder's tables, or already the sound
             return data
         if not data.startswith(head):
             return None
@@ -303,7 +306,7 @@ class _Locator:
     def _comments(self, stream: _Stream, data: bytes, skip: int, *, frame: bool) -> bytes | None:
         comments = clean_comments(data[skip:], self.inner)
         if comments is None:
-            # An empty list, if there is room for one: without a list every decoder would stop.
+            # Put an empty list there, if there is room: every decoder would stop without a list.
             empty = data[:skip] + bytes(8) + (b"\1" if frame else b"")
             if len(empty) > len(data):
                 return None
@@ -336,7 +339,7 @@ class _Locator:
         return new
 
     def _skeleton(self, stream: _Stream, data: bytes) -> bytes:
-        """Clean facts about the streams: their time of recording, and headers in words."""
+        """Clean a packet of facts about the streams, such as the time of recording and text headers."""
         new = bytearray(data)
         if data.startswith(b"fishead\0"):
             new[_SKELETON_BYTES:] = bytes(len(data[_SKELETON_BYTES:]))
@@ -357,7 +360,8 @@ class _Locator:
         return bytes(new)
 
     def _is_index(self, data: bytes) -> bool:
-        """True if a packet of Skeleton 4.0 holds key points only: pairs of numbers of 7 bits to a byte."""
+        """True if a packet of Skeleton 4.0 holds only key points: pairs of numbers with 7 bits in each byte.
+        """
         points = data[_INDEX_HEAD_BYTES:]
         ends = [at for at, byte in enumerate(points) if byte & 0x80]
         longest = max((after - at for at, after in pairwise([-1, *ends])), default=0)

@@ -40,7 +40,9 @@ def framing(kind: bytes, config: bytes) -> Framing | None:
 
 
 def length_bytes(kind: bytes, config: bytes) -> int:
-    """Return the bytes of a unit's length by its decoder configuration; 4 if that has none."""
+    """Return the number of bytes of a unit's length field, from a decoder configuration; 4 if it is not
+    stated there.
+    """
     at = _LENGTH_AT.get(kind)
     if at is None or at >= len(config):
         return 4

@@ -1,10 +1,10 @@
 """SEI messages of H.264, H.265 and H.266: one walk and one allow list for pictures, movies and settings.
 
-Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder.
-Numbers for showing the picture stay, and a time code is a time. Messages that are not listed may
-hold anything, messages within messages (scalable nesting) too. A unit keeps its size: removed payloads
-become blanks, or the whole unit becomes filler. Sources: ITU-T H.264 annex D, H.265 annex D, H.274
-(payload types), ISO/IEC 14496-15; MISB ST 0604; the output of encoders.
+Messages may hold anything: positions of drones, dates of camcorders, the options of an encoder. Numbers for
+showing the picture stay, and a time code is a time. A message that is not listed may hold anything. So may a
+message that holds other messages (scalable nesting). A unit keeps its size: removed payloads become blanks,
+or the whole unit becomes filler. Sources: ITU-T H.264 annex D, H.265 annex D, H.274 (payload types), ISO/IEC
+14496-15; MISB ST 0604; the output of encoders.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _UUIDS: Final = MappingProxyType(
     }
 )
 _SHORT: Final = frozenset({bytes.fromhex("0387f44e"), bytes.fromhex("b9edb930"), bytes.fromhex("e958f491")})
-"""First bytes of the UUIDs of phones' encoders that mark each frame with a number of a few bytes."""
+"""First bytes of UUIDs. With these, encoders of phones mark each frame by a number of a few bytes."""
 _CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb5\x58\x90", b"\x26\0\x04")
 """Country and provider: ATSC captions, HDR10+, Dolby, film grain, HDR Vivid."""
 
@@ -59,8 +59,8 @@ _CAPTIONS_AND_RANGE: Final = (b"\xb5\0\x31", b"\xb5\0\x3c", b"\xb5\0\x3b", b"\xb
 class Message(NamedTuple):
     """An SEI message.
 
-    tells: its categories. places: offsets in the unit of the bytes to blank if it is removed: its payload,
-    except a known UUID. whole: True if all of it is in the unit.
+    tells: the message's categories. places: offsets in the unit of the bytes to blank if the message is
+    removed: its payload, except a known UUID. whole: True if the whole message is in the unit.
     """
 
     tells: Tells
@@ -71,8 +71,8 @@ class Message(NamedTuple):
 def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
     """Yield the messages of a unit behind its header (H.264 section 7.3.2.3, H.265 section 7.3.5).
 
-    Bytes behind the last message that form none are yielded as one of unknown categories; a single such
-    byte tells nothing. Raises TooMuchError.
+    Bytes behind the last message that are no message are yielded as one message of unknown categories; if it
+    is a single byte, of none. Raises TooMuchError.
     """
     plain, places = _unescaped(unit, header)
     inner.budget.search(len(plain))
@@ -104,9 +104,10 @@ def _number(plain: bytes, at: int) -> tuple[int, int]:
 
 
 def _judged(kind: int, payload: bytes, hide: Tells) -> tuple[Tells, int]:
-    """Return the categories of a message, and the bytes at its start that stay in any case: a known UUID.
+    """Return the categories of a message, and the number of bytes at its start that always stay: those of a
+    known UUID.
 
-    hide: the categories to find in its text.
+    hide: the categories to look for in the message's text.
     """
     if kind == FILLER:
         return (UNKNOWN if payload.strip(b"\xff") else NOTHING), 0
@@ -169,7 +170,9 @@ def blanked(unit: bytes, header: int, inner: Inner) -> Blanked | None:
 
 
 def _escape_again(out: bytearray, unit: bytes, header: int) -> None:
-    """Keep emulation prevention bytes valid: two zeros before each, a small number behind it."""
+    """Restore the form of emulation prevention bytes after blanking: two zeros before each, a small number
+    behind it.
+    """
     at = unit.find(_ESCAPED, header)
     while at >= 0:
         out[at : at + 2] = b"\0\0"

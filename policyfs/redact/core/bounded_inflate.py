@@ -14,7 +14,7 @@ from policyfs.redact.core.cleaners import Budget
 
 MAX_INFLATED_BYTES: Final = 4 << 20
 _STEP_BYTES: Final = 1 << 16
-"""Bytes inflated at a time. If a step fails, all its bytes count in the budget."""
+"""Most bytes inflated in one step. If a step fails, this number counts in the budget."""
 _MAX_TRIED_BYTES: Final = 1 << 18
 _STORED_HEADER: Final = b"\x78\x01"
 _STORED_MAX: Final = 0xFFFF
@@ -49,11 +49,11 @@ def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tu
 def deflated_to(plain: bytes, size: int, *, padded: bool = False) -> bytes | None:
     """Return a zlib stream of exactly size bytes; None if the data does not fit.
 
-    Empty blocks fill the rest. They are a part of the format, so no reader sees bytes behind the
-    stream. padded: zeros may follow the stream, since its readers do not look there; they fill a rest
-    that is too small for empty blocks.
+    Empty blocks fill the rest. They are a part of the format, so no reader sees bytes behind the stream.
+    padded: zeros may follow the stream, because its readers do not read on there. They fill a rest that is
+    too small for empty blocks.
     """
-    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second is better with digits
+    for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second packs digits better
         packer = zlib.compressobj(9, strategy=strategy)
         packed = packer.compress(plain) + packer.flush(zlib.Z_FULL_FLUSH)
         missing = size - len(packed) - 4
@@ -72,7 +72,9 @@ def _padded(plain: bytes, size: int) -> bytes | None:
 
 
 def _close_fit(plain: bytes, size: int) -> bytes | None:
-    """Try other settings for a stream of exactly this size, without empty blocks; None if none gives it."""
+    """Return a stream of exactly this size without empty blocks, by trying settings of zlib; None if no
+    setting gives it.
+    """
     if len(plain) > _MAX_TRIED_BYTES:
         return None
     for level, memory, flush in product((9, 6, 4), (9, 8, 7, 6, 5), (zlib.Z_NO_FLUSH, zlib.Z_PARTIAL_FLUSH)):

@@ -1,8 +1,8 @@
 """Categories of metadata: the sorts of facts in it, and the words of a policy that remove it.
 
-A rule names words (``require: {redact: [location, device]}``), and these hide categories. Each tag,
-record, property or box in the tables of this package has its categories. It is hidden if
-``tells & hide`` is not empty.
+A rule names words (``require: {redact: [location, device]}``), and each word hides categories. In the tables
+of this package each tag, record, property or box has its categories (*tells*). It is hidden if ``tells &
+hide`` is not empty.
 """
 
 from __future__ import annotations

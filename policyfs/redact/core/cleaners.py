@@ -22,10 +22,10 @@ MAX_PARTS: Final = 50_000
 """Most segments, boxes, chunks and elements in a file, with all files embedded in it."""
 SEARCH_FLOOR_BYTES: Final = 1 << 18
 MAX_SEARCHED_BYTES: Final = 1 << 29
-"""Most bytes searched one by one: a file may have the size of a terabyte and be one hole."""
+"""Most bytes searched one by one: a file with the size of a terabyte may be a single hole."""
 MAX_INFLATED_BYTES: Final = 16 << 20
 MAX_TEXTS_BYTES: Final = 3 << 17
-"""Most bytes of free text that are searched: a byte costs a microsecond if the text is all numbers."""
+"""Most bytes of free text that are searched: a text of numbers costs a microsecond for each byte."""
 
 
 class NotThisKindError(Exception):
@@ -39,9 +39,9 @@ class TooMuchError(Exception):
 class Note(NamedTuple):
     """One removed thing: its offset (bytes from the block's start), length and name.
 
-    tells: the categories of facts that it may have held. broken: removed because its structure could not
-    be understood, so that a rule with ``on_unknown: deny`` refuses the file. bare: the thing is known, but
-    holds no data of its categories (a GPS directory with only its version).
+    tells: the categories of facts that it may have held. broken: removed because its structure could not be
+    understood, so that a rule with ``on_unknown: deny`` refuses the file. bare: the thing is known, but held
+    no data of its categories (a GPS directory with only its version).
     """
 
     offset: int
@@ -78,9 +78,9 @@ class Found:
 class Budget:
     """Work allowed on one file with everything embedded in it.
 
-    It counts parts, bytes searched, and bytes of free text, whose search costs a thousand times as much.
-    It also counts the bytes that items of tables refer to (many items may refer to the same bytes), and
-    the bytes that compressed data inflates to.
+    A budget counts parts, bytes searched, and bytes of free text, whose search costs a thousand times as
+    much. It also counts the bytes to which items of tables refer (many items may refer to the same bytes),
+    and the bytes that result from inflating compressed data.
     """
 
     parts: int
@@ -104,7 +104,8 @@ class Budget:
     def search_chunk(self, chunk: bytes) -> bool:
         """Count a chunk before a search; False if it holds only zeros.
 
-        Zeros cost twice as much: they may be a hole, which costs its writer nothing and the reader memory.
+        Zeros cost twice as much: they may be a hole, which costs nothing to write, but takes memory when
+        read.
 
         Raises TooMuchError.
         """
@@ -125,7 +126,9 @@ class Budget:
             raise TooMuchError("too much compressed data")
 
     def look(self, size: int) -> bool:
-        """Count bytes of text and return True if they may be searched; else the text counts as unknown."""
+        """Count bytes of text; return True if they may be searched. If False, the caller treats the text as
+        unknown.
+        """
         if size > self.texts:
             return False
         self.texts -= size
@@ -179,7 +182,8 @@ class Inner(Protocol):
     def text(self, data: bytes) -> bool:
         """True if free text of any encoding (a comment, a title, a tag's value) has to be removed.
 
-        It has to if PEOPLE is hidden, or if it holds coordinates, times or devices that are to be hidden.
+        Text must be removed if PEOPLE is hidden, or if it holds coordinates, times or devices that are to be
+        hidden.
         """
 
 

@@ -1,7 +1,7 @@
 """Recognise filler, bytes that take room and say nothing: padding, one byte repeated, words like ``Auto``.
 
-Filler stays under every word of a policy, so it must be too little to tell anything: three bytes
-are fewer than a place, a day or a serial number needs.
+Filler stays whatever words a policy names, so it must be too little to tell anything: a place, a day or a
+serial number needs more than three bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.patches import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
 
 MOST_BYTES: Final = 3
-"""Most bytes between zeros that say nothing, whatever they are."""
+"""So many bytes between zeros say nothing, whatever their values."""
 MAX_FILLER_BYTES: Final = 1 << 16
 """Size beyond which filler is only recognised if it is one byte repeated, or a few bytes between zeros."""
 _SHORT_BYTES: Final = 256
@@ -33,7 +33,9 @@ _WORDS: Final = frozenset(
 )
 """Words, in any case, that cameras write for "no value"."""
 _CODES: Final = frozenset({b"NO", b"ON"})
-"""Spellings that are codes of places (Norway, Ontario), and so no words for "no value"."""
+"""Spellings in capitals that are not taken as words for "no value": they are codes of places (Norway,
+Ontario).
+"""
 _MAX_WORD_BYTES: Final = 8
 _PRODUCED: Final = b"IsoMedia File Produced with "
 _MAX_PRODUCED_BYTES: Final = 96
@@ -65,7 +67,9 @@ def says_nothing(data: bytes) -> bool:
 
 
 def names_a_muxer(data: bytes) -> bool:
-    """True if bytes are the line that writers of MP4 leave in free space. It names a program, no place."""
+    """True if bytes are the text that programs leave in free space of MP4 files: it names the program, no
+    place.
+    """
     text = data.strip(b"\0")
     short = len(text) <= _MAX_PRODUCED_BYTES and text.startswith(_PRODUCED)
     return short and text.isascii() and text.decode("ascii").isprintable() and not bytes_tell_place(text)
@@ -74,7 +78,7 @@ def names_a_muxer(data: bytes) -> bool:
 def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
     """Apply says_nothing to [start, end) of a source; read no more than needed.
 
-    False without reading if it is more than MAX_ZEROS_BYTES: it may be a hole.
+    A range of more than MAX_ZEROS_BYTES is not read, since it may be a hole: the result is False.
     """
     size = end - start
     if size > MAX_ZEROS_BYTES:

@@ -1,9 +1,9 @@
 """Facts in free text: comments, captions, descriptions, and values that should not be text.
 
-Text tells a place if some of it reads as coordinates, an Open Location Code or a link to a map. It
-tells a time if it has a date with a time of day. It tells a device if it has words that cameras and
-programs write into captions and comments by themselves. Names of places, of days and of things in
-prose look like other words and stay; docs/redaction.md states that limit.
+Text tells a place if a part of it reads as coordinates, an Open Location Code or a link to a map. It tells a
+time if it has a date with a time of day. It tells a device if it has words that cameras and programs write
+into captions and comments by themselves. Names of places, days and things in prose look like any other words,
+so they stay; docs/redaction.md states this limit.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ BYTES_PER_PART: Final = 32
 """Bytes of text that cost as much work as one part of a file (cleaners.Budget)."""
 
 _UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
-"""A number up to 1, as in a mask's corner, a rectangle, a chromaticity. A place has at most one of them."""
+"""A number up to 1, such as a mask's corner, a side of a rectangle, a chromaticity. A place has at most one
+such number.
+"""
 _DECIMAL: Final = rf"[-+]?(?<![\d.])(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
 _VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
@@ -34,7 +36,7 @@ _PATTERNS: Final = (
     r"\d{1,3}\s\d{1,2}(?:[.,]\d+)?['\u2032]\s?(?:\d{1,2}(?:[.,]\d+)?[\"\u2033]?)?\s?[nsew]\b",
     # N47.804 / 47.804N
     r"\b[nsew]\s?\d{1,3}[.,]\d{2,}",
-    # not in a version (1.0.177471000n); behind a comma a new value may begin (IMG_1,48.85830N)
+    # but not within a version (1.0.177471000n); a new value may begin behind a comma (IMG_1,48.85830N)
     r"(?<!\d)(?:(?<!\d\.)\d{1,3}\.|\d{1,3},)\d{3,}\s?[nsew]\b",
     # NMEA 0183 sentences
     r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b",
@@ -72,7 +74,9 @@ _DEVICE_HINTS: Final = (
     *("gd-jpeg", "jpeg library", "lead tech", "adobe", "photoshop", "lightroom", "gimp", "magick", "exif"),
     *("exiv2", "paint.net", "picasa", "acdsee", "oplus", "irfanview", "snapseed", "instagram"),
 )
-"""Every text that _OF_A_DEVICE matches has at least one of these. They are searched first, which is quick."""
+"""Every text that _OF_A_DEVICE matches has at least one of these words. The search for them is quick, and
+comes first.
+"""
 _TELLING: Final = (
     (Tells.LOCATION, _COORDINATES),
     (Tells.TIME, _MOMENT),
@@ -84,7 +88,7 @@ _IN_TEXT: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 def decode(data: bytes) -> str:
     """Decode text from UTF-8 or Latin-1, without its zero bytes.
 
-    Without them ASCII that is written as UTF-16 or UTF-32 becomes plain ASCII, so the patterns find it.
+    So ASCII text in UTF-16 or UTF-32 becomes plain ASCII, in which the patterns find places.
     """
     plain = data.replace(b"\0", b"")
     try:

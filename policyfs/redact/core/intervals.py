@@ -12,7 +12,7 @@ class Extents:
     __slots__ = ("_ends", "_starts")
 
     def __init__(self, spans: Iterable[tuple[int, int]] = ()) -> None:
-        """Make the union of ranges in any order; empty ones are ignored."""
+        """Make the union of these ranges, which may be in any order; empty ranges are ignored."""
         self._starts: list[int] = []
         self._ends: list[int] = []
         for start, end in sorted(spans):

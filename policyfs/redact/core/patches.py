@@ -1,4 +1,4 @@
-"""Sources of bytes, and the arithmetic of patches, which change bytes and never a length.
+"""Sources of bytes, and functions on patches. A patch changes bytes, never a length.
 
 Everything in this package reads sources by range and returns patches. So no part of it needs to
 know whether the bytes are a file, a copy or a slice in memory.
@@ -15,7 +15,7 @@ from policyfs.domain import Patch
 
 CHUNK_BYTES: Final = 1 << 20
 MAX_ZEROS_BYTES: Final = 1 << 26
-"""Most bytes that one call searches for zeros, so that a hole of a terabyte takes no longer."""
+"""Most bytes that one call reads to find out if they are zeros. So a hole of a terabyte takes no longer."""
 _BLANK: Final = bytes(1 << 16)
 
 _CHANGED_RUN: Final = re.compile(rb"[^\0]+(?:\0{1,15}[^\0]+)*")
@@ -113,7 +113,8 @@ def mask(data: bytes, keep: bytes) -> bytes:
 
 
 def difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
-    """Yield patches that turn old, found at offset, into new. Runs closer than 16 bytes are joined.
+    """Yield patches that turn *old*, the bytes at an offset, into *new*. Changes less than 16 bytes apart
+    share a patch.
 
     Raises ValueError if the lengths differ: a size never changes.
     """
@@ -165,7 +166,8 @@ def skip_zeros(source: ByteSource, start: int) -> int:
 def in_order(patches: Iterable[Patch], size: int) -> tuple[Patch, ...]:
     """Return the patches sorted by offset.
 
-    Raises ValueError if two patches overlap, or one is not within [0, size): a bug of the caller.
+    Raises ValueError if two patches overlap, or if a patch is not within [0, size). That is a bug of the
+    caller.
     """
     ordered = tuple(sorted((p for p in patches if p.size), key=lambda p: p.offset))
     end = 0

@@ -34,7 +34,7 @@ _PROGRAM: Final = re.compile(
 )
 _MAX_DATED_CHARS: Final = 1 << 20
 _MAX_RAW_BYTES: Final = 4 * MAX_TEXT_BYTES
-"""Most bytes of a text that is searched, in any encoding."""
+"""Most bytes of a text that is searched, in any encoding. A longer text tells everything."""
 
 NAMES: Final = MappingProxyType(
     {
@@ -96,7 +96,7 @@ NAMES: Final = MappingProxyType(
 """Categories -> names of texts, without blanks and punctuation."""
 
 _EXACT: Final = {name: tells for tells, names in NAMES.items() for name in names.split()} | {
-    "parameters": _P | _D,  # the words and programs that made the picture
+    "parameters": _P | _D,  # the prompt and the programs that generated the picture
     "prompt": _P | _D,
     "workflow": _P | _D,
     "dream": _P | _D,
@@ -157,9 +157,9 @@ def tells_time(text: str) -> bool:
 def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) -> Tells:
     """Return those categories of `hide` that a text tells.
 
-    tells: the categories of its name; only if none of them is hidden, its value is searched for
-    coordinates, dates, devices and programs. If the value is too long, or the file's budget for texts is
-    used up, the text counts as telling everything.
+    tells: the categories of the text's name. Only if none of these is hidden, the value is searched for
+    coordinates, dates, devices and programs. If the value is too long, or the file's budget for texts is used
+    up, the text counts as telling everything.
     """
     found = tells & hide
     if found or not value:
@@ -176,7 +176,7 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
 
 
 def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
-    """Apply told to a named text. Markup may tell anything, except under a name in _STRUCTURED."""
+    """Apply told() to a text with this name. Markup may tell anything, unless the name is in _STRUCTURED."""
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN
     tells = tells_of_name(name)

@@ -10,7 +10,7 @@ from policyfs.redact.core.intervals import Extents
 
 
 class Leftover(NamedTuple):
-    """Unreferenced bytes [start, end) of a block. stays: True if they say nothing."""
+    """Unreferenced bytes [start, end) of a block. stays: True if they may stay, since they are filler."""
 
     start: int
     end: int
@@ -20,8 +20,8 @@ class Leftover(NamedTuple):
 def leftovers(block: bytes, claimed: Extents, gone: Extents) -> Iterator[Leftover]:
     """Yield the stretches of a block that are not claimed and not all zero.
 
-    claimed: referenced bytes. gone: removed bytes. A stretch beside removed bytes may be their end, and
-    is removed, too.
+    claimed: referenced bytes. gone: removed bytes. A stretch beside removed bytes may belong to them, and
+    does not stay.
     """
     for start, end in claimed.gaps(len(block)):
         data = block[start:end]

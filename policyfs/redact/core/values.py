@@ -1,6 +1,7 @@
 """Values of a redaction plan, without the locators that make them.
 
-The daemon handles plans and locates nothing, so it imports this and not plan.py.
+The daemon uses plans but locates nothing, so it imports this module and not plan.py, which imports all
+locators.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ MAX_FINDINGS: Final = 500
 
 
 class Outcome(enum.Enum):
-    """Result of redaction for a reader."""
+    """Result of redaction for a reader (see Plan)."""
 
     CLEAN = "clean"
     PATCH = "patch"
@@ -27,8 +28,8 @@ class Outcome(enum.Enum):
 class Finding:
     """One removed thing: its place (bytes in the file), its container and its name.
 
-    what: the categories to hide that it may have held (``location, time``). broken: removed whole
-    because it could not be understood.
+    what: those of the hidden categories that the thing may have held (``location, time``). broken: the thing
+    was removed as a whole because it could not be understood.
     """
 
     offset: int
@@ -43,9 +44,9 @@ class Finding:
 class Plan:
     """The plan for one file.
 
-    CLEAN: the file is read as it is. PATCH: it is read with the patches, which are sorted, do not
-    overlap and lie within the file. REFUSE: it is not read; reason says why (never with text from the
-    file).
+    CLEAN: apps read the file as it is. PATCH: apps read the file with the patches applied. Patches are
+    sorted, do not overlap and lie within the file. REFUSE: apps cannot read the file; *reason* says why,
+    without text from the file.
     """
 
     outcome: Outcome

@@ -1,7 +1,7 @@
 """Text files beside photos: XMP sidecars, and the JSON files of Google Takeout.
 
-Both are small and are cleaned whole, in memory, by blanks over removed parts: they stay XML and
-JSON. Text that is places from end to end (tracks, logs) has no locator; tracks.py recognises it.
+Both are small and are cleaned whole, in memory, by blanks over removed parts: they stay XML and JSON. Files
+that consist of places (tracks, logs) have no locator; tracks.py recognises them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from policyfs.redact.xmp.properties import speaks_of_place
 
 MAX_XMP_BYTES: Final = 4 << 20
 MAX_JSON_BYTES: Final = 1 << 20
-"""Size beyond which files are refused: no photo's sidecar is as large, but logs of places are."""
+"""Larger files are refused: no photo's sidecar is so large, but logs of places are."""
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
 
@@ -68,14 +68,14 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in an XMP file. One that is not understood is read as an empty packet.
+    """Locate everything to hide in an XMP file. If the file is not understood, an empty packet replaces it.
 
     Raises NotThisKindError for other XML (an SVG with XMP in it), TooMuchError.
     """
     data = _whole(source, MAX_XMP_BYTES)
     plain = data.replace(b"\0", b"").lstrip(b"\xff\xfe")
     if data and not plain.strip():
-        return Found()  # blanks, as from a file too short for an empty packet
+        return Found()  # only blanks: redaction makes them of files too short for an empty packet
     if _XMP_ROOT.match(plain) is None:
         raise NotThisKindError("it does not start like XMP")
     cleaned = inner.xmp(data)
@@ -86,7 +86,7 @@ def locate_xmp_sidecar(source: ByteSource, inner: Inner) -> Found:
 
 
 def locate_takeout(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a JSON object about a photo or an album, or in an array of such.
+    """Locate everything to hide in a JSON object about a photo or an album, or in an array of such objects.
 
     Raises NotThisKindError if it is not JSON, or JSON of another shape; TooMuchError.
     """
@@ -195,7 +195,7 @@ def _objects(text: str) -> Iterator[list[_Member]]:
 
 
 def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
-    """Yield the removed parts of one object: members, and the commas that would then be too many."""
+    """Yield the removed parts of one object: members, and the commas that are no longer needed."""
     first = True
     for member in members:
         inner.budget.part()
@@ -211,7 +211,9 @@ def _spans(text: str, members: list[_Member], inner: Inner) -> Iterator[_Span]:
 
 
 def _tells_place(text: str, member: _Member) -> bool:
-    """True if a member of other categories, or a value inside it, tells a place."""
+    """True if a member's value, or a value inside it, tells a place. The member itself is of other
+    categories.
+    """
     if tells_place(text[member.start : member.end]):
         return True
     parts: list[object] = [member.value]

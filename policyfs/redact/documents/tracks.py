@@ -21,7 +21,7 @@ NMEA: Final = "application/x-nmea"
 LOCATION_TEXT: Final = "application/x-location-text"
 
 HEAD_BYTES: Final = 1 << 18
-"""Bytes of a file that are examined; refine_kind ignores more."""
+"""Bytes at the start of a file that are examined; refine_kind ignores all others."""
 
 _TEXT_KINDS: Final = re.compile(
     r"text/.*|.*[+/](?:xml|json|x-ndjson|yaml|x-yaml|csv)|"
@@ -87,7 +87,7 @@ def _has_columns(text: str) -> bool:
 
 
 def _decode(head: bytes) -> str | None:
-    """Decode the head as text; None if it is binary. A character cut at the end does not matter."""
+    """Decode the head as text; return None if it is binary. The last character may be cut off."""
     for mark, encoding in ((b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be")):
         if head.startswith(mark):
             return head[2:].decode(encoding, "replace")

@@ -25,8 +25,8 @@ _EMPTY_PACKET_BYTES: Final = 256
 _TIFF_PARTS: Final = 8
 _XMP_COSTS: Final = 4
 _PACKET_BYTES: Final = 16
-"""Costs in the budget: parts for a TIFF structure; searched bytes for a byte of XMP; bytes of a packet that
-count as one byte of free text."""
+"""Costs in the budget. A TIFF structure costs _TIFF_PARTS parts. A byte of XMP costs _XMP_COSTS searched
+bytes. _PACKET_BYTES bytes of XMP cost one byte of free text."""
 _EMPTY_TIFF: Final = bytes.fromhex("4d4d002a00000008000101120003000000010001000000000000")
 """Big-endian, one directory, one tag: Orientation 1, which says nothing."""
 
@@ -70,7 +70,9 @@ def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
 
 
 def _header_at(data: bytes) -> int | None:
-    """Return the TIFF header's offset: the stored one, or else that of the first header found; or None."""
+    """Return the TIFF header's offset: the stored offset, or if no header is there, the offset of the first
+    header found. None if there is no header.
+    """
     said = 4 + int.from_bytes(data[:4])
     if data[said : said + 4] in _MARKS:
         return said
@@ -81,13 +83,14 @@ def _header_at(data: bytes) -> int | None:
 def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned:
     """Clean an XMP packet, perhaps deflated (``deflate`` of ISO/IEC 14496-12: a zlib stream).
 
-    If the cleaned packet does not fit into its place when deflated, an empty packet is put there. Zeros are
-    put there if not even that fits, if the data is too long for the budget, or if it cannot be inflated.
+    If the cleaned packet does not fit into its place when deflated, an empty packet replaces it. Zeros
+    replace it if even the empty packet does not fit, if the data is too long for the budget, or if it cannot
+    be inflated.
     """
     if not inner.budget.look(len(data) // _PACKET_BYTES):
         return _gone(data, "too long")
     inner.budget.search(_XMP_COSTS * len(data))
-    if not encoding and data.startswith(XMP_MARK):  # some writers take the whole payload of JPEG's APP1
+    if not encoding and data.startswith(XMP_MARK):  # some writers copy the whole payload of JPEG's APP1
         cleaned = inner.xmp(data[len(XMP_MARK) :])
         return Cleaned(XMP_MARK + cleaned.data, shifted(cleaned.notes, len(XMP_MARK)))
     if not encoding:
@@ -114,7 +117,8 @@ def _gone(data: bytes, tag: str) -> Cleaned:
 
 
 def _closed_up(cleaned: Cleaned) -> bytes:
-    """Return a packet without the blanks of removed parts: in a stream no part has to keep its offset."""
+    """Return a packet without the blanks of removed parts: in a deflated packet no part must keep its offset.
+    """
     out = bytearray(cleaned.data)
     for note in sorted(cleaned.notes, key=lambda note: note.offset, reverse=True):
         if not out[note.offset : note.offset + note.length].strip(b" "):

@@ -1,6 +1,6 @@
 """Find values of TIFF tags without information: one byte repeated, a small number, a word like ``Auto``.
 
-Such values stay under every word of a policy (see core/filler.py).
+Such values stay whatever words a policy names (see core/filler.py).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from policyfs.redact.core.filler import is_empty_header, is_uniform, is_word
 from policyfs.redact.exif.ifd import Entry
 
 MOST_NUMBERS: Final = 2
-"""Most different small numbers allowed in a directory's unnamed tags.
+"""Most different small numbers that may stay in a directory's unnamed tags.
 
 Three could be degrees, minutes and seconds.
 """
@@ -26,7 +26,7 @@ _NUMBER_TYPES: Final = frozenset({1, 3, 4, 6, 7, 8, 9})
 _VERSION: Final = re.compile(rb"0[0-9][0-9]0")
 """Version of a block, in the form of makers and of Exif: 0100, 0210."""
 _POINTERS: Final = frozenset({0x014A, 0x8769, 0x8825, 0x927C, 0xA005})
-"""Tags that refer to directories, in any directory: a small number there is an offset."""
+"""Tags that refer to directories: a small number as their value is an offset, not an empty value."""
 
 
 def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
@@ -34,7 +34,7 @@ def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
 
     kind: its field type. room: the four (or eight) value bytes of the entry. order: "<" or ">".
     """
-    if kind in _BYTE_TYPES and 1 < count <= 4:  # a number in the maker's byte order
+    if kind in _BYTE_TYPES and 1 < count <= 4:  # read it as one number in the maker's byte order
         room, rest = room[:count], room[count:]
         ends = (room[:-1], room[1:])
         return any(not any(part) for part in ends) and not any(rest)
@@ -93,8 +93,8 @@ def unnamed_says_nothing(entry: Entry, value: bytes) -> bool:
 def tag_says_nothing(entry: Entry, tells: Tells, value: bytes) -> bool:
     """True if a tag of a hidden category may stay, because its value is empty.
 
-    A known tag may stay only in a maker note, and only if it is an empty text. A small number may be
-    information: Pentax stores the number of a city, and its city 0 is Pago Pago.
+    A tag with a known name may stay only in a maker note, and only if it is an empty text. A small number in
+    it may be information: Pentax stores the number of a city, and city 0 is Pago Pago.
     """
     if tells == UNKNOWN and entry.tag not in _POINTERS:
         return unnamed_says_nothing(entry, value)

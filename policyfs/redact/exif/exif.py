@@ -1,9 +1,9 @@
 """Cleaner of TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): the walk over a source in memory.
 
-The result holds the header, the directories with their known tags, and the values of those tags;
-other bytes become zeros, unless they say nothing (core/unreferenced.py). So data that no kept tag refers
-to (an orphaned GPS directory, a GPS pointer that is off by some bytes, padding) cannot stay by accident. A
-tag is removed by closing the gap in its directory, which leaves a TIFF as if the tag had never been there.
+The result holds the header, the directories with their known tags, and the values of those tags; other bytes
+become zeros, unless they say nothing (core/unreferenced.py). So data that no kept tag refers to (an orphaned
+GPS directory, a GPS pointer that is wrong by some bytes, padding) cannot stay by accident. A tag is removed
+by closing the gap in its directory, which leaves a TIFF as if the tag had never been there.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PAIRS: Final = (
 
 @dataclass(slots=True)
 class Blob:
-    """Data that entries refer to by offset and length: a thumbnail, a strip of pixels."""
+    """Data to which a pair of entries refers, by offset and length: a thumbnail, a strip of pixels."""
 
     start: int
     size: int
@@ -165,7 +165,7 @@ class _ExifWalk(Walk):
     # --- GPS directories that are removed as a whole ---
 
     def _look_at_gps(self, pointer: Entry) -> None:
-        """Set *bare* of a GPS pointer if no tag of its directory has a place.
+        """Set ``pointer.bare`` if no tag of the GPS directory has a place.
 
         Cameras without a receiver write only the version of the directory. If location is hidden, add the
         bytes of the directory to *doomed*, so that none of them stays as a part of another value.
@@ -238,7 +238,7 @@ class _ExifWalk(Walk):
         return self.numbers(entries[0]) if single else []
 
     def _clean_nested(self, blobs: list[Blob]) -> None:
-        """Clean embedded blocks; remove one that shares bytes with another part."""
+        """Clean embedded blocks. Remove each block that shares bytes with another part."""
         for directory in self.directories:
             for entry in directory.entries:
                 if not entry.keep or not entry.nested:
@@ -259,7 +259,9 @@ class _ExifWalk(Walk):
                         self.drop(entry, UNKNOWN, broken=True)
 
     def _keep_note(self, entry: Entry) -> bool:
-        """Keep the understood parts of a maker note; False if there are none. Its values may be anywhere."""
+        """Keep the understood parts of a maker note. Return False if it has none. The note's values may be
+        anywhere in the block.
+        """
         if not self.within(entry):
             return False
         claims = (self.structure, self.values, self.embedded, self.wiped)
@@ -294,7 +296,7 @@ class _ExifWalk(Walk):
         if cleaned is not None or not data:
             return cleaned
         notes = (Note(0, len(data), self.name, "thumbnail", UNKNOWN, broken=True),) if any(data) else ()
-        return Cleaned(bytes(len(data)), notes)  # the entries stay, and refer to zeros
+        return Cleaned(bytes(len(data)), notes)  # the entries of the blob stay, and refer to zeros
 
     def _embed(self, blob: Blob, cleaned: Cleaned | None) -> bool:
         start, end = blob.start, blob.start + blob.size
@@ -309,7 +311,7 @@ class _ExifWalk(Walk):
     # --- the result ---
 
     def _finish(self) -> None:
-        """Fill kept and patches, and decide on unreferenced bytes; note each removed stretch."""
+        """Fill *kept* and *patches*. Decide on unreferenced bytes, and note each removed stretch of them."""
         put = list(self._put())
         self.kept += [(0, self.FIRST_BYTE), *((start, start + len(data)) for start, data in put)]
         for start, data in put:
@@ -325,7 +327,7 @@ class _ExifWalk(Walk):
         beside = claimed.without(Extents(written))
         for start, data in put:
             for at in (0, len(data) - 1) if data else ():
-                if self.block[start + at] != data[at]:  # bytes beside it may belong to the removed data
+                if self.block[start + at] != data[at]:  # bytes beside removed data may belong to it
                     beside.add(start + at, start + at + 1)
         stay = any(d.holds_any for d in self.directories) and not self.inner.hide & Tells.OTHER
         for start, end, stays in leftovers(self.block, claimed, beside):

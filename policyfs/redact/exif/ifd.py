@@ -27,10 +27,10 @@ NEUTRAL_TAG: Final = 0xFFFF
 class Frame:
     """Format of a directory's numbers.
 
-    order: "<" or ">". big: BigTIFF. base: the origin of offsets, in bytes of the source. note: the
-    directory is in a maker note. In a note an empty entry replaces a removed one, and the others keep their
-    places, because readers guess the origin of offsets from the places of values. sizes: bytes per value of
-    each field type.
+    order: "<" or ">". big: True for BigTIFF. base: the origin of offsets, in bytes of the source. note: True
+    if the directory is in a maker note. In a note an empty entry replaces a removed one, so that the other
+    entries keep their places: readers guess the origin of offsets from the places of values. sizes: bytes per
+    value of each field type.
     """
 
     order: str
@@ -108,13 +108,15 @@ class Entry:
     inline: bool
     keep: bool = False
     nested: bool = False
-    """True if another cleaner handles its value: the entry does not claim these bytes as a plain value."""
+    """True if another cleaner handles the value. Then the entry does not claim the value's bytes as a plain
+    value.
+    """
     holds: bool = False
-    """True if its value holds directories, which are handled on their own."""
+    """True if the value holds directories, which the walk handles as directories."""
     picture: bool = False
     """True if its value is a picture."""
     bare: bool = False
-    """True if the entry is known to lack the data of its category: a GPS pointer without a place."""
+    """True if the entry surely has no data of its category, such as a GPS pointer without a place."""
     directory: Directory = field(init=False, repr=False, compare=False)
 
     @property
@@ -129,15 +131,15 @@ class Entry:
 
     @property
     def room(self) -> bytes:
-        """The bytes of the entry for an offset, or for a value."""
+        """The bytes of the entry that hold an offset, or a short value itself."""
         return self.raw[-self.frame.offset_bytes :]
 
 
 @dataclass(slots=True)
 class Directory:
-    """A directory. old: its bytes before any change. following: its pointer to the next directory (0: none).
+    """A directory. old: its bytes before any change. following: the offset of the next directory (0: none).
 
-    The directory itself is found by the entry *referrer*, or by the pointer of the directory *previous*.
+    Readers find the directory by the entry *referrer*, or by the pointer in the directory *previous*.
     """
 
     offset: int
@@ -152,7 +154,8 @@ class Directory:
     referrer: Entry | None = None
     dropped: bool = False
     crowded: bool = False
-    """True if its unnamed tags hold more small numbers than may stay."""
+    """True if its unnamed tags hold more different small numbers than may stay (empty_values.MOST_NUMBERS).
+    """
     covers: list[tuple[int, int]] = field(default_factory=list)
     """Other bytes that stay with the directory: a maker note's header and footer."""
 
@@ -198,9 +201,10 @@ class Directory:
 def _neutral(entry: Entry) -> bytes:
     """Return an entry without information, in the place of a removed one.
 
-    If the value is in the note, offset and length stay, and the value becomes zeros: readers guess from
-    the offsets how far a note was moved. They do not stay for a value outside the note, whose bytes may
-    belong to another tag, nor for a picture, which may be anywhere.
+    If the value is in the note, the entry's offset and length stay, and the value becomes zeros: readers
+    guess from the offsets how far a note was moved. Offset and length do not stay if the value is outside the
+    note, since its bytes may belong to another tag. They do not stay for a picture either, since it may be
+    anywhere.
     """
     frame = entry.frame
     if entry.inline or not entry.size or entry.picture or not frame.owns(entry.start, entry.end):

@@ -1,8 +1,8 @@
 """Walk over the directories of a TIFF structure: opens them, claims their bytes, judges their entries.
 
-The engine of tiff_walk.py (whole TIFF files, raws and maker notes, by range) and of exif.py (EXIF in
-other files, in memory). The result is the set of bytes that stay and patches within those; every
-other byte becomes zero. So data that no kept tag refers to cannot stay by accident.
+The base of tiff_walk.py (whole TIFF files, raws and maker notes, by range) and of exif.py (EXIF in other
+files, in memory). The result is the set of bytes that stay, and patches within these bytes; every other byte
+becomes zero. So data to which no kept tag refers cannot stay by accident.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ LATE: Final = frozenset({How.NOTE, How.PRIVATE})
 class Walk(ABC):
     """One run over one source.
 
-    Open the known directories, then walk(); further steps depend on the kind of structure. kept and
-    patches are the result. name: the container's name in findings. names: role -> names of tags there.
+    Callers open the known directories, then call walk(); further steps depend on the kind of structure.
+    *kept* and *patches* are the result. name: the container's name in findings. names: role of a directory ->
+    names of its tags.
     """
 
     MAX_ENTRIES: ClassVar[int]
@@ -52,7 +53,9 @@ class Walk(ABC):
     FIRST_BYTE: ClassVar[int]
     """Lowest offset of a value."""
     WIPES_UNNAMED: ClassVar[bool]
-    """True if bytes of removed unnamed tags may not stay as a part of other values either."""
+    """True if the bytes of removed unnamed tags are wiped: they may not stay as a part of other values
+    either.
+    """
 
     source: ByteSource
     inner: Inner
@@ -87,7 +90,9 @@ class Walk(ABC):
 
     @abstractmethod
     def _before_words(self, entry: Entry) -> bool | None:
-        """Judge an entry that the words do not decide on; None for others."""
+        """Return True (it stays) or False (it is removed) if the words of a policy do not decide on an entry;
+        else None.
+        """
 
     @abstractmethod
     def _says_nothing(self, entry: Entry, rule: Rule) -> bool:
@@ -95,7 +100,9 @@ class Walk(ABC):
 
     @abstractmethod
     def _by_form(self, entry: Entry, rule: Rule) -> bool | None:
-        """Judge an entry that the words allow by its form (broken, no value); None if the form is sound."""
+        """Judge an entry by its form, after the words of a policy have allowed it. Return True if it stays,
+        False if it is removed, None if its value decides.
+        """
 
     @abstractmethod
     def _refers(self, entry: Entry, rule: Rule) -> bool:
@@ -150,7 +157,8 @@ class Walk(ABC):
         for at in offsets:
             child = self.open(at, frame, rule.role, chained=chained, referrer=entry)
             if child is None:
-                # Their bytes stay claimed, so that no other part may be there. Without entries none is kept.
+                # The opened directories lose their entries, so none of them is kept. Their bytes stay
+                # claimed, so that no other part can be there.
                 for other in opened:
                     other.entries.clear()
                 return self.drop(entry, tells, broken=True)
@@ -181,7 +189,8 @@ class Walk(ABC):
                 self._follow(directory)
 
     def _learn(self, directory: Directory) -> None:
-        """Read maker and model, if they stay; the meaning of a maker note depends on them."""
+        """Read the names of maker and model from tags that stay: the meaning of a maker note depends on them.
+        """
         if directory.frame.note:
             return
         for entry in directory.entries:
@@ -231,13 +240,15 @@ class Walk(ABC):
         self.notes.append(Note(at, size, self.name, tag, tells, broken, bare))
 
     def wipe(self, entry: Entry) -> None:
-        """Mark a removed value's bytes as doomed: no other value and no pixels may keep them either."""
+        """Mark a removed value's bytes as wiped: they may not stay as a part of another value or of pixels.
+        """
         if not entry.inline and self.within(entry):
             elsewhere = entry.frame.note and not entry.frame.owns(entry.start, entry.end)
             self.doomed.append((entry.start, entry.end, elsewhere))
 
     def settle_wiped(self) -> None:
-        """Compute the wiped ranges, without the bytes of directories, which are examined on their own."""
+        """Compute the wiped ranges. The bytes of directories are left out, because the walk examines these.
+        """
         for wiped, elsewhere in ((self.wiped, False), (self.wiped_in_notes, True)):
             spans = Extents((start, end) for start, end, other in self.doomed if other == elsewhere)
             for start, end in spans.without(self.structure):
@@ -279,10 +290,11 @@ class Walk(ABC):
     # --- the result ---
 
     def unlink_empty(self, *, spare: bool) -> None:
-        """Remove directories that keep no entry, and their references; children before their parents.
+        """Remove directories that keep no entry, and the references to them; first the directories that
+        others refer to.
 
-        The first directory stays, because there must be one, and the next ones are chained to it. spare:
-        directories that never had an entry stay, too.
+        The first directory stays, because a TIFF must have one, and the others are chained to it. spare: True
+        if directories that never had an entry stay, too.
         """
         for directory in reversed(self.directories[1:]):
             if not (directory.dropped or directory.holds_any or (spare and directory.was_empty)):
@@ -300,7 +312,7 @@ class Walk(ABC):
             directory.dropped = True
 
     def keep_directory(self, directory: Directory) -> None:
-        """Keep a directory as it is now, with its plain values."""
+        """Keep a directory with its present entries and their plain values."""
         self.kept.append((directory.offset, directory.end))
         self.kept += directory.covers
         self.patches += difference(directory.offset, directory.old, directory.rebuilt())

@@ -1,10 +1,10 @@
 """Known tags of makers' own directories, and the categories of each.
 
-Maker notes are not standardised. The authors of metadata readers found out the meaning of their
-tags over the years (ExifTool's, Exiv2's and libraw's documentation). Tags that nobody has named are
-in no table and are removed, unless their values say nothing (empty_values.py). Blocks of which only
-parts are known have the categories of everything that any camera puts there. Data that decoders of raw
-pixels need (levels, matrices, curves, keys to them) tells nothing.
+Maker notes are not standardised. The authors of metadata readers found out the meaning of the tags over the
+years (documentation of ExifTool, Exiv2 and libraw). Tags that nobody has named are in no table, and are
+removed unless their values say nothing (empty_values.py). A block of which only parts are known has the
+categories of everything that some camera stores in it. Data that decoders of raw pixels need (levels,
+matrices, curves, keys to decrypt them) tells nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _NIKON: Final = rules(
     ("11", NOTHING, _DIRECTORY, "Nikon preview"),
     ("e0e e1d", _OTHER),
     ("e10", _OTHER, _DIRECTORY, "Nikon scan"),
-    # Serial number and shutter count are the key to the colours of raws, too.
+    # Serial number and shutter count are also the key to decrypt the colours of raws.
     ("1d 37 82-84 98 a0 a5-a7 e09 e13 e1e", _DEVICE),
     ("10 2b 4e 91 a8 b8", _NO_PLACE),
     ("20", _DEVICE | _OTHER),

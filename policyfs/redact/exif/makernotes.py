@@ -48,9 +48,9 @@ class From(enum.Enum):
 class Layout:
     """Layout of the start of a note.
 
-    head: the note's bytes before its directory (group "order": a byte-order mark; without it the order is
-    that of the file, or little-endian for `little`). make, model: the start of the maker's and of the
-    camera model's name; None: any. shift: bytes to add to the origin of offsets.
+    head: the note's bytes before its directory. Group "order" is a byte-order mark; if there is none, the
+    byte order is that of the file, or little-endian if *little* is True. make, model: patterns for the start
+    of the maker's name and of the model's name; None: any name. shift: bytes to add to the origin of offsets.
     """
 
     role: str
@@ -114,7 +114,7 @@ LAYOUTS: Final = (
     _layout("Nikon", rb"(?=\0.|.\0)", From.TIFF, rb"NIKON"),
     _layout("Sony", rb"(?=\0.|.\0)(?!\x01\0)", From.TIFF, rb"SONY"),
 )
-"""Layouts, tried in order. If the head is only a lookahead, the directory starts at the note's first byte."""
+"""Layouts, tried in order. If a head is only a lookahead, the directory starts at the note's first byte."""
 
 
 def open_note(walk: TiffWalk, entry: Entry) -> bool:
@@ -168,7 +168,7 @@ def _open_adobe(walk: TiffWalk, entry: Entry) -> bool:
 
 
 def _cover(walk: TiffWalk, directory: Directory, spans: Sequence[tuple[int, int]]) -> None:
-    """Keep other parts of a note together with its directory; no value may be in them."""
+    """Keep other parts of a note as long as its directory stays. No value may be in these parts."""
     directory.covers += spans
     for start, end in spans:
         walk.structure.add(start, end)
@@ -186,13 +186,13 @@ def _open_at(walk: TiffWalk, entry: Entry, start: int, end: int, outer: Frame) -
     count = frame.number(walk.source.read(at, frame.count_bytes))
     beyond = at + frame.count_bytes + frame.entry_bytes * count > end + OVERRUN_BYTES
     if beyond or walk.structure.hits(start, at):
-        return False  # no directory of a note: other data is there
+        return False  # other data is there: this is no directory of a note
     directory = walk.open(at, frame, layout.role, chained=False, referrer=entry)
     if directory is None or not directory.entries or len(directory.entries) > MAX_NOTE_ENTRIES:
         return False
     guess = layout.count_from is From.GUESS
     base = _guessed(directory, (outer.base, start), (start, end)) if guess else frame.base
-    alone = walk.name == "TIFF"  # notes of raws are never moved; those of pictures developed from them are
+    alone = walk.name == "TIFF"  # programs that make pictures from raws move notes; in raws they are in place
     told = _base_by_footer(walk, directory, (start, end)) if layout.role == "Canon" else None
     if told is not None:
         base = told
@@ -241,8 +241,8 @@ def _frame(
 def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool) -> bool:
     """True if the offsets fit: all values are in the note, or all behind it, or in place (_is_in_place).
 
-    most: it is enough that three of four values are in the note. If the offsets do not fit, the note was
-    moved without a change of its offsets. Then the bytes of one tag would be kept as the value of another.
+    most: three of four values in the note are enough. If the offsets do not fit, the note was moved with its
+    old offsets. By these, bytes of one tag would be kept as the value of another.
     """
     by, (start, end) = base - directory.frame.base, note
     spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
@@ -255,7 +255,7 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
 
 
 def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: int) -> bool:
-    """True if the values follow the directory and each other, and end OVERRUN_BYTES behind the note at most.
+    """True if the values follow the directory and each other, and end at most OVERRUN_BYTES behind the note.
 
     Some cameras write this: the note was not moved, but is longer than its stated size.
     """
@@ -266,7 +266,7 @@ def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: in
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:
-    """True if a value overlaps a directory, or the four bytes behind it. It may start with these four."""
+    """True if a value overlaps a directory or the 4 bytes behind it, unless it starts right behind that."""
     behind = directory.end if start == directory.end else directory.end + 4
     return start < behind and directory.offset < end
 
@@ -281,11 +281,11 @@ def _rebase(directory: Directory, base: int) -> None:
 
 
 def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int]) -> int | None:
-    """Return the base of a Canon note that was moved as a whole, from its footer; None if it does not fit.
+    """Return the base of offsets that the footer of a moved Canon note states; None if it does not fit.
 
-    It fits if with this base the values follow one another from the directory to the footer, and with the
-    present base they do not. A base that is wrong by some bytes would keep the end of one value as the
-    start of the next.
+    The base fits if with it the values fill the room from the directory to the footer, and with the present
+    base they do not. With a base that is wrong by some bytes, the end of one value would be kept as the start
+    of the next.
     """
     (start, end), frame = note, directory.frame
     if not _footer(walk, start, end, frame):
@@ -335,8 +335,8 @@ def clean_note(
     """Clean the maker note of an entry of an EXIF structure that starts the block.
 
     make, model: of the structure. taken: ranges of other values in the note, and in OVERRUN_BYTES behind it.
-    None if the note is not understood, or if nothing of it may stay. Pieces may be outside of the note
-    itself, where its values are; the caller has to check that nothing else is there. Raises TooMuchError.
+    None if the note is not understood, or if nothing of it may stay. Values of a note may be outside of it,
+    so pieces may be, too. The caller must check that no other data is there. Raises TooMuchError.
     """
     if inner.hide & (Tells.DEVICE | Tells.OTHER):
         return None
@@ -372,7 +372,7 @@ def previews(walk: TiffWalk, directory: Directory, start: int) -> Iterator[list[
 
 
 def _keep_previews(walk: TiffWalk, note: tuple[int, int]) -> None:
-    """Clean and keep the pictures in a note that its tags refer to; pictures outside belong to others."""
+    """Clean and keep the pictures within a note to which its tags refer."""
     for directory in walk.directories:
         for places in previews(walk, directory, note[0]) if not directory.dropped else ():
             inside = (at for at in places if note[0] <= at[0] and sum(at) <= note[1])

@@ -1,8 +1,8 @@
 """Categories and values of the tags of whole TIFF files and of raw files.
 
-The tags of EXIF come from tags.py. This module adds the tags that only whole files have: DNG 1.7,
-GeoTIFF 1.1, TIFF/EP (ISO 12234-2), and the other directories in raw files of cameras. A tag that is in
-no table is removed under every word, as in tags.py, unless its value says nothing.
+The tags of EXIF come from tags.py. This module adds the tags that only whole files have: DNG 1.7, GeoTIFF
+1.1, TIFF/EP (ISO 12234-2), and the other directories in raw files of cameras. A tag that is in no table is
+removed whatever words a policy names, as in tags.py, unless its value says nothing.
 """
 
 from __future__ import annotations

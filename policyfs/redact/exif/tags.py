@@ -1,7 +1,7 @@
 """The known tags of TIFF and EXIF, and the categories of each.
 
-An allow list on purpose: a private tag may hold anything, a place too. So a tag that is not here is
-removed under every word, unless its value says nothing (empty_values.py). Sources: TIFF 6.0, TIFF/EP,
+An allow list on purpose: a private tag may hold anything, a place too. So a tag that is not here is removed
+whatever words a policy names, unless its value says nothing (empty_values.py). Sources: TIFF 6.0, TIFF/EP,
 Exif 2.32 and 3.0 (CIPA DC-008), CIPA DC-007 (multi-picture format), Microsoft's photo tags.
 """
 
@@ -55,7 +55,7 @@ MPF_ENTRIES: Final = 0xB002
 GPS_WITHOUT_A_PLACE: Final = frozenset({0x00, 0x09, 0x12})
 """GPSVersionID, GPSStatus, GPSMapDatum: tags that cameras without a position write (Exif 2.32, 4.6.6)."""
 GPS_TAGS_END: Final = 0x40
-"""GPS tags are 0x00 to 0x1f (Exif 2.32); room for what later versions may add."""
+"""One past the last GPS tag. Exif 2.32 has 0x00 to 0x1f; later versions may add some."""
 
 
 IMAGE: Final = "IFD"
@@ -74,8 +74,8 @@ NESTED: Final = MappingProxyType({XMP: How.XMP, IPTC: How.IIM, PHOTOSHOP: How.IR
 class TagTable:
     """Known tags per role.
 
-    name: the container's name in findings. following: the categories of each later directory (a
-    thumbnail's) as a whole, whatever tags it has.
+    name: the container's name in findings. following: the categories of each later directory (a thumbnail's)
+    as a whole, whatever its tags are.
     """
 
     name: str
@@ -385,7 +385,7 @@ EXIF_TABLE: Final = TagTable(
     "EXIF",
     MappingProxyType(
         {
-            # Some writers mix the two directories up; a known tag is known in both.
+            # Some writers put tags into the wrong one of these two directories. So each has the tags of both.
             IMAGE: _rules(_PICTURE, _EXIF),
             EXIF: _rules(_PICTURE, _EXIF),
             INTEROP: _rules(_INTEROP),

@@ -1,7 +1,7 @@
 """Walk over whole TIFF files, raws and maker notes, by range.
 
-Values may overlap, and notes may refer to bytes outside of themselves. So with each removed value,
-all values that share its bytes are removed.
+Values may overlap, and maker notes may refer to bytes outside of themselves. So if a value is removed, all
+values that share bytes with it are removed, too.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class TiffWalk(Walk):
         in_note = entry.frame.note
         if not entry.size or not self.within(entry):
             if rule.how is How.PICTURE and in_note and entry.start >= self.source.size:
-                entry.nested = entry.holds = True  # a preview in the file that contains the EXIF
+                entry.nested = entry.holds = True  # a preview elsewhere in the file with this EXIF
                 return True
             return self.drop(entry, UNKNOWN, broken=not in_note)
         if rule.how in LATE:
@@ -151,10 +151,10 @@ class TiffWalk(Walk):
     # --- values that overlap ---
 
     def settle(self) -> None:
-        """Drop values that overlap other data, or wiped bytes, until no value does.
+        """Drop values that overlap other data or wiped bytes, again and again until no value does.
 
-        Raises NotThisKindError if that takes too many rounds, or if the name of the maker or the model was
-        dropped after a maker note was read by it.
+        Raises NotThisKindError if that takes too many rounds. Also if the name of the maker or of the model
+        is dropped: a maker note was read by it.
         """
         entries = (entry for directory in self.directories for entry in directory.entries)
         plain = [entry for entry in entries if entry.keep and not entry.inline]

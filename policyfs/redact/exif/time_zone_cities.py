@@ -1,7 +1,7 @@
 """Remove the city from makers' time zone tags, and leave the zone.
 
-Source: ExifTool's documentation of Canon's TimeInfo tags. Pentax' city tags are removed whole instead
-(makernote_tags.py): none of their numbers means "no city".
+Source: ExifTool's documentation of Canon's TimeInfo tags. Pentax' city tags are removed as a whole
+(makernote_tags.py), because none of their numbers means "no city".
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """HEIF files: HEIC, AVIF and related formats (ISO/IEC 23008-12, AV1 Image File Format, MIAF).
 
-Pictures, Exif, XMP and all else are items: numbered, with a type, and with pieces of data anywhere
-in the file. Picture items stay if their data is a chain of coded units. Exif and XMP are cleaned. The
-data of any other item becomes zeros. Every byte of the media data that is in no picture or cleaned
-block becomes zero, too. Videos of motion photos are cleaned as videos.
+Pictures, Exif, XMP and all else are items: numbered, with a type, and with pieces of data anywhere in the
+file. Picture items stay if their data is a chain of coded units. Exif and XMP are cleaned. The data of any
+other item becomes zeros. Every byte of the media data that is neither in a picture nor in a cleaned block
+becomes zero, too. Videos of motion photos are cleaned as videos.
 """
 
 from __future__ import annotations
@@ -154,8 +154,8 @@ PARTS: Final[tuple[Part, ...]] = (
 def locate_heif(source: ByteSource, inner: Inner) -> Found:
     """Locate everything to hide in a HEIF file, with its replacement.
 
-    Raises NotThisKindError (also if its tables cannot be understood, or make pictures and metadata
-    share bytes), TooMuchError.
+    Raises NotThisKindError, also if the tables cannot be understood, or if a picture and metadata share
+    bytes; TooMuchError.
     """
     return _HeifFile(source, inner).locate()
 
@@ -230,7 +230,7 @@ class _HeifFile(BoxFile):
     # --- items ---
 
     def _item(self, item: Item, data: Gathered, meta: Meta) -> None:
-        """Claim an item's data: to stay (a picture, cleaned metadata), or to be removed."""
+        """Claim an item's data: as bytes that stay (a picture, cleaned metadata), or as bytes to remove."""
         if 0 < item.protected <= meta.protections and _is_picture(item):
             self.ground.claim(data, Found(), media=True)
             return

@@ -113,7 +113,9 @@ class Meta:
             self.ground.free(box, NAME, f"box meta/{name_of(kind)}")
 
     def _refer(self, references: list[Reference]) -> None:
-        """Keep the references to items that hold another item's data; others do not matter here."""
+        """Keep the references that say in which items the data of an item is. Other references do not matter
+        here.
+        """
         for reference in references:
             if reference.kind == b"iloc":
                 self._holders.setdefault(reference.number, []).extend(reference.targets)
@@ -153,7 +155,8 @@ class Meta:
         return Gathered(self.source, spans)
 
     def _piece_of_item(self, number: int, extent: Extent, depth: int) -> Iterator[Span]:
-        """Yield the pieces of an extent in another item, by its number among ``iloc`` references."""
+        """Yield the pieces of an extent of item *number* whose data is in another item.
+        """
         self.inner.budget.part()
         targets = self._holders.get(number, ())
         index = max(0, extent.reference - 1)

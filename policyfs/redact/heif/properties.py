@@ -1,8 +1,8 @@
 """Properties of HEIF items: a picture's look (size, colour, codec), and texts and dates.
 
-``iprp`` holds the properties one after another (``ipco``) and tables of each item's properties
-(``ipma``), by number. A removed property becomes free space in its place, which keeps the numbers
-of the others valid, and the tables refer to none (0) instead. Sources: ISO/IEC 23008-12 sections
+``iprp`` holds the properties one after another (``ipco``) and tables of each item's properties (``ipma``), by
+number. A removed property becomes free space in its place, so that the numbers of the others stay valid. The
+tables then have 0 (no property) instead of its number. Sources: ISO/IEC 23008-12 sections
 6.5 and 9.3, 14496-12 section 8.11.14, 23000-22 (MIAF), 23001-17, AV1 Image File Format.
 """
 
@@ -94,9 +94,9 @@ class Properties:
     of_item: dict[int, set[int]] = field(default_factory=dict)
     configurations: dict[int, tuple[int, frozenset[bytes]]] = field(default_factory=dict)
     areas: list[Span] = field(default_factory=list)
-    """Bytes that are in no property any more, and become zeros."""
+    """Bytes of removed properties, which become zeros."""
     rests: list[Span] = field(default_factory=list)
-    """Bytes behind the last box, likewise."""
+    """Bytes behind the last box; they become zeros, too."""
 
     def configuration(self, number: int) -> tuple[int, frozenset[bytes]]:
         """Return the bytes of an item's unit lengths, and the kinds of its properties."""

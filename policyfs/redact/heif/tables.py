@@ -181,7 +181,7 @@ def _item_info(payload: bytes, texts: Texts) -> tuple[bytes, Item]:
     shapes = (_MEDIA_TYPE, _ENCODING) if kind == b"mime" else (_URI, _ENCODING)
     names = [texts.name(said[0]), *map(texts.term, said[1:], shapes)]
     whole = (payload[:start] + b"\0".join(names))[: len(payload)]
-    # Type and encoding as readers of the result find them: with blanks, the type is an unknown one.
+    # Type and encoding as readers of the cleaned file find them. A type that was blanked counts as unknown.
     content = names[1].lower() if len(names) > 1 and kind == b"mime" else b""
     encoding = names[2].lower() if len(names) > 2 else b""
     rest = texts.gone(payload[len(whole) :])

@@ -22,7 +22,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("ICO", "pictures", "BMPs without their head, or PNGs", NOTHING, "PNGs are redacted"),
     Part("BMP, ICO", "reserved fields, between and behind", "anything", UNKNOWN, "zeros"),
 )
-"""Parts of such a file, their data, and its replacement."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 _HEAD_BYTES: Final = 14
 _CORE: Final = 12
@@ -39,9 +39,11 @@ class Bitmap:
     header: int
     colours: int
     pixels: int | None
-    """None: compressed, and up to the end of the file."""
+    """Size of the pixels; None if they are compressed, and go on to the end of the file."""
     mask: int
-    """A second bitmap of one bit per pixel, in an icon of half the height."""
+    """Size of a second bitmap with one bit per pixel. Only icons have it; there it has half of the header's
+    height.
+    """
     profile: tuple[bytes, int, int] | None
     """The kind of a colour profile, its offset from the header's start, its length."""
 
@@ -146,5 +148,5 @@ def _icon(edits: Edits, start: int, size: int) -> int:
     bitmap = read_bitmap(data)
     if bitmap.pixels is None:
         return size
-    # The height is that of the picture and its mask together.
+    # The header's height is that of the picture and its mask together.
     return min(size, bitmap.header + bitmap.colours + bitmap.pixels // 2 + bitmap.mask)

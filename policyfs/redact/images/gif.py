@@ -23,7 +23,9 @@ _LOOPS: Final = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _PROFILE: Final = b"ICCRGBG1012"
 _XMP: Final = b"XMP DataXMP"
 _XMP_END: Final = bytes([1, *range(255, -1, -1), 0])
-"""Bytes behind a packet. A reader that takes a packet's byte for a length gets to their end (XMP part 3)."""
+"""Bytes behind a packet. A reader that takes some byte of the packet for a length still arrives at the end of
+these bytes (XMP part 3).
+"""
 _LEAST_BYTES: Final = 3
 """Least size of an extension: its mark, its label, and the zero that ends it."""
 _READ_BYTES: Final = 1 << 16
@@ -49,7 +51,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "any other extension, plain text", "anything", UNKNOWN, "an empty comment"),
     Part(_KIND, "behind the trailer", "anything", UNKNOWN, "zeros"),
 )
-"""Parts of such a file, their data, and its replacement."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 
 def locate_gif(source: ByteSource, inner: Inner) -> Found:
@@ -96,7 +98,7 @@ class _Locator:
         return self.edits.found
 
     def _byte(self, at: int) -> int:
-        """Return the byte at an offset; 0 behind the end, which ends any row of blocks."""
+        """Return the byte at an offset; 0 behind the file's end, because 0 ends any row of sub-blocks."""
         index = at - self.base
         if not 0 <= index < len(self.window):
             self.base, self.window, index = at, self.source.read(at, _READ_BYTES), 0

@@ -29,10 +29,11 @@ _FOREIGN: Final = re.compile(
     rb"|\xff\xd8\xff[\xe0\xe1]..(?:JFIF|Exif)\0|PK\x03\x04.\x00|SEFH|MotionPhoto_Data",
     re.DOTALL,
 )
-"""Starts of data that common programs append to pictures. No codestream holds these by chance."""
+"""Starts of data that common programs append to pictures. They are too long to be in a codestream by chance.
+"""
 _OVERLAP: Final = 32
 _FREED_PARTS: Final = 4
-"""Parts of the budget for a box that becomes free space; an honest file has few."""
+"""Cost of a box that becomes free space, in parts of the budget; an honest file has few such boxes."""
 
 PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG XL", "codestream (jxlc, jxlp, bare)", "the picture", NOTHING, "stays"),
@@ -82,7 +83,9 @@ def _bare(source: ByteSource, inner: Inner) -> Found:
 
 
 def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
-    """Locate appended data of known forms; other data cannot be told apart from the codestream before it."""
+    """Locate appended data of known forms. Other appended data looks like the codestream before it, and
+    stays.
+    """
     found, at = Found(), start
     while at < end:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))
@@ -97,7 +100,8 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
 
 
 def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
-    """Return the start of foreign data if zeros follow from `behind` on: some patterns end in zeros."""
+    """Return the start of foreign data once the bytes from *behind* on are zeros: some patterns end in zeros.
+    """
     while True:
         first = max(start, behind - _OVERLAP)
         foreign = _FOREIGN.search(source.read(first, behind - first) + bytes(_OVERLAP))

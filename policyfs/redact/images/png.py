@@ -1,10 +1,9 @@
 """PNG and APNG files (W3C PNG third edition, with the extensions of Apple, libpng and ImageMagick).
 
-The file is a row of chunks. Those that the picture needs stay if they have the shape that the
-standard prescribes. Texts, EXIF and times are examined (png_text.py). Every other chunk becomes
-a private one of zeros with a valid checksum, which decoders skip. Compressed picture data is never
-read. Bytes behind the last chunk become zeros: an older, larger picture that an editor left there,
-an archive, a video.
+The file is a row of chunks. Those that the picture needs stay if they have the shape that the standard
+prescribes. Texts, EXIF and times are examined (png_text.py). Every other chunk becomes a private one of zeros
+with a valid checksum, which decoders skip. Compressed picture data is never read. Bytes behind the last chunk
+become zeros. They may be a rest of an older, larger picture, an archive, a video.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from policyfs.redact.images.png_text import clean_packed_exif, clean_text
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 NEUTRAL: Final = b"zeRo"
-"""Chunk type that every decoder skips: ancillary, private, safe to copy (by the case of its letters)."""
+"""Chunk type that every decoder skips. The case of its letters means: ancillary, private, safe to copy."""
 
 FIXED: Final = MappingProxyType(
     {
@@ -56,7 +55,9 @@ FIXED: Final = MappingProxyType(
         b"gIFg": (4, 4, 1),
     }
 )
-"""Chunks that are needed to show the picture -> (shortest, longest, divisor of) their length in bytes."""
+"""Chunks that are needed to show the picture -> their shortest and longest length in bytes, and a divisor of
+the length.
+"""
 
 TOLD: Final = MappingProxyType(
     {
@@ -85,7 +86,7 @@ _EXIF_PREAMBLE: Final = b"Exif\0\0"
 class Chunk:
     """One chunk: offset of its length field, type, offset and length of its data (bytes).
 
-    whole: it ends, with its checksum, within the file.
+    whole: True if the chunk ends, with its checksum, within the file.
     """
 
     at: int
@@ -135,7 +136,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "any other chunk (caBX, dSIG, gIFx)", "anything", UNKNOWN, "a neutral chunk"),
     Part(_KIND, "behind IEND", "older pictures, archives, videos", UNKNOWN, "zeros"),
 )
-"""Parts of such a file, their data, and its replacement."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 
 def locate_png(source: ByteSource, inner: Inner) -> Found:
@@ -220,7 +221,7 @@ class _Locator:
                 self._neutral(chunk)
             elif kind == b"iDOT" and self.hide & Tells.DEVICE:
                 self._neutral(chunk, Tells.DEVICE)
-            else:  # removed chunks do not count: the next reader does not see them
+            else:  # only kept chunks count as seen: a reader of the result sees no others
                 self.seen.add(kind)
         elif kind in TOLD:
             size, tells = TOLD[kind]

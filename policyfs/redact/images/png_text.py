@@ -46,7 +46,7 @@ class _Text:
 def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned | None]:
     """Clean a tEXt, zTXt or iTXt chunk's data, keeping its length; None if it must be removed whole.
 
-    The first result has the categories that the chunk told. A text that cannot be inflated is removed.
+    Also returns the categories that the chunk told. A text that cannot be inflated is removed.
     """
     text = _parse(kind, data)
     if text is None:
@@ -69,7 +69,7 @@ def clean_text(kind: bytes, data: bytes, inner: Inner) -> tuple[Tells, Cleaned |
     new = deflated_to(cleaned.data, len(data) - text.start) if text.packed else cleaned.data
     if new is None:
         return tells, None
-    # Parts of a deflated stream have no place in the file: notes are about the stream as a whole.
+    # Parts of a deflated text have no offset in the file. So each note covers the whole stream.
     notes = (
         tuple(n._replace(offset=0, length=len(new)) for n in cleaned.notes) if text.packed else cleaned.notes
     )
@@ -122,7 +122,7 @@ def _clean(keyword: str, plain: bytes, inner: Inner) -> tuple[Tells, Cleaned | N
     name = keyword.strip().lower()
     if name == XMP_KEYWORD:
         return UNKNOWN, inner.xmp(plain)
-    if _XMP_START.match(plain):  # readers know it by its first words alone: without them it is removed
+    if _XMP_START.match(plain):  # readers recognise XMP only by its first words
         packet = inner.xmp(plain)
         return UNKNOWN, packet if _XMP_START.match(packet.data) else None
     profile = _PROFILE.fullmatch(name)
@@ -141,7 +141,7 @@ def _clean_profile(plain: bytes, inner: Inner) -> Cleaned | None:
         return None
     digits = _NOT_HEX.sub(b"", match[3])
     if not digits or len(digits) % 2:
-        return None  # the length is often wrong, and readers take all digits or a part
+        return None  # the length is wrong: some readers take all digits, others a part
     block = bytes.fromhex(digits.decode("ascii"))
     cleaned = _clean_block(block, inner)
     if cleaned is None or cleaned.data == block:
@@ -164,7 +164,7 @@ def _clean_block(block: bytes, inner: Inner) -> Cleaned | None:
     cleaner = _cleaner(head, body, inner)
     cleaned = cleaner(body) if cleaner is not None else None
     if cleaned is None or _cleaner(head, cleaned.data, inner) != cleaner:
-        return None  # readers would not know the cleaned block
+        return None  # readers would not recognise the cleaned block
     return Cleaned(head + cleaned.data, shifted(cleaned.notes, len(head)))
 
 

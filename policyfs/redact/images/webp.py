@@ -30,7 +30,9 @@ _LATER: Final = re.compile(
     rb"|ICCP....[\0-\x7f]...(?:lcms|appl|ADBE|Lino)",
     re.DOTALL,
 )
-"""No match may end with a zero: otherwise bytes that become zero could make another match."""
+"""Starts of chunks with metadata, searched in picture data. No match may end with a zero: zeros that
+redaction writes could complete such a match in the result.
+"""
 _LONGEST_MATCH: Final = 24
 
 
@@ -49,7 +51,7 @@ PARTS: Final[tuple[Part, ...]] = (
     ),
     Part(_KIND, "any other chunk, also in a frame; behind the RIFF", "anything", UNKNOWN, "padding, zeros"),
 )
-"""Parts of such a file, their data, and its replacement."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 
 def locate_webp(source: ByteSource, inner: Inner) -> Found:

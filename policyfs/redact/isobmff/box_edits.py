@@ -27,17 +27,19 @@ def name_of(kind: bytes) -> str:
 
 @dataclass(slots=True)
 class TextRoom:
-    """Bytes of a file's text that may still be searched for coordinates; more text is removed unsearched."""
+    """Number of bytes of a file's texts that may still be searched for coordinates. Further texts are removed
+    without a search.
+    """
 
     left: int = MAX_TEXT_BYTES
 
 
 @dataclass(slots=True)
 class Block:
-    """The bytes [offset, offset + len(data)) of a file, and the patches and notes for them.
+    """The bytes [offset, offset + len(data)) of a file in memory, and the patches and notes for them.
 
-    Offsets of all methods count from the block's start. No byte may be changed twice. parts: budget for
-    its boxes; by default that of the whole file.
+    Offsets of all methods count from the block's start. No byte may be changed twice. parts: the budget for
+    boxes in the block; by default the budget of the whole file.
     """
 
     data: bytes
@@ -56,7 +58,9 @@ class Block:
         return read_boxes(self._source, start, end, self.parts or self.inner.budget)
 
     def listed(self, start: int, end: int) -> Boxes:
-        """Return the boxes in [start, end). A type may be any bytes: a key's number, a format of samples."""
+        """Return the boxes in [start, end). Their types may be any bytes, such as the number of a key or the
+        format of samples.
+        """
         found: list[Box] = []
         at = start
         while at < end:
@@ -82,7 +86,9 @@ class Block:
         return bool(tells & self.inner.hide)
 
     def holds_place(self, data: bytes) -> bool:
-        """True if a text must be removed: it may hold coordinates, or no more text may be searched."""
+        """True if a text must be removed, because it may hold coordinates, or because the budget for searches
+        is used up.
+        """
         if not self.goes(Tells.LOCATION):
             return False
         self.text.left -= len(data)
@@ -114,7 +120,9 @@ class Block:
         return True
 
     def wipe(self, start: int, end: int, where: str, tag: str, tells: Tells, *, broken: bool = False) -> None:
-        """Zero the bytes [start, end), with a note if that changes anything; unknown filler stays."""
+        """Zero the bytes [start, end), with a note if that changes anything. If their categories are UNKNOWN,
+        filler stays.
+        """
         if tells == UNKNOWN and not broken and says_nothing(self.data[start:end]):
             return
         if self.blank(start, end):
@@ -136,7 +144,7 @@ class Block:
     def rest(self, boxes: Boxes, end: int, where: str) -> None:
         """Turn the bytes behind a container's last box into a ``free`` box.
 
-        They become zeros if there is no room for a box, or if a list's end is there.
+        The bytes become zeros if they are too few for a box, or if they start with the end mark of a list.
         """
         last = boxes.boxes[-1] if boxes.boxes else None
         start = last.start if last is not None and last.cut else boxes.rest

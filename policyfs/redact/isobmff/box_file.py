@@ -1,7 +1,7 @@
 """Files of boxes with pictures in them: the walk that HEIF, CR3, JPEG 2000 and JPEG XL share.
 
-A format decides on the boxes that it knows. Any other box becomes free space; pieces of media data stay
-where they are claimed; bytes behind the last box become zeros.
+A format (subclass) handles the boxes that it knows. Any other box becomes free space. Claimed pieces of media
+data stay; bytes behind the last box become zeros.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class BoxFile(abc.ABC):
     media: ClassVar[frozenset[bytes]] = frozenset({b"mdat"})
     """Boxes of media data, of which claimed pieces stay."""
     uuid_stays: ClassVar[bool] = False
-    """As in Ground."""
+    """See Ground.uuid_stays."""
 
     def __init__(self, source: ByteSource, inner: Inner) -> None:
         self.source: Final = source
@@ -119,7 +119,7 @@ class BoxFile(abc.ABC):
                 extents = track.samples().extents(self.source.size, track.entries.sounds)
             except NotThisKindError:
                 if goes:
-                    continue  # unclaimed data is removed anyway
+                    continue  # nothing to do: the samples are not claimed, so they become zeros
                 raise
             self.inner.budget.part(len(extents.starts))
             samples = Gathered(self.source, map(Span, extents.starts, extents.ends))

@@ -1,9 +1,9 @@
 """Boxes of the ISO base media file format and of QuickTime: read by range, never trusted.
 
-A box is a size of 4 bytes, a type of 4 bytes, a size of 8 bytes if the first one is 1, and 16 bytes
-of extended type if the type is ``uuid`` (ISO/IEC 14496-12 section 4.2; QuickTime File Format,
-"Atoms"). A size of 0 means "to the end of the file", for the last box of a file only; in a
-QuickTime ``udta`` four zero bytes end the list.
+A box is a size of 4 bytes, a type of 4 bytes, a size of 8 bytes if the first one is 1, and 16 bytes of
+extended type if the type is ``uuid`` (ISO/IEC 14496-12 section 4.2; QuickTime File Format, "Atoms"). In the
+last box of a file, a size of 0 means "to the end of the file". In a QuickTime ``udta``, four zero bytes end
+the list.
 
 Callers decide on a box and on the bytes around it. freed() returns the neutral form of a box: a ``free``
 box of the same size with nothing in it.
@@ -99,9 +99,9 @@ def read_box(source: ByteSource, at: int, end: int, *, to_end: bool = False) -> 
 def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_end: bool = False) -> Boxes:
     """Read the boxes in [start, end), one behind the other, without the boxes inside them.
 
-    to_end: as in read_box, for the top of a file. A box that is `cut` is the last. A type with bytes
-    other than printable ASCII, zeros and the QuickTime (c) ends the list (except for Microsoft's codecs):
-    such bytes are not a box but junk, and their "size" would lead to a random place. Raises TooMuchError.
+    to_end: as in read_box, for the top of a file. A box that is `cut` is the last. The list ends at a type
+    with bytes other than printable ASCII, zeros and QuickTime's (c), since this is junk and no box: its
+    "size" would lead to a random place. (Types of Microsoft's codecs are boxes, too.) Raises TooMuchError.
     """
     found: list[Box] = []
     at = start

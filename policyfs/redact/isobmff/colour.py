@@ -13,7 +13,7 @@ def is_colour(data: bytes) -> bool:
     if kind in (b"nclx", b"nclc"):
         return len(rest) <= 7
     if kind in (b"prof", b"rICC") and not rest:
-        return True  # some phones write this; decoders refuse the picture without it
+        return True  # some phones write this, and decoders refuse pictures without it
     size = int.from_bytes(rest[:4])
     sound = rest[36:40] == b"acsp" and _ICC_HEADER_BYTES <= size <= len(rest) <= size + 4
     return kind in (b"prof", b"rICC") and sound

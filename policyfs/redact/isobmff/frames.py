@@ -1,8 +1,8 @@
 """SEI messages in frames of H.264 and H.265: cameras and encoders write names, dates and places there.
 
-Such messages become blanks of the same length, so that no byte of a picture moves. Some frames from
-all over a track are tried. If they have something to remove, the others are searched, too (or only those
-that a player can start from).
+Such messages become blanks of the same length, so that no byte of a picture moves. First, some frames from
+all over a track are tried. If they have something to remove, the others are searched, too: all of them, or
+only the frames from which a player can start.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from policyfs.redact.isobmff.stbl import Extents, Samples, numbers, part_of
 from policyfs.redact.isobmff.tracks import Track
 
 MAX_SCANNED: Final = 30_000
-"""Most samples that are searched once user data was found in those that were tried."""
+"""Most samples that are searched after a first try has found user data in some samples."""
 TRIED_UNITS: Final = 64
 MAX_MESSAGE_BYTES: Final = 32 << 20
 MAX_UNITS: Final = 100_000
-"""Most units (slices, parameters, messages) of fragments that are searched once user data was found."""
+"""Most units (slices, parameters, messages) of fragments that are searched after user data was found."""
 SAMPLE_UNITS: Final = 256
 _TRIED: Final = 8
 _CONFIG: Final = re.compile(rb"avcC|hvcC")
@@ -66,9 +66,9 @@ def clean_frames(track: Track, source: ByteSource, inner: Inner, runs: Extents |
 def _framing(track: Track) -> Framing | None:
     """Return the framing of a track, or None.
 
-    None also for protected samples: encrypted bytes may look like a message by chance. If no entry has a
-    box for the framing, bytes that look like such a box are used, as lax readers do. Raises
-    NotThisKindError if there are several framings.
+    The result is None, too, for encrypted samples, since their bytes may look like a message by chance. If no
+    entry has a box for the framing, bytes that look like such a box are used, because lax readers do the
+    same. Raises NotThisKindError if there are several framings.
     """
     if {b"encv", b"drmi"} & set(track.entries.formats):
         return None
@@ -132,7 +132,8 @@ def _frames(track: Track, coded: Framing, source: ByteSource, inner: Inner) -> F
         told |= note.tells
     if not told:
         return found
-    # Encoders sign the frames that a player can start from; cameras may date every frame.
+    # Encoders put their name into the frames from which a player can start. Cameras may put a date into every
+    # frame.
     wanted = keys if told in Tells.DEVICE | Tells.OTHER else range(count)
     if len(wanted) > MAX_SCANNED:
         raise TooMuchError("user data in too many frames")
@@ -147,7 +148,7 @@ def _key_frames(track: Track, count: int) -> list[int] | range:
 
 
 def _spread(frames: list[int] | range) -> Iterator[int]:
-    """Return some of these, evenly spread."""
+    """Return some of these frames, evenly spread."""
     step = max(1, len(frames) // _TRIED)
     return iter(frames[::step][: _TRIED + 1])
 

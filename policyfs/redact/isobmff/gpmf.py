@@ -21,7 +21,7 @@ from policyfs.redact.core.patches import ByteSource, MemorySource, apply, in_ord
 
 MAX_SAMPLES: Final = 20_000
 MAX_BYTES: Final = 64 << 20
-"""Limits of one track: hours of film. A longer track is removed as a whole, unread."""
+"""Most bytes of one track (hours of film). A longer track is removed as a whole without being read."""
 MAX_SAMPLE_BYTES: Final = 4 << 20
 _MAX_DEPTH: Final = 6
 _MAX_ENTRIES: Final = 2000
@@ -121,7 +121,9 @@ class Telemetry:
         yield start if goes else end, behind, key, tells if goes else UNKNOWN
 
     def _text(self, value: bytes) -> Tells:
-        """Return the categories of a text by its words. They are kept: each sample repeats the same texts."""
+        """Return the categories of a text by its words. Results are remembered: each sample repeats the same
+        texts.
+        """
         if value not in self._texts:
             self._texts[value] = told_in(value, self.inner.hide)
         return self._texts[value]
@@ -130,7 +132,7 @@ class Telemetry:
 def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
     """Clean a block of GPMF on its own, keeping its length; None if it must be removed whole.
 
-    It must be if it is not GPMF, or if OTHER is hidden: its settings are of that category.
+    A block must be removed if it is not GPMF, or if OTHER is hidden: its settings are of this category.
     """
     if inner.hide & Tells.OTHER or len(data) < _HEAD_BYTES or not data.startswith(tuple(_NESTED)):
         return None

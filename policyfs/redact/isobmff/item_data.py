@@ -25,7 +25,7 @@ from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box
 BLIND_BYTES: Final = 1 << 25
 """Size up to which a range is read to see whether it is zero already.
 
-A longer range is zeroed unread, so that unreferenced bytes cost nothing however many there are.
+A longer range is zeroed without being read, so that any number of unreferenced bytes costs nothing.
 """
 
 
@@ -141,7 +141,7 @@ def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
                 yield Span(start, hole.start)
             start = max(start, hole.end)
             if hole.end > part.end:
-                break  # it may continue in the next part
+                break  # the range may continue in the next part of the area
             index += 1
         if start < part.end:
             yield Span(start, part.end)
@@ -149,11 +149,11 @@ def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim on bytes: they are media that stays except for the patches, or metadata.
+    """A claim on bytes: either media, which stays except for the patches, or metadata.
 
-    Metadata (media is False) is removed if two different claims share bytes of it. blank: the bytes are
-    to be removed; the notes count unless all bytes are zero already. walked: the structure of the media
-    was read and is sound.
+    Metadata (media is False) is removed if two different claims share bytes of it. blank: True if the bytes
+    are to be removed; the notes count only if some byte is not zero yet. walked: True if the structure of the
+    media was read and is sound.
     """
 
     spans: tuple[Span, ...]
@@ -178,11 +178,12 @@ class Ground:
     uuid_stays: bool = False
     """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended type.
 
-    For JPEG 2000, which has no ``free`` box: readers that find one take the file for a movie.
+    For JPEG 2000, which has no ``free`` boxes: readers that find such a box take the file for a movie.
     """
 
     def area(self, start: int, end: int, *, noted: bool = False) -> None:
-        """Add an area of data: its unclaimed bytes become zeros. noted: there is a note on it already."""
+        """Add an area of data: its unclaimed bytes become zeros. noted: True if the area has a note already.
+        """
         if start < end:
             self.areas.append(Span(start, end))
             if noted:
@@ -191,7 +192,8 @@ class Ground:
     def rest(self, start: int, end: int) -> None:
         """Add the bytes behind the last box as an area.
 
-        No claimed data may be where a box header would be: changed bytes around it could make it a header.
+        No claimed data may be where a reader expects the next box header: changes around it could make it a
+        header.
         """
         self.area(start, end)
         self.heads.append(Span(start, min(start + HEADER_BYTES, end)))
@@ -289,8 +291,8 @@ class Ground:
     def _one_reading(self) -> None:
         """Check that all readings of shared picture bytes agree; raise NotThisKindError if not.
 
-        If two pictures share bytes, and only one needs a change there, the change is in the other's bytes,
-        too. Readers of the other picture read these bytes in another way, and nobody has checked the result.
+        If two pictures share bytes and only one needs a change there, the bytes of the other picture change,
+        too. A reader of the other picture may then find something that nobody has checked.
         """
         told = {(claim.spans, claim.patches) for claim in self.claims if claim.walked}
         starts = sorted(span.start for spans, _ in told for span in spans)
@@ -323,7 +325,8 @@ class Ground:
 def _notes(
     blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
 ) -> Iterator[Note]:
-    """Yield notes on the bytes that became zeros: those of their claims, and one for each unclaimed range."""
+    """Yield notes on the bytes that became zeros: the notes of claims, and one note for each unclaimed range.
+    """
     holes = [Span(patch.offset, patch.end) for patch in blank]
     for claim in gone:
         if _touch(holes, claim.spans):

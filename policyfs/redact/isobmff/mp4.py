@@ -34,9 +34,10 @@ from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data
 MAX_BOXES: Final = 150_000
 """Most boxes at the top of a file, and within fragments: as many as a recording of many hours has."""
 MAX_HOLES: Final = 100_000
-"""Most ranges between samples that become zeros: more than one for each second of a day (telemetry)."""
+"""Most ranges between samples that become zeros: more than a day of telemetry with one range for each second.
+"""
 MAX_FILLER_HOLES: Final = 256
-"""Number of ranges between samples beyond which none is filler: together they could hold data."""
+"""If more ranges than this are between samples, none counts as filler: together they could hold data."""
 MAX_LINE_BYTES: Final = 256
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
@@ -161,7 +162,7 @@ def locate_movie(source: ByteSource, inner: Inner) -> Found:
 class _Locator:
     """One run over one file.
 
-    judged: the tracks, their further samples in fragments, and whether they are removed.
+    judged: for each track its further samples in fragments, and True if the track is removed.
     """
 
     source: ByteSource
@@ -202,7 +203,7 @@ class _Locator:
         return self.found
 
     def _sound(self) -> Iterator[Box]:
-        """Yield the boxes, except one that the file's end cuts off and that is not media data."""
+        """Yield the boxes. A last box that the file's end cuts off is left out if it is not media data."""
         return (box for box in self.boxes if not self._is_open(box))
 
     def _is_open(self, box: Box) -> bool:
@@ -223,9 +224,9 @@ class _Locator:
     def _again(self, changed: int) -> None:
         """Judge samples again, from the patched bytes, if the result could differ.
 
-        Removed texts are judged again in any case. All samples are if the first `changed` patches (those
-        outside of frames) change bytes of samples, or if frames change and overlap. Raises NotThisKindError
-        if the result differs, TooMuchError.
+        Tracks of text that are removed are always judged again. All tracks are judged again if the first
+        `changed` patches (those outside of frames) change bytes of samples, or if frames are patched and
+        samples overlap. Raises NotThisKindError if the result differs, TooMuchError.
         """
         ranges = [(patch.offset, patch.end) for patch in self.found.patches[:changed]]
         apart = sum(end - start for start, end in _common(ranges, self.kept.gaps(self.source.size)))
@@ -296,7 +297,8 @@ class _Locator:
         if box == movie_box or (kind == b"moof" and not box.cut):
             return None
         if kind in (b"ftyp", b"styp") and not box.cut:
-            # The box stays, whatever its size: readers find a movie behind a picture by this box.
+            # This box always stays, cut to its first bytes if it is too large: by it readers find a movie
+            # behind a picture.
             most = _MAX_BRANDS_BYTES if box.size > _MAX_BRANDS_BYTES + 16 else (box.end - box.body) & ~3
             return (box.body + most, box.end) if box.end > box.body + most else None
         if kind in INDEX_RULES and not box.cut and box.size <= MAX_META_BYTES:

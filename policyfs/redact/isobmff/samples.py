@@ -38,7 +38,7 @@ _TIMED_METADATA: Final = b"meta"
 _METADATA: Final = frozenset(
     b"camm,gpmd,rtmd,djmd,dbgi,fdsc,mebx,mett,metx,urim,CTMD,RVMI,nmea,gps ,text,tx3g,marl,priv".split(b",")
 )
-"""Formats that are metadata under any handler; the name of one ends in a space."""
+"""Formats that are metadata under any handler. The space in ``gps`` belongs to its name."""
 _MODIFIERS: Final = frozenset(
     b"styl hlit hclr krok dlay href tbox blnk twrp encd ftab drpo drpt imag metr hclr disp".split(b" ")
 )
@@ -81,7 +81,9 @@ def _is_telemetry(track: Track) -> bool:
 
 
 def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
-    """Remove hidden values from GoPro's samples. Zero runs of fragments, whose samples are not told apart."""
+    """Remove hidden values from GoPro's samples. Samples in fragments become zeros: their limits are not
+    known.
+    """
     telemetry = Telemetry(source, inner)
     samples = track.samples()
     for at, size in dict.fromkeys(samples.places(range(len(samples)))):
@@ -100,7 +102,7 @@ def is_text(track: Track) -> bool:
 def _text(track: Track, source: ByteSource) -> Tells:
     """Return the categories of a text track's samples; UNKNOWN if they are longer than a film's subtitles.
 
-    UNKNOWN, too, if they are only zeros: redaction may have made these zeros, and no text is lost.
+    UNKNOWN also if all samples are zeros: redaction may have made them, and there is no text to lose.
     """
     try:
         samples = track.samples()
@@ -156,8 +158,8 @@ def prose_tells(text: str) -> Tells:
 def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents | None = None) -> Found:
     """Clean metadata within the samples of a track: GoPro's telemetry, SEI messages, EXIF in photo frames.
 
-    Of a film some frames from all over the track are tried; the others are searched only if a tried one
-    holds metadata. runs: ranges of further samples in fragments. Raises TooMuchError.
+    In a film some frames from all over the track are tried first. The others are searched only if one of
+    these has metadata. runs: ranges of further samples in fragments. Raises TooMuchError.
     """
     formats = set(track.entries.formats)
     if _is_telemetry(track):

@@ -20,7 +20,9 @@ from policyfs.redact.isobmff import _stbl
 MAX_CHUNKS: Final = 500_000
 """Most chunks of all kept tracks, and of all removed tracks: a film of many hours has fewer."""
 _PLAIN_BYTES: Final = 8
-"""Constant size below which samples are not packets but plain sound (QuickTime always states 1 byte)."""
+"""If all samples have the same size, and it is less than this (bytes), they are plain sound, not packets.
+(QuickTime always states 1 byte.)
+"""
 _MAX_PAIRS: Final = 4 << 20
 _HIGH: Final = bytes(byte >> 4 for byte in range(256))
 _LOW: Final = bytes(byte & 15 for byte in range(256))
@@ -69,8 +71,8 @@ class Extents:
     def gaps(self, size: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges of [0, size) that are in none of these, in order.
 
-        Starts and ends are sorted separately. Behind the i-th end is a gap if and only if start number i + 1
-        is greater than it: then as many ranges have ended as have begun.
+        Starts and ends are sorted separately. A gap follows end number i exactly if start number i + 1 is
+        greater: then as many ranges have ended as have begun.
         """
         if self._ordered is None:
             self._ordered = self.starts[:], self.ends[:]
@@ -100,7 +102,9 @@ class SampleTable:
     stss: memoryview = _NOTHING
 
     def keep(self, kind: bytes, payload: memoryview) -> None:
-        """Keep a table of one of these kinds; the first one counts, as it does for players."""
+        """Keep a table if its kind is known. Of several tables of one kind the first counts, as it does for
+        players.
+        """
         name = kind.decode("latin-1")
         if name in self.__slots__ and not getattr(self, name):
             setattr(self, name, payload)
@@ -179,8 +183,8 @@ class Samples:
     def extents(self, limit: int, sounds: Iterable[tuple[int, int]] = ()) -> Extents:
         """Return the ranges of chunks, cut at limit (the file's size).
 
-        sounds: for plain sound, (bytes, samples) of its entries; players compute sizes from these even if
-        the table of sizes has others. The greatest result counts.
+        sounds: for plain sound, the (bytes, samples) of Entries.sounds. Players compute sizes from these
+        pairs, even if the table of sizes states others. The greatest result counts.
         """
         starts = array("Q", self._offsets)
         ends = array("Q", (0,)) * len(starts)

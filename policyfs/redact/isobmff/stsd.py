@@ -53,8 +53,8 @@ _CODEC: Final = frozenset(
 class Entries(NamedTuple):
     """A track's sample entries.
 
-    formats: their types. sounds: for each sound entry, (bytes, samples): the bytes that this number of
-    samples of plain sound takes. tells: categories of timed metadata by the names of its keys. framings: the
+    formats: the types of the entries. sounds: for each sound entry (bytes, samples): so many samples of plain
+    sound take so many bytes. tells: categories of timed metadata by the names of its keys. framings: the
     framings of coded pictures in all entries.
     """
 
@@ -79,7 +79,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             break
         formats.append(entry.kind)
         if entry.extended or entry.end - entry.body < _least(handler):
-            # Its type stays: the decision on the samples depends on it.
+            # The entry's type stays: the decision on the samples depends on it.
             start, tag = entry.body - len(entry.extended), name_of(entry.kind)
             block.wipe(start, entry.end, "stsd", tag, UNKNOWN, broken=True)
             continue
@@ -97,7 +97,7 @@ def clean_entries(block: Block, box: Box, handler: bytes) -> Entries:
             _extensions(block, entry, entry.body + _TIMECODE_BYTES)
         elif handler not in TEXT or entry.kind not in _TEXT_FORMATS or _is_odd(block, entry):
             _other(block, entry)
-    # Zeros and no free box: a box here would be an entry.
+    # The bytes become zeros and not a free box: a box here would be an entry.
     block.wipe(_behind(boxes), box.end, "stsd", "junk", UNKNOWN, broken=True)
     return Entries(tuple(formats), tuple(sounds), tells, frozenset(framings))
 
@@ -154,7 +154,7 @@ def _behind_sound(block: Block, entry: Box) -> int:
 
 
 def _frame(block: Block, entry: Box) -> tuple[int, int]:
-    """Return (bytes, samples): the bytes that this number of samples of plain sound takes; (0, 1) if unknown.
+    """Return (bytes, samples): so many samples of plain sound take so many bytes; (0, 1) if unknown.
 
     A sample table often states 1 byte per sample of plain sound; players use these numbers instead.
     """
@@ -290,7 +290,9 @@ def _metadata_key(block: Block, start: int, end: int) -> Tells:
 
 
 def _is_odd(block: Block, entry: Box) -> bool:
-    """True if a text entry may hold more than a look (boxes, colours, a font): too long, or with a place."""
+    """True if a text entry is too long for its purpose (the look of the text: boxes, colours, a font), or
+    tells a place.
+    """
     return entry.size > _MAX_TEXT_ENTRY or block.holds_place(block.body(entry))
 
 

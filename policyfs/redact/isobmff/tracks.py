@@ -16,8 +16,8 @@ from policyfs.redact.isobmff.stsd import NO_ENTRIES, Entries
 class Track:
     """One track as its boxes describe it.
 
-    box: its ``trak``. parameters: its ``stsd``, cleaned. scattered: True if decryption data of its samples
-    is outside of them, anywhere in the file.
+    box: its ``trak``. parameters: its ``stsd``, cleaned. scattered: True if the data for decrypting its
+    samples may be anywhere in the file.
     """
 
     box: Box

@@ -110,7 +110,7 @@ def clean_uuid(block: Block, box: Box, where: str) -> None:
     elif box.extended == SPHERICAL_UUID:
         if block.put(box.body, _spherical(body)):
             block.note(box.start, box.end, where, "spherical video")
-    elif box.extended == IPOD_UUID and len(body) == 4:  # "may be played on": a number
+    elif box.extended == IPOD_UUID and len(body) == 4:  # it says on which devices the file may play: a number
         return
     elif not (box.extended == PROFILE_UUID and _is_profile(block, box)):
         block.free(box, where)
@@ -168,7 +168,7 @@ def clean_meta(block: Block, box: Box) -> None:
 def clean_handler(block: Block, box: Box) -> None:
     """Clean an ``hdlr`` box: its name, and the maker of the component that wrote it, tell the software."""
     start = box.body + 12
-    if block.body(box)[8:16] == b"mdirappl":  # readers recognise iTunes' lists by this
+    if block.body(box)[8:16] == b"mdirappl":  # readers recognise iTunes' lists by these bytes
         start += 4
     name = block.data[box.body + 24 : box.end]
     if block.goes(Tells.DEVICE | Tells.PEOPLE) or block.holds_place(name):

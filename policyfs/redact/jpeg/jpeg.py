@@ -47,7 +47,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("JPEG", "Samsung's blocks behind", "film, sound, time, country", UNKNOWN, "block by block"),
     Part("JPEG", "all else behind and between", "archives, trailers", UNKNOWN, "zeros"),
 )  # fmt: skip
-"""Parts of a JPEG and their data."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 
 def locate_jpeg(source: ByteSource, inner: Inner) -> Found:
@@ -68,7 +68,7 @@ class _Locator:
     patches: list[Patch] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     kept: bool = False
-    """True if bytes of a segment stay: then a file without a frame is a JPEG, too."""
+    """True if bytes of a segment stay. Then even a file without a frame counts as a JPEG."""
 
     def locate(self) -> Found:
         if not is_soi(self.source, 0):
@@ -80,7 +80,7 @@ class _Locator:
             trailer, end = None, self.source.size
             first = self._first(end)
         head_only = not first.is_picture and bool(first.scans or not first.complete)
-        if head_only:  # later segments are removed: they must not be joined to kept ones
+        if head_only:  # later segments become zeros, so no segment may be joined with them
             first.cut(first.whole)
         more = sorted({o for o in self._image(first) if o > first.end})
         if not first.frames and not self.kept:
@@ -95,7 +95,8 @@ class _Locator:
     def _first(self, end: int) -> Image:
         """Return the image at the start of the file, before end.
 
-        If no EOI ends it, it ends before a video behind it: the scan would continue through that video.
+        If no EOI ends the image, and a video follows, the image ends before the video. Otherwise the scan
+        would continue through the video.
         """
         budget = self.inner.budget
         image = walk_image(SliceSource(self.source, 0, end), 0, budget)
@@ -105,7 +106,7 @@ class _Locator:
         return image if video is None else walk_image(SliceSource(self.source, 0, video.start), 0, budget)
 
     def _end_head(self, at: int, end: int) -> int:
-        """Put an EOI behind a head without a picture; return the offset behind the EOI.
+        """Put an EOI (end of image) behind a head without a picture; return the offset behind the EOI.
 
         Readers that find zeros instead (ExifTool) give up, and drop the last segment, too.
         """
@@ -141,7 +142,7 @@ class _Locator:
         """Clean the bytes between the first image and end: further images, videos, and zeros.
 
         marked: a motion photo's mark may be at the end. Mark and filler stay only if an EOI ends the first
-        image: otherwise readers may take them for parts of that image.
+        image. Otherwise readers may take them for a part of this image.
         """
         region = SliceSource(self.source, 0, end)
         images, videos, done = 1, 0, first.end

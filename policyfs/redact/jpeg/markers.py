@@ -1,8 +1,8 @@
 """Marker structure of a JPEG (ITU-T T.81 Annex B): its segments, and the bytes outside of them.
 
-Walks one image from SOI to EOI by ranges. Readers differ in how they read broken files. The walk reads
-each case in one way, and reports the bytes that have to become zero so that all readers read it in this
-way: junk between segments, after a wrong length, after anything that is not a JPEG.
+Walks one image from SOI to EOI by ranges. Readers differ in how they read broken files. The walk chooses one
+way for each case. It reports the bytes that must become zero so that all readers read the file in this way:
+junk between segments, after a wrong length, after anything that is not a JPEG.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from policyfs.redact.jpeg.motion_photo import FTYP_BYTES
 
 FIRST_CHUNK_BYTES: Final = 64
 CHUNK_BYTES: Final = 1 << 18
-"""Most bytes per read. A search starts with FIRST_CHUNK_BYTES: only in a scan is the next marker far away."""
+"""Most bytes per read. A search starts with FIRST_CHUNK_BYTES, because only in a scan the next marker is far
+away.
+"""
 MAX_FILL_BYTES: Final = 4096
 """Most fill bytes (0xff) before a marker that stay unchanged."""
 
@@ -86,7 +88,8 @@ def is_soi(source: ByteSource, offset: int) -> bool:
 
 
 def walk_image(source: ByteSource, start: int, budget: Budget, *, to_scan: bool = False) -> Image:
-    """Walk the image whose SOI is at start; it ends, at the latest, where it stops being a JPEG.
+    """Walk the image whose SOI is at *start*. The image ends at its EOI, or where the bytes are no longer a
+    JPEG.
 
     to_scan: read its header only. Raises TooMuchError.
     """
@@ -136,8 +139,9 @@ class _Walker:
     def _find(self, start: int, *, in_scan: bool) -> int | None:
         """Return the offset of the 0xff of the next marker; None at the end of the file.
 
-        If a scan has no end marker, the search would continue through a video, and may find a marker in it.
-        So it stops at the start of a file of boxes; compressed data does not look like that.
+        If a scan has no end marker, the search would continue through a video behind the scan, and might find
+        a marker there. So the search stops at the start of a file of boxes, which compressed data never looks
+        like.
         """
         at, size = start, FIRST_CHUNK_BYTES
         while True:
@@ -153,7 +157,7 @@ class _Walker:
             self.budget.search(2 * len(chunk) if blank else len(chunk))
             if len(chunk) < size:
                 return None
-            at += size - FTYP_BYTES + 1  # a match may lie across two chunks
+            at += size - FTYP_BYTES + 1  # a match may begin in one chunk and end in the next
             size = min(2 * size, CHUNK_BYTES)
 
     def _behind(self, code: int, marker: int) -> int | None:
@@ -186,7 +190,7 @@ class _Walker:
             return offset
         end = offset + length - 2
         if end > size:
-            return None  # cut off: bytes of other parts must not become a part of it
+            return None  # the segment is cut off: bytes of other parts must not become its end
         if code in _METADATA:
             self.image.segments.append(Segment(code, offset, length - 2))
         elif not well_formed(code, self.source.read(offset, length - 2)):

@@ -87,7 +87,7 @@ def clean_segments(segments: Sequence[Segment], payloads: Sequence[bytes], inner
     telemetry = [s for s in loaded if s.code == APP6 and s.old.startswith(GOPRO_HEADER)]
     for segment in loaded:
         if len(telemetry) > 1 and any(segment is one for one in telemetry):
-            segment.drop("GPMF", broken=True)  # readers join several segments; no camera writes several
+            segment.drop("GPMF", broken=True)  # readers join these, but no camera writes several
         elif not _is_shared(segment):
             _clean_one(segment, inner)
     _clean_exif(loaded, inner)
@@ -196,7 +196,7 @@ def _spread(parts: Sequence[Loaded], cleaned: Cleaned, skip: int) -> None:
 
 
 def _clean_exif(loaded: Sequence[Loaded], inner: Inner) -> None:
-    """Clean EXIF, also under a header that only lax readers accept, and also cut into neighbouring segments.
+    """Clean EXIF, even with a header that only lax readers accept, or cut into several segments.
 
     A segment whose EXIF does not start with a byte order continues the segment before it: ExifTool writes
     EXIF of over 64 KiB in this way.
@@ -226,7 +226,7 @@ def _clean_exif_block(parts: Sequence[Loaded], inner: Inner) -> None:
     skip = _exif_skip(parts[0])
     cleaned = inner.tiff(b"".join(part.old[skip:] for part in parts))
     cuts = accumulate(len(part.old) - skip for part in parts[:-1])
-    # A part that starts with a byte order only now would no longer continue the one before it.
+    # If cleaning makes a part start with a byte order, readers no longer join it to the part before it.
     if cleaned is None or any(_TIFF_START.match(cleaned.data, at) for at in cuts):
         for part in parts:
             part.drop("unreadable", broken=True)
@@ -285,7 +285,7 @@ def _clean_more_xmp(loaded: Sequence[Loaded], inner: Inner) -> None:
         packet = b"".join(part.old[_MORE_HEAD_BYTES:] for part in ordered or ())
         cleaned = inner.xmp(packet)
         name = guid if cleaned.data == packet else _digest(cleaned.data)
-        if ordered is None or name in names:  # the next reader would join packets of one name
+        if ordered is None or name in names:  # a reader of the result would join packets with the same name
             for part in parts:
                 part.drop("extended XMP")
             _replace_name(loaded, guid, b"0" * _GUID_BYTES)
@@ -319,7 +319,8 @@ def _digest(packet: bytes) -> bytes:
 def _rename(loaded: Sequence[Loaded], parts: Sequence[Loaded], old: bytes, new: bytes) -> None:
     """Rename an edited packet to its new digest, in its segments and in the main packet.
 
-    With the old digest strict readers would ignore the packet, and it would confirm a guessed place.
+    With the old digest, strict readers would ignore the packet. The old digest would also confirm a guess of
+    a removed place.
     """
     at = len(XMP_MORE_HEADER)
     for part in parts:
@@ -370,7 +371,9 @@ def _joined(loaded: Sequence[Loaded], skip: Callable[[Loaded], int], *, new: boo
 
 
 def mpf_offsets(segments: Sequence[Segment], loaded: Sequence[Loaded]) -> Iterator[int]:
-    """Yield the file offsets of images in multi-picture directories, which are cleaned already."""
+    """Yield the file offsets of images that multi-picture directories state. The directories must be cleaned
+    already.
+    """
     for segment, content in zip(segments, loaded, strict=True):
         block = MemorySource(content.new[len(MPF_HEADER) :])
         header = read_header(block)

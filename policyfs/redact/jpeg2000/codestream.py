@@ -67,7 +67,9 @@ class _Walk:
         return self._rest(at + 2 if end else at, tiles)
 
     def _rest(self, at: int, tiles: int) -> bool:
-        """Zero all bytes from here on, even those read as headers; return True if there are tile-parts."""
+        """Zero all bytes from this offset on, even if they were read as headers. Return True if there are
+        tile-parts.
+        """
         self.found.patches = [patch for patch in self.found.patches if patch.offset < at]
         self.found.notes = [note for note in self.found.notes if note.offset < at]
         patches = list(zeros(self.source, at, self.source.size)) if at < self.source.size else []
@@ -114,7 +116,9 @@ class _Walk:
         return told(self.inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
 
     def _last(self, at: int) -> int:
-        """Return the end of data of unstated length: the offset of EOC, which no data has (B.10.1, D.4.1)."""
+        """Return the end of data of unstated length: the offset of EOC, a marker that cannot occur in data
+        (B.10.1, D.4.1).
+        """
         while chunk := self.source.read(at, _CHUNK_BYTES):
             found = chunk.find(bytes((0xFF, _EOC)))
             if found >= 0:

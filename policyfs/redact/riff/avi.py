@@ -69,7 +69,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, where a dash cam was", UNKNOWN, "zeros"),
     Part(_KIND, "any other chunk, JUNK, behind the last", "anything", UNKNOWN, "padding, zeros"),
 )
-"""Parts of such a file, their data, and its replacement."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 
 def locate_avi(source: ByteSource, inner: Inner) -> Found:

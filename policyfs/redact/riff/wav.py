@@ -90,7 +90,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "padding, zeros",
     ),
 )
-"""Parts of such a file, their data, and its replacement."""
+"""The parts of such a file, as rows of docs/redaction-parts.md."""
 
 
 def locate_wav(source: ByteSource, inner: Inner) -> Found:
