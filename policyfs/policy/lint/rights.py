@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Final
 
-from policyfs.domain import FIXED_KINDS, NO_FACTS, OWNER_NONE, Facts, FileType, Need, Op
+from policyfs.domain import FIXED_KINDS, NO_FACTS, OWNER_NONE, Facts, FileType, Need, Op, banned, to_clean
 from policyfs.formats import REDACTABLE_KINDS
 from policyfs.policy.analysis.invariants import breaches_of
 from policyfs.policy.analysis.outcomes import hides_at_least
@@ -51,6 +51,7 @@ class Rights:
             effect: self._bits(functools.partial(_enforced, effect)) for effect in Effect
         }
         self._reading: Final = self._bits(lambda rule: bool(rule.ops & Op.READ))
+        self._replacing: Final = self._bits(lambda rule: bool(rule.ops & (Op.WRITE | Op.DELETE)))
         self._copies: Final = self._bits(lambda rule: any(map(_DERIVED.search, rule.paths or ())))
         """The rules about directories of thumbnails and transcodes."""
         self._by_app: Final[dict[str, list[Side]]] = {}
@@ -68,6 +69,7 @@ class Rights:
         for app in self._policy.apps:
             yield from self._of_app(app)
             yield from self._derived(app)
+            yield from self._replaced(app)
         yield from self._raw_sensitive()
         sides = [sides[0] for sides in self._by_app.values()]
         about = self._compiled.callers_by_rule([side.caller for side in sides])
@@ -130,6 +132,36 @@ class Rights:
             else:
                 continue
             return
+
+    def _replaced(self, app: App) -> Iterator[Finding]:
+        """Find files that an app reads redacted and may replace: the app saves them without that data."""
+        if not self._fitting(app, self._enforced[Effect.REDACT]):
+            return
+        side = self._by_app[app.name][0]
+        for rule in self._fitting(app, self._enforced[Effect.ALLOW], self._replacing):
+            for glob in rule.paths or ("/**",):
+                names = plain_names(parse_glob(glob), side)
+                lost = self._lost(names, side) if names else []
+                if names and lost:
+                    words = ", ".join(lost)
+                    told = (
+                        f"it reads {_shown(names)} (of another owner) without its {words}, and may replace"
+                        f" it: a photo that it edits and saves has lost its {words} for all apps"
+                    )
+                    todo = "let the redaction spare it, or let it change only its own files (owner: self)"
+                    yield on_app("redacted-editor", self._policy, app, told, todo)
+                    return
+
+    def _lost(self, names: Names, side: Side) -> list[str]:
+        """Return the words of the data that a photo loses if the caller saves it again."""
+        here, own = self._places.at(names, side), Facts(None, side.caller.app)
+        read, written = here.answer(Op.READ, _PHOTO), here.answer(Op.WRITE, _PHOTO)
+        created = here.answer(Op.CREATE, own).allowed and here.answer(Op.DELETE, _PHOTO).allowed
+        if not read.allowed or not (written.allowed or created):
+            return []
+        refused = banned(written.content)
+        kept_out = refused | to_clean(refused)  # the store is not to have these data in any case
+        return sorted(word for word in read.redact if " " not in word and word not in kept_out)
 
     # ---- sensitive kinds
 
