@@ -116,7 +116,7 @@ class RawHandlers:
     @guarded_now
     def write_dropped_now(self, request: Request) -> None:
         """WRITE whose data the bridge has dropped (kernel/_lanes.c). Every other WRITE goes to pyfuse3."""
-        self._writer.give_up(request.nodeid)
+        self._writer.give_up(request.nodeid, *requests.write_range(request))
 
     @guarded_now
     def getxattr_now(self, request: Request) -> None:

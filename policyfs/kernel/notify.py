@@ -106,7 +106,9 @@ class Notifier:
 
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
         """Forget a node's attributes, and its cached pages from offset (bytes; negative: no
-        pages) for length (0: to the end)."""
+        pages) for length (0: to the end). If the queue is long, all: one message for a node."""
+        if length and len(self._queue) > self._capacity // 2:
+            offset = length = 0
         return self._put_one(messages.inode(nodeid, offset, length))
 
     def inval_then(self, nodeid: int, done: Call, *, pages: bool) -> bool:

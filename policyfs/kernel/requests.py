@@ -24,6 +24,7 @@ _CREATE: Final = struct.Struct("=IIII")
 _LOCK: Final = struct.Struct("=QQQQIIII")
 _FSYNC: Final = struct.Struct("=QI4x")
 _READ: Final = struct.Struct("=QQI")
+_WRITE: Final = struct.Struct("=QQI")
 _GETXATTR: Final = struct.Struct("=I4x")
 
 _OFFSET_REPLY: Final = struct.Struct("=Q")
@@ -145,6 +146,12 @@ def fsync(request: Request) -> Fsync:
     """Parse FSYNC and FSYNCDIR."""
     fh, flags = _FSYNC.unpack_from(request.body)
     return Fsync(fh, bool(flags & _FUSE_FSYNC_FDATASYNC))
+
+
+def write_range(request: Request) -> tuple[int, int]:
+    """Return the offset and the length of a WRITE, which may have lost its data."""
+    _, offset, length = _WRITE.unpack_from(request.body)
+    return offset, length
 
 
 def fallocate(request: Request) -> Fallocate:

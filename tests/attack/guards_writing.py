@@ -14,6 +14,7 @@ import policyfs.fs.inodes.replaced_files as orphans_module
 import policyfs.fs.opening.lifecycle as lifetimes_module
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.fs.checked.head_writes import Checker
+from policyfs.fs.data.write_paths import DirectWrites
 from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.opener import Opener
@@ -166,6 +167,17 @@ def emptied_first() -> None:
     put(BackingFiles, "find", emptying)
 
 
+def pages_take_long() -> None:
+    """No guard is gone, but each page of a mapping takes a while to get into the store."""
+    write_back = DirectWrites.write_back
+
+    async def late(self: DirectWrites, *arguments: Any) -> int:
+        await trio.sleep(6)
+        return await write_back(self, *arguments)
+
+    put(DirectWrites, "write_back", late)
+
+
 WRITING: Final[dict[str, Callable[[], None]]] = {
     "stops-when-judged": stops_when_judged,
     "stops-when-looked": stops_when_looked,
@@ -180,4 +192,5 @@ WRITING: Final[dict[str, Callable[[], None]]] = {
     "content-unjudged": content_unjudged,
     "settled-by-word": settled_by_word,
     "emptied-first": emptied_first,
+    "pages-take-long": pages_take_long,
 }

@@ -88,8 +88,9 @@ async def test_pages_are_dropped_and_attributes_by_themselves(store: Path) -> No
     with parts(store, engine_of(OPEN)) as made:
         asked = told(made)
         made.whole.kernel_cache.drop_pages(7)
+        made.whole.kernel_cache.drop_pages(7, 5000, 10)
         made.whole.kernel_cache.forget_attributes(8)
-        assert asked.asked == [("inode", 7, 0), ("inode", 8, -1)]
+        assert asked.asked == [("inode", 7, 0), ("inode", 7, 5000), ("inode", 8, -1)]
 
 
 @on_trio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 import threading
@@ -325,6 +326,21 @@ def fill(notifier: Notifier, fd: int) -> int:
         number += 1
         assert notifier.inval_inode(number)
     return number
+
+
+def test_ranges_of_one_node_do_not_fill_the_queue(pipe, start):
+    """However many writes are refused while no notification goes out, no page is forgotten."""
+    notifier = start(capacity=8)
+    os.set_blocking(pipe[1], True)
+    os.write(pipe[1], bytes(fcntl.fcntl(pipe[1], fcntl.F_GETPIPE_SZ)))  # the thread waits with its first
+    assert notifier.inval_inode(7)
+    wait_for(lambda: notifier.stats().queued == 0, "the thread has taken it")
+    assert all(notifier.inval_inode(7, page << 12, 100) for page in range(100))
+    assert notifier.stats().queued == 6, "five ranges, and the whole node"
+    assert notifier.stats().refused == 0
+    _read_all(pipe[0])
+    said = [message(pipe[0]) for _ in range(7)]
+    assert said[-1] == (2, struct.pack("=Qqq", 7, 0, 0))
 
 
 def test_a_full_queue_says_so_and_counts(pipe, start):

@@ -53,6 +53,11 @@ def test_bodies() -> None:
     assert not requests.lock(request(Opcode.SETLK, lock)).sleep
 
 
+def test_the_range_of_a_write_that_has_lost_its_data() -> None:
+    body = struct.pack("=QQIIQII", 1, 1 << 40, 4096, 1, 2, 3, 0)
+    assert requests.write_range(request(Opcode.WRITE, body)) == (1 << 40, 4096)
+
+
 def test_bodies_of_readdir_and_getxattr() -> None:
     body = struct.pack("=QQIIQII", 1, 2, 4096, 0, 0, 0, 0)
     assert requests.read_directory(request(Opcode.READDIR, body)) == (1, 2, 4096)

@@ -14,11 +14,13 @@ from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DirectWrites, DraftWrites, HeadCheckedWrites, WritePath
 from policyfs.fs.inodes.handles import Handle, open_state
 from policyfs.fs.inodes.pending_writes import Head
-from policyfs.fs.redacted.leased import PagesDropped
 from policyfs.store import ranges
 
 T = TypeVar("T")
 _WRITING: Final = Call("write", "write")
+
+RangeDropped = Callable[[int, int, int], None]
+"""Makes the kernel drop the pages of a node that hold a range: its number, offset and length in bytes."""
 
 
 class FileWriter:
@@ -32,7 +34,7 @@ class FileWriter:
         direct: DirectWrites,
         head_checked: HeadCheckedWrites,
         draft: DraftWrites,
-        drop_pages: PagesDropped,
+        drop_pages: RangeDropped,
     ) -> None:
         self._tree = fs.tree
         self._gate = fs.gate
@@ -51,9 +53,10 @@ class FileWriter:
         back: True if the kernel writes back a page that was changed through a mapping. Such a write never
         makes a file longer: bytes behind the file's end were cut off after the app had changed them.
 
-        The kernel puts the bytes into its page before it sends the write. If the write is refused, the page
-        must be dropped: otherwise processes that have it mapped would see, and write back, bytes that the
-        file never held.
+        The kernel puts the bytes into its pages before it sends the write. If the write is refused, these
+        pages must be dropped: otherwise processes that have them mapped would see, and write back, bytes
+        that the file never held. No others are: the kernel may be writing one of them back, for as long as
+        the store takes, and that many notifications would wait for it that no caches would be dropped.
         """
 
         async def put(change: Change) -> int:
@@ -66,14 +69,14 @@ class FileWriter:
         try:
             written = await self._decided(handle, put, back=back)
         except Exception:
-            self._drop_pages(handle.node.nodeid)
+            self._drop_pages(handle.node.nodeid, offset, len(data))
             raise
         handle.bytes_written += written
         return len(data) if back else written
 
-    def give_up(self, nodeid: int) -> None:
+    def give_up(self, nodeid: int, offset: int, length: int) -> None:
         """Refuse a write whose data the bridge has dropped: too many of its uid wait. Drop its pages."""
-        self._drop_pages(nodeid)
+        self._drop_pages(nodeid, offset, length)
         raise OSError(errno.ENOMEM, "too many bytes of this user wait to be written")
 
     async def _write_back(self, change: Change, offset: int, data: bytes) -> int:

@@ -47,10 +47,10 @@ class KernelCache:
         """True if the mount has ended: no caller waits for an answer any more."""
         return self.notifier is not None and self.notifier.is_over()
 
-    def drop_pages(self, nodeid: int) -> None:
-        """Make the kernel drop the pages of a node."""
+    def drop_pages(self, nodeid: int, offset: int = 0, length: int = 0) -> None:
+        """Make the kernel drop the pages of a node: all, or those of *length* bytes from *offset* on."""
         if self.notifier is not None:
-            self.notifier.inval_inode(nodeid, 0, 0)
+            self.notifier.inval_inode(nodeid, offset, length)
 
     def forget_attributes(self, nodeid: int) -> None:
         """Make the kernel ask for a node's attributes again, from the moment when it reads the notification.
