@@ -100,10 +100,9 @@ def pieces_take_long() -> None:
     """No guard is gone, but each piece of a draft takes a while to get into the store."""
     put_piece = DraftStorage._put_piece
 
-    def late(self: DraftStorage, *arguments: Any) -> int:
-        reached = put_piece(self, *arguments)
+    def late(self: DraftStorage, *arguments: Any) -> None:
+        put_piece(self, *arguments)
         time.sleep(0.2)
-        return reached
 
     put(DraftStorage, "_put_piece", late)
 

@@ -11,7 +11,7 @@ import pytest
 from tests.support.machine.images import file_system
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import WEAKENED, Mounts
 
 Disk = Callable[..., tuple[Mount, Path]]
 
@@ -21,7 +21,9 @@ def _disks(arena: Path, mounts: Mounts) -> Iterator[Disk]:
     with ExitStack() as stack:
         started: list[Mount] = []
 
-        def start(kind: str, *words: str, policy: str = faulty.POLICY) -> tuple[Mount, Path]:
+        def start(
+            kind: str, *words: str, policy: str = faulty.POLICY, without: str = ""
+        ) -> tuple[Mount, Path]:
             directory = arena / f"disk-{len(started)}"
             directory.mkdir()
             root = stack.enter_context(file_system(kind, directory, *words))
@@ -30,6 +32,8 @@ def _disks(arena: Path, mounts: Mounts) -> Iterator[Disk]:
             faulty.furnish(store)
             mount = mounts.prepare(policy, store)
             mount.expected_mediated = True  # some of these open nothing that passes through
+            if without:
+                mount.program = (WEAKENED, without)
             started.append(mount)
             return mount.start(), root
 
@@ -42,8 +46,8 @@ def _disks(arena: Path, mounts: Mounts) -> Iterator[Disk]:
 
 @pytest.fixture
 def on_disk(arena: Path, mounts: Mounts) -> Iterator[Disk]:
-    """`on_disk(kind, *mkfs_words, policy=...)`: a mount of a furnished store on a file system of its own,
-    and the root of that; both are taken away in order.
+    """`on_disk(kind, *mkfs_words, policy=..., without=...)`: a mount of a furnished store on a file system of
+    its own, and the root of that; both are taken away in order. without: see tests/attack/weakened.py.
     """
     with _disks(arena, mounts) as start:
         yield start

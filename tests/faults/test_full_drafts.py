@@ -43,18 +43,24 @@ def _save(path: Path, data: bytes, end: str) -> tuple[str, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("end", "holes", "features"),
-    [("close", 0, ""), ("fsync", 0, ""), ("close", 300 << 10, ""), ("close", 0, "^extents,^64bit")],
+    ("end", "holes", "features", "more"),
+    [
+        ("close", 0, "", 0),
+        ("fsync", 0, "", 0),
+        ("close", 300 << 10, "", 0),
+        ("close", 0, "^extents,^64bit", 0),
+        ("fsync", 0, "^extents,^64bit", 3 << 20),
+    ],
 )
 def test_a_draft_that_finds_no_room_has_destroyed_nothing(
-    on_disk, end: str, holes: int, features: str
+    on_disk, end: str, holes: int, features: str, more: int
 ) -> None:
     """holes: at the end of the file that is written over, in bytes; they are no room. features: of the file
-    system; without extents it reserves no room.
+    system; without extents it reserves no room. more: bytes of the draft, so that its pieces are several.
     """
     options = ("-O", features) if features else ()
     mount, root = on_disk("ext4", "-b", "1024", "-m", "0", *options, policy=POLICY)
-    store = root / "store"
+    store, new_bytes = root / "store", NEW + bytes(more)
     (store / "Share").mkdir()
     os.chown(store / "Share", CAMERA, CAMERA)
     old, new = store / "Share/old.jpg", store / "Share/new.jpg"
@@ -64,9 +70,10 @@ def test_a_draft_that_finds_no_room_has_destroyed_nothing(
         os.truncate(old, len(OLD) + holes)
     before = old.read_bytes()
     ballast = fill(root)
-    os.truncate(ballast, ballast.stat().st_size - (170 << 10))  # for a draft, and not for two
+    room = (170 << 10) + more + more * 3 // 4  # for a draft, and not for two
+    os.truncate(ballast, ballast.stat().st_size - room)
     os.sync()  # ext4 gives away what was freed when its journal is written
-    wrote, *said = call_as(CAMERA, _save, mount / "Share/old.jpg", NEW, end)
+    wrote, *said = call_as(CAMERA, _save, mount / "Share/old.jpg", new_bytes, end)
     assert wrote == ""
     assert said == ["ENOSPC" if end == "fsync" else "", "ENOSPC"]
     wait_for(lambda: open_handles(mount.status()) == 0, "the last release, which tries once more")
@@ -75,13 +82,14 @@ def test_a_draft_that_finds_no_room_has_destroyed_nothing(
         # A new file is not there, or is empty, as where its first write finds no room: ext4 may have given
         # what was free to its journal by then.
         os.sync()
-        told = call_as(CAMERA, _save, mount / "Share/new.jpg", NEW, end)
+        told = call_as(CAMERA, _save, mount / "Share/new.jpg", new_bytes, end)
         assert set(told) - {""} == {"ENOSPC"}
-        with suppress(FileNotFoundError):  # it may go in this moment: close() returns before RELEASE
+        wait_for(lambda: open_handles(mount.status()) == 0, "the last release")
+        with suppress(FileNotFoundError):
             assert new.read_bytes() == b""
     ballast.unlink()
-    assert call_as(CAMERA, _save, mount / "Share/old.jpg", NEW, end) == ("", "", "")
-    assert old.read_bytes() == NEW
+    assert call_as(CAMERA, _save, mount / "Share/old.jpg", new_bytes, end) == ("", "", "")
+    assert old.read_bytes() == new_bytes
     assert mount.status()["bugs"] == 0
 
 

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import struct
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Final
 import pytest
 
 from policyfs.store.latches import Latches
+from tests.faults.conftest import Disk
 from tests.faults.test_ended_drafts import terminate
 from tests.faults.test_full_drafts import POLICY
 from tests.faults.test_unmounted import abort
@@ -174,3 +176,60 @@ def test_such_a_draft_has_no_more_room_than_a_refused_one(mounts: Mounts, empty_
     assert (event["decision"], event["errno"]) == ("deny", "ENOSPC")
     assert event["note"].startswith("dropped, not kept: the quarantine is full")
     assert _kept(mount) == []
+
+
+LONG: Final = NEW + b"\1" * (40 << 20)
+APPENDED: Final = b"another program's"
+
+
+def _unreserved(on_disk: Disk, without: str = "") -> tuple[Mount, Path, Child]:
+    """A mount of a store that cannot reserve space, a file of it with OLD bytes, and the app that stores LONG
+    ones.
+    """
+    mount, root = on_disk("ext4", "-b", "1024", "-O", "^extents,^64bit", policy=POLICY, without=without)
+    share = root / "store/Share"
+    share.mkdir()
+    file = share / "a.jpg"
+    file.write_bytes(OLD)
+    for path in (share, file):
+        os.chown(path, CAMERA, CAMERA)
+    writer = start_as(CAMERA, _save, mount / "Share/a.jpg", LONG)
+    assert writer.receive() == "written"
+    return mount, file, writer
+
+
+@pytest.mark.parametrize("without", ["", "pieces-take-long"])
+def test_what_another_program_appends_meanwhile_stays_where_no_room_is_reserved(
+    on_disk: Disk, without: str
+) -> None:
+    """Bytes behind the file's old end go first, and behind all that others append. No old byte is gone."""
+    mount, file, writer = _unreserved(on_disk, without)
+    with file.open("ab", buffering=0) as stored:
+        until = time.monotonic() + 30
+        while os.fstat(stored.fileno()).st_size <= len(OLD):  # no pause: the time is short
+            assert time.monotonic() < until
+        stored.write(APPENDED)
+    assert writer.receive() == "answered"
+    assert writer.result() == ("EBUSY", "EBUSY")
+    wait_for(lambda: mount.events(operation="quarantine"), "the draft is on record")
+    [kept] = _kept(mount)
+    assert kept["sha256"] == hashlib.sha256(LONG).hexdigest()
+    data = file.read_bytes()
+    assert data.startswith(OLD)
+    assert APPENDED in data
+
+
+def test_a_daemon_killed_while_it_takes_room_leaves_all_old_bytes(on_disk: Disk) -> None:
+    mount, file, writer = _unreserved(on_disk, "pieces-take-long")
+    wait_for(lambda: file.stat().st_size > len(OLD), "the first piece is there")
+    assert mount.process is not None
+    os.kill(mount.pid, signal.SIGKILL)
+    mount.expected_exit = -signal.SIGKILL
+    assert mount.process.wait(20) == mount.expected_exit
+    with mount.as_environment():
+        assert policyfs("umount", mount.mountpoint).returncode == 0
+    writer.result()
+    mount.control_socket.unlink(missing_ok=True)
+    data = file.read_bytes()
+    assert data.startswith(OLD)
+    assert data[len(OLD) :] == LONG[len(OLD) : len(data)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -22,8 +23,49 @@ _PIECE: Final = 1 << 20
 """The number of bytes that go into the store at a time, while no other daemon changes the file."""
 _TRIES: Final = 100
 """The limit of tries to begin storing a draft because others change the file meanwhile."""
+_NONE: Final = Version(0, 0, 0)
 _TORN: Final = "only a part of it is in the file: another program wrote there, or the store failed"
 _TORN_UNCLEANED: Final = f"{_TORN}; it was not cleaned"
+
+
+@dataclass(slots=True)
+class _Copy:
+    """The copying of a draft, or its cleaned copy, into the store's file.
+
+    source: descriptor of the bytes, *size* in number. torn: draft.torn before. old: the file's version before
+    the first piece. appends: True if the store cannot reserve space, and the file becomes longer: the bytes
+    behind its old end go first. begin: the offset of the first piece: that end, or 0. done: the number of
+    copied bytes. most: the file's length after the next piece, if no other program changes it.
+    """
+
+    handle: Handle
+    draft: Draft
+    source: int
+    size: int
+    torn: str
+    old: Version = _NONE
+    appends: bool = False
+    begin: int = 0
+    done: int = 0
+    most: int = 0
+
+    @property
+    def is_done(self) -> bool:
+        return self.done >= self.size
+
+    @property
+    def length(self) -> int:
+        """The file's length before the next piece, if no other program has changed it."""
+        return max(self.old.size, min(self.begin + self.done, self.size))
+
+    @property
+    def piece(self) -> tuple[int, int]:
+        """Offset and length of the next piece."""
+        at = self.begin + self.done
+        end = self.size
+        if at >= self.size:
+            at, end = at - self.size, self.begin
+        return at, min(_PIECE, end - at)
 
 
 class DraftStorage:
@@ -44,7 +86,8 @@ class DraftStorage:
 
         It is copied piece by piece, so that no other change by this daemon waits long. Other daemons wait for
         all of it: none can stop it half way. The file is written in place, and cut to its length last: if its
-        space were freed first, other files could take it.
+        space were freed first, other files could take it. Where the store cannot reserve space, the bytes
+        behind the file's old end go first (_append).
 
         INVARIANT: before each piece the file's bytes are as the last piece left them, or as they were when
         the draft began. *fence* is called before the first piece, since from then on all bytes in the file
@@ -62,86 +105,110 @@ class DraftStorage:
                 await trio.to_thread.run_sync(_write_out, source, handle.fd)
         with trio.CancelScope(shield=True):  # from an fsync that the daemon's end interrupts
             async with self._change_lock.apart(handle.fd):
-                await self._copy(handle, draft, fence, on_thread, source)
+                await self._copy(_Copy(handle, draft, source, draft.size, draft.torn), fence, on_thread)
 
-    async def _copy(
-        self, handle: Handle, draft: Draft, fence: Fence, on_thread: Fence, source: int
-    ) -> None:
+    async def _copy(self, copy: _Copy, fence: Fence, on_thread: Fence) -> None:
         """Copy all pieces of the draft."""
-        size, at, tries = draft.size, 0, 0
-        allowed: list[Version] = []
+        fd, tries = copy.handle.fd, 0
+
+        def fenced() -> None:
+            if not copy.done:
+                fence()
+                copy.old = version_of(self._tree.fstat(fd))
+
+        def put() -> bool:
+            if not copy.done:
+                on_thread()
+            return self._put(copy)
+
         while tries < _TRIES:
-
-            def fenced(at: int = at) -> None:
-                if at == 0:
-                    fence()
-                    allowed[:] = [version_of(self._tree.fstat(handle.fd))]
-
-            def put(at: int = at) -> int | None:
-                if at == 0:
-                    on_thread()
-                return self._put(handle, draft, source, size, at, allowed[0])
-
-            reached = await self._change_lock.in_thread(handle.fd, fenced, put)
-            if reached is None:
+            if not await self._change_lock.in_thread(fd, fenced, put):
                 tries += 1
-            elif reached >= size:
+            elif copy.is_done:
                 return
-            else:
-                at = reached
         raise OSError(errno.EBUSY, "other programs change this file all the time")
 
-    def _put(
-        self, handle: Handle, draft: Draft, source: int, size: int, at: int, allowed: Version
-    ) -> int | None:
-        """Copy the next piece, on a thread, if the file is as expected. Return the next piece's offset.
+    def _put(self, copy: _Copy) -> bool:
+        """Copy the next piece, on a thread, if the file is as expected.
 
-        allowed: the file's version at the fence. None if the first piece finds another one, perhaps only of
-        its mode: try again with that. Raises OSError (EBUSY) if another program has written the file.
+        False if the first piece finds another version than the fence, perhaps only of its mode: try again
+        with that. Raises OSError (EBUSY) if another program has written the file.
 
         draft.base says nothing from the second piece on, unless it is the file's state: if an app sets times
         just when the last piece ends, there is none (Draft.dated).
         """
-        now = self._tree.fstat(handle.fd)
+        now, draft = self._tree.fstat(copy.handle.fd), copy.draft
         same = base_of(now) == draft.base
-        if at == 0:
+        if not copy.done:
             if not same and (now.size or not draft.began_empty):
                 raise _changed()
-            return self._put_piece(handle, draft, source, size, at) if version_of(now) == allowed else None
-        if same:
-            return self._put_piece(handle, draft, source, size, at)
-        # An app that may only set times must not make us leave a file half written. All the rest is copied at
-        # once: after each further piece the bytes would have to be compared again.
-        sizes = {max(allowed.size, at), max(allowed.size, size)}  # the latter by _lengthen
-        if now.size not in sizes or not _alike(source, handle.fd, at):
+            if version_of(now) != copy.old:
+                return False
+        elif not same and (now.size != copy.length or not _alike(copy)):
             raise _changed()
-        while at < size:
-            at = self._put_piece(handle, draft, source, size, at)
-        return at
+        at_once = not same and copy.done
+        self._put_piece(copy)
+        # An app that may only set times must not make us leave a file half written. So then all the rest is
+        # copied at once: after each further piece the bytes would have to be compared again.
+        while at_once and not copy.is_done:
+            self._put_piece(copy)
+        return True
 
-    def _put_piece(self, handle: Handle, draft: Draft, source: int, size: int, at: int) -> int:
-        """Copy the next piece of *source* into the store, on a thread. Return the next piece's offset."""
+    def _put_piece(self, copy: _Copy) -> None:
+        """Copy the next piece into the store, on a thread."""
+        draft, fd = copy.draft, copy.handle.fd
+        copy.most = copy.length
         try:
-            if at == 0 and self._shared(handle.fd, source, size):
-                at = size
+            if not copy.done and self._shared(fd, copy.source, copy.size):
+                copy.done = copy.size
             else:
-                if at == 0:
-                    self._make_room(handle.fd, size)
-                data = os.pread(source, min(_PIECE, size - at), at)
-                draft.torn = _TORN if source == draft.fd else _TORN_UNCLEANED
-                put_all(handle.fd, data, at)
-                at += len(data)
-            if at >= size:
-                self._tree.truncate_fd(handle.fd, size)
+                if not copy.done and not self._reserve(fd, copy.size) and copy.old.size < copy.size:
+                    copy.appends, copy.begin = True, copy.old.size
+                self._put_bytes(copy)
+            if copy.is_done:
+                self._tree.truncate_fd(fd, copy.size)
                 if draft.times_ns is not None:
-                    self._tree.utimens_fd(handle.fd, *draft.times_ns)
-                draft.torn = ""
-            return at
+                    self._tree.utimens_fd(fd, *draft.times_ns)
+                draft.torn, copy.most = "", copy.size
         finally:
-            left = self._tree.fstat(handle.fd)
-            draft.base, handle.seen = base_of(left), version_of(left)
-            if left.size < at:  # another program cut the file right after the piece
-                draft.base = None
+            left = self._tree.fstat(fd)
+            draft.base, copy.handle.seen = base_of(left), version_of(left)
+            if not min(copy.length, copy.most) <= left.size <= copy.most:
+                draft.base = None  # another program has appended, or cut the file
+
+    def _put_bytes(self, copy: _Copy) -> None:
+        """Write the next piece. Raises OSError (EBUSY) if another program changes the file's length."""
+        fd = copy.handle.fd
+        at, length = copy.piece
+        data = os.pread(copy.source, length, at)
+        copy.most = max(copy.length, at + len(data))
+        copy.draft.torn = _TORN if copy.source == copy.draft.fd else _TORN_UNCLEANED
+        if copy.appends and at >= copy.begin:
+            self._append(copy, data)
+        else:
+            put_all(fd, data, at)
+        if self._tree.fstat(fd).size != copy.most:
+            raise _changed()
+        copy.done += len(data)
+
+    def _append(self, copy: _Copy, data: bytes) -> None:
+        """Write a piece behind the file's end, and behind all that another program appends meanwhile.
+
+        INVARIANT: no old byte is overwritten before the store has all these pieces. If it has no room for
+        them, the file gets its old length again. Raises OSError (ENOSPC, EDQUOT).
+        """
+        fd, end, rest = copy.handle.fd, copy.length, memoryview(data)
+        try:
+            while rest:
+                done = ranges.write(fd, rest, 0, os.RWF_APPEND)
+                rest, end = rest[done:], end + done
+            if end == copy.size and copy.begin:
+                ranges.write_out(fd)  # a network store may say only now that it has no room
+        except OSError:
+            if self._tree.fstat(fd).size == end:  # else another program has appended to it meanwhile
+                self._tree.truncate_fd(fd, copy.begin)
+                copy.draft.torn, copy.done, copy.most = copy.torn, 0, copy.begin
+            raise
 
     def _may_share(self, fd: int, size: int) -> bool:
         """True if the store's file gets a draft of *size* bytes in one step: it has bytes that could be lost.
@@ -154,34 +221,25 @@ class DraftStorage:
     def _shared(self, fd: int, source: int, size: int) -> bool:
         return self._may_share(fd, size) and ranges.share(source, fd, size, self._tree.root_fd)
 
-    def _make_room(self, fd: int, size: int) -> None:
-        """Reserve space for a file of *size* bytes. Raises OSError (ENOSPC, EDQUOT) if the store has none.
+    def _reserve(self, fd: int, size: int) -> bool:
+        """Reserve space for a file of *size* bytes. False if the store cannot reserve space. Raises OSError
+        (ENOSPC, EDQUOT) if it has none.
 
         INVARIANT: called before any byte of the file is overwritten. The draft and the file both take space,
         and the disk may not have enough for both. Holes of the file need space, too.
         """
         now = self._tree.fstat(fd).size
         if not size:
-            return
+            return True
         try:
             ranges.allocate(fd, KEEP_SIZE, 0, size)
         except OSError as error:
             if error.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
-                self._lengthen(fd, now, size)
-                return
+                return False
             if self._tree.fstat(fd).size == now:  # else another program has appended to it meanwhile
                 self._tree.truncate_fd(fd, now)  # frees the part that was reserved behind the end
             raise
-
-    def _lengthen(self, fd: int, now: int, size: int) -> None:
-        """Take space for *size* bytes, in a store that cannot reserve it, by zeros behind the file's end."""
-        try:
-            for at in range(now, size, _PIECE):
-                put_all(fd, bytes(min(_PIECE, size - at)), at)
-        except OSError:
-            if self._tree.fstat(fd).size <= size:  # else as above
-                self._tree.truncate_fd(fd, now)
-            raise
+        return True
 
 
 def _write_out(source: int, target: int) -> None:
@@ -198,11 +256,19 @@ def _changed() -> OSError:
     return OSError(errno.EBUSY, "another program has changed the file meanwhile")
 
 
-def _alike(one: int, other: int, size: int) -> bool:
-    """True if the first *size* bytes of two files are the same. Reads them, on a worker thread."""
-    at = 0
-    while at < size and (data := os.pread(one, min(_PIECE, size - at), at)):
+def _alike(copy: _Copy) -> bool:
+    """True if the copied bytes are still in the file. Reads them, on a worker thread."""
+    end = copy.begin + copy.done
+    one, other = copy.source, copy.handle.fd
+    return _are_alike(one, other, copy.begin, min(end, copy.size)) and _are_alike(
+        one, other, 0, end - copy.size
+    )
+
+
+def _are_alike(one: int, other: int, at: int, end: int) -> bool:
+    """True if two files have the same bytes from *at* to *end*."""
+    while at < end and (data := os.pread(one, min(_PIECE, end - at), at)):
         if data != os.pread(other, len(data), at):
             return False
         at += len(data)
-    return at >= size
+    return at >= end
