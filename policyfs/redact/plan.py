@@ -26,10 +26,9 @@ __all__ = [
 def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
     """Plan how a file of this kind (None: unknown) is read with `what` hidden. Never raises.
 
-    what: words of categories.WORDS. With domain.DENY_UNKNOWN among them a file that is not understood
-    in some part is refused. With domain.TO_TELL among them nothing is planned: the answer is CLEAN if
-    no data of the words was found (redact/verdict.py), else REFUSE. Fails closed: any error
-    gives REFUSE.
+    what: words of categories.WORDS. If domain.DENY_UNKNOWN is among them, a file with a part that is not
+    understood is refused. If domain.TO_TELL is among them, nothing is planned: the outcome is CLEAN if no
+    data of the words was found (redact/verdict.py), else REFUSE. Any error gives REFUSE, too.
     """
     words = what - {DENY_UNKNOWN, TO_TELL}
     if TO_TELL in what:
@@ -58,7 +57,7 @@ def _locate(
     kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool,
     found: list[Found] | None = None,
 ) -> Plan:  # fmt: skip
-    """Plan with a locator. found: gets the locator's result, if one ran."""
+    """Plan with a locator. found: a list that receives the locator's result, if a locator ran."""
     if not words:
         return Plan(Outcome.CLEAN, reason="nothing is to be hidden")
     if not words <= REDACTIONS:

@@ -53,7 +53,8 @@ def parts() -> tuple[Part, ...]:
 def kind_rows() -> tuple[KindRow, ...]:
     """Return the table of kinds, row by row, as the documentation shows it.
 
-    Files of a kind carry nothing (empty files), are redacted, or are refused. All other kinds are refused.
+    A row says that files of a kind carry nothing (empty files), are redacted, or are refused. Kinds without a
+    row are refused.
     """
     located = (KindRow(kind, Treatment.LOCATOR, why) for one in FORMATS for kind, why in one.kinds.items())
     refused = (KindRow(kind, Treatment.REFUSED, why) for kind, why in WITHOUT_LOCATOR.items())

@@ -23,7 +23,7 @@ _PIECE_BYTES: Final = 1 << 20
 _OVERLAP_BYTES: Final = 512
 _MARGIN_BYTES: Final = 8
 _SEARCHED_BYTES: Final = 64 << 20
-"""Most bytes searched in one file. If more are not understood, the file is refused without a search."""
+"""Most bytes searched in one file. If more bytes are not understood, the file is refused without a search."""
 _SEARCHABLE: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 """Categories that a search can find. Names and captions look like any other words."""
 
@@ -60,8 +60,8 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"found to tell {in_words(hide & _told(known))}: {_listed(known)}"
     odd = [note for note in notes if not note.bare and not (_is_known(note) and note.tells & hide)]
     named = _listed(odd) or f"bytes at {patches[0].offset}"
-    # True if all notes are of known parts without their data, which the search leaves out. Bytes without a
-    # note (behind a table's last field) are searched.
+    # True if all notes are about known parts that lack their data. The search leaves these parts out. It
+    # covers bytes without a note (behind the last field of a table).
     empty = bool(notes) and not odd
     if strict and not empty:
         return f"not understood: {named}; the rule denies that"
@@ -71,7 +71,7 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"not understood, and too much to search: {named}"
     told, bare = Tells(0), [note for note in notes if note.bare]
     for patch in patches:
-        # with a margin: a patch does not start or end with zeros, but a fraction may
+        # with a margin: a patch has no zeros at its ends, but a fraction that it cuts may
         start, end = max(0, patch.offset - _MARGIN_BYTES), min(source.size, patch.end + _MARGIN_BYTES)
         for piece in _pieces(source, start, end, bare):
             told |= _searched(piece, hide & ~told)

@@ -35,7 +35,7 @@ from policyfs.redact.matroska.elements import child_data, children
 FEW_BLOCKS: Final = 200_000
 """Number of blocks that are walked even if all tracks are pictures and sound."""
 MAX_BLOCKS: Final = 1_000_000
-"""Number of blocks beyond which a file with other tracks is refused."""
+"""Number of blocks beyond which a file is refused if it has tracks other than pictures and sound."""
 MAX_TEXTS: Final = 80_000
 
 _JUNK_PARTS: Final = 10
@@ -50,7 +50,9 @@ _ADD_ID: Final = 0xEE
 _CLUSTER_NUMBERS: Final = frozenset({0xE7, 0xA7, 0xAB})
 _GROUP_NUMBERS: Final = frozenset({0x9B, 0xFA, 0xFB, 0x75A2})
 _KEPT_ADDITIONS: Final = frozenset({1, 4})
-"""Additions that belong to the picture: its alpha channel, and its intended brightness (ITU-T T.35)."""
+"""Ids of additions to a block that belong to the picture: its alpha channel, its intended brightness (ITU-T
+T.35).
+"""
 _ENDS: Final = tag_names.LEVEL_1 | {tag_names.EBML, tag_names.SEGMENT}
 _LEVEL_1: Final = re.compile(b"|".join(re.escape(ident.to_bytes(4)) for ident in sorted(tag_names.LEVEL_1)))
 _PEEK_BYTES: Final = 24
@@ -58,7 +60,7 @@ _LACED: Final = 0x06
 _MAX_TEXT_BYTES: Final = 1 << 16
 _MAX_ADDITIONS_BYTES: Final = 1 << 22
 _PLACE_HINT: Final = re.compile(r"[\d$+]|maps|openstreetmap|osm\.org|what3words|w3w\.co", re.IGNORECASE)
-"""A digit, or a word of links to maps: free_text.tells_place finds no place in a text without one."""
+"""A digit, or a word from links to maps. In a text without these, free_text.tells_place finds no place."""
 _DATE: Final = re.compile(
     rb"(?:19|20)\d\d[-./:]\s?\d{1,2}[-./:]\s?\d{1,2}|\d{1,2}[-./:]\d{1,2}[-./:](?:19|20)\d\d"
 )
@@ -73,7 +75,7 @@ class Role(enum.Enum):
 
 
 class Track(NamedTuple):
-    """A track: its role, and whether its blocks are compressed or encrypted."""
+    """A track: its role; packed: True if its blocks are compressed or encrypted."""
 
     role: Role
     packed: bool = False
@@ -89,7 +91,9 @@ class _Text(NamedTuple):
 
 
 def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
-    """Return the end of a simple block of pictures or sound (quickly: there are many); 0 for others."""
+    """Return the end of a simple block of pictures or sound; 0 for any other element. There are many blocks,
+    so this must be fast.
+    """
     if len(peek) < 10 or peek[0] != _SIMPLE_BLOCK:
         return 0
     length = 9 - peek[1].bit_length()
@@ -189,7 +193,7 @@ class Clusters:
             self._plain(at, stop, head, _CLUSTER_NUMBERS)
 
     def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> None:
-        """Void an element that is cut off or malformed; the last picture of a broken recording may stay.
+        """Void an element that is cut off or malformed. Only the last picture of a broken recording may stay.
 
         lasting: True if the bytes at stop never change. Otherwise a Void element there would move the end of
         the picture.
@@ -230,7 +234,9 @@ class Clusters:
             at = stop
 
     def _block(self, at: int, start: int, stop: int) -> int:
-        """Handle a block with the data [start, stop); return its track's number, -1 if it is removed."""
+        """Handle a block with the data [start, stop). Return the number of its track, or -1 if the block is
+        removed.
+        """
         peek = self.source.read(start, min(12, stop - start))
         found = number_at(peek)
         number, width = found if found is not None else (-1, 1)
@@ -318,7 +324,9 @@ class Clusters:
             self._touched.add(text.cluster)
 
     def _told(self, number: int, texts: list[_Text]) -> Tells:
-        """Return the hidden categories in a track's subtitles; one subtitle decides for all."""
+        """Return the hidden categories that a track's subtitles tell. If one subtitle tells a category, all
+        count as telling it.
+        """
         hide = self.inner.hide
         if self.tracks[number].packed:
             return hide
@@ -333,7 +341,9 @@ class Clusters:
         return Tells(0)
 
     def _tells_place(self, text: str) -> bool:
-        """Apply tells_place. Most lines have no hint of a place; the budget for texts does not count them."""
+        """Apply tells_place, but not to lines without _PLACE_HINT, which most are. These do not count in the
+        budget for texts.
+        """
         if _PLACE_HINT.search(text) is None:
             return False
         return not self.inner.budget.look(len(text)) or tells_place(text)
@@ -345,7 +355,8 @@ class Clusters:
 
 
 def _blanked(text: bytes) -> bytes:
-    """Return blanks; the commas of a script's line (S_TEXT/ASS) stay, because players count them.
+    """Return blanks of the same length. The commas of a script's line (S_TEXT/ASS) stay, because players
+    count them.
 
     The number at the start of the line may be blank already.
     """

@@ -26,9 +26,9 @@ _NUMBERS: Final = (
     *("A_EAC3", "A_DTS", "A_TRUEHD", "A_MLP", "A_PCM", "A_WAVPACK4", "A_TTA1", "A_ALAC", "A_REAL/"),
     *("A_QUICKTIME", "A_OPUS", "A_ATRAC", "S_DVBSUB", "S_HDMV/PGS", "V_MPEG4/MS/V3", "V_SNOW"),
 )
-"""Codecs with settings of numbers only, the same for all files of an encoder."""
+"""Codecs whose settings are only numbers, which are the same for all files of an encoder."""
 _CONFIGS: Final = MappingProxyType({"V_MPEGH/ISO/HEVC": b"hvcC", "V_AV1": b"av1C"})
-"""Codecs with the decoder configuration of an MP4 -> its name there."""
+"""Codecs whose settings are the decoder configuration of MP4 -> the name of its box in MP4."""
 
 _USER_DATA: Final = re.compile(rb"(\x00\x00\x01\xb2)(.*?)(?=\x00\x00\x01|\Z)", re.DOTALL)
 _QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}b?\d{0,5}p?|Lavc\d{1,3}[.\d]{0,12})[\x00C]*")
@@ -115,8 +115,8 @@ def _xiph(data: bytes, hide: Tells) -> bytes | None:
 def clean_comments(data: bytes, hide: Tells) -> bytes:
     """Clean Vorbis comments: the vendor, then NAME=value, each with its length before it.
 
-    A removed comment becomes one without a meaning. If the list cannot be understood, it becomes a list
-    without comments, with a vendor of blanks.
+    A removed comment becomes a comment without a meaning. If the list cannot be understood, it becomes a list
+    without comments whose vendor is blanks.
     """
     out = bytearray(data)
     end = number = 0
@@ -134,7 +134,9 @@ def clean_comments(data: bytes, hide: Tells) -> bytes:
 
 
 def _comment_spans(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of the vendor and of each comment; if one does not fit, it ends behind the data."""
+    """Yield the ranges of the vendor and of each comment. If the data is cut off, the last range ends behind
+    it.
+    """
     size = int.from_bytes(data[:4], "little")
     at = 4 + size
     yield 4, at if len(data) >= 8 else len(data) + 1

@@ -20,7 +20,7 @@ HEAD_BYTES: Final = 12
 _SHORT_VOID: Final = 126
 _LONG_HEAD: Final = 9
 _LOOKED_AT: Final = 16 * CHUNK_BYTES
-"""Most bytes that are read while all are zeros; the bytes behind them count as not zero."""
+"""Most zeros that are read in a row; the bytes behind them count as not zero."""
 
 
 class Head(NamedTuple):
@@ -49,7 +49,7 @@ def head_at(data: bytes, at: int = 0) -> Head | None:
 
 
 def head_before(source: ByteSource, at: int, end: int) -> Head | None:
-    """Read the header at an offset that is whole within [at, end); None if there is none.
+    """Read the header at an offset. Return None if no whole header is within [at, end).
 
     Bytes behind the end belong to another element, and may change when that element is cleaned.
     """

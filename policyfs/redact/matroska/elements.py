@@ -1,7 +1,7 @@
 """Matroska's metadata elements in memory: Info, Tracks, Tags, Chapters, Cues, an attached file.
 
-Every element is looked up below its parent (tag_names.py). A removed one becomes Void, or blanks
-where Matroska requires the element. An element without the child that it is about is removed, too.
+Every element is looked up below its parent (tag_names.py). A removed element becomes Void, or blanks if
+Matroska requires the element. An element is also removed if it lacks the child that it needs (Element.needs).
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ MAX_ELEMENTS: Final = 100_000
 """Limit over all metadata of a file; the index of a long film has some ten thousand."""
 
 _ROUNDS: Final = 4
-"""Most rounds of cleaning: an element may depend on a removed one. Without a stable result all is removed."""
+"""Most rounds of cleaning, since an element may depend on another one that was removed. If the last round
+still changes something, all is removed.
+"""
 _ONCE: Final = frozenset(
     {
         *(
@@ -36,7 +38,9 @@ _ONCE: Final = frozenset(
         (tag_names.SIMPLE_TAG, tag_names.TAG_NAME),
     }
 )
-"""(parent, child): others are judged by this child. Only the first stays, as some readers take the last."""
+"""(parent, child): by this child other elements are judged. If a parent has several, only the first stays,
+because some readers would take the last.
+"""
 _CONTAINER: Final = "Matroska"
 _MAX_NUMBER_BYTES: Final = 8
 _MAX_BINARY_BYTES: Final = 1 << 16
@@ -129,9 +133,9 @@ class Tree:
         return new
 
     def _own(self, ident: int, data: bytes) -> Cleaned | None:
-        """Clean an element with a rule of its own. Empty data: it is removed.
+        """Clean an element with a rule of its own. If the result has no data, the element is removed.
 
-        None: it is to be cleaned child by child.
+        Return None if the element is to be cleaned child by child.
         """
         if ident == tag_names.SIMPLE_TAG:
             tells = tag_tells(child_data(data, tag_names.TAG_NAME) or b"")

@@ -1,8 +1,8 @@
 """Matroska and WebM (RFC 8794, RFC 9559): metadata elements, attached files, and everything else.
 
-The elements of the first level are walked by range. Metadata is cleaned in memory. Clusters are
-walked block by block (clusters.py) if a track is neither picture nor sound, and in files with few
-blocks. Bytes in no element, or behind the last one, become Void.
+The elements of the first level are walked by range. Metadata is cleaned in memory. Clusters are walked block
+by block (clusters.py) if a track is neither picture nor sound, or if the file has few blocks. Bytes in no
+element, or behind the last one, become Void.
 """
 
 from __future__ import annotations
@@ -274,7 +274,9 @@ class _Locator:
             self._master(at, head)
 
     def _emptied(self, at: int, start: int, stop: int) -> None:
-        """Zero the data of a Void element [at, stop) from start on: it may be old data that a writer left."""
+        """Zero the data of a Void element [at, stop) from *start* on. It may be old data that a program left
+        there.
+        """
         patches = list(zero_patches(self.source, start, stop))
         if patches:
             self.found.patches += patches
@@ -289,7 +291,9 @@ class _Locator:
 
 
 def tracks_of(data: bytes) -> dict[int, Track]:
-    """Return the tracks of a Tracks element's data, by number; OTHER if two have one number."""
+    """Return the tracks of a Tracks element's data, by number. If two tracks have the same number, the role
+    is OTHER.
+    """
     tracks: dict[int, Track] = {}
     for child in children(data):
         if child.head.ident != tag_names.TRACK:

@@ -31,7 +31,7 @@ class Form(enum.Enum):
 class Element(NamedTuple):
     """An element's name, type of data and categories. needs: the child without which it is removed.
 
-    required: it must be there, so its text becomes blanks and the element stays.
+    required: True if its parent must have it; then the element stays, and its text becomes blanks.
     """
 
     name: str

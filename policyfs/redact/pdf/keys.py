@@ -1,9 +1,8 @@
 """Categories of the entries in a PDF's dictionaries, and the removal of entries (ISO 32000-2).
 
-Entries are judged by their keys in any dictionary, in any revision and whether or not anything
-still refers to them. A removed entry becomes blanks, key and value; if a value must be there, it
-becomes a string that says nothing. Objects that only those entries referred to are then unreachable,
-and are removed, too (pdf.py).
+Entries are judged by their keys, in every dictionary of every revision, even if nothing refers to it any
+more. A removed entry becomes blanks, key and value; if a value must be there, it becomes a string that says
+nothing. If only removed entries refer to an object, pdf.py removes the object, too.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ STRINGS: Final[Mapping[bytes, Tells]] = MappingProxyType(
 )
 """Keys of strings, in any dictionary: about the document, annotations, signatures, figures.
 
-A value of another type is something else and stays.
+If the value of such a key has another type, it is something else and stays.
 """
 
 ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
@@ -91,11 +90,11 @@ INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
 """Further keys of the document information dictionary; any other may tell anything."""
 
 _SHORTEST: Final = 8
-"""Length below which a string, with its parentheses, holds no coordinates that free_text.py would find."""
+"""A string shorter than this, parentheses included, holds no coordinates that free_text.py would find."""
 _TRAILER_ID: Final = b"ID"
 _FIELD: Final = frozenset({b"FT", b"Kids", b"Parent"})
 _ANY_DATE: Final = Node("string", 0, text=b"(D:2000)")
-"""Stands for the string that a reference may lead to."""
+"""Stands for a string to which an entry only refers."""
 _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\0?0)")
 
 
@@ -112,7 +111,9 @@ class Edits:
     refs: set[int] = field(default_factory=set)
     metadata: set[int] = field(default_factory=set)
     texts: dict[int, Tells] = field(default_factory=dict)
-    """Object number -> categories of hidden keys that refer to the object; it is hidden if it is a string."""
+    """Object number -> categories of hidden keys that refer to the object. If the object is a string, it is
+    removed.
+    """
 
     def applied(self, text: bytes) -> bytes:
         """Return the text with the edits applied."""
@@ -156,7 +157,7 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
 
 
 def silenced(node: Node, tells: Tells) -> Edits:
-    """Edit an object that is a string, to which a key of STRINGS refers; no edits for any other."""
+    """Return edits that blank an object to which a key of STRINGS refers; none if the object is no string."""
     edits = Edits()
     if node.kind == "string":
         _silence(edits, node, b"text", tells)

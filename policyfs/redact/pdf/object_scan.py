@@ -49,8 +49,8 @@ _FOUND_END: Final = re.compile(_BLANK + rb"{0,2}endstream" + _BLANK + rb"{0,64}e
 class Item:
     """An object of the file, or a trailer (number -1).
 
-    header: offset of the object; start, end: its value; data, data_end: its stream's bytes (data 0: no
-    stream); last: behind all of it.
+    header: offset of the object. start, end: the range of its value. data, data_end: the range of its
+    stream's bytes; data is 0 if it has no stream.
     """
 
     number: int
@@ -76,7 +76,7 @@ class Scan:
     comments: list[tuple[int, int]] = field(default_factory=list)
     integers: dict[int, set[int]] = field(default_factory=dict)
     unsure: list[tuple[int, Item]] = field(default_factory=list)
-    """Streams whose length is an object of its own, by that object's number."""
+    """Streams whose length is in an object of its own, each with the number of this object."""
     tables: list[tuple[int, int]] = field(default_factory=list)
     tokens: int = 0
     objects: int = 0
@@ -138,7 +138,7 @@ class Scan:
         return item, node
 
     def _value(self, start: int) -> tuple[Node, int]:
-        """Read the value at an offset; return it, with places counted from there, and its end."""
+        """Read the value at an offset. Return the value, whose places count from this offset, and its end."""
         size = _WINDOW
         while size <= MAX_VALUE_BYTES:
             text = self.source.read(start, size)
@@ -154,7 +154,9 @@ class Scan:
         raise TooMuchError("too large an object")
 
     def _read(self, reader: Reader, whole: bool) -> Node | None:
-        """Read the value at the reader; None if more of the file is needed. whole: there is no more."""
+        """Read the next value of a reader; None if more of the file is needed. whole: True if the reader has
+        the rest of the file.
+        """
         try:
             return reader.value()
         except CutOffError:
@@ -195,7 +197,7 @@ class Scan:
         raise NotThisKindError("a stream in it does not end")
 
     def _settle(self) -> None:
-        """Check lengths that are objects of the file; the others may be in object streams."""
+        """Check lengths that are plain objects of the file. Other lengths may be in object streams."""
         unsure = self.unsure
         self.unsure = [(number, item) for number, item in unsure if number not in self.integers]
         self.agree([(number, item) for number, item in unsure if number in self.integers], self.integers)

@@ -10,7 +10,7 @@ from policyfs.redact.core.cleaners import TooMuchError
 
 MAX_DEPTH: Final = 60
 MAX_TOKENS: Final = 200_000
-"""Limit over all objects of a file."""
+"""Most tokens in all objects of a file."""
 
 _TOKEN: Final = re.compile(
     rb"(?P<blank>[\x00\t\n\x0c\r ]+)"
@@ -23,7 +23,9 @@ _TOKEN: Final = re.compile(
     rb"|(?P<word>[^\x00\t\n\x0c\r ()<>\[\]{}/%]+)"
 )
 _HEX_CUT_OFF: Final = re.compile(rb"<[0-9A-Fa-f\x00\t\n\x0c\r ]*")
-"""A hexadecimal string whose end is not at hand: signatures have some ten thousand digits."""
+"""A hexadecimal string that is not complete in the bytes read so far: signatures have some ten thousand
+digits.
+"""
 _IN_STRING: Final = re.compile(rb"[^()\\]+|\\.|[()]", re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(?:([0-7]{1,3})|\r\n|(.))", re.DOTALL)
 _HEX_NAME: Final = re.compile(rb"#([0-9A-Fa-f]{2})")

@@ -159,7 +159,9 @@ class _Locator:
             self.roots.add(root.number)
 
     def _tables(self) -> None:
-        """Check that no table leads to an object within a stream's bytes, where the scan looked for none."""
+        """Check that no table leads to an object within a stream's bytes, where the scan does not look for
+        objects.
+        """
         streams = sorted((here.item.data, here.item.data_end) for here in self.objects if here.item.data)
         offsets = {at for start, end in self.scan.tables for at in table_offsets(self.source, start, end)}
         for here in self.objects:
@@ -185,7 +187,9 @@ class _Locator:
         return self.source.read(item.data, min(item.data_end - item.data, MAX_TABLE_BYTES))
 
     def _informations(self) -> None:
-        """Edit document information again: only the trailers, which are behind it, identify it."""
+        """Edit document information again, now that it is known: only the trailers identify it, and these
+        come later in the file.
+        """
         for here in self.objects:
             if here.item.number in self.infos and here.role != "trailer":
                 if here.item.data:
@@ -200,7 +204,7 @@ class _Locator:
         for here in self.objects:
             if here.role in ("trailer", "objects"):
                 waiting |= here.edits.refs
-            elif here.role != "file":  # it is removed, so it refers to nothing
+            elif here.role != "file":  # an attached file is removed, so it refers to nothing
                 refers.setdefault(here.item.number, set()).update(here.edits.refs)
         for stream in self.streams:
             for inside in stream.objects:

@@ -41,7 +41,7 @@ _CODESTREAM: Final = b"\xff\x4f\xff\x51"
 
 @dataclass(slots=True)
 class Room:
-    """Bytes that may still be inflated in a file, and counts of objects and tokens."""
+    """The work that is still allowed on a file: bytes to inflate, objects and tokens to read."""
 
     budget: Budget
     tokens: int = 0
@@ -68,7 +68,9 @@ class Room:
 
 
 def _packed(plain: bytes, size: int) -> bytes | None:
-    """Return a stream of this size, with zeros behind its end if need be; None if the data does not fit."""
+    """Return a compressed stream of this size, filled up with zeros behind its end if necessary; None if the
+    data does not fit.
+    """
     return deflated_to(plain, size, padded=True)
 
 

@@ -1,7 +1,7 @@
 """Targets of a PDF's cross-reference tables (ISO 32000-2, 7.5.4 and 7.5.8).
 
-Objects are found without tables (object_scan.py). But a table may point into the bytes of a stream,
-where only readers that use the table would find an object.
+Objects are found without tables (object_scan.py). But a table may point into the bytes of a stream. Only
+readers that use the table would find an object there.
 """
 
 from __future__ import annotations

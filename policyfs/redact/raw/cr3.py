@@ -46,7 +46,9 @@ _TIFFS: Final = MappingProxyType(
 )
 _RECORD_BYTES: Final = 12
 _NO_TAGS: Final = bytes.fromhex("4d4d002a00000008000000000000")
-"""A TIFF structure of one directory without tags, since no tag is known in all of these tables."""
+"""A TIFF structure of one directory without tags. It may replace any of the four structures: no tag is known
+in all of them.
+"""
 _TABLES: Final = frozenset({b"CCTP", b"CTBO"})
 
 PARTS: Final[tuple[Part, ...]] = (
@@ -116,7 +118,7 @@ class _Cr3File(BoxFile):
         for child in canon:
             at = box.start
             self._canon(child._replace(start=at + child.start, body=at + child.body, end=at + child.end))
-            # The walk over the rest sees it as free space.
+            # The walk over the other boxes then sees this box as free space.
             data[child.start : child.end] = freed(bytes(data[child.start : child.end]))
         self.movie(box, bytes(data), self._pictures, self._without_records)
 

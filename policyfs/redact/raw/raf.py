@@ -62,7 +62,7 @@ class _Raf:
 
     def locate(self) -> Found:
         picture = self._long(0x54)
-        if picture < _POINTERS_END:  # changes to the picture could change its own offset
+        if picture < _POINTERS_END:  # the picture would overlap the fields with its own offset
             raise NotThisKindError("its parts overlap, or lie behind its end")
         end = min(_HEADER_BYTES, picture)
         self._keep(0, 0x40)

@@ -28,7 +28,7 @@ MAX_ZEROED_BYTES: Final = 64 << 20
 """Most unreferenced bytes that are read to see if they are zero already; later bytes count as not zero."""
 MAX_SAMPLES: Final = 64
 MAX_JPEG_STRIPS: Final = 4096
-"""Most strips or tiles in JPEG whose headers are examined."""
+"""Most strips or tiles of JPEG data whose headers are examined."""
 MAX_LOST_BYTES: Final = 1 << 20
 """Unreferenced bytes that may always be zeroed.
 
@@ -137,7 +137,7 @@ class _File:
                 starts = self._raw_data(directory)
                 sizes = [self.source.size - at for at in starts]
             if not starts:
-                continue  # no reader accepts the type for an offset: nothing is kept for it
+                continue  # no reader accepts this type for an offset, so nothing is kept
             sizes = self._sized(directory, entry, starts, sizes)
             self._keep_all(directory, entry, list(zip(starts, sizes, strict=True)))
         self._tables(directory)
@@ -149,7 +149,9 @@ class _File:
         return []
 
     def _sized(self, directory: Directory, entry: Entry, starts: list[int], sizes: list[int]) -> list[int]:
-        """Return lengths as readers take them: computed if missing, or too short for plain pixels."""
+        """Return the lengths that readers use. They compute a length if it is missing, or too short for plain
+        pixels.
+        """
         if len(sizes) != len(starts) or 0 in sizes:
             guessed = self._guessed(starts)
             sizes = [a or b for a, b in zip(sizes or guessed, guessed, strict=False)]
@@ -190,7 +192,7 @@ class _File:
         self.inner.budget.part()
         payloads, frame = self._segments(start, end)
         if whole and frame not in (0, _LOSSLESS):
-            if not self.walk.free(start, end):  # it would stay, with only its header examined
+            if not self.walk.free(start, end):  # else the strip would stay with only its header examined
                 raise NotThisKindError("its pictures overlap other data")
             if self.walk.embed_picture(start, end - start):
                 return
@@ -260,7 +262,8 @@ class _File:
             if entry.tag in raw_tags.JPEG_TABLES and entry.keep and entry.count <= 8:
                 for at in self.walk.numbers(entry):
                     size = 64 if entry.tag == 0x0207 else 16 + sum(self.source.read(at, 16))
-                    # Other data there is kept first: a change to it would change the length read here.
+                    # If other data is there, it is kept instead: its changes would change the length that is
+                    # read here.
                     if at >= 8 and self.walk.free(at, at + size):
                         self.walk.kept.append((at, at + size))
 

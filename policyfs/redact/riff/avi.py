@@ -91,7 +91,9 @@ class _Locator:
         self.samples = 0
 
     def locate(self) -> Found:
-        """Locate in all RIFFs: a file over 1 GB is a row of them, the first of which has the headers."""
+        """Locate everything to hide in all RIFFs of the file. A file over 1 GB has several; the first one has
+        the headers.
+        """
         at = 0
         while at + _HEADER_BYTES <= self.source.size:
             head = self.source.read(at, _HEADER_BYTES)
@@ -114,14 +116,14 @@ class _Locator:
         for chunk in chunks(self.source, self.inner, at, end):
             inside = chunk.start + 4 <= end  # bytes behind the RIFF are removed: a type there would vanish
             if chunk.name == LIST and inside and self.source.read(chunk.start, 4) == b"movi":
-                if chunk.size < _HEADER_BYTES:  # a recorder that lost its power never wrote the size
+                if chunk.size < _HEADER_BYTES:  # the size is missing if a recorder lost its power
                     self._movie(chunk.start + 4, min(end, self.source.size))
                     return min(end, self.source.size)
                 self._movie(chunk.start + 4, chunk.end)
             elif chunk.name == LIST and self._kind(chunk) == b"hdrl":
                 self._headers(chunk, 2)
             elif chunk.name == b"RIFF":
-                return chunk.at  # the size of the RIFF before it was wrong
+                return chunk.at  # a new RIFF: the stated size of the one before was wrong
             else:
                 self._chunk(chunk)
             at = chunk.next
@@ -200,7 +202,9 @@ class _Locator:
         return frozenset(names)
 
     def _hide(self, at: int, name: bytes, end: int) -> None:
-        """Zero a chunk. One of a stream keeps its name, which is in indexes; any other becomes padding."""
+        """Zero a chunk. A chunk of a stream keeps its name, because indexes have it. Any other chunk becomes
+        padding.
+        """
         if not name[:2].isdigit() and self.edits.put(at, name, JUNK):
             self.edits.note(at, HEAD_BYTES, printable(name))
         self.edits.zero(at + HEAD_BYTES, end, printable(name))

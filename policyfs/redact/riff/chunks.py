@@ -20,10 +20,10 @@ HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
 """Name of padding in RIFF (Multimedia Programming Interface 1.0): every reader skips it."""
 _AT_ONCE: Final = (JUNK, b"FLLR", b"LIST")
-"""Names that are accepted even if the four bytes at the next offset could be a name, too.
+"""Names of chunks that count at once, even if the four bytes one offset later could be a name, too.
 
-Removed chunks get the first two. When the result is read, the padding before such a chunk must be found
-at the same place, or its bytes would change.
+A removed chunk gets one of the first two. When the result is redacted again, the padding byte before such a
+chunk must be found at the same place. Otherwise bytes would change again.
 """
 LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
 _WINDOW_BYTES: Final = 1 << 12
@@ -97,10 +97,11 @@ def chunks(
 
 
 def padding_at(window: Window, after: int, end: int) -> int:
-    """Return the padding behind a chunk of odd size: 1 byte, or 0 if a writer forgot it.
+    """Return the length of the padding behind a chunk of odd size: 1, or 0 if the writer forgot the padding
+    byte.
 
-    after: end of the chunk's data. Only bytes before `end` count: those behind belong to another chunk,
-    and may get another name.
+    after: end of the chunk's data. Only bytes before `end` count: bytes behind belong to another chunk, whose
+    name may be replaced.
     """
     here, there = (window.read(at, max(0, min(4, end - at))) for at in (after, after + 1))
     padded = LIKELY_NAME.fullmatch(there) is not None and here not in _AT_ONCE

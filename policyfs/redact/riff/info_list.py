@@ -82,8 +82,8 @@ def clean_list(edits: Edits, chunk: Chunk) -> None:
 def _rewrite(edits: Edits, chunk: Chunk, kept: bytes) -> None:
     """Write a shorter list in the room of a longer one, and padding behind it.
 
-    The room is odd only if a writer forgot the padding byte of an odd list. No padding byte is added then,
-    because the next name must keep its offset.
+    The room has an odd number of bytes only if a writer forgot the padding byte of an odd list. Then no
+    padding byte is added, because the name of the next chunk must keep its offset.
     """
     room = chunk.next - chunk.at
     old = edits.source.read(chunk.at, room)

@@ -34,10 +34,10 @@ PLAIN: Final = MappingProxyType(
         b"inst": (7, 0, 0, 0),
     }
 )
-"""Chunks of numbers that are needed to play the sound -> (fixed, count at, entry, entries).
+"""Chunks of numbers that are needed to play the sound -> (fixed, count_at, entry, entries).
 
-These are the length of the fixed part, the offset in it of the number of entries (4 bytes), the
-length of an entry, and the most entries. Bytes behind become zeros.
+fixed: length of the fixed part. count_at: offset of the number of entries (4 bytes) in the fixed part. entry:
+length of an entry. entries: most entries. Bytes behind the entries become zeros.
 """
 BEXT: Final = (
     (0, 256, _P, "Description"),
@@ -63,7 +63,7 @@ _LATER: Final = re.compile(
 )
 """Starts of chunks that may follow sound of unknown length, and of removed chunks (JUNK).
 
-When the result is read, the sound must end at the same place.
+When the result is redacted again, the sound must end at the same place.
 """
 
 

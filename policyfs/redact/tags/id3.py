@@ -142,10 +142,10 @@ class _Cleaner:
         return Cleaned(head + padded, tuple(self.notes))
 
     def _still(self, kept: list[bytes], body: bytes, *, whole: bool) -> bool:
-        """True if a reader of the new body finds exactly the frames that stay.
+        """True if a reader of the new body would find exactly the frames that stay.
 
-        Sizes can be read in two ways (_frames). After the removal of frames, a reader may choose the other
-        way, and find other ends and contents.
+        Readers can read sizes in two ways (_frames). After frames were removed, a reader may choose the other
+        way, and find other frames.
         """
         plain = body.replace(b"\xff\0", b"\xff") if whole else body
         found = self._frames(plain, 0) or []
@@ -172,7 +172,7 @@ class _Cleaner:
     def _frames_at(self, body: bytes, flags: int) -> int | None:
         """Return the offset of the first frame: behind the extended header, which holds only numbers."""
         if self.version == 2:
-            return None if flags & _EXTENDED else 0  # compression, which was never defined
+            return None if flags & _EXTENDED else 0  # in ID3v2.2: compression, never defined
         if not flags & _EXTENDED:
             return 0
         if self.version == 3:
@@ -184,8 +184,8 @@ class _Cleaner:
     def _frames(self, body: bytes, start: int) -> list[_Frame] | None:
         """Return the frames; None if there are too many.
 
-        Sizes of ID3v2.4 are syncsafe and others are not, but programs got that wrong both ways: the better
-        of two readings counts (_merit).
+        By the standard, sizes are syncsafe in ID3v2.4 and plain in other versions. Programs confuse this in
+        both directions. So both readings are tried, and the better one counts (_merit).
         """
         ways = {2: (False,), 3: (False, True), 4: (True, False)}[self.version]
         found = [list(self._walk(body, start, safe=way)) for way in ways]
@@ -193,7 +193,9 @@ class _Cleaner:
         return best if len(best) < _MAX_FRAMES else None
 
     def _merit(self, body: bytes, frames: list[_Frame], start: int) -> tuple[bool, int]:
-        """Rank a reading of frames: best if only padding is behind the last frame, else by its reach."""
+        """Return a rank of a reading of frames. The best reading has only padding behind its last frame;
+        otherwise the reading that gets furthest is better.
+        """
         end = frames[-1].end if frames else start
         return (False, end) if body[end:].strip(b"\0") else (True, 0)
 
@@ -240,7 +242,7 @@ class _Cleaner:
             return found or tells, None if found else data
         if frame.name in _PICTURE:
             tells, new = self._picture(frame.name, data, sure=plain == data)
-            # The replacement must not have bytes that readers leave out (unsynchronisation).
+            # Readers leave out some bytes (unsynchronisation). The replacement must not contain such bytes.
             return tells, new if new is not None and self._plain(frame, new) == new else None
         if frame.name in ("CHAP", "CTOC"):
             stays = plain == data and self._chapter(frame.name, data)
@@ -278,7 +280,7 @@ class _Cleaner:
         return plain.replace(b"\xff\0", b"\xff") if low & 0x02 or self.tag[5] & _UNSYNCHRONISED else plain
 
     def _chapter(self, name: str, data: bytes) -> bool:
-        """True if a chapter or a table of chapters can stay: all frames within it can."""
+        """True if a chapter or a table of chapters can stay, because all frames within it can stay."""
         at = data.find(b"\0") + 1
         if name == "CHAP":
             at += 16

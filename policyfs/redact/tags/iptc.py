@@ -50,7 +50,7 @@ _ENVELOPE: Final = _by_number(
 )
 _DATASETS: Final = {1: _ENVELOPE, 2: _APPLICATION}
 _SIZES: Final = frozenset({(7, 10), (7, 20), (7, 90), (7, 95), (9, 10)})
-"""Datasets of the object's size before and behind it: numbers, of four bytes at most."""
+"""Datasets that state the object's size, before and behind the object: numbers of at most four bytes."""
 _SIZE_BYTES: Final = 4
 
 IRB_CAPTION: Final = 0x03F0
@@ -61,7 +61,7 @@ IRB_XMP: Final = 0x0424
 IRB_IPTC_DIGEST: Final = 0x0425
 _THUMBNAIL_HEADER_BYTES: Final = 28
 _IRB_GONE: Final = 0x0FA0
-"""Number for resources whose content is removed: that of a plug-in's resource, which readers skip."""
+"""Id for resources whose content is removed. It is the id of a plug-in's resource, which readers skip."""
 # Numbers, flags and curves of the print and display settings; names of guides and slices; paths.
 _RESOURCES: Final = _by_number(
     (_OTHER, (*range(0x03E8, 0x03F9), *range(0x03FA, 0x0404), *range(0x07D0, 0x0BB8), 0x2710)),
@@ -142,7 +142,7 @@ def resources(block: bytes) -> Iterator[Resource]:
 def clean_irb(block: bytes, inner: Inner) -> Cleaned:
     """Clean resource blocks; a removed one keeps its place and its size, and its data becomes zeros.
 
-    From the first bytes on that are not a resource block, all bytes become zeros.
+    If some bytes are not a resource block, these and all bytes behind them become zeros.
     """
     out = bytearray(len(block))
     notes: list[Note] = []

@@ -19,7 +19,8 @@ _MAX_COMMENTS: Final = 10_000
 _PICTURE_PARTS: Final = 100
 """Cost of a cover in parts of the budget, whatever its content: files have few covers."""
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
-"""Names of libraries that contain the library's own date, not a date of the sound."""
+"""Names of libraries (vendor strings). A date in such a name is the library's own, not a date of the sound.
+"""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
 _PICTURE_KEYS: Final = ("metadata_block_picture", "coverart")
 
@@ -84,7 +85,7 @@ def _comment(comment: bytes, inner: Inner) -> tuple[Tells, bytes | None]:
         except (binascii.Error, ValueError):
             return UNKNOWN, None
         if base64.b64encode(block) != value:
-            return UNKNOWN, None  # too much padding: encoded again it would be shorter
+            return UNKNOWN, None  # base64 with too much padding: encoded again it would be shorter
         block_is_image = name.lower() == "coverart"
         cleaned = inner.image(block) if block_is_image else clean_picture(block, inner)
         if cleaned is None:

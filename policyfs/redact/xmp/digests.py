@@ -1,9 +1,9 @@
 """Digests of EXIF and of IPTC records within XMP: restored if they match the data of the file.
 
-A digest of data that a file does not hold (any more) would confirm a guess of that data, for example
-of a place. So a digest that was removed from a packet is restored only if it matches the file's old
-data, and then as the digest of its new data. Source: XMP specification part 3 and Adobe's XMP
-toolkit: the digest covers the value's bytes of each tag in the list, in the order of the list.
+A digest of data that a file does not hold (any more) would confirm a guess of that data, for example of a
+place. So a digest that was removed from a packet is restored only if it matches the file's old data, and then
+as the digest of its new data. A digest covers the bytes of the value of each tag in its list, in the order of
+the list. Sources: XMP specification part 3, Adobe's XMP toolkit.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Held:
 def renewed(written: bytes, before: Held, after: Held) -> bytes | None:
     """Return an attribute or element of XMP with the digest of the new data, at the same length.
 
-    None if it has another form, or does not match the old data.
+    Return None if *written* has another form, or does not match the old data.
     """
     native, legacy = _NATIVE.fullmatch(written), _LEGACY.fullmatch(written)
     if native is not None:

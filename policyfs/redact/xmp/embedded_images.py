@@ -30,7 +30,7 @@ def cleaned_picture(text: str, inner: Inner) -> str | None:
     except (binascii.Error, ValueError):
         return None
     if base64.b64encode(data).decode("ascii") != padded:
-        return None  # bits that no decoder reads
+        return None  # the last character has bits that no decoder reads
     cleaned = inner.image(data)
     if cleaned is None or len(cleaned.data) != len(data):
         return None

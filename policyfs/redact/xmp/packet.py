@@ -24,7 +24,7 @@ from policyfs.redact.xmp.embedded_images import cleaned_picture
 MAX_DEPTH: Final = 64
 MAX_TOKENS: Final = 100_000
 _SHORTEST: Final = 5
-"""Length below which characters tell nothing by themselves."""
+"""Characters that are fewer than this tell nothing by themselves."""
 MAX_LOOKED_AT: Final = 1 << 20
 """Limit of characters in values and texts over a whole packet."""
 
@@ -252,7 +252,7 @@ class _Scanner:
         numeric = around.numeric is not None and around.numeric.fullmatch(piece) is not None
         told = NOTHING if numeric else self._told(piece)
         if goes_on or (around.structural and piece.strip()):
-            told = UNKNOWN  # no property's value, or not the whole value
+            told = UNKNOWN  # the text is no property's value, or only a part of one
         if told:
             yield from self._hide(end, around.name, told)
         else:

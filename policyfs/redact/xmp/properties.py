@@ -1,9 +1,9 @@
 """Categories of XMP properties: a list of namespaces and of the names in them.
 
-A namespace that is not listed may tell anything, so its properties are removed under every word.
-In every listed namespace, a name that speaks of a place tells a place. So a reader that goes by
-prefixes, and not by URIs, finds no place either. Sources: ISO 16684-1, XMP specification part 2, IPTC
-Photo Metadata 2023, MWG guidelines 2.0, and the vendors' own pages.
+A namespace that is not listed may tell anything, so its properties are removed under every word. In every
+listed namespace, a name that speaks of a place tells a place. So a reader that looks at prefixes, and not at
+URIs, finds no place either. Sources: ISO 16684-1, XMP specification part 2, IPTC Photo Metadata 2023, MWG
+guidelines 2.0, and the vendors' own pages.
 """
 
 from __future__ import annotations
@@ -280,13 +280,15 @@ _SPEAKING: Final = (
         re.compile(r"[Pp]erson|[Aa]rtist|[Aa]uthor|[Cc]aption|[Kk]eyword|[Cc]opyright|[Oo]wner|[Ee]mail"),
     ),
 )
-"""Categories that an unlisted name adds to its namespace's default, if the pattern matches."""
+"""(categories, pattern): an unlisted name that the pattern matches has these categories, besides its
+namespace's default.
+"""
 
 
 def speaks_of_place(name: str) -> bool:
     """True for a property's local name that tells a place in any namespace.
 
-    Digests of metadata do, too: they would confirm a guessed place.
+    True also for digests of metadata: a digest would confirm a guess of the place.
     """
     if name in _HARMLESS:
         return False

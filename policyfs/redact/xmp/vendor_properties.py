@@ -139,7 +139,8 @@ _DLS: Final = named(
     (_DEVICE, "SensorId"),
     (_TIME, "TimeStamp"),
 )
-# Without the hospital's name, which tells a place, and without ids and free texts, which may hold this name.
+# DICOM's properties, without the hospital's name, which tells a place, and without ids and free texts, which
+# may hold this name.
 _DICOM: Final = named(
     UNKNOWN,
     (REST, "PatientName PatientSex PatientDOB SeriesNumber SeriesModality SeriesDateTime StudyDateTime"),
