@@ -4,10 +4,10 @@ Libmagic and the locators of ``policyfs.redact`` parse hostile bytes and the dae
 never run in the daemon. sniffer.py is the daemon's side and the only entry point. zygote.py is the
 prepared parent that forks the workers (worker.py). sandbox.py takes a worker's rights away.
 
-A worker's answer is checked for shape (protocol.py, plans.py) but cannot be checked for truth. A
-worker that was taken over through a parser bug can report a wrong kind or wrong ranges for the
-files of its requests until it is replaced. It can do nothing else: it reaches no file, no socket
-and no process, and a plan can only change bytes inside the copy it was made for. So a worker serves
-one app (pool.py), and its earlier answers count for other apps only after a fresh worker has found
-the same (fs/redacted/second_looks.py).
+The daemon checks the form of a worker's answer (protocol.py, plans.py), but cannot check if the answer is
+true. A worker that was taken over through a parser bug can report a wrong kind or wrong ranges for the files
+of its requests until the worker is replaced. It can do nothing else: it reaches no file, no socket and no
+process, and a plan can only change bytes inside the copy for which it was made. So a worker serves one app
+(pool.py), and its earlier answers count for other apps only after a fresh worker has found the same
+(fs/redacted/second_looks.py).
 """

@@ -32,7 +32,9 @@ class KindKey(NamedTuple):
 
 
 _Entry = tuple[KindKey, tuple[Hashable] | None]
-"""A version of a file, and the lane whose worker found the kind; None if a second worker found it, too."""
+"""A version of a file, and the lane whose worker found the kind; None instead of the lane if a second worker
+confirmed the kind.
+"""
 
 
 class KindsBeneath(Protocol):
@@ -59,11 +61,11 @@ class KindCacheStats:
 class KindCache:
     """A bounded map from a file's version to its kind; the least recently used entry goes first.
 
-    Failures are not kept: the next request tries again. About 400 bytes per entry.
+    Failures are not kept, so the next request tries again. An entry takes about 400 bytes.
 
-    INVARIANT: a hit is the kind of the file at the time of that stat. A writer with a shared mapping
-    changes bytes but not the stat. So a caller of get must hold a read lease (fs/access/facts.py), or decide
-    only on a name and attributes.
+    INVARIANT: a kind from this cache is the file's kind at the time of the stat in its key. A program with a
+    shared mapping can change the bytes without a change of the stat. So a caller of get() must hold a read
+    lease (fs/access/facts.py), or decide only about a name and attributes.
     """
 
     def __init__(
@@ -80,7 +82,8 @@ class KindCache:
         self._hits = self._misses = self._evicted = 0
 
     def get(self, key: KindKey, lane: Hashable = None) -> str | None:
-        """Return the kind, or None if unknown. lane: answers of this lane's own worker count, too."""
+        """Return the kind, or None if unknown. lane: also use answers that only this lane's own worker gave.
+        """
         for entry in ((key, None), (key, (lane,))):
             kind = self._kinds.get(entry)
             if kind is not None:
@@ -94,7 +97,9 @@ class KindCache:
         return kind
 
     def put(self, key: KindKey, kind: str | None) -> None:
-        """Store a kind for all lanes; a failure (None) and a file changed within RACY_NS are not kept."""
+        """Store a kind for all lanes. Does nothing for a failure (None), or if the file was changed within
+        RACY_NS.
+        """
         if kind is None or key.is_racy(self._clock_ns()):
             return
         if self._beneath is not None and self._kinds.get((key, None)) != kind:
@@ -102,7 +107,9 @@ class KindCache:
         self._keep((key, None), kind)
 
     def put_own(self, key: KindKey, kind: str, lane: Hashable) -> None:
-        """Store the answer of a lane's worker, for that lane; RACY_NS as in put."""
+        """Store the answer of a lane's worker, for that lane. Does nothing if the file was changed within
+        RACY_NS.
+        """
         if not key.is_racy(self._clock_ns()):
             self._keep((key, (lane,)), kind)
 

@@ -26,13 +26,15 @@ _BY_ITSELF: Final = frozenset({
     signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP,
     signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ, signal.SIGPIPE,
 })  # fmt: skip
-"""Signals that a process causes itself; a worker can send none. Any other came from outside."""
+"""Signals that a process causes by its own faults. A worker cannot send signals, so any other signal came
+from outside.
+"""
 
 
 class WorkerGoneError(Exception):
     """The worker died, or sent something that no worker sends; the message has the cause.
 
-    outside: another process ended or stopped it, so its end says nothing about the file.
+    outside: True if another process ended or stopped the worker, so that its end says nothing about the file.
     """
 
     def __init__(self, text: str, *, outside: bool = False) -> None:
@@ -43,15 +45,15 @@ class WorkerGoneError(Exception):
 class WorkerLink:
     """One worker process. At most one task uses it at a time.
 
-    After a request without a reply (the worker died, the deadline passed, the task was cancelled) the owner
-    must kill() the worker: the next bytes could belong to the old reply.
+    If a request got no reply (the worker died, the deadline passed, the task was cancelled), the owner must
+    kill() the worker. Otherwise the next request could receive the old reply.
     """
 
     def __init__(self, pid: int, sock: socket.socket, pidfd: int, ending: int) -> None:
         """Take over the socket, the pidfd and *ending*.
 
-        No signal through the pidfd can hit another process. *ending* is a pipe on which the zygote reports
-        how the worker ended.
+        The pidfd makes sure that no signal hits another process. *ending* is a pipe on which the zygote
+        reports how the worker ended.
         """
         sock.setblocking(False)
         os.set_blocking(ending, False)
@@ -108,7 +110,7 @@ class WorkerLink:
         """
         if self._sock.fileno() < 0:
             return
-        with contextlib.suppress(ProcessLookupError):  # it may have ended already
+        with contextlib.suppress(ProcessLookupError):  # the worker may have ended already
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self._quiet.unregister(self._sock)
         trio.lowlevel.notify_closing(self._sock)
@@ -130,7 +132,8 @@ class WorkerLink:
             await trio.lowlevel.wait_readable(self._pidfd)
 
     def _stopped(self) -> bool:
-        """True if another process stopped it (proc_pid_stat(5), field 3): no worker can stop itself."""
+        """True if another process stopped the worker (proc_pid_stat(5), field 3). No worker can stop itself.
+        """
         try:
             state = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
         except OSError:
@@ -153,7 +156,9 @@ class WorkerLink:
         return WorkerGoneError(f"the worker died of signal {number}", outside=number not in _BY_ITSELF)
 
     async def _exit_code(self) -> int | None:
-        """Return its exit code, or the negative signal; None if the zygote died before reporting it."""
+        """Return the worker's exit code, or the negative number of its signal; None if the zygote died before
+        it reported this.
+        """
         while self._ending >= 0:
             try:
                 told = os.read(self._ending, ENDED.size)

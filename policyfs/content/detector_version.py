@@ -1,7 +1,7 @@
 """Version of the code that finds kinds and plans: a digest of its files.
 
-If a file can get another kind or plan than before, this code has changed. Then findings of older code no
-longer count. One day, somebody would forget to raise a version number.
+A file can get another kind or plan than before only if this code has changed. So findings of another version
+do not count. A digest is safer than a number that a person must raise by hand.
 """
 
 from __future__ import annotations
@@ -31,5 +31,6 @@ def digest_of_code(package: Path) -> str:
 
 
 DETECTOR_VERSION: Final = digest_of_code(Path(policyfs.__file__).parent)
-"""Digest at import. INVARIANT: taken before the workers' processes import that code. If an upgrade happens in
-between, findings of the new code are stored under the old digest, which no later daemon uses."""
+"""Digest at import. INVARIANT: the digest is taken before the workers' processes import that code. If an
+upgrade happens in between, findings of the new code are stored under the old digest, which no later daemon
+uses."""

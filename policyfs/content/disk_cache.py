@@ -1,13 +1,12 @@
 """Content kinds and redaction plans kept over restarts, in SQLite.
 
-Shared by all mounts of a machine that keep their trails in one directory. Only speed depends on it:
-a damaged database is replaced by a new one, and answers that cannot be written are lost.
+Shared by all mounts of a machine that keep their trails in one directory. Only speed depends on this
+database: a damaged one is replaced by a new one, and answers that cannot be written are lost.
 
-INVARIANT: an answer counts for the version of a file in its key, and only if the caller knows that
-the bytes are those of that version: stat alone proves nothing while a writer lives. Plans and kinds
+INVARIANT: an answer is valid for the version of a file in its key. The caller must know that the file has the
+bytes of this version: stat alone proves nothing as long as some program can write the file. Plans and kinds
 are stored and read only with a read lease on the file (fs/redacted/copies.py and leased.py,
-fs/access/facts.py), and only on a store where stat shows every finished write
-(StoreFacts.times_tell).
+fs/access/facts.py), and only on a store where stat shows every finished write (StoreFacts.times_tell).
 """
 
 from __future__ import annotations
@@ -31,12 +30,16 @@ from policyfs.content.protocol import WireError
 from policyfs.redact.core.values import Plan
 
 MAX_ROWS: Final = 1_000_000
-"""Rows beyond which the database is emptied: some 200 MB, for ten times as many files as people have."""
+"""If there are more rows, the database is emptied. They take some 200 MB, for ten times as many files as
+people have.
+"""
 MAX_ANSWER_BYTES: Final = 1 << 20
 """Size of a packed plan beyond which it is not stored, but made anew each time."""
 _MAX_PENDING: Final = 4096
 _CONFIRMED: Final = "found twice"
-"""Word in every row's detector. Rows without it come from one worker only (older versions): deleted."""
+"""Text in every row's detector. Rows without this text are deleted: older versions of policyfs wrote them
+from the answer of one worker.
+"""
 _BUSY_S: Final = 1.0
 _KIND: Final = "kind"
 _UNPROVEN_KIND: Final = ""
@@ -149,7 +152,7 @@ class Remembered:
                 self._writer.execute("BEGIN IMMEDIATE")
                 self._writer.executemany(_PUT, rows)
             self._written += len(rows)
-        except sqlite3.OperationalError:  # busy, or the disk is full: only speed is lost
+        except sqlite3.OperationalError:  # the database is busy, or the disk is full: only speed is lost
             self._lost += len(rows)
         except sqlite3.DatabaseError:
             self._damaged = True
@@ -163,7 +166,7 @@ class Remembered:
         """Write pending answers, and close. A second call does nothing."""
         self.flush()
         self._shut()
-        self._damaged = False  # damage that only this last write met is mended after the next start
+        self._damaged = False  # if the last write found damage, the next start replaces the database
 
     def _key(self, key: KindKey, what: str) -> _Key:
         version = (key.btime_ns, key.size, key.mtime_ns, key.ctime_ns)

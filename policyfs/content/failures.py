@@ -17,12 +17,11 @@ _LOSSES: Final = frozenset({"died", "lied"})
 class SnifferStats:
     """Counts since the start; pids, queued and in_flight are current values.
 
-    repeated: requests sent to a second worker because the first one died. failed: reason (``died``,
-    ``deadline``, ``missed``: the file had one of these just before, ``busy``, ``refused``, ``lied``) ->
-    requests that failed so. confinement: a worker's measures, e.g. ``chroot, uid 2100000000, no_new_privs,
-    limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none.
-    last_loss_ns: time of the last loss of a worker (it died, lied, or was not available), in ns since
-    1970; 0: never.
+    repeated: requests sent to a second worker because the first one died. failed: number of failed requests
+    by reason: ``died``, ``deadline``, ``missed`` (the file had one of these two just before), ``busy``,
+    ``refused``, ``lied``. confinement: a worker's measures, e.g. ``chroot, uid 2100000000, no_new_privs,
+    limits, landlock 7, seccomp``. last_error: the last failure in words, "" if there was none. last_loss_ns:
+    time of the last loss of a worker (it died, lied, or was not available), in ns since 1970; 0: never.
     """
 
     zygote_pid: int

@@ -1,8 +1,9 @@
-"""Libmagic's answers, converted to content kinds: one name for each kind, none for a contradiction.
+"""Libmagic's answers, converted to content kinds: one name for each kind, and no kind if an answer
+contradicts the bytes.
 
-A content kind depends on the first SNIFF_BYTES of a file and on nothing else, for a finished file
-and for a write being checked alike. Checked writes hold back only this head. If a kind depended on later
-bytes, a write there could change it unseen.
+A content kind depends only on the first SNIFF_BYTES of a file, for finished files and for files that are
+being written. Checked writes hold back only these bytes. If a kind depended on later bytes, a write there
+could change the kind without a check.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ _UNNAMED: Final = starts_for(Use.UNNAMED)
 def normalise(answer: str) -> str | None:
     """Return the content kind for libmagic's answer (a MIME type, perhaps with a charset).
 
-    None for an answer that is not a MIME type: libmagic's complaints ("cannot open ...") and the
-    run-together answers of some versions. ``application/octet-stream`` is an answer, not a failure.
+    None for an answer that is not a MIME type: an error text of libmagic ("cannot open ..."), or two answers
+    without a space between them, which some versions give. ``application/octet-stream`` is an answer, not a
+    failure.
     """
     name = answer.partition(";")[0].strip().lower()
     name = OTHER_NAMES.get(name, name)
@@ -42,16 +44,16 @@ def normalise(answer: str) -> str | None:
 
 
 def is_kind(text: str) -> bool:
-    """True if a text is a content kind as this module writes them."""
+    """True if a text has the form of a content kind."""
     return _NAME.fullmatch(text) is not None
 
 
 def settle(kind: str, head: bytes) -> str | None:
     """Return the kind, or None (unknown) if the head has the signature of another kind.
 
-    libmagic tries some tests before others (tar's checksum before JPEG's first bytes). So somebody can make
-    a file that libmagic calls one kind and every image viewer opens as another. Either name would be wrong
-    for some rule; unknown fails closed for all of them.
+    libmagic tries some tests before others (tar's checksum before JPEG's first bytes). So somebody can make a
+    file that libmagic calls one kind and every image viewer opens as another. With either kind some rule
+    would fail to protect the file. With an unknown kind all rules decide against the caller.
     """
     for start, allowed in _ONLY:
         at, more = start.also
@@ -70,7 +72,7 @@ _NO_MOVIE: Final = frozenset(
     b"heic,heix,heim,heis,hevc,hevx,hevm,hevs,mif1,mif2,msf1,miaf,avif,avis,jp2 ,jpx ,jpm ,jxl ,crx ,j2ki,"
     b"j2is,j2k1,jpgs".split(b",")
 )
-"""Brands of pictures in ISO base media boxes: files with such a brand are not movies, or not only movies."""
+"""Brands of pictures in ISO base media boxes. A file with such a brand is no movie, or not only a movie."""
 _MOVIE_STARTS: Final = frozenset(b"wide free skip pnot udta uuid junk thum PICT pict moov mdat".split(b" "))
 _SOUND_BRANDS: Final = (b"aax ", b"aaxc")
 _JP2_SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"

@@ -1,9 +1,9 @@
 """The launcher: starts zygotes for the daemon, from a process that has imported all they need.
 
-A serving daemon can execute nothing any more, so it could not replace a killed zygote. The launcher,
-which was executed before, can: it forks a zygote, which shares its memory and is ready at once. It reads
-only orders: one word and the descriptor that becomes the new zygote's control socket. So a daemon that was
-taken over gains nothing through it.
+A serving daemon can execute nothing any more, so it could not replace a killed zygote. The launcher was
+executed earlier. It forks a zygote, which shares the launcher's memory and is ready at once. It reads only
+orders: one word and the descriptor that becomes the new zygote's control socket. So a daemon that was taken
+over gains nothing through it.
 
 Messages on the control socket (SOCK_SEQPACKET): START with one descriptor. The answer is the
 zygote's pid as a decimal with a pidfd, or a reason. When the daemon's end closes, the launcher
@@ -30,7 +30,9 @@ Live = Callable[[socket.socket], int]
 
 
 def serve(control: socket.socket, live: Live | str) -> None:
-    """Start zygotes until the daemon is gone. *live*: their main function, or why none can be started."""
+    """Start zygotes until the daemon is gone. live: the main function of a zygote, or a text on why none can
+    be started.
+    """
     while True:
         message, fds, _, _ = socket.recv_fds(control, MAX_MESSAGE, 1)
         try:

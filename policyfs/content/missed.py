@@ -1,9 +1,9 @@
-"""Files that no worker could look into at the last try: for a while they are refused at once.
+"""Files for which the last try gave no answer: for a while they are refused without another try.
 
-A file that keeps a worker busy until the deadline, or kills it, would do so at every open. The same
-happens to an honest file on an overloaded machine, so each refusal ends by itself. It lasts FIRST_S
-after the first failure, and twice as long after each further one, up to LONGEST_S. One good answer
-clears all.
+A file that keeps a worker busy until the deadline, or kills the worker, would do so at every open. On an
+overloaded machine the same happens with a harmless file, so each refusal ends by itself. It lasts FIRST_S
+after the first failure, and twice as long after each further one, up to LONGEST_S. One good answer clears
+all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Final, NamedTuple
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 300.0
 KEPT_S: Final = 600.0
-"""Seconds after the end of a refusal in which a new failure counts as a further one, not as a first one."""
+"""For so many seconds after the end of a refusal, a new failure of the file counts as a further one, not as a
+first one.
+"""
 MAX_FILES: Final = 4096
 """Failures kept; the oldest go first. One takes about 500 bytes."""
 
@@ -32,7 +34,8 @@ class _Failure(NamedTuple):
 class Missed:
     """A bounded map from a version of a file, for one app, to its failure.
 
-    It only refuses files, so a version from stat is enough proof.
+    The map is used only to refuse files. So a version from stat is enough, although it does not prove the
+    bytes.
     """
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic, capacity: int = MAX_FILES) -> None:

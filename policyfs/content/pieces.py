@@ -1,9 +1,9 @@
 """Replacement bytes split into pieces: bytes of the file, runs of one byte, and new bytes.
 
-Redaction removes data and adds little. So nearly all bytes of a plan are runs of one byte, or are
-in the file already, at the same place or moved. Only the rest, the literal bytes, could come from
-elsewhere: from another file that the worker saw. The daemon limits those by kind, and reads the
-file's own bytes from the file itself.
+Redaction removes data and adds little. So nearly all bytes of a plan are runs of one byte, or are in the file
+already, at the same place or moved. Only the rest, the literal bytes, could come from another file that the
+worker saw. The daemon limits the number of literal bytes by kind, and reads copied bytes from the file
+itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from policyfs.domain import Patch
 
 COPY_MIN: Final = 16
-"""Least length of a copy from the file. From shorter copies any text could be put together."""
+"""Least length of a copy from the file. A worker could put together any text from shorter copies."""
 NEUTRAL: Final = frozenset(b"\0 0\xff")
 """Bytes that tell nothing when repeated. A run of any other byte counts as one literal byte."""
 LITERAL_BYTES: Final = 4096
@@ -28,9 +28,10 @@ _MORE: Final = {
     "image/heif": (1 << 16, 4, b"ftyp"),
     "image/avif": (1 << 16, 4, b"ftyp"),
 }
-"""Kinds with compressed streams that are made again: allowed literal bytes, and signature (offset, bytes).
+"""Kinds whose compressed streams must be compressed again: allowed literal bytes, and the signature (offset,
+bytes).
 
-A worker names the kind; the daemon compares the signature.
+The worker reports the kind; the daemon compares the file with the signature.
 """
 HEAD_BYTES: Final = 16
 
@@ -39,7 +40,9 @@ _RUN: Final = re.compile(rb"(.)\1{7,}", re.DOTALL)
 _KEPT: Final = re.compile(rb"\0{16,}")
 _NEAR: Final = 1 << 16
 _SEARCHED_MAX: Final = 1 << 28
-"""Bytes that are searched for moved pieces in one plan, some 0.2 s. Later pieces count as literal bytes."""
+"""Most bytes that are searched for moved pieces in one plan; this takes some 0.2 s. Later pieces count as
+literal bytes.
+"""
 
 Read = Callable[[int, int], bytes]
 """Function that reads bytes of the file: offset, size."""
@@ -48,8 +51,8 @@ Read = Callable[[int, int], bytes]
 class Piece(NamedTuple):
     """Part of a patch.
 
-    origin: offset of its bytes in the file, -1 if ``data`` holds them. A run has one byte of data and
-    any size.
+    origin: offset in the file of the bytes to copy; -1 if ``data`` holds the bytes. A run of one byte has
+    this byte as data, and any size.
     """
 
     offset: int

@@ -1,7 +1,7 @@
 """A redaction plan as bytes: packed by a worker, unpacked and checked by the daemon.
 
-A patch is zeros, a repeated byte, literal bytes, a copy of bytes in the file, or several of these
-without a gap (pieces.py). A plan has no more literal bytes than files of its kind need.
+A patch is zeros, a repeated byte, literal bytes, a copy of bytes in the file, or several of these without a
+gap (pieces.py). The number of literal bytes in a plan is limited by the file's kind.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FINDING: Final = struct.Struct("<QQ?")
 _PATCH: Final = struct.Struct("<QQBB")
 _LITERAL, _REPEATED, _ZEROS, _COPY = 0, 1, 2, 3
 _GOES_ON: Final = 0x80
-"""Flag on a form: the piece belongs to the patch before, which it follows without a gap."""
+"""Flag on a form: the piece continues the patch before it, without a gap."""
 _ORIGIN: Final = struct.Struct("<Q")
 
 _OUTCOMES: Final = (Outcome.CLEAN, Outcome.PATCH, Outcome.REFUSE)
@@ -44,9 +44,9 @@ def refusal(reason: str) -> Plan:
 def pack_plan(kind: str, plan: Plan, read: Read | None = None, file_size: int = 0) -> bytes:
     """Pack a plan and its kind as a reply's payload.
 
-    read: reads the file of *file_size* bytes, so that bytes that the file has are left out; without it all
-    replacement bytes are packed. A plan beyond the limits of this module becomes a refusal: its file
-    is denied.
+    read: reads the file of *file_size* bytes. With *read*, bytes that are in the file are packed as copies;
+    without it all replacement bytes are packed. A plan beyond the limits of this module becomes a plan that
+    refuses the file.
     """
     size = sum(len(patch.data) for patch in plan.patches)
     pieces: list[list[Piece]] = []
@@ -141,11 +141,11 @@ class _Reader:
 def unpack_plan(payload: bytes, file_size: int, read: Read | None = None) -> tuple[str, Plan]:
     """Unpack the kind and the plan from a reply's payload.
 
-    file_size (bytes) is the daemon's own knowledge. read: reads the file, for copied bytes; without it
-    the plan must be one that was unpacked and packed here before. Raises errors of read, and WireError
-    unless the plan has the shape that a correct worker gives it: patches sorted, without overlap, inside the
-    file, and only with the outcome PATCH; within the limits. Whether the plan is right cannot be checked
-    here.
+    file_size: bytes of the file, as the daemon found them. read: reads the file, for copied bytes; without it
+    the plan must have been unpacked and packed here before. Raises errors of read. Raises WireError if a
+    correct worker could not have made the plan: patches must be sorted, must not overlap, must be inside the
+    file and within the limits; and only the outcome PATCH has patches. Nobody can check here if the plan
+    hides the right bytes.
     """
     reader = _Reader(payload)
     kind = reader.text(MAX_KIND)
@@ -175,7 +175,7 @@ def _unpack_patches(
     reader: _Reader, count: int, file_size: int, kind: str, read: Read | None
 ) -> tuple[Patch, ...]:
     patches: list[Patch] = []
-    whole: list[bytes] = []  # of the patch that may go on
+    whole: list[bytes] = []  # bytes of the last patch, which may go on
     end = total = new = 0
     most = None if read is None else literal_bytes_for(kind, read(0, HEAD_BYTES))
     for _ in range(count):
@@ -197,7 +197,7 @@ def _unpack_patches(
         if most is not None and new > most:
             raise WireError("more literal bytes than such a file needs")
         if not goes_on:
-            patches.append(Patch(offset, b"?"))  # its bytes are set once its end is known
+            patches.append(Patch(offset, b"?"))  # the patch gets its bytes once its end is known
         whole.append(_bytes_of(piece, file_size, read))
     _finish(patches, whole)
     return tuple(patches)

@@ -14,17 +14,21 @@ from policyfs.content.sandbox import Limits
 from policyfs.content.spawner import Launcher, ZygoteError, ZygoteProcess
 
 SERVED_MAX: Final = 10_000
-"""Requests after which a worker is replaced: a limit on the life of one that was taken over."""
+"""Requests after which a worker is replaced, so that a worker that was taken over does not live on."""
 SPARES: Final = 1
 """Confined workers that are ready for apps without a worker, so that no open waits for a fork."""
 _KEPT_MIN: Final = 4
-"""Workers that are kept for their apps even on a small machine: an app without one uses up a spare."""
+"""Least number of workers that are kept for their apps, even on a small machine: an app without a worker uses
+up a spare.
+"""
 _UNDEAD_MAX: Final = 8
-"""Most killed workers that have not ended (hung in a disk read). Beyond this number no more are forked."""
+"""Most killed workers that have not ended, because they hang in a disk read. If there are more, no worker is
+forked.
+"""
 _PAUSE_FIRST_S: Final = 0.25
 _PAUSE_MAX_S: Final = 30.0
 _PROVEN_S: Final = 60.0
-"""Seconds of life after which a zygote's death is no repeated one: its successor starts without a pause."""
+"""If a zygote has lived for so many seconds, its successor starts without a pause."""
 _LOOK_S: Final = 5.0
 """Seconds between checks that the spares still live."""
 
@@ -40,8 +44,8 @@ class NoWorkerError(Exception):
 class Pool:
     """Workers by their lane. Only for use from one trio run at a time.
 
-    INVARIANT: a worker serves one lane in all its life. So no worker that reads one app's files has data of
-    another app's files in its memory.
+    INVARIANT: a worker serves one lane in all its life. So a worker that reads one app's files never has data
+    of another app's files in its memory.
     """
 
     def __init__(self, limits: Limits, size: int) -> None:
@@ -55,7 +59,7 @@ class Pool:
         self._wanted = trio.Event()
         self.fresh: deque[WorkerLink] = deque()
         self.idle: list[WorkerLink] = []
-        """Workers that have served, the most recent at the end."""
+        """Workers that wait for the next request of their lane; the one that served last is at the end."""
         self.busy: set[WorkerLink] = set()
         self.apart: set[WorkerLink] = set()
         """Workers for one second look each; they end afterwards."""
@@ -114,7 +118,7 @@ class Pool:
         return self._spare(lane) or await self._spawn(lane)
 
     async def another(self, lane: Hashable) -> WorkerLink:
-        """Return a new worker, or an existing one where none may be forked. Raises NoWorkerError."""
+        """Return a new worker; if none may be forked, an existing one. Raises NoWorkerError."""
         self.forget_gone()
         return await (self.take(lane) if len(self.killed) > _UNDEAD_MAX else self._spawn(lane))
 

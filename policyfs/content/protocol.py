@@ -1,8 +1,8 @@
 """Frames between the daemon, the zygote and the workers.
 
-Requests and replies are a fixed header and a payload over a stream socket; a file descriptor
-travels with the first byte of a request. No pickle, and no parser but ``struct``: the sender may be a
-process that was taken over.
+Requests and replies are a fixed header and a payload over a stream socket; a file descriptor travels with the
+first byte of a request. Only ``struct`` parses frames, never pickle or the like: the sender may be a process
+that was taken over.
 
 =============  ==================================================  =============================
 request        payload                                             reply's payload when OK
@@ -94,7 +94,8 @@ def pack_reply(number: int, status: Status, payload: bytes, *, retire: bool = Fa
 def parse_reply_header(header: bytes, limit: int = MAX_REPLY_PAYLOAD) -> tuple[Reply, int]:
     """Parse a reply header; return the reply without its payload, and the payload's size (bytes).
 
-    Raises WireError if it is malformed or announces more than *limit* bytes (for a kind, MAX_REASON).
+    Raises WireError if the header is malformed, or announces more than *limit* bytes (MAX_REASON if the reply
+    is a kind).
     """
     number, status, flags, size = REPLY.unpack(header)
     if size > limit:
@@ -121,7 +122,8 @@ def take_fds(data: list[tuple[int, int, bytes]]) -> list[int]:
 def receive_request(sock: socket.socket) -> Request | None:
     """Wait for one request (blocking; the worker's side). None when the daemon is gone.
 
-    Raises WireError for a malformed request: the daemon has a bug, or these bytes do not begin a frame.
+    Raises WireError for a malformed request: the daemon has a bug, or the bytes are not the beginning of a
+    frame.
     """
     header, data, flags, _ = sock.recvmsg(REQUEST.size, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
     fds = take_fds(data)

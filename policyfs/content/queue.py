@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 _PER_LANE: Final = 2
-"""Divisor of the limit for one lane: it may fill 1/2 of the queue."""
+"""One lane may fill the queue's limit divided by this number."""
 
 
 class _Waiter:
@@ -21,12 +21,11 @@ class _Waiter:
 
 
 class Line:
-    """Admits up to *places* tasks at a time, and of one lane at most one fewer.
+    """Admits up to *places* tasks at a time, and of one lane at most *places* - 1.
 
-    The others wait: first come first served within a lane, and the lanes take turns. A lane is an app,
-    which must not be held up by other apps. So an app whose files all hang the parsers waits for its
-    own files, and other lanes do not. One app's files do not keep all processors busy, either: if there are
-    as many places as processors, one stays free for other processes.
+    The other tasks wait: first come first served within a lane, and the lanes take turns. A lane is an app.
+    If all files of an app hang the parsers, only this app waits for them. One app's files do not keep all
+    processors busy, either: if there are as many places as processors, one stays free for other processes.
     """
 
     def __init__(self, places: int, limit: int) -> None:

@@ -1,10 +1,10 @@
 """Confinement: the rights that a worker gives up before it reads its first hostile byte.
 
-It always gives up, or does not run: root, every group, every capability and any way back to them
-(no_new_privs), new processes, core dumps, debuggers, and all but a little memory and time. If
-the kernel can do that, it also gives up every path (chroot into a directory without files, Landlock without
-exceptions), the network and signals (Landlock), and all system calls except the few that receive a request,
-read a passed file and answer (seccomp). The measures in force are reported, for ``doctor``.
+A worker runs only if it could give up all of these: root, every group, every capability and any way back to
+them (no_new_privs), new processes, core dumps, debuggers, and all but a little memory and time. If the kernel
+can do that, it also gives up every path (chroot into a directory without files, Landlock without exceptions),
+the network and signals (Landlock), and all system calls except the few that receive a request, read a passed
+file and answer (seccomp). The measures in force are reported, for ``doctor``.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ _LANDLOCK_FS_BITS_SINCE_5: Final = 16
 class Limits:
     """Limits of a worker. Sizes in bytes; cpu_s is for its whole life, in seconds.
 
-    uids: the number of uids from uid on, and of gids from gid on, for workers; each living worker has
-    its own.
+    uid, gid: the first uid and gid for workers. uids: the number of uids, and of gids, from there on. Each
+    living worker has a uid and a gid of its own.
     """
 
     uid: int
@@ -69,8 +69,8 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
         score.write("1000")  # if memory runs out, kill a worker first
     with contextlib.suppress(OSError):
-        # It holds only the numbers of this process's own descriptors, and even those belong to root once the
-        # process is not dumpable.
+        # This directory holds only the numbers of the process's own descriptors. Even these belong to root
+        # once the process is not dumpable.
         os.chroot("/proc/self/fdinfo")
         held.append("chroot")
     os.chdir("/")
@@ -108,8 +108,8 @@ def _prctl(option: int, value: int) -> None:
 def let_others_in(*, idle: bool = False) -> None:
     """Let every process that wakes run before this one: an app that has its answer must not wait.
 
-    The nice value is 5 higher, which gives a third of another process's share if all compute. The time slices
-    of this process are long: processes with shorter ones do not wait for the end of a slice.
+    The nice value is raised by 5: if all processes compute, this one gets a third of another's share. Its
+    time slices are long: a process with shorter slices that wakes need not wait for the end of a slice.
 
     idle: run only while no other process wants the processor.
     """
@@ -127,12 +127,14 @@ def _limit(limits: Limits) -> None:
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
         resource.setrlimit(what, (value, value))
-    # SIGXCPU comes first and names the cause; SIGKILL could come from anyone.
+    # SIGXCPU comes 5 s before SIGKILL and shows the cause; SIGKILL alone could come from anyone.
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_s, limits.cpu_s + 5))
 
 
 def _landlock() -> int:
-    """Forbid every path, connection, and signal to others. Return the kernel's ABI, 0 without Landlock."""
+    """Forbid access to every path, connections, and signals to other processes. Return the version of the
+    kernel's Landlock ABI; 0 without Landlock.
+    """
     abi = int(LIBC.syscall(_SYS_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_CREATE_RULESET_VERSION))
     if abi < 1:
         return 0
@@ -165,8 +167,8 @@ _CALLS: Final = frozenset(
 def seccomp_filter(machine: str) -> bytes | None:
     """Return the filter for a machine name from uname; None for a machine without a list.
 
-    A call that is not listed fails with EPERM, and the worker goes on: some libc may make a harmless call
-    that is not listed.
+    A call that is not listed fails with EPERM, but does not kill the worker: some libc may make a harmless
+    call that is not listed.
     """
     return seccomp.short_program(machine, sorted(_CALLS))
 

@@ -27,9 +27,11 @@ from policyfs.redact.core.values import Plan
 _START_S: Final = 60.0
 _CLOSE_S: Final = 5.0
 _AFRESH_DEADLINES: Final = 6
-"""Longest time of a second look, in deadlines: all other processes run before it."""
+"""Longest time of a second look, as a multiple of the deadline. It is long because all other processes run
+first.
+"""
 _LARGE_PLAN: Final = 64 * 1024
-"""Bytes of a plan beyond which a thread unpacks it: the worst one takes 15 ms."""
+"""A thread unpacks plans of more bytes than this: unpacking the worst plan takes 15 ms."""
 
 
 class SnifferError(PolicyfsError):
@@ -39,15 +41,14 @@ class SnifferError(PolicyfsError):
 class Sniffer:
     """Sends requests for content kinds and redaction plans to a pool of unprivileged workers.
 
-    Every request ends within three deadlines (two of waiting for a worker, one for its answer) and
-    never raises because of a file: an unknown kind is None, an unknown plan a refusal. A worker that
-    dies, hangs or eats memory is replaced. A file at which two workers died, or one hung, is not tried
-    again: that request has no answer, and no other request suffers.
+    Every request ends within three deadlines (two of waiting for a worker, one for its answer) and never
+    raises because of a file: an unknown kind is None, an unknown plan a refusal. A worker that dies, hangs or
+    eats memory is replaced. If two workers died at a file, or one hung, the file is not tried again: this
+    request has no answer, and no other request suffers.
 
     The optional ``lane`` of a request is the app or uid that it is for. A worker serves one lane only
-    (pool.py). Apps take turns, whatever number of lanes they have, so an app waits for at most one file of
-    another. Only for use from one trio run
-    at a time.
+    (pool.py). Apps take turns, however many lanes they have. So an app waits for at most one file of another
+    app. Only for use from one trio run at a time.
     """
 
     def __init__(self, limits: Limits, *, workers: int, at_first: int, deadline_s: float, queue: int) -> None:
@@ -121,9 +122,9 @@ class Sniffer:
     ) -> tuple[str | None, Plan]:
         """Return the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*.
 
-        Without an answer: None, and a plan that refuses with the reason. The plan holds for the bytes that
-        the file had; the caller keeps them from changing. version: the file's version; if no worker could
-        look into that version, it is refused at once for a while (missed.py). Raises ValueError for a
+        Without an answer: None, and a plan that refuses with the reason. The plan is valid for the bytes that
+        the file had then; the caller must keep these from changing. version: the file's version; if no worker
+        could look into that version, it is refused at once for a while (missed.py). Raises ValueError for a
         descriptor that is not read-only.
         """
         size = _checked_size(fd)
@@ -139,7 +140,8 @@ class Sniffer:
             return None, refusal("no plan could be made: a worker's answer was malformed")
 
     async def look_afresh(self, fd: int, what: frozenset[str] | None) -> tuple[str, Plan | None] | None:
-        """Return the answer of a worker that has seen no other file, and ends afterwards; None without one.
+        """Return the answer of a new worker that sees no other file and ends afterwards; None if there is no
+        answer.
 
         The answer is the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*
         (None: the kind alone). The worker runs only while no other process wants the processor, and takes
@@ -269,7 +271,7 @@ class Sniffer:
     ) -> Reply:
         self._check_missed(key)
         admitted = False
-        # Longer than the deadline: else all requests behind one hanging file would fail with it.
+        # Longer than the deadline: otherwise all requests that wait behind one hanging file would fail, too.
         with trio.move_on_after(2 * self._deadline_s):
             admitted = await self._line.enter(in_turn(lane))
         if not admitted:
@@ -285,13 +287,13 @@ class Sniffer:
     async def _with_workers(
         self, command: Command, fd: int | None, size: int, payload: bytes, lane: Hashable
     ) -> Reply:
-        """Ask a worker, and a second one if the first dies by itself: earlier requests may have harmed it.
+        """Ask a worker. If it dies by itself, ask a second one: earlier requests may have harmed the first.
 
-        A file that kills its workers kills at most two, and its kind is unknown. The second worker is a new
-        one: a waiting one may be harmed, too.
+        A file that kills its workers kills at most two, and its kind is unknown. The second worker is newly
+        forked, since a waiting worker may be harmed, too.
 
-        If another process ended or stopped the worker, or it died with the zygote, that says nothing about
-        the file. Then the request is repeated without a limit, until the deadline.
+        If another process ended or stopped the worker, or the worker died with the zygote, this says nothing
+        about the file. Then the request is repeated without a limit, until the deadline.
         """
         deaths = 0
         take = self._pool.take

@@ -35,7 +35,7 @@ class ZygoteError(Exception):
 
 
 class Launcher:
-    """The process that starts zygotes, also when the daemon itself can execute nothing any more."""
+    """The process that starts zygotes, even after the daemon has given up the right to execute programs."""
 
     def __init__(self, limits: Limits) -> None:
         """Execute a fresh interpreter with the daemon's module path; it inherits nothing else.
@@ -45,7 +45,8 @@ class Launcher:
         """
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
-        # Not the daemon's stderr: who reads that to its end would wait for the zygote, too.
+        # Not the daemon's stderr: a program that reads the daemon's stderr to its end would wait for the
+        # zygotes, too.
         self._stderr = os.memfd_create("policyfs-zygote-stderr")
         options = json.dumps(dataclasses.asdict(limits))
         environment = _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(_module_path())}
@@ -61,7 +62,7 @@ class Launcher:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
-        self._owed = 0  # answers to calls of zygote() that were cancelled
+        self._owed = 0  # number of answers that cancelled calls of zygote() left unread
 
     @property
     def pid(self) -> int:
@@ -151,7 +152,7 @@ class ZygoteProcess:
     def died(self) -> bool:
         """True if the zygote ended after it was ready.
 
-        If a zygote never was ready, its successor would probably fail, too.
+        False if the zygote never was ready: its successor would probably fail, too.
         """
         return self._ready and self._pidfd >= 0 and bool(self._alive.poll(0))
 
@@ -166,7 +167,7 @@ class ZygoteProcess:
             if not self._ready:
                 await self._expect_ready()
             while True:
-                order = self._ordered or wanted  # first the order of a cancelled call
+                order = self._ordered or wanted  # first take the answer to the order of a cancelled call
                 if not self._ordered:
                     self._control.send(order)
                     self._ordered = order

@@ -1,7 +1,7 @@
 """Unused uids for the workers of one daemon.
 
-A process may signal, stop, limit and trace others of its uid. So workers share their uids neither with
-other programs (``nobody`` has many) nor with each other. The uids come from domain.WORKER_UIDS;
+A process may signal, stop, limit and trace other processes with its uid. So a worker shares its uid neither
+with other programs (many run as ``nobody``) nor with other workers. The uids come from domain.WORKER_UIDS;
 each daemon takes a block of that range that is unused when it starts.
 """
 
@@ -19,12 +19,12 @@ from typing import Final
 from policyfs.domain import WORKER_UIDS
 
 BLOCK: Final = 32
-"""Uids of one daemon: more than it ever has workers, those that are still ending included."""
+"""Uids of one daemon: more than it ever has workers, including workers that are still ending."""
 _TRIES: Final = 64
 _BEGINNING: Final = 4096
 """Bytes of /proc/PID/status that are read: `Uid:` is its ninth line, after a name of 64 bytes at most."""
 _COMMON: Final = 65_536
-"""Bound below which uids of users and services lie, 65534 and 65535 among them."""
+"""Uids of users and services are below this number, also 65534 and 65535."""
 
 
 class NoUidsError(Exception):

@@ -1,7 +1,7 @@
 """A worker: serves one request after the other, without privileges, until it is killed or its socket closes.
 
-It is forked from the zygote with everything imported and the magic database loaded, because after
-confine() it can open nothing: not the interpreter, not the database, not a time zone file.
+A worker is forked from the zygote, which has imported everything and loaded the magic database. After
+confine() the worker can open no file: not the interpreter, not the database, not a time zone file.
 """
 
 from __future__ import annotations

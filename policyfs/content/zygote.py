@@ -1,9 +1,10 @@
 """The prepared parent of the workers: ``python -m policyfs.content.zygote CONTROL_FD LIMITS [launch]``.
 
-It is a fresh interpreter (``launch``: one that forks zygotes, see launcher.py), not a fork of the
-daemon. So no worker inherits the daemon's memory, descriptors, address layout or locks. It stays
-root, because only root can give its children another uid. It reads only orders of one or two words from the
-daemon, so nothing hostile ever reaches it. It has one thread: a fork copies no other thread, but its locks.
+It is a fresh interpreter (``launch``: one that forks zygotes, see launcher.py), not a fork of the daemon. So
+no worker inherits the daemon's memory, descriptors, address layout or locks. The zygote stays root, because
+only root can give its children another uid. It reads only orders of one or two words from the daemon, so
+nothing hostile ever reaches it. It has only one thread: a fork would copy the locks that other threads hold,
+but not these threads.
 
 Messages on the control socket (SOCK_SEQPACKET): the zygote first sends READY, or the reason why it
 cannot run. The answer to FORK or FORK_IDLE is the worker's pid as a decimal with three descriptors:
@@ -52,7 +53,9 @@ _WEIGHED_AGAIN_MS: Final = 120
 
 
 class _Child(NamedTuple):
-    """A worker that was not reaped yet. number: its uid minus the first one. said: the pipe for ENDED."""
+    """A worker that was not reaped yet. number: its uid minus the first uid of all workers. said: the pipe
+    for ENDED.
+    """
 
     pid: int
     number: int
@@ -201,7 +204,7 @@ def launch(control: socket.socket, limits: Limits) -> int:
     except Exception as error:  # noqa: BLE001 # the daemon must hear of any error
         start = f"{type(error).__name__}: {error}"
     gc.collect()
-    gc.freeze()  # living objects stay shared with zygotes and workers: no collector writes to them
+    gc.freeze()  # the collector does not write to living objects, so their memory stays shared
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         serve(control, start)
     return 0
