@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from policyfs.cli.output import replace_file
 from policyfs.cli.policy_diff import accepted_in, compared
 from policyfs.cli.policy_files import read_sources
 from policyfs.cli.policy_test import beside, outcome_of
+from policyfs.daemon import control
 from policyfs.daemon.high_water import HighWaterMark
 from policyfs.errors import EXIT_OK, EXIT_POLICY_TESTS, EXIT_REFUSED, PolicyfsError, UsageError
 from policyfs.journal.policy_texts import read_policy
@@ -149,6 +151,26 @@ def _put_in_force(found: _Applied, own: str) -> None:
     else:
         found.lines = list(reload_lines(found.mountpoint, "reload", expected=found.digest))
     found.applied = True
+    others = _others(found, own)
+    if others:
+        found.lines.append(
+            f"other mounts of {own} keep the policy that they have: policyfs reload {shlex.join(others)}"
+        )
+
+
+def _others(found: _Applied, own: str) -> list[str]:
+    """Return the other mountpoints whose policy comes from the same file, and is not the one applied."""
+    behind = []
+    for socket in sorted({*control.runtime_dir().glob("*.sock")} - {control.socket_path(found.mountpoint)}):
+        try:
+            status = control.ask(socket, "status", 2.0)
+        except control.ControlError:
+            continue  # `policyfs status` reports it
+        policy = part(status, "policy")
+        same = bool(policy.get("file")) and _is_same(str(policy["file"]), own)
+        if same and policy.get("digest") != found.digest:
+            behind.append(str(status["mountpoint"]))
+    return behind
 
 
 def _replace(path: str, text: bytes) -> None:

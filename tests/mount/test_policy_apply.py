@@ -118,6 +118,21 @@ def test_another_file_takes_the_place_of_the_mount_s(mount: Mount, tmp_path: Pat
     assert "Music" in _shown(mount)
 
 
+def test_other_mounts_of_the_file_are_named(mounts: Mounts, store: Path) -> None:
+    """A narrower policy in one mount is none for an app that uses another mount of the same policy."""
+    one = mounts.start(WIDE, store)
+    other = mounts.start(one.policy, store)
+    one.policy.write_text(NARROW)
+    said = apply(one)
+    assert said.returncode == 0, said
+    told = f"other mounts of {one.policy} keep the policy that they have"
+    assert f"{told}: policyfs reload {other.mountpoint}\n" in said.stdout
+    assert "Music" in _shown(other)
+    assert other.reload().returncode == 0
+    assert "Music" not in _shown(other)
+    assert "other mounts" not in apply(one).stdout
+
+
 def test_a_refusal_of_the_daemon_leaves_the_file(mounts: Mounts, store: Path, tmp_path: Path) -> None:
     mount = mounts.start(NARROW, store, "--app", "two")
     other = tmp_path / "other.yaml"
