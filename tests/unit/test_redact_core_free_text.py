@@ -11,6 +11,7 @@ from policyfs.redact.core.free_text import (
     decode,
     is_prose,
     tells_place,
+    told_in,
     told_in_text,
 )
 
@@ -68,6 +69,22 @@ def test_tells_a_place(text):
 )
 def test_tells_none(text):
     assert not tells_place(text)
+
+
+@pytest.mark.parametrize("lead", [b"", b"UNICODE\0", b"eng", b"eng\xff\xfe"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "text", ["Широта 47.80453 Долгота 13.04229", "47.80453 и 13.04229", "緯度47.80453、経度13.04229"]
+)
+def test_other_letters_in_utf_16_keep_no_digits_apart(text: str, encoding: str, lead: bytes):
+    assert bytes_tell_place(lead + text.encode(encoding))
+    assert bytes_tell_place(lead + text.encode(encoding) + b"\0\0")
+    assert told_in(text.encode(encoding), UNKNOWN) == Tells.LOCATION
+
+
+@pytest.mark.parametrize("text", ["Дом 47 за 13", "47.8 и 13.04, 2.1", "Дом 1/250, f/5.6"])
+def test_other_letters_in_utf_16_are_no_place(text: str):
+    assert not bytes_tell_place(text.encode("utf-16-le"))
 
 
 def test_a_text_too_long_to_look_through_counts_as_a_place():

@@ -9,6 +9,7 @@ so they stay; docs/redaction.md states this limit.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
@@ -17,6 +18,9 @@ MAX_TEXT_BYTES: Final = 1 << 18
 """Size beyond which text is not examined but counts as telling everything."""
 BYTES_PER_PART: Final = 32
 """Bytes of text that cost as much work as one part of a file (cleaners.Budget)."""
+
+_FEWEST_ZEROS: Final = 4
+"""Fewest zero bytes of a place in UTF-16: each of its digits has one."""
 
 _UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
 """A number up to 1, such as a mask's corner, a side of a rectangle, a chromaticity. A place has at most one
@@ -97,6 +101,25 @@ def decode(data: bytes) -> str:
         return plain.decode("latin-1")
 
 
+def readings(data: bytes) -> Iterator[str]:
+    """Yield the texts that bytes in an unknown encoding may be.
+
+    First that of decode. If there are letters other than ASCII in UTF-16, their bytes are between the digits
+    there (those of Cyrillic letters are digits themselves), so the bytes are decoded as UTF-16, too. The text
+    may start at either byte: another field may be before it.
+    """
+    yield decode(data)
+    plain = data.rstrip(b"\0")
+    even, odd = plain[::2].count(0), plain[1::2].count(0)
+    most, least = max(even, odd), min(even, odd)
+    only_ascii = 2 * most >= len(plain) - 1 and not least
+    if most < _FEWEST_ZEROS or 8 * least > most or only_ascii:
+        return
+    orders = ("utf-16-be", "utf-16-le") if even > odd else ("utf-16-le", "utf-16-be")
+    for start, order in enumerate(orders):
+        yield (plain + b"\0")[start:].decode(order, "replace")
+
+
 def tells_place(text: str) -> bool:
     """True if a text reads as if it held coordinates, or is too long to be searched."""
     return len(text) > MAX_TEXT_BYTES or _COORDINATES.search(text) is not None
@@ -104,7 +127,7 @@ def tells_place(text: str) -> bool:
 
 def bytes_tell_place(data: bytes) -> bool:
     """Apply tells_place to text in an unknown encoding."""
-    return tells_place(decode(data))
+    return any(tells_place(text) for text in readings(data))
 
 
 def told_in_text(text: str, asked: Tells) -> Tells:
@@ -124,7 +147,10 @@ def told_in_text(text: str, asked: Tells) -> Tells:
 
 def told_in(data: bytes, asked: Tells) -> Tells:
     """Apply told_in_text to text in an unknown encoding."""
-    return told_in_text(decode(data), asked) if asked & _IN_TEXT else NOTHING
+    told = NOTHING
+    for text in readings(data) if asked & _IN_TEXT else ():
+        told |= told_in_text(text, asked)
+    return told
 
 
 def is_prose(data: bytes) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget
-from policyfs.redact.core.free_text import MAX_TEXT_BYTES, decode, told_in_text
+from policyfs.redact.core.free_text import MAX_TEXT_BYTES, decode, readings, told_in_text
 
 _L, _D, _T, _P, _O = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE, Tells.OTHER
 
@@ -166,12 +166,12 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
         return found
     if len(value) > _MAX_RAW_BYTES or (budget is not None and not budget.look(len(value))):
         return hide & UNKNOWN
-    text = decode(value)
-    found = told_in_text(text, hide)
-    if hide & Tells.TIME and tells_time(text):
-        found |= Tells.TIME
-    if hide & Tells.DEVICE and _PROGRAM.search(text[:_MAX_DATED_CHARS]) is not None:
-        found |= Tells.DEVICE
+    for text in readings(value):
+        found |= told_in_text(text, hide)
+        if hide & Tells.TIME and tells_time(text):
+            found |= Tells.TIME
+        if hide & Tells.DEVICE and _PROGRAM.search(text[:_MAX_DATED_CHARS]) is not None:
+            found |= Tells.DEVICE
     return found
 
 

@@ -20,7 +20,7 @@ from policyfs.redact.exif import tags
 from policyfs.redact.exif.empty_values import is_empty, number_of, tag_says_nothing
 from policyfs.redact.exif.ifd import NEUTRAL_TAG, Directory, Entry
 from policyfs.redact.exif.ifd_walk import LATE, Walk
-from policyfs.redact.exif.rules import How, Rule, Rules
+from policyfs.redact.exif.rules import UNNAMED, How, Rule, Rules
 from policyfs.redact.exif.tags import GPS
 from policyfs.redact.exif.time_zone_cities import clean_city
 
@@ -132,8 +132,12 @@ class TiffWalk(Walk):
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
 
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return the categories of text in a value. Long binary values are not searched."""
-        is_text = entry.type in (2, 129)
+        """Return the categories of text in a value. Long binary values are not searched.
+
+        Outside of notes, people's words are text whatever their field type is (UserComment, XPComment).
+        """
+        rule = self.tables[entry.directory.role].get(entry.tag, UNNAMED)
+        is_text = entry.type in (2, 129) or (bool(rule.tells & Tells.PEOPLE) and not entry.frame.note)
         if not asked or entry.type not in tags.TEXT_TYPES or entry.size < MIN_TEXT_BYTES:
             return NOTHING
         if entry.size > MAX_BINARY_BYTES and not is_text:
@@ -146,7 +150,8 @@ class TiffWalk(Walk):
 
     def _searched(self, data: bytes, asked: Tells, *, is_text: bool) -> Tells:
         odd = 0 if is_text else len(data.translate(None, _PRINTABLE))
-        return told_in(data, asked) if odd * 20 <= len(data.strip(b"\0")) else NOTHING
+        text = odd * 20 <= len(data.strip(b"\0")) or _is_utf_8(data)
+        return told_in(data, asked) if text else NOTHING
 
     # --- values that overlap ---
 
@@ -265,6 +270,15 @@ class TiffWalk(Walk):
                 self.keep_directory(directory)
             elif not directory.frame.note:
                 self.wiped.add(directory.offset, directory.end)
+
+
+def _is_utf_8(data: bytes) -> bool:
+    """True if the data is text in UTF-8, perhaps with zeros behind; binary data is not, unless short."""
+    try:
+        text = data.rstrip(b"\0").decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return all(char.isprintable() or char in "\t\r\n" for char in text)
 
 
 def pairs(
