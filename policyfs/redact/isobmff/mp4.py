@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Final
 
 from policyfs.domain import Patch
+from policyfs.redact.bitstreams.digital_video import check_dated
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.filler import names_a_muxer, range_says_nothing
@@ -259,6 +260,8 @@ class _Locator:
         """Sort the samples of all tracks into kept and removed ones."""
         size = self.source.size
         for track in movie.tracks:
+            for code in () if track.entries.framings else track.entries.formats:
+                check_dated(code, self.inner.hide)
             tells = sample_tells(track, self.source, sorted_out=True)
             goes = bool(tells & self.inner.hide)
             try:

@@ -7,9 +7,11 @@ element, or behind the last one, become Void.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from policyfs.redact.bitstreams.digital_video import check_dated
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.kinds import Part
@@ -222,6 +224,8 @@ class _Locator:
             return
         if ident == tag_names.TRACKS and not self.tracks:
             self.tracks, self.raw_tracks = cleaned.data, old
+            for code in codes_of(old):
+                check_dated(code, self.inner.hide)
         self.found.patches += difference(start, old, cleaned.data)
         self.found.notes += notes_of(cleaned, start)
 
@@ -304,6 +308,17 @@ def tracks_of(data: bytes) -> dict[int, Track]:
         track = Track(_role(entry), packed)
         tracks[number] = track if number not in tracks else Track(Role.OTHER, packed)
     return tracks
+
+
+def codes_of(data: bytes) -> Iterator[bytes]:
+    """Yield the codes of AVI's and QuickTime's codecs in a Tracks element's data."""
+    for child in children(data):
+        entry = child.payload(data)
+        codec, settings = (child_data(entry, i) or b"" for i in (tag_names.CODEC_ID, tag_names.CODEC_PRIVATE))
+        if codec.startswith(b"V_MS/VFW/FOURCC"):
+            yield settings[16:20]
+        elif codec.startswith(b"V_QUICKTIME"):
+            yield from (settings[:4], settings[4:8])
 
 
 def _role(entry: bytes) -> Role:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
+from policyfs.redact.bitstreams.digital_video import check_dated
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
@@ -34,6 +35,9 @@ MAX_SAMPLES: Final = 400_000
 """Most chunks of pictures and sound: two hours of each at 25 a second."""
 _HEADER_BYTES: Final = 12
 _TEXT_BYTES: Final = 1 << 16
+_HANDLER_AT: Final = 4
+_COMPRESSION_AT: Final = 16
+"""Offsets of the codec's code in ``strh`` and in the ``strf`` of pictures."""
 _MEDIA: Final = (b"vids", b"auds", b"iavs")
 _SAMPLE_KINDS: Final = (b"dc", b"db", b"wb", b"pc", b"dd", b"__", b"iv")
 _PLAIN: Final = MappingProxyType(
@@ -104,8 +108,6 @@ class _Locator:
             end = at + HEAD_BYTES + size
             whole = size + HEAD_BYTES > _HEADER_BYTES and end <= self.source.size
             at = self._body(at + _HEADER_BYTES, end + (end & 1) if whole else self.source.size)
-        if b"iavs" in self.streams and self.inner.hide & (Tells.TIME | Tells.DEVICE):
-            raise NotThisKindError("each picture of digital video tells when it was taken")
         if not self.samples or not self.streams:
             raise NotThisKindError("there is no picture and no sound in it")
         self.edits.trailer(at, self.source.size)
@@ -147,6 +149,10 @@ class _Locator:
                 if part.name == b"strh":
                     self.streams.append(self._kind(part))
                     headed = True
+                    code = self.source.read(part.start + _HANDLER_AT, 4)
+                    check_dated(b"dvsd" if self.streams[-1] == b"iavs" else code, self.inner.hide)
+                elif part.name == b"strf":
+                    check_dated(self.source.read(part.start + _COMPRESSION_AT, 4), self.inner.hide)
                 self._chunk(part)
             at = part.next
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)
