@@ -52,6 +52,13 @@ def test_free_form_items(name: bytes, tells: Tells) -> None:
     assert free_form_tells(name) == tells
 
 
+def test_where_a_drone_flies_is_a_place_as_in_its_photos() -> None:
+    for name in (b"xsp", b"ysp", b"zsp", b"fyw", b"gyw"):
+        assert TEXT_ATOMS[b"\xa9" + name] & LOCATION
+    for name in (b"fpt", b"frl", b"gpt", b"grl"):
+        assert TEXT_ATOMS[b"\xa9" + name] == OTHER
+
+
 def test_types_of_places_in_every_table() -> None:
     for table in (TEXT_ATOMS, ITEMS):
         assert table[b"\xa9xyz"] == LOCATION

@@ -46,7 +46,8 @@ TEXT_ATOMS: Final = _table(
         ),
     ),
     (_P | _T, "(ed1,(ed2,(ed3,(ed4,(ed5,(ed6,(ed7,(ed8,(ed9"),
-    (_O, "(fmt,(trk,(dsk,(mvi,(mvc,(xsp,(ysp,(zsp,(fpt,(fyw,(frl,(gpt,(gyw,(grl,(set,(for,(cpl"),
+    (_L | _O, "(xsp,(ysp,(zsp,(fyw,(gyw"),  # a drone's speed, its heading and its camera's
+    (_O, "(fmt,(trk,(dsk,(mvi,(mvc,(fpt,(frl,(gpt,(grl,(set,(for,(cpl"),
 )
 """International text of ``udta``: the type -> the categories of its text."""
 
