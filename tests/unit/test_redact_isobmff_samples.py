@@ -57,6 +57,8 @@ def timed(text: bytes, behind: bytes = b"") -> bytes:
         (f"at {SECRET}", LOCATION),
         ("on 2024-05-17", TIME),
         ("17.05.2024 again", TIME),
+        ("17-05-2024 again", TIME),
+        ("May 17, 2024", TIME),
         ("12:34:56 and on", TIME),
         ("see 12:34:56", NOTHING),
         ("escape \x1b[0m", UNKNOWN),
@@ -124,9 +126,10 @@ def test_a_text_sample_with_its_modifiers(sample: bytes, told: Tells, format_: b
     assert tells(b"sbtl", format_, samples=(sample, timed(b"and so on"))) == PEOPLE | told
 
 
-def test_markup_is_only_searched_for_places() -> None:
+def test_markup_is_searched_for_places_and_dates() -> None:
     assert tells(b"sbtl", b"wvtt", samples=(b"<b>1234567890</b>\x1b",)) == PEOPLE
     assert tells(b"sbtl", b"wvtt", samples=(f"<b>{SECRET}</b>".encode(),)) == PEOPLE | LOCATION
+    assert tells(b"subt", b"stpp", samples=(b"<p>2024-05-17 11:22:33</p>",)) == PEOPLE | TIME
 
 
 def test_samples_that_nobody_can_read_are_unknown() -> None:

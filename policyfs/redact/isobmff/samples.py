@@ -15,6 +15,7 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
 from policyfs.redact.core.free_text import decode, tells_place
 from policyfs.redact.core.patches import ByteSource, difference, is_blank
+from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.isobmff.frames import clean_frames
 from policyfs.redact.isobmff.gpmf import MAX_BYTES, MAX_SAMPLES, Telemetry
 from policyfs.redact.isobmff.stbl import Extents, Samples
@@ -127,7 +128,8 @@ def _text(track: Track, source: ByteSource) -> Tells:
 def _one_text(data: bytes, *, plain: bool) -> Tells:
     """Return the categories of one text sample. plain: QuickTime's or 3GPP's form, else some markup."""
     if not plain:
-        return Tells.LOCATION if tells_place(decode(data)) else NOTHING
+        text = decode(data)
+        return (Tells.LOCATION if tells_place(text) else NOTHING) | (Tells.TIME if _dated(text) else NOTHING)
     size = int.from_bytes(data[:2])
     at = 2 + size
     if at > len(data):
@@ -149,10 +151,14 @@ def prose_tells(text: str) -> Tells:
     if any(not (char.isprintable() or char in "\t\r\n\v\f") for char in text):
         return UNKNOWN
     told = Tells.LOCATION if tells_place(text) else NOTHING
-    if _DATE.search(text) or _TIME_OF_DAY.search(text):
+    if _dated(text) or _TIME_OF_DAY.search(text):
         told |= Tells.TIME
     digits = sum(map(str.isdigit, text))
     return UNKNOWN if digits > 8 and 2 * digits > len(text) and not told else told
+
+
+def _dated(text: str) -> bool:
+    return _DATE.search(text) is not None or tells_time(text)
 
 
 def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents | None = None) -> Found:

@@ -19,6 +19,7 @@ from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Inner, Note, TooMuchError
 from policyfs.redact.core.free_text import decode, tells_place
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, skip_zeros
+from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.ebml import (
     CRC_32,
@@ -64,6 +65,8 @@ _PLACE_HINT: Final = re.compile(r"[\d$+]|maps|openstreetmap|osm\.org|what3words|
 _DATE: Final = re.compile(
     rb"(?:19|20)\d\d[-./:]\s?\d{1,2}[-./:]\s?\d{1,2}|\d{1,2}[-./:]\d{1,2}[-./:](?:19|20)\d\d"
 )
+
+_YEAR: Final = re.compile(rb"(?:19|20)\d\d")
 
 
 class Role(enum.Enum):
@@ -336,7 +339,7 @@ class Clusters:
         for data in self._read(texts) if hide & (Tells.LOCATION | Tells.TIME) else ():
             if hide & Tells.LOCATION and (len(data) > _MAX_TEXT_BYTES or self._tells_place(decode(data))):
                 return Tells.LOCATION
-            if hide & Tells.TIME and (len(data) > _MAX_TEXT_BYTES or _DATE.search(data)):
+            if hide & Tells.TIME and (len(data) > _MAX_TEXT_BYTES or self._dated(data)):
                 return Tells.TIME
         return Tells(0)
 
@@ -347,6 +350,14 @@ class Clusters:
         if _PLACE_HINT.search(text) is None:
             return False
         return not self.inner.budget.look(len(text)) or tells_place(text)
+
+    def _dated(self, data: bytes) -> bool:
+        """True if a line has a date. The budget for texts does not count lines without a year."""
+        if _DATE.search(data):
+            return True
+        if _YEAR.search(data) is None:
+            return False
+        return not self.inner.budget.look(len(data)) or tells_time(decode(data))
 
     def _read(self, texts: list[_Text]) -> Iterator[bytes]:
         for text in texts:
