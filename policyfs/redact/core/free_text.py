@@ -9,7 +9,7 @@ so they stay; docs/redaction.md states this limit.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
@@ -51,6 +51,29 @@ _PATTERNS: Final = (
     rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b",
 )
 _COORDINATES: Final = re.compile("|".join(f"(?:{p})" for p in _PATTERNS), re.IGNORECASE)
+_MINUTES: Final = r"[0-5]?\d(?:[.,]\d{1,6})?"
+_PARTED: Final = rf"\d{{1,3}}[ :-]\s?{_MINUTES}(?:[ :-]\s?{_MINUTES})?"
+_WITHOUT_SIGNS: Final = re.compile(
+    # N47 48.272 E013 02.537
+    rf"\b[ns]\s?{_PARTED}[\s,;/]{{1,3}}[ew]\s?\d{{1,3}}[ :-]\s?{_MINUTES}"
+    # 47-48-16N 013-02-32E
+    rf"|(?<![\d.,:-]){_PARTED}\s?[ns]\b[\s,;/]{{0,3}}{_PARTED}\s?[ew]\b"
+    # 4748.272,N,01302.537,E / 474816N 0130232E
+    r"|(?<!\d)\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ns][\s,;/]{0,3}[01]\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ew]\b"
+    # N474816 E0130232
+    r"|\b[ns]\s?\d{4}(?:\d\d)?(?:[.,]\d{1,6})?[\s,;/]{0,3}[ew]\s?[01]\d{4}",
+    re.IGNORECASE,
+)
+"""Degrees and minutes of both coordinates, without the signs for degrees and minutes."""
+_NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W?\d", re.IGNORECASE)
+"""Every text that _WITHOUT_SIGNS matches has this. It is searched first, which is quick."""
+_LINKS: Final = re.compile(
+    r"[?&](?:ll|sll|q|map|center|cp|at|pt|daddr)=[-+]?\d{1,3}\.\d{1,10}(?:,|%2c|~)[-+]?\d"
+    r"|waze\.com/ul|\bamap\.com/|mapquest\.com/|(?:wego|share)\.here\.com/|yandex\.[a-z.]{2,6}/maps|mapy\.c(?:z|om)/"
+    r"|\b2gis\.[a-z]{2,3}/|\bmaps?\.(?:baidu|naver|kakao|qq)\.com|comgooglemaps:|google\.navigation:",
+    re.IGNORECASE,
+)
+"""Links to spots on further maps; searched only in texts with a colon."""
 _MOMENT: Final = re.compile(
     # 2024:05:17 11:22:33, 2024-05-17T11:22, 20240517T112233, Fri May 17 11:22:33 2024
     r"(?:19|20)\d\d([-:/.])[01]\d\1[0-3]\d[T\s_]{1,3}[012]?\d[:.][0-5]\d"
@@ -81,10 +104,19 @@ _DEVICE_HINTS: Final = (
 """Every text that _OF_A_DEVICE matches has at least one of these words. The search for them is quick, and
 comes first.
 """
-_TELLING: Final = (
-    (Tells.LOCATION, _COORDINATES),
-    (Tells.TIME, _MOMENT),
-    (Tells.DEVICE, _OF_A_DEVICE),
+
+
+def _holds_place(text: str) -> bool:
+    """True if a text holds coordinates, an Open Location Code or a link to a map."""
+    if _COORDINATES.search(text) or (":" in text and _LINKS.search(text)):
+        return True
+    return _NORTH_OR_SOUTH.search(text) is not None and _WITHOUT_SIGNS.search(text) is not None
+
+
+_TELLING: Final[tuple[tuple[Tells, Callable[[str], object]], ...]] = (
+    (Tells.LOCATION, _holds_place),
+    (Tells.TIME, _MOMENT.search),
+    (Tells.DEVICE, _OF_A_DEVICE.search),
 )
 _IN_TEXT: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
 
@@ -122,7 +154,7 @@ def readings(data: bytes) -> Iterator[str]:
 
 def tells_place(text: str) -> bool:
     """True if a text reads as if it held coordinates, or is too long to be searched."""
-    return len(text) > MAX_TEXT_BYTES or _COORDINATES.search(text) is not None
+    return len(text) > MAX_TEXT_BYTES or _holds_place(text)
 
 
 def bytes_tell_place(data: bytes) -> bool:
@@ -139,8 +171,8 @@ def told_in_text(text: str, asked: Tells) -> Tells:
         lower = text.lower()
         if not any(hint in lower for hint in _DEVICE_HINTS):
             asked &= ~Tells.DEVICE
-    for part, pattern in _TELLING:
-        if part & asked and pattern.search(text) is not None:
+    for part, search in _TELLING:
+        if part & asked and search(text):
             told |= part
     return told
 
