@@ -88,11 +88,16 @@ def name_of(message: bytes) -> str:
 
 
 def awaited(message: bytes) -> bytes | None:
-    """Return a key for the lock of a directory, or for the pages of a file, that the kernel waits for when it
-    takes this message (fs/fuse/inode.c, fs/fuse/dir.c). None if it waits for neither.
+    """Return a key for what the kernel waits for when it takes this message (fs/fuse/inode.c, fs/fuse/dir.c).
+
+    That is the lock of a directory, or all pages of a file that it writes back. None if it waits for neither.
+    Messages about some pages count as such: these pages are those of a refused write, none of which is being
+    written back, and the message may not wait for others.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code in {_INVAL_ENTRY, _DELETE}:
         return b"directory" + nodeid
-    of_pages = code == _INVAL_INODE and _INODE.unpack_from(message, _HEADER.size)[1] >= 0
-    return b"pages" + nodeid if of_pages else None
+    if code != _INVAL_INODE:
+        return None
+    _, offset, length = _INODE.unpack_from(message, _HEADER.size)
+    return b"pages" + nodeid if offset >= 0 and not length else None

@@ -14,13 +14,15 @@ def test_names_wait_for_their_directory():
     assert messages.awaited(asked[0]) not in {None, messages.awaited(messages.entry(8, b"a", 0))}
 
 
-def test_pages_wait_for_those_of_their_file():
-    some, all_ = messages.inode(7, 4096, 4096), list(messages.all_pages([7, 8]))
-    assert messages.awaited(some) == messages.awaited(all_[0]) is not None
-    assert messages.awaited(all_[1]) != messages.awaited(all_[0])
-    assert messages.awaited(some) != messages.awaited(messages.entry(7, b"a", 0))
+def test_all_pages_wait_for_those_of_their_file():
+    first, second = messages.all_pages([7, 8])
+    assert messages.awaited(first) == messages.awaited(messages.inode(7, 4096, 0)) is not None
+    assert messages.awaited(first) != messages.awaited(second)
+    assert messages.awaited(first) != messages.awaited(messages.entry(7, b"a", 0))
 
 
-@pytest.mark.parametrize("message", [messages.inode(7, -1, 0), messages.epoch(), messages.prune([7])])
+@pytest.mark.parametrize(
+    "message", [messages.inode(7, -1, 0), messages.inode(7, 0, 4096), messages.epoch(), messages.prune([7])]
+)
 def test_others_wait_for_nothing(message):
     assert messages.awaited(message) is None
