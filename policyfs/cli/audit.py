@@ -1,7 +1,7 @@
 """``policyfs audit``: read, search, sum up and verify the trail.
 
-Reads files only, so it works with no mount running and on a copy of a trail. All mounts below
-the trail root are read as one. docs/audit.md is its manual.
+The command only reads files. So it works without a running mount, and on a copy of a trail. All mounts below
+the trail root are read together, as one trail. docs/audit.md is its manual.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from policyfs.cli.on_record import trail_root
 from policyfs.errors import EXIT_OK, PolicyfsError
 
 _YOUNG: Final = 200_000
-"""Objects between two garbage collections: a review makes many that live to its end, and few cycles."""
+"""Number of new objects after which Python's garbage collector runs: a review makes many objects that live to
+its end, and few cycles.
+"""
 _LASTING: Final = ("forward", "tail")
-"""Actions that may run for days, and collect as usual."""
+"""Actions that may run for days. For these the garbage collector runs as usual."""
 
 _MODULES: Final = {
     "audit_search": {"tail": "run_tail", "search": "run_search"},
@@ -54,7 +56,8 @@ def add_trail_option(parser: argparse.ArgumentParser) -> None:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], action: str = "") -> None:
     """Add ``audit`` and its actions to the command line.
 
-    action: the one that is wanted, if it is known already. Then only its module is imported.
+    action: the wanted action, if it is known already; then only the module of this action is imported. Empty:
+    all actions.
     """
     parser = subparsers.add_parser("audit", help="read, search and verify the trail")
     parser.set_defaults(run=run)
@@ -79,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         code: int = getattr(importlib.import_module(f"policyfs.cli.{module}"), name)(args)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has stopped (head, a pager that was left): nothing more can be printed there.
+        # The program that reads our output has ended (head, a pager). Nothing more can be printed there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except KeyboardInterrupt:

@@ -151,7 +151,7 @@ def _news(before: _Seen, after: _Seen) -> Iterator[tuple[str, list[dict[str, obj
 
 def run_who_could(args: argparse.Namespace) -> int:
     """Print a row for each app and policy. Exit code 1 if nobody may see the path."""
-    from policyfs.policy.decide import compile_policy  # only this command asks policies
+    from policyfs.policy.decide import compile_policy  # only this action needs it
     from policyfs.policy.exceptions import in_force
 
     if not args.place.startswith("/"):

@@ -77,7 +77,7 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def _private(path: str) -> TextIO:
-    """Open a file that only its owner may read: it is as private as the trail."""
+    """Open a file for writing that only its owner may read: its content is as private as the trail."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     return open(fd, "w", encoding="utf-8", newline="")
 

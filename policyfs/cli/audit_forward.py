@@ -85,7 +85,7 @@ def _forward(config: Config, access: Access, *, once: bool) -> int:
     cursors.close()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # a sink that hangs must not delay the end
+    os._exit(code)  # end at once, even if a thread hangs in a sink
 
 
 def _as_two(config: Config, root: Path, *, once: bool) -> int:
@@ -98,8 +98,8 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
 
     user = _user_of(config)
     if config.checkpoints:
-        with suppress(OSError):  # the first checkpoint then reports the error
-            KeyStore(key_directory()).signer()  # makes the key if there is none: later nothing can be written
+        with suppress(OSError):  # if this fails, the first checkpoint reports the error
+            KeyStore(key_directory()).signer()  # makes a missing key; later this process can write nothing
     _make_state(config.state, user)
     ours, theirs = socket.socketpair()
     parent = os.getpid()
@@ -128,7 +128,7 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
 
 
 def _user_of(config: Config) -> pwd.struct_passwd:
-    """Return the user to deliver as. Raises UsageError: root never does."""
+    """Return the user as whom to deliver. Raises UsageError if it is root."""
     if not config.user:
         raise UsageError(
             "events must not be delivered as root: add `user: NAME` to the configuration, with a user"
@@ -169,7 +169,7 @@ def _become(user: pwd.struct_passwd, parent: int) -> None:
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-    LIBC.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))  # after setresuid, which clears it
+    LIBC.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))  # after setresuid, which would clear it
     if os.getppid() != parent:
         raise PolicyfsError("the opener has ended")
     os.chdir("/")

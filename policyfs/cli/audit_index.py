@@ -1,4 +1,6 @@
-"""`policyfs audit index`: make the indexes of closed segments before they are needed, or check kept ones."""
+"""`policyfs audit index`: make the indexes of closed segments before a query needs them, or check kept
+indexes.
+"""
 
 from __future__ import annotations
 

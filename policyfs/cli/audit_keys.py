@@ -42,7 +42,7 @@ def run_checkpoint(args: argparse.Namespace) -> int:
 
 
 def key(what: str, *, as_json: bool) -> int:
-    """Show the keys, or make a new one that the old one signs. Raises PolicyfsError."""
+    """Show the keys, or make a new key, which the old key signs. Raises PolicyfsError."""
     from policyfs.journal.keys import KeyStore, is_signed
     from policyfs.trail.seal import read_keys
 

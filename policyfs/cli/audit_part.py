@@ -11,7 +11,9 @@ from policyfs.trail.event import STRANGER, Event
 
 
 class PolicySight:
-    """Asks the policy that an event names. If its text is not kept, or was changed, it permits nothing."""
+    """Asks the policy that an event names. If the policy's text is not kept, or was changed, nothing is
+    permitted.
+    """
 
     def __init__(self, kept: KeptPolicies, app: str) -> None:
         """Raises UsageError for strangers, who are not one app."""
@@ -21,10 +23,10 @@ class PolicySight:
         self._app = app
         self._engines: dict[str, tuple[Engine, Principal] | None] = {}
         self.unknown: set[str] = set()
-        """Digests of policies that could not be asked."""
+        """Digests of policies whose texts are not kept, or were changed."""
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
-        """True if the app may see this path, whatever is there."""
+        """True if the app may see this path, whatever the file's kind and owner are."""
         ftype = FileType.DIRECTORY if directory else FileType.REGULAR
         return self._may(event, "see", path, ftype, NO_FACTS)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class KeptPolicies:
-    """The policies kept beside some chains; each is read when it is first asked for."""
+    """The policies that are kept beside some chains. Each is read when it is first needed."""
 
     def __init__(self, chains: Sequence[Chain]) -> None:
         self._places = {

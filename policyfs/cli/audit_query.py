@@ -28,7 +28,9 @@ _PATIENCE_S: Final = 1.0
 
 
 def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
-    """Add the query and the options that select events. named: as `--query`, beside other arguments."""
+    """Add the query and the options that select events. named: the query is the option `--query`, because the
+    command has other arguments.
+    """
     help_ = "conditions such as app:gallery 'path:/DCIM/**' 'size:>1M', joined by and, or, not"
     if named:
         parser.add_argument("--query", action="append", default=[], metavar="QUERY", help=help_)
@@ -72,7 +74,7 @@ def selection_of(args: argparse.Namespace) -> Selection:
 
 
 def zone_of(args: argparse.Namespace) -> tzinfo | None:
-    """Return the zone of times: UTC with --utc, else None, the machine's."""
+    """Return the zone of times: UTC with --utc; else None, which means the machine's zone."""
     return UTC if getattr(args, "utc", False) else None
 
 
@@ -94,7 +96,8 @@ def open_trail(args: argparse.Namespace) -> IndexedTrail:
 
 
 def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterator[Record | BadLine]:
-    """Return the events that a selection may contain, with bad lines and records of problems, by time.
+    """Return the events that a selection may contain, in the order of time, with bad lines and records of
+    problems.
 
     They are from all mounts. limit: the most events of each mount, the newest ones; 0 for all.
     """
@@ -118,7 +121,9 @@ def json_fields(item: Record | BadLine) -> Fields:
 
 
 class Progress:
-    """Shows on a terminal (stderr) how far long work is; nothing in a pipe, and nothing for short work."""
+    """Shows the progress of long work on a terminal (stderr). Shows nothing if stderr is a pipe, or if the
+    work is short.
+    """
 
     def __init__(self) -> None:
         self._begun = time.monotonic()

@@ -82,7 +82,7 @@ class _Printer:
 
 
 class _Single:
-    """Makes a row of each record: for programs, and for people who use --each."""
+    """Makes one row of each record: for JSON output and for --each."""
 
     def add(self, item: Record | BadLine) -> list[Row]:
         return [Row(item)]
@@ -101,7 +101,7 @@ def _rows(args: argparse.Namespace, *, at_once: bool = False) -> Rows | _Single:
 def run_tail(args: argparse.Namespace) -> int:
     """Print the newest records."""
     wanted = selection_of(args)
-    # First find the end, then read up to it: nothing is lost between the two.
+    # First find the end of the trail, then read up to it. So no line between the two steps is lost.
     follower = Follower(Path(args.trail)) if args.follow else None
     printer, rows = _Printer(args), _rows(args)
     # Read more records than the wanted rows: several may be one row.
@@ -144,13 +144,13 @@ def _follow(
     while True:
         for item in merge([follower.poll()]):
             if isinstance(item, Record) and item.seq <= last_seq.get(item.place.mount_id, 0):
-                continue  # printed already, as one of the newest
+                continue  # printed already among the newest rows
             if _is_wanted(item, wanted):
                 for row in rows.add(item):
                     printer.print(row)
         for row in rows.due(time.time_ns()):
             printer.print(row)
-        last_seq.clear()  # only the first round can overlap
+        last_seq.clear()  # only the first round can repeat printed lines
         sys.stdout.flush()
         if reader_gone.poll(_FOLLOW_POLL_MS):
             return
@@ -184,7 +184,7 @@ def run_search(args: argparse.Namespace) -> int:
 
 
 def _warn(trouble: list[str]) -> None:
-    """Warn on stderr if the answer may be incomplete, which its rows do not show."""
+    """Warn on stderr if the answer may be incomplete: the rows do not show that."""
     sys.stdout.flush()
     for sentence in trouble[:3]:
         print(f"policyfs: the trail is not whole: {sentence}", file=sys.stderr)

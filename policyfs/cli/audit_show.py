@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _find(portion: Portion, seq: int) -> tuple[int | None, Record] | None:
-    """Return the row (None for a record of the journal's own) and the record with this number."""
+    """Return the row and the record with this number. The row is None if the record is not an event."""
     index = portion.index
     own = next((own for own in index.own if own.seq == seq), None)
     if own is not None:
@@ -63,7 +63,7 @@ def _find(portion: Portion, seq: int) -> tuple[int | None, Record] | None:
         return (None, item) if isinstance(item, Record) else None
     if not index.rows:
         return None
-    # Lines have numbers one after the other; only damage makes them differ.
+    # Without damage, lines have consecutive numbers. So the row can be computed.
     first, last = portion.row(0), portion.row(index.rows - 1)
     if isinstance(first, BadLine) or isinstance(last, BadLine) or not first.seq <= seq <= last.seq:
         return None

@@ -144,7 +144,7 @@ def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Repor
     there = _names_at(Path(trail), chains)
     with workers(chains) as pool:
         checked = [_read_chain(chain, _of(chain, expected), compared, pool) for chain in chains]
-    # Records about other chains that are newer than this check are not compared: those chains have grown.
+    # Leave out records about other chains that are newer than this check: these chains have grown meanwhile.
     told = [record for one in checked for record in one.records if record.time_ns < begun_ns]
     seen = sightings(told)
     gone = vanished(seen, there)
@@ -190,7 +190,7 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
                 records += part.check.records
                 spans[part.check.name] = part.check.first_seq, part.check.last_seq
         except FileNotFoundError:
-            continue  # rotation removed the oldest segment meanwhile: begin again
+            continue  # rotation removed the oldest segment meanwhile: read the chain again
         if gone := missing_segment(chain):
             verifier.fault(DELETED, f"segment {gone} is missing, and its seal is there")
         _check_keys(verifier, chain, keys, compared.keys, kept)
@@ -199,7 +199,7 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
 
 
 def _all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
-    """Return the keys beside a trail, with those that the machine made since."""
+    """Return the keys beside a trail, and the keys that the machine made after these."""
     from policyfs.journal.keys import is_signed
 
     own = read_keys((machine or b"").splitlines(keepends=True), is_signed)
@@ -246,7 +246,7 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
 def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:
     """Return the names of the directories at the trail root, also of those without a segment."""
     if any(chain.directory == root for chain in chains):
-        root = root.resolve().parent  # one mount's own directory was named
+        root = root.resolve().parent  # the argument was the directory of one mount
     return frozenset(os.listdir(root))
 
 

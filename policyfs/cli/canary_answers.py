@@ -11,7 +11,9 @@ Json = dict[str, object]
 
 
 def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> str:
-    """Return a text on a wrong answer; empty if it is the policy's. reads: the canaries are photos."""
+    """Return a text if an answer is not the policy's, else an empty text. reads: True if the files of
+    canaries are photos whose bytes were read.
+    """
     if canary.sort is Sort.HIDING:
         if answer.listed:
             return "its directory lists the name, which the policy hides"
@@ -21,7 +23,7 @@ def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> s
     if canary.sort is Sort.DENIAL:
         if not answer.errno:
             return "was allowed, and the policy denies it"
-        if answer.errno != canary.errno and not posix:  # mode bits deny, too
+        if answer.errno != canary.errno and not posix:  # with --posix mode bits may deny, too
             return f"got {_named(answer.errno)}, and the policy says {_named(canary.errno)}"
         return ""
     if answer.errno:
@@ -40,7 +42,7 @@ def not_passed(before: Json, after: Json, *, reads: bool) -> str:
     """Compare the counts before and after opens of unrestricted files. Return a text on a fault, or empty."""
     passthrough = _part(after, "passthrough")
     if not passthrough.get("enabled") or passthrough.get("refused"):
-        return ""  # `status` says why
+        return ""  # passthrough is off; `status` says why
     if _number(passthrough, "opens") <= _number(_part(before, "passthrough"), "opens"):
         return "the file was not passed through, and passthrough is on"
     if reads and _number(_part(after, "fuse"), "READ") > _number(_part(before, "fuse"), "READ"):

@@ -1,4 +1,4 @@
-"""A small photo that tells a place, a camera, a time and a person, to see whether they are removed."""
+"""A small photo with a place, a camera, a time and a person, to test if redaction removes them."""
 
 from __future__ import annotations
 

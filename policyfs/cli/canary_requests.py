@@ -33,7 +33,8 @@ class Identity:
 class Answer:
     """The answer to one request. errno: 0 if it was carried out. inode: st_ino of the file, 0 if unknown.
 
-    listed: True if its directory lists the name, None if it was not listed. data: the bytes that were read.
+    listed: True if the listing of the file's directory has the name; None if the directory was not listed.
+    data: the bytes that were read.
     """
 
     errno: int
@@ -61,7 +62,7 @@ def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bo
         data = _all_of(read_end, time.monotonic() + DEADLINE_S)
     finally:
         os.close(read_end)
-        os.kill(child, signal.SIGKILL)  # not reaped yet, so the pid is its own
+        os.kill(child, signal.SIGKILL)  # the child was not reaped yet, so no other process has this pid
         os.waitpid(child, 0)
     try:
         found = json.loads(data)
@@ -150,7 +151,7 @@ def _lists(mount_fd: int, path: bytes) -> bool | None:
     try:
         fd = os.open(directory or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount_fd)
     except OSError as error:
-        if error.errno not in _REFUSALS:  # it is unknown whether a listing would have the name
+        if error.errno not in _REFUSALS:  # the listing failed in another way than by a refusal
             raise
         return None
     try:

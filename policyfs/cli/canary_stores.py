@@ -21,7 +21,7 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MOST_DIRECTORIES: Final = 32
 _MOST_NAMES: Final = 64
-"""Directories of the real store, and names in each, among which files for canaries are looked for."""
+"""Most directories of the real store, and most names in each, that are searched for files for canaries."""
 _EACH: Final = 2
 _TYPES: Final = {stat.S_IFREG: FileType.REGULAR, stat.S_IFDIR: FileType.DIRECTORY}
 
@@ -42,7 +42,7 @@ def memory_store() -> Iterator[int]:
 def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
     """Make a file for each canary in the store in memory. Return a function: True if a canary has a file.
 
-    A canary has none if others need a directory of that name.
+    A canary has no file if other canaries need a directory with its name.
     """
     store = os.open("store", _DIRECTORY, dir_fd=memory)
     files: set[bytes] = set()
@@ -64,7 +64,7 @@ def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable
             files.add(path)
     finally:
         os.close(store)
-    # To test the hiding of a name, a directory of that name will do, too.
+    # A directory of the name is enough to test if the name is hidden.
     return lambda one: one.path in files or (one.sort is Sort.HIDING and one.path in directories)
 
 

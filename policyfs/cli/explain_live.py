@@ -213,9 +213,9 @@ async def _sniff(
 
 
 def has_writer(fd: int) -> bool:
-    """True if the kernel refuses a read lease, as it does while the file is open for writing."""
-    # INVARIANT: ignore SIGIO before taking the lease. A writer that comes now breaks the lease, and the
-    # signal would end the command.
+    """True if the kernel refuses a read lease: then the file is open for writing."""
+    # INVARIANT: ignore SIGIO before taking the lease. If a program opens the file for writing now, the kernel
+    # sends this signal, which would end the command.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -277,7 +277,7 @@ def _read_only(status: Json, ops: Op, _decision: Decision, _found: LiveFile, _ca
 def _mode_bits(
     status: Json, ops: Op, _decision: Decision, found: LiveFile, caller: Caller
 ) -> Layer | None:
-    """Ask the kernel about the mode bits and ACLs of the store; they count with --posix only."""
+    """Ask the kernel about the mode bits and ACLs of the store. They count only with --posix."""
     if not status["posix"] or caller.uid == 0:
         return None
     wanted, names = list(_needed_modes(str(status["store"]), ops, found)), []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 class State(enum.Enum):
-    """OK: as it should be. SLOW: works, slower. OFF: a feature is missing. BAD: will not mount.
+    """OK: as it should be. SLOW: works, but slower. OFF: a feature is missing. BAD: a mount will fail.
 
     ERROR: the check could not run.
     """

@@ -51,7 +51,7 @@ def _part(status: control.Json, name: str) -> control.Json:
 
 
 def _store_open(store: str) -> Iterator[str]:
-    with contextlib.suppress(OSError):  # in another mount namespace it may not be there
+    with contextlib.suppress(OSError):  # the store may be missing in this process's mount namespace
         closed = check_closed(store)
         if closed.state is not State.OK:
             yield f"{closed.what}: {closed.todo}"

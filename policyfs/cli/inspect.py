@@ -23,7 +23,9 @@ _TEXT_CHARACTERS: Final = 3
 
 
 def run_inspect(args: argparse.Namespace) -> int:
-    """Return 0 if an app under these words reads the file as it is, or if its view was saved; else 1."""
+    """Return 0 if redaction by these words leaves the file as it is, or if the redacted bytes were saved;
+    else 1.
+    """
     words = _words(args.redact) | ({DENY_UNKNOWN} if args.on_unknown == "deny" else frozenset())
     with opened(args.file) as fd:
         size = os.fstat(fd).st_size

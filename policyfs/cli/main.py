@@ -44,9 +44,9 @@ _OUTLINE: Final = frozenset({"-h", "--help", "--version"})
 def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
     """Build the whole command line. first, second: its first words, if they are known already.
 
-    With them only the module of that command is imported: all modules take most of a second, and `mount`
-    becomes a daemon, which must not keep the other commands in memory. For the list of commands none is
-    imported.
+    If they are known, only the module of that command is imported. All modules together take most of a second
+    to import, and `mount` becomes a daemon, which must not keep other commands in memory. To list the
+    commands, no module is imported.
     """
     parser = argparse.ArgumentParser(
         prog="policyfs",
@@ -76,10 +76,11 @@ def process() -> int:
 
 
 def main(arguments: Sequence[str] | None = None, kept: list[object] | None = None) -> int:
-    """Run one command. Return its exit code (0 fine, 1 refused or found something, 2 usage,
-    3 policy does not compile, 4 policy tests failed); argparse leaves by SystemExit(2).
+    """Run one command. Return its exit code: 0 success, 1 refused or something found, 2 wrong usage, 3 the
+    policy does not compile, 4 policy tests failed. argparse itself ends with SystemExit(2).
 
-    kept: receives large objects of the command that would take long to free.
+    kept: a list that receives large objects of the command, so that they are not freed here: this would take
+    long.
     """
     words = sys.argv[1:] if arguments is None else arguments
     parser = build_parser(*words[:2]) if words else build_parser("--help")

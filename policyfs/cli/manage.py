@@ -61,7 +61,7 @@ def known(mountpoint: str) -> str:
 
 
 def run_status(args: argparse.Namespace) -> int:
-    """Print the state of one mount, or of all. Return 1 if one is not well."""
+    """Print the state of one mount, or of all mounts. Return 1 if a mount has a problem."""
     if args.path is not None:
         return _run_path(args)
     silent: list[str] = []
@@ -123,7 +123,9 @@ def _problems(status: control.Json) -> list[str]:
 def ask(
     path: str, command: str, timeout_s: float = 10.0, *, about: str | None = None, **more: str
 ) -> control.Json:
-    """Ask the daemon of the mount at a path; without an answer, raise an error that explains the state."""
+    """Send a command to the daemon of the mount at a path; return its answer. Raises an error that explains
+    the state of the mount if there is no answer.
+    """
     try:
         return control.ask(control.socket_path(path), command, timeout_s, about=about, **more)
     except control.NoDaemonError as error:
@@ -189,7 +191,7 @@ def _all_status(silent: list[str]) -> list[control.Json]:
         try:
             found.append(control.ask(path, "status", 2.0))
         except control.NoDaemonError:
-            if path in mounted:  # else a daemon that was killed left its socket, and its mount is gone
+            if path in mounted:  # otherwise the socket is from a killed daemon, and its mount is gone
                 mountpoint = mounted[path]
                 silent.append(mountpoint)
                 print(f"policyfs: {mountpoint}: no daemon answers: {_instead(mountpoint)}", file=sys.stderr)
@@ -249,7 +251,7 @@ def _contained(held: control.Json) -> str:
 
 
 def _proved(proof: control.Json) -> str:
-    """Return the result of the requests that tested the mount before apps were let in."""
+    """Return a text on the requests that tested the mount before apps could use it."""
     counts = proof.get("canaries")
     if not isinstance(counts, dict):
         return str(proof.get("why", "not made"))
@@ -259,7 +261,7 @@ def _proved(proof: control.Json) -> str:
 
 
 def part(status: control.Json, name: str) -> control.Json:
-    """Return one part of a status; empty where a daemon of another version has none."""
+    """Return one part of a status; empty if the daemon (of another version) does not report it."""
     found = status.get(name)
     return found if isinstance(found, dict) else {}
 
@@ -267,7 +269,7 @@ def part(status: control.Json, name: str) -> control.Json:
 def run_reload(args: argparse.Namespace) -> int:
     """Reload the policy in each mount, and in earlier mounts at its mountpoint that are still in use.
 
-    A refusal of one of them is printed, and the others are still reloaded.
+    If one mount refuses the policy, the refusal is printed, and the other mounts are still reloaded.
     """
     if args.all == bool(args.mountpoints):
         args.usage_error("name the mountpoints, or use --all")

@@ -60,7 +60,9 @@ def label(row: Row) -> str:
 
 
 def text_of(found: Matrix, columns: int | None, *, colours: bool) -> str:
-    """Return tables that fit the terminal (None: one table); below them the legend and the redactions."""
+    """Return tables that fit a terminal of this many columns (None: one table), and below them the legend and
+    the redactions.
+    """
     lines: list[str] = []
     widest = max([len(OTHER), *(len(label(row)) for row in found.rows)])
     for part in _parts(found.columns, widest, columns):

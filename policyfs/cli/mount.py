@@ -159,7 +159,7 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
 
     loader = Loader(lambda: read_sources(policy_path), compile_sources)
     sources = loader.read()
-    checked.append((sources, loader.compile(sources)))  # for the daemon, which reads it again
+    checked.append((sources, loader.compile(sources)))  # the daemon need not compile the same text again
     options = _options(args, checked[0][1].policy, store, mountpoint, start)
     del sources
     for place, name in ((options.store, "store"), (options.mountpoint, "mountpoint")):
@@ -214,7 +214,9 @@ def _options(
 
 
 def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
-    """Refuse modes by the policy together with the kernel's own checks (--posix), and for a backup."""
+    """Refuse modes by the policy together with --posix, and for an app mount whose app must see the store's
+    modes.
+    """
     by_mount = args.modes == "policy"
     told = apps_with_modes(engine, by_mount=by_mount)
     told = told if args.app is None else told & {args.app}
@@ -299,7 +301,8 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
         todo = "; create the directory" if error.errno == errno.ENOENT else ""
         raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}{todo}") from error
     state = mount_state(path)
-    # The daemon was killed, and the kernel holds a thread of it: only force ends its connection and requests.
+    # The daemon was killed, but the kernel still holds one of its threads. Only a forced unmount ends its
+    # requests.
     held = state is MountState.SILENT and daemon_died(path)
     if state is MountState.DEAD or held:
         if not clear_dead and not _agrees(f"A dead mount is at {path}. Unmount it?"):

@@ -50,9 +50,10 @@ def starter(command: str) -> dict[str, object]:
 def record(
     root: Path, mount_id: str, kind: str, fields: dict[str, object], *, end: dict[str, object]
 ) -> None:
-    """Put one record on the chain of a mount or, while a daemon records there, on a new chain beside it.
+    """Put one record on the chain of a mount. If a daemon records there now, put it on a new chain beside.
 
-    end: the fields of the record that ends it. Raises PolicyfsError if it is not on record.
+    end: the fields of the last record, which ends the recording. Raises PolicyfsError if the record could not
+    be written.
     """
     from policyfs.journal.recorders import open_journal
 

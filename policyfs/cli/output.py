@@ -25,12 +25,12 @@ def write_private(path: str, text: str) -> None:
 def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None:
     """Replace a file's bytes in one step (rename), and keep its mode and owner.
 
-    Without known, a missing file is made (mode 0600); with known, the file must be there and have these bytes
-    right before the rename. A symbolic link would itself be replaced: path is a resolved one. On any error
-    the file stays as it is, and nothing is left beside it. Raises OSError, and PolicyfsError if the bytes
-    are not the known ones.
+    Without *known*, a missing file is made (mode 0600). With *known*, the file must exist and have these
+    bytes right before the rename. *path* must be without symbolic links: a link itself would be replaced. On
+    any error the file stays as it is, and nothing is left beside it. Raises OSError, and PolicyfsError if the
+    bytes are not the known ones.
     """
-    # a short prefix: with the file's name in it, a name as long as the file system allows would not do
+    # a short prefix: the file's own name may already have the greatest length
     fd, new = tempfile.mkstemp(prefix=".", dir=path.parent)
     try:
         with open(fd, "wb") as file:
@@ -39,7 +39,7 @@ def replace_file(path: Path, data: bytes, *, known: bytes | None = None) -> None
             if known is not None or path.exists():
                 stat = path.stat()
                 os.fchown(file.fileno(), stat.st_uid, stat.st_gid)
-                os.fchmod(file.fileno(), stat.st_mode & 0o7777)  # last: a change of owner clears set-id bits
+                os.fchmod(file.fileno(), stat.st_mode & 0o7777)  # last: fchown clears set-id bits
             os.fsync(file.fileno())
         if known is not None and path.read_bytes() != known:
             raise PolicyfsError(f"{path} was changed meanwhile, and stays as it is: try again")

@@ -212,7 +212,7 @@ def _change(
     wanted: Iterator[tuple[tuple[bytes, ...], FileType | None, str]],
     done: str,
 ) -> int:
-    """Set owners one by one, each in one step; owners that are right already stay. Print each change."""
+    """Set owners one by one, each in one step. Leave owners that are already as wanted. Print each change."""
     code, changed = EXIT_OK, 0
     if not args.dry_run:
         _on_record(store, done)
@@ -235,7 +235,7 @@ def _change(
 
 
 def _on_record(store: _Store, done: str) -> None:
-    """Put the change on the trail, if there is one, before the change is made."""
+    """Put the change on record before it is made, if there is a trail."""
     if store.trail.is_dir():
         by = starter(f"policyfs owner {done}")
         fields = {"done": done, "store": store.path, **by}

@@ -19,7 +19,7 @@ _TYPES: Final = {ftype.value: ftype for ftype in FileType if ftype is not FileTy
 
 
 class Owned(NamedTuple):
-    """One line. names: of the path, from the top of the store down; none for the top itself."""
+    """One line. names: the names of the path, from the top of the store down; empty for the top itself."""
 
     names: tuple[bytes, ...]
     ftype: FileType

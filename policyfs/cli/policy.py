@@ -25,7 +25,7 @@ _ACTIONS: Final = (
 # ---------------------------------------------------------------- check
 
 
-@paused()  # the process ends soon, and with it all objects
+@paused()  # garbage need not be collected: the process ends soon
 def run_check(args: argparse.Namespace) -> int:
     """Check each policy by itself, and print all errors of all of them."""
     batch = Batch(sys.stdout)
@@ -64,8 +64,8 @@ def _plural(count: int, noun: str) -> str:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], action: str = "") -> None:
     """Add `policy` and its actions to the command line.
 
-    action: the word after `policy`, if it is known already. Only the module of that action is imported then;
-    all of them take longer than the check of a policy of 500 rules.
+    action: the word after `policy`, if it is known already. Then only the module of this action is imported.
+    To import all of them takes longer than to check a policy of 500 rules.
     """
     parser = subparsers.add_parser("policy", help="check, test, explain and compare policies")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -121,7 +121,9 @@ def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object
 
 
 def _live_text(trail: Path, digest: str) -> Sequence[SourceText] | None:
-    """Return the text of the policy in force from the trail; None if it is missing or was changed."""
+    """Return the text of the policy in force, as the trail keeps it; None if the text is missing or was
+    changed.
+    """
     try:
         sources = [SourceText(*file) for file in read_policy(trail, digest)]
     except OSError:
@@ -174,7 +176,8 @@ def _others(found: _Applied, own: str) -> list[str]:
 
 
 def _replace(path: str, text: bytes) -> None:
-    """Replace a file's text, or that of the file which a link leads to. Raises PolicyfsError."""
+    """Replace the text of a file; if the path is a link, of the file to which it leads. Raises PolicyfsError.
+    """
     real = Path(os.path.realpath(path))
     try:
         replace_file(real, text)

@@ -1,4 +1,4 @@
-"""`policyfs policy diff`: what a new policy allows that the old one did not, and the reverse."""
+"""`policyfs policy diff`: requests that a new policy allows and the old one did not, and the reverse."""
 
 from __future__ import annotations
 

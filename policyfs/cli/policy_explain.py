@@ -114,7 +114,7 @@ def _run_live(args: argparse.Namespace) -> int:
         raise UsageError(f"no such request: {args.op!r}; there are {', '.join((*REQUESTS, *MOVES))}")
     found = live.look(status, path, engine, who, REQUESTS[args.op])
     facts = found.facts
-    if found.stat is None:  # it is to be created
+    if found.stat is None:  # the request would create it
         facts = Facts(None, who.app or OWNER_NONE)
     explanation = explain(engine, who, args.op, path, found.ftype, facts)
     hidden = live.hidden_above(engine, who, found)
@@ -167,7 +167,7 @@ def _path(text: str) -> bytes:
 def _hints(
     engine: Engine, who: Principal, explained: Explanation, facts: Facts, args: argparse.Namespace
 ) -> Iterator[str]:
-    """Yield hints if the answer is open because the options did not describe the file."""
+    """Yield hints if the answer is uncertain because the options do not describe the file."""
     decision = explained.decision
     if decision.redact and facts.kind is None:
         yield "the app can open it only if policyfs can clean its kind; add --kind TYPE or --content FILE"

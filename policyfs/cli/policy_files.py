@@ -42,7 +42,9 @@ def read_sources(path: str) -> list[SourceText]:
 
 
 class Batch:
-    """Reads several policies for one command. It prints the errors of a policy, and reads the next one."""
+    """Reads several policies for one command. If a policy has errors, prints them and goes on with the next
+    one.
+    """
 
     def __init__(self, errors: TextIO) -> None:
         """errors: the stream for errors in policies. Errors of reading a file go to standard error."""

@@ -17,7 +17,7 @@ from policyfs.policy.parse import SourceText
 
 
 def run_fmt(args: argparse.Namespace) -> int:
-    """Bring files into canonical form. Exit code 1 if --check finds one that is not."""
+    """Bring files into canonical form. Exit code 1 if --check finds a file in another form."""
     batch = Batch(sys.stderr if args.stdout else sys.stdout)
     for path, found in batch.loaded(args.policy, _formatted):
         if args.stdout and len(found) > 1:

@@ -22,7 +22,7 @@ from policyfs.policy.replay.recorded import Recorded
 from policyfs.policy.replay.replay import Replayer
 
 _POLICIES: Final = 4
-"""Recorded policies that are kept without their exceptions."""
+"""Most recorded policies that are kept compiled without their exceptions."""
 
 
 def run_learn(args: argparse.Namespace) -> int:
@@ -52,7 +52,7 @@ def run_learn(args: argparse.Namespace) -> int:
 
 
 class _LastingRules:
-    """The rules of recorded policies that have no end: the policies without their exceptions."""
+    """The rules of recorded policies that have no end date: each policy without its exceptions."""
 
     def __init__(self, requests: RecordedRequests) -> None:
         self._requests: Final = requests
@@ -76,7 +76,9 @@ class _LastingRules:
 
 
 def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
-    """True if a deny rule refused the request, or would have. A rule whose text is lost counts as a deny."""
+    """True if a deny rule refused the request, or in monitor mode would have refused it. A rule whose text is
+    lost counts as a deny.
+    """
     rules = recorded.would_deny if recorded.allowed else recorded.rules
     effects = (requests.effect(recorded.digest, rule) for rule in rules if not rule.startswith("("))
     return any(effect in {None, "deny"} for effect in effects)

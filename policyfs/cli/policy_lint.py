@@ -21,7 +21,7 @@ from policyfs.policy.parse import SourceText
 from policyfs.policy.paths import DEEP, parse_glob
 
 
-@paused()  # the process ends soon, and with it all objects
+@paused()  # garbage need not be collected: the process ends soon
 def run_lint(args: argparse.Namespace) -> int:
     """Print the findings on each policy. Exit code 1 if there are any that no comment silences."""
     batch = Batch(sys.stderr if args.json else sys.stdout)
@@ -75,7 +75,7 @@ def _finding(finding: Finding) -> dict[str, object]:
 
 
 def _absent(engine: Engine, store: str) -> Iterator[Finding]:
-    """Yield a finding for each rule with a glob whose part before the first wildcard is not in the store."""
+    """Yield a finding for each rule with a glob that begins with names which the store does not have."""
     if not Path(store).is_dir():
         raise PolicyfsError(f"{store} is not a directory; name the store, the directory with your files")
     for rule in engine.policy.rules:
@@ -92,7 +92,9 @@ def _absent(engine: Engine, store: str) -> Iterator[Finding]:
 
 
 def _missing(text: str, store: str) -> str | None:
-    """Return a glob up to the first name that the store lacks; None if a wildcard comes first."""
+    """Return the beginning of a glob up to the first name that the store lacks; None if no name before a
+    wildcard is missing.
+    """
     at, shown = Path(store), ""
     for segment in parse_glob(text).segments:
         if segment is DEEP or len(segment.variants) != 1:

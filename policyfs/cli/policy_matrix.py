@@ -1,4 +1,4 @@
-"""`policyfs policy matrix`: who may do what where."""
+"""`policyfs policy matrix`: the operations that each app may use at each path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`policyfs policy replay`: what another policy would have answered to the requests of a trail."""
+"""`policyfs policy replay`: the answers of another policy to the requests of a trail."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from policyfs.policy.replay.report import Example, Report
 
 
 def run_replay(args: argparse.Namespace) -> int:
-    """Print what would change. Exit code 1 if something gets wider or narrower."""
+    """Print the answers that would change. Exit code 1 if the policy would allow more, or less."""
     engine = load_policy(read_sources(args.policy))
     if args.monitor:
         engine = compile_policy(engine.policy, monitor=True)

@@ -57,7 +57,7 @@ class Machine:
         self._services: Final = found
 
     def dynamic(self) -> list[str]:
-        """Return the services that get a uid at each start, and do not run."""
+        """Return the services that get a new uid at each start and do not run now."""
         live = {process.service for process in self._running}
         return [one.name for one in self._services if one.dynamic and one.name not in live]
 

@@ -1,10 +1,10 @@
 """The proof of a mount before apps are let in, made by a process other than the daemon.
 
-The prover is forked before the daemon, and gets the daemon's mount as a descriptor before it is attached. It
-forks a second daemon, with the same code, policy and options, over a small store in memory, and makes
-requests in both mounts under the uids of apps. In the store in memory the files are photos with a place, and
-may be written and removed. In the real mount requests leave no trace. If an answer differs from the
-policy's, the mount is refused.
+The prover is forked before the daemon. It gets the daemon's mount as a descriptor before the mount is
+attached. The prover forks a second daemon, with the same code, policy and options, over a small store in
+memory. It makes requests in both mounts under the uids of apps. In the store in memory the files are photos
+with a place, and may be written and removed. In the real mount requests leave no trace. If an answer differs
+from the policy's, the mount is refused.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Caller:
 
 
 class UnprovedError(Exception):
-    """A canary got another answer than the policy's. The message names both."""
+    """A canary got another answer than the policy gives. The message names both answers."""
 
 
 # -- in the command that mounts -------------------------------------------------------------------
@@ -70,8 +70,8 @@ class UnprovedError(Exception):
 def proving(options: MountOptions, loader: Loader) -> Iterator[tuple[MountOptions, Callable[[], None]]]:
     """Fork the prover of a mount, if it is to be proved. Yield the daemon's options, and a wait function.
 
-    The function returns once the prover has attached the mount and ended. At the end of the context the
-    prover is killed: by then the mount answers, or has failed. Call it before any thread starts.
+    The wait function returns once the prover has attached the mount and ended. At the end of the context the
+    prover is killed: by then the mount answers, or has failed. Call proving() before any thread starts.
     """
     if not options.proof:
         yield options, lambda: None
@@ -96,7 +96,7 @@ def proving(options: MountOptions, loader: Loader) -> Iterator[tuple[MountOption
         yield replace(options, proof_fd=theirs.detach()), wait
     finally:
         if pids:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # kill(2) is refused to a daemon that served
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)  # a daemon that has served may not use kill(2)
         wait()
         os.close(pidfd)
 
@@ -115,7 +115,7 @@ def _become_prover(options: MountOptions, loader: Loader, channel: socket.socket
 
 
 def _prove(options: MountOptions, loader: Loader, channel: socket.socket) -> None:
-    """Prove the mount, say so, and attach it."""
+    """Prove the mount, report the result to the daemon, and attach the mount."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     began = time.monotonic()
@@ -149,7 +149,7 @@ def _proof(options: MountOptions, loader: Loader, channel: socket.socket) -> tup
     """Make all requests; return the descriptor of the mount, and the result. Raises UnprovedError."""
     sources = loader.read()
     engine = loader.compile(sources)
-    # By the daemon's clock, or its record of the latest time, exceptions of this engine may have ended.
+    # The daemon may know a later time than this process. Exceptions of this engine may have ended by then.
     base = engine
     if engine.policy.exceptions:
         base = compile_policy(with_exceptions(engine.policy, ()), monitor=engine.monitor)
@@ -212,7 +212,7 @@ def _callers(options: MountOptions, engine: Engine) -> tuple[list[Caller], int]:
 
 
 class _Mount:
-    """A detached mount, with the channel to its daemon. where: for messages."""
+    """A detached mount, with the channel to its daemon. where: the name of the mount in messages."""
 
     def __init__(self, channel: socket.socket, mount_fd: int, options: MountOptions, where: str) -> None:
         self._channel = channel
@@ -320,7 +320,7 @@ class _Probe:
             raise UnprovedError(f"the daemon of the store in memory did not serve: {why}") from error
 
     def end(self) -> None:
-        """Kill the daemon, of which nothing is attached or kept."""
+        """Kill the daemon. Its mount is attached nowhere, and none of its files is kept."""
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         os.close(self._log)
@@ -345,7 +345,7 @@ def _received(channel: socket.socket) -> Json:
 
 
 def _wait(channel: socket.socket) -> None:
-    """Wait for a message, or the end of the daemon. Raises ValueError if neither comes in time."""
+    """Wait for a message, or for the end of the daemon. Raises ValueError if neither happens in time."""
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     if not poll.poll(_START_S * 1000):

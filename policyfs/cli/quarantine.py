@@ -1,6 +1,7 @@
 """`policyfs quarantine`: the files refused by rules with `on_refused: quarantine`.
 
-Reads and changes the mounts' state only, so it works with no mount running. docs/operations.md is its manual.
+The command uses only the files that mounts keep, so it works without a running mount. docs/operations.md is
+its manual.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def _guarded(action: Callable[[argparse.Namespace], int]) -> Callable[[argparse.
 
 
 def _places(root: str) -> list[Quarantine]:
-    """Return the quarantines of all mounts below a trail root, or that of one mount's directory."""
+    """Return the quarantines of all mounts below a trail root. If *root* is the directory of one mount,
+    return its quarantine.
+    """
     path = Path(root)
     if not path.is_dir():
         raise PolicyfsError(f"there is no trail at {root}; name its directory with --trail")

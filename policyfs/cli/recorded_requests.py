@@ -29,7 +29,7 @@ _ENGINES: Final = 4
 """Compiled policies that are kept; a trail may name hundreds."""
 
 _UNKNOWN: Final = ""
-"""Stands for the app of a mount whose start is no longer on record."""
+"""Stands for the app of a mount if the record of the mount's start is gone."""
 
 _FOLDED: Final = "counted together on the trail, without their paths"
 _CUT: Final = "with a path that is too long to be recorded whole"
@@ -39,7 +39,7 @@ _BAD: Final = "lines are not records: see policyfs audit verify"
 
 class Sighting(NamedTuple):
     """Equal requests of a trail. empty: True if the file held nothing at open; None: unknown. weight: number
-    of requests. id: reads the id of the first of them; call it before the next Sighting is taken.
+    of requests. id: a function that reads the id of the first one; call it before you take the next Sighting.
     """
 
     recorded: Recorded
@@ -51,7 +51,7 @@ class Sighting(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """Key of equal rows of one portion. term: how many of the given instants had passed."""
+    """Key of equal rows of one portion. term: the number of instants (see _terms) that had passed."""
 
     class_id: int
     path_id: int
@@ -63,7 +63,8 @@ class _Key(NamedTuple):
 class _Run(NamedTuple):
     """One run of a daemon, by the daemon's own records.
 
-    app: of an app mount; None for a shared one. exceptions: ids of those in force, by policy and generation.
+    app: the app of an app mount; None for a shared mount. exceptions: ids of the exceptions in force, by
+    policy and generation.
     """
 
     app: str | None
@@ -71,9 +72,9 @@ class _Run(NamedTuple):
 
 
 class RecordedRequests:
-    """The requests of a trail that a query selects. Memory: the index of one segment, and its requests.
+    """The requests of a trail that a query selects. Only one segment's index and requests are in memory.
 
-    left_out: events that are not decisions or cannot be decided, by reason.
+    left_out: number of events that record no decision, or that cannot be decided again, by reason.
     """
 
     def __init__(self, trail: IndexedTrail, wanted: Selection, ends: Sequence[int] = ()) -> None:
@@ -150,7 +151,9 @@ class RecordedRequests:
         return sorted({*self._ends, *ends_of(known, ALWAYS)})
 
     def _exceptions(self, event: Event, run: _Run, at_ns: int) -> tuple[str, ...]:
-        """Return the exceptions in force: as recorded, or by the time if the record is gone."""
+        """Return the exceptions in force: as recorded; if the record is gone, those that had not ended at
+        this time.
+        """
         told = run.exceptions.get((event.policy_digest, event.policy_generation))
         policy = self._policies.policy(event.policy_digest) if told is None else None
         return (told or ()) if policy is None else live(policy, at_ns)
@@ -200,8 +203,8 @@ def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
 def _times(index: Index, mark: int) -> tuple[list[int], int]:
     """Return the times of all rows, and the latest time. mark: the latest time before the index.
 
-    An exception that has ended stays ended if the clock goes back. So no row gets an earlier time than a line
-    before it.
+    An exception that has ended stays ended, even if the clock is set back. So a row gets at least the time of
+    each line before it.
     """
     times = [*index.times, mark]
     for own in index.own:

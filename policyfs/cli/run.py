@@ -37,14 +37,16 @@ _BY_SIGNAL: Final = 128
 _END_S: Final = 30.0
 _POLL_S: Final = 0.02
 _NO_DESCRIPTOR: Final = (1 << 31) - 1
-"""A number above every descriptor. The limit (RLIMIT_NOFILE) may be too low: it may have been lowered after a
-descriptor was opened."""
+"""A number above every descriptor. RLIMIT_NOFILE cannot be used: it may have been lowered after a descriptor
+with a higher number was opened."""
 _PLACES: Final = 1000
 """Most mounts of one app that this command makes at the same time."""
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
 _OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 _CAUGHT: Final = (*_FORWARDED, *_OF_THE_TERMINAL)
-"""A terminal sends these to the command itself."""
+"""Signals that this process catches. A terminal sends _OF_THE_TERMINAL to the command itself, too, so these
+are not handed on.
+"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -125,8 +127,8 @@ def _mounted(args: argparse.Namespace, start: Start, command: Sequence[str], at:
 def _claimed_place(app: str) -> tuple[str, int]:
     """Return an empty directory for a mount of this app, and the descriptor that keeps it locked.
 
-    It is the first free directory of a series. The trail of a mount is named after the mountpoint, so a
-    command that runs every night continues its trail.
+    The directory is the first free one of a series. The trail of a mount is named after the mountpoint. So a
+    command that runs every night continues the same trail.
     """
     row = control.runtime_dir() / "run"
     try:
@@ -153,7 +155,8 @@ def _claimed_place(app: str) -> tuple[str, int]:
 def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> int:
     """Start the command, hand signals on to it, and return its exit code.
 
-    A signal that comes before the handlers are there waits: it would end policyfs, not the command.
+    Signals are blocked until the handlers are set: before that, a signal would end policyfs and not the
+    command.
     """
     sys.stdout.flush()
     signal.pthread_sigmask(signal.SIG_BLOCK, _CAUGHT)
@@ -164,7 +167,7 @@ def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) 
         signal.signal(number, signal.SIG_IGN)
 
     def hand_on(number: int, _frame: object) -> None:
-        with contextlib.suppress(ProcessLookupError):  # it has ended, perhaps by the same signal
+        with contextlib.suppress(ProcessLookupError):  # it may have ended, by the same signal
             os.kill(child, number)
 
     for number in _FORWARDED:
@@ -172,7 +175,7 @@ def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) 
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _CAUGHT)
     _, status = os.waitpid(child, 0)
     for number in _CAUGHT:
-        signal.signal(number, signal.SIG_IGN)  # the mount is ending anyway
+        signal.signal(number, signal.SIG_IGN)  # ignore further signals: the mount is ending
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else _BY_SIGNAL - code
 
@@ -203,9 +206,9 @@ def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: st
 
 
 def _leave_terminal() -> None:
-    """Forbid the command to type into the terminal of the caller, who is root there (TIOCSTI).
+    """Forbid the command to type into the terminal (TIOCSTI), where the caller works as root.
 
-    Where there is no filter for this machine, the command loses the terminal, and with it job control.
+    If there is no system call filter for this machine, the command loses the terminal, and so job control.
     """
     machine = platform.machine()
     program = seccomp.terminal_program(machine)
@@ -216,8 +219,8 @@ def _leave_terminal() -> None:
 def _stand_at(path: str) -> None:
     """Enter a directory as the app; the root directory if the app may not.
 
-    INVARIANT: the caller's working directory is entered again, by its path. The present one may be in the
-    store itself, where the app would reach files by their names.
+    INVARIANT: the caller's working directory is entered again by its path, which may now lead into the mount.
+    The present directory may be in the store itself, where the app could open files by relative names.
     """
     try:
         os.chdir(path)
@@ -228,7 +231,7 @@ def _stand_at(path: str) -> None:
 def _close_others() -> None:
     """Close all descriptors but standard input, output and error: one may be a directory of the store.
 
-    None of those three can be one: the interpreter does not start with a directory there.
+    None of those three is a directory: the Python interpreter does not start with a directory as one of them.
     """
     os.closerange(3, _NO_DESCRIPTOR)
 

@@ -43,16 +43,17 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
     def leave(_number: int, _frame: FrameType | None) -> None:
         raise _Left
 
-    # Until the daemon blocks these signals and reads them itself, they raise _Left, for an orderly end.
+    # The daemon will block these signals and read them itself. Until then they raise _Left, for an orderly
+    # end.
     for number in _ENDING:
         signal.signal(number, leave)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the policy is being read anyway
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no reload is needed: the policy is being read now
     try:
         daemon = Daemon(options, loader, logger)
         try:
             daemon.run(ready)
         finally:
-            for number in _ENDING:  # it is ending already
+            for number in _ENDING:  # ignore further signals: the daemon is ending
                 signal.signal(number, signal.SIG_IGN)
             daemon.close()
     except _Left:
@@ -66,7 +67,7 @@ class _Left(BaseException):
 
 
 class _NotMountedError(PolicyfsError):
-    """The daemon ended before its mount answered. exit_code: the daemon's."""
+    """The daemon ended before its mount answered. exit_code: the daemon's exit code."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -83,8 +84,8 @@ def fork_daemon(
 ) -> int:
     """Fork the daemon; return its pid once the mount answers. Raises PolicyfsError, also if the daemon fails.
 
-    log_file: None for the one in the mount's trail directory. lifeline: a pipe; the mount ends once its
-    write end is closed, or this process has ended.
+    log_file: None: the log in the mount's trail directory. lifeline: a pipe; once its write end is closed, or
+    this process has ended, the mount ends.
     """
     log_file = log_file or options.trail / "daemon.log"
     try:
@@ -109,7 +110,7 @@ def fork_daemon(
             answer = pipe.read()
         if answer == b"ready":
             attached()
-    start.answered()  # or the daemon has recorded why it did not
+    start.answered()  # if it failed, the daemon has recorded the reason
     if answer == b"ready":
         return child
     _, wait_status = os.waitpid(child, 0)
@@ -137,7 +138,7 @@ def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd
         code = serve(options, loader, ready, as_json=True)
     except PolicyfsError as error:
         code = error.exit_code
-        os.write(answer_fd, str(error).encode())  # first: the record may fail for the same reason
+        os.write(answer_fd, str(error).encode())  # first send the reason: to record it may fail, too
         start.failed(str(error))
     except BaseException as error:
         import traceback

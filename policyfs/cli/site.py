@@ -42,7 +42,8 @@ class Seen(NamedTuple):
     changes: tuple[str, ...] = ()
 
     def is_to_be_made(self, *, restart: bool) -> bool:
-        """True if `up` makes the mount. restart: also if it is up with other options."""
+        """True if `up` makes the mount. restart: True if a mount that is up with other options is made again.
+        """
         if self.state is State.CHANGED:
             return restart and not is_of_unit(self.status)
         return self.state is not State.UP
@@ -74,7 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_up(args: argparse.Namespace) -> int:
-    """Make every mount that is not there. If one fails, remove those that this command has made."""
+    """Make every mount that is not up. If one fails, remove the mounts that this command has made."""
     site = read_site(args.site)
     if os.geteuid() != 0:
         raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (policyfs unit)")
@@ -99,14 +100,16 @@ def run_up(args: argparse.Namespace) -> int:
     left = [(mount, seen) for mount, seen in found if seen.state is State.CHANGED and mount not in made]
     for mount, seen in left:
         print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
-    return EXIT_OK  # also with differences: if a systemd unit failed, systemd would end the new daemons
+    return EXIT_OK  # 0 even if options differ: if a systemd unit fails, systemd ends the new daemons
 
 
 def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Make one mount; unmount it before if its options differ. Return the error, empty if there is none."""
+    """Make one mount. If it is up with other options, unmount it first. Return the error; empty if there is
+    none.
+    """
     if seen.state is not State.CHANGED:
         return _mount(site, mount)
-    try:  # the usual cause of a failure: if it were found only after the unmount, apps would have no mount
+    try:  # check before the unmount: otherwise a wrong policy would leave apps without a mount
         check_policy(arguments_of(site, mount))
     except PolicyfsError as error:
         said = str(error)
@@ -119,7 +122,7 @@ def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
 
 
 def _check_made(site: Site, wanted: Sequence[tuple[MountDoc, Seen]], results: Sequence[str]) -> None:
-    """Raise PolicyfsError if a mount failed. Before, remove the new mounts, but not the restarted ones."""
+    """Raise PolicyfsError if a mount failed. First remove the new mounts, but not the restarted ones."""
     failed = [(mount, said) for (mount, _), said in zip(wanted, results, strict=True) if said]
     if not failed:
         return

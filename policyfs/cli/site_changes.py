@@ -17,7 +17,9 @@ from policyfs.daemon import control
 _APART: Final = frozenset(
     {"store", "mountpoint", "policy", "trail", "app", "foreground", "log", "clear_dead"}
 )
-"""Options that are compared in another way, or that change nothing in a running mount."""
+"""Options that changes() need not compare: they are compared in another way, or change nothing in a running
+mount.
+"""
 
 
 def changes(site: Site, mount: MountDoc, status: control.Json) -> tuple[str, ...]:

@@ -136,7 +136,9 @@ def _mount_unit(site: Site, mount: MountDoc, program: str) -> str:
 
 
 def _drop_in(mount: MountDoc, unit: str) -> str:
-    """Return the drop-in of a service. With it, its mount is at the path where the service expects files."""
+    """Return the drop-in of a service. It puts the service's mount at the path where the service expects its
+    files.
+    """
     paths = f"{_path(mount.at)}:{_path(mount.path or '')}"
     return (
         f"[Unit]\nRequires={unit}\nAfter={unit}\nPartOf={unit}\n\n"

@@ -62,14 +62,15 @@ def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bo
 def _holding(
     mountpoint: str, status: control.Json, files: Sequence[Mapping[str, object]]
 ) -> dict[int, list[Holder]]:
-    """Return the processes that hold one of these files, open or mapped; not the daemon, nor ourselves."""
+    """Return the processes that have one of these files open or mapped, except the daemon and this process.
+    """
     opened = {(os.fsencode(mountpoint + str(one["path"])), one["uid"]) for one in files}
     pids = {one["pid"] for one in files}
     spared = {status["pid"], os.getpid(), os.getppid(), 1}
     found: dict[int, list[Holder]] = {}
     for holder in holders_of(f"0:{status['connection']}"):
         file = holder.what.startswith("fd ") or holder.what == "mapping"
-        # by the opener, or by a process of the same user, to which the opener handed the file
+        # the process that opened the file, or a process of the same user that got the descriptor from it
         stale = holder.pid in pids or (holder.path.removesuffix(_DELETED), holder.uid) in opened
         if file and stale and holder.pid not in spared:
             found.setdefault(holder.pid, []).append(holder)
@@ -86,8 +87,9 @@ def _agreed(count: int) -> bool:
 def _ended(pids: list[int], holding: Callable[[], Collection[int]]) -> list[int]:
     """End processes, first with SIGTERM, then with SIGKILL; return those that live on.
 
-    holding: returns the pids that hold files now. A pid that another process has got since the list was made
-    gets no signal: holding() is called again while pidfds keep the pids from being given to others.
+    holding: returns the pids that hold files now. The pid of a process that has ended may belong to another
+    process by now. So pidfds are opened first, and then holding() is called again: only a process that still
+    holds a file gets a signal.
     """
     fds: dict[int, int] = {}
     try:

@@ -24,7 +24,7 @@ def options_of(args: argparse.Namespace) -> dict[str, object]:
 class Start:
     """One start of a mount, until it answers.
 
-    root: the trail root. told: the fields of its record about the caller and the options.
+    root: the trail root. told: the fields about the caller and the options, for the record of a failed start.
     """
 
     def __init__(self, root: Path, told: dict[str, object], mountpoint: str, places: list[str]) -> None:
@@ -38,7 +38,7 @@ class Start:
     def of(cls, args: argparse.Namespace) -> Start:
         """Describe a start by its command line."""
         root = Path(trail_root(args.trail)).absolute()
-        try:  # a dead mount may be there, which answers no stat
+        try:  # a dead mount may be there: it does not answer stat
             mountpoint = resolve(args.mountpoint)
         except OSError:
             mountpoint = os.path.abspath(args.mountpoint)
@@ -51,7 +51,9 @@ class Start:
         self._is_over = True
 
     def failed(self, reason: str) -> None:
-        """Record, once, that the mount did not start, if there is a trail root already. Never raises."""
+        """Record that the mount did not start. Only the first call records, and only if there is a trail
+        root. Never raises.
+        """
         root = os.path.realpath(self.root)
         inside = any(root == place or root.startswith(place.rstrip("/") + "/") for place in self._places)
         if self._is_over or inside or not os.path.isdir(root):

@@ -12,7 +12,9 @@ from policyfs.store.facts import StoreFacts, probe
 
 
 def check_trail_place(root: str, store: str) -> Finding:
-    """Check that the trail and the store are not on one file system, which apps could fill."""
+    """Check that the trail is not on the store's file system: apps could fill it, and no more events could be
+    recorded.
+    """
     try:
         same = existing(root).stat().st_dev == Path(store).stat().st_dev
     except OSError as error:
@@ -73,7 +75,9 @@ def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
 
 
 def check_closed(store: str) -> Finding:
-    """Check that apps cannot reach the store by its path: it is closed, or a directory above it is."""
+    """Check that apps cannot reach the store by its path: the mode of the store, or of a directory above,
+    keeps them out.
+    """
     top = Path(store).resolve()
     for where in (top, *top.parents):
         found = where.stat()

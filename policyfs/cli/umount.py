@@ -138,19 +138,21 @@ def _living(path: str, pids: Container[object]) -> list[control.Json]:
     """Return the status of each daemon of a mountpoint whose pid is in *pids*."""
     found = []
     for socket_path in _socket_paths(path):
-        with contextlib.suppress(control.ControlError):  # it has just ended, or was killed
+        with contextlib.suppress(control.ControlError):  # the daemon may just have ended, or was killed
             found.append(control.ask(socket_path, "status", _STATUS_S))
     return [status for status in found if status["pid"] in pids]
 
 
 def _tell(path: str, command: str) -> None:
-    """Tell the daemon about an unmount, so that the trail names its author. No answer is no error."""
+    """Tell the daemon about an unmount, so that the trail names the user who asked for it. It is no error if
+    the daemon does not answer.
+    """
     with contextlib.suppress(control.ControlError):
         control.ask(control.socket_path(path), command, _TELL_S)
 
 
 def _warn_of_the_trail(path: str) -> None:
-    """Warn of events that the trail has refused: they are lost when the daemon ends."""
+    """Warn if the trail has refused events: they are lost when the daemon ends."""
     try:
         trail = part(control.ask(control.socket_path(path), "status", _STATUS_S), "trail")
     except control.ControlError:
@@ -183,7 +185,7 @@ def daemon_died(path: str) -> bool:
     except OSError:
         return True
     fields = dict(line.split(":\t", 1) for line in lines)
-    # Killed, but not dead: it waits for a store that does not answer.
+    # Killed but not dead: the process waits for a store that does not answer.
     killed = any(int(fields[name], 16) & 1 << signal.SIGKILL - 1 for name in ("SigPnd", "ShdPnd"))
     return killed or fields["State"][0] in "ZX"
 

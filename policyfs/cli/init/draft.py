@@ -30,7 +30,8 @@ class Draft(NamedTuple):
     directories: Sequence[Directory]
 
     def media(self, directory: str) -> tuple[str, ...]:
-        """Return the sorts of media that a directory is limited to, because it holds nothing else."""
+        """Return the sorts of media that the policy allows in a directory, because it holds nothing else now.
+        """
         found = next((one.media for one in self.directories if one.name == directory), frozenset())
         return tuple(sorted(found))
 
@@ -45,7 +46,8 @@ class Draft(NamedTuple):
         return any(Level.ADD in wish.shares.values() for wish in self.wishes)
 
     def filled(self) -> list[tuple[tuple[str, ...], list[str]]]:
-        """Return the directories in which some app may write, by the sorts of media they are limited to."""
+        """Return the directories in which some app may write, by the sorts of media that are allowed there.
+        """
         names = {
             name for wish in self.wishes for name, level in wish.shares.items() if level is not Level.READ
         }
@@ -119,7 +121,7 @@ def _rules_of(draft: Draft, wish: Wish) -> Iterator[str]:
         (Level.ADD, "adds", "adds files, and may change and delete those that it added."),
         (Level.EDIT, "edits", "may add, change and delete all files."),
     ):
-        # one rule for all directories that are limited to the same sorts of media
+        # one rule for all directories in which the same sorts of media are allowed
         sorts: dict[tuple[str, ...], list[str]] = {}
         for name in wish.dirs(level):
             sorts.setdefault(draft.media(name), []).append(name)

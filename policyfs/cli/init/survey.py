@@ -20,7 +20,7 @@ _MEDIA: Final = frozenset({"image", "video", "audio"})
 
 @dataclass(slots=True)
 class Directory:
-    """One directory at the top of a store. kinds: of some of its files, with one path each.
+    """One directory at the top of a store. kinds: the kinds of some of its files, each with one path.
 
     more: True if not all names below were read.
     """

@@ -33,9 +33,10 @@ MEANINGS: Final = {
 
 @dataclass(slots=True)
 class Wish:
-    """One app. shares: a level for each directory. whole: it reads everything as it is, as a backup does.
+    """One app. shares: a level for each directory. whole: True if the app reads all files unchanged, like a
+    backup.
 
-    places: it may know where pictures were taken.
+    places: True if the app may know where pictures were taken.
     """
 
     name: str
@@ -47,7 +48,9 @@ class Wish:
 
     @property
     def trusted(self) -> bool:
-        """True if the app reads unredacted files. An app that edits must: it writes back what it read."""
+        """True if the app reads unredacted files. An app that edits files must read them so: it writes back
+        the bytes that it read.
+        """
         return self.whole or self.places or Level.EDIT in self.shares.values()
 
     def dirs(self, level: Level) -> list[str]:

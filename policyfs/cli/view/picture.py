@@ -19,9 +19,9 @@ REFUSED: Final = "refused"
 class Entry(NamedTuple):
     """One name that the caller sees.
 
-    may: the allowed operations. CREATE of a directory: an ordinary new name may be made in it. bare: a
-    directory on the way to visible paths. view: of regular files. rules: the allow rules for ``may``. kind:
-    None if it was not needed.
+    may: the allowed operations. With CREATE, an ordinary new file may be made in this directory. bare: True
+    for a directory that is seen only as the way to visible paths. view: the view of a regular file. rules:
+    the allow rules for ``may``. kind: None if it was not needed.
     """
 
     path: bytes
@@ -41,7 +41,9 @@ class Entry(NamedTuple):
 
 
 class Rest(NamedTuple):
-    """Files of one directory that were not looked at: the policy treats their paths like others there."""
+    """Files of one directory that were not looked at, because the policy treats their paths like those of
+    other files there.
+    """
 
     directory: bytes
     suffix: str
@@ -49,7 +51,9 @@ class Rest(NamedTuple):
 
 
 class Hidden(NamedTuple):
-    """A name that the caller does not see, in a directory that it sees. why: the reason, with the rules."""
+    """A name that the caller does not see, in a directory that the caller sees. why: the reason, with the
+    rules.
+    """
 
     path: bytes
     ftype: FileType
@@ -57,7 +61,9 @@ class Hidden(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """The result of opening one file under redaction. told: words removed; reason: of a refusal."""
+    """The result of opening one file under redaction. words: the words whose data was removed. reason: why it
+    was refused.
+    """
 
     path: bytes
     kind: str | None

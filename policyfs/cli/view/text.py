@@ -109,7 +109,9 @@ def _after(picture: Picture, columns: int | None) -> Iterator[str]:
 
 
 def sampled(picture: Picture) -> list[tuple[str, int, str, bytes]]:
-    """Return the kinds with the results of their samples, how many have each, and one path."""
+    """Return for each kind and result of opening its samples: the kind, the number of samples, the result,
+    one path.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], bytes] = {}
     for sample in picture.samples:

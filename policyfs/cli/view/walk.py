@@ -38,7 +38,7 @@ class Looker(Protocol):
 
 
 class Limits(NamedTuple):
-    """Bounds of a walk, 0 for none.
+    """Bounds of a walk; 0 means no bound.
 
     most: names that are looked at. alike: files of one directory with one suffix whose paths are treated
     alike. samples: files of one suffix that are opened under redaction.
@@ -125,7 +125,7 @@ class Walk:
             try:
                 stat = self._tree.stat(fd, name)
             except OSError:
-                continue  # gone since
+                continue  # removed meanwhile
             names, state = (*directory.names, name), self._engine.child(directory.state, name)
             facts = await self._facts(fd, name, stat, state)
             decision = self._seen(directory, state, stat.ftype, facts)
@@ -174,7 +174,7 @@ class Walk:
         need = Need.NOTHING
         for op in (Op.SEE, *_OPS):
             need |= self._engine.needs(self._who, op, state, stat.ftype)
-        if stat.ftype is FileType.DIRECTORY:  # it may hide what is below it
+        if stat.ftype is FileType.DIRECTORY:  # its owner may hide the names below
             need |= Need.OWNER
         owner = kind = None
         if need & Need.OWNER:
@@ -203,7 +203,7 @@ class Walk:
             return None
         try:
             return await self._looker.kind_of_fd(held, lane=self._who.lane)
-        except ValueError:  # no regular file any more
+        except ValueError:  # the name is no longer a regular file
             return None
         finally:
             os.close(held)
