@@ -1,8 +1,8 @@
 """Alerts: the lines of a trail that are reported at once, and exact counts of the other lines (pure).
 
-The first match is reported at once. In the interval after it, matches are only counted. Then one
-message has their exact number, by app. An alert has one interval for all its counts, so nothing is
-pending between two intervals.
+The first match is reported at once. In the interval after it, matches are only counted. At the end of the
+interval one message states their exact number, by app. All counts of an alert have the same interval, so no
+count is left when the interval ends.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _RECORDS: Final = {
     WORKER: frozenset({"worker"}),
     ENDED: frozenset({"failed", "detached", "close"}),
 }
-"""The kinds of records for each class that is about records of the journal, not about events."""
+"""For each class about records of the journal (not about events): the kinds of these records."""
 _SEVERE: Final = frozenset({DEGRADED, TAMPERED})
 _APPS: Final = 32
 """Most apps that a count names; all others have one sum."""
@@ -55,7 +55,7 @@ class Alert:
     """
 
     def __init__(self, doc: AlertDoc, now_s: Callable[[], float]) -> None:
-        """now_s: of a clock that only goes forward, for the interval."""
+        """now_s: returns the time in seconds of a clock that only goes forward."""
         self._doc: Final = doc
         self._now_s: Final = now_s
         self._match: Final = _match_of(doc)
@@ -68,7 +68,7 @@ class Alert:
         return bool(self._folded.count)
 
     def take(self, item: Item) -> Message | None:
-        """Return the message of an item that is sent at once, else None."""
+        """Return the item's message if it must be sent at once, else None."""
         weight = self._match(item)
         if not weight:
             return None
@@ -81,7 +81,9 @@ class Alert:
         return self._message(fold, message_of(item).text, at_once=True)
 
     def due(self, *, at_end: bool = False) -> Message | None:
-        """Return the message of the counts once the interval is over; with at_end, also before."""
+        """Return the message of the counts if the interval is over, else None. at_end: do not wait for the
+        end of the interval.
+        """
         if self._until_s is None or (self._now_s() < self._until_s and not at_end):
             return None
         fold, self._folded = self._folded, _Fold()

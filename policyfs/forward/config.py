@@ -38,7 +38,7 @@ WORKER: Final = "worker"
 UNREDACTABLE: Final = "unredactable"
 ENDED: Final = "ended"
 CLASSES: Final = (RULE, QUERY, DENIALS, DEGRADED, TAMPERED, POLICY, WORKER, UNREDACTABLE, ENDED)
-"""The classes of events that an alert can be about; docs/audit.md says what each is."""
+"""The classes of events for alerts; docs/audit.md explains each class."""
 
 _DURATION: Final = re.compile(r"(\d{1,6})(ms|s|m|h|d)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -141,7 +141,9 @@ class TargetDoc(Strict):
 
 
 class SinkDoc(TargetDoc):
-    """One of ``sinks``. behind: most bytes that it may be behind the trail; older lines are skipped."""
+    """One of ``sinks``. behind: most bytes of the trail that may still have to be delivered; if there are
+    more, the oldest lines are skipped.
+    """
 
     query: Text = ""
     start: Start = "begin"

@@ -75,8 +75,8 @@ class Plan(NamedTuple):
     from_now: bool
     behind: int | None = None
     resends: bool = True
-    """True if lines that a receiver may have lost are delivered again. False for alerts, whose counts would
-    be wrong."""
+    """True if lines that a receiver may have lost are delivered again. False for alerts: lines that are read
+    twice would be counted twice."""
 
 
 class State(NamedTuple):
@@ -122,13 +122,15 @@ class Consumer:
         return State(self._delivered, self._failing, dict(self._saved))
 
     def stop(self) -> None:
-        """Ask the thread to end. It gives up a delivery that waits; the next start repeats this delivery."""
+        """Ask the thread to end. A delivery that waits is given up, and repeated after the next start."""
         self._stop.set()
 
     def begin(self) -> None:
-        """Start a new consumer with `from_now` at the trail's end. run() does this after an error here.
+        """Set the cursor of a new consumer with `from_now` to the trail's end. If this fails, run() tries it
+        again.
 
-        Call it for all consumers before the first one runs: they get each line that is recorded later.
+        Call it for all consumers before the first one runs. Then all of them get each line that is recorded
+        later.
         """
         with contextlib.suppress(OSError):  # run() tries again, and reports the error
             self._begin()
@@ -175,7 +177,7 @@ class Consumer:
             listing = self._source.chains(fresh=once)
             self._keep_up(listing)
             for gone in self._followers.keys() - listing.keys():
-                self._followers.pop(gone).close()  # its descriptor would keep removed files on the disk
+                self._followers.pop(gone).close()  # an open descriptor keeps removed files on disk
             for mount_id, names in listing.items():
                 batch = self._follower(mount_id).read(names)
                 if batch is None:
@@ -222,7 +224,7 @@ class Consumer:
     def _tell_due(self, *, at_end: bool = False) -> None:
         message = self._plan.transform.due(at_end=at_end)
         if message is not None and not self._deliver([message], once=at_end):
-            self._is_untold = True  # the cursor stays, so that its lines are read again
+            self._is_untold = True  # the cursor stays, so that the counted lines are read again
 
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
         """Deliver messages; try again after a failure. False if they were given up."""
@@ -250,7 +252,9 @@ class Consumer:
         self._failing = reason
 
     def _step_back(self) -> bool:
-        """Return to the last position up to which a dead receiver surely read. False if already there."""
+        """Go back to the last position up to which a receiver that died has surely read. Return False if the
+        consumer is there already.
+        """
         if not self._earlier or self._earlier[0][1] is self._done:
             return False
         _, self._done = self._earlier[0]

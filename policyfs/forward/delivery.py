@@ -23,7 +23,8 @@ class Delivery(Protocol):
 
     @property
     def unsure_s(self) -> float:
-        """Return for how many seconds delivered messages may still be lost if the receiver dies."""
+        """Return the time in seconds after a delivery in which messages are still lost if the receiver dies.
+        """
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Deliver all of these, in order, and wait for the proof. Raises DeliveryError."""
@@ -76,7 +77,7 @@ class FileDelivery:
     def _append(fd: int, data: bytes) -> None:
         size = os.fstat(fd).st_size
         if size and os.pread(fd, 1, size - 1) != b"\n":
-            data = b"\n" + data  # a crash cut the last line: it is delivered again, whole
+            data = b"\n" + data  # a crash cut the last line; the whole line is delivered again
         done = 0
         while done < len(data):
             done += os.write(fd, data[done:])
@@ -111,7 +112,7 @@ class CommandDelivery:
             _, told = process.communicate(data, self._timeout_s)
         except subprocess.TimeoutExpired:
             raise DeliveryError(f"{name} did not end within {self._timeout_s:g} s") from None
-        except OSError as exc:  # it ended without reading
+        except OSError as exc:  # the command ended without reading its input
             raise DeliveryError(f"{name}: {exc.strerror}") from exc
         finally:
             _end(process)
@@ -134,5 +135,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if pipe is not None:
             try:
                 pipe.close()
-            except OSError:  # unsent input of a killed command
+            except OSError:  # the rest of the input could not be sent to the killed command
                 continue

@@ -1,8 +1,8 @@
 """The lines of one chain from a position on: through rotation, compression, crashes and lost segments.
 
 A position moves over whole lines only. Lines are checked against the chain on the way. Missing lines, and
-lines that do not fit the chain, are reported by items of their own. So no sink takes a part of a trail for
-the whole.
+lines that do not fit the chain, are reported by items of their own. So a sink that gets only a part of a
+trail is told so.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _MOST: Final = 256 * 1024
 
 
 class Position(NamedTuple):
-    """A place between two lines. segment: plain name, empty before the first segment. seq, head, time: of
-    the line before.
+    """A place between two lines. segment: its plain name; empty before the first segment. seq, head, time:
+    those of the line before the place.
     """
 
     segment: str = ""
@@ -71,7 +71,8 @@ class ChainFollower:
     def read(self, names: Sequence[str]) -> Batch | None:
         """Return the next lines; None if there are none. Raises OSError.
 
-        names: of the segments, listed before this call: a segment with a later one beside it is complete.
+        names: the names of the segments, listed before this call. A segment that is not the last one is
+        complete.
         """
         number = segment_number(self.position.segment) if self.position.segment else None
         later = [name for name in names if number is None or (segment_number(name) or 0) > number]
@@ -96,7 +97,7 @@ class ChainFollower:
                 self._enter(later[0])
                 data = self._data(items)
         except FileNotFoundError:
-            self.close()  # rotation removed it: the next listing lacks it
+            self.close()  # rotation has removed the segment: the next listing will not have it
             return None
         items += self._items(data)
         return Batch(items, self.position) if items else None
@@ -132,7 +133,8 @@ class ChainFollower:
         return self._fd is not None
 
     def _open(self, name: str, items: list[Item]) -> None:
-        """Open the segment of the position again, and check that it is still the one that was read."""
+        """Open the segment of the position again, and check that it still has the line before the position.
+        """
         if self._is_open:
             return
         self._fd = self._source.open(self._mount_id, name)
@@ -205,7 +207,7 @@ class ChainFollower:
     # -- findings
 
     def _gap(self, reason: str, before: int, header: bytes = b"") -> Item:
-        """Make the item for lines that are not forwarded: those after one seq and before another."""
+        """Make the item for lines that are not forwarded: those from the position up to the seq *before*."""
         fields: dict[str, object] = {"after": self.position.seq, "since": self.position.time}
         if before:
             fields |= {"before": before, "lost": before - self.position.seq - 1}

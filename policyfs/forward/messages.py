@@ -24,7 +24,7 @@ SEVERE, WARNING, NOTICE, INFO = 3, 4, 5, 6
 """Severities of syslog: error, warning, notice, informational."""
 
 _FACILITY: Final = 13  # log audit
-_SD_ID: Final = "policyfs@32473"  # the number for documentation, RFC 5612: policyfs has none of its own
+_SD_ID: Final = "policyfs@32473"  # RFC 5612: the enterprise number for documentation; policyfs has none
 _SD_FIELDS: Final = ("app", "uid", "operation", "decision", "errno", "rules", "path", "new_path", "kind")
 _TIME: Final = re.compile(r"(.*\.\d{6})\d*Z")
 _JOURNAL_NAME: Final = re.compile(r"[^A-Z0-9_]")
@@ -32,9 +32,11 @@ _TEXT_MOST: Final = 2048
 
 
 class Message(NamedTuple):
-    """One message. kind: the record's type, ``alert``, ... id: the same whenever the message is sent again.
+    """One message. kind: the record's type, or ``alert`` and the like. id: stays the same if the message is
+    sent again.
 
-    time: as in a trail. text: one line for people. line: JSON, as bytes. fields: of that line.
+    time: in the form of a trail. text: one line for people. line: JSON, as bytes. fields: the fields of
+    *line*.
     """
 
     kind: str
@@ -89,7 +91,9 @@ def made(kind: str, name: str, time: str, severity: int, text: str, fields: Fiel
 
 
 def syslog(message: Message, host: str, pid: int, *, as_text: bool = False, most: int | None = None) -> bytes:
-    """Return a message in the form of RFC 5424. most: bytes; the MSG of a longer message is text, and cut."""
+    """Return a message in the form of RFC 5424. most: most bytes of it; a longer message gets the text as its
+    MSG, and is cut.
+    """
     moment = _TIME.sub(r"\1Z", message.time)
     head = f"<{_FACILITY * 8 + message.severity}>1 {moment} {host} policyfs {pid} {message.kind[:32]} "
     data = _data(message, cut=False)

@@ -1,9 +1,9 @@
 """The opener: a process that keeps the right to read the trail, and hands descriptors to the forwarder.
 
 The forwarder talks to networks and runs commands, so it has a user of its own that can neither read nor write
-the trail. The opener does none of that. It has no network, and no capability but the one to end the
-forwarder. With Landlock it can open only the trail and the keys, and only to read. It answers four questions;
-one of them is for checkpoints, which it signs with the machine's key.
+the trail. The opener does neither. It has no network, and only the capability to end the forwarder. With
+Landlock it can open only the trail and the keys, and only for reading. It answers four questions. One of them
+asks for checkpoints: the opener signs these with the machine's key.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Over TCP and TLS the length of each message is sent before it (RFC 6587, 5425). Messages count as delivered
 once the other machine's kernel has acknowledged every byte. The syslog server there may still die before it
-reads them, so those of the last seconds are sent again after a broken connection. UDP proves nothing.
+reads them. So after a broken connection the messages of the last seconds are sent again. UDP gives no proof
+of delivery.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class SyslogDelivery:
         self._check_alive(connection)
 
     def _check_alive(self, connection: socket.socket) -> None:
-        """Raise OSError if the server has closed the connection: a syslog server never answers otherwise."""
+        """Raise OSError if the server has closed the connection. A syslog server sends nothing else."""
         if self._plain is None or not select.select([self._plain], [], [], 0)[0]:
             return
         connection.settimeout(0.0)
@@ -86,7 +87,7 @@ class SyslogDelivery:
             if not connection.recv(4096):
                 raise ConnectionResetError(errno.ECONNRESET, "the server closed the connection")
         except (BlockingIOError, ssl.SSLWantReadError):
-            return  # messages of TLS itself
+            return  # the received bytes were TLS's own messages
         finally:
             connection.settimeout(self._doc.timeout)
 
