@@ -1,8 +1,8 @@
 """Bounds of an event: its line and its memory stay small for any name that an app chooses (pure).
 
 An event within the bounds is recorded exactly. A longer path is recorded as its head, a mark and its tail,
-with its length and its digest. So the records of two paths that differ anywhere differ, and the head is a
-real directory above the path. Lists and texts that are too long are cut, with the number of omitted items.
+with its length and its digest. So two different paths always have different records, and the head is a real
+directory above the path. Lists and texts that are too long are cut, with the number of omitted items.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ PATH_BYTES: Final = 1024
 
 HEAD_BYTES: Final = 704
 TAIL_BYTES: Final = 256
-"""Most bytes of a longer path's head and tail. Both are cut at a slash if there is one; a name of 255 bytes
-fits."""
+"""Most bytes of the head, and of the tail, of a longer path. Each is cut at a slash if it has one. A name of
+255 bytes fits."""
 
 MARK: Final = "\u2026".encode()
 """The mark between head and tail: ``/…`` for omitted segments, ``…`` within a segment."""
@@ -33,7 +33,7 @@ RECORD_BYTES: Final = 44 * 1024
 """Most bytes of a record that is not an event, without the number, time and digest in its line."""
 
 RULES_CHARS: Final = 2048
-"""Most characters of the ids of the deciding rules together; half of it for each other list."""
+"""Most characters of all ids of the deciding rules together. Each other list of rules has half of this."""
 
 
 def cut_path(path: bytes) -> tuple[bytes, Cut | None]:
@@ -89,7 +89,7 @@ def _cut_ids(ids: tuple[str, ...], room: int) -> tuple[str, ...]:
 
 
 def bounded(event: Event) -> Event:
-    """Return the event itself if it is within the bounds, else a copy that is. Idempotent."""
+    """Return the event itself if it is within the bounds. Otherwise return a cut copy, which is."""
     if (
         len(event.path) <= PATH_BYTES
         and (event.new_path is None or len(event.new_path) <= PATH_BYTES)
@@ -140,7 +140,8 @@ def _bound(event: Event) -> Event:
 
 _EVENT_MEMORY: Final = 1024
 _RANGE_MEMORY: Final = 136
-"""Bytes of an event and its numbers, and of one range: measured with sys.getsizeof, rounded up."""
+"""Bytes of memory: of an event with its numbers, and of one range. Measured with sys.getsizeof, rounded up.
+"""
 
 
 def memory_bytes(event: Event) -> int:
@@ -152,15 +153,19 @@ def memory_bytes(event: Event) -> int:
 
 
 _TEXTS: Final = 512
-"""Texts whose length as JSON is remembered: at most a few hundred KiB, since texts are bounded."""
+"""Most texts whose length as JSON is remembered. They take at most a few hundred KiB, since texts are
+bounded.
+"""
 _LINE_FIXED: Final = 480
 """Bytes of the keys, times and digests in every line, rounded up."""
 _NUMBER: Final = 40
 """Bytes of a field with a number, and its key."""
 _WORST: Final = 12
-"""Most bytes of one character as an escape (a pair of surrogates)."""
+"""Most bytes in a line for one character: an escape of two surrogates."""
 _WORST_BYTE: Final = 8
-"""Most bytes of one byte of a path that is not UTF-8, with its share of base64."""
+"""Most bytes in a line for one byte of a path that is not UTF-8: its escape, and its share of the base64
+text.
+"""
 
 
 def line_bytes(event: Event) -> int:

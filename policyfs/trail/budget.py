@@ -8,8 +8,8 @@ _SECOND_NS = 1_000_000_000
 class Budget:
     """One app's budget: a bucket that fills at a fixed rate of bytes a second, up to a limit.
 
-    Events that must be written in any case may overdraw it. The debt is paid back before anything more is
-    spent. Times are ns of a clock that only goes forward. Not thread-safe.
+    Events that must be written in any case may take more than is left. This debt is paid back before anything
+    else is spent. Times are ns of a clock that only goes forward. Not thread-safe.
     """
 
     __slots__ = ("_at_ns", "_burst", "_left", "_rate")
@@ -22,7 +22,7 @@ class Budget:
         self._at_ns = now_ns
 
     def left(self, now_ns: int) -> float:
-        """Return the bytes that may be spent now; negative if it is overdrawn."""
+        """Return the bytes that may be spent now; negative if there is a debt."""
         if now_ns > self._at_ns:
             self._left = min(self._burst, self._left + (now_ns - self._at_ns) * self._rate / _SECOND_NS)
             self._at_ns = now_ns

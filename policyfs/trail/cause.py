@@ -71,7 +71,8 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
 
 
 def grounds(event: Event, lookup: Lookup = nothing_known) -> list[str]:
-    """Return the rules of an event with their places, and `no rule allows it` where there are none."""
+    """Return the rules of an event with their places. If the event has no rules, return `no rule allows it`.
+    """
     words = []
     for rule in event.rules:
         fact = lookup(event.policy_digest, rule)

@@ -28,7 +28,9 @@ _NO_LIMIT: Final = 1 << 62
 
 
 class Finding(NamedTuple):
-    """One damage. line: from 1. before: the last seq that is as it was written."""
+    """One damage. line: its line in the segment, from 1. before: the last seq before it that is still as it
+    was written.
+    """
 
     line: int
     kind: str
@@ -64,8 +66,9 @@ def diagnose(
 ) -> Diagnosis:
     """Find the damage in the whole lines of a segment. seq, head: of the line before the first.
 
-    digests_sealed: True if a seal proves the digests that the lines state, False if it contradicts them.
-    complete: True if there are as many lines as a seal says. last_seq: of the segment, if a seal tells it.
+    digests_sealed: True if a seal proves the digests that the lines state; False if a seal contradicts them;
+    None: unknown. complete: True if there are as many lines as a seal states. last_seq: the last seq of the
+    segment, if a seal states it.
     """
     parsed = [_parsed(raw) for raw in lines]
     return _Diagnosis(parsed, seq, head, digests_sealed, complete=complete, last_seq=last_seq).run()
@@ -75,7 +78,7 @@ def _parsed(raw: bytes) -> _Line:
     sealed = chain.split(raw.removesuffix(b"\n"))
     seq = chain.seq_of(sealed.body) if sealed else None
     if sealed is None or seq is None:
-        try:  # a line that is still an object may tell its number
+        try:  # a changed line that is still a JSON object may have its number
             fields = json.loads(raw)
             seq = fields.get("seq") if isinstance(fields, dict) else None
         except ValueError:
@@ -109,7 +112,7 @@ class _Diagnosis:
             if line.seq is not None:
                 self._at.setdefault(line.seq, []).append(index)
         self._before: dict[int, tuple[int, str]] = {}
-        """Of each accepted seq: its line, and the digest before it."""
+        """For each accepted seq: its line, and the digest of the line before."""
         self._unsure = False
         """True if the digest before the next line is lost, so that the line itself cannot be checked."""
 
@@ -146,7 +149,7 @@ class _Diagnosis:
         """Add the finding on a wrong line; return the line to continue with."""
         line, wanted = self._lines[index], self._seq + 1
         if self._digests_sealed:
-            return self._edited(index)  # each digest is in its place: only the covered bytes can be wrong
+            return self._edited(index)  # each digest is in its place, so the line's other bytes were changed
         if end := self._permuted(index):
             self._find(index, REORDERED, f"lines {index + 1} to {end} are not in their order")
             for seq in range(wanted, wanted + end - index):
@@ -188,7 +191,7 @@ class _Diagnosis:
             seen.add(seq)
             highest = max(highest, seq)
             if highest - wanted == end - index:
-                once = all(self._at[one][-1] <= end for one in seen)  # else a copy was put there
+                once = all(self._at[one][-1] <= end for one in seen)  # otherwise the part contains a copy
                 return end + 1 if once and end > index and self._in_order(wanted, highest) else 0
         return 0
 
@@ -207,7 +210,9 @@ class _Diagnosis:
         self._seq, self._head = seq, self._lines[index].stated
 
     def _put_before(self, index: int, seq: int) -> bool:
-        """True if this line continues the line before an accepted one, which was inserted between the two."""
+        """True if an accepted line was inserted before this line: then this line continues the line before
+        that one.
+        """
         known = self._before.get(seq)
         if known is None or known[0] >= index or not self._fits(index, known[1]):
             return False
@@ -219,7 +224,9 @@ class _Diagnosis:
         return True
 
     def _follows_next(self, index: int) -> bool:
-        """True if this line is in the place of the wanted one: the next line has the number after that."""
+        """True if this line stands in the place of the expected line: the next line has the number that
+        follows the expected one.
+        """
         after = self._lines[index + 1] if index + 1 < len(self._lines) else None
         return after is not None and after.seq == self._seq + 2 and self._lines[index].seq != self._seq + 2
 

@@ -17,7 +17,7 @@ STRANGER: Final = "stranger"
 """The `app` of a uid that belongs to no app."""
 
 Holder = str | int
-"""The principal that an event is charged to: an app's name, or the uid of a stranger."""
+"""The principal to whose budget an event counts: an app's name, or the uid of a stranger."""
 
 DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
@@ -27,7 +27,8 @@ Operation = Literal[
     "quarantine", "read", "readlink", "release", "rename", "rmdir", "stat", "symlink",
     "truncate", "unlink", "write", "xattr",
 ]  # fmt: skip
-"""Name of a requested operation, see Event.operation. In the file system's calls mypy refuses others."""
+"""Name of a requested operation (Event.operation). mypy refuses other names in the calls of the file system.
+"""
 
 OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
@@ -68,10 +69,10 @@ class Event(NamedTuple):
     bytes_read, bytes_written: bytes that went through the daemon, None where the kernel did the
     work. size_*: bytes, mtime_*: nanoseconds, at open and at release.
 
-    repeats: 0 for a single event. n > 0: this event stands for n repeats of the denial recorded at
-    since_ns. With folded, it stands for n events since then that are not recorded one by one: of one
-    ``directory`` (the path), of one ``operation`` in any place, or of one ``app``. Fields in which these
-    events differ are empty. path_cut, new_path_cut: set where a path was too long (`bounds`).
+    repeats: 0 for a single event. n > 0: this event stands for n repeats of the denial that was recorded at
+    since_ns. If folded is not empty, it stands for n events since then that are not recorded one by one: all
+    of one ``directory`` (the path), of one ``operation`` in any directory, or of one ``app``. Fields in which
+    these events differ are empty. path_cut, new_path_cut: set if a path was too long (`bounds`).
     redacted_ranges, redacted_bytes: of all ranges, where redacted lists only the first. rules_left_out:
     number of ids missing in the lists.
 
@@ -124,5 +125,5 @@ class Event(NamedTuple):
 
 
 def holder_of(event: Event) -> Holder:
-    """Return the principal that an event is charged to."""
+    """Return the principal to whose budget an event counts."""
     return event.app if event.app != STRANGER else event.uid

@@ -35,7 +35,9 @@ CSV_HEAD: Final = (
 
 
 def csv_row(event: Event, record_id: str) -> list[str]:
-    """Return the cells of an event. A cell that a spreadsheet would compute begins with an apostrophe."""
+    """Return the cells of an event. An apostrophe precedes a text that a spreadsheet would take for a
+    formula.
+    """
     new = event.new_path
     values: tuple[object, ...] = (
         record_id, iso_time(event.time_ns), shown(event.mount), shown(event.app), event.uid, event.gid,

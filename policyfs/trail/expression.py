@@ -15,14 +15,16 @@ BARE: Final = re.compile(r'(?:\\.|\{[^{}\s"]*\}|[^\s(),"\\])+', re.DOTALL)
 """A value that needs no quotes."""
 
 GLOB_FIELDS: Final = frozenset({"path"})
-"""Fields whose quoted values are globs, too; elsewhere quotes make a value literal."""
+"""Fields whose values are globs even in quotes. In other fields a quoted value has no wildcards."""
 
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value of a term. literal: it has no wildcards. at: its place in the query's text."""
+    """One value of a term. literal: True if * and ? in it are no wildcards. at: its place in the query's
+    text.
+    """
 
     text: str
     literal: bool = False
@@ -66,13 +68,13 @@ Expression = Term | And | Or | Not
 
 
 def all_of(*parts: Expression) -> Expression:
-    """Join parts by `and`; a nested `and` is taken apart."""
+    """Join parts by `and`. The parts of a nested `and` become parts of the result."""
     flat = [one for part in parts for one in (part.parts if isinstance(part, And) else (part,))]
     return flat[0] if len(flat) == 1 else And(tuple(flat))
 
 
 def any_of(*parts: Expression) -> Expression:
-    """Join parts by `or`; a nested `or` is taken apart."""
+    """Join parts by `or`. The parts of a nested `or` become parts of the result."""
     flat = [one for part in parts for one in (part.parts if isinstance(part, Or) else (part,))]
     return flat[0] if len(flat) == 1 else Or(tuple(flat))
 

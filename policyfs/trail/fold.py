@@ -4,8 +4,9 @@ There are two ways. A denial that equals one recorded less than a window ago is 
 events of an app that is beyond its budget are counted together: by directory; if there are too many
 directories, by operation; and finally by app. Counts are always exact.
 
-All counts are kept, and bounded, for each app: no app can use another's room. Required records of
-granted access are never counted instead of recorded: the journal does not pass them in.
+Each app has its own counts, with their own bounds, so no app can use up the room of another. If an access was
+allowed and must be on record, its event is never just counted: the journal does not pass such events to this
+module.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ RUNS: Final = 128
 DIRECTORIES: Final = 48
 OPERATIONS: Final = 32
 UIDS: Final = 16
-"""Most repeated denials, directories, operations and uids that are counted for one app at one time. The
-counts of an app take at most 0.6 MB on the trail in each window, even with the longest names.
+"""Most repeated denials, directories, operations and uids (see the names above) that are counted for one app
+at one time. The counts of an app take at most 0.6 MB on the trail in each window, even with the longest
+names.
 """
 
 FOLD_BYTES: Final = 256 * 1024
@@ -33,7 +35,7 @@ _Key = tuple[object, ...]
 
 @dataclass(slots=True)
 class _Run:
-    """Events that one line will stand for. first: the event as it will be written, without the counts."""
+    """Events for which one line will be written. first: the event of this line, without the counts."""
 
     first: Event
     last_ns: int
@@ -83,7 +85,9 @@ def _directory(event: Event) -> bytes:
 
 
 def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
-    """Yield the groups that may count an event, the closest first: key, extent of agreement, most groups."""
+    """Yield the groups that may count an event, the smallest first: key, value of Event.folded, most groups
+    of this sort.
+    """
     same = (event.operation, event.decision, event.uid, event.errno, event.rules, event.would_deny)
     yield (_directory(event), *same, event.policy_digest), BY_DIRECTORY, DIRECTORIES
     yield same, BY_OPERATION, OPERATIONS
@@ -91,7 +95,9 @@ def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
 
 
 def _together(event: Event, folded: str) -> Event:
-    """Return the fields in which the events of a group agree, as far as `folded` says; the rest is empty."""
+    """Return an event with the fields in which all events of a group agree; other fields are empty. folded:
+    see Event.folded.
+    """
     first = event._replace(
         path=_directory(event) if folded == BY_DIRECTORY else b"/",
         folded=folded, pid=0, exe="", syscall="", new_path=None, kind=None, io="", view="", redacted=(),
@@ -105,15 +111,15 @@ def _together(event: Event, folded: str) -> Event:
 
 
 def _of_anybody(event: Event) -> Event:
-    """Return a group for events of too many uids; it names none of them."""
+    """Return the event of a group for all further uids, if there are too many. It names no uid."""
     return _together(event, BY_APP)._replace(uid=-1, gid=-1)
 
 
 class AppFold:
     """The counts of one app. Not thread-safe.
 
-    window_ns: how long a recorded denial stands for its repeats (0: each is recorded), and how long
-    events are counted together before they are written.
+    window_ns: the time for which a recorded denial stands for its repeats (0: each repeat is recorded). It is
+    also the time for which events are counted together before their line is written.
     """
 
     def __init__(self, window_ns: int) -> None:
@@ -147,7 +153,7 @@ class AppFold:
         return True
 
     def recorded(self, event: Event) -> None:
-        """Note a recorded denial: from now on it stands for its repeats, if there is room to count them."""
+        """Note a recorded denial. From now on its repeats are counted, if there is room for this."""
         size = memory_bytes(event)
         if (
             event.decision == DENY
@@ -160,9 +166,10 @@ class AppFold:
             self._bytes += size
 
     def count(self, event: Event, *, by_directory: bool = True) -> Event | None:
-        """Count an event in the closest group that has room. Return the event of a group that is new.
+        """Count an event in the smallest group that has room. If this begins a new group, return the group's
+        event, else None.
 
-        by_directory: False if it may begin no new group of a directory.
+        by_directory: False if the event must not begin a new group of a directory.
         """
         for key, folded, limit in _groups_of(event):
             group, new = self._groups.get(key), None

@@ -1,7 +1,7 @@
 """Reader of the index of a segment: it finds events by their fields and does not read their lines (pure).
 
-Events with the same caller, verdict and note are of one *class*; a row has its class, its time, its path and
-the place of its line. So a condition on a caller or a verdict is tested once for each class.
+Events with the same caller, verdict and note are of one *class*. Each event has a row: its class, its time,
+its path and the place of its line. So a condition on a caller or a verdict is tested once for each class.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from policyfs.trail.index_build import FORMAT, MAGIC, NUMBERS, loaded
 
 _PAIR: Final = struct.Struct("=II")
 _FEW_PATHS: Final = 200
-"""Most paths that are read one by one; then all are read at once."""
+"""Most paths that are read one by one. After that, all paths are read at once."""
 
 HEAD_BYTES: Final = 1 << 16
-"""Most bytes of the head: a line of JSON that tells where the sections are."""
+"""Most bytes of the head: a line of JSON with the places of the sections."""
 
 
 def head_of(data: memoryview | bytes) -> bytes:
@@ -38,7 +38,9 @@ def _behind_head(data: bytes) -> bytes:
 
 
 class Own(NamedTuple):
-    """A record of the journal's own: line in the segment, kind, seq, time, and the offset of its line."""
+    """One of the journal's own records (no event): its line in the segment, kind, seq, time, and the offset
+    of the line.
+    """
 
     line: int
     kind: str
@@ -79,10 +81,11 @@ class Index:
     def __init__(
         self, data: memoryview | bytes, read: Read | None = None, again: Callable[[], bytes] | None = None
     ) -> None:
-        """data: the whole index or, if *read* reads the rest, its beginning with the whole head.
+        """data: the whole index; if *read* is given, which reads the rest, only its beginning with the whole
+        head.
 
-        again: makes the index from its segment, if a block does not match its digest.
-        Raises WrongIndexError if the bytes are not an index, or are damaged.
+        again: makes the index again from its segment; called if a block does not match its digest. Raises
+        WrongIndexError if the bytes are not an index, or are damaged.
         """
         head = head_of(data)
         try:
@@ -119,7 +122,7 @@ class Index:
         return self._body.read(at, size)
 
     def _pair(self, name: str, number: int) -> tuple[int, int]:
-        """Return two neighbours in a column of ends."""
+        """Return the start and the end of an item, from a column of ends."""
         begin, end = _PAIR.unpack(self._body.part(self._places[name][1] + 4 * number, _PAIR.size))
         return begin, end
 
@@ -171,7 +174,7 @@ class Index:
 
     @cached_property
     def _others(self) -> list[int]:
-        """The number of events before each line that is not an event, in order."""
+        """For each line that is not an event, in order: the number of events before it."""
         lines = sorted([own.line for own in self.own] + [line for line, _ in self.bad])
         return [line - 1 - index for index, line in enumerate(lines)]
 

@@ -1,4 +1,4 @@
-"""The body of an index: bytes that are read where they are needed, and checked by blocks (pure).
+"""The body of an index: only the needed blocks are read and checked (pure).
 
 Before the body stands a table with the SHA-256 of each of its blocks; the head has the digest of the table.
 So a binary search among a million bytes of paths reads and hashes some blocks, not all of them.
@@ -34,8 +34,8 @@ class Body:
     """The body of one index."""
 
     def __init__(self, size: int, digest: str, read: Read, again: Callable[[], bytes] | None) -> None:
-        """size: of the body. digest: of the table. again: makes table and body again from the segment, if a
-        block does not match the table.
+        """size: bytes of the body. digest: the digest of the table. again: makes table and body again from
+        the segment; called if a block does not match the table.
         """
         self._size: Final = size
         self._digest: Final = digest
@@ -55,7 +55,7 @@ class Body:
 
     @cached_property
     def _made(self) -> bytes:
-        """Table and body, made again, once."""
+        """Table and body, made again from the segment. They are made only once."""
         if self._again is None:
             raise WrongIndexError("the index is damaged")
         return self._again()

@@ -22,7 +22,7 @@ from policyfs.trail.terms import hidden_of, size_of
 FORMAT: Final = "policyfs-index-3"
 MAGIC: Final = b'{"format":"policyfs-index-3"'
 NUMBERS: Final = ("size", "bytes_read", "bytes_written", "hidden", "repeats")
-"""Numbers of an event that an index has; only rows with such a number take room."""
+"""Numbers of events for which an index has columns. Only rows that have the number take room there."""
 
 _HEAD: Final = b'{"type":"event","seq":'
 _NOWHERE: Final = Place("", "", 0)
@@ -32,7 +32,7 @@ _PLAIN: Final = frozenset(b'"\\')
 
 
 class _Split(NamedTuple):
-    """The parts of an event's line: the fields of the caller, those of the verdict, and the rest."""
+    """The parts of an event's line: the fields of the caller, the fields of the verdict, and the rest."""
 
     second: bytes
     nanoseconds: int

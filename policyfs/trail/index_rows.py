@@ -163,14 +163,16 @@ def path_ids(index: Index, glob: str, pattern: re.Pattern[bytes]) -> Sequence[in
 
 
 def fixed_parts(glob: str) -> tuple[bytes, bytes]:
-    """Return a prefix of all paths that match a glob, and bytes that all contain; empty if none are sure."""
+    """Return bytes with which all paths begin that match a glob, and bytes that all these paths contain. Each
+    is empty if nothing is certain.
+    """
     outside = re.sub(r"\\.|\{.*\}", "*", glob.removesuffix("/***"), flags=re.DOTALL)
     runs = _RUN.findall(outside)
     best = max((run for run in runs if run.strip("/") not in ("", "**")), key=len, default="")
     prefix = runs[0] if runs and outside.startswith(runs[0]) and runs[0].startswith("/") else ""
     if prefix == outside and not glob.endswith("/***"):
         return prefix.encode("utf-8", "surrogateescape"), b""
-    # "/a/**/b" is "/a/b", too: nothing between two slashes around ** is sure.
+    # "/a/**/b" also matches "/a/b": so the slashes around ** are not certain.
     prefix, best = prefix.rstrip("/"), best.strip("/")
     return prefix.encode("utf-8", "surrogateescape"), best.encode("utf-8", "surrogateescape")
 
@@ -239,7 +241,7 @@ class Sums(NamedTuple):
 
 
 def class_event(index: Index, row: int) -> Event:
-    """Return a row's event as far as the index has it: class, time and paths."""
+    """Return a row's event with the fields that the index has: those of the class, time and paths."""
     new = index.new_paths.get(row)
     return index.classes[index.class_of[row]]._replace(
         time_ns=index.times[row],

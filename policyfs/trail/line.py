@@ -23,13 +23,16 @@ _Text = TypeVar("_Text", str, tuple[str, str])
 _CALLERS: Final = 256
 _REQUESTS: Final = 1024
 _MEMO_CHARS: Final = 1024
-"""Limits of the memos: entries, and characters of each text. Longer texts are not kept: at most 3 MiB."""
+"""Limits of the memos: most entries, and most characters of a text. Longer texts are not remembered. So the
+memos take at most 3 MiB.
+"""
 _NS: Final = 1_000_000_000
 
 _CALLER: Final = itemgetter(
     *map(Event._fields.index, ("mount", "app", "uid", "gid", "pid", "exe")),
 )
-"""Returns the fields of a memoised caller. Most processes end soon, and their texts are of no use then."""
+"""Returns the fields of an event that describe the caller. (Most processes end soon, so this memo is small.)
+"""
 _REQUEST: Final = itemgetter(
     *map(
         Event._fields.index,
@@ -37,7 +40,9 @@ _REQUEST: Final = itemgetter(
          "would_allow", "policy_generation", "policy_digest"),
     )
 )  # fmt: skip
-"""Returns the fields of the memoised texts of a request and its verdict: the same for many processes."""
+"""Returns the fields of an event that describe the request and its verdict. They are the same for many
+processes.
+"""
 _DETAILS: Final = slice(Event._fields.index("redacted"), Event._fields.index("mtime_after_ns") + 1)
 """The fields from `redacted` to `mtime_after_ns`."""
 _RARE: Final = slice(Event._fields.index("note"), None)
@@ -45,7 +50,8 @@ _NONE_RARE: Final = tuple(Event._field_defaults[name] for name in Event._fields[
 """The fields from `note` on, and their values in most events."""
 
 RANGES_LIMIT: Final = 256
-"""Most redacted ranges in a line; a file that is made to have more cannot make a line endless."""
+"""Most redacted ranges in a line, so that a file that was made for this purpose cannot make the line endless.
+"""
 
 LINE_BYTES: Final = 48 * 1024
 """Most bytes of a line with any content, digest and newline included. The sum of the bounds of the single
@@ -56,7 +62,9 @@ fields: 2 paths of 1,024 bytes that are escaped and in base64 (15 KiB), 256 rang
 INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""Characters printable by category, yet drawn as nothing, unknown to str.isprintable()."""
+"""Characters that terminals draw as nothing, although their category, and so str.isprintable(), counts as
+printable.
+"""
 
 
 def is_plain(text: str) -> bool:
@@ -70,7 +78,7 @@ def quote(text: str) -> str:
         if "\\" in text or '"' in text:
             text = text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{text}"'
-    # json.dumps also escapes harmless letters beyond ASCII, but it is C code: a long path of control
+    # json.dumps also escapes harmless letters beyond ASCII. But it is C code, and a long path of control
     # characters must not cost the daemon milliseconds.
     return json.dumps(text)
 

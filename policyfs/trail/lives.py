@@ -66,7 +66,7 @@ class Life(Generic[Item]):
     was_deleted: bool = False
     was_replaced: bool = False
     replaces: Life[Item] | None = None
-    """The file whose name it took, if that file had no other name."""
+    """The file whose name this file took over, if that file had no other name."""
 
 
 class Lives(Generic[Item]):
@@ -76,7 +76,7 @@ class Lives(Generic[Item]):
         self.all: list[Life[Item]] = []
         self._by_name: dict[bytes, Life[Item]] = {}
         self._above: Counter[bytes] = Counter()
-        """Directories with known names below them, and how many."""
+        """Directories, each with the number of known names below it."""
 
     def add(self, event: Event, item: Item) -> Life[Item]:
         """Add an event; return the file that it is about."""
@@ -139,9 +139,10 @@ class Lives(Generic[Item]):
 
 
 class Change(NamedTuple):
-    """Sum up the changes of one file in a period. path: its last name. former: its first, if it was moved.
+    """The changes of one file in a period. path: its last name. former: its first name, if it was moved.
 
-    what: words such as ``made``, ``changed``, ``moved``, ``deleted``. before, after: size, None if unknown.
+    what: words such as ``made``, ``changed``, ``moved``, ``deleted``. before, after: the file's size in
+    bytes; None if unknown.
     """
 
     path: bytes
@@ -219,7 +220,7 @@ def change_of(life: Life[Item]) -> Change | None:
     before = None if life.was_made else _size_before(life)
     former = life.first if last != life.first else b""
     if life.was_made and not is_gone:
-        # A new file took the name of an old one: programs save in this way.
+        # A new file took the name of an old one: many programs save files in this way.
         old = life.replaces
         known = old is not None and not old.was_made
         took = [one.size_before for one in own if one.operation == "rename" and one.new_path == last]

@@ -1,7 +1,7 @@
 """Merkle trees over the lines of a segment, hashed as in RFC 6962 (pure).
 
-The entry of a line is the line's chain digest, as 32 bytes. So the root covers the bytes of all lines. A
-path of some 17 digests proves that one line was in a sealed segment; no other line is needed.
+The entry of a line is the line's chain digest, as 32 bytes. So the root covers the bytes of all lines. A path
+of some 17 digests proves that one line was in a sealed segment, without any other line.
 """
 
 from __future__ import annotations

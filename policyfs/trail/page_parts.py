@@ -1,7 +1,7 @@
 """Parts of HTML pages in one file: no network, tables that sort and search, for screens and paper (pure).
 
 INVARIANT: each text from elsewhere goes through `text_of` or `path_of`, which make every character visible
-and escape HTML. Scripts run by their digest alone.
+and escape HTML. The page runs only scripts whose digests it states.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def similar(word: str, known: list[str]) -> str:
 
 
 class Parser:
-    """Parses one text. names: all names of fields, and the field that each one means. numeric:
-    fields with relations and ranges.
+    """Parses one text. names: each name of a field, with the field that it means. numeric: fields whose
+    values can be relations and ranges.
     """
 
     def __init__(self, text: str, names: dict[str, str], numeric: frozenset[str]) -> None:

@@ -44,7 +44,7 @@ def part_of(event: Event, app: str, sight: Sight) -> Event | None:
     if not told and (event.decision == DENY or event.errno):
         return None
     if event.folded and event.decision == DENY:
-        return None  # among the counted names may be hidden ones
+        return None  # the counted events may include hidden names
     by_name = event.operation not in _BY_NUMBER
     knows = told or (by_name and not event.folded)
     opened = event.decision != DENY and event.operation in _OPENED

@@ -19,17 +19,16 @@ _CHAR: Final = (
     rb"(?:[\x00-\x2e\x30-\x7f]|[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}"
     rb"|[\xf0-\xf4][\x80-\xbf]{3}|[\x80-\xff])"
 )
-"""One UTF-8 character, or one byte that is none; never a slash."""
+"""One UTF-8 character, or one byte that is part of no UTF-8 character; never a slash."""
 
 
 def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
     """Parse a time as people write it, as ns since 1970.
 
-    ``10m``, ``2h``, ``1d12h``, ``3w``: that long before now. ``now``, ``today``,
-    ``yesterday``: the day's first moment. ISO 8601 (``2026-03-01``, ``2026-03-01T08:15``,
-    ``...Z``, ``...+01:00``). ``@SECONDS``: since 1970. now must have a time zone. zone:
-    for days, and for times without a zone; None for the machine's. Raises ValueError with a
-    message for people.
+    ``10m``, ``2h``, ``1d12h``, ``3w``: so long before now. ``now``, ``today``, ``yesterday``: the day's first
+    moment. ISO 8601 (``2026-03-01``, ``2026-03-01T08:15``, ``...Z``, ``...+01:00``). ``@SECONDS``: since
+    1970. now: must have a time zone. zone: the zone of days, and of times without a zone; None: the machine's
+    zone. Raises ValueError with a message for people.
     """
     word = text.strip()
     try:
@@ -155,7 +154,7 @@ def _segment(part: str, whole: str) -> bytes:
 
 
 def merge(streams: Iterable[Iterable[Record | BadLine]]) -> Iterator[Record | BadLine]:
-    """Merge several chains by time; lines of one chain keep their order whatever its clock did."""
+    """Merge several chains by time. Lines of one chain keep their order, even if the clock was set back."""
     keyed = [_with_time(index, stream) for index, stream in enumerate(streams)]
     for _, _, _, item in heapq.merge(*keyed, key=lambda entry: entry[:3]):
         yield item

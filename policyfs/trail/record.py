@@ -23,7 +23,7 @@ _ID: Final = re.compile(r"([0-9a-zA-Z_.-]+):([0-9]{1,18})")
 _ID_PREFIX: Final = 8
 
 CLOCK_STEP_NS: Final = 2_000_000_000
-"""Steps of the clock further back than this are on record."""
+"""The journal records a step of the clock if it goes back further than this (ns)."""
 
 Fields = dict[str, object]
 

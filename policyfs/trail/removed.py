@@ -1,6 +1,7 @@
 """The segments that retention has removed, as ranges of their numbers: in headers and in records (pure).
 
-They cover all segments ever removed, because the records of earlier removals were removed, too.
+The ranges cover all segments that were ever removed, because the records of earlier removals were removed,
+too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ Ranges = tuple[tuple[int, int], ...]
 """First and last number of each range, in order."""
 
 MOST_RANGES: Final = 256
-"""Most ranges in one line. There is one range, and one more for each hold that keeps segments in between."""
+"""Most ranges in one line. Each hold that keeps segments between removed ones adds a range."""
 
 
 def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
@@ -39,7 +40,9 @@ def ranges_of(value: object) -> Ranges | None:
 
 
 def not_in(ranges: Ranges, first: int, last: int) -> tuple[int, int] | None:
-    """Return the first and the last number from *first* to *last* that no range has, or None."""
+    """Return the first and the last number between *first* and *last* that are in no range; None if there is
+    none.
+    """
     missing = [(first, last)]
     for begin, end in ranges:
         missing = [

@@ -46,13 +46,15 @@ def local_time(time_ns: int, zone: tzinfo | None) -> str:
 class RowPrinter:
     """Turns records into rows one by one; a column grows when a wider cell comes.
 
-    On a terminal a row continues in lines below if its WHY has no room beside the path.
+    On a terminal, the column WHY continues in lines below if it has no room beside the path.
     """
 
     def __init__(
         self, columns: int | None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
     ) -> None:
-        """columns: of the terminal, None to cut nothing. zone: None for the machine's."""
+        """columns: the terminal's width; None: cut nothing. zone: the zone of times; None: the machine's
+        zone.
+        """
         self._columns = columns
         self._lookup = lookup
         self._zone = zone

@@ -1,4 +1,4 @@
-"""The HTML report: one page for people who look rather than read (pure).
+"""The HTML report: one page with charts and tables (pure).
 
 INVARIANT: each text from a trail goes through `text_of`, which makes every character visible and escapes
 HTML.

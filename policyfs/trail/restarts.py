@@ -1,4 +1,6 @@
-"""Starts and ends of the daemons of one chain: a start without an end before it shows a crash (pure)."""
+"""Starts and ends of the daemons of one chain. If a start follows a start without an end, the daemon crashed
+(pure).
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,9 @@ class Restarts:
         self._header = 0
         """The seq of the last header."""
         self._before = False
-        """True if a daemon was running before that header."""
+        """True if a daemon was running before the last header."""
         self._named = False
-        """True if the crash before that header has been named."""
+        """True if take() has reported the crash before the last header."""
 
     @property
     def unended(self) -> bool:
@@ -37,16 +39,16 @@ class Restarts:
         return self._running
 
     def take(self, record: Record) -> str:
-        """Return a sentence if this record shows that the daemon before did not end in order; else ""."""
+        """Return a sentence if this record shows that the previous daemon crashed; else ""."""
         if record.kind == "close":
             self._running = False
         elif record.kind == "recovered":
-            # In a container each daemon may have the same pid, so that a header alone does not show it.
+            # In a container each daemon may have the same pid. So a header alone does not show the crash.
             return self._crash(self._origin[0]) if self._before else ""
         elif record.kind in {"header", "resume"}:
             origin = record.fields.get("boot_id"), record.fields.get("pid")
             if record.kind == "resume" and record.seq == self._header + 1 and origin == self._origin:
-                return self._crash(origin[0]) if self._before else ""  # the segment was full already
+                return self._crash(origin[0]) if self._before else ""  # the old segment was full
             self._named, self._before = False, self._running
             rotated = record.kind == "header" and origin == self._origin
             found = self._crash(origin[0]) if self._running and not rotated else ""

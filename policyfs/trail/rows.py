@@ -15,18 +15,18 @@ from policyfs.trail.event import DENY, Event
 from policyfs.trail.record import BadLine, Record
 
 WINDOW_NS: Final = 3600 * 1_000_000_000
-"""The time for which a row stands for its repeats."""
+"""The time (ns) after the first refusal in which repeats are counted in its row."""
 
 AT_ONCE_NS: Final = 10 * 1_000_000_000
-"""The same for live listings, which must show a new attempt."""
+"""The same for live listings. It is shorter, because these must show new attempts soon."""
 
 HELD: Final = 10_000
 """Most rows that wait for repeats."""
 
 
 class Again(NamedTuple):
-    """The repeats of a refusal. times: their number. operations: the number by operation, the most frequent
-    first. last_ns: of the last one. more: these are repeats of a row that was shown before.
+    """The repeats of a refusal. times: their number. operations: their number by operation, the most frequent
+    first. last_ns: the time of the last one. more: True if the row of the first refusal was shown before.
     """
 
     times: int
@@ -89,9 +89,11 @@ def _key(event: Event) -> _Key | None:
 
 
 class Rows:
-    """Turns records, in the order of time, into rows. A row waits while older rows may still get repeats.
+    """Turns records, in the order of time, into rows. A row is held back while it, or an older row, may still
+    get repeats.
 
-    at_once: a refusal is shown when it comes, and its repeats once, at the end of its window.
+    at_once: True if a refusal is returned when it comes, and its repeats as one more row at the end of the
+    time.
     """
 
     def __init__(self, *, at_once: bool = False) -> None:

@@ -1,6 +1,6 @@
 """JSON Schema of the lines of a trail, generated from the event and the table of records (pure).
 
-VERSION rises in its second number with a new field or type, and in its first number with any other change.
+A new field or type raises the second number of VERSION. Any other change raises the first number.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 from policyfs.trail import chain
 
 NO_SEAL: Final = "0" * 64
-"""The digest in place of a previous seal, where there is none."""
+"""The digest that the first seal states, because it has no previous seal."""
 
 _SIGNATURE: Final = re.compile(rb'(\{.*),"signature":"([0-9a-f]{128})"\}', re.DOTALL)
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
@@ -31,13 +31,13 @@ Check = Callable[[bytes, bytes, bytes], bool]
 
 
 class Seal(NamedTuple):
-    """State a segment's lines, digests and neighbours, as its daemon signs them.
+    """Statement about a segment: its lines, digests and neighbours. The daemon signs it.
 
     mount_id, segment, number: of the segment. first_seq, last_seq, lines, size: of the lines that it covers,
-    from the segment's first; size in bytes. opening, head: the chain's digest before and after them.
-    root: of the Merkle tree over them. closed: why the segment was sealed. adopted: 0, or the last seq
-    that an earlier daemon had written, and left without a seal. time: of the seal. previous: the
-    digest of the seal before. key: the id of the key.
+    from the segment's first; size in bytes. opening, head: the chain's digest before and after these lines.
+    root: of the Merkle tree over them. closed: why the segment was sealed. adopted: the last seq that an
+    earlier daemon had written and not sealed; 0: none. time: of the seal. previous: the digest of the seal
+    before. key: the id of the key.
     """
 
     mount_id: str
@@ -88,7 +88,7 @@ class PublicKey(NamedTuple):
 
 
 class SignedLine(NamedTuple):
-    """A line that was split. digest: of the whole line, which the next seal names."""
+    """A line that was split. digest: the digest of the whole line; the next seal states it."""
 
     body: bytes
     signature: bytes
@@ -153,7 +153,7 @@ def public_key_of(body: bytes) -> PublicKey | None:
 
 
 def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | None:
-    """Return the values of a record's fields; None unless each is of its type."""
+    """Return the values of a record's fields; None if a value is missing or of the wrong type."""
     try:
         fields = json.loads(body + b"}")
     except ValueError:
@@ -188,7 +188,7 @@ class KeyChain(NamedTuple):
 
 
 def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
-    """Read the chain of keys, up to the first that does not fit."""
+    """Read the chain of keys, up to the first key that does not fit."""
     keys: list[PublicKey] = []
     for number, raw in enumerate(lines, start=1):
         line = split(raw)

@@ -1,7 +1,7 @@
 """The check of one segment by itself: each line's digest and number, and the tree over them (pure, fast).
 
-The check does not depend on other segments, so several can be checked in parallel. An event is not parsed: a
-digest that fits proves that its line is the daemon's.
+The check does not depend on other segments, so several can be checked in parallel. Events are not parsed: if
+the digest of a line fits, the daemon wrote the line.
 """
 
 from __future__ import annotations

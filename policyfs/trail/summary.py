@@ -15,7 +15,7 @@ _PATHS_LIMIT: Final = 100_000
 _REFUSALS: Final = 10_000
 
 TROUBLE: Final = frozenset({"gap", "damage", "recovered"})
-"""Kinds of records that report a defect of the trail at their place."""
+"""Kinds of records by which the journal reports a defect of the trail."""
 
 
 HOUR_NS: Final = 3600 * 1_000_000_000
@@ -42,7 +42,7 @@ class _Sums(NamedTuple):
 
 
 class Refusals:
-    """Denials of one app for the same grounds. event: one of them. path: of the first with most repeats."""
+    """Denials of one app on the same grounds. event: one of them. path: the path with the most denials."""
 
     __slots__ = ("count", "event", "path", "path_count")
 
@@ -66,7 +66,7 @@ GROUPS: Final = ("app", "rule", "op", "kind", "hour", "day", "decision", "uid", 
 class Summary:
     """Counts over the added events; a denial with repeats counts as often as it was repeated.
 
-    by: names of GROUPS; the events are counted by all of them together, too.
+    by: names of GROUPS; events are also counted by the combination of these.
     """
 
     def __init__(self, by: Sequence[str] = ()) -> None:

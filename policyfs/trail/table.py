@@ -1,9 +1,9 @@
 """Records as tables and sheets of text, with harmful characters of names escaped (pure).
 
-An app that names a file writes into the trail. So every character that a terminal would not show
-as itself (controls, escapes, bidirectional overrides, zero-width and default-ignorable ones,
-bytes that are not UTF-8) is shown as an escape such as ``\\x1b`` or ``\\u202e``. A backslash of the
-name itself is doubled, so that no name can imitate an escape.
+Names of files are on the trail, and apps choose these names. So every character that a terminal would not
+show as itself (controls, escapes, bidirectional overrides, zero-width and default-ignorable ones, bytes that
+are not UTF-8) is shown as an escape such as ``\\x1b`` or ``\\u202e``. A backslash of the name itself is
+doubled, so that no name can imitate an escape.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def _char_width(char: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """Cut the middle out of a text, so that it has at most this many columns: ends of paths matter most."""
+    """Cut the middle out of a text, so that it has at most this many columns. The two ends of a path tell
+    most.
+    """
     if width(text) <= columns:
         return text
     if columns <= 1:

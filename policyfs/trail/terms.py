@@ -26,8 +26,8 @@ ERRNOS: Final = frozenset(errno.errorcode.values())
 
 class Column(NamedTuple):
     """One field. kind: word, number, path, text or time. texts, number: return its values in an event.
-    by_row: True if it differs from event to event; many events share the other fields (index.py). known: all
-    its words, if there are few.
+    by_row: True if the field differs from event to event; False if many events share it (index.py). known:
+    all possible words of the field, if there are few.
     """
 
     name: str
@@ -46,7 +46,7 @@ def size_of(event: Event) -> int | None:
 
 
 def hidden_of(event: Event) -> int | None:
-    """Return the number of bytes that the app reads as neutral ones."""
+    """Return the number of bytes in place of which the app reads neutral bytes."""
     if not event.redacted:
         return None
     return event.redacted_bytes or sum(length for _, length in event.redacted)
@@ -112,14 +112,16 @@ RECORDED: Final = ("app", "op", "rule")
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The moment and the zone (None: the machine's) that times in a query refer to."""
+    """The present moment, and the zone of times in a query (None: the machine's zone)."""
 
     now: datetime
     zone: tzinfo | None = None
 
 
 class Paths:
-    """A test of paths: a glob, and for a path that is recorded in part the digest of the whole."""
+    """A test of paths by a glob. For a path that is recorded only in part, the digest of the whole path is
+    tested.
+    """
 
     __slots__ = ("pattern", "sha256")
 
@@ -244,7 +246,7 @@ def _pattern(glob: str) -> str:
 
 
 def is_pattern(value: Value) -> bool:
-    """True if a word stands for several."""
+    """True if a value has wildcards, so that it may match several words."""
     return not value.literal and re.search(r"(?<!\\)(?:\\\\)*[*?{]", value.text) is not None
 
 

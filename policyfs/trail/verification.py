@@ -16,12 +16,12 @@ class Break(NamedTuple):
 
 
 class Report(NamedTuple):
-    """The result of a verification: whole is True if there is no break at all.
+    """The result of a verification.
 
-    breaks: the first hundred, in order. notes: defects that the journal itself recorded,
-    and other things worth a look. seq, head: of the last line. missing: texts of policies that records
-    name and that are not kept beside them; the chain may still be whole. proven: the last seq before the
-    first break. signed: the last seq up to which seals prove the lines.
+    breaks: the first hundred breaks, in order. notes: defects that the journal itself recorded, and other
+    facts that the administrator should check. seq, head: of the last line. missing: policies that records
+    name, but whose texts are not kept beside the trail; the chain may still be whole. proven: the last seq
+    before the first break. signed: the last seq up to which seals prove the lines.
     """
 
     mount_id: str
@@ -37,7 +37,7 @@ class Report(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """True if every line is as it was written and none is missing between them."""
+        """True if every line is as it was written, and no line is missing in between."""
         return not self.breaks
 
 

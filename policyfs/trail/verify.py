@@ -1,7 +1,7 @@
 """Verification that a mount's trail is whole: every line as it was written, none missing or moved (pure).
 
-docs/audit.md tells how far the proof goes: a process that can write the files and has the key can also make
-a new chain from some line on. A checkpoint or a digest kept elsewhere reveals the new chain.
+docs/audit.md tells how far the proof goes. A process that can write the files and has the key can also make a
+new chain from some line on. A checkpoint or digest that is kept elsewhere shows it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Verifier:
         expect: Mapping[int, str] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        """expect: digests (hex) that the lines of these sequence numbers must have. checkpoint: likewise."""
+        """expect: seq -> the hex digest that its line must have. checkpoint: a line that must be there."""
         self._mount_id = mount_id
         self._expect = dict(expect or {})
         self._checkpoint = checkpoint
@@ -57,7 +57,7 @@ class Verifier:
         self.restarts = Restarts()
         self._last: Proof | None = None
         self._unsealed = ""
-        """The segment before, if it has no seal."""
+        """Name of the previous segment if it has no seal, else empty."""
         self._seals: dict[str, Proof] = {}
         self._begun: dict[str, int] = {}
         self._told_seals: dict[str, tuple[Record, str]] = {}
@@ -137,7 +137,7 @@ class Verifier:
             self._records,
             self._seq,
             self._head,
-            tuple(sorted(breaks, key=_in_order)),  # a changed line's time says nothing
+            tuple(sorted(breaks, key=_in_order)),  # by place, because the time in a changed line says nothing
             tuple(self._notes[:_BREAKS_LIMIT]),
             proven=self._seq if self._proven is None else self._proven,
             signed=min(self._signed, self._seq if self._proven is None else self._proven),
@@ -148,7 +148,7 @@ class Verifier:
     def _follow_number(self, check: SegmentCheck) -> None:
         if self._first is None or check.number == self._number + 1:
             return
-        self._cuts.pop(_plain(self._newest), None)  # the segment that could explain the cut is missing
+        self._cuts.pop(_plain(self._newest), None)  # the segment that would explain the cut is missing
         self._holes.append((check.name, self._number + 1, check.number - 1, self._seq))
 
     def _join(self, check: SegmentCheck) -> None:
@@ -166,7 +166,7 @@ class Verifier:
             if check.number == 1 and (check.opening != chain.GENESIS or check.first_seq != 1):
                 self._break(check.name, 1, DELETED, "the first segment of all does not begin the chain", 0)
             elif check.number > 1:
-                self._seq, self._head = check.first_seq - 1, check.opening  # rotation: see _check_oldest
+                self._seq, self._head = check.first_seq - 1, check.opening  # rotation? see _check_oldest
         elif check.opening != self._head:
             self._not_joined(check)
 
@@ -256,7 +256,7 @@ class Verifier:
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 
     def _is_resumed(self, check: SegmentCheck, seal: Seal) -> bool:
-        """True if no line follows the sealed ones, or the next is the record of a daemon that resumes."""
+        """True if no line follows the sealed lines, or the next line records that a daemon goes on."""
         if check.last_seq == seal.last_seq:
             return True
         return any(one.kind == "resume" and one.seq == seal.last_seq + 1 for one in check.records)
@@ -309,7 +309,7 @@ class Verifier:
     def _check_time(self, record: Record) -> None:
         origin = (record.fields.get("boot_id"), record.fields.get("pid"))
         if record.kind == "header" and origin == self._origin:
-            return  # a step is recorded right after it
+            return  # the record of a step of the clock follows right after the step
         if record.kind == "clock":
             self._time_ns = record.time_ns
             what = f"the clock went back by {record.fields.get('seconds')} s"
@@ -348,7 +348,7 @@ class Verifier:
         return "" if gone is None else f"{gone[0]} to {gone[1]}" if gone[1] > gone[0] else f"{gone[0]}"
 
     def _check_holes(self) -> None:
-        """Report missing segments in the middle that no retention removed (holds keep those around them)."""
+        """Report missing segments in the middle that retention did not remove (it may, between holds)."""
         for name, first, last, before in self._holes:
             if gone := self._gone(first, last):
                 self._break(name, 0, DELETED, f"segment {gone} is missing before this one", before)
@@ -357,7 +357,7 @@ class Verifier:
         if self._first is None or self._first[1] == 1:
             return
         name, number = self._first
-        first = 1 if self._removed is not None else number - 1  # older headers do not state the removed ones
+        first = 1 if self._removed is not None else number - 1  # old headers do not state removed ones
         if gone := self._gone(first, number - 1):
             what = f"segments before this one are missing ({gone}), and no rotation removed them"
             self._break(name, 0, DELETED, what, 0)
@@ -378,7 +378,8 @@ class Verifier:
     def _break(
         self, name: str, line: int, kind: str, what: str, before: int | None = None, *, unless: bool = False
     ) -> None:
-        """Add a break. before: the last seq that is still proven. unless: not if the segment has a break."""
+        """Add a break. before: the last seq that is still proven. unless: only if the segment has none yet.
+        """
         if unless and any(found.place.segment == name for found in self._breaks):
             return
         before = self._seq if before is None else before

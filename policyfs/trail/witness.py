@@ -16,7 +16,8 @@ _HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
 
 
 class Sighting(NamedTuple):
-    """A record in one chain of the last line of another. place: the record. seq, head: that last line.
+    """A record in one chain about the last line of another chain. place: that of the record. seq, head: those
+    of the last line.
 
     A record without any other chain is a sighting of the chain "". first: the place of the first record of
     the same start, if one start needed several records.
@@ -66,9 +67,9 @@ def sightings(records: Iterable[Record]) -> list[Sighting]:
 
 
 def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sighting, bool]]:
-    """Return the sightings of chains that are gone; True if the witness's last start made the sighting.
+    """Return the sightings of chains that are gone, each with True if the last start of the witness made it.
 
-    If the witness started again later, it recorded that the chain was gone. Then the loss is known already.
+    False: the witness has started again later, when the chain was already gone, so the loss is old.
     """
     latest: dict[str, Place] = {}
     gone = []
@@ -115,7 +116,7 @@ class Witness:
         Call it after the last line of the chain was compared.
         """
         for seq, missing in sorted(self._open.items()):
-            if seq >= self._first:  # older lines were removed by rotation, or `verify` reports them
+            if seq >= self._first:  # `verify` reports missing older lines
                 what = f"{missing[0].seen} went on to seq {seq} then: lines at its end are missing since"
                 self._wrong.append((missing[0].place, what, TRUNCATED))
         return self._wrong
