@@ -212,8 +212,7 @@ def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
 def _columns(
     found: list[tuple[tuple[Subject, ...], dict[Key, dict[Op, _Tally]]]],
 ) -> dict[str, dict[Key, dict[Op, _Tally]]]:
-    """Return the answers by column: the caller's name, with a uid or a mount if these matter.
-    """
+    """Return the answers by column: the caller's name, with a uid or a mount if these matter."""
     columns: dict[str, dict[Key, dict[Op, _Tally]]] = {}
     for subjects, tallies in found:
         for subject in subjects:

@@ -155,8 +155,7 @@ class Meta:
         return Gathered(self.source, spans)
 
     def _piece_of_item(self, number: int, extent: Extent, depth: int) -> Iterator[Span]:
-        """Yield the pieces of an extent of item *number* whose data is in another item.
-        """
+        """Yield the pieces of an extent of item *number* whose data is in another item."""
         self.inner.budget.part()
         targets = self._holders.get(number, ())
         index = max(0, extent.reference - 1)
