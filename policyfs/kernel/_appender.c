@@ -1,14 +1,15 @@
 /*
- * A thread that appends to a file for the event loop, without the interpreter lock. A Python thread would take
- * turns with the loop at that lock: each of its system calls, and each of the loop's, would wake the other.
+ * A thread that appends to a file for the event loop, without the interpreter lock. A Python thread would share
+ * that lock with the loop: each system call of one would wake the other.
  *
- * The thread runs on the loop's processor. The loop waits for it, so the processor is free; to wake a thread on
- * another one takes several times as long as the write. If the loop has moved, the thread moves itself there
- * after the next write. So the daemon needs no right to move other threads (linux/seccomp.py).
+ * The thread runs on the loop's processor. This is free while the loop waits for the thread. To wake a thread
+ * on another processor takes several times as long as the write. If the loop has moved to another processor,
+ * the thread moves itself there after the next write. So the daemon needs no right to move other threads
+ * (linux/seccomp.py).
  *
- * One write at a time. begin() hands it over, wait() waits for a moment, result() waits as long as it takes. The
- * file is as journal/segments.py requires: unchanged since the last write (else ESTALE, and nothing is written),
- * and locked from the write's beginning on until it is whole. After an error the lock stays.
+ * One write at a time. begin() hands a write over, wait() waits for a moment, result() waits as long as the write
+ * takes. The file must be as journal/segments.py requires: unchanged since the last write (else the error is
+ * ESTALE, and nothing is written). It is locked while it is written. After an error it stays locked.
  */
 
 #define _GNU_SOURCE
@@ -31,13 +32,13 @@ enum { IDLE, BEGUN, DONE, ENDS };
 struct appender {
 	PyObject_HEAD
 	pthread_t thread;
-	pid_t process;	   /* in which the thread runs; 0: none runs */
-	int processor;	   /* where the thread runs; -1: anywhere. For the thread only */
-	int wanted;	   /* where the caller of begin() ran */
-	uint32_t state;	   /* a futex: the thread waits for BEGUN or ENDS, all others for DONE */
+	pid_t process;	   /* the process of the thread; 0: no thread runs */
+	int processor;	   /* the processor on which the thread runs; -1: any. For the thread only */
+	int wanted;	   /* the processor on which the caller of begin() ran */
+	uint32_t state;	   /* a futex: the thread waits for BEGUN or ENDS, the callers wait for DONE */
 	int fd;
 	off_t offset;
-	PyObject *data;	   /* bytes, held until the result is known */
+	PyObject *data;	   /* bytes; a reference is held until the result is known */
 	int error;
 	size_t written;
 };
@@ -90,7 +91,7 @@ static int append(struct appender *self)
 	return 0;
 }
 
-/* Let this thread run where the caller of begin() ran. If that fails, it runs where it did before. */
+/* Let this thread run on the processor of the caller of begin(). If that fails, the thread stays where it was. */
 static void follow(struct appender *self, int processor)
 {
 	cpu_set_t set;
@@ -115,7 +116,7 @@ static void *run(void *argument)
 			continue;
 		}
 		self->error = append(self);
-		wanted = self->wanted; /* begin() may set it anew once this is DONE */
+		wanted = self->wanted; /* begin() may change it once the state is DONE */
 		become(self, DONE);
 		follow(self, wanted);
 	}
@@ -224,7 +225,7 @@ static void dealloc(struct appender *self)
 {
 	PyTypeObject *type = Py_TYPE(self);
 
-	Py_BEGIN_ALLOW_THREADS /* a write may take long; nobody else has this object any more */
+	Py_BEGIN_ALLOW_THREADS /* a write may take long; no other code has this object any more */
 	end(self);
 	Py_END_ALLOW_THREADS
 	Py_CLEAR(self->data);

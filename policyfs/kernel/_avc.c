@@ -1,13 +1,13 @@
 /*
  * The access vector cache. Once Python has decided that a caller may look up a name, see a node's
- * attributes, pass access(2) or open a file, the same request is answered here, without Python. So are
- * requests for extended attributes that no caller is shown. Attributes are never kept: each answer asks the
- * store by directory descriptor and name, and counts only if device, inode number, birth time and type are
- * the node's own.
+ * attributes, pass access(2) or open a file, this code answers the same request without Python. It also
+ * answers requests for extended attributes that no caller is shown. Attributes are never kept: each answer
+ * reads them from the store by directory descriptor and name. They count only if device, inode number, birth
+ * time and type are those of the node.
  *
- * Locks (docs/architecture/vectors.md): each reader has a seat with a lock of its own, held from the
- * look into the table (_avc_table.c) until the reply is written. The event loop's own seat needs no lock.
- * No other lock is taken while one of these is held.
+ * Locks (docs/architecture/vectors.md): each reader thread has a seat with a lock of its own. The reader holds
+ * the lock from the look into the table (_avc_table.c) until the reply is written. The event loop's seat needs
+ * no lock. A thread that holds one of these locks takes no other lock.
  */
 
 #define _GNU_SOURCE
@@ -34,8 +34,8 @@ static struct seat seats[AVC_SEATS] = {
 	[0 ... AVC_SEATS - 1] = {.lock = PTHREAD_MUTEX_INITIALIZER},
 };
 
-/* True while the event loop waits for the locks. A reader then leaves its request to Python, since a lock
- * that is taken again at once might never be free for the event loop. */
+/* True while the event loop waits for the locks. A reader then leaves its request to Python. Otherwise it might take
+ * its lock again at once, each time, and the event loop would never get the lock. */
 static atomic_bool changing;
 
 static struct {
@@ -60,7 +60,7 @@ void avc_end_wait(void *begun)
 		waits.after(begun);
 }
 
-/* Take a reader's lock. The reader may wait for a lock of the store's file system, for ever. */
+/* Take a reader's lock. This may take for ever, if the reader waits for a lock of the store's file system. */
 static void lock_one(pthread_mutex_t *lock)
 {
 	void *begun;
@@ -96,7 +96,7 @@ static uint32_t granted(const struct node *node, uint32_t uid)
 	return 0;
 }
 
-/* The node's attributes in the store, now. False if its name leads to another object, or they are unusual. */
+/* Read the node's attributes from the store. False if the name leads to another object, or they are unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr)
 {
 	struct statx now;
@@ -130,7 +130,7 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 	return true;
 }
 
-/* Write a reply. False if the kernel no longer waits for it; the request counts as answered, too. */
+/* Write a reply. False if the kernel no longer waits for the reply; the request then counts as answered, too. */
 static bool reply(struct seat *seat, int device, uint64_t unique, int error, void *body, size_t size)
 {
 	struct wire_out_header header = {
@@ -149,7 +149,7 @@ bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_
 	return reply(seat, device, unique, 0, body, size);
 }
 
-/* True if the name is absent, and the kernel knows that without a disk: the seat's lock is held meanwhile. */
+/* True if the name is absent, and the kernel knows this without a disk: the seat's lock is held during the check. */
 static bool is_absent(int directory, bool in_memory, const char *name)
 {
 	struct open_how how = {.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .resolve = RESOLVE_CACHED | RESOLVE_NO_XDEV};
@@ -165,7 +165,7 @@ static bool is_absent(int directory, bool in_memory, const char *name)
 }
 
 /* Answer ENOENT, as Python would for each absent name in the directory. (Python might let the kernel keep the
- * answer for a few names; here, the kernel asks for these again.) */
+ * answer for a few names. After an answer from here the kernel asks for these names again.) */
 static bool answer_absent(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
 {
 	bool in_memory;
@@ -196,7 +196,7 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 		if (!avc_ask_store(node, (bits & AVC_UNCOUNTED) != 0, &out.attr))
 			return false;
 		out.nodeid = node->id;
-		/* INVARIANT: counted before the kernel can forget it, and under this seat's lock. */
+		/* INVARIANT: counted under this seat's lock, before the kernel can forget the node. */
 		atomic_fetch_add_explicit(&node->lookups, 1, memory_order_relaxed);
 		if (!avc_reply(seat, device, header->unique, &out, sizeof(out)))
 			atomic_fetch_sub_explicit(&node->lookups, 1, memory_order_relaxed);
@@ -206,8 +206,8 @@ static bool answer_lookup(struct seat *seat, int device, const struct wire_in_he
 	return answer_absent(seat, device, header, name);
 }
 
-/* Let the kernel keep a reply for as long as the file has not changed, but for 1 s at least, and for most_ms at
- * most: Timeouts.attributes() has the same rule. The age is rounded down to whole seconds. */
+/* Let the kernel keep a reply for as long as the file has not changed, but at least 1 s, and at most most_ms.
+ * Timeouts.attributes() has the same rule. The age is rounded down to whole seconds. */
 static void keep(struct wire_attr_out *out, uint32_t most_ms)
 {
 	uint64_t changed = out->attr.mtime > out->attr.ctime ? out->attr.mtime : out->attr.ctime;
@@ -251,13 +251,13 @@ static bool is_in(const char *name, const char *prefix)
 	return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* The error for a name that nothing has here, as xattr.py has it: ls then asks no more for labels and ACLs. */
+/* The error for a name that no object has here, as in xattr.py. After it, ls asks no more for labels and ACLs. */
 static int absence(const char *name)
 {
 	return is_in(name, "system.") || strcmp(name, "security.selinux") == 0 ? EOPNOTSUPP : ENODATA;
 }
 
-/* Answer only errors, which do not depend on the size of the caller's buffer. Python reads values. */
+/* Answer only errors, because these do not depend on the size of the caller's buffer. Python answers with values. */
 static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_header *header, const char *name)
 {
 	const struct node *node = avc_find(header->nodeid);
@@ -271,7 +271,7 @@ static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_
 	return true;
 }
 
-/* True for a name of at least one byte, and its null byte at the very end. */
+/* True for a name of at least one byte that ends with the only null byte. */
 static bool is_name(const unsigned char *body, size_t size)
 {
 	return size >= 2 && size - 1 <= NAME_MAX_BYTES && strnlen((const char *)body, size) == size - 1;
@@ -289,7 +289,7 @@ bool avc_takes(const unsigned char *message, size_t size)
 	if (size < sizeof(header))
 		return false;
 	memcpy(&header, message, sizeof(header));
-	if (header.opcode == OPCODE_RELEASE) /* those of Python's handles must keep their place in the order */
+	if (header.opcode == OPCODE_RELEASE) /* releases of Python's handles must stay in their order */
 		return opens_has(message + sizeof(header), size - sizeof(header));
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
 	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||

@@ -1,7 +1,8 @@
 /*
- * The directories of the access vector cache: their descriptors, by which answers ask the store, and the uids
- * that see each name in one. Read under the lock of a seat; changed by the event loop alone, with all locks
- * (_avc_table.c). A directory that loses its descriptor is forgotten: all nodes in it count as dropped.
+ * The directories of the access vector cache: their descriptors, by which answers read the store, and the uids
+ * that see every name in a directory. Readers read this under the lock of their seat. The event loop alone
+ * changes it, and holds all locks meanwhile (_avc_table.c). If a directory loses its descriptor, it is forgotten,
+ * and all nodes in it count as dropped.
  */
 
 #define _GNU_SOURCE
@@ -16,11 +17,11 @@
 
 struct directory {
 	uint64_t id, serial;
-	int fd; /* ours; -1: free */
-	bool in_memory; /* a look-up of a name in it never waits for a disk */
-	unsigned next; /* in its chain: a place in `all`, or NONE */
-	unsigned seer_count; /* seers added so far: a further one takes the place of the oldest */
-	uint32_t seers[GRANTS]; /* uids that see each name in it, whatever the object is */
+	int fd; /* owned; -1: this place is free */
+	bool in_memory; /* a look-up of a name in this directory never waits for a disk */
+	unsigned next; /* the next directory in its chain: a place in `all`, or NONE */
+	unsigned seer_count; /* seers added so far: another one takes the place of the oldest */
+	uint32_t seers[GRANTS]; /* uids that see every name in this directory, of any object */
 };
 
 #define NONE (~0u)
@@ -29,12 +30,12 @@ static struct {
 	struct directory *all;
 	unsigned *chains; /* by id: the first place in `all`, or NONE */
 	unsigned most, next;
-	uint64_t serial; /* of the descriptor opened last */
+	uint64_t serial; /* that of the descriptor opened last */
 } directories;
 
 /* ---- Looking ------------------------------------------------------------------------------------- */
 
-/* The chain of a node's number. Numbers are given out in turn, so that chains are short. */
+/* The chain of a node's number. Numbers are given out one after the other, so chains are short. */
 static unsigned *chain_of(uint64_t id)
 {
 	return &directories.chains[id % directories.most];
@@ -98,7 +99,7 @@ static bool is_in_memory(int fd)
 	return fstatfs(fd, &where) == 0 && (where.f_type == TMPFS_MAGIC || where.f_type == RAMFS_MAGIC);
 }
 
-/* The directory. A new one takes the place of another, in turn. NULL if it can have no descriptor. */
+/* The place for a directory. A new directory takes the place of another, in turn. NULL if it cannot be opened. */
 static struct directory *directory_with(uint64_t id, int fd)
 {
 	struct directory *directory = find(id);

@@ -1,7 +1,7 @@
 /*
- * The table of the access vector cache: nodes by number and by name, and their grants. Readers look into it
- * under the lock of their seat (_avc.c). The event loop alone changes it, and holds all locks for that. So a
- * drop returns only when no reader uses what was dropped.
+ * The table of the access vector cache: nodes by number and by name, and their grants. Readers look into the table
+ * under the lock of their seat (_avc.c). The event loop alone changes the table, and holds all locks meanwhile. So
+ * when a drop returns, no reader uses what was dropped.
  * See docs/architecture/vectors.md.
  */
 
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHAIN_MAX 16	 /* most nodes in one chain: further names made to collide are not cached */
+#define CHAIN_MAX 16	 /* most nodes in one chain: an app may choose names that collide; more are not cached */
 
 static struct {
 	bool open;
@@ -145,7 +145,7 @@ static struct grant *grant(struct node *node, uint32_t uid, uint32_t bits)
 		place->uid = uid;
 		place->bits = 0;
 	}
-	place->bits |= bits; /* INVARIANT: AVC_UNCOUNTED, too, stays until the node is dropped */
+	place->bits |= bits; /* INVARIANT: AVC_UNCOUNTED stays until the node is dropped, as the other bits do */
 	return place;
 }
 
@@ -167,7 +167,7 @@ static bool install(const struct avc_vector *vector)
 	uint64_t serial;
 	uint16_t directory;
 
-	if (node != NULL && !is_same(node, vector)) { /* renamed and not dropped, which would be a bug */
+	if (node != NULL && !is_same(node, vector)) { /* renamed without a drop: this would be a bug */
 		take_grants(node);
 		return false;
 	}
@@ -178,7 +178,7 @@ static bool install(const struct avc_vector *vector)
 	if (node == NULL)
 		return false;
 	if (node->directory != directory || node->serial != serial) {
-		take_grants(node); /* from before the directory lost its descriptor */
+		take_grants(node); /* these grants are older than the directory's new descriptor */
 		node->directory = directory;
 		node->serial = serial;
 	}
@@ -214,7 +214,7 @@ bool avc_see_all(uint64_t id, int fd, uint32_t uid)
 
 	if (!table.open)
 		return false;
-	if (directories_all_seen(id, uid, &unused) >= 0) /* no other thread changes that */
+	if (directories_all_seen(id, uid, &unused) >= 0) /* no other thread changes the directories */
 		return true;
 	avc_lock_all();
 	done = directories_see_all(id, fd, uid);
@@ -241,7 +241,7 @@ uint64_t avc_drop(uint64_t id)
 
 void avc_leave(uint64_t id)
 {
-	if (!table.open || !directories_have(id)) /* no other thread changes them */
+	if (!table.open || !directories_have(id)) /* no other thread changes the directories */
 		return;
 	avc_lock_all();
 	directories_leave(id);

@@ -1,7 +1,7 @@
 /*
- * The Python module of the bridge: the parts of the FUSE protocol that pyfuse3 and the libfuse it was built
- * against do not speak, and the answers to repeats. It is loaded with RTLD_GLOBAL before pyfuse3 (see
- * _interposition.c). There is no policy in it.
+ * The Python module of the bridge: the parts of the FUSE protocol that pyfuse3 and its libfuse lack, and the
+ * answers to repeats. It is loaded with RTLD_GLOBAL before pyfuse3 (see _interposition.c). There is no policy in
+ * it.
  */
 
 #include "_bridge.h"

@@ -1,6 +1,6 @@
 /*
- * The one session's device: each request is counted and copied as it is read, and the reply to INIT is
- * rewritten on its way, so that it has the INIT flags that policyfs needs and libfuse never sets.
+ * The device of the one session. Each request is counted and copied as it is read. The reply to INIT is changed
+ * on its way, so that it has the INIT flags that policyfs needs and libfuse never sets.
  *
  * This file knows the kernel's wire format and nothing of libfuse, which calls device_read() and
  * device_writev() in place of read(2) and writev(2).
@@ -41,14 +41,14 @@ _Static_assert(sizeof(struct wire_init_out) == 64, "fuse_init_out");
 #define LAST_WRITE_BYTES (sizeof(struct wire_in_header) + sizeof(struct wire_write_in))
 
 static struct {
-	uint64_t want_flags;  /* INIT flags to ask for, as far as the kernel offers them */
-	uint32_t want_depth;  /* max_stack_depth, 0 without passthrough */
-	bool attached;	      /* a session came through our fuse_session_mount */
-	uint64_t init_unique; /* of the INIT request not yet answered, else 0 */
+	uint64_t want_flags;  /* INIT flags to request, as far as the kernel offers them */
+	uint32_t want_depth;  /* max_stack_depth to request; 0 without passthrough */
+	bool attached;	      /* a session came through bridge_session_mount() */
+	uint64_t init_unique; /* the number of the INIT request while it is not answered, else 0 */
 	bool negotiated;
 	uint32_t kernel_minor, depth, max_write;
 	uint64_t offered, flags;
-	uint64_t counts[OPCODES]; /* of requests; the first is of all opcodes without a place here */
+	uint64_t counts[OPCODES]; /* of requests by opcode; the first counts all opcodes that have no place here */
 	uint64_t lost_replies;
 	size_t last_size;
 	unsigned char last[LAST_CAPACITY];
@@ -83,8 +83,8 @@ static void note_request(const unsigned char *message, size_t size)
 	memcpy(session.last, message, session.last_size);
 }
 
-/* INVARIANT: without the interpreter where repeats are answered, since these wait for the store. If the event loop
- * then waits in a circle of locks, the thread that ends the mount can run (daemon/lock_circle.py). */
+/* INVARIANT: runs without the interpreter lock if repeats are answered, since their answers wait for the store. If
+ * the event loop then waits in a circle of locks, the thread that ends the mount can run (daemon/lock_circle.py). */
 static ssize_t read_request(int fd, void *buffer, size_t size)
 {
 	void *left = avc_is_open() ? interpreter_leave() : NULL;
@@ -107,12 +107,12 @@ ssize_t device_read(int fd, void *buffer, size_t size, void *userdata)
 			return got;
 		}
 		turns_begun(NULL, 0);
-		errno = EINTR; /* as if nothing had come */
+		errno = EINTR; /* as if no request had come */
 		return -1;
 	}
-	/* pyfuse3 ends its loop at any error but EINTR. The fd is non-blocking, and readable
-	 * only means that a request was there a moment ago: EAGAIN is as harmless as EINTR. An
-	 * aborted connection ends the session in the same way as an unmounted one. */
+	/* pyfuse3 ends its loop at any error except EINTR. The descriptor is non-blocking. That it was readable
+	 * only means that a request was there a moment ago. So EAGAIN is as harmless as EINTR. An aborted
+	 * connection ends the session in the same way as an unmounted one. */
 	if (errno == EAGAIN)
 		errno = EINTR;
 	else if (errno == ECONNABORTED)

@@ -1,18 +1,17 @@
 /*
  * Events of opens that the bridge has answered (_opens.c) and that belong on the trail. Each seat has a ring
- * of its own. Its reader alone puts events in, under the seat's lock; the event loop alone takes them out,
+ * of its own. Only the seat's reader puts events in, under the seat's lock. Only the event loop takes events out,
  * without a lock. INVARIANT: an event is published before its open is answered. If the ring is full, Python
- * answers the open, and takes the events out first. So none is lost, and none comes late.
+ * answers the open, and takes the events out first. So no event is lost, and none comes late.
  *
- * One caller's opens may be answered by several readers in turn. INVARIANT: if an event is taken out, so are all
- * that were published before its open was sent. For this each event has a number, and a call takes only those that
- * got theirs before it looks at the first ring. Otherwise an event could come into that ring, and the next one of the
- * same caller into a ring that is looked at later.
+ * Several readers in turn may answer one caller's opens. INVARIANT: if a call takes an event, it also takes all
+ * events that were published before the open of that event was sent. For this, each event has a number, and a call
+ * takes only events that have got their number before the call looks at the first ring. Otherwise an event could
+ * come into a ring that the call has left, and the caller's next event into a ring that the call looks at later.
  *
- * A ring that is a quarter full rings the bell, so that the event loop takes the events out on another
- * processor while the reader goes on. INVARIANT: once it has rung, the event loop takes all events that were
- * published by then, or later. It clears `rung` first, so it also takes the events of a reader that still
- * finds `rung` set.
+ * A ring that is a quarter full rings the bell. The event loop then takes events out on another processor while
+ * the reader goes on. INVARIANT: after the bell has rung, the event loop takes all events that were published
+ * before, and those of readers that still find `rung` set: it clears `rung` before it takes events.
  *
  * The executable of a process is looked up as Python does it (audit.py): at most once in PROGRAM_NS.
  */
@@ -30,7 +29,7 @@
 #include <unistd.h>
 
 #define RING 128 /* events of one seat */
-#define ENOUGH 32 /* waiting events of one seat at which the bell rings */
+#define ENOUGH 32 /* the bell rings when this number of events of one seat wait */
 #define PROGRAMS 16 /* most processes whose executable a seat knows */
 #define PROGRAM_NS 100000000
 
@@ -39,7 +38,7 @@ _Static_assert((RING & (RING - 1)) == 0, "numbers of events go round");
 struct program {
 	uint32_t pid;
 	uint16_t size;
-	int64_t until_ns; /* 0: free */
+	int64_t until_ns; /* 0: this place is free */
 	char path[AVC_PROGRAM_MAX];
 };
 

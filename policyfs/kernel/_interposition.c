@@ -1,8 +1,8 @@
 /*
- * The calls of libfuse that the dynamic linker finds here first, since the bridge is loaded before pyfuse3:
- * a session begins with a descriptor that is mounted already, a reply to OPEN and CREATE has all fields of
- * the kernel's wire format, and a file's inode number is not its node id. Most of them call the real function
- * of libfuse, found with RTLD_NEXT. See docs/decisions/0001-symbol-interposition.md.
+ * Functions of libfuse that the dynamic linker finds here first, because the bridge is loaded before pyfuse3. With
+ * them a session begins with a descriptor that is already mounted, a reply to OPEN and CREATE has all fields of
+ * the kernel's wire format, and a file's inode number is not its node id. Most of them call libfuse's own
+ * function, found with RTLD_NEXT. See docs/decisions/0001-symbol-interposition.md.
  */
 
 #include "_bridge.h"
@@ -58,7 +58,7 @@ static void refuse_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off
 	fuse_reply_err(req, EOPNOTSUPP);
 }
 
-/* The kernel then copies by splice, through the READs and WRITEs of the two nodes. */
+/* After this refusal the kernel copies by splice, through READs and WRITEs of the two nodes. */
 static void refuse_copy(fuse_req_t req, fuse_ino_t in, off_t in_offset, struct fuse_file_info *in_fi,
 			fuse_ino_t out, off_t out_offset, struct fuse_file_info *out_fi, size_t size,
 			int flags)
@@ -82,9 +82,9 @@ static void extend_operations(struct fuse_lowlevel_ops *ops)
 	ops->fallocate = refuse_fallocate;
 	ops->copy_file_range = refuse_copy;
 	ops->ioctl = refuse_ioctl;
-	/* Without a handler libfuse answers ENOSYS, once per mount, and the kernel goes on by
-	 * itself: lseek treats a file as one extent of data up to its size, and poll reports regular
-	 * files as always ready. Both are right for every view of a file. */
+	/* Without a handler, libfuse answers ENOSYS once for each mount. The kernel then goes on by itself: for
+	 * lseek, a file is one extent of data up to its size; for poll, a regular file is always ready. Both
+	 * are right for every view of a file. */
 	ops->lseek = NULL;
 	ops->poll = NULL;
 }
@@ -171,13 +171,13 @@ int bridge_session_mount(struct fuse_session *session, const char *mountpoint)
 	return 0;
 }
 
-/* Do nothing: session.py mounted it and unmounts it. */
+/* Do nothing: session.py mounts and unmounts. */
 void bridge_session_unmount(struct fuse_session *session)
 {
 	(void)session;
 }
 
-/* libfuse closes the descriptor here, and its number may soon be reused. */
+/* Forget the descriptor: libfuse closes it here, and another file may soon get its number. */
 void bridge_session_destroy(struct fuse_session *session)
 {
 	device_detach();
@@ -208,7 +208,7 @@ int bridge_reply_open(fuse_req_t req, const struct fuse_file_info *info)
 	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
 }
 
-/* st_rdev carries the store's inode number. For a device, st_blocks carries its number: it has no blocks. */
+/* st_rdev has the store's inode number. For a device, st_blocks has its device number: a device has no blocks. */
 static void place_ino(struct stat *attr)
 {
 	if (attr->st_rdev != 0)

@@ -1,7 +1,7 @@
 /*
- * Python's side of _direntries.c. No policy here: Python says which types of names are shown and hidden, and
- * decides on the other names itself. A position is Python's hash of the name as bytes, with a key of this
- * process (docs/decisions/0050-positions-are-names.md).
+ * The Python functions of _direntries.c. No policy here: Python says which types of names are shown and hidden,
+ * and decides on all other names itself. A name's position is Python's hash of the name as bytes, with a key of
+ * this process (docs/decisions/0050-positions-are-names.md).
  */
 
 #include "_bridge.h"
@@ -57,8 +57,8 @@ static bool is_collecting(const struct listing *self)
 
 struct wanted {
 	unsigned shown, hidden; /* DT_* types, one bit each */
-	PyObject *apart;	/* dict: both for some names, hidden types from bit 16 on; or NULL */
-	PyObject *numbers;	/* inode numbers that Python decides on, or NULL */
+	PyObject *apart;	/* dict from a name to its shown types, and its hidden ones from bit 16 on; or NULL */
+	PyObject *numbers;	/* inode numbers of names that Python decides on, or NULL */
 	PyObject *left;		/* the list of the names that are left to Python */
 };
 
@@ -76,7 +76,7 @@ static int is_left(const struct wanted *wanted, uint64_t ino)
 	return left;
 }
 
-/* Find the shown and hidden types that hold for a name. False with a Python error. */
+/* Find the types that are shown and those that are hidden under a name. False with a Python error. */
 static bool find_decided(const struct wanted *wanted, const char *name, unsigned *shown, unsigned *hidden)
 {
 	PyObject *key, *found = NULL;

@@ -1,11 +1,11 @@
 /*
- * Opens of the access vector cache: OPEN for reading of a file for which the kernel has a backing file, and
- * the RELEASE of such a handle. Each handle that is given out here has a slot, until it is released here, or
- * until Python takes it over. Then its requests go to Python, like those of any other handle.
+ * Opens of the access vector cache: OPEN for reading, if the kernel has a backing file for the file, and the
+ * RELEASE of such handles. Each handle that is given out here has a slot until it is released here, or until
+ * Python takes it over. From then on its requests go to Python, like those of any other handle.
  *
- * Slots (docs/architecture/vectors.md): each seat has slots of its own. Only the seat takes one of these,
- * under its lock. The seat that answers the RELEASE frees the slot. The event loop frees any slot, with all
- * locks. INVARIANT: a slot is taken before the kernel gets its handle. A node with slots has a backing id.
+ * Slots (docs/architecture/vectors.md): each seat has slots of its own, which only this seat takes, under its
+ * lock. The seat that answers the RELEASE frees the slot. The event loop, which holds all locks then, frees any
+ * slot. INVARIANT: a slot is taken before the kernel gets its handle. A node with slots has a backing id.
  */
 
 #define _GNU_SOURCE
@@ -19,8 +19,8 @@
 #define SLOT_BITS 16
 #define SERIAL_BITS 39
 
-/* Bits of a handle's number: bit 55, which handles of bridge.pack_fh have only together with bit 63, and
- * FOPEN_NOFLUSH, at the place where _operations.c looks for it. */
+/* Bits of a handle's number: bit 55, which handles of bridge.pack_fh have only together with bit 63, and the bit
+ * of FOPEN_NOFLUSH, where _operations.c looks for that. */
 #define FH_OURS ((uint64_t)1 << 55)
 #define FH_FLAGS_SHIFT 56
 
@@ -103,7 +103,7 @@ static const struct grant *grant_of(const struct node *node, const struct wire_i
 	return NULL;
 }
 
-/* False if the opened bytes are a copy of another version of the file than the one in the store now. */
+/* False if the opened bytes are a copy of another version of the file than that in the store now. */
 static bool is_current(const struct node *node, const struct wire_attr *now)
 {
 	const struct avc_version *shown = &node->version;
@@ -155,7 +155,7 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 	slot->opened.flags = in.flags;
 	if (event != NULL) {
 		fill(event, &slot->opened);
-		events_put(number); /* INVARIANT: before the reply; it stays if the kernel refuses the reply */
+		events_put(number); /* INVARIANT: before the reply. The event stays if the kernel refuses the reply */
 	}
 	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
 	atomic_fetch_add_explicit(&node->handles, 1, memory_order_relaxed);
@@ -272,7 +272,7 @@ void avc_take_handle(uint64_t fh, avc_take taken, void *context)
 	avc_unlock_all();
 }
 
-/* Take over the handles of a node. ending: also answer no open of it any more. */
+/* Take over the handles of a node. ending: from now on also answer no open of this node. */
 static void take_of_node(uint64_t id, bool ending, avc_take taken, void *context)
 {
 	struct node *node = avc_is_open() ? avc_find(id) : NULL;

@@ -1,10 +1,10 @@
 /*
  * Requests that pyfuse3 has no handlers for, and some that libfuse 3.14 cannot even parse (TMPFILE,
- * STATX, COPY_FILE_RANGE_64). They are taken out of the stream as they are read and passed to one
- * Python callable, which answers each through the object that comes with it.
+ * STATX, COPY_FILE_RANGE_64). They are taken out of the stream as they are read, and are passed to one
+ * Python callable. It answers each request through the object that comes with the request.
  *
- * This file knows the kernel's wire format and nothing of libfuse. So it does not matter
- * which of these operations a libfuse knows.
+ * This file knows the kernel's wire format and nothing of libfuse. So it works with every libfuse,
+ * whichever of these operations that libfuse knows.
  */
 
 #include "_avc.h"
@@ -27,10 +27,10 @@ struct wire_lk_in {
 _Static_assert(sizeof(struct wire_lk_in) == 48, "fuse_lk_in");
 
 static struct {
-	int fd;			/* of the session's device, -1 while there is none */
-	uint64_t session;	/* counts sessions: a request of an old one gets no answer */
+	int fd;			/* that of the session's device, -1 without a session */
+	uint64_t session;	/* counts sessions: a request of an earlier one gets no answer */
 	_Atomic uint64_t taken;	/* one bit for each opcode that the callable takes */
-	bool every_flush;	/* locks are held that end with a FLUSH */
+	bool every_flush;	/* there are locks that a FLUSH may end */
 	atomic_bool ranges_asked; /* a byte range was requested in this session */
 	uint64_t lost_replies;
 	PyObject *callable;	/* owned; NULL while nothing is registered */
@@ -58,7 +58,7 @@ static bool send_reply(const Pending *pending, int error, const void *body, size
 		.error = -error,
 		.unique = pending->unique,
 	};
-	/* iovec has no const; nothing is written through it. */
+	/* The pointers of iovec are not const, but nothing is written through them. */
 	struct iovec iov[2] = {{&header, sizeof(header)}, {(void *)(uintptr_t)body, size}};
 
 	if (!is_of_this_session(pending))
@@ -96,7 +96,7 @@ static PyObject *pending_answer(PyObject *self, PyObject *args)
 	return PyBool_FromLong(delivered);
 }
 
-/* Reply from the thread that did the work. It leaves the turns alone, which belong to the loop. */
+/* Reply from the thread that did the work. Turns belong to the event loop, and are not changed here. */
 static PyObject *pending_send(PyObject *self, PyObject *args)
 {
 	Pending *pending = (Pending *)self;
@@ -186,11 +186,11 @@ static void call_door(const unsigned char *message, size_t size, const struct wi
 	if (pending != NULL) {
 		pending->unique = header->unique;
 		pending->session = door.session;
-		pending->open = header->opcode != OPCODE_INTERRUPT; /* which has no answer */
+		pending->open = header->opcode != OPCODE_INTERRUPT; /* an INTERRUPT has no answer */
 		pending->data = PyBytes_FromStringAndSize((const char *)message, (Py_ssize_t)size);
 	}
 	if (pending == NULL || pending->data == NULL) {
-		/* No memory: a request gets ENOMEM; an interrupt is lost, as if it came too late. */
+		/* No memory. A request gets ENOMEM. An interrupt is lost, as if it had come too late. */
 		Pending dropped = {.unique = header->unique, .session = door.session};
 
 		PyErr_Clear();
@@ -203,7 +203,7 @@ static void call_door(const unsigned char *message, size_t size, const struct wi
 	}
 	result = PyObject_CallOneArg(door.callable, (PyObject *)pending);
 	if (result == NULL)
-		PyErr_WriteUnraisable(door.callable); /* and the request answers EIO */
+		PyErr_WriteUnraisable(door.callable); /* the request then answers EIO */
 	Py_XDECREF(result);
 	Py_DECREF(pending);
 }
@@ -237,7 +237,7 @@ static void note_lock(const unsigned char *message, size_t size, const struct wi
 		door.ranges_asked = true;
 }
 
-/* True for a FLUSH that no lock depends on. If Python took no locks, FOPEN_NOFLUSH would suppress it. */
+/* True for a FLUSH that ends no lock. If Python took no locks, FOPEN_NOFLUSH would suppress such a FLUSH. */
 static bool idle_flush(const unsigned char *message, size_t size, const struct wire_in_header *header)
 {
 	uint64_t fh;
@@ -251,7 +251,7 @@ static bool idle_flush(const unsigned char *message, size_t size, const struct w
 	return (fh >> FH_FLAGS_SHIFT & FOPEN_NOFLUSH_FLAG) != 0;
 }
 
-/* True if the callable takes this request: no WRITE but one whose data were dropped (_lanes.h). */
+/* True if the callable takes this request. It takes a WRITE only if the data were dropped (_lanes.h). */
 static bool is_taken(const struct wire_in_header *header, bool refused)
 {
 	return header->opcode < OPCODES && (door.taken & ((uint64_t)1 << header->opcode)) &&
@@ -285,7 +285,7 @@ bool operations_take(const unsigned char *message, size_t size)
 	}
 	if (!is_taken(&header, refused))
 		return false;
-	if (header.opcode != OPCODE_INTERRUPT) /* before it can be answered */
+	if (header.opcode != OPCODE_INTERRUPT) /* turns_begun() comes before the request can be answered */
 		turns_begun(message, size);
 	state = PyGILState_Ensure();
 	call_door(message, size, &header);

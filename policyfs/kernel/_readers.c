@@ -1,16 +1,16 @@
 /*
- * Reader threads, each pinned to its processors. While they are active they read the device in place of the
+ * Reader threads, each pinned to its processors. While they are active, they read the device in place of the
  * event loop, answer repeats from the access vector cache (_avc.c) without the interpreter, and put all
  * other requests into the queue of _turns.c. While they rest, the event loop reads the device itself, and
- * they cost nothing. If a reader reads a request for Python, this costs a change of threads. So the readers
+ * the readers cost nothing. A request for Python that a reader reads costs a change of threads. So the readers
  * are active only while enough requests are repeats.
  *
- * A request wakes one of the waiting readers (EPOLLEXCLUSIVE), the first in the device's queue. The wake-up of a
- * thread on another processor takes several times as long as an answer. So a reader looks now and then where
- * the caller runs; if that is on the processor of another reader, it goes to the end of the queue.
+ * A request wakes one of the waiting readers (EPOLLEXCLUSIVE): the first in the device's queue. To wake a thread
+ * on another processor takes several times as long as an answer. So a reader sometimes looks where the caller
+ * runs. If the caller runs on a processor of another reader, this reader goes to the end of the queue.
  *
- * All read the one descriptor of the session, so every reply goes to the descriptor that read the
- * request. The event loop alone begins and ends their work.
+ * All readers read the one descriptor of the session, because a reply must go to the descriptor that read the
+ * request. The event loop alone starts and stops their work.
  */
 
 #define _GNU_SOURCE
@@ -32,16 +32,16 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define WEIGHED 64 /* requests after which the shares are looked at again */
+#define WEIGHED 64 /* requests between two looks at the shares of repeats */
 
-#define NEAR_EVERY 64 /* requests after which a reader looks where the caller runs */
+#define NEAR_EVERY 64 /* requests between two looks at the caller's processor */
 
-#define LOOK_EVERY 16 /* calls of readers_weigh() from one sum of the counters to the next */
+#define LOOK_EVERY 16 /* calls of readers_weigh() between two sums of the counters */
 
 enum mode { RESTING, READING, ENDING };
 
 static struct {
-	pthread_mutex_t lock; /* guards mode and ready; held for nothing else */
+	pthread_mutex_t lock; /* guards mode and ready, and is held for nothing else */
 	pthread_cond_t changed;
 	atomic_int mode;
 	unsigned ready;
@@ -52,9 +52,9 @@ static struct {
 	unsigned begin_percent, end_percent;
 	unsigned calls;
 	unsigned passed;	/* requests for Python since the last look at the shares */
-	uint64_t answered;	/* requests answered from the cache until that look */
-	uint64_t began;		/* times that the readers began to read */
-	int fd, epoll, bell;	/* bell: readable while the readers are to look at their mode */
+	uint64_t answered;	/* requests answered from the cache up to that look */
+	uint64_t began;		/* how often the readers began to read */
+	int fd, epoll, bell;	/* bell: readable while the readers must look at their mode */
 } readers = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.changed = PTHREAD_COND_INITIALIZER,
@@ -66,8 +66,8 @@ static struct {
 struct place {
 	unsigned seat;
 	cpu_set_t cpus;
-	int epoll;	/* of the device and the bell */
-	bool listens;	/* the device is in it */
+	int epoll;	/* waits for the device and the bell */
+	bool listens;	/* epoll has the device */
 	unsigned asked; /* requests since the last look at the caller's processor */
 };
 
@@ -101,18 +101,18 @@ static void listen_no_more(struct place *place)
 	place->listens = false;
 }
 
-/* Wait for a request, or until the readers are to rest. True if there may be a request. */
+/* Wait for a request, or until the readers must rest. True if there may be a request. */
 static bool wait_for_request(const struct place *place)
 {
 	struct pollfd either[2] = {{.fd = readers.fd, .events = POLLIN}, {.fd = readers.bell, .events = POLLIN}};
 	struct epoll_event event;
 
-	if (!place->listens) /* the device could not be added: let every request wake this reader */
+	if (!place->listens) /* epoll could not add the device: every request wakes this reader */
 		return poll(either, 2, -1) > 0 && either[0].revents != 0;
 	return epoll_wait(place->epoll, &event, 1, -1) > 0 && event.data.fd == readers.fd;
 }
 
-/* The processor on which a thread ran last, -1 if that cannot be seen (proc_pid_stat(5), field 39). */
+/* The processor on which a thread ran last; -1 if this is not visible (proc_pid_stat(5), field 39). */
 static int processor_of(uint32_t pid)
 {
 	char text[1024], *at;
@@ -134,7 +134,7 @@ static int processor_of(uint32_t pid)
 	return at == NULL ? -1 : atoi(at + 1);
 }
 
-/* Let a reader that is nearer to the caller of a request be woken first. */
+/* If another reader is nearer to the caller of a request, let requests wake that reader first. */
 static void give_way(struct place *place, const unsigned char *message)
 {
 	struct wire_in_header header;
@@ -148,7 +148,7 @@ static void give_way(struct place *place, const unsigned char *message)
 		listen_last(place);
 }
 
-/* Read until there is no request, or the readers are to rest. False if the session is over. */
+/* Read until there is no request, or until the readers must rest. False if the session is over. */
 static bool read_some(struct place *place, unsigned char *buffer, size_t size)
 {
 	while (atomic_load(&readers.mode) == READING)
@@ -174,7 +174,7 @@ static void serve(struct place *place)
 		while (!over && atomic_load(&readers.mode) == READING)
 			if (wait_for_request(place))
 				over = !read_some(place, buffer, size);
-		listen_no_more(place); /* else each request would look here for a waiting reader */
+		listen_no_more(place); /* otherwise each request would look here for a waiting reader */
 		if (over) {
 			turns_session_over();
 			poll(&bell, 1, -1); /* until the event loop has noticed */
@@ -192,7 +192,7 @@ static void *run(void *argument)
 	sigfillset(&all);
 	pthread_sigmask(SIG_BLOCK, &all, NULL);
 	pthread_setname_np(pthread_self(), "policyfs-reader");
-	(void)sched_setaffinity(0, sizeof(place->cpus), &place->cpus); /* else it runs anywhere */
+	(void)sched_setaffinity(0, sizeof(place->cpus), &place->cpus); /* if this fails, it runs anywhere */
 	pthread_mutex_lock(&readers.lock);
 	readers.ready++;
 	pthread_cond_broadcast(&readers.changed);
@@ -236,7 +236,7 @@ static void end(void)
 {
 	struct epoll_event event = {.events = EPOLLIN, .data.fd = readers.fd};
 
-	/* INVARIANT: the readers rest only when a request wakes the event loop. Without memory they go on. */
+	/* INVARIANT: the readers rest only if a request wakes the event loop. If memory is short, they go on. */
 	if (epoll_ctl(readers.epoll, EPOLL_CTL_ADD, readers.fd, &event) == 0)
 		set_mode(RESTING);
 }
@@ -254,7 +254,7 @@ void readers_weigh(unsigned passed)
 {
 	uint64_t answered, total;
 	unsigned percent;
-	int error = errno; /* of the read before: it tells if the session is over */
+	int error = errno; /* of the read before: tells whether the session is over */
 
 	if (readers.count == 0 || turns_buffer_size() == 0)
 		return;
@@ -288,7 +288,7 @@ void readers_stop(void)
 	atomic_store(&readers.mode, RESTING);
 }
 
-/* Read the processors of one reader. False with a Python error. Those beyond CPU_SETSIZE are left out. */
+/* Read the processors of one reader, without those beyond CPU_SETSIZE. False with a Python error. */
 static bool read_cpus(PyObject *group, cpu_set_t *cpus)
 {
 	PyObject *numbers = PySequence_Fast(group, "the processors of a reader are a sequence");
@@ -328,8 +328,8 @@ static bool start_one(unsigned seat, PyObject *group)
 	return true;
 }
 
-/* start_readers(groups of cpus, device, epoll) -> threads. They are pinned before it returns, because the
- * system calls for that may be refused later. */
+/* start_readers(groups of cpus, device, epoll) -> threads. The readers are pinned before this returns, because
+ * seccomp may refuse the system calls for that later. */
 PyObject *readers_start(PyObject *module, PyObject *args)
 {
 	PyObject *groups, *each;

@@ -1,17 +1,18 @@
 /*
- * Uids take turns. The kernel queues the requests of all uids in one line, so that every app would wait
+ * Uids take turns. The kernel queues the requests of all uids in one line. In that order every app would wait
  * for all requests of an app with many processes. Here the line is read ahead, sorted by the caller's
  * uid (_lanes.c), and passed on in turns. Each uid has a limit of requests under way at once, so that
  * slow requests (a slow disk, a lease) do not use up shared resources.
  *
- * Repeats that the access vector cache answers (_avc.c) take no turn: an answer costs little more than
- * to read the request and to put it into a lane. The event loop reads the device, or the readers do
+ * Repeats that the access vector cache answers (_avc.c) take no turn: to answer one takes little more time than
+ * to read it and to put it into a lane. Either the event loop reads the device, or the readers do
  * (_readers.c).
  *
- * INVARIANT: one lock is held from the read of a request to its place in a lane, so that two readers never
- * change the order in which the kernel sent them. Only a request that the cache might have answered may come
- * later: a look-up or an open, for which only its own caller waits, or a RELEASE of a handle that Python did
- * not know when it was read. No request but its OPEN has named that handle, so it has no lock.
+ * INVARIANT: one lock is held from the read of a request until the request has its place in a lane. So two readers
+ * never change the order in which the kernel sent requests. Only a request that the cache might have answered may
+ * come later. That does no harm: for a look-up or an open only its own caller waits. A RELEASE comes later only if
+ * Python did not know its handle when the RELEASE was read. Then no request but OPEN has named that handle, and the
+ * handle has no lock.
  */
 
 #include "_avc.h"
@@ -25,13 +26,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define ANSWERS_MAX 64 /* repeats answered in a row by the event loop, which has other work, too */
+#define ANSWERS_MAX 64 /* most repeats that the event loop answers in a row, since it has other work, too */
 
 static struct {
 	bool on;
-	int eventfd;	     /* readable while a request can be passed on; made once, -1 before */
-	bool told;	     /* the eventfd is readable */
-	unsigned char *spare; /* buffer for a request that has no place yet */
+	int eventfd;	     /* readable while a request can be passed on; made once, -1 before that */
+	bool told;	     /* the eventfd is readable now */
+	unsigned char *spare; /* a buffer for a request that has no place yet */
 	size_t spare_size;
 	bool over;	     /* a reader has found that the session is over */
 } turns = {.eventfd = -1};
@@ -62,7 +63,7 @@ static ssize_t hand_on(struct lane *lane, void *buffer, size_t size)
 	return got;
 }
 
-/* Answer ENOMEM to a request if there is no memory or no room to keep it: otherwise it would get no answer. */
+/* Answer ENOMEM to a request for which there is no memory or no room. Without this it would get no answer. */
 static void refuse(int fd, const unsigned char *message, size_t size)
 {
 	struct wire_out_header reply = {.len = sizeof(reply), .error = -ENOMEM};
@@ -90,7 +91,7 @@ static ssize_t read_new(int fd, void *buffer, size_t size, unsigned *answers)
 	return got;
 }
 
-/* Read the kernel's queue, as long as there is room here. */
+/* Read requests from the kernel's queue as long as there is room for them here. */
 static void read_ahead(int fd, size_t size, unsigned *answers)
 {
 	ssize_t got;
@@ -100,7 +101,7 @@ static void read_ahead(int fd, size_t size, unsigned *answers)
 			refuse(fd, turns.spare, (size_t)got);
 }
 
-/* Read the next request. True if it is alone, so that it can go on without being copied. */
+/* Read the next request. True if no other request waits: then this one can go on without being copied. */
 static bool read_next(int fd, unsigned char *buffer, size_t size, ssize_t *got)
 {
 	unsigned answers = ANSWERS_MAX;
@@ -248,7 +249,7 @@ void turns_make_room(void)
 
 void turns_reset(void)
 {
-	int descriptor = turns.eventfd; /* no reader runs */
+	int descriptor = turns.eventfd; /* no lock is needed: no reader runs now */
 	uint64_t count;
 
 	lanes_reset();

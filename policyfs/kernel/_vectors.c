@@ -1,4 +1,4 @@
-/* Python's side of the access vector cache (_avc.h). Called on the event loop's thread only. */
+/* The Python functions of the access vector cache (_avc.h). Called on the event loop's thread only. */
 
 #include "_avc.h"
 #include "_bridge.h"
@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define INSTALL_WORDS 14 /* arguments of install_vector before those of a version */
+#define INSTALL_WORDS 14 /* arguments of install_vector that come before those of a version */
 
 static pthread_t loop;
 
@@ -135,8 +135,8 @@ PyObject *vectors_clear(PyObject *module, PyObject *unused)
 	return taken;
 }
 
-/* Handles, numbers of nodes, or events, from a call of the cache. Python objects are made afterwards: their
- * allocation may run any code, which may call the cache again. */
+/* Handles, numbers of nodes, or events, from a call of the cache. Python objects are made only after that call:
+ * their allocation may run any code, which may call the cache again. */
 struct found {
 	struct avc_opened *opened;
 	uint64_t *nodes;
@@ -206,8 +206,8 @@ static PyObject *event_of(const struct found *found, size_t index)
 			     (Py_ssize_t)one->program_size);
 }
 
-/* The list of the found items. The cache no longer has them. Without memory for the list they would be lost,
- * so the process ends. */
+/* Make the list of the found items. The cache no longer has these items. If there is no memory for the list, they
+ * would be lost, so the process ends. */
 static PyObject *list_of(PyObject *(*one_of)(const struct found *, size_t), const struct found *found,
 			 size_t count)
 {
@@ -223,7 +223,7 @@ static PyObject *list_of(PyObject *(*one_of)(const struct found *, size_t), cons
 	return list;
 }
 
-/* The list of the found handles, whose memory is freed. */
+/* Make the list of the found handles, and free the memory of *found*. */
 static PyObject *handles_of(struct found *found)
 {
 	PyObject *list = list_of(handle_of, found, found->handles);
@@ -232,7 +232,7 @@ static PyObject *handles_of(struct found *found)
 	return list;
 }
 
-/* take_opens(which, number): 0: the handle of a number, 1: those of a node, 2: all. */
+/* take_opens(which, number). which: 0 for the handle with this number, 1 for those of this node, 2 for all. */
 PyObject *vectors_take(PyObject *module, PyObject *args)
 {
 	unsigned long long number;

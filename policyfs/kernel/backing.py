@@ -1,4 +1,4 @@
-"""Backing files of passthrough: registering descriptors with a FUSE connection."""
+"""Backing files of passthrough: this registers descriptors with a FUSE connection."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _REASONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class BackingRefused:
-    """The kernel's refusal of passthrough for this file: serve it through the daemon."""
+    """The kernel refused passthrough for this file, so the daemon must serve the file's reads and writes."""
 
     errno: int
     reason: str
 
 
 class Backing:
-    """The backing ids of one connection. Each is released exactly once; live counts them.
+    """The backing ids of one connection. Each id is released exactly once. live: the number of ids now.
 
     The caller closes device_fd after the last use of this object.
     """
@@ -51,12 +51,12 @@ class Backing:
     def register(self, fd: int) -> int | BackingRefused:
         """Register the file behind *fd*, which may be closed afterwards; return its id.
 
-        The kernel opens the file for each handle with the opener's flags and this process's
-        credentials at registration. So one id from an O_RDONLY descriptor serves readers and writers
-        (and does not count as a writer against leases). Returns BackingRefused if passthrough
-        is impossible. Raises OSError for anything else (EBADF, EISDIR, EINVAL, ENOMEM, ...).
+        The kernel opens the file once for each handle, with the flags of the app's open and the credentials
+        that this process has at registration. So one id, made from an O_RDONLY descriptor, serves readers and
+        writers, and does not count as a writer against leases. Returns BackingRefused if passthrough is
+        impossible for the file. Raises OSError for other errors (EBADF, EISDIR, EINVAL, ENOMEM, ...).
         """
-        request = bytearray(_MAP.pack(fd, 0, 0))  # a bytearray: else ioctl returns the bytes
+        request = bytearray(_MAP.pack(fd, 0, 0))  # a bytearray: for bytes, ioctl would not return the number
         try:
             backing_id: int = fcntl.ioctl(self._device_fd, _BACKING_OPEN, request, True)
         except OSError as exc:
@@ -70,8 +70,8 @@ class Backing:
         return backing_id
 
     def release(self, backing_id: int) -> None:
-        """Release an id. Files that are open on it stay open. Raises KeyError if it is not
-        registered; an id that the kernel has dropped with its connection is no error."""
+        """Release an id. Files that are open by it stay open. Raises KeyError if this object has not
+        registered the id. It is no error if the kernel has dropped the id with its connection."""
         self._ids.remove(backing_id)
         try:
             fcntl.ioctl(self._device_fd, _BACKING_CLOSE, _ID.pack(backing_id))

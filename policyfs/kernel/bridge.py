@@ -1,7 +1,7 @@
 """The C bridge and pyfuse3, loaded in the only order in which they work together.
 
-Import pyfuse3 from here, never by itself: the bridge must be in the process's global symbol
-scope before pyfuse3 is loaded (docs/decisions/0001-symbol-interposition.md).
+Import pyfuse3 only from this module. The bridge must be in the process's global symbol scope before
+pyfuse3 is loaded (docs/decisions/0001-symbol-interposition.md).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ vector_counts = _bridge.vector_counts
 
 DirectoryEntries = _bridge.DirectoryEntries
 Pending = _bridge.Pending
-"""A request to be answered once; it answers EIO by itself if it is dropped unanswered."""
+"""A request that must be answered once. If it is deleted without an answer, it answers EIO by itself."""
 
 Appender = _bridge.Appender
 """A thread that appends to a file without the interpreter lock, for the journal (_appender.c)."""
@@ -123,13 +123,14 @@ _UID_MASK: Final = (1 << 24) - 1
 def pack_fh(index: int, flags: int = 0, backing_id: int = 0, writer: int = 0) -> int:
     """Return the file handle that makes the bridge answer OPEN, OPENDIR or CREATE with these flags.
 
-    index tells the open handles of one session apart (0 to MAX_INDEX, 2 billion: a counter must
-    start over there, and skip the numbers still open). flags: FH_* bits. FH_NOFLUSH means that
-    the handle's FLUSH matters only for locks (see hear_flushes). Then the kernel sends no FLUSH if the
-    daemon takes no locks, or if the handle is read-only and no byte range has been requested so far.
-    backing_id: from Backing.register, with FH_PASSTHROUGH only. FH_PASSTHROUGH goes with no flag but
-    FH_NOFLUSH: the kernel would answer EIO (KEEP_CACHE), or show raw bytes to mmap only (DIRECT_IO).
-    writer: the uid that opened a mediated file for writing. The pages that the kernel writes back by this
+    index: the number of an open handle, unique in the session, from 0 to MAX_INDEX (2 billion). A counter
+    must begin again there, and skip the numbers of handles that are still open. flags: FH_* bits. FH_NOFLUSH
+    means that the handle's FLUSH matters only for locks (see hear_flushes). Then the kernel sends no FLUSH if
+    the daemon takes no locks, or if the handle is read-only and no byte range was requested so far.
+    backing_id: the result of Backing.register; only with FH_PASSTHROUGH. FH_PASSTHROUGH allows no other flag
+    than FH_NOFLUSH: with KEEP_CACHE the kernel would answer EIO, with DIRECT_IO it would show raw bytes to
+    mmap only. writer: the uid that opened a mediated file for writing. When the kernel writes pages back by
+    this handle, these count as requests of that uid (_request_kinds.h).
     handle count as its requests (_request_kinds.h).
     Raises ValueError for everything else.
     """
@@ -156,7 +157,7 @@ _OPEN_REPLY: Final = struct.Struct("=QIi")
 def open_reply(fh: int) -> bytes:
     """Return struct fuse_open_out for a handle of pack_fh, without FOPEN_NOFLUSH.
 
-    The bridge's own fill_open makes the same reply if locks are taken and the handle may be written.
+    The bridge's fill_open makes the same reply if the daemon takes locks and the handle may be written.
     """
     if fh & _PASSTHROUGH_BIT:
         return _OPEN_REPLY.pack(fh, FH_PASSTHROUGH, fh >> _BACKING_SHIFT & MAX_BACKING_ID)
@@ -164,19 +165,19 @@ def open_reply(fh: int) -> bytes:
 
 
 def hear_flushes(every: bool) -> None:
-    """Choose whether the daemon gets every FLUSH, as it must once it takes lock requests.
+    """Choose whether the daemon gets every FLUSH. It needs all of them once it takes lock requests.
 
-    Otherwise the bridge itself answers the FLUSH of handles with FH_NOFLUSH, and no Python runs for them.
-    That is the initial state.
+    If not, the bridge itself answers the FLUSH of handles with FH_NOFLUSH, without Python. That is the
+    initial state.
     """
     _bridge.hear_flushes(every)
 
 
 def take_requests(take: Callable[[Pending], object] | None, opcodes: Collection[Opcode]) -> None:
-    """From now on pass requests of these opcodes to *take* instead of libfuse; None ends it.
+    """From now on pass requests of these opcodes to *take* instead of libfuse. None ends this.
 
-    *take* is called on the loop's thread in the middle of a read, and must not raise. INTERRUPT has no
-    answer; if it is among the opcodes, libfuse (which makes no use of it) does not get it.
+    *take* is called on the loop's thread in the middle of a read, and must not raise. INTERRUPT gets no
+    answer. If it is among the opcodes, libfuse does not get it (and has no use for it).
     """
     _bridge.operations(take, sum(1 << opcode for opcode in set(opcodes)))
 
@@ -199,17 +200,21 @@ def prepare(flags: int, max_stack_depth: int) -> None:
 
 
 def attached() -> bool:
-    """True if pyfuse3's session came through the bridge; else its symbols are bound elsewhere."""
+    """True if pyfuse3's session came through the bridge. If False, its symbols are bound to another library.
+    """
     return _bridge.attached()
 
 
 def init_answer() -> tuple[int, int, int, int, int] | None:
-    """Return kernel minor, flags offered, flags agreed, max_stack_depth, max_write; None before INIT."""
+    """Return the kernel's minor version, the flags it offered, the flags agreed, max_stack_depth, and
+    max_write. None before INIT.
+    """
     return _bridge.negotiated()
 
 
 def lost_replies() -> int:
-    """Return the number of replies that the kernel did not take since attach(), as after an abort."""
+    """Return the number of replies that the kernel did not take since attach(), for example after an abort.
+    """
     return _bridge.lost_replies()
 
 
@@ -220,9 +225,9 @@ HEADER_SIZE: Final = _HEADER.size
 class RawRequest:
     """The bytes of one request (struct fuse_in_header, then the body), parsed on demand.
 
-    Only the first 8 KiB are kept; of a WRITE only the header and struct fuse_write_in.
-    uid, gid, pid are the caller's as the kernel sent them: filesystem uid and gid, and the
-    thread group's id in the daemon's pid namespace (0 if it has none there).
+    Only the first 8 KiB are kept; of a WRITE only the header and struct fuse_write_in. uid, gid, pid: the
+    caller's, as the kernel sent them. uid and gid are those for the file system; pid is the id of the thread
+    group in the daemon's pid namespace (0 if it has none there).
     """
 
     __slots__ = ("_fields", "data")
@@ -248,12 +253,12 @@ class RawRequest:
 
     @property
     def unique(self) -> int:
-        """Return the request's number; bit 63 is set if it was sent before (RESEND)."""
+        """Return the request's number. Bit 63 is set if the kernel sends the request again (RESEND)."""
         return self._field(2)
 
     @property
     def nodeid(self) -> int:
-        """Return the request's node; for a request by name, the directory."""
+        """Return the node of the request. For a request by name this is the directory."""
         return self._field(3)
 
     @property
@@ -283,10 +288,10 @@ def raw_request() -> RawRequest:
 
 
 def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
-    """Write notifications, each with its header, to a FUSE device, without the interpreter lock.
+    """Write notifications, each with its header, to a FUSE device. Other Python threads can run meanwhile.
 
-    Returns the number that the kernel took, the number about nodes and names that it does not know, and the
-    errno that ended the call (0: none).
+    Returns three numbers: how many the kernel took, how many named nodes or names that it does not know,
+    and the errno that ended the call (0: none).
     """
     return _bridge.notify(fd, messages)
 
@@ -294,12 +299,12 @@ def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
 def take_turns(most: int, room: int = 0) -> int:
     """From now on make the uids of the session take turns.
 
-    most: most requests of one uid under way; 0: requests go on in the kernel's order. room: limit of
-    requests of all uids under way (0: none). A uid may begin one more while it has fewer than are still
-    free; a uid with none under way may always begin one.
+    most: the limit of one uid's requests under way; 0: requests go on in the kernel's order. room: the limit
+    of all uids' requests under way; 0: none. A uid may begin one more request while it has fewer under way
+    than are still free. A uid that has none under way may always begin one.
 
-    Returns a descriptor, the bridge's own, that is readable while a request that was read ahead can
-    go on. Call it after prepare(), which forgets it.
+    Returns a descriptor, which the bridge owns. It is readable while a request that was read ahead can go
+    on. Call this after prepare(), which undoes it.
     """
     return _bridge.take_turns(most, room)
 

@@ -1,7 +1,7 @@
 """The control files of FUSE connections (fs/fuse/control.c): writing to `abort` ends a mount.
 
-The kernel gives them to the uid that a mount admits. In an app mount that is the app, which could
-end its own mount, and with it the record of its requests. So the daemon takes these files over.
+The kernel makes the uid that a mount admits the owner of these files. In an app mount that is the app. It
+could end its own mount, and then requests would not be recorded. So the daemon makes root the owner.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ _ABORT: Final = "abort"
 
 
 class ControlFiles:
-    """The fusectl file system, through a mount of our own that has no path.
+    """The fusectl file system, through a private mount that has no path.
 
-    The machine has one such file system, and it keeps the owners of its files only while
-    it is mounted somewhere. INVARIANT: open for as long as the connection must be out of the app's reach.
+    The machine has one such file system. It keeps the owners of its files only while it is mounted
+    somewhere. INVARIANT: open for as long as the app must not reach the connection.
     """
 
     __slots__ = ("_mount_fd",)
 
     def __init__(self) -> None:
-        """Raises OSError as fsopen(2): ENODEV where the kernel has no FUSE."""
+        """Mount it. Raises OSError as fsopen(2): ENODEV if the kernel has no FUSE."""
         self._mount_fd = mount_api.detached("fusectl", (), 0)
 
     def take(self, conn_id: int) -> None:
@@ -39,7 +39,7 @@ class ControlFiles:
             os.close(directory)
 
     def abort(self, conn_id: int) -> bool:
-        """End a connection: all its requests fail, and the mount is dead. False if it is gone."""
+        """End a connection: all its requests fail, and its mount is dead. False if the connection is gone."""
         flags = os.O_WRONLY | os.O_CLOEXEC
         try:
             fd = os.open(f"{conn_id}/{_ABORT}", flags, dir_fd=self._mount_fd)

@@ -1,6 +1,6 @@
-"""Notifications as the kernel reads them from the FUSE device.
+"""Notifications in the form in which the kernel reads them from the FUSE device.
 
-A notification is one plain write to the device: struct fuse_out_header with unique 0 and the
+A notification is one plain write to the device: first struct fuse_out_header, with unique 0 and the
 code in its error field, then the body (include/uapi/linux/fuse.h, fs/fuse/dev.c).
 """
 
@@ -30,14 +30,14 @@ _ENTRY: Final = struct.Struct("=QII")
 _DELETED: Final = struct.Struct("=QQII")
 _PRUNED: Final = struct.Struct("=IIQ")
 EXPIRE_ONLY: Final = 1
-"""The flag of entry(): the kernel looks the name up again at its next use."""
+"""A flag of entry(). The kernel only looks the name up again at its next use."""
 
 Call: TypeAlias = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """One message, and a call for the thread that has written it."""
+    """One message, and a function that the thread calls after it has written the message."""
 
     message: bytes
     done: Call
@@ -51,24 +51,24 @@ def _message(code: int, body: bytes) -> bytes:
 
 
 def inode(nodeid: int, offset: int, length: int) -> bytes:
-    """Build INVAL_INODE: of the attributes, and of *length* bytes of pages (0: to the end) from *offset*
-    (negative: no pages).
+    """Build INVAL_INODE. The kernel forgets the attributes, and *length* bytes of pages (0: to the end) from
+    *offset* (negative: no pages).
     """
     return _message(_INVAL_INODE, _INODE.pack(nodeid, offset, length))
 
 
 def all_pages(nodeids: Iterable[int]) -> Iterator[bytes]:
-    """Build INVAL_INODE of the attributes and all pages of each of these nodes."""
+    """Build one INVAL_INODE for each of these nodes. The kernel forgets the attributes and all pages."""
     return (inode(nodeid, 0, 0) for nodeid in nodeids)
 
 
 def entry(parent: int, name: bytes, flags: int) -> bytes:
-    """Build INVAL_ENTRY of a name in a directory. flags: EXPIRE_ONLY or 0."""
+    """Build INVAL_ENTRY for a name in a directory. flags: EXPIRE_ONLY or 0."""
     return _message(_INVAL_ENTRY, _ENTRY.pack(parent, len(name), flags) + name + b"\0")
 
 
 def deleted(parent: int, child: int, name: bytes) -> bytes:
-    """Build DELETE: a name is removed, if it still refers to that node."""
+    """Build DELETE. The kernel forgets a removed name, if the name still refers to that node."""
     return _message(_DELETE, _DELETED.pack(parent, child, len(name), 0) + name + b"\0")
 
 
@@ -78,21 +78,21 @@ def epoch() -> bytes:
 
 
 def prune(nodeids: Sequence[int]) -> bytes:
-    """Build PRUNE of these nodes, as far as nobody uses them."""
+    """Build PRUNE. The kernel forgets those of these nodes that are not in use."""
     return _message(_PRUNE, _PRUNED.pack(len(nodeids), 0, 0) + struct.pack(f"={len(nodeids)}Q", *nodeids))
 
 
 def name_of(message: bytes) -> str:
-    """Return the name of a message's kind, such as "INVAL_ENTRY"."""
+    """Return the name of a message's type, such as "INVAL_ENTRY"."""
     return _NAMES[_HEADER.unpack_from(message)[1]]
 
 
 def awaited(message: bytes) -> bytes | None:
     """Return a key for what the kernel waits for when it takes this message (fs/fuse/inode.c, fs/fuse/dir.c).
 
-    That is the lock of a directory, or all pages of a file that it writes back. None if it waits for neither.
-    Messages about some pages count as such: these pages are those of a refused write, none of which is being
-    written back, and the message may not wait for others.
+    This is the lock of a directory, or all pages of a file, which the kernel may be writing back. None if it
+    waits for neither. Also None for a message about some pages: these are the pages of a refused write. The
+    kernel is writing back none of them, and such a message must not wait for other pages.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code in {_INVAL_ENTRY, _DELETE}:

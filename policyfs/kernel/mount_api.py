@@ -1,6 +1,6 @@
 """The mount API of Linux 5.2 (fsopen, fsconfig, fsmount, move_mount).
 
-With it a file system can be created and examined before any process can reach it. See fs/fsopen.c and
+It can create and examine a file system before any process can reach it. See fs/fsopen.c and
 include/uapi/linux/mount.h.
 """
 
@@ -30,11 +30,11 @@ MOUNT_NODEV: Final = 4
 
 
 def detached(fstype: str, options: Sequence[str | tuple[str, str]], attributes: int) -> int:
-    """Create a file system that is mounted nowhere yet; return the descriptor of its mount.
+    """Create a file system that is mounted nowhere yet. Return the descriptor of its mount.
 
-    options: flags, and (name, value) pairs. attributes: MOUNT_* bits. Closing the descriptor of a
-    mount that was not attached ends the file system. Raises OSError: ENOSYS before Linux 5.2, EPERM
-    without CAP_SYS_ADMIN, and errors of the file system.
+    options: flags, and (name, value) pairs. attributes: MOUNT_* bits. If the descriptor is closed before
+    the mount was attached, the file system ends. Raises OSError: ENOSYS before Linux 5.2, EPERM without
+    CAP_SYS_ADMIN, and errors of the file system.
     """
     context = _call(_FSOPEN, fstype.encode(), _CLOEXEC)
     try:
@@ -56,10 +56,10 @@ def attach(mount_fd: int, path: str) -> None:
 
 
 def device_minor(mount_fd: int) -> int:
-    """Return the minor device number of a mount without a request to its file system.
+    """Return the minor device number of a mount without sending a request to its file system.
 
-    INVARIANT: an empty mask. For anything else the kernel would ask a FUSE daemon, which does not
-    serve yet, or refuse a process that is not the mount's user (fs/fuse/dir.c, fuse_getattr).
+    INVARIANT: the mask of statx is empty. For any other mask the kernel would ask the FUSE daemon, which
+    does not serve yet, or would refuse a process that is not the mount's user (fs/fuse/dir.c, fuse_getattr).
     """
     answer = ctypes.create_string_buffer(256)
     if LIBC.statx(mount_fd, b"", _AT_EMPTY_PATH | _AT_STATX_DONT_SYNC, 0, answer):

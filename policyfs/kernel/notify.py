@@ -23,9 +23,9 @@ from policyfs.kernel.messages import EXPIRE_ONLY, Call, Then
 from policyfs.kernel.protocol import MINOR_EXPIRE_ONLY, MINOR_INC_EPOCH, MINOR_PRUNE
 
 _PRUNE_CHUNK: Final = 4096  # node ids in one notification
-_AT_ONCE: Final = 256  # messages that are built, and then written, in one go
-_HANGS_S: Final = 1.0  # the longest write after which another thread goes on with the queue
-_HANGS_TOO_S: Final = 0.1  # the same, if the writes of other threads hang already
+_AT_ONCE: Final = 256  # messages that are built together and then written
+_HANGS_S: Final = 1.0  # after a write has taken this long, another thread goes on with the queue
+_HANGS_TOO_S: Final = 0.1  # the same, if writes of other threads hang already
 _HANGING: Final = 256  # the limit of threads whose write hangs
 
 _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONNABORTED})
@@ -33,17 +33,18 @@ _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONN
 
 
 _Message: TypeAlias = tuple[bytes, Call | None]
-"""A message, and the call after it."""
+"""A message, and the function to call after it was written."""
 
 _Key: TypeAlias = bytes | int
-"""The key of a queue entry: a message itself, so that it is queued once only, or the number of a batch."""
+"""The key of a queue entry: the message itself, so that it is queued only once, or the number of a batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotifierStats:
-    """Counts of notifications. sent: taken by the kernel. absent: the node or name was unknown to it
-    (normal). failed: any other error, the latest in last_errors. refused: not queued, for lack of room.
-    queued: waiting now, a batch counting once. hanging: writes that hang while another thread goes on."""
+    """Counts of notifications. sent: those that the kernel took. absent: those whose node or name the kernel
+    did not know (normal). failed: those with any other error; last_errors has the latest. refused: those that
+    found no room in the queue. queued: those that wait now; a batch counts as one. hanging: writes that hang
+    now, while another thread goes on."""
 
     sent: int
     absent: int
@@ -55,26 +56,25 @@ class NotifierStats:
 
 
 class Notifier:
-    """Queue notifications, and write them from a thread of its own.
+    """Queues notifications. A thread of its own writes them.
 
-    INVARIANT: the event loop writes none, unless a method allows it: INVAL_INODE waits in the kernel for a
-    READ of the same inode to be answered, which only the loop can do.
+    INVARIANT: the event loop writes none, except in methods that say so. For INVAL_INODE the kernel waits
+    until a READ of the same inode is answered, and only the loop can answer it.
 
-    INVAL_ENTRY waits for the lock of the directory, which an app can hold as long as it likes (it removes a
-    file while it writes that file by splice(2), from a pipe that is empty). INVAL_INODE waits for pages that
-    the kernel writes back just then, as long as the store hangs. So another thread goes on with the queue
-    while one message hangs: see tend(). Further messages for that directory, or for the pages of that file,
-    wait for the first one.
+    For INVAL_ENTRY the kernel waits for the directory's lock, which an app can hold for as long as it likes.
+    (Example: it removes a file while it writes that file by splice(2), from an empty pipe.) For INVAL_INODE
+    the kernel waits for pages that it is just writing back, for as long as the store hangs. So while one
+    message hangs, another thread goes on with the queue: see tend(). Further messages for that directory, or
+    for the pages of that file, wait for the first one.
 
-    Each method returns at once. True: the notification is queued (one that waits
-    in the queue already is not queued twice). False: it cannot be, because the queue is full, the
-    notifier closed, or the kernel too old for it. After False, do not rely on the kernel
-    to forget; drain() makes room.
+    Each method returns at once. True: the notification is in the queue (never twice at the same time). False:
+    the queue is full, the notifier is closed, or the kernel is too old for it. After False the kernel may not
+    forget; drain() makes room.
     """
 
     def __init__(self, device_fd: int, *, minor: int, capacity: int = 65536) -> None:
-        """minor: the kernel's FUSE protocol (session.negotiated().minor). capacity: the most
-        notifications that wait. The caller closes device_fd."""
+        """minor: the kernel's FUSE protocol (session.negotiated().minor). capacity: the limit of waiting
+        notifications. The caller closes device_fd."""
         self._fd = os.dup(device_fd)
         self._minor = minor
         self._gentle = EXPIRE_ONLY if minor >= MINOR_EXPIRE_ONLY else 0
@@ -97,7 +97,7 @@ class Notifier:
             self._thread = self._started()
 
     def is_over(self) -> bool:
-        """Return True if the connection has ended: no caller waits for an answer any more."""
+        """True if the connection has ended: no caller waits for an answer any more."""
         if self._closed:
             return True
         poll = select.poll()
@@ -105,8 +105,8 @@ class Notifier:
         return bool(poll.poll(0))
 
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
-        """Forget a node's attributes, and its cached pages from offset (bytes; negative: no
-        pages) for length (0: to the end). If the queue is long, all: one message for a node."""
+        """Forget a node's attributes, and *length* bytes of its cached pages (0: to the end) from *offset*
+        (negative: no pages). If the queue is long, forget all pages: so a node takes only one message."""
         if length and len(self._queue) > self._capacity // 2:
             offset = length = 0
         return self._put_one(messages.inode(nodeid, offset, length))
@@ -116,30 +116,32 @@ class Notifier:
         return self._put(next(self._batches), Then(messages.inode(nodeid, 0 if pages else -1, 0), done))
 
     def inval_inodes(self, nodeids: Iterable[int]) -> bool:
-        """Forget the attributes and all pages of many nodes. They take one place in the queue, so that
-        dropping everything does not depend on its size."""
+        """Forget the attributes and all pages of many nodes. They take one place in the queue, however many
+        they are."""
         return self._put(next(self._batches), messages.all_pages(array.array("Q", nodeids)))
 
     def inval_entry(self, parent: int, name: bytes, expire_only: bool) -> bool:
         """Forget the node of a name in a directory, or that the name is absent.
 
-        expire_only: look the name up again at the next use, the gentle form. Without it (and on kernels
-        before 7.38) open files show "(deleted)" and mounts below are unmounted.
+        expire_only: True to only look the name up again at its next use. If False (and on kernels before
+        7.38), open files show "(deleted)", and mounts below the name are unmounted.
         """
         return self._put_one(messages.entry(parent, name, self._gentle if expire_only else 0))
 
     def expire_entries(self, entries: Iterable[tuple[int, bytes]]) -> bool:
-        """Do inval_entry(expire_only=True) for many names (directory, name), in one place of the queue."""
+        """Do inval_entry(expire_only=True) for many names (directory, name). They take one place in the
+        queue.
+        """
         known = list(entries)
         expired = (messages.entry(parent, name, self._gentle) for parent, name in known)
         return not known or self._put(next(self._batches), expired)
 
     def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
-        """Do inval_entry() for many names (directory, name, expire_only), and return once they are written.
+        """Do inval_entry() for many names (directory, name, expire_only). Returns once they are written.
 
-        False if the kernel did not take them all. Blocks: for each name the kernel waits until no request
-        changes its directory or looks up a new name in it. Call it on a thread of its own, so that neither
-        the event loop nor other notifications wait for that.
+        False if the kernel did not take all of them. Blocks: for each name the kernel waits until no request
+        changes its directory or looks up a new name in it. Call it on a thread of its own, so that the event
+        loop and other notifications need not wait for that.
         """
         with self._changed:  # close() closes the descriptor
             if self._closed:
@@ -164,7 +166,8 @@ class Notifier:
             os.close(fd)
 
     def delete(self, parent: int, child: int, name: bytes) -> bool:
-        """Report a removed name, also to inotify watchers, if the name still refers to that node."""
+        """Report a removed name, if the name still refers to that node. Inotify watchers get the event, too.
+        """
         return self._put_one(messages.deleted(parent, child, name))
 
     def inc_epoch(self) -> bool:
@@ -172,10 +175,10 @@ class Notifier:
         return self._minor >= MINOR_INC_EPOCH and self._put_one(messages.epoch())
 
     def inc_epoch_now(self) -> bool:
-        """Do inc_epoch() and return once it is written: every later answer finds all names expired.
+        """Do inc_epoch(), and return once it is written: every later answer finds all names expired.
 
-        The event loop may send it: the kernel only counts (fs/fuse/dev.c, fuse_notify_inc_epoch). False if
-        the kernel did not take it.
+        The event loop may call this, because the kernel waits for nothing (fs/fuse/dev.c,
+        fuse_notify_inc_epoch). False if the kernel did not take it.
         """
         if self._minor < MINOR_INC_EPOCH:
             return False
@@ -185,14 +188,16 @@ class Notifier:
     def inval_attributes_now(self, nodeid: int) -> bool:
         """Forget the attributes of an open node, and return once the notification is written.
 
-        The event loop may send it: for a node in use, without pages to drop, the kernel waits for nothing
-        (fs/fuse/inode.c, fuse_reverse_inval_inode). False if the kernel did not take it.
+        The event loop may call this: if the node is in use and no pages are dropped, the kernel waits for
+        nothing (fs/fuse/inode.c, fuse_reverse_inval_inode). False if the kernel did not take it.
         """
         with self._changed:  # close() closes the descriptor
             return not self._closed and self._written(messages.inode(nodeid, -1, 0)) == 0
 
     def prune(self, nodeids: Sequence[int]) -> bool:
-        """Forget the unused ones of these nodes; the kernel then sends FORGETs. Needs protocol 7.45."""
+        """Forget those of these nodes that are not in use. The kernel then sends FORGETs. Needs protocol
+        7.45.
+        """
         if self._minor < MINOR_PRUNE:
             return False
         queued = True
@@ -201,7 +206,7 @@ class Notifier:
         return queued
 
     def tend(self) -> None:
-        """Let another thread go on with the queue if a write hangs; called several times a second."""
+        """If a write hangs, let another thread go on with the queue. Called several times a second."""
         with self._changed:
             since = self._written_since
             if since is None or self._closed or self._hanging >= _HANGING:
@@ -215,7 +220,7 @@ class Notifier:
                     self._living, self._hanging = self._living + 1, self._hanging + 1
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all notifications are written, also those queued meanwhile. False after the timeout.
+        """Wait until all notifications are written, even those queued meanwhile. False after the timeout.
 
         Blocks: never call it on the event loop.
         """
@@ -240,8 +245,8 @@ class Notifier:
             )
 
     def close(self, timeout_s: float = 5.0) -> bool:
-        """Write all queued notifications, then end. False if the kernel still holds a write after
-        timeout_s: only aborting the connection ends that one (fusectl.ControlFiles.abort)."""
+        """Write all queued notifications, then end. False if a write still hangs in the kernel after
+        timeout_s. Such a write ends only with the connection (fusectl.ControlFiles.abort)."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -266,7 +271,7 @@ class Notifier:
             return True
 
     def _put_back(self, messages: Iterable[_Message]) -> None:
-        """Queue messages that have waited for another one that hung."""
+        """Queue messages again that had to wait because another message hung."""
         plain = [message for message, done in messages if done is None]
         if plain:
             self._queue[next(self._batches)] = plain
@@ -280,7 +285,7 @@ class Notifier:
         return thread
 
     def _run(self) -> None:
-        """Write messages, one after the other, until the end, or until another thread has taken over."""
+        """Write messages one after the other, until the end or until another thread has taken over."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             while (found := self._next()) is not None:
@@ -297,10 +302,11 @@ class Notifier:
                     os.close(self._fd)
 
     def _next(self) -> _Message | None:
-        """Return the next message, and the call after it; None at the end.
+        """Return the next message, and the function to call after it; None at the end.
 
-        INVARIANT: only the thread that writes calls this. No other takes over meanwhile (tend()), but one may
-        as soon as the time of the message is set: from then on *_done* may be of another message.
+        INVARIANT: only the thread that writes calls this. No other thread takes over during the call
+        (tend()). But another one may take over as soon as the start time of the message is set. From then on
+        *_done* may belong to another message.
         """
         while True:
             while (message := next(self._of_batch, None)) is None:
@@ -321,7 +327,7 @@ class Notifier:
                 if later is None or len(later) >= self._capacity:
                     self._writing, self._written_since = message, time.monotonic()
                     return message, self._done
-                later[message, self._done] = None  # it would hang, too, and take one more thread
+                later[message, self._done] = None  # would hang, too, and take another thread
 
     def _written(self, message: bytes) -> int:
         """Write one message; return its errno."""

@@ -1,8 +1,8 @@
-"""Requests that pyfuse3 has no handlers for: one task and one answer for each.
+"""Requests that pyfuse3 has no handlers for. Each gets one task and one answer.
 
-Each opcode with a handler here is taken out of the stream before libfuse sees it
-(``_operations.c``); the others go on to libfuse, which refuses them. The structures are the
-kernel's, include/uapi/linux/fuse.h; requests.py parses them.
+If an opcode has a handler here, its requests are taken out before libfuse sees them (``_operations.c``).
+Other requests go to libfuse, which refuses those it does not know. The structures are the kernel's
+(include/uapi/linux/fuse.h); requests.py parses them.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _UMASK: Final = struct.Struct("=8xI")  # struct fuse_create_in: flags, mode, uma
 
 
 def _nothing() -> None:
-    """Do nothing, for a request that is not counted."""
+    """Do nothing: the default for a request that takes no turn."""
 
 
 class Request:
     """One request: its caller, node, opcode and body.
 
     uid, gid: the caller's for the file system. pid: its thread group, 0 if that is outside the
-    daemon's pid namespace. umask: of TMPFILE, else 0. body: all bytes after the header.
+    daemon's pid namespace. umask: the caller's for TMPFILE, else 0. body: all bytes after the header.
     """
 
     __slots__ = (
@@ -54,11 +54,11 @@ class Request:
         self._rests = rests
 
     def interruptible(self) -> trio.CancelScope:
-        """Return a scope that ends when a signal comes for the caller (or has come already).
+        """Return a scope that is cancelled when a signal comes for the caller (or has come already).
 
-        If its ``cancelled_caught`` is set afterwards, the answer is EINTR. Work outside
-        such a scope is finished, however many signals come. The caller stays in its system call until
-        then, even if it is killed: the kernel waits for the answer to every request that it has sent.
+        If its ``cancelled_caught`` is set afterwards, the handler answers EINTR. Work outside such a scope is
+        finished, however many signals come. Until then the caller stays in its system call, even if it is
+        killed: the kernel waits for the answer to every request that it has sent.
         """
         self._scope = trio.CancelScope()
         if self._interrupted:
@@ -66,10 +66,10 @@ class Request:
         return self._scope
 
     def rests(self) -> None:
-        """Release the request's place among those of its uid that are under way (bridge.take_turns).
+        """Stop counting this request as under way, so that its uid may begin another (bridge.take_turns).
 
-        For a request that waits for another request of the same uid, such as a request for a lock: it must
-        not keep the other request out.
+        For a request that waits for another request of the same uid, for example a request for a lock. It
+        must not keep the other request from beginning.
         """
         self._rests()
 
@@ -81,38 +81,38 @@ class Request:
 
 
 Handler = Callable[[Request], Awaitable[bytes]]
-"""A handler that returns the body of a reply. It raises FUSEError or OSError to refuse; anything else is
-a bug."""
+"""A handler that returns the body of a reply. It refuses by FUSEError or OSError; any other exception is a
+bug."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """The rest of a request, for a thread, since it may wait for the disk. The thread answers, with an
-    empty body, so that the answer does not wait for the event loop.
+    """The rest of a request, which may wait for the disk. A thread does it, and sends a reply with an empty
+    body. So the reply does not wait for the event loop.
     """
 
     call: Callable[[], None]
 
 
 Quick = Callable[[Request], bytes | Work | None]
-"""A handler that never waits. It returns the body of the reply, the work that is left, or None to leave
-the request to the Handler. Called in the middle of the read, before any other request."""
+"""A handler that never waits. It returns the body of the reply, or the work that is left; None leaves the
+request to the Handler. It is called in the middle of the read, before any other request."""
 
 
 class BugLog(Protocol):
-    """Receiver of unexpected exceptions."""
+    """The log of unexpected exceptions."""
 
     def bug(self, where: str, error: BaseException) -> None:
         """Log a bug with its traceback and count it."""
 
 
 class Door:
-    """Pass requests to their handlers while serve() runs. A process has one, as it has one session."""
+    """Passes requests to their handlers while serve() runs. A process has one Door, as it has one session."""
 
     def __init__(
         self, handlers: Mapping[Opcode, Handler], bugs: BugLog, quick: Mapping[Opcode, Quick] | None = None
     ) -> None:
-        """quick: handlers called first; they leave other requests to the handlers."""
+        """quick: handlers that are called first. If one returns None, the request goes to *handlers*."""
         self._handlers = dict(handlers)
         self._quick = dict(quick or {})
         self._bugs = bugs
@@ -121,7 +121,7 @@ class Door:
         self._waiting: dict[int, Request] = {}
         self._nursery: trio.Nursery | None = None
         self._queues: dict[int, deque[tuple[Request, Pending]]] = {}
-        """By uid. INVARIANT: while there is one, serve() does not wait."""
+        """Waiting requests by uid. INVARIANT: while this is not empty, serve() does not wait."""
         self._begun = set[int]()
         """The uids for which a request may have begun in this turn of the event loop."""
         self._begun_at_once = set[int]()
@@ -130,7 +130,7 @@ class Door:
 
     @property
     def init_flags(self) -> InitFlag:
-        """Return the INIT flags that make the kernel send the requests handled here."""
+        """Return the INIT flags that make the kernel send the requests that have handlers here."""
         flags = NO_FLAGS
         if Opcode.SETLK in self._handlers:
             flags |= InitFlag.POSIX_LOCKS | InitFlag.FLOCK_LOCKS
@@ -139,11 +139,11 @@ class Door:
         return flags
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Take requests until cancelled; then unanswered ones get EIO.
+        """Take requests until cancelled. Then requests without an answer get EIO.
 
-        If several requests are taken together, one of each uid begins in each turn of the event loop.
-        Otherwise all of one uid would begin before the next request of any caller is read, or before one of
-        another uid that was read after them.
+        If several requests are taken together, each turn of the event loop begins one request of each uid.
+        Otherwise all requests of one uid would begin before the next request of any caller is read, and
+        before those of other uids that were read after them.
         """
         opcodes = {*self._handlers, *self._quick, Opcode.INTERRUPT} if self._handlers else set()
         async with trio.open_nursery() as nursery:
@@ -162,7 +162,8 @@ class Door:
                 self._nursery = None
                 self._queues.clear()
                 with trio.CancelScope(shield=True):
-                    # INVARIANT: no thread answers a session that is over: its descriptor may be another's.
+                    # INVARIANT: no thread answers after the session is over: another file may have its
+                    # descriptor number.
                     while self._at_work:
                         self._work_done = trio.Event()
                         await self._work_done.wait()
@@ -190,9 +191,9 @@ class Door:
             self._nursery.start_soon(self._answer, request, pending, name=request.opcode.name)
 
     def _begin_one_of_each(self) -> None:
-        """Begin the first waiting request of each uid. Called once in a turn of the event loop.
+        """Begin the first waiting request of each uid. Called once in each turn of the event loop.
 
-        INVARIANT: no uid begins two in a turn, since tasks that begin in the same turn run in any order.
+        INVARIANT: no uid begins two in one turn, because tasks that begin in the same turn run in any order.
         """
         self._begun, self._begun_at_once = self._begun_at_once, set()
         for uid, queue in list(self._queues.items()):
@@ -203,7 +204,8 @@ class Door:
                 del self._queues[uid]
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
-        """Answer a request without a task, which takes two turns of the event loop. False if it needs one."""
+        """Answer a request without a task, which saves two turns of the event loop. False if it needs a task.
+        """
         quick = self._quick.get(request.opcode)
         if quick is None:
             return False
@@ -224,7 +226,7 @@ class Door:
             pending.send(code)
 
         def done(_: object) -> None:
-            token.run_sync_soon(self._worked, pending)  # the run waits for it, see serve()
+            token.run_sync_soon(self._worked, pending)  # serve() does not end before this call
 
         self._at_work += 1
         trio.lowlevel.start_thread_soon(call, done)
@@ -242,7 +244,7 @@ class Door:
             return self._code_of(opcode, error), None
 
     def _code_of(self, opcode: Opcode, error: Exception) -> int:
-        """Return the errno of the answer; an exception that is not a refusal is logged as a bug."""
+        """Return the errno of the answer. An exception other than a refusal is logged as a bug."""
         if isinstance(error, (pyfuse3.FUSEError, OSError)):
             return error.errno or errno.EIO
         self._bugs.bug(opcode.name, error)

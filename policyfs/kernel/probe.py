@@ -1,6 +1,6 @@
-"""A check whether a policyfs mount is alive, which neither a dead nor a hung mount can block.
+"""A check whether a policyfs mount is alive. It ends in time even if the mount is dead or hangs.
 
-It works on an app's own mount, too.
+It works for an app's own mount, too.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _CANNOT_ASK: Final = 255  # the child could not become the mount's user
 
 
 class MountState(enum.Enum):
-    """The state of a mount. NONE: no policyfs mount there. ALIVE: a daemon answers. DEAD: the connection is
-    over; only unmounting is left. SILENT: a daemon holds it and did not answer in time. CLOSED: the mount
-    belongs to another user, which this process cannot become."""
+    """The state of a mount. NONE: no policyfs mount is there. ALIVE: a daemon answers. DEAD: the connection
+    has ended, and the mount can only be unmounted. SILENT: a daemon has the mount, but did not answer in
+    time. CLOSED: only another user may use the mount, and this process cannot become that user.
+    """
 
     NONE = "none"
     ALIVE = "alive"
@@ -34,9 +35,9 @@ class MountState(enum.Enum):
 def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
     """Return the state of the topmost mount on a path, after timeout_s at most.
 
-    A forked child sends one STATFS, as the mount's user. A request that the
-    daemon has read and does not answer cannot be interrupted, so only a child may wait
-    for it. Raises OSError if the directories on the way do not exist.
+    A forked child becomes the mount's user and sends one STATFS. If a daemon has read a request and does not
+    answer, the request cannot be interrupted. So only a child may wait for it. Raises OSError if a directory
+    of the path does not exist.
     """
     path = resolve(path)
     there = mounts_at(path)
@@ -54,13 +55,13 @@ def mount_state(path: str, timeout_s: float = 5.0) -> MountState:
         return MountState.SILENT
     if answer == _CANNOT_ASK:
         return MountState.CLOSED
-    # Any other errno came from a daemon that decided something. ECONNABORTED: it died during the request.
+    # Any other errno is an answer, which some daemon has decided. ECONNABORTED: it died during the request.
     gone = answer in {errno.ENOTCONN, errno.ENODEV, errno.ECONNABORTED}
     return MountState.DEAD if gone else MountState.ALIVE
 
 
 def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:
-    """Return the errno (0: none) of the child's statfs, or None if it did not return in time."""
+    """Return the errno of the child's statfs (0: none), or None if it did not return in time."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -75,14 +76,14 @@ def _ask(root: int, mount: Mount, timeout_s: float) -> int | None:
     if answer:
         os.waitpid(pid, 0)
         return answer[0]
-    os.kill(pid, signal.SIGKILL)  # it may not die before the daemon answers: do not wait for it
+    os.kill(pid, signal.SIGKILL)  # the child may live on until the daemon answers: do not wait for it
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
     return None
 
 
 def _child(root: int, writer: int, mount: Mount) -> None:
-    """Call statfs and exit. Close all the parent's descriptors first, in case the call hangs."""
+    """Call statfs and exit. First close all descriptors of the parent, in case the call hangs."""
     answer = _CANNOT_ASK
     try:
         low, high = sorted((root, writer))
@@ -100,7 +101,8 @@ def _child(root: int, writer: int, mount: Mount) -> None:
 
 
 def _become_user(mount: Mount) -> bool:
-    """Take the real, effective and saved ids of a user whom the kernel admits; False if not permitted."""
+    """Take the real, effective and saved ids of a user whom the mount admits. False if that is not permitted.
+    """
     if "allow_other" in mount.super_options:
         return True
     options = dict(option.partition("=")[::2] for option in mount.super_options)

@@ -7,7 +7,7 @@ from typing import Final
 
 
 class Opcode(enum.IntEnum):
-    """The kind of a request. OTHER stands for every number that the bridge cannot count apart."""
+    """The type of a request. OTHER stands for all numbers for which the bridge has no count of their own."""
 
     OTHER = 0
     LOOKUP = 1
@@ -64,7 +64,7 @@ class Opcode(enum.IntEnum):
 
 
 class InitFlag(enum.IntFlag):
-    """INIT flags; those from bit 32 on travel in the reply's second flag word."""
+    """INIT flags. Those from bit 32 on are in the second flag word of the reply."""
 
     ASYNC_READ = 1 << 0
     POSIX_LOCKS = 1 << 1
@@ -108,11 +108,11 @@ WANTED: Final = (
     | InitFlag.INIT_EXT
     | InitFlag.NO_EXPORT_SUPPORT  # no file handle may give access past a hidden directory
 )
-"""Flags requested from every kernel. Not among them: SETXATTR_EXT, which libfuse 3.14 cannot parse;
-WRITEBACK_CACHE, which excludes passthrough and hides writes from the daemon; locks and
-READDIRPLUS_AUTO, which are requested if there are handlers for them (operations.py); ASYNC_DIO, with which
-one app's direct writes of a file that hangs fill the lanes (_lanes.c), or use up the kernel's limit of
-requests in the background."""
+"""Flags that the daemon requests from every kernel. The following are left out: SETXATTR_EXT, because libfuse
+3.14 cannot parse such requests; WRITEBACK_CACHE, because it excludes passthrough and hides writes from the
+daemon; ASYNC_DIO, because one app's direct writes of a file that hangs would fill the lanes (_lanes.c) or use
+up the kernel's limit of requests in the background. Flags for locks and READDIRPLUS_AUTO are requested only
+if there are handlers for them (operations.py)."""
 
 NO_FLAGS: Final = InitFlag(0)
 

@@ -1,10 +1,10 @@
 """A faster wait for requests, with the same meaning as pyfuse3's own.
 
-pyfuse3 puts every task through a lock and an epoll registration before each request, some 40 µs of
-Python. Here a task that has answered a request first polls the device itself for some
-microseconds, since an app that got its answer often sends the next request soon. Only an idle daemon
-sleeps in epoll. pyfuse3 looks its wait function up in its module's namespace at each call, so
-it needs no change (docs/decisions/0002-waiting-for-requests.md).
+pyfuse3 takes a lock and registers with epoll before each request of each task, which takes about 40 µs of
+Python. Here, a task that has answered a request first polls the device for some microseconds, since an app
+that got its answer often sends the next request soon. Only an idle daemon sleeps in epoll. pyfuse3 finds its
+wait function by name in its module at each call, so pyfuse3 itself is not changed
+(docs/decisions/0002-waiting-for-requests.md).
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ import trio
 from policyfs.kernel.bridge import pyfuse3, reader_state, waiting
 
 _SPIN_NS: Final = 200_000
-"""Longest spin: about the time in which an app reads a photo and closes it, or reads the start of several."""
+"""The longest time of polling: about the time in which an app reads a photo and closes it."""
 _SHORT_SPIN_NS: Final = 40_000
-"""The spin while other requests are under way: their own events must not wait long for it."""
+"""The longest time of polling while other requests are under way: their events must not wait long for it."""
 _REQUESTS_PER_TURN: Final = 32
-"""Requests answered in a row, by all tasks together, before others (timers, threads, tasks of requests that
-wait) have their turn. Each of pyfuse3's tasks once had its own row: beside a flood, a turn took 100 ms."""
+"""The limit of requests answered in a row, by all tasks together. Then timers, threads, and tasks of requests
+that wait have their turn. When each of pyfuse3's tasks had its own row, a turn took 100 ms beside a flood."""
 _ROW_NS: Final = 5_000_000
-"""The time after which such a row has no further request: a row of 32 writes of 1 MiB took 27 ms."""
+"""The longest time of such a row. Without this limit, a row of 32 writes of 1 MiB took 27 ms."""
 _TRY_EVERY: Final = 16
-"""The number of waits from one attempt at spinning to the next, while spinning does not pay."""
+"""While polling finds nothing, only one of this number of waits begins with polling."""
 _WORTH: Final = 2
 _MOST: Final = 8
 
 
 class Readiness:
-    """One session's wait for requests. install() replaces pyfuse3's wait by it."""
+    """One session's wait for requests. install() makes pyfuse3 use this wait."""
 
     def __init__(self, session_fd: int, turns_fd: int) -> None:
-        """turns_fd: readable while a request that was read ahead can go on (bridge.take_turns)."""
-        self._either = select.epoll()  # while readers read the session, it is not in here (_readers.c)
+        """turns_fd: a descriptor that is readable while a request that was read ahead can go on."""
+        self._either = select.epoll()  # without the session while the readers read it (_readers.c)
         for fd in (session_fd, turns_fd):
             self._either.register(fd, select.EPOLLIN)
         self._asleep = False
@@ -57,25 +57,25 @@ class Readiness:
         pyfuse3._wait_fuse_readable = self.wait  # type: ignore[attr-defined] # noqa: SLF001 - see module
 
     def others_wait(self, known: int) -> bool:
-        """True if there are more requests than the *known* ones under way."""
+        """True if more than *known* requests are under way or waiting."""
         return waiting()[1] > known or bool(self._either.poll(0))
 
     def end(self) -> None:
         """Wake the waiting tasks, because the session is over. Call it in the trio run, once.
 
-        INVARIANT: later waits end, too. Otherwise a task that does not wait at this moment would never end.
+        INVARIANT: later waits end, too. Otherwise a task that is just not waiting would never end.
         """
         self._ended = True
         trio.lowlevel.notify_closing(self._either.fileno())
 
     def close(self) -> None:
-        """Close the descriptor; no task may wait any more."""
+        """Close the descriptor. No task may be waiting."""
         self._either.close()
 
     async def wait(self) -> bool:
         """Return True when a request may be there, and False when the session is over.
 
-        A reader that comes too late gets EAGAIN, which the bridge turns into a harmless EINTR.
+        If another reader was faster, a read gives EAGAIN, which the bridge turns into a harmless EINTR.
         """
         if self._ended:
             return False
@@ -91,8 +91,9 @@ class Readiness:
         return bool(self._either.poll(0)) or self._spin()
 
     def _spin(self) -> bool:
-        """Poll for a while, and do so less often as long as nothing is found. True if a request came."""
-        if reader_state()[1]:  # the readers read the device, and need the processor
+        """Poll for a while. True if a request came. As long as polling finds nothing, it is done less often.
+        """
+        if reader_state()[1]:  # the readers read the device now, and need the processor
             return False
         if self._credit < _WORTH:
             self._skipped += 1
@@ -109,12 +110,13 @@ class Readiness:
         return False
 
     async def _sleep(self) -> bool:
-        """Wait in epoll, one task at a time. The task that began to wait last is the next.
+        """Wait in epoll, one task at a time. Of the other waiting tasks, the latest goes next.
 
-        It ends in a later turn of the loop than it began. INVARIANT: so a row begins at most once a turn.
+        INVARIANT: this returns in a later turn of the event loop than it was called in. So at most one row of
+        requests begins in each turn.
 
-        A task's buffer has room for the longest request, and keeps the memory of the longest that it had.
-        If the tasks took turns, each would sooner or later have had a longest request: 260 MB in all.
+        A task's buffer keeps the memory of the longest request that it ever read. If the tasks took turns,
+        each would read a longest request sooner or later, and all buffers together would take 260 MB.
         """
         later_turn = self._asleep
         if later_turn:
@@ -143,7 +145,7 @@ class Readiness:
         try:
             await turn.wait()
         except BaseException:
-            if turn.is_set():  # its turn came at the same time
+            if turn.is_set():  # cancelled at the moment when this task's turn came
                 self._leave()
             else:
                 self._parked.remove(turn)

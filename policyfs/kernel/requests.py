@@ -1,7 +1,7 @@
 """The bodies of the requests that operations.py takes, and of their replies.
 
-Structures of the kernel's include/uapi/linux/fuse.h (7.45), named after them. Offsets and sizes
-in bytes. A body that is too short raises struct.error; the kernel sends no such body.
+The structures are those of the kernel's include/uapi/linux/fuse.h (7.45), with their names. Offsets and sizes
+are in bytes. A body that is too short raises struct.error; the kernel sends no such body.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _S: Final = 1_000_000_000
 
 
 class Fallocate(NamedTuple):
-    """fallocate(2): mode is FALLOC_FL_* bits."""
+    """fallocate(2). mode: FALLOC_FL_* bits."""
 
     fh: int
     offset: int
@@ -55,7 +55,7 @@ class Fallocate(NamedTuple):
 
 
 class Seek(NamedTuple):
-    """lseek(2) with SEEK_DATA or SEEK_HOLE (the kernel does the others itself)."""
+    """lseek(2) with SEEK_DATA or SEEK_HOLE. (The kernel handles the other kinds itself.)"""
 
     fh: int
     offset: int
@@ -75,7 +75,8 @@ class CopyRange(NamedTuple):
 
 
 class Ioctl(NamedTuple):
-    """ioctl(2). in_size: bytes that *command* reads, behind this struct. out_size: largest reply."""
+    """ioctl(2). in_size: size of the input of *command*, which follows this struct. out_size: largest reply.
+    """
 
     fh: int
     flags: int
@@ -95,8 +96,9 @@ class Unnamed(NamedTuple):
 
 
 class Lock(NamedTuple):
-    """fcntl(2) and flock(2) locks. owner: the kernel's 64-bit lock owner. kind: fcntl.F_RDLCK, F_WRLCK or
-    F_UNLCK. start, end: the first and the last byte (2^63 - 1: to the end). sleep: wait.
+    """A request for a lock by fcntl(2) or flock(2). owner: the kernel's 64-bit lock owner. kind:
+    fcntl.F_RDLCK, F_WRLCK or F_UNLCK. start, end: the first and the last byte (2^63 - 1: to the end of the
+    file). sleep: True to wait for the lock.
     """
 
     fh: int
@@ -110,14 +112,16 @@ class Lock(NamedTuple):
 
 
 class Fsync(NamedTuple):
-    """fsync(2), of a file or a directory. datasync: fdatasync(2)."""
+    """fsync(2) of a file or a directory. datasync: True for fdatasync(2)."""
 
     fh: int
     datasync: bool
 
 
 class ReadDirectory(NamedTuple):
-    """getdents(2) of an open directory. start: the position after the last entry read. size: bytes."""
+    """getdents(2) of an open directory. start: the position after the last entry that was read. size: bytes
+    of the reply.
+    """
 
     fh: int
     start: int
@@ -125,7 +129,7 @@ class ReadDirectory(NamedTuple):
 
 
 class GetXattr(NamedTuple):
-    """getxattr(2). size: of the caller's buffer; 0: only the size is asked for."""
+    """getxattr(2). size: size of the caller's buffer; 0 if the caller wants only the size of the value."""
 
     size: int
     name: bytes
@@ -190,15 +194,15 @@ def lock(request: Request) -> Lock:
 
 
 class DirentBuffer:
-    """The reply to READDIR: entries one behind the other, each at a multiple of 8 bytes."""
+    """The reply to READDIR: one entry after the other, each at a multiple of 8 bytes."""
 
     def __init__(self, size: int) -> None:
-        """size: the most bytes that the kernel takes."""
+        """size: the largest reply that the kernel takes, in bytes."""
         self._parts: list[bytes] = []
         self._left = size
 
     def add(self, name: bytes, ino: int, kind: int, position: int) -> bool:
-        """Add an entry; False if it does not fit. kind: DT_*. position: where the next one begins."""
+        """Add an entry. False if it does not fit. kind: DT_*. position: the position after this entry."""
         head = _DIRENT.pack(ino, position, len(name), kind)
         padding = -(len(head) + len(name)) % 8
         self._left -= len(head) + len(name) + padding
@@ -239,12 +243,13 @@ def ioctl_reply(data: bytes) -> bytes:
 
 
 def lock_reply(start: int, end: int, kind: int, pid: int) -> bytes:
-    """Return the reply to GETLK: the conflicting lock, or F_UNLCK. SETLK and SETLKW get an empty reply."""
+    """Return the reply to GETLK: the conflicting lock, or F_UNLCK. (SETLK and SETLKW get an empty reply.)"""
     return _LOCK_REPLY.pack(start, end, kind, pid)
 
 
 def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
-    """Return the reply to TMPFILE, as to CREATE. The store's inode number is in the entry's st_rdev."""
+    """Return the reply to TMPFILE, which is that of CREATE. The entry's st_rdev has the store's inode number.
+    """
     entry_s, entry_ns = _split(entry.entry_timeout)
     attr_s, attr_ns = _split(entry.attr_timeout)
     head = _ENTRY_REPLY.pack(entry.st_ino, entry.generation, entry_s, attr_s, entry_ns, attr_ns)
@@ -261,7 +266,7 @@ def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
 def statx_reply(entry: pyfuse3.EntryAttributes, btime_ns: int) -> bytes:
     """Return the reply to STATX: the attributes of GETATTR, and the birth time (0: not known).
 
-    For a device the entry's st_blocks is its number, as in every reply (place_ino in _interposition.c).
+    The entry's st_blocks has the number of a device, as in every reply (place_ino in _interposition.c).
     """
     device = entry.st_blocks if stat.S_IFMT(entry.st_mode) in {stat.S_IFCHR, stat.S_IFBLK} else 0
     seconds, nanoseconds = _split(entry.attr_timeout)

@@ -1,4 +1,4 @@
-"""A FUSE mount and its session: our own /dev/fuse descriptor, mount(2), INIT, umount2(2)."""
+"""A FUSE mount and its session: a /dev/fuse descriptor of policyfs, mount(2), INIT, umount2(2)."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 
 DEVICE_PATH: Final = "/dev/fuse"
 STACK_DEPTH: Final = 1
-"""Most file systems stacked below: 1 permits any store that is not itself
-stacked (an overlay is, and its files are refused with ELOOP)."""
+"""The limit of file systems stacked below. With 1, the store may be any file system that is not stacked
+itself. (An overlay is stacked: the kernel refuses its files with ELOOP.)"""
 
 UNDER_WAY: Final = 32
-"""Most requests of one uid worked on at once; more wait, while those of others go on."""
+"""The limit of one uid's requests that are worked on at once. Others of that uid wait; other uids' go on."""
 IN_ALL: Final = 192
-"""Limit of requests of all uids worked on at once: each uid has at most as many as are left for others.
-A uid with none may always have one, however many requests of others wait for a slow disk."""
+"""The limit of all uids' requests that are worked on at once. A uid may have at most as many as are left for
+others. A uid that has none may always have one, even if many requests of others wait for a slow disk."""
 
 _READ_AHEAD_KIB: Final = 1024
 _DIRTY_BYTES: Final = 32 << 20
-"""Most bytes in pages of mappings that may wait for the daemon: 8,192 requests of a page each. All apps share
-the 65,535 requests in the background (_lanes.h), and the bridge lets up to 45,000 READs wait."""
+"""The limit of bytes in dirty pages of mappings, which the daemon must still write: 8,192 requests of one
+page. All apps share the 65,535 requests in the background (_lanes.h), and the bridge lets up to 45,000 READs
+wait."""
 # sys/mount.h
 _MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
@@ -43,7 +44,7 @@ _UMOUNT_NOFOLLOW: Final = 8
 
 
 class MountError(PolicyfsError):
-    """Mounting or unmounting failed; errno is the cause, 0 if it was refused before any call."""
+    """Mounting or unmounting failed. errno: the cause, or 0 if it was refused before any system call."""
 
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
@@ -52,9 +53,9 @@ class MountError(PolicyfsError):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A mounted /dev/fuse descriptor. conn_id: its directory in /sys/fs/fuse/connections.
+    """A mounted /dev/fuse descriptor. conn_id: the name of its directory in /sys/fs/fuse/connections.
 
-    mount_fd: the mount's descriptor while it is detached, for the owner to close; -1 if it is attached.
+    mount_fd: the descriptor of a detached mount, which the owner closes; -1 if the mount is attached.
     """
 
     fd: int
@@ -65,8 +66,9 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """The result of INIT. minor: the kernel's FUSE protocol, 7.minor. offered, flags: InitFlag
-    bits the kernel has, and those in use. max_write: most bytes in one WRITE."""
+    """The result of INIT. minor: the kernel's FUSE protocol, 7.minor. offered: the InitFlag bits that the
+    kernel has. flags: those in use. max_write: the most bytes in one WRITE.
+    """
 
     minor: int
     passthrough: bool
@@ -91,12 +93,11 @@ def mount_device(
 ) -> Device:
     """Mount a new FUSE connection on a directory, always nosuid and nodev.
 
-    Without allow_other the kernel refuses every process, root's too, unless its real, effective
-    and saved uids are all user_id and its gids all group_id. max_read: most bytes in one READ,
-    0 for the kernel's own limit. control: takes the connection's control files from user_id
-    before any process can reach the mount. detached: leave the mount for attach_mount(), so that only
-    processes with its mount_fd reach it. The descriptor is non-blocking and close-on-exec.
-    Raises MountError.
+    Without allow_other, the kernel admits only processes whose real, effective and saved uids are user_id and
+    whose gids are group_id. It refuses all others, even root's. max_read: the most bytes in one READ; 0 for
+    the kernel's own limit. control: takes the connection's control files from user_id before any process
+    can reach the mount. detached: True leaves the mount for attach_mount(); until then only processes that
+    have its mount_fd reach it. The descriptor is non-blocking and close-on-exec. Raises MountError.
     """
     path = _checked_mountpoint(mountpoint)
     try:
@@ -132,9 +133,9 @@ def mount_device(
 def _create(
     options: list[str | tuple[str, str]], control: ControlFiles | None, path: str, *, read_only: bool
 ) -> tuple[int, int]:
-    """Create the connection and its mount; return its number and the mount's descriptor.
+    """Create the connection and its mount. Return the connection's number and the mount's descriptor.
 
-    INVARIANT: everything that must hold before the first request is done here.
+    INVARIANT: everything that must be so before the first request is done here.
     """
     attributes = mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV
     try:
@@ -170,11 +171,11 @@ def _refused(path: str, exc: OSError) -> MountError:
 
 
 def _read_further_ahead(conn_id: int) -> None:
-    """Let the kernel read ahead 1 MiB at a time in a mediated file that is read from end to end.
+    """Let the kernel read ahead 1 MiB at a time when a mediated file is read from beginning to end.
 
-    Every device begins with 128 KiB, and keeps that if sysfs is read-only.
+    The default of every device is 128 KiB. It stays if sysfs is read-only.
 
-    INVARIANT: called before INIT is answered: the answer limits read-ahead to the value at that time
+    INVARIANT: called before INIT is answered. The answer limits read-ahead to the value of that time
     (fuse/inode.c, process_init_reply).
     """
     path = f"/sys/class/bdi/0:{conn_id}/read_ahead_kb"
@@ -183,11 +184,11 @@ def _read_further_ahead(conn_id: int) -> None:
 
 
 def _bound_dirty_pages(conn_id: int) -> None:
-    """Let the kernel have no more dirty pages of the mount than _DIRTY_BYTES, however much memory there is.
+    """Limit the mount's dirty pages to _DIRTY_BYTES, however much memory the machine has.
 
-    By default it is 1 % of what all dirty pages may have. An app can dirty single pages of a file that hangs,
-    and with 150 GiB of memory they would use up the requests in the background. A kernel before 6.3 has no
-    such setting.
+    The default is 1 % of the limit for all dirty pages. An app can make single pages dirty in a file that
+    hangs. With 150 GiB of memory, these pages would use up the requests in the background. A kernel before
+    6.3 has no such setting.
     """
     path = f"/sys/class/bdi/0:{conn_id}"
     with contextlib.suppress(OSError, ValueError):
@@ -230,12 +231,11 @@ def attach(
 ) -> Readiness:  # fmt: skip
     """Make the mounted device pyfuse3's session. A process has one session.
 
-    flags: INIT flags to request beside WANTED. INIT is answered when pyfuse3.main() runs. vectors: the most
-    nodes and directories in the access vector cache (kernel/vectors.py); None: no such cache. The
-    session works on a duplicate: device.fd stays the caller's, for backing ids and notifications,
-    and is to be closed after pyfuse3.close(). Close the result then, too; call its end()
-    after pyfuse3.terminate().
-    Raises MountError if pyfuse3 does not run on the bridge: without it, its replies would be wrong.
+    flags: INIT flags to request besides WANTED. INIT is answered when pyfuse3.main() runs. vectors: the
+    limits of nodes and directories in the access vector cache (kernel/vectors.py); None: no such cache. The
+    session uses a duplicate of device.fd. The caller keeps device.fd, for backing ids and notifications, and
+    closes it after pyfuse3.close(). The result is closed then, too; its end() is called after
+    pyfuse3.terminate(). Raises MountError if pyfuse3 does not use the bridge: its replies would be wrong.
     """
     wanted = WANTED | flags | (InitFlag.PASSTHROUGH if passthrough else NO_FLAGS)
     prepare(int(wanted), STACK_DEPTH if passthrough else 0)
@@ -269,11 +269,11 @@ def negotiated() -> Negotiated | None:
 
 
 def unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> None:
-    """Unmount the topmost mount on a path, also a dead one, without sending it a request.
+    """Unmount the topmost mount on a path, dead or alive, without a request to its file system.
 
-    lazy: detach it from the tree at once and let open files finish. force: abort its connection
-    first, so that all its requests fail and nobody waits. Raises MountError: EBUSY while
-    files are open and lazy is not set, EINVAL if nothing is mounted there.
+    lazy: detach the mount at once; open files can still be used. force: first abort the connection, so that
+    all its requests fail and no process waits. Raises MountError: EBUSY if files are open and lazy is False,
+    EINVAL if nothing is mounted there.
     """
     path = resolve(mountpoint)
     flags = _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0) | (_MNT_FORCE if force else 0)
@@ -290,7 +290,7 @@ def unmount(mountpoint: str, *, lazy: bool = False, force: bool = False) -> None
 
 
 def is_connected(device: Device) -> bool:
-    """True if the kernel still has the connection, so that requests may come or wait for their answers."""
+    """True if the kernel still has the connection: requests may come, or may wait for answers."""
     poll = select.poll()
     poll.register(device.fd, select.POLLIN)
     return not any(events & select.POLLERR for _, events in poll.poll(0))

@@ -1,7 +1,8 @@
-"""A trial mount, which finds the FUSE features of this kernel and of one file system's files.
+"""A trial mount. It finds the FUSE features of this kernel, and whether files of a directory can pass
+through.
 
-It mounts on an empty private directory, answers the kernel's INIT by hand, registers a backing
-file, and removes the mount. It makes no session, so a process may do it before it mounts.
+It mounts on an empty private directory, answers the kernel's INIT itself, registers a backing file, and
+removes the mount. It makes no session. So a process may do this before it makes its own mount.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ _INIT_OUT: Final = struct.Struct("=IIIIHHIIHHIIH22x")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The result. minor: the kernel's FUSE protocol, 7.minor. offered: its INIT flags.
+    """The result of a trial. minor: the kernel's FUSE protocol, 7.minor. offered: its INIT flags.
 
-    backing: None if a file could be passed through, else the refusal.
+    backing: None if a file could be passed through, else the kernel's refusal.
     """
 
     minor: int
@@ -41,10 +42,10 @@ class Trial:
 
 
 def try_passthrough(directory: str | None = None) -> Trial:
-    """Try a mount, and passthrough for an unnamed file in *directory* (None: for a memfd).
+    """Try a mount, and passthrough of an unnamed file in *directory* (None: of a memfd).
 
-    Leaves nothing behind. Raises MountError if mounting is impossible, and OSError if no file can be
-    created in the directory.
+    Leaves nothing behind. Raises MountError if mounting is impossible, OSError if no file can be created in
+    the directory.
     """
     with _unnamed_file(directory) as file_fd, tempfile.TemporaryDirectory(prefix="policyfs-trial-") as where:
         device = mount_device(
@@ -79,7 +80,7 @@ def _unnamed_file(directory: str | None) -> Iterator[int]:
 
 
 def _answer_init(fd: int) -> tuple[int, InitFlag]:
-    """Read the kernel's first request and agree to passthrough; return minor and its flags."""
+    """Read the kernel's first request, and agree to passthrough. Return the minor version and its flags."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     if not poll.poll(_DEADLINE_MS):

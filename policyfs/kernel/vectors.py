@@ -1,6 +1,6 @@
-"""The access vector cache of the bridge: repeats of decided requests, answered without the interpreter.
+"""The access vector cache of the bridge. It answers repeats of decided requests without the interpreter.
 
-See docs/architecture/vectors.md. Everything here is for the event loop's thread only.
+See docs/architecture/vectors.md. Call all functions here on the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from typing import Final, NamedTuple
 from policyfs.kernel import bridge
 
 MAX_READERS: Final = 4
-"""Most readers. More were no gain when each request woke all of them. Now it wakes one (_readers.c)."""
+"""The limit of reader threads. With more, tests were not faster when each request woke all of them. Now a
+request wakes one (_readers.c)."""
 
 LOOKUP: Final = 1 << 0
 GETATTR: Final = 1 << 1
 UNCOUNTED: Final = 1 << 2
-"""Of a directory: its link count and size are not shown. Stays until the node is dropped."""
+"""For a directory: its link count and size are not shown. The bit stays until the node is dropped."""
 OPEN: Final = 1 << 3
-"""It needs a gid, flags of open(2) and a backing id."""
+"""Opens for reading. The vector needs a gid, flags of open(2) and a backing id."""
 RECORDED: Final = 1 << 4
-"""With OPEN: each open is an event for the trail, see take_events()."""
+"""Together with OPEN: each open is an event for the trail (take_events())."""
 NO_ATTRIBUTES: Final = 1 << 5
-"""Extended attributes outside ``user.`` and ``system.`` are not shown: the answer is an error (absence())."""
+"""Extended attributes outside ``user.`` and ``system.`` are not shown: the bridge answers absence()."""
 NO_ACLS: Final = 1 << 6
-"""Extended attributes in ``system.`` are not shown, with the same error."""
+"""Extended attributes in ``system.`` are not shown: the bridge answers absence()."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 _SERIAL: Final = (1 << 52) - 1
-"""The bits of a handle's number that count slots and serials (_opens.c)."""
+"""The bits of a handle's number that have its slot and serial (_opens.c)."""
 
 install = bridge.install_vector
 see_all = bridge.see_all_vector
@@ -41,18 +42,18 @@ clear = bridge.clear_vectors
 
 
 def access(mode: int) -> int:
-    """Return the bit of access(2) with a mode (0 to 7)."""
+    """Return the grant bit for access(2) with this mode (0 to 7)."""
     return 1 << (_ACCESS_SHIFT + mode)
 
 
 @dataclass(frozen=True, slots=True)
 class VectorStats:
     """Counts of the cache. lookups, getattrs, accesses, opens, releases: answered requests. getxattrs:
-    requests answered with that error. absences: LOOKUPs of absent names, answered with ENOENT. lost: replies
-    that the kernel did not take. nodes, directories: in the cache now. installed, refused: vectors that found
-    a place, and that found none. dropped: drops. handles: given out, and neither released nor taken over by
-    Python. readers: threads. reading: True while the readers read the device, and the event loop does not.
-    began: times that the readers began to read it.
+    requests answered with absence(). absences: LOOKUPs of absent names, answered with ENOENT. lost: replies
+    that the kernel did not take. nodes, directories: those in the cache now. installed, refused: vectors that
+    found a place, or found none. dropped: calls that dropped vectors. handles: those that the bridge has
+    given out, and that were neither released nor taken over by Python. readers: threads. reading: True while
+    the readers read the device instead of the event loop. began: how often the readers began to read it.
     """
 
     lookups: int
@@ -76,7 +77,7 @@ class VectorStats:
 
 class Opened(NamedTuple):
     """A handle that the bridge gave out, and the file's attributes at that time: inode number, mode, links,
-    uid, gid, size, blocks, block size, and the times of access, change of data and change in nanoseconds.
+    uid, gid, size, blocks, block size, and the times of access, data change and inode change in nanoseconds.
     """
 
     fh: int
@@ -89,7 +90,9 @@ class Opened(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """An open that the bridge answered and that belongs on the trail; size and mtime_ns of the file then."""
+    """An open that the bridge answered, and that belongs on the trail. size, mtime_ns: those of the file
+    then.
+    """
 
     time_ns: int
     fh: int
@@ -101,29 +104,29 @@ class Seen(NamedTuple):
     size: int
     mtime_ns: int
     program: bytes
-    """The path of the process's executable; empty if it was gone, or cannot be seen."""
+    """The path of the process's executable. Empty if the process had ended, or cannot be seen."""
 
 
 def take_events() -> list[Seen]:
     """Take the recorded opens that the bridge has answered since the last call.
 
-    Those of one reader are in order.
+    The opens of one reader thread are in order.
     """
     return list(map(Seen._make, bridge.take_events()))
 
 
 events_bell = bridge.events_bell
-"""Returns an eventfd that is readable once so many events wait that they must be taken soon. -1 without
-vectors."""
+"""Returns an eventfd. It is readable once so many events wait that they must be taken soon. -1 if the mount
+has no vectors."""
 
 
 def index_of(fh: int) -> int:
-    """Return the trail's number for a handle of the bridge: above those of Python's handles, below 2**53."""
+    """Return the number of a bridge's handle for the trail. It is above Python's numbers and below 2**53."""
     return bridge.MAX_INDEX + 1 + (fh & _SERIAL)
 
 
 def take_handle(fh: int) -> list[Opened]:
-    """Take over the handle with this number: all its requests then go to Python. Empty if there is none."""
+    """Take over the handle with this number. Its requests then go to Python. Returns [] if there is none."""
     return [Opened(*one) for one in bridge.take_opens(0, fh)]
 
 
@@ -138,20 +141,20 @@ def take_all_handles() -> list[Opened]:
 
 
 def end_opens(nodeid: int) -> list[Opened]:
-    """Answer no open of a node any more, from the return of this call on; take over its handles."""
+    """Take over the handles of a node. From the return of this call on, the bridge answers no open of it."""
     return [Opened(*one) for one in bridge.end_opens(nodeid)]
 
 
 def end_all_opens() -> list[Opened]:
-    """Answer no open of any node any more, from the return of this call on; take over all handles."""
+    """Take over all handles. From the return of this call on, the bridge answers no opens."""
     return [Opened(*one) for one in bridge.end_opens(None)]
 
 
 def age_opens(ages: int) -> tuple[list[Opened], list[int]]:
     """Take over the handles that were already open at the previous call.
 
-    Returns them, and the nodes with an open vector that was not used for so many ages: 2 means since the
-    previous call, 3 since the one before it.
+    Returns these handles, and the nodes whose open vector was not used for *ages* calls: 2 means since the
+    previous call, 3 since the call before that one.
     """
     handles, unused = bridge.age_opens(ages)
     return [Opened(*one) for one in handles], unused
@@ -163,19 +166,19 @@ def stats() -> VectorStats:
 
 
 def start(device: int, epoll: int, *, nodes: int, directories: int) -> int:
-    """Open the cache, and start the readers, which rest at first; return their number.
+    """Open the cache, and start the reader threads. They rest at first. Return their number.
 
-    epoll: the descriptor by which the event loop waits for requests. INVARIANT: called before the system
-    calls are filtered, since the filter would refuse to pin a reader to its processor.
+    epoll: the descriptor by which the event loop waits for requests. INVARIANT: called before seccomp
+    filters system calls. The filter would not let a reader be pinned to its processor.
     """
     bridge.open_vectors(nodes, directories)
     return bridge.start_readers(reader_groups(sorted(os.sched_getaffinity(0))), device, epoll)
 
 
 def reader_groups(processors: Sequence[int]) -> list[Sequence[int]]:
-    """Return the processors of each reader: one each, or several neighbours if there are many processors.
+    """Return the processors for each reader: one, or several neighbours if there are many processors.
 
-    All processors are in a group, so that a reader can move away from one that is busy.
+    Every processor is in one group, so that a reader can move from a busy processor to another.
     """
     many = len(processors)
     readers = min(many, MAX_READERS)
@@ -183,8 +186,9 @@ def reader_groups(processors: Sequence[int]) -> list[Sequence[int]]:
 
 
 def set_shares(begin_percent: int, end_percent: int) -> None:
-    """Set two shares of repeats in percent: from the first on the readers read, below the second they rest.
+    """Set when the readers read the device, by the share of requests that are repeats, in percent.
 
-    0 and 0: they always read the device.
+    They begin when the share reaches *begin_percent*, and rest when it falls below *end_percent*. 0 and 0:
+    they always read.
     """
     bridge.reader_shares(begin_percent, end_percent)
