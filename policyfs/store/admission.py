@@ -1,9 +1,9 @@
-"""The eviction order of a cache, which keeps frequently used entries through one long scan.
+"""The eviction order of a cache. Entries that are used often stay through one long scan of other keys.
 
 The policy is W-TinyLFU (Einziger, Friedman, Manes: "TinyLFU: A Highly Efficient Cache Admission Policy",
 ACM Transactions on Storage 2017) with exact counts instead of a sketch. New entries enter a small window.
-The oldest entry of the window competes with the least recently used entry of the main part, and the one with
-fewer recent look-ups is evicted. Pure bookkeeping.
+The oldest entry of the window competes with the least recently used entry of the main part. The one with
+fewer recent look-ups is evicted. This module only decides the order, and closes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SAMPLE: Final = 8
 
 
 class Frequencies:
-    """Recent look-ups of each key, cached or not, for at most *sample* keys."""
+    """The recent look-ups of each key, whether cached or not. Counts at most *sample* keys."""
 
     __slots__ = ("_counts", "_sample", "_seen")
 
@@ -35,7 +35,9 @@ class Frequencies:
         return len(self._counts)
 
     def count(self, key: Hashable) -> None:
-        """Count one look-up. Every *sample* look-ups all counts are halved, so that old ones fade."""
+        """Count one look-up. After every *sample* look-ups, all counts are halved, so that old look-ups count
+        less.
+        """
         self._counts[key] = self._counts.get(key, 0) + 1
         self._seen += 1
         if self._seen >= self._sample:
@@ -44,7 +46,7 @@ class Frequencies:
 
 
 class Victims:
-    """The entries of a cache with their costs in bytes, in eviction order."""
+    """The entries of a cache, with their costs in bytes, in the order of eviction."""
 
     __slots__ = ("_frequencies", "_main", "_window", "_window_cost", "_window_limits")
 
@@ -56,7 +58,7 @@ class Victims:
         self._window_cost = 0
 
     def ask(self, key: Hashable) -> None:
-        """Count a look-up of a key, cached or not, and mark a cached one as most recently used."""
+        """Count a look-up of a key, cached or not. If cached, the key becomes the most recently used one."""
         self._frequencies.count(key)
         for part in (self._window, self._main):
             if key in part:
@@ -72,14 +74,16 @@ class Victims:
             self._main[oldest] = self._remove_from_window(oldest)
 
     def remove(self, key: Hashable) -> None:
-        """Remove an entry that has left the cache."""
+        """Remove the key of an entry that has left the cache."""
         if key in self._window:
             self._remove_from_window(key)
         else:
             self._main.pop(key, None)
 
     def next_ones(self, may_go: Callable[[Hashable], bool]) -> Iterator[Hashable]:
-        """Yield the keys to evict, first to last, that *may_go* permits. Nothing may change meanwhile."""
+        """Yield the keys to evict, the first to go first, if *may_go* permits. Do not change this object
+        meanwhile.
+        """
         fresh = (key for key in self._window if may_go(key))
         old = (key for key in self._main if may_go(key))
         candidate, victim = next(fresh, None), next(old, None)

@@ -1,15 +1,15 @@
-"""The cache of finished frozen copies, which evicts the least used one first and never one in use.
+"""The cache of finished frozen copies. It evicts the least used copy first, and never one in use.
 
-INVARIANT: event-loop thread only, and no ``await`` between get() or put() and pin(): an
-unpinned copy may be closed by the next put().
+INVARIANT: event-loop thread only, and no ``await`` between get() or put() and pin(): the next put() may
+close a copy that is not pinned.
 
 A copy is in use while it is pinned, and also while an app has it mapped: in passthrough a mapping and its
-memory outlive the descriptor. A copy in use is charged to the principals that it is pinned for. **A
+memory outlive the descriptor. A copy in use is charged to the principals for which it is pinned. **A
 principal gets a further copy only if all its copies in use, with this one, take no more room than is free
-without it.** So one principal alone gets at most half of the cache, and several together always leave some
+without this one.** So a single principal gets at most half of the cache, and several leave room for one more.
 room for one more.
 
-A clone shares its source's extents: as long as it is kept, deleting or rewriting the source frees
+A clone shares its source's extents. As long as the clone is kept, deleting or rewriting the source frees
 no space in the store. So expire_clones() closes clones that have not been used for a while.
 """
 
@@ -25,15 +25,16 @@ from policyfs.store.admission import Victims
 from policyfs.store.frozen import Frozen, is_alone
 
 _LEAST_COST: Final = 4096
-"""Least cost of a copy, in bytes. It is the cost of a clone, whose data are extents of the source."""
+"""The least cost of a copy, in bytes. A clone costs this: its data are the source's extents."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyStats:
-    """Counts of a cache. bytes, copies: held. pinned: open copies. mapped: in use by a mapping alone.
+    """Counts of a cache. bytes, copies: in the cache now. pinned: copies that handles have open. mapped:
+    copies in use only because an app has them mapped.
 
-    hits, misses: results of get(). refused: copies for which there was no room. shares: copies refused
-    because the principal's share was used up.
+    hits, misses: results of get(). refused: copies for which the cache had no room. shares: copies for which
+    only the principal's share had no room.
     """
 
     bytes: int
@@ -48,9 +49,9 @@ class CopyStats:
 
 
 class Copy:
-    """One sealed copy in a cache. frozen.fd stays open while the copy is in use or cached.
+    """One sealed copy in a cache. frozen.fd is open while the copy is in use or cached.
 
-    backing_id: the kernel's id of the copy, or 0; given back when the copy is closed.
+    backing_id: the kernel's id of the copy, or 0. It is given back when the copy is closed.
     """
 
     __slots__ = (
@@ -61,7 +62,7 @@ class Copy:
         self._cache = cache
         self._pins = 0
         self._holders: Counter[Hashable] = Counter()
-        self._since: set[Hashable] = set()  # principals that it was pinned for since it was last free
+        self._since: set[Hashable] = set()  # principals that pinned it since it was last free
         self.used = 0.0
         self.backing_id = 0
         self.mapped_by: Hashable = None
@@ -70,7 +71,7 @@ class Copy:
 
     @property
     def cost(self) -> int:
-        """Return the bytes that the copy counts against the cap of its cache."""
+        """Return the bytes that the copy counts in the limit of its cache."""
         return max(_LEAST_COST, self.frozen.memory)
 
     @property
@@ -98,7 +99,7 @@ class Copy:
             self._since.add(who)
 
     def unpin(self, who: Hashable = None) -> None:
-        """Take back one pin() for the same *who*; ValueError if there is none."""
+        """Undo one pin() for the same *who*. ValueError if there is none."""
         if self._pins == 0 or (who is not None and not self._holders[who]):
             raise ValueError("unpin without pin")
         self._pins -= 1
@@ -116,7 +117,7 @@ class Copy:
 
 
 class Booking:
-    """Room in a cache, reserved for a copy that is being made, until cancel()."""
+    """Room in a cache that is reserved until cancel(), for a copy that is being made."""
 
     __slots__ = ("_cache", "_cost", "_who")
 
@@ -140,11 +141,11 @@ class Booking:
 
 
 class CopyCache:
-    """Frozen copies by key: at most *max_bytes* and *max_copies*, copies in use included.
+    """Frozen copies by key. Limits: *max_bytes* and *max_copies*, copies in use included.
 
     A scan larger than the cache leaves most entries in place (store/admission.py).
 
-    The cache owns its copies: it closes them, and passes their backing ids to *give_back*.
+    The cache owns its copies. It closes them, and passes their backing ids to *give_back*.
     *clock* returns seconds and never goes back.
     """
 
@@ -164,23 +165,23 @@ class CopyCache:
         self._give_back = give_back
         self._clock = clock
         self.on_shortage: Callable[[], bool] = lambda: False
-        """Called if there is no room for a copy: unpins copies that no app needs. False if it has none."""
+        """Called if there is no room for a copy. Unpins a copy that no app needs; False if there is none."""
         self._copies: dict[Hashable, Copy] = {}
         self._victims: Final = Victims(max_bytes, max_copies)
         self._orphans: set[Copy] = set()  # dropped or replaced, but in use
-        self._mapped: OrderedDict[Copy, None] = OrderedDict()  # in use by mappings alone
-        # [bytes, copies]. _used: copies in use, and bookings. _booked: bookings. _own: _used by principal.
+        self._mapped: OrderedDict[Copy, None] = OrderedDict()  # in use only because an app has them mapped
+        # [bytes, copies]. _used: copies in use and bookings. _booked: bookings. _own: _used by principal.
         self._used, self._booked = [0, 0], [0, 0]
         self._own: dict[Hashable, list[int]] = {}
         self._bytes = self._hits = self._misses = self._evicted = self._refused = self._shares = 0
 
     @property
     def count(self) -> int:
-        """Return the number of copies, with those that are dropped and still in use."""
+        """Return the number of copies, including copies that were dropped and are still in use."""
         return len(self._copies) + len(self._orphans)
 
     def get(self, key: Hashable) -> Copy | None:
-        """Return the copy under *key*, now the most recently used one, or None."""
+        """Return the copy under *key*, or None. The copy becomes the most recently used one."""
         self._victims.ask(key)
         copy = self._copies.get(key)
         if copy is None:
@@ -195,9 +196,9 @@ class CopyCache:
         return self._copies.get(key)
 
     def book(self, size: int, who: Hashable = None) -> Booking | None:
-        """Reserve room for a new copy of *size* bytes for *who*; None if there is no room.
+        """Reserve room for a new copy of *size* bytes for *who*. None if there is no room.
 
-        Evicts copies that are not in use.
+        Evicts copies that are not in use, if needed.
         """
         cost = max(_LEAST_COST, size)
         if not self._fits(cost, who):
@@ -206,10 +207,10 @@ class CopyCache:
         return Booking(self, cost, who)
 
     def put(self, key: Hashable, frozen: Frozen, who: Hashable = None) -> Copy | None:
-        """Add a sealed copy, replacing an older one under *key*.
+        """Add a sealed copy. It replaces an older copy under *key*.
 
-        None if there is no room even without the copies that are not in use, or if the share of *who* is
-        used up. Then the caller still owns *frozen*. ValueError if *frozen* is not sealed.
+        None if the copies in use leave no room, or if the share of *who* is used up. Then the caller still
+        owns *frozen*. ValueError if *frozen* is not sealed.
         """
         if not frozen.sealed:
             raise ValueError("only a sealed copy may be cached")
@@ -225,11 +226,11 @@ class CopyCache:
         return copy
 
     def admits(self, copy: Copy, who: Hashable) -> bool:
-        """True if *who* may have this copy in use, in addition to their other copies."""
+        """True if *who* may use this copy in addition to its other copies."""
         return copy.held_by(who) or self._fits(copy.cost, who, copy)
 
     def has_room(self, what: Copy | int, who: Hashable) -> bool:
-        """True if the cache would admit this copy, or a new one of that size in bytes. Counts nothing."""
+        """True if there is room for this copy, or for a new one of that size in bytes. Not counted."""
         copy = what if isinstance(what, Copy) else None
         cost = max(_LEAST_COST, what) if isinstance(what, int) else what.cost
         if copy is not None and copy.held_by(who):
@@ -237,7 +238,7 @@ class CopyCache:
         return all(self._room(cost, who, copy)) or all(self._room_made(cost, who, copy))
 
     def rename(self, key: Hashable, new: Hashable) -> None:
-        """Move a copy, if there is one, to another key, replacing any copy there."""
+        """Move a copy to another key, and drop any copy there. Nothing without a copy under *key*."""
         if key not in self._copies:
             return
         self.drop(new)
@@ -248,7 +249,7 @@ class CopyCache:
         self._victims.add(new, copy.cost)
 
     def drop(self, key: Hashable) -> None:
-        """Forget *key*; a copy in use is closed after its last unpin()."""
+        """Drop the copy under *key*. If it is in use, it is closed after its last unpin()."""
         copy = self._copies.pop(key, None)
         if copy is None:
             return
@@ -266,7 +267,7 @@ class CopyCache:
                 self.drop(key)
 
     def sweep(self, most: int = 64) -> None:
-        """Free the copies whose mappings are gone, among the next *most* mapped copies in turn."""
+        """Look at the next *most* mapped copies, in turn. A copy whose mappings are gone is free."""
         for _ in range(min(most, len(self._mapped))):
             copy = next(iter(self._mapped))
             self._mapped.move_to_end(copy)
@@ -275,7 +276,7 @@ class CopyCache:
                 self._free(copy)
 
     def clear(self) -> None:
-        """Drop every key; copies in use are closed after their last unpin()."""
+        """Drop all copies. A copy in use is closed after its last unpin()."""
         for key in list(self._copies):
             self.drop(key)
 
@@ -296,7 +297,7 @@ class CopyCache:
         )  # fmt: skip
 
     def _fits(self, cost: int, who: Hashable, copy: Copy | None = None) -> bool:
-        """True if a copy fits beside the copies in use, and into the share of *who*. copy: None if new."""
+        """True if a copy has room beside the copies in use, and in the share of *who*. copy: None if new."""
         room, fair = self._room(cost, who, copy)
         if not (room and fair):
             self.sweep(len(self._mapped))
@@ -306,15 +307,15 @@ class CopyCache:
         return room and fair
 
     def _room_made(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
-        """Return the same as _room(), after unpinning as many copies that no app needs as it takes."""
+        """Return the result of _room(). If there is no room, first unpin copies that no app needs."""
         room = self._room(cost, who, copy)
         while cost <= self.limits[0] and not all(room) and self.on_shortage():
             room = self._room(cost, who, copy)
         return room
 
     def _room(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
-        """Return two booleans: there is room in the cache, and in the share of *who*."""
-        counted = copy is not None and copy.in_use  # part of the counts already
+        """Return two booleans: whether there is room in the cache, and whether in the share of *who*."""
+        counted = copy is not None and copy.in_use  # the counts contain it already
         (max_bytes, max_copies), (used_bytes, used_copies) = self.limits, self._used
         more_bytes, more_copies = (0, 0) if counted else (cost, 1)
         room = used_bytes + more_bytes <= max_bytes and used_copies + more_copies <= max_copies
@@ -364,8 +365,8 @@ class CopyCache:
     def _unpinned(self, copy: Copy) -> None:
         """Note that the last user has closed the copy.
 
-        If an app still has it mapped, it stays in use and is charged to one of its recent principals, to
-        that with the most bytes in use: the kernel does not tell which of them maps it.
+        If an app still has the copy mapped, the copy stays in use. The kernel does not tell which app this
+        is. So of the principals that have pinned the copy, the one with the most bytes in use is charged.
         """
         copy.used = self._clock()
         held = copy._since  # noqa: SLF001 - Copy and CopyCache are one unit
@@ -378,7 +379,7 @@ class CopyCache:
             self._free(copy)
 
     def _free_mapped(self, copy: Copy) -> None:
-        """Stop counting the copy as in use by a mapping."""
+        """Note that no app has the copy mapped any more."""
         who, copy.mapped_by = copy.mapped_by, None
         if who is not None:
             self._charge(who, copy, -1)

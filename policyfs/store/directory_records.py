@@ -12,25 +12,25 @@ from policyfs.linux import libc
 from policyfs.linux.statx import statx
 
 BUFFER_BYTES: Final = 16 * 1024
-"""The most bytes of one part: some 400 names, about 0.15 ms."""
+"""The limit of bytes of one part: about 400 names, which take about 0.15 ms."""
 
 _DIRENT: Final = struct.Struct("=QqHB")  # linux_dirent64: d_ino, d_off, d_reclen, d_type
 _DT_UNKNOWN: Final = 0
 
 
 class DirectoryRecords:
-    """An open directory, and the part of its names read last. Closes its own descriptor at the end.
+    """An open directory, and the part of its names that was read last. It owns and closes its descriptor.
 
-    Names created or removed meanwhile may be listed or not, as natively; no other name is left out or comes
-    twice.
+    Names that are created or removed meanwhile may be missing or not, as natively. Every other name comes
+    exactly once.
     """
 
     def __init__(self, dirfd: int) -> None:
-        """dirfd: a descriptor of the directory, O_PATH or not, not used after this call."""
+        """dirfd: a descriptor of the directory, O_PATH or not. It is used only during this call."""
         self._fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
         self.buffer = ctypes.create_string_buffer(BUFFER_BYTES)
         self.size = 0
-        """Bytes of the records in the buffer."""
+        """The size of the records in the buffer, in bytes."""
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +39,7 @@ class DirectoryRecords:
         os.close(self._fd)
 
     def read(self) -> int:
-        """Read the next part and return its size in bytes, 0 at the end.
+        """Read the next part. Return its size in bytes; 0 at the end.
 
         Raises FileNotFoundError if the directory was removed.
         """
@@ -47,7 +47,7 @@ class DirectoryRecords:
         return self.size
 
     def names(self) -> list[tuple[bytes, int, int]]:
-        """Return the names in the part read last but ``.`` and ``..``, as (name, inode number, DT_* type)."""
+        """Return the names in the last part, without ``.`` and ``..``, as (name, inode number, DT_* type)."""
         raw, found = self.buffer.raw[: self.size], list[tuple[bytes, int, int]]()
         at, unpack = 0, _DIRENT.unpack_from
         while at < self.size:
@@ -59,7 +59,8 @@ class DirectoryRecords:
         return found
 
     def typed(self, names: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int, int]]:
-        """Return the names, with each missing type looked up. Names removed meanwhile are left out."""
+        """Return the names; where the type is missing, look it up. Names that are gone by then are left out.
+        """
         if all(kind != _DT_UNKNOWN for _, _, kind in names):
             return names
         found: list[tuple[bytes, int, int]] = []

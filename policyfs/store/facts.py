@@ -1,8 +1,8 @@
 """The features of a store's file system, found by trying them where possible.
 
-The file system's name counts only where no trial can tell, as for the reliability of leases.
-Trials use one unnamed file (O_TMPFILE) and leave nothing behind. Only if no name in the store's root has
-letters, a new name is created for a moment, to see whether it is also found in another case.
+The name of the file system counts only if no trial can tell, for example whether leases are reliable. Trials
+use one unnamed file (O_TMPFILE) and leave nothing behind. But if no name in the store's root has letters, a
+new name is created for a moment, to see whether it is also found in another case.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ _NAMES: Final = {
 _LEASES_MEAN: Final = frozenset(
     {"ext4", "xfs", "btrfs", "tmpfs", "f2fs", "bcachefs", "ramfs", "jfs", "nilfs2", "vfat", "exfat", "ntfs3"}
 )
-"""File systems where a lease means that nobody writes: local, with one kernel and one inode per file.
-Overlays, FUSE and network stores grant leases that a writer beneath or on another machine never breaks. File
-systems not named here may do the same."""
+"""File systems on which a lease proves that nobody writes: local ones, with one kernel and one inode for each
+file. Overlays, FUSE and network stores grant leases that a writer below, or on another machine, does not
+break. File systems that are not in this list may do the same."""
 _FOLDING: Final = frozenset({"vfat", "exfat", "ntfs3", "cifs", "smb2", "smb"})
 _FLAGGED: Final = frozenset({"ext4", "f2fs", "tmpfs", "bcachefs"})
-"""File systems that can have the casefold flag on single directories."""
+"""File systems on which single directories may have the casefold flag."""
 _REMOTE: Final = frozenset({"fuse", "nfs", "cifs", "smb2", "smb", "9p", "ceph"})
-"""File systems whose calls another process or machine answers, perhaps late."""
+"""File systems for which another process or machine answers calls, perhaps late."""
 _RESERVING: Final = frozenset({"ext2", "ext3", "ext4", "f2fs", "ubifs"})
 _UNSTABLE_INODES: Final = frozenset({"vfat", "exfat", "fuse", "9p"})
 _TIMES_SILENT: Final = frozenset({"tmpfs", "ramfs", "vfat"})
-"""File systems without writeback, which therefore do not notice each page that a mapping makes dirty
-(mm/mmap.c, vma_wants_writenotify); vfat has times of 2 s."""
+"""File systems whose times do not show every write. tmpfs and ramfs have no writeback, and so do not notice
+each page that a mapping makes dirty (mm/mmap.c, vma_wants_writenotify). vfat has times of 2 s."""
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _FS_CASEFOLD_FL: Final = 0x40000000
@@ -71,15 +71,15 @@ _PROBE_USER: Final = b"user.policyfs.probe"
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """The features of a store. f_type: of statfs(2). name: as in /proc/mounts (``fuse.sshfs``).
+    """The features of a store. f_type: as in statfs(2). name: as in /proc/mounts (``fuse.sshfs``).
 
-    reflink: FICLONE works here. leases: a granted read lease means that nobody writes.
-    trusted_xattr, user_xattr: can be set. casefold: at the root at least, names are also found in
-    another case (directory_folds checks other directories). fanotify: the file system can be watched.
-    tmpfile: it has unnamed files. stable_inodes: inode numbers stay the same after an inode leaves memory,
-    so that records may refer to them. times_tell: after a writer has gone, mtime or ctime shows that it
-    wrote. False on tmpfs, where a write through a mapping changes no time if the page was only read before,
-    and where times are too coarse. remote: another process or machine answers for the file system,
+    reflink: FICLONE works. leases: a granted read lease proves that nobody writes. trusted_xattr, user_xattr:
+    such attributes can be set. casefold: names are also found in another case, at least in the root
+    (directory_folds checks other directories). fanotify: the file system can be watched. tmpfile: it has
+    unnamed files. stable_inodes: an inode keeps its number when it leaves memory, so that records may refer
+    to the number. times_tell: after a writer has closed a file, mtime or ctime shows that it wrote. This is
+    False on tmpfs, where a write through a mapping changes no time if the page was only read before, and on
+    file systems whose times are too coarse. remote: another process or machine answers for the file system,
     so that any call may wait for it.
     """
 
@@ -98,7 +98,7 @@ class StoreFacts:
     remote: bool = False
 
     def check(self, store: str) -> None:
-        """Raise PolicyfsError if no mount of this store can keep to its policy. store: its path."""
+        """Raise PolicyfsError if no mount of this store could keep its policy. store: the store's path."""
         if self.casefold:
             raise PolicyfsError(
                 f"the store {store} ({self.name}) ignores the case of names, so a rule that denies"
@@ -107,20 +107,20 @@ class StoreFacts:
 
     @property
     def reserves(self) -> bool:
-        """True if the file system keeps blocks for root that others do not get (ext4's `mkfs -m`)."""
+        """True if the file system reserves blocks for root (ext4's `mkfs -m`)."""
         return self.name in _RESERVING
 
     @property
     def tells_each(self) -> bool:
-        """True if a write-back error is reported only to the open file that wrote, at its fsync and close.
+        """True if a write-back error is reported only to the open file that wrote, at its fsync or close.
 
-        FUSE file systems may do so. Others report the error to every open file of the inode.
+        FUSE file systems may do so. Other file systems report the error to every open file of the inode.
         """
         return self.name.startswith("fuse")
 
 
 def probe(root_fd: int) -> StoreFacts:
-    """Try the features of the file system under *root_fd* (a directory, O_PATH will do).
+    """Try the features of the file system of *root_fd* (a directory; O_PATH is enough).
 
     Raises OSError only if the root itself cannot be examined.
     """
@@ -152,10 +152,10 @@ def probe(root_fd: int) -> StoreFacts:
 
 
 def directory_folds_by_flag(dirfd: int) -> bool:
-    """True if this directory finds names in any case, by its file system's kind or flags.
+    """True if this directory finds names in any case, by its file system's type or by its flags.
 
-    Makes no trial, unlike directory_folds. So it is quick enough for each directory that is reached. O_PATH
-    will do. Raises OSError: EACCES if its flags cannot be read.
+    Unlike directory_folds, this tries no name. So it is quick enough for each directory that is reached.
+    O_PATH is enough. Raises OSError: EACCES if the flags cannot be read.
     """
     kind = _NAMES.get(libc.file_system_type(dirfd))
     if kind in _FOLDING or kind not in _FLAGGED:
@@ -175,10 +175,10 @@ def _casefold_flag(fd: int) -> bool:
 
 
 def directory_folds(dirfd: int) -> bool:
-    """True if this directory finds names in another case than it lists them in.
+    """True if this directory finds a name also in another case than that in its listing.
 
-    Reads the casefold flag (ext4, f2fs, tmpfs: per directory), else tries a name that exists;
-    False if there is none. O_PATH will do.
+    Reads the casefold flag (ext4, f2fs and tmpfs have it for each directory). Without the flag, it tries a
+    name that exists; False if no name has letters. O_PATH is enough.
     """
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
     try:
@@ -200,7 +200,7 @@ def _finds_swapped_case(fd: int) -> bool:
 
 
 def _folds_new_name(fd: int) -> bool:
-    """True if a new name is also found in another case. Tried only if no existing name has letters."""
+    """True if a new name is also found in another case. Used only if no existing name has letters."""
     if any(name.swapcase() != name for name in map(os.fsencode, os.listdir(fd))):
         return False
     name = b".policyfs-probe-%d" % os.getpid()
@@ -242,7 +242,7 @@ def _leases(trial: int) -> bool:
 
 
 def _tells_mapped_store(trial: int) -> bool:
-    """True if a write through a mapping changes mtime, also if the page was only read before."""
+    """True if a write through a mapping changes mtime, even if the page was only read before."""
     try:
         os.ftruncate(trial, mmap.PAGESIZE)
         os.utime(trial, ns=(0, 0))
@@ -254,7 +254,7 @@ def _tells_mapped_store(trial: int) -> bool:
 
 
 def _has_xattrs(fd: int, name: bytes) -> bool:
-    """True if an xattr can be set and removed or, on a read-only store, looked up."""
+    """True if an xattr can be set and removed. On a read-only store: True if one can be looked up."""
     try:
         os.setxattr(fd, name, b"1")
         os.removexattr(fd, name)

@@ -1,7 +1,8 @@
 """Freeing large files on threads.
 
-The kernel frees a file's bytes in the call that cuts them off, or that closes the last descriptor of a file
-without a name: 80 ms for 512 MiB in memory. On the event loop, all other requests would wait.
+The kernel frees a file's bytes during the call that truncates the file, or that closes the last descriptor of
+a file without a name. This takes 80 ms for 512 MiB in memory. On the event loop, all other requests would
+wait.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ import trio
 from policyfs.linux.statx import Stat
 
 LARGE_BYTES: Final = 16 << 20
-"""Files that free more are freed on a thread."""
+"""A file that frees more bytes than this is freed on a thread."""
 _AT_ONCE: Final = 8
-"""The limit of threads that free files of which no request waits for the room."""
+"""The limit of threads for files whose space no request is waiting for."""
 
 _threads: Final = threading.Semaphore(_AT_ONCE)
 
 
 def is_much(stat: Stat, size: int = 0) -> bool:
-    """True if much room becomes free when a file is cut to *size* bytes."""
+    """True if much space becomes free when a file is truncated to *size* bytes."""
     return min(stat.blocks * 512, stat.size - size) > LARGE_BYTES
 
 
 def close(fd: int) -> None:
-    """Close a descriptor. If it keeps a large file without a name, a thread closes it, a moment later.
+    """Close a descriptor. If it keeps a large file without a name, a thread closes it a moment later.
 
-    Raises OSError of close(2) if there is no thread in it.
+    Raises the OSError of close(2), but not if a thread closes it.
     """
     if not _keeps_much(fd) or not _threads.acquire(blocking=False):
         os.close(fd)
@@ -45,7 +46,7 @@ def close(fd: int) -> None:
 
 
 async def closed(fd: int) -> None:
-    """Close a descriptor, and return once its room is free. A cancelled caller gets no exception before."""
+    """Close a descriptor, and return once its space is free. Cancellation takes effect only after that."""
     if not _keeps_much(fd):
         os.close(fd)
         return

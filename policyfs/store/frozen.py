@@ -1,9 +1,9 @@
-"""Frozen copies: a private copy of a file's bytes that no writer can reach any more.
+"""Frozen copies: private copies of a file's bytes that no writer can reach any more.
 
-A restricted app reads only copies made here: copy, locate *in the copy*, patch *the copy*, seal,
-serve. Nothing that happens to the source during or after the copy can add an unchecked byte to
-it. So safety depends on no stat, lease or lock of the source. If a writer changes the source during the
-copy, the copy is only stale or unparsable.
+An app under redaction reads only copies that are made here. The steps: copy, locate hidden data *in the
+copy*, patch *the copy*, seal it, serve it. Whatever happens to the source during or after the copy, it can
+add no unchecked byte to the copy. So no stat, lease or lock of the source is needed for safety. If a writer
+changes the source while it is copied, the copy is only stale or cannot be parsed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ How = Literal["reflink", "tmpfs", "memfd"]
 
 
 class Version(NamedTuple):
-    """The state of a copy's source when it was copied. It shows how fresh the copy is, not if it is safe."""
+    """The state of a copy's source when it was copied. It tells whether the copy is fresh, not whether it is
+    safe.
+    """
 
     size: int
     mtime_ns: int
@@ -38,7 +40,7 @@ class Version(NamedTuple):
 
 
 class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mistake
-    """The file is larger than the cap for a copy in memory. size and cap in bytes."""
+    """The file is larger than the limit for a copy in memory. size, cap: both in bytes."""
 
     def __init__(self, size: int, cap: int) -> None:
         super().__init__(f"{size} bytes, and a copy in memory may have {cap}")
@@ -47,11 +49,11 @@ class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mi
 
 
 class Frozen:
-    """One copy; owns its descriptor *fd* until close(). size: in bytes, always version.size.
+    """One copy. It owns its descriptor *fd* until close(). size: in bytes, equal to version.size.
 
-    memory: bytes of memory that it takes. fd is open for reading and writing until seal(), for reading only
-    afterwards. version: of the source before copying began, so that a change of the source during copying
-    makes the copy outdated.
+    memory: the bytes of memory that it takes. fd is open for reading and writing until seal(), then for
+    reading only. version: that of the source before the copying began. So if the source changes during the
+    copying, the copy is out of date.
     """
 
     __slots__ = ("fd", "how", "memory", "sealed", "size", "version")
@@ -69,7 +71,8 @@ class Frozen:
     def close(self) -> None:
         """Close the descriptor. A second call does nothing.
 
-        The copy exists as long as the kernel has it registered (passthrough), or another descriptor is open.
+        The copy exists as long as the kernel has it registered (passthrough) or another descriptor of it is
+        open.
         """
         fd, self.fd = self.fd, -1
         if fd >= 0:
@@ -87,14 +90,14 @@ def freeze(
 ) -> Frozen:
     """Copy the regular file behind *src_fd* (open for reading) as it is now.
 
-    reflink: clone it (FICLONE, microseconds at any size, no memory) into an unnamed file in the
-    directory *tmp_dirfd* on the same file system. Where that is off or does not work for this
-    file, copy it into memory: into an unnamed file in one of *places* if they are given, else into a
-    memfd. Copies in memory have at most *size_cap* bytes, else FrozenTooLarge. If the source shrinks
-    meanwhile, the rest of the copy is zeros; if it grows, the copy keeps the first size.
+    reflink: True to clone it (FICLONE: microseconds at any size, no memory) into an unnamed file in the
+    directory *tmp_dirfd*, which is on the same file system. If reflink is False, or a clone of this file is
+    impossible, it is copied into memory: into an unnamed file in one of *places*, or into a memfd if *places*
+    is None. A copy in memory has at most *size_cap* bytes; raises FrozenTooLarge for a larger file. If the
+    source shrinks meanwhile, the rest of the copy is zeros. If it grows, the copy keeps the first size.
 
-    Raises OSError of reading (EIO), of memory (ENOMEM, ENOSPC), EMFILE. Blocks on the store:
-    call it on a worker thread.
+    Raises OSError of reading (EIO), of memory (ENOMEM, ENOSPC), or EMFILE. Waits for the store: call it on a
+    worker thread.
     """
     before = fstatx(src_fd)
     version = Version(before.size, before.mtime_ns, before.ctime_ns)
@@ -122,7 +125,9 @@ def freeze(
 
 
 def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
-    """Write *patches* into the copy. ValueError for a patch beyond its ends: then discard the copy."""
+    """Write *patches* into the copy. ValueError for a patch outside the copy: the caller then discards the
+    copy.
+    """
     if frozen.sealed:
         raise ValueError("a sealed copy takes no patch")
     for patch in patches:
@@ -136,7 +141,8 @@ def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
 
 
 def _punched(fd: int, patch: Patch) -> bool:
-    """Write zeros as a hole, which takes no time and, in a clone, no room. False if that is impossible."""
+    """Write zeros as a hole. A hole takes no time and, in a clone, no space. False if holes are impossible.
+    """
     try:
         ranges.allocate(fd, ranges.PUNCH_HOLE | ranges.KEEP_SIZE, patch.offset, patch.size)
     except OSError as error:
@@ -149,7 +155,7 @@ def _punched(fd: int, patch: Patch) -> bool:
 def seal(frozen: Frozen) -> None:
     """Make the copy unchangeable: close every writable descriptor, and seal a memfd, too.
 
-    A writable mapping makes sealing fail (EBUSY): there must be none.
+    A writable mapping makes this fail with EBUSY, so there must be none.
     """
     if frozen.sealed:
         return
@@ -161,18 +167,19 @@ def seal(frozen: Frozen) -> None:
 
 
 def open_readonly(frozen: Frozen) -> int:
-    """Return a new O_RDONLY descriptor of the copy, with its own offset; the caller closes it."""
+    """Return a new O_RDONLY descriptor of the copy with an offset of its own. The caller closes it."""
     return os.open(proc_fd(frozen.fd), os.O_RDONLY | os.O_CLOEXEC)
 
 
 def is_alone(frozen: Frozen) -> bool:
     """True if no other open file or mapping of the copy exists.
 
-    In passthrough the kernel keeps the open file while the copy is mapped, also after the app closes its
-    descriptor. Always True on a file system without leases.
+    In passthrough the kernel keeps the file open while an app has the copy mapped, even after the app has
+    closed its descriptor. Always True on a file system without leases.
 
-    A write lease is granted only on the one open file of an inode. INVARIANT: nobody opens the copy during
-    this call (the open would wait, or with O_NONBLOCK fail): pin a copy before opening it.
+    The kernel grants a write lease only if the inode has no other open file. INVARIANT: the copy is not
+    opened during this call. (Such an open would wait, or fail with O_NONBLOCK.) So pin a copy before opening
+    it.
     """
     try:
         fcntl.fcntl(frozen.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
@@ -185,9 +192,9 @@ def is_alone(frozen: Frozen) -> bool:
 def _clone(src_fd: int, dirfd: int) -> int | None:
     """Return a clone of the source in an unnamed file, or None if this file cannot be cloned now.
 
-    Whatever the reason (no such feature, NOCOW file, another file system, disk full, read-only),
-    the copy in memory is tried next and reports the real error. O_EXCL: the unnamed file
-    can never be given a name.
+    Whatever the reason (no reflink, a NOCOW file, another file system, a full disk, read-only), the caller
+    then tries a copy in memory, which reports the real error. O_EXCL: the unnamed file can never be given a
+    name.
     """
     flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
     try:
@@ -203,7 +210,7 @@ def _clone(src_fd: int, dirfd: int) -> int | None:
 
 
 def _in_memory(size: int, places: MemoryPlaces | None) -> tuple[int, How, int]:
-    """Return an empty file in memory, which can never get a name, and the memory that it may take."""
+    """Return an empty file in memory that can never get a name, and the memory that it may take in bytes."""
     place = None if places is None else places.place(size)
     if place is not None:
         dirfd, memory = place
@@ -221,7 +228,8 @@ def _memfd() -> int:
 
 
 def _copy(src_fd: int, fd: int, size: int) -> None:
-    """Copy *size* bytes, or all up to the source's end, from the start of one file to that of the other."""
+    """Copy *size* bytes (fewer if the source ends before) from the start of one file to the start of another.
+    """
     done = 0
     while done < size:
         try:

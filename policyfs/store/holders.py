@@ -1,7 +1,7 @@
-"""Users of a mount, so that a "device or resource busy" message can name them.
+"""Processes that use a mount, so that a "device or resource busy" message can name them.
 
-Nothing here accesses the mount itself, which may hang. Only links and tables of /proc are
-read, which the kernel answers from memory.
+The mount itself may hang, so nothing here accesses it. Only links and tables of /proc are read. The kernel
+answers these from memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from policyfs.linux.statx import cached_device
 class Holder(NamedTuple):
     """One use of a mount by one process.
 
-    what: ``cwd``, ``root``, ``exe``, ``fd 5``, ``mapping`` or ``mount`` (of something below).
-    path: the object in use, as /proc shows it. elsewhere: through another mount namespace, which
-    keeps the file system alive but not our mount busy.
+    what: ``cwd``, ``root``, ``exe``, ``fd 5``, ``mapping`` or ``mount`` (another mount below this one).
+    path: the object in use, as /proc shows it. elsewhere: True if the use is in another mount namespace. It
+    keeps the file system alive, but does not make this mount busy.
     """
 
     pid: int
@@ -36,10 +36,10 @@ class Holder(NamedTuple):
 
 
 def holders(mountpoint: bytes) -> list[Holder]:
-    """Return the users of the topmost mount at that absolute path; [] if nothing is mounted there.
+    """Return the users of the topmost mount at that absolute path. [] if nothing is mounted there.
 
-    Only processes that we may inspect are seen: all of them for root. Processes that end meanwhile
-    are left out.
+    Only processes that the caller may inspect are seen; root sees all. Processes that end meanwhile are left
+    out.
     """
     ours = mounts()
     held = next((mount for mount in reversed(ours) if mount.path == os.fsdecode(mountpoint)), None)
@@ -54,7 +54,8 @@ def holders(mountpoint: bytes) -> list[Holder]:
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/mnt") == namespace:
-                # Use our own table: that of a process in a chroot lacks the mounts that it cannot reach.
+                # Use the table of this process: that of a process in a chroot lacks the mounts that it cannot
+                # reach.
                 found += _holds_of(pid, held, ours, {held.mount_id}, elsewhere=False)
             else:
                 table = mounts(pid)
@@ -64,10 +65,10 @@ def holders(mountpoint: bytes) -> list[Holder]:
 
 
 def holders_of(device: str) -> list[Holder]:
-    """Return the users of a file system, even if our mount namespace no longer has a mount of it.
+    """Return the users of a file system, even if this mount namespace no longer has a mount of it.
 
-    device: ``major:minor``. Mounts of it in other mount namespaces are reported once for each namespace,
-    with one of its processes. Sends no request to the file system.
+    device: ``major:minor``. A mount of it in another mount namespace is reported once for each namespace,
+    with one process of that namespace. Sends no request to the file system.
     """
     ours = os.readlink("/proc/self/ns/mnt")
     found: list[Holder] = []
@@ -106,7 +107,8 @@ def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhe
     uid, command = _who(pid)
     found = [*_links(pid, table, same), *_descriptors(pid, same)]
     if not found:
-        # Last, and only if nothing was found: of these files, only `maps` waits for a lock of the process.
+        # Last, and only if nothing was found before: to read `maps`, the kernel waits for a lock of the
+        # process.
         found = list(_mappings(pid, held.device_name))
     return [Holder(pid, uid, command, what, path, elsewhere) for what, path in found]
 

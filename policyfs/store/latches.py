@@ -1,16 +1,16 @@
 """Inter-daemon locks: serialise changes to one file between the daemons of this machine.
 
 A checked write is safe only if the file still has the bytes that were checked. Within one daemon nothing
-changes between the last check and the write, because there is no await between them. This lock ensures the
-same for two daemons of one store (or of a directory in it).
+changes between the last check and the write, because there is no await between them. A latch ensures the
+same for two daemons of one store, or of directories in it.
 
-It is not a lock of the checked file: such locks belong to apps, and to programs that work in the store.
-It is an OFD lock of one byte of a file in the directory of control sockets. A daemon's death
-releases it, and only root can take it. It does not exclude daemons with another directory of control
-sockets, such as those of other machines that use the same network store.
+A latch is not a lock of the checked file, because such locks belong to apps and to programs in the store. It
+is an OFD lock of one byte of a shared file in the directory of control sockets. If a daemon dies, its latches
+are released. Only root can take a latch. A latch does not exclude daemons that have another directory of
+control sockets, such as those of other machines that use the same network store.
 
-In a second file of the same kind each daemon marks the files of which it holds bytes that are not in the
-store yet. A daemon that is about to replace a file by another one asks there first.
+In a second shared file, each daemon marks the files of which it holds bytes that are not in the store yet.
+Before a daemon replaces a file by another one, it checks the marks of the file that will take the name.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _SPREAD: Final = 0x9E3779B97F4A7C15
 
 
 class Latches:
-    """The locks of one daemon, in the file *path*, which is created if missing.
+    """The latches of one daemon: locks in the file *path*, which is created if missing.
 
     INVARIANT: a latch does not exclude other tasks of the same daemon (fs/checked/change_lock.py does that).
-    If a daemon takes a latch twice, its first give() releases it.
+    If a daemon takes a latch twice, the first give() releases it.
     """
 
     __slots__ = ("_fd", "_path")
@@ -54,7 +54,7 @@ class Latches:
         return _number(status.st_dev, status.st_ino)
 
     def take(self, fd: int) -> int | None:
-        """Take the latch of the file behind *fd*. Return its number, or None if another daemon has it.
+        """Take the latch of the file behind *fd*. Return its number; None if another daemon has it.
 
         Raises OSError if the shared file cannot be opened.
         """
@@ -64,7 +64,7 @@ class Latches:
         return at if set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)) else None
 
     def give(self, at: int) -> None:
-        """Release a latch. *at*: its number."""
+        """Release a latch. at: its number, as take() returned it."""
         set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def close(self) -> None:
@@ -75,10 +75,10 @@ class Latches:
 
 
 class HeldFiles:
-    """Marks of the files with held bytes, in the file *path*, which is created if missing.
+    """Marks of files with held bytes, in the shared file *path*, which is created if missing.
 
-    A mark is a shared OFD lock of one byte, so several daemons can mark one file. Nobody waits for a mark.
-    It ends with its daemon.
+    A mark is a shared OFD lock of one byte, so several daemons can mark one file. No call waits for a mark.
+    The marks of a daemon end with the daemon.
     """
 
     __slots__ = ("_fd", "_marks", "_path")
@@ -91,7 +91,7 @@ class HeldFiles:
             self._fd = _open_shared(path)
 
     def mark(self, fd: int) -> int:
-        """Mark the file behind *fd*. Return the number for unmark(), which must be called as often.
+        """Mark the file behind *fd*. Return a number for unmark(). Each mark() needs one unmark().
 
         Raises OSError if the shared file cannot be opened or locked.
         """
@@ -104,20 +104,20 @@ class HeldFiles:
         return at
 
     def unmark(self, at: int) -> None:
-        """Take back one mark. Does nothing after close()."""
+        """Undo one mark(). Does nothing after close()."""
         left = self._marks.get(at, 0) - 1
         if left > 0:
             self._marks[at] = left
         elif left == 0:
             del self._marks[at]
-            with contextlib.suppress(OSError):  # out of memory: it ends with the daemon
+            with contextlib.suppress(OSError):  # out of memory: the mark then ends with the daemon
                 set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def is_held_elsewhere(self, stat: Stat) -> bool:
-        """Return True if another daemon has marked this file. Two system calls.
+        """True if another daemon has marked this file. Takes two system calls.
 
-        If root has removed the shared file, marks may be in the removed one (until their daemon makes another
-        mark), and in a new one. Raises OSError if the shared file cannot be opened.
+        If root has removed the shared file, marks may be in the removed file (until their daemon makes
+        another mark) and in a new one. Both are checked. Raises OSError if the shared file cannot be opened.
         """
         at = _number(stat.dev, stat.ino)
         asked = Asked(at, at, WRLCK, 0)
@@ -130,7 +130,7 @@ class HeldFiles:
         return find_blocker(self._fd, asked) is not None
 
     def _open(self) -> None:
-        """Open the shared file, or a new one with the same marks if root has removed it."""
+        """Open the shared file. If root has removed it, open a new one and set the same marks there."""
         fd = _open_shared(self._path)
         try:
             for at in self._marks:
@@ -143,7 +143,7 @@ class HeldFiles:
             os.close(old)
 
     def close(self) -> None:
-        """Take back all marks; a second call does nothing."""
+        """End all marks. A second call does nothing."""
         self._marks.clear()
         fd, self._fd = self._fd, -1
         if fd >= 0:

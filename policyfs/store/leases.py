@@ -1,11 +1,10 @@
-"""Read leases: proof, by the kernel, that nobody writes a file while we read it (fcntl(2)).
+"""Read leases: the kernel's proof that nobody writes a file while the daemon reads it (fcntl(2)).
 
-A lease is granted only while no writer and no writable shared mapping of the file exists, in
-any mount or in the store. A writer that comes later waits in open(2) or truncate(2) until the
-lease is released, at most /proc/sys/fs/lease-break-time; the kernel tells us by a signal. After
-that time the kernel takes the lease by force, so bytes are good only if ``holds()`` is true *after* they
-were read. unlink, rename, chmod and the like break no lease. StoreFacts.leases is True for file systems
-on which leases work in this way.
+A lease is granted only while the file has no writer and no writable shared mapping, in any mount or in the
+store. A writer that comes later waits in open(2) or truncate(2) until the lease is released, and a signal
+tells the daemon. After /proc/sys/fs/lease-break-time seconds the kernel takes the lease by force. So bytes
+count only if ``holds()`` is True *after* they were read. unlink, rename, chmod and the like break no lease.
+StoreFacts.leases is True for file systems on which leases work in this way.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Lease:
     """A read lease on descriptor *fd*. The caller closes *fd*.
 
     INVARIANT: call release() before the descriptor is closed. A later call would release the lease of
-    another file that got the same descriptor number.
+    another file that has got the same descriptor number.
     """
 
     __slots__ = ("_keeper", "_on_break", "fd", "released")
@@ -59,10 +58,11 @@ class Lease:
         _let_go(self.fd)
 
     def rearm(self) -> bool:
-        """After a break: release the lease and take it again. False if that failed: it stays released.
+        """After a break: release the lease and take it again. If that fails, return False: the lease is
+        released.
 
-        It fails if a writer waits in open(2), which now goes on. It succeeds after a writer with O_NONBLOCK
-        (like the daemon's own probes), whose open(2) has failed already.
+        It fails if a writer waits in open(2), which now goes on. It succeeds if the writer's open(2) had
+        O_NONBLOCK (like the daemon's own probes), because that open(2) has failed already.
         """
         if self.released:
             return False
@@ -81,11 +81,11 @@ class Lease:
 
 
 class LeaseKeeper:
-    """The leases of a process, with their breaks announced on fileno(). One per process.
+    """The leases of a process. fileno() announces breaks of leases. A process has one keeper.
 
-    INVARIANT: made on the main thread before any other thread starts, since the signal must be
-    blocked in all of them (an unblocked real-time signal ends the process); threads and children
-    inherit that. RuntimeError if a thread exists that does not block it.
+    INVARIANT: made on the main thread before any other thread starts. All threads must block the signal,
+    since it ends the process if a thread does not; new threads and children inherit the blocked signal.
+    RuntimeError if a thread exists that does not block it.
 
     Used on the event-loop thread only: wait until fileno() is readable, then call on_signal().
     """
@@ -94,7 +94,7 @@ class LeaseKeeper:
 
     def __init__(self, signal_number: int = DEFAULT_SIGNAL) -> None:
         self.signal: Final = signal_number
-        # SIGIO comes instead, without a descriptor, when the kernel's queue of signals is full.
+        # If the kernel's queue of signals is full, SIGIO comes instead, without a descriptor.
         signals = {signal_number, int(signal.SIGIO)}
         signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         _demand_blocked(signals)
@@ -110,11 +110,12 @@ class LeaseKeeper:
         return len(self._leases)
 
     def grant(self, fd: int, on_break: Callable[[Lease], None] | None = None) -> Lease | None:
-        """Take a lease on the regular file that *fd* has open for reading only; None if it has a writer.
+        """Take a lease on the regular file that *fd* has open for reading only. None if the file has a
+        writer.
 
-        on_break is called from on_signal() when a writer waits. It must stop serving bytes, and release()
-        (or rearm()) must follow within lease-break-time. Without on_break the keeper releases the lease at
-        once. Raises OSError (EINVAL: no regular file; EBADF; ENOLCK).
+        on_signal() calls on_break when a writer waits. on_break must stop serving bytes, and release() or
+        rearm() must follow within lease-break-time. Without on_break the keeper releases the lease at once.
+        Raises OSError (EINVAL: not a regular file; EBADF; ENOLCK), ValueError if *fd* has a lease already.
         """
         if fd in self._leases:
             raise ValueError(f"descriptor {fd} has a lease already")
@@ -125,10 +126,10 @@ class LeaseKeeper:
         return lease
 
     def on_signal(self) -> int:
-        """Call on_break for every lease that is being broken; return their number.
+        """Call on_break for every lease that is being broken. Return the number of these leases.
 
-        Never blocks. If a callback raises, its lease is released (the writer must not wait for our
-        bug) and the others are still called. Then all errors are raised as one group.
+        Never blocks. If a callback raises, its lease is released, because the writer must not wait for a bug
+        of policyfs. The other callbacks are still called. Then all errors are raised as one group.
         """
         broken = [lease for lease in self._signalled() if not lease.released and not lease.holds()]
         errors: list[Exception] = []
@@ -151,7 +152,7 @@ class LeaseKeeper:
             os.close(fd)
 
     def _signalled(self) -> list[Lease]:
-        """Return the leases that queued signals name, or all of them if the queue overflowed."""
+        """Return the leases that the queued signals name. If the queue overflowed, return all leases."""
         fds: set[int] = set()
         everything = False
         with contextlib.suppress(BlockingIOError):
@@ -162,7 +163,8 @@ class LeaseKeeper:
                     fds.add(fd)
         if everything:
             return list(self._leases.values())
-        # A signal may name a closed descriptor, whose number another lease has now: on_signal calls holds().
+        # A signal may be for a closed descriptor whose number another lease has now: so on_signal calls
+        # holds().
         return [self._leases[fd] for fd in fds if fd in self._leases]
 
     def _forget(self, lease: Lease) -> None:
@@ -171,11 +173,11 @@ class LeaseKeeper:
 
 
 def break_foreign(fd: int) -> int | None:
-    """Break the leases of others on the file behind *fd* (O_PATH will do), without waiting.
+    """Break leases of other processes on the file behind *fd* (O_PATH is enough), without waiting.
 
-    Return an O_WRONLY descriptor if no such lease is left. Keep it open until the writer's own open is done:
-    it keeps new leases from being granted. None: a break has begun; try again soon.
-    Release our own leases on the file first. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
+    Returns an O_WRONLY descriptor if no such lease is left. Keep it open until the writer's own open is done,
+    because it prevents new leases. Returns None if a break has begun: try again soon. Release the daemon's
+    own leases on the file before. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
     """
     try:
         return os.open(libc.proc_fd(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -184,7 +186,7 @@ def break_foreign(fd: int) -> int | None:
 
 
 def _take(fd: int, signal_number: int) -> bool:
-    # First set the signal, then take the lease, which makes us the signal's receiver: no break is missed.
+    # First set the signal, then take the lease, which makes this process its receiver. So no break is missed.
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal_number)
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
@@ -197,7 +199,7 @@ def _let_go(fd: int) -> None:
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
     except OSError as error:
-        if error.errno != errno.EAGAIN:  # the kernel had taken the lease by force
+        if error.errno != errno.EAGAIN:  # EAGAIN: the kernel had taken the lease by force
             raise
 
 

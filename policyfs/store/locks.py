@@ -1,15 +1,15 @@
 """Locks that apps take through a mount, held on the store's own files.
 
-A lock taken in any view, in any mount or in the store itself is a lock of the same inode. Each
-lock owner of an app has one open file description of the backing file here. Its byte ranges are
-OFD locks of that description (fcntl(2)), and its flock(2) is the description's flock. So these locks
-conflict with each other and with all others by the kernel's own rules, and end with the
-descriptor. No call here waits. A refused lock is tried again, in the order of arrival, when a lock of
-this table is released, and by retry_all() for locks held elsewhere.
+Whether a lock is taken in a view, in a mount, or in the store itself, it is a lock of the same inode. For
+each lock owner of an app, the daemon has one open file description of the backing file. The owner's byte
+ranges are OFD locks of that description (fcntl(2)), and its flock(2) is a flock of the description. So these
+locks conflict with each other and with all other locks by the kernel's own rules, and they end with the
+descriptor. No call here waits. A refused lock is tried again, in the order of arrival, when a lock of this
+table is released. retry_all() tries again for locks held outside this table.
 
-A lock owner (struct fuse_lk_in: owner) is a number that the kernel gives to a process's table of
-descriptors (POSIX locks) or to an open file description (OFD locks, flock). The kernel does not tell the
-first two apart: both come as byte ranges.
+A lock owner (struct fuse_lk_in: owner) is a number that the kernel gives to a process's table of descriptors
+(POSIX locks) or to an open file description (OFD locks, flock). The kernel does not tell POSIX locks and OFD
+locks apart: both come as byte ranges.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from policyfs.store.ofd import RDLCK, UNLCK, WRLCK, Asked, Blocker, Owner, find_
 from policyfs.store.spans import Span, Spans
 
 _DEADLOCK_LOOKS: Final = 16
-"""Limit of waiting requests that are followed to find a circle; the kernel follows 10."""
+"""The limit of waiting requests that are followed to find a circle. (The kernel follows 10.)"""
 
 Inode = tuple[int, int]
 """A backing inode: its number (NodeTable.key_of) and its birth time in ns."""
@@ -32,11 +32,11 @@ Inode = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits for all apps. holders: descriptors (one for each lock owner and file). waiting: requests.
+    """Limits for all apps together. holders: descriptors (one for each lock owner and file). waiting:
+    requests that wait. spans: byte ranges of one owner in one file.
 
-    spans: byte ranges of one owner in one file. An app gets one more holder or waiting request while it has
-    fewer than are still free. So one app alone gets half of all, and an app that has none gets one if any
-    is free.
+    An app gets one more holder or waiting request while it has fewer than are still free. So one app alone
+    gets half of all, and an app that has none gets one if any is free.
     """
 
     holders: int
@@ -46,9 +46,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LockStats:
-    """Counts of a table. held: locked byte ranges and flocks. descriptors: of lock owners.
+    """Counts of a table. held: locked byte ranges and flocks. descriptors: those of lock owners.
 
-    waiting: requests. refused: requests beyond a limit. deadlocks: requests refused with EDEADLK.
+    waiting: requests that wait now. refused: requests beyond a limit. deadlocks: requests that got EDEADLK.
     """
 
     held: int
@@ -60,9 +60,10 @@ class LockStats:
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """One lock owner's descriptor of one file, and its locks there.
+    """One lock owner's descriptor of one file, and the owner's locks there.
 
-    app: the principal that it counts for. handles: the mount's open handles that it locked through.
+    app: the principal in whose share it counts. handles: the mount's open handles through which the owner
+    locked.
     """
 
     inode: Inode
@@ -77,7 +78,7 @@ class Holder:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A waiting request. told: called once, with 0 or an errno, when it no longer waits."""
+    """A waiting request. told: called once when the request no longer waits, with 0 (locked) or an errno."""
 
     holder: Holder
     asked: Asked
@@ -86,10 +87,10 @@ class Waiter:
 
 
 class LockTable:
-    """The locks of one mount. Owns every descriptor that is handed to it. Not for several threads.
+    """The locks of one mount. Owns every descriptor that is given to it. Not for several threads.
 
-    ranges_held is called with True when the first byte range is locked and with False when the last one is
-    gone: in between, each close(2) by a process matters, because it may release locks.
+    ranges_held is called with True when the first byte range is locked, and with False when the last one is
+    unlocked. In between, each close(2) by a process matters, because it may release locks.
     """
 
     def __init__(self, limits: Limits, ranges_held: Callable[[bool], None]) -> None:
@@ -112,7 +113,7 @@ class LockTable:
         return self._files.get(inode, {}).get(owner)
 
     def room(self, app: object) -> None:
-        """Make room for one more descriptor by closing idle ones. ENOLCK if that is not enough."""
+        """Make room for one more descriptor by closing idle ones. Raises ENOLCK if there is still no room."""
         if self._full(app):
             for idle in self._idle():
                 self._give_up(idle)
@@ -124,14 +125,14 @@ class LockTable:
         return self._count.get(app, 0) >= self._limits.holders - self._holders
 
     def _idle(self) -> list[Holder]:
-        """Return the holders without a lock, which are kept only for their owners' next locks."""
+        """Return the holders without a lock. They are kept only for the next locks of their owners."""
         busy = {id(waiter.holder) for waiter in self._all_waiters()}
         return [holder for holder in self._all() if not holder.spans and id(holder) not in busy]
 
     def add(self, inode: Inode, owner: Owner, app: object, fd: int, *, writable: bool) -> Holder:
         """Create a holder for an owner that has none.
 
-        *fd*: a descriptor of the file that nobody else uses, ours from now on; O_RDWR if writable, else
+        fd: a descriptor of the file that nobody else uses; the table closes it. O_RDWR if *writable*, else
         O_RDONLY.
         """
         holder = Holder(inode, owner, app, fd, writable)
@@ -141,9 +142,10 @@ class LockTable:
         return holder
 
     def strengthen(self, holder: Holder, fd: int) -> None:
-        """Replace the descriptor by *fd*, an O_RDWR one of the same file, without a gap in the locks.
+        """Replace a holder's descriptor by *fd*, which is O_RDWR and of the same file. No lock is lost
+        meanwhile.
 
-        So far the owner has only read locks, and two descriptions can have these at the same time.
+        Until now the owner had only read locks. Two descriptions of one file can have these at the same time.
         """
         try:
             for span in holder.spans:
@@ -157,7 +159,7 @@ class LockTable:
     # -- locking ----------------------------------------------------------------------------------
 
     def attempt(self, holder: Holder, asked: Asked, handle: int) -> bool:
-        """Lock or unlock now; False if another owner's lock is in the way.
+        """Lock or unlock now. False if a lock of another owner conflicts.
 
         Raises OSError: ENOLCK (a limit), EBADF (WRLCK without a writable descriptor).
         """
@@ -167,7 +169,9 @@ class LockTable:
         return done
 
     def _try(self, holder: Holder, asked: Asked, handle: int) -> tuple[bool, bool]:
-        """Lock or unlock now. Return two booleans: it was done, and it may have freed bytes for others."""
+        """Lock or unlock now. Return two booleans: whether it is done, and whether bytes may have become
+        free.
+        """
         self._bound_spans(holder, asked)
         holder.handles.add(handle)
         self._through.setdefault(handle, set()).add(holder)
@@ -176,7 +180,7 @@ class LockTable:
         if done:
             self._note(holder, asked, had)
         elif holder.owner.flock and had:
-            holder.spans = Spans()  # flock(2): changing a lock means to release it and request another
+            holder.spans = Spans()  # flock(2): to change a lock, the kernel releases it and requests another
             return False, True
         return done, done and had > 0 and asked.kind != WRLCK
 
@@ -197,21 +201,24 @@ class LockTable:
             self._count_ranges(holder, 1)
         holder.spans.lock(asked.start, asked.end, exclusive=asked.kind == WRLCK)
         holder.pid = asked.pid
-        if not had:  # so blocker() names the owner that locked first, as the kernel does
+        if not had:  # moved to the end: blocker() names the owner that locked first, as the kernel does
             owners = self._files[holder.inode]
             owners[holder.owner] = owners.pop(holder.owner)
 
     def _count_ranges(self, holder: Holder, change: int) -> None:
-        """Count owners with byte ranges. change: 1 after an owner's first lock, -1 after its last unlock."""
+        """Count owners with locked byte ranges. change: 1 after an owner's first lock, -1 after its last
+        unlock.
+        """
         if not holder.owner.flock:
             self._ranges += change
             if self._ranges == (change > 0):
                 self._ranges_held(change > 0)
 
     def blocker(self, inode: Inode, owner: Owner, asked: Asked, fd: int) -> Blocker | None:
-        """Return a lock that conflicts with an owner's request (F_GETLK), or None. *fd*: any of the file.
+        """Return a lock that conflicts with an owner's request (F_GETLK), or None. fd: any descriptor of the
+        file.
 
-        For UNLCK it is the owner's own lock in that range, as for F_OFD_GETLK.
+        For UNLCK, return the owner's own lock in that range, as F_OFD_GETLK does.
         """
         mine = self.find(inode, owner)
         if asked.kind == UNLCK:
@@ -222,7 +229,7 @@ class LockTable:
         return find_blocker(fd if mine is None else mine.fd, asked)
 
     def _conflicts(self, inode: Inode, owner: Owner, asked: Asked) -> Iterator[tuple[Holder, Span]]:
-        """Yield the other owners of this table with a conflicting lock, and one such lock of each."""
+        """Yield the other owners in this table that have a conflicting lock, each with one such lock."""
         for other, holder in self._files.get(inode, {}).items():
             if other != owner and other.flock == owner.flock:
                 span = holder.spans.conflict(asked.start, asked.end, exclusive=asked.kind == WRLCK)
@@ -232,7 +239,7 @@ class LockTable:
     # -- waiting ----------------------------------------------------------------------------------
 
     def wait(self, holder: Holder, asked: Asked, handle: int, told: Callable[[int], None]) -> Waiter:
-        """Wait for a lock that attempt() did not get. Raises EDEADLK, ENOLCK (a limit)."""
+        """Wait for a lock that attempt() did not get. Raises OSError: EDEADLK, or ENOLCK (a limit)."""
         of_app = sum(waiter.holder.app == holder.app for waiter in self._all_waiters())
         if of_app >= self._limits.waiting - self._waiting:
             self._refused += 1
@@ -246,7 +253,7 @@ class LockTable:
         return waiter
 
     def cancel(self, waiter: Waiter) -> None:
-        """Stop waiting, without a call of told(). Does nothing for a request that was told already."""
+        """Stop waiting, without a call of told(). Does nothing if told() was called already."""
         queue = self._waiters.get(waiter.holder.inode, [])
         if waiter in queue:
             self._remove(waiter)
@@ -259,12 +266,12 @@ class LockTable:
             del self._waiters[waiter.holder.inode]
 
     def retry_all(self) -> None:
-        """Retry every waiting request, also those that wait for locks held elsewhere."""
+        """Try every waiting request again, even those that wait for locks held outside this table."""
         for inode in list(self._waiters):
             self._wake(inode)
 
     def _wake(self, inode: Inode) -> None:
-        """Retry the waiting requests of this file, in the order of arrival."""
+        """Try the waiting requests of this file again, in the order of arrival."""
         again = True
         while again:
             again = False
@@ -280,7 +287,7 @@ class LockTable:
                     waiter.told(answer)
 
     def _deadlock(self, holder: Holder, asked: Asked) -> bool:
-        """True if an owner of a conflicting lock waits, directly or through others, for this owner."""
+        """True if the owner of a conflicting lock waits for this owner, directly or through other owners."""
         waits: dict[int, list[Waiter]] = {}
         for waiter in self._all_waiters():
             if not waiter.holder.owner.flock:
@@ -309,7 +316,7 @@ class LockTable:
             self._give_up(holder)
 
     def released(self, handle: int) -> None:
-        """Release the locks taken through an open file description that is gone."""
+        """Release the locks that were taken through an open file description that is closed now."""
         for waiter in [waiter for waiter in self._all_waiters() if waiter.handle == handle]:
             self._remove(waiter)
             waiter.told(errno.EINTR)
@@ -344,7 +351,7 @@ class LockTable:
             self._wake(holder.inode)
 
     def _unlink(self, holder: Holder) -> None:
-        """Unlink the holder from its handles: their release has nothing to unlock any more."""
+        """Unlink the holder from its handles: when they are released, there is nothing to unlock any more."""
         for handle in holder.handles:
             through = self._through.get(handle)
             if through is not None:
@@ -354,7 +361,7 @@ class LockTable:
         holder.handles.clear()
 
     def close(self) -> None:
-        """Release everything; waiting requests get EINTR."""
+        """Release all locks. Waiting requests get EINTR."""
         for waiter in list(self._all_waiters()):
             self._remove(waiter)
             waiter.told(errno.EINTR)

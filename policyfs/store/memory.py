@@ -1,10 +1,9 @@
 """Unnamed tmpfs mounts with huge pages, for copies in memory.
 
-A memfd is made of 4 KiB pages wherever the machine's shmem_enabled is `never`, the
-default. Our own tmpfs mount sets this for itself: with huge pages a copy of 8 MB is made
-several times faster and read at twice the speed (docs/performance/redaction.md). The mounts are attached to
-no path. Their one descriptor is the only way in, and closing it ends the mount (fsopen(2),
-fsmount(2)).
+A memfd has 4 KiB pages on machines whose shmem_enabled is `never`, which is the default. A private tmpfs
+mount has a setting of its own: with huge pages a copy of 8 MB is made several times faster, and is read at
+twice the speed (docs/performance/redaction.md). The mounts are attached to no path. Each has one descriptor,
+which is the only way in. To close it ends the mount (fsopen(2), fsmount(2)).
 """
 
 from __future__ import annotations
@@ -27,19 +26,19 @@ _CREATE: Final = 6  # FSCONFIG_CMD_CREATE
 _ATTRIBUTES: Final = 0x2 | 0x4 | 0x8  # MOUNT_ATTR_NOSUID, NODEV, NOEXEC
 
 HUGE_PAGE: Final = 2 << 20
-"""Bytes of a huge page on most machines. On other machines no mount with huge pages only is made."""
+"""Bytes of a huge page on most machines. On other machines there is no mount that has only huge pages."""
 _HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 _UNLIMITED: Final = 1 << 60
-"""Control groups of version 1 express "no limit" by a number above this."""
+"""In control groups of version 1, a number above this means "no limit"."""
 
 
 
 class MemoryPlaces:
-    """Directories in memory for O_TMPFILE; owns their descriptors until close().
+    """Directories in memory for O_TMPFILE. Owns their descriptors until close().
 
-    A copy that fills at least half of its last huge page goes to a mount with huge pages only. Other copies
-    go to a mount that uses a huge page only if it lies wholly within the file.
+    A copy that fills at least half of its last huge page goes to a mount that has only huge pages. Other
+    copies go to a mount that uses a huge page only where the whole page lies within the file.
     """
 
     __slots__ = ("_always", "_within")
@@ -51,8 +50,8 @@ class MemoryPlaces:
     def place(self, size: int) -> tuple[int, int] | None:
         """Return a directory descriptor for a copy of *size* bytes, and the bytes of memory it will take.
 
-        None where the kernel has no such mounts or no huge pages for them; memfds do the same,
-        slower.
+        None if the kernel has no such mounts, or no huge pages for them. Then the caller uses memfds, which
+        are slower.
         """
         rounded = -(-size // HUGE_PAGE) * HUGE_PAGE
         if self._always >= 0 and rounded - size <= HUGE_PAGE // 2:
@@ -60,7 +59,7 @@ class MemoryPlaces:
         return (self._within, size) if self._within >= 0 else None
 
     def close(self) -> None:
-        """Close the mounts; their copies live on while a descriptor of them is open."""
+        """Close the mounts. A copy in them exists as long as a descriptor of it is open."""
         for name in self.__slots__:
             fd = getattr(self, name)
             setattr(self, name, -1)
@@ -77,7 +76,8 @@ class MemoryPlaces:
 def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
     """Return the memory limit of this process's control group in bytes, or None if there is none.
 
-    It is the least limit of the group and those above it, in version 2 or in version 1's memory controller.
+    This is the least limit of the group and of the groups above it, in version 2 or in version 1's memory
+    controller.
     """
     limits: list[int] = []
     with contextlib.suppress(OSError):
@@ -108,7 +108,9 @@ def _huge_page() -> int:
 
 
 def _open_tmpfs(huge: bytes) -> int:
-    """Return a directory descriptor of a new tmpfs, for the caller to close, or -1 if there can be none."""
+    """Return a directory descriptor of a new tmpfs, which the caller closes. -1 if there can be no such
+    tmpfs.
+    """
     try:
         context = _call(_FSOPEN, b"tmpfs", _CLOEXEC)
     except OSError:

@@ -19,14 +19,15 @@ _FLOCK_HOW: Final = {RDLCK: fcntl.LOCK_SH, WRLCK: fcntl.LOCK_EX, UNLCK: fcntl.LO
 
 
 class Owner(NamedTuple):
-    """A lock owner as the kernel numbers it. flock: True for locks by flock(2), which have no byte ranges."""
+    """A lock owner as the kernel numbers it. flock: True for locks by flock(2), which cover the whole file.
+    """
 
     number: int
     flock: bool
 
 
 class Asked(NamedTuple):
-    """A lock request: bytes start..end inclusive (LAST_BYTE: to the end of any file), for process *pid*.
+    """A lock request for the bytes from start to end, both included, for process *pid*. LAST_BYTE: no end.
 
     kind: RDLCK, WRLCK or UNLCK.
     """
@@ -38,7 +39,7 @@ class Asked(NamedTuple):
 
 
 class Blocker(NamedTuple):
-    """A conflicting lock. pid: 0 where the kernel does not name its process."""
+    """A conflicting lock. pid: its process; 0 if the kernel does not tell."""
 
     start: int
     end: int
@@ -49,8 +50,8 @@ class Blocker(NamedTuple):
 def set_lock(fd: int, owner: Owner, asked: Asked) -> bool:
     """Set or release a lock of the open file description *fd*, without waiting.
 
-    False: another lock is in the way. Raises OSError: EBADF (WRLCK on a descriptor that cannot
-    write), ENOLCK, and further errors of a network store.
+    False if another lock conflicts. Raises OSError: EBADF (WRLCK by a descriptor that cannot write), ENOLCK,
+    and other errors of a network store.
     """
     try:
         if owner.flock:

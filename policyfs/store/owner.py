@@ -1,8 +1,8 @@
 """The owner of a file: ``trusted.policyfs.owner`` on the inode, or a database beside the trail.
 
-The value is bound to the inode it was written for (number and birth time). So a copy made
-in the store with all its xattrs (``cp -a``, ``rsync -X``, ``tar``) has no owner. Only root reads
-or writes trusted xattrs, and no request through a mount reaches them.
+The value names the inode for which it was written (number and birth time). So a copy that is made in the
+store with all xattrs (``cp -a``, ``rsync -X``, ``tar``) has no owner. Only root reads or writes trusted
+xattrs, and no request through a mount reaches them.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ CREATE TABLE IF NOT EXISTS owners (
 
 
 class Owners:
-    """Read and write owners. trusted: the store has trusted xattrs (StoreFacts.trusted_xattr).
+    """Reads and writes owners. trusted: True if the store has trusted xattrs (StoreFacts.trusted_xattr).
 
-    database: path of the SQLite file that is used if the store has no trusted xattrs. Without either, every
-    file is owned by none. busy_timeout_s: longest wait while another mount writes to the database.
+    database: path of an SQLite file, used if the store has no trusted xattrs. If there are neither, no file
+    has an owner. busy_timeout_s: the longest wait while another mount writes to the database.
     Thread-safe.
     """
 
@@ -52,10 +52,10 @@ class Owners:
         return "database" if self._database is not None else "nowhere"
 
     def get(self, fd: int, stat: Stat) -> str:
-        """Return the owning app's name or OWNER_NONE, for the file behind *fd* (O_PATH will do).
+        """Return the app that owns the file behind *fd* (O_PATH is enough), or OWNER_NONE.
 
-        *stat*: of the same object, for its inode number and birth time. Raises OSError if the owner
-        cannot be read: it is then unknown, which is not the same as none.
+        stat: the file's attributes, for inode number and birth time. Raises OSError if the owner cannot be
+        read: the owner is then unknown, which is not the same as none.
         """
         if self._trusted:
             value = get_xattr(fd, OWNER_XATTR)
@@ -65,10 +65,10 @@ class Owners:
         return OWNER_NONE
 
     def set(self, fd: int, stat: Stat, app: str) -> None:
-        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*, and store that before returning.
+        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*. Returns after this is stored.
 
-        Raises OSError if that failed. The file stays owned by none if owners are kept nowhere, or if they
-        are kept in the database and the inode has no birth time.
+        Raises OSError if that failed. If owners are kept nowhere, or in the database and the inode has no
+        birth time, this does nothing, and the file stays without an owner.
         """
         if self._trusted:
             _set_xattr(fd, stat, app)
@@ -104,10 +104,10 @@ IN_MEMORY: Final = ":memory:"
 
 
 def _connect(path: str, busy_timeout_s: float) -> sqlite3.Connection:
-    """Open the database, readable by root alone. Shared by all mounts of a store (WAL).
+    """Open the database, which only root may read. All mounts of a store share it (WAL).
 
-    synchronous FULL: a power cut must not undo a change to "owned by none" if the bytes that the new writer
-    wrote after it are on the disk.
+    synchronous FULL: if a new writer's bytes are on the disk after a power cut, the change of the owner to
+    "none", which was made before, must be on the disk, too.
     """
     if path != IN_MEMORY:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
@@ -132,7 +132,9 @@ def _as_oserror() -> Iterator[None]:
 
 
 def _row_key(stat: Stat) -> tuple[int, int, int]:
-    """Return the key of a row. SQLite integers are signed; device and inode numbers are not."""
+    """Return the key of a row, with signed numbers: SQLite has only these, device and inode numbers are
+    unsigned.
+    """
     return _signed(stat.dev), _signed(stat.ino), stat.btime_ns
 
 
@@ -158,5 +160,5 @@ def _set_xattr(fd: int, stat: Stat, app: str) -> None:
         try:
             os.removexattr(proc_fd(fd), OWNER_XATTR)
         except OSError as error:
-            if error.errno != errno.ENODATA:  # removed already, by another thread or daemon
+            if error.errno != errno.ENODATA:  # ENODATA: another thread or daemon has removed it already
                 raise

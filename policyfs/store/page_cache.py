@@ -11,12 +11,12 @@ import trio
 async def read_store(fd: int, offset: int, size: int) -> bytes:
     """Return up to *size* bytes at *offset*; fewer only at the end of the file. Raises OSError.
 
-    RWF_NOWAIT reads cached bytes without blocking the loop. A thread reads the rest, and everything
-    on file systems without RWF_NOWAIT.
+    RWF_NOWAIT reads bytes that are in memory without blocking the loop. A thread reads the rest, and
+    everything on file systems without RWF_NOWAIT.
     """
     buffer = bytearray(size)
     done = _read_cached(fd, buffer, offset)
-    if done < size and offset + done < os.fstat(fd).st_size:  # not the file's end: the rest is not cached
+    if done < size and offset + done < os.fstat(fd).st_size:  # the rest is not in memory
         done = await trio.to_thread.run_sync(_read_all, fd, buffer, offset, done)
     if done == size:
         return bytes(buffer)
@@ -24,7 +24,8 @@ async def read_store(fd: int, offset: int, size: int) -> bytes:
 
 
 def in_memory(fd: int, size: int) -> bool:
-    """True if the first *size* bytes are in the page cache, so that reading them waits for no disk."""
+    """True if the first *size* bytes are in memory (the page cache), so that reading them waits for no disk.
+    """
     return _read_cached(fd, bytearray(size), 0) == size
 
 

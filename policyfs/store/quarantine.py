@@ -1,10 +1,11 @@
-"""Refused files that are kept for the administrator, in a directory of the mount's state, for root only.
+"""The quarantine: refused files, kept for the administrator in the mount's state directory, for root only.
 
-DIRECTORY/APP/ID holds ``bytes`` and ``about.json``. It is created as ``.ID.part``, locked (flock) while it is
-written, and renamed when all of it is on the disk. So an entry under its final name is complete. A part is
-either being written or left by a crash; the next daemon removes parts that a crash has left.
+Each entry DIRECTORY/APP/ID has the files ``bytes`` and ``about.json``. It is created as ``.ID.part`` (a
+part), locked by flock(2) while it is written, and renamed once all of it is on the disk. So an entry with its
+final name is complete. A part is either being written, or a crash has left it. The next daemon removes parts
+that a crash has left.
 
-Blocks: for worker threads and commands. Follows no symlinks.
+Waits for the disk: for worker threads and commands. Follows no symlinks.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from typing import Final
 from policyfs.linux import libc
 
 NAME: Final = "quarantine"
-"""Name of the directory, in a mount's directory below the trail root."""
+"""The name of the quarantine's directory, which is in the mount's directory below the trail root."""
 STRANGERS: Final = "stranger"
-"""Common owner of all strangers' refused files; no app has that name."""
+"""The common owner of the refused files of all strangers. No app has this name."""
 
 _ID: Final = re.compile(r"[0-9a-f]{8}")
 _PART: Final = re.compile(r"\.([0-9a-f]{8})\.part")
@@ -40,12 +41,12 @@ _ABOUT_BYTES: Final = 1 << 20
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FREE: Final = 20
-"""One part in 20 of the state's disk stays free: the trail has to be written there, too."""
+"""One part in 20 of the state's disk stays free, because the trail is written to this disk, too."""
 _TRIES: Final = 100
 
 
 class FullError(Exception):
-    """There is no room for one more file; the message names the limit."""
+    """There is no room for one more file. The message names the limit."""
 
 
 class WrongEntryError(Exception):
@@ -54,7 +55,7 @@ class WrongEntryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of each app: bytes, and number of files."""
+    """The limits of each app: bytes, and number of files."""
 
     bytes: int
     files: int
@@ -62,10 +63,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The record of a refused file. app: a name, or STRANGERS. path: within the mount.
+    """The record of a refused file. app: the app's name, or STRANGERS. path: within the mount.
 
-    mode, uid, gid: permission bits and owner that it would have in the store. size: bytes. sha256: in hex.
-    reason: of the refusal. time_ns: of the refusal, since 1970.
+    mode, uid, gid: the permission bits and the owner that it would have in the store. size: in bytes. sha256:
+    in hex. reason: why it was refused. time_ns: when it was refused, since 1970.
     """
 
     time_ns: int
@@ -91,7 +92,7 @@ class About:
 
     @classmethod
     def unpacked(cls, data: bytes) -> About:
-        """Parse a record. Raises WrongEntryError."""
+        """Parse a record. Raises WrongEntryError if it is no record of this version."""
         try:
             fields = json.loads(data)
             if fields.pop("format") != _FORMAT:
@@ -112,7 +113,8 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One kept file. about: None if the entry is damaged, being written, or left by a crash; why tells which.
+    """One kept file. about: None if the entry is damaged, being written, or left by a crash. why: which of
+    these.
     """
 
     id: str
@@ -131,9 +133,10 @@ class Quarantine:
     # -- keeping ------------------------------------------------------------------------------------
 
     def keep(self, fd: int, about: About, limits: Limits) -> Entry:
-        """Keep the file behind *fd*, which nobody writes any more. Return the entry, which is on the disk.
+        """Keep the file behind *fd*, which nobody writes any more. Return its entry, once that is on the
+        disk.
 
-        Raises FullError, and OSError of the disk; then nothing of the entry is left.
+        Raises FullError, or OSError of the disk. Then no part of the entry is left.
         """
         size = os.fstat(fd).st_size
         with _opened(self._make(self.directory)) as top:
@@ -163,7 +166,7 @@ class Quarantine:
 
     @staticmethod
     def _make(directory: Path) -> int:
-        """Return a descriptor of the directory, created if missing and closed to all but root."""
+        """Return a descriptor of the directory. It is created if missing, and only root may use it."""
         directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
@@ -201,7 +204,7 @@ class Quarantine:
         return whole
 
     def clean(self) -> int:
-        """Remove parts that a crash has left; return their number. Parts that are being written stay."""
+        """Remove parts that a crash has left, and return their number. Parts that are being written stay."""
         removed = 0
         for app in self._apps():
             with contextlib.suppress(OSError), _opened(os.open(self.directory / app, _DIRECTORY)) as mine:
@@ -214,7 +217,7 @@ class Quarantine:
     # -- looking ------------------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
-        """Return all entries, the oldest first and incomplete ones at the end."""
+        """Return all entries, the oldest first. Incomplete entries come at the end."""
         found = [entry for app in self._apps() for entry in self._of(app)]
         return sorted(
             found, key=lambda one: (one.about is None, one.about.time_ns if one.about else 0, one.id)
@@ -258,15 +261,15 @@ class Quarantine:
     # -- reading and removing -----------------------------------------------------------------------
 
     def open(self, entry: Entry) -> int:
-        """Return a descriptor of the bytes, for reading; the caller closes it."""
+        """Return a descriptor for reading the kept bytes. The caller closes it."""
         with _opened(os.open(entry.directory, _DIRECTORY)) as inside:
             return os.open(_BYTES, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=inside)
 
     def drop(self, entry: Entry) -> None:
-        """Remove an entry for good."""
+        """Remove an entry for ever. Raises BlockingIOError if the file is still being copied."""
         with _opened(os.open(self.directory / entry.app, _DIRECTORY)) as mine:
             name = entry.directory.name
-            if _ID.fullmatch(name):  # from here on it is not an entry any more, also after a crash
+            if _ID.fullmatch(name):  # from here on it is no entry any more, even after a crash
                 os.rename(name, _part_of(name), src_dir_fd=mine, dst_dir_fd=mine)
                 name = _part_of(name)
             elif not _is_left(mine, name):
@@ -276,7 +279,8 @@ class Quarantine:
 
 
 def copy(source: int, target: int, size: int) -> str:
-    """Copy *size* bytes of a file into an empty one, holes as holes. Return their SHA-256, in hex."""
+    """Copy *size* bytes of a file into an empty file, holes as holes. Return the SHA-256 of the bytes in hex.
+    """
     digest, at = hashlib.sha256(), 0
     zeros = bytes(_PIECE)
     while at < size:
@@ -295,11 +299,11 @@ def copy(source: int, target: int, size: int) -> str:
 
 
 def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool) -> None:
-    """Copy a kept file to a free name. as_was: with the owner and mode that it would have had; else only root
-    may use it.
+    """Copy a kept file to a free name. as_was: True for the owner and mode that it would have had; False:
+    only root may use the copy.
 
-    Raises FileExistsError if the name is taken, WrongEntryError if the bytes have changed. After an error
-    nothing is left under the name.
+    Raises FileExistsError if the name is taken, WrongEntryError if the kept bytes have changed. After an
+    error nothing is left under the name.
     """
     about = entry.about
     if about is None:
@@ -325,7 +329,7 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
 
 
 def _new_file(dirfd: int, name: bytes) -> tuple[int, bool]:
-    """Return a new file, and True if it has its name already: some file systems have no unnamed files."""
+    """Return a new file, and True if it already has its name. (Some file systems have no unnamed files.)"""
     try:
         return os.open(b".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=dirfd), False
     except OSError as error:
@@ -347,7 +351,7 @@ def _part_of(name: str) -> str:
 
 
 def _new_part(mine: int) -> tuple[str, int]:
-    """Create a new part, locked. Return its final name, and a descriptor of it."""
+    """Create a new part, locked. Return the final name of its entry, and a descriptor of the part."""
     for _ in range(_TRIES):
         name = secrets.token_hex(4)
         with contextlib.suppress(FileExistsError):
@@ -361,7 +365,7 @@ def _new_part(mine: int) -> tuple[str, int]:
 
 
 def _is_left(mine: int, name: str) -> bool:
-    """True if no process is writing that part."""
+    """True if a crash has left that part: no process is writing it."""
     try:
         with _opened(os.open(name, _DIRECTORY, dir_fd=mine)) as part:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -371,7 +375,7 @@ def _is_left(mine: int, name: str) -> bool:
 
 
 def _usage(mine: int) -> tuple[int, int]:
-    """Return the number of an app's entries, parts included, and their bytes."""
+    """Return the number of an app's entries and parts, and the sum of their bytes."""
     files = used = 0
     for name in os.listdir(mine):
         files += 1

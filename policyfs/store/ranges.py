@@ -1,9 +1,9 @@
 """Byte ranges of a file: write, reserve, punch, zero, find holes, copy and share within the store.
 
-Calls that need blocks use none of those that the file system keeps for root (libc.NoReserve).
+Calls that need blocks take none that the file system reserves for root (libc.NoReserve).
 
-Offsets and lengths in bytes. Each function is a thin wrapper around one system call and raises a plain
-OSError with its errno. Functions that may take long say so: call them on a worker thread.
+Offsets and lengths are in bytes. Each function calls one system call and raises a plain OSError with its
+errno. If a function may take long, its docstring says so: call it on a worker thread.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _WRITE_AND_WAIT: Final = 7
 
 FICLONE: Final = 0x40049409  # linux/fs.h, _IOW(0x94, 9, int)
 _CANNOT: Final = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS})
-"""Errors of FICLONE for files that cannot share blocks: by their file system, flags (NOCOW) or lengths."""
+"""Errors of FICLONE if files cannot share blocks, because of their file system, flags (NOCOW) or lengths."""
 _UNNAMED: Final = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
 
 _FS_IOC_GETFLAGS: Final = 0x80086601  # _IOR('f', 1, long); the result is an int
@@ -36,19 +36,19 @@ _FLAGS: Final = struct.Struct("=i4x")
 
 
 def allocate(fd: int, mode: int, offset: int, length: int) -> None:
-    """Call fallocate(2) with FALLOC_FL_* bits. May take long (EOPNOTSUPP where the store cannot)."""
+    """Call fallocate(2) with FALLOC_FL_* bits. May take long. EOPNOTSUPP if the store cannot do this."""
     with libc.NoReserve():
         libc.fallocate(fd, mode, offset, length)
 
 
 def write(fd: int, data: Buffer, offset: int, flags: int = 0) -> int:
-    """Call pwritev2(2) for one buffer; return the number of bytes written. flags: 0 or os.RWF_APPEND."""
+    """Call pwritev2(2) with one buffer. Return the number of bytes written. flags: 0 or os.RWF_APPEND."""
     with libc.NoReserve():
         return os.pwritev(fd, [data], offset, flags)
 
 
 def seek(fd: int, offset: int, whence: int) -> int:
-    """Return the offset of the next data (os.SEEK_DATA) or hole (os.SEEK_HOLE). ENXIO behind the end."""
+    """Return the offset of the next data (os.SEEK_DATA) or hole (os.SEEK_HOLE). ENXIO beyond the end."""
     return os.lseek(fd, offset, whence)
 
 
@@ -62,21 +62,21 @@ def copy(source: int, source_at: int, target: int, target_at: int, length: int) 
 
 
 def write_out(fd: int) -> None:
-    """Write a file's bytes to the disk, but not what says where they are, and wait. May take long.
+    """Write a file's bytes to the disk, and wait. Metadata, which says where the bytes are, is not written.
 
-    The kernel does not hold the file's lock meanwhile (fs/sync.c, ksys_sync_file_range), as it does in
-    fsync(2). Raises OSError of the disk.
+    May take long. Meanwhile the kernel does not hold the file's lock (fs/sync.c, ksys_sync_file_range),
+    unlike in fsync(2). Raises OSError of the disk.
     """
     libc.sync_file_range(fd, _WRITE_AND_WAIT)
 
 
 def share(source: int, target: int, size: int, dirfd: int) -> bool:
-    """Give the file *target* the bytes of *source* in one step, by sharing its blocks. False, with nothing
+    """Give the file *target* the bytes of *source* in one step, by sharing blocks. False, with nothing
     changed, if the store cannot do that for these files.
 
-    size: of *source*, in bytes. dirfd: a directory of the same file system. This needs no room for bytes, and
-    destroys nothing if it fails. May take long: the kernel first writes both files' bytes to the disk, and
-    holds the locks of both files meanwhile. So call write_out() before.
+    size: that of *source* in bytes. dirfd: a directory of the same file system. This needs no space for
+    bytes, and destroys nothing if it fails. May take long: the kernel first writes the bytes of both files to
+    the disk, and holds the locks of both meanwhile. So call write_out() before.
     """
     now = os.fstat(target)
     try:
@@ -102,7 +102,7 @@ def share(source: int, target: int, size: int, dirfd: int) -> bool:
 
 
 def inode_flags(fd: int) -> int:
-    """Return the FS_*_FL bits (immutable, append-only, ...). ENOTTY or EOPNOTSUPP where there are none."""
+    """Return the FS_*_FL bits (immutable, append-only, ...). ENOTTY or EOPNOTSUPP if the store has none."""
     answer: bytes = fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(_FLAGS.size))
     flags: int = _FLAGS.unpack(answer)[0]
     return flags & 0xFFFFFFFF

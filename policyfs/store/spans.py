@@ -1,6 +1,6 @@
 """The byte ranges that one lock owner has locked, split and merged by POSIX's rules (fcntl(2)).
 
-Pure. A new lock replaces the parts of the owner's old locks that it overlaps; their other parts stay.
+No I/O. A new lock replaces those parts of the owner's old locks that it overlaps; the other parts stay.
 Adjacent locks of one kind become one.
 """
 
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 LAST_BYTE: Final = (1 << 63) - 1
-"""The end of a lock that reaches to the end of the file, also when it grows (OFFSET_MAX)."""
+"""The end of a lock without an end: it covers all bytes to the end of the file, even if the file grows."""
 
 
 class Span(NamedTuple):
-    """A locked byte range, both ends inclusive. exclusive: a write lock."""
+    """A locked byte range; start and end are both included. exclusive: True for a write lock."""
 
     start: int
     end: int
@@ -41,7 +41,7 @@ class Spans:
         return iter(self._spans)
 
     def _touched(self, start: int, end: int) -> tuple[int, int]:
-        """Return the slice [first, behind) of the spans that overlap start..end."""
+        """Return the indices (first, behind) of the spans that overlap start..end, as a slice."""
         first = bisect_left(self._spans, start, key=lambda span: span.end)
         behind = first
         while behind < len(self._spans) and self._spans[behind].start <= end:
@@ -69,7 +69,9 @@ class Spans:
         del self._spans[first:behind]
 
     def _cut(self, start: int, end: int) -> tuple[int, int]:
-        """Split spans at both ends; return the slice of those that lie wholly in start..end."""
+        """Split spans at both ends. Return the indices (first, behind) of the spans that lie within
+        start..end.
+        """
         first, behind = self._touched(start, end)
         parts: list[Span] = []
         for span in self._spans[first:behind]:

@@ -1,10 +1,10 @@
-"""The store's tree: every name operation, by directory descriptor and one name.
+"""The store's tree: every operation on names, by a directory descriptor and one name.
 
-Nothing here joins paths or follows a symlink. A name is looked up in the very directory behind
-the descriptor, so no rename or symlink in the store leads anywhere else. ``/proc/self/fd``
-is used only to reach an object that we already hold. Every function is a thin wrapper around
-one or a few system calls and raises a plain OSError with their errno; a name that is not a
-single component is EINVAL. Nothing here decides: the policy has decided before.
+Nothing here joins paths or follows a symlink. A name is looked up in exactly the directory behind the
+descriptor. So no rename and no symlink in the store leads to another place. ``/proc/self/fd`` is used only
+for an object that the daemon already has open. Every function calls one or a few system calls and raises a
+plain OSError with their errno. A name that is not a single component is EINVAL. Nothing here decides: callers
+ask the policy before.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Tree:
 
     @classmethod
     def open(cls, path: str | bytes) -> Self:
-        """Open the store at *path*, whose last component may not be a symlink (ELOOP/ENOTDIR)."""
+        """Open the store at *path*. If the last component is a symlink, this fails (ELOOP or ENOTDIR)."""
         return cls(os.open(path, os.O_PATH | _DIRECTORY))
 
     def close(self) -> None:
@@ -62,7 +62,7 @@ class Tree:
     # -- looking and opening ---------------------------------------------------------------
 
     def stat(self, dirfd: int, name: bytes) -> Stat:
-        """Return the attributes of *name*; for a symlink, its own."""
+        """Return the attributes of *name*; if it is a symlink, those of the symlink."""
         return statx(dirfd, name)
 
     def fstat(self, fd: int) -> Stat:
@@ -70,14 +70,15 @@ class Tree:
         return fstatx(fd)
 
     def open_dir(self, dirfd: int, name: bytes) -> int:
-        """Return an O_PATH descriptor of the directory *name*. ENOTDIR (also for a symlink)."""
+        """Return an O_PATH descriptor of the directory *name*. ENOTDIR if it is no directory (or a symlink).
+        """
         return os.open(check_name(name), os.O_PATH | _DIRECTORY, dir_fd=dirfd)
 
     def open_below(self, dirfd: int, names: Sequence[bytes]) -> int:
-        """Return an O_PATH descriptor of the directory at the end of *names*, starting from *dirfd*.
+        """Return an O_PATH descriptor of the last directory of *names*, a path that begins in *dirfd*.
 
-        As open_dir() for each, in one system call for every 4,000 bytes of names. No step follows a
-        symlink or leaves its directory. ENOTDIR or ELOOP for a symlink, EINVAL for an invalid name.
+        Like open_dir() for each name, but with one system call for every 4,000 bytes of names. No step
+        follows a symlink or leaves its directory. ENOTDIR or ELOOP for a symlink, EINVAL for an invalid name.
         """
         if len(names) == 1:
             return self.open_dir(dirfd, names[0])
@@ -92,32 +93,35 @@ class Tree:
         return at
 
     def open_path(self, dirfd: int, name: bytes) -> int:
-        """Return an O_PATH descriptor of *name*; for a symlink, its own. The object is not opened."""
+        """Return an O_PATH descriptor of *name* (of the symlink, if it is one). The object itself is not
+        opened.
+        """
         return os.open(check_name(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
 
     def open_file(self, dirfd: int, name: bytes, flags: int) -> int:
-        """Open an existing file. Never follows (ELOOP), never blocks on a fifo or a lease.
+        """Open an existing file. Never follows a symlink (ELOOP), and never waits for a fifo or a lease.
 
-        *flags* must not create or truncate (EINVAL): create_file() creates, and truncate_fd() truncates,
-        after every check that may refuse the request. EAGAIN for a writer if another process has a lease,
-        whose break then begins.
+        *flags* must not create or truncate (EINVAL). create_file() creates; truncate_fd() truncates, after
+        every check that may refuse the request. If another process has a lease, an open for writing fails
+        with EAGAIN, and the break of the lease begins.
         """
         if flags & _MAKES_OR_CUTS:
             raise OSError(errno.EINVAL, "open_file neither creates nor truncates", name)
         return os.open(check_name(name), flags | _SAFE, dir_fd=dirfd)
 
     def reopen(self, fd: int, flags: int) -> int:
-        """Open the object behind *fd* again (O_PATH will do), whatever its name is now.
+        """Open the object behind *fd* (O_PATH is enough) again, whatever name it has now.
 
-        *flags* as for open_file. ELOOP for a symlink.
+        *flags*: as for open_file(). ELOOP for a symlink.
         """
         if flags & _MAKES_OR_CUTS:
             raise OSError(errno.EINVAL, "reopen neither creates nor truncates")
-        # Without O_NOFOLLOW, which would refuse the magic link itself.
+        # Without O_NOFOLLOW, because that would refuse the link in /proc itself.
         return os.open(proc_fd(fd), (flags | _SAFE) & ~os.O_NOFOLLOW)
 
     def find(self, fd: int) -> tuple[int, bytes]:
-        """Find the present place of the file behind *fd*: its directory's O_PATH descriptor, and its name.
+        """Find the present name of the file behind *fd*. Return its directory's O_PATH descriptor, and the
+        name.
 
         The caller closes the descriptor. FileNotFoundError if the file is nowhere in the store.
         """
@@ -140,9 +144,9 @@ class Tree:
         return dirfd, name
 
     def list_dir(self, dirfd: int) -> list[tuple[bytes, int, int]]:
-        """Return all names in the directory but ``.`` and ``..``, as (name, inode number, DT_* type).
+        """Return all names in the directory except ``.`` and ``..``, as (name, inode number, DT_* type).
 
-        The type is never DT_UNKNOWN: where the file system gives none, statx finds it.
+        The type is never DT_UNKNOWN: if the file system tells no type, statx finds it.
         """
         with self.records(dirfd) as records:
             found: list[tuple[bytes, int, int]] = []
@@ -151,11 +155,11 @@ class Tree:
         return found
 
     def records(self, dirfd: int) -> DirectoryRecords:
-        """Open a directory to read its names in parts. Raises OSError as open(2)."""
+        """Open a directory to read its names in parts. Raises the OSError of open(2)."""
         return DirectoryRecords(dirfd)
 
     def readlink(self, dirfd: int, name: bytes) -> bytes:
-        """Return the target of the symlink *name*, as data. EINVAL if *name* is no symlink."""
+        """Return the target of the symlink *name* as data. EINVAL if *name* is no symlink."""
         return os.readlink(check_name(name), dir_fd=dirfd)
 
     def readlink_fd(self, fd: int) -> bytes:
@@ -174,9 +178,9 @@ class Tree:
     ) -> int:  # fmt: skip
         """Create a regular file as the caller natively would, and open it. EEXIST if the name is taken.
 
-        Owner, group (setgid parent, grpid), umask or default ACL: libc.Identity. suid and sgid
-        are stripped from *mode* unless *suid* is set. *flags*: access mode and status flags of the
-        descriptor. Only the access mode limits the descriptor, not the file's mode.
+        For owner, group (setgid parent, grpid), umask and default ACL see libc.Identity. suid and sgid are
+        removed from *mode*, except with *suid*. flags: access mode and status flags of the descriptor. The
+        file's mode does not limit the descriptor.
         """
         check_name(name)
         flags = (flags & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE
@@ -186,7 +190,7 @@ class Tree:
     def make_special(
         self, dirfd: int, name: bytes, mode: int, rdev: int, umask: int, uid: int, gid: int
     ) -> None:
-        """Create a fifo, a socket or a device (as *mode* says) as the caller natively would."""
+        """Create a fifo, a socket or a device, as the caller natively would. *mode* has the type."""
         check_name(name)
         with Identity(uid, gid, umask):
             os.mknod(name, mode, rdev, dir_fd=dirfd)
@@ -194,44 +198,47 @@ class Tree:
     def create_unnamed(
         self, dirfd: int, mode: int, umask: int, uid: int, gid: int, *, suid: bool = False
     ) -> int:
-        """Create a regular file without a name, as create_file, and open it O_RDWR. link() names it.
+        """Create a regular file without a name, like create_file(), and open it O_RDWR. link() gives it a
+        name.
 
-        EOPNOTSUPP where the file system has no unnamed files.
+        EOPNOTSUPP if the file system has no unnamed files.
         """
         flags = (os.O_TMPFILE | os.O_RDWR | _SAFE) & ~os.O_NOFOLLOW
         with Identity(uid, gid, umask):
             return os.open(b".", flags, mode & (0o7777 if suid else 0o1777), dir_fd=dirfd)
 
     def mkdir(self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> None:
-        """Create a directory as the caller natively would; setgid comes from the parent only."""
+        """Create a directory as the caller natively would. Only the parent can give it setgid."""
         check_name(name)
         with Identity(uid, gid, umask):
             os.mkdir(name, mode & 0o1777, dir_fd=dirfd)
 
     def symlink(self, dirfd: int, name: bytes, target: bytes, uid: int, gid: int) -> None:
-        """Create a symlink owned by the caller; *target* is stored as it is, never followed."""
+        """Create a symlink that the caller owns. *target* is stored as it is, and never followed."""
         check_name(name)
         with Identity(uid, gid, 0):
             os.symlink(target, name, dir_fd=dirfd)
 
     def link(self, fd: int, dirfd: int, name: bytes) -> None:
-        """Add a name to the object behind *fd* (O_PATH will do), never to a symlink's target."""
+        """Give the object behind *fd* (O_PATH is enough) another name. For a symlink, the link itself gets
+        it.
+        """
         libc.link_fd(fd, dirfd, check_name(name))
 
     # -- removing and moving -----------------------------------------------------------------
 
     def unlink(self, dirfd: int, name: bytes) -> None:
-        """Remove a name; EISDIR for a directory."""
+        """Remove a name. EISDIR if it is a directory."""
         os.unlink(check_name(name), dir_fd=dirfd)
 
     def rmdir(self, dirfd: int, name: bytes) -> None:
-        """Remove an empty directory (ENOTEMPTY, ENOTDIR)."""
+        """Remove an empty directory. Raises ENOTEMPTY or ENOTDIR."""
         os.rmdir(check_name(name), dir_fd=dirfd)
 
     def rename2(self, old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int = 0) -> None:
-        """Call renameat2(2). flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; others EINVAL.
+        """Call renameat2(2). flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; EINVAL for others.
 
-        RENAME_WHITEOUT would make a device node.
+        (RENAME_WHITEOUT would make a device node.)
         """
         if flags not in (0, libc.RENAME_NOREPLACE, libc.RENAME_EXCHANGE):
             raise OSError(errno.EINVAL, f"rename flags {flags:#x}", old)
@@ -240,8 +247,8 @@ class Tree:
     # -- changing what a descriptor holds ----------------------------------------------------
 
     def chmod_fd(self, fd: int, mode: int, *, suid: bool = False) -> None:
-        """Set permission bits (O_PATH will do). suid and sgid are dropped except a directory's sgid,
-        unless *suid* is set.
+        """Set permission bits (O_PATH is enough). Without *suid*, suid and sgid are removed from *mode*, but
+        a directory may get sgid.
         """
         mode &= 0o7777
         if mode & _SUID_SGID and not suid:
@@ -250,30 +257,30 @@ class Tree:
         os.chmod(proc_fd(fd), mode)
 
     def chown_fd(self, fd: int, uid: int, gid: int) -> None:
-        """Set owner and group (O_PATH and symlinks too); -1 leaves one unchanged."""
+        """Set owner and group (also by O_PATH, also of a symlink). -1 leaves the owner or group unchanged."""
         libc.chown_fd(fd, uid, gid)
 
     def utimens_fd(self, fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Set times in ns, or TIME_NOW (O_PATH and symlinks too); None leaves one unchanged."""
+        """Set times in ns, or TIME_NOW (also by O_PATH, also of a symlink). None leaves a time unchanged."""
         libc.utimens_fd(fd, atime_ns, mtime_ns)
 
     def truncate_fd(self, fd: int, size: int) -> None:
-        """Set the size in bytes through a descriptor open for writing (else EINVAL or EBADF)."""
+        """Set the size in bytes. *fd* must be open for writing (else EINVAL or EBADF)."""
         os.ftruncate(fd, size)
 
     def truncate_path(self, fd: int, size: int) -> None:
-        """Call truncate(2). A file that has this size already keeps its times on some stores (xfs, btrfs,
-        tmpfs).
+        """Call truncate(2). If the file already has this size, its times stay the same on some stores (xfs,
+        btrfs, tmpfs).
 
-        ftruncate(2) never keeps them. *fd*: open for writing, so that the call waits for no lease.
+        ftruncate(2) always changes the times. *fd*: open for writing, so that the call waits for no lease.
         """
         os.truncate(libc.proc_fd(fd), size)
 
     def clear_killpriv(self, fd: int) -> bool:
-        """Remove suid, sgid and security.capability of a regular file (O_PATH will do); True if it had any.
+        """Remove suid, sgid and security.capability of a regular file (O_PATH is enough). True if it had any.
 
-        The kernel does this natively at a write by a user other than root, and leaves it to the daemon
-        under FUSE_HANDLE_KILLPRIV_V2. sgid is removed even if the group may not execute the file.
+        Natively the kernel does this when a user other than root writes. Under FUSE_HANDLE_KILLPRIV_V2 the
+        daemon must do it. sgid is removed even if the group may not execute the file.
         """
         mode = fstatx(fd).mode
         ids = stat.S_ISREG(mode) and bool(mode & _SUID_SGID)
@@ -285,11 +292,11 @@ class Tree:
         return ids or capable
 
     def fsync(self, fd: int, datasync: bool = False) -> None:
-        """Write the file to the medium. Blocks: call it on a worker thread."""
+        """Write the file to the disk. Blocks: call it on a worker thread."""
         (os.fdatasync if datasync else os.fsync)(fd)
 
     def fsyncdir(self, dirfd: int) -> None:
-        """Write a directory's names to the medium (O_PATH will do). Blocks."""
+        """Write a directory's names to the disk (O_PATH is enough). Blocks: call it on a worker thread."""
         fd = os.open(b".", os.O_RDONLY | _DIRECTORY, dir_fd=dirfd)
         try:
             os.fsync(fd)
@@ -299,9 +306,9 @@ class Tree:
     # -- POSIX ACLs (acl(5)), in the format of their xattrs ------------------------------------------
 
     def acl(self, fd: int, name: bytes) -> bytes:
-        """Return one of the ACLS of the object behind *fd* (O_PATH will do).
+        """Return one of the ACLS of the object behind *fd* (O_PATH is enough).
 
-        ENODATA if the object has none, or can have none.
+        ENODATA if the object has no such ACL, or can have none.
         """
         try:
             found = libc.get_xattr(fd, _acl_name(name))
@@ -314,7 +321,7 @@ class Tree:
         return found
 
     def set_acl(self, fd: int, name: bytes, value: bytes) -> None:
-        """Set one of the ACLS; the file system changes the mode accordingly."""
+        """Set one of the ACLS. The file system changes the mode to match."""
         os.setxattr(proc_fd(fd), _acl_name(name), value)
 
     def remove_acl(self, fd: int, name: bytes) -> None:
@@ -342,7 +349,7 @@ class Tree:
         os.removexattr(proc_fd(fd), _user_xattr(name))
 
     def listxattr(self, fd: int) -> list[bytes]:
-        """Return the names of the ``user.`` xattrs; those of other namespaces are left out."""
+        """Return the names of the ``user.`` xattrs. Those of other namespaces are left out."""
         names = (os.fsencode(name) for name in os.listxattr(proc_fd(fd)))
         return [name for name in names if name.startswith(_USER)]
 

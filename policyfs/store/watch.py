@@ -1,12 +1,12 @@
-"""Watch of the store (fanotify(7)): changes made outside the mount, for which kernel caches are corrected.
+"""The watch of the store (fanotify(7)): it reports changes made outside the mount, to correct kernel caches.
 
-One mark on the whole file system of the store reports names created, removed and renamed,
-attributes changed, and files closed after writing, each with the handle of its directory.
-Access never depends on the watch: an event only names cache entries to drop. FAN_MODIFY is not requested:
-it would halve the speed of every small write on that file system. Therefore truncate(2) by path
-is not seen here (a lease sees it). Needs CAP_SYS_ADMIN.
+One mark on the whole file system of the store reports names that are created, removed or renamed, changed
+attributes, and files that are closed after writing. Each event has the handle of its directory. Access never
+depends on the watch: an event only names cache entries to drop. FAN_MODIFY is not requested, because it would
+halve the speed of every small write on that file system. So the watch does not see truncate(2) by path (a
+lease does). Needs CAP_SYS_ADMIN.
 
-Handles (bytes) name an inode within the watched file system, as libc.file_handle returns them.
+A handle (bytes) names an inode within the watched file system. libc.file_handle returns handles.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _INFO: Final = struct.Struct("=BBH8sII")  # type, pad, len; fsid; handle bytes, 
 _INFO_HEAD: Final = 4
 _FID, _DFID_NAME, _DFID, _OLD_DFID_NAME, _NEW_DFID_NAME = 1, 2, 3, 10, 12
 _BUFFER: Final = 8 * 1024
-"""Bytes of one read: some hundred events, handled in less than half a millisecond."""
+"""Bytes of one read: some hundred events, which take less than half a millisecond to handle."""
 _LONGEST: Final = 2 * 1024
-"""Most bytes of one event: three handles of 128 bytes, two names of 255, and their heads."""
+"""The longest event in bytes: three handles of 128 bytes, two names of 255, and their headers."""
 _HANDLE_TYPE: Final = struct.Struct("=I")
 _INO32: Final = struct.Struct("=I")
 _INO64: Final = struct.Struct("=Q")
@@ -51,14 +51,15 @@ _INODE_IN: Final = {
     0x4E: _INO64,
     0x4F: _INO64,
 }
-"""FILEID_INO32_GEN, INO64_GEN (xfs), BTRFS_*: each begins with the inode number."""
+"""Handle types FILEID_INO32_GEN, INO64_GEN (xfs) and BTRFS_*. Each handle begins with the inode number."""
 
 
 class Change(enum.IntFlag):
-    """The kinds of change; the kernel merges several changes of one name into one event."""
+    """The kinds of change. The kernel may merge several changes of one name into one event."""
 
     ATTRIB = 0x4
-    """Attributes, xattrs or the number of links; without a name for the object itself."""
+    """Attributes, xattrs or the number of links changed. The event has no name if it is about
+    *dir_handle*."""
     CLOSE_WRITE = 0x8
     MOVED_FROM = 0x40
     MOVED_TO = 0x80
@@ -72,10 +73,12 @@ _PLAIN: Final = Change.ATTRIB | Change.CLOSE_WRITE | Change.CREATE | Change.DELE
 
 
 class WatchEvent(NamedTuple):
-    """One event. dir_handle, name: its place (name None: the directory itself, or no name known).
+    """One event. dir_handle, name: the directory and the changed name. name: None if the directory itself
+    changed, or if the name is not known.
 
-    target_handle: the changed object. pid: of the process that changed it (0: outside our pid
-    namespace); our own pid for our own changes. A rename gives two events, MOVED_FROM and MOVED_TO.
+    target_handle: the changed object. pid: the process that changed it; 0 if it is outside the daemon's pid
+    namespace. Changes by the daemon have the daemon's pid. A rename gives two events, MOVED_FROM and
+    MOVED_TO.
     """
 
     kind: Change
@@ -92,17 +95,17 @@ class WatchEvent(NamedTuple):
 
 
 class Watch:
-    """A watch on the file system of *root_fd* (O_PATH will do), until close().
+    """A watch on the file system of *root_fd* (O_PATH is enough), until close().
 
-    Raises OSError if a watch is impossible: EPERM (no CAP_SYS_ADMIN), EINVAL (kernel before
-    5.17), ENODEV, EXDEV or EOPNOTSUPP (file systems without ids or handles).
+    Raises OSError if a watch is impossible: EPERM (no CAP_SYS_ADMIN), EINVAL (a kernel before 5.17), ENODEV,
+    EXDEV or EOPNOTSUPP (a file system without ids or handles).
     """
 
     __slots__ = ("_fd", "_root", "has_more")
 
     def __init__(self, root_fd: int) -> None:
         self.has_more = False
-        """True if the last read may have left events behind."""
+        """True if events may be left after the last read."""
         # Neither fanotify_mark nor open_by_handle_at takes an O_PATH descriptor on every kernel.
         self._root = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=root_fd)
         self._fd = -1
@@ -127,15 +130,16 @@ class Watch:
         self.close()
 
     def fileno(self) -> int:
-        """Return the descriptor that becomes readable when there are events."""
+        """Return the descriptor that is readable when there are events."""
         return self._fd
 
     def read_events(self, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
-        """Return the events of one read (a hundred or so), oldest first; [] if there are none that matter.
+        """Return the events of one read (about a hundred), the oldest first. [] if none of them matters.
 
-        known: handles of the directories that matter. Events about a name in another directory, and those
-        of the process *but_pid*, are left out before they are parsed, because the mark is on the whole file
-        system. Never blocks. The kernel queues at most 16,384 unread events, and then one OVERFLOW.
+        known: handles of the directories that matter. Events about a name in another directory, and those of
+        the process *but_pid*, are left out before they are parsed, because the whole file system sends
+        events. Never blocks. The kernel queues at most 16,384 unread events; then one OVERFLOW replaces
+        further events.
         """
         try:
             raw = os.read(self._fd, _BUFFER)
@@ -145,11 +149,12 @@ class Watch:
         return parse_events(raw, known, but_pid=but_pid)
 
     def dir_handle(self, fd: int) -> bytes:
-        """Return the handle of the object behind *fd* (O_PATH too), as in events."""
+        """Return the handle of the object behind *fd* (O_PATH is enough), as in events."""
         return libc.file_handle(fd)
 
     def stat_of_handle(self, handle: bytes) -> Stat | None:
-        """Return the attributes of the inode with that handle; None if it is gone, or handles do not work."""
+        """Return the attributes of the inode with that handle. None if it is gone, or if handles do not work.
+        """
         try:
             fd = libc.open_handle(self._root, handle, os.O_PATH)
         except OSError as error:
@@ -163,7 +168,7 @@ class Watch:
 
 
 def inode_hint(handle: bytes) -> int | None:
-    """Return the inode number in a handle whose layout is known (linux/exportfs.h), else None."""
+    """Return the inode number in a handle of a known type (linux/exportfs.h), else None."""
     (kind,) = _HANDLE_TYPE.unpack_from(handle)
     layout = _INODE_IN.get(kind)
     if layout is None or len(handle) < _HANDLE_TYPE.size + layout.size:
@@ -173,9 +178,10 @@ def inode_hint(handle: bytes) -> int | None:
 
 
 def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
-    """True if an event is about a name in an unknown directory. *at*: its first information record.
+    """True if an event is about a name in an unknown directory. at: the offset of its first information
+    record.
 
-    A rename names two directories and never counts as such.
+    False for a rename, which names two directories.
     """
     kind, _, _, _, size, handle_type = _INFO.unpack_from(raw, at)
     if kind != _DFID_NAME:
@@ -185,7 +191,7 @@ def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
 
 
 def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
-    """Parse the bytes of one read(2) of a fanotify descriptor. ValueError if they are malformed.
+    """Parse the bytes of one read(2) of a fanotify descriptor. ValueError if they are not well-formed.
 
     known, but_pid: see Watch.read_events.
     """
