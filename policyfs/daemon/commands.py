@@ -24,24 +24,26 @@ def commands(
         return {}
 
     async def staying(*_: object) -> Json:
-        """Note that the announced unmount did not happen."""
+        """Note that the announced unmount was given up."""
         end.withdraw()
         return {}
 
     async def abort(peer: Peer, _: Json) -> Json:
-        """End the mount, also while it is in use (`policyfs umount --abort`)."""
+        """End the mount, even while it is in use (`policyfs umount --abort`)."""
         end.by(_by("policyfs umount --abort", peer))
         mountpoint.leave()
         return {}
 
     async def load(peer: Peer, request: Json) -> Json:
-        """Load the policy again (`policyfs reload`), or exactly the text that `policy apply` has checked."""
+        """Load the policy again (`policyfs reload`), or load exactly the text that `policy apply` has
+        checked.
+        """
         expected = request.get("expected")
         how = "policyfs reload" if expected is None else "policyfs policy apply"
         return await reload.reload(_by(how, peer), expected=expected)
 
     async def previous(peer: Peer, _: Json) -> Json:
-        """Go back to the policy before the one in force (`policyfs reload --previous`)."""
+        """Put the policy in force that was in force before the present one (`policyfs reload --previous`)."""
         return await reload.reload(_by("policyfs reload --previous", peer), previous=True)
 
     async def describe(*_: object) -> Json:

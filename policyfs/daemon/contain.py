@@ -1,8 +1,8 @@
 """The rights that the daemon gives up.
 
-Before its first thread: the network and most capabilities. Before its first request: most system calls.
-Opening passthrough, the watch of the store, trusted xattrs and unmounting need CAP_SYS_ADMIN in the
-first user namespace, so the daemon stays root. See docs/threat-model.md, "The daemon itself".
+Before its first thread starts, it gives up the network and most capabilities; before its first request, most
+system calls. Passthrough, the watch of the store, trusted xattrs and unmounting need CAP_SYS_ADMIN in the
+first user namespace. So the daemon stays root. See docs/threat-model.md, "The daemon itself".
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ DAEMON: Final = frozenset({
     Capability.SETGID, Capability.SETUID,  # new files are made with the caller's identity
     Capability.SETFCAP,  # removing file capabilities
     Capability.LEASE,  # leases on files that belong to apps
-    Capability.SYS_PTRACE,  # the trail names the program: /proc/PID/exe of any uid
+    Capability.SYS_PTRACE,  # to read /proc/PID/exe of any uid: the trail names the program
     Capability.SYS_ADMIN,  # backing ids, fanotify, trusted xattrs, umount
 })  # fmt: skip
 WITH_DEVICES: Final = DAEMON | {Capability.MKNOD}
-"""The rights with --posix: devices, too, for callers whose CAP_MKNOD the kernel has checked before."""
+"""The capabilities with --posix: also MKNOD, for callers whose own CAP_MKNOD the kernel has checked."""
 
 _CLONE_NEWNET: Final = 0x40000000  # linux/sched.h
 
 
 @dataclass(frozen=True, slots=True)
 class Containment:
-    """The protections that a daemon has. missing: a text for each protection that it lacks.
+    """The protections of a daemon. missing: one text for each protection that the daemon lacks.
 
-    no_network: its network namespace has no interface except the loopback.
+    no_network: True if its network namespace has only the loopback interface.
     """
 
     capabilities: tuple[str, ...]
@@ -54,21 +54,22 @@ class Containment:
 def leave_network() -> bool:
     """Enter an empty network namespace, with this process and all that it starts.
 
-    Call it before any thread starts. False if the kernel refuses; the mount works all the same. The kernel's
-    own work for a network store continues in the namespace in which the store was mounted.
+    Call it before any thread starts. False if the kernel refuses; the mount works without it, too. For a
+    network store, the kernel itself still uses the namespace in which the store was mounted.
     """
     return not LIBC.unshare(_CLONE_NEWNET)
 
 
 def give_up_rights(*, special_files: bool = False) -> None:
-    """Keep only the capabilities in DAEMON (with special_files: WITH_DEVICES), if the daemon has them.
+    """Keep only the capabilities in DAEMON (with special_files: in WITH_DEVICES), if the daemon has them.
 
-    Call it before any thread starts: each thread has its own capabilities. Raises PolicyfsError if more are
-    left.
+    Call it before any thread starts, because each thread has its own capabilities. Raises PolicyfsError if
+    further capabilities are left.
     """
     try:
         no_new_privs()
-        # A core file would hold data of files that the daemon has read, on a disk where nobody expects it.
+        # A core file would put data of files that the daemon has read on a disk where nobody expects such
+        # data.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         libc.keep_capabilities()
         kept = WITH_DEVICES if special_files else DAEMON
@@ -81,10 +82,10 @@ def give_up_rights(*, special_files: bool = False) -> None:
 
 
 def close_door(*, special_files: bool = False) -> bool:
-    """Permit only the system calls of policyfs.linux.seccomp, in all threads, now and later.
+    """Permit only the system calls that policyfs.linux.seccomp lists, in all present and later threads.
 
-    special_files: permit the creation of fifos, sockets and devices, too. False if the kernel or this machine
-    has no filter. Raises PolicyfsError if the kernel refuses the filter.
+    special_files: True to permit the creation of fifos, sockets and devices, too. False if the kernel has no
+    filters, or this machine no list. Raises PolicyfsError if the kernel refuses the filter.
     """
     try:
         return seccomp.close_door(os.getpid(), special_files=special_files)

@@ -1,8 +1,9 @@
 """The control socket of a mount: one JSON line as the request, one as the answer.
 
-Root only (the socket's mode is 0600 in a 0700 directory). Commands: status, kept (what the kernel keeps of
-a path), reload, previous (reload the policy before), ending (an unmount is about to happen), staying (it did
-not happen), abort (end the mount). This is the clients' end; control_server.py is the daemon's.
+Only root can use it (the socket has mode 0600, in a 0700 directory). Commands: status, kept (what the kernel
+keeps of a path), reload, previous (load the previous policy again), ending (an unmount will follow), staying
+(this unmount was given up), abort (end the mount). This module is for the clients; control_server.py is for
+the daemon.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from policyfs.errors import EXIT_REFUSED, PolicyfsError
 Json = dict[str, object]
 
 DEADLINE_S: Final = 10.0
-"""The longest wait for an answer, and for the bytes of a request."""
+"""The longest wait for an answer, or for the bytes of a request."""
 RELOAD_S: Final = 300.0
 """The longest wait for a reload: 10,000 rules take a second, and much longer on a small or busy machine."""
 
@@ -40,17 +41,20 @@ def socket_path(mountpoint: str) -> Path:
 
 
 def leaving_path(mountpoint: str, pid: int) -> Path:
-    """Return the control socket of a daemon that lives on after its mount has left its mountpoint."""
+    """Return the path of the control socket of a daemon that lives on after its mount has left its
+    mountpoint.
+    """
     return runtime_dir() / f"{mount_id(mountpoint)}.{pid}.sock"
 
 
 def leaving_paths(mountpoint: str) -> list[Path]:
-    """Return the control sockets of all daemons that lived on at leaving_path(); some may be dead by now."""
+    """Return the control sockets of all daemons at leaving_path(). Some of these daemons may have ended."""
     return sorted(runtime_dir().glob(f"{mount_id(mountpoint)}.*.sock"))
 
 
 class ControlError(PolicyfsError):
-    """The daemon of a mount did not answer, or refused. exit_code: for a refusal, the code of its reason."""
+    """The daemon of a mount did not answer, or refused. exit_code: the exit code for the reason of a refusal.
+    """
 
     def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
         super().__init__(message)
@@ -58,17 +62,17 @@ class ControlError(PolicyfsError):
 
 
 class NoDaemonError(ControlError):
-    """Nobody listens at a control socket: the mount does not exist, or its daemon is gone."""
+    """No process listens at a control socket: the mount does not exist, or its daemon has ended."""
 
 
 def ask(
     path: Path, command: str, timeout_s: float = DEADLINE_S, *, about: str | None = None, **more: str
 ) -> Json:
-    """Send one command and return the answer. about: a path in the mount, for commands about a path.
+    """Send one command, and return the answer. about: a path in the mount, if the command is about a path.
 
     more: further fields of the request.
 
-    Raises NoDaemonError, ControlError (refused).
+    Raises NoDaemonError, or ControlError if the daemon refuses or does not answer in time.
     """
     request = more | {"command": command} | ({} if about is None else {"path": about})
     with socket.socket(socket.AF_UNIX) as client:

@@ -20,17 +20,17 @@ from policyfs.errors import PolicyfsError
 from policyfs.linux.peer import Peer, peer_of
 
 Command = Callable[[Peer, Json], Coroutine[object, object, Json]]
-"""A command of a peer, with the whole request."""
+"""Executes a command. Gets the process that sent it, and the whole request."""
 Question = Callable[[str], Coroutine[object, object, Json]]
-"""A command about one path in the mount."""
+"""Answers a command about one path in the mount."""
 
 _LINE_MAX: Final = 1 << 20
 
 
 def claim(path: Path) -> socket.socket:
-    """Bind the control socket. Nobody can connect before answer_on().
+    """Bind the control socket. No client can connect before answer_on().
 
-    The old socket of a living daemon is renamed, that of a dead one removed.
+    If another daemon is alive behind the old socket, that is renamed. The socket of a dead daemon is removed.
     """
     server = socket.socket(socket.AF_UNIX)
     before = os.umask(0o077)
@@ -66,14 +66,16 @@ def _put_aside(path: Path) -> None:
 
 
 def step_aside(inode: int, mountpoint: str) -> None:
-    """Leave the name of a mountpoint's control socket to the next daemon. inode: of our socket's file."""
+    """Leave the name of a mountpoint's control socket to the next daemon. inode: that of this daemon's
+    socket.
+    """
     path = socket_path(mountpoint)
     if _is_inode(path, inode):
         path.rename(leaving_path(mountpoint, os.getpid()))
 
 
 def release(inode: int, mountpoint: str) -> None:
-    """Remove the name of our control socket, unless another daemon has that name by now."""
+    """Remove the name of this daemon's control socket. Does nothing if another daemon has the name by now."""
     for path in (socket_path(mountpoint), leaving_path(mountpoint, os.getpid())):
         if _is_inode(path, inode):
             path.unlink(missing_ok=True)
@@ -87,7 +89,7 @@ def _is_inode(path: Path, inode: int) -> bool:
 
 
 def answer_on(server: socket.socket) -> trio.SocketListener:
-    """Let clients connect to a claimed socket: the daemon is ready for them."""
+    """Let clients connect to a claimed socket, because the daemon is ready for them."""
     server.listen(8)
     server.setblocking(False)
     return trio.SocketListener(trio.socket.from_stdlib_socket(server))
@@ -101,10 +103,9 @@ async def serve(
 ) -> None:
     """Answer commands, and questions about paths, until cancelled.
 
-    A client that stalls or breaks off harms nobody. Neither does a command with an unexpected exception:
-    it is logged as a bug, and the client gets an error. A command may take as long as it needs, and is
-    finished though its client is gone: half a reload would leave two policies in force, each in a part of
-    the daemon.
+    A client that stalls or breaks off does no harm. If a command raises an unexpected exception, this is
+    logged as a bug, and the client gets an error. A command may take as long as it needs. It is finished even
+    if its client is gone: after half a reload, parts of the daemon would use different policies.
     """
 
     async def answer(stream: trio.SocketStream) -> None:

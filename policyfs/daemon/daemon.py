@@ -57,16 +57,17 @@ _READY_S: Final = 20.0
 _WATCH_PAUSE_S: Final = 0.005
 _NICER: Final = -10
 _SLICE_NS: Final = 100_000
-"""Priority and time slice: all apps wait for this process, so it runs before what only computes."""
+"""The time slice. (All apps wait for this process, so it runs before processes that only compute.)"""
 _MIN_TASKS: Final = 4
 _MAX_TASKS: Final = session.IN_ALL + 256
 """One task for each request under way, and more for new uids and for requests without a caller."""
 _THREADS: Final = _MAX_TASKS + 32
-"""The limit of threads for calls that block. Higher than that of tasks, so that no call waits for one."""
+"""The limit of threads for calls that block. There are more threads than tasks, so no call waits for a
+thread."""
 
 
 class Daemon:
-    """All parts that serve one mount. Built in order; torn down in reverse by close()."""
+    """All parts that serve one mount. They are built in order; close() ends them in reverse order."""
 
     def __init__(self, options: MountOptions, loader: Loader, log: Log) -> None:
         self._options = options
@@ -78,7 +79,8 @@ class Daemon:
         self.started_ns = time.time_ns()
         """The start time of this daemon, in ns since 1970."""
         self.leaving = False
-        """True if its mount has left the mountpoint, and lives on in open files or elsewhere."""
+        """True if the mount has left its mountpoint, but is still used: by open files, or in another
+        namespace."""
         self.proof: control.Json = NOT_MADE
         """The result of the proof of the mount."""
         self._unproved: PolicyfsError | None = None
@@ -91,7 +93,7 @@ class Daemon:
         self._build_processes(engine)
         self._build_trail()
         owners, watch = self._build_store()
-        # From here on signals wait until we read them, since there is a mount that must be removed in order.
+        # From here on there is a mount to remove in order. So signals wait until the daemon reads them.
         self._signal_reader = SignalReader()
         self._undo.callback(self._signal_reader.close)
         self._garbage = Garbage(lambda: sum(counters().values()))
@@ -118,7 +120,7 @@ class Daemon:
         leave_network()  # the sniffer's processes with it
         self.sniffer = Sniffer.start(apps=[uids for app in engine.policy.apps for uids in app.uids])
         self._undo.callback(self.sniffer.close)
-        set_turns(nicer=_NICER, slice_ns=_SLICE_NS)  # after the sniffer's processes, which compute
+        set_turns(nicer=_NICER, slice_ns=_SLICE_NS)  # after the sniffer's processes have started
         give_up_rights(special_files=self._options.posix)
 
     def _build_trail(self) -> None:
@@ -141,7 +143,7 @@ class Daemon:
         facts.check(options.store)
         self._in_vectors = options.vectors and not facts.remote  # readers read ahead while such a store hangs
         self._directories = descriptors.of_directories(MAX_DIRECTORIES if self._in_vectors else 0)
-        # If the store does not keep inode numbers, no owner can be recorded by them: files have no owner.
+        # If the store does not keep inode numbers, no owner can be recorded by number: no file has an owner.
         kept = str(options.trail.parent / "owners.sqlite") if options.remembers else IN_MEMORY
         database = kept if facts.stable_inodes else None
         owners = Owners(facts.trusted_xattr, database)
@@ -170,9 +172,9 @@ class Daemon:
         )  # fmt: skip
 
     def _copies_at_most(self, wanted: int) -> int:
-        """Limit the memory for copies to half of a control group's memory, if there is such a limit.
+        """Return the memory for copies: *wanted*, but at most half of the control group's memory limit.
 
-        Otherwise the kernel would end the daemon, or its workers, in the middle of a copy.
+        Otherwise the kernel might end the daemon, or a worker, in the middle of a copy.
         """
         if (limit := group_limit()) is None or wanted <= limit // 2:
             return wanted
@@ -195,11 +197,11 @@ class Daemon:
 
     @property
     def end(self) -> MountEnd:
-        """The end of the mount: its cause and the process behind it."""
+        """The end of the mount: its cause, and the process that caused it."""
         return self._end.end
 
     def run(self, ready: Callable[[], None]) -> None:
-        """Serve until unmounted or told to stop; *ready* is called once the mount answers."""
+        """Serve until the mount ends. *ready* is called once the mount answers requests."""
         flags = self._door.init_flags
         if self._options.posix:
             flags |= InitFlag.POSIX_ACL  # mode bits alone would allow what an ACL denies
@@ -212,7 +214,7 @@ class Daemon:
         )
         self.fs.listings.others_wait = readiness.others_wait
         self._undo.callback(readiness.close)
-        self._undo.callback(pyfuse3.close, unmount=False)  # the bridge forgets its opens: on record by then
+        self._undo.callback(pyfuse3.close, unmount=False)  # the bridge's opens are on record by then
         self._undo.callback(self.fs.bridge_handles.end_all)
         self._garbage.start()
         trio.run(self._main, ready)
@@ -254,7 +256,7 @@ class Daemon:
                 await self.sniffer.aclose()
 
     async def _proved(self) -> bool:
-        """Let the mount be proved and attached, if it is to be. False: run() raises the reason."""
+        """If the mount needs a proof, let it be proved and attached. False: run() raises the reason."""
         if self._options.proof_fd is None:
             return True
         try:
@@ -270,7 +272,7 @@ class Daemon:
         return True
 
     async def _fuse(self, everything: trio.CancelScope) -> None:
-        """Run the FUSE session; its end is the end of the daemon."""
+        """Run the FUSE session. When the session ends, the daemon ends."""
         await pyfuse3.main(min_tasks=_MIN_TASKS, max_tasks=_MAX_TASKS)
         end = self._end.by(MountEnd("outside", ABORTED if self._mountpoint.is_mounted else UNMOUNTED))
         if end.cause == "outside":
@@ -292,7 +294,7 @@ class Daemon:
         self.fs.changes.start()
 
     async def _signals(self) -> None:
-        """Obey signals. A reload may wait for a disk that hangs, so an order to end does not wait for it."""
+        """Obey signals. An order to end need not wait for a reload, which may wait for a disk that hangs."""
         self._listening.set()
         async with trio.open_nursery() as nursery:
             while True:
@@ -305,7 +307,7 @@ class Daemon:
                 await self._mountpoint.finish()
 
     async def _places(self) -> None:
-        """Release the control socket's name once the mount was detached from the tree while in use."""
+        """If the mount is detached from the tree while in use, release the control socket's name."""
         await self._mountpoint.gone()
         end = self._mountpoint.detached()
         if end is None:
@@ -315,7 +317,7 @@ class Daemon:
         self.leaving = True
         control_server.step_aside(self._socket_inode, self._options.mountpoint)
         if self._options.user_id and self._options.kernel_admits and not end.ordered:
-            # The app has detached it, by fusermount3: it could use the mount under this policy for ever.
+            # The app has detached it with fusermount3: without this, it could use the old policy for ever.
             self._mountpoint.leave()
 
     def _duties(self) -> Duties:
@@ -356,7 +358,7 @@ class Daemon:
 
     @property
     def bugs(self) -> int:
-        """The number of unexpected exceptions so far; each was an EIO to an app."""
+        """The number of unexpected exceptions so far. For each, an app got EIO."""
         return self._bugs.count
 
     def fuse_counters(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The daemon's descriptors, shared out between their uses by the process's limit."""
+"""The daemon's descriptors: this module divides the process's limit between their uses."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _DIRECTORIES: Final = 4096
 
 
 def small_part(most: int) -> int:
-    """Return how many descriptors one purpose may keep: an eighth of the limit, and at most *most*."""
+    """Return how many descriptors one use may keep: an eighth of the limit, but at most *most*."""
     return max(_LEAST, min(most, _limit() // 8))
 
 
 def of_directories(vectors: int) -> tuple[int, int]:
-    """Return how many descriptors of directories the resolver, and the access vectors, may keep.
+    """Return how many directory descriptors the resolver may keep, and how many the access vectors.
 
-    Together they have a small part. The access vectors have at most *vectors*, and a quarter of that part.
+    Both together have one small part. The access vectors get at most *vectors* and a quarter of that part.
     """
     both = small_part(_DIRECTORIES)
     of_vectors = min(vectors, both // 4)
@@ -25,7 +25,7 @@ def of_directories(vectors: int) -> tuple[int, int]:
 
 
 def of_open_files() -> int:
-    """Return how many descriptors open files may hold: half of the limit. The other half is for all else."""
+    """Return how many descriptors open files may hold: half of the limit. All other uses share the rest."""
     return max(_LEAST, _limit() // 2)
 
 

@@ -1,7 +1,7 @@
-"""The daemon's periodic duties: a duty that may wait for a disk has a task of its own.
+"""The daemon's periodic duties. Each duty that may wait for a disk has a task of its own.
 
-So while a disk hangs, only the duty that writes to it waits: the mount goes on to release what it keeps for a
-moment only, and to look after its notifications, its garbage and its event loop.
+So while a disk hangs, only the duty that writes to it waits. The other duties go on: to release resources
+that are kept only for a moment, and to look after notifications, garbage and the event loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Trail(Protocol):
 
     @property
     def is_due(self) -> bool:
-        """True if a flush has something to do."""
+        """True if a flush would have something to do."""
 
     def flush_steps(self) -> Iterator[None]:
         """Write the queue on the event loop, in steps, without waiting for the disk."""
@@ -37,7 +37,7 @@ class Losses(Protocol):
 
 
 class Findings(Protocol):
-    """The findings in files that wait for their database."""
+    """The results for files that are not in their database yet."""
 
     @property
     def is_waiting(self) -> bool:
@@ -50,8 +50,8 @@ class Findings(Protocol):
 class Duties:
     """The periodic duties of one mount. Event loop only, except for the calls that may wait.
 
-    at_once: calls that never wait, made at each turn in this order. settle: puts the bridge's opens on
-    record, before a flush. lost: returns the counts of lost workers, and the last error.
+    at_once: calls that never wait; they are made at each turn, in this order. settle: puts the bridge's opens
+    on record; called before each flush. lost: returns the counts of lost workers, and the last error.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Duties:
                 await trio.to_thread.run_sync(self._losses.flush, counts, error)
 
     async def keep_findings(self) -> None:
-        """Write findings into their database, until cancelled."""
+        """Write findings into their database when there are any, until cancelled."""
         findings = self._findings
         while findings is not None:
             await _next_turn()
@@ -98,9 +98,9 @@ class Duties:
 
 
 async def _next_turn() -> None:
-    """Wait for the next turn: half a period at least, and one and a half at most.
+    """Wait for the next turn: between half a period and one and a half.
 
-    All duties have their turns at the same times, so that the loop wakes up once for all of them.
+    All duties have their turns at the same times, so that the event loop wakes up only once for all of them.
     """
     until = trio.current_time() + PERIOD_S / 2
     await trio.sleep_until((until // PERIOD_S + 1) * PERIOD_S)

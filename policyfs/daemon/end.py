@@ -1,4 +1,4 @@
-"""The end of a mount: its cause, and its author as far as the kernel tells, for trail and exit code."""
+"""The end of a mount: its cause and, if the kernel tells, the process behind it; for trail and exit code."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ CIRCLE: Final = "the daemon and a write in passthrough waited for each other"
 class MountEnd:
     """The end of a mount.
 
-    cause: ``signal``; ``command`` (policyfs umount); ``outside``: the mount or its connection was
-    removed by a process that the kernel does not name (umount, fusermount3, fusectl); ``error``. how: the
-    signal, the command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: of the process, where known.
+    cause: ``signal``; ``command`` (policyfs umount); ``outside``: a process that the kernel does not name has
+    removed the mount or its connection (umount, fusermount3, fusectl); ``error``. how: the signal, the
+    command, or UNMOUNTED, ABORTED, DETACHED. pid, uid, exe: those of the process, if known.
     """
 
     cause: str
@@ -43,7 +43,7 @@ class MountEnd:
 
     @property
     def ordered(self) -> bool:
-        """True if the daemon was told to end, so that it need not be mounted again."""
+        """True if somebody told the daemon to end. Then the mount need not be made again."""
         return self.cause in {"signal", "command"}
 
     def fields(self) -> dict[str, object]:
@@ -55,7 +55,7 @@ class MountEnd:
 
 
 class EndOfMount:
-    """The known end of one mount. The first known cause stays."""
+    """The end of one mount, as far as it is known. The first known cause is kept."""
 
     def __init__(self) -> None:
         self._announced: MountEnd | None = None
@@ -70,22 +70,24 @@ class EndOfMount:
         self._announced = None
 
     def by(self, end: MountEnd) -> MountEnd:
-        """End the mount with this cause, unless a better one is known; return the cause that counts."""
+        """End the mount with this cause, or with the known one if that is more precise. Return the cause that
+        counts.
+        """
         if self._end is None:
             self._end = self._announced or end
         return self._end
 
     @property
     def end(self) -> MountEnd:
-        """Return the end as far as it is known, else an error of the daemon."""
+        """Return the end if it is known, else an error of the daemon."""
         return self._end or MountEnd("error", "the daemon failed")
 
 
 class SignalReader:
-    """A reader of signals with their senders, by signalfd(2).
+    """Reads signals together with their senders, by signalfd(2).
 
-    INVARIANT: created on the main thread while the signals are blocked in all threads; later threads
-    inherit that. The signals stay blocked.
+    INVARIANT: created on the main thread while all threads block the signals. Threads that start later then
+    block them, too. The signals stay blocked.
     """
 
     def __init__(self) -> None:
@@ -119,15 +121,15 @@ class MountTable:
         self._changes.register(self._file, select.EPOLLPRI)
 
     async def changed(self) -> None:
-        """Wait for the next change since the last call."""
+        """Wait until the table has changed since the last call."""
         await trio.lowlevel.wait_readable(self._changes.fileno())
         self._changes.poll(0)  # clears the condition: fs/proc_namespace.c, mounts_poll
 
     def at(self, path: str) -> list[Mount]:
-        """Return the mounts on exactly this absolute path without symlinks, topmost last.
+        """Return the mounts on exactly this absolute path without symlinks, the topmost last.
 
-        Opens nothing: a process that uses up all descriptors cannot hide that the mount is gone. So it does
-        not let open() decode either, which may have to import the codec from a file.
+        Opens nothing: even if a process uses up all descriptors, the end of the mount is seen. So open() does
+        not decode the text either, since that may import a codec from a file.
         """
         os.lseek(self._file, 0, os.SEEK_SET)
         with io.FileIO(self._file, closefd=False) as table:

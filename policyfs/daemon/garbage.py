@@ -1,9 +1,9 @@
-"""Garbage collection in small steps while requests come, and in full when none come.
+"""Garbage collection: in small steps while requests come, and complete when none come.
 
-A full collection visits every object: with 110,000 files known to the kernel it took 0.4 s,
-and every request waited. Here the objects that survive a collection are frozen (gc.freeze), and later
-collections leave them out. Reference counts still free frozen objects. Only a reference cycle that was alive
-when it was frozen stays, until no request has come for some seconds and a full collection is done.
+A complete collection visits every object. With 110,000 files known to the kernel it took 0.4 s, and every
+request waited. So objects that survive a collection are frozen here (gc.freeze): later collections leave them
+out. Reference counts still free frozen objects. Only a reference cycle that was alive when it was frozen
+stays in memory, until no request has come for some seconds and a complete collection is done.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ from policyfs.linux.libc import LIBC
 _YOUNG: Final = 700
 _MIDDLE: Final = 10
 _NEVER: Final = 1 << 30
-"""Threshold that turns Python's own full collections off."""
+"""The threshold that switches Python's own complete collections off."""
 _DUE: Final = 2
-"""Number of collections of the middle generation (one for each 7,000 new objects) after which a collection of
-all new objects is due, which takes some 20 ms."""
+"""After this number of collections of the middle generation (one for each 7,000 new objects), all new objects
+are collected. This takes about 20 ms."""
 OFTEN_S: Final = 1.0
-"""Longest time between two collections while requests come. Python counts created objects less freed ones.
-A full cache drops an old answer for each new one: Python then counts 0, while 100,000 objects are new."""
+"""The longest time between two collections while requests come. Python's own trigger does not suffice: it
+counts created objects minus freed ones. A full cache drops an old answer for each new one, so the count stays
+0 while 100,000 objects are new."""
 IDLE_S: Final = 5.0
 MOST_FREEZES: Final = 1000
-"""Freezes until a full collection is due: each may leave behind objects of requests under way, some KiB."""
+"""The number of freezes after which a complete collection is due. Each freeze may keep some KiB of garbage,
+from requests that were under way."""
 _NEVER_IDLE: Final = 50
-"""Factor: after this many times MOST_FREEZES a full collection is done even while requests come."""
+"""After this many times MOST_FREEZES, a complete collection is done even while requests come."""
 
 
 class Garbage:
     """Collects the garbage of one process. Call tick() several times a second.
 
-    freezes: their number since the last full collection.
+    freezes: the number of freezes since the last complete collection.
     """
 
     def __init__(self, requests: Callable[[], int], *, most_freezes: int = MOST_FREEZES) -> None:
-        """requests: counts all requests ever read. most_freezes: as MOST_FREEZES."""
+        """requests: returns the number of all requests read so far. most_freezes: see MOST_FREEZES."""
         self._requests = requests
         self._most_freezes = most_freezes
         self._seen = self._collected = -1
@@ -47,13 +49,13 @@ class Garbage:
         self.freezes = 0
 
     def start(self) -> None:
-        """Freeze all present objects, and give the system back memory that the imports no longer need."""
+        """Freeze all present objects, and give memory that the imports used back to the system."""
         _collect()
         LIBC.malloc_trim(0)
         gc.set_threshold(_YOUNG, _MIDDLE, _NEVER)
 
     def tick(self, now_s: float | None = None) -> None:
-        """Do the collection that is due, if any. now_s: of time.monotonic()."""
+        """Do the collection that is due, if any. now_s: the time by time.monotonic(); None: now."""
         if not gc.isenabled():
             return  # a thread makes a policy's many objects, and freezes them itself (large_work.py)
         now_s = time.monotonic() if now_s is None else now_s

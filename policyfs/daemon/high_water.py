@@ -1,6 +1,6 @@
-"""The high-water mark of a trail root: the latest end of an exception that has passed in any of its mounts.
+"""The high-water mark of a trail root: the latest end of all exceptions that have ended in its mounts.
 
-The mark never goes back.
+(An exception is a rule of the policy for a limited time.) The mark never goes back.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ _NEVER: Final = 10**_DIGITS - 1
 
 
 class HighWaterMark:
-    """The mark, in a file that all daemons of a trail root share. Blocking calls: for threads.
+    """The mark, in a file that all daemons of a trail root share. Its calls block: use them on threads.
 
-    INVARIANT: an exception that ended once stays ended, also if the clock goes back, and after a restart.
+    INVARIANT: an exception that has ended never begins again, even if the clock goes back or a daemon
+    restarts.
     """
 
     def __init__(self, root: Path, clock_ns: Callable[[], int] | None = None) -> None:
-        """Open the file, and make it if it is missing. Raises PolicyfsError."""
+        """Open the file. If it is missing, make it. Raises PolicyfsError."""
         self._clock_ns = time.time_ns if clock_ns is None else clock_ns
         self._path = root / NAME
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -53,22 +54,25 @@ class HighWaterMark:
 
     @property
     def damaged(self) -> bool:
-        """True if the file cannot be read as a number. Then all exceptions count as ended."""
+        """True if the file has no readable number. Then all exceptions count as ended."""
         return self._mark_ns == _NEVER
 
     def now_ns(self) -> int:
-        """Return the time for exceptions: that of the clock, but never before the mark."""
+        """Return the present time for exceptions: the clock's time, or the mark if that is later."""
         return max(self._clock_ns(), self._mark_ns)
 
     def pass_ends(self, policy: Policy) -> None:
-        """Raise the mark to the latest end among the exceptions that are not in force. Raises OSError."""
+        """Raise the mark to the latest end of those exceptions of a policy that have ended. Raises OSError.
+        """
         latest = max((one.until_ns for one in ended(policy)), default=0)
         if latest > self._mark_ns:
             self._mark_ns = latest
             self._mark_ns = self._raised(latest)
 
     def _raised(self, at_ns: int) -> int:
-        """Raise the number in the file, and return it. Other daemons may have raised it meanwhile."""
+        """Raise the number in the file if it is smaller, and return the number. Other daemons may raise it,
+        too.
+        """
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         try:
             text = os.pread(self._fd, 64, 0)

@@ -1,4 +1,4 @@
-"""Work on large policies while requests come: short turns with the interpreter lock, freeing in slices."""
+"""Work on large policies while requests come: other threads run often, and memory is freed in slices."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from policyfs.policy.collector import paused
 from policyfs.policy.decide import Engine
 
 _TURN_S: Final = 0.0005
-"""The longest turn of a thread that computes, while another thread wants the interpreter. A request takes the
-lock back after each system call, so with Python's own 5 ms an open beside a compilation took 30 ms."""
+"""The longest time for which a thread that computes keeps the interpreter while another thread wants it. A
+request gives the lock up at each system call. With Python's default of 5 ms, an open took 30 ms beside a
+compilation."""
 _PER_STEP: Final = 50
 _LAST_LOOK_S: Final = 10.0
 _LOOK_S: Final = 0.05
@@ -25,9 +26,9 @@ _LOOK_S: Final = 0.05
 
 @contextlib.contextmanager
 def short_turns() -> Iterator[None]:
-    """Let other threads have the interpreter soon, while this one makes many objects that stay.
+    """Inside, other threads get the interpreter soon. For a thread that makes many objects that stay.
 
-    No collection visits these objects, now or later: a collection would hold the lock until its end.
+    The garbage collection never visits these objects: it would keep the interpreter lock until its end.
     """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_TURN_S)
@@ -40,16 +41,16 @@ def short_turns() -> Iterator[None]:
 
 
 class Leftovers:
-    """Hold the contents of a replaced engine, and free them in slices."""
+    """Keeps the contents of a replaced engine, and frees them in slices."""
 
     def __init__(self, engine: Engine) -> None:
-        """Hold the engine's contents, but not the engine."""
+        """Keep references to the engine's contents, but not to the engine itself."""
         self._engine = weakref.ref(engine)
         self._lists = engine.contents()
         self._held: list[list[object]] = []
 
     async def free(self) -> None:
-        """Free the contents little by little, once nobody uses the engine any more."""
+        """Once no code uses the engine any more, free its contents little by little."""
         for contents in self._lists:
             self._held.append(contents)
             await trio.lowlevel.checkpoint()
@@ -59,7 +60,7 @@ class Leftovers:
         await in_slices(self._some)
 
     def _some(self) -> bool:
-        """Free some; return False if nothing is left."""
+        """Free some of the contents. False if nothing is left."""
         while self._held and not self._held[-1]:
             self._held.pop()
         if not self._held:

@@ -1,16 +1,18 @@
-"""The end of a circle of locks between the threads that answer requests and an app's write in passthrough.
+"""The end of a circle of locks: a thread that answers requests waits for an app's write, and the write for
+it.
 
-While an app writes in passthrough, the kernel holds the lock of the store's file, and keeps it while it
-reads the pages that the app writes (fs/fuse/passthrough.c, mm/filemap.c). If these are mapped from a
-mediated file, only the event loop can read them. If the loop waits for that lock at this moment, since an
-app with another view of the file removes it or changes its attributes, both wait for ever, and all other
-apps with them. Neither can be interrupted. If another program removes the file, it has the lock of the
-directory, too, and the loop or a reader that looks for a name there waits. So a thread looks at the state of
-the loop and the readers and at the stacks of writes, and ends the connection: the write gets an error, the
-loop goes on, and the daemon ends.
+While an app writes in passthrough, the kernel holds the lock of the store's file, and keeps it while it reads
+the pages that the app writes (fs/fuse/passthrough.c, mm/filemap.c). If these pages are mapped from a mediated
+file, only the event loop can read them. At this moment, the loop may be waiting for that lock, because an app
+with another view of the file removes it or changes its attributes. Then both wait for ever, and all other
+apps with them. Neither wait can be interrupted. If another program removes the file, this program also has
+the lock of the directory, and the loop (or a reader of the bridge) waits when it looks for a name there.
 
-INVARIANT: the loop gives the interpreter up while it waits for the store (kernel/_device.c, kernel/_avc.c).
-Otherwise this thread could not run.
+So a thread looks at the state of the loop and the readers, and at the stacks of writes. If it finds a circle,
+it ends the connection: the write gets an error, the loop goes on, and the daemon ends.
+
+INVARIANT: the loop gives up the interpreter lock while it waits for the store (kernel/_device.c,
+kernel/_avc.c). Otherwise this thread could not run.
 """
 
 from __future__ import annotations
@@ -24,20 +26,20 @@ from typing import Final
 
 LOOK_S: Final = 5.0
 LOOKS: Final = 7
-"""The number of looks in a row that find the circle before the connection is ended: 30 s."""
+"""The connection is ended after this number of looks in a row have found the circle: 30 s."""
 _BLOCKED: Final = "D"
-"""The state of a task that waits for a lock or a disk, and takes no signal (proc_pid_stat(5))."""
+"""The state of a task that waits for a lock or a disk, and that no signal interrupts (proc_pid_stat(5))."""
 _READER: Final = "policyfs-reader"
-"""The name of the bridge's readers (_readers.c)."""
+"""The name of the bridge's reader threads (_readers.c)."""
 _WRITE: Final = "fuse_passthrough_"
 _PAGE: Final = ("_mm_fault", "_page_fault", "fault_in_", "_user_pages", "lock_mm_and_find_vma")
-"""Functions of the kernel in which a write waits for its pages, or for the lock of their mapping."""
+"""Kernel functions in which a write waits for its pages, or for the lock of their mapping."""
 
 
 class LockCircle:
     """The thread that looks for the circle. It starts at the first beat().
 
-    end: called on the thread with the writer's process id.
+    end: called on that thread with the process id of the writer.
     """
 
     def __init__(self, end: Callable[[int], None], proc: Path = Path("/proc")) -> None:
@@ -63,11 +65,12 @@ class LockCircle:
         self._over.set()
 
     def writer(self) -> int | None:
-        """Look once. Return the process id of a writer after LOOKS looks in a row that have found the loop or
-        a reader blocked in the same call, and this thread of the writer waiting for a page; else None.
+        """Look once. Return the process id of the writer if this and the LOOKS - 1 looks before it have found
+        a circle: the loop or a reader blocked in the same call, and the writer's thread waiting for a page.
+        Else None.
 
-        The kernel does not show for what they wait: a disk that hangs for so long may look the same.
-        None, too, if the kernel does not show its stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE).
+        The kernel does not show what a thread waits for: a disk that hangs for so long may look the same.
+        Also None if the kernel does not show stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE).
         """
         blocked = set(self._look())
         still = blocked & self._blocked
@@ -89,10 +92,10 @@ class LockCircle:
                     self._end(pid)
 
     def _look(self) -> Iterator[str]:
-        """Yield the threads that answer requests and are blocked, each with the times that it has switched.
+        """Yield the threads that answer requests and are blocked, each with its number of context switches.
 
-        A task that is blocked in one call never switches meanwhile. The readers count, too: the loop waits
-        for a reader that it needs, and if all of them are blocked, nobody reads requests.
+        This number does not change while a task is blocked in one call. The readers count, too: the loop may
+        wait for a reader, and if all of them are blocked, no thread reads requests.
         """
         if self._loop is None:
             return

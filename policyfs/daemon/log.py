@@ -1,4 +1,4 @@
-"""The daemon's own log (structlog, JSON lines or text on standard error); the trail is elsewhere."""
+"""The daemon's own log (structlog): JSON lines or text on standard error. The trail is another file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import traceback
 from typing import Final, TextIO
 
-# If rich is installed, structlog imports it for tracebacks that this log does not have: 3 MiB a daemon.
+# If rich is installed, structlog imports it for tracebacks that this log never writes: 3 MiB in each daemon.
 _HIDES_RICH: Final = "rich" not in sys.modules
 if _HIDES_RICH:
     sys.modules["rich"] = None  # type: ignore[assignment]

@@ -28,7 +28,7 @@ _TABLE_LOOK_S: Final = 1.0
 class Mountpoint:
     """A mounted FUSE device. close() leaves no dead mount behind.
 
-    readiness: of the session, None until it runs.
+    readiness: the session's wait for requests; None until the session runs.
     """
 
     def __init__(self, options: MountOptions, end: EndOfMount, log: Log, *, read_only: bool) -> None:
@@ -57,7 +57,7 @@ class Mountpoint:
             self._undo = self._undo.pop_all()
 
     def give_up_mount_fd(self) -> None:
-        """Close the descriptor of a mount that another process attaches, or has attached."""
+        """Close the mount's descriptor: another process attaches the mount, or has attached it."""
         mount_fd, self._mount_fd = self._mount_fd, -1
         if mount_fd >= 0:
             os.close(mount_fd)
@@ -70,21 +70,21 @@ class Mountpoint:
     async def gone(self) -> None:
         """Return once the mount was removed from the tree while in use (umount -l)."""
         while self.is_mounted:
-            # A change right before the wait is not reported: the kernel's poll consumes it.
+            # A change right before this wait would not be reported: the kernel's poll has consumed it.
             with trio.move_on_after(_TABLE_LOOK_S):
                 await self._table.changed()
-            await trio.sleep(_TABLE_PAUSE_S)  # several changes are seen at once
+            await trio.sleep(_TABLE_PAUSE_S)  # so that one look serves several changes
         await trio.sleep(_LAST_MOUNT_S)  # an unmount of an unused mount ends the session at once
 
     def detached(self) -> MountEnd | None:
-        """Record that the mount lives on elsewhere, after gone(). None if its session has ended."""
+        """After gone(): record that the mount is still used elsewhere. None if its session has ended."""
         if not session.is_connected(self.device):
             return None
         return self._end.by(MountEnd("outside", DETACHED))
 
     async def finish(self) -> None:
         """Unmount and let the session end. A busy mount is detached, and its users are logged."""
-        if not self.is_mounted:  # the mount that is there now is another daemon's
+        if not self.is_mounted:  # another daemon's mount is there now
             self.leave()
             return
         try:
@@ -92,11 +92,11 @@ class Mountpoint:
         except session.MountError as error:
             if error.errno == errno.EBUSY:
                 who: list[Holder] = []
-                with contextlib.suppress(OSError):  # without their names the mount is detached, too
+                with contextlib.suppress(OSError):  # the mount is detached even if its users are unknown
                     who = await trio.to_thread.run_sync(holders, os.fsencode(self._path))
                 self._log.warning("detached while busy", holders=[str(holder) for holder in who])
             with contextlib.suppress(session.MountError):
-                # INVARIANT: by force, since nobody answers from here on. See cut_off().
+                # INVARIANT: by force, because no task answers requests from here on. See cut_off().
                 session.unmount(self._path, lazy=True, force=True)
             self.leave()
 
@@ -107,11 +107,11 @@ class Mountpoint:
             self.readiness.end()
 
     def cut_off(self) -> None:
-        """Answer the requests that still wait with an error.
+        """Answer all requests that still wait with an error.
 
-        Otherwise an app that waits for an answer would hang. A notification may wait for a lock that this
-        app holds (in the kernel, where nothing can end the wait). Then this process would hang, too, and
-        keep the connection, and the app, for ever.
+        Otherwise an app that waits for an answer would hang. And a notification may wait in the kernel, where
+        no signal ends the wait, for a lock that this app holds. Then the daemon would hang, too, and would
+        keep the connection and the app for ever.
         """
         if session.is_connected(self.device):
             with contextlib.suppress(OSError, session.MountError):
@@ -121,7 +121,8 @@ class Mountpoint:
                     session.unmount(self._path, lazy=True, force=True)
 
     def _end_circle(self, pid: int) -> None:
-        """End the connection, on another thread than the loop's. pid: of the process whose write waits."""
+        """End the connection. Called on another thread than the loop's. pid: the process whose write waits.
+        """
         uid = None
         with contextlib.suppress(OSError):
             uid = os.stat(f"/proc/{pid}").st_uid
@@ -136,8 +137,8 @@ class Mountpoint:
     async def _unmount(self) -> None:
         """Unmount, and end the session. Raises MountError if the mount is busy.
 
-        The session ends by itself with its last mount. A mount namespace created meanwhile (a container's)
-        may have another mount of it, which would go on. That mount is cut off.
+        The session ends by itself with its last mount. If a mount namespace was created meanwhile (for a
+        container), it may have another mount of the session. That mount is cut off.
         """
         await trio.to_thread.run_sync(session.unmount, self._path)
         with trio.move_on_after(_LAST_MOUNT_S):
@@ -153,7 +154,9 @@ class Mountpoint:
                 session.unmount(self._path, lazy=True)
 
     def _open_control_files(self) -> ControlFiles | None:
-        """Open the control files. None in a user namespace without fusectl: then an app may end its mount."""
+        """Open the control files. None in a user namespace without fusectl: an app may then end its own
+        mount.
+        """
         try:
             control_files = ControlFiles()
         except OSError as error:

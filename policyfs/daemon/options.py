@@ -14,9 +14,10 @@ from policyfs.journal.retention import Retention
 class MountOptions:
     """The options of `policyfs mount`; paths absolute, sizes in bytes.
 
-    user_id, group_ids: admitted by an app mount (None with any_uid, and for a shared mount). policy_modes:
-    show owners and modes by the policy to everyone, not only to apps that the policy names for it. told:
-    further fields for the trail's record of the start: all options as given, and the user who gave them.
+    user_id, group_ids: the uid and groups that an app mount admits; None with any_uid, and for a shared
+    mount. policy_modes: True if all apps see owners and modes by the policy, not only those for which the
+    policy asks this. told: further fields for the trail's record of the start: all options, and the user who
+    gave them.
     """
 
     store: str
@@ -42,14 +43,14 @@ class MountOptions:
     keys: Path | None = None
     """The directory of the keys that sign the trail's seals; None for a trail without seals."""
     vectors: bool = True
-    """Let the C bridge answer repeated requests (access vectors). Ignored for a remote store
-    (StoreFacts.remote): the bridge's readers would read ahead while such a store hangs."""
+    """True if the C bridge may answer repeated requests (access vectors). Ignored for a remote store
+    (StoreFacts.remote): while it hangs, the bridge's readers would read requests ahead."""
     remembers: bool = True
-    """Keep for later daemons what was found in files, and owners if the store cannot keep them."""
+    """True if later daemons must find the results for files, and owners that the store itself cannot keep."""
     proof: bool = False
-    """Prove the mount before apps reach it."""
+    """True if the mount must be proved before apps reach it."""
     proof_fd: int | None = None
-    """The socket of the process that proves the mount before it attaches it; None: mount without a proof."""
+    """The socket of the process that proves the mount and then attaches it; None: mount without a proof."""
     watch: bool = False
     """True if the mount reloads its policy when the policy's files change."""
     policy: str = ""
@@ -57,12 +58,15 @@ class MountOptions:
 
     @property
     def kernel_admits(self) -> bool:
-        """True if the kernel keeps all other callers out: it can check one uid and one group for a mount."""
+        """True if the kernel itself refuses all other callers. It can check one uid and one group for a
+        mount.
+        """
         return self.user_id is not None and len(self.group_ids) == 1
 
     @property
     def admitted(self) -> Admitted | None:
-        """Return the uid and groups that the daemon must check; None if the kernel does, or for all."""
+        """Return the uid and groups that the daemon must check; None if it checks none (see kernel_admits).
+        """
         if self.user_id is None or self.kernel_admits:
             return None
         return Admitted(self.user_id, frozenset(self.group_ids))

@@ -1,4 +1,4 @@
-"""The policy in force in one mount, its exceptions, the policy before it, and their record on the trail."""
+"""The policy in force in one mount, its exceptions, the policy before it, and the trail's record of these."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ UNSAVED: Final = "ends of exceptions are not saved: they count until a restart"
 
 
 class Loader(NamedTuple):
-    """Reads the texts of a mount's policy, and compiles texts with the mount's options, as of now."""
+    """Reads the texts of a mount's policy, and compiles texts with the mount's options, at the present time.
+    """
 
     read: Callable[[], Sources]
     compile: Callable[[Sources], Engine]
 
 
 class Policies:
-    """The policy in force in a mount, and the one before it. Blocking calls: for threads."""
+    """The policy in force in a mount, and the previous one. Calls block: use them on threads."""
 
     def __init__(self, loader: Loader, root: Path, log: Log) -> None:
-        """Load the first policy. root: of the trails, made if it is missing. Raises PolicyfsError."""
+        """Load the first policy. root: the directory of the trails, made if missing. Raises PolicyfsError."""
         self._loader = loader
         try:
             root.mkdir(mode=0o700, parents=True)
@@ -52,9 +53,9 @@ class Policies:
         if unsaved:
             log.warning(UNSAVED, why=unsaved)
         self.next_end = next_end(self.engine.policy)
-        """The instant at which the next exception ends, in ns since 1970; None if none will."""
+        """The time at which the next exception ends, in ns since 1970; None if no exception will end."""
         self.previous = ""
-        """The digest of the policy before this one, empty if unknown."""
+        """The digest of the previous policy; empty if it is unknown."""
 
     def begin(self, journal: Journal, directory: Path, told: dict[str, object]) -> None:
         """Record the start of the mount. told: further fields of the record."""
@@ -66,7 +67,9 @@ class Policies:
         journal.tell("mount", fields, policy=policy_text(digest, self._sources), previous=self.previous)
 
     def read(self, *, previous: bool) -> Sources:
-        """Read the texts to put in force: those of the file, or those of the policy before."""
+        """Read the texts to load: those of the policy's files or, with *previous*, those of the previous
+        policy.
+        """
         if not previous:
             return self._loader.read()
         if not self.previous:
@@ -85,23 +88,24 @@ class Policies:
         return sources
 
     def compile(self, sources: Sources) -> Engine:
-        """Compile texts, without the exceptions that have ended. Raises PolicyfsError."""
+        """Compile texts without the exceptions that have already ended. Raises PolicyfsError."""
         engine = self._loader.compile(sources)
         return as_of(engine, self.mark.now_ns())
 
     def has_new_text(self) -> bool:
-        """True if the policy's files have another text than the policy in force, or cannot be read."""
+        """True if the policy's files differ from the policy in force, or cannot be read."""
         try:
             return digest_of(source.text for source in self._loader.read()) != self.engine.digest
         except PolicyfsError:
             return True
 
     def successor(self) -> Engine:
-        """Return the engine in force without the exceptions that end next, and those that have ended."""
+        """Return an engine like the one in force, without exceptions that have ended or are the next to end.
+        """
         return as_of(self.engine, max(self.mark.now_ns(), self.next_end or 0))
 
     def replace(self, engine: Engine, sources: Sources | None, by: MountEnd, generation: int) -> None:
-        """Record a new policy, right before it is in force. sources: None if its text is the old one."""
+        """Record a new policy right before it is in force. sources: None if its text has not changed."""
         before = self.engine.digest
         if engine.digest != before:
             self.previous = before
@@ -116,12 +120,14 @@ class Policies:
         self._journal.tell("policy", fields, policy=text, previous=self.previous)
 
     def tell_stale(self, stale: control.Json, generation: int) -> None:
-        """Record the open files that the policy in force would not grant."""
+        """Record the open files that the policy in force would not open."""
         fields = {"policy": self.engine.digest, "generation": generation, **stale}
         self._journal.tell("stale_handles", fields)
 
     def pass_ends(self) -> str:
-        """Save the times of ended exceptions for the next start. Return the reason if that fails."""
+        """Save the times of ended exceptions for the next start. Return the reason if this fails, else an
+        empty text.
+        """
         try:
             self.mark.pass_ends(self.engine.policy)
         except OSError as error:
@@ -133,7 +139,7 @@ class Policies:
         self.mark.close()
 
     def refuse(self, sources: Sources | None, by: MountEnd, reason: str) -> None:
-        """Record that a policy was refused. sources: its texts, if they could be read."""
+        """Record that a policy was refused. sources: its texts; None if they could not be read."""
         fields: dict[str, object] = {"result": "refused", "policy": self.engine.digest}
         text = None
         if sources is not None:

@@ -14,14 +14,14 @@ from policyfs.daemon.log import Log
 from policyfs.errors import PolicyfsError
 
 _LOOK_S: Final = 0.5
-"""Pause between two looks at the files. A change counts once two looks see the same files, so that no
-half-written file counts."""
+"""The pause between two looks at the files. A change counts only once two looks find the same files. So a
+file that is half written does not count."""
 
 CHANGED: Final = MountEnd("watch", "the policy's files have changed")
 
 
 class _Mark(NamedTuple):
-    """A file's identity and version."""
+    """The identity and version of a file."""
 
     name: str
     ino: int
@@ -34,7 +34,7 @@ Marks = tuple[_Mark, ...]
 
 
 def marks(path: Path) -> Marks:
-    """Return the marks of the files of a policy; none for files that are missing or cannot be read."""
+    """Return the marks of a policy's files. A file that is missing or cannot be read has no mark."""
     try:
         files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
     except OSError:
@@ -43,7 +43,7 @@ def marks(path: Path) -> Marks:
     for file in files:
         try:
             stat = os.stat(file)
-        except OSError:  # the file is gone: a missing mark is a change, too, and a reload reads the files
+        except OSError:  # the file is gone. A missing mark is a change, too; the reload reads the files again
             continue
         found.append(_Mark(file.name, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
     return tuple(found)
@@ -55,9 +55,10 @@ async def watch(
     reload: Callable[[MountEnd], Awaitable[object]],
     log: Log,
 ) -> None:
-    """Reload after each change, until cancelled. After a refusal the next reload waits for a change.
+    """Reload after each change, until cancelled. After a refusal, only another change causes a reload.
 
-    is_new: True if the text of the files is not in force. After the `reload` command it is in force already.
+    is_new: returns True if the files' text is not in force. (The `reload` command may have loaded it
+    already.)
     """
     loaded: Marks = ()
     last: Marks = ()

@@ -1,11 +1,13 @@
 """The daemon's part in the proof of its mount.
 
-The mount exists, but is attached nowhere. Another process (policyfs/cli/prover.py) gets its descriptor, makes
-requests of all sorts under the uids of apps, and compares the answers with the policy. Once the result is on
-record, the daemon tells that process to attach the mount. From then on apps reach the mount.
+The mount exists, but is attached nowhere. Another process, the prover (policyfs/cli/prover.py), gets the
+mount's descriptor, makes requests of all sorts under the uids of apps (canaries), and compares the answers
+with the policy. Once the result is on record, the daemon tells the prover to attach the mount. From then on
+apps reach it.
 
-Messages (SOCK_SEQPACKET, JSON): the daemon first sends {"mounted"} with the mount's descriptor. Then the
-prover sends {"ask": "counts"} any number of times, {"result": ...}, and {"attached": true} or {"error"}.
+Messages (SOCK_SEQPACKET, JSON): first the daemon sends {"mounted"} with the mount's descriptor. Then the
+prover sends {"ask": "counts"} any number of times, then {"result": ...}, then {"attached": true} or
+{"error"}.
 """
 
 from __future__ import annotations
@@ -35,10 +37,10 @@ class ProofError(PolicyfsError):
 
 
 class MutableSink:
-    """The journal, which takes no events while only canaries can make requests.
+    """The journal, but it takes no events while only canaries can make requests.
 
-    The canaries' requests are on record as the result of the proof. As events they would name apps that did
-    not make them.
+    The trail records the requests of the canaries as the result of the proof. As events they would name apps
+    that did not make them.
     """
 
     def __init__(self, sink: Sink, *, muted: bool) -> None:
@@ -46,12 +48,14 @@ class MutableSink:
         self.muted = muted
 
     def unmute(self, after: Callable[[], None]) -> None:
-        """Take events from now on. after: called before, to take in the canaries' last events unrecorded."""
+        """Take events from now on. *after* is called first: it collects the canaries' last events,
+        unrecorded.
+        """
         after()
         self.muted = False
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take an event, unless muted."""
+        """Take an event. While muted, drop it and return None."""
         return None if self.muted else self._sink.admit(event, audit, paid=paid)
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
@@ -66,15 +70,15 @@ class MutableSink:
 async def prove(
     proof_fd: int, mount_fd: int, counts: Callable[[], Json], record: Callable[[Json], None]
 ) -> Json:
-    """Let the mount be proved and attached; return the result. Raises ProofError.
+    """Let the mount be proved and attached. Return the result. Raises ProofError.
 
-    counts: returns the daemon's counts, which the canaries compare. record: puts the result on record.
+    counts: returns the daemon's counts, which the prover compares. record: puts the result on record.
     """
     with socket.socket(fileno=proof_fd) as channel:
         channel.setblocking(False)
         result: Json | None = None
         try:
-            with contextlib.suppress(BrokenPipeError):  # a proof that failed before has left its reason
+            with contextlib.suppress(BrokenPipeError):  # if the proof has failed, its reason can be read
                 socket.send_fds(channel, [encoded({"mounted": True})], [mount_fd])
             with trio.fail_after(DEADLINE_S):
                 while True:

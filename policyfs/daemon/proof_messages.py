@@ -8,7 +8,7 @@ from typing import Final
 Json = dict[str, object]
 
 MOST_BYTES: Final = 1 << 17
-"""Longest message, in bytes. A longer one arrives cut off, and is refused because it is not JSON."""
+"""The longest message in bytes. A longer one arrives cut, and is refused because it is not JSON then."""
 
 
 def encoded(message: Json) -> bytes:
@@ -17,7 +17,8 @@ def encoded(message: Json) -> bytes:
 
 
 def decoded(packet: bytes, sender: str) -> Json:
-    """Return the message of a packet. sender: for errors. Raises ValueError or TypeError if there is none."""
+    """Return the message in a packet. sender: for error texts. Raises ValueError or TypeError for no message.
+    """
     if not packet:
         raise ValueError(f"{sender} has ended")
     found = json.loads(packet)

@@ -1,4 +1,4 @@
-"""A reload: the policy is read again, and replaces the one in force."""
+"""Reloads: the policy is read again, and replaces the policy in force."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from policyfs.policy.values import instant_text
 
 _DRAIN_S: Final = 5.0
 _LOOK_S: Final = 0.05
-"""Pause between two looks at the clock, for the ends of exceptions."""
+"""The pause between two looks at the clock, to find exceptions that end."""
 _AHEAD_NS: Final = 30 * 1_000_000_000
 _SETTLE_S: Final = 1.0
-"""The longest wait of a reload for opens that the kernel tries a second time."""
+"""The longest time for which a reload waits until second tries of opens have ended (stale_retries.py)."""
 
 
 class Reload:
-    """Reloads of one mount, one at a time."""
+    """The reloads of one mount. Only one runs at a time."""
 
     def __init__(self, options: MountOptions, policies: Policies, fs: FileSystem, log: Log) -> None:
         self._options = options
@@ -47,19 +47,19 @@ class Reload:
     async def reload(
         self, by: MountEnd, *, previous: bool = False, expected: object = None
     ) -> control.Json:
-        """Reload the policy, or go back to the one before it. Either way the result is on record.
+        """Load the policy again, or the previous policy. Success and refusal are both recorded.
 
-        expected: the digest that the texts must have; None: any.
-        Raises PolicyfsError for a policy that cannot be used; then the old one stays in force.
+        expected: the digest that the texts must have; None: any. Raises PolicyfsError for a policy that
+        cannot be used. Then the policy in force stays.
         """
         async with self._lock:
             return await self._reloaded(by, previous=previous, expected=expected)
 
     async def on_signal(self, by: MountEnd) -> None:
-        """Reload after a SIGHUP. A refusal is logged, and the old policy stays.
+        """Reload after a SIGHUP. A refusal is logged, and the policy in force stays.
 
-        If the reload of an earlier SIGHUP still waits for its turn, it serves this one, too: it has read
-        nothing yet. So signals without end do not make tasks without end.
+        If the reload for an earlier SIGHUP still waits for its turn, it has read nothing yet, and serves this
+        SIGHUP, too. So many signals do not make many tasks.
         """
         if self._signalled:
             return
@@ -76,7 +76,7 @@ class Reload:
             self._lock.release()
 
     async def _reloaded(self, by: MountEnd, *, previous: bool, expected: object) -> control.Json:
-        """Reload as reload() does. INVARIANT: the caller holds the lock."""
+        """Reload as reload() does. INVARIANT: the caller holds the lock of reloads."""
         policies, sources = self._policies, None
         try:
             sources = await trio.to_thread.run_sync(partial(policies.read, previous=previous))
@@ -92,9 +92,9 @@ class Reload:
         return {"digest": engine.digest, "generation": self._fs.gate.generation, "stale_handles": stale}
 
     async def end_exceptions(self) -> None:
-        """End each exception at its time, by a reload without a new text, until cancelled.
+        """End each exception at its time, by a reload without new texts, until cancelled.
 
-        The engine without the exception is compiled earlier, so that the reload at that time is quick.
+        The engine without the exception is compiled before that time, so that the reload is quick.
         """
         prepared: Engine | None = None
         prepared_for: Engine | None = None
@@ -116,9 +116,9 @@ class Reload:
             prepared = prepared_for = None
 
     async def _put_in_force(self, engine: Engine, sources: Sources | None, by: MountEnd) -> control.Json:
-        """Replace the policy, and have the kernel drop what it keeps. sources: None if the text stays.
+        """Replace the policy, and make the kernel drop what it keeps. sources: None if the texts stay.
 
-        Return the open files that the kernel keeps usable, though this policy would not grant them.
+        Returns the open files that stay usable in the kernel, though this policy would not open them.
         """
         gate, policies = self._fs.gate, self._policies
         await trio.to_thread.run_sync(policies.replace, engine, sources, by, gate.generation + 1)
@@ -144,7 +144,7 @@ class Reload:
         return self.free_replaced, self.end_exceptions, self.watch_files
 
     async def watch_files(self) -> None:
-        """Reload when the policy's files change, if the mount was asked to (`--watch`)."""
+        """With `--watch`, reload when the policy's files change, until cancelled."""
         if self._options.watch:
             path, is_new = Path(self._options.policy), self._policies.has_new_text
             await policy_watch.watch(path, is_new, self.reload, self._log)

@@ -56,7 +56,7 @@ class Reported(Protocol):
 
 
 def describe(daemon: Reported) -> control.Json:
-    """Return the present state of a daemon. Counts; sizes in bytes."""
+    """Return the present state of a daemon: its counts, and sizes in bytes."""
     options, engine, journal = daemon.options, daemon.fs.gate.engine, daemon.journal.stats()
     return {
         "mountpoint": options.mountpoint,
@@ -136,14 +136,14 @@ def _exceptions(policy: Policy) -> list[dict[str, object]]:
 
 
 async def kept_of(fs: FileSystem, path: str) -> control.Json:
-    """Return what the kernel may keep of a path in the mount, for how long, and why not for longer."""
+    """Return what the kernel may keep about a path in the mount, for how long, and what limits this time."""
     names, tree = names_in(path), fs.context.tree
     stat = await trio.to_thread.run_sync(find, tree, names)
     return asdict(kept(names, stat, engine=fs.gate.engine, timeouts=fs.timeouts, nodes=fs.nodes))
 
 
 async def file_of(fs: FileSystem, path: str) -> control.Json:
-    """Return how a file at a path in the mount is open now: one entry for each view in use."""
+    """Return how a file at a path in the mount is open now, with one entry for each view in use."""
     names, tree = names_in(path), fs.context.tree
     stat = await trio.to_thread.run_sync(find, tree, names)
     if stat is None or stat.ftype is not FileType.REGULAR:

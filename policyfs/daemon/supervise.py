@@ -1,4 +1,4 @@
-"""Background tasks of the daemon: their bugs are logged, and end neither the tasks nor the mount."""
+"""Background tasks of the daemon: their bugs are logged, and end neither the task nor the mount."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import trio
 
 PAUSE_S: Final = 1.0
-"""Pause before a failed task is started again, so that a task that always fails costs little."""
+"""The pause before a failed task is started again. With it, a task that always fails takes little time."""
 
 
 class BugLog(Protocol):
@@ -19,10 +19,10 @@ class BugLog(Protocol):
 
 
 async def kept(bugs: BugLog, name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run *work* until it returns or is cancelled; after an exception, again.
+    """Run *work* until it returns or is cancelled. After an exception, run it again.
 
-    INVARIANT: nothing but the end of the FUSE session ends the daemon: an exception in one task
-    of a nursery would cancel all others, and with them the mount.
+    INVARIANT: only the end of the FUSE session ends the daemon. An exception in one task of a nursery would
+    cancel all other tasks, and with them the mount.
     """
     while True:
         try:

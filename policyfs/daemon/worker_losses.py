@@ -1,4 +1,4 @@
-"""Losses of workers, on record: at most one record a second, with exact counts."""
+"""Records of lost workers: at most one record a second, with exact counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Journal(Protocol):
 
 
 class WorkerLosses:
-    """Compares the counts of lost workers with those on record."""
+    """Records the difference between the counts of lost workers and those on record."""
 
     def __init__(self, journal: Journal, now_s: Callable[[], float] = time.monotonic) -> None:
         self._journal: Final = journal
@@ -29,13 +29,13 @@ class WorkerLosses:
         self._told_s = now_s() - _EVERY_S
 
     def is_due(self, counts: Mapping[str, int]) -> bool:
-        """True if losses are not on record yet. counts: since the start, by cause."""
+        """True if some losses are not on record yet. counts: the losses since the start, by cause."""
         return any(count != self._told.get(why, 0) for why, count in counts.items())
 
     def flush(self, counts: Mapping[str, int], last_error: str) -> None:
-        """Record what was lost since the last record, and flush the journal. It may wait for the disk.
+        """Record the losses since the last record, and flush the journal. May wait for the disk.
 
-        counts: since the start, by cause.
+        counts: the losses since the start, by cause.
         """
         more = {why: count - self._told.get(why, 0) for why, count in counts.items()}
         lost = {why: count for why, count in more.items() if count}

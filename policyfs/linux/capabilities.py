@@ -1,4 +1,4 @@
-"""Capabilities and no_new_privs of policyfs's processes: dropped for good, and read back.
+"""Capabilities and no_new_privs of policyfs's processes: this module drops them for good, and reads them.
 
 Numbers and structures: linux/capability.h, linux/prctl.h, capabilities(7).
 """
@@ -51,15 +51,15 @@ ZYGOTE: Final = frozenset({
     Capability.DAC_READ_SEARCH,  # to read modules and libraries in any place
     Capability.KILL, Capability.SETUID, Capability.SETGID, Capability.SYS_CHROOT,
 })  # fmt: skip
-"""The capabilities of launcher and zygote: to give workers another uid, to confine them, to end them."""
+"""The capabilities of launcher and zygote. They give workers another uid, confine them, and end them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
     """The rights of a process: sets of capabilities by number. handed_on: the inheritable and ambient sets.
 
-    no_new_privs: exec cannot add capabilities. seccomp: ``off``, ``strict`` or ``filter``. For several
-    threads the sets are united, and the weakest of their other properties counts.
+    no_new_privs: True if exec cannot add capabilities. seccomp: ``off``, ``strict`` or ``filter``. For a
+    process with several threads: the union of their sets, and the weakest value of the other fields.
     """
 
     effective: frozenset[int]
@@ -71,16 +71,16 @@ class Rights:
 
 
 def no_new_privs() -> None:
-    """Forbid that an exec gives this thread, or its descendants, more rights. Raises OSError."""
+    """Forbid that exec gives this thread, or a process that it starts, more rights. Raises OSError."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def keep(wanted: frozenset[Capability]) -> None:
-    """Drop every capability but these, for good, also from the bounding set. After that, exec hands on
-    nothing but the bounding set, and that only to root.
+    """Drop all capabilities except these, for good, from the bounding set, too. After that, exec passes on
+    only the bounding set, and only to root.
 
-    Applies to the calling thread and threads that it starts later. A capability that the thread lacks is
-    not added. Raises OSError if the kernel refuses.
+    Applies to the calling thread and to threads that it starts later. Adds no capability that the thread
+    lacks. Raises OSError if the kernel refuses.
     """
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     for number in sorted(rights_of("thread-self").bounding - wanted):
@@ -101,16 +101,16 @@ def _drop_from_bounding_set(number: int) -> None:
     try:
         _prctl(_PR_CAPBSET_DROP, number)
     except OSError as error:
-        # Without CAP_SETPCAP the bounding set stays as our parent process left it; with no_new_privs an
-        # exec gains nothing by it.
+        # Without CAP_SETPCAP the bounding set stays as the parent process has left it. With no_new_privs,
+        # exec gains nothing from it.
         if error.errno != errno.EPERM:
             raise
 
 
 def rights_of(pid: int | str = "self") -> Rights:
-    """Return the rights of a process (a pid, or ``self``), of all its threads together.
+    """Return the rights of a process, of all its threads together. pid: a number, or ``self``.
 
-    ``thread-self``: of the calling thread alone. Raises OSError if the process is gone.
+    ``thread-self``: only those of the calling thread. Raises OSError if the process has ended.
     """
     found = [_rights_of_thread(text) for text in _threads(pid)]
     if not found:

@@ -1,4 +1,4 @@
-"""Session keyrings (session-keyring(7)): the keys that a process hands on to all its descendants."""
+"""Session keyrings (session-keyring(7)): keys that a process passes on to all its descendants."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _JOIN_SESSION_KEYRING: Final = 1  # linux/keyctl.h
 
 
 def leave_session_keyring() -> None:
-    """Enter a new, empty session keyring. Where there are no keyrings, or they are refused, do nothing.
+    """Enter a new, empty session keyring. Does nothing if the kernel has no keyrings, or refuses them.
 
-    Raises OSError.
+    Raises OSError for any other error.
     """
     number = _KEYCTL.get(platform.machine())
     if number is None or LIBC.syscall(number, _JOIN_SESSION_KEYRING, None) >= 0:

@@ -1,4 +1,4 @@
-"""Landlock: a process gives up all files but those in some directories, which it may read (landlock(7))."""
+"""Landlock (landlock(7)): a process gives up all files except those below some directories, for reading."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _BITS_SINCE_5: Final = 16
 
 
 def read_only_below(directories: Sequence[str]) -> bool:
-    """Let this thread, and those it starts, open only files below these directories, and only to read.
+    """From now on let this thread, and threads it starts, open only files below these directories, for
+    reading.
 
-    Needs no_new_privs. False if the kernel has no Landlock. Raises OSError for a missing directory, and if
+    Needs no_new_privs. False if the kernel has no Landlock. Raises OSError if a directory is missing, or if
     the kernel refuses.
     """
     abi = int(LIBC.syscall(_SYS_CREATE_RULESET, None, 0, _VERSION))

@@ -1,7 +1,7 @@
 """The system calls that Python's ``os`` lacks or cannot express, bound once with ctypes.
 
 Each wrapper raises a plain OSError with the errno of the call. All of them release the
-interpreter lock while the kernel works, as the functions of ``os`` do. glibc >= 2.30.
+interpreter lock during the system call, as the functions of ``os`` do. Needs glibc 2.30.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
-"""The C library, for other modules, which convert the arguments of their calls themselves."""
+"""The C library, for other modules. They convert the arguments of their calls themselves."""
 
 AT_FDCWD: Final = -100
 AT_SYMLINK_NOFOLLOW: Final = 0x100
@@ -29,7 +29,7 @@ RENAME_EXCHANGE: Final = 2
 UTIME_NOW: Final = (1 << 30) - 1
 UTIME_OMIT: Final = (1 << 30) - 2
 TIME_NOW: Final = -(1 << 63)
-"""The kernel's own current time for utimens_fd, instead of nanoseconds since 1970."""
+"""Stands for the kernel's present time in utimens_fd, in place of nanoseconds since 1970."""
 
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _AT_HANDLE_FID: Final = 0x200
@@ -66,7 +66,7 @@ _str: Final = ctypes.c_char_p
 _ptr: Final = ctypes.c_void_p
 
 STATX: Final = _bind("statx", _int, _int, _str, _int, ctypes.c_uint, _ptr)
-"""statx(2), raw, for statx.py: one more wrapper would cost a third of the call."""
+"""statx(2) without a wrapper, for statx.py: a wrapper would add a third to the time of the call."""
 
 _OPENAT2: Final = 437  # linux/unistd.h, alike on all machines; glibc has no wrapper
 _syscall: Final = _bind("syscall", ctypes.c_long, ctypes.c_long, ctypes.c_long, _str, _ptr, ctypes.c_size_t)
@@ -107,7 +107,7 @@ def fail(name: bytes | None = None) -> OSError:
 def check_name(name: bytes) -> bytes:
     """Return *name* if it is one path component, else raise OSError(EINVAL).
 
-    The kernel sends only such names. The check ensures that a mistake of ours does not lead out of the store.
+    The kernel sends only such names. The check ensures that no bug of policyfs leads out of the store.
     The file system checks the length (ENAMETOOLONG).
     """
     if not name or b"/" in name or b"\0" in name or name in (b".", b".."):
@@ -116,9 +116,9 @@ def check_name(name: bytes) -> bytes:
 
 
 def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
-    """Join single names to relative paths, each as long as a system call takes; yield them.
+    """Join single names to relative paths, each as long as one system call takes. Yield the paths.
 
-    Raises OSError(EINVAL) as check_name().
+    Raises OSError(EINVAL) for names that check_name() refuses.
     """
     part: list[bytes] = []
     size = 0
@@ -132,7 +132,7 @@ def join_names(names: Sequence[bytes]) -> Iterator[bytes]:
 
 
 def _checked(names: list[bytes]) -> bytes:
-    """Return the path of names, each of which passes check_name()."""
+    """Return the path of these names. Raises OSError(EINVAL) if check_name() would refuse one."""
     path = b"/".join(names)
     framed = b"/" + path + b"/"
     if path.count(b"/") != len(names) - 1 or any(wrong in framed for wrong in _NO_NAMES):
@@ -141,12 +141,13 @@ def _checked(names: list[bytes]) -> bytes:
 
 
 def proc_fd(fd: int) -> bytes:
-    """Return the magic link of one of our descriptors: it reaches the object whatever its name is now."""
+    """Return the link in /proc of a descriptor of this process. It reaches the object, whatever its name is.
+    """
     return b"/proc/self/fd/%d" % fd
 
 
 def rename2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> None:
-    """Call renameat2(2); flags RENAME_NOREPLACE or RENAME_EXCHANGE. Names unchecked."""
+    """Call renameat2(2). flags: RENAME_NOREPLACE, RENAME_EXCHANGE or 0. The names are not checked."""
     if _renameat2(old_dir, old, new_dir, new, flags):
         raise fail(old)
 
@@ -154,7 +155,7 @@ def rename2(old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int) -> N
 def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
     """Call openat2(2) for a relative path that never leaves *dirfd* and follows no symlink (ELOOP).
 
-    *path*: less than 4,096 bytes (PATH_MAX). Linux 5.6.
+    *path*: less than 4,096 bytes (PATH_MAX). Needs Linux 5.6.
     """
     how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
     fd = int(_syscall(_OPENAT2, dirfd, path, ctypes.byref(how), ctypes.sizeof(how)))
@@ -164,10 +165,10 @@ def open_beneath(dirfd: int, path: bytes, flags: int) -> int:
 
 
 def link_fd(fd: int, new_dir: int, new: bytes) -> None:
-    """Create a hard link to the object behind *fd* (O_PATH will do); a symlink is not followed.
+    """Create a hard link to the object behind *fd* (O_PATH is enough). A symlink is not followed.
 
-    linkat(2) with AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH and returns ENOENT without it; the magic
-    link does not need it.
+    linkat(2) with AT_EMPTY_PATH needs CAP_DAC_READ_SEARCH, and returns ENOENT without it. The link in /proc
+    does not need this capability.
     """
     if not _linkat(fd, b"", new_dir, new, AT_EMPTY_PATH):
         return
@@ -178,15 +179,16 @@ def link_fd(fd: int, new_dir: int, new: bytes) -> None:
 
 
 def chown_fd(fd: int, uid: int, gid: int) -> None:
-    """Call fchownat(2) on the object behind *fd* (O_PATH and symlinks too); -1 leaves an id unchanged."""
+    """Call fchownat(2) on the object behind *fd* (also O_PATH, also a symlink). -1 leaves an id unchanged."""
     if _fchownat(fd, b"", uid & _NO_ID, gid & _NO_ID, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW):
         raise fail()
 
 
 def utimens_fd(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
-    """Call utimensat(2) on the object behind *fd* (O_PATH and symlinks too); None leaves a time unchanged.
+    """Call utimensat(2) on the object behind *fd* (also O_PATH, also a symlink). None leaves a time
+    unchanged.
 
-    Times in nanoseconds since 1970, negative ones allowed, or TIME_NOW. AT_EMPTY_PATH needs Linux 5.8.
+    Times are in ns since 1970, also negative, or TIME_NOW. AT_EMPTY_PATH needs Linux 5.8.
     """
     times = (_Timespec * 2)()
     for slot, value in zip(times, (atime_ns, mtime_ns), strict=True):
@@ -199,7 +201,7 @@ def utimens_fd(fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
 
 
 def fallocate(fd: int, mode: int, offset: int, length: int) -> None:
-    """Call fallocate(2): mode is FALLOC_FL_* bits, the range in bytes. May take long."""
+    """Call fallocate(2). mode: FALLOC_FL_* bits. offset, length: in bytes. May take long."""
     if _fallocate(fd, mode, offset, length):
         raise fail()
 
@@ -211,7 +213,7 @@ def sync_file_range(fd: int, flags: int) -> None:
 
 
 def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
-    """Call getdents64(2): return the bytes of linux_dirent64 records put into *buffer*, 0 at the end."""
+    """Call getdents64(2). Return the size of the linux_dirent64 records put into *buffer*; 0 at the end."""
     count = int(_getdents64(fd, buffer, len(buffer)))
     if count < 0:
         raise fail()
@@ -219,10 +221,9 @@ def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
 
 
 def get_xattr(fd: int, name: bytes) -> bytes | None:
-    """Return the value (at most 1 KiB, else ERANGE) of an xattr of the object behind *fd* (O_PATH too).
+    """Return the value of an xattr of the object behind *fd* (also O_PATH). ERANGE if it is over 1 KiB.
 
-    None if there is none, or if the file system has no such xattrs. That is the common case, in which
-    os.getxattr would raise an exception.
+    None if there is none, or no such xattrs on the file system. (os.getxattr would raise an exception.)
     """
     buffer = ctypes.create_string_buffer(_XATTR_BUFFER)
     count = int(_getxattr(proc_fd(fd), name, buffer, _XATTR_BUFFER))
@@ -244,8 +245,8 @@ def file_system_type(fd: int) -> int:
 def file_handle(fd: int) -> bytes:
     """Return name_to_handle_at(2) of the object behind *fd* (O_PATH too): type (int32) and opaque bytes.
 
-    A handle is unique within one file system as long as the inode exists, and is not used again later. If
-    the file system cannot open by handle, it only identifies the inode (AT_HANDLE_FID, Linux 6.5).
+    A handle is unique within one file system. It is valid as long as the inode exists, and is never used
+    again. If the file system cannot open by handle, it only names the inode (AT_HANDLE_FID, Linux 6.5).
     """
     mount_id = ctypes.c_int()
     for flags in (AT_EMPTY_PATH, AT_EMPTY_PATH | _AT_HANDLE_FID):
@@ -260,8 +261,8 @@ def file_handle(fd: int) -> bytes:
 def open_handle(mount_fd: int, handle: bytes, flags: int) -> int:
     """Call open_by_handle_at(2) for a file_handle(). ESTALE once the inode is gone.
 
-    *mount_fd*: any descriptor on that file system that is not O_PATH. Needs
-    CAP_DAC_READ_SEARCH. O_CLOEXEC is added.
+    *mount_fd*: any descriptor on that file system, but not O_PATH. Adds O_CLOEXEC to *flags*. Needs
+    CAP_DAC_READ_SEARCH.
     """
     raw = _FileHandle(len(handle) - 4, struct.unpack_from("=i", handle)[0])
     ctypes.memmove(raw.data, handle[4:], len(handle) - 4)
@@ -272,7 +273,7 @@ def open_handle(mount_fd: int, handle: bytes, flags: int) -> int:
 
 
 def fanotify_init(flags: int, event_flags: int) -> int:
-    """Call fanotify_init(2): return a descriptor to read events from. Needs CAP_SYS_ADMIN."""
+    """Call fanotify_init(2). Return a descriptor from which events are read. Needs CAP_SYS_ADMIN."""
     fd = int(_fanotify_init(flags, event_flags))
     if fd < 0:
         raise fail()
@@ -286,7 +287,7 @@ def fanotify_mark(fd: int, flags: int, mask: int, dirfd: int) -> None:
 
 
 def signalfd(signals: set[int]) -> int:
-    """Call signalfd(2): return a non-blocking descriptor to read those (blocked) signals from."""
+    """Call signalfd(2). Return a non-blocking descriptor from which these (blocked) signals are read."""
     wanted = (ctypes.c_uint64 * 16)(sum(1 << (number - 1) for number in signals))
     fd = int(_signalfd(-1, wanted, os.O_CLOEXEC | os.O_NONBLOCK))
     if fd < 0:
@@ -297,16 +298,15 @@ def signalfd(signals: set[int]) -> int:
 class Identity:
     """Gives this thread a caller's identity for creating files: ``with Identity(uid, gid, umask):``.
 
-    A file created inside belongs to that uid and gid from its first moment, with the kernel's
-    own rules for setgid parents, the grpid mount option, default ACLs, id-mapped mounts and file
-    systems without owners. No chown follows that could fail or come too late, and a crash leaves no file
-    that root owns.
-    The caller's permission is not checked: the capabilities that setfsuid(2) removes from the
-    thread (capabilities(7), "Effect of user ID changes") are restored at once.
+    A file created inside belongs to that uid and gid from its first moment, with the kernel's own rules for
+    setgid parents, the grpid mount option, default ACLs, id-mapped mounts, and file systems without owners.
+    So no chown is needed, which could fail or come too late, and a crash leaves no file that root owns. The
+    caller's permission is not checked: setfsuid(2) removes capabilities from the thread (capabilities(7),
+    "Effect of user ID changes"), but this restores them at once.
 
-    INVARIANT: only on the event-loop thread, and no ``await`` inside: fsuid and fsgid belong to
-    the thread, but the umask to the whole process. Other threads that create files meanwhile
-    must not rely on the umask.
+    INVARIANT: only on the event-loop thread, and no ``await`` inside: fsuid and fsgid belong to the thread,
+    but the umask belongs to the whole process. Other threads that create files at the same time must not
+    rely on the umask.
 
     Raises OSError(EPERM) if the identity cannot be taken (no CAP_SETUID, unmapped id).
     """
@@ -325,7 +325,7 @@ class Identity:
         self._old_umask = os.umask(self._umask & 0o777)
         self._old_gid = int(_setfsgid(self._gid))
         self._old_uid = int(_setfsuid(self._uid))
-        # setfsuid and setfsgid report no failure. With an invalid id they only return the present one.
+        # setfsuid and setfsgid report no failure. For an invalid id they only return the present id.
         if int(_setfsuid(_NO_ID)) & _NO_ID != self._uid or int(_setfsgid(_NO_ID)) & _NO_ID != self._gid:
             self.__exit__()
             raise OSError(errno.EPERM, f"cannot create as uid {self._uid}, gid {self._gid}")
@@ -341,15 +341,15 @@ class Identity:
 
 
 NOBODY: Final = 65534
-"""The fsuid of threads that write data: a user for whom no file system reserves blocks."""
+"""The fsuid of threads that write data. No file system reserves blocks for this user."""
 
 
 class NoReserve:
-    """Removes root's claim to reserved blocks from this thread: ``with NoReserve(): os.pwrite(...)``.
+    """Inside, this thread does not use blocks reserved for root: ``with NoReserve(): os.pwrite(...)``.
 
-    ext4, f2fs and ubifs reserve blocks for root, by the fsuid of the thread that writes (fs/ext4/balloc.c,
-    ext4_has_free_clusters), or of the one that registered a backing file. The capabilities that setfsuid(2)
-    removes are restored, so that nothing else changes. INVARIANT: no ``await`` inside, and nothing created.
+    ext4, f2fs and ubifs reserve blocks for root. They look at the fsuid of the thread that writes
+    (fs/ext4/balloc.c, ext4_has_free_clusters), or that registered a backing file. The capabilities that
+    setfsuid(2) removes are restored. INVARIANT: no ``await`` inside, and nothing is created inside.
     """
 
     __slots__ = ("_old_uid",)
@@ -361,7 +361,7 @@ class NoReserve:
         self._old_uid = int(_setfsuid(NOBODY))
         if _fixup.on and _capset(_HEADER, _KEPT):
             _setfsuid(self._old_uid & _NO_ID)
-            if _capget(_HEADER, _KEPT):  # the first time, or rights were given up since
+            if _capget(_HEADER, _KEPT):  # the first time, or after rights were given up
                 raise fail()
             _setfsuid(NOBODY)
             if _capset(_HEADER, _KEPT):
@@ -375,12 +375,12 @@ class NoReserve:
 
 _HEADER: Final = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
 _KEPT: Final = (ctypes.c_uint32 * 6)(*[0xFFFFFFFF] * 6)
-"""The capabilities of this process's threads, which all have the same: read once. At first more than
-any thread has, so that capset(2) refuses."""
+"""The capabilities of this process's threads (all have the same), read once. Until then, more than any
+thread has, so that capset(2) refuses."""
 
 
 class _Fixup:
-    """on: setfsuid(2) removes capabilities, as is the default."""
+    """on: True while setfsuid(2) removes capabilities. This is the default."""
 
     def __init__(self) -> None:
         self.on = True
@@ -390,11 +390,11 @@ _fixup: Final = _Fixup()
 
 
 def keep_capabilities() -> bool:
-    """Make setfsuid(2) keep capabilities from now on, also in later threads (capabilities(7),
+    """From now on make setfsuid(2) keep capabilities, also in later threads (capabilities(7),
     SECBIT_NO_SETUID_FIXUP). This halves the time of NoReserve. False without CAP_SETPCAP.
 
-    Call it before any thread starts, and after the start of processes that give up rights by changing their
-    uid.
+    Call it before any thread starts, and after the start of processes that give up rights by a change of
+    their uid.
     """
     _fixup.on = bool(_prctl(_PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0))
     return not _fixup.on

@@ -1,6 +1,6 @@
-"""Processes that end with another one: the kernel sends a signal once a pipe has no writer any more.
+"""Processes that end together with another one: the kernel sends a signal when a pipe has no writer any more.
 
-PR_SET_PDEATHSIG (prctl(2)) cannot be used here: the kernel clears it whenever a process takes another
+PR_SET_PDEATHSIG (prctl(2)) cannot be used here: the kernel clears it each time that a process takes another
 identity, as the daemon does for each new file.
 """
 
@@ -15,10 +15,10 @@ _F_SETSIG: Final = 10  # asm-generic/fcntl.h
 
 
 def end_with_writer(read_end: int, number: int) -> None:
-    """Let the kernel send this process a signal once the last writer of a pipe has ended.
+    """Make the kernel send this process the signal *number* when the last writer of a pipe has ended.
 
-    If it has ended already, the signal comes at once. The descriptor must stay open (fcntl(2), F_SETSIG).
-    Raises OSError.
+    If the last writer has already ended, the signal comes at once. *read_end* must stay open (fcntl(2),
+    F_SETSIG). Raises OSError.
     """
     fcntl.fcntl(read_end, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(read_end, _F_SETSIG, number)

@@ -1,6 +1,6 @@
 """Mounts as values, from /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 
-Nothing here sends a request to a mounted file system, which may be dead, hung, or closed to all but one app.
+Nothing here sends a request to a mounted file system. It may be dead, may hang, or may admit only one app.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _ESCAPE: Final = re.compile(r"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One line of mountinfo. parent_id: the mount that it is on. device: the kernel's dev_t (major << 20 |
-    minor), which for FUSE is the connection's number. path: as that process sees it. options: of the mount;
-    super_options: of the file system.
+    """One line of mountinfo. parent_id: the mount on which this mount is. device: the kernel's dev_t (major
+    << 20 | minor); for FUSE this is the connection's number. path: as that process sees it. options: those of
+    the mount; super_options: those of the file system.
     """
 
     mount_id: int
@@ -44,7 +44,7 @@ def _unescape(text: str) -> str:
     if "\\" not in text and text.isascii():
         return text
     raw = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
-    # The file was decoded byte by byte (latin-1), so escapes become bytes beside the other bytes.
+    # The file was decoded byte by byte (latin-1), so each escape becomes one byte among the others.
     return os.fsdecode(raw.encode("latin-1"))
 
 
@@ -67,7 +67,7 @@ def parse_mount(line: str) -> Mount:
 
 
 def mounts(pid: int | None = None) -> list[Mount]:
-    """Return every mount of a process's mount namespace (None: ours), in the kernel's order.
+    """Return all mounts of a process's mount namespace, in the kernel's order. pid: None for this process.
 
     Raises OSError if there is no such process.
     """
@@ -77,13 +77,14 @@ def mounts(pid: int | None = None) -> list[Mount]:
 
 
 def mount_of_fd(fd: int) -> Mount | None:
-    """Return the mount that one of our descriptors lies on; None if our mount namespace does not have it."""
+    """Return the mount of one of this process's descriptors; None if this mount namespace does not have it.
+    """
     wanted = mount_id_of_fd(fd)
     return next((mount for mount in mounts() if mount.mount_id == wanted), None)
 
 
 def mount_id_of_fd(fd: int, pid: int | None = None) -> int | None:
-    """Return the mnt_id of descriptor *fd* of process *pid* (None: ours), from fdinfo."""
+    """Return the mnt_id of descriptor *fd* of process *pid* (None: this process), from fdinfo."""
     with open(f"/proc/{'self' if pid is None else pid}/fdinfo/{fd}", "rb") as lines:
         for line in lines:
             if line.startswith(b"mnt_id:"):
@@ -98,14 +99,14 @@ def mounts_at(path: str) -> list[Mount]:
 
 
 def parse_mounts_at(path: str, lines: Iterable[str]) -> list[Mount]:
-    """Parse those lines of mountinfo, decoded as latin-1, whose mounts are on exactly this path."""
+    """Parse only those lines of mountinfo (decoded as latin-1) whose mounts are on exactly this path."""
     return [parse_mount(line) for line in lines if _unescape(line.split(" ", 5)[4]) == path]
 
 
 def resolve(path: str) -> str:
-    """Return the absolute path without symlinks. A mount at the path itself gets no request.
+    """Return the absolute path without symlinks. Sends no request to a mount on the path itself.
 
-    Raises OSError: ENOENT and the like for the directories on the way, ELOOP.
+    Raises OSError: ELOOP, or ENOENT and others if a directory of the path cannot be opened.
     """
     for _ in range(_MAX_SYMLINKS):
         path = os.path.join(os.getcwd(), path)
@@ -120,7 +121,7 @@ def resolve(path: str) -> str:
 
 
 def is_mountpoint(path: str) -> bool:
-    """True if something is mounted on exactly this path. False too if it does not exist."""
+    """True if a file system is mounted on exactly this path. Also False if the path does not exist."""
     try:
         return bool(mounts_at(resolve(path)))
     except OSError:

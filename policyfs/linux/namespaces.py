@@ -15,7 +15,7 @@ _MS_SLAVE: Final = 1 << 19
 
 
 def enter_own_mounts() -> None:
-    """Enter a new mount namespace. Mounts made in it stay in it; new mounts of the machine appear in it, too.
+    """Enter a new mount namespace. Its mounts stay private; new mounts of the machine appear in it, too.
 
     Call it before any thread starts. Raises OSError: EPERM without CAP_SYS_ADMIN.
     """

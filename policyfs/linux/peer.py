@@ -25,6 +25,6 @@ class _Socket(Protocol):
 
 
 def peer_of(connected: _Socket) -> Peer:
-    """Return the process at the other end; it may have ended meanwhile."""
+    """Return the process at the other end of a socket. The process may have ended meanwhile."""
     pid, uid, _ = _UCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return Peer(pid, uid)

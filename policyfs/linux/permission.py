@@ -1,4 +1,4 @@
-"""Checks of mode bits and ACLs for another user, by the kernel itself: faccessat2(2) in a child."""
+"""Checks of another user's access by mode bits and ACLs. A child lets the kernel check (faccessat2(2))."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _NO_CHILD: Final = 255
 
 
 def first_refusal(uid: int, gid: int, groups: Sequence[int], wanted: Sequence[tuple[int, int]]) -> int | None:
-    """Return the index of the first object to which a user lacks the wanted access; None if there is none.
+    """Return the index of the first object to which a user lacks the wanted access. None if nothing is
+    lacking.
 
-    wanted: descriptors (O_PATH will do) with R_OK, W_OK, X_OK or a sum of these; at most 200 of them. Needs
+    wanted: at most 200 descriptors (O_PATH is enough), each with R_OK, W_OK, X_OK or a sum of these. Needs
     root. Raises OSError if the child cannot become the user.
     """
     if len(wanted) > _MOST:

@@ -1,4 +1,4 @@
-"""The uids of running processes, with the service or container that each belongs to by its cgroup."""
+"""The uids of running processes. The cgroup of each tells its service or container."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _UIDS: Final = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)
 
 
 class Process(NamedTuple):
-    """One process: its effective uid, its service's unit or its container (empty without one)."""
+    """One process: its effective uid, and the unit of its service, or its container. Both empty without one.
+    """
 
     uid: int
     service: str
@@ -28,7 +29,7 @@ class Process(NamedTuple):
 
 
 def processes(proc: str = "/proc") -> Iterator[Process]:
-    """Yield the running processes that can be read."""
+    """Yield the running processes whose files in /proc can be read."""
     for directory in Path(proc).iterdir():
         if not directory.name.isdigit():
             continue
@@ -44,7 +45,7 @@ def processes(proc: str = "/proc") -> Iterator[Process]:
 
 
 def place_of(groups: str) -> tuple[str, str]:
-    """Return the service and the container that the text of a file ``cgroup`` names."""
+    """Return the service and the container named in the text of a ``cgroup`` file; empty without one."""
     paths = [line.split(":", 2)[2] for line in groups.splitlines() if line.count(":") >= 2]
     for path in paths:
         for pattern, name in _CONTAINERS:

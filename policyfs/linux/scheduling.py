@@ -16,13 +16,13 @@ _SCHED_ATTR: Final = struct.Struct("=IIQiIQQQ")
 
 
 def set_turns(*, nicer: int, slice_ns: int, idle: bool = False) -> None:
-    """Add *nicer* to the calling thread's nice value; set its time slice to *slice_ns* ns (0.1 to 100 ms).
+    """Add *nicer* to the calling thread's nice value. Set its time slice to *slice_ns* ns (0.1 to 100 ms).
 
-    Slices matter since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT): a thread that wakes with a shorter
-    slice does not wait for the end of a longer one. Older kernels ignore them. Threads and processes
-    that are started later inherit both. A refusal by the kernel is ignored.
+    Slices matter since Linux 6.12 (kernel/sched/fair.c, PREEMPT_SHORT): if a thread with a shorter slice
+    wakes up, it does not wait until a longer slice ends. Older kernels ignore them. Threads and processes
+    that start later inherit both values. If the kernel refuses, nothing happens.
 
-    idle: run only while no other process wants the processor (sched(7), SCHED_IDLE).
+    idle: True to run only while no other process wants the processor (sched(7), SCHED_IDLE).
     """
     with contextlib.suppress(OSError):
         os.nice(nicer)

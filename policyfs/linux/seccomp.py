@@ -1,12 +1,12 @@
-"""Filters of system calls (seccomp): the serving daemon's list, and a builder for shorter lists.
+"""Filters of system calls (seccomp): the list for the serving daemon, and a builder for shorter lists.
 
-The daemon stays root with CAP_SYS_ADMIN, which the kernel requires for passthrough. An attacker
-could use that through calls that the daemon never needs once the mount is there: executing
-programs, new processes, mounting, namespaces, kernel modules, BPF, tracing others, the network,
-executable memory. A call that is not listed fails, and does nothing.
+The daemon stays root with CAP_SYS_ADMIN, which the kernel requires for passthrough. An attacker could use
+these rights by calls that the daemon never needs once the mount exists: calls to execute programs, make
+processes, mount, enter namespaces, load kernel modules or BPF, trace other processes, use the network, and
+get executable memory. A call that is not listed fails without effect.
 
-Sources: linux/seccomp.h, linux/filter.h, asm/unistd.h. Only the lower 32 bits of an argument are checked if
-the kernel itself uses only these.
+Sources: linux/seccomp.h, linux/filter.h, asm/unistd.h. If the kernel uses only the lower 32 bits of an
+argument, only these are checked.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from typing import Final
 from policyfs.linux.libc import LIBC
 
 REFUSED: Final = errno.EBADRQC
-"""The errno of a refused call. No file system returns it. So fs/error_boundary.py recognises a bug of
-policyfs by it; EPERM would look like an answer of the file system."""
+"""The errno of a refused call. No file system returns this errno. So fs/error_boundary.py can tell that a bug
+of policyfs made the call. (EPERM would look like an answer of the file system.)"""
 
 _AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -90,7 +90,8 @@ NUMBERS: Final = {
 }  # fmt: skip
 
 _NEWEST: Final = 466
-"""The last call of Linux 6.15. libc must do without newer ones, as under an older kernel."""
+"""The last call of Linux 6.15. Newer calls get ENOSYS, so that libc does without them as on an older
+kernel."""
 
 _THREAD: Final = 0x00010000  # CLONE_THREAD
 _NAMESPACES: Final = 0x7E020000  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET
@@ -137,16 +138,16 @@ class _Program(ctypes.Structure):
 def close_door(pid: int, *, special_files: bool = False) -> bool:
     """Limit every thread of this process to the listed calls, for good.
 
-    pid: of this process, the only one that it may send signals to. special_files: permit creating fifos,
-    sockets and devices. False if there is no list for this machine or the kernel has no seccomp.
-    Raises OSError if a thread could not be included.
+    pid: the number of this process. It may send signals only to itself. special_files: True to permit the
+    creation of fifos, sockets and devices. False if there is no list for this machine, or if the kernel has
+    no seccomp. Raises OSError if a thread could not be included.
     """
     machine = platform.machine()
     program = filter_program(machine, pid, special_files=special_files)
     if program is None:
         return False
-    # SPEC_ALLOW: only the daemon's own code runs here, so the slow measures against speculation
-    # (the default of kernels before 5.16) would protect nothing.
+    # SPEC_ALLOW: only the daemon's own code runs here. So measures against speculation, which are slow and
+    # were the default before Linux 5.16, would protect nothing.
     number, flags = NUMBERS[machine]["seccomp"], _FLAG_TSYNC | _FLAG_SPEC_ALLOW
     if not _install(number, unknown_program(machine), flags):
         return False
@@ -165,10 +166,10 @@ def _install(number: int, program: bytes, flags: int) -> bool:
 
 
 def unknown_program(machine: str) -> bytes:
-    """Return the filter that makes this kernel answer ENOSYS to calls that libc can do without.
+    """Return the filter that answers ENOSYS to calls that libc can do without.
 
     It is a separate filter, because the other one logs its refusals, and libc tries clone3 for every new
-    thread. The strictest answer of all filters counts.
+    thread. Of the answers of several filters, the strictest counts.
     """
     clone3 = NUMBERS[machine]["clone3"]
     return _packed([
@@ -181,7 +182,8 @@ def unknown_program(machine: str) -> bytes:
 
 
 def filter_program(machine: str, pid: int, *, special_files: bool = False) -> bytes | None:
-    """Return the classic BPF program for a machine as uname names it; None where there is no list."""
+    """Return the classic BPF program for a machine (its name as in uname). None if there is no list for it.
+    """
     if machine not in NUMBERS:
         return None
     looked_at = _by_argument(pid)
@@ -192,10 +194,10 @@ def filter_program(machine: str, pid: int, *, special_files: bool = False) -> by
 
 
 def short_program(machine: str, names: Collection[str]) -> bytes | None:
-    """Return a filter that allows these calls, and mmap and mprotect without PROT_EXEC; others fail with
+    """Return a filter that allows these calls, and mmap and mprotect without PROT_EXEC. Other calls fail with
     EPERM.
 
-    None where there is no list for the machine.
+    None if there is no list for the machine.
     """
     if machine not in NUMBERS:
         return None
@@ -207,17 +209,17 @@ def short_program(machine: str, names: Collection[str]) -> bytes | None:
 
 
 def install(machine: str, program: bytes) -> bool:
-    """Apply a filter to this thread and its descendants. False where the kernel has no seccomp.
+    """Apply a filter to this thread and its descendants. False if the kernel has no seccomp.
 
-    Raises OSError where the kernel refuses.
+    Raises OSError if the kernel refuses.
     """
     return _install(NUMBERS[machine]["seccomp"], program, 0)
 
 
 def terminal_program(machine: str) -> bytes | None:
-    """Return a filter that refuses (EPERM) to put input into a terminal, and allows all else.
+    """Return a filter that refuses (EPERM) to put input into a terminal, and allows all other calls.
 
-    None where there is no list for the machine.
+    None if there is no list for the machine.
     """
     if machine not in _IOCTL_CALLS:
         return None
@@ -236,7 +238,8 @@ def terminal_program(machine: str) -> bytes | None:
 def _program(
     machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
 ) -> bytes:
-    """looked_at: calls decided by their arguments. They come first: the kernel caches the other answers."""
+    """looked_at: calls that are decided by their arguments. They come first. The kernel caches other answers.
+    """
     calls, program = NUMBERS[machine], _native(machine)
     for name, block in looked_at.items():
         program += [(_JUMP_EQUAL, 0, len(block), calls[name]), *block]
@@ -247,7 +250,7 @@ def _program(
 
 
 def _native(machine: str) -> list[Instruction]:
-    """Return code that kills on another architecture's numbers, and then loads the number."""
+    """Return code that kills the process on numbers of another architecture, and then loads the number."""
     return [
         (_LOAD_WORD, 0, 0, _AT_ARCHITECTURE),
         (_JUMP_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
@@ -263,7 +266,7 @@ def _packed(program: list[Instruction]) -> bytes:
 
 
 def _by_argument(pid: int) -> dict[str, list[Instruction]]:
-    """Return the calls that are allowed with some arguments only; each block ends in an answer."""
+    """Return the calls that are allowed only with some arguments. Each block of code ends with an answer."""
     return {
         "mmap": _without(2, _PROT_EXEC),
         "mprotect": _without(2, _PROT_EXEC),

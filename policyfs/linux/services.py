@@ -1,4 +1,4 @@
-"""The users of systemd's services, read from the unit files. Works without systemd, too."""
+"""The users of systemd's services, read from the unit files. Also works on machines without systemd."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MASKED: Final = Path("/dev/null")
 
 
 class Service(NamedTuple):
-    """One service. user: of ``User=``, empty for root. dynamic: it gets a new uid at each start."""
+    """One service. user: from ``User=``; empty for root. dynamic: True if it gets a new uid at each start."""
 
     name: str
     user: str
@@ -57,7 +57,7 @@ def _listed(place: Path, pattern: str) -> list[Path]:
 
 
 def _keys(file: Path) -> Iterator[tuple[str, str]]:
-    """Yield the keys of the section [Service] with their last values."""
+    """Yield the keys of the section [Service], each with its last value."""
     try:
         text = file.read_text("utf-8", "replace")
     except OSError:

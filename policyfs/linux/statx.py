@@ -38,7 +38,7 @@ _FTYPES: Final = {
 class Stat(NamedTuple):
     """Attributes of one inode. Sizes in bytes, blocks of 512 bytes, times in ns since 1970.
 
-    btime_ns: birth time, 0 where the file system keeps none. rdev: a device's number, else 0.
+    btime_ns: birth time; 0 if the file system keeps none. rdev: the number of a device, else 0.
     """
 
     ino: int
@@ -58,31 +58,32 @@ class Stat(NamedTuple):
 
     @property
     def ftype(self) -> FileType:
-        """Return regular, directory or symlink; SPECIAL for fifos, sockets and devices."""
+        """Return the type: regular file, directory or symlink; SPECIAL for fifos, sockets and devices."""
         return _FTYPES.get(stat.S_IFMT(self.mode), FileType.SPECIAL)
 
     def same_inode(self, other: Stat) -> bool:
-        """True if both are attributes of the same object; an inode that reuses the number is another one."""
+        """True if both are of the same inode. An inode that only has the same number is another one."""
         return (self.dev, self.ino, self.btime_ns) == (other.dev, other.ino, other.btime_ns)
 
 
 def statx(dirfd: int, name: bytes) -> Stat:
-    """Return the attributes of *name* in the directory *dirfd*; for a symlink, its own.
+    """Return the attributes of *name* in the directory *dirfd*. If it is a symlink, return the symlink's own.
 
-    Raises OSError: EINVAL for an invalid single name, else as statx(2).
+    Raises OSError: EINVAL if *name* is not a single name, else the errors of statx(2).
     """
     return _statx(dirfd, check_name(name), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
 
 
 def fstatx(fd: int) -> Stat:
-    """Return the attributes of the object behind *fd*, O_PATH or not. Raises OSError as statx(2)."""
+    """Return the attributes of the object behind *fd*, O_PATH or not. Raises OSError of statx(2)."""
     return _statx(fd, b"", AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
 
 
 def cached_device(path: str) -> str:
-    """Return the device (``major:minor``) of a path, without a request to its file system.
+    """Return the device (``major:minor``) of a path without a request to its file system.
 
-    With an empty mask no FUSE daemon gets a request (fs/fuse/dir.c, fuse_getattr). Raises OSError.
+    The mask of statx is empty, so no FUSE daemon gets a request (fs/fuse/dir.c, fuse_getattr). Raises
+    OSError.
     """
     buffer = _BUFFER()
     if STATX(AT_FDCWD, os.fsencode(path), AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, buffer):
