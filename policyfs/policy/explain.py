@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -191,19 +191,33 @@ def explain_move(
     else:
         at = None if replaced is None else End(engine.state_of(new), *replaced)
         decision = engine.rename(who, start, end, at, False, same_directory=same)
-    return MoveExplanation(request, who.label, decision, tuple(ends), _cause_of_move(decision, ends))
+    cause = _cause_of_move(decision, ends, ftype)
+    if decision.errno == errno.EXDEV:
+        copied = old if ftype is FileType.REGULAR else old + b"/x"
+        cause += _lost_by_copy(engine.view(who, engine.state_of(copied)).redact)
+    return MoveExplanation(request, who.label, decision, tuple(ends), cause)
 
 
 def _named(ops: Op) -> str:
     return " and ".join((op.name or "").lower() for op in ops if op is not Op.SEE)
 
 
-def _cause_of_move(decision: Decision, ends: Sequence[Explanation]) -> str:
+def _lost_by_copy(redact: Iterable[str]) -> str:
+    words = ", ".join(sorted(word for word in redact if " " not in word))
+    return f"; its copies have lost the {words} that the app does not see" if words else ""
+
+
+def _cause_of_move(decision: Decision, ends: Sequence[Explanation], ftype: FileType) -> str:
     denied = [(name, end) for name, end in zip(_ENDS, ends, strict=False) if not end.decision.allowed]
     for name, end in sorted(denied, key=lambda one: one[1].decision.errno != decision.errno):
         return f"the {name} needs {end.request}, and {end.cause}"
     if decision.allowed:
         return "both paths allow it, and no app gains rights by it"
+    if decision.errno == errno.EXDEV and ftype is FileType.DIRECTORY:
+        return (
+            "a rule gives other answers below the new path than below the old one, or may deny to delete"
+            " something below the directory; mv copies the files instead, through the policy"
+        )
     if decision.errno == errno.EXDEV:
         return (
             "at the new path somebody could do more with the file than at the old one, or other content is"

@@ -100,7 +100,7 @@ async def test_a_directory_that_a_process_may_use_is_not_answered_as_absent(stor
     [
         (None, 0, errno.EACCES, ""),
         (Decision(allowed=False, errno=errno.EROFS), 0, errno.EROFS, ""),
-        (Decision(allowed=False, errno=errno.EXDEV), 0, errno.EXDEV, "copy it instead"),
+        (Decision(allowed=False, errno=errno.EXDEV), 0, errno.EXDEV, "below the directory: copy it instead"),
         (Decision(allowed=False, errno=errno.EPERM), 0, errno.EPERM, "tells a place"),
         (Decision(allowed=False, errno=errno.ENOENT), errno.EACCES, errno.EACCES, ""),
     ],

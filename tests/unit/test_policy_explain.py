@@ -193,6 +193,23 @@ def test_a_move_that_would_gain_says_so():
     assert found.cause == "the file does not have the content that the new path requires"
 
 
+def test_a_directory_that_mv_would_copy_without_its_places():
+    asked = Asked("""\
+        - {id: a, allow: [all], who: {app: camera}, paths: "/a/**"}
+        - {id: b, deny: [see], who: {app: camera}, paths: "/**/.stversions/***"}
+        - {id: c, require: {redact: location}, who: {app: camera}}
+        """)
+    who = asked.who("camera")
+    facts = Facts("inode/directory", "none")
+    found = explain_move(asked.engine, who, "rename", b"/a/x", b"/a/y", DIRECTORY, facts)
+    assert errno_name(found.decision.errno) == "EXDEV"
+    assert found.cause == (
+        "a rule gives other answers below the new path than below the old one, or may deny to delete"
+        " something below the directory; mv copies the files instead, through the policy; its copies have"
+        " lost the location that the app does not see"
+    )
+
+
 def test_a_bare_directory_is_called_one(family):
     asked = Asked("- {id: a, allow: [see], paths: ['/a/b']}")
     assert "bare directory" in explained(asked, "camera", "list", "/a", DIRECTORY).text()

@@ -28,7 +28,9 @@ from policyfs.store.frozen import Version
 
 _WHY_ELSEWHERE: Final = (
     "an app would get more rights at the new path, or a program writes the file, or the file has another"
-    " name, or extended attributes that are forbidden there, or is not clean: copy it instead (mv does)"
+    " name, or extended attributes that are forbidden there, or is not clean, or a rule differs or denies a"
+    " deletion below the directory: copy it instead (mv does; the copies of an app that reads redacted files"
+    " lack the hidden data)"
 )
 
 

@@ -146,7 +146,8 @@ class Rights:
                     words = ", ".join(lost)
                     told = (
                         f"it reads {_shown(names)} (of another owner) without its {words}, and may replace"
-                        f" it: a photo that it edits and saves has lost its {words} for all apps"
+                        f" it: a photo that it edits, or copies and deletes (as mv may), has lost its"
+                        f" {words} for all apps"
                     )
                     todo = "let the redaction spare it, or let it change only its own files (owner: self)"
                     yield on_app("redacted-editor", self._policy, app, told, todo)
