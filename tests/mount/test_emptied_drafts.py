@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.support.machine.processes import call_as, code_of, start_as
-from tests.support.mount.stores import Mounts
+from tests.support.machine.processes import call_as, code_of, start_as, wait_for
+from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import Mounts, open_handles
 from tests.support.samples import jpegs
 
 CAMERA, GALLERY = 10010, 10011
@@ -88,3 +94,219 @@ def test_a_readers_fsync_puts_no_other_apps_emptied_file_over_the_old_bytes(
     writer.send("go on")
     assert writer.result() == ["", "EPERM" if data == PLACED else ""]
     assert photo.read_bytes() == (OLD if data == PLACED else NEW)
+
+
+def _shell(shell: str, script: str, path: Path, data: bytes = b"") -> tuple[int, list[str]]:
+    """Run a script in which $1 is the file: its exit code, and the lines that it printed."""
+    ended = subprocess.run(
+        [shell, "-c", script, shell, path], input=data, capture_output=True, timeout=30, check=False
+    )
+    return ended.returncode, ended.stdout.decode().split("\n")[:-1]
+
+
+@pytest.fixture
+def shared(mounts: Mounts, empty_store: Path, photo: Path) -> tuple[Mount, Path]:
+    """A mount, and the photo in it."""
+    mount = mounts.start(POLICY, empty_store)
+    return mount, mount / photo.relative_to(empty_store)
+
+
+def _released(mount: Mount) -> None:
+    wait_for(lambda: open_handles(mount.status()) == 0, "the last release")
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+@pytest.mark.parametrize("script", ['cat > "$1"', '{ true; cat; } > "$1"', 'exec 5> "$1"; cat >&5'])
+def test_a_shell_empties_no_file_for_a_program_whose_bytes_are_refused(
+    shared: tuple[Mount, Path], photo: Path, shell: str, script: str
+) -> None:
+    """It opens the file with O_TRUNC, and closes a copy of the descriptor before the program writes."""
+    mount, path = shared
+    code, _ = call_as(CAMERA, _shell, shell, script, path, PLACED)
+    assert code != 0
+    _released(mount)
+    assert photo.read_bytes() == OLD
+    assert call_as(CAMERA, path.read_bytes) == OLD
+    assert call_as(CAMERA, _shell, shell, script, path, NEW)[0] == 0
+    assert photo.read_bytes() == NEW
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+def test_a_file_that_a_shell_only_empties_is_empty(
+    shared: tuple[Mount, Path], photo: Path, shell: str
+) -> None:
+    """For the next program at once. Its modification time is that of the emptying, and stays."""
+    mount, path = shared
+    os.utime(photo, (5, 5))
+    before = time.time_ns()
+    script = ': > "$1"; stat -c %s "$1"; wc -c < "$1"; stat -c %.9Y "$1"; sleep 0.3; stat -c %.9Y "$1"'
+    code, [size, length, first, later] = call_as(CAMERA, _shell, shell, script, path)
+    assert (code, size, length) == (0, "0", "0")
+    assert first == later
+    _released(mount)
+    assert photo.read_bytes() == b""
+    stored = photo.stat().st_mtime_ns
+    assert f"{stored // 10**9}.{stored % 10**9:09}" == first
+    assert before - 10**8 < stored < time.time_ns()
+    assert call_as(GALLERY, path.stat).st_mtime_ns == stored
+    assert call_as(GALLERY, path.read_bytes) == b""
+
+
+def _empty(path: Path, *calls: Callable[[int], object]) -> list[str]:
+    """Open a file with O_TRUNC, and make calls with its descriptor: what these and close answered."""
+    fd = os.open(path, os.O_RDWR | os.O_TRUNC)
+    return [code_of(each, fd) for each in (*calls, os.close)]
+
+
+def _put(data: bytes, fd: int) -> None:
+    os.pwrite(fd, data, 0)
+
+
+def _cut(fd: int) -> None:
+    os.ftruncate(fd, 0)
+
+
+def _hold(channel, path: Path, flags: int = 0) -> str:
+    """Open a file for writing, close a copy of the descriptor, and close it when told."""
+    fd = os.open(path, os.O_RDWR | flags)
+    os.close(os.dup(fd))
+    channel.send(os.fstat(fd).st_size)
+    channel.recv()
+    return code_of(os.close, fd)
+
+
+def test_the_release_of_the_last_of_several_writers_stores_the_emptied_file(
+    shared: tuple[Mount, Path], photo: Path
+) -> None:
+    mount, path = shared
+    one = start_as(CAMERA, _hold, path)
+    assert one.receive() == len(OLD)
+    other = start_as(CAMERA, _hold, path, os.O_TRUNC)
+    assert other.receive() == 0
+    assert call_as(CAMERA, path.read_bytes) == b""
+    other.send("go on")
+    assert other.result() == ""
+    wait_for(lambda: open_handles(mount.status()) == 1, "the release of the first one")
+    assert photo.read_bytes() == OLD
+    one.send("go on")
+    assert one.result() == ""
+    _released(mount)
+    assert photo.read_bytes() == b""
+
+
+def test_an_fsync_of_a_writer_stores_the_emptied_file(shared: tuple[Mount, Path], photo: Path) -> None:
+    _, path = shared
+    writer = start_as(CAMERA, _overwrite, path, NEW)
+    writer.receive()
+    assert photo.read_bytes() == OLD
+    assert call_as(CAMERA, _sync, path) == ("", b"")
+    assert photo.read_bytes() == b""
+    writer.send("go on")
+    assert writer.result() == ["", ""]
+    assert photo.read_bytes() == NEW
+
+
+def test_truncate_stores_the_emptied_file_before_it_answers(shared: tuple[Mount, Path], photo: Path) -> None:
+    _, path = shared
+    writer = start_as(CAMERA, _hold, path)
+    writer.receive()
+    assert call_as(CAMERA, code_of, os.truncate, path, 0) == ""
+    assert photo.read_bytes() == b""
+    writer.send("go on")
+    writer.result()
+
+
+def test_a_file_that_is_emptied_after_a_refusal_keeps_its_bytes(
+    shared: tuple[Mount, Path], photo: Path
+) -> None:
+    """The program is told so; what it writes instead is stored."""
+    mount, path = shared
+    wrong, right = (functools.partial(_put, data) for data in (PLACED, NEW))
+    assert call_as(CAMERA, _empty, path, wrong, _close_a_copy, _cut) == ["", "EPERM", "", "EPERM"]
+    _released(mount)
+    assert photo.read_bytes() == OLD
+    assert call_as(CAMERA, _empty, path, wrong, _close_a_copy, _cut, right) == ["", "EPERM", "", "", ""]
+    assert photo.read_bytes() == NEW
+
+
+def _close_a_copy(fd: int) -> None:
+    os.close(os.dup(fd))
+
+
+def test_a_close_that_cannot_empty_the_file_says_so(shared: tuple[Mount, Path], photo: Path) -> None:
+    mount, path = shared
+    writer = start_as(CAMERA, _hold, path, os.O_TRUNC)
+    writer.receive()
+    photo.write_bytes(NEW)
+    writer.send("go on")
+    assert writer.result() == "EBUSY"
+    _released(mount)
+    assert photo.read_bytes() == NEW
+
+
+@pytest.mark.parametrize("end", ["umount", "SIGTERM"])
+def test_an_emptied_file_is_stored_though_the_mount_ends_right_after_the_close(
+    mounts: Mounts, empty_store: Path, photo: Path, end: str
+) -> None:
+    mount = mounts.start(POLICY.replace(f"uid: {CAMERA}", f"uid: [{CAMERA}, 0]"), empty_store)
+    assert mount.process is not None
+    assert _empty(mount / photo.relative_to(empty_store)) == [""]
+    if end == "umount":
+        mount.expected_exit = 1
+        subprocess.run(["umount", mount.mountpoint], check=True, timeout=30)
+    else:
+        mount.process.send_signal(signal.SIGTERM)
+    assert mount.process.wait(30) == mount.expected_exit
+    assert photo.read_bytes() == b""
+
+
+def test_an_emptied_file_that_a_program_still_writes_keeps_its_bytes_if_the_mount_ends(
+    shared: tuple[Mount, Path], photo: Path
+) -> None:
+    mount, path = shared
+    writer = start_as(CAMERA, _hold, path, os.O_TRUNC)
+    writer.receive()
+    assert mount.process is not None
+    mount.process.send_signal(signal.SIGTERM)
+    assert mount.process.wait(30) == 0
+    writer.send("go on")
+    writer.result()
+    assert photo.read_bytes() == OLD
+
+
+def _empty_and_look(path: Path, uid: int, turns: int) -> set[tuple[int, int]]:
+    """Empty a file as the camera, and open it at once as another user: the sizes of what that one sees."""
+    seen = set()
+    for _ in range(turns):
+        os.setresuid(CAMERA, CAMERA, 0)
+        path.write_bytes(OLD)
+        assert _empty(path) == [""]
+        os.setresuid(0, 0, 0)
+        os.setresuid(uid, uid, 0)
+        seen.add((len(path.read_bytes()), path.stat().st_size))
+        os.setresuid(0, 0, 0)
+    return seen
+
+
+@pytest.mark.parametrize("uid", [CAMERA, GALLERY])
+def test_an_open_after_the_close_finds_the_file_empty(shared: tuple[Mount, Path], uid: int) -> None:
+    """RELEASE, which empties it, comes after the answer to close(). The gallery has a node of its own."""
+    assert call_as(0, _empty_and_look, shared[1], uid, 40) == {(0, 0)}
+
+
+def _read_twice(channel, path: Path) -> tuple[bytes, int]:
+    with path.open("rb", buffering=0) as file:
+        channel.send((file.read(), os.fstat(file.fileno()).st_size))
+        channel.recv()
+        return os.pread(file.fileno(), len(OLD), 0), os.fstat(file.fileno()).st_size
+
+
+def test_who_has_the_file_open_sees_that_it_was_emptied(shared: tuple[Mount, Path], photo: Path) -> None:
+    mount, path = shared
+    reader = start_as(GALLERY, _read_twice, path)
+    assert reader.receive() == (OLD, len(OLD))
+    assert call_as(CAMERA, _empty, path) == [""]
+    wait_for(lambda: open_handles(mount.status()) == 1, "the release")
+    time.sleep(0.2)  # until the kernel has heard of it
+    reader.send("go on")
+    assert reader.result() == (b"", 0)

@@ -226,5 +226,6 @@ async def test_an_emptied_file_is_cut_once(store: Path) -> None:
         handle = await made.open("/a.jpg", os.O_RDWR | os.O_TRUNC, CAMERA)
         assert (store / "a.jpg").read_bytes() == PHOTO
         await made.sync.flush(handle)
-        assert (store / "a.jpg").read_bytes() == b""
+        assert (store / "a.jpg").read_bytes() == PHOTO, "a program may come that writes refused bytes"
         await made.release(handle)
+        assert (store / "a.jpg").read_bytes() == b""

@@ -183,9 +183,11 @@ class Drafts:
         PolicyChangedError, with the draft as it was.
 
         A refused file that this session created, and that is empty in the store, is removed. An unchanged
-        draft that the present policy has refused is not judged again. is_last: True if no other handle writes
-        the file, in any view.
+        draft that the present policy has refused is not judged again. A file that was emptied after a refusal
+        keeps its bytes. is_last: True if no other handle writes the file, in any view.
         """
+        if draft.refused and draft.only_empties(self._tree.fstat(handle.fd)):
+            return
         refusal = draft.refusal
         if refusal is None or not draft.unchanged or refusal.generation != self._gate.generation:
             try:

@@ -52,8 +52,11 @@ class FileSync:
         self._backing_fd = backing_fd
         self._remote = remote
 
-    async def flush(self, handle: Handle) -> None:
+    async def flush(self, handle: Handle, *, empties: bool = False) -> None:
         """Put held bytes into the store when a descriptor is closed, if they are allowed; else EPERM.
+
+        A file that was only emptied keeps its bytes until others are written, or until the release of its
+        last writer; with *empties* it is emptied now.
 
         A network store may report a lack of room, or a failed write, only at a close. So another descriptor
         of the file is closed while the app waits for the answer.
@@ -61,7 +64,7 @@ class FileSync:
         The names of a new file with refused content are withheld before the app gets the answer.
         """
         try:
-            await self.settle(handle)
+            await (self.settle(handle) if empties else self.settle(handle, self._waits))
         finally:
             if self._is_doomed(handle):
                 await self._withheld_names.hide(handle.node)
@@ -129,11 +132,21 @@ class FileSync:
         """Put held bytes into the store, or drop them, before the release of the last writer.
 
         INVARIANT: no await between this and the handle's end, so that nobody else uses its descriptor
-        meanwhile.
+        meanwhile; and none before the node's lock is taken, for which later opens of an emptied file wait
+        (Lifecycle.emptied).
         """
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):
             return
+        if state.writers <= 1 and state.draft is not None:
+            state.emptying = state.draft.only_empties(self._tree.fstat(handle.fd))
+        try:
+            await self._finish(handle, state)
+        finally:
+            state.emptying = False
+
+    async def _finish(self, handle: Handle, state: OpenState) -> None:
+        """Do what finish() does, under the node's lock."""
 
         def is_last() -> bool:
             if state.writers > 1 or self._guard.written_elsewhere(handle.node):
@@ -215,6 +228,22 @@ class FileSync:
             return handle
         writers = (other for other in self._handles.of_node(handle.node) if other.writable)
         return next(writers, None) or self.holding(handle.node.ino) or handle
+
+    def _waits(self, change: Change) -> bool:
+        """Return True if a FLUSH does not store the draft, since that would only empty the file.
+
+        A shell empties a file and closes a copy of the descriptor before its program writes. If all bytes of
+        that program are refused, the file must have its old ones.
+
+        Raises OSError: EPERM if bytes were refused before the file was emptied. Then it keeps the old ones.
+        """
+        draft, stored = change.state.draft, self._tree.fstat(change.handle.fd)
+        if draft is None or not change.decision.allowed or not draft.only_empties(stored):
+            return False
+        if draft.refused:
+            raise OSError(errno.EPERM, "bytes of this file were refused, and none were written since")
+        draft.put_off(stored)
+        return True
 
     def _spares_others(self, handle: Handle, change: Change) -> bool:
         """Return True if a reader's fsync leaves the draft alone: others write it, over old bytes.

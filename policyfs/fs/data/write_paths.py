@@ -208,11 +208,15 @@ class DraftWrites:
 
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
         handle, state, draft = change.handle, change.state, _draft(change)
+        waited = draft.changed
         await self._drafts.finish(handle, draft, change.decision, change.fence, change.on_thread, is_last)
+        stored = waited and not draft.changed
+        if stored:
+            self._guard.wrote(handle)
         if state.writers <= 1:
             state.draft = state.head = None
             self._drafts.give_up(handle, draft)
-            if draft.refused or draft.cleaned_of:
+            if stored or draft.refused or draft.cleaned_of:
                 self._guard.dropped(handle.node)
 
     def give_up(self, handle: Handle, state: OpenState, error: OSError | None) -> None:

@@ -106,6 +106,8 @@ class OpenState:
     (pending_writes.py)."""
     draft: Draft | None = None
     """The written bytes that are not checked yet."""
+    emptying: bool = False
+    """True while the release of the last writer empties the file, if its close() has not."""
     fd: int = -1
     """If the file's last name was removed through this mount while open: a descriptor of the file; else
     -1."""

@@ -57,12 +57,12 @@ class Draft:
     failed. base: size and mtime of the store's file when the draft began, or when the draft was last stored;
     None once another writer has changed that file. refusal: the last refusal of its content, or None.
     unchanged: True if nothing was written into the draft since that refusal. times_ns: access and
-    modification times that were set after the last write. began_empty: True if the file was empty when the
-    draft began. While the file is empty, a refusal loses nothing. cleaned_of: the words whose data was
-    removed from the version in the store, but not from the draft. torn: a note for the trail, if the store's
-    file has only a part of the draft because another program wrote there meanwhile, or the store failed; else
-    empty. recorded: path and note of the draft's cleaning, if that is on record and not stored yet; else
-    None.
+    modification times that the file gets with the draft: set after the last write, or noted by put_off().
+    began_empty: True if the file was empty when the draft began. While the file is empty, a refusal loses
+    nothing. cleaned_of: the words whose data was removed from the version in the store, but not from the
+    draft. torn: a note for the trail, if the store's file has only a part of the draft because another
+    program wrote there meanwhile, or the store failed; else empty. recorded: path and note of the draft's
+    cleaning, if that is on record and not stored yet; else None.
     """
 
     __slots__ = (
@@ -85,6 +85,15 @@ class Draft:
     def touch(self) -> None:
         """Note a write into the draft."""
         self.changed, self.unchanged, self.times_ns, self.recorded = True, False, None, None
+
+    def only_empties(self, stored: Stat) -> bool:
+        """True if its only change is that the file loses all its bytes. stored: the store's file."""
+        return self.changed and not self.size and stored.size > 0 and base_of(stored) == self.base
+
+    def put_off(self, stored: Stat) -> None:
+        """Note that the draft is stored later. The file gets the modification time of its last write."""
+        if self.times_ns is None:
+            self.times_ns = stored.atime_ns, os.fstat(self.fd).st_mtime_ns
 
     def dated(self, before: Stat, now: Stat) -> None:
         """Note new times of the store's file that were set through this node. before, now: the file's

@@ -224,6 +224,14 @@ def shown_size(node: Node, stat: Stat) -> int:
     return stat.size if state.head is None else state.head.size(stat.size)
 
 
+def shown_times(node: Node, stat: Stat) -> Stat:
+    """Return a file's attributes with the modification time that its draft will give to it."""
+    draft = None if node.open is None else node.open.draft
+    if draft is None or not draft.changed or draft.times_ns is None:
+        return stat
+    return stat._replace(mtime_ns=draft.times_ns[1])
+
+
 def shown_version(node: Node, stat: Stat) -> Version:
     """Return the version of the file that readers of this node see."""
     held = None if node.open is None else _held(node.open)

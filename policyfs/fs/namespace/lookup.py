@@ -20,7 +20,7 @@ from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import ROOT_ID, BytePath, Node
 from policyfs.fs.inodes.replaced_files import ReplacedFiles
 from policyfs.fs.kernel_cache.absent_names import AbsentNames
-from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_version
+from policyfs.fs.kernel_cache.attributes import Timeouts, absent, fill, shown_size, shown_times, shown_version
 from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
@@ -233,7 +233,7 @@ class Lookup:
         """Return attributes as the caller is shown them. If names in a directory may be hidden from the
         caller, its link count and size are neutral. Owner, group and mode are those of ShownModes.
         """
-        shown = self._modes.shown(stat, node, caller)
+        shown = self._modes.shown(shown_times(node, stat), node, caller)
         if stat.ftype is not FileType.DIRECTORY or self._gate.shows_all_in(caller.principal, state):
             return shown
         return _uncounted(shown)

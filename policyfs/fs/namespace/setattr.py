@@ -111,7 +111,7 @@ class AttributeSetter:
             try:
                 await self._writer.truncate(opened, size, by_path=True)
                 if node.open is not None and node.open.draft is not None:
-                    await self._sync.flush(opened)  # raises if the content is refused
+                    await self._sync.flush(opened, empties=True)  # raises if the content is refused
             finally:  # other handles of the file must not keep a refused draft
                 await self._sync.finish(opened)
         finally:

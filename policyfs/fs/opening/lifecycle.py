@@ -8,6 +8,9 @@ open fails after enter(), or when the file is released.
 from __future__ import annotations
 
 import contextlib
+from typing import Final
+
+import trio
 
 from policyfs.fs.access.views import version_of
 from policyfs.fs.checked.withheld_names import WithheldNames
@@ -21,6 +24,9 @@ from policyfs.kernel.bridge import FH_KEEP_CACHE, FH_NOFLUSH, FH_PASSTHROUGH, pa
 from policyfs.linux.statx import Stat
 from policyfs.store import freeing
 from policyfs.store.frozen import Version
+
+_EMPTYING_S: Final = 1.0
+"""The longest wait of an open for the release that empties the file."""
 
 
 class Lifecycle:
@@ -86,6 +92,17 @@ class Lifecycle:
         node.open.handles += 1
         node.open.writers += writing
         return node.open
+
+    async def emptied(self, node: Node) -> None:
+        """Wait until the release of a writer in another view has emptied the file: its close() came before.
+
+        If the store takes longer than a moment, or another daemon has the file, the old bytes are shown.
+        """
+        for each in self._nodes.same_inode(node.ino):
+            if each is not node and each.open is not None and each.open.emptying:
+                with trio.move_on_after(_EMPTYING_S):
+                    async with each.open.lock:
+                        pass
 
     async def show_size(self, handle: Handle, version: Version) -> None:
         """If the file was changed elsewhere since the kernel got its size, make the kernel ask for it again.

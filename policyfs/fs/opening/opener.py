@@ -87,6 +87,7 @@ class Opener:
         """Take the nine steps; fewer if the kernel has a backing id for the bytes already."""
         node = opening.request.node
         path = self._paths[node.byte_path]
+        await self._lifecycle.emptied(node)
         try:
             if not await self._open_again(opening, path):
                 opening.fd, opening.stat = await self._backing_files.find_apart(node)  # 1
