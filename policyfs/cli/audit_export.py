@@ -54,7 +54,9 @@ def add_parsers(
     """Add the actions to `audit`."""
     export = actions.add_parser("export", parents=[common], help="write events for other programs")
     export.add_argument("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
-    export.add_argument("--for-app", metavar="NAME", help="only what this app may know of its own requests")
+    export.add_argument(
+        "--for-app", metavar="NAME", help="only facts about its own requests that this app may know"
+    )
     export.add_argument("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
     add_query(export)
     sql = actions.add_parser("sql", parents=[common], help="query the segments in SQL (needs duckdb)")
@@ -119,7 +121,10 @@ def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[st
             del fields[name]
         yield f"{args.for_app}:{number}", part, {"id": f"{args.for_app}:{number}", **fields}
     for digest in sorted(sight.unknown):
-        what = f"policy {digest[:12]} is not kept, or has no app {args.for_app}: its denials are left out"
+        what = (
+            f"the trail does not keep policy {digest[:12]}, or this policy has no app {args.for_app}:"
+            " denials by this policy are left out"
+        )
         print(f"policyfs: {shown(what)}", file=sys.stderr)
 
 

@@ -33,7 +33,7 @@ def add_parsers(
         "forward", parents=[common], help="deliver the trail to other programs and machines, and raise alerts"
     )
     forward.add_argument("--config", required=True, metavar="FILE", help="the sinks, alerts and checkpoints")
-    forward.add_argument("--once", action="store_true", help="deliver what there is, and end")
+    forward.add_argument("--once", action="store_true", help="deliver the present lines, then end")
     forward.add_argument("--check", action="store_true", help="check the configuration only")
 
 
@@ -57,9 +57,8 @@ def run(args: argparse.Namespace) -> int:
     if os.geteuid() == 0:
         return _as_two(config, root, once=args.once)
     if os.access(root, os.W_OK):
-        print(
-            f"policyfs: warning: this user may write in {root}: use one that may only read", file=sys.stderr
-        )
+        warning = f"this user may write in {root}: use a user that may only read there"
+        print(f"policyfs: warning: {warning}", file=sys.stderr)
     from policyfs.forward.source import DirectAccess
     from policyfs.journal.keys import KeyStore
 
@@ -109,7 +108,9 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
         try:
             _become(user, parent)
             if os.access(root, os.W_OK):
-                raise PolicyfsError(f"the user {user.pw_name} may write in {root}: name one that may not")
+                raise PolicyfsError(
+                    f"the user {user.pw_name} may write in {root}: name a user that may only read there"
+                )
             _forward(config, OpenerAccess(theirs), once=once)
         except PolicyfsError as error:
             _log(str(error))

@@ -27,7 +27,9 @@ def add_parsers(
     hold.add_argument("name", nargs="?", metavar="NAME", help="the name of the hold")
     hold.add_argument("--since", metavar="WHEN", help="hold from this time on (default: the beginning)")
     hold.add_argument("--until", metavar="WHEN", help="hold up to this time (default: no end)")
-    hold.add_argument("--reason", default="", metavar="TEXT", help="why, for people who read the trail")
+    hold.add_argument(
+        "--reason", default="", metavar="TEXT", help="the reason, for people who read the trail"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ def add_parsers(
 ) -> None:
     """Add the action to `audit`."""
     index = actions.add_parser(
-        "index", parents=[common], help="make the indexes of closed segments, which make all reading quick"
+        "index", parents=[common], help="make the indexes of closed segments, so that queries are quick"
     )
     index.add_argument(
         "--check", action="store_true", help="make each index again, and compare it with the kept one"

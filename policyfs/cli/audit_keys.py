@@ -68,7 +68,9 @@ def key(what: str, *, as_json: bool) -> int:
 
 def _refused(directory: Path, exc: OSError) -> PolicyfsError:
     reason = exc.strerror or str(exc)
-    return PolicyfsError(f"cannot use the keys in {directory}: {reason} (root can; see docs/audit.md)")
+    return PolicyfsError(
+        f"cannot use the keys in {directory}: {reason}; root can use them, see docs/audit.md"
+    )
 
 
 def checkpoint(chains: list[Chain], append: str | None) -> int:

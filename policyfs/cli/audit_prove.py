@@ -49,8 +49,8 @@ def check(name: str) -> int:
     seal = found.seal
     print(shown(found.line))
     print(f"proven: in {shown(seal.segment)} of {shown(seal.mount_id)}, sealed {shown(seal.time)}")
-    keys = f"the first key is {found.keys.keys[0].key}, that of the seal {seal.key}"
-    print(f"{keys}: compare them with the machine's")
+    keys = f"the trail's first key is {found.keys.keys[0].key}, the key of the seal is {seal.key}"
+    print(f"{keys}: compare both with the keys of the machine")
     return EXIT_OK
 
 
@@ -66,7 +66,8 @@ def prove(found: list[Chain], name: str | None) -> int:
         if chain.mount_id.startswith(mount) and (proof := _proof(chain, seq)):
             print(proof)
             return EXIT_OK
-    print(f"policyfs: no sealed record {shown(name)}: its segment is sealed when it is full", file=sys.stderr)
+    why = "a record can be proved only after its segment is full and sealed"
+    print(f"policyfs: no sealed record {shown(name)}: {why}", file=sys.stderr)
     return EXIT_REFUSED
 
 

@@ -240,7 +240,7 @@ def refusing_layer(
     ops, decision = REQUESTS[explanation.request], explanation.decision
     admits = part(status, "admits")
     if not admits["any"] and caller.uid != admits["uid"]:
-        return Layer("mount", errno.EACCES, f"this app mount admits the uid {admits['uid']} alone")
+        return Layer("mount", errno.EACCES, f"this app mount admits only the uid {admits['uid']}")
     if hidden is not None:
         rules = ", ".join(sorted({match.rule for match in hidden.rules}))
         return Layer("policy", hidden.errno, f"{rules} hides a directory above, by its owner")
@@ -274,9 +274,7 @@ def _read_only(status: Json, ops: Op, _decision: Decision, _found: LiveFile, _ca
     return None
 
 
-def _mode_bits(
-    status: Json, ops: Op, _decision: Decision, found: LiveFile, caller: Caller
-) -> Layer | None:
+def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, caller: Caller) -> Layer | None:
     """Ask the kernel about the mode bits and ACLs of the store. They count only with --posix."""
     if not status["posix"] or caller.uid == 0:
         return None

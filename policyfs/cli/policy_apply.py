@@ -106,8 +106,8 @@ def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object
         if not args.allow_widening:
             found.refuse(
                 EXIT_REFUSED,
-                f"the text of the policy in force is not in {trail}/policies/{digest}, so nothing is known of"
-                " the difference; --allow-widening applies the policy all the same",
+                f"the text of the policy in force is not in {trail}/policies/{digest}, so the two policies"
+                " cannot be compared; --allow-widening applies the new policy without a comparison",
             )
         return
     sides = Side(f"{trail}/policies/{digest}", parse_policy(old)), Side(found.file, policy)

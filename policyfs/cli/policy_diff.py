@@ -59,7 +59,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="show what a new policy allows that an old one did not, and the reverse",
         description=(
             "Compares the answers of two policies to all requests, by the sorts of paths, callers, files and"
-            " operations that they tell apart. The exit code is 1 if something gets wider."
+            " operations that they tell apart. The exit code is 1 if the new policy allows more."
         ),
     )
     parser.add_argument("old", metavar="OLD", help="the old policy: a file, or a directory of *.yaml")

@@ -263,9 +263,10 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "explain",
         help="show the decision on one request, with its reasons",
         description=(
-            "Prints the cause, the rules that decided, the allow that nearly did, the way of the bytes, and"
-            " what the kernel keeps. For a mountpoint in place of POLICY it takes the policy in force, looks"
-            " at the file, and names the layer that refuses the request."
+            "Prints the cause of the answer, the rules that decided, the allow rule that nearly matched, how"
+            " the bytes are read and written, and which answers the kernel keeps. If POLICY is a mountpoint,"
+            " the command takes the policy in force there, looks at the file, and names the layer that"
+            " refuses the request."
         ),
     )
     add = parser.add_argument

@@ -135,8 +135,8 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="propose a policy that allows what the apps of a trail did",
         description=(
             "Prints a policy that allows the requests of a trail, in short globs, with ids of requests as"
-            " comments. What nobody should learn from a trail (deletion, private directories, raw places)"
-            " is kept back, and listed. Nothing is put in force."
+            " comments. Requests that a person should decide on (deletion, private directories, raw places)"
+            " are left out of the policy, and listed. Nothing is put in force."
         ),
     )
     parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")

@@ -86,7 +86,7 @@ def _absent(engine: Engine, store: str) -> Iterator[Finding]:
                     "not-in-store",
                     rule,
                     f"{text}: {store} has no {missing}",
-                    "correct the path; a directory that apps are still to make needs no change",
+                    "correct the path; if apps will make the directory later, change nothing",
                 )
                 break
 

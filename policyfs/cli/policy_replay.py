@@ -51,7 +51,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         description=(
             "Decides the recorded requests again, counts what would change, and groups it. Requests whose"
             " answer depends on facts that the trail does not have are counted as undecidable. The exit code"
-            " is 1 if something gets wider or narrower."
+            " is 1 if the policy would allow more, or less."
         ),
     )
     parser.add_argument("trail", metavar="TRAIL", help="a trail root, or the trail of one mount")

@@ -87,8 +87,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "test",
         help="compare a policy's answers with the tests beside it",
         description=(
-            f"Reads the tests of home.yaml from home{TEST_SUFFIX} beside it or in a directory tests there,"
-            f" and those of a directory from all its *{TEST_SUFFIX}. The exit code is 4 if a test fails."
+            f"The tests of home.yaml are in home{TEST_SUFFIX}, beside home.yaml or in the directory tests"
+            f" beside it. The tests of a directory of policies are in all its *{TEST_SUFFIX}. The exit code"
+            " is 4 if a test fails."
         ),
     )
     parser.add_argument("policy", nargs="+", metavar="POLICY", help="a file, or a directory of *.yaml")

@@ -33,7 +33,7 @@ _UNKNOWN: Final = ""
 
 _FOLDED: Final = "counted together on the trail, without their paths"
 _CUT: Final = "with a path that is too long to be recorded whole"
-_ENDS: Final = "about what became of a file (release, quarantine), no decisions"
+_ENDS: Final = "about the end of an open or a refused file (release, quarantine), not about decisions"
 _BAD: Final = "lines are not records: see policyfs audit verify"
 
 
@@ -120,9 +120,7 @@ class RecordedRequests:
                 yield from self._of_rows(portion, rows[begin:end], times, one)
                 begin, run = end, one
 
-    def _of_rows(
-        self, portion: Portion, rows: list[int], times: list[int], run: _Run
-    ) -> Iterator[Sighting]:
+    def _of_rows(self, portion: Portion, rows: list[int], times: list[int], run: _Run) -> Iterator[Sighting]:
         index = portion.index
         ends = self._instants(index, run)
         counts, first = _grouped(index, rows, _terms([times[row] for row in rows], ends))
@@ -173,7 +171,6 @@ class RecordedRequests:
             self._exceptions(event, run, at_ns), at_ns,
         )  # fmt: skip
 
-
     def _mount_of(self, event: Event) -> str | None:
         """Return the app of the app mount that an event is from, if the record of its start is gone."""
         policy = self._policies.policy(event.policy_digest)
@@ -220,9 +217,7 @@ def _terms(times: list[int], ends: Sequence[int]) -> Iterable[int]:
     return repeat(first, len(times)) if first == last else [bisect_right(ends, time) for time in times]
 
 
-def _grouped(
-    index: Index, rows: list[int], terms: Iterable[int]
-) -> tuple[Counter[_Key], dict[_Key, int]]:
+def _grouped(index: Index, rows: list[int], terms: Iterable[int]) -> tuple[Counter[_Key], dict[_Key, int]]:
     """Count equal rows, and return the first row of each sort."""
     writing = {number for number, event in enumerate(index.classes) if _asks_for_size(event)}
     special = index.new_paths.keys() | index.cut_rows

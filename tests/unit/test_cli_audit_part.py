@@ -151,7 +151,7 @@ def test_a_policy_that_is_not_kept_hides_denials(tmp_path: Path, capsys: pytest.
     assert args.run(args) == 0
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 1
-    assert "efefefefefef is not kept" in said.err
+    assert "does not keep policy efefefefefef" in said.err
 
 
 def test_strangers_are_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

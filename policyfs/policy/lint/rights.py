@@ -103,10 +103,10 @@ class Rights:
                 if decision.allowed and decision.redact:
                     told = (
                         f"it looks like a backup or a sync job, and reads {_shown(names)} without its"
-                        f" {', '.join(sorted(decision.redact))}: its copies are not full copies, and what it"
-                        " restores or syncs has none either"
+                        f" {', '.join(sorted(decision.redact))}: its copies lack these data, and so do the"
+                        " files that it restores or syncs"
                     )
-                    todo = "give it the grant that the redaction spares"
+                    todo = "give the app the grant that the redaction rule exempts"
                     yield on_app("backup-redacted", self._policy, app, told, todo)
                     return
 
@@ -149,7 +149,9 @@ class Rights:
                         f" it: a photo that it edits, or copies and deletes (as mv may), has lost its"
                         f" {words} for all apps"
                     )
-                    todo = "let the redaction spare it, or let it change only its own files (owner: self)"
+                    todo = (
+                        "exempt the app from the redaction, or let it change only its own files (owner: self)"
+                    )
                     yield on_app("redacted-editor", self._policy, app, told, todo)
                     return
 
@@ -311,4 +313,3 @@ def _never_raw(app: App, words: frozenset[str], redaction: Rule) -> Invariant:
         raw_types=frozenset(), audit=None, monitor=True, description="", where=redaction.where,
     )  # fmt: skip
     return Invariant(app.name, Promise.NEVER_RAW, rule, words, "", 1)
-

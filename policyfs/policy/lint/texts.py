@@ -87,7 +87,7 @@ def _owner_none(rule: Rule) -> Iterator[Finding]:
         yield on_rule(
             "redaction-spares-library",
             rule,
-            "unless owner none spares all files that no app created: in most libraries these are all files",
+            "unless owner none exempts all files that no app created: in most libraries these are all files",
             "remove it; to let apps read their own files unchanged, write unless: {owner: self}",
         )
 
