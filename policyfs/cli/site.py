@@ -42,8 +42,7 @@ class Seen(NamedTuple):
     changes: tuple[str, ...] = ()
 
     def is_to_be_made(self, *, restart: bool) -> bool:
-        """True if `up` makes the mount. restart: True if a mount that is up with other options is made again.
-        """
+        """True if `up` makes the mount. restart: also make a mount again that is up with other options."""
         if self.state is State.CHANGED:
             return restart and not is_of_unit(self.status)
         return self.state is not State.UP

@@ -62,8 +62,7 @@ def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bo
 def _holding(
     mountpoint: str, status: control.Json, files: Sequence[Mapping[str, object]]
 ) -> dict[int, list[Holder]]:
-    """Return the processes that have one of these files open or mapped, except the daemon and this process.
-    """
+    """Return the processes that have one of these files open or mapped, without daemon and this process."""
     opened = {(os.fsencode(mountpoint + str(one["path"])), one["uid"]) for one in files}
     pids = {one["pid"] for one in files}
     spared = {status["pid"], os.getpid(), os.getppid(), 1}

@@ -82,8 +82,7 @@ class KindCache:
         self._hits = self._misses = self._evicted = 0
 
     def get(self, key: KindKey, lane: Hashable = None) -> str | None:
-        """Return the kind, or None if unknown. lane: also use answers that only this lane's own worker gave.
-        """
+        """Return the kind, or None if unknown. lane: also use answers that only this lane's worker gave."""
         for entry in ((key, None), (key, (lane,))):
             kind = self._kinds.get(entry)
             if kind is not None:

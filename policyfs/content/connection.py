@@ -132,8 +132,7 @@ class WorkerLink:
             await trio.lowlevel.wait_readable(self._pidfd)
 
     def _stopped(self) -> bool:
-        """True if another process stopped the worker (proc_pid_stat(5), field 3). No worker can stop itself.
-        """
+        """True if another process stopped the worker (proc_pid_stat(5), field 3); it cannot stop itself."""
         try:
             state = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace")
         except OSError:

@@ -23,8 +23,7 @@ class Delivery(Protocol):
 
     @property
     def unsure_s(self) -> float:
-        """Return the time in seconds after a delivery in which messages are still lost if the receiver dies.
-        """
+        """Return the seconds after a delivery in which messages are still lost if the receiver dies."""
 
     def deliver(self, messages: Sequence[Message]) -> None:
         """Deliver all of these, in order, and wait for the proof. Raises DeliveryError."""

@@ -133,8 +133,7 @@ class ChainFollower:
         return self._fd is not None
 
     def _open(self, name: str, items: list[Item]) -> None:
-        """Open the segment of the position again, and check that it still has the line before the position.
-        """
+        """Open the position's segment again, and check that it still has the line before the position."""
         if self._is_open:
             return
         self._fd = self._source.open(self._mount_id, name)

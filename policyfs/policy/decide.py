@@ -134,8 +134,7 @@ class Engine:
         return self._decisions.keep(key, pooled, state.units)
 
     def needs(self, who: Principal, ops: Op, state: PathState, ftype: FileType) -> Need:
-        """Return the facts on which the answer of ``decide`` depends. It may leave all other facts unknown.
-        """
+        """Return the facts on which the answer of ``decide`` depends. Other facts may stay unknown."""
         key = (state, who.key, ops, ftype)
         found = self._needs.get(key)
         if found is None:

@@ -113,8 +113,7 @@ def already(told: str, first: Where) -> str:
 
 
 def _names_are_known(file: File) -> bool:
-    """True if all names that a file declares are known. A faulty file may declare names that cannot be read.
-    """
+    """True if all names that a file declares are known. In a faulty file some names may be unreadable."""
     if not isinstance(file.top.node, Mapping) or file.top.doc is None:
         return False
     named = (file.top.node.get(key) for key in ("apps", "sets", "path_sets"))

@@ -34,8 +34,7 @@ _SEEN: Final = "seen"
 
 
 class Distinctions:
-    """Compares the answers of one table for all callers of a shared mount. dry_run: the mount has --monitor.
-    """
+    """Compares the answers of a table for all callers of a shared mount. dry_run: with --monitor."""
 
     def __init__(self, table: Table, sight: Sight, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table

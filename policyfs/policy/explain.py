@@ -45,8 +45,7 @@ REQUESTS: Final = {
     "removexattr": Op.SEE | Op.ATTR,
     "all": Op.ALL,
 }
-"""The operations that each request needs, by the request's name. ``create`` stands for an open with O_CREAT.
-"""
+"""The operations that each request needs, by its name. ``create`` stands for an open with O_CREAT."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,8 +233,7 @@ def _outcome(decision: Decision) -> tuple[object, ...]:
 
 
 def hidden_by(profile: Profile, facts: Facts) -> Decision | None:
-    """Return a denial if enforced denies of SEE hide this directory under these facts. Otherwise return None.
-    """
+    """Return a denial if enforced denies of SEE hide this directory under these facts, or else None."""
     known = fixed_facts(FileType.DIRECTORY, facts)
     matches: list[RuleMatch] = []
     audits: list[Audit] = []

@@ -68,8 +68,7 @@ _STAND_INS: Final[dict[str, object]] = {"until": EXAMPLE_INSTANT, "allow": "see"
 """Values in the place of keys that are missing, so that the rest of the part can be checked."""
 
 _PRUNINGS: Final = 4
-"""Most attempts to validate a faulty part without its faults. Without one fault, validation may find another.
-"""
+"""Most attempts to validate a faulty part without its faults: each attempt may find another fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,8 +342,7 @@ def _key_error(source: Source, node: Node, subject: str, loc: Loc, message: str,
 
 
 def _span_of_key(node: Node, loc: Loc) -> Span:
-    """Return the span of the last key of a path. It stands for an empty value, which has no place of its own.
-    """
+    """Return the span of the last key of a path, for an empty value: it has no place of its own."""
     while loc and not isinstance(loc[-1], str):
         loc = loc[:-1]
     if not loc:

@@ -15,8 +15,7 @@ MAX_HIDES: Final = 1024
 
 
 _NAME_BYTES: Final = 32
-"""So many bytes of a name count as one more unit: a long name takes more memory than the rest of an answer.
-"""
+"""So many bytes of a name count as one more unit: a long name takes more memory than an answer."""
 
 
 class PathState:

@@ -140,8 +140,7 @@ def _bound(event: Event) -> Event:
 
 _EVENT_MEMORY: Final = 1024
 _RANGE_MEMORY: Final = 136
-"""Bytes of memory: of an event with its numbers, and of one range. Measured with sys.getsizeof, rounded up.
-"""
+"""Bytes of memory of an event with its numbers, and of one range: by sys.getsizeof, rounded up."""
 
 
 def memory_bytes(event: Event) -> int:

@@ -71,8 +71,7 @@ def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
 
 
 def grounds(event: Event, lookup: Lookup = nothing_known) -> list[str]:
-    """Return the rules of an event with their places. If the event has no rules, return `no rule allows it`.
-    """
+    """Return the rules of an event with their places; `no rule allows it` if the event has no rules."""
     words = []
     for rule in event.rules:
         fact = lookup(event.policy_digest, rule)

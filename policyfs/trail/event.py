@@ -27,8 +27,7 @@ Operation = Literal[
     "quarantine", "read", "readlink", "release", "rename", "rmdir", "stat", "symlink",
     "truncate", "unlink", "write", "xattr",
 ]  # fmt: skip
-"""Name of a requested operation (Event.operation). mypy refuses other names in the calls of the file system.
-"""
+"""Name of a requested operation (Event.operation). mypy refuses other names in the file system."""
 
 OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 

@@ -31,8 +31,7 @@ _NS: Final = 1_000_000_000
 _CALLER: Final = itemgetter(
     *map(Event._fields.index, ("mount", "app", "uid", "gid", "pid", "exe")),
 )
-"""Returns the fields of an event that describe the caller. (Most processes end soon, so this memo is small.)
-"""
+"""Returns the fields of an event that describe the caller. Most callers end soon: the memo is small."""
 _REQUEST: Final = itemgetter(
     *map(
         Event._fields.index,
@@ -50,8 +49,7 @@ _NONE_RARE: Final = tuple(Event._field_defaults[name] for name in Event._fields[
 """The fields from `note` on, and their values in most events."""
 
 RANGES_LIMIT: Final = 256
-"""Most redacted ranges in a line, so that a file that was made for this purpose cannot make the line endless.
-"""
+"""Most redacted ranges in a line, so that no file can be made for which a line is endless."""
 
 LINE_BYTES: Final = 48 * 1024
 """Most bytes of a line with any content, digest and newline included. The sum of the bounds of the single

@@ -378,8 +378,7 @@ class Verifier:
     def _break(
         self, name: str, line: int, kind: str, what: str, before: int | None = None, *, unless: bool = False
     ) -> None:
-        """Add a break. before: the last seq that is still proven. unless: only if the segment has none yet.
-        """
+        """Add a break. before: the last seq still proven. unless: only if the segment has none yet."""
         if unless and any(found.place.segment == name for found in self._breaks):
             return
         before = self._seq if before is None else before

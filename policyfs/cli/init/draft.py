@@ -30,7 +30,7 @@ class Draft(NamedTuple):
     directories: Sequence[Directory]
 
     def media(self, directory: str) -> tuple[str, ...]:
-        """Return the sorts of media that the policy allows in a directory, because it holds nothing else now.
+        """Return the sorts of media that the policy allows in a directory, because it holds only these now.
         """
         found = next((one.media for one in self.directories if one.name == directory), frozenset())
         return tuple(sorted(found))
@@ -46,8 +46,7 @@ class Draft(NamedTuple):
         return any(Level.ADD in wish.shares.values() for wish in self.wishes)
 
     def filled(self) -> list[tuple[tuple[str, ...], list[str]]]:
-        """Return the directories in which some app may write, by the sorts of media that are allowed there.
-        """
+        """Return the directories in which some app may write, by the sorts of media allowed there."""
         names = {
             name for wish in self.wishes for name, level in wish.shares.items() if level is not Level.READ
         }

@@ -109,8 +109,7 @@ def proposals(evidence: Evidence) -> list[Proposed]:
 def _effective(
     grouped: dict[tuple[str, Use], dict[Place, Sample]], evidence: Evidence
 ) -> list[tuple[tuple[str, Use], dict[Pattern, Sample]]]:
-    """Return the patterns of each app and use, without the operations that the proposal's deny rules refuse.
-    """
+    """Return the patterns of each app and use, without operations that the proposal's deny rules refuse."""
     found: dict[tuple[str, Use], dict[Pattern, Sample]] = defaultdict(dict)
     for (app, use), places in grouped.items():
         refusals = evidence.refused.get(app, Refusals())

@@ -360,8 +360,7 @@ class _Locator:
         return bytes(new)
 
     def _is_index(self, data: bytes) -> bool:
-        """True if a packet of Skeleton 4.0 holds only key points: pairs of numbers with 7 bits in each byte.
-        """
+        """True if a packet of Skeleton 4.0 holds only key points: pairs of numbers of 7 bits per byte."""
         points = data[_INDEX_HEAD_BYTES:]
         ends = [at for at, byte in enumerate(points) if byte & 0x80]
         longest = max((after - at for at, after in pairwise([-1, *ends])), default=0)

@@ -117,8 +117,7 @@ def _gone(data: bytes, tag: str) -> Cleaned:
 
 
 def _closed_up(cleaned: Cleaned) -> bytes:
-    """Return a packet without the blanks of removed parts: in a deflated packet no part must keep its offset.
-    """
+    """Return a packet without the blanks of removed parts. (If it is deflated, parts may change places.)"""
     out = bytearray(cleaned.data)
     for note in sorted(cleaned.notes, key=lambda note: note.offset, reverse=True):
         if not out[note.offset : note.offset + note.length].strip(b" "):

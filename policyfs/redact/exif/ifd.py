@@ -154,8 +154,7 @@ class Directory:
     referrer: Entry | None = None
     dropped: bool = False
     crowded: bool = False
-    """True if its unnamed tags hold more different small numbers than may stay (empty_values.MOST_NUMBERS).
-    """
+    """True if its unnamed tags hold too many different small numbers (empty_values.MOST_NUMBERS)."""
     covers: list[tuple[int, int]] = field(default_factory=list)
     """Other bytes that stay with the directory: a maker note's header and footer."""
 

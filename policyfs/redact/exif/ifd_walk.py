@@ -189,8 +189,7 @@ class Walk(ABC):
                 self._follow(directory)
 
     def _learn(self, directory: Directory) -> None:
-        """Read the names of maker and model from tags that stay: the meaning of a maker note depends on them.
-        """
+        """Read maker and model from tags that stay: the meaning of a maker note depends on them."""
         if directory.frame.note:
             return
         for entry in directory.entries:
@@ -240,15 +239,13 @@ class Walk(ABC):
         self.notes.append(Note(at, size, self.name, tag, tells, broken, bare))
 
     def wipe(self, entry: Entry) -> None:
-        """Mark a removed value's bytes as wiped: they may not stay as a part of another value or of pixels.
-        """
+        """Mark a removed value's bytes as wiped: they may not stay as part of another value or of pixels."""
         if not entry.inline and self.within(entry):
             elsewhere = entry.frame.note and not entry.frame.owns(entry.start, entry.end)
             self.doomed.append((entry.start, entry.end, elsewhere))
 
     def settle_wiped(self) -> None:
-        """Compute the wiped ranges. The bytes of directories are left out, because the walk examines these.
-        """
+        """Compute the wiped ranges, without the bytes of directories: the walk examines these."""
         for wiped, elsewhere in ((self.wiped, False), (self.wiped_in_notes, True)):
             spans = Extents((start, end) for start, end, other in self.doomed if other == elsewhere)
             for start, end in spans.without(self.structure):

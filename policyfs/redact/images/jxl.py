@@ -29,8 +29,7 @@ _FOREIGN: Final = re.compile(
     rb"|\xff\xd8\xff[\xe0\xe1]..(?:JFIF|Exif)\0|PK\x03\x04.\x00|SEFH|MotionPhoto_Data",
     re.DOTALL,
 )
-"""Starts of data that common programs append to pictures. They are too long to be in a codestream by chance.
-"""
+"""Starts of data that common programs append to pictures; too long to be in a codestream by chance."""
 _OVERLAP: Final = 32
 _FREED_PARTS: Final = 4
 """Cost of a box that becomes free space, in parts of the budget; an honest file has few such boxes."""
@@ -100,7 +99,7 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
 
 
 def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
-    """Return the start of foreign data once the bytes from *behind* on are zeros: some patterns end in zeros.
+    """Return where foreign data starts once the bytes from *behind* on are zeros: patterns may end in zeros.
     """
     while True:
         first = max(start, behind - _OVERLAP)

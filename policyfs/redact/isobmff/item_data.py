@@ -182,8 +182,7 @@ class Ground:
     """
 
     def area(self, start: int, end: int, *, noted: bool = False) -> None:
-        """Add an area of data: its unclaimed bytes become zeros. noted: True if the area has a note already.
-        """
+        """Add an area of data: its unclaimed bytes become zeros. noted: True if it has a note already."""
         if start < end:
             self.areas.append(Span(start, end))
             if noted:
@@ -325,8 +324,7 @@ class Ground:
 def _notes(
     blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
 ) -> Iterator[Note]:
-    """Yield notes on the bytes that became zeros: the notes of claims, and one note for each unclaimed range.
-    """
+    """Yield notes on bytes that became zeros: those of claims, and one for each unclaimed range."""
     holes = [Span(patch.offset, patch.end) for patch in blank]
     for claim in gone:
         if _touch(holes, claim.spans):

@@ -35,8 +35,7 @@ from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data
 MAX_BOXES: Final = 150_000
 """Most boxes at the top of a file, and within fragments: as many as a recording of many hours has."""
 MAX_HOLES: Final = 100_000
-"""Most ranges between samples that become zeros: more than a day of telemetry with one range for each second.
-"""
+"""Most ranges between samples that become zeros. A day of telemetry has one for each second."""
 MAX_FILLER_HOLES: Final = 256
 """If more ranges than this are between samples, none counts as filler: together they could hold data."""
 MAX_LINE_BYTES: Final = 256

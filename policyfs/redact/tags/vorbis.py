@@ -19,8 +19,7 @@ _MAX_COMMENTS: Final = 10_000
 _PICTURE_PARTS: Final = 100
 """Cost of a cover in parts of the budget, whatever its content: files have few covers."""
 _VENDOR: Final = re.compile(rb"(?:reference libFLAC|Xiph\.Org lib\w{1,10} I) [\w. ()-]{1,40}")
-"""Names of libraries (vendor strings). A date in such a name is the library's own, not a date of the sound.
-"""
+"""Names of libraries (vendor strings). A date in such a name is the library's, not the sound's."""
 _IMAGE_KIND: Final = re.compile(rb"(?:image/)?[A-Za-z0-9+.-]{0,12}")
 _PICTURE_KEYS: Final = ("metadata_block_picture", "coverart")
 
