@@ -1,6 +1,6 @@
-"""Accounts: each app's budget of trail bytes, and the counts of its events that get no line of their own.
+"""Accounts: each app's budget of trail bytes, and the counts of events that get no line of their own.
 
-Not thread-safe: the journal calls it under its own lock.
+Not thread-safe: the journal calls this under its own lock.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from policyfs.trail.event import DENY, Event, Holder, holder_of
 from policyfs.trail.fold import AppFold
 
 RATE: Final = 800_000
-"""Bytes of trail that one app may cause each second, in the long run."""
+"""The bytes of trail that one app may cause in each second, on average."""
 BURST: Final = 1_000_000
-"""Bytes that one app may cause at once in addition to RATE, after a silence. Over any five seconds, both
-together allow at most 1 MB/s."""
+"""The bytes that an app may cause in addition, all at once, after a time without events. RATE and BURST
+together allow at most 1 MB/s over any five seconds."""
 
 DENIED_RATE: Final = 35_000
 DENIED_BURST: Final = 450_000
-"""RATE and BURST for denials alone: an app that always tries new names causes less than 1 MB in ten seconds.
-Denials beyond these limits are counted together; a grant never waits for them."""
+"""RATE and BURST for denials alone. An app that always tries new names causes less than 1 MB in ten seconds.
+Denials beyond these limits are counted together. A grant never waits because of them."""
 
 ACCOUNTS: Final = 256
-"""Apps and strangers (uids) that have their own accounts at one time; further strangers share one account."""
+"""The limit of apps and strangers (uids) with an account of their own; further strangers share one
+account."""
 _STRANGERS: Final = -1
 _OVERDRAFT: Final = 100_000
-"""Bytes by which the counts of an app's directories may exceed its budget of denials; beyond that, its
+"""The bytes by which lines of an app's counts by directory may exceed its budget of denials. Beyond that, its
 directories are counted together."""
 _COUNTS: Final = 100
-"""Bytes of the counts and times in the line of a group."""
+"""The bytes of the counts and times in one line of counts."""
 
 
 class Limits(NamedTuple):
@@ -43,14 +44,14 @@ class Limits(NamedTuple):
 
 
 class Account(NamedTuple):
-    """The account of one app. denied: the part of its budget that denials may take."""
+    """The account of one app. denied: the part of its budget that its denials may use."""
 
     budget: Budget
     denied: Budget
     fold: AppFold
 
     def left(self, event: Event, now_ns: int) -> float:
-        """Return the bytes of trail that are left for an event."""
+        """Return the bytes of trail that the budget leaves for an event."""
         left = self.budget.left(now_ns)
         return min(left, self.denied.left(now_ns)) if event.decision == DENY else left
 
@@ -62,10 +63,10 @@ class Account(NamedTuple):
 
 
 class Accounts:
-    """The accounts of a mount. now_ns is monotonic time; the time of an event is wall-clock time."""
+    """The accounts of a mount. now_ns: monotonic time. Times in events are wall-clock time."""
 
     def __init__(self, limits: Limits, window_ns: int) -> None:
-        """window_ns: how long one record of a denial stands for its repeats (see AppFold)."""
+        """window_ns: for how long the record of a denial also stands for its repeats (see AppFold)."""
         self._limits = limits
         self._window_ns = window_ns
         self._all: dict[Holder, Account] = {}
@@ -74,13 +75,15 @@ class Accounts:
         return len(self._all)
 
     def absorb(self, event: Event, now_ns: int) -> bool:
-        """Count an event that is a repeat, or whose app has no budget left. False if it must be recorded."""
+        """Count an event instead of recording it: a repeat, or beyond its app's budget. False: it must be
+        recorded.
+        """
         account = self._of(event, now_ns)
         if account.fold.absorb(event):
             return True
         if account.left(event, now_ns) > 0:
             return False
-        # The app chooses the length of a directory's path, and with it the length of the line.
+        # The app chooses the length of a directory's path, and so the length of the line.
         by_directory = event.decision != DENY or account.denied.left(now_ns) > -_OVERDRAFT
         new = account.fold.count(event, by_directory=by_directory)
         if new is not None:
@@ -90,9 +93,9 @@ class Accounts:
     def spend(self, event: Event, now_ns: int, size: int | None = None) -> float:
         """Charge a recorded event to its app. Return the seconds until the app has a budget again.
 
-        size: an upper bound of the line's length in bytes, if known. A denial is charged twice: the second
+        size: an upper bound of the line's length in bytes, if known. A denial is charged twice. The second
         charge is for a later line with the count of its repeats. The budget of denials is charged for that
-        line only when the line comes, because most denials are not repeated.
+        line only when the line is written, because most denials are not repeated.
         """
         account = self._of(event, now_ns)
         size = line_bytes(event) if size is None else size
@@ -102,7 +105,7 @@ class Accounts:
         return beyond_s
 
     def recorded(self, event: Event, now_ns: int) -> None:
-        """Remember a recorded denial: its repeats are counted from now on."""
+        """Remember a recorded denial, so that its repeats are counted from now on."""
         self._of(event, now_ns).fold.recorded(event)
 
     def collect(self, time_ns: int, now_ns: int, *, everything: bool) -> list[Event]:

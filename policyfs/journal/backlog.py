@@ -1,8 +1,8 @@
-"""The backlog: best-effort events that wait to be written, bounded in number and in bytes.
+"""The backlog: best-effort events that wait to be written. Their number and their bytes are limited.
 
-One app's share is at most as large as the room left for all others. So if one app floods the backlog, only
-events of that app are lost.
-Not thread-safe: the journal calls it under its own lock.
+One app's share is at most as large as the room that is left for all others. So if one app floods the backlog,
+only events of that app are lost.
+Not thread-safe: the journal calls this under its own lock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from policyfs.trail.event import Event, Holder, holder_of
 
 QUEUE: Final = 10_000
 QUEUE_BYTES: Final = 16 * 1024 * 1024
-"""Limits of the backlog: events, and bytes of memory."""
+"""QUEUE: the limit of events in the backlog. QUEUE_BYTES: the limit of their memory."""
 
 _GAP_BYTES: Final = 512
 
@@ -26,30 +26,32 @@ Item = Event | Entry | Gap
 
 
 class Backlog:
-    """Events and gaps in the order in which they are to be written."""
+    """Events and gaps in the order in which they will be written."""
 
     def __init__(self, events: int, size: int) -> None:
-        """events: most events that may wait. size: most bytes of memory that these events may take."""
+        """events: the limit of waiting events. size: the limit of the memory that these events take, in
+        bytes.
+        """
         self._most_events = events
         self._most_size = size
         self._items: deque[tuple[Item, int]] = deque()
         self._shares: dict[Holder, list[int]] = {}
-        """Of each app: its events, and their bytes of memory."""
+        """For each app: the number of its events, and their memory in bytes."""
         self._gaps: dict[str, Gap] = {}
         self._events = 0
         self.size = 0
-        """Upper bound of the memory of all items, in bytes."""
+        """An upper bound of the memory of all items, in bytes."""
 
     def __len__(self) -> int:
         return len(self._items)
 
     @property
     def is_full(self) -> bool:
-        """True if no app can add an event."""
+        """True if no app can add another event."""
         return self._events >= self._most_events or self.size >= self._most_size
 
     def add(self, event: Event | Entry) -> bool:
-        """Add an event. False if its app's share is already as large as the room that is left."""
+        """Add an event. False if the share of its app is already as large as the room that is left."""
         holder, size = _holder(event), _memory(event)
         share = self._shares.get(holder)
         events, used = share or (0, 0)
@@ -65,11 +67,11 @@ class Backlog:
         return True
 
     def force(self, event: Event) -> None:
-        """Add an event that may not be dropped, even if the backlog is full."""
+        """Add an event that must not be dropped, even if the backlog is full."""
         self._items.append((event, self._added(event)))
 
     def gap(self, reason: str, time_ns: int) -> Gap:
-        """Return the waiting gap of this reason. Begin one if there is none."""
+        """Return the waiting gap with this reason. If there is none, begin one."""
         gap = self._gaps.get(reason)
         if gap is None:
             gap = Gap(reason, time_ns)
@@ -77,13 +79,14 @@ class Backlog:
         return gap
 
     def drop(self, event: Event | Entry, reason: str) -> None:
-        """Count an event that will never be recorded, in the gap of this reason."""
+        """Count an event that will never be recorded in the gap with this reason."""
         gap = self.gap(reason, event.time_ns)
         gap.dropped += event.weight
         gap.last_ns = event.time_ns
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Take items from the front: at most *count*, and *size* bytes of memory (or the first alone)."""
+        """Take items from the front: at most *count*, and at most *size* bytes of memory, but at least one.
+        """
         taken: list[Item] = []
         while self._items and len(taken) < count and (not taken or self._items[0][1] <= size):
             item, cost = self._items.popleft()
@@ -109,7 +112,7 @@ class Backlog:
         return [item for item, _ in self._items]
 
     def _added(self, item: Item) -> int:
-        """Count an item, and return its bytes of memory."""
+        """Count an item. Return its memory in bytes."""
         size = _GAP_BYTES if isinstance(item, Gap) else _memory(item)
         self._count(item, size, 1)
         return size

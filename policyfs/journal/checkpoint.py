@@ -1,4 +1,4 @@
-"""Checkpoints: the signed end of a chain, made by a reader, also while a daemon records."""
+"""Checkpoints: signed ends of chains. A reader makes them, even while a daemon records."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from policyfs.trail.segment_check import check_segment
 
 
 def checkpoint_of_chain(chain: Chain, signer: Signer) -> bytes | None:
-    """Return the signed line of a chain's end; None if the check of its newest segment fails."""
+    """Return a signed line about the end of a chain; None if the check of its newest segment fails."""
     for name in reversed(chain.segments()):
         try:
             fd = open_segment(chain.directory / name)
         except FileNotFoundError:
-            continue  # rotation removed it
+            continue  # rotation has removed the segment
         try:
             last = settled_tail(fd)
         finally:

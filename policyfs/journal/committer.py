@@ -1,7 +1,7 @@
-"""The committer: a thread that puts required events on record, all waiting events in one write.
+"""The committer: a thread that puts required events on record. One write takes all events that wait.
 
-The event loop itself never writes. It begins a commit and waits for a moment, which is enough unless the
-disk is slow. Otherwise the loop handles other requests until the end of the commit is reported.
+The event loop itself never writes. It begins a commit and waits for a moment. This is enough unless the disk
+is slow. If it is not enough, the loop handles other requests until the end of the commit is reported.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from policyfs.journal.offload import Offload
 from policyfs.journal.ticket import Ticket
 
 _MOMENT_S: Final = 0.0005
-"""Longest wait of the event loop for an event to be on record; some 0.1 ms are enough for a page in memory.
-All other requests wait meanwhile. On busy processors, one app's records would add this wait to every second
-open.
+"""The longest time that the event loop waits until an event is on record. A write into memory takes about 0.1
+ms. All other requests wait meanwhile. On busy processors, the records of one app add this wait to every
+second open of other apps.
 """
 _PAUSE_S: Final = 0.02
-"""Longest time without such waits after a failed one, so that a slow disk costs at most a tenth of the
-loop's time."""
+"""The longest time without such waits after a wait that failed. So a slow disk costs the loop at most a tenth
+of its time."""
 _FIRST_PAUSE_S: Final = 0.00125
-"""The time without waits after the first failed wait. Each further failed wait doubles it, until a wait
-succeeds. It is short: now and then a busy processor starts the thread too late, and a record without a wait
-costs two more turns of the loop.
+"""The time without waits after the first failed wait. Each further failed wait doubles the time, until a wait
+succeeds. The first time is short, because a busy processor sometimes starts the thread too late, and a record
+without a wait costs two more turns of the loop.
 """
 
 
 class Commit:
-    """Tickets on their way to the record. Thread-safe."""
+    """Tickets that are being written. Thread-safe."""
 
     __slots__ = ("_done", "_mutex", "_tell", "is_done", "tickets")
 
@@ -44,13 +44,13 @@ class Commit:
         self._tell: Callable[[], None] | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Block this thread until the commit has ended, at most *seconds*. True if it has ended."""
+        """Block this thread until the commit has ended, but at most *seconds*. True if it has ended."""
         if not self.is_done and self._done.acquire(timeout=seconds):
             self._done.release()
         return self.is_done
 
     def when_done(self, tell: Callable[[], None]) -> None:
-        """Let a thread call *tell* when the commit ends; call it at once if it has ended."""
+        """Make a thread call *tell* when the commit ends. If it has ended already, call *tell* at once."""
         with self._mutex:
             self._tell = tell
             done = self.is_done
@@ -68,10 +68,12 @@ class Commit:
 
 
 class Committer:
-    """The committing thread, started by the first commit. Thread-safe, except `at_once`."""
+    """The thread that commits. The first commit starts it. Thread-safe, except at_once()."""
 
     def __init__(self, write: Callable[[Sequence[Ticket]], None], offload: Offload | None = None) -> None:
-        """write: writes tickets, and sets the result in each. offload: mostly writes without this thread."""
+        """write: writes tickets, and sets the result in each. offload: writes most tickets without this
+        thread.
+        """
         self._write = write
         self._offload = offload
         self._mutex = threading.Lock()
@@ -84,8 +86,8 @@ class Committer:
         self._pause_s = _FIRST_PAUSE_S
 
     def begin(self, tickets: Sequence[Ticket]) -> Commit:
-        """Let the thread write these tickets soon. After close(), or if no thread can be started, write them
-        here and now.
+        """Let the thread write these tickets soon. After close(), or if no thread can be started, this call
+        itself writes them.
         """
         commit = Commit(tickets)
         with self._mutex:
@@ -100,7 +102,9 @@ class Committer:
         return commit
 
     def _has_thread(self) -> bool:
-        """Start the thread unless it runs. False if that fails (a limit of threads); call again later."""
+        """Start the thread if it does not run. False if the system allows no further thread: call this again
+        later.
+        """
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="committer", daemon=True)
             try:
@@ -111,7 +115,9 @@ class Committer:
         return True
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write these tickets. Wait a moment if they may be done by then: see `Commit.is_done`."""
+        """Start to write these tickets. If they may be done within a moment, wait for that (see
+        Commit.is_done).
+        """
         if self._busy or self._waiting or time.monotonic() < self._looks_from_s:
             return self.begin(tickets)
         begun = self._offload is not None and self._offload.write(tickets, _MOMENT_S)
@@ -128,7 +134,7 @@ class Committer:
         return commit
 
     def close(self) -> None:
-        """Write the waiting tickets, and end the thread. Idempotent."""
+        """Write the waiting tickets, and end the thread. A second call does nothing."""
         with self._mutex:
             self._closed, thread = True, self._thread
         self._some.release()

@@ -1,7 +1,8 @@
 """Lossless compression of sealed segments (zstd), to a tenth of their size.
 
-A compressed segment is a series of frames of 1 MiB each, so any zstd program reads it. The plain file is
-removed once the compressed one is on the disk and was read back. Small segments stay as they are.
+A compressed segment is a series of frames, each of 1 MiB of plain bytes, so any zstd program reads it. The
+plain file is removed once the compressed one is on the disk and was read back. Small segments are not
+compressed.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import zstandard
 from policyfs.journal.segments import NEW, ZST, is_compressed, open_segment
 
 COMPRESS_FROM: Final = 1 << 20
-"""Least size of a segment that is compressed, in bytes."""
+"""The size from which a segment is compressed, in bytes."""
 
 _FRAME: Final = 1 << 20
 _LEVEL: Final = 1
-"""Level 1 makes smaller files here than levels 3 to 12, because half of each compressed line is its digest;
-700 MB/s."""
+"""Level 1 makes smaller files here than levels 3 to 12, because half of each compressed line is its digest.
+It compresses 700 MB/s."""
 _ALONE: Final = nullcontext()
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -35,16 +36,16 @@ def compress(
 ) -> bool:
     """Compress a segment in a directory, unless it is small. True if it was compressed.
 
-    exclusive: a lock held while the compressed segment gets its name, and by code that removes segments.
-    Raises OSError, also if the compressed file does not unpack to the segment's bytes; then the plain segment
-    stays.
+    exclusive: a lock. It is held while the compressed segment gets its name, and by code that removes
+    segments. Raises OSError. One reason is that the compressed file does not unpack to the segment's bytes.
+    Then the plain segment stays.
     """
     if is_compressed(name):
         return False
     try:
         fd = open_segment(name, dir_fd=place)
     except FileNotFoundError:
-        return False  # rotation removed it
+        return False  # rotation has removed it
     with open(fd, "rb", buffering=0) as plain:
         if os.fstat(fd).st_size < least:
             return False
@@ -66,7 +67,7 @@ def compress(
     with exclusive:
         if not _is_there(place, name):
             os.unlink(new, dir_fd=place)
-            return False  # rotation removed it meanwhile: it must not come back
+            return False  # rotation has removed it meanwhile: then its name must not appear again
         os.rename(new, name + ZST, src_dir_fd=place, dst_dir_fd=place)
     os.fsync(place)
     with suppress(FileNotFoundError):
@@ -101,9 +102,9 @@ def _blocks(fd: int) -> Iterator[bytes]:
 
 
 def decompressed(fd: int) -> int:
-    """Return a descriptor of the plain bytes of a compressed file, in memory.
+    """Return a descriptor of a file in memory with the plain bytes of a compressed file.
 
-    The bytes of a damaged file end at the damage, so that `verify` reports the rest as missing.
+    The bytes of a damaged file end at the damage, so `verify` reports the rest as missing.
     """
     memory = os.memfd_create("segment", os.MFD_CLOEXEC)
     with open(fd, "rb", closefd=False) as source, open(memory, "wb", closefd=False) as target:

@@ -1,4 +1,4 @@
-"""Syncs of a chain's files to the disk, now and then, without holding up the writer."""
+"""Syncs of a chain's files to the disk from time to time. The writer does not wait for them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from policyfs.journal.writer import ChainWriter
 class DiskSync:
     """Syncs what a writer has written, at most once in *every_ns*.
 
-    lock: guards the writer; it is never held during fsync, which may take long. failed: called with an error
-    before a sync. unsure: called with the reason why lines may not be on the disk. Both calls hold the lock.
+    lock: guards the writer. It is never held during fsync, which may take long. failed: called with an error
+    before a sync begins. unsure: called with a reason if lines may not be on the disk. Both are called with
+    the lock held.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class DiskSync:
 
     @property
     def is_due(self) -> bool:
-        """True if something was written and the last sync is long enough ago."""
+        """True if something was written, and the last sync is at least *every_ns* ago."""
         ago_ns = abs(self._clock_ns() - self._synced_ns)
         return not self.closed and self._writer.unsynced and ago_ns >= self._every_ns
 
@@ -56,7 +57,7 @@ class DiskSync:
         self.sync(fds, seq)
 
     def sync(self, fds: list[int], seq: int) -> None:
-        """Sync and close these descriptors. seq: number of the last line that the sync covers."""
+        """Sync and close these descriptors. seq: the number of the last line that this sync covers."""
         failure: OSError | None = None
         for fd in fds:
             try:

@@ -1,4 +1,4 @@
-"""Entries: events with finished lines, except the number and the digest, which the chain adds."""
+"""Entries: events whose lines are finished except for the number and the digest. The chain adds these."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from policyfs.trail.line import LineFormatter, numbered
 
 _LINE: Final = len(numbered(b"", (1 << 63) - 1)) + TAIL_BYTES + 1
 _MEMORY: Final = 512
-"""Bytes of an entry beside its text: measured with sys.getsizeof, and doubled."""
+"""The bytes of an entry besides its text: twice the result of sys.getsizeof."""
 
 
 class Entry(NamedTuple):
-    """An event to be written. text: see `LineFormatter.unnumbered`."""
+    """An event that will be written. text: see `LineFormatter.unnumbered`."""
 
     text: bytes
     weight: int
@@ -24,12 +24,12 @@ class Entry(NamedTuple):
 
     @property
     def line_bytes(self) -> int:
-        """Return an upper bound of its line, in bytes."""
+        """Return an upper bound of the line's length in bytes."""
         return _LINE + len(self.text)
 
     @property
     def memory_bytes(self) -> int:
-        """Return an upper bound of its memory, in bytes."""
+        """Return an upper bound of the entry's memory in bytes."""
         return _MEMORY + len(self.text)
 
 

@@ -1,4 +1,4 @@
-"""Extents: the whole lines of a segment, as its writer knows them."""
+"""Extents: the whole lines of a segment, as their writer knows them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ END: Final = "end"
 """The segment was closed because recording ended in order."""
 ROTATION: Final = "rotation"
 CRASH: Final = "crash"
-"""An earlier daemon did not end in order."""
+"""The segment was left by an earlier daemon that did not end in order."""
 DAMAGE: Final = "damage"
-"""Another process changed the segment or its directory."""
+"""Another process has changed the segment or its directory."""
 UNSYNCED: Final = "unsynced"
-"""A sync to the disk failed."""
+"""A sync of the segment to the disk failed."""
 
 
 class Extent(NamedTuple):
-    """The lines of a segment: its name, their size in bytes, and the seq and digest of the last one."""
+    """The lines of a segment: its name, their size in bytes, and the seq and digest of the last line."""
 
     segment: str
     size: int
@@ -25,7 +25,7 @@ class Extent(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A segment to which no more is written, and why."""
+    """A segment to which nothing more is written, and the reason."""
 
     extent: Extent
     reason: str

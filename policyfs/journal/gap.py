@@ -13,8 +13,8 @@ _REASON_CHARS: Final = 400
 class Gap:
     """Events that are not on record: their number, times and reason.
 
-    dropped: best-effort events that happened unrecorded. refused: requests that were answered
-    with an error because they could not be recorded, so nothing was accessed.
+    dropped: the number of best-effort events that happened without a record. refused: the number of requests
+    that got an error because they could not be recorded: they accessed nothing.
     """
 
     __slots__ = ("dropped", "first_ns", "last_ns", "reason", "refused")

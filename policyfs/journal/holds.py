@@ -1,7 +1,7 @@
-"""Legal holds: periods of a trail that rotation must not remove.
+"""Legal holds: periods of a trail whose segments rotation must not remove.
 
 A hold is a small file ``holds/NAME`` beside the segments.
-INVARIANT: a hold that cannot be understood holds everything.
+INVARIANT: a hold that cannot be parsed holds all segments.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _ALWAYS: Final = 1 << 62
 
 
 class Hold(NamedTuple):
-    """A period that is held. since, until: times as in a trail; empty for no limit. made: its time."""
+    """A period that is held. since, until: times as in a trail; empty for no limit. made: when it was made.
+    """
 
     name: str
     since: str
@@ -54,12 +55,12 @@ def add_hold(directory: Path, hold: Hold) -> None:
 
 
 def remove_hold(directory: Path, name: str) -> None:
-    """Remove a hold. Raises FileNotFoundError."""
+    """Remove a hold. Raises FileNotFoundError if there is none of this name."""
     (directory / HOLDS / name).unlink()
 
 
 def read_holds(directory: str | os.PathLike[str]) -> list[Hold]:
-    """Return the holds of a chain, sorted by name. A damaged hold holds everything. Raises OSError."""
+    """Return the holds of a chain, sorted by name. A damaged hold holds all segments. Raises OSError."""
     try:
         names = sorted(os.listdir(Path(directory) / HOLDS))
     except FileNotFoundError:
@@ -80,7 +81,7 @@ def _read(path: Path) -> Hold:
 
 
 def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
-    """Return the names of the held segments. names: those of all segments of a chain, in order."""
+    """Return the names of the held segments. names: the names of all segments of a chain, in order."""
     begins = [begin_ns(name) for name in names]
     ends = [*begins[1:], _ALWAYS]
     return frozenset(
@@ -88,13 +89,13 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
         for name, begin, end in zip(names, begins, ends, strict=True)
         for hold in holds
         if begin <= (parse_time(hold.until) if hold.until else _ALWAYS)
-        # One minute more: a name states whole seconds, and lines are only nearly in the order of time.
+        # One minute more, because a name has whole seconds, and lines are only nearly in the order of time.
         and (parse_time(hold.since) if hold.since else 0) <= max(begin, end) + 60_000_000_000
     )
 
 
 def begin_ns(name: str) -> int:
-    """Return the time (ns since 1970) that a segment's name states; 0 if it states none."""
+    """Return the time in a segment's name, in ns since 1970; 0 if it has none."""
     found = _BEGUN.match(name)
     if found is None:
         return 0

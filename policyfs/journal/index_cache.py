@@ -1,8 +1,8 @@
-"""Indexes of segments on disk: derived data of one user, made again whenever it is not valid.
+"""Indexes of segments on disk. They are derived from the segments, for one user, and made again if not valid.
 
-An index is named after the SHA-256 of its segment's bytes, so a changed segment has no index. Each kept file
-has a seal (index_seal.py). An index is made again if its seal is wrong, if other users could have written it,
-if it has another version, or if a part of it does not match the digest of that part.
+An index is named after the SHA-256 of its segment's bytes. So no index fits a segment that was changed. Each
+kept file has a seal (index_seal.py). An index is made again in four cases: its seal is wrong; other users
+could have written it; it has another version; a part of it does not match the part's digest.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:
 
 
 class IndexCache:
-    """The indexes of one user. Without a private directory and a key it stores none."""
+    """The indexes of one user. If there is no private directory and no key, no indexes are stored."""
 
     def __init__(self, directory: Path, keys: Path | None = None) -> None:
-        """keys: the directory of the key for seals; default: the user's own."""
+        """keys: the directory of the key for seals; None: the user's own."""
         self.directory = directory
         self.problem = ""
-        """Reason for keeping no indexes; empty if they are kept."""
+        """The reason why no indexes are stored; empty if they are stored."""
         self._fd = -1
         try:
             self._seal = IndexSeal(keys or seal_directory())
@@ -55,12 +55,12 @@ class IndexCache:
             self._closing = weakref.finalize(self, os.close, self._fd)
 
     def close(self) -> None:
-        """Close the directory. Without this call it is closed when the cache is freed."""
+        """Close the directory. Without this call, it is closed when the cache is freed."""
         if self._fd >= 0:
             self._closing()
 
     def _open(self, name: str) -> int | None:
-        """Open a kept file; None if there is none, or others could have written it."""
+        """Open a stored file. None if there is none, or if other users could have written it."""
         if self._fd < 0:
             return None
         try:
@@ -74,7 +74,9 @@ class IndexCache:
         return None
 
     def contents(self, name: str) -> bytes | None:
-        """Return the bytes behind a kept file's seal, even with a wrong seal; None if there is no file."""
+        """Return the bytes after the seal of a stored file, even if the seal is wrong. None if there is no
+        file.
+        """
         fd = self._open(name)
         if fd is None:
             return None
@@ -82,7 +84,7 @@ class IndexCache:
             return file.read()[SEAL_BYTES:]
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a kept file whose seal covers all of it; None if it has no right seal."""
+        """Return the bytes of a stored file whose seal covers all bytes. None if it has no right seal."""
         fd = self._open(name)
         if fd is None:
             return None
@@ -91,9 +93,10 @@ class IndexCache:
         return data if self._seal.fits(seal, name, data) else None
 
     def load(self, digest: str, size: int, again: Callable[[], bytes] | None = None) -> Index | None:
-        """Return the kept index of bytes with this digest, if there is one that can be used.
+        """Return the stored index of bytes with this digest, or None if none can be used.
 
-        size: of these bytes. again: makes the index from the bytes, if the kept one turns out to be damaged.
+        size: the number of these bytes. again: makes the index anew if the stored one turns out to be
+        damaged.
         """
         name = index_name(digest)
         fd = self._open(name)
@@ -115,11 +118,11 @@ class IndexCache:
         return index if (index.sha256, index.size) == (digest, size) else None
 
     def save_index(self, digest: str, data: bytes) -> None:
-        """Keep the index of bytes with this digest; no error if it cannot be kept."""
+        """Store the index of bytes with this digest. It is no error if this fails."""
         self._save(index_name(digest), data, head_of(data))
 
     def save(self, name: str, data: bytes) -> None:
-        """Keep a small file; no error if it cannot be kept."""
+        """Store a small file. It is no error if this fails."""
         self._save(name, data, data)
 
     def _save(self, name: str, data: bytes, sealed: bytes) -> None:
@@ -140,7 +143,7 @@ class IndexCache:
                 os.unlink(new, dir_fd=self._fd)
 
     def forget_old(self) -> None:
-        """Remove indexes that nobody has used for 90 days."""
+        """Remove indexes that were not used for 90 days."""
         if self._fd < 0:
             return
         for name in os.listdir(self._fd):
@@ -157,7 +160,7 @@ class _Kept:
         weakref.finalize(self, os.close, fd)
 
     def read(self, at: int, count: int) -> bytes:
-        """Read bytes at an offset, fewer at the end of the file."""
+        """Read bytes at an offset. Fewer at the end of the file."""
         return os.pread(self._fd, count, at)
 
 
@@ -171,7 +174,7 @@ def _is_private(info: os.stat_result) -> bool:
 
 
 def _open_private(directory: Path) -> int:
-    """Open the directory, made with mode 0700 if it is missing. Raises OSError if others may write to it."""
+    """Open the directory; make it with mode 0700 if missing. Raises OSError if others may write to it."""
     directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)

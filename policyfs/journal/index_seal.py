@@ -1,8 +1,9 @@
-"""Seals of kept files: digests with a key from another directory, so that nobody else can change a file.
+"""Seals of stored files: digests with a key, so that no other user can change a file unnoticed.
 
-An index, the list of known digests and the time of the last review are derived, and kept for one reader. The
-key (HMAC-SHA256) is that reader's own, in a directory that only the reader can enter; root's is beside the
-keys of the trail. It is not a key of the trail: its loss costs only the time to make the indexes again.
+An index, the list of known digests and the time of the last review are derived from the trail, for one
+reader. The key (HMAC-SHA256) belongs to that reader. It lies in a directory that only the reader can enter;
+root's is beside the keys of the trail. It is no key of the trail: if it is lost, only the indexes must be
+made again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 SEAL_BYTES: Final = 72
-"""Length of a seal with its newline, a multiple of 8."""
+"""The length of a seal with its newline in bytes, a multiple of 8."""
 
 _NAME: Final = "index.key"
 _KEY_BYTES: Final = 32
@@ -25,10 +26,10 @@ _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 
 
 class IndexSeal:
-    """The key of one user. Raises OSError if it cannot be read or made, or if others could read it."""
+    """The key of one user. Raises OSError if it cannot be read or made, or if other users could read it."""
 
     def __init__(self, directory: Path) -> None:
-        """directory: of the key, made with mode 0700 if it is missing."""
+        """directory: the directory of the key, made with mode 0700 if missing."""
         directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
@@ -40,12 +41,13 @@ class IndexSeal:
             os.close(place)
 
     def of(self, name: str, data: bytes) -> bytes:
-        """Return the seal of a file. data: its bytes, or a part with the digests of the rest."""
+        """Return the seal of a file. data: its bytes; or a part of these that contains digests of the rest.
+        """
         found = hmac.new(self._key, name.encode() + b"\n" + data, "sha256").hexdigest()
         return found.ljust(SEAL_BYTES - 1).encode("ascii") + b"\n"
 
     def fits(self, seal: bytes, name: str, data: bytes) -> bool:
-        """True if this is the seal of these bytes."""
+        """True if *seal* is the seal of these bytes under this name."""
         return hmac.compare_digest(seal, self.of(name, data))
 
 
@@ -73,7 +75,8 @@ def _read(place: int) -> bytes:
 
 
 def _make(place: int) -> None:
-    """Create the key file, whole or not at all, unless another process has created it meanwhile."""
+    """Create the key file, complete or not at all. Does nothing if another process has created it meanwhile.
+    """
     new = f".new-{_NAME}-{os.urandom(8).hex()}"
     try:
         with open(os.open(new, _WRITE, 0o600, dir_fd=place), "wb") as file:

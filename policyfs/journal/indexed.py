@@ -1,7 +1,7 @@
-"""Reader of chains through their indexes: it reads and parses only lines that a selection may contain.
+"""Reads chains by their indexes: it reads and parses only lines that a selection may contain.
 
-Each older segment has one index. The newest segment grows: each 8 MiB of it have a stored index, and the
-rest gets an index in memory. Segments that rotation removes meanwhile are left out.
+Each older segment has one index. The newest segment still grows: each 8 MiB of it have a stored index, and
+the rest gets an index in memory. Segments that rotation removes meanwhile are left out.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of the work, the number of finished steps, and the number of all steps."""
+"""Reports progress: called with the name of the work, the number of finished steps, and that of all steps."""
 
 _THREADS: Final = 2
 _Range = tuple[int, int]
 
 
 class Portion:
-    """Lines of a segment and their index. first_line: number of the segment's lines before these."""
+    """Some lines of a segment, and their index. first_line: the number of lines in the segment before these.
+    """
 
     def __init__(self, file: SegmentFile, index: Index, first_line: int) -> None:
         self.file = file
@@ -43,11 +44,12 @@ class Portion:
         self.first_line = first_line
 
     def find(self, wanted: Selection) -> Rows:
-        """Return the rows that a selection contains for sure, and the rows that it may contain."""
+        """Return two sets of rows: those that a selection certainly contains, and those that it may contain.
+        """
         return RowFinder(self.index, wanted).find()
 
     def exact(self, wanted: Selection) -> int:
-        """Return the rows that a selection contains. Read the lines if the index lacks a field."""
+        """Return the rows that a selection contains. If the index lacks a field, read the lines."""
         surely, maybe = self.find(wanted)
         for row in chosen(surely ^ maybe, self.index.rows):
             if _matches(self.row(row), wanted):
@@ -64,7 +66,7 @@ class Portion:
         return map(self.row, rows)
 
     def own(self, kinds: frozenset[str]) -> Iterator[Record | BadLine]:
-        """Yield the journal's own records of these kinds, and lines that are not records, in order."""
+        """Yield the journal's own records of these kinds, and lines that are no records, in order."""
         place = self.file.chain.mount_id, self.file.name
         found: list[tuple[int, int | str]] = [
             (own.line, own.offset) for own in self.index.own if own.kind in kinds
@@ -76,16 +78,17 @@ class Portion:
                 yield self.file.record(where, self.first_line + line)
 
     def selected(self, wanted: Selection, kinds: frozenset[str] = TROUBLE) -> Iterator[Record | BadLine]:
-        """Yield the events that a selection may contain, and own records of these kinds, in order."""
+        """Yield events that a selection may contain, and the journal's own records of these kinds, in order.
+        """
         rows = self.rows(chosen(self.find(wanted).maybe, self.index.rows))
         yield from heapq.merge(rows, self.own(kinds), key=lambda item: item.place.line)
 
 
 class _Task(NamedTuple):
-    """One segment to read, in ranges. kept: number of ranges, from the first on, whose indexes
-    belong in the cache.
+    """One segment to read, as a list of ranges. kept: how many ranges, from the first on, have their indexes
+    in the cache.
 
-    known: the digest of the only range; empty if it is not known.
+    known: the digest, if there is only one range; empty if it is not known.
     """
 
     name: str
@@ -103,14 +106,16 @@ class IndexedTrail:
         self._known = KnownDigests(cache)
         self._progress = progress
         self.built = 0
-        """Number of indexes that were made and stored in the cache."""
+        """The number of indexes that this object made and stored in the cache."""
         self._rest: dict[tuple[str, str, int, int], Index] = {}
-        """Indexes outside the cache, by mount, segment and range: some commands read a trail twice."""
+        """Indexes that are not in the cache, by mount, segment and range. (Some commands read a trail
+        twice.)"""
         self._done = 0
         self._total = 0
 
     def portions(self, chain: Chain) -> Iterator[Portion]:
-        """Yield the portions of a chain, in order; each can be used until the next one."""
+        """Yield the portions of a chain in order. A portion can be used only until the next one is yielded.
+        """
         tasks = list(self._tasks(chain))
         self._total += len(tasks)
         with contextlib.ExitStack() as stack:
@@ -131,7 +136,8 @@ class IndexedTrail:
     def _digests(
         self, chain: Chain, tasks: Sequence[_Task], stack: contextlib.ExitStack
     ) -> deque[str | Future[str]]:
-        """Return the digest of each range whose index belongs in the cache. Threads compute unknown ones."""
+        """Return the digests of the ranges whose indexes belong in the cache. Threads compute unknown ones.
+        """
         if all(task.known or not task.kept for task in tasks):
             return deque(task.known for task in tasks if task.kept)
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only where it is needed
@@ -152,7 +158,9 @@ class IndexedTrail:
                 line += index.lines
 
     def _index(self, file: SegmentFile, one: _Range, digest: str) -> Index:
-        """Return the index of a range. digest: of its bytes; if empty, the index stays out of the cache."""
+        """Return the index of a range. digest: that of its bytes; empty if the index does not belong in the
+        cache.
+        """
         if not digest:
             place = (file.chain.mount_id, file.name, *one)
             if place not in self._rest:

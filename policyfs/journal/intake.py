@@ -1,11 +1,12 @@
 """The intake of a journal: it records, counts or drops each event, and queues events for the writer.
 
-An event goes on record, or is counted: if it repeats a denial, or if its app is beyond its budget
-(accounts.py). The line of a best-effort event is made here, and the queue keeps only that line.
+An event is counted, without a line, if it repeats a denial or if its app is beyond its budget (accounts.py).
+All other events go on record. The line of a best-effort event is made here, and the queue keeps only that
+line.
 
-The event loop first puts allowed best-effort events aside, and then takes YOUNG of them in together. This
-costs a third of the time that single events cost between requests, after other code has run. Every other call
-takes the events in first. So order, counts and budgets are as if each event had been taken in when it came.
+The event loop first puts allowed best-effort events aside. Once there are YOUNG of them, it takes them in
+together. This costs a third of the time of taking in single events between requests. Every other call first
+takes these events in. So order, counts and budgets are as if each event had been taken in when it came.
 """
 
 from __future__ import annotations
@@ -26,17 +27,18 @@ from policyfs.trail.event import DENY, Event
 from policyfs.trail.line import LineFormatter
 
 YOUNG: Final = 32
-"""Events that are taken in together: some 0.2 ms of the event loop."""
+"""The number of events that are taken in together. They take about 0.2 ms of the event loop."""
 
 
 class Intake:
-    """Accepts the events of all apps. Thread-safe; never waits for the disk.
+    """Takes in the events of all apps. Thread-safe. Never waits for the disk.
 
-    dropped: requests that will never be on record one by one. folded: requests that were counted.
+    dropped: the number of requests that will never be on record one by one. folded: the number of requests
+    that were counted instead.
     """
 
     def __init__(self, queue: Backlog, accounts: Accounts, steady_ns: Callable[[], int]) -> None:
-        """steady_ns: of a clock that only goes forward."""
+        """steady_ns: a clock that never goes back."""
         self._queue: Final = queue
         self._accounts: Final = accounts
         self._steady_ns: Final = steady_ns
@@ -53,7 +55,7 @@ class Intake:
         return len(self._young)
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Accept an event: see `Journal.admit`."""
+        """Take in an event: see Journal.admit()."""
         if audit is Audit.BEST_EFFORT and event.decision != DENY and _is_small(event):
             self._young.append(event)
             if len(self._young) >= YOUNG:
@@ -77,7 +79,7 @@ class Intake:
             return Ticket(event, wait_s if must_be_told else 0.0, item)
 
     def _settle(self) -> int:
-        """Take in the events that were put aside, in order. Return the time."""
+        """Take in the events that were put aside, in order. Return the present time of the steady clock."""
         now_ns = self._steady_ns()
         while self._young:
             self._take_in(bounded(self._young.popleft()), now_ns)
@@ -106,7 +108,8 @@ class Intake:
             self._accounts.recorded(event, self._steady_ns())
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Take items from the front: at most *count*, and *size* bytes of memory (or the first alone)."""
+        """Take items from the front: at most *count*, and at most *size* bytes of memory, but at least one.
+        """
         with self._lock:
             self._settle()
             return self._queue.take(count, size)
@@ -117,7 +120,7 @@ class Intake:
             self._queue.put_back(items)
 
     def give_up(self, items: Sequence[Item], reason: str) -> None:
-        """Drop taken items that can never be written; gaps stay."""
+        """Drop items that were taken and can never be written. Gaps stay."""
         with self._lock:
             self._queue.put_back([lost for lost in items if isinstance(lost, Gap)])
             for lost in items:
@@ -125,7 +128,9 @@ class Intake:
                     self._drop(lost, reason)
 
     def collect(self, time_ns: int, *, everything: bool) -> None:
-        """Queue the counts that are due. If the queue is full, the accounts keep them: none is dropped."""
+        """Queue the counts that are due. If the queue is full, the accounts keep them, so no count is
+        dropped.
+        """
         with self._lock:
             now_ns = self._settle()
             if not everything and self._queue.is_full:
@@ -141,18 +146,18 @@ class Intake:
 
     @property
     def is_idle(self) -> bool:
-        """True if nothing waits, and no app has counts or a budget that is not full."""
+        """True if nothing waits, no app has counts, and all budgets are full."""
         with self._lock:
             return not (self._young or len(self._queue) or len(self._accounts))
 
     def counts(self) -> tuple[int, int, int]:
-        """Return the numbers of waiting items, of dropped and of counted requests."""
+        """Return the numbers of waiting items, of dropped requests, and of counted requests."""
         with self._lock:
             self._settle()
             return len(self._queue), self._dropped, self._folded
 
     def lost(self, reason: str, time_ns: int) -> Gap | None:
-        """Return one gap for all waiting items, and count them as dropped; None if nothing waits."""
+        """Return one gap that counts all waiting items, and count them as dropped. None if nothing waits."""
         with self._lock:
             self._settle()
             items = self._queue.items()
@@ -165,17 +170,17 @@ class Intake:
             self._queue.clear()
 
     def close(self) -> None:
-        """Drop and count all events that come from now on."""
+        """From now on drop and count all events."""
         with self._lock:
             self._settle()
             self._closed = True
 
 
 def _is_small(event: Event) -> bool:
-    """True if an event takes little memory, whatever its app does."""
+    """True if an event takes little memory, whatever its app has sent."""
     return len(event.path) <= PATH_BYTES and event.new_path is None and not event.redacted and not event.note
 
 
 def _line_bytes(item: Event | Entry) -> int:
-    """Return the bytes to charge: nothing for an event whose line cannot be made."""
+    """Return the bytes to charge to an app; 0 for an event whose line cannot be made."""
     return item.line_bytes if isinstance(item, Entry) else 0

@@ -1,19 +1,18 @@
 """The journal of one mount's trail: a decision is on record, or the caller gets an error.
 
-Two strengths (`domain.Audit`). REQUIRED: `admit` returns a ticket, and the line is in the file once
-`commit` has returned and the ticket has no error; until then nothing may be accessed. BEST_EFFORT: queued,
-and written by `flush`. Events that did not fit into the queue are counted, and the count goes on record
-once there is room. Repeated denials, and events of an app beyond its budget (accounts.py), are counted and
-the counts recorded. REQUIRED access that is allowed is never counted: its ticket tells how long the app must
-wait.
+Events have two strengths (`domain.Audit`). REQUIRED: `admit` returns a ticket. After `commit`, the line is in
+the file if the ticket has no error; before that, nothing may be accessed. BEST_EFFORT: the event is queued,
+and `flush` writes it. Events for which the queue has no room are counted, and the count goes on record once
+there is room. Repeated denials, and events of an app beyond its budget (accounts.py), are counted, too. A
+REQUIRED allowance is never counted: its ticket tells how long the app must wait.
 
-Durability: a crash or kill of the daemon loses the queue and the counts (at most the events since
-the last flush, and of the last window) and no REQUIRED line. A power loss may in addition lose lines
-written since the last sync, which `flush` does at most once a second.
+Durability: if the daemon crashes or is killed, the queue and the counts are lost (at most the events since
+the last flush, and those of the last window), but no REQUIRED line. A power loss may in addition lose lines
+written since the last sync. `flush` syncs at most once a second.
 
-Locks: `_lock` guards the writer (held while one slice is made and written, never during fsync); the
-intake's lock guards the queue, gaps and accounts (held for microseconds), `_count_lock` the counts.
-Order: `_lock` before the others. `admit` takes the intake's alone, so that it never waits for a disk.
+Locks: `_lock` guards the writer. It is held while one slice is made and written, never during fsync. The
+intake's lock guards the queue, gaps and accounts; it is held for microseconds. `_count_lock` guards the
+counts. Order: `_lock` before the others. `admit` takes only the intake's lock, so it never waits for a disk.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "JournalError", "JournalStats"]
 
 _BREATH_S: Final = 0.00005
-"""Pause between two slices of a flush, in which waiting threads get the interpreter lock."""
+"""The pause between two slices of a flush, in which other threads get the interpreter lock."""
 
 _SECOND_NS: Final = 1_000_000_000
 
@@ -83,14 +82,16 @@ class Journal:
         keys: KeyStore | None = None,
         appender: Appender | None = None,
     ) -> None:
-        """Open the trail in this directory, created with mode 0700 if missing, and continue its chain.
+        """Open the trail in this directory and continue its chain. If missing, make the directory with mode
+        0700.
 
-        segment_bytes: size at which a new segment is begun. keep: segments that stay, 0 for all. queue,
-        queue_bytes: most best-effort events that wait, and their most bytes of memory. limits: of each app.
-        clock_ns: ns since 1970. steady_ns: of a clock that only goes forward. fold_ns: how long a denial
-        stands for its repeats (0 records each), and how long other counts are kept. sync_ns: least time
-        between two syncs. keys: of the seals (none without). appender: for writes that the event loop begins.
-        Raises JournalError if nothing can be written there, or if another journal holds its lock.
+        segment_bytes: the size at which a new segment is begun. keep: how many segments stay; 0: all. queue,
+        queue_bytes: the limits of waiting best-effort events, and of their memory. limits: those of each app.
+        clock_ns: returns ns since 1970. steady_ns: a clock that never goes back. fold_ns: for how long a
+        denial stands for its repeats (0: each is recorded), and for how long other counts are kept. sync_ns:
+        the least time between two syncs. keys: the keys for seals; None: no seals. appender: for writes that
+        the event loop begins. Raises JournalError if nothing can be written there, or if another journal has
+        the lock.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
@@ -124,10 +125,10 @@ class Journal:
         )
 
     def record(self, event: Event, audit: Audit) -> None:
-        """Put one event on record with this strength, at once and whatever its app's budget.
+        """Put one event on record at once, whatever the budget of its app.
 
-        It may wait for the disk: on an event loop, use `admit`. Raises JournalError for a REQUIRED event
-        that could not be written; never for other events, and never for queued events of other callers.
+        May wait for the disk: on an event loop, use `admit`. Raises JournalError if a REQUIRED event could
+        not be written; never for other events, and never because of queued events of other callers.
         """
         ticket = self.admit(event, audit)
         if ticket is not None:
@@ -135,15 +136,15 @@ class Journal:
             ticket.check()
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Accept an event. Return a ticket to commit before the request may go on; None if none is needed.
+        """Take in an event. Return a ticket, which must be committed before the request goes on, or None.
 
-        paid: its app has waited for it already. Never waits for the disk, never raises.
+        paid: True if the app has already waited for its budget. Never waits for the disk, never raises.
         """
         return self._intake.admit(event, audit, paid=paid)
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write these tickets, and before them a few queued events. May wait for the disk: best from a
-        thread. Never raises: each ticket then tells whether it is on record.
+        """Write these tickets, and a few queued events before them. May wait for the disk: best called on a
+        thread. Never raises. Afterwards each ticket tells whether it is on record.
         """
         with self._count_lock:
             self._waiting += 1
@@ -156,16 +157,16 @@ class Journal:
                 self._waiting -= 1
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Let a thread commit these tickets, and wait at most for a moment. Event loop only."""
+        """Make a thread commit these tickets, and wait for it, but only for a moment. Event loop only."""
         return self._committer.at_once(tickets)
 
     def flush_steps(self) -> Iterator[None]:
-        """Write what is queued now, a slice in each step; `flush` writes the rest. Event loop only."""
+        """Write what is queued now, one slice in each step. `flush` writes the rest. Event loop only."""
         return iter(()) if self._offload is None else self._offload.flush(self._intake.waiting())
 
     @property
     def is_due(self) -> bool:
-        """True if `flush` has something to do: an idle mount needs no thread at each tick."""
+        """True if `flush` has something to do. So an idle mount needs no thread for this."""
         writes = self._offload is not None and self._offload.is_under_way
         counts = not self._intake.is_idle or self._outage is not None
         return writes or counts or self._disk.is_due or self._is_untidy(self._clock_ns())
@@ -173,16 +174,16 @@ class Journal:
     def flush(self) -> None:
         """Write what is queued now, in slices, and sync the file if a sync is due. Never raises.
 
-        After a failed write `stats` shows the error, and the queue stays. The next call, after 50 to 100 ms,
-        tries again.
+        After a failed write, `stats` shows the error, and the queue stays. The call that comes 50 to 100 ms
+        later tries again.
         """
         self._collect_folded(everything=False)
-        with self._lock:  # with the lock, a failed write has put its items back
-            left = self._intake.waiting()  # without later items, else this might never end
+        with self._lock:  # with the lock: a write that failed has put its items back by then
+            left = self._intake.waiting()  # without later items: otherwise this might never end
         while left > 0 and (written := self._write_slice()):
             left -= written
             if self._waiting:
-                break  # a REQUIRED event goes first, and takes a slice along
+                break  # a REQUIRED event goes first, and writes a slice, too
             time.sleep(_BREATH_S)
         self._tidy()
         self._disk.sync_if_due()
@@ -190,10 +191,10 @@ class Journal:
     def tell(
         self, kind: str, *records: dict[str, object], policy: PolicyText | None = None, previous: str = ""
     ) -> None:
-        """Record an event of the mount's own life, now or before the next event. Never raises.
+        """Record an event about the mount itself, now or before the next event. Never raises.
 
         policy: the text of the policy that the records name; it is saved. previous: the digest of the policy
-        that it replaces, if the records put it in force.
+        before it, if the records put a new policy in force.
         """
         with self._lock:
             if self._closed:
@@ -208,8 +209,9 @@ class Journal:
                 self._failed(exc)
 
     def close(self, end: dict[str, object] | None = None) -> None:
-        """Write and sync the rest, record the end, and close the directory. Idempotent. Never raises: `stats`
-        shows the events that could not be written. end: fields of the last record, with the reason.
+        """Write and sync the rest, record the end, and close the directory. A second call does nothing. Never
+        raises: `stats` counts events that could not be written. end: fields of the last record, with the
+        reason.
         """
         self._committer.close()
         with self._lock:
@@ -237,7 +239,7 @@ class Journal:
         self._directory.close()
 
     def stats(self) -> JournalStats:
-        """Return the counts, without waiting for a writer."""
+        """Return the counts. Does not wait for a writer."""
         queued, dropped, folded = self._intake.counts()
         return stats_of(
             self._writer, self._sealer, self._first_seq, dropped=dropped, refused=self._refused,
@@ -251,7 +253,7 @@ class Journal:
             self._intake.collect(self._clock_ns(), everything=everything)
 
     def _commit_group(self, group: Sequence[Ticket]) -> None:
-        """Write a whole group in one go; if that fails, write each ticket alone."""
+        """Write a whole group in one write. If that fails, write each ticket alone."""
         batch: list[Item] = []
         try:
             if self._closed:
@@ -262,7 +264,7 @@ class Journal:
             if len(group) == 1 and not batch:
                 self._refuse(group[0], exc)
                 return
-        except Exception as bug:  # noqa: BLE001 - the event is at fault, and so is its caller
+        except Exception as bug:  # noqa: BLE001 - the event cannot be formatted: its caller gets the bug
             if len(group) == 1:
                 group[0].error = bug
                 return
@@ -287,7 +289,8 @@ class Journal:
         ticket.error = cannot_record(self._directory_path, exc)
 
     def _write_slice(self) -> int:
-        """Do one step of a flush. Return the number of items; 0 if none is there or can be written now."""
+        """Do one step of a flush. Return the number of written items; 0 if there are none or writing fails.
+        """
         with self._lock:
             batch = [] if self._writer.finished else self._take()
             try:
@@ -298,7 +301,7 @@ class Journal:
             return len(batch)
 
     def _take_now(self, most: int) -> list[Item] | None:
-        """Take items that the event loop writes; None if it may write nothing now."""
+        """Take items for a write by the event loop; None if the event loop may write nothing now."""
         return None if self._closed or self._outage is not None else self._take(most)
 
     def _take(self, most: int = SLICE) -> list[Item]:
@@ -307,7 +310,7 @@ class Journal:
         return self._intake.take(count, SLICE_BYTES)
 
     def _write(self, batch: list[Item], required: Sequence[Item] = ()) -> None:
-        """Write a batch of the queue, and required events after it; after a failure queue the batch again."""
+        """Write a batch of the queue, and then required events. If this fails, put the batch back."""
         try:
             self._append([*batch, *required])
         except OSError as exc:
@@ -320,11 +323,12 @@ class Journal:
             if not required:
                 self._give_up(batch, exc)
                 return
-            self._intake.put_back(batch)  # a flush finds out whether the batch is at fault
+            self._intake.put_back(batch)  # a later flush finds out whether the batch was the reason
             self._write([], required)
 
     def _give_up(self, batch: list[Item], bug: Exception) -> None:
-        """Drop a batch that cannot be formatted: it would fail for ever and keep all others waiting."""
+        """Drop a batch that cannot be formatted. It would fail each time, and all others would wait for ever.
+        """
         self._bugs += 1
         self._last_error = f"bug: {bug!r}"
         self._intake.give_up(batch, self._last_error)
@@ -338,17 +342,18 @@ class Journal:
             self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
 
     def _append(self, items: Sequence[Item]) -> None:
-        """Write these items, and before them the record of refusals during an outage.
+        """Write these items, and before them the record of requests that were refused during an outage.
 
-        Both go in one write. Otherwise a disk with room for only one of them would fill up with records that
-        say it is full.
+        Both are in one write. Otherwise, if the disk had room for only one of them, it would fill up with
+        records about its being full.
         """
         outage = self._outage
         self._writer.write([outage, *items] if outage is not None and outage.refused else items)
         self._outage = None
 
     def _give_up_queue(self) -> None:
-        """Replace the queue by one count of its events at the end, because that takes little room."""
+        """At the end: replace the queue by one record that counts its events, because this takes little room.
+        """
         gap = self._intake.lost(f"not written by the end: {self._last_error}", self._clock_ns())
         if gap is not None:
             self._append([gap])

@@ -1,8 +1,9 @@
-"""The keys that sign seals: private ones for root alone, public ones as a chain beside them.
+"""The keys that sign seals. Private keys are for root alone; the public keys form a chain beside them.
 
-The directory (mode 0700) is not at the trail root: a copy of a trail must not contain the key to forge it.
-``keys.public`` has a line for each public key, signed by the key before it; ``KEY.private`` is the newest
-key's secret. Older secrets are deleted: nobody can sign as yesterday's key with today's. Errors are OSError.
+The directory (mode 0700) is not in the trail root, because a copy of a trail must not contain the key to
+forge it. ``keys.public`` has one line for each public key, which the key before it has signed.
+``KEY.private`` is the newest key's secret. Older secrets are deleted. So with today's secret nobody can sign
+as yesterday's key. Errors are OSError.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
 
 
 class Signer:
-    """The newest key, which signs, and the lines of all public keys."""
+    """The newest key, by which lines are signed, and the lines of all public keys."""
 
     def __init__(self, key: PublicKey, secret: SigningKey, lines: bytes) -> None:
         self.key = key
         self.lines: Final = lines
-        """The public keys, as they stand in the file."""
+        """The public keys, as they are in the file."""
         self._secret = secret
 
     def sign(self, kind: str, body: bytes) -> bytes:
@@ -55,7 +56,7 @@ class Signer:
 
 
 class KeyStore:
-    """The keys of a machine. Thread-safe, and safe beside other processes."""
+    """The keys of a machine. Several threads and processes can use them at the same time."""
 
     def __init__(self, directory: Path) -> None:
         self.directory: Final = directory
@@ -76,7 +77,7 @@ class KeyStore:
             return newest
 
     def rotate(self) -> Signer:
-        """Make a new key, sign it with the key before, and delete that key's secret."""
+        """Make a new key, sign it with the previous key, and delete the secret of the previous key."""
         with self._locked() as place:
             lines = self.public()
             old = self._read(place, lines) if lines else None
@@ -121,14 +122,14 @@ class KeyStore:
         new = Signer(key, secret, b"")
         line = (old or new).sign("key", body_of("key", key))
         lines = (old.lines if old else b"") + line
-        # The secret first: a public key without its secret would stop all sealing.
+        # The secret is written first: a public key without its secret would stop all sealing.
         write_file(place, key.key + _SECRET, bytes(secret).hex().encode() + b"\n")
         write_file(place, PUBLIC, lines)
         return Signer(key, secret, lines)
 
 
 def _forget_others(place: int, newest: PublicKey) -> None:
-    """Remove all other secrets: that of the key before, and any that a killed process has left."""
+    """Remove all other secrets: that of the previous key, and those that a killed process has left."""
     own = newest.key + _SECRET
     others = [name for name in os.listdir(place) if name.endswith(_SECRET) and name != own]
     for name in others:
@@ -138,7 +139,9 @@ def _forget_others(place: int, newest: PublicKey) -> None:
 
 
 def _lock(place: int) -> None:
-    """Take the lock, which is held only for moments. The wait is limited: it delays the end of a daemon."""
+    """Take the lock. It is held only for moments. The wait is limited, because the end of a daemon waits for
+    it.
+    """
     until_s = time.monotonic() + _PATIENCE_S
     while True:
         try:

@@ -1,7 +1,7 @@
-"""Known digests of files, by the identity of the file: device, inode, size, mtime and ctime.
+"""Known digests of files, by the file's identity: device, inode, size, mtime and ctime.
 
-No program can set a ctime, so a file of the same identity has the same bytes, unless root turned the clock
-back or wrote to the disk past the file system. `audit index --check` reads the bytes themselves.
+No program can set a ctime. So a file with the same identity has the same bytes, unless root has set the clock
+back, or has written to the disk past the file system. `audit index --check` reads the bytes themselves.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from policyfs.journal.index_cache import IndexCache
 
 _FILE: Final = "digests"
 _SETTLED_NS: Final = 2_000_000_000
-"""Least age of a ctime for a digest to be remembered: a later change then gets another ctime, however coarse
-the file system's clock is."""
+"""The least age of a ctime for which a digest is remembered. Any later change then gets another ctime, even
+if the file system's clock is coarse."""
 _MOST: Final = 100_000
 
 
 class KnownDigests:
-    """The digests that one user has computed, in the directory of the indexes."""
+    """The digests that one user has computed, stored in the directory of the indexes."""
 
     def __init__(self, cache: IndexCache) -> None:
         self._cache = cache
@@ -38,10 +38,10 @@ class KnownDigests:
         return self._known.get(_identity(info), "")
 
     def put(self, info: os.stat_result, digest: str) -> None:
-        """Remember a digest. info: the file's status from before it was read."""
+        """Remember a digest. info: the file's status, taken before the file was read."""
         if time.time_ns() - info.st_ctime_ns > _SETTLED_NS:
             while len(self._known) >= _MOST:
-                del self._known[next(iter(self._known))]  # the oldest: its file is most likely gone
+                del self._known[next(iter(self._known))]  # the oldest: its file probably no longer exists
             self._known[_identity(info)] = digest
             self._changed = True
 

@@ -1,8 +1,8 @@
-"""Writes that the event loop begins and a thread without the interpreter lock carries out.
+"""Writes that the event loop begins, and that a thread without the interpreter lock carries out.
 
-The loop makes the lines: a Python thread would compete with it for the interpreter lock, at every system
-call of either. The thread (kernel/_appender.c) only writes. Taking the writer's lock ends such a write
-first, so that the holder of the lock never finds one under way.
+The loop makes the lines. A Python thread for this would compete with the loop for the interpreter lock at
+every system call. The thread (kernel/_appender.c) only writes. To take the writer's lock first ends such a
+write. So the holder of the lock never finds a write under way.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from policyfs.journal.ticket import AHEAD, SLICE, Ticket
 from policyfs.journal.writer import Batch, ChainWriter
 
 _SLICE_S: Final = 0.0005
-"""Longest wait for the previous slice. If the disk takes longer, a Python thread flushes the rest."""
+"""The longest wait for the previous slice. If the disk takes longer, a Python thread flushes the rest."""
 
 
 def _nothing() -> None:
-    """Do nothing: no write is ever under way."""
+    """Do nothing: the default, because without an Offload no write is ever under way."""
 
 
 class WriterLock:
-    """The lock of a chain's writer. INVARIANT: its holder finds no write under way."""
+    """The lock of a chain's writer. INVARIANT: the holder of the lock finds no write under way."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.settle: Callable[[], None] = _nothing
-        """Ends a write that is under way, however long that takes."""
+        """Ends a write that is under way, and waits for it as long as it takes."""
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -47,12 +47,12 @@ class WriterLock:
         self._lock.release()
 
     def take(self) -> bool:
-        """Take the lock if nobody has it, without `settle`."""
+        """Take the lock if it is free. Does not call `settle`. True if the lock was taken."""
         return self._lock.acquire(blocking=False)
 
 
 class _Started(NamedTuple):
-    """A write under way: the queued items and the tickets whose lines it appends."""
+    """A write under way: the queued items and the tickets whose lines it writes."""
 
     items: list[Item]
     tickets: Sequence[Ticket]
@@ -62,8 +62,8 @@ class _Started(NamedTuple):
 class Offload:
     """The writes of one chain that its event loop begins, one at a time.
 
-    A write that fails, or cannot begin without a wait, leaves nothing behind: the journal tries it again in
-    a Python thread, and so gets the reason.
+    If a write fails, or cannot begin without a wait, nothing of it is left. The journal then tries it again
+    in a Python thread, and so learns the reason.
     """
 
     def __init__(
@@ -76,8 +76,9 @@ class Offload:
         put_back: Callable[[Sequence[Item]], None],
         recorded: Callable[[Ticket], None],
     ) -> None:
-        """take: takes at most so many items off the queue; None if nothing may be written now. put_back: puts
-        them back. recorded: notes that a ticket is on record. All are called with the lock held.
+        """take: takes at most the given number of items off the queue; None if nothing may be written now.
+        put_back: puts them back. recorded: notes that a ticket is on record. All three are called with the
+        lock held.
         """
         self._appender: Final = appender
         self._writer: Final = writer
@@ -87,13 +88,13 @@ class Offload:
         self._recorded: Final = recorded
         self._started: _Started | None = None
         self._failed = False
-        """True from a failed write until the next one, which is left to a Python thread."""
+        """True after a failed write, until the next write, which a Python thread does."""
         lock.settle = self._settle
 
     def write(self, tickets: Sequence[Ticket], seconds: float) -> bool:
         """Begin to write a few queued items and then the tickets, and wait at most *seconds*.
 
-        False if no write was begun. Event loop only. A ticket without an error is on record.
+        False if no write was begun. A ticket without an error is then on record. Event loop only.
         """
         if not self._start(AHEAD, tickets):
             return False
@@ -102,9 +103,9 @@ class Offload:
         return True
 
     def flush(self, queued: int) -> Iterator[None]:
-        """Begin to write one slice of the queue in each step, until the slices cover *queued* items.
+        """In each step begin to write one slice of the queue, until the slices cover *queued* items.
 
-        It ends earlier if a Python thread must write the rest. Event loop only.
+        Ends earlier if a Python thread must write the rest. Event loop only.
         """
         for _ in range(0, queued, SLICE):
             if not (self._appender.wait(_SLICE_S) and self._start(SLICE, ())):
@@ -148,7 +149,9 @@ class Offload:
         return _Started(items, tickets, batch)
 
     def _settle_now(self) -> None:
-        """Note the result of a write that is over, unless another thread has the lock and notes it."""
+        """Note the result of a write that has ended. Does nothing if another thread has the lock: it notes
+        this.
+        """
         if self._lock.take():
             try:
                 self._settle()
@@ -156,7 +159,7 @@ class Offload:
                 self._lock.__exit__(None, None, None)
 
     def _settle(self) -> None:
-        """End a write under way, with the lock held. It may wait for the disk."""
+        """End a write that is under way. The caller holds the lock. May wait for the disk."""
         started = self._started
         if started is None:
             return

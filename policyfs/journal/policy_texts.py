@@ -1,9 +1,9 @@
-"""The texts of the policies named in a trail, kept by digest beside its segments, for root alone.
+"""The texts of the policies that a trail names. They are kept by digest beside the segments, for root alone.
 
-Each policy is a directory ``policies/DIGEST`` of its YAML files, which can be checked and mounted as it
-is. The file ``policies/in-force`` names the policy in force and the one before it.
+Each policy is a directory ``policies/DIGEST`` with its YAML files, which can be checked and mounted without
+change. The file ``policies/in-force`` names the policy in force and the previous one.
 
-INVARIANT: a text is saved before the first record that names it is written, and removed after the last
+INVARIANT: a text is saved before the first record that names it is written. It is removed only after the last
 segment with such a record (writer.py, prune).
 """
 
@@ -27,14 +27,14 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PolicyText(NamedTuple):
-    """The texts of one policy. files: names in the directory, and bytes."""
+    """The texts of one policy. files: pairs of a name in the directory, and the bytes."""
 
     digest: str
     files: tuple[tuple[str, bytes], ...]
 
 
 def policy_text(digest: str, sources: Iterable[tuple[str, bytes]]) -> PolicyText:
-    """Return the texts as they are kept. sources: paths and bytes."""
+    """Return the texts in the form in which they are kept. sources: pairs of path and bytes."""
     files: dict[str, bytes] = {}
     for number, (path, text) in enumerate(sources, start=1):
         name = os.path.basename(path)
@@ -55,13 +55,13 @@ def kept_digests(directory: Path) -> list[str]:
 
 
 def read_policy(directory: Path, digest: str) -> list[tuple[str, bytes]]:
-    """Read the files of a kept policy: paths and bytes. Raises OSError."""
+    """Read the files of a kept policy, as pairs of path and bytes. Raises OSError."""
     place = directory / POLICIES / digest
     return [(str(place / name), (place / name).read_bytes()) for name in sorted(os.listdir(place))]
 
 
 def read_pointer(directory: Path) -> tuple[str, str]:
-    """Read the digests of the last policy in force and of the one before; empty if unknown."""
+    """Read the digests of the policy that was last in force, and of the one before it. Empty if unknown."""
     try:
         words = (directory / POLICIES / _POINTER).read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -71,30 +71,31 @@ def read_pointer(directory: Path) -> tuple[str, str]:
 
 
 class PolicyTexts:
-    """Keeps the texts for one chain. Single-threaded, as its writer is. Errors are OSError."""
+    """Keeps the texts for one chain. For one thread, like the chain's writer. Errors are OSError."""
 
     def __init__(self, directory: TrailDirectory) -> None:
         self._directory = directory
         self._texts: dict[str, PolicyText] = {}
-        """Texts of the policy in force, of the one before it, and of unsaved ones."""
+        """The texts of the policy in force, of the previous one, and of policies that are not saved yet."""
         self._unsaved: set[str] = set()
         self._pointer = ("", "")
         self._named: dict[str, int] = {}
         self.oldest_unknown = 0
-        """Last segment whose records were not searched for policies: the newest when this daemon began."""
+        """The last segment whose records were not searched for policies: the newest one when this daemon
+        began."""
 
     def keep(self, policy: PolicyText) -> None:
-        """Save a text before the next record is written."""
+        """Note a text that must be saved before the next record is written."""
         self._texts[policy.digest] = policy
         self._unsaved.add(policy.digest)
 
     def in_force(self, digest: str, previous: str) -> None:
-        """Note the policy in force and the one before it; neither is ever removed."""
+        """Note the policy in force and the previous one. Neither of them is removed."""
         self._pointer = (digest, previous)
         self._unsaved.add(_POINTER)
 
     def again(self) -> None:
-        """Let `save` write all texts again, because the directory was replaced."""
+        """Make `save` write all texts again, because the directory was replaced."""
         self._unsaved.update(self._texts)
         if self._pointer[0]:
             self._unsaved.add(_POINTER)
@@ -102,7 +103,7 @@ class PolicyTexts:
     def told(self, text: PolicyText, records: Sequence[dict[str, object]], previous: str) -> None:
         """Keep the text of a policy that these records name.
 
-        previous: the digest of the policy that it replaces, if these records put it in force.
+        previous: the digest of the policy before it, if these records put a new policy in force.
         """
         self.keep(text)
         if any(fields.get("policy") == text.digest for fields in records):
@@ -114,11 +115,11 @@ class PolicyTexts:
 
     @property
     def is_unsaved(self) -> bool:
-        """True if `save` has something to do."""
+        """True if `save` would have something to do."""
         return bool(self._unsaved)
 
     def save(self) -> None:
-        """Save all unsaved texts, durably."""
+        """Save all texts that are not saved yet, durably."""
         if not self._unsaved:
             return
         place = self._open(make=True)
@@ -135,7 +136,7 @@ class PolicyTexts:
         self._texts = {digest: text for digest, text in self._texts.items() if digest in self._pointer}
 
     def prune(self, oldest: int) -> None:
-        """Remove the texts that no record names, in this segment or a later one."""
+        """Remove the texts that no record in segment *oldest* or in a later one names."""
         try:
             place = self._open(make=False)
         except FileNotFoundError:
@@ -200,7 +201,7 @@ def _write_at(place: int, name: str, data: bytes, flags: int) -> None:
 
 
 def _remove(place: int, name: str) -> None:
-    """Remove a policy's directory with its files; a missing one is fine."""
+    """Remove a policy's directory with its files. It is no error if it is missing."""
     try:
         there = os.open(name, _DIRECTORY, dir_fd=place)
     except FileNotFoundError:

@@ -1,6 +1,7 @@
-"""Readers of trails that are being written: all mounts under a trail root, oldest line first.
+"""Readers of trails, even while these are written. They read all mounts below a trail root, oldest line
+first.
 
-Nothing here writes. Errors are OSError, except for segments that rotation removes meanwhile.
+Nothing here writes. Errors are OSError. A segment that rotation removes meanwhile is no error.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LineTest = Callable[[bytes], bool]
 
 
 class Chain(NamedTuple):
-    """One mount's trail: the mount's id, which is its directory's name, and the directory."""
+    """One mount's trail: the mount's id (which is the name of the directory), and the directory."""
 
     mount_id: str
     directory: Path
@@ -33,7 +34,9 @@ class Chain(NamedTuple):
 
 
 def find_chains(root: Path) -> list[Chain]:
-    """Return the trails below a root, sorted by mount id; the root's own if it is a mount's directory."""
+    """Return the trails below a root, sorted by mount id. If the root itself is a mount's directory, return
+    its trail.
+    """
     if any(segment_number(name) is not None for name in os.listdir(root)):
         return [Chain(root.resolve().name, root)]
     with os.scandir(root) as entries:
@@ -43,9 +46,9 @@ def find_chains(root: Path) -> list[Chain]:
 
 
 def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterator[bytes]:
-    """Yield the lines of a segment with their newlines; only the last may lack one.
+    """Yield the lines of a segment with their newlines. Only the last line may have none.
 
-    patience_s: longest wait for the rest of a last line that is still being written.
+    patience_s: the longest wait for the rest of a last line that is just being written.
     """
     deadline = time.monotonic() + patience_s
     with os.fdopen(open_segment(directory / segment), "rb") as stream:
@@ -58,9 +61,9 @@ def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterato
 
 
 def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record | BadLine]:
-    """Yield the lines of a chain, oldest first, except those that may_match refuses.
+    """Yield the lines of a chain, oldest first, except those that *may_match* refuses.
 
-    The last line is left out while it has no newline: it is being written, or was cut.
+    A last line without a newline is left out: it is being written, or was cut.
     """
     for name in chain.segments():
         try:
@@ -74,9 +77,9 @@ def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record 
 
 
 def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
-    """Return the last lines of a chain, oldest first, reading little more than their bytes.
+    """Return the last lines of a chain, oldest first. Reads little more than these lines.
 
-    Their line numbers are counted from the end of the segment: -1 is its last.
+    Their line numbers count from the end of the segment: -1 is its last line.
     """
     found: deque[Record | BadLine] = deque()
     for name in reversed(chain.segments()):
@@ -107,11 +110,11 @@ def _last_lines(path: Path, count: int) -> list[bytes]:
     finally:
         os.close(fd)
     *full, _unfinished = b"".join(reversed(blocks)).split(b"\n")
-    return full[-count:]  # the first one, which may lack its beginning, is beyond the count
+    return full[-count:]  # without the first one, whose beginning may be missing
 
 
 class _Reading:
-    """The reading position in a chain: the segment, the offset, and the first part of a line."""
+    """A position in a chain: the segment, the offset, and the first part of a line that is not finished."""
 
     __slots__ = ("line", "offset", "piece", "segment")
 
@@ -123,7 +126,8 @@ class _Reading:
 
 
 class Follower:
-    """A reader of lines appended to any trail below a root, from now on; new segments and mounts too."""
+    """Reads the lines that are written to trails below a root from now on, in new segments and mounts, too.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -133,7 +137,7 @@ class Follower:
             self._reading[chain.mount_id] = _Reading(names[-1], _end(chain.directory / names[-1]))
 
     def poll(self) -> list[Record | BadLine]:
-        """Return the lines that were completed since the last call; empty if none."""
+        """Return the lines that were finished since the last call; [] if there are none."""
         found: list[Record | BadLine] = []
         for chain in self._chains():
             found.extend(self._poll_chain(chain))
@@ -160,7 +164,7 @@ class Follower:
 
 
 def _end(path: Path) -> int:
-    """Return the offset of a segment's next line: behind its last newline."""
+    """Return the offset after the last newline of a segment, where its next line begins."""
     fd = open_segment(path)
     try:
         return read_tail(fd).offset

@@ -1,9 +1,10 @@
-"""Several recorders below one trail root: one chain for each living daemon, with digests of all others.
+"""Several recorders below one trail root: each living daemon has a chain, and records the digests of all
+others.
 
-A new daemon continues its mount's chain if the daemon before has ended. If that daemon still lives (its
-mount was detached while in use, or a container has it bound), the new one records in a chain of its own.
-Each daemon begins with a record of the last digests of all other chains (``others``). So if a chain
-disappears, or is sealed anew, another chain reveals it (trail/witness.py).
+A new daemon continues its mount's chain if the previous daemon has ended. If that daemon still lives (its
+mount was detached while in use, or a container still has the mount), the new one records in a chain of its
+own. Each daemon begins with a record of the last digests of all other chains (``others``). So if a chain
+disappears, or is sealed anew, another chain reveals this (trail/witness.py).
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from policyfs.journal.segment import Appender
 
 _AT_ONCE: Final = 1000
-"""Most daemons of one mountpoint that live at the same time."""
+"""The limit of daemons of one mountpoint that live at the same time."""
 
 
 def recorder_id(mount_id: str, turn: int) -> str:
-    """Return the name of a chain and its directory. turn: the daemon's number, from 1, among those of its
-    mountpoint that live at the same time.
+    """Return the name of a chain, which is also that of its directory. turn: the daemon's number, from 1,
+    among the daemons of its mountpoint that live at the same time.
     """
     return mount_id if turn == 1 else hashlib.sha256(f"{mount_id} {turn}".encode()).hexdigest()[:16]
 
@@ -46,10 +47,10 @@ def open_journal(
     keys: Path | None = None,
     appender: Appender | None = None,
 ) -> tuple[Journal, Path]:
-    """Open the first chain of a mountpoint in which no daemon records; return it and its directory.
+    """Open the first chain of a mountpoint in which no daemon records. Return the journal and its directory.
 
-    keys: the directory of the keys for seals. appender: see Journal. Rotation (keep) stays within that
-    chain: no daemon prunes another's. Raises JournalError.
+    keys: the directory of the keys for seals. appender: see Journal. keep: limits rotation in this chain
+    only; no daemon removes segments of another chain. Raises JournalError.
     """
     store = _key_store(keys)
     for turn in range(1, _AT_ONCE + 1):
@@ -81,9 +82,9 @@ def _key_store(keys: Path | None) -> KeyStore | None:
 
 
 def heads(root: Path, *, but: str) -> dict[str, str]:
-    """Return the last settled line of each chain below a root as ``SEQ=DIGEST``, except the chain *but*.
+    """Return the last settled line of each chain below a root, except *but*, as ``SEQ=DIGEST``.
 
-    A chain that cannot be read, or is removed meanwhile, is left out: it must not keep a mount from starting.
+    A chain that cannot be read, or that is removed meanwhile, is left out: it must not prevent a mount.
     """
     found = {}
     for other in find_chains(root):
@@ -100,7 +101,7 @@ def _head(other: Chain) -> str | None:
         try:
             fd = open_segment(other.directory / name)
         except OSError:
-            continue  # rotation removed it
+            continue  # rotation has removed the segment
         try:
             line = settled_tail(fd)
         finally:

@@ -1,4 +1,4 @@
-"""Retention: which closed segments of a chain are removed, by number, age and size. A hold always wins."""
+"""Retention: the choice of closed segments to remove, by number, age and size. A hold always wins."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ BY_AGE: Final = "age"
 BY_SIZE: Final = "size"
 _BLOCK: Final = 1 << 20
 RECHECK_NS: Final = 60_000_000_000
-"""Time until ages are checked again, if the segments have not changed."""
+"""The time after which ages are checked again if the segments have not changed."""
 
 
 class Retention(NamedTuple):
-    """Limits of a chain; 0: no limit. segments: their number, with the newest. age_s: age of a segment's last
-    line, in seconds. size: bytes on the disk of all segments that no hold keeps.
+    """Limits of a chain; 0 means no limit. segments: their number, the newest included. age_s: the age of a
+    segment's last line, in seconds. size: the disk space in bytes of all segments that no hold keeps.
     """
 
     segments: int = 0
@@ -34,9 +34,9 @@ Keep = int | Retention
 
 
 def removed_so_far(place: SegmentDirectory) -> Ranges:
-    """Return the numbers of the segments that retention has removed, as the newest segment states them.
+    """Return the numbers of the segments that retention has removed, as the newest segment's records tell.
 
-    In an older trail, whose headers do not state them, all numbers below the oldest segment count as removed.
+    Headers of an older trail do not tell them. Then all numbers below the oldest segment count as removed.
     """
     names = place.names()
     for name in reversed(names):
@@ -48,7 +48,7 @@ def removed_so_far(place: SegmentDirectory) -> Ranges:
         if found is not None:
             return found
         if os.stat(name, dir_fd=place.fd).st_size:
-            break  # its header states none
+            break  # its header does not tell them
     oldest = segment_number(names[0]) if names else None
     return ((1, oldest - 1),) if oldest and oldest > 1 else ()
 
@@ -77,9 +77,9 @@ def retention_of(keep: Keep) -> Retention:
 def expired(
     path: str, place: int, names: Sequence[str], current: str, limits: Retention, now_ns: int
 ) -> list[tuple[str, list[str]]]:
-    """Return the segments to remove, grouped by reason, oldest first. Raises OSError.
+    """Return the segments to remove, the oldest first, grouped by reason. Raises OSError.
 
-    path, place: the directory of the chain, and its descriptor. names: those of all segments, in order.
+    path, place: the directory of the chain, and its descriptor. names: the names of all segments, in order.
     current: the segment that is being written.
     """
     if not any(limits):
@@ -91,7 +91,7 @@ def expired(
         beyond = frozenset(names[: -limits.segments])
         found.append((BY_NUMBER, [name for name in free if name in beyond]))
     if limits.age_s:
-        # A segment ends where the next one begins.
+        # The end of a segment is the beginning of the next one.
         ends = dict(zip(names, map(begin_ns, names[1:]), strict=False))
         oldest_ns = now_ns - limits.age_s * 1_000_000_000
         found.append((BY_AGE, [name for name in free if ends.get(name, now_ns) < oldest_ns]))

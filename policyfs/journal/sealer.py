@@ -1,12 +1,12 @@
 """The sealer: a thread that reads what the writer has written, and seals each segment that is closed.
 
-It reads the file, not the memory, and compares the result with the writer's digest. So it notices within a
-second or so that another process changed a line, and never seals a line that the writer did not write.
-It works in slices of less than a millisecond, off the event loop, and takes none of the journal's locks
-except to hand over a record. If the disk cannot take a seal, the sealer tries again later; the mount never
-waits for it.
+It reads the file, and compares the result with the digest that the writer has in memory. So it notices within
+about a second that another process has changed a line, and never seals a line that the writer did not write.
+It works in slices of less than a millisecond, not on the event loop. It takes the journal's locks only to
+hand over a record. If the disk cannot take a seal, the sealer tries again later; the mount never waits for
+it.
 
-INVARIANT: a segment is on the disk before its seal is, so that a power loss leaves no seal of missing lines.
+INVARIANT: a segment is on the disk before its seal. So after a power loss no seal is about missing lines.
 """
 
 from __future__ import annotations
@@ -41,18 +41,19 @@ from policyfs.trail.seal import NO_SEAL, Proof, Seal, body_of, digest_of, read_k
 
 _EVERY_S: Final = 1.0
 _BLOCK: Final = 64 * 1024
-"""Bytes read and hashed in one slice: some 0.3 ms of the interpreter lock."""
+"""The bytes that one slice reads and hashes: about 0.3 ms with the interpreter lock."""
 _BREATH_S: Final = 0.0005
 _MOST_BYTES: Final = 1 << 20
 
 
 class Reports:
-    """Calls by which a sealer reports to the journal, from the sealer's thread."""
+    """The calls by which a sealer reports to the journal. The sealer's thread makes them."""
 
     def __init__(
         self, changed: Callable[[str, str], None], sealed: Callable[[dict[str, object]], None]
     ) -> None:
-        """changed: called if the lines of a segment are not those that were written (segment, finding).
+        """changed: called with a segment and a finding, if the segment's lines are not those that were
+        written.
 
         sealed: called with the fields of a new seal.
         """
@@ -61,7 +62,8 @@ class Reports:
 
 
 class _Reading:
-    """The reading of one segment from its beginning: the chain's state, and the tree so far."""
+    """The state of reading one segment from its beginning: the chain's state, and the tree of digests so far.
+    """
 
     def __init__(self, name: str, fd: int) -> None:
         self.name = name
@@ -71,10 +73,11 @@ class _Reading:
         self.head = self.opening = chain.GENESIS
         self.first_seq = self.seq = 0
         self.wrong = ""
-        """Reason why the reading stopped: a line that is not as it was written. Empty if it did not stop."""
+        """The reason why the reading stopped: a line is not as it was written. Empty if it has not
+        stopped."""
 
     def advance(self, size: int, *, most: int = _BLOCK) -> bool:
-        """Read the next piece of the lines up to *size*; False if there are no more."""
+        """Read the next piece of the lines up to *size*. False if there is nothing left to read."""
         if self.wrong or self.offset >= size:
             return False
         wanted = min(most, size - self.offset)
@@ -121,7 +124,9 @@ class _Reading:
 
 
 def checked_digest(head: str, line: chain.Sealed) -> bytes | None:
-    """Return the digest of a line. head: that of the line before. None if the line states another digest."""
+    """Return the digest of a line, or None if the line names another one. head: the digest of the line
+    before.
+    """
     found = hashlib.sha256(head.encode("ascii") + line.body)
     return found.digest() if found.hexdigest() == line.chain else None
 
@@ -139,9 +144,9 @@ class Sealer:
         compress_from: int = COMPRESS_FROM,
         exclusive: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - has no state
     ) -> None:
-        """compress_from: least size of a segment, in bytes, that is compressed once it is sealed.
+        """compress_from: the size in bytes from which a sealed segment is compressed.
 
-        exclusive: held for a moment while a compressed segment takes the place of the plain one.
+        exclusive: a lock, held for a moment while a compressed segment replaces the plain one.
         """
         self._path: Final = directory
         self._mount_id: Final = mount_id
@@ -163,7 +168,7 @@ class Sealer:
         self.sealed = ""
         """The name of the segment that was sealed last."""
         self.error = ""
-        """Error of the last attempt; empty if it succeeded."""
+        """The error of the last attempt to seal; empty if it succeeded."""
 
     def start(self, resumed: Extent | None, current: Callable[[], Extent | None]) -> None:
         """Begin. resumed: the end of an earlier daemon's lines, if this daemon continues their segment.
@@ -181,12 +186,12 @@ class Sealer:
             sealed = frozenset(directory.seals())
             self._sealed_names.extend(name for name in directory.names() if name in sealed - {current_name})
         self._thread = threading.Thread(target=self._run, name="sealer", daemon=True)
-        # INVARIANT: no signal comes to this thread, though it begins before the daemon blocks them.
+        # INVARIANT: no signal comes to this thread, although it starts before the daemon blocks signals.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             self._thread.start()
         except RuntimeError:
-            self._thread = None  # a limit of threads: close() seals
+            self._thread = None  # no thread is allowed: close() seals instead
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -196,7 +201,7 @@ class Sealer:
         self._wake.set()
 
     def close(self) -> None:
-        """Seal what is closed, and end the thread."""
+        """Seal the closed segments, and end the thread."""
         self._ending = True
         self._wake.set()
         if self._thread is not None:
@@ -218,7 +223,7 @@ class Sealer:
 
     def _step(self) -> None:
         try:
-            # Opened each time: the journal leaves a directory that was moved away.
+            # Opened each time, because the journal leaves a directory that was moved away.
             with SegmentDirectory.at(self._path) as self._directory:
                 while self._closed:
                     self._seal(self._closed[0])
@@ -235,13 +240,13 @@ class Sealer:
             self.error = ""
 
     def _follow(self, extent: Extent) -> None:
-        """Read on in the segment that is being written, so that little is left to read once it is closed."""
+        """Read on in the segment that is being written. So little is left to read once it is closed."""
         reading = self._open(extent.segment)
         self._read_to(reading, extent.size)
         self._tell(reading)
 
     def _tell(self, reading: _Reading) -> None:
-        """Report once that the lines of a segment are not those that were written."""
+        """Report, only once, that the lines of a segment are not those that were written."""
         if reading.wrong and reading.name not in self._told:
             self._told.add(reading.name)
             self._reports.changed(reading.name, reading.wrong)
@@ -256,7 +261,7 @@ class Sealer:
         return reading
 
     def _read_to(self, reading: _Reading, size: int) -> None:
-        """Read to this offset, with pauses, and compare with the seal on the way."""
+        """Read up to this offset, with pauses. Compare with an earlier seal on the way."""
         old = self._old_seal(reading.name)
         while True:
             step = _BLOCK
@@ -276,11 +281,11 @@ class Sealer:
     def _seal(self, closed: Closed) -> None:
         extent = closed.extent
         if not extent.size:
-            return  # a crash cut its header: there is no line to seal
+            return  # a crash has cut its header, so there is no line to seal
         try:
             reading = self._open(extent.segment)
         except FileNotFoundError:
-            return  # it was removed: `verify` reports that
+            return  # the segment was removed: `verify` reports that
         self._read_to(reading, extent.size)
         if not reading.wrong and extent.head and (reading.seq, reading.head) != (extent.seq, extent.head):
             reading.wrong = "its end is not as it was written"
@@ -312,7 +317,7 @@ class Sealer:
         line = signer.sign("seal", body_of("seal", seal))
         self._keep_keys(signer)
         write_file(self._directory.fd, seal_name(name), line)
-        if name not in self._directory.names():  # rotation removed it meanwhile
+        if name not in self._directory.names():  # rotation has removed it meanwhile
             with suppress(FileNotFoundError):
                 os.unlink(seal_name(name), dir_fd=self._directory.fd)
         digest = digest_of(line)
@@ -331,14 +336,14 @@ class Sealer:
         return NO_SEAL
 
     def _keep_keys(self, signer: Signer) -> None:
-        """Write the public keys beside the segments, unless they are there."""
+        """Write the public keys beside the segments, if they are not there yet."""
         with suppress(FileNotFoundError):
             if self._directory.contents(PUBLIC) == signer.lines:
                 return
         write_file(self._directory.fd, PUBLIC, signer.lines)
 
     def _old_seal(self, name: str) -> Proof | None:
-        """Return the seal of a segment that an earlier daemon ended in order."""
+        """Return the seal of a segment that an earlier daemon has closed in order."""
         if name not in self._old:
             self._old[name] = self._read_seal(name)
         return self._old[name]
@@ -353,7 +358,7 @@ class Sealer:
 
 
 def _remove_unfinished(place: int) -> None:
-    """Remove files that a killed daemon left unfinished: nobody else writes in this directory."""
+    """Remove unfinished files that a killed daemon has left. No other process writes in this directory."""
     for name in os.listdir(place):
         if name.startswith(NEW):
             with suppress(OSError):
@@ -361,13 +366,13 @@ def _remove_unfinished(place: int) -> None:
 
 
 def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
-    """Return the segments that earlier daemons left without a seal, oldest first."""
+    """Return the segments that earlier daemons have left without a seal, oldest first."""
     sealed = directory.seals()
     newest = segment_number(sealed[-1]) or 0 if sealed else 0
     found = []
     for name in directory.names():
         if name == but or (segment_number(name) or 0) < newest or is_compressed(name):
-            continue  # a compressed segment is sealed
+            continue  # a compressed segment has a seal
         fd = directory.read(name)
         try:
             size = read_tail(fd).offset
@@ -378,7 +383,7 @@ def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
 
 
 def _compare(reading: _Reading, old: Proof) -> None:
-    """Compare the lines that an earlier seal covers with that seal."""
+    """Compare the lines that an earlier seal covers with the digests in that seal."""
     seal = old.seal
     same = (reading.tree.size, reading.seq, reading.head, reading.tree.root().hex()) == (
         seal.lines, seal.last_seq, seal.head, seal.root,

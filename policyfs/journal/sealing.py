@@ -1,4 +1,5 @@
-"""The link between a chain's writer and its sealer: closed segments go one way, findings the other."""
+"""The link between a chain's writer and its sealer: the writer hands over closed segments and gets
+findings."""
 
 from __future__ import annotations
 
@@ -13,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: KeyStore) -> Sealer:
-    """Start a sealer for the segments that a writer closes. lock: guards the writer."""
-    # The libraries for signatures are loaded only to sign.
+    """Start a sealer for the segments that a writer closes. lock: the lock that guards the writer."""
+    # The libraries for signatures are loaded only if something is signed.
     from policyfs.journal.sealer import Reports, Sealer  # noqa: PLC0415
 
     def changed(segment: str, found: str) -> None:
-        """Record that another process changed lines, and write no more behind them."""
+        """Record that another process has changed lines, and write no more into their segment."""
         with lock:
             if not writer.finished:
                 writer.distrust(segment, found)

@@ -15,35 +15,35 @@ class Appender(Protocol):
     """A thread that appends to a file without the interpreter lock (kernel/_appender.c)."""
 
     def begin(self, fd: int, offset: int, data: bytes, /) -> bool:
-        """Begin a write at the end of the file, at this offset. False if there is no thread."""
+        """Begin a write at this offset, which is the end of the file. False if there is no thread."""
 
     def wait(self, seconds: float, /) -> bool:
-        """Wait at most *seconds*; True if no write is under way any more."""
+        """Wait at most *seconds*. True if no write is under way after that."""
 
     def result(self) -> tuple[int, int]:
-        """Return errno and the number of written bytes, once the write is over."""
+        """Wait until the write has ended. Return its errno, and the number of written bytes."""
 
     def close(self) -> None:
-        """End the thread, after its write."""
+        """End the thread once its write has ended."""
 
 
 class Segment:
-    """The segment being written. A batch of lines is appended whole or not at all.
+    """The segment that is being written. A batch of lines is appended completely or not at all.
 
-    INVARIANT: while a batch, or a part of one, is unfinished, the file is locked from the batch's
-    beginning on (an OFD lock, which nobody ever waits for): see settled_tail().
+    INVARIANT: while a batch is not complete, the file is locked from the beginning of this batch on. (This is
+    an OFD lock for which no process ever waits.) settled_tail() looks for it.
     """
 
     def __init__(self, name: str, number: int, fd: int, size: int) -> None:
         self.name = name
         self.number = number
         self.size = size
-        """Bytes of full lines in the file, the offset of the next line."""
+        """The bytes of whole lines in the file, which is also the offset of the next line."""
         self._fd = fd
         self._torn = False
 
     def damage(self) -> str:
-        """Return an empty text if the file is as this process left it, else the damage."""
+        """Return the damage, or an empty text if the file is as this process has left it."""
         if self._torn:
             self._mend()
         info = os.fstat(self._fd)
@@ -54,7 +54,7 @@ class Segment:
         return ""
 
     def append(self, data: bytes) -> None:
-        """Append all of *data*. On an error, cut off the part that was written, and raise OSError."""
+        """Append all of *data*. After an error, cut off the part that was written, and raise OSError."""
         done = 0
         self._lock(flock(fcntl.F_WRLCK, self.size))
         try:
@@ -68,13 +68,14 @@ class Segment:
         self._lock(UNLOCK)
 
     def start(self, appender: Appender, data: bytes) -> bool:
-        """Let a thread append data as `append` does; False if it cannot. Call `finish` after it."""
+        """Make a thread append *data* as append() does. False if this is impossible. Then call finish()."""
         return appender.begin(self._fd, self.size, data)
 
     def finish(self, error: int, written: int) -> None:
-        """Note the end of a started write. On an error, cut off the part that was written, and raise OSError.
+        """Note the end of a started write. After an error, cut off the part that was written, and raise
+        OSError.
 
-        ESTALE: the file was not as this process left it, and nothing was written.
+        ESTALE: the file was not as this process had left it, and nothing was written.
         """
         if not error:
             self.size += written
@@ -85,20 +86,23 @@ class Segment:
         raise OSError(error, os.strerror(error))
 
     def _mend(self) -> None:
-        """Cut off a half-written batch. Raises OSError; then the next write tries this again first."""
+        """Cut off a batch that is not complete. Raises OSError; then the next write first tries this again.
+        """
         if self._torn:
             os.ftruncate(self._fd, self.size)
         self._torn = False
         self._lock(UNLOCK)
 
     def _lock(self, what: bytes) -> None:
-        with suppress(OSError):  # a file system without locks: settled_tail() then sees none, and all goes on
+        with suppress(OSError):  # on a file system without locks, settled_tail() just sees none
             fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, what)
 
     def duplicate(self) -> int:
-        """Return a second descriptor, to sync without holding up writers; the caller closes it."""
+        """Return a second descriptor, by which the caller can sync without delaying writers. The caller
+        closes it.
+        """
         return fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 0)
 
     def close(self) -> None:
-        """Close the file without syncing it."""
+        """Close the file. It is not synced."""
         os.close(self._fd)

@@ -1,4 +1,4 @@
-"""Segments read at random places, plain or compressed: only the frames with the wanted lines are unpacked."""
+"""Segments, plain or compressed, read at any place. Only frames that contain wanted lines are unpacked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from policyfs.trail.line import LINE_BYTES
 from policyfs.trail.record import BadLine, Place, Record, parse_line
 
 PART: Final = 8 << 20
-"""Bytes of a growing segment that have an index of their own."""
+"""The bytes of a growing segment that have one index together."""
 _BLOCK: Final = 1 << 20
 _LINE: Final = 2048
 _FRAMES: Final = 2
@@ -25,10 +25,10 @@ _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class SegmentFile:
-    """A segment opened for reading. size, info: of the file, compressed or not, when it was opened."""
+    """A segment that is open for reading. size, info: those of the file (compressed or not) at that time."""
 
     def __init__(self, chain: Chain, name: str) -> None:
-        """Raises FileNotFoundError if rotation removed it."""
+        """Raises FileNotFoundError if rotation has removed the segment."""
         self.chain = chain
         self.name = name
         try:
@@ -36,7 +36,7 @@ class SegmentFile:
         except FileNotFoundError:
             if is_compressed(name):
                 raise
-            self.name = name + ZST  # it was compressed since the directory was listed
+            self.name = name + ZST  # it was compressed after the directory was listed
             self._fd = os.open(chain.directory / self.name, _FLAGS)
         self.info = os.fstat(self._fd)
         self.size = self.info.st_size
@@ -47,7 +47,7 @@ class SegmentFile:
         os.close(self._fd)
 
     def parts(self) -> list[tuple[int, int]]:
-        """Return the ranges of a growing segment that never change any more, and the rest."""
+        """Return the ranges of a growing segment: first those that never change any more, then the rest."""
         ends = []
         for end in range(PART, self.size, PART):
             block = os.pread(self._fd, LINE_BYTES, end)
@@ -65,9 +65,9 @@ class SegmentFile:
         return digest.hexdigest()
 
     def lines(self, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the whole lines of a range with their offsets; a line that is not finished is left out.
+        """Yield the whole lines of a range, with their offsets. A line that is not finished is left out.
 
-        The range of a compressed segment is the whole file, and the offsets are those of the plain bytes.
+        For a compressed segment, the range is the whole file, and the offsets are those in the plain bytes.
         """
         packed = is_compressed(self.name)
         os.lseek(self._fd, 0, os.SEEK_SET)
@@ -83,7 +83,7 @@ class SegmentFile:
                 begin += len(line)
 
     def record(self, offset: int, line: int) -> Record | BadLine:
-        """Read one line by its place. offset: in the plain bytes."""
+        """Read the line at an offset in the plain bytes. line: its number, for the result."""
         raw = self._read(offset, _LINE)
         while b"\n" not in raw and (more := self._read(offset + len(raw), _BLOCK)):
             raw += more
@@ -98,23 +98,23 @@ class SegmentFile:
 
 
 class _Frames:
-    """The frames of a compressed file, unpacked when they are needed; the last ones stay in memory."""
+    """The frames of a compressed file. They are unpacked when needed; the last ones stay in memory."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
         self._table: list[tuple[int, int, int]] = []
-        """Offset of the plain bytes, offset and size of the frame."""
+        """For each frame: its offset in the plain bytes, and its offset and size in the file."""
         self._unpacked: dict[int, bytes] = {}
         plain = at = 0
         while at < size:
             count, content = _frame(fd, at)
             if not count:
-                break  # damaged from here on: `verify` names it
+                break  # the file is damaged from here on: `verify` reports this
             self._table.append((plain, at, count))
             plain, at = plain + content, at + count
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return plain bytes up to a limit, or to the end of their frame; empty at the end."""
+        """Return plain bytes: at most *count*, and only up to the end of their frame. Empty at the end."""
         for number in range(len(self._table) - 1, -1, -1):
             begin = self._table[number][0]
             if begin <= offset:
@@ -136,7 +136,9 @@ class _Frames:
 
 
 def _frame(fd: int, at: int) -> tuple[int, int]:
-    """Return the sizes of a frame and of its plain bytes, by its blocks' headers (RFC 8878); 0 if damaged."""
+    """Return the sizes of a frame and of its plain bytes, from the headers of its blocks (RFC 8878); 0:
+    damaged.
+    """
     try:
         head = os.pread(fd, 18, at)
         parameters = zstandard.get_frame_parameters(head)

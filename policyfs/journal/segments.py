@@ -1,8 +1,8 @@
-"""The directory of one mount's trail and the segment files in it.
+"""The directory of one mount's trail, and the segment files in it.
 
-A segment is named ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the chain, then the time of its
-beginning, so names sort by both. The directory is reached through one descriptor; names in it
-are never followed as symlinks. Errors are OSError; the journal turns them into its own.
+A segment is named ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the chain, then the time at which it was
+begun. So the order of names is that of numbers and of times. The directory is reached by one descriptor, and
+symlinks in it are never followed. Errors are OSError; the journal turns them into its own errors.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _NAME: Final = re.compile(r"(\d{8,})-\d{8}T\d{6}Z\.jsonl(?:\.zst)?")
 _SEAL: Final = ".seal"
 _PLAIN: Final = ".jsonl"
 ZST: Final = ".zst"
-"""The end of the names of compressed segments."""
+"""The end of a compressed segment's name."""
 NEW: Final = ".new-"
-"""The beginning of the names of files that are not finished."""
+"""The beginning of an unfinished file's name."""
 _SMALL: Final = 1 << 22
 _FIRST_WINDOW: Final = 64 * 1024
 _FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of a 64-bit system
@@ -40,7 +40,7 @@ def segment_number(name: str) -> int | None:
 
 
 def segment_name(number: int, time_ns: int) -> str:
-    """Return the file name of a segment begun at that time (ns since 1970)."""
+    """Return the file name of a segment that was begun at that time (ns since 1970)."""
     begun = datetime.fromtimestamp(time_ns // 1_000_000_000, UTC)
     return f"{number:08d}-{begun:%Y%m%dT%H%M%S}Z.jsonl"
 
@@ -61,9 +61,10 @@ def seal_name(segment: str) -> str:
 
 
 def sort_names(names: list[str]) -> list[str]:
-    """Return the segment names among these, in the order of the chain.
+    """Return those of these names that are segments, in the order of the chain.
 
-    If a segment is there plain and compressed, return the plain name: the compressed file may be unfinished.
+    If a segment exists plain and compressed, only the plain name counts: the compressed file may be
+    unfinished.
     """
     there = frozenset(names)
     numbered = [(number, name) for name in names if (number := segment_number(name)) is not None]
@@ -74,13 +75,13 @@ class SegmentDirectory:
     """A directory of segments and their seals, reached through one descriptor."""
 
     def __init__(self, fd: int) -> None:
-        """fd: of the directory, which close() closes."""
+        """fd: a descriptor of the directory; close() closes it."""
         self._fd = fd
 
     @classmethod
     @contextmanager
     def at(cls, path: str | os.PathLike[str]) -> Iterator[SegmentDirectory]:
-        """Open the directory at a path for a moment."""
+        """Open the directory at a path, for the time of the context."""
         directory = cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
         try:
             yield directory
@@ -116,18 +117,18 @@ class SegmentDirectory:
         return open_segment(name, dir_fd=self._fd)
 
     def close(self) -> None:
-        """Close the descriptor, which releases a lock."""
+        """Close the descriptor. This also releases a lock."""
         os.close(self._fd)
 
 
 class TrailDirectory(SegmentDirectory):
-    """One mount's trail directory, held open and locked against a second writer."""
+    """One mount's trail directory. It is kept open, and locked against a second writer."""
 
     def __init__(self, path: str) -> None:
-        """Create the directory (and the trail root above it) with mode 0700 if missing.
+        """Open the directory. If it or the trail root above it is missing, create it with mode 0700.
 
-        Raises OSError: EWOULDBLOCK if another journal writes here, EPERM if a user other than
-        its owner may write in it, and errors of the file system.
+        Raises OSError: EWOULDBLOCK if another journal writes here, EPERM if a user other than its owner may
+        write in it, and errors of the file system.
         """
         self.path = path
         for missing in (os.path.dirname(path), path):
@@ -139,8 +140,9 @@ class TrailDirectory(SegmentDirectory):
     def reopen(self) -> None:
         """Open the path again, after the directory was moved away or replaced.
 
-        A missing directory is created only in the same trail root as before. If that root is gone or
-        replaced, its file system may have been unmounted, and the record would be hidden in the wrong one.
+        A missing directory is created only if the trail root is the same as before. Otherwise the root's file
+        system may have been unmounted, and records in the directory below would be hidden once it is mounted
+        again.
         """
         root = os.path.dirname(self.path) or "."
         if not os.path.lexists(self.path) and os.path.isdir(root) and _identity(root) == self._root:
@@ -150,7 +152,7 @@ class TrailDirectory(SegmentDirectory):
         self._fd = fd
 
     def is_current(self) -> bool:
-        """True while the path still leads to the directory that is held open."""
+        """True while the path leads to the directory that this object has open."""
         try:
             there = os.stat(self.path, follow_symlinks=False)
         except OSError:
@@ -159,7 +161,7 @@ class TrailDirectory(SegmentDirectory):
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
     def create(self, name: str) -> int:
-        """Create an empty segment of mode 0600, opened to append."""
+        """Create an empty segment with mode 0600, and open it to append."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o600, dir_fd=self._fd)
 
@@ -169,14 +171,14 @@ class TrailDirectory(SegmentDirectory):
         return _only_regular(os.open(name, flags, dir_fd=self._fd))
 
     def remove(self, name: str) -> None:
-        """Delete one segment; a missing one is fine."""
+        """Delete one segment. It is no error if it is missing."""
         try:
             os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
             return
 
     def sync(self) -> None:
-        """Make the names in the directory durable."""
+        """Write the directory's names to the disk."""
         os.fsync(self._fd)
 
 
@@ -186,9 +188,9 @@ def _identity(path: str) -> tuple[int, int]:
 
 
 def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
-    """Open a segment to read its lines. Raises OSError if it is not a regular file; follows no symlink.
+    """Open a segment to read its lines. Raises OSError if it is not a regular file. Follows no symlink.
 
-    The descriptor of a compressed segment is that of its plain bytes, in memory.
+    For a compressed segment, the descriptor is of a file in memory with the plain bytes.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     name = os.fspath(path)
@@ -197,7 +199,7 @@ def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int
     except FileNotFoundError:
         if is_compressed(name):
             raise
-        name += ZST  # it was compressed since the directory was listed
+        name += ZST  # it was compressed after the directory was listed
         fd = os.open(name, flags, dir_fd=dir_fd)
     fd = _only_regular(fd)
     if not is_compressed(name):
@@ -238,10 +240,10 @@ UNLOCK: Final = flock(fcntl.F_UNLCK)
 
 
 class Tail(NamedTuple):
-    """The end of a segment: its last full line, and the bytes behind it.
+    """The end of a segment: its last whole line, and the bytes after it.
 
-    line: without its newline, None if no line of the file is whole. offset: of the bytes behind it.
-    rest: bytes that are not a line, empty unless the writer was cut off.
+    line: the last whole line without its newline; None if there is none. offset: where the bytes after it
+    begin. rest: these bytes. They are no line, and are empty unless the writer was interrupted.
     """
 
     line: bytes | None
@@ -250,14 +252,14 @@ class Tail(NamedTuple):
 
 
 def settled_tail(fd: int) -> bytes | None:
-    """Return the last line that its writer will not take back (without newline), None if there is none."""
+    """Return the last line that its writer will not take back, without newline; None if there is none."""
     for _ in range(_TRIES):
         tail = read_tail(fd, _unfinished_from(fd))
         if tail.line is None:
             return None
         begun = _unfinished_from(fd)
         if begun is not None and begun < tail.offset:
-            continue  # it belongs to a batch begun meanwhile
+            continue  # the line belongs to a batch that was begun meanwhile
         data = tail.line + b"\n"
         if _pread_all(fd, tail.offset - len(data), len(data)) == data:
             return tail.line
@@ -265,9 +267,9 @@ def settled_tail(fd: int) -> bytes | None:
 
 
 def settled_lines(fd: int, offset: int, most: int) -> bytes:
-    """Return whole lines from an offset on, except those that their writer may still take back.
+    """Return whole lines from an offset on, but no lines that their writer may still take back.
 
-    most: limit in bytes; a single line may be longer.
+    most: the limit in bytes. A single line may be longer.
     """
     for _ in range(_TRIES):
         data = os.pread(fd, most, offset)
@@ -284,7 +286,7 @@ def settled_lines(fd: int, offset: int, most: int) -> bytes:
 
 
 def _unfinished_from(fd: int) -> int | None:
-    """Return the offset of a batch that is being written, or None."""
+    """Return the offset at which a batch that is being written begins, or None."""
     try:
         kind, _, start, _, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, flock(fcntl.F_RDLCK)))
     except OSError:
@@ -293,7 +295,7 @@ def _unfinished_from(fd: int) -> int | None:
 
 
 def read_tail(fd: int, end: int | None = None) -> Tail:
-    """Find the last line of the right form, reading no more than needed. end: read only before it."""
+    """Find the last line of the right form. Reads no more than needed. end: reads only before this offset."""
     size = os.fstat(fd).st_size
     size = size if end is None else min(size, end)
     window = _FIRST_WINDOW
@@ -330,7 +332,9 @@ def _pread_all(fd: int, offset: int, size: int) -> bytes:
 
 
 def write_file(place: int, name: str, data: bytes) -> None:
-    """Write a file of mode 0600 in a directory, durably: after a crash it is the old one or the new one."""
+    """Write a file of mode 0600 in a directory, durably. After a crash it has either the old or the new
+    bytes.
+    """
     new = NEW + name
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(new, flags, 0o600, dir_fd=place), "wb") as file:

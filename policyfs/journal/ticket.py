@@ -1,4 +1,4 @@
-"""Tickets: the results of required events, and the reasons why one could not be recorded."""
+"""Tickets: the results of required events, with the reason if an event could not be recorded."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from policyfs.trail.event import Event
 
 SLICE: Final = 100
 SLICE_BYTES: Final = 128 * 1024
-"""Most events, and most bytes of memory, that are formatted and written in one go: about a millisecond of
-the interpreter lock."""
+"""SLICE, SLICE_BYTES: the limits of events, and of their memory, in one write. Formatting and writing them
+takes about a millisecond of the interpreter lock."""
 
 AHEAD: Final = 20
-"""Most queued events that are written before a required one. If no more wait, all events are in order."""
+"""The limit of queued events that are written before a required one. If no more wait, all events are in
+order."""
 
 
 class JournalError(PolicyfsError):
@@ -26,10 +27,11 @@ class JournalError(PolicyfsError):
 
 
 class Ticket:
-    """A required event to commit. wait_s: how long its app must wait first, because it is beyond its budget.
+    """A required event that must be committed. wait_s: the seconds that its app must wait first, because it
+    is beyond its budget.
 
-    item: the event as it is to be written.
-    error: None once the event is on record, else the reason why it is not.
+    item: the event as it will be written. error: None once the event is on record, else the reason why it is
+    not.
     """
 
     __slots__ = ("error", "event", "item", "wait_s")
@@ -41,13 +43,13 @@ class Ticket:
         self.error: Exception | None = JournalError("not recorded yet")
 
     def check(self) -> None:
-        """Raise the error that kept the event off the record: JournalError, or a bug."""
+        """If the event is not on record, raise the reason: JournalError, or the exception of a bug."""
         if self.error is not None:
             raise self.error
 
 
 def in_groups(tickets: Sequence[Ticket]) -> Iterator[list[Ticket]]:
-    """Yield the tickets in groups that are written in one go."""
+    """Yield the tickets in groups. Each group is written in one write."""
     group: list[Ticket] = []
     size = 0
     for ticket in tickets:
@@ -61,7 +63,7 @@ def in_groups(tickets: Sequence[Ticket]) -> Iterator[list[Ticket]]:
 
 
 def open_directory(path: str) -> TrailDirectory:
-    """Open the trail's directory, created if missing. Raises JournalError."""
+    """Open the trail's directory. If it is missing, create it. Raises JournalError."""
     try:
         return TrailDirectory(path)
     except OSError as exc:

@@ -1,4 +1,4 @@
-"""Verification of a chain's files: segments (in parallel processes), seals, keys and checkpoints."""
+"""Checks of a chain's files: segments (in parallel processes), seals, keys and checkpoints."""
 
 from __future__ import annotations
 
@@ -29,16 +29,17 @@ from policyfs.trail.seal import (
 from policyfs.trail.segment_check import SegmentCheck, check_segment
 
 PATIENCE_S: Final = 1.0
-"""Longest wait for the rest of a line that is being written. Only the newest segment can have such a line."""
+"""The longest wait for the rest of a line that is being written. Only a newest segment can have such a
+line."""
 _Reader = Callable[[], Iterator[bytes]]
 """Reads a segment's lines."""
 _LOCKS: Final = Path("/proc/locks")
 _WORTH_A_PROCESS: Final = 32 << 20
-"""Least bytes of a trail for which several processes save more time than their start takes."""
+"""The size of a trail from which several processes save more time than it takes to start them."""
 
 
 class Part(NamedTuple):
-    """One segment's check, a reader of its lines, and its seal."""
+    """The check of one segment, a reader of its lines, and its seal."""
 
     check: SegmentCheck
     lines: Callable[[], list[bytes]]
@@ -47,7 +48,7 @@ class Part(NamedTuple):
 
 @contextmanager
 def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
-    """Start processes for these chains; None if they are small, or there is one processor."""
+    """Start processes for these chains. None if the chains are small, or if there is only one processor."""
     size = sum(entry.stat().st_size for chain in chains for entry in os.scandir(chain.directory))
     processors = len(os.sched_getaffinity(0))
     if size < _WORTH_A_PROCESS or processors < 2:
@@ -59,7 +60,7 @@ def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
 
 
 def read_key_chain(directory: Path) -> KeyChain:
-    """Read the public keys beside a trail; none if there is no such file."""
+    """Read the public keys beside a trail. Without such a file there are none."""
     try:
         lines = (directory / PUBLIC).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
@@ -88,20 +89,22 @@ def parts(
 
 
 def is_recorded(chain: Chain) -> bool:
-    """True if a daemon of this pid namespace records in a chain. Takes no lock, which could stop a daemon."""
+    """True if a daemon of this pid namespace records in a chain. Takes no lock, as a lock could stop a
+    daemon.
+    """
     inode = os.stat(chain.directory).st_ino
     try:
         locks = _LOCKS.read_text(encoding="ascii")
     except OSError:
         return True  # it is not known whether the daemon has ended
     # 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END
-    # The device is not compared, since some file systems have another one in stat(2).
+    # Devices are not compared, because on some file systems stat(2) has another one.
     held = [words for line in locks.splitlines() if len(words := line.split()) >= 6 and words[1] == "FLOCK"]
     return any(words[-3].rpartition(":")[2] == str(inode) for words in held)
 
 
 def missing_segment(chain: Chain) -> str:
-    """Return the newest sealed segment if it and all later ones are missing; else an empty text."""
+    """If the newest sealed segment and all later ones are missing, return its name; else an empty text."""
     with SegmentDirectory.at(chain.directory) as place:
         sealed, names = place.seals()[-1:], place.names()[-1:]
     newest = max((segment_number(name) or 0 for name in names), default=0)
@@ -131,7 +134,7 @@ def _seal(directory: Path, name: str, keys: KeyChain) -> Proof | None:
 
 
 def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]:
-    """Return the digests that the lines with these seqs state."""
+    """Return the digests that the lines with these seqs contain."""
     found = {}
     for raw in raw_lines(chain.directory, name):
         sealed = chains.split(raw[:-1])
@@ -142,7 +145,8 @@ def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]
 
 
 class KeptCheckpoint(NamedTuple):
-    """A checkpoint that was kept elsewhere. distrust: why it proves nothing with these keys; or empty."""
+    """A checkpoint from another place. distrust: why it proves nothing with these keys; empty if it is valid.
+    """
 
     checkpoint: Checkpoint
     distrust: str

@@ -1,12 +1,11 @@
-"""The one writer of a mount's chain: lines, segments, rotation, resumption after a crash.
+"""The one writer of a mount's chain: lines, segments, rotation, and resumption after a crash.
 
-Single-threaded; `journal.Journal` puts locks, the queue and the two audit strengths around it.
+For one thread; `journal.Journal` adds locks, the queue and the two audit strengths.
 
-INVARIANT: `position` moves only after the bytes are in the file, whole. A batch that the
-file system refused leaves the chain, the file and the pending notes unchanged, so the same
-batch can be tried again.
+INVARIANT: `position` changes only after all bytes of a batch are in the file. If the file system refuses a
+batch, the chain, the file and the pending notes stay as they were. So the same batch can be tried again.
 INVARIANT: the bytes of recorded lines are never changed or removed. The file is truncated in one case only:
-if the file system took just the first part of a batch of this process, this part is removed.
+the file system took only the first part of a batch of this process. Then this part is removed.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ from policyfs.trail.removed import MOST_RANGES, with_numbers
 
 _FORMAT_VERSION: Final = 1
 _PRUNED_AT_ONCE: Final = 256
-"""Most segments named in one record, to limit the length of its line."""
+"""The limit of segments that one record names, so that its line is not too long."""
 _NAME_POLICIES: Final = ("policy", "previous", "refused")
-"""Fields of records that hold the digest of a policy."""
+"""Fields of records that contain the digest of a policy."""
 
 
 class Batch(NamedTuple):
-    """Lines to append. position: seq and digest of the last one."""
+    """Lines to append. position: seq and digest of the last line."""
 
     data: bytes
     position: tuple[int, str]
@@ -67,13 +66,14 @@ class ChainWriter:
         keep: Keep,
         clock_ns: Callable[[], int],
     ) -> None:
-        """Resume the chain in the directory, or begin one, and record that.
+        """Resume the chain in the directory, or begin one. Record that.
 
-        segment_bytes: a segment is closed once it is at least this long. keep: how many
-        segments stay, the newest included; 0 keeps all; or limits of age and size, too.
+        segment_bytes: a segment is closed once it has at least this size. keep: the number of segments that
+        stay, the newest included (0: all), or limits of age and size, too.
         """
         self.position = (0, chain.GENESIS)
-        """Seq and digest of the last line; one tuple, so that readers without a lock get a pair."""
+        """Seq and digest of the last line. One tuple, so that readers without a lock get values that fit
+        together."""
         self._directory = directory
         self.mount_id: Final = mount_id
         self._segment_bytes = segment_bytes
@@ -90,11 +90,11 @@ class ChainWriter:
         self._synced_seq = 0
         self._latest_ns = 0
         self.finished = False
-        """True once nothing more may be written: the descriptors may be reused."""
+        """True once nothing more may be written, because other files may have the descriptor numbers."""
         self.resumed: Extent | None = None
-        """The end of an earlier daemon's lines, if this one continues the segment."""
+        """The end of an earlier daemon's lines, if this daemon continues their segment; else None."""
         self.closed: Callable[[Extent, str], None] = _unsealed
-        """Called for each segment that is closed, with the reason."""
+        """Called with each segment that is closed, and the reason."""
         self.texts = PolicyTexts(directory)
         self._resume()
         self.texts.oldest_unknown = self._number
@@ -116,26 +116,26 @@ class ChainWriter:
 
     @property
     def segment_size(self) -> int:
-        """Return the bytes of full lines in the segment being written."""
+        """Return the bytes of whole lines in the segment that is being written."""
         return self._segment.size if self._segment else 0
 
     @property
     def extent(self) -> Extent | None:
-        """Return the whole lines of the segment being written; None while there is none."""
+        """Return the extent of the segment that is being written; None if there is none."""
         segment = self._segment
         return Extent(segment.name, segment.size, *self.position) if segment else None
 
     @property
     def unsynced(self) -> bool:
-        """True if something was written that no sync has covered."""
+        """True if there are written lines that no sync has covered."""
         return self._synced_seq != self.seq or bool(self._retired)
 
     def note(self, kind: str, fields: dict[str, object]) -> None:
-        """Queue a record of the journal's own, to be written before the next batch."""
+        """Queue one of the journal's own records. It is written before the next batch."""
         self._notes.append((kind, fields))
 
     def write(self, items: Sequence[Item]) -> None:
-        """Append pending notes and these items, all or nothing."""
+        """Append pending notes and these items, all of them or none."""
         now_ns = self._now()
         segment = self._ready()
         self.texts.save()
@@ -144,9 +144,9 @@ class ChainWriter:
         self._written(batch)
 
     def start(self, items: Sequence[Item], appender: Appender) -> Batch | None:
-        """Let a thread append these items. Return None, and do nothing, if other steps are needed first.
+        """Make a thread append these items. Return None, and do nothing, if other steps must come first.
 
-        It never waits for the disk. `finish` must come before any other call.
+        Never waits for the disk. The next call to this object must be `finish`.
         """
         now_ns, segment = self._now(), self._segment
         if segment is None or segment.size >= self._segment_bytes or self._notes or self.texts.is_unsaved:
@@ -155,7 +155,7 @@ class ChainWriter:
         return batch if segment.start(appender, batch.data) else None
 
     def finish(self, batch: Batch, error: int, written: int) -> None:
-        """End what `start` began. Raises OSError if the batch is not on record."""
+        """End the write that `start` began. Raises OSError if the batch is not on record."""
         if self._segment is None:
             raise RuntimeError("a write without a segment")
         self._segment.finish(error, written)
@@ -189,7 +189,7 @@ class ChainWriter:
         self._notes.clear()
 
     def _now(self) -> int:
-        """Return the time. If the clock went back, a record says so before the next line."""
+        """Return the time. If the clock has gone back, a record before the next line says so."""
         now_ns = self._clock_ns()
         if now_ns < self._latest_ns - CLOCK_STEP_NS:
             seconds = round((self._latest_ns - now_ns) / 1e9, 3)
@@ -200,7 +200,7 @@ class ChainWriter:
         return now_ns
 
     def prune(self) -> None:
-        """Delete the segments that retention does not keep, after a record that names them."""
+        """Delete the segments that retention does not keep. A record names them before that."""
         newest, looked_ns = self._pruned_at
         now_ns = self._clock_ns()
         if not any(self._keep) or (newest == self.segment and abs(now_ns - looked_ns) < RECHECK_NS):
@@ -220,14 +220,14 @@ class ChainWriter:
     def _prune(self, doomed: list[str], reason: str) -> None:
         removed = with_numbers(self._removed, (segment_number(name) or 0 for name in doomed))
         if len(removed) > MOST_RANGES:
-            return  # too many holds: no record could state all that is missing
+            return  # too many holds: no record could name all that is missing
         self.note("pruned", {"segments": doomed, "reason": reason, "removed": removed})
         pruned = self._notes[-1]
         before, self._removed = self._removed, removed
         try:
             self.write(())
         except OSError:
-            # Nothing was deleted: the next attempt records it again. Notes added meanwhile stay.
+            # Nothing was deleted: the next attempt records this again. Notes that were added meanwhile stay.
             self._notes = [note for note in self._notes if note is not pruned]
             self._removed = before
             raise
@@ -236,32 +236,32 @@ class ChainWriter:
                 self._directory.remove(one)
 
     def distrust(self, segment: str, found: str) -> None:
-        """Record that lines of a segment were changed, and write no more into it."""
+        """Record that lines of a segment were changed, and write no more into this segment."""
         self.note("damage", {"segment": segment, "found": found})
         if self._segment is not None and self._segment.name == segment:
             self._retire(self._segment, DAMAGE)
 
     def check_place(self) -> None:
-        """Close the segment if its directory was moved or replaced: the next write opens the path again."""
+        """If the directory was moved or replaced, close the segment. The next write opens the path again."""
         if self._segment is not None and not self._directory.is_current():
             self._retire(self._segment, DAMAGE)
 
     def begin_sync(self) -> tuple[list[int], int]:
-        """Return descriptors to fsync (the caller does, and closes them) and the seq that this covers."""
+        """Return descriptors, which the caller syncs and closes, and the seq of the last line in them."""
         fds, self._retired = self._retired, []
         if self._segment is not None:
             fds.append(self._segment.duplicate())
         return fds, self.seq
 
     def end_sync(self, seq: int) -> None:
-        """Note that a sync begun at that seq has succeeded."""
+        """Note that a sync has succeeded. seq: the seq that begin_sync() returned."""
         self._synced_seq = max(self._synced_seq, seq)
 
     def sync_failed(self, reason: str) -> None:
         """Continue in a new segment. A record names the first line that may not be on the disk.
 
-        After a failed fsync the kernel considers the pages clean: a later fsync that succeeds
-        proves nothing about them.
+        After a failed fsync, the kernel treats the pages as written. So a later fsync that succeeds proves
+        nothing about them.
         """
         self.note("gap", {"dropped": 0, "refused": 0, "unsure_after": self._synced_seq, "reason": reason})
         self._synced_seq = self.seq
@@ -271,7 +271,7 @@ class ChainWriter:
             self._segment = None
 
     def close(self) -> list[int]:
-        """Return descriptors for the caller to sync and close; the writer is done."""
+        """Return descriptors, which the caller syncs and closes. Nothing more can be written after this."""
         if self._segment is not None:
             self._retire(self._segment, END)
         fds, self._retired = self._retired, []
@@ -311,7 +311,7 @@ class ChainWriter:
             self._directory.sync()
         except OSError:
             segment.close()
-            with suppress(OSError):  # if this fails, a record names the file when the chain is resumed
+            with suppress(OSError):  # if this fails, the daemon that resumes the chain records the file
                 self._directory.remove(name)
             raise
         self.position = (seq, head)
@@ -351,10 +351,10 @@ class ChainWriter:
             self.note("recovered", cut)
         if names:
             self._number = segment_number(names[-1]) or 0
-            # A seal without its segment: lines were taken away, and going on here would hide that.
+            # A seal without its segment: lines were taken away. To go on in this segment would hide that.
             behind = self._number < self._directory.highest()
             if not cuts and not behind and not is_compressed(names[-1]):
-                # After a clean end the same file is continued, so that restarts do not use up `keep`.
+                # After an orderly end the same file is continued, so that restarts do not use up `keep`.
                 self._segment = Segment(names[-1], self._number, self._directory.append_to(names[-1]), size)
                 self.resumed = self.extent
                 self.note("resume", self._origin())
