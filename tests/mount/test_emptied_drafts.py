@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 import signal
 import subprocess
@@ -37,6 +38,8 @@ rules:
 PLACED: Final = jpegs.photo_with(jpegs.exif())
 OLD: Final = jpegs.plain(3, 64)
 NEW: Final = jpegs.plain(4, 200)
+LONG: Final = 200_000
+"""The length of a photo with bytes behind its end."""
 
 
 @pytest.fixture
@@ -310,3 +313,35 @@ def test_who_has_the_file_open_sees_that_it_was_emptied(shared: tuple[Mount, Pat
     time.sleep(0.2)  # until the kernel has heard of it
     reader.send("go on")
     assert reader.result() == (b"", 0)
+
+
+def _store_through_a_mapping(path: Path) -> str:
+    """Change bytes behind the photo's end after the last close(), and end the mapping."""
+    fd = os.open(path, os.O_RDWR)
+    with mmap.mmap(fd, LONG) as pages:
+        said = code_of(os.close, fd)
+        pages[LONG - 100 : LONG] = b"\2" * 100
+    return said
+
+
+def _read_end_twice(channel, path: Path) -> tuple[bytes, int]:
+    with path.open("rb", buffering=0) as file:
+        channel.send(os.pread(file.fileno(), 100, LONG - 100))
+        channel.recv()
+        return os.pread(file.fileno(), 100, LONG - 100), path.stat().st_mtime_ns
+
+
+def test_who_has_the_file_open_sees_what_the_last_release_stored(
+    shared: tuple[Mount, Path], photo: Path
+) -> None:
+    mount, path = shared
+    photo.write_bytes(OLD.ljust(LONG, b"\0"))
+    os.utime(photo, (5, 5))
+    reader = start_as(GALLERY, _read_end_twice, path)
+    assert reader.receive() == bytes(100)
+    assert call_as(CAMERA, _store_through_a_mapping, path) == ""
+    wait_for(lambda: open_handles(mount.status()) == 1, "the release")
+    assert photo.read_bytes()[-100:] == b"\2" * 100
+    time.sleep(0.2)  # until the kernel has heard of it
+    reader.send("go on")
+    assert reader.result() == (b"\2" * 100, photo.stat().st_mtime_ns)
