@@ -168,13 +168,20 @@ class Remembered:
         self._shut()
         self._damaged = False  # if the last write found damage, the next start replaces the database
 
-    def _key(self, key: KindKey, what: str) -> _Key:
+    def _key(self, key: KindKey, what: str) -> _Key | None:
+        """Return the key of a row. None for a file with a time before 1677 or after 2262: too large a number
+        for SQLite. Apps may set such times where the store can keep them.
+        """
         version = (key.btime_ns, key.size, key.mtime_ns, key.ctime_ns)
+        if not all(-(1 << 63) <= number < 1 << 63 for number in version):
+            return None
         return (self._fs, _signed(key.ino), what, self._detector, *version)
 
-    def _get(self, key: _Key) -> bytes | None:
-        with self._swap:
-            answer = self._pending.get(key) or self._row(key)
+    def _get(self, key: _Key | None) -> bytes | None:
+        answer = None
+        if key is not None:
+            with self._swap:
+                answer = self._pending.get(key) or self._row(key)
         self._hits += answer is not None
         self._misses += answer is None
         return answer
@@ -192,11 +199,12 @@ class Remembered:
         return row[0] if row is not None and isinstance(row[0], bytes) else None
 
     def _put(self, key: KindKey, what: str, answer: bytes) -> None:
-        if key.is_racy(self._clock_ns()) or not key.btime_ns or len(answer) > MAX_ANSWER_BYTES:
+        row = self._key(key, what)
+        if row is None or not key.btime_ns or key.is_racy(self._clock_ns()) or len(answer) > MAX_ANSWER_BYTES:
             return
         with self._swap:
             if len(self._pending) < _MAX_PENDING:
-                self._pending[self._key(key, what)] = answer
+                self._pending[row] = answer
             else:
                 self._lost += 1
 

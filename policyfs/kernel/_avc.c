@@ -96,6 +96,12 @@ static uint32_t granted(const struct node *node, uint32_t uid)
 	return 0;
 }
 
+/* True if a time is after 1969, and its nanoseconds are a number of 63 bits. */
+static bool is_usual(const struct statx_timestamp *time)
+{
+	return time->tv_sec >= 0 && time->tv_sec < INT64_MAX / 1000000000;
+}
+
 /* Read the node's attributes from the store. False if the name leads to another object, or they are unusual. */
 bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *attr)
 {
@@ -107,10 +113,10 @@ bool avc_ask_store(const struct node *node, bool uncounted, struct wire_attr *at
 		return false;
 	if ((now.stx_mask & (STATX_BASIC_STATS | STATX_BTIME)) != (STATX_BASIC_STATS | STATX_BTIME) ||
 	    makedev(now.stx_dev_major, now.stx_dev_minor) != node->device || now.stx_ino != node->ino ||
+	    !is_usual(&now.stx_atime) || !is_usual(&now.stx_mtime) || !is_usual(&now.stx_ctime) ||
+	    !is_usual(&now.stx_btime) ||
 	    now.stx_btime.tv_sec * 1000000000 + now.stx_btime.tv_nsec != node->birth_ns ||
 	    (now.stx_mode & S_IFMT) != node->format)
-		return false;
-	if (now.stx_atime.tv_sec < 0 || now.stx_mtime.tv_sec < 0 || now.stx_ctime.tv_sec < 0)
 		return false;
 	memset(attr, 0, sizeof(*attr));
 	attr->ino = now.stx_ino;

@@ -87,3 +87,68 @@ def test_times_that_apps_set_deceive_no_cache(stepped, years: int) -> None:
     call_as(CAMERA, os.truncate, path, 0)
     os.utime(mount.store / "Checked/b.jpg", ns=(when, when))
     assert call_as(CAMERA, error, Path.write_bytes, path, b"words " * 300) == "EPERM"
+
+
+YEAR_S = 31_556_952
+STRANGE_S = {
+    "ext4": (-(1 << 31), 293 * YEAR_S, (2440 - 1970) * YEAR_S),
+    "xfs": (-(1 << 31), 293 * YEAR_S, (2480 - 1970) * YEAR_S),
+    "btrfs": (-(1 << 62), -(1 << 40), 293 * YEAR_S, 1 << 40, (1 << 62) - 1),
+    "tmpfs": (-(1 << 62), -(1 << 40), 293 * YEAR_S, 1 << 40, (1 << 62) - 1),
+}
+"""Times that the file systems can keep, in seconds since 1970: most are no 64-bit number of nanoseconds."""
+
+
+def _looked_at(directory: Path) -> list[tuple[str, set[int], bytes]]:
+    """The name of each file, all times that it is said to have, in seconds, and its bytes."""
+    found = []
+    with os.scandir(directory) as entries:
+        listed = {entry.name: entry.stat().st_mtime_ns for entry in entries}
+    for name, told_ns in listed.items():
+        times_ns = {told_ns}
+        for _ in range(20):  # the bridge answers what is repeated
+            times_ns.add(os.stat(directory / name).st_mtime_ns)
+            with open(directory / name, "rb") as file:
+                data = file.read()
+                times_ns.add(os.fstat(file.fileno()).st_mtime_ns)
+        found.append((name, {time_ns // 10**9 for time_ns in times_ns}, data))
+    return found
+
+
+def _change(path: Path, when_s: int) -> int:
+    """Write a file anew, and set its time again. Return the time that it has then, in seconds."""
+    with open(path, "r+b") as file:
+        file.write(PHOTO)
+    os.utime(path, ns=(when_s * 10**9, when_s * 10**9))
+    return os.stat(path).st_mtime_ns // 10**9
+
+
+@pytest.mark.parametrize("kind", STRANGE_S)
+def test_a_file_of_any_time_that_a_store_can_keep_is_shown(on_disk, kind: str) -> None:
+    mount, root = on_disk(kind)
+    for place in ("DCIM", "Checked"):
+        directory = root / "store" / place
+        (directory / "a.jpg").unlink()
+        for second in STRANGE_S[kind]:
+            path = directory / f"{second}.jpg"
+            path.write_bytes(PHOTO)
+            os.chown(path, CAMERA, CAMERA)
+            os.utime(path, ns=(second * 10**9, second * 10**9))
+            assert path.stat().st_mtime_ns // 10**9 == second
+        os.utime(directory, ns=(second * 10**9, second * 10**9))
+        for uid in (CAMERA, GALLERY):
+            found = call_as(uid, _looked_at, mount / place)
+            assert len(found) == len(STRANGE_S[kind])
+            for name, times, data in found:
+                assert times == {int(name.removesuffix(".jpg"))}
+                assert bool(jpegs.leaks(data)) == (uid == CAMERA)
+        for second in STRANGE_S[kind]:
+            assert call_as(CAMERA, _change, mount / place / f"{second}.jpg", second) == second
+            assert (directory / f"{second}.jpg").stat().st_mtime_ns // 10**9 == second
+    assert mount.status()["bugs"] == 0
+    assert mount.stop() == []
+    with mount.as_environment():
+        assert policyfs("audit", "verify").returncode == 0
+    told = {event["mtime_before_ns"] for event in mount.events() if "mtime_before_ns" in event}
+    assert told
+    assert all(-(1 << 63) <= time_ns < 1 << 63 for time_ns in told)

@@ -171,7 +171,7 @@ class Recorder:
             redacted=tuple(details.get("redacted", ())),
             handle=details.get("handle"),
             size_before=None if before is None else before.size,
-            mtime_before_ns=None if before is None else before.mtime_ns,
+            mtime_before_ns=_recorded_mtime(before),
             would_deny=decision.would_deny,
             would_allow=decision.would_allow,
             note=details.get("note", ""),
@@ -203,8 +203,8 @@ class Recorder:
             bytes_written=handle.bytes_written if mediated else None,
             size_before=None if before is None else before.size,
             size_after=None if after is None else after.size,
-            mtime_before_ns=None if before is None else before.mtime_ns,
-            mtime_after_ns=None if after is None else after.mtime_ns,
+            mtime_before_ns=_recorded_mtime(before),
+            mtime_after_ns=_recorded_mtime(after),
         )
         self._sink.admit(event, Audit.BEST_EFFORT)
 
@@ -247,3 +247,8 @@ def executable(pid: int) -> str:
         return path_text(os.readlink(f"/proc/{pid}/exe".encode()))
     except OSError:
         return ""
+
+
+def _recorded_mtime(version: Version | None) -> int | None:
+    """Return a version's mtime for the trail. Its numbers have 64 bits: the bounds stand for all others."""
+    return None if version is None else max(-(1 << 63), min(version.mtime_ns, (1 << 63) - 1))

@@ -198,7 +198,9 @@ class Repeats:
                 return None
             if not self._gate.engine.view(who, node.state).raw:
                 return None
-        elif not self._copy_hangs_on_version(node, caller) or self._gate.need(who, ops, node) & ~Need.KIND:
+        elif self._gate.need(who, ops, node) & ~Need.KIND or not self._copy_hangs_on_version(
+            node, caller, copied.version
+        ):
             return None
         # INVARIANT: judged here, with no await before the installation: a vector outlives the open.
         decision = self._gate.judge(who, ops, node, NO_FACTS if copied is None else copied.facts)
@@ -234,13 +236,15 @@ class Repeats:
             return False
         return node.nodeid == ROOT_ID or (node.byte_path is BytePath.RAW and self._is_only_raw_node(node))
 
-    def _copy_hangs_on_version(self, node: Node, caller: Caller) -> bool:
+    def _copy_hangs_on_version(self, node: Node, caller: Caller, version: Version) -> bool:
         """True if the bytes that a caller sees of a copy depend only on the file's version, the uid and the
         name.
 
         False while the file has a writer: the lane that writes it is then served otherwise (access/views.py).
         """
         if not self._sight_hangs_on_name_and_uid(node, caller) or node.ftype is not FileType.REGULAR:
+            return False
+        if not _are_in_64_bits(version.mtime_ns, version.ctime_ns):
             return False
         if node.byte_path is not BytePath.COPY or not node.view.redact or node.mediated or _is_written(node):
             return False
@@ -252,13 +256,14 @@ class Repeats:
         if not self._timeouts.watched or self._timeouts.told_apart:
             return False
         if node.nodeid == ROOT_ID:
-            return node.btime_ns != 0
+            return bool(node.btime_ns) and _are_in_64_bits(node.btime_ns)
         if node.parent is None or node.links is not None or not node.lookups or node.out_of_reach:
             return False
         engine, state = self._gate.engine, node.last_state
         return (
             node.ino < _NUMBERS
             and node.btime_ns != 0
+            and _are_in_64_bits(node.btime_ns)
             and node.ftype in _FORMATS
             and not engine.owner_matters_above(state)
             and not engine.needs(caller.principal, Op.SEE, state, node.ftype)
@@ -287,6 +292,11 @@ class Repeats:
         if not installed:
             self._nodes.make_room()
         return installed
+
+
+def _are_in_64_bits(*times_ns: int) -> bool:
+    """True if all times are between 1970 and 2262. Apps may set others where the store can keep them."""
+    return all(0 <= time_ns < 1 << 63 for time_ns in times_ns)
 
 
 def _is_repeat(node: Node, sort: int) -> bool:
