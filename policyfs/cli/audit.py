@@ -40,7 +40,7 @@ _MODULES: Final = {
     "audit_forward": {"forward": "run"},
     "audit_schema": {"schema": "run"},
 }
-"""Modules of the actions, with the actions of each and their functions, in the order of the help."""
+"""Each module with its actions, and each action with its function, in the order of the help."""
 
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:

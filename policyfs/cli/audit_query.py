@@ -99,7 +99,8 @@ def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterato
     """Return the events that a selection may contain, in the order of time, with bad lines and records of
     problems.
 
-    They are from all mounts. limit: the most events of each mount, the newest ones; 0 for all.
+    The events are from all mounts. limit: most events of each mount, of which the newest are returned; 0:
+    all.
     """
     trail = open_trail(args)
     check_names(trail, wanted)

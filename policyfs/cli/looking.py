@@ -1,4 +1,4 @@
-"""Inspection of files from the command line; for root, by confined workers like those of a mount."""
+"""Inspection of files for commands. If root calls, confined workers parse the files, as in a mount."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def check_connections(directory: Path = FUSE_CONNECTIONS) -> Finding:
 
 
 def check_fusermount(path: str | None) -> Finding:
-    """Check that no setuid program lets an app unmount its own app mount. path: of fusermount3."""
+    """Check that no setuid program lets an app unmount its own app mount. path: the path of fusermount3."""
     found = None if path is None else os.stat(path)
     if found is None or not found.st_mode & stat.S_ISUID or found.st_uid:
         return Finding("fusermount", State.OK, "no app can unmount its own mount")

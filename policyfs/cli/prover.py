@@ -54,7 +54,7 @@ class Caller:
     identity: Identity
 
     def principal(self, engine: Engine, app: str | None) -> Principal:
-        """Return the principal in an engine. app: of an app mount."""
+        """Return the principal in an engine. app: the app of an app mount; None: a shared mount."""
         uid = self.identity.uid
         return engine.principal(uid) if app is None else engine.app_principal(app, uid)
 

@@ -67,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """The user that the command runs as: the app's."""
+    """The user as whom the command runs: a user of the app."""
 
     uid: int
     gid: int

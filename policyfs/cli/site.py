@@ -160,7 +160,7 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
 
 
 def run_down(args: argparse.Namespace) -> int:
-    """Unmount every mount of the site, the last one first; dead ones, too."""
+    """Unmount every mount of the site, including dead mounts. The last one comes first."""
     site = read_site(args.site)
     code = EXIT_OK
     with _alone(site):

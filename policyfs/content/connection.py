@@ -84,7 +84,7 @@ class WorkerLink:
     async def ask(self, command: Command, fd: int | None, size: int, payload: bytes) -> Reply:
         """Send one request and return its reply. The worker gets a duplicate of fd; the caller closes fd.
 
-        size: of the file behind fd, in bytes. Raises WorkerGoneError.
+        size: bytes of the file behind fd. Raises WorkerGoneError.
         """
         try:
             return await self._ask(command, fd, size, payload)

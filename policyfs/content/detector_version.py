@@ -13,8 +13,8 @@ from typing import Final
 import policyfs
 
 _CODE: Final = ("domain.py*", "formats.py*", "content/*.py*", "redact/**/*.py*", "redact/**/*.so")
-"""Patterns, below the package, of its Python modules (or of the compiled ones, if installed without source)
-and of its modules in C."""
+"""Patterns of files below the package: Python modules (compiled ones if the source is not installed), and
+modules in C."""
 
 
 def digest_of_code(package: Path) -> str:

@@ -72,10 +72,10 @@ class RememberedStats:
 
 
 class Remembered:
-    """Stored answers by a file's version. path: of the database.
+    """Stored answers by a file's version. path: the path of the database.
 
-    file_system: the id of the file system of the inode numbers (statvfs f_fsid). detector: a text that
-    changes whenever old answers become invalid. Call get and put on the event loop's thread, and
+    file_system: the id of the file system whose inodes the answers are about (statvfs f_fsid). detector: a
+    text that changes whenever old answers become invalid. Call get and put on the event loop's thread, and
     flush() on one other thread at a time. warn gets messages for the administrator.
     """
 

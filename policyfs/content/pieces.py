@@ -80,7 +80,7 @@ class Splitter:
     """Splits patches of one file into pieces."""
 
     def __init__(self, read: Read, size: int) -> None:
-        """Set the file's reader. size: of the file, in bytes."""
+        """Set the file's reader. size: bytes of the file."""
         self._read = read
         self._size = size
         self._searched = 0

@@ -128,7 +128,7 @@ ClassName = Annotated[str, PlainValidator(_one_of(dict.fromkeys(CLASSES)))]
 
 
 class TargetDoc(Strict):
-    """A place to deliver to: of a sink, an alert or the checkpoints."""
+    """A place to which a sink, an alert or the checkpoints are delivered."""
 
     id: Name
     to: TargetName

@@ -29,7 +29,7 @@ class JournaldDelivery:
     unsure_s = 0.0
 
     def __init__(self, path: str | None = None, *, timeout_s: float = 10.0) -> None:
-        """path: of journald's socket; if None, $POLICYFS_JOURNAL_SOCKET or systemd's own path."""
+        """path: the path of journald's socket; None: $POLICYFS_JOURNAL_SOCKET, or systemd's own path."""
         self._path: Final = path or os.environ.get("POLICYFS_JOURNAL_SOCKET") or SOCKET
         self._timeout_s: Final = timeout_s
         self._socket: socket.socket | None = None

@@ -37,7 +37,7 @@ class Companion(NamedTuple, Generic[T, D]):
 class Reader(Generic[T, D]):
     """Reads files of one kind: a head with keys of its own, and one list of items.
 
-    key: that of the list. subject: returns an item's name for messages, from its node and number.
+    key: the key of the list. subject: returns an item's name for messages, from its node and number.
     """
 
     def __init__(

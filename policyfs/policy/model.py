@@ -168,7 +168,7 @@ class ExceptionRule:
 class Policy:
     """A whole policy: one file, or all files of a directory merged.
 
-    rules: those without an end date. in_force() adds the exceptions that are in force at an instant.
+    rules: the rules without an end date. in_force() adds the exceptions that are in force at an instant.
     """
 
     name: str

@@ -171,7 +171,7 @@ def matches(pattern: Pattern, text: str) -> bool:
 
 
 def _literal_parts_in(tokens: Variant, text: str) -> bool:
-    """True if tokens that are only literal text and runs match the name; as fast as str.find."""
+    """True if the tokens match the name. The tokens must be literal text and ``*``. As fast as str.find."""
     parts = "".join("\0" if token is Wild.RUN else str(token) for token in tokens).split("\0")
     first, last = parts[0], parts[-1]
     if len(parts) == 1:

@@ -72,7 +72,7 @@ DEEP: Final = Segment((), deep=True)
 
 @dataclass(frozen=True, slots=True)
 class Glob:
-    """A parsed glob. captures: those of ``app`` and ``uid`` that occur in it."""
+    """A parsed glob. captures: the captures in it: ``app``, ``uid``, both or none."""
 
     text: str
     segments: tuple[Segment, ...]
@@ -292,7 +292,7 @@ class _SegmentReader:
 
 
 def _squeeze(row: Variant) -> Variant:
-    """Merge adjacent runs (from alternatives) into one."""
+    """Merge adjacent ``*`` (from alternatives) into one."""
     kept: list[Token] = []
     for token in row:
         if token is Wild.RUN and kept and kept[-1] is Wild.RUN:

@@ -165,7 +165,7 @@ class _Rules:
         )
 
     def invariant(self, part: Part[InvariantDoc], doc: InvariantDoc) -> Invariant | None:
-        """Return the invariant of a document; None unless it has exactly one of never, only, never_raw."""
+        """Return the invariant of a document; None if it has none or several of never, only, never_raw."""
         given = [promise for promise in Promise if part.has(promise.value)]
         help_ = "write exactly one of never, only, never_raw; make one invariant for each"
         if len(given) != 1:

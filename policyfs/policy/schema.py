@@ -1,4 +1,4 @@
-"""JSON Schema for editors: of policies, their tests and accepted changes, made from the document models.
+"""JSON Schema for editors, for policies, tests and accepted changes. It is made from the document models.
 
 Editors use it to complete keys and to mark faults. It accepts every file that policyfs accepts. policyfs
 checks more, such as the names of apps and the grammar of globs.

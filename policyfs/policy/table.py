@@ -39,8 +39,8 @@ class Condition(NamedTuple):
 
 
 class Live:
-    """A rule whose conditions on path and caller are met; only facts are open. Equal ones in a table are one
-    object.
+    """A rule whose conditions on path and caller are met; only facts are open. A table has equal ones only
+    once.
 
     number: the rule's place in the order of ids. fixed: the result of match() if it is the same under all
     facts, else None.
@@ -80,7 +80,7 @@ class Live:
         return truth
 
     def conditions(self) -> tuple[Condition, ...]:
-        """Return all its conditions, of ``when`` and ``unless``."""
+        """Return all conditions of the rule: those of ``when`` and of ``unless``."""
         return self.unless if self.when is None else (self.when, *self.unless)
 
     def may_match(self, ftype: FileType) -> bool:

@@ -31,7 +31,7 @@ class Sealed(NamedTuple):
 
 
 def digest(previous: str, body: bytes) -> str:
-    """Return the chain digest (64 hex characters) of a body. previous: that of the line before."""
+    """Return the chain digest (64 hex characters) of a body. previous: the digest of the line before."""
     return hashlib.sha256(previous.encode("ascii") + body).hexdigest()
 
 

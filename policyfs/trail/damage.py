@@ -64,7 +64,8 @@ def diagnose(
     complete: bool = False,
     last_seq: int = _NO_LIMIT,
 ) -> Diagnosis:
-    """Find the damage in the whole lines of a segment. seq, head: of the line before the first.
+    """Find the damage in the whole lines of a segment. seq, head: number and digest of the line before the
+    first.
 
     digests_sealed: True if a seal proves the digests that the lines state; False if a seal contradicts them;
     None: unknown. complete: True if there are as many lines as a seal states. last_seq: the last seq of the

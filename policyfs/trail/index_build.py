@@ -98,7 +98,7 @@ class IndexBuilder:
         self._line = 0
 
     def add(self, raw: bytes, offset: int) -> None:
-        """Add the next line, with its newline. offset: of its first byte in the segment."""
+        """Add the next line, with its newline. offset: the offset of its first byte in the segment."""
         self._line += 1
         line = raw[:-1] if raw.endswith(b"\n") else raw
         parts = split_line(line)
@@ -205,7 +205,9 @@ class IndexBuilder:
             hour[4] += numbers["hidden"] or 0
 
     def finish(self, segment: str, size: int, sha256: str) -> bytes:
-        """Return the index. segment: the segment's name. size, sha256: of the bytes that were added."""
+        """Return the index. segment: the segment's name. size, sha256: size and digest of the bytes that were
+        added.
+        """
         sections = [
             ("classes", "json", _json([_stored(event) for event in self._class_ids])),
             ("own", "json", _json(self._own)),

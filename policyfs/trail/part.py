@@ -17,7 +17,7 @@ WITHHELD: Final = b"/"
 """The path in place of a path that the app may not see."""
 
 _BY_NUMBER: Final = frozenset({"release", "read", "write"})
-"""Operations on an open file, whose path may have become one that the app does not see."""
+"""Operations on an open file. Since the open, its path may have changed to one that the app does not see."""
 _DIRECTORIES: Final = frozenset({"mkdir", "rmdir", "list"})
 _OPENED: Final = frozenset({"open", "create", "read", "release"})
 

@@ -33,11 +33,12 @@ Check = Callable[[bytes, bytes, bytes], bool]
 class Seal(NamedTuple):
     """Statement about a segment: its lines, digests and neighbours. The daemon signs it.
 
-    mount_id, segment, number: of the segment. first_seq, last_seq, lines, size: of the lines that it covers,
-    from the segment's first; size in bytes. opening, head: the chain's digest before and after these lines.
-    root: of the Merkle tree over them. closed: why the segment was sealed. adopted: the last seq that an
-    earlier daemon had written and not sealed; 0: none. time: of the seal. previous: the digest of the seal
-    before. key: the id of the key.
+    mount_id, segment, number: identify the segment. first_seq, last_seq, lines, size: the lines that the seal
+    covers, from the first line of the segment: their first and last number, how many there are, and their
+    bytes. opening, head: the chain's digest before and after these lines. root: the root of the Merkle tree
+    over these lines. closed: why the segment was sealed. adopted: the last seq that an earlier daemon had
+    written and not sealed; 0: none. time: the time of the seal. previous: the digest of the seal before. key:
+    the id of the key.
     """
 
     mount_id: str
@@ -60,9 +61,9 @@ class Seal(NamedTuple):
 class Checkpoint(NamedTuple):
     """The end of a trail at some time, to be kept elsewhere.
 
-    seq, head: of the last line. segment, lines, size, root: the newest segment, the number of its lines,
-    their bytes, and the root of the tree over them.
-    seal: the digest of the newest seal. time: of the checkpoint. key: the id of the key.
+    seq, head: number and digest of the last line. segment, lines, size, root: the newest segment, the number
+    of its lines, their bytes, and the root of the tree over them. seal: the digest of the newest seal. time:
+    the time of the checkpoint. key: the id of the key.
     """
 
     mount_id: str

@@ -117,7 +117,7 @@ class Nest:
     def canaries(self, who: Callable[[Engine], Principal], facts: Facts) -> list[Canary]:
         """Return some canaries of every sort that the policy has for one caller, on files with these facts.
 
-        who: returns the caller as a principal of an engine.
+        who: a function that returns the caller as a principal of an engine.
         """
         side = Side(self._walked, self._walked.engine.caller(who(self._walked.engine)))
         answers = Answers(self._engine, who(self._engine))
@@ -137,7 +137,7 @@ class Nest:
 def undated(found: Sequence[Canary], engine: Engine, who: Principal, facts: Facts) -> list[Canary]:
     """Return the canaries that get the same answer with and without the policy's exceptions.
 
-    So each canary's expected answer stays right when an exception ends. engine: that of the policy without
+    So each canary's expected answer stays right when an exception ends. engine: the policy without
     exceptions.
     """
     answers = Answers(engine, who)

@@ -155,7 +155,7 @@ def _by_id(ref: RuleRef) -> tuple[str, str]:
 
 
 def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:
-    """Join the blocks that differ only in their callers. order: that of the labels."""
+    """Join the blocks that differ only in their callers. order: the place of each label in the result."""
     found: dict[tuple[object, ...], Block] = {}
     for block in blocks:
         key = (block.direction, block.aspect, block.rules, block.ops)

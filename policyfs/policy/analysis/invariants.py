@@ -156,7 +156,7 @@ class _Proof:
         self._open: Final = set(self._promised)
         """The invariants for which the search may still find a plainer counterexample."""
         self._only_files: Final = all(one.promise is Promise.NEVER_RAW for one in promised.values())
-        """No invariant is about directories, so bare ones make no difference."""
+        """True if no invariant is about directories. Then bare directories make no difference."""
         self._shapes: Final = Shapes()
         self._known: Final[dict[tuple[object, ...], list[_Broken]]] = {}
         self._best: Final[dict[int, _Found]] = {}

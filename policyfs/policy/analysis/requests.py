@@ -16,7 +16,9 @@ _CREATE: Final = {FileType.DIRECTORY: "mkdir", FileType.SYMLINK: "symlink", File
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. owners: those of the directories above the path, top down; empty if they do not matter."""
+    """One request. owners: the owners of the directories above the path, top down; empty if they do not
+    matter.
+    """
 
     subject: Subject
     op: Op

@@ -120,7 +120,7 @@ class Walk:
         return self.spelled_names(place.names)
 
     def spelled_names(self, names: Iterable[str]) -> tuple[bytes, ...]:
-        """Return the names of a sample path, with names that a person would write for the made-up ones."""
+        """Return the names of a sample path. Names that a person would write replace the made-up ones."""
         at = tuple(side.root for side in self._sides)
         found = []
         for name in names:

@@ -34,7 +34,7 @@ class Difference(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The outcome of one request of a test. rules: those that counted."""
+    """The outcome of one request of a test. rules: the rules that counted."""
 
     case: Case
     request: str

@@ -33,7 +33,7 @@ def lint(
 ) -> Report:
     """Return the findings on a policy at a time, in ns since 1970.
 
-    more: those that come from elsewhere, such as a look at a store.
+    more: findings that others have made, such as a look at a store.
     """
     with paused():
         each = [*_findings(engine), *dates(engine.policy, at_ns), *more]

@@ -71,9 +71,9 @@ class Demand(NamedTuple):
 class World(NamedTuple):
     """An assumption about all facts at the time of a request that the trail does not record.
 
-    facts: of the file. replaced: the object that had the new name of a rename, with its facts; None: none.
-    hidden: for each policy, True if a directory above hides the path by its owner. empty: the file held
-    nothing when it was opened.
+    facts: the facts of the file. replaced: the object that had the new name of a rename, with its facts;
+    None: no object. hidden: for each policy, True if a directory above hides the path by its owner. empty:
+    True if the file held nothing when it was opened.
     """
 
     ops: Op

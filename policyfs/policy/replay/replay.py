@@ -28,7 +28,7 @@ Engines = Callable[[Recorded, bool], Engine | None]
 class Verdict(NamedTuple):
     """Change of the answer to a request. direction: None if nothing changes, or if the change is not known.
 
-    rules: those of the new answer. untold: facts on which the answer depends and which the trail does not
+    rules: the rules of the new answer. untold: facts on which the answer depends and which the trail does not
     tell; empty if the answer is certain. by_answer: only the recorded answer is compared, because the trail
     lacks the policy that gave it, or that policy gives another answer now (a file with several names).
     """

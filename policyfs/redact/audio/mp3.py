@@ -19,7 +19,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, SliceSource
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front, clean_here
 
 MAX_FRAMES: Final = 3_000_000
-"""Most frames: those of twenty hours of sound."""
+"""Most frames of a file. Twenty hours of sound have so many."""
 _KBITS: Final = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),

@@ -71,8 +71,8 @@ class Message(NamedTuple):
 def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
     """Yield the messages of a unit behind its header (H.264 section 7.3.2.3, H.265 section 7.3.5).
 
-    Bytes behind the last message that are no message are yielded as one message of unknown categories; if it
-    is a single byte, of none. Raises TooMuchError.
+    Bytes behind the last message that are no message are yielded as one message of unknown categories. But a
+    single byte is yielded as a message without categories. Raises TooMuchError.
     """
     plain, places = _unescaped(unit, header)
     inner.budget.search(len(plain))
@@ -93,9 +93,10 @@ def messages(unit: bytes, header: int, inner: Inner) -> Iterator[Message]:
 
 
 def _number(plain: bytes, at: int) -> tuple[int, int]:
-    """Read a number, the sum of any bytes of 255 and a last smaller byte; return it and the offset behind it.
+    """Read a number: the sum of all bytes of 255 and of a last smaller byte. Return the number, and the
+    offset behind.
 
-    IndexError: it is cut off.
+    Raises IndexError if the number is cut off.
     """
     start = at
     while plain[at] == 0xFF:

@@ -119,7 +119,7 @@ class _Member(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """Characters that become blanks; a comma tells nothing."""
+    """Characters that become blanks, and the categories that they tell. (A removed comma tells nothing.)"""
 
     start: int
     end: int

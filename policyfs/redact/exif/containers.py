@@ -37,7 +37,7 @@ def empty_tiff(size: int) -> bytes:
 
 
 def clean_tiff_block(data: bytes, inner: Inner, container: str) -> Cleaned:
-    """Clean a TIFF structure; replace one that is not understood by an empty one."""
+    """Clean a TIFF structure. If it is not understood, an empty structure replaces it."""
     inner.budget.part(_TIFF_PARTS)
     inner.budget.search(len(data))
     cleaned = inner.tiff(data)

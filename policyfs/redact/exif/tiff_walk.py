@@ -273,7 +273,7 @@ class TiffWalk(Walk):
 
 
 def _is_utf_8(data: bytes) -> bool:
-    """True if the data is text in UTF-8, perhaps with zeros behind; binary data is not, unless short."""
+    """True if the data is text in UTF-8, perhaps with zeros behind."""
     try:
         text = data.rstrip(b"\0").decode("utf-8")
     except UnicodeDecodeError:

@@ -29,9 +29,9 @@ _PRINTABLE: Final = re.compile(rb"[\x20-\x7e\xa9\x00]{4}|ms\0.", re.DOTALL)
 class Box(NamedTuple):
     """One box. Offsets in bytes of its source.
 
-    kind: its type, 4 bytes. start: of its header. body: behind its header. end: behind the box, never
-    behind its container. extended: the 16 bytes of a ``uuid`` box's type, else empty. cut: its stated
-    size reaches beyond its container. to_end: its size field is 0.
+    kind: the box's type, 4 bytes. start: offset of the header. body: offset behind the header. end: offset
+    behind the box, never behind its container. extended: the 16 bytes of a ``uuid`` box's type, else empty.
+    cut: True if the stated size reaches beyond the container. to_end: True if the size field is 0.
     """
 
     kind: bytes

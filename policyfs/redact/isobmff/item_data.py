@@ -122,7 +122,9 @@ def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
 
 
 def _touch(ordered: Sequence[Span], spans: Iterable[Span]) -> bool:
-    """True if any of the spans has a byte in common with a sorted list of disjoint ones."""
+    """True if one of the spans has a byte in common with *ordered*, a sorted list of spans that do not
+    overlap.
+    """
     for span in spans:
         index = bisect_left(ordered, (span.end,)) - 1
         if index >= 0 and ordered[index].end > span.start:
@@ -243,7 +245,7 @@ class Ground:
             self.claims.append(Claim(data.spans, (), False, (whole,), True))
 
     def settle(self, container: str, structure: Iterable[Patch] = ()) -> Found:
-        """Return the changes to the areas: of claimed bytes, and of unclaimed ones.
+        """Return the changes to the areas, both to claimed and to unclaimed bytes.
 
         container: the file's name in notes. structure: the changes outside of the areas. Raises
         NotThisKindError if bytes are both picture and metadata, if metadata or a patch is outside of the

@@ -27,7 +27,7 @@ class Fragments:
     """Sample ranges from the fragments of a file.
 
     defaults: track id -> default size of a sample (``trex``). limit: the file's size. runs: track id ->
-    ranges.
+    ranges of its samples.
     """
 
     defaults: Mapping[int, int]

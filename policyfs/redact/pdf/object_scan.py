@@ -235,7 +235,7 @@ class Scan:
         return at
 
     def _junk(self, start: int) -> int:
-        """Record unknown bytes up to the next known ones; return where those start."""
+        """Record unknown bytes. Return the offset of the next known bytes."""
         at, size = start + 1, _WINDOW
         end = self.source.size
         while at < end:

@@ -58,7 +58,9 @@ class Node:
     items: list[Node] = field(default_factory=list)
 
     def get(self, key: bytes) -> Node | None:
-        """Return the value of a dictionary's key; the last one counts, as for readers."""
+        """Return the value of a dictionary's key. If the key is there twice, the last value counts, as for
+        readers.
+        """
         found = None
         for name, _, value in self.members:
             if name == key:

@@ -193,7 +193,7 @@ class ObjectStream:
         self.tidy = bytes(tidy)
 
     def found(self, source: ByteSource, reached: set[int], texts: Mapping[int, Tells]) -> Found:
-        """Return patches: of removed entries and of unreferenced objects.
+        """Return the patches for removed entries and for unreferenced objects.
 
         Raises NotThisKindError if the rest cannot be compressed into the same length.
         """

@@ -163,7 +163,9 @@ class _File:
         return sizes
 
     def _guessed(self, starts: list[int]) -> list[int]:
-        """Return lengths for missing ones: up to the next start, or to the end of the file."""
+        """Return lengths if these are missing: each data goes up to the next start, or to the end of the
+        file.
+        """
         ordered = sorted(starts)
         behind = dict(zip(ordered, [*ordered[1:], self.source.size], strict=True))
         return [max(0, behind[at] - at) for at in starts]

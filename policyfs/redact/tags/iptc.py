@@ -76,7 +76,7 @@ _RESOURCES: Final = _by_number(
     (NOTHING, (0x03ED, 0x040F, 0x0411, 0x0428)),
 )
 _TEXTS: Final = frozenset({IRB_CAPTION, 0x03E9, 0x03EA, 0x040B, 0x0421})
-"""Resources that are texts; all other known ones are numbers, with names and titles between them."""
+"""Resources that are texts. All other known resources are numbers, with names and titles between them."""
 _RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e\xb0\xba]){4,}|[\x20-\x7e\xb0\xba\xc2]{4,}")
 """Runs of text in UTF-16 or Latin-1. Shorter runs may be numbers that look like digits and a degree sign."""
 _SIGNATURES: Final = frozenset({b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"})

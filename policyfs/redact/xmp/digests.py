@@ -75,7 +75,7 @@ def _hex(data: bytes) -> bytes:
 
 
 def _of_tags(tags: list[int], values: Values) -> bytes:
-    """Return the digest of a list of tags: those of the first directory, or those of EXIF and GPS."""
+    """Return the digest of a list of tags. The tags are either of the first directory, or of EXIF and GPS."""
     directory = EXIF_IFD if _EXIF_VERSION in tags else 0
     keys = ((GPS_IFD if directory and tag < GPS_TAGS_END else directory, tag) for tag in tags)
     return _hex(b"".join(values.get(key, b"") for key in keys))

@@ -142,7 +142,7 @@ def _unit(encoding: str) -> int:
 
 
 def _blank(text: str, spans: list[_Span], encoding: str, offset: int) -> tuple[str, tuple[Note, ...]]:
-    """Overwrite spans of a text with as many bytes of spaces; return it, and notes with offsets in bytes."""
+    """Overwrite spans of a text with as many bytes of spaces. Return the text, and notes in bytes."""
     unit, done = _unit(encoding), 0
     pieces: list[str] = []
     notes: list[Note] = []

@@ -24,7 +24,7 @@ REST: Final = UNKNOWN & ~_LOCATION
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """Categories of a namespace's properties: of the named ones, and of all others."""
+    """Categories of a namespace's properties: for each named property, and for all others."""
 
     default: Tells
     names: Mapping[str, Tells] = field(default_factory=lambda: MappingProxyType({}))
