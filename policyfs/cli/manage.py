@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -140,7 +141,8 @@ def _instead(path: str) -> str:
     if state is MountState.NONE:
         return "it is not a policyfs mount; `policyfs status` lists all policyfs mounts"
     if state is MountState.DEAD:
-        return f"the daemon has ended, but its mount is still there; `policyfs umount {path}` removes it"
+        remedy = f"`policyfs umount {shlex.quote(path)}` removes it"
+        return f"the daemon has ended, but its mount is still there; {remedy}"
     return (
         f"there is a mount, but its control socket {control.socket_path(path)} is missing;"
         " set POLICYFS_RUNTIME_DIR to the value that it had when you mounted"

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import select
+import shlex
 import signal
 import socket
 import sys
@@ -119,7 +120,7 @@ def _check_time(path: str, until: float) -> None:
 def _where(path: str, status: control.Json) -> str:
     return (
         f"policyfs: {path} is unmounted, but these processes still use it (daemon {status['pid']});"
-        f" `policyfs umount --wait {path}` waits for them, `--abort` cuts them off:"
+        f" `policyfs umount --wait {shlex.quote(path)}` waits for them, `--abort` cuts them off:"
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hmac
 import os
+import shlex
 import stat
 from pathlib import Path
 from typing import Final
@@ -53,7 +54,7 @@ class IndexSeal:
 
 def _check(info: os.stat_result, path: Path | str) -> None:
     if info.st_uid != os.geteuid() or info.st_mode & 0o077:
-        raise PermissionError(1, f"others could read or change {path}")
+        raise PermissionError(1, f"others could read or change {path}: chmod go= {shlex.quote(str(path))}")
 
 
 def _key_in(place: int) -> bytes:

@@ -176,7 +176,9 @@ class Leaving(World):
 
 @pytest.fixture
 def leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leaving]:
-    made = Leaving(tmp_path, monkeypatch)
+    place = tmp_path / "my photos"
+    place.mkdir()
+    made = Leaving(place, monkeypatch)
     made.serve()
     yield made
     made.close()
@@ -189,7 +191,7 @@ def test_who_still_uses_an_unmounted_mount_is_named(
     assert run(leaving, *words) == code
     said = capsys.readouterr().err
     assert f"{leaving.path} is unmounted, but these processes still use it (daemon 77)" in said
-    assert f"policyfs umount --wait {leaving.path}" in said
+    assert f"`policyfs umount --wait '{leaving.path}'`" in said
     assert said.endswith(f"\n  {VI}\n")
 
 
