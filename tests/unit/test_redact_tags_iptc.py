@@ -42,10 +42,18 @@ def test_the_kept_records_move_up():
     assert [note.tag for note in out.notes] == ["2:27", "2:90", "2:92", "2:95", "2:101"]
 
 
-@pytest.mark.parametrize("dataset", [26, 27, 90, 92, 95, 100, 101, 200, 202, 230])
+@pytest.mark.parametrize("dataset", [1, 13, 26, 27, 90, 91, 92, 93, 95, 100, 101, 102, 149, 200, 202, 230])
 def test_datasets_that_go(dataset):
     data = record(2, 80, b"Rosa") + record(2, dataset, HOME.city.encode())
     assert clean_iim(data).data == record(2, 80, b"Rosa").ljust(len(data), b"\0")
+
+
+@pytest.mark.parametrize("number", [0x07D0, 0x0804, 0x0BB6])
+def test_a_path_consists_of_records_of_one_length(number):
+    path = resource(number, bytes(range(26)) * 2)
+    assert clean_irb(path, PLACES).data == path
+    other = resource(number, record(2, 90, HOME.city.encode()))
+    assert HOME.city.encode() not in clean_irb(other, PLACES).data
 
 
 @pytest.mark.parametrize("number", [0, 3, 7, 8, 9, 240])

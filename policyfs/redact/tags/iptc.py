@@ -21,17 +21,15 @@ _DEVICE: Final = Tells.DEVICE
 _TIME: Final = Tells.TIME
 _PEOPLE: Final = Tells.PEOPLE
 _OTHER: Final = Tells.OTHER
-_REST: Final = UNKNOWN & ~_LOCATION
-"""Categories of rare datasets in the range of the standard: no place, but perhaps anything else."""
 
 
 def _by_number(*rows: tuple[Tells, Iterable[int]]) -> dict[int, Tells]:
     return {number: tells for tells, numbers in rows for number in numbers}
 
 
-# Categories of the records. 200 to 202 (a preview of any format) are not among them.
+# Categories of the records. 200 to 202 (a preview of any format) are not among them, nor are numbers that
+# the standard does not define: some agencies write places there.
 _APPLICATION: Final = _by_number(
-    (_REST, range(151)),
     (NOTHING, (0,)),
     (_OTHER, (3, 4, 7, 8, 10, 35, 42, 75, 125, 130, 131, 135, *range(150, 155))),
     (_PEOPLE, (5, 12, 15, 20, 25, 40, 45, 80, 85, 105, 110, 115, 116, 118, 120, 121, 122)),
@@ -79,6 +77,8 @@ _TEXTS: Final = frozenset({IRB_CAPTION, 0x03E9, 0x03EA, 0x040B, 0x0421})
 """Resources that are texts. All other known resources are numbers, with names and titles between them."""
 _RUNS: Final = re.compile(rb"(?:\0[\x20-\x7e\xb0\xba]){4,}|[\x20-\x7e\xb0\xba\xc2]{4,}")
 """Runs of text in UTF-16 or Latin-1. Shorter runs may be numbers that look like digits and a degree sign."""
+_PATHS: Final = range(0x07D0, 0x0BB7)
+_PATH_RECORD_BYTES: Final = 26
 _SIGNATURES: Final = frozenset({b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"})
 
 
@@ -209,6 +209,8 @@ def _clean_resource(resource: Resource, data: bytes, inner: Inner) -> Cleaned | 
     if number in IRB_THUMBNAILS:
         return _clean_thumbnail(data, inner)
     tells = _RESOURCES.get(number, UNKNOWN)
+    if number in _PATHS and len(data) % _PATH_RECORD_BYTES:
+        tells = UNKNOWN
     text = data if tells == UNKNOWN or number in _TEXTS else b"\n".join(_RUNS.findall(data))
     told = tells | told_in(text, inner.hide if tells else inner.hide & _LOCATION)
     return told if told & inner.hide else Cleaned(data)
