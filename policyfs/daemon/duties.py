@@ -78,7 +78,7 @@ class Duties:
                 call()
 
     async def flush_trail(self) -> None:
-        """Flush the journal, until cancelled."""
+        """Flush the journal whenever that is due, until cancelled."""
         while True:
             await _next_turn()
             self._settle()

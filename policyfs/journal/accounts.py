@@ -93,9 +93,9 @@ class Accounts:
     def spend(self, event: Event, now_ns: int, size: int | None = None) -> float:
         """Charge a recorded event to its app. Return the seconds until the app has a budget again.
 
-        size: an upper bound of the line's length in bytes, if known. A denial is charged twice. The second
-        charge is for a later line with the count of its repeats. The budget of denials is charged for that
-        line only when the line is written, because most denials are not repeated.
+        size: an upper bound of the line's length in bytes, if known. For a denial, the app's budget is
+        charged for two lines: this one, and a later one with the count of its repeats. Most denials are not
+        repeated. So the budget for denials alone is charged for the later line only when that is written.
         """
         account = self._of(event, now_ns)
         size = line_bytes(event) if size is None else size

@@ -167,10 +167,11 @@ class Gate:
         return state, unseen
 
     def free(self, who: Principal, state: PathState, parent: Node | None) -> bool:
-        """True if the caller may do everything at this path, with any object and without any obligation.
+        """True if the policy allows the caller everything at this path, for any object, and requires nothing.
 
-        Only on a mount with --posix. At such a path special files and suid bits work as without policyfs:
-        access past the daemon breaks no rule (docs/decisions/0011-native-where-nothing-is-asked.md).
+        Always False without --posix. At such a path special files and suid bits work as without policyfs. The
+        kernel then opens objects without the daemon, which breaks no rule
+        (docs/decisions/0011-native-where-nothing-is-asked.md).
         """
         return (
             self._posix and self.engine.unrestricted(who, state) and self.hidden(who, state, parent) is None

@@ -290,7 +290,10 @@ class Views:
         return node
 
     def directory(self, stat: Stat, state: PathState, parent: Node, name: bytes, view: View) -> Node:
-        """Return a directory's only node, or a symlink's node of this path state; a new one if needed."""
+        """Return the node for a directory or a symlink; make one if there is none.
+
+        A directory has one node. A symlink has one node for each path state.
+        """
         ftype = stat.ftype
         for node in self._nodes.same_inode(self._nodes.key_of(stat)):
             one_name = ftype is FileType.DIRECTORY or node.is_all(state)

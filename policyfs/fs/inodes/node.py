@@ -147,7 +147,7 @@ class Node(PlacedNode):
         return self._told == hash(version)
 
     def was_told_another(self, version: Version) -> bool:
-        """True if the kernel has got attributes, and the last ones were of another version."""
+        """True if the attributes that the kernel got last were of another version than this one."""
         return self._told is not None and not self.was_told(version)
 
     @property

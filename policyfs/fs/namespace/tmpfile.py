@@ -85,7 +85,7 @@ class Tmpfiles:
     async def link(self, node: Node, parent: Node, name: bytes, caller: Caller) -> pyfuse3.EntryAttributes:
         """Give a file its name. The policy must allow the caller to create the file at that path.
 
-        So far the view of the file's handles has judged its writes, and will judge the next ones. So each app
+        The open handles keep their view, and this view decides how the file's writes are checked. So each app
         that has the file open must have the same view at the new path, and at least the rights of its handle.
         Otherwise the answer is EXDEV, or the policy's errno.
         """
