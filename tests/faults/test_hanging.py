@@ -96,7 +96,7 @@ def _write(channel, path: Path) -> int:
         os.close(fd)
 
 
-def _read_all_at_once(channel, path: Path, first: int) -> None:
+def read_all_at_once(channel, path: Path, first: int) -> None:
     """Reads of as many pages as one uid has requests under way, and of one more."""
     files = [os.open(path, os.O_RDONLY) for _ in range(session.UNDER_WAY + 1)]
     for file in files:
@@ -223,7 +223,7 @@ def test_whoever_comes_later_goes_on_however_many_wait(slow) -> None:
     as many as there were tasks.
     """
     mount, tiny = slow
-    crowd = [start_as(20000 + n, _read_all_at_once, mount / "slow", n * 40) for n in range(7)]
+    crowd = [start_as(20000 + n, read_all_at_once, mount / "slow", n * 40) for n in range(7)]
     for child in crowd:
         child.receive()
     for child in crowd:
@@ -242,7 +242,7 @@ def test_whoever_comes_later_goes_on_however_many_wait(slow) -> None:
 def test_many_users_with_a_read_each_that_hangs_leave_tasks_for_others(slow) -> None:
     """Beside the users who take all that may be shared, each further one may have a request under way."""
     mount, tiny = slow
-    crowd = [start_as(20000 + n, _read_all_at_once, mount / "slow", n * 40) for n in range(7)]
+    crowd = [start_as(20000 + n, read_all_at_once, mount / "slow", n * 40) for n in range(7)]
     many = start_as(0, _read_one_each, mount / "slow", range(20010, 20130), 300)
     for child in (*crowd, many):
         child.receive()
