@@ -157,7 +157,7 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
         checked.clear()
         return _compiled(args, sources, revisions)
 
-    loader = Loader(lambda: read_sources(policy_path), compile_sources)
+    loader = Loader(lambda: read_sources(policy_path, regular=True), compile_sources)
     sources = loader.read()
     checked.append((sources, loader.compile(sources)))  # the daemon need not compile the same text again
     options = _options(args, checked[0][1].policy, store, mountpoint, start)

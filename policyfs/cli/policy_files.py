@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,22 +26,32 @@ class UnreadableError(PolicyfsError):
     exit_code = EXIT_POLICY
 
 
-def read_sources(path: str) -> list[SourceText]:
+def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:
     """Read the texts of a policy: one file, or each `*.yaml` of a directory except files with tests.
 
-    Raises UnreadableError.
+    regular: refuse everything but regular files. A mount reads its policy so, since a daemon that waits for
+    the writer of a pipe neither reloads nor ends. Raises UnreadableError.
     """
+    read = _read_regular if regular else Path.read_bytes
     where = Path(path)
     try:
         files = [where]
         if where.is_dir():
             files = sorted(file for file in where.glob("*.yaml") if not file.name.endswith(TEST_SUFFIX))
-        texts = [SourceText(str(file), file.read_bytes()) for file in files]
+        texts = [SourceText(str(file), read(file)) for file in files]
     except OSError as error:
         raise UnreadableError(f"cannot read the policy {error.filename}: {error.strerror}") from error
     if not texts:
         raise UnreadableError(f"cannot read the policy {path}: the directory has no *.yaml file")
     return texts
+
+
+def _read_regular(file: Path) -> bytes:
+    fd = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # without O_NONBLOCK the open may wait
+    with open(fd, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(file))
+        return opened.read()
 
 
 class Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import mmap
 import os
@@ -303,6 +304,22 @@ rules:
     (directory / "20-more.yaml").unlink()
     assert mount.reload().returncode == 0
     assert call_as(TWO, lambda: os.listdir(mount)) == []
+
+
+def test_a_pipe_in_the_place_of_a_policy_is_refused_at_once(mounts: Mounts, store: Path) -> None:
+    """A daemon that waited for its writer could neither reload again nor end."""
+    mount = mounts.start(OPEN, store)
+    mount.policy.unlink()
+    os.mkfifo(mount.policy)
+    try:
+        said = mount.reload()
+        assert said.returncode == 3
+        assert f"cannot read the policy {mount.policy}: it is not a regular file" in said.stderr
+    finally:  # so that a daemon that waits can end
+        with contextlib.suppress(OSError):
+            os.close(os.open(mount.policy, os.O_WRONLY | os.O_NONBLOCK))
+    mount.policy.unlink()
+    change(mount, CLOSED)
 
 
 def test_a_policy_that_breaks_its_invariant_comes_into_force_nowhere(
