@@ -73,6 +73,8 @@ def test_a_drop_without_its_locks_is_found_out(tmp_path: Path) -> None:
     ("good", "bad", "fault"),
     [
         (("now.stx_ino != node->ino ||\n\t    "
+          "!is_usual(&now.stx_atime) || !is_usual(&now.stx_mtime) || !is_usual(&now.stx_ctime) ||\n\t    "
+          "!is_usual(&now.stx_btime) ||\n\t    "
           "now.stx_btime.tv_sec * 1000000000 + now.stx_btime.tv_nsec != node->birth_ns"),
          "false", "another inode|another handle|another open"),
         ("node->grants[i].bits != 0 && node->grants[i].uid == uid)\n\t\t\treturn",
