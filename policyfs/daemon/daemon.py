@@ -41,11 +41,11 @@ from policyfs.kernel.bridge import Appender, counters, lost_replies, pyfuse3
 from policyfs.kernel.notify import Notifier
 from policyfs.kernel.operations import Door
 from policyfs.kernel.protocol import MINOR_INC_EPOCH, InitFlag
+from policyfs.linux.memory import group_limit
 from policyfs.linux.scheduling import set_turns
 from policyfs.policy.decide import Engine
 from policyfs.store.facts import StoreFacts, probe
 from policyfs.store.leases import LeaseKeeper
-from policyfs.store.memory import group_limit
 from policyfs.store.owner import IN_MEMORY, Owners
 from policyfs.store.quarantine import NAME as QUARANTINE
 from policyfs.store.quarantine import Limits as QuarantineLimits

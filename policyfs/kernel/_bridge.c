@@ -29,8 +29,9 @@ static PyMethodDef methods[] = {
 	{"hear_flushes", operations_hear_flushes, METH_O,
 	 "hear_flushes(every): choose whether Python gets each FLUSH of any handle while it takes locks."},
 	{"take_turns", turns_take, METH_VARARGS,
-	 "take_turns(most, room): uids take turns. most: limit of one uid's requests under way (0: off).\n"
+	 "take_turns(most, room, bytes): uids take turns. most: limit of one uid's requests under way (0: off).\n"
 	 "room: limit of all; a uid has at most as many of it as are left for all others (0: any number).\n"
+	 "bytes: limit of large requests that wait.\n"
 	 "Returns a descriptor that is readable while a request that was read ahead can go on."},
 	{"waiting", turns_waiting, METH_NOARGS, "(requests read ahead that wait, requests under way)."},
 	{"start_readers", readers_start, METH_VARARGS,

@@ -19,9 +19,11 @@
  * Read-ahead of a file that hangs waits here without an end, and the kernel has a limit of such requests. So if many
  * READs wait, one more of a uid that has many is refused: a page that was read ahead is asked for again when the app
  * needs it. Whatever a uid sends to files that hang waits here, too. So a request is refused if its lane has more
- * requests or bytes than are left for all others. A refused WRITE loses only its data here: it goes on without them,
- * since Python must drop the pages that the kernel has filled with them (_operations.c). Pages written back are
- * never refused, since they would be lost: the kernel bounds them by its limit of dirty pages.
+ * requests or bytes than are left for all others, or if it has many bytes and none of them goes on. (An app that writes
+ * to many files of a healthy store has as many, but they go on, and a refused write is lost.) A refused WRITE loses only
+ * its data here: it goes on without them, since Python must drop the pages that the kernel has filled with them
+ * (_operations.c). Pages written back are never refused, since they would be lost: the kernel bounds them by its limit
+ * of dirty pages.
  *
  * Requests of different uids need no order: each caller waits for its answer.
  */
@@ -34,11 +36,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#define LANES 512	       /* two for each of 256 uids; further uids share lanes */
+#define LANES 512	       /* three for each of 170 uids; further uids share lanes */
 #define COUNT_SHARED (2 * BACKGROUND_MAX) /* requests that wait here before all lanes but empty ones are refused */
 #define COUNT_MAX (4 * BACKGROUND_MAX) /* most requests that wait here; more wait in the kernel, in one queue */
-#define BYTES_SHARED (256u << 20) /* bytes of large ones that wait here, without pages written back */
+#define BYTES_HANGING (128u << 20) /* bytes of large ones that wait in a lane in which nothing goes on */
+#define HANGS_MS 5000	       /* time after which a lane with more bytes hangs, if nothing went on */
 #define LARGE 1024	       /* bytes above which a request is large: it has data, or a value */
 #define UNDER_WAY 4096	       /* most requests under way: far more than the limits let begin */
 #define READS_SHARED 45000     /* READs that wait here before a uid may have only few of them */
@@ -70,12 +74,14 @@ struct lane {
 	unsigned int count; /* requests that wait */
 	unsigned int reads; /* those of them that are READs */
 	size_t bytes;	    /* of large ones that wait, without pages written back */
+	int64_t crowded_ms; /* time at which it had more than BYTES_HANGING; 0: not since a request went on */
 	struct waiting *first, *last;
 };
 
 static struct {
 	unsigned int most;   /* limit of one uid's requests under way */
 	unsigned int room;   /* limit of all requests under way, besides one of each uid; 0: none */
+	size_t most_bytes;   /* limit of bytes */
 	unsigned int begun;  /* requests under way now */
 	unsigned int count;  /* waiting requests */
 	unsigned int reads;  /* those of them that are READs */
@@ -91,10 +97,11 @@ static struct {
 	unsigned int slots_used;
 } queue;
 
-void lanes_limit(unsigned int most, unsigned int room)
+void lanes_limit(unsigned int most, unsigned int room, size_t bytes)
 {
 	queue.most = most;
 	queue.room = room;
+	queue.most_bytes = bytes;
 }
 
 /* ---- The lane of a request ----------------------------------------------------------------------- */
@@ -145,13 +152,35 @@ static struct lane *lane_for(const unsigned char *message, size_t size)
 
 /* ---- Requests that wait -------------------------------------------------------------------------- */
 
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* True if a lane may have so many bytes. The time counts from the first request beyond BYTES_HANGING, not from the
+ * last that went on: after a call that held up the event loop itself, many requests are read before one goes on. */
+static bool may_have(struct lane *lane, size_t bytes)
+{
+	size_t left = queue.bytes < queue.most_bytes ? queue.most_bytes - queue.bytes : 0;
+
+	if (bytes > left)
+		return false;
+	if (bytes <= BYTES_HANGING)
+		return true;
+	if (lane->crowded_ms == 0)
+		lane->crowded_ms = now_ms();
+	return now_ms() - lane->crowded_ms < HANGS_MS;
+}
+
 /* True if a lane may have one more request of this size. One that has none may have one in any case. */
-static bool has_room(const struct lane *lane, size_t size)
+static bool has_room(struct lane *lane, size_t size)
 {
 	size_t count = queue.count < COUNT_SHARED ? COUNT_SHARED - queue.count : 0;
-	size_t bytes = queue.bytes < BYTES_SHARED ? BYTES_SHARED - queue.bytes : 0;
 
-	return lane->first == NULL || (lane->count < count && (size <= LARGE || lane->bytes + size <= bytes));
+	return lane->first == NULL || (lane->count < count && (size <= LARGE || may_have(lane, lane->bytes + size)));
 }
 
 static bool is_refusable(const struct wire_in_header *header, const unsigned char *message, size_t size)
@@ -268,6 +297,7 @@ ssize_t lanes_take(struct lane *lane, void *buffer, size_t size)
 	}
 	memcpy(buffer, one->data, one->size);
 	lane->first = one->next;
+	lane->crowded_ms = 0;
 	queue.was_urgent = lane == &queue.urgent;
 	if (lane != &queue.urgent)
 		queue.cursor = (unsigned int)(lane - queue.lanes);

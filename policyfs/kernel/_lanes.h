@@ -17,8 +17,9 @@ struct lane;
  * can have. Those of files that hang wait in the lanes, which leave the last ones to uids that have few. */
 #define BACKGROUND_MAX UINT16_MAX
 
-/* most: limit of one uid's requests under way. room: limit of all, besides one of each uid; 0: none. */
-void lanes_limit(unsigned int most, unsigned int room);
+/* most: limit of one uid's requests under way. room: limit of all, besides one of each uid; 0: none. bytes: limit of
+ * large requests that wait. */
+void lanes_limit(unsigned int most, unsigned int room, size_t bytes);
 
 /* Keep a copy of a request in its lane. False if there is no memory, or no room for one more request of its uid. If
  * there is no room for a WRITE, it is kept without its data. */

@@ -260,20 +260,21 @@ void turns_reset(void)
 	turns.eventfd = descriptor;
 }
 
-/* take_turns(most, room) -> descriptor */
+/* take_turns(most, room, bytes) -> descriptor */
 PyObject *turns_take(PyObject *module, PyObject *args)
 {
 	unsigned int most, limit;
+	Py_ssize_t bytes;
 
 	(void)module;
-	if (!PyArg_ParseTuple(args, "II:take_turns", &most, &limit))
+	if (!PyArg_ParseTuple(args, "IIn:take_turns", &most, &limit, &bytes))
 		return NULL;
 	if (turns.eventfd < 0)
 		turns.eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (turns.eventfd < 0)
 		return PyErr_SetFromErrno(PyExc_OSError);
 	pthread_mutex_lock(&lock);
-	lanes_limit(most, limit);
+	lanes_limit(most, limit, bytes > 0 ? (size_t)bytes : 0);
 	turns.on = most > 0;
 	pthread_mutex_unlock(&lock);
 	return PyLong_FromLong(turns.eventfd);

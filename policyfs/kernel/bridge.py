@@ -296,17 +296,18 @@ def write_notifications(fd: int, messages: bytes) -> tuple[int, int, int]:
     return _bridge.notify(fd, messages)
 
 
-def take_turns(most: int, room: int = 0) -> int:
+def take_turns(most: int, room: int = 0, waiting_bytes: int = 256 << 20) -> int:
     """From now on make the uids of the session take turns.
 
     most: the limit of one uid's requests under way; 0: requests go on in the kernel's order. room: the limit
     of all uids' requests under way; 0: none. A uid may begin one more request while it has fewer under way
-    than are still free. A uid that has none under way may always begin one.
+    than are still free. A uid that has none under way may always begin one. waiting_bytes: the
+    limit of large requests that wait for their turn. A uid may have as many bytes as are left for all others.
 
     Returns a descriptor, which the bridge owns. It is readable while a request that was read ahead can go
     on. Call this after prepare(), which undoes it.
     """
-    return _bridge.take_turns(most, room)
+    return _bridge.take_turns(most, room, waiting_bytes)
 
 
 def waiting() -> tuple[int, int]:

@@ -19,6 +19,7 @@ from policyfs.kernel.protocol import NO_FLAGS, WANTED, InitFlag
 from policyfs.kernel.readiness import Readiness
 from policyfs.kernel.vectors import start as start_readers
 from policyfs.linux.libc import LIBC
+from policyfs.linux.memory import usable_bytes
 from policyfs.linux.mountinfo import FSTYPE, mounts_at, resolve
 
 DEVICE_PATH: Final = "/dev/fuse"
@@ -31,6 +32,10 @@ UNDER_WAY: Final = 32
 IN_ALL: Final = 192
 """The limit of all uids' requests that are worked on at once. A uid may have at most as many as are left for
 others. A uid that has none may always have one, even if many requests of others wait for a slow disk."""
+_WAITING_SHARE: Final = 8
+_WAITING_BYTES: Final = 256 << 20
+"""Large requests that wait for their turn, mostly writes, may use this part of the memory (1/8), and so many
+bytes in any case. Beyond that they are refused."""
 
 _READ_AHEAD_KIB: Final = 1024
 _DIRTY_BYTES: Final = 32 << 20
@@ -245,7 +250,8 @@ def attach(
     except BaseException:
         os.close(duplicate)
         raise
-    readiness = Readiness(duplicate, take_turns(UNDER_WAY, IN_ALL))
+    waiting = max(_WAITING_BYTES, usable_bytes() // _WAITING_SHARE)
+    readiness = Readiness(duplicate, take_turns(UNDER_WAY, IN_ALL, waiting))
     readiness.install()
     if vectors is not None:
         start_readers(duplicate, readiness.fileno(), nodes=vectors[0], directories=vectors[1])

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-from pathlib import Path
 from typing import Final, Self
 
 from policyfs.linux.libc import LIBC
@@ -28,10 +27,6 @@ _ATTRIBUTES: Final = 0x2 | 0x4 | 0x8  # MOUNT_ATTR_NOSUID, NODEV, NOEXEC
 HUGE_PAGE: Final = 2 << 20
 """Bytes of a huge page on most machines. On other machines there is no mount that has only huge pages."""
 _HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
-
-_UNLIMITED: Final = 1 << 60
-"""In control groups of version 1, a number above this means "no limit"."""
-
 
 
 class MemoryPlaces:
@@ -71,34 +66,6 @@ class MemoryPlaces:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
-    """Return the memory limit of this process's control group in bytes, or None if there is none.
-
-    This is the least limit of the group and of the groups above it, in version 2 or in version 1's memory
-    controller.
-    """
-    limits: list[int] = []
-    with contextlib.suppress(OSError):
-        for line in Path(groups).read_text(encoding="utf-8").splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers and "memory" not in controllers.split(","):
-                continue
-            top = Path(root, "memory") if controllers else Path(root)
-            name = "memory.limit_in_bytes" if controllers else "memory.max"
-            group = top / path.lstrip("/")
-            for directory in (group, *group.parents):
-                limits += _numbers(directory / name)
-                if directory == top:
-                    break
-    return min((limit for limit in limits if limit < _UNLIMITED), default=None)
-
-
-def _numbers(file: Path) -> list[int]:
-    with contextlib.suppress(OSError, ValueError):  # missing, or "max"
-        return [int(file.read_text(encoding="utf-8"))]
-    return []
 
 
 def _huge_page() -> int:

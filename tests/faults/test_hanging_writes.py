@@ -31,14 +31,20 @@ FILES = 400
 """More than there are tasks in the daemon. The kernel sends one WRITE of a file at a time."""
 WHOLE = 1 << 20
 """The largest WRITE."""
-HALF_MIB = 128
-"""MiB of one app that may wait in the bridge: half of BYTES_SHARED in _lanes.c."""
+HANG_MIB = 128
+"""MiB of one app that may wait in the bridge while none goes on: BYTES_HANGING in _lanes.c."""
+FIRST = UNDER_WAY + HANG_MIB
+"""Writes after which the bridge has that, and waits for HANGS_S for one to go on."""
+HANGS_S = 5.5
+"""A bit more than HANGS_MS in _lanes.c."""
 FIRST_MADE = 10
 """The node of the first file that was made in a TinyFs: these hang."""
 
 
 class HangingFiles(TinyFs):
-    """Each WRITE to a file that was made here waits, and then drops the bytes. Nothing passes through."""
+    """Each WRITE of more than a byte to a file that was made here waits, and then drops the bytes. Nothing
+    passes through.
+    """
 
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)
@@ -53,7 +59,7 @@ class HangingFiles(TinyFs):
         return fh
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        if fh in self.hanging:
+        if fh in self.hanging and len(buf) > 1:
             await self.wait()
             return len(buf)
         return await super().write(fh, off, buf)
@@ -108,8 +114,8 @@ def _memory_kb(mount: Mount) -> int:
 
 
 def _write_all_at_once(channel: Connection, directory: Path) -> tuple[Counter[str], int]:
-    """A write of WHOLE bytes to each file, all at once. How many had which result; and in how many of those
-    that failed a mapping then shows bytes that the file never had.
+    """A write of WHOLE bytes to each file, as many at once as are asked for. How many had which result; and
+    in how many of those that failed a mapping then shows bytes that the file never had.
     """
     results: dict[int, str] = {}
     mapped: dict[int, mmap.mmap] = {}
@@ -118,17 +124,21 @@ def _write_all_at_once(channel: Connection, directory: Path) -> tuple[Counter[st
         fd = os.open(directory / str(number), os.O_RDWR)
         mapped[number] = mmap.mmap(fd, len(TEXT), prot=mmap.PROT_READ)
         assert mapped[number][:] == TEXT
+        os.pwrite(fd, TEXT[:1], 0)  # before its first write the kernel asks for the file's capabilities
         opened.wait()
+        told.acquire()
         results[number] = code_of(os.pwrite, fd, data, 0)
         os.close(fd)
 
     data = b"x" * WHOLE  # in memory: else the kernel sends it page by page
-    opened = threading.Barrier(FILES + 1)
+    opened, told = threading.Barrier(FILES + 1), threading.Semaphore(0)
     threads = [threading.Thread(target=one, args=(number,)) for number in range(FILES)]
     for thread in threads:
         thread.start()
     opened.wait()
-    channel.send("they wait")
+    channel.send("open")
+    for _ in range(3):
+        told.release(channel.recv())
     for thread in threads:
         thread.join()
     return Counter(results.values()), sum(mapped[at][:] != TEXT for at, code in results.items() if code)
@@ -152,17 +162,22 @@ def test_an_apps_writes_that_hang_leave_others_tasks_and_memory(hanging) -> None
     mount, tiny = hanging
     before = _memory_kb(mount)
     greedy = start_as(GREEDY, _write_all_at_once, mount.mountpoint)
-    assert greedy.receive(60) == "they wait"
+    assert greedy.receive(60) == "open"
+    for writes in (FIRST, 4):
+        greedy.send(writes)
+        wait_for(lambda: _pending(mount) >= FIRST and _stands_still(mount), "they wait for the store", 60)
+    time.sleep(HANGS_S)
+    greedy.send(FILES - FIRST - 4)
     wait_for(lambda: _pending(mount) > UNDER_WAY and _stands_still(mount), "they wait for the store", 60)
     later = start_as(HONEST, content_beginning_of, mount / "m")
     assert later.result(20) == TEXT
     assert mount.status()["requests"]["under_way"] <= UNDER_WAY
-    assert _memory_kb(mount) - before < (UNDER_WAY + HALF_MIB + 64) << 10
+    assert _memory_kb(mount) - before < (UNDER_WAY + HANG_MIB + 64) << 10
     tiny.call("let_go")
     results, wrong = greedy.result(60)
     assert wrong == 0
     assert results.keys() == {"", "ENOMEM"}
-    assert results[""] >= HALF_MIB
+    assert results[""] >= HANG_MIB
     assert mount.status()["bugs"] == 0
 
 

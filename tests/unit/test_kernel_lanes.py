@@ -84,20 +84,30 @@ class Lanes:
         return self._library.lanes_turn() is not None
 
 
+HANGS = "#define HANGS_MS 5000"
+SHARED_BYTES = 256 << 20
+"""The bytes of large requests that wait, of all uids."""
+
+
 @pytest.fixture
-def lanes(tmp_path: Path) -> Iterator[Lanes]:
+def lanes(tmp_path: Path, request) -> Iterator[Lanes]:
+    """A queue; in it a lane may hang for a time other than 5 s."""
+    source = (KERNEL / "_lanes.c").read_text(encoding="utf-8")
+    assert HANGS in source
+    source = source.replace(HANGS, f"#define HANGS_MS {getattr(request, 'param', 5000)}")
     build(
         tmp_path / "lanes.so",
         ("-std=gnu11", "-O1", "-fPIC", "-shared", f"-I{KERNEL}"),
-        [(KERNEL / "_lanes.c").read_text(encoding="utf-8")],
+        [source],
         tmp_path,
     )
     library = ctypes.CDLL(str(tmp_path / "lanes.so"))
+    library.lanes_limit.argtypes = [ctypes.c_uint, ctypes.c_uint, ctypes.c_size_t]
     library.lanes_turn.restype = ctypes.c_void_p
     library.lanes_take.restype = ctypes.c_ssize_t
     library.lanes_begin.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
     library.lanes_end.restype = library.lanes_put.restype = library.lanes_full.restype = ctypes.c_bool
-    library.lanes_limit(32, 192)
+    library.lanes_limit(32, 192, SHARED_BYTES)
     yield Lanes(library)
     library.lanes_reset()
 
@@ -210,7 +220,7 @@ def test_reads_that_went_on_make_room_for_others(lanes: Lanes) -> None:
 
 
 WAIT = 128
-"""WRITEs of one MiB of one uid that wait: half of BYTES_SHARED in _lanes.c."""
+"""WRITEs of one MiB of one uid that wait: half of SHARED_BYTES, and BYTES_HANGING in _lanes.c."""
 
 
 def test_writes_beyond_the_share_of_a_uid_lose_their_data_and_begin_no_sooner(lanes: Lanes) -> None:
@@ -227,6 +237,42 @@ def test_writes_beyond_the_share_of_a_uid_lose_their_data_and_begin_no_sooner(la
     assert begun == written[:32]
     assert dropped == written[WAIT:]
     assert not lanes.is_full()
+
+
+def _kept(lanes: Lanes) -> list[int]:
+    """Pass on all that can begin; the numbers of WRITEs that have lost no data."""
+    sized = [lanes.take_sized() for _ in iter(lanes.has_turn, False)]
+    return [unique for unique, size in sized if size > HEADER.size + WRITE.size]
+
+
+def test_a_uid_has_more_bytes_while_its_requests_go_on(lanes: Lanes) -> None:
+    """An honest app that writes to many files at once has as many, and the store is healthy."""
+    lanes._library.lanes_limit(32, 192, 4 * SHARED_BYTES)
+    first, second = ([lanes.write(uid) for _ in range(600)] for uid in (1, 2))
+    lanes._library.lanes_limit(1000, 0, 0)
+    assert set(_kept(lanes)) == {*first[: 4 * WAIT], *second[: 2 * WAIT]}
+
+
+@pytest.mark.parametrize("lanes", [1000], indirect=True)
+def test_a_uid_whose_requests_hang_has_no_more_after_a_while(lanes: Lanes) -> None:
+    lanes._library.lanes_limit(32, 192, 4 * SHARED_BYTES)
+    begun = [lanes.write(1) for _ in range(32)]
+    assert [lanes.begin() for _ in begun] == begun
+    waiting = [lanes.write(1) for _ in range(WAIT - 1)]
+    time.sleep(1.2)  # it hangs, but has no more than any may have
+    waiting.append(lanes.write(1))  # from now on it has
+    time.sleep(1.2)
+    refused = lanes.write(1)
+    forget, interrupt = lanes.offer(Opcode.FORGET), lanes.interrupt(waiting[-1])
+    assert [lanes.begin(), lanes.begin()] == [forget, refused]
+    assert not lanes.has_turn()
+    lanes.end(begun[0])
+    assert lanes.begin() == waiting[0]
+    more = [lanes.write(1) for _ in range(20)]  # its requests go on again
+    lanes._library.lanes_limit(1000, 2000, 4 * SHARED_BYTES)
+    taken = dict(lanes.take_sized() for _ in iter(lanes.has_turn, False))
+    assert list(taken) == [*waiting[1:], interrupt, *more]
+    assert all(taken[unique] > len(MIB) for unique in more)
 
 
 def test_small_requests_are_not_refused_for_the_bytes_of_others(lanes: Lanes) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
 from policyfs.store.frozen import freeze, seal
-from policyfs.store.memory import HUGE_PAGE, MemoryPlaces, group_limit
+from policyfs.store.memory import HUGE_PAGE, MemoryPlaces
 
 pytestmark = pytest.mark.mount
 KIB, MIB = 1 << 10, 1 << 20
@@ -48,28 +47,3 @@ def test_a_copy_outlives_its_place(tmp_path) -> None:
     assert os.pread(copy.fd, 1, HUGE_PAGE - 1) == b"x"
     copy.close()
     assert set(os.listdir("/proc/self/fd")) == before
-
-
-@pytest.mark.parametrize(
-    ("groups", "files", "limit"),
-    [
-        ("0::/a/b\n", {"memory.max": "max", "a/memory.max": "1000", "a/b/memory.max": "max"}, 1000),
-        ("0::/a/b\n", {"a/memory.max": "1000", "a/b/memory.max": "400"}, 400),
-        ("0::/\n", {}, None),
-        (
-            "9:cpu:/x\n4:memory:/a\n0::/\n",
-            {"memory/memory.limit_in_bytes": "9223372036854771712", "memory/a/memory.limit_in_bytes": "77"},
-            77,
-        ),
-        ("4:memory:/a\n", {"memory/a/memory.limit_in_bytes": "9223372036854771712"}, None),
-    ],
-)
-def test_the_limit_of_a_control_group(tmp_path: Path, groups: str, files: dict[str, str], limit) -> None:
-    own = tmp_path / "own"
-    own.write_text(groups)
-    for name, text in files.items():
-        file = tmp_path / "fs" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text + "\n")
-    assert group_limit(str(own), str(tmp_path / "fs")) == limit
-    assert group_limit(str(tmp_path / "none"), str(tmp_path / "fs")) is None

@@ -1,0 +1,46 @@
+"""The memory that this process may use: the machine's, or its control group's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Final
+
+_UNLIMITED: Final = 1 << 60
+"""In control groups of version 1, a number above this means "no limit"."""
+
+
+def usable_bytes() -> int:
+    """Return the machine's memory in bytes, or the limit of the control group if that is less."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = group_limit()
+    return machine if limit is None else min(machine, limit)
+
+
+def group_limit(groups: str = "/proc/self/cgroup", root: str = "/sys/fs/cgroup") -> int | None:
+    """Return the memory limit of this process's control group in bytes, or None if there is none.
+
+    This is the least limit of the group and of the groups above it, in version 2 or in version 1's memory
+    controller.
+    """
+    limits: list[int] = []
+    with contextlib.suppress(OSError):
+        for line in Path(groups).read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            top = Path(root, "memory") if controllers else Path(root)
+            name = "memory.limit_in_bytes" if controllers else "memory.max"
+            group = top / path.lstrip("/")
+            for directory in (group, *group.parents):
+                limits += _numbers(directory / name)
+                if directory == top:
+                    break
+    return min((limit for limit in limits if limit < _UNLIMITED), default=None)
+
+
+def _numbers(file: Path) -> list[int]:
+    with contextlib.suppress(OSError, ValueError):  # missing, or "max"
+        return [int(file.read_text(encoding="utf-8"))]
+    return []
