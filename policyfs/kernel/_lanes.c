@@ -29,6 +29,7 @@
  */
 
 #include "_lanes.h"
+#include "_memory.h"
 #include "_request_kinds.h"
 #include "_uniques.h"
 #include "_wire.h"
@@ -43,6 +44,8 @@
 #define COUNT_MAX (4 * BACKGROUND_MAX) /* most requests that wait here; more wait in the kernel, in one queue */
 #define BYTES_HANGING (128u << 20) /* bytes of large ones that wait in a lane in which nothing goes on */
 #define HANGS_MS 5000	       /* time after which a lane with more bytes hangs, if nothing went on */
+#define BYTES_HEAP (64u << 20) /* bytes of large ones that wait here before the largest are not in the heap */
+#define LARGEST (512u << 10)   /* bytes of the smallest of these: a process has 65,530 mappings at most */
 #define LARGE 1024	       /* bytes above which a request is large: it has data, or a value */
 #define UNDER_WAY 4096	       /* most requests under way: far more than the limits let begin */
 #define READS_SHARED 45000     /* READs that wait here before a uid may have only few of them */
@@ -57,6 +60,7 @@ struct waiting {
 	struct lane *lane;
 	uint64_t number; /* in the order of arrival */
 	bool reads;	 /* a READ */
+	bool mapped;	 /* not in the heap */
 	size_t bytes;	 /* that count */
 	size_t size;
 	unsigned char data[];
@@ -189,6 +193,11 @@ static bool is_refusable(const struct wire_in_header *header, const unsigned cha
 	       kind_of(header, message, size) != WRITE_BACK;
 }
 
+static void free_waiting(struct waiting *one)
+{
+	memory_free(one, sizeof(*one) + one->size, one->mapped);
+}
+
 static void append(struct lane *lane, struct waiting *one)
 {
 	one->next = NULL;
@@ -212,7 +221,7 @@ bool lanes_put(const unsigned char *message, size_t size)
 	struct lane *lane = lane_for(message, size);
 	struct wire_in_header header = {0};
 	struct waiting *one;
-	bool reads, counts;
+	bool reads, counts, mapped;
 
 	memcpy(&header, message, size < sizeof(header) ? size : sizeof(header));
 	reads = header.opcode == OPCODE_READ;
@@ -225,10 +234,12 @@ bool lanes_put(const unsigned char *message, size_t size)
 		size = REFUSED_SIZE;
 		lane = lane_for(message, size);
 	}
-	one = malloc(sizeof(*one) + size);
+	mapped = counts && size >= LARGEST && queue.bytes >= BYTES_HEAP;
+	one = memory_new(sizeof(*one) + size, mapped);
 	if (one == NULL)
 		return false;
 	one->reads = reads;
+	one->mapped = mapped;
 	one->size = size;
 	one->bytes = counts && size > LARGE ? size : 0;
 	memcpy(one->data, message, size);
@@ -308,7 +319,7 @@ ssize_t lanes_take(struct lane *lane, void *buffer, size_t size)
 	queue.reads -= one->reads;
 	queue.bytes -= one->bytes;
 	uniques_remove(&queue.waiting, &one->unique);
-	free(one);
+	free_waiting(one);
 	return got;
 }
 
@@ -368,7 +379,7 @@ static void empty_lane(struct lane *lane)
 		struct waiting *one = lane->first;
 
 		lane->first = one->next;
-		free(one);
+		free_waiting(one);
 	}
 }
 
