@@ -176,7 +176,7 @@ class Leaving(World):
 
 @pytest.fixture
 def leaving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Leaving]:
-    place = tmp_path / "my photos"
+    place = tmp_path / "a b"
     place.mkdir()
     made = Leaving(place, monkeypatch)
     made.serve()
