@@ -43,6 +43,7 @@ def report(fs: FileSystem) -> dict[str, object]:
             "sent": sent.sent,
             "failed": sent.failed,
             "refused": sent.refused,
+            "queued": sent.queued,
             "hanging": sent.hanging,
         },
         "vectors": fields(vectors.stats()) if fs.nodes.vectors.in_use else None,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import mmap
 import os
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.mount.test_drafts import CAMERA, PLACED, POLICY
 from tests.support.machine.processes import code_of, start_as, wait_for
-from tests.support.mount.stores import Mounts, open_handles
+from tests.support.mount.stores import Mounts, open_handles, wait_until_heard
 
 
 def _dropped(channel, path: Path, data: bytes, reads: bool) -> tuple[str, int, bytes]:
@@ -44,7 +43,7 @@ def test_dropped_bytes_of_an_older_file_are_shown_no_longer(
     app = start_as(CAMERA, _dropped, mount / where / "a.jpg", data, reads)
     assert app.receive() == "closed"
     wait_for(lambda: open_handles(mount.status()) == reads, "the release of the writer")
-    time.sleep(0.1)  # until the kernel has heard of it
+    wait_until_heard(mount)
     app.send("go on")
     assert app.result() == ("EPERM", 0, b"")
     assert file.read_bytes() == b""

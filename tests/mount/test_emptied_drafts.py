@@ -16,7 +16,7 @@ import pytest
 
 from tests.support.machine.processes import call_as, code_of, start_as, wait_for
 from tests.support.mount.daemons import Mount
-from tests.support.mount.stores import Mounts, open_handles
+from tests.support.mount.stores import Mounts, open_handles, wait_until_heard
 from tests.support.samples import jpegs
 
 CAMERA, GALLERY = 10010, 10011
@@ -310,7 +310,7 @@ def test_who_has_the_file_open_sees_that_it_was_emptied(shared: tuple[Mount, Pat
     assert reader.receive() == (OLD, len(OLD))
     assert call_as(CAMERA, _empty, path) == [""]
     wait_for(lambda: open_handles(mount.status()) == 1, "the release")
-    time.sleep(0.2)  # until the kernel has heard of it
+    wait_until_heard(mount)
     reader.send("go on")
     assert reader.result() == (b"", 0)
 
@@ -342,6 +342,6 @@ def test_who_has_the_file_open_sees_what_the_last_release_stored(
     assert call_as(CAMERA, _store_through_a_mapping, path) == ""
     wait_for(lambda: open_handles(mount.status()) == 1, "the release")
     assert photo.read_bytes()[-100:] == b"\2" * 100
-    time.sleep(0.2)  # until the kernel has heard of it
+    wait_until_heard(mount)
     reader.send("go on")
     assert reader.result() == (b"\2" * 100, photo.stat().st_mtime_ns)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -135,3 +136,9 @@ def open_handles(status: dict[str, Any]) -> int:
     """How many files and directories are open in a mount, by its status."""
     handles = status["handles"]
     return int(handles["open"] if isinstance(handles, dict) else handles)
+
+
+def wait_until_heard(mount: Mount) -> None:
+    """Wait until the kernel has every notification that the daemon has sent so far."""
+    wait_for(lambda: mount.status()["notifications"]["queued"] == 0, "no notification waits")
+    time.sleep(0.1)  # for the last, which the daemon may still be writing
