@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from policyfs.domain import OWNER_NONE
 from policyfs.policy.declarations import Declarations
@@ -10,7 +10,18 @@ from policyfs.policy.document import BlockDoc, ExceptionDoc, InvariantDoc, RuleD
 from policyfs.policy.model import ANY, SELF, STRANGER, Block, Who
 from policyfs.policy.nodes import Loc
 from policyfs.policy.shape import Part
-from policyfs.policy.values import merged
+from policyfs.policy.values import OWNER_IS_AN_APP, app_for_uid, merged
+
+_OF_OWNERS: Final = {
+    SELF: "to let each app do this with its own files, write who: {app: any} and when: {owner: self}",
+    OWNER_NONE: "callers that are no app are strangers: write stranger",
+}
+"""The help for words of ``owner`` in ``app``."""
+_OF_CALLERS: Final = {
+    ANY: "to spare files without an owner, write unless: {owner: none}; to match all files, remove owner",
+    STRANGER: "files that strangers create have no owner: write none",
+}
+"""The help for words of ``app`` in ``owner``."""
 
 
 class Resolved(NamedTuple):
@@ -45,7 +56,7 @@ class Conditions:
         if doc is None:
             return None
         for index, app in enumerate(doc.app or ()):
-            self.names.check_app(part, (*loc, "app", index), app, (ANY, STRANGER))
+            self.names.check_app(part, (*loc, "app", index), app, (ANY, STRANGER), _calling)
         for index, grant in enumerate(doc.grant or ()):
             self.names.check_grant(part, (*loc, "grant", index), grant)
         return Who(
@@ -57,7 +68,7 @@ class Conditions:
 
     def _block(self, part: Part[object], loc: Loc, doc: BlockDoc) -> Block:
         for index, owner in enumerate(doc.owner or ()):
-            self.names.check_app(part, (*loc, "owner", index), owner, (SELF, OWNER_NONE))
+            self.names.check_app(part, (*loc, "owner", index), owner, (SELF, OWNER_NONE), _owning)
         return Block(
             kinds=self.kinds(part, (*loc, "type"), doc.type),
             owners=frozenset(doc.owner) if doc.owner is not None else None,
@@ -77,3 +88,17 @@ class Conditions:
             return None
         expanded = self.names.expand(part, loc, members, globs=True)
         return tuple(dict.fromkeys(glob for _, glob in expanded))
+
+
+def _calling(name: str) -> str:
+    """Return the help for a name in ``app`` that is no app; empty if there is none."""
+    if name.isascii() and name.isdigit():
+        return app_for_uid(name)
+    return _OF_OWNERS.get(name, "")
+
+
+def _owning(name: str) -> str:
+    """Return the help for a name in ``owner`` that is no app; empty if there is none."""
+    if name.isascii() and name.isdigit():
+        return OWNER_IS_AN_APP
+    return _OF_CALLERS.get(name, "")

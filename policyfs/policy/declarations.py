@@ -67,12 +67,18 @@ class Declarations:
             if holder is None or last > holder[0][1]:
                 holder = claim
 
-    def check_app(self, part: Part[object], loc: Loc, name: str, also: tuple[str, ...]) -> None:
-        """Report a name in a rule if no app has it and it is not one of ``also``."""
+    def check_app(
+        self, part: Part[object], loc: Loc, name: str, also: tuple[str, ...], hint: Callable[[str], str]
+    ) -> None:
+        """Report a name in a rule if no app has it and it is not one of ``also``.
+
+        hint: returns the help for words that are not similar to the right one; else "".
+        """
         if name in self.apps or name in also or not self.complete:
             return
-        known = (*self.apps, *also)
-        help_ = f"{did_you_mean(name, known)}known here: {', '.join(also)}; apps: {listed(self.apps)}"
+        meant = hint(name)
+        near = f"{meant}; " if meant else did_you_mean(name, (*self.apps, *also))
+        help_ = f"{near}known here: {', '.join(also)}; apps: {listed(self.apps)}"
         self.errors.append(part.error(loc, f"no app is named {quote(name)}", help_))
 
     def check_grant(self, part: Part[object], loc: Loc, grant: str) -> None:

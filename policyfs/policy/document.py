@@ -13,6 +13,7 @@ from policyfs.policy.values import (
     AppGid,
     AppUids,
     AuditName,
+    CallingApps,
     ErrnoName,
     Globs,
     Instant,
@@ -23,6 +24,7 @@ from policyfs.policy.values import (
     OnRefused,
     OnUnknown,
     Operation,
+    OwningApps,
     Redaction,
     Text,
     Texts,
@@ -82,7 +84,7 @@ def _says_something(doc: D) -> D:
 class WhoDoc(Strict):
     """``who``, and ``not`` in it."""
 
-    app: Texts | None = None
+    app: CallingApps | None = None
     grant: Texts | None = None
     uid: Annotated[tuple[Uids, ...], BeforeValidator(_several)] | None = None
     not_: Annotated[WhoDoc, AfterValidator(_says_something)] | None = Field(default=None, alias="not")
@@ -92,7 +94,7 @@ class BlockDoc(Strict):
     """``when``, and each block of ``unless``."""
 
     type: Kinds | None = None
-    owner: Texts | None = None
+    owner: OwningApps | None = None
     path: Globs | None = None
 
 

@@ -96,6 +96,13 @@ _MISNAMED: Final[Mapping[str, str]] = {
 """Kinds that people write and libmagic never reports: a rule on one would never match."""
 
 
+OWNER_IS_AN_APP: Final = (
+    "the owner of a file is the app that created it, not a uid: write self (the calling app), none (no app),"
+    " or the name of an app"
+)
+"""The help for a uid in ``owner``."""
+
+
 def refuse(message: str, help_: str, offset: int | None = None) -> NoReturn:
     """Raise an error that pydantic reports at the value's place.
 
@@ -128,6 +135,25 @@ def text(value: object) -> str:
         refuse("has no value", "write a value, or remove the key")
     help_ = "put it in quotes" if isinstance(value, int | float) else "write one text here"
     refuse(f"must be text, not {what(value)}", help_)
+
+
+def _calling_app(value: object) -> str:
+    """Check a name in ``app`` of ``who``. A number is probably a uid."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        refuse(f"must be the name of an app, not the number {value}", app_for_uid(value))
+    return text(value)
+
+
+def _owning_app(value: object) -> str:
+    """Check a name in ``owner``. A number is probably the uid of a file's owner."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        refuse(f"must be the name of an app, not the number {value}", OWNER_IS_AN_APP)
+    return text(value)
+
+
+def app_for_uid(uid: object) -> str:
+    """Return the help for a uid in the place of an app's name."""
+    return f"write the name of the app that has this uid, or who: {{uid: {uid}}}"
 
 
 def name(value: object) -> str:
@@ -348,4 +374,8 @@ Mode = Annotated[str, PlainValidator(_one_of({"monitor": None}))]
 ModesName = Annotated[str, PlainValidator(_one_of(MODES))]
 Kinds = Annotated[tuple[Kind, ...], BeforeValidator(_several)]
 Globs = Annotated[tuple[Glob, ...], BeforeValidator(_several)]
+CallingApps = Annotated[
+    tuple[Annotated[str, PlainValidator(_calling_app)], ...], BeforeValidator(_several)
+]
+OwningApps = Annotated[tuple[Annotated[str, PlainValidator(_owning_app)], ...], BeforeValidator(_several)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_several)]
