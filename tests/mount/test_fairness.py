@@ -188,18 +188,18 @@ def test_without_a_bound_it_hangs_with_them(fair) -> None:
 
 
 def test_more_users_than_lanes(fair) -> None:
-    """Beyond 256 users at once some share a turn; nobody is forgotten."""
+    """Beyond 512 users at once some share a lane; nobody is forgotten."""
     mount = fair()
-    children = [start_as(20_000 + one, _ask_at_once, str(mount / f"none{one}"), 1) for one in range(280)]
+    children = [start_as(20_000 + one, _ask_at_once, str(mount / f"none{one}"), 1) for one in range(600)]
     before = _pending(mount)
     os.kill(mount.pid, signal.SIGSTOP)
     try:
         for child in children:
             child.send("go")
-        wait_for(lambda: _pending(mount) == before + 280, "requests of 280 users", 60)
+        wait_for(lambda: _pending(mount) == before + 600, "requests of 600 users", 60)
     finally:
         os.kill(mount.pid, signal.SIGCONT)
-    assert sum(len(child.result(60)) for child in children) == 280
+    assert sum(len(child.result(60)) for child in children) == 600
 
 
 def test_a_killed_caller_leaves_nothing_waiting(fair) -> None:

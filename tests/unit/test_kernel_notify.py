@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import struct
 import threading
 import time
@@ -49,13 +50,18 @@ def _read_all(fd: int) -> bytes:
         return b""
 
 
+def _read_in_time(fd: int, most: int) -> bytes:
+    assert select.select([fd], [], [], DEADLINE_S)[0], "no notification came"
+    return os.read(fd, most)
+
+
 def message(fd: int) -> tuple[int, bytes]:
-    """The code and the body of the next notification."""
-    length, code, unique = struct.unpack("=IiQ", os.read(fd, 16))
+    """The code and the body of the next notification. Fails if none comes in time."""
+    length, code, unique = struct.unpack("=IiQ", _read_in_time(fd, 16))
     assert unique == 0
     body = b""
     while len(body) < length - 16:  # a pipe gives a long message in pieces
-        body += os.read(fd, length - 16 - len(body))
+        body += _read_in_time(fd, length - 16 - len(body))
     assert len(body) == length - 16
     return code, body
 

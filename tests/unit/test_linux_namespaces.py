@@ -15,7 +15,7 @@ def _bound(source: Path, target: Path) -> list[object]:
     before = os.readlink("/proc/self/ns/mnt")
     enter_own_mounts()
     bind(str(source), str(target))
-    lines = Path("/proc/self/mountinfo").read_text("ascii").splitlines()
+    lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
     propagation = {line.split(" - ")[0].split()[6:] != [] for line in lines if f" {target} " in line}
     shared = [line for line in lines if " shared:" in line.split(" - ")[0]]
     return [before != os.readlink("/proc/self/ns/mnt"), sorted(os.listdir(target)), len(propagation), shared]
