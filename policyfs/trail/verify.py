@@ -252,7 +252,10 @@ class Verifier:
         elif self._proven is None or self._proven >= seal.last_seq:
             self._signed = seal.last_seq
             if seal.adopted:
-                what = f"the lines to seq {seal.adopted} have been sealed by the next daemon, after a crash"
+                what = (
+                    f"the lines to seq {seal.adopted} have been sealed by the next daemon: the writer before"
+                    " it crashed, or was a command without keys, such as a mount that did not start"
+                )
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 
     def _is_resumed(self, check: SegmentCheck, seal: Seal) -> bool:

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.errors import PolicyfsError, UsageError
+from policyfs.cli import main
+from policyfs.cli.on_record import record
+from policyfs.errors import EXIT_OK, PolicyfsError, UsageError
+from policyfs.journal.recorders import open_journal
 from tests.support.mount.audited import Cli, recorded
 from tests.support.mount.trail import MOUNT_ID, read_all, segments
 
@@ -80,3 +83,15 @@ def test_without_a_chain_nothing_is_whole(cli: Cli) -> None:
     shutil.rmtree(cli.chain)
     assert cli("verify", code=1) == ""
     assert "no mount has recorded anything" in cli.err
+
+
+def test_lines_of_a_mount_that_did_not_start_are_no_sign_of_a_crash_alone(tmp_path: Path, capsys) -> None:
+    root = tmp_path / "trail"
+    root.mkdir()
+    end = {"cause": "error", "how": "the mount did not start"}
+    record(root, "mnt", "failed", {"reason": "no room"}, end=end)
+    journal, _ = open_journal(root, "mnt", keep=0, segment_bytes=1 << 20, keys=tmp_path / "keys")
+    journal.close({"cause": "command"})
+    assert main.main(["audit", "verify", "--trail", str(root)]) == EXIT_OK
+    said = "sealed by the next daemon: the writer before it crashed, or was a command without keys, such as"
+    assert said in capsys.readouterr().out
