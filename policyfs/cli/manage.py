@@ -47,7 +47,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="list the processes with open files that the policy would not grant, and offer to end them",
     )
     reload_.add_argument("--yes", action="store_true", help="with --strict: end them without a question")
-    reload_.add_argument("mountpoints", nargs="*", metavar="MOUNTPOINT")
+    reload_.add_argument(
+        "mountpoints", nargs="*", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml for all its mounts"
+    )
     reload_.set_defaults(run=run_reload, usage_error=reload_.error)
 
 
@@ -275,7 +277,7 @@ def run_reload(args: argparse.Namespace) -> int:
     """
     if args.all == bool(args.mountpoints):
         args.usage_error("name the mountpoints, or use --all")
-    paths = [known(name) for name in args.mountpoints]
+    paths = list(dict.fromkeys(path for name in args.mountpoints for path in _named(name)))
     if args.all:
         paths = sorted({str(status["mountpoint"]) for status in _all_status([])})
     code = EXIT_OK
@@ -293,6 +295,16 @@ def run_reload(args: argparse.Namespace) -> int:
             print(f"policyfs: {path}: {error}", file=sys.stderr)
             code = max(code, error.exit_code)
     return code
+
+
+def _named(name: str) -> list[str]:
+    """Return the mountpoint that an argument names; the mountpoints of all its mounts if it names a site."""
+    if not name.endswith((".yaml", ".yml")):
+        return [known(name)]
+    from policyfs.cli.site import place_of
+    from policyfs.cli.site_document import read_site
+
+    return [place_of(mount) for mount in read_site(name).mounts]
 
 
 def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:

@@ -273,6 +273,20 @@ def test_one_refusal_of_several_does_not_keep_the_others(place: Path, capsys) ->
         assert (code, out, err) == (EXIT_POLICY, "", "policyfs: bad policy\n")
 
 
+def test_a_sites_file_reloads_its_mounts(place: Path, capsys) -> None:
+    (place / "home.yaml").write_text(
+        "apiVersion: policyfs/v1\nkind: Site\nname: home\n"
+        f"store: {place}/store\npolicy: {place}/policy.yaml\nmounts:\n"
+        f"  - {{app: one, at: {place}/one}}\n  - {{app: two, at: {place}/two}}\n"
+    )
+    with daemon(place, reload=LOADED) as one, daemon(place, "two", reload=LOADED) as two:
+        code, out, err = run(capsys, "reload", place / "home.yaml")
+        assert (code, err, one.commands, two.commands) == (EXIT_OK, "", ["reload"], ["reload"])
+    assert [line.split(": ")[0] for line in out.splitlines() if "in force" in line] == [
+        f"{place}/one", f"{place}/two"
+    ]  # fmt: skip
+
+
 def test_all_that_answer_are_reloaded(place: Path, capsys) -> None:
     one, two = (daemon(place, name, status=sound(place, name), reload=LOADED) for name in ("one", "two"))
     with one, two:
