@@ -8,6 +8,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
@@ -16,10 +17,12 @@ from typing import Final, NamedTuple
 
 from policyfs.cli.mount import check_policy
 from policyfs.cli.on_record import trail_root
+from policyfs.cli.policy_files import read_sources
 from policyfs.cli.site_changes import arguments_of, changes, is_of_unit
 from policyfs.cli.site_document import MountDoc, Site, label, read_site
 from policyfs.daemon import control
 from policyfs.errors import EXIT_OK, EXIT_REFUSED, PolicyfsError
+from policyfs.policy.analysis.invariants import load_policy
 
 _STATUS_S: Final = 5.0
 
@@ -80,13 +83,14 @@ def run_up(args: argparse.Namespace) -> int:
         raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (policyfs unit)")
     with _alone(site):
         found = [(mount, look(site, mount)) for mount in site.mounts]
+        wanted = [(mount, seen) for mount, seen in found if seen.is_to_be_made(restart=args.restart)]
+        _check_apps(site, wanted)
         for mount, seen in found:
             if seen.state is State.OTHER:
                 raise PolicyfsError(
                     f"something else is mounted on {mount.at}: unmount it (policyfs umount {mount.at}), or"
                     " give the mount another place"
                 )
-        wanted = [(mount, seen) for mount, seen in found if seen.is_to_be_made(restart=args.restart)]
         for mount, seen in wanted:
             if seen.state is State.DOWN:
                 _make_place(mount.at)
@@ -100,6 +104,20 @@ def run_up(args: argparse.Namespace) -> int:
     for mount, seen in left:
         print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
     return EXIT_OK  # 0 even if options differ: if a systemd unit fails, systemd ends the new daemons
+
+
+def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
+    """Raise PolicyfsError if a new mount is for an app that the policy does not have."""
+    new = [mount for mount, seen in wanted if seen.state is not State.CHANGED and mount.app is not None]
+    if not new:
+        return
+    policy = load_policy(read_sources(site.policy), at_ns=time.time_ns()).policy
+    apps = [app.name for app in policy.apps]
+    if missing := [str(mount.app) for mount in new if mount.app not in apps]:
+        raise PolicyfsError(
+            f"{site.file}: the policy {site.policy} has no app {', '.join(missing)}; it has"
+            f" {', '.join(apps) or 'none'}. Nothing was mounted"
+        )
 
 
 def _make(site: Site, mount: MountDoc, seen: Seen) -> str:

@@ -243,6 +243,15 @@ def test_if_a_mount_fails_the_new_ones_go_and_the_old_ones_stay(world: World, co
     assert err.endswith("  it stays\n")
 
 
+def test_an_app_that_the_policy_lacks_is_told_before_all_else(world: World, command) -> None:
+    world.mount("two", fstype="ext4")
+    (world.place / "policy.yaml").write_text(POLICY.replace("one:", "other:"))
+    code, _, err = command("up")
+    assert (code, world.commands) == (EXIT_REFUSED, [])
+    assert "has no app one; it has other, two. Nothing was mounted" in err
+    assert not Path(world.at("one")).exists()
+
+
 def test_something_else_at_a_place_stops_everything(world: World, command) -> None:
     world.mount("two", fstype="ext4")
     code, _, err = command("up")
