@@ -53,6 +53,8 @@ def run_umount(args: argparse.Namespace) -> int:
             _unmount(path, lazy=args.lazy or args.wait or args.abort or state is MountState.DEAD)
         elif not daemons:
             raise PolicyfsError(f"nothing is mounted on {path}")
+        else:
+            _check_elsewhere(path, daemons)
         return _afterwards(path, daemons, args)
 
 
@@ -66,6 +68,21 @@ def _daemons(path: str, stack: contextlib.ExitStack) -> dict[object, int]:
             found[pid] = os.pidfd_open(peer_of(asking).pid)
             stack.callback(os.close, found[pid])
     return found
+
+
+def _check_elsewhere(path: str, daemons: Mapping[object, int]) -> None:
+    """Raise PolicyfsError if the mount of a daemon is only in its own mount namespace."""
+    from policyfs.linux.mountinfo import FSTYPE, mounts
+
+    for pidfd in daemons.values():
+        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as lines:
+            pid = next((int(line.split()[1]) for line in lines if line.startswith(b"Pid:")), -1)
+        with contextlib.suppress(OSError):  # the daemon may just have ended
+            if pid > 0 and any(mount.path == path and mount.fstype == FSTYPE for mount in mounts(pid)):
+                raise PolicyfsError(
+                    f"{path} is mounted in another mount namespace, not in the one of this command. Run"
+                    f" `nsenter --mount --target {pid} policyfs umount {shlex.quote(path)}`"
+                )
 
 
 def _unmount(path: str, *, lazy: bool) -> None:

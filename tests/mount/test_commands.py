@@ -140,6 +140,19 @@ def test_status_of_what_is_no_mount(live: Mount, arena: Path) -> None:
     assert json.loads(policyfs_process("status", "--json", environment=environment).stdout) == []
 
 
+def test_umount_of_a_mount_in_another_namespace_says_where_it_is(live: Mount) -> None:
+    script = 'umount --lazy "$1" && exec "$2" -m policyfs.cli.main umount "$1"'
+    with live.as_environment():
+        said = subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script, "sh", str(live.mountpoint), sys.executable],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    assert said.returncode == 1
+    assert f"policyfs: {live.mountpoint} is mounted in another mount namespace" in said.stderr
+    assert f"`nsenter --mount --target {live.pid} policyfs umount {live.mountpoint}`" in said.stderr
+    assert command(live, "status", live.mountpoint).returncode == 0
+
+
 def test_the_control_socket_is_roots_alone(live: Mount) -> None:
     import socket
 
