@@ -230,7 +230,8 @@ def _change(
                 changed += 1
         except OSError as error:
             code = _complain(names, error)
-    print(f"{changed} owners {'would change' if args.dry_run else 'changed'}", file=sys.stderr)
+    noun = "owner" if changed == 1 else "owners"
+    print(f"{changed} {noun} {'would change' if args.dry_run else 'changed'}", file=sys.stderr)
     return code
 
 

@@ -59,7 +59,7 @@ def test_owners_are_set_shown_and_set_once_only(store: Path, run) -> None:
 def test_a_dry_run_changes_nothing_and_is_not_on_record(store: Path, tmp_path: Path, run) -> None:
     (tmp_path / "trail").mkdir()
     said = run("set", "-n", store, "camera", "/a")
-    assert (said.out, said.err) == ("/a: none -> camera\n", "1 owners would change\n")
+    assert (said.out, said.err) == ("/a: none -> camera\n", "1 owner would change\n")
     assert ATTRIBUTE not in os.listxattr(store / "a")
     assert list((tmp_path / "trail").iterdir()) == []
 
@@ -99,7 +99,7 @@ def test_symlinks_on_the_way_and_absent_names_are_told_and_the_rest_is_done(stor
         "policyfs: /link/b: a symlink is on the way",
         "policyfs: /none: No such file or directory",
         "policyfs: /a/x: a symlink is on the way",
-        "1 owners changed",
+        "1 owner changed",
     ]
     said = run("show", "-r", store, "/none", "/a")
     assert said.out == "camera\t/a\n"
@@ -141,7 +141,7 @@ def test_a_list_takes_owners_to_another_store(store: Path, tmp_path: Path, run, 
     (other / "link").symlink_to("anything")
     said = run("import", "-n", other, "-")
     assert said.out == "/link: none -> camera\n"
-    assert "1 owners would change" in said.err
+    assert "1 owner would change" in said.err
 
 
 def test_a_list_that_cannot_be_written_or_read_is_told(store: Path, tmp_path: Path, run) -> None:
