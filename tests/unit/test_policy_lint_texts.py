@@ -22,6 +22,8 @@ from tests.support.models.whole_policies import policy_of
         ("deny: [read], paths: '/a/**'", set()),
         ("deny: [read], paths: '/*.jpg'", {"case-of-extension"}),
         ("deny: [read], paths: '/*.{jpg,JPG}'", set()),
+        ("deny: [read], paths: ['/a/*.jpg', '/a/*.JPG']", set()),
+        ("deny: [read], paths: ['/a/*.jpg', '/A/*.JPG']", {"case-of-extension"}),
         ("deny: [read], paths: '/*.jpg', ignore_case: true", set()),
         ("deny: [read], paths: '/v1.2'", set()),
         ("deny: [read]", {"about-all"}),

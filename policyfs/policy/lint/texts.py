@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from policyfs.domain import FIXED_KINDS, KIND_EMPTY, OWNER_NONE, Op
@@ -95,9 +95,10 @@ def _owner_none(rule: Rule) -> Iterator[Finding]:
 def _case(rule: Rule) -> Iterator[Finding]:
     if rule.ignore_case:
         return
-    for glob in rule.paths or ():
+    globs = rule.paths or ()
+    for glob in globs:
         found = _EXTENSION.search(glob)
-        if found is not None and not _has_both_cases(found[1]):
+        if found is not None and not _has_both_cases(found[1]) and not _has_other_case(glob, found, globs):
             yield on_rule(
                 "case-of-extension",
                 rule,
@@ -105,6 +106,15 @@ def _case(rule: Rule) -> Iterator[Finding]:
                 "add ignore_case: true; to go by what a file is, use when: {type: ...}",
             )
             return
+
+
+def _has_other_case(glob: str, extension: re.Match[str], globs: Iterable[str]) -> bool:
+    """True if another glob is the same but for the case of the letters in its extension."""
+    before, after = glob[: extension.start(1)], extension[1]
+    return any(
+        other != glob and other.startswith(before) and other[len(before) :].lower() == after.lower()
+        for other in globs
+    )
 
 
 def _has_both_cases(extension: str) -> bool:
