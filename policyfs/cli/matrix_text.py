@@ -21,10 +21,10 @@ SIGNS: Final = {
     Answer.FACTS: "f",
 }
 LEGEND: Final = (
-    "s see, r read, w write, c create, d delete, a change attributes: regular files at these paths",
-    "R something is removed from what is read, W what is written is checked",
-    "a row has the paths that its glob matches and no other row names more exactly",
-    "- never, o own files only, k by kind, f by owner, or kind and owner, p at some of the paths",
+    "s see, r read, w write, c create, d delete, a change attributes; - not allowed",
+    "R some data is removed while the app reads, W the content is checked when it is written",
+    "a row is about regular files that its glob matches, without those of a more exact row",
+    "only for: o own files, k some kinds, f some owners (or kinds and owners), p some paths of the row",
 )
 OTHER: Final = "any other path"
 _GAP: Final = "  "
