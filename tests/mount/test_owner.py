@@ -41,7 +41,7 @@ def test_an_existing_file_gets_an_owner_who_may_then_delete_it(
     assert _owner("show", store, f"/{PHOTO}").stdout == f"none\t/{PHOTO}\n"
     said = _owner("set", "--dry-run", store, "camera", f"/{PHOTO}")
     assert said.stdout == f"/{PHOTO}: none -> camera\n"
-    assert "1 owners would change" in said.stderr
+    assert "1 owner would change" in said.stderr
     assert call_as(CAMERA, code_of, os.unlink, mount / PHOTO) == "EACCES"
     assert not list(trail.glob("*/*.jsonl"))
     assert _owner("set", store, "camera", f"/{PHOTO}").stdout == f"/{PHOTO}: none -> camera\n"

@@ -186,10 +186,18 @@ def test_a_restart_that_would_fail_unmounts_nothing(site: Site, store: Path) -> 
 
 @pytest.mark.timeout(240)
 def test_a_mount_that_fails_takes_down_what_was_started(site: Site, store: Path) -> None:
-    site.write(store, "gallery", "nobody")
+    site.write(store, "gallery", more=", posix: true, no_xattrs: true")  # the shared mount can be made
     said = site("up")
     assert said.returncode == 1
     assert "the site home is not up, and nothing new is mounted" in said.stderr
-    assert "nobody" in said.stderr
-    assert "the policy has no app 'nobody'" in said.stderr
+    assert f"gallery ({site.arena}/apps/gallery): --posix and --no-xattrs cannot be used" in said.stderr
+    assert site.mounted() == []
+
+
+def test_an_app_that_the_policy_lacks_is_told_before_anything_is_mounted(site: Site, store: Path) -> None:
+    site.write(store, "gallery", "nobody")
+    said = site("up")
+    assert said.returncode == 1
+    assert "has no app nobody; it has backup, camera" in said.stderr
+    assert not (site.arena / "apps").exists()
     assert site.mounted() == []
