@@ -176,8 +176,7 @@ def _others(found: _Applied, own: str) -> list[str]:
 
 
 def _replace(path: str, text: bytes) -> None:
-    """Replace the text of a file; if the path is a link, of the file to which it leads. Raises PolicyfsError.
-    """
+    """Replace the text of a file; if the path is a link, of the link's target. Raises PolicyfsError."""
     real = Path(os.path.realpath(path))
     try:
         replace_file(real, text)

@@ -53,8 +53,7 @@ def leaving_paths(mountpoint: str) -> list[Path]:
 
 
 class ControlError(PolicyfsError):
-    """The daemon of a mount did not answer, or refused. exit_code: the exit code for the reason of a refusal.
-    """
+    """The daemon of a mount did not answer, or refused. exit_code: the exit code for a refusal's reason."""
 
     def __init__(self, message: str, exit_code: int = EXIT_REFUSED) -> None:
         super().__init__(message)

@@ -62,8 +62,7 @@ class HighWaterMark:
         return max(self._clock_ns(), self._mark_ns)
 
     def pass_ends(self, policy: Policy) -> None:
-        """Raise the mark to the latest end of those exceptions of a policy that have ended. Raises OSError.
-        """
+        """Raise the mark to the latest end of the exceptions of a policy that have ended. Raises OSError."""
         latest = max((one.until_ns for one in ended(policy)), default=0)
         if latest > self._mark_ns:
             self._mark_ns = latest

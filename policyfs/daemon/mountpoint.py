@@ -121,8 +121,7 @@ class Mountpoint:
                     session.unmount(self._path, lazy=True, force=True)
 
     def _end_circle(self, pid: int) -> None:
-        """End the connection. Called on another thread than the loop's. pid: the process whose write waits.
-        """
+        """End the connection. Runs on another thread than the loop's. pid: the process whose write waits."""
         uid = None
         with contextlib.suppress(OSError):
             uid = os.stat(f"/proc/{pid}").st_uid

@@ -65,8 +65,7 @@ class MountOptions:
 
     @property
     def admitted(self) -> Admitted | None:
-        """Return the uid and groups that the daemon must check; None if it checks none (see kernel_admits).
-        """
+        """Return the uid and groups that the daemon checks; None if it checks none (see kernel_admits)."""
         if self.user_id is None or self.kernel_admits:
             return None
         return Admitted(self.user_id, frozenset(self.group_ids))

@@ -23,8 +23,7 @@ UNSAVED: Final = "ends of exceptions are not saved: they count until a restart"
 
 
 class Loader(NamedTuple):
-    """Reads the texts of a mount's policy, and compiles texts with the mount's options, at the present time.
-    """
+    """Reads the texts of a mount's policy, and compiles them with the mount's options, at present."""
 
     read: Callable[[], Sources]
     compile: Callable[[Sources], Engine]
@@ -100,8 +99,7 @@ class Policies:
             return True
 
     def successor(self) -> Engine:
-        """Return an engine like the one in force, without exceptions that have ended or are the next to end.
-        """
+        """Return an engine like the one in force, without exceptions that have ended or will end next."""
         return as_of(self.engine, max(self.mark.now_ns(), self.next_end or 0))
 
     def replace(self, engine: Engine, sources: Sources | None, by: MountEnd, generation: int) -> None:

@@ -17,8 +17,7 @@ def encoded(message: Json) -> bytes:
 
 
 def decoded(packet: bytes, sender: str) -> Json:
-    """Return the message in a packet. sender: for error texts. Raises ValueError or TypeError for no message.
-    """
+    """Return a packet's message. sender: for error texts. Raises ValueError or TypeError for no message."""
     if not packet:
         raise ValueError(f"{sender} has ended")
     found = json.loads(packet)

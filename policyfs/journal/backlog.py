@@ -85,8 +85,7 @@ class Backlog:
         gap.last_ns = event.time_ns
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Take items from the front: at most *count*, and at most *size* bytes of memory, but at least one.
-        """
+        """Take items from the front: at most *count* and *size* bytes of memory, but at least one."""
         taken: list[Item] = []
         while self._items and len(taken) < count and (not taken or self._items[0][1] <= size):
             item, cost = self._items.popleft()

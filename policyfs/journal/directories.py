@@ -11,8 +11,7 @@ CACHE: Final = "/var/cache/policyfs"
 
 
 def seal_directory() -> Path:
-    """Return the directory of this user's key: $POLICYFS_KEY_DIR if it is set, else root's or the user's own.
-    """
+    """Return the directory of this user's key: $POLICYFS_KEY_DIR if set, else root's or the user's own."""
     return _own("POLICYFS_KEY_DIR", KEYS, "XDG_STATE_HOME", "~/.local/state")
 
 

@@ -26,8 +26,7 @@ _ALWAYS: Final = 1 << 62
 
 
 class Hold(NamedTuple):
-    """A period that is held. since, until: times as in a trail; empty for no limit. made: when it was made.
-    """
+    """A period that is held. since, until: times as in a trail, or empty. made: when it was made."""
 
     name: str
     since: str

@@ -42,8 +42,7 @@ class IndexSeal:
             os.close(place)
 
     def of(self, name: str, data: bytes) -> bytes:
-        """Return the seal of a file. data: its bytes; or a part of these that contains digests of the rest.
-        """
+        """Return the seal of a file. data: its bytes; or a part of them with digests of the rest."""
         found = hmac.new(self._key, name.encode() + b"\n" + data, "sha256").hexdigest()
         return found.ljust(SEAL_BYTES - 1).encode("ascii") + b"\n"
 
@@ -76,8 +75,7 @@ def _read(place: int) -> bytes:
 
 
 def _make(place: int) -> None:
-    """Create the key file, complete or not at all. Does nothing if another process has created it meanwhile.
-    """
+    """Create the key file, complete or not at all. Does nothing if another process created it meanwhile."""
     new = f".new-{_NAME}-{os.urandom(8).hex()}"
     try:
         with open(os.open(new, _WRITE, 0o600, dir_fd=place), "wb") as file:

@@ -35,8 +35,7 @@ _Range = tuple[int, int]
 
 
 class Portion:
-    """Some lines of a segment, and their index. first_line: the number of lines in the segment before these.
-    """
+    """Some lines of a segment, and their index. first_line: how many lines of the segment precede these."""
 
     def __init__(self, file: SegmentFile, index: Index, first_line: int) -> None:
         self.file = file
@@ -44,8 +43,7 @@ class Portion:
         self.first_line = first_line
 
     def find(self, wanted: Selection) -> Rows:
-        """Return two sets of rows: those that a selection certainly contains, and those that it may contain.
-        """
+        """Return two sets of rows: those that a selection contains, and those that it may contain."""
         return RowFinder(self.index, wanted).find()
 
     def exact(self, wanted: Selection) -> int:
@@ -78,8 +76,7 @@ class Portion:
                 yield self.file.record(where, self.first_line + line)
 
     def selected(self, wanted: Selection, kinds: frozenset[str] = TROUBLE) -> Iterator[Record | BadLine]:
-        """Yield events that a selection may contain, and the journal's own records of these kinds, in order.
-        """
+        """Yield events that a selection may contain, and the journal's own records of them, in order."""
         rows = self.rows(chosen(self.find(wanted).maybe, self.index.rows))
         yield from heapq.merge(rows, self.own(kinds), key=lambda item: item.place.line)
 
@@ -114,8 +111,7 @@ class IndexedTrail:
         self._total = 0
 
     def portions(self, chain: Chain) -> Iterator[Portion]:
-        """Yield the portions of a chain in order. A portion can be used only until the next one is yielded.
-        """
+        """Yield the portions of a chain in order. A portion is valid only until the next one is yielded."""
         tasks = list(self._tasks(chain))
         self._total += len(tasks)
         with contextlib.ExitStack() as stack:
@@ -136,8 +132,7 @@ class IndexedTrail:
     def _digests(
         self, chain: Chain, tasks: Sequence[_Task], stack: contextlib.ExitStack
     ) -> deque[str | Future[str]]:
-        """Return the digests of the ranges whose indexes belong in the cache. Threads compute unknown ones.
-        """
+        """Return the digests of the ranges whose indexes are to be cached. Threads compute unknown ones."""
         if all(task.known or not task.kept for task in tasks):
             return deque(task.known for task in tasks if task.kept)
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only where it is needed

@@ -108,8 +108,7 @@ class Intake:
             self._accounts.recorded(event, self._steady_ns())
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Take items from the front: at most *count*, and at most *size* bytes of memory, but at least one.
-        """
+        """Take items from the front: at most *count* and *size* bytes of memory, but at least one."""
         with self._lock:
             self._settle()
             return self._queue.take(count, size)

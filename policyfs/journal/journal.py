@@ -289,8 +289,7 @@ class Journal:
         ticket.error = cannot_record(self._directory_path, exc)
 
     def _write_slice(self) -> int:
-        """Do one step of a flush. Return the number of written items; 0 if there are none or writing fails.
-        """
+        """Do one step of a flush. Return the number of written items; 0 if none is left or writing fails."""
         with self._lock:
             batch = [] if self._writer.finished else self._take()
             try:
@@ -327,8 +326,7 @@ class Journal:
             self._write([], required)
 
     def _give_up(self, batch: list[Item], bug: Exception) -> None:
-        """Drop a batch that cannot be formatted. It would fail each time, and all others would wait for ever.
-        """
+        """Drop a batch that cannot be formatted. It would fail each time, and all others would wait."""
         self._bugs += 1
         self._last_error = f"bug: {bug!r}"
         self._intake.give_up(batch, self._last_error)
@@ -352,8 +350,7 @@ class Journal:
         self._outage = None
 
     def _give_up_queue(self) -> None:
-        """At the end: replace the queue by one record that counts its events, because this takes little room.
-        """
+        """At the end: replace the queue by one record that counts its events, which takes little room."""
         gap = self._intake.lost(f"not written by the end: {self._last_error}", self._clock_ns())
         if gap is not None:
             self._append([gap])

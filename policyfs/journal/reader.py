@@ -126,8 +126,7 @@ class _Reading:
 
 
 class Follower:
-    """Reads the lines that are written to trails below a root from now on, in new segments and mounts, too.
-    """
+    """Reads the lines that are written to trails below a root from now on, in new segments and mounts too."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -62,8 +62,7 @@ class Reports:
 
 
 class _Reading:
-    """The state of reading one segment from its beginning: the chain's state, and the tree of digests so far.
-    """
+    """The state of reading a segment from its start: the chain's state, and the tree of digests so far."""
 
     def __init__(self, name: str, fd: int) -> None:
         self.name = name

@@ -86,8 +86,7 @@ class Segment:
         raise OSError(error, os.strerror(error))
 
     def _mend(self) -> None:
-        """Cut off a batch that is not complete. Raises OSError; then the next write first tries this again.
-        """
+        """Cut off a batch that is not complete. Raises OSError; then the next write first tries again."""
         if self._torn:
             os.ftruncate(self._fd, self.size)
         self._torn = False

@@ -145,8 +145,7 @@ def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]
 
 
 class KeptCheckpoint(NamedTuple):
-    """A checkpoint from another place. distrust: why it proves nothing with these keys; empty if it is valid.
-    """
+    """A checkpoint from another place. distrust: why it proves nothing with these keys; empty if valid."""
 
     checkpoint: Checkpoint
     distrust: str

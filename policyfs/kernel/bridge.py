@@ -200,8 +200,7 @@ def prepare(flags: int, max_stack_depth: int) -> None:
 
 
 def attached() -> bool:
-    """True if pyfuse3's session came through the bridge. If False, its symbols are bound to another library.
-    """
+    """True if pyfuse3's session came through the bridge. If False, its symbols come from another library."""
     return _bridge.attached()
 
 
@@ -213,8 +212,7 @@ def init_answer() -> tuple[int, int, int, int, int] | None:
 
 
 def lost_replies() -> int:
-    """Return the number of replies that the kernel did not take since attach(), for example after an abort.
-    """
+    """Return the number of replies that the kernel did not take since attach(), e.g. after an abort."""
     return _bridge.lost_replies()
 
 

@@ -166,8 +166,7 @@ class Notifier:
             os.close(fd)
 
     def delete(self, parent: int, child: int, name: bytes) -> bool:
-        """Report a removed name, if the name still refers to that node. Inotify watchers get the event, too.
-        """
+        """Report a removed name, if it still refers to that node. Inotify watchers get the event, too."""
         return self._put_one(messages.deleted(parent, child, name))
 
     def inc_epoch(self) -> bool:

@@ -204,8 +204,7 @@ class Door:
                 del self._queues[uid]
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
-        """Answer a request without a task, which saves two turns of the event loop. False if it needs a task.
-        """
+        """Answer a request without a task, which saves two turns of the event loop. False if it needs one."""
         quick = self._quick.get(request.opcode)
         if quick is None:
             return False

@@ -101,8 +101,7 @@ def _child(root: int, writer: int, mount: Mount) -> None:
 
 
 def _become_user(mount: Mount) -> bool:
-    """Take the real, effective and saved ids of a user whom the mount admits. False if that is not permitted.
-    """
+    """Take the real, effective and saved ids of a user whom the mount admits. False if not permitted."""
     if "allow_other" in mount.super_options:
         return True
     options = dict(option.partition("=")[::2] for option in mount.super_options)

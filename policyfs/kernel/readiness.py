@@ -91,8 +91,7 @@ class Readiness:
         return bool(self._either.poll(0)) or self._spin()
 
     def _spin(self) -> bool:
-        """Poll for a while. True if a request came. As long as polling finds nothing, it is done less often.
-        """
+        """Poll for a while. True if a request came. While polling finds nothing, it is done less often."""
         if reader_state()[1]:  # the readers read the device now, and need the processor
             return False
         if self._credit < _WORTH:

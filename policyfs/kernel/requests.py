@@ -75,8 +75,7 @@ class CopyRange(NamedTuple):
 
 
 class Ioctl(NamedTuple):
-    """ioctl(2). in_size: size of the input of *command*, which follows this struct. out_size: largest reply.
-    """
+    """ioctl(2). in_size: size of the input, which follows this struct. out_size: the largest reply."""
 
     fh: int
     flags: int
@@ -248,8 +247,7 @@ def lock_reply(start: int, end: int, kind: int, pid: int) -> bytes:
 
 
 def create_reply(entry: pyfuse3.EntryAttributes, fh: int) -> bytes:
-    """Return the reply to TMPFILE, which is that of CREATE. The entry's st_rdev has the store's inode number.
-    """
+    """Return the reply to TMPFILE: that of CREATE. The entry's st_rdev has the store's inode number."""
     entry_s, entry_ns = _split(entry.entry_timeout)
     attr_s, attr_ns = _split(entry.attr_timeout)
     head = _ENTRY_REPLY.pack(entry.st_ino, entry.generation, entry_s, attr_s, entry_ns, attr_ns)

@@ -141,8 +141,7 @@ def _checked(names: list[bytes]) -> bytes:
 
 
 def proc_fd(fd: int) -> bytes:
-    """Return the link in /proc of a descriptor of this process. It reaches the object, whatever its name is.
-    """
+    """Return the link in /proc of a descriptor of this process. It reaches the object under any name."""
     return b"/proc/self/fd/%d" % fd
 
 

@@ -77,8 +77,7 @@ def mounts(pid: int | None = None) -> list[Mount]:
 
 
 def mount_of_fd(fd: int) -> Mount | None:
-    """Return the mount of one of this process's descriptors; None if this mount namespace does not have it.
-    """
+    """Return the mount of one of this process's descriptors; None if this mount namespace lacks it."""
     wanted = mount_id_of_fd(fd)
     return next((mount for mount in mounts() if mount.mount_id == wanted), None)
 

@@ -20,8 +20,7 @@ _UIDS: Final = re.compile(r"^Uid:\t\d+\t(\d+)", re.MULTILINE)
 
 
 class Process(NamedTuple):
-    """One process: its effective uid, and the unit of its service, or its container. Both empty without one.
-    """
+    """A process: its effective uid, and the unit of its service, or its container. Both empty without one."""
 
     uid: int
     service: str

@@ -182,8 +182,7 @@ def unknown_program(machine: str) -> bytes:
 
 
 def filter_program(machine: str, pid: int, *, special_files: bool = False) -> bytes | None:
-    """Return the classic BPF program for a machine (its name as in uname). None if there is no list for it.
-    """
+    """Return the classic BPF program for a machine (its name as in uname). None if it has no list."""
     if machine not in NUMBERS:
         return None
     looked_at = _by_argument(pid)
@@ -238,8 +237,7 @@ def terminal_program(machine: str) -> bytes | None:
 def _program(
     machine: str, names: Collection[str], looked_at: Mapping[str, list[Instruction]], end: list[Instruction]
 ) -> bytes:
-    """looked_at: calls that are decided by their arguments. They come first. The kernel caches other answers.
-    """
+    """looked_at: calls decided by their arguments. They come first. The kernel caches other answers."""
     calls, program = NUMBERS[machine], _native(machine)
     for name, block in looked_at.items():
         program += [(_JUMP_EQUAL, 0, len(block), calls[name]), *block]

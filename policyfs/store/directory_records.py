@@ -59,8 +59,7 @@ class DirectoryRecords:
         return found
 
     def typed(self, names: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int, int]]:
-        """Return the names; where the type is missing, look it up. Names that are gone by then are left out.
-        """
+        """Return the names; where the type is missing, look it up. Names gone by then are left out."""
         if all(kind != _DT_UNKNOWN for _, _, kind in names):
             return names
         found: list[tuple[bytes, int, int]] = []

@@ -141,8 +141,7 @@ def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
 
 
 def _punched(fd: int, patch: Patch) -> bool:
-    """Write zeros as a hole. A hole takes no time and, in a clone, no space. False if holes are impossible.
-    """
+    """Write zeros as a hole. It takes no time and, in a clone, no space. False if holes are impossible."""
     try:
         ranges.allocate(fd, ranges.PUNCH_HOLE | ranges.KEEP_SIZE, patch.offset, patch.size)
     except OSError as error:
@@ -228,8 +227,7 @@ def _memfd() -> int:
 
 
 def _copy(src_fd: int, fd: int, size: int) -> None:
-    """Copy *size* bytes (fewer if the source ends before) from the start of one file to the start of another.
-    """
+    """Copy *size* bytes, or all if there are fewer, from the start of one file to the start of another."""
     done = 0
     while done < size:
         try:

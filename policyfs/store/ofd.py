@@ -19,8 +19,7 @@ _FLOCK_HOW: Final = {RDLCK: fcntl.LOCK_SH, WRLCK: fcntl.LOCK_EX, UNLCK: fcntl.LO
 
 
 class Owner(NamedTuple):
-    """A lock owner as the kernel numbers it. flock: True for locks by flock(2), which cover the whole file.
-    """
+    """A lock's owner, by the kernel's number. flock: True for locks by flock(2), on the whole file."""
 
     number: int
     flock: bool

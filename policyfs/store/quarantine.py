@@ -279,8 +279,7 @@ class Quarantine:
 
 
 def copy(source: int, target: int, size: int) -> str:
-    """Copy *size* bytes of a file into an empty file, holes as holes. Return the SHA-256 of the bytes in hex.
-    """
+    """Copy *size* bytes of a file into an empty file, holes as holes. Return their SHA-256 in hex."""
     digest, at = hashlib.sha256(), 0
     zeros = bytes(_PIECE)
     while at < size:

@@ -70,8 +70,7 @@ class Tree:
         return fstatx(fd)
 
     def open_dir(self, dirfd: int, name: bytes) -> int:
-        """Return an O_PATH descriptor of the directory *name*. ENOTDIR if it is no directory (or a symlink).
-        """
+        """Return an O_PATH descriptor of the directory *name*. ENOTDIR if it is none (or a symlink)."""
         return os.open(check_name(name), os.O_PATH | _DIRECTORY, dir_fd=dirfd)
 
     def open_below(self, dirfd: int, names: Sequence[bytes]) -> int:

@@ -153,8 +153,7 @@ class Watch:
         return libc.file_handle(fd)
 
     def stat_of_handle(self, handle: bytes) -> Stat | None:
-        """Return the attributes of the inode with that handle. None if it is gone, or if handles do not work.
-        """
+        """Return the attributes of the inode with that handle. None if it is gone or handles do not work."""
         try:
             fd = libc.open_handle(self._root, handle, os.O_PATH)
         except OSError as error:

@@ -30,8 +30,7 @@ class Draft(NamedTuple):
     directories: Sequence[Directory]
 
     def media(self, directory: str) -> tuple[str, ...]:
-        """Return the sorts of media that the policy allows in a directory, because it holds only these now.
-        """
+        """Return the sorts of media that the policy allows in a directory, because it has only these now."""
         found = next((one.media for one in self.directories if one.name == directory), frozenset())
         return tuple(sorted(found))
 

@@ -178,8 +178,7 @@ class Gate:
         )
 
     def shows(self, who: Principal, state: PathState, ftype: FileType, parent: Node | None) -> bool:
-        """False for fifos, sockets and devices at a path that is not free(): the kernel opens them by itself.
-        """
+        """False for fifos, sockets and devices at a path that is not free(): the kernel opens them itself."""
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
@@ -187,8 +186,7 @@ class Gate:
         return self._paths.shows_all_in(who, state)
 
     def names_in(self, who: Principal, state: PathState) -> Verdicts:
-        """Return the decisions on `see` for all names in a directory by path and type, whatever their facts.
-        """
+        """Return the decisions on `see` for all names in a directory by path and type, not by facts."""
         return self._names.of(who, state)
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
@@ -234,8 +232,7 @@ class Gate:
         return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
-        """True if an open file was refused, and its known names have changed. Then it is judged again, once.
-        """
+        """True if an open file was refused, and its known names have changed. It is judged again, once."""
         refused = not decision.allowed and node.open is not None and not before
         return refused and self._resolver.renamed(node)
 

@@ -17,8 +17,7 @@ from policyfs.store.leases import Lease
 
 
 class UnprovenKindError(Exception):
-    """A decision needs the file's kind, but a process has the file open for writing: sniffing proves nothing.
-    """
+    """A decision needs the file's kind, but a process can write to the file: sniffing proves nothing."""
 
 
 class KindEvidence:
@@ -40,8 +39,7 @@ class KindEvidence:
         self.proven_only = False
 
     def demand(self) -> None:
-        """Demand a lease. If the kernel then refuses it, UnprovenKindError is raised, and nothing is sniffed.
-        """
+        """Demand a lease. If the kernel refuses it, UnprovenKindError is raised, and nothing is sniffed."""
         self.proven_only = True
 
     def keep(self, fd: int, lease: Lease | None) -> None:

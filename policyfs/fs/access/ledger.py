@@ -43,8 +43,7 @@ class Sink(Protocol):
         """
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write the tickets in this thread. Afterwards each ticket tells whether it is on record (check()).
-        """
+        """Write the tickets in this thread. Then each ticket tells whether it is on record (check())."""
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
         """Start to write the tickets in another thread, and wait a moment at most until they are written."""
@@ -107,8 +106,7 @@ def check(ticket: Ticket) -> None:
 
 
 class UnrecordedError(Exception):
-    """A change of the store must wait: its record must be written first, and that takes more than a moment.
-    """
+    """A change of the store must wait: its record must be written first, which takes more than a moment."""
 
     def __init__(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
         super().__init__("not on record yet")

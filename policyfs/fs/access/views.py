@@ -309,6 +309,5 @@ class Views:
 
 
 def _newer(node: Node, best: Node) -> bool:
-    """True if *node* is open and *best* is not: then *node* is preferred, so that one version has one node.
-    """
+    """True if *node* is open and *best* is not: *node* is preferred, so that one version has one node."""
     return node.open is not None and best.open is None

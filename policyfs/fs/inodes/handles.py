@@ -62,8 +62,7 @@ class Caller:
 
 
 class Mode(enum.Enum):
-    """The mode of a node: PASSTHROUGH if the kernel serves its reads and writes, MEDIATED if the daemon does.
-    """
+    """The mode of a node: PASSTHROUGH if the kernel serves reads and writes, MEDIATED if the daemon does."""
 
     PASSTHROUGH = "passthrough"
     MEDIATED = "mediated"

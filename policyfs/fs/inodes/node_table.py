@@ -215,8 +215,7 @@ class NodeTable:
         return self._placement.moved
 
     def directory(self, parent: Node, name: bytes) -> Node | None:
-        """Return the directory that the table knows as *name* in *parent*, or None. Does not read the store.
-        """
+        """Return the directory that the table knows as *name* in *parent*, or None. Reads no store."""
         return self._directories.get((parent.nodeid, name))
 
     def named(self, ino_key: int, parent: Node, name: bytes) -> list[Node]:

@@ -37,8 +37,7 @@ class Head:
     __slots__ = ("created", "held", "left", "refused")
 
     def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
-        """Hold no bytes yet, or None if the file has bytes. stored: the file's size in the store, in bytes.
-        """
+        """Hold no bytes yet, or None if the file has bytes. stored: the file's size in the store, bytes."""
         self.held: bytes | None = None if stored else b""
         self.created = created
         self.refused = refused

@@ -52,8 +52,7 @@ class ReplacedFiles:
             self._let_go(next(iter(self._kept)))
 
     def find(self, node: Node) -> int:
-        """Return the descriptor that is kept for a node; -1 if there is none. The caller must not close it.
-        """
+        """Return the descriptor that is kept for a node; -1 if there is none. Callers must not close it."""
         kept = self._kept.get(node.nodeid)
         return -1 if kept is None or kept[1] < time.monotonic() else kept[0]
 

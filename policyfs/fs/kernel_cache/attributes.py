@@ -145,8 +145,7 @@ class Timeouts:
         )
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
-        """Return the seconds for an object that is not open. reported: True if the watch reports its changes.
-        """
+        """Return the seconds for an object that is not open. reported: if the watch reports its changes."""
         if self.told_apart and not self.alone:
             return 0.0
         allowed, ftype = self.entry(state), stat.ftype
@@ -176,8 +175,7 @@ def cold(ino: int) -> float:
 
 
 def _fraction(ino: int) -> float:
-    """Return a number from 0 to 1 for an inode. Neighbouring inodes get distant numbers (Fibonacci hashing).
-    """
+    """Return a number from 0 to 1 for an inode. Neighbouring inodes are far apart (Fibonacci hashing)."""
     return (ino * 0x9E3779B97F4A7C15 >> 32 & 0xFFFF) / 0x10000
 
 

@@ -37,8 +37,7 @@ class KernelCache:
         self.notifier: Notifier | None = None
 
     def tend(self, pruning: Pruning) -> None:
-        """Keep the number of the kernel's nodes near its limit, and send waiting notifications. Called often.
-        """
+        """Keep the number of the kernel's nodes near the limit; send waiting notifications. Called often."""
         if self.notifier is not None:
             pruning.prune(self.notifier)
             self.notifier.tend()
@@ -53,8 +52,7 @@ class KernelCache:
             self.notifier.inval_inode(nodeid, offset, length)
 
     def forget_attributes(self, nodeid: int) -> None:
-        """Make the kernel ask for a node's attributes again, from the moment when it reads the notification.
-        """
+        """Make the kernel ask for a node's attributes again, once it has read the notification."""
         if self.notifier is not None:
             self.notifier.inval_inode(nodeid)
 

@@ -44,6 +44,5 @@ class ListedNames:
             self.used(oldest)
 
     def used(self, index: int) -> None:
-        """Note that the kernel has used the names in the last reply of an open directory. They are forgotten.
-        """
+        """Note that the kernel has used the names in an open directory's last reply. They are forgotten."""
         self._count -= len(self._replies.pop(index, ()))

@@ -92,8 +92,7 @@ class NameExpiry:
         return done
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:
-        """Expire the names of nodes, then of nodes that were moved meanwhile. False if names are left over.
-        """
+        """Expire the names of nodes, then of nodes that were moved meanwhile. False if names are left."""
         for _ in range(_ROUNDS):
             await in_slices(names.collect)
             write = partial(notifier.inval_entries_now, names.entries)

@@ -53,8 +53,7 @@ class Pruning:
             self.asked += len(idle)
 
     def _rests(self) -> bool:
-        """True while pruning pauses. The pause grows each time that no node was freed, since all are in use.
-        """
+        """True while pruning pauses. The pause grows whenever no node was freed, since all are in use."""
         if self._resting > 0:
             self._resting -= 1
             return True

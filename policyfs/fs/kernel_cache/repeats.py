@@ -126,8 +126,7 @@ class Repeats:
             self._install(node, caller, vectors.LOOKUP | vectors.GETATTR | self._absent)
 
     def _leads_to_one_node(self, node: Node, caller: Caller) -> bool:
-        """True if each LOOKUP of the node's name leads to this node, whatever the facts and other requests.
-        """
+        """True if each LOOKUP of the node's name leads to this node, whatever facts and other requests."""
         if node.ftype is FileType.REGULAR:
             # The byte path of the node must depend on no fact, and on no open that was sent back to LOOKUP.
             need = self._gate.engine.needs(caller.principal, Op.SEE | Op.READ, node.state, node.ftype)
@@ -153,8 +152,7 @@ class Repeats:
             self._install(node, caller, grant | (0 if unseen else self._absent), kept_s=kept_s)
 
     def _of_attributes(self, node: Node) -> tuple[int, float]:
-        """Return the grant for GETATTR (0: none), and the seconds for which the kernel may keep its answers.
-        """
+        """Return the grant for GETATTR (0: none), and the seconds for which the kernel may keep answers."""
         kept = self._timeouts.entry_of(node, node.last_state) > 0
         if not (node.ftype is FileType.REGULAR if kept else self._nodes.vectors.of_names):
             return 0, 0.0

@@ -25,8 +25,7 @@ class StayingNames:
         self._known: dict[tuple[PathState, FileType], bool] = {}
 
     def stays(self, node: Node) -> bool:
-        """True if an old answer about a node's name does no harm. Call it once for each node after a reload.
-        """
+        """True if an old answer about a node's name does no harm. Call it once per node after a reload."""
         kept, node.kept = node.kept, False
         if not kept:
             return True

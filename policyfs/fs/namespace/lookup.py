@@ -169,8 +169,7 @@ class Lookup:
         return self.entry_of(node, state, self.told(stat, node, state, caller))
 
     def listed(self, node: Node, caller: Caller) -> None:
-        """Note that a listing has sent a file's name and node to the kernel. A LOOKUP of the name comes soon.
-        """
+        """Note that a listing has sent a file's name and node to the kernel. Its LOOKUP comes soon."""
         if not self._replaced_files.is_wanted(node):
             self._repeats.listed(node, caller)
 
@@ -223,8 +222,7 @@ class Lookup:
         return reply
 
     async def look(self, node: Node, caller: Caller) -> Stat:
-        """Return a node's attributes as the caller is shown them; refuse a caller that may not see the node.
-        """
+        """Return a node's attributes as the caller is shown them; refuse callers that may not see it."""
         if node.nodeid != ROOT_ID:
             await self._gate.require(caller, Op.SEE, node, Call("stat", "stat"))
         return self.told(self.stat(node), node, node.state, caller)

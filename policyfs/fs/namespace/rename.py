@@ -204,8 +204,7 @@ class Renamer:
     def _shown(
         self, who: Principal, decision: Decision, state: PathState, ftype: FileType, parent: Node
     ) -> Decision:
-        """Return the decision; EXDEV if it allows, but the caller would not see the object at the new path.
-        """
+        """Return the decision; EXDEV if it allows, but the caller would not see the file at the new path."""
         shown = self._gate.shows(who, state, ftype, parent)
         return decision if shown else stricter(decision, ELSEWHERE)
 
@@ -299,8 +298,7 @@ class Renamer:
 
 
 def _aside(moved: Stat) -> bytes:
-    """Return a new name for a file that was moved by mistake and whose own name is taken, so that it stays.
-    """
+    """Return a new name for a file that was moved by mistake and whose name is taken, so that it stays."""
     return b"swapped-%d-%d" % (moved.ino, time.time_ns())
 
 

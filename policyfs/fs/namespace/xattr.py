@@ -82,8 +82,7 @@ class ExtendedAttributes:
             raise absence(name)
 
     async def listxattr(self, node: Node, caller: Caller) -> list[bytes]:
-        """Return the names of user.* xattrs, and of ACLs with --posix; none for a caller that may not read.
-        """
+        """Return the names of user.* xattrs, and of ACLs with --posix; none if the caller may not read."""
         self._check_enabled()
         if not await self._shows_xattrs(node, caller, Call("listxattr", "listxattr")):
             return []

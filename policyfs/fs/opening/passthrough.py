@@ -38,8 +38,7 @@ class Passthrough:
         self.refused: Counter[str] = Counter()
 
     def switch_off(self, why: str) -> None:
-        """Mediate all files, because the kernel did not agree to passthrough. why: the reason, for `status`.
-        """
+        """Mediate all files, because the kernel refuses passthrough. why: the reason, for `status`."""
         self.expire(everything=True)
         self._backing = None
         self.why = why
@@ -118,8 +117,7 @@ class Passthrough:
         return node.nodeid in self._idle or (node.open is not None and node.open.backing_id != 0)
 
     def release(self, node: Node, state: OpenState) -> None:
-        """Release a node's id after its last handle: the id of a file after _IDLE_S, of a copy with the copy.
-        """
+        """Release a node's id after its last handle: a file's id after _IDLE_S, a copy's with the copy."""
         backing_id, state.backing_id = state.backing_id, 0
         if not backing_id or node.byte_path is BytePath.COPY:
             return
@@ -131,8 +129,7 @@ class Passthrough:
         self.give_back(backing_id)
 
     def drop(self, node: Node) -> None:
-        """Release a file's idle id at once: a name was removed, and the file's space may have to become free.
-        """
+        """Release a file's idle id at once: a name was removed, and the file's space may become free."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is not None:
             self.give_back(kept[0])

@@ -85,8 +85,7 @@ class OpenRequest(NamedTuple):
 
 @dataclass(slots=True)
 class OpenContext:
-    """An open under way. Its steps set the fields in order. No step may read a field that a later step sets.
-    """
+    """An open under way. Its steps set the fields in order. No step may read a field of a later step."""
 
     request: OpenRequest
     evidence: KindEvidence = field(default_factory=KindEvidence)

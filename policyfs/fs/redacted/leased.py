@@ -48,8 +48,7 @@ PagesDropped = Callable[[int], None]
 
 
 class Armed(NamedTuple):
-    """The result of preparing a file for reads under a lease. reason: why the file cannot be shown, or empty.
-    """
+    """The result of preparing a file for reads under a lease. reason: why it cannot be shown, or empty."""
 
     decision: Decision
     kind: str | None

@@ -44,8 +44,7 @@ def _end_of_part(patches: tuple[Patch, ...], start: int) -> int:
 
 
 def patched(data: bytes, offset: int, patches: tuple[Patch, ...]) -> bytes:
-    """Return *data*, which was read at *offset*, with all patches that touch it. patches: in order of offset.
-    """
+    """Return *data*, which was read at *offset*, with all patches that touch it. patches: by offset."""
     end = offset + len(data)
     at = bisect.bisect_right(patches, offset, key=lambda patch: patch.end)
     out: bytearray | None = None

@@ -99,8 +99,7 @@ def _foreign(source: ByteSource, start: int, end: int, inner: Inner) -> Found:
 
 
 def _with_zeros(source: ByteSource, start: int, behind: int) -> int:
-    """Return where foreign data starts once the bytes from *behind* on are zeros: patterns may end in zeros.
-    """
+    """Return where foreign data starts if the bytes from *behind* on are zeros: patterns may end in zeros."""
     while True:
         first = max(start, behind - _OVERLAP)
         foreign = _FOREIGN.search(source.read(first, behind - first) + bytes(_OVERLAP))
