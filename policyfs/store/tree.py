@@ -73,6 +73,16 @@ class Tree:
         """Return an O_PATH descriptor of the directory *name*. ENOTDIR if it is none (or a symlink)."""
         return os.open(check_name(name), os.O_PATH | _DIRECTORY, dir_fd=dirfd)
 
+    def is_dir(self, dirfd: int, name: bytes) -> bool:
+        """True if *name* is a directory. To find out takes as long for any other object as for no object: the
+        kernel refuses to open it, and reads no attributes.
+        """
+        try:
+            os.close(self.open_dir(dirfd, name))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
     def open_below(self, dirfd: int, names: Sequence[bytes]) -> int:
         """Return an O_PATH descriptor of the last directory of *names*, a path that begins in *dirfd*.
 
