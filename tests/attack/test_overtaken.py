@@ -27,15 +27,17 @@ rules:
   - {{id: typed, require: {{content: [image/jpeg]}}, paths: "/Typed/**"}}
 """
 READ_ONLY: Final = POLICY.replace("allow: [all]", "allow: [see, read]")
-OLD: Final = jpegs.plain(3, 64) + bytes(24 << 20)
+SMALL: Final = jpegs.plain(3, 64)
+LARGE: Final = SMALL + bytes(24 << 20)
 NEW: Final = jpegs.plain(4, 64)
 
-CHANGES: Final[dict[str, tuple[str, str, Callable[[int], object]]]] = {
-    "fsync of a draft": ("Share", "FSYNC", os.fsync),
-    "truncation in passthrough": ("DCIM", "SETATTR", lambda fd: os.ftruncate(fd, 0)),
-    "checked write": ("Typed", "WRITE", lambda fd: os.pwrite(fd, NEW, 0)),
+CHANGES: Final[dict[str, tuple[str, bytes, str, Callable[[int], object]]]] = {
+    "fsync of a draft": ("Share", SMALL, "FSYNC", os.fsync),
+    # Only a large file is cut in a thread.
+    "truncation in passthrough": ("DCIM", LARGE, "SETATTR", lambda fd: os.ftruncate(fd, 0)),
+    "checked write": ("Typed", SMALL, "WRITE", lambda fd: os.pwrite(fd, NEW, 0)),
 }
-"""Directory, request and call."""
+"""Directory, the file's bytes, request and call."""
 
 
 def _change(channel: Connection, path: Path, name: str) -> str:
@@ -44,7 +46,7 @@ def _change(channel: Connection, path: Path, name: str) -> str:
         os.pwrite(fd, NEW, 0)
     channel.send("open")
     channel.recv()
-    said = code_of(CHANGES[name][2], fd)
+    said = code_of(CHANGES[name][3], fd)
     channel.send("done")
     code_of(os.close, fd)
     return said
@@ -52,10 +54,10 @@ def _change(channel: Connection, path: Path, name: str) -> str:
 
 def overtaken(mounts: Mounts, store: Path, name: str, guards: str) -> tuple[str, bytes]:
     """A change that a reload overtakes: how it ended, and the file's bytes then."""
-    directory, request, _ = CHANGES[name]
+    directory, old, request, _ = CHANGES[name]
     file = store / directory / "a.jpg"
     file.parent.mkdir()
-    file.write_bytes(OLD)
+    file.write_bytes(old)
     for path in (file.parent, file):
         os.chown(path, CAMERA, CAMERA)
     mount = mounts.prepare(POLICY, store)
@@ -75,11 +77,11 @@ def overtaken(mounts: Mounts, store: Path, name: str, guards: str) -> tuple[str,
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_policy_that_came_before_the_thread_decides(mounts: Mounts, empty_store: Path, name: str) -> None:
-    assert overtaken(mounts, empty_store, name, "threads-begin-late") == ("EACCES", OLD)
+    assert overtaken(mounts, empty_store, name, "threads-begin-late") == ("EACCES", CHANGES[name][1])
 
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_the_old_one_does_where_nobody_looks_again(mounts: Mounts, empty_store: Path, name: str) -> None:
     said, stored = overtaken(mounts, empty_store, name, "threads-begin-late,overtaken-unnoticed")
     assert said == ""
-    assert stored != OLD
+    assert stored != CHANGES[name][1]
