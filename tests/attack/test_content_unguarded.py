@@ -27,7 +27,7 @@ from tests.attack.test_content_refused import (
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.corners import Corner
 from tests.support.mount.daemons import Mount
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import Mounts, wait_until_closed
 
 APPS: Final = POLICY.replace(f"{{uid: {CAMERA}}}", f"{{uid: {CAMERA}, gid: {CAMERA}}}")
 assert APPS != POLICY
@@ -61,6 +61,7 @@ def test_an_app_mount_lets_no_wrong_content_in(mounts: Mounts, empty_store: Path
     for way in WAYS:
         assert tried(corner, way, RIGHT) == [], way.__name__
         assert tried(corner, way, WRONG["text"]), way.__name__
+    wait_until_closed(corner.mount)
     left = {path.name: path.read_bytes() for path in (corner.store / "DCIM").iterdir()}
     words = [name for name, data in left.items() if data not in {b"", RIGHT}]
     assert not words

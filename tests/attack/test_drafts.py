@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.machine.processes import call_as, wait_for
 from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import wait_until_closed
 from tests.support.samples import jpegs
 
 CAMERA = 10010
@@ -134,6 +135,7 @@ def test_no_way_in_for_a_place(alone: bool, mounts_on, store_on) -> None:
     mount = mounts_on.start(POLICY, store, *(("--app", "camera") if alone else ()))
     stored, share = shares(store, mount)
     said = {way.__name__: call_as(CAMERA, tried, way, share / f"{way.__name__}.jpg") for way in WAYS}
+    wait_until_closed(mount)
     assert not leaked(stored)
     assert all(said.values()), said
     assert call_as(CAMERA, tried, lambda path: path.write_bytes(CLEAN), share / "honest.jpg") == ""
@@ -152,6 +154,7 @@ def test_no_place_in_what_is_not_understood(alone: bool, mounts_on, store_on) ->
     honest = HIDDEN.replace(jpegs.TEXT_COORDINATES.encode(), b"w" * len(jpegs.TEXT_COORDINATES))
     for name, data, said in (("hidden.jpg", HIDDEN, "EPERM"), ("honest.jpg", honest, "")):
         assert call_as(CAMERA, tried, lambda path, data=data: path.write_bytes(data), share / name) == said
+    wait_until_closed(mount)
     assert not leaked(stored)
     assert (stored / "honest.jpg").read_bytes() == honest
 

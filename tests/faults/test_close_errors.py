@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from policyfs.kernel.bridge import pyfuse3
-from tests.support.machine.processes import call_as, code_of, wait_for
+from tests.support.machine.processes import call_as, code_of
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
 from tests.support.mount.faulty import CAMERA
-from tests.support.mount.stores import Mounts, open_handles
+from tests.support.mount.stores import Mounts, wait_until_closed
 from tests.support.mount.tinyfs import Options, Tiny, TinyFs
 
 
@@ -66,8 +66,8 @@ def test_what_the_store_says_at_close_is_told_at_close(full) -> None:
     mount, tiny = full
     for _ in range(3):
         assert call_as(CAMERA, _save, mount / "m") == ("", "ENOSPC")
-    wait_for(lambda: open_handles(mount.status()) == 0, "all handles to be given up")
+    wait_until_closed(mount)
     tiny.call("make_room")
     assert call_as(CAMERA, _save, mount / "m") == ("", "")
-    wait_for(lambda: open_handles(mount.status()) == 0, "all handles to be given up")
+    wait_until_closed(mount)
     assert mount.status()["bugs"] == 0

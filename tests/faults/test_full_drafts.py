@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.machine.processes import call_as, start_as
 from tests.support.models.twins import attempt
 from tests.support.mount.faulty import CAMERA, fill, written
-from tests.support.mount.stores import open_handles
+from tests.support.mount.stores import wait_until_closed
 from tests.support.samples import jpegs
 
 POLICY = f"""\
@@ -76,7 +76,7 @@ def test_a_draft_that_finds_no_room_has_destroyed_nothing(
     wrote, *said = call_as(CAMERA, _save, mount / "Share/old.jpg", new_bytes, end)
     assert wrote == ""
     assert said == ["ENOSPC" if end == "fsync" else "", "ENOSPC"]
-    wait_for(lambda: open_handles(mount.status()) == 0, "the last release, which tries once more")
+    wait_until_closed(mount)  # the last release tries once more
     assert old.read_bytes() == before
     if not holes:  # which keep what was found of room for them
         # A new file is not there, or is empty, as where its first write finds no room: ext4 may have given
@@ -84,7 +84,7 @@ def test_a_draft_that_finds_no_room_has_destroyed_nothing(
         os.sync()
         told = call_as(CAMERA, _save, mount / "Share/new.jpg", new_bytes, end)
         assert set(told) - {""} == {"ENOSPC"}
-        wait_for(lambda: open_handles(mount.status()) == 0, "the last release")
+        wait_until_closed(mount)
         with suppress(FileNotFoundError):
             assert new.read_bytes() == b""
     ballast.unlink()

@@ -12,6 +12,7 @@ from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.plan import locate
 from tests.support.machine.processes import call_as, code_of, start_as, tool_as, wait_for
 from tests.support.mount.daemons import Mount
+from tests.support.mount.stores import wait_until_closed
 from tests.support.samples import cameras, jpegs
 from tests.support.samples.cameras import Photo
 
@@ -243,7 +244,7 @@ def test_no_order_of_calls_loses_an_original(share: Mount, photos: list[Photo]) 
     orders += [(*order, "in", "dup") for order in orders[::5]]
     for number, order in enumerate(orders):
         call_as(CAMERA, _in_order, share.mountpoint, f"{number}.jpg", data, order)
-    wait_for(lambda: share.status()["handles"]["open"] == 0, "all to be closed")
+    wait_until_closed(share)
     outside = {path.name: path.read_bytes() for path in (share.store / "Outside").iterdir()}
     clean = {path.name: path.read_bytes() for path in (share.store / "Clean").iterdir()}
     assert len(outside) >= len(orders) // 3

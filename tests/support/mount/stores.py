@@ -138,6 +138,11 @@ def open_handles(status: dict[str, Any]) -> int:
     return int(handles["open"] if isinstance(handles, dict) else handles)
 
 
+def wait_until_closed(mount: Mount) -> None:
+    """Wait until nothing is open. close(2) does not wait for the RELEASE that removes a refused new file."""
+    wait_for(lambda: open_handles(mount.status()) == 0, "all handles to be closed")
+
+
 def wait_until_heard(mount: Mount) -> None:
     """Wait until the kernel has every notification that the daemon has sent so far."""
     wait_for(lambda: mount.status()["notifications"]["queued"] == 0, "no notification waits")
