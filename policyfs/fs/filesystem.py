@@ -186,7 +186,8 @@ class FileSystem:
             proves_raw=lambda: keeper is not None and passthrough.enabled,
         )  # fmt: skip
         self.leased = leased = LeasedFiles(fs, plans, keeper, cache.drop_pages)
-        change_lock = ChangeLock(self._undo.enter_context(contextlib.closing(Latches(settings.latches))))
+        latches = self._undo.enter_context(contextlib.closing(Latches(settings.latches)))
+        change_lock = ChangeLock(latches, cache.is_over)
         rejections = Rejections(fs, cache.forget_names)
         self.quarantine = self._quarantine_queue()
         self.drafts = drafts = Drafts(
@@ -268,12 +269,9 @@ class FileSystem:
         opener, open_files = self.opener, opening.open_files
         change_lock, withheld_names = opening.change_lock, opening.withheld_names
         entries = Entries(
-            fs,
-            open_files=open_files,
-            replaced_files=self._replaced_files,
-            passthrough=self.passthrough,
+            fs, open_files=open_files, replaced_files=self._replaced_files, passthrough=self.passthrough,
             withheld_names=withheld_names,
-        )
+        )  # fmt: skip
         self.lookup = lookup = Lookup(
             fs, views=opening.views, timeouts=self.timeouts, replaced_files=self._replaced_files,
             withheld_names=withheld_names, modes=self.modes, absent_names=self.kernel_cache.absent_names,

@@ -10,6 +10,7 @@ from typing import Any, Final
 import trio
 
 import policyfs.fs.checked.head_writes as checked_module
+import policyfs.fs.data.write_paths as paths_module
 import policyfs.fs.inodes.replaced_files as orphans_module
 import policyfs.fs.opening.lifecycle as lifetimes_module
 from policyfs.fs.checked.change_lock import ChangeLock
@@ -178,6 +179,31 @@ def pages_take_long() -> None:
     put(DirectWrites, "write_back", late)
 
 
+def stops_in_a_page() -> None:
+    """No guard is gone, but the daemon stops between its look at a file's size and the write of a page."""
+    stop, put_all = stopper(), paths_module.put_all
+
+    def stopping(*arguments: Any) -> None:
+        stop()
+        put_all(*arguments)
+
+    put(paths_module, "put_all", stopping)
+
+
+def store_is(remote: bool) -> Callable[[], None]:
+    """No guard is gone, but pages are written as to a store of this machine, or of another one."""
+
+    def weaken() -> None:
+        make = DirectWrites.__init__
+
+        def anew(self: DirectWrites, *parts: Any, **named: Any) -> None:
+            make(self, *parts, **named | {"remote": remote})
+
+        put(DirectWrites, "__init__", anew)
+
+    return weaken
+
+
 WRITING: Final[dict[str, Callable[[], None]]] = {
     "stops-when-judged": stops_when_judged,
     "stops-when-looked": stops_when_looked,
@@ -193,4 +219,7 @@ WRITING: Final[dict[str, Callable[[], None]]] = {
     "settled-by-word": settled_by_word,
     "emptied-first": emptied_first,
     "pages-take-long": pages_take_long,
+    "stops-in-a-page": stops_in_a_page,
+    "store-is-local": store_is(remote=False),
+    "store-is-remote": store_is(remote=True),
 }

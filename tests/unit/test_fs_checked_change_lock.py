@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
+from policyfs.fs.checked import change_lock
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.store.latches import Latches
 from tests.support.mount.file_system import on_trio
@@ -164,3 +165,43 @@ def test_a_fence_or_a_change_that_fails_gives_the_file_back(
         assert there.take(fd) is not None
 
     run()
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_patient_change_waits_for_another_daemon_until_the_mount_ends(
+    latches: tuple[Latches, Latches], fd: int, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    monkeypatch.setattr(change_lock, "_WAIT_S", 0.05)
+    here, there = latches
+    over = trio.Event()
+    lock, found = ChangeLock(here, over.is_set), list[str]()
+
+    async def on_loop() -> None:
+        async with lock.on(fd, patient=True):
+            found.append("in")
+
+    async def in_thread() -> None:
+        found.append(await lock.in_thread(fd, lambda: None, lambda: "in", patient=True))
+
+    async def waiting(change: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await change()
+        except OSError as error:
+            found.append(errno.errorcode[error.errno or 0])
+
+    @on_trio
+    async def run() -> None:
+        at = there.take(fd)
+        assert at is not None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(waiting, on_loop)
+            nursery.start_soon(waiting, in_thread)
+            await trio.sleep(0.2)
+            assert found == []
+            if ends:
+                over.set()
+            else:
+                there.give(at)
+
+    run()
+    assert found == (["EBUSY", "EBUSY"] if ends else ["in", "in"])

@@ -20,6 +20,8 @@ from policyfs.store.latches import Latches
 _WAIT_S: Final = 5.0
 """The longest wait for another daemon. Changes in memory, and most changes on a disk, take less time."""
 _PAUSE_S: Final = 0.0005
+_LATE_PAUSE_S: Final = 0.02
+"""The pause between two tries after _WAIT_S."""
 T = TypeVar("T")
 
 
@@ -28,20 +30,23 @@ class ChangeLock:
     one.
     """
 
-    def __init__(self, latches: Latches) -> None:
+    def __init__(self, latches: Latches, is_over: Callable[[], bool] = lambda: False) -> None:
+        """is_over: returns True if the mount has ended, and nothing waits for another daemon any more."""
         self._latches = latches
+        self._is_over = is_over
         self._on_loop: Counter[int] = Counter()
         self._in_thread: dict[int, trio.Event] = {}
         self._apart: Counter[int] = Counter()
 
     @asynccontextmanager
-    async def on(self, fd: int) -> AsyncIterator[None]:
+    async def on(self, fd: int, *, patient: bool = False) -> AsyncIterator[None]:
         """Keep all other daemons from judged changes and truncations of the file behind *fd*.
 
         INVARIANT: no await inside. The caller checks the conditions of the change inside, since entering may
-        wait. Raises OSError(EBUSY) if another daemon does not finish its change.
+        wait. patient: wait for another daemon as long as it takes, for a change that nobody can try again.
+        Raises OSError(EBUSY) if another daemon does not finish its change, or the mount ends first.
         """
-        at = await self._taken(fd, beside_loop=True)
+        at = await self._taken(fd, beside_loop=True, patient=patient)
         self._on_loop[at] += 1
         try:
             yield
@@ -49,13 +54,15 @@ class ChangeLock:
             self._on_loop[at] -= 1
             self._give(at)
 
-    async def in_thread(self, fd: int, fence: Callable[[], None], change: Callable[[], T]) -> T:
+    async def in_thread(
+        self, fd: int, fence: Callable[[], None], change: Callable[[], T], *, patient: bool = False
+    ) -> T:
         """Run a change on a thread, without any other change to the file; call *fence* right before.
 
         INVARIANT: the change checks its conditions itself, since some time passes until it runs. Raises the
-        exceptions of *fence* and *change*, and OSError(EBUSY) as on() does.
+        exceptions of *fence* and *change*, and OSError(EBUSY) as on() does. patient: as in on().
         """
-        at = await self._taken(fd, beside_loop=False)
+        at = await self._taken(fd, beside_loop=False, patient=patient)
         done = self._in_thread[at] = trio.Event()
         try:
             fence()
@@ -72,7 +79,7 @@ class ChangeLock:
         Each change takes the lock as usual, and between two of them others of this daemon have their turn.
         Raises OSError(EBUSY) as on() does.
         """
-        at = await self._taken(fd, beside_loop=True)
+        at = await self._taken(fd, beside_loop=True, patient=False)
         self._apart[at] += 1
         try:
             yield
@@ -88,7 +95,7 @@ class ChangeLock:
         if at not in self._on_loop and at not in self._apart and at not in self._in_thread:
             self._latches.give(at)
 
-    async def _taken(self, fd: int, *, beside_loop: bool) -> int:
+    async def _taken(self, fd: int, *, beside_loop: bool, patient: bool) -> int:
         """Take the latch of a file. INVARIANT: no await between the last check and the return."""
         at = self._latches.number(fd)
         until = trio.current_time() + _WAIT_S
@@ -100,9 +107,10 @@ class ChangeLock:
                 if self._latches.take(fd) is not None:
                     return at
                 await self._waited(fd)
-            if trio.current_time() > until:
+            is_late = trio.current_time() > until
+            if is_late and (not patient or self._is_over()):
                 raise OSError(errno.EBUSY, "another daemon is still changing this file")
-            await trio.sleep(_PAUSE_S)
+            await trio.sleep(_LATE_PAUSE_S if is_late else _PAUSE_S)
 
     async def _waited(self, fd: int) -> None:
         """Wait a moment for another daemon that is changing the file behind *fd*."""

@@ -114,22 +114,27 @@ class DirectWrites:
         return written
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page. INVARIANT: as in write(). Calls the fence again: the caller waited for the lock.
+        """Write a page. INVARIANT: as in write(), and no truncation, in any view or by another daemon,
+        between the look at the file's size and the write: else the bytes behind the cut would come back.
 
-        From a thread only if the store may hang: a truncation in another view may come right before the
-        thread's write, and the file would become longer.
+        Waits for another daemon as long as it takes: nobody can send the page again. Calls the fence again,
+        since the caller waited for the node's lock.
         """
-        change.fence()
-        fd = change.handle.fd
-        if self._remote and not self._guard.may_hide(change.handle):
-            written = await change.in_thread(self._put_back, fd, offset, data)
+        handle = change.handle
+        if self._remote and not self._guard.may_hide(handle):
+            put = partial(self._put_back, change, offset, data)
+            written = await self._change_lock.in_thread(handle.fd, change.fence, put, patient=True)
         else:
-            written = self._put_back(fd, offset, data)
-        self._guard.wrote(change.handle)
+            async with self._change_lock.on(handle.fd, patient=True):
+                change.fence()
+                written = self._put_back(change, offset, data)
+        self._guard.wrote(handle)
         return written
 
-    def _put_back(self, fd: int, offset: int, data: bytes) -> int:
+    def _put_back(self, change: Change, offset: int, data: bytes) -> int:
         """Write the part of a page that lies in the file. Return the number of its bytes."""
+        change.on_thread()
+        fd = change.handle.fd
         data = data[: max(0, self._tree.fstat(fd).size - offset)]
         put_all(fd, data, offset)
         return len(data)

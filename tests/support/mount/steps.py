@@ -122,14 +122,14 @@ def beside(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object], *, 
     """
     in_thread = ChangeLock.in_thread
 
-    async def late(self, fd, fence, change):
+    async def late(self, fd, fence, change, **named):
         def run():
             meanwhile()
             return change()
 
         if not fenced:
             meanwhile()
-        return await in_thread(self, fd, fence, run if fenced else change)
+        return await in_thread(self, fd, fence, run if fenced else change, **named)
 
     monkeypatch.setattr(ChangeLock, "in_thread", late)
 
