@@ -79,7 +79,8 @@ class Drafts:
         return draft
 
     async def begin(self, handle: Handle, state: OpenState, fence: Fence) -> Draft:
-        """Return the node's draft. A new draft begins as a copy of the file.
+        """Return the node's draft. A new draft begins as a copy of the file. It replaces a draft that the
+        store has, if another writer has changed the file since.
 
         Raises OSError: EOPNOTSUPP if the store has no unnamed files. Calls *fence* after the copy, and raises
         its exceptions: another app may have written the file meanwhile, and the draft must not show that
@@ -88,6 +89,9 @@ class Drafts:
         return await self._begin(handle, state, fence)
 
     async def _begin(self, handle: Handle, state: OpenState, fence: Fence | None) -> Draft:
+        if state.draft is not None and state.draft.is_outdated(self._tree.fstat(handle.fd)):
+            outdated, state.draft = state.draft, None
+            await outdated.closed()
         if state.draft is not None:
             if fence is None:
                 await self.truncate(state.draft, 0)
@@ -147,6 +151,8 @@ class Drafts:
         """
         cleans = to_clean(banned(decision.content))
         if not draft.changed and draft.cleaned_of in (frozenset(), cleans):
+            return
+        if draft.is_outdated(self._tree.fstat(handle.fd)):
             return
         if not decision.allowed:  # the policy changed since it was opened
             self._gate.refuse(handle.caller, _WRITING, handle.node.path(), decision)

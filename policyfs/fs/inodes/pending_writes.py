@@ -85,6 +85,12 @@ class Draft:
         """Note a write into the draft."""
         self.changed, self.unchanged, self.times_ns, self.recorded = True, False, None, None
 
+    def is_outdated(self, stored: Stat) -> bool:
+        """True if the store has all of its writes, and another writer has changed the file since. stored: the
+        store's file.
+        """
+        return not self.changed and base_of(stored) != self.base
+
     def only_empties(self, stored: Stat) -> bool:
         """True if its only change is that the file loses all its bytes. stored: the store's file."""
         return self.changed and not self.size and stored.size > 0 and base_of(stored) == self.base
@@ -102,14 +108,6 @@ class Draft:
         """
         self.base = base_of(now) if base_of(before) == self.base else None
         self.times_ns = now.atime_ns, now.mtime_ns
-
-    @property
-    def stored_cleaned(self) -> bool:
-        """True if the store has all of the draft's writes, in a cleaned version.
-
-        The two versions have the same size: where data was removed, neutral bytes stand.
-        """
-        return bool(self.cleaned_of) and not self.changed
 
     @property
     def size(self) -> int:

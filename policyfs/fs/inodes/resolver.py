@@ -291,7 +291,6 @@ class Resolver:
 
         INVARIANT: no await between this check and the change. (Other requests may have run while facts were
         found.) After ESTALE the kernel looks the name up again.
-        while facts were found.) ESTALE makes the kernel look again.
         """
         try:
             now = self._tree.stat(self.dirfd(parent), name)

@@ -217,7 +217,7 @@ def shown_size(node: Node, stat: Stat) -> int:
         return stat.size
     if (version := _held(state)) is not None:
         return version.size
-    if state.draft is not None:
+    if state.draft is not None and state.draft.changed:
         return state.draft.size
     return stat.size if state.head is None else state.head.size(stat.size)
 

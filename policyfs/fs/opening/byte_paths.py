@@ -114,7 +114,7 @@ async def _read_waiting(
 
     read_draft: reads from the descriptor of a draft (fd, offset, size).
     """
-    if state.draft is not None and not state.draft.stored_cleaned:
+    if state.draft is not None and state.draft.changed:
         fd = os.dup(state.draft.fd)  # the draft may be closed meanwhile
         try:
             return await read_draft(fd, offset, size)
@@ -151,10 +151,11 @@ class LivePath:
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
         """Read the file itself if nothing in it is hidden from the app, else a copy of it.
 
-        Bytes that wait for their check are read as written. Once the store has a cleaned version, that
-        version is read. (It must not appear later: RELEASE, which ends the draft, comes some time after
-        close() returned.) If an app may read the file only because of its kind, it does not read bytes that
-        another lane may have written since, because the kind of these bytes is not known yet.
+        Bytes that wait for their check are read as written. Once the store has them, maybe in a cleaned
+        version, the file is read. (This must not come later: RELEASE, which ends the draft, comes some time
+        after close() returned. And other writers may change the file then.) If an app may read the file only
+        because of its kind, it does not read bytes that another lane may have written since, because the kind
+        of these bytes is not known yet.
         """
         redacts = bool(handle.node.view.redact)
 
