@@ -17,6 +17,7 @@ from policyfs.fs.context import FsContext
 from policyfs.fs.data.write_guard import WriteGuard
 from policyfs.fs.data.write_paths import Change, DraftWrites, HeadCheckedWrites
 from policyfs.fs.inodes.handles import Handle, OpenState, open_state
+from policyfs.linux.statx import Stat
 
 
 class FileSync:
@@ -120,11 +121,15 @@ class FileSync:
                 self._withheld_names.show(handle.node)
         return True
 
-    def holding(self, ino_key: int) -> Handle | None:
-        """Return a writable handle of a file with held bytes, or None."""
+    def holding(self, ino_key: int, spared: Stat | None = None) -> Handle | None:
+        """Return a writable handle of a file with held bytes, or None. spared: attributes of the file, if a
+        draft that only empties it does not count.
+        """
         for node in self._nodes.same_inode(ino_key):
             state = node.open
-            if state is not None and state.unsaved:
+            if state is None or not state.unsaved:
+                continue
+            if spared is None or state.draft is None or not state.draft.only_empties(spared):
                 return next((handle for handle in self._handles.of_node(node) if handle.writable), None)
         return None
 
@@ -138,12 +143,13 @@ class FileSync:
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):
             return
-        if state.writers <= 1 and state.draft is not None:
-            state.emptying = state.draft.only_empties(self._tree.fstat(handle.fd))
+        # Also if there are other writers: these may be released at the same time, and each sees the others.
+        empties = state.draft is not None and state.draft.only_empties(self._tree.fstat(handle.fd))
+        state.emptying += empties
         try:
             await self._finish(handle, state)
         finally:
-            state.emptying = False
+            state.emptying -= empties
 
     async def _finish(self, handle: Handle, state: OpenState) -> None:
         """Do what finish() does, under the node's lock."""

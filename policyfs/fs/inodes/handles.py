@@ -105,8 +105,9 @@ class OpenState:
     (pending_writes.py)."""
     draft: Draft | None = None
     """The written bytes that are not checked yet."""
-    emptying: bool = False
-    """True while the release of the last writer empties the file, if its close() has not."""
+    emptying: int = 0
+    """The number of releases under way that may empty the file, because close() has not. The last writer's
+    does."""
     fd: int = -1
     """If the file's last name was removed through this mount while open: a descriptor of the file; else
     -1."""

@@ -95,7 +95,8 @@ class Renamer:
 
         If a file replaces another one, or exchanges names with it, it may have held bytes (a head or a
         draft): its writer has not closed it yet. These bytes are judged first. If they were refused only
-        later, both files would be lost (after an exchange, if the app had removed the old file by then). If
+        later, both files would be lost (after an exchange, if the app had removed the old file by then). A
+        file that was only emptied keeps its bytes, as at a FLUSH, and moves with them. If
         another daemon of the store holds such bytes, only that daemon can judge them: EBUSY, on record.
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
@@ -166,10 +167,13 @@ class Renamer:
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
         """Raise _HeldError if this daemon holds bytes of one of these files, EBUSY if another daemon does.
 
+        A file that was only emptied has its old bytes. They must stay, since all bytes that its writer writes
+        next may be refused.
+
         INVARIANT: no await between this and the rename.
         """
         for stat in ends:
-            if (holding := self._sync.holding(self._nodes.key_of(stat))) is not None:
+            if (holding := self._sync.holding(self._nodes.key_of(stat), stat)) is not None:
                 raise _HeldError(holding)
         for stat in ends:
             if stat.ftype is FileType.REGULAR and self._held.is_held_elsewhere(stat):
