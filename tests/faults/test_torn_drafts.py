@@ -126,6 +126,21 @@ def test_a_draft_is_kept_where_another_program_writes_its_file_meanwhile(
     assert mount.status()["bugs"] == 0
 
 
+def test_the_rest_of_a_draft_overwrites_what_another_program_writes_there_meanwhile(
+    mounts: Mounts, empty_store: Path
+) -> None:
+    """As natively, where a program that writes a whole file is the last one. So nothing is torn."""
+    mount, file, writer = half_stored(mounts, empty_store, NEW)
+    with file.open("r+b") as stored:
+        stored.seek(5 << 19)
+        stored.write(b"another program's")
+    assert writer.result() == ("", "")
+    assert file.read_bytes() == NEW
+    assert _kept(mount) == []
+    assert mount.events(operation="quarantine") == []
+    assert mount.status()["bugs"] == 0
+
+
 def torn(mounts: Mounts, store: Path, *options: str) -> tuple[Mount, Path, Child]:
     """half_stored(), and another program has written the file: fsync() said EBUSY, and the file is open."""
     mount, file, writer = half_stored(mounts, store, NEW, POLICY, *options, save=_save_and_wait)
@@ -164,7 +179,6 @@ def test_such_a_draft_outlives_the_mount(mounts: Mounts, empty_store: Path, end)
     writer.result()
     [kept] = _kept(mount)
     assert kept["sha256"] == hashlib.sha256(NEW).hexdigest()
-
 
 
 def test_such_a_draft_has_no_more_room_than_a_refused_one(mounts: Mounts, empty_store: Path) -> None:
