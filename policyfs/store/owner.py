@@ -34,15 +34,19 @@ class Owners:
 
     database: path of an SQLite file, used if the store has no trusted xattrs. If there are neither, no file
     has an owner. busy_timeout_s: the longest wait while another mount writes to the database.
-    Thread-safe.
+    Thread-safe. get() waits for no set(), which may wait for the disk or for another mount.
     """
 
-    __slots__ = ("_database", "_lock", "_trusted")
+    __slots__ = ("_database", "_lock", "_reader", "_reading", "_trusted")
 
     def __init__(self, trusted: bool, database: str | None = None, busy_timeout_s: float = 5.0) -> None:
         self._trusted = trusted
         self._lock = threading.Lock()
         self._database = None if trusted or database is None else _connect(database, busy_timeout_s)
+        # A connection of its own for reading: under WAL no reader waits for a writer.
+        self._reader, self._reading = self._database, self._lock
+        if self._database is not None and database is not None and database != IN_MEMORY:
+            self._reader, self._reading = _connect_reader(database, self._database), threading.Lock()
 
     @property
     def how(self) -> str:
@@ -60,8 +64,8 @@ class Owners:
         if self._trusted:
             value = get_xattr(fd, OWNER_XATTR)
             return OWNER_NONE if value is None else _decode(value, stat)
-        if self._database is not None and stat.btime_ns:
-            return self._get_row(self._database, stat)
+        if self._reader is not None and stat.btime_ns:
+            return self._get_row(self._reader, stat)
         return OWNER_NONE
 
     def set(self, fd: int, stat: Stat, app: str) -> None:
@@ -77,17 +81,21 @@ class Owners:
 
     def close(self) -> None:
         """Close the database. A second call does nothing."""
+        with self._reading:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.close()
         with self._lock:
             database, self._database = self._database, None
             if database is not None:
                 database.close()
 
     def _get_row(self, database: sqlite3.Connection, stat: Stat) -> str:
-        with self._lock, _as_oserror():
-            row: tuple[str] | None = database.execute(
+        with self._reading, _as_oserror():
+            rows: list[tuple[str]] = database.execute(
                 "SELECT app FROM owners WHERE dev = ? AND ino = ? AND btime_ns = ?", _row_key(stat)
-            ).fetchone()
-        return row[0] if row else OWNER_NONE
+            ).fetchall()
+        return rows[0][0] if rows else OWNER_NONE
 
     def _set_row(self, database: sqlite3.Connection, stat: Stat, app: str) -> None:
         with self._lock, _as_oserror():
@@ -121,6 +129,21 @@ def _connect(path: str, busy_timeout_s: float) -> sqlite3.Connection:
         database.close()
         raise
     return database
+
+
+def _connect_reader(path: str, writer: sqlite3.Connection) -> sqlite3.Connection:
+    """Open the database once more, only for reading. Closes *writer* if that fails."""
+    try:
+        with _as_oserror():
+            # INVARIANT: no wait. A reader is refused only while the database is recovered or closed for good,
+            # and *writer* keeps it open.
+            reader = sqlite3.connect(path, timeout=0.1, isolation_level=None, check_same_thread=False)
+            reader.execute("PRAGMA query_only = ON")
+            reader.execute("SELECT app FROM owners LIMIT 1").fetchall()  # opens all files that it needs
+            return reader
+    except BaseException:
+        writer.close()
+        raise
 
 
 @contextlib.contextmanager

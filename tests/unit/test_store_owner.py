@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -204,6 +205,25 @@ class TestDatabase:
         with pytest.raises(OSError, match="owner database") as caught:
             Owners(False, os.fspath(tmp_path / "o.db"))
         assert caught.value.errno == errno.EIO
+
+    def test_who_asks_for_an_owner_waits_for_nobody_who_sets_one(self, file, tmp_path):
+        """The event loop asks. A thread that sets an owner may wait for a slow disk, or another mount."""
+        owners = Owners(False, os.fspath(tmp_path / "o.db"))
+        set_owner(owners, file, "camera")
+        other = sqlite3.connect(tmp_path / "o.db", isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        setting = threading.Thread(target=set_owner, args=(owners, file, OWNER_NONE))
+        setting.start()
+        time.sleep(0.2)
+        begun = time.monotonic()
+        assert owner_of(owners, file) == "camera"
+        assert time.monotonic() - begun < 1
+        assert setting.is_alive(), "it waits"
+        other.execute("COMMIT")
+        setting.join()
+        assert owner_of(owners, file) == OWNER_NONE
+        other.close()
+        owners.close()
 
     def test_a_locked_database_is_an_io_error_not_none(self, file, tmp_path):
         owners = Owners(False, os.fspath(tmp_path / "o.db"), busy_timeout_s=0.05)
