@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tests.redaction.samples import Sample
+from tests.redaction.samples import Sample, decoded
 from tests.support.samples import media
 from tests.support.samples.media import TOOL_DEADLINE_S, run
 
@@ -51,6 +51,9 @@ _EXTRA: Final = {
 }
 _PICTURE = ("-f", "lavfi", "-i", "testsrc=s=160x120:r=10:d=2")
 _SOUND = ("-f", "lavfi", "-i", "sine=d=2")
+
+USER_DATA: Final = "Zirbelstadt 47.80453 13.04229"
+_UUID: Final = "101112131415161718191a1b1c1d1e1f"
 
 
 def streams(path: Path) -> str:
@@ -146,6 +149,21 @@ def sound(path: Path) -> Path:
     return path
 
 
+def messages(path: Path) -> Path:
+    """A recording of a drone that writes its position into messages beside the pictures (SEI), in the
+    container that the file's name asks for; put there as it is, without a new coding of the pictures.
+    """
+    stream = path.with_suffix(f".{path.suffix[1:]}.h264")
+    marked = ("-bsf:v", f"h264_metadata=sei_user_data={_UUID}+{USER_DATA}")
+    run("ffmpeg", "-v", "error", "-y", *_PICTURE, "-c:v", "libx264", "-g", "5", *marked, str(stream))
+    timed = ("-fflags", "+genpts", "-r", "10", "-i", str(stream), "-c", "copy")
+    run("ffmpeg", "-v", "error", "-y", *timed, str(path.with_suffix(".avi")))
+    if path.suffix == ".mkv":
+        hacks = ("--engage", "allow_avc_in_vfw_mode") if "vfw" in path.name else ()
+        run("mkvmerge", "-q", "-o", str(path), *hacks, str(path.with_suffix(".avi")))
+    return path
+
+
 def samples(directory: Path) -> Iterator[Sample]:
     """Each with facts under every word."""
     phone = {
@@ -170,3 +188,7 @@ def samples(directory: Path) -> Iterator[Sample]:
     yield Sample("recorded live", webm, live(directory / "live.webm"), phone, streams, extra=_EXTRA)
     told = {"location": ("Zirbelstadt",), "people": ("Rosa Kamera",), "time": ("2019-03-04",)}
     yield Sample("FLAC in Matroska", mkv, sound(directory / "sound.mka"), told, streams, extra=_EXTRA)
+    unknown_data = dict.fromkeys(("location", "device", "people", "time"), (USER_DATA,))
+    for name, kind in (("sei.mkv", mkv), ("sei-vfw.mkv", mkv)):
+        path = messages(directory / name)
+        yield Sample(f"messages in frames, {name}", kind, path, unknown_data, decoded, extra=_EXTRA)

@@ -57,6 +57,22 @@ def test_captions_of_h264_stay():
     assert read(file) == file
 
 
+def test_messages_too_long_to_be_understood_become_zeros():
+    long = b"\x06\5" + b"\xff" * 260 + b"\0" + bytes(range(16, 32)) + CITY * 7000 + b"\x80"
+    file = movie(Track(format=b"avc1", entry=AVCC, samples=[u32(len(long)) + long + SLICE]))
+    out = read(file)
+    assert CITY not in out
+    assert SLICE in out
+
+
+def test_user_data_behind_start_codes_where_lengths_should_be():
+    code = b"\0\0\0\1"
+    frame = code + b"\x09\xf0" + code + sei(5, bytes(range(16, 32)) + CITY)[4:] + code + SLICE[4:]
+    out = read(movie(Track(format=b"avc1", entry=AVCC, samples=[frame] * 30)))
+    assert CITY not in out
+    assert out.count(code + SLICE[4:]) == 30
+
+
 def test_user_data_in_fragments():
     frame = sei(5, bytes(range(16, 32)) + CITY) + SLICE
     file = fragmented(0x20000, entry=(b"avc1", AVCC), samples=(frame, frame))

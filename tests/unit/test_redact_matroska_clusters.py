@@ -7,7 +7,8 @@ import pytest
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Note, TooMuchError
 from policyfs.redact.core.patches import MemorySource, apply, in_order
-from policyfs.redact.matroska.clusters import MAX_BLOCKS, MAX_TEXTS, Clusters, Role, Track, next_level_1
+from policyfs.redact.matroska.clusters import MAX_BLOCKS, MAX_TEXTS, Clusters, next_level_1
+from policyfs.redact.matroska.tracks import Role, Track
 from tests.support.samples import matroskas as mk
 from tests.support.samples.inners import PLACES, Plain
 

@@ -6,12 +6,13 @@ treated as in a picture. Sources: ISO/IEC 14496-15 section 8.3; AV1 in ISOBMFF s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei
-from policyfs.redact.bitstreams.nal_units import AVC, HEVC, Codec
+from policyfs.redact.bitstreams.nal_units import AVC, HEVC, START_CODE, Codec
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.patches import MemorySource, apply
@@ -22,10 +23,16 @@ ARRAYS_AT: Final = MappingProxyType({b"hvcC": 22, b"lhvC": 5})
 _LENGTH_AT: Final = MappingProxyType({b"hvcC": 21, b"lhvC": 4, b"avcC": 4, b"vvcC": 4})
 _FRAMED: Final = MappingProxyType({b"avcC": AVC, b"hvcC": HEVC})
 _AV1C_BYTES: Final = 4
+_CONFIG: Final = re.compile(rb"avcC|hvcC")
+_CONFIG_BYTES: Final = 32
+"""Bytes of a configuration that framing() needs, and some more."""
 
 
 class Framing(NamedTuple):
-    """Codec of a track's frames, and bytes of a unit's length in them."""
+    """Codec of a track's frames, and bytes of a unit's length in them.
+
+    length_size: 0 if units are between start codes (H.264 annex B).
+    """
 
     codec: Codec
     length_size: int
@@ -37,6 +44,22 @@ def framing(kind: bytes, config: bytes) -> Framing | None:
     if codec is None or len(config) <= _LENGTH_AT[kind]:
         return None
     return Framing(codec, length_bytes(kind, config))
+
+
+def framing_in(parameters: bytes) -> Framing | None:
+    """Return the framing by the first bytes that look like the box of a decoder configuration, or None."""
+    found = _CONFIG.search(parameters)
+    return None if found is None else framing(found[0], parameters[found.end() :][:_CONFIG_BYTES])
+
+
+def stream_framing(codec: Codec, config: bytes) -> Framing:
+    """Return the framing of a codec's frames in a container that need not have a configuration.
+
+    Without one, or if there are units behind start codes in its place, frames have start codes, too.
+    """
+    kind = next(kind for kind, known in _FRAMED.items() if known is codec)
+    stated = None if START_CODE in config[:4] else framing(kind, config)
+    return Framing(codec, 0) if stated is None else stated
 
 
 def length_bytes(kind: bytes, config: bytes) -> int:

@@ -1,4 +1,4 @@
-"""NAL units of H.264, H.265 and H.266 behind lengths (ISO/IEC 14496-15): one walk, and one table of codecs.
+"""NAL units of H.264, H.265 and H.266, behind lengths (ISO/IEC 14496-15) or start codes; a table of codecs.
 
 A picture item is a chain of such units. The walk checks that its bytes are such a chain, and finds the
 units that carry no picture. SEI messages that a decoder does not need become filler of the same size.
@@ -6,14 +6,17 @@ units that carry no picture. SEI messages that a decoder does not need become fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei
-from policyfs.redact.core.cleaners import Found, Inner, Note
-from policyfs.redact.core.patches import ByteSource, difference, zeros
+from policyfs.redact.core.cleaners import Budget, Found, Inner, Note
+from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
+START_CODE: Final = b"\0\0\1"
+"""Bytes before each unit in a byte stream (H.264 and H.265 annex B); a zero before them belongs to them."""
 MAX_PADDING_BYTES: Final = 1 << 12
 """Zeros allowed behind the last unit, where a writer rounds sizes up."""
 
@@ -55,6 +58,17 @@ CODECS: Final = MappingProxyType(
 Types 48 and 49 of H.265 are the file format's own: units that hold or refer to others.
 """
 
+_FOURCCS: Final = (
+    (re.compile(rb"[HXQV]264|AVC[1-4]|DAVC|GAVC|VSSH|SMV2|UMSV|TSHD|INMC", re.IGNORECASE), AVC),
+    (re.compile(rb"[HX]265|HEVC|HVC1|HEV1", re.IGNORECASE), HEVC),
+)
+"""Codes of codecs in AVI and in Matroska's V_MS/VFW/FOURCC (riff.c of FFmpeg)."""
+
+
+def codec_of(fourcc: bytes) -> Codec | None:
+    """Return the codec with this code in AVI; None for any other than H.264 and H.265."""
+    return next((codec for codes, codec in _FOURCCS if codes.fullmatch(fourcc)), None)
+
 
 class Unit(NamedTuple):
     """The place of a unit by its stated length, which may be wrong. head: the start of its header."""
@@ -71,6 +85,29 @@ def units(source: ByteSource, at: int, codec: Codec, length_size: int) -> Iterat
         start = at + length_size
         at = start + int.from_bytes(head[:length_size])
         yield Unit(start, at, head[length_size:])
+
+
+def start_code_units(
+    source: ByteSource, start: int, end: int, codec: Codec, budget: Budget
+) -> Iterator[Unit]:
+    """Yield the units in [start, end) that are behind start codes. Raises TooMuchError.
+
+    A unit's end is the next start code, so that zeros before the code count as the unit's.
+    """
+    at, begin, end = start, -1, min(end, source.size)
+    while at < end:
+        chunk = source.read(at, min(CHUNK_BYTES, end - at))
+        found = chunk.find(START_CODE) if budget.search_chunk(chunk) else -1
+        while found >= 0:
+            if begin >= 0:
+                yield Unit(begin, at + found, source.read(begin, codec.header))
+            begin = at + found + len(START_CODE)
+            found = chunk.find(START_CODE, found + len(START_CODE))
+        if at + len(chunk) >= end or len(chunk) < CHUNK_BYTES:
+            break
+        at += len(chunk) - len(START_CODE) + 1
+    if 0 <= begin < end:
+        yield Unit(begin, end, source.read(begin, codec.header))
 
 
 def walk_nals(

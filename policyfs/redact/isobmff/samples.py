@@ -16,7 +16,7 @@ from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, 
 from policyfs.redact.core.free_text import decode, tells_place
 from policyfs.redact.core.patches import ByteSource, difference, is_blank
 from policyfs.redact.core.tag_names import tells_time
-from policyfs.redact.isobmff.frames import clean_frames
+from policyfs.redact.isobmff.frames import clean_messages
 from policyfs.redact.isobmff.gpmf import MAX_BYTES, MAX_SAMPLES, Telemetry
 from policyfs.redact.isobmff.stbl import Extents, Samples
 from policyfs.redact.isobmff.stsd import PICTURE, SOUND, TEXT
@@ -174,7 +174,7 @@ def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents
         return Found()
     if formats & _PICTURES:
         return _photos(track.samples(), source, inner)
-    return clean_frames(track, source, inner, runs)
+    return clean_messages(track, source, inner, runs)
 
 
 def _photos(samples: Samples, source: ByteSource, inner: Inner) -> Found:

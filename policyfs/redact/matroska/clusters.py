@@ -7,8 +7,8 @@ Void.
 
 from __future__ import annotations
 
-import enum
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -32,6 +32,9 @@ from policyfs.redact.matroska.ebml import (
     zero_patches,
 )
 from policyfs.redact.matroska.elements import child_data, children
+from policyfs.redact.matroska.frames import Cluster, clean_messages
+from policyfs.redact.matroska.tag_names import BLOCK, BLOCK_GROUP, REFERENCE_BLOCK, SIMPLE_BLOCK
+from policyfs.redact.matroska.tracks import Role, Track
 
 FEW_BLOCKS: Final = 200_000
 """Number of blocks that are walked even if all tracks are pictures and sound."""
@@ -42,14 +45,11 @@ MAX_TEXTS: Final = 80_000
 _JUNK_PARTS: Final = 10
 """Cost of a search behind junk, in parts of the budget."""
 _CLUSTER: Final = tag_names.CLUSTER.to_bytes(4)
-_SIMPLE_BLOCK: Final = 0xA3
-_GROUP: Final = 0xA0
-_BLOCK: Final = 0xA1
 _ADDITIONS: Final = 0x75A1
 _MORE: Final = 0xA6
 _ADD_ID: Final = 0xEE
 _CLUSTER_NUMBERS: Final = frozenset({0xE7, 0xA7, 0xAB})
-_GROUP_NUMBERS: Final = frozenset({0x9B, 0xFA, 0xFB, 0x75A2})
+_GROUP_NUMBERS: Final = frozenset({0x9B, 0xFA, REFERENCE_BLOCK, 0x75A2})
 _KEPT_ADDITIONS: Final = frozenset({1, 4})
 """Ids of additions to a block that belong to the picture: its alpha channel, its intended brightness (ITU-T
 T.35).
@@ -57,6 +57,7 @@ T.35).
 _ENDS: Final = tag_names.LEVEL_1 | {tag_names.EBML, tag_names.SEGMENT}
 _LEVEL_1: Final = re.compile(b"|".join(re.escape(ident.to_bytes(4)) for ident in sorted(tag_names.LEVEL_1)))
 _PEEK_BYTES: Final = 24
+_SUM_BYTES: Final = 6
 _LACED: Final = 0x06
 _MAX_TEXT_BYTES: Final = 1 << 16
 _MAX_ADDITIONS_BYTES: Final = 1 << 22
@@ -67,21 +68,6 @@ _DATE: Final = re.compile(
 )
 
 _YEAR: Final = re.compile(rb"(?:19|20)\d\d")
-
-
-class Role(enum.Enum):
-    """Treatment of a track's blocks."""
-
-    MEDIA = "they stay"
-    TEXT = "they are read"
-    OTHER = "they become zeros"
-
-
-class Track(NamedTuple):
-    """A track: its role; packed: True if its blocks are compressed or encrypted."""
-
-    role: Role
-    packed: bool = False
 
 
 _NOBODYS: Final = Track(Role.OTHER)
@@ -97,7 +83,7 @@ def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
     """Return the end of a simple block of pictures or sound; 0 for any other element. There are many blocks,
     so this must be fast.
     """
-    if len(peek) < 10 or peek[0] != _SIMPLE_BLOCK:
+    if len(peek) < 10 or peek[0] != SIMPLE_BLOCK:
         return 0
     length = 9 - peek[1].bit_length()
     if length > 7 or peek[1 + length] not in media:
@@ -136,7 +122,8 @@ class Clusters:
     blocks: int = 0
     _texts: dict[int, list[_Text]] = field(default_factory=dict)
     _additions: dict[int, list[_Text]] = field(default_factory=dict)
-    _sums: dict[int, int] = field(default_factory=dict)
+    _ranges: list[Cluster] = field(default_factory=list)
+    _sums: set[int] = field(default_factory=set)
     _touched: set[int] = field(default_factory=set)
     _cluster: int = 0
     _zeroed: set[int] = field(default_factory=set)
@@ -148,7 +135,7 @@ class Clusters:
 
     def walk(self, start: int, end: int, sized: bool) -> int:
         """Walk one cluster's data; return its end. sized: the cluster states that it ends at end."""
-        self._cluster, at, before = start, start, len(self.patches)
+        self._cluster, at, before, whole = start, start, len(self.patches), end
         read, media = self.source.read, self._media
         while at < end:
             peek = read(at, min(_PEEK_BYTES, end - at))
@@ -172,11 +159,20 @@ class Clusters:
             else:
                 stop = end if sized else next_level_1(self.source, at + 1, end, self.inner.budget)
                 self.inner.budget.part(_JUNK_PARTS)
-                self._broken(at, stop, head, lasting=stop == end or read(stop, 4) == _CLUSTER)
+                lasting = stop == end or read(stop, 4) == _CLUSTER
+                whole = at if self._broken(at, stop, head, lasting=lasting) else stop
             at = stop
         if len(self.patches) > before:
             self._touched.add(self._cluster)
+        self._ranges.append(Cluster(start, min(at, whole)))
         return at
+
+    def pass_over(self, start: int, end: int) -> None:
+        """Keep the place of a cluster that is not walked, in which some frames may be tried."""
+        self._ranges.append(Cluster(start, end))
+        head = head_before(self.source, start, end)
+        if head is not None and head.ident == CRC_32 and head.length + (head.size or 0) == _SUM_BYTES:
+            self._sums.add(start)
 
     @property
     def _media(self) -> frozenset[int]:
@@ -186,26 +182,28 @@ class Clusters:
     def _element(self, at: int, stop: int, head: Head) -> None:
         self.blocks += 1
         ident = head.ident
-        if ident == _SIMPLE_BLOCK:
+        if ident == SIMPLE_BLOCK:
             self._block(at, at + head.length, stop)
-        elif ident == _GROUP:
+        elif ident == BLOCK_GROUP:
             self._group(at + head.length, stop)
-        elif ident == CRC_32 and at == self._cluster and stop - at == 6:
-            self._sums[self._cluster] = at
+        elif ident == CRC_32 and at == self._cluster and stop - at == _SUM_BYTES:
+            self._sums.add(at)
         else:
             self._plain(at, stop, head, _CLUSTER_NUMBERS)
 
-    def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> None:
-        """Void an element that is cut off or malformed. Only the last picture of a broken recording may stay.
+    def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> bool:
+        """Void an element that is cut off or malformed. Only the last picture of a broken recording may stay;
+        then return False.
 
         lasting: True if the bytes at stop never change. Otherwise a Void element there would move the end of
         the picture.
         """
-        if lasting and head is not None and head.ident == _SIMPLE_BLOCK:
+        if lasting and head is not None and head.ident == SIMPLE_BLOCK:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))
             if found is not None and self.tracks.get(found[0], _NOBODYS).role is Role.MEDIA:
-                return
+                return False
         self._void(at, stop, "broken element", broken=True)
+        return True
 
     def _plain(self, at: int, stop: int, head: Head, numbers: frozenset[int]) -> None:
         """Clean an element that is not a block: a number stays."""
@@ -222,13 +220,13 @@ class Clusters:
         while at < end:
             head = head_before(self.source, at, end)
             if head is None or head.size is None or (stop := at + head.length + head.size) > end:
-                if head is not None and head.ident == _BLOCK:
+                if head is not None and head.ident == BLOCK:
                     self._block(at, at + head.length, end)
                 else:
                     self._void(at, end, "broken element", broken=True)
                 return
             self.blocks += 1
-            if head.ident == _BLOCK:
+            if head.ident == BLOCK:
                 number = self._block(at, at + head.length, stop)
             elif head.ident == _ADDITIONS:
                 self._added(number, at, stop, head)
@@ -301,7 +299,10 @@ class Clusters:
             self.notes.append(Note(at, stop - at, "Matroska", tag, UNKNOWN, broken))
 
     def finish(self) -> None:
-        """Decide on subtitles, and void checksums over changed data."""
+        """Decide on subtitles, clean messages in frames, and void checksums over changed data.
+
+        Raises NotThisKindError, TooMuchError.
+        """
         for number, texts in self._texts.items():
             tells = self._told(number, [*texts, *self._additions.get(number, ())])
             if not tells:
@@ -315,9 +316,20 @@ class Clusters:
             if len(self.patches) > before:
                 note = Note(texts[0].offset, texts[0].size, "Matroska", f"subtitles of track {number}", tells)
                 self.notes.append(note)
-        for cluster, at in self._sums.items():
-            if cluster in self._touched:
-                self.patches += void_patches(self.source, at, at + 6)
+        self._messages()
+        for at in self._sums & self._touched:
+            self.patches += void_patches(self.source, at, at + _SUM_BYTES)
+
+    def _messages(self) -> None:
+        """Clean the messages in the frames of all tracks."""
+        coded = {number: track.coding for number, track in self.tracks.items() if track.coding is not None}
+        if not coded:
+            return
+        found = clean_messages(self._ranges, coded, self.source, self.inner)
+        starts = [cluster.start for cluster in self._ranges]
+        self._touched |= {starts[bisect_right(starts, patch.offset) - 1] for patch in found.patches}
+        self.patches += found.patches
+        self.notes += found.notes
 
     def _blank(self, text: _Text, packed: bool) -> None:
         old = self.source.read(text.offset, text.size)

@@ -36,6 +36,12 @@ _ONCE: Final = frozenset(
         *((tag_names.TRACK, ident) for ident in (tag_names.CODEC_PRIVATE, tag_names.ENCODINGS)),
         *((tag_names.ATTACHED_FILE, ident) for ident in (tag_names.FILE_MIME_TYPE, tag_names.FILE_DATA)),
         (tag_names.SIMPLE_TAG, tag_names.TAG_NAME),
+        *(
+            (tag_names.CONTENT_ENCODING, ident)
+            for ident in (tag_names.ENCODING_SCOPE, tag_names.ENCODING_TYPE, tag_names.COMPRESSION)
+        ),
+        (tag_names.COMPRESSION, tag_names.COMPRESSION_ALGORITHM),
+        (tag_names.COMPRESSION, tag_names.COMPRESSION_SETTINGS),
     }
 )
 """(parent, child): by this child other elements are judged. If a parent has several, only the first stays,

@@ -1,13 +1,12 @@
 """Matroska and WebM (RFC 8794, RFC 9559): metadata elements, attached files, and everything else.
 
 The elements of the first level are walked by range. Metadata is cleaned in memory. Clusters are walked block
-by block (clusters.py) if a track is neither picture nor sound, or if the file has few blocks. Bytes in no
-element, or behind the last one, become Void.
+by block (clusters.py) if a track is neither picture nor sound, or if the file has few blocks. Messages in
+frames are cleaned last (frames.py). Bytes in no element, or behind the last one, become Void.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,9 +16,10 @@ from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, difference, skip_zeros
 from policyfs.redact.matroska import tag_names
-from policyfs.redact.matroska.clusters import Clusters, Role, Track, next_level_1
+from policyfs.redact.matroska.clusters import Clusters, next_level_1
 from policyfs.redact.matroska.ebml import CRC_32, VOID, Head, head_at, head_before, void_patches, zero_patches
-from policyfs.redact.matroska.elements import Tree, child_data, children, notes_of
+from policyfs.redact.matroska.elements import Tree, child_data, notes_of
+from policyfs.redact.matroska.tracks import codes_of, tracks_of
 
 MAX_MASTER_BYTES: Final = 1 << 22
 MAX_FILE_BYTES: Final = 12 << 20
@@ -40,9 +40,6 @@ _NAMES: Final = {
     tag_names.CHAPTERS: "Chapters",
     tag_names.TAGS: "Tags",
 }
-_VIDEO, _AUDIO, _SUBTITLE = 1, 2, 17
-_PICTURES_OF_TEXT: Final = (b"S_VOBSUB", b"S_HDMV/PGS", b"S_DVBSUB", b"S_IMAGE/BMP", b"S_ARIBSUB")
-_TEXTS: Final = (b"S_TEXT/", b"S_SSA", b"S_ASS", b"D_WEBVTT/")
 
 _ALL: Final = "Matroska, WebM"
 PARTS: Final[tuple[Part, ...]] = (
@@ -64,6 +61,13 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_ALL, "subtitles", "a drone's positions, if one reads as such", Tells.LOCATION, "blanks"),
     Part(_ALL, "subtitles", "dates, if one reads as such", Tells.TIME, "blanks"),
     Part(_ALL, "other tracks", "timed metadata, anything", UNKNOWN, "zeros"),
+    Part(
+        _ALL,
+        "H.264 and H.265 frames: SEI user data",
+        "as in movies",
+        UNKNOWN,
+        "blanks, if some of the frames tried have any",
+    ),
     Part(_ALL, "unknown elements, Void, between and behind", "anything", UNKNOWN, "Void, zeros"),
 )
 
@@ -207,6 +211,7 @@ class _Locator:
                 raise NotThisKindError("its clusters come before its tracks")
             self.clusters = Clusters(self.source, self.inner, tracks_of(self.tracks))
         if sized and not self.clusters.wanted:
+            self.clusters.pass_over(start, end)
             return end
         return self.clusters.walk(start, end, sized)
 
@@ -292,40 +297,3 @@ class _Locator:
         if patches:
             self.found.patches += patches
             self.found.notes.append(Note(at, stop - at, "Matroska", tag, UNKNOWN, broken))
-
-
-def tracks_of(data: bytes) -> dict[int, Track]:
-    """Return the tracks of a Tracks element's data, by number. If two tracks have the same number, the role
-    is OTHER.
-    """
-    tracks: dict[int, Track] = {}
-    for child in children(data):
-        if child.head.ident != tag_names.TRACK:
-            continue
-        entry = child.payload(data)
-        number = int.from_bytes(child_data(entry, tag_names.TRACK_NUMBER) or b"")
-        packed = child_data(entry, tag_names.ENCODINGS) is not None
-        track = Track(_role(entry), packed)
-        tracks[number] = track if number not in tracks else Track(Role.OTHER, packed)
-    return tracks
-
-
-def codes_of(data: bytes) -> Iterator[bytes]:
-    """Yield the codes of AVI's and QuickTime's codecs in a Tracks element's data."""
-    for child in children(data):
-        entry = child.payload(data)
-        codec, settings = (child_data(entry, i) or b"" for i in (tag_names.CODEC_ID, tag_names.CODEC_PRIVATE))
-        if codec.startswith(b"V_MS/VFW/FOURCC"):
-            yield settings[16:20]
-        elif codec.startswith(b"V_QUICKTIME"):
-            yield from (settings[:4], settings[4:8])
-
-
-def _role(entry: bytes) -> Role:
-    kind = int.from_bytes(child_data(entry, tag_names.TRACK_TYPE) or b"")
-    codec = child_data(entry, tag_names.CODEC_ID) or b""
-    if (kind == _VIDEO and codec.startswith(b"V_")) or (kind == _AUDIO and codec.startswith(b"A_")):
-        return Role.MEDIA
-    if kind == _SUBTITLE and codec.startswith(_PICTURES_OF_TEXT):
-        return Role.MEDIA
-    return Role.TEXT if codec.startswith(_TEXTS) else Role.OTHER

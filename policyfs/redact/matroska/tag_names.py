@@ -56,6 +56,15 @@ TRACK_TYPE: Final = 0x83
 CODEC_ID: Final = 0x86
 CODEC_PRIVATE: Final = 0x63A2
 ENCODINGS: Final = 0x6D80
+ENCODING_SCOPE: Final = 0x5032
+ENCODING_TYPE: Final = 0x5033
+COMPRESSION: Final = 0x5034
+COMPRESSION_ALGORITHM: Final = 0x4254
+COMPRESSION_SETTINGS: Final = 0x4255
+SIMPLE_BLOCK: Final = 0xA3
+BLOCK_GROUP: Final = 0xA0
+BLOCK: Final = 0xA1
+REFERENCE_BLOCK: Final = 0xFB
 CUES: Final = 0x1C53BB6B
 ATTACHMENTS: Final = 0x1941A469
 ATTACHED_FILE: Final = 0x61A7
@@ -85,7 +94,7 @@ def _numbers(**named: int) -> dict[int, Element]:
 
 _TARGETS: Final = 0x63C0
 _OPERATION: Final = 0xE2
-_CONTENT_ENCODING: Final = 0x6240
+CONTENT_ENCODING: Final = 0x6240
 
 ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
     {
@@ -172,13 +181,16 @@ ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
         0xE3: {0xE4: Element("TrackPlane", _M)},
         0xE4: _numbers(TrackPlaneUID=0xE5, TrackPlaneType=0xE6),
         0xE9: _numbers(TrackJoinUID=0xED),
-        ENCODINGS: {_CONTENT_ENCODING: Element("ContentEncoding", _M)},
-        _CONTENT_ENCODING: {
-            **_numbers(Order=0x5031, Scope=0x5032, Type=0x5033),
-            0x5034: Element("ContentCompression", _M),
+        ENCODINGS: {CONTENT_ENCODING: Element("ContentEncoding", _M)},
+        CONTENT_ENCODING: {
+            **_numbers(Order=0x5031, Scope=ENCODING_SCOPE, Type=ENCODING_TYPE),
+            COMPRESSION: Element("ContentCompression", _M),
             0x5035: Element("ContentEncryption", _M),
         },
-        0x5034: {0x4254: Element("ContentCompAlgo", _N), 0x4255: Element("ContentCompSettings", _B)},
+        COMPRESSION: {
+            COMPRESSION_ALGORITHM: Element("ContentCompAlgo", _N),
+            COMPRESSION_SETTINGS: Element("ContentCompSettings", _B),
+        },
         0x5035: {
             0x47E1: Element("ContentEncAlgo", _N),
             0x47E2: Element("ContentEncKeyID", _B),

@@ -1,0 +1,176 @@
+"""SEI messages in frames of H.264 and H.265: cameras and encoders write names, dates and places there.
+
+Such messages become blanks of the same length, so that no byte of a picture moves. First, some frames from
+all over a track are tried. If they have something to remove, the others are searched, too: all of them, or
+only the frames from which a player can start. Each container has its own list of frames (Frames).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol, TypeVar
+
+from policyfs.redact.bitstreams import sei
+from policyfs.redact.bitstreams.decoder_config import Framing
+from policyfs.redact.bitstreams.nal_units import START_CODE, Unit, start_code_units, units
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
+from policyfs.redact.core.patches import ByteSource, difference, zeros
+
+MAX_SCANNED: Final = 30_000
+"""Most frames that are searched after a first try has found user data in some frames."""
+SAMPLE_UNITS: Final = 256
+"""Most units of one frame that are examined."""
+MAX_MESSAGE_BYTES: Final = 32 << 20
+_TRIED: Final = 8
+_TAG: Final = "SEI user data"
+
+_T = TypeVar("_T")
+
+
+class Frame(NamedTuple):
+    """A coded frame: `size` bytes of the file from `at` on, behind the bytes `lead`, which the container
+    keeps elsewhere.
+    """
+
+    at: int
+    size: int
+    lead: bytes = b""
+
+
+class Frames(Protocol):
+    """The frames of one track."""
+
+    def tried(self) -> Iterable[Frame]:
+        """Return some frames from all over the track."""
+
+    def others(self, *, keys: bool) -> Iterable[Frame]:
+        """Return the frames that tried() did not return.
+
+        keys: only those from which a player can start. Raises TooMuchError if there are more than
+        MAX_SCANNED.
+        """
+
+
+@dataclass(slots=True)
+class Counter:
+    """Numbers of units, and of bytes of messages, that may still be examined."""
+
+    left: int
+    room: int = MAX_MESSAGE_BYTES
+
+    def message(self, unit: bytes) -> None:
+        """Count a message. Raises TooMuchError.
+
+        A message with emulation prevention bytes costs more.
+        """
+        self.room -= len(unit) << (4 * (b"\0\0\3" in unit))
+        if self.room < 0:
+            raise TooMuchError("too much user data in frames")
+
+
+@dataclass(slots=True)
+class _Restored:
+    """A ByteSource over one frame with its lead."""
+
+    source: ByteSource
+    frame: Frame
+
+    @property
+    def size(self) -> int:
+        return len(self.frame.lead) + self.frame.size
+
+    def read(self, offset: int, size: int, /) -> bytes:
+        lead = self.frame.lead[offset : offset + size]
+        start = max(0, offset - len(self.frame.lead))
+        rest = min(size - len(lead), self.frame.size - start)
+        return lead + self.source.read(self.frame.at + start, rest) if rest > 0 else lead
+
+
+def clean_frames(frames: Frames, coded: Framing, source: ByteSource, inner: Inner) -> Found:
+    """Clean the SEI messages in the frames of a track. Raises NotThisKindError, TooMuchError."""
+    found, told = _cleaned(frames.tried(), coded, source, inner), NOTHING
+    for note in found.notes:
+        told |= note.tells
+    if told:
+        # Encoders put their name into the frames from which a player can start. Cameras may put a date into
+        # every frame.
+        keys = told in Tells.DEVICE | Tells.OTHER
+        found.add(_cleaned(frames.others(keys=keys), coded, source, inner))
+    return found
+
+
+def scannable(frames: Sequence[_T]) -> Sequence[_T]:
+    """Return the frames. Raises TooMuchError if there are more than MAX_SCANNED."""
+    if len(frames) > MAX_SCANNED:
+        raise TooMuchError("user data in too many frames")
+    return frames
+
+
+def spread(items: Sequence[_T], count: int = _TRIED) -> Sequence[_T]:
+    """Return some of these items, evenly spread: at most count, and one more."""
+    step = max(1, len(items) // count)
+    return items[::step][: count + 1]
+
+
+def _cleaned(frames: Iterable[Frame], coded: Framing, source: ByteSource, inner: Inner) -> Found:
+    found, counter = Found(), Counter(SAMPLE_UNITS)
+    for frame in frames:
+        counter.left = SAMPLE_UNITS
+        found.add(clean_frame(source, frame, coded, inner, counter))
+    return found
+
+
+def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, counter: Counter) -> Found:
+    """Clean the SEI units of one frame, or of several that follow each other.
+
+    Only the bytes of these units, and the lengths of the others, are read if each unit is behind its length.
+    Raises TooMuchError; NotThisKindError if a message begins in the frame's lead.
+    """
+    if not frame.lead:
+        return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, counter)
+    whole, lead, found = _Restored(source, frame), len(frame.lead), Found()
+    found.add(_clean_units(whole, 0, whole.size, coded, inner, counter), frame.at - lead)
+    if any(patch.offset < frame.at for patch in found.patches):
+        raise NotThisKindError("all its frames begin with the same user data")
+    return found
+
+
+def _clean_units(
+    source: ByteSource, at: int, end: int, coded: Framing, inner: Inner, counter: Counter
+) -> Found:
+    found, codec = Found(), coded.codec
+    for unit in _units(source, at, end, coded, inner):
+        if counter.left <= 0:
+            break
+        counter.left -= 1
+        length = unit.end - unit.start
+        if not unit.head or not length or unit.end > end:
+            break
+        if codec.type(unit.head) not in codec.sei:
+            continue
+        if length <= sei.MAX_UNIT_BYTES:
+            old = source.read(unit.start, length)
+            counter.message(old)
+            new = sei.blanked(old, codec.header, inner)
+            if new is not None:
+                found.patches += difference(unit.start, old, new.data)
+                found.notes.append(Note(unit.start, length, codec.name, _TAG, new.tells))
+        elif inner.hide & UNKNOWN:
+            patches = list(zeros(source, unit.start + codec.header, unit.end))
+            found.patches += patches
+            found.notes += [Note(unit.start, length, codec.name, _TAG, UNKNOWN)] * bool(patches)
+    return found
+
+
+def _units(source: ByteSource, at: int, end: int, coded: Framing, inner: Inner) -> Iterator[Unit]:
+    """Yield the units of a frame. If it begins with a start code, its units are between start codes, whatever
+    the track says: no unit behind a length begins like this.
+    """
+    size, head = coded.length_size, source.read(at, 4)
+    if not size and head[:3] != START_CODE and 0 < int.from_bytes(head) <= end - at - 4:
+        size = 4
+    if not size or head == b"\0" + START_CODE or (size < 4 and head[:3] == START_CODE):
+        return start_code_units(source, at, end, coded.codec, inner.budget)
+    return units(source, at, coded.codec, size)

@@ -1,0 +1,139 @@
+"""Tracks of a Matroska file: the treatment of their blocks, and the coding of their frames."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from policyfs.redact.bitstreams.decoder_config import Framing, framing_in, stream_framing
+from policyfs.redact.bitstreams.nal_units import AVC, HEVC, codec_of
+from policyfs.redact.core.cleaners import NotThisKindError
+from policyfs.redact.matroska import tag_names
+from policyfs.redact.matroska.ebml import VOID
+from policyfs.redact.matroska.elements import child_data, children
+
+BITMAP_HEADER_BYTES: Final = 40
+"""Size of a BITMAPINFOHEADER; the codec's own settings follow it (V_MS/VFW/FOURCC)."""
+_VIDEO, _AUDIO, _SUBTITLE = 1, 2, 17
+_PICTURES_OF_TEXT: Final = (b"S_VOBSUB", b"S_HDMV/PGS", b"S_DVBSUB", b"S_IMAGE/BMP", b"S_ARIBSUB")
+_TEXTS: Final = (b"S_TEXT/", b"S_SSA", b"S_ASS", b"D_WEBVTT/")
+_ENCRYPTION: Final = 1
+_FRAMES: Final = 1
+_STRIPPED: Final = 3
+
+
+class Role(enum.Enum):
+    """Treatment of a track's blocks."""
+
+    MEDIA = "they stay"
+    TEXT = "they are read"
+    OTHER = "they become zeros"
+
+
+class Coding(NamedTuple):
+    """The framing of a track's pictures. lead: the bytes that each frame begins with, but its block has not
+    (ContentCompAlgo 3).
+    """
+
+    framing: Framing
+    lead: bytes
+
+
+class Track(NamedTuple):
+    """A track: its role; packed: True if its blocks are compressed or encrypted; coding: if its frames may
+    have SEI messages.
+    """
+
+    role: Role
+    packed: bool = False
+    coding: Coding | None = None
+
+
+def tracks_of(data: bytes) -> dict[int, Track]:
+    """Return the tracks of a Tracks element's data, by number. If two tracks have the same number, the role
+    is OTHER.
+
+    Raises NotThisKindError if pictures that may have SEI messages are compressed by zlib or the like.
+    """
+    tracks: dict[int, Track] = {}
+    for child in children(data):
+        if child.head.ident != tag_names.TRACK:
+            continue
+        entry = child.payload(data)
+        number = int.from_bytes(child_data(entry, tag_names.TRACK_NUMBER) or b"")
+        packed = child_data(entry, tag_names.ENCODINGS) is not None
+        track = Track(_role(entry), packed, _coding(entry))
+        tracks[number] = track if number not in tracks else Track(Role.OTHER, packed)
+    return tracks
+
+
+def codes_of(data: bytes) -> Iterator[bytes]:
+    """Yield the codes of AVI's and QuickTime's codecs in a Tracks element's data."""
+    for child in children(data):
+        entry = child.payload(data)
+        codec, settings = _codec(entry)
+        if codec.startswith(b"V_MS/VFW/FOURCC"):
+            yield settings[16:20]
+        elif codec.startswith(b"V_QUICKTIME"):
+            yield from (settings[:4], settings[4:8])
+
+
+def _codec(entry: bytes) -> tuple[bytes, bytes]:
+    """Return the id and the settings of a track's codec."""
+    codec, settings = (child_data(entry, i) or b"" for i in (tag_names.CODEC_ID, tag_names.CODEC_PRIVATE))
+    return codec.rstrip(b"\0"), settings
+
+
+def _role(entry: bytes) -> Role:
+    kind, codec = _number(entry, tag_names.TRACK_TYPE), _codec(entry)[0]
+    if (kind == _VIDEO and codec.startswith(b"V_")) or (kind == _AUDIO and codec.startswith(b"A_")):
+        return Role.MEDIA
+    if kind == _SUBTITLE and codec.startswith(_PICTURES_OF_TEXT):
+        return Role.MEDIA
+    return Role.TEXT if codec.startswith(_TEXTS) else Role.OTHER
+
+
+def _coding(entry: bytes) -> Coding | None:
+    """Return the coding of a track of H.264 or H.265; None for any other, and for encrypted frames, since
+    their bytes may look like a message by chance.
+    """
+    coded = _framing(*_codec(entry))
+    if coded is None or _role(entry) is not Role.MEDIA:
+        return None
+    lead = _lead(child_data(entry, tag_names.ENCODINGS) or b"")
+    return None if lead is None else Coding(coded, lead)
+
+
+def _framing(codec: bytes, settings: bytes) -> Framing | None:
+    if codec == b"V_MPEG4/ISO/AVC":
+        return stream_framing(AVC, settings)
+    if codec == b"V_MPEGH/ISO/HEVC":
+        return stream_framing(HEVC, settings)
+    if codec == b"V_QUICKTIME":
+        return framing_in(settings)
+    known = codec_of(settings[16:20]) if codec == b"V_MS/VFW/FOURCC" else None
+    return None if known is None else stream_framing(known, settings[BITMAP_HEADER_BYTES:])
+
+
+def _lead(encodings: bytes) -> bytes | None:
+    """Return the bytes that were removed from the start of each frame; None for encrypted frames.
+
+    Raises NotThisKindError for any other encoding, and for several, which readers apply differently.
+    """
+    some = [child.payload(encodings) for child in children(encodings) if child.head.ident != VOID]
+    if not some:
+        return b""
+    kind = _number(some[0], tag_names.ENCODING_TYPE)
+    packing = child_data(some[0], tag_names.COMPRESSION) or b""
+    if len(some) == 1 and kind == _ENCRYPTION:
+        return None
+    stripped = kind == 0 and _number(packing, tag_names.COMPRESSION_ALGORITHM) == _STRIPPED
+    if len(some) == 1 and stripped and _number(some[0], tag_names.ENCODING_SCOPE, _FRAMES) == _FRAMES:
+        return child_data(packing, tag_names.COMPRESSION_SETTINGS) or b""
+    raise NotThisKindError("its pictures are compressed again, so that messages in them cannot be found")
+
+
+def _number(data: bytes, ident: int, default: int = 0) -> int:
+    found = child_data(data, ident)
+    return default if found is None else int.from_bytes(found)

@@ -1,0 +1,91 @@
+"""The search for messages in frames, apart from any container."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.bitstreams.decoder_config import Framing
+from policyfs.redact.bitstreams.frames import Counter, Frame, clean_frame, clean_frames, scannable, spread
+from policyfs.redact.bitstreams.nal_units import AVC, START_CODE, start_code_units
+from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
+from policyfs.redact.core.patches import CHUNK_BYTES, MemorySource, apply
+from tests.support.samples.inners import PLACES, Plain
+from tests.support.samples.movies import CITY, SLICE, sei
+
+MESSAGE = sei(5, bytes(range(16, 32)) + CITY)
+CODED = Framing(AVC, 4)
+
+
+class Numbered:
+    """Frames of one size, one behind the other."""
+
+    def __init__(self, first: int, count: int, size: int) -> None:
+        self.all = [Frame(at * size, size) for at in range(count)]
+        self.first = first
+        self.asked: list[bool] = []
+
+    def tried(self) -> list[Frame]:
+        return self.all[: self.first]
+
+    def others(self, *, keys: bool) -> list[Frame]:
+        self.asked.append(keys)
+        return self.all[self.first :]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"), [(bytes(range(16, 32)), [False]), (b"MISPmicrosectime", []), (b"", [])]
+)
+def test_other_frames_are_searched_if_those_tried_tell(name: bytes, asked: list[bool]) -> None:
+    frame = sei(5, name + CITY) + SLICE if name else SLICE
+    frames = Numbered(2, 9, len(frame))
+    found = clean_frames(frames, CODED, MemorySource(frame * 9), PLACES)
+    assert frames.asked == asked
+    assert len(found.notes) == 9 * len(asked)
+
+
+@pytest.mark.parametrize("lead", [b"", MESSAGE[:3], MESSAGE[:5]])
+def test_a_frame_behind_a_lead(lead: bytes) -> None:
+    data = b"other" + (MESSAGE + SLICE)[len(lead) :]
+    frame = Frame(5, len(data) - 5, lead)
+    found = clean_frame(MemorySource(data), frame, CODED, PLACES, Counter(9))
+    out = apply(data, found.patches)
+    assert CITY not in out
+    assert out.startswith(b"other")
+    assert out.endswith(SLICE)
+
+
+def test_a_lead_with_a_message() -> None:
+    data = (MESSAGE + SLICE)[30:]
+    with pytest.raises(NotThisKindError):
+        clean_frame(MemorySource(data), Frame(0, len(data), MESSAGE[:30]), CODED, PLACES, Counter(9))
+
+
+def test_start_codes_at_every_offset_of_a_chunk_s_end() -> None:
+    for before in range(CHUNK_BYTES - 5, CHUNK_BYTES + 2):
+        data = START_CODE + b"\x65" * (before - 3) + START_CODE + b"\x06abc"
+        units = list(start_code_units(MemorySource(data), 0, len(data), AVC, Plain().budget))
+        assert [(unit.start, unit.end, unit.head) for unit in units] == [
+            (3, before, b"\x65"),
+            (before + 3, len(data), b"\x06"),
+        ]
+
+
+def test_no_unit_without_a_start_code() -> None:
+    for data in (b"", b"\0\0", b"abc", START_CODE):
+        assert not list(start_code_units(MemorySource(data), 0, len(data), AVC, Plain().budget))
+
+
+def test_some_of_many() -> None:
+    assert list(spread(range(100), 4)) == [0, 25, 50, 75]
+    assert list(spread(range(3), 4)) == [0, 1, 2]
+    assert list(spread([])) == []
+    assert len(scannable(range(30_000))) == 30_000
+    with pytest.raises(TooMuchError):
+        scannable(range(30_001))
+
+
+def test_too_many_messages() -> None:
+    counter = Counter(9, room=60)
+    counter.message(b"x" * 50)
+    with pytest.raises(TooMuchError):
+        counter.message(b"x\0\0\3")
