@@ -24,7 +24,7 @@ rules:
 """
 
 
-@pytest.mark.parametrize("name", ["sei.mkv", "sei-vfw.mkv"])
+@pytest.mark.parametrize("name", ["sei.mkv", "sei-vfw.mkv", "sei.avi"])
 def test_positions_in_frames_are_read_by_those_alone_who_may(
     name: str, mounts: Mounts, empty_store: Path
 ) -> None:

@@ -189,6 +189,6 @@ def samples(directory: Path) -> Iterator[Sample]:
     told = {"location": ("Zirbelstadt",), "people": ("Rosa Kamera",), "time": ("2019-03-04",)}
     yield Sample("FLAC in Matroska", mkv, sound(directory / "sound.mka"), told, streams, extra=_EXTRA)
     unknown_data = dict.fromkeys(("location", "device", "people", "time"), (USER_DATA,))
-    for name, kind in (("sei.mkv", mkv), ("sei-vfw.mkv", mkv)):
+    for name, kind in (("sei.mkv", mkv), ("sei-vfw.mkv", mkv), ("sei.avi", "video/x-msvideo")):
         path = messages(directory / name)
         yield Sample(f"messages in frames, {name}", kind, path, unknown_data, decoded, extra=_EXTRA)

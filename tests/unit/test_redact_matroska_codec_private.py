@@ -83,3 +83,22 @@ def test_a_codec_that_is_not_listed_has_no_settings():
     assert clean("V_NEW", b"\1\2\3", "location") is None
     assert clean(HEVC, bytes((1 << 20) + 1), "location") is None
     assert clean(HEVC, b"", "location") == b""
+
+
+@pytest.mark.parametrize(
+    ("codec", "lead"),
+    [
+        ("V_MPEG4/ISO/AVC", b""),
+        (HEVC, b""),
+        ("V_MS/VFW/FOURCC", bytes(16) + b"H264" + bytes(20)),
+        ("V_MS/VFW/FOURCC", bytes(16) + b"HEVC" + bytes(20)),
+    ],
+)
+def test_messages_among_parameters_behind_start_codes(codec: str, lead: bytes) -> None:
+    start, h265 = b"\0\0\0\1", codec == HEVC or b"HEVC" in lead
+    unit = (b"\x4e\x01" if h265 else b"\x06") + message(bytes(range(16)), b"Quincebury")
+    data = lead + start + b"\x67abcd" + start + unit + start + b"\x67abcd"
+    out = clean(codec, data, "location")
+    assert out is not None
+    assert b"Quincebury" not in out
+    assert out.count(start + b"\x67abcd") == 2

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei
-from policyfs.redact.bitstreams.nal_units import AVC, HEVC, START_CODE, Codec
+from policyfs.redact.bitstreams.nal_units import AVC, HEVC, Codec, is_byte_stream
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.patches import MemorySource, apply
@@ -58,7 +58,7 @@ def stream_framing(codec: Codec, config: bytes) -> Framing:
     Without one, or if there are units behind start codes in its place, frames have start codes, too.
     """
     kind = next(kind for kind, known in _FRAMED.items() if known is codec)
-    stated = None if START_CODE in config[:4] else framing(kind, config)
+    stated = None if is_byte_stream(config) else framing(kind, config)
     return Framing(codec, 0) if stated is None else stated
 
 

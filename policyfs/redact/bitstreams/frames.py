@@ -13,7 +13,14 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 
 from policyfs.redact.bitstreams import sei
 from policyfs.redact.bitstreams.decoder_config import Framing
-from policyfs.redact.bitstreams.nal_units import START_CODE, Unit, start_code_units, units
+from policyfs.redact.bitstreams.nal_units import (
+    START_CODE,
+    Codec,
+    Unit,
+    is_byte_stream,
+    start_code_units,
+    units,
+)
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource, difference, zeros
@@ -99,6 +106,15 @@ def clean_frames(frames: Frames, coded: Framing, source: ByteSource, inner: Inne
         keys = told in Tells.DEVICE | Tells.OTHER
         found.add(_cleaned(frames.others(keys=keys), coded, source, inner))
     return found
+
+
+def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
+    """Clean the SEI messages in a track's settings [start, end) if these are units behind start codes."""
+    end = min(end, source.size)
+    if start >= end or not is_byte_stream(source.read(start, 4)):
+        return Found()
+    frame = Frame(start, end - start)
+    return clean_frame(source, frame, Framing(codec, 0), inner, Counter(SAMPLE_UNITS))
 
 
 def scannable(frames: Sequence[_T]) -> Sequence[_T]:

@@ -87,6 +87,11 @@ def units(source: ByteSource, at: int, codec: Codec, length_size: int) -> Iterat
         yield Unit(start, at, head[length_size:])
 
 
+def is_byte_stream(data: bytes) -> bool:
+    """True if data begins with a start code."""
+    return data.startswith((START_CODE, b"\0" + START_CODE))
+
+
 def start_code_units(
     source: ByteSource, start: int, end: int, codec: Codec, budget: Budget
 ) -> Iterator[Unit]:

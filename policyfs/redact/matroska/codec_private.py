@@ -13,9 +13,12 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.bitstreams.decoder_config import clean_config
+from policyfs.redact.bitstreams.frames import clean_settings
+from policyfs.redact.bitstreams.nal_units import AVC, HEVC, codec_of, is_byte_stream
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.matroska.tag_names import tag_tells
 
 MAX_PRIVATE_BYTES: Final = 1 << 20
@@ -29,6 +32,12 @@ _NUMBERS: Final = (
 """Codecs whose settings are only numbers, which are the same for all files of an encoder."""
 _CONFIGS: Final = MappingProxyType({"V_MPEGH/ISO/HEVC": b"hvcC", "V_AV1": b"av1C"})
 """Codecs whose settings are the decoder configuration of MP4 -> the name of its box in MP4."""
+_STREAMS: Final = MappingProxyType(
+    {"V_MPEG4/ISO/AVC": AVC, "V_MPEGH/ISO/HEVC": HEVC, "V_MS/VFW/FOURCC": None}
+)
+"""Codecs whose settings may be units behind start codes."""
+BITMAP_HEADER_BYTES: Final = 40
+"""Size of a BITMAPINFOHEADER; the codec's own settings follow it (V_MS/VFW/FOURCC)."""
 
 _USER_DATA: Final = re.compile(rb"(\x00\x00\x01\xb2)(.*?)(?=\x00\x00\x01|\Z)", re.DOTALL)
 _QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}b?\d{0,5}p?|Lavc\d{1,3}[.\d]{0,12})[\x00C]*")
@@ -58,7 +67,9 @@ def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
         return _xiph(data, inner.hide)
     if codec == "A_FLAC":
         return _flac(data, inner.hide)
-    if codec in _CONFIGS:
+    if codec in _STREAMS:
+        data = _stream_settings(codec, data, inner)
+    if codec in _CONFIGS and not (codec in _STREAMS and is_byte_stream(data)):
         cleaned = clean_config(_CONFIGS[codec], data, inner) if data else data
         return None if cleaned is None else _numbers(cleaned, inner)
     if codec.startswith(("V_MPEG1", "V_MPEG2", "V_MPEG4/ISO/")) and codec != "V_MPEG4/ISO/AVC":
@@ -67,7 +78,17 @@ def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
         return _lines(data, _SCRIPT)
     if codec == "S_VOBSUB":
         return _lines(data, _VOBSUB)
-    return _numbers(data, inner) if codec.startswith(_NUMBERS) else None
+    return _numbers(data, inner) if codec.startswith((*_NUMBERS, *_CONFIGS)) else None
+
+
+def _stream_settings(codec: str, data: bytes, inner: Inner) -> bytes:
+    """Clean SEI messages in settings that are a stream of units, as in AVI."""
+    old = codec == "V_MS/VFW/FOURCC"
+    known = codec_of(data[16:20]) if old else _STREAMS[codec]
+    if known is None:
+        return data
+    found = clean_settings(MemorySource(data), BITMAP_HEADER_BYTES if old else 0, len(data), known, inner)
+    return apply(data, found.patches)
 
 
 def _numbers(data: bytes, inner: Inner) -> bytes | None:

@@ -10,11 +10,10 @@ from policyfs.redact.bitstreams.decoder_config import Framing, framing_in, strea
 from policyfs.redact.bitstreams.nal_units import AVC, HEVC, codec_of
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.matroska import tag_names
+from policyfs.redact.matroska.codec_private import BITMAP_HEADER_BYTES
 from policyfs.redact.matroska.ebml import VOID
 from policyfs.redact.matroska.elements import child_data, children
 
-BITMAP_HEADER_BYTES: Final = 40
-"""Size of a BITMAPINFOHEADER; the codec's own settings follow it (V_MS/VFW/FOURCC)."""
 _VIDEO, _AUDIO, _SUBTITLE = 1, 2, 17
 _PICTURES_OF_TEXT: Final = (b"S_VOBSUB", b"S_HDMV/PGS", b"S_DVBSUB", b"S_IMAGE/BMP", b"S_ARIBSUB")
 _TEXTS: Final = (b"S_TEXT/", b"S_SSA", b"S_ASS", b"D_WEBVTT/")

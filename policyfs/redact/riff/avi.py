@@ -2,7 +2,7 @@
 
 Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks, padding and
 unknown data become zeros: cameras write maker notes there, dash cams their position. The chunks of
-pictures and sound are walked by their headers, not read.
+pictures and sound are walked by their headers, not read; messages in pictures are cleaned last.
 """
 
 from __future__ import annotations
@@ -10,13 +10,17 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
+from policyfs.redact.bitstreams.decoder_config import stream_framing
 from policyfs.redact.bitstreams.digital_video import check_dated
+from policyfs.redact.bitstreams.frames import clean_settings
+from policyfs.redact.bitstreams.nal_units import codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
 from policyfs.redact.core.kinds import Part
 from policyfs.redact.core.patches import ByteSource, skip_zeros
 from policyfs.redact.core.tag_names import told
+from policyfs.redact.riff.avi_frames import StreamFrames
 from policyfs.redact.riff.chunks import (
     HEAD_BYTES,
     JUNK,
@@ -38,6 +42,8 @@ _TEXT_BYTES: Final = 1 << 16
 _HANDLER_AT: Final = 4
 _COMPRESSION_AT: Final = 16
 """Offsets of the codec's code in ``strh`` and in the ``strf`` of pictures."""
+_SETTINGS_AT: Final = 40
+"""Offset of the codec's own settings in the ``strf`` of pictures."""
 _MEDIA: Final = (b"vids", b"auds", b"iavs")
 _SAMPLE_KINDS: Final = (b"dc", b"db", b"wb", b"pc", b"dd", b"__", b"iv")
 _PLAIN: Final = MappingProxyType(
@@ -70,6 +76,13 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "strn", "the stream's name", Tells.PEOPLE | Tells.DEVICE, "padding"),
     Part(_KIND, "IDIT, ISMP", "when it was taken", Tells.TIME, "padding"),
     Part(_KIND, "movi: streams of pictures and sound", "the picture", NOTHING, "stay"),
+    Part(
+        _KIND,
+        "H.264 and H.265 frames: SEI user data",
+        "as in movies",
+        UNKNOWN,
+        "blanks, if some of the frames tried have any",
+    ),
     Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, where a dash cam was", UNKNOWN, "zeros"),
     Part(_KIND, "any other chunk, JUNK, behind the last", "anything", UNKNOWN, "padding, zeros"),
 )
@@ -93,6 +106,7 @@ class _Locator:
         self.inner = edits.inner
         self.streams: list[bytes] = []
         self.samples = 0
+        self.frames: dict[int, StreamFrames] = {}
 
     def locate(self) -> Found:
         """Locate everything to hide in all RIFFs of the file. A file over 1 GB has several; the first one has
@@ -111,6 +125,8 @@ class _Locator:
         if not self.samples or not self.streams:
             raise NotThisKindError("there is no picture and no sound in it")
         self.edits.trailer(at, self.source.size)
+        for frames in self.frames.values():
+            self.edits.found.add(frames.clean(self.inner))
         return self.edits.found
 
     def _body(self, at: int, end: int) -> int:
@@ -151,11 +167,27 @@ class _Locator:
                     headed = True
                     code = self.source.read(part.start + _HANDLER_AT, 4)
                     check_dated(b"dvsd" if self.streams[-1] == b"iavs" else code, self.inner.hide)
+                    self._coded(code, part.end, part.end)
                 elif part.name == b"strf":
-                    check_dated(self.source.read(part.start + _COMPRESSION_AT, 4), self.inner.hide)
+                    code = self.source.read(part.start + _COMPRESSION_AT, 4)
+                    check_dated(code, self.inner.hide)
+                    kept = part.start + min(part.size, _PLAIN[part.name])
+                    self._coded(code, part.start + _SETTINGS_AT, kept)
                 self._chunk(part)
             at = part.next
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)
+
+    def _coded(self, code: bytes, start: int, end: int) -> None:
+        """Keep the framing of a stream whose pictures may have SEI messages.
+
+        code: of its codec. [start, end): the codec's settings, which are cleaned.
+        """
+        codec = codec_of(code)
+        if codec is None or self.streams[-1:] != [b"vids"]:
+            return
+        coded = stream_framing(codec, self.source.read(start, max(0, min(_HEADER_BYTES, end - start))))
+        self.frames[len(self.streams) - 1] = StreamFrames(self.source, coded)
+        self.edits.found.add(clean_settings(self.source, start, end, codec, self.inner))
 
     def _chunk(self, chunk: Chunk) -> None:
         """Clean a chunk without picture or sound."""
@@ -178,6 +210,9 @@ class _Locator:
     def _movie(self, at: int, end: int) -> None:
         """Walk the list of pictures and sound in [at, end), header by header."""
         window, media = Window(self.source), self._media_names()
+        coded = {
+            b"%02d" % number + kind: self.frames[number] for number in self.frames for kind in _SAMPLE_KINDS
+        }
         while at + HEAD_BYTES <= end:
             head = window.read(at, min(_HEADER_BYTES, end - at))
             name, size = head[:4], int.from_bytes(head[4:8], "little")
@@ -193,6 +228,8 @@ class _Locator:
                 if LIKELY_NAME.fullmatch(name) is None or stop > end:
                     break
                 self._hide(at, name, following)
+            elif name in coded:
+                coded[name].add(at + HEAD_BYTES, min(stop, end))
             at = following
         if skip_zeros(self.source, at) < end:
             raise NotThisKindError("its pictures and sound are not a sequence of chunks")

@@ -1,0 +1,68 @@
+"""Frames of H.264 and H.265 in the chunks of an AVI, for the search for SEI messages."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from policyfs.redact.bitstreams.decoder_config import Framing
+from policyfs.redact.bitstreams.frames import Frame, clean_frames, scannable, spread
+from policyfs.redact.bitstreams.nal_units import START_CODE
+from policyfs.redact.core.cleaners import Found, Inner
+from policyfs.redact.core.patches import ByteSource
+
+_HEAD_BYTES: Final = 256
+"""Bytes at the start of a frame in which its first units are looked for."""
+_TRIED: Final = 16
+_DELIMITERS: Final = {"H.264": 9, "H.265": 35}
+"""Type of the unit before the first unit of a picture (access unit delimiter)."""
+
+
+@dataclass(slots=True)
+class StreamFrames:
+    """The frames of one stream (bitstreams.frames.Frames): chunk after chunk, as the walk finds them."""
+
+    source: ByteSource
+    coded: Framing
+    _starts: array[int] = field(default_factory=lambda: array("Q"))
+    _ends: array[int] = field(default_factory=lambda: array("Q"))
+
+    def add(self, start: int, end: int) -> None:
+        """Add the chunk with the data [start, end)."""
+        self._starts.append(start)
+        self._ends.append(end)
+
+    def clean(self, inner: Inner) -> Found:
+        """Clean the SEI messages in the frames. Raises TooMuchError."""
+        return clean_frames(self, self.coded, self.source, inner)
+
+    def tried(self) -> Iterator[Frame]:
+        return map(self._frame, self._tried())
+
+    def others(self, *, keys: bool) -> Iterator[Frame]:
+        wanted = [at for at in range(len(self._starts)) if not keys or self._is_key(at)]
+        tried = set(self._tried())
+        return (self._frame(at) for at in scannable(wanted) if at not in tried)
+
+    def _tried(self) -> list[int]:
+        count = len(self._starts)
+        some = {0, 1, 2, count - 1, *spread(range(count), _TRIED)}
+        return sorted(number for number in some if 0 <= number < count)
+
+    def _frame(self, number: int) -> Frame:
+        return Frame(self._starts[number], self._ends[number] - self._starts[number])
+
+    def _is_key(self, number: int) -> bool:
+        """True unless a frame begins with a slice, maybe behind a delimiter: then it has neither parameters
+        nor messages before its picture. (An index need not exist, and need not be true.)
+        """
+        frame, codec = self._frame(number), self.coded.codec
+        head = self.source.read(frame.at, min(_HEAD_BYTES, frame.size))
+        at = -1 if self.coded.length_size else head.find(START_CODE)
+        while at >= 0 and (unit := head[at + len(START_CODE) :][: codec.header]):
+            if codec.type(unit) != _DELIMITERS[codec.name]:
+                return codec.type(unit) >= codec.slices
+            at = head.find(START_CODE, at + len(START_CODE))
+        return True

@@ -1,0 +1,89 @@
+"""Messages in frames of AVI: which streams have them, and which frames are searched."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.plan import Outcome, locate
+from tests.support.samples.movies import CITY, SLICE, sei
+from tests.support.samples.sounds import AVI, chunk
+
+START = b"\0\0\0\1"
+UUID = bytes(range(16, 32))
+X264 = bytes.fromhex("dc45e9bde6d948b7962cd820d923eeef")
+PLAIN = START + b"\x41slice123"
+
+
+def message(name: bytes = UUID) -> bytes:
+    return START + sei(5, name + CITY)[4:]
+
+
+FRAME = message() + START + SLICE[4:]
+HEVC = START + b"\x4e\x01\x05" + bytes([26]) + UUID + CITY + b"\x80" + START + b"\x26\x01slice123"
+
+
+def avi(frames: list[bytes], code: bytes = b"H264", *, handler: bytes = b"", settings: bytes = b"") -> bytes:
+    header = chunk(b"strh", b"vids" + (handler or code) + bytes(48))
+    picture = chunk(b"strf", bytes(16) + code + bytes(20) + settings)
+    headers = chunk(b"LIST", b"hdrl" + chunk(b"avih", bytes(56)) + chunk(b"LIST", b"strl" + header + picture))
+    movie = chunk(b"LIST", b"movi" + b"".join(chunk(b"00dc", frame) for frame in frames))
+    return b"RIFF" + (len(headers + movie) + 4).to_bytes(4, "little") + b"AVI " + headers + movie
+
+
+def read(data: bytes, *words: str) -> bytes:
+    plan = locate(AVI, frozenset(words or ("location",)), MemorySource(data))
+    assert plan.outcome is not Outcome.REFUSE, plan.reason
+    out = apply(data, plan.patches)
+    assert locate(AVI, frozenset(words or ("location",)), MemorySource(out)).outcome is Outcome.CLEAN
+    return out
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "settings"),
+    [
+        *((FRAME, code, b"") for code in (b"H264", b"h264", b"X264", b"AVC1", b"avc1", b"DAVC")),
+        *((HEVC, code, b"") for code in (b"HEVC", b"HVC1", b"hev1", b"H265", b"X265")),
+        (FRAME[1:], b"H264", b""),
+        (sei(5, UUID + CITY) + SLICE, b"AVC1", b"\1\x42\0\x1e\xff\xe0\0"),
+        (sei(5, UUID + CITY) + SLICE, b"AVC1", b""),
+    ],
+)
+def test_user_data_goes(frame: bytes, code: bytes, settings: bytes) -> None:
+    out = read(avi([frame] * 40, code, settings=settings))
+    assert CITY not in out
+    assert out.count(b"slice123") == 40
+
+
+def test_the_codec_is_named_by_the_stream_or_by_its_format() -> None:
+    assert CITY not in read(avi([FRAME], bytes(4), handler=b"H264"))
+    assert CITY not in read(avi([FRAME], b"H264", handler=b"\0\0\0\1"))
+    other = avi([FRAME], b"MJPG")
+    assert read(other) == other
+
+
+def test_user_data_in_settings_goes() -> None:
+    parameters = START + b"\x67abcd"
+    out = read(avi([PLAIN], settings=parameters + message() + parameters))
+    assert CITY not in out
+    assert out.count(parameters) == 2
+
+
+def test_user_data_that_begins_late_is_found_where_it_is_regular() -> None:
+    assert CITY not in read(avi([PLAIN] * 20 + [FRAME] * 80))
+
+
+def test_encoders_names_are_searched_in_frames_that_begin_with_no_slice() -> None:
+    delimiter = START + b"\x09\xf0"
+    key = message(X264) + START + SLICE[4:]
+    late = PLAIN + message(X264)
+    frames = [key, *[PLAIN] * 50, delimiter + key, delimiter + late, *[PLAIN] * 50, late, *[PLAIN] * 300, key]
+    out = read(avi(frames), "device")
+    assert read(avi(frames), "location") == avi(frames)
+    assert out.count(CITY) == out.count(late) == 2
+    assert out.count(delimiter) == 2
+
+
+def test_user_data_in_too_many_frames_is_refused() -> None:
+    plan = locate(AVI, frozenset({"location"}), MemorySource(avi([FRAME] * 30_001)))
+    assert (plan.outcome, plan.reason) == (Outcome.REFUSE, "user data in too many frames")
