@@ -15,8 +15,10 @@ from tests.property import (
     test_redact_fuzz_tiff,
 )
 from tests.support.samples import gpmf, jpegs, movies, sounds
+from tests.unit.test_redact_matroska_frames import HIDING as CODED_FILMS
 from tests.unit.test_redact_matroska_matroska import HIDING as FILMS
 from tests.unit.test_redact_pdf_pdf import HIDING as DOCUMENTS
+from tests.unit.test_redact_riff_avi_frames import HIDING as CODED_AVIS
 from tests.unit.test_redact_xmp_packet import FORMS
 
 _SEEDS: dict[str, list[bytes]] = {kind: [] for kind in sorted(REDACTABLE_KINDS)}
@@ -30,7 +32,13 @@ _SEEDS["image/heic"] += richer_boxes.HEICS
 _SEEDS["image/jp2"] += richer_boxes.JP2S
 _SEEDS["image/jxl"] += richer_boxes.JXLS
 _SEEDS["video/quicktime"] += movies.SEEDS[:2]
-_SEEDS["video/x-matroska"] += [*test_redact_fuzz_documents.FILMS, *richer.FILMS, *FILMS.values()]
+_SEEDS["video/x-matroska"] += [
+    *test_redact_fuzz_documents.FILMS,
+    *richer.FILMS,
+    *FILMS.values(),
+    *CODED_FILMS,
+]
+_SEEDS["video/x-msvideo"] += CODED_AVIS
 _SEEDS["application/x-location+json"] += test_redact_fuzz_documents.SIDECARS
 _SEEDS["application/pdf"] += [*test_redact_fuzz_documents.PDFS, *DOCUMENTS.values()]
 _SEEDS["application/rdf+xml"] += [richer.PACKET, *(jpegs.xmp_packet(form) for form in FORMS.values())]

@@ -239,3 +239,19 @@ def test_messages_too_long_to_be_understood_become_zeros():
     out = read(film(cluster(block(1, frame)), tracks=track()))
     assert CITY not in out
     assert SLICE in out
+
+
+HIDING = [
+    film(cluster(block(1, FRAME), mk.group(1, FRAME), laced(EBML, FRAME, FRAME, SLICE)), tracks=track()),
+    film(
+        cluster(laced(XIPH, *[FRAME[2:]] * 3), block(1, FRAME[2:]), size=mk.UNKNOWN_SIZE),
+        tracks=track(stripped(FRAME[:2])),
+        size=mk.UNKNOWN_SIZE,
+    ),
+    film(cluster_with(el(0xBF, b"abcd"), block(1, BYTE_STREAM), block(1, SLICE)), tracks=vfw(b"H264")),
+]
+
+
+@pytest.mark.parametrize("data", HIDING)
+def test_small_files_for_the_fuzzer_lose_their_places(data: bytes) -> None:
+    assert CITY not in read(data)

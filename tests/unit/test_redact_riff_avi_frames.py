@@ -87,3 +87,15 @@ def test_encoders_names_are_searched_in_frames_that_begin_with_no_slice() -> Non
 def test_user_data_in_too_many_frames_is_refused() -> None:
     plan = locate(AVI, frozenset({"location"}), MemorySource(avi([FRAME] * 30_001)))
     assert (plan.outcome, plan.reason) == (Outcome.REFUSE, "user data in too many frames")
+
+
+HIDING = [
+    avi([FRAME] * 6),
+    avi([HEVC, PLAIN] * 3, b"HEVC"),
+    avi([PLAIN], settings=START + b"\x67a" + message()),
+]
+
+
+@pytest.mark.parametrize("data", HIDING)
+def test_small_files_for_the_fuzzer_lose_their_places(data: bytes) -> None:
+    assert CITY not in read(data)
