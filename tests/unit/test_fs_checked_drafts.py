@@ -177,3 +177,27 @@ async def test_a_large_draft_is_cut_on_a_thread(store: Path, monkeypatch) -> Non
         for each in (handle, other):
             await made.release(each)
     assert (store / "new.jpg").read_bytes() == PHOTO
+
+
+@on_trio
+async def test_a_draft_counts_as_a_descriptor_of_its_app_until_it_ends(store: Path) -> None:
+    """However it ends, and if it cannot begin: stored, refused, in place of an outdated one."""
+    with parts(store, engine_of(DRAFTS)) as made:
+        held = made.handles.descriptors
+        handle, _ = await made.creator.create(made.root, b"new.jpg", 0o644, os.O_RDWR, made.caller(CAMERA))
+        assert held.used == 1
+        for number in range(2):
+            await made.write(handle, 0, PHOTO)
+            assert held.used == 2
+            await made.sync.flush(handle)
+            assert held.used == 2
+            os.utime(store / "new.jpg", (5, number))
+        held.take("camera", held.limit)
+        assert await errno_of(made.write(handle, 0, PHOTO)) == errno.EMFILE
+        held.give("camera", held.limit)
+        assert held.used == 1
+        assert await made.write(handle, 0, PHOTO) == len(PHOTO)
+        os.utime(store / "new.jpg", (5, 5))
+        assert await errno_of(made.sync.flush(handle)) == errno.EBUSY
+        await made.release(handle)
+        assert held.used == 0

@@ -60,6 +60,7 @@ class Drafts:
     ) -> None:
         """shares_blocks: True if two files of the store can share blocks (reflink)."""
         self._tree = fs.tree
+        self._handles = fs.handles
         self._gate = fs.gate
         self._kinds = kinds
         self._plans = plans
@@ -82,9 +83,9 @@ class Drafts:
         """Return the node's draft. A new draft begins as a copy of the file. It replaces a draft that the
         store has, if another writer has changed the file since.
 
-        Raises OSError: EOPNOTSUPP if the store has no unnamed files. Calls *fence* after the copy, and raises
-        its exceptions: another app may have written the file meanwhile, and the draft must not show that
-        app's bytes.
+        Raises OSError: EOPNOTSUPP if the store has no unnamed files, EMFILE if the caller's app has used up
+        its share of descriptors. Calls *fence* after the copy, and raises its exceptions: another app may
+        have written the file meanwhile, and the draft must not show that app's bytes.
         """
         return await self._begin(handle, state, fence)
 
@@ -100,8 +101,13 @@ class Drafts:
         stat = self._tree.fstat(handle.fd)
         # It belongs to the caller, as a natively written file would: the caller's quota counts it.
         caller = handle.caller
-        fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
-        draft = Draft(fd, stat, created=head is not None and head.created)
+        release = self._handles.take_descriptor(caller.holder)
+        try:
+            fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
+        except BaseException:
+            release()
+            raise
+        draft = Draft(fd, stat, created=head is not None and head.created, released=release)
         draft.refused = head is not None and head.refused
         try:
             if fence is None:

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -310,6 +311,16 @@ class HandleTable:
             self._charge(kept)
             return True
         return False
+
+    def take_descriptor(self, holder: Holder) -> Callable[[], None]:
+        """Charge one more descriptor to a holder. Return the function that gives it back.
+
+        Raises OSError: EMFILE if the holder has used up its share.
+        """
+        self.descriptors.check(holder)
+        self.descriptors.take(holder)
+        self._keep_plenty()
+        return partial(self.descriptors.give, holder)
 
     def get(self, fh: int) -> Handle:
         """Return the open handle with the number that the kernel sent. KeyError if there is none."""

@@ -6,6 +6,7 @@ The code that stores or drops these bytes is in fs/checked: head_writes.py and d
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NamedTuple
 
 from policyfs.domain import RuleMatch
@@ -65,11 +66,15 @@ class Draft:
     """
 
     __slots__ = (
-        "base", "began_empty", "changed", "cleaned_of", "created", "fd", "recorded", "refusal", "refused",
-        "times_ns", "torn", "unchanged",
+        "_released", "base", "began_empty", "changed", "cleaned_of", "created", "fd", "recorded", "refusal",
+        "refused", "times_ns", "torn", "unchanged",
     )  # fmt: skip
 
-    def __init__(self, fd: int, stat: Stat, *, created: bool) -> None:
+    def __init__(
+        self, fd: int, stat: Stat, *, created: bool, released: Callable[[], object] = lambda: None
+    ) -> None:
+        """stat: the attributes of the store's file. released: called when the draft no longer has *fd*."""
+        self._released = released
         self.fd = fd
         self.base: tuple[int, int] | None = base_of(stat)
         self.began_empty = not stat.size
@@ -115,20 +120,20 @@ class Draft:
         return os.fstat(self.fd).st_size
 
     def give(self) -> int:
-        """Return the draft's descriptor, which the caller must close from now on."""
+        """Return the draft's descriptor, which the caller must close from now on; -1 after the first call."""
         fd, self.fd = self.fd, -1
+        if fd >= 0:
+            self._released()
         return fd
 
     def close(self) -> None:
         """Discard the draft. A second call does nothing."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
+        if (fd := self.give()) >= 0:
             freeing.close(fd)
 
     async def closed(self) -> None:
         """Discard the draft, and return once its room is free, for a writer that goes on."""
-        fd, self.fd = self.fd, -1
-        if fd >= 0:
+        if (fd := self.give()) >= 0:
             await freeing.closed(fd)
 
 
