@@ -9,13 +9,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
+from tests.support.samples import jpegs
 
 pytestmark = pytest.mark.load
 
@@ -33,6 +34,7 @@ apps:
 rules:
   - {{id: own, allow: [all], who: {{app: any}}, paths: "/{{app}}/***"}}
 """
+LEASED = POLICY + '  - {id: redact, require: {redact: location}, paths: "/greedy/**"}\n'
 DRAFTS = POLICY + '  - {id: no, require: {no: location}, paths: "/greedy/**", raw_types: text/plain}\n'
 
 
@@ -46,22 +48,34 @@ def furnished(empty_store: Path) -> Path:
     return empty_store
 
 
-def _hold(channel, directory: Path, flags: int, unlink: bool, data: bytes) -> tuple[int, set[str]]:
+class Way(NamedTuple):
+    """How the greedy app makes the daemon hold descriptors. each: of one open file; options: of the mount."""
+
+    policy: str = POLICY
+    flags: int = os.O_RDWR
+    unlink: bool = False
+    written: bytes = b""
+    each: int = 1
+    options: tuple[str, ...] = ()
+    stored: bytes = b"0123456789"
+
+
+def _hold(channel, directory: Path, way: Way) -> tuple[int, set[str]]:
     """Opens as many as it gets, writes, and keeps them until it is told."""
     held, said = [], set()
     for number in range(FILES):
         try:
-            held.append(os.open(directory / str(number), flags))
-            if data:
-                os.write(held[-1], data)
+            held.append(os.open(directory / str(number), way.flags))
+            if way.written:
+                os.write(held[-1], way.written)
         except OSError as error:
             said.add(os.strerror(error.errno or 0))
-    for number in range(len(held) if unlink else 0):
+    for number in range(len(held) if way.unlink else 0):
         with contextlib.suppress(OSError):
             os.unlink(directory / str(number))
     channel.send((len(held), said))
     channel.recv()
-    assert all(os.pread(fd, 10, 0) == b"0123456789" for fd in held)
+    assert all(os.pread(fd, 10, 0) == way.stored[:10] for fd in held)
     for fd in held:
         os.close(fd)
     return len(held), said
@@ -93,12 +107,15 @@ def _work(directory: Path) -> list[str]:
 
 
 WAYS: Final = {
-    "writers": (POLICY, os.O_RDWR, False, b""),
-    "unlinked": (POLICY, os.O_RDONLY, True, b""),
-    "drafts": (DRAFTS, os.O_RDWR, False, b"0"),
+    "writers": Way(),
+    "unlinked": Way(flags=os.O_RDONLY, unlink=True),
+    "drafts": Way(DRAFTS, written=b"0", each=2),
+    "leases": Way(
+        LEASED, os.O_RDONLY, each=2, options=("--copy-max", "64"), stored=jpegs.photo_with(jpegs.exif())
+    ),
 }
-"""How to make the daemon hold a descriptor: as a writer; by taking away the last name of an open file; by
-bytes that wait for their check.
+"""As a writer; by taking away the last name of an open file; by bytes that wait for their check; by reads of
+redacted files that are too large to copy.
 """
 
 
@@ -114,7 +131,7 @@ def beside(greedy: list, mount: Mount, way: str) -> tuple[int, set[str], int, li
     """What the greedy app got and heard, how many descriptors the daemon has then, and what went wrong for
     the honest one meanwhile.
     """
-    child = start_as(GREEDY, _hold, mount / "greedy", *WAYS[way][1:])
+    child = start_as(GREEDY, _hold, mount / "greedy", WAYS[way])
     greedy.append(child)
     got, said = child.receive(60)
     held = mount.descriptors()
@@ -127,16 +144,18 @@ def beside(greedy: list, mount: Mount, way: str) -> tuple[int, set[str], int, li
 
 @pytest.mark.parametrize("way", WAYS)
 def test_who_takes_all_leaves_as_much_for_others(mounts: Mounts, furnished: Path, greedy, way: str) -> None:
-    mount = mounts.prepare(WAYS[way][0], furnished)
+    for photo in (furnished / "greedy").iterdir():
+        photo.write_bytes(WAYS[way].stored)
+    mount = mounts.prepare(WAYS[way].policy, furnished, *WAYS[way].options)
     mount.most_descriptors = DESCRIPTORS
     mount.start()
+    call_as(GREEDY, (mount / "greedy/0").read_bytes)  # a first look at content starts workers
     before = mount.descriptors()
     got, said, held, wrong = beside(greedy, mount, way)
     assert wrong == []
     assert DESCRIPTORS // 5 < held - before < DESCRIPTORS // 3
     if way != "unlinked":
-        each = 2 if way == "drafts" else 1
-        assert DESCRIPTORS // 5 < each * got < DESCRIPTORS // 3
+        assert DESCRIPTORS // 5 < WAYS[way].each * got < DESCRIPTORS // 3
         assert said == {"Too many open files"}
     else:
         assert (got, said) == (FILES, set())

@@ -93,6 +93,8 @@ class OpenState:
     """Of a LEASED node: the read lease, while it holds."""
     lease_fd: int = -1
     """The descriptor that the lease is on, or -1."""
+    lease_fd_closed: Callable[[], object] | None = None
+    """Called after *lease_fd* was closed: gives it back to the share that it is charged to."""
     patches: tuple[Patch, ...] = ()
     """Of a LEASED node: the bytes that are shown instead of the file's."""
     cut: bool = False
