@@ -314,8 +314,8 @@ def times_dearer(mount: Mount, deep: int = 990, rounds: int = 10) -> float:
 
 
 DEARER: Final = 3.5
-"""What a tree 330 times as deep may cost more. It costs 1.4 to 2.6 times as much, and 4.6 to 7.7 times as
-much where each level is opened."""
+"""What a tree 330 times as deep may cost more. It costs 1.4 to 2.6 times as much, and 3.0 to 7.7 times as
+much where each level is opened: by the machine, so both are measured on the same one."""
 DEARER_WITH_OWNERS: Final = 10
 """The same where the owner of each directory above is decided on, when all was moved just before."""
 
@@ -326,8 +326,12 @@ def test_a_deep_tree_costs_little_more_than_a_shallow_one(deep, kind: str) -> No
 
 
 @pytest.mark.alone
-def test_it_costs_by_its_depth_where_each_level_is_opened(deep) -> None:
-    assert times_dearer(deep(guard="level-by-level", descriptors=FEW)) > DEARER
+def test_it_costs_by_its_depth_where_each_level_is_opened(deep, store: Path) -> None:
+    guarded = deep(descriptors=FEW)
+    dearer = times_dearer(guarded)
+    guarded.stop()
+    clear(store / "deep")
+    assert times_dearer(deep(guard="level-by-level", descriptors=FEW)) > 1.5 * dearer
 
 
 def test_directories_that_hide_by_their_owners_cost_little_more(deep) -> None:
