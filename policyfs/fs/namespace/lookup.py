@@ -94,10 +94,9 @@ class Lookup:
             held = self._held_directory(parent, name)
             return held or self._not_there(parent, name, state, caller, unseen.whatever)
         dirfd = self._resolver.dirfd_on_the_way(parent)
-        if unseen.but_directory is not None and not self._tree.is_dir(dirfd, name):
-            return self._not_there(parent, name, state, caller, unseen.but_directory)
+        nothing_to_see = unseen.but_directory is not None and not self._tree.is_dir(dirfd, name)
         try:
-            stat = self._tree.stat(dirfd, name)
+            stat = None if nothing_to_see else self._tree.stat(dirfd, name)
         except FileNotFoundError:
             stat = None
         withheld_names = stat is not None and self._withheld_names.has(stat)
