@@ -16,6 +16,7 @@ import errno
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import partial
 from typing import Final, NoReturn
 
 import trio
@@ -101,12 +102,8 @@ class Drafts:
         stat = self._tree.fstat(handle.fd)
         # It belongs to the caller, as a natively written file would: the caller's quota counts it.
         caller = handle.caller
-        release = self._handles.take_descriptor(caller.holder)
-        try:
-            fd = self._tree.create_unnamed(self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
-        except BaseException:
-            release()
-            raise
+        create = partial(self._tree.create_unnamed, self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
+        fd, release = self._handles.open_for(caller.holder, create)
         draft = Draft(fd, stat, created=head is not None and head.created, released=release)
         draft.refused = head is not None and head.refused
         try:

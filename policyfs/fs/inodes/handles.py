@@ -93,7 +93,7 @@ class OpenState:
     """Of a LEASED node: the read lease, while it holds."""
     lease_fd: int = -1
     """The descriptor that the lease is on, or -1."""
-    lease_fd_closed: Callable[[], object] | None = None
+    lease_fd_closed: Callable[[], object] = lambda: None
     """Called after *lease_fd* was closed: gives it back to the share that it is charged to."""
     patches: tuple[Patch, ...] = ()
     """Of a LEASED node: the bytes that are shown instead of the file's."""
@@ -314,15 +314,17 @@ class HandleTable:
             return True
         return False
 
-    def take_descriptor(self, holder: Holder) -> Callable[[], None]:
-        """Charge one more descriptor to a holder. Return the function that gives it back.
+    def open_for(self, holder: Holder, make: Callable[[], int]) -> tuple[int, Callable[[], None]]:
+        """Open one more descriptor by *make*, and charge it to a holder. Return the descriptor, and the
+        function that gives its part of the share back.
 
-        Raises OSError: EMFILE if the holder has used up its share.
+        Raises OSError: EMFILE if the holder has used up its share; and those of *make*.
         """
         self.descriptors.check(holder)
+        fd = make()
         self.descriptors.take(holder)
         self._keep_plenty()
-        return partial(self.descriptors.give, holder)
+        return fd, partial(self.descriptors.give, holder)
 
     def get(self, fh: int) -> Handle:
         """Return the open handle with the number that the kernel sent. KeyError if there is none."""

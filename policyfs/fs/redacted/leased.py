@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import trio
@@ -115,7 +116,8 @@ class LeasedFiles:
         if state.lease is None or not state.lease.holds():
             self._drop(state)
             await self._rest(node.ino)
-            self._open_for_lease(state, fd, caller)
+            reopen = partial(self._tree.reopen, fd, os.O_RDONLY)
+            state.lease_fd, state.lease_fd_closed = self._handles.open_for(caller.holder, reopen)
             state.lease = self._keeper.grant(state.lease_fd, lambda _: self._broken(node))
             if state.lease is None:
                 return self._busy(state, blank)
@@ -140,16 +142,6 @@ class LeasedFiles:
         state.generation = self._gate.generation
         state.version = version_of(self._tree.fstat(state.lease_fd))
         return Armed(decision, kind, "")
-
-    def _open_for_lease(self, state: OpenState, fd: int, caller: Caller) -> None:
-        """Open the file for the lease, at the cost of the caller's share. Raises OSError(EMFILE)."""
-        closed = self._handles.take_descriptor(caller.holder)
-        try:
-            state.lease_fd = self._tree.reopen(fd, os.O_RDONLY)
-        except BaseException:
-            closed()
-            raise
-        state.lease_fd_closed = closed
 
     async def _locate(
         self, caller: Caller, what: frozenset[str], fd: int, lease: Lease
@@ -222,7 +214,5 @@ class LeasedFiles:
         fd, state.lease_fd = state.lease_fd, -1
         if fd >= 0:
             os.close(fd)
-        closed, state.lease_fd_closed = state.lease_fd_closed, None
-        if closed is not None:
-            closed()
+            state.lease_fd_closed()
         state.patches, state.located, state.version = (), None, None
