@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import Mounts, wait_until_closed
 from tests.support.samples import jpegs
 
 pytestmark = pytest.mark.load
@@ -138,7 +138,7 @@ def beside(greedy: list, mount: Mount, way: str) -> tuple[int, set[str], int, li
     wrong = call_as(HONEST, _work, mount / "honest")
     child.send("enough")
     child.result()
-    wait_for(lambda: mount.status()["handles"]["open"] == 0, "all is given back")
+    wait_until_closed(mount)
     return got, said, held, wrong
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.processes import call_as, start_as, wait_for
+from tests.support.machine.processes import call_as, start_as
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
 from tests.support.mount.faulty import CAMERA, GALLERY, LARGE, PHOTO, written
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import Mounts, wait_until_closed
 from tests.support.samples import jpegs
 
 LIMITS = (256, 4096)
@@ -71,6 +71,6 @@ def test_a_daemon_with_few_descriptors(mounts: Mounts, empty_store: Path, limit:
     call_as(CAMERA, _work, mount / "DCIM", deadline_s=60)
     assert call_as(CAMERA, written, mount / "Checked/new.jpg", LARGE) == (len(LARGE), "")
     assert (empty_store / "Checked/new.jpg").read_bytes() == LARGE
-    wait_for(lambda: mount.status()["handles"]["open"] == 0, "all is given back")
+    wait_until_closed(mount)
     assert mount.descriptors() <= before + limit // 8 + 16
     assert mount.status()["bugs"] == 0

@@ -21,7 +21,7 @@ from tests.support.machine.namespace import mounts_below
 from tests.support.machine.processes import Child, call_as, start_as, wait_for
 from tests.support.models.twins import content, error, fd_of
 from tests.support.mount.daemons import Mount, Said, policyfs, policyfs_process
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import Mounts, wait_until_closed
 
 ONE, TWO = 10010, 10011
 POLICY = f"""\
@@ -80,7 +80,7 @@ def test_status_says_what_the_mount_is_and_holds(live: Mount) -> None:
     assert held["backing_ids"] >= 1
     child.send("go")
     child.result()
-    wait_for(lambda: live.status()["handles"]["open"] == 0, "the handles are released")
+    wait_until_closed(live)
 
 
 def test_status_of_a_path_says_how_long_it_is_kept(live: Mount) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.models.twins import content, error, fd_of
 from tests.support.mount.daemons import Mount, policyfs
-from tests.support.mount.stores import Mounts
+from tests.support.mount.stores import Mounts, wait_until_closed
 
 ONE, TWO = 10010, 10011
 POLICY = f"""\
@@ -114,7 +114,7 @@ def test_few_descriptors_are_an_error_for_a_while(mounts: Mounts, empty_store: P
     assert 10 < len(read) < 300
     assert said == {"Too many open files"}
     assert read == {number: b"%d" % number for number in read}
-    wait_for(lambda: mount.status()["handles"]["open"] == 0, "the handles are released")
+    wait_until_closed(mount)
     assert call_as(ONE, content, str(mount / "f299")) == b"299"
     assert mount.status()["bugs"] == 0
 
@@ -170,7 +170,7 @@ def test_users_killed_in_the_middle_leave_nothing(
             os.kill(child.pid, signal.SIGSTOP if round_ % 2 else signal.SIGCONT)
         for child in children:
             child.kill()
-    wait_for(lambda: mount.status()["handles"]["open"] == 0, "every handle is released")
+    wait_until_closed(mount)
     assert mount.status()["bugs"] == 0
     assert call_as(ONE, content, str(mount / "big")) == (empty_store / "big").read_bytes()
 

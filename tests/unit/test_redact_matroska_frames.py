@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
 
 from policyfs.redact.bitstreams import frames as engine
-from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.matroska import clusters as walk
 from policyfs.redact.plan import Outcome, locate
 from tests.support.samples import matroskas as mk
 from tests.support.samples.matroskas import block, cluster, el, film, number
 from tests.support.samples.movies import CITY, SLICE, sei
+from tests.support.samples.redacted import redacted
 
 KIND = "video/x-matroska"
 UUID = bytes(range(16, 32))
@@ -40,12 +42,7 @@ def stripped(lead: bytes) -> bytes:
     return encoded(el(0x5034, number(0x4254, 3), el(0x4255, lead)))
 
 
-def read(data: bytes, *words: str) -> bytes:
-    plan = locate(KIND, frozenset(words or ("location",)), MemorySource(data))
-    assert plan.outcome is not Outcome.REFUSE, plan.reason
-    out = apply(data, plan.patches)
-    assert locate(KIND, frozenset(words or ("location",)), MemorySource(out)).outcome is Outcome.CLEAN
-    return out
+read = partial(redacted, KIND)
 
 
 def refused(data: bytes, *words: str) -> str:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
 from tests.support.samples import jpegs
 from tests.support.samples.jpegs import exif, exif_segment, leaks, plain, with_segments
 from tests.support.samples.notes import CITY
+from tests.support.samples.redacted import redacted
 from tests.support.samples.tiffs import PIXELS, fuji
 
 PREVIEW = with_segments(plain(), exif_segment(exif("II")))
 
 
-def read(data: bytes, word: str = "location") -> bytes:
-    """What a reader gets; redacting that again finds nothing."""
-    plan = locate("image/x-fuji-raf", frozenset({word}), MemorySource(data))
-    assert plan.outcome is not Outcome.REFUSE, plan.reason
-    out = apply(data, plan.patches)
-    assert locate("image/x-fuji-raf", frozenset({word}), MemorySource(out)).outcome is Outcome.CLEAN
-    return out
+read = partial(redacted, "image/x-fuji-raf")
 
 
 @pytest.mark.parametrize("sensor_in_tiff", [False, True])

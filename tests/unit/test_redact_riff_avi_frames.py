@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from policyfs.redact.core.patches import MemorySource, apply
+from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
 from tests.support.samples.movies import CITY, SLICE, sei
+from tests.support.samples.redacted import redacted
 from tests.support.samples.sounds import AVI, chunk
 
 START = b"\0\0\0\1"
@@ -31,12 +34,7 @@ def avi(frames: list[bytes], code: bytes = b"H264", *, handler: bytes = b"", set
     return b"RIFF" + (len(headers + movie) + 4).to_bytes(4, "little") + b"AVI " + headers + movie
 
 
-def read(data: bytes, *words: str) -> bytes:
-    plan = locate(AVI, frozenset(words or ("location",)), MemorySource(data))
-    assert plan.outcome is not Outcome.REFUSE, plan.reason
-    out = apply(data, plan.patches)
-    assert locate(AVI, frozenset(words or ("location",)), MemorySource(out)).outcome is Outcome.CLEAN
-    return out
+read = partial(redacted, AVI)
 
 
 @pytest.mark.parametrize(

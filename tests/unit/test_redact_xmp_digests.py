@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import pytest
 
-from policyfs.redact.core.patches import MemorySource, apply
-from policyfs.redact.plan import Outcome, locate
 from tests.support.samples import jpegs
 from tests.support.samples.jpegs import (
     LATITUDE,
@@ -19,6 +18,7 @@ from tests.support.samples.jpegs import (
     segment,
     with_segments,
 )
+from tests.support.samples.redacted import redacted
 
 TAGS = "36864,36867,2,4"
 FIRST = "271,272,305"
@@ -54,12 +54,7 @@ def photo(said: str, *, place: bool = True, element: bool = False, name: str = "
     return with_segments(plain(), exif_segment(exif(place=place)), xmp)
 
 
-def read(data: bytes, word: str = "location") -> bytes:
-    plan = locate("image/jpeg", frozenset({word}), MemorySource(data))
-    assert plan.outcome is not Outcome.REFUSE
-    out = apply(data, plan.patches)
-    assert locate("image/jpeg", frozenset({word}), MemorySource(out)).outcome is Outcome.CLEAN
-    return out
+read = partial(redacted, "image/jpeg")
 
 
 @pytest.mark.parametrize("element", [True, False])
