@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 C_SOURCES := setup.py $(shell find policyfs -name '_*.[ch]')
 STAMP := .venv/.stamp-installed
 
-.PHONY: help demo demo-shell test lint checks style layers types soak sanitize fuzz bench setup packages-demo packages-test packages-soak packages-bench man docs lock clean test-debian13
+.PHONY: help demo demo-shell test lint checks style layers types soak sanitize fuzz bench setup man docs lock clean test-debian13
 
 help:
 	@echo "make demo        who sees what of a small store, in one screen"
@@ -27,14 +27,13 @@ help:
 	@echo "make setup       system packages, .venv, the C bridge"
 
 # A goal that needs an environment is made by `$(MAKE) $(call beside,PACKAGES) GOAL`: pip fetches what is compiled
-# while apt installs PACKAGES, unless Python itself comes from apt. The C bridge needs both.
+# while apt installs PACKAGES. The C bridge needs both.
 PACKAGES :=
-PYTHON :=
-beside = -s -j 3 PACKAGES=$(1) PYTHON=$$(packaging/setup/packages.sh has-python || echo $(1))
+beside = -s -j 3 PACKAGES=$(1)
 
 # The stamps are newer than the lock file, the metadata and the C sources once all is installed.
 WHEELS := .venv/.stamp-wheels
-$(WHEELS): requirements.lock packaging/setup/venv.sh | $(PYTHON)
+$(WHEELS): requirements.lock packaging/setup/venv.sh packaging/setup/python.sh | packages-python
 	@packaging/setup/venv.sh wheels
 	@touch $@
 
@@ -42,17 +41,12 @@ $(STAMP): $(WHEELS) pyproject.toml $(C_SOURCES) | $(PACKAGES)
 	@packaging/setup/venv.sh bridge
 	@touch $@
 
-packages-demo:
-	@packaging/setup/packages.sh demo
+packages-python:
+	@packaging/setup/packages.sh python
 
-packages-test:
-	@packaging/setup/packages.sh test
-
-packages-soak:
-	@packaging/setup/packages.sh soak
-
-packages-bench:
-	@packaging/setup/packages.sh bench
+# One apt-get at a time.
+packages-%: packages-python
+	@packaging/setup/packages.sh $*
 
 setup:
 	@$(MAKE) $(call beside,packages-test) $(STAMP)

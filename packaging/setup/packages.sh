@@ -1,7 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that one of the Makefile's goals needs: `packages.sh run|demo|test|soak|bench|debian13`.
+# Installs the Debian packages that a goal of the Makefile needs: `packages.sh python|run|demo|test|soak|bench|debian13`.
 # Asks dpkg first and calls apt-get only for what is missing, so that a second run costs nothing.
-# `packages.sh has-python` installs nothing: it succeeds if python3 can make environments and compile by now.
 # An alternative (a|b) is the name of one package in different releases; a name with a ? behind it is one
 # that only newer releases have, for what was part of another before.
 set -eu
@@ -13,17 +12,13 @@ soak="$test restic borgbackup syncthing minidlna"
 bench="$test fio mergerfs dbench g++"
 debian13="debootstrap git util-linux"
 
-# A Python of its own (pyenv, /usr/local) brings venv and headers; Debian's has them in packages.
-has_python() {
-    python3 -c 'import ensurepip, os, sysconfig
-raise SystemExit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' 2>/dev/null
-}
+python=
+if ! "$(dirname "$0")/python.sh" complete; then
+    python="python3 python3-venv python3-dev"
+fi
 
 case "${1:-}" in
-has-python)
-    has_python
-    exit
-    ;;
+python) wanted= ;;
 run) wanted=$run ;;
 demo) wanted=$demo ;;
 test) wanted=$test ;;
@@ -31,16 +26,12 @@ soak) wanted=$soak ;;
 bench) wanted=$bench ;;
 debian13) wanted=$debian13 ;;
 *)
-    echo "usage: packages.sh run|demo|test|soak|bench|debian13|has-python" >&2
+    echo "usage: packages.sh python|run|demo|test|soak|bench|debian13" >&2
     exit 2
     ;;
 esac
 
-if ! command -v python3 >/dev/null; then
-    wanted="$wanted python3 python3-venv python3-dev"
-elif ! has_python; then
-    wanted="$wanted python3-venv python3-dev"
-fi
+wanted="$wanted $python"
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     echo "packages.sh: this system has no apt-get. Install what these Debian packages hold, then go on:" >&2

@@ -8,8 +8,9 @@ set -eu
 # Locked as sources only: compiling it needs Debian's packages.
 sources="pyfuse3"
 
-if ! python3 -c 'import sys; raise SystemExit(sys.version_info < (3, 11))'; then
-    echo "venv.sh: policyfs needs Python 3.11 or newer, this is $(python3 --version 2>&1)" >&2
+python=$("$(dirname "$0")/python.sh")
+if ! "$python" -c 'import sys; raise SystemExit(sys.version_info < (3, 11))'; then
+    echo "venv.sh: policyfs needs Python 3.11 or newer, this is $("$python" --version 2>&1)" >&2
     exit 1
 fi
 scratch=$(mktemp -d)
@@ -32,7 +33,7 @@ install() {
 case "${1:-}" in
 wheels)
     echo "installing into .venv, which takes a minute"
-    [ -x .venv/bin/python ] || quietly python3 -m venv .venv
+    [ -x .venv/bin/python ] || quietly "$python" -m venv .venv
     awk -v sources="$sources" 'BEGIN { split(sources, names); for (i in names) left_out[names[i]] }
         /^[A-Za-z0-9]/ { split($1, parts, "=="); kept = !(parts[1] in left_out) } kept' requirements.lock >"$scratch/wheels"
     install --require-hashes -r "$scratch/wheels"

@@ -221,6 +221,38 @@ def test_wheels_are_installed_without_what_needs_a_compiler_and_the_bridge_with_
     assert installed("bridge") == lock
 
 
+@pytest.mark.parametrize(
+    ("system", "old_first", "chosen"),
+    [
+        (sys.executable, False, sys.executable),
+        (sys.executable, True, sys.executable),
+        ("/nonexistent/python3", False, "{first}"),
+        ("{old}", False, "{first}"),
+    ],
+)
+def test_the_environment_is_made_from_the_systems_python(
+    tmp_path: Path, system: str, old_first: bool, chosen: str
+) -> None:
+    """The system's own, whatever PATH begins with; the first of PATH if the system's is absent or too old."""
+    old, first = tmp_path / "old", tmp_path / "bin/python3"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    first.parent.mkdir()
+    first.symlink_to(old if old_first else sys.executable)
+    script = tmp_path / "python.sh"
+    text = (CHECKOUT / "packaging/setup/python.sh").read_text(encoding="utf-8")
+    script.write_text(text.replace("system=/usr/bin/python3", f"system={system.format(old=old)}"))
+    printed = subprocess.run(
+        ["sh", script],
+        env={"PATH": f"{first.parent}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    assert printed == chosen.format(first=first) + "\n"
+
+
 @pytest.mark.parametrize("part", ["wheels", "bridge"])
 @pytest.mark.parametrize("code", [0, 1])
 def test_what_pip_says_is_shown_if_it_fails(tmp_path: Path, code: int, part: str) -> None:
