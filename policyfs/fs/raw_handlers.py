@@ -1,4 +1,8 @@
-"""Handlers of the requests that pyfuse3 does not know. They translate, and decide nothing."""
+"""Handlers of the requests that pyfuse3 does not know. They translate, and decide nothing.
+
+A request that may need a thread for a long time takes a turn of its app. (The fsyncs take none: they return
+Work, which needs no task.)
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from policyfs.kernel.protocol import Opcode
 
 _FS_IOC_GETFLAGS: Final = 0x80086601
 _AT_ONCE: Final = 2
-"""One app's limit of simultaneous requests that may need a thread for a long time."""
+"""One app's limit of simultaneous requests that take a turn, of all opcodes together."""
 _FLAGS: Final = struct.Struct("=II")
 
 

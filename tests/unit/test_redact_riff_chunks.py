@@ -52,6 +52,13 @@ def test_a_walk_ends_at_what_is_no_name_and_at_its_end():
     assert len(walked(both, end=99)) == 2
 
 
+def test_without_padding_the_next_chunk_begins_at_the_end_of_the_data():
+    data = chunk(b"abcd", b"1")[:-1] + chunk(b"efgh", bytes(32))  # "fgh" and the length could be a name, too
+    assert [one.name for one in walked(data)] != [b"abcd", b"efgh"]
+    found = list(chunks(MemorySource(data), None, 0, len(data), padded=False))
+    assert [(one.name, one.size, one.next) for one in found] == [(b"abcd", 1, 9), (b"efgh", 32, 49)]
+
+
 def test_chunks_are_paid_for():
     class Poor(Plain):
         @property

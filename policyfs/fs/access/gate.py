@@ -372,6 +372,8 @@ class Gate:
     ) -> NoReturn:
         """Record a refusal, and raise its errno: *error*, or the decision's errno if *error* is 0.
 
+        The event says that the request was denied, also if *decision* allows it and only *error* refuses.
+
         Raises EIO instead if the refusal must be on record and could not be recorded. A refusal with *error*
         must always be on record.
         """

@@ -1,4 +1,4 @@
-"""Listings: a snapshot of a directory, taken when an app begins to read the directory."""
+"""Listings: a snapshot of a directory, taken when an app begins to read it; EMFILE beyond the app's share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from policyfs.store.directory_records import DirectoryRecords
 _WITH_NODE: Final = 8
 """The work for a name with node and attributes, in units: one unit is the work for a name alone."""
 _LISTED: Final = 2_000_000
-"""The limit of names in all open listings together. A name of 16 bytes takes 48 bytes of memory."""
+"""The limit of names in all open listings. One app is refused beyond half. A 16-byte name takes 48 bytes."""
 _LISTING_COSTS: Final = 8
 """In a holder's share of names, an open directory counts as this number of names, besides its names."""
 
@@ -169,13 +169,13 @@ class DirectoryListings:
         return listing.entries
 
     def _keep(self, listing: Listing, entries: DirectoryEntries) -> None:
-        """Store a listing's snapshot, and count it in its holder's share. EMFILE if the share is used up."""
+        """Store a snapshot. It counts in the holder's share until _drop(). EMFILE if the share is used up."""
         self.shares.check(listing.holder)
         listing.entries = entries
         self.shares.take(listing.holder, len(entries))
 
     async def _drop(self, listing: Listing) -> None:
-        """Drop a snapshot in parts: to free millions of names at once would make other requests wait."""
+        """Give a snapshot's names back to the share, and free them in parts, so that other requests run."""
         entries, listing.entries = listing.entries, None
         if entries is None:
             return

@@ -39,7 +39,8 @@ class PathServer(Protocol):
         """Try to open by a backing id that the kernel already has, in place of steps 1 to 7 of an open.
 
         This needs no descriptor. True if it worked: stat, decision, handle and state are then set in
-        *opening*. False if the open must go through all steps.
+        *opening*. False if the open must go through all steps. A check in connect() need not be made as a
+        refusal here: return False, and the full open calls connect(), which refuses.
         """
 
     async def connect(self, opening: OpenContext) -> None:

@@ -1,4 +1,7 @@
-"""The byte path of a frozen copy: a redacted view of a file that is not too large, for reading.
+"""The byte path of a frozen copy, for reading a file that is not too large.
+
+It serves a redacted view. It also serves a view that hides nothing if a decision needs proof of the file's
+kind; then node.view.redact is empty.
 
 The copy is made of the file's present version, or found in the cache (fs/redacted/copies.py). It is pinned
 twice: for the node, which shows one copy as long as it is open, and for the handle, as part of its app's

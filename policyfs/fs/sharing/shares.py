@@ -1,4 +1,7 @@
-"""Shares of a limited resource, divided so that no holder can use it up for the others.
+"""Shares of a limited resource: a holder that has more than is free gets EMFILE.
+
+So no holder can use the resource up for the others. Resources that are divided in this way are open files and
+descriptors (fs/inodes/handles.py) and listed names (fs/namespace/readdir.py).
 
 A holder may take more while it has no more than is still free. So a single holder can have half of the
 resource, two can have a third each, and a holder that has nothing always gets some. The number of holders
@@ -37,15 +40,16 @@ class Shares:
             raise OSError(errno.EMFILE, f"limit reached: this app has more {self.what} than are still free")
 
     def take(self, holder: Holder, amount: int = 1) -> None:
-        """Add an amount to a holder's share, after check(). May exceed the limit: check() does not count
-        *amount*.
+        """Add an amount to a holder's share, after check(). The caller gives the same amount back by give().
+
+        May exceed the limit: check() does not count *amount*.
         """
         if amount:
             self._held[holder] = self.held(holder) + amount
             self.used += amount
 
     def give(self, holder: Holder, amount: int = 1) -> None:
-        """Give back an amount from a holder's share."""
+        """Give back an amount of a holder's share, which take() added."""
         left = self.held(holder) - amount
         if left:
             self._held[holder] = left

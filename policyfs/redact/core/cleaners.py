@@ -183,7 +183,8 @@ class Inner(Protocol):
         """True if free text of any encoding (a comment, a title, a tag's value) has to be removed.
 
         Text must be removed if PEOPLE is hidden, or if it holds coordinates, times or devices that are to be
-        hidden.
+        hidden. Markup is not recognised, and the budget is not used: new formats call
+        tag_names.told_by_named().
         """
 
 

@@ -12,12 +12,17 @@ from policyfs.redact.core.filler import range_says_nothing
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
 MAX_BLOCK_BYTES: Final = 8 << 20
-"""Size beyond which a metadata block is removed without being parsed."""
+"""Size beyond which a metadata block is removed without being parsed. (Of items and boxes, and of inflated
+XMP: exif/containers.py.)"""
 
 
 @dataclass(slots=True)
 class Edits:
-    """Changes that a locator has made so far. Offsets and sizes in bytes of the source."""
+    """Changes that a locator has made so far. Offsets and sizes in bytes of the source.
+
+    container: the format's name in the notes. tag, of a note: the name of the part. tells: the categories of
+    facts that the part may hold.
+    """
 
     source: ByteSource
     inner: Inner

@@ -178,7 +178,7 @@ def told_in_text(text: str, asked: Tells) -> Tells:
 
 
 def told_in(data: bytes, asked: Tells) -> Tells:
-    """Apply told_in_text to text in an unknown encoding."""
+    """Apply told_in_text to text in an unknown encoding. The caller counts the bytes in the budget."""
     told = NOTHING
     for text in readings(data) if asked & _IN_TEXT else ():
         told |= told_in_text(text, asked)

@@ -176,7 +176,10 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
 
 
 def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
-    """Apply told() to a text with this name. Markup may tell anything, unless the name is in _STRUCTURED."""
+    """Return those categories of `hide` that a text with this name ("caption", "Software") tells.
+
+    Works as told(). Markup may tell anything, unless the name is in _STRUCTURED.
+    """
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN
     tells = tells_of_name(name)

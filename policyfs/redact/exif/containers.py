@@ -16,7 +16,8 @@ from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, shifted
 from policyfs.redact.core.patches import difference
 
 MAX_BLOCK_BYTES: Final = 1 << 22
-"""Size beyond which blocks of metadata are not read but zeroed."""
+"""Size beyond which an item or a box with metadata is not read but zeroed, and limit of inflated XMP. (Other
+blocks: core/edits.py.)"""
 EXIF_MARK: Final = b"Exif\0\0"
 XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _MARKS: Final = (b"II*\0", b"MM\0*")

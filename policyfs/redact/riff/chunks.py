@@ -73,12 +73,14 @@ class Window:
 
 
 def chunks(
-    source: ByteSource, inner: Inner | None, start: int, end: int, order: Order = "little"
-) -> Iterator[Chunk]:
+    source: ByteSource, inner: Inner | None, start: int, end: int, order: Order = "little",
+    *, padded: bool = True,
+) -> Iterator[Chunk]:  # fmt: skip
     """Yield the chunks of [start, end), up to bytes that cannot be one. The last may be cut off.
 
     The padding byte of an odd chunk counts as missing if only then a name follows. inner: its budget counts
-    the chunks; None if the caller counts them. Raises TooMuchError.
+    the chunks; None if the caller counts them. order: byte order of the length. padded: False for formats
+    without padding bytes. Raises TooMuchError.
     """
     window, at = Window(source), start
     end = min(end, source.size)
@@ -91,7 +93,7 @@ def chunks(
         told = int.from_bytes(head[4:], order)
         size = min(told, end - at - HEAD_BYTES)
         after = at + HEAD_BYTES + size
-        after = min(after + (size & 1 and padding_at(window, after, end)), end)
+        after = min(after + (padded and size & 1 and padding_at(window, after, end)), end)
         yield Chunk(at, head[:4], size, told == size, after)
         at = after
 
@@ -117,7 +119,10 @@ def drop(
     tag: str | None = None,
     broken: bool = False,
 ) -> None:
-    """Turn a chunk into padding, full of zeros."""
+    """Turn a chunk into padding, full of zeros, and note it.
+
+    name: of a chunk that readers skip. tag: the part's name in the note; by default the chunk's old name.
+    """
     tag = printable(chunk.name) if tag is None else tag
     before = len(edits.found.notes)
     renamed = edits.put(chunk.at, chunk.name, name)
