@@ -162,6 +162,7 @@ class FileSystem:
             admitted=settings.admitted,
         )  # fmt: skip
         timeouts.use(engine)
+        changes.shows_all = lambda node: timeouts.alone and gate.shows_all_in(gate.principal(0), node.state)
         self.kernel_cache.expiry.staying = lambda: StayingNames(timeouts, gate).stays
         held = self._undo.enter_context(contextlib.closing(HeldFiles(settings.latches + ".held")))
         return FsContext(tree, nodes, handles, resolver, gate, held)

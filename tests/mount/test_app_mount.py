@@ -196,6 +196,36 @@ def test_absent_names_and_listings_stay_in_the_kernel_too(own) -> None:
     assert sum(after.get(name, 0) - before.get(name, 0) for name in ("READDIR", "READDIRPLUS")) < 50
 
 
+def test_names_and_listings_of_written_files_stay_where_every_name_is_seen(mounts, filled) -> None:
+    """The app writes in passthrough, another program in the store: only attributes are asked for again."""
+    mount = mounts.start(POLICY, filled, "--app", "manager")
+    paths = [mount / f"Music/{number}.txt" for number in range(20)]
+
+    def look() -> list[int]:
+        assert len(os.listdir(mount / "Music")) == 20
+        return [path.stat().st_size for path in paths]
+
+    def append() -> None:
+        for path in paths:
+            with open(path, "ab", buffering=0) as file:
+                file.write(b"more")
+
+    before = call_as(MANAGER, look)
+    heard = mount.status()["watch"]["events"]
+    call_as(MANAGER, append)
+    for path in filled.glob("Music/*.txt"):
+        path.chmod(0o600)
+        with open(path, "ab", buffering=0) as file:
+            file.write(b"elsewhere")
+    wait_for(lambda: mount.status()["watch"]["events"] >= heard + 60, "the watch has heard of each file")
+    wait_for(lambda: not mount.status()["notifications"]["queued"], "the kernel was told")
+    asked = mount.fuse_counters()
+    wait_for(lambda: call_as(MANAGER, look) == [size + 13 for size in before], "the sizes are shown", 5.0)
+    now = mount.fuse_counters()
+    for name in ("LOOKUP", "READDIR", "READDIRPLUS"):
+        assert now.get(name, 0) == asked.get(name, 0), name
+
+
 def test_nodes_are_made_for_names_only_if_they_are_looked_at(own, filled) -> None:
     """READDIRPLUS where it pays: at the beginning of a listing, and while its names are looked up."""
     (filled / "Music/many").mkdir()

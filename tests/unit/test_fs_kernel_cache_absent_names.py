@@ -39,3 +39,20 @@ def test_a_name_that_cannot_be_forgotten_is_lost_until_the_next_expiry_of_all() 
     assert names.lost
     names.take()
     assert not names.lost
+
+
+def test_a_name_that_exists_by_now_displaces_none() -> None:
+    forgotten: list[tuple[int, bytes]] = []
+
+    def forget(parent: int, name: bytes) -> bool:
+        forgotten.append((parent, name))
+        return True
+
+    names = AbsentNames(forget, most=2)
+    names.add(1, b"absent")
+    for number in range(9):
+        names.add(1, b"new%d" % number)
+        names.found(1, b"new%d" % number)
+    names.found(1, b"never looked up")
+    assert forgotten == []
+    assert names.take() == [(1, b"absent")]

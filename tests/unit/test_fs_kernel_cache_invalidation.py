@@ -12,6 +12,7 @@ import pytest
 
 from policyfs.fs.access.views import version_of
 from policyfs.fs.inodes.handles import Mode
+from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.linux import libc
 from policyfs.linux.statx import Stat
@@ -135,6 +136,30 @@ def test_a_name_that_changed_goes_with_the_listing(
     got = watched.take(event(kind, watched.root(), b"n", is_dir=is_dir))
     assert got == [("inode", root, 0), ("entry", root, b"n", gentle)]
     assert watched.changes.report() == {"running": True, "events": 1, "overflows": 0}
+
+
+@on_trio
+async def test_a_name_stays_where_a_change_of_its_file_decides_nothing(store: Path) -> None:
+    """Every name is seen, and the file is shown raw: attributes and bytes decide nothing here."""
+    (store / "d").mkdir()
+    with parts(store, engine_of(OPEN)) as made:
+        watched = Watched(made)
+        watched.changes.shows_all = lambda directory: directory is made.root
+        node, handle = await made.walk("/empty", MAPS), handle_of(store / "empty")
+        root = made.root.nodeid
+        for kind in (Change.ATTRIB, Change.CLOSE_WRITE, Change.ATTRIB | Change.CLOSE_WRITE):
+            assert watched.take(event(kind, watched.root(), b"empty", handle)) == []
+        entry = [("inode", root, 0), ("entry", root, b"empty", True)]
+        assert watched.take(event(Change.ATTRIB, watched.root(), b"empty", handle, is_dir=True)) == entry
+        assert watched.take(event(Change.ATTRIB, watched.root(), b"empty")) == entry
+        hard = [("inode", root, 0), ("entry", root, b"empty", False)]
+        for kind in (Change.CREATE, Change.DELETE, Change.MOVED_TO, Change.CREATE | Change.CLOSE_WRITE):
+            assert watched.take(event(kind, watched.root(), b"empty", handle)) == hard
+        node.byte_path = BytePath.COPY  # which copy is shown depends on the bytes
+        assert watched.take(event(Change.CLOSE_WRITE, watched.root(), b"empty", handle)) == entry
+        node.byte_path = BytePath.RAW
+        watched.changes.shows_all = lambda directory: directory is not made.root
+        assert watched.take(event(Change.CLOSE_WRITE, watched.root(), b"empty", handle)) == entry
 
 
 @on_trio

@@ -41,6 +41,13 @@ class AbsentNames:
             (parent, name), _ = self._names.popitem(last=False)
             self.lost |= not self._forget(parent, name)
 
+    def found(self, parent: int, name: bytes) -> None:
+        """Remove a name: the next reply tells the kernel that it exists.
+
+        So the names of new files do not displace names that are absent.
+        """
+        self._names.pop((parent, name), None)
+
     def take(self) -> list[tuple[int, bytes]]:
         """Remove and return all names. The caller then makes the kernel forget them."""
         names, self._names = list(self._names), OrderedDict()

@@ -8,7 +8,7 @@ never on the kernel's caches: an open is always decided anew.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from policyfs.domain import FileType
 from policyfs.fs.access.hiding_owners import HidingOwners
@@ -53,6 +53,8 @@ class Invalidation:
         """Told of each directory whose owner may have changed."""
         self.listed: Iterable[tuple[int, bytes]] = ()
         """Names that the kernel got with a listing (ListedNames)."""
+        self.shows_all: Callable[[Node], bool] = lambda _: False
+        """Called with a directory; returns True if all callers see every name in it, of any object."""
         if watch is not None:
             handle = self._learned[nodes.root.nodeid] = watch.dir_handle(root_fd)
             self._directories[handle] = nodes.root
@@ -145,12 +147,27 @@ class Invalidation:
         if directory is None and event.name is not None:
             return True  # elsewhere on the file system: the kernel knows no name there
         taken = True
-        if directory is not None and event.name is not None and event.kind & _LISTED:
-            # The owner is an attribute, and the kind depends on the bytes. Both decide who sees the name.
+        if directory is not None and event.name is not None and not self._stays(directory, event):
             gentle = event.is_dir or not event.kind & _ENTRY_CHANGES
             taken = notifier.inval_inode(directory.nodeid, 0, 0)
             taken &= notifier.inval_entry(directory.nodeid, event.name, gentle)
         return taken & self._target(event, notifier, resolver)
+
+    def _stays(self, directory: Node, event: WatchEvent) -> bool:
+        """True if the name in an event leads to the same node as before, and is listed as before.
+
+        A change of attributes or bytes may change the owner and the kind. Both may decide who sees the name,
+        and for some nodes also which node shows the bytes. If neither is so here, the kernel keeps the name:
+        the app that writes a file need not look it up again.
+        """
+        if not event.kind & _LISTED:
+            return True
+        if event.is_dir or event.kind & _ENTRY_CHANGES or event.target_handle is None:
+            return False
+        ino = inode_hint(event.target_handle)
+        if ino is None or not self.shows_all(directory):
+            return False
+        return not any(node.byte_path.finds_kind for node in self._nodes.same_inode(ino))
 
     def _target(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
         """Invalidate attributes and pages of the changed object itself. Does nothing if it has no node."""

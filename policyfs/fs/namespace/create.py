@@ -89,8 +89,7 @@ class Creator:
         except BaseException:
             os.close(fd)
             raise
-        entry = self._lookup.entry_of(node, state, self._lookup.told(stat, node, state, caller))
-        return handle, entry
+        return handle, self._lookup.created(node, parent, name, state, stat, caller)
 
     def _take_back(self, node: Node, fd: int, parent: Node, name: bytes, stat: Stat) -> None:
         """Remove a new file whose open is refused, unless another process has begun to use the file

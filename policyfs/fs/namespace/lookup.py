@@ -175,6 +175,7 @@ class Lookup:
             self._repeats.listed(node, caller)
 
     def _found(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
+        self._absent_names.found(parent.nodeid, name)
         node = self.node_for(parent, name, state, stat, caller)
         if stat.ftype is FileType.REGULAR and self._replaced_files.is_wanted(node):
             self._keep_for_open(node, parent, name)
@@ -199,6 +200,13 @@ class Lookup:
         attr_s = self._timeouts.attr(state, node, stat)
         node.tell(shown_version(node, stat))
         return fill(stat, node.nodeid, entry_s, attr_s, shown_size(node, stat))
+
+    def created(
+        self, node: Node, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller
+    ) -> pyfuse3.EntryAttributes:
+        """Return the reply for a file that the caller has just created under this name."""
+        self._absent_names.found(parent.nodeid, name)
+        return self.entry_of(node, state, self.told(stat, node, state, caller))
 
     def node_for(self, parent: Node, name: bytes, state: PathState, stat: Stat, caller: Caller) -> Node:
         """Return the node by which this caller gets the object with this name and these attributes."""
