@@ -355,7 +355,7 @@ complete -c policyfs -n '__policyfs_at audit export' -l trail -r -d 'the trail r
 complete -c policyfs -n '__policyfs_at audit export' -l json -d 'JSON lines instead of a table'
 complete -c policyfs -n '__policyfs_at audit export' -l utc -d 'times in UTC, not in this machine’s zone'
 complete -c policyfs -n '__policyfs_at audit export' -l format -x -a 'jsonl csv ocsf parquet' -d 'default: %(default)s'
-complete -c policyfs -n '__policyfs_at audit export' -l for-app -r -d 'only facts about its own requests that this app may know'
+complete -c policyfs -n '__policyfs_at audit export' -l for-app -r -d 'only the requests of this app, with the facts that it may know'
 complete -c policyfs -n '__policyfs_at audit export' -s o -l output -r -d 'write to this file, not to standard output'
 complete -c policyfs -n '__policyfs_at audit export' -l since -r -d 'from this time on: 10m, 2h, 1d, today, yesterday, 2026-03-01, 2026-03-01T08:15'
 complete -c policyfs -n '__policyfs_at audit export' -l until -r -d 'before this time, in the same forms'
@@ -386,7 +386,7 @@ complete -c policyfs -n '__policyfs_at audit checkpoint' -s h -l help -d 'show t
 complete -c policyfs -n '__policyfs_at audit checkpoint' -l trail -r -d 'the trail root, or one mount’s directory in it (default: %(default)s)'
 complete -c policyfs -n '__policyfs_at audit checkpoint' -l json -d 'JSON lines instead of a table'
 complete -c policyfs -n '__policyfs_at audit checkpoint' -l utc -d 'times in UTC, not in this machine’s zone'
-complete -c policyfs -n '__policyfs_at audit checkpoint' -l append -r -d 'add it to this file, best on another disk or machine'
+complete -c policyfs -n '__policyfs_at audit checkpoint' -l append -r -d 'append the checkpoint to this file, best on another disk or machine'
 complete -c policyfs -n '__policyfs_at audit hold' -f -a add
 complete -c policyfs -n '__policyfs_at audit hold' -f -a remove
 complete -c policyfs -n '__policyfs_at audit hold' -f -a list

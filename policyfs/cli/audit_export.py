@@ -55,7 +55,7 @@ def add_parsers(
     export = actions.add_parser("export", parents=[common], help="write events for other programs")
     export.add_argument("--format", choices=_FORMATS, default="jsonl", help="default: %(default)s")
     export.add_argument(
-        "--for-app", metavar="NAME", help="only facts about its own requests that this app may know"
+        "--for-app", metavar="NAME", help="only the requests of this app, with the facts that it may know"
     )
     export.add_argument("-o", "--output", metavar="FILE", help="write to this file, not to standard output")
     add_query(export)

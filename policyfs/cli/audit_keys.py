@@ -27,7 +27,7 @@ def add_parsers(
         "checkpoint", parents=[common], help="print the signed end of each chain, to be kept elsewhere"
     )
     checkpoint.add_argument(
-        "--append", metavar="FILE", help="add it to this file, best on another disk or machine"
+        "--append", metavar="FILE", help="append the checkpoint to this file, best on another disk or machine"
     )
 
 

@@ -67,7 +67,7 @@ def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
 
 
 def process() -> int:
-    """Run the command line of this process, which ends with it. Return the exit code (see main)."""
+    """Run the command of this process. The process must end afterwards. Return the exit code (see main)."""
     kept: list[object] = []
     code = main(kept=kept)
     if kept:

@@ -104,7 +104,7 @@ def _painted(cells: Cells | None, room: int, *, colours: bool) -> str:
 
 
 def _removed(found: Matrix) -> Iterator[str]:
-    """Yield a line for each caller that reads redacted files, with the words that are removed."""
+    """Yield a line for each caller that reads redacted files, with the categories of removed data."""
     for name in found.columns:
         words = {word for row in found.rows if name in row.cells for word in row.cells[name][Op.READ].words}
         if words:

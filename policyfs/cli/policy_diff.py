@@ -25,7 +25,10 @@ def run_diff(args: argparse.Namespace) -> int:
     report = Report(found, old, new, accepted)
     print(json.dumps(report.as_json(), indent=2) if args.json else report.text())
     for change in report.stale():
-        print(f"policyfs: {args.ack}: change {change} is not one of these; remove it", file=sys.stderr)
+        print(
+            f"policyfs: {args.ack}: the policies do not differ by the accepted change {change}; remove it",
+            file=sys.stderr,
+        )
     return EXIT_REFUSED if report.open_count() else EXIT_OK
 
 
@@ -58,8 +61,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "diff",
         help="show what a new policy allows that an old one did not, and the reverse",
         description=(
-            "Compares the answers of two policies to all requests, by the sorts of paths, callers, files and"
-            " operations that they tell apart. The exit code is 1 if the new policy allows more."
+            "Compares the answers of two policies to all requests. (The rules divide paths, callers and"
+            " files into classes, and one of each class is tried.) The exit code is 1 if the new"
+            " policy allows more."
         ),
     )
     parser.add_argument("old", metavar="OLD", help="the old policy: a file, or a directory of *.yaml")

@@ -42,7 +42,7 @@ def run_matrix(args: argparse.Namespace) -> int:
 
 def _width(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of columns; write 80")
+        raise argparse.ArgumentTypeError(f"{text!r} is no width: give a number of columns, such as 80")
     return int(text)
 
 
@@ -52,8 +52,8 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "matrix",
         help="show who may do what where, as a table or a picture",
         description=(
-            "Shows for each caller, and each class of paths that the policy tells apart, which operations on"
-            " regular files are allowed. The answers are exact."
+            "Shows which operations on regular files the policy allows to each caller. Paths with the same"
+            " answers are one row. The answers are exact."
         ),
     )
     parser.add_argument("policy", metavar="POLICY", help="a file, or a directory of *.yaml")

@@ -18,7 +18,7 @@ modules in C."""
 
 
 def digest_of_code(package: Path) -> str:
-    """Return the digest of a package's code for findings. Raises OSError if a part of it is missing."""
+    """Return the digest of the code (_CODE) of a package. Raises OSError if a part of the code is missing."""
     digest = hashlib.sha256()
     for pattern in _CODE:
         paths = sorted(path for path in package.glob(pattern) if path.parent.name != "__pycache__")

@@ -79,9 +79,10 @@ _JP2_SIGNATURE: Final = b"\0\0\0\x0cjP  \r\n\x87\n"
 
 
 def picture_kind(head: bytes) -> str | None:
-    """Return the kind of a still picture in ISO base media boxes with a brand unknown to libmagic, else None.
+    """Return the kind of a still picture that libmagic does not recognise by its brand, else None.
 
-    These are raw photos, HEIF with only compatible brands of HEIF, and JPEG 2000 with other entropy coding.
+    The picture consists of ISO base media boxes. It is a raw photo, a HEIF file that names HEIF only among
+    its compatible brands, or a JPEG 2000 file with the entropy coding of HTJ2K.
     """
     at = len(_JP2_SIGNATURE) if head.startswith(_JP2_SIGNATURE) else 0
     size = int.from_bytes(head[at : at + 4])

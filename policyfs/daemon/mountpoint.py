@@ -144,7 +144,9 @@ class Mountpoint:
             while session.is_connected(self.device):  # noqa: ASYNC110 - there is no event for it
                 await trio.sleep(0.01)
             return
-        self._log.warning("the mount is cut off; another mount namespace still has it")
+        self._log.warning(
+            "the mount is removed here; another mount namespace still has it, and gets errors from it"
+        )
         self.leave()
 
     def _unmount_at_end(self) -> None:

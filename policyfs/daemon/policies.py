@@ -23,7 +23,7 @@ UNSAVED: Final = "ends of exceptions are not saved: they count until a restart"
 
 
 class Loader(NamedTuple):
-    """Reads the texts of a mount's policy, and compiles them with the mount's options, at present."""
+    """Reads the texts of a mount's policy, and compiles them for this moment with the mount's options."""
 
     read: Callable[[], Sources]
     compile: Callable[[Sources], Engine]

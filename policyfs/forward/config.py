@@ -272,10 +272,10 @@ def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[Po
             part.error(("id",), "this id is taken already", "give each its own id: cursors are kept by it")
         )
     ids.add(doc.id)
-    if (doc.to == COMMAND) != (doc.run is not None):
-        errors.append(
-            part.error(("to",), "to: command needs run, and only it has run", "add run: [/path/of/it]")
-        )
+    if doc.to == COMMAND and doc.run is None:
+        errors.append(part.error(("to",), "to: command needs run", "add run: [/path/of/the/command]"))
+    if doc.to != COMMAND and doc.run is not None:
+        errors.append(part.key_error("run", "run is for to: command only", "remove it"))
     if doc.run is not None and not doc.run[0].startswith("/"):
         errors.append(
             part.error(("run", 0), f"{quote(doc.run[0])} is not an absolute path", "write the whole path")

@@ -86,7 +86,7 @@ class RawHandlers:
 
     @guarded_now
     def fsync_now(self, request: Request) -> Work | None:
-        """FSYNC of a file without held bytes. Returns None if this needs `fsync`."""
+        """Answer FSYNC of a file without held bytes. Return None if the request must wait: see `fsync`."""
         asked = requests.fsync(request)
         sync = self._sync.fsync_now(self._handles.get(asked.fh), datasync=asked.datasync)
         return None if sync is None else Work(sync)

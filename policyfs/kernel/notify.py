@@ -106,7 +106,7 @@ class Notifier:
 
     def inval_inode(self, nodeid: int, offset: int = -1, length: int = 0) -> bool:
         """Forget a node's attributes, and *length* bytes of its cached pages (0: to the end) from *offset*
-        (negative: no pages). If the queue is long, forget all pages: so a node takes only one message."""
+        (negative: no pages). If the queue is long, forget all pages: so a node has only one message in it."""
         if length and len(self._queue) > self._capacity // 2:
             offset = length = 0
         return self._put_one(messages.inode(nodeid, offset, length))

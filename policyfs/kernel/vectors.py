@@ -131,12 +131,12 @@ def take_handle(fh: int) -> list[Opened]:
 
 
 def take_handles(nodeid: int) -> list[Opened]:
-    """Take over the handles of a node."""
+    """Take over the bridge's handles of a node."""
     return [Opened(*one) for one in bridge.take_opens(1, nodeid)]
 
 
 def take_all_handles() -> list[Opened]:
-    """Take over all handles."""
+    """Take over all handles of the bridge."""
     return [Opened(*one) for one in bridge.take_opens(2, 0)]
 
 

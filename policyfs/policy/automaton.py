@@ -252,7 +252,7 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def may_lose(self, position: Position) -> bool:
-        """False only if no child of this position is lost (MAX_BOUND)."""
+        """True if some child of this position may be lost (MAX_BOUND)."""
         reached = [*position.free, *(number for number, _ in position.bound)]
         bound = sum(len(to) for number in reached for to in self.nodes[number].captures.values())
         bound += sum(len(self.nodes[number].targets()) for number, _ in position.bound)

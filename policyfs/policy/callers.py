@@ -85,7 +85,7 @@ def _within(uid: int, ranges: tuple[UidRange, ...]) -> bool:
 
 
 def tells_uids_apart(who: Who | None, app: str) -> bool:
-    """False only if ``who`` matches the app either under every uid or under none. Captures do not count."""
+    """True if a ``who`` block may match an app under some uids and not under others (captures aside)."""
     while who is not None:
         if who.apps is not None and app not in who.apps and ANY not in who.apps:
             return False

@@ -1,4 +1,4 @@
-"""Readers of documents other than policies, such as tests and accepted changes; as strict as for policies."""
+"""Strict readers of documents that lie beside policies: tests, accepted changes and sites."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Head(Strict):
 
 
 class Companion(NamedTuple, Generic[T, D]):
-    """A file that was read. items: the parts of its list; all are valid if read() added no error."""
+    """A document that Reader.read has read. items: the parts of its list; valid if read() added no error."""
 
     source: Source
     top: Part[T]
@@ -35,7 +35,7 @@ class Companion(NamedTuple, Generic[T, D]):
 
 
 class Reader(Generic[T, D]):
-    """Reads files of one kind: a head with keys of its own, and one list of items.
+    """Reads documents of one kind. Such a document has some keys of its own, and one list of items.
 
     key: the key of the list. subject: returns an item's name for messages, from its node and number.
     """
@@ -80,6 +80,6 @@ class Reader(Generic[T, D]):
 
 
 def sound(errors: list[PolicyError], headline: str) -> None:
-    """Raise PolicyErrors if there are errors. headline: the beginning of its message."""
+    """Raise PolicyErrors if there are errors. headline: the first line of the message."""
     if errors:
         raise PolicyErrors(errors, headline)

@@ -186,7 +186,7 @@ class Engine:
         )
 
     def unrestricted(self, who: Principal, state: PathState) -> bool:
-        """True only if the caller may do everything to any file at this path, without obligations.
+        """True if the caller certainly may do everything to any file at this path, without obligations.
 
         That is: no redaction, no check, and no event that must be on record.
         """
@@ -262,19 +262,19 @@ class Engine:
         return self._distinctions
 
     def uids_matter(self, app: str) -> bool:
-        """False only if an app gets the same answers under every uid, at every path (app mounts)."""
+        """True if an app may get different answers under different uids, at some path (app mounts)."""
         return self._scope.uids_matter(app)
 
     def caller_matters(self, state: PathState) -> bool:
-        """False only if all callers get the same answers to all requests at this path."""
+        """True if callers may get different answers to some request at this path."""
         return self._scope.caller_matters(state)
 
     def caller_matters_below(self, state: PathState) -> bool:
-        """False only if all callers get the same answers at all paths below this one."""
+        """True if callers may get different answers at some path below this one."""
         return self._scope.caller_matters_below(state)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """True only if the caller sees every entry of the directory at this path, of any type and any name.
+        """True if the caller certainly sees every entry of the directory at this path, of any type and name.
 
         The result is the same for all callers that see the same names in the directory.
         """
@@ -301,7 +301,7 @@ class Engine:
         yield self._table.contents()
 
     def shows_plainly_below(self, who: Principal, state: PathState) -> bool:
-        """True only if the caller sees everything below this path, without any obligation.
+        """True if the caller certainly sees everything below this path, without any obligation.
 
         False if rules have captures of a uid: they may match one uid of an app and not another.
         """

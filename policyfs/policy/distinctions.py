@@ -94,7 +94,7 @@ class Distinctions:
     # -- answers ----------------------------------------------------------------------------------
 
     def sight(self, state: PathState) -> bool:
-        """False only if all callers see the same at this path, for every file type and all facts."""
+        """True if callers may see different things at this path, for some file type and facts."""
         if state.top:
             return False  # everyone sees the root
         found = self._seen_at.get(state)
@@ -103,7 +103,7 @@ class Distinctions:
         return found
 
     def node(self, state: PathState) -> bool:
-        """False only if a file at this path is the same node for all callers."""
+        """True if a file at this path may be different nodes for different callers."""
         found = self._node_at.get(state)
         if found is None:
             differs = self.sight(state) or self._view_differs(state)
@@ -111,14 +111,14 @@ class Distinctions:
         return found
 
     def below(self, state: PathState) -> bool:
-        """False only if all callers see the same at every path below this one."""
+        """True if callers may see different things at some path below this one."""
         found = self._below_at.get(state)
         if found is None:
             found = self._below_at.keep(state, self._below_differs(state), state.units)
         return found
 
     def sees_always(self, state: PathState, caller: Caller) -> bool:
-        """True only if a caller sees this path, for every file type and under all facts."""
+        """True if a caller certainly sees this path, for every file type and under all facts."""
         answer = self._answer(self._about(state), state, caller, lambda: False)
         return answer == (_SEEN, frozenset(), frozenset())
 

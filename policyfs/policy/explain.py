@@ -323,7 +323,7 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
 
 
 def open_refusal(decision: Decision, kind: str | None) -> str | None:
-    """Return why the table of kinds (docs/redaction.md) forbids to open this file redacted, or None."""
+    """Return why an allowed open fails: policyfs cannot redact this kind. None if the open does not fail."""
     if not decision.allowed or not decision.redact or kind is None:
         return None
     if kind in {KIND_EMPTY, *REDACTABLE_KINDS}:

@@ -111,7 +111,7 @@ class NameMatcher:
         return self._chars.keys()
 
     def start(self, patterns: Iterable[Pattern]) -> int:
-        """Return the live positions before the first character, for a run of these patterns only."""
+        """Return the live positions before the first character of a text, if only these patterns count."""
         live = _mask((self._starts[pattern] for pattern in patterns), self._accepts.bit_length())
         return live | ((live & self._runs) << 1)
 

@@ -80,9 +80,10 @@ class Profile:
         below: Callable[[], bool],
         lenient: bool = False,
     ) -> Decision:
-        """Decide these operations, and SEE in any case.
+        """Return the decision on these operations. SEE is always one of them.
 
-        below: returns whether some path below could be seen. lenient: the mount-wide dry run.
+        below: returns True if the caller could see some path below this one. lenient: True if the mount-wide
+        dry run (--monitor) covers this caller.
         """
         tally = Tally(self.policy, ops | _SEE, can_fill=self.can_fill, lenient=lenient)
         known = fixed_facts(ftype, facts)

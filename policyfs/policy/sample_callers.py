@@ -1,4 +1,4 @@
-"""Sample callers: one of every sort that some paths tell apart."""
+"""Sample callers: some callers that stand for all others in answers about some paths."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SAMPLES: Final = 3
 
 
 def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
-    """Return sample callers: at all these paths any other caller gets the same answers as one of them.
+    """Return sample callers. At these paths each other caller gets the same answers as one of the samples.
 
     Raises TooHardError if names in the paths could mean more than MAX_UIDS uids.
     """

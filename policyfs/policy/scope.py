@@ -59,7 +59,7 @@ class Scope:
         )
 
     def uids_matter(self, app: str) -> bool:
-        """False only if an app gets the same answers under every uid, at every path."""
+        """True if an app may get different answers under different uids, at some path."""
         known = self._uids_matter.get(app)
         if known is None:
             rules = self._table.rules
@@ -72,7 +72,7 @@ class Scope:
         return any(self._asks_owner(situated) for situated in state.hides)
 
     def caller_matters(self, state: PathState) -> bool:
-        """False only if every caller gets the same answers at this path."""
+        """True if callers may get different answers at this path."""
         if self._dry_run:
             return True
         if state.top or state.position.lost:
@@ -84,7 +84,7 @@ class Scope:
         return not self._seen_by_all(here) and self.caller_matters_below(state)
 
     def caller_matters_below(self, state: PathState) -> bool:
-        """False only if every caller gets the same answers at every path below this one."""
+        """True if callers may get different answers at some path below this one."""
         position = state.position
         return (
             self._dry_run
@@ -94,7 +94,7 @@ class Scope:
         )
 
     def may_hide_below(self, state: PathState) -> bool:
-        """False only if no rule denies any caller SEE of something below this path."""
+        """True if some rule may deny some caller SEE of something below this path."""
         position = state.position
         return (
             position.lost
@@ -113,7 +113,7 @@ class Scope:
         return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)
 
     def only_allows_below(self, state: PathState) -> bool:
-        """True only if all rules that can match below this path are allows without any condition but who."""
+        """True if certainly all rules that can match below this path are allows with no condition but who."""
         position = state.position
         return not (
             self._dry_run
@@ -125,7 +125,7 @@ class Scope:
         )
 
     def may_capture_below(self, state: PathState) -> bool:
-        """False only if no capture can match below this path. (A path with too many captures is lost.)"""
+        """True if a capture may match below this path. (A path with too many captures is lost.)"""
         position = state.position
         return position.lost or bool(position.bound) or not self._capturing.isdisjoint(position.free)
 

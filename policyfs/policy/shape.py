@@ -1,4 +1,4 @@
-"""Conversion of nodes to documents: each app, set and rule is checked alone, with faults at their places."""
+"""Conversion of YAML nodes to documents: each app, set and rule is checked alone; faults have positions."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class PathState:
         return self._binds
 
     def tells_uid(self, table: Table, uid: int) -> bool:
-        """False only if captures treat this uid like a uid that is in no name."""
+        """True if captures may treat this uid unlike a uid that is in no name."""
         digits = str(uid)
         return any(
             bind.uid == uid or any(digits in text for _, text in bind.names)

@@ -180,10 +180,10 @@ class Table:
     """The rules of a policy, ordered by id, over one automaton."""
 
     def __init__(self, policy: Policy, remembered: int, known: Table | None = None) -> None:
-        """Take a policy.
+        """Make the table of a policy.
 
-        known: the table of a policy that lacks some of these rules. The lacking rules must come before all
-        others and have no globs. The new table uses the known table's automaton.
+        known: the table of a policy with fewer rules. The rules that are missing there must come before all
+        others, and have no globs. The new table uses the automaton of *known*.
         """
         self.policy: Final = policy
         self.callers: Final = Callers(policy)

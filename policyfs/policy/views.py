@@ -21,7 +21,7 @@ class Views:
         self._views: Final[dict[frozenset[object], View]] = {frozenset(): RAW_VIEW}
 
     def view(self, profile: Profile) -> View:
-        """Return the view of a profile; raw only if no facts can oblige the caller to anything."""
+        """Return the view of a profile. It is raw only if the caller has no obligations under any facts."""
         redact: set[str] = set()
         bans: frozenset[str] = frozenset()
         checked = False

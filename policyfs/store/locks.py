@@ -351,7 +351,7 @@ class LockTable:
             self._wake(holder.inode)
 
     def _unlink(self, holder: Holder) -> None:
-        """Unlink the holder from its handles: when they are released, there is nothing to unlock any more."""
+        """Forget through which handles the holder has locked. Their release then unlocks nothing of it."""
         for handle in holder.handles:
             through = self._through.get(handle)
             if through is not None:

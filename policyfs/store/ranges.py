@@ -71,12 +71,13 @@ def write_out(fd: int) -> None:
 
 
 def share(source: int, target: int, size: int, dirfd: int) -> bool:
-    """Give the file *target* the bytes of *source* in one step, by sharing blocks. False, with nothing
-    changed, if the store cannot do that for these files.
+    """Give the file *target* the bytes of *source* in one step, by sharing blocks. Return False if the store
+    cannot do that for these files; then nothing has changed.
 
-    size: that of *source* in bytes. dirfd: a directory of the same file system. This needs no space for
-    bytes, and destroys nothing if it fails. May take long: the kernel first writes the bytes of both files to
-    the disk, and holds the locks of both meanwhile. So call write_out() before.
+    size: the size of *source* in bytes. dirfd: a directory of the same file system. The call needs no free
+    space for the bytes. If the call fails, *target* keeps its bytes. The kernel first writes the bytes of
+    both files to the disk. This may take long, and the kernel holds the locks of both files meanwhile. So
+    call write_out() before.
     """
     now = os.fstat(target)
     try:

@@ -266,11 +266,11 @@ class Tree:
         os.chmod(proc_fd(fd), mode)
 
     def chown_fd(self, fd: int, uid: int, gid: int) -> None:
-        """Set owner and group (also by O_PATH, also of a symlink). -1 leaves the owner or group unchanged."""
+        """Set owner and group. -1 leaves one unchanged. *fd* may be O_PATH, also of a symlink."""
         libc.chown_fd(fd, uid, gid)
 
     def utimens_fd(self, fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Set times in ns, or TIME_NOW (also by O_PATH, also of a symlink). None leaves a time unchanged."""
+        """Set times in ns, or TIME_NOW. None leaves one unchanged. *fd* may be O_PATH, also of a symlink."""
         libc.utimens_fd(fd, atime_ns, mtime_ns)
 
     def truncate_fd(self, fd: int, size: int) -> None:

@@ -178,7 +178,7 @@ def fixed_parts(glob: str) -> tuple[bytes, bytes]:
 
 
 def chosen(rows: int, count: int) -> list[int]:
-    """Return the numbers of the rows in a set, in order."""
+    """Return the numbers of the rows in a set, in ascending order. count: the rows of the index."""
     return list(compress(range(count), rows.to_bytes(count, "little"))) if rows else []
 
 

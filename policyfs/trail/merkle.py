@@ -15,7 +15,7 @@ _sha256 = hashlib.sha256
 
 
 class MerkleTree:
-    """A tree that grows at its end. It keeps one digest for each full subtree, so its size has a bound."""
+    """A tree that grows at its end. It keeps only the digests of its largest full subtrees: some 20."""
 
     __slots__ = ("_peaks", "size")
 

@@ -116,7 +116,7 @@ def _segments(text: str) -> bytes:
         if part == "**":
             out += b"(?:/[^/]+)+" if index == len(parts) - 1 else b"(?:/[^/]+)*"
         elif "**" in part:
-            raise ValueError(f"glob {text!r}: ** stands only as a whole segment, *** only at the end")
+            raise ValueError(f"glob {text!r}: ** must stand alone between two slashes, and *** at the end")
         else:
             out += b"/" + _segment(part, text)
     return out

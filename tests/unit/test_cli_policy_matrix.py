@@ -62,7 +62,7 @@ def test_errors_of_the_policy_are_printed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (("--width", "0"), 2, "write 80"),
+        (("--width", "0"), 2, "such as 80"),
         (("--svg", "/nonexistent/m.svg"), 1, "cannot write /nonexistent/m.svg"),
     ],
 )

@@ -52,7 +52,7 @@ def test_a_sound_one() -> None:
         ("sinks:\n  - {id: a, to: 'tcp://host:70000'}\n", "'tcp://host:70000'", "no host and port"),
         ("sinks:\n  - {id: a, to: 'file:x'}\n", "'file:x'", "has no absolute path"),
         ("sinks:\n  - {id: a, to: command}\n", "command", "needs run"),
-        ("sinks:\n  - {id: a, to: journald, run: [/x]}\n", "journald", "needs run"),
+        ("sinks:\n  - {id: a, to: journald, run: [/x]}\n", "run", "for to: command only"),
         ("sinks:\n  - {id: a, to: command, run: [mail]}\n", "mail", "not an absolute path"),
         ("sinks:\n  - {id: a, to: command, run: /bin/mail}\n", "/bin/mail", "must be a list"),
         ("sinks:\n  - {id: a, to: journald, ca: /x}\n", "ca", "for tls://"),

@@ -10,11 +10,11 @@ class Context(Protocol):
 
     @property
     def uid(self) -> int:
-        """The uid for the file system."""
+        """The sender's file-system uid (setfsuid(2)); usually its effective uid."""
 
     @property
     def gid(self) -> int:
-        """The gid for the file system."""
+        """The sender's file-system gid (setfsgid(2)); usually its effective gid."""
 
     @property
     def pid(self) -> int:

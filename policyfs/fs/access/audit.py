@@ -106,8 +106,11 @@ class Recorder:
     async def recorded(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> bool:
-        """Record a decision. If it must be on record, wait for its record. Return True if other requests went
-        on meanwhile. Raises FUSEError(EIO) if the event could not be recorded, PacedError for `ledger.paced`.
+        """Record a decision. If it must be on record, wait for its record. Return True if the call gave other
+        requests time to run: then a check that the caller made before may no longer hold.
+
+        Raises FUSEError(EIO) if the event could not be recorded. Raises PacedError if the app has used up its
+        budget; `ledger.paced` then waits, and starts the open again.
         """
         event, own = self._decision(caller, call, path, decision, details), current()
         if event is None:

@@ -116,7 +116,7 @@ class UnrecordedError(Exception):
 
 
 class PacedError(Exception):
-    """The app is beyond its budget. The request must stop now, and start again after wait_s seconds."""
+    """The app has used up its budget. The request must stop now, and start again after wait_s seconds."""
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"{wait_s:.3f} s to wait")
@@ -207,7 +207,7 @@ def ledger() -> Iterator[Ledger]:
 def paced(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Wrap a method that opens. If its app is beyond its budget, the open is ended, waits, and starts again.
+    """Wrap a method that opens. If its app has used up its budget, the open ends, waits, and starts again.
 
     During the wait the request holds no lease, lock or descriptor for which others wait.
     """

@@ -40,7 +40,7 @@ class ChangeLock:
 
     @asynccontextmanager
     async def on(self, fd: int, *, patient: bool = False) -> AsyncIterator[None]:
-        """Keep all other daemons from judged changes and truncations of the file behind *fd*.
+        """Keep all other daemons from checked changes and truncations of the file behind *fd*.
 
         INVARIANT: no await inside. The caller checks the conditions of the change inside, since entering may
         wait. patient: wait for another daemon as long as it takes, for a change that nobody can try again.

@@ -163,7 +163,7 @@ class Drafts:
         try:
             source = draft.fd if cleaned is None or cleaned.fd < 0 else cleaned.fd
             if source != draft.fd and cleaned is not None:
-                await self._may_lose(handle, draft, decision, cleans)
+                await self._check_other_names(handle, draft, decision, cleans)
                 self._record_cleaning(handle, draft, decision, cleaned)
             await self._storage.store(handle, draft, fence, on_thread, source)
         finally:
@@ -269,7 +269,7 @@ class Drafts:
         return cleaned
 
     async def _told(self, fd: int, words: frozenset[str], lane: Hashable) -> tuple[str | None, str]:
-        """Return a file's kind, and why it may not be stored where these words are forbidden ("": it may)."""
+        """Return a file's kind, and why a rule that forbids these words refuses it ("" if none does)."""
         read_only = self._tree.reopen(fd, os.O_RDONLY)
         try:
             kind, plan = await self._plans.locate(read_only, words | {TO_TELL}, lane=lane, proof=None)
@@ -293,10 +293,10 @@ class Drafts:
         if why and only_forbidden(banned(read), done):
             self._refuse(handle, draft, decision, kind, why)
 
-    async def _may_lose(
+    async def _check_other_names(
         self, handle: Handle, draft: Draft, decision: Decision, cleans: frozenset[str]
     ) -> None:
-        """Refuse to clean a file with several names if its other names would lose data by that."""
+        """Refuse a draft if the file has other names and its cleaning would remove data under those, too."""
         if self._tree.fstat(handle.fd).nlink <= 1:
             return
         fd = self._tree.reopen(handle.fd, os.O_RDONLY)
@@ -310,7 +310,7 @@ class Drafts:
                 draft,
                 decision,
                 None,
-                "the file has other names, which would lose data by the cleaning: copy it",
+                "the file has other names, and cleaning would remove data under those, too: copy the file",
             )
 
     def _refuse(

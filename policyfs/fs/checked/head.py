@@ -5,7 +5,7 @@ Pure bookkeeping and arithmetic; ``head_writes.py`` does the I/O. The states of 
 
 - A file that is empty in the store starts with an empty head, held here and not written.
 - As soon as sniffing finds an allowed kind in the head, it is written to the store. From then on every write
-  into the first HEAD_BYTES is judged by the resulting bytes.
+  into the first HEAD_BYTES is checked by the resulting bytes.
 - If a write makes a head that can no longer become an allowed kind, that write is refused.
 - If the head's kind is not allowed at FLUSH or fsync, the answer is EPERM, and the head stays held: FLUSH
   comes whenever a duplicate of the descriptor is closed. At the last RELEASE such a head is dropped, and a
@@ -19,7 +19,7 @@ from typing import Final
 from policyfs.formats import Use, starts_for
 
 HEAD_BYTES: Final = 64 * 1024
-"""The number of bytes that are held and judged: enough for libmagic to name any kind it knows."""
+"""The number of bytes that are held and checked: enough for libmagic to name any kind it knows."""
 
 _TEXT_CHUNK: Final = 512
 """The most bytes that libmagic needs to name a prefix without a known signature."""

@@ -63,7 +63,7 @@ def _restless() -> OSError:
 
 
 def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
-    """Return the byte range of the first HEAD_BYTES (begin, end) that fallocate(2) sets to zeros."""
+    """Return the part (begin, end) of a file's first HEAD_BYTES that fallocate(2) would fill with zeros."""
     end = min(offset + length, HEAD_BYTES)
     if mode & KEEP_SIZE:
         end = min(end, size)

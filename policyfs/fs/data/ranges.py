@@ -1,8 +1,9 @@
 """Byte ranges of open files: fallocate, holes, and copies within the store.
 
-Operations on ranges are done on the store's file only if the app sees that very file: in a raw view. In
-other views bytes are judged or hidden one by one. There an operation either needs no judgement (see
-FileWriter.allocate), or is refused with the errno that makes programs read and write instead.
+In a raw view these operations are done directly on the store's file. In any other view policyfs hides some
+bytes, or checks the bytes that are written. There fallocate is checked like a write of zeros
+(FileWriter.allocate). Holes and copies get an answer that is right for any file, or the errno after which
+programs use read and write instead.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from policyfs.store import ranges
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 
 _MODES: Final = frozenset({0, KEEP_SIZE, KEEP_SIZE | PUNCH_HOLE, ZERO_RANGE, KEEP_SIZE | ZERO_RANGE})
-"""The permitted modes of fallocate. A mode that shifts ranges would move bytes in and out of the judged and
-the hidden ranges."""
+"""The permitted modes of fallocate. A mode that shifts ranges would move bytes into the checked or the hidden
+ranges, or out of them."""
 
 _COPY_MOST: Final = 64 << 20
 """The limit of bytes copied for one request, so that a killed caller waits for no more than that. A multiple

@@ -86,7 +86,7 @@ class HeldWrites(WritePath, Protocol):
     """A write path that holds bytes before they reach the store."""
 
     async def settle(self, change: Change) -> None:
-        """Judge the held bytes and put them into the store, at FLUSH and fsync."""
+        """Check the held bytes and put them into the store, at FLUSH and fsync."""
 
     async def finish(self, change: Change, is_last: Callable[[], bool]) -> None:
         """Put the held bytes into the store, or drop them, before the last writer's RELEASE."""

@@ -74,7 +74,7 @@ class OpenState:
     """The state that all handles of one node share, from the first open to the last release."""
 
     lock: trio.Lock = field(default_factory=trio.Lock)
-    """Held while bytes are judged before they are written, or a byte path is prepared (Lifecycle.enter)."""
+    """Held while bytes are checked before they are written, or a byte path is prepared (Lifecycle.enter)."""
     handles: int = 0
     """The number of open handles."""
     writers: int = 0
@@ -204,7 +204,7 @@ class Handle:
 
 
 class HandleSource(Protocol):
-    """Handles that the table does not have yet: the bridge has opened them. They are put into the table when
+    """Handles that the bridge has opened, and that are not in the table yet. They are put into the table when
     a part of the daemon needs them (opening/bridge_handles.py).
     """
 
@@ -212,13 +212,13 @@ class HandleSource(Protocol):
         """Put the handle with this number into the table, if the source has it."""
 
     def take_of(self, node: Node) -> None:
-        """Put all handles of a node into the table."""
+        """Put the source's handles of a node into the table."""
 
     def take_all(self) -> None:
-        """Put all handles into the table."""
+        """Put all handles of the source into the table."""
 
     def end_all(self) -> None:
-        """Put all handles into the table, and open no further handles."""
+        """Put all handles of the source into the table. From then on the source opens no handles."""
 
 
 class HandleTable:

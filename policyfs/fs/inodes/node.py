@@ -158,7 +158,7 @@ class Node(PlacedNode):
     # -- its names --------------------------------------------------------------------------
 
     def all_names(self) -> Iterator[tuple[Node, bytes]]:
-        """Yield directory and name of every kept name, in reach or not. The first name comes first."""
+        """Yield directory and name of every kept name, also of names in a directory that is out of reach."""
         if self.parent is not None:
             yield self.parent, self.name
         if self.links is not None:

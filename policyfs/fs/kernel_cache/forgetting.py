@@ -100,9 +100,10 @@ class KernelCache:
             self._changes.forget_attributes(self.notifier, self._resolver)
 
     async def expire_all_names(self) -> bool:
-        """Make the kernel look up every name again, before this returns: the policy was replaced.
+        """Make the kernel look up every name again after a change of policy. Wait until this is done.
 
-        False if the kernel drops all names at once: then working directories have no path for a moment.
+        Return False if the kernel drops all names at once. Working directories then have no path for a
+        moment.
         """
         return self.notifier is None or await self.expiry.expire(self.notifier)
 

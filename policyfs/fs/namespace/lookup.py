@@ -182,7 +182,7 @@ class Lookup:
         return node
 
     def _keep_for_open(self, node: Node, parent: Node, name: bytes) -> None:
-        """Keep the object that has a name now, so that the open that follows finds it."""
+        """Keep the object that a name means now, so that the open that follows finds it without a name."""
         try:
             fd = self._resolver.open_if_same(node, parent, name, self._tree.open_path)
         except OSError:

@@ -221,6 +221,6 @@ class AttributeSetter:
         except OSError as error:
             if error.errno != errno.EOPNOTSUPP:
                 raise
-            raise OSError(errno.ENOTTY, "the store has no flags") from None
+            raise OSError(errno.ENOTTY, "the file system of the store has no inode flags") from None
         finally:
             os.close(fd)

@@ -92,14 +92,15 @@ class RepeatedOpens:
             self._templates[request.node.nodeid] = (*others, template)
 
     def forget(self, nodeid: int) -> None:
-        """Put the opens of a node on record. INVARIANT: the bridge answers no opens of it after the call
-        begins.
+        """Put all answered opens on record, and forget the events that the bridge may repeat for a node.
+
+        INVARIANT: the bridge answers no open of the node after the call begins.
         """
         self.settle()
         self._templates.pop(nodeid, None)
 
     def forget_all(self) -> None:
-        """Put all opens on record. INVARIANT: the bridge answers no opens after the call begins."""
+        """Do as forget() does, for all nodes. INVARIANT: the bridge answers no open after the call begins."""
         self.settle()
         self._templates.clear()
         self._decided.clear()

@@ -126,9 +126,9 @@ class Comparison:
         )
 
     def _hiding_refs(self, spot: Spot, callers: Callers) -> frozenset[RuleRef]:
-        """Return the rules by which directories above hide a place.
+        """Return the rules that hide a place because they hide a directory above it.
 
-        If some of these rules differ between the two policies, only those are returned.
+        If some of these rules differ between the two policies, return only the rules that differ.
         """
         marks = [track.watched.by_rule for track in self._tracks]
         differing = [(index, number) for index, number in spot.hiders if marks[index][number] & callers]
@@ -136,8 +136,8 @@ class Comparison:
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """Return, for each way in which directories above hide a place, how many of them need special owners for
-    that.
+    """Return, for each way in which directories above hide a place, how many of these directories must have
+    an owner.
     """
     if not may_be_hidden(spot.hidden):
         return dict.fromkeys(spot.hidden, 0)
@@ -145,7 +145,7 @@ def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
 
 
 def _watched(groups: Sequence[tuple[Side, ...]]) -> list[tuple[frozenset[int], ...]]:
-    """Return for each group and side the rules that the other side does not have for these callers."""
+    """Return for each group of callers, and each side, the rules that the other side lacks for the group."""
     same: dict[tuple[object, ...], int] = {}
     contents = [
         [same.setdefault(content, len(same)) for content in side.compiled.contents] for side in groups[0]

@@ -17,7 +17,7 @@ MAX_JOINT_PLACES: Final = 50_000
 """Most classes of paths for many callers together. With more, a walk takes half of the callers at a time."""
 
 Hiders = tuple[tuple[int, int], ...]
-"""Rules that hide a place by the directories above: the side and the number of each."""
+"""Rules that hide a place because they hide a directory above it: the side and number of each rule."""
 
 
 class Spot(NamedTuple):
@@ -40,7 +40,7 @@ class Spot(NamedTuple):
 
     @property
     def mixed(self) -> bool:
-        """True if some owners of the directories above hide the place on one side only."""
+        """True if, with some owners of the directories above, only one policy hides the place."""
         return any(len(set(way)) > 1 for way in self.hidden)
 
 

@@ -130,7 +130,7 @@ class _Column:
         return found
 
     def _answers(self, place: Place, op: Op) -> Iterator[tuple[Facts, str, Decision]]:
-        """Yield the answers for all classes of files: facts, whose file it is, decision."""
+        """Yield the answer for each class of files: its facts, "own" or "other", and the decision."""
         side, position = self._side, place.positions[0]
         profile = side.profile(position, top=False)
         own = side.caller.app or OWNER_NONE

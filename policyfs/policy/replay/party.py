@@ -127,6 +127,6 @@ class Party:
 
 
 def _refused(decision: Decision) -> Decision:
-    """Return the refusal of an open that the rules allow, because of the redaction that they require."""
+    """Return the refusal of an open for writing: the rules allow it, but they require redaction."""
     rules = tuple(replace(match, effect=REFUSED) for match in decision.rules if match.effect == "redact")
     return Decision(False, errno.EACCES, rules, decision.audit)
