@@ -169,7 +169,7 @@ class Decision:
 
     @property
     def in_draft(self) -> bool:
-        """True if written bytes are put aside as a draft and judged as a whole when it is complete."""
+        """True if written bytes are put aside as a draft and checked as a whole when it is complete."""
         return self.quarantine or bool(banned(self.content))
 
 

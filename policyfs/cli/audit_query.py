@@ -1,4 +1,4 @@
-"""`policyfs audit`: the query and the options that select events, and the records that they may select."""
+"""`policyfs audit`: the query and options that select events, and the reader of the selected records."""
 
 from __future__ import annotations
 
@@ -99,8 +99,8 @@ def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterato
     """Return the events that a selection may contain, in the order of time, with bad lines and records of
     problems.
 
-    The events are from all mounts. limit: most events of each mount, of which the newest are returned; 0:
-    all.
+    The events are from all mounts. limit: return at most this number of events of each mount, the newest
+    ones; 0: all.
     """
     trail = open_trail(args)
     check_names(trail, wanted)

@@ -21,7 +21,8 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MOST_DIRECTORIES: Final = 32
 _MOST_NAMES: Final = 64
-"""Most directories of the real store, and most names in each, that are searched for files for canaries."""
+"""The limit of directories of the real store, and of names in each, that are searched for files for
+canaries."""
 _EACH: Final = 2
 _TYPES: Final = {stat.S_IFREG: FileType.REGULAR, stat.S_IFDIR: FileType.DIRECTORY}
 

@@ -29,8 +29,8 @@ class UnreadableError(PolicyfsError):
 def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:
     """Read the texts of a policy: one file, or each `*.yaml` of a directory except files with tests.
 
-    regular: refuse everything but regular files. A mount reads its policy so, since a daemon that waits for
-    the writer of a pipe neither reloads nor ends. Raises UnreadableError.
+    regular: refuse everything but regular files. A mount sets this: a daemon that waits for the
+    writer of a pipe could neither reload nor end. Raises UnreadableError.
     """
     read = _read_regular if regular else Path.read_bytes
     where = Path(path)

@@ -22,7 +22,7 @@ from policyfs.policy.replay.recorded import Recorded
 from policyfs.policy.replay.replay import Replayer
 
 _POLICIES: Final = 4
-"""Most recorded policies that are kept compiled without their exceptions."""
+"""The limit of recorded policies that are kept compiled without their exceptions."""
 
 
 def run_learn(args: argparse.Namespace) -> int:

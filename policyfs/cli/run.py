@@ -40,7 +40,7 @@ _NO_DESCRIPTOR: Final = (1 << 31) - 1
 """A number above every descriptor. RLIMIT_NOFILE cannot be used: it may have been lowered after a descriptor
 with a higher number was opened."""
 _PLACES: Final = 1000
-"""Most mounts of one app that this command makes at the same time."""
+"""The limit of mounts of one app that this command makes at the same time."""
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
 _OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 _CAUGHT: Final = (*_FORWARDED, *_OF_THE_TERMINAL)

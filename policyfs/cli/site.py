@@ -38,7 +38,7 @@ class State(Enum):
 
 
 class Seen(NamedTuple):
-    """State of a mount's place. status: the daemon's. changes: options that differ from the site's file."""
+    """The state of a mountpoint. status: the daemon's. changes: options that differ from the site's file."""
 
     state: State
     status: control.Json = {}  # noqa: RUF012 - never changed
@@ -198,7 +198,7 @@ def run_down(args: argparse.Namespace) -> int:
 
 
 def look(site: Site, mount: MountDoc) -> Seen:
-    """Return the state of a mount's place."""
+    """Return the state of the mountpoint of a mount."""
     from policyfs.kernel.probe import MountState, mount_state
     from policyfs.linux.mountinfo import FSTYPE, mounts_at
 

@@ -40,8 +40,8 @@ _RUN: Final = re.compile(rb"(.)\1{7,}", re.DOTALL)
 _KEPT: Final = re.compile(rb"\0{16,}")
 _NEAR: Final = 1 << 16
 _SEARCHED_MAX: Final = 1 << 28
-"""Most bytes that are searched for moved pieces in one plan; this takes some 0.2 s. Later pieces count as
-literal bytes.
+"""The limit of bytes that are searched for moved pieces in one plan; this takes some 0.2 s. Later pieces
+count as literal bytes.
 """
 
 Read = Callable[[int, int], bytes]

@@ -22,8 +22,8 @@ _KEPT_MIN: Final = 4
 up a spare.
 """
 _UNDEAD_MAX: Final = 8
-"""Most killed workers that have not ended, because they hang in a disk read. If there are more, no worker is
-forked.
+"""The limit of killed workers that have not ended, because they hang in a disk read. If there are more, no
+worker is forked.
 """
 _PAUSE_FIRST_S: Final = 0.25
 _PAUSE_MAX_S: Final = 30.0

@@ -40,7 +40,7 @@ _RECORDS: Final = {
 """For each class about records of the journal (not about events): the kinds of these records."""
 _SEVERE: Final = frozenset({DEGRADED, TAMPERED})
 _APPS: Final = 32
-"""Most apps that a count names; all others have one sum."""
+"""The limit of apps that a count names; all others have one sum."""
 _EXAMPLES: Final = 5
 _BUCKETS: Final = 10
 _HOLDERS: Final = 1024

@@ -141,7 +141,7 @@ class TargetDoc(Strict):
 
 
 class SinkDoc(TargetDoc):
-    """One of ``sinks``. behind: most bytes of the trail that may still have to be delivered; if there are
+    """One of ``sinks``. behind: the limit of bytes that are not delivered yet; if there are
     more, the oldest lines are skipped.
     """
 

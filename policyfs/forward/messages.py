@@ -91,8 +91,8 @@ def made(kind: str, name: str, time: str, severity: int, text: str, fields: Fiel
 
 
 def syslog(message: Message, host: str, pid: int, *, as_text: bool = False, most: int | None = None) -> bytes:
-    """Return a message in the form of RFC 5424. most: most bytes of it; a longer message gets the text as its
-    MSG, and is cut.
+    """Return a message in the form of RFC 5424. most: the limit of its bytes; a longer message gets the text
+    as its MSG, and is cut.
     """
     moment = _TIME.sub(r"\1Z", message.time)
     head = f"<{_FACILITY * 8 + message.severity}>1 {moment} {host} policyfs {pid} {message.kind[:32]} "

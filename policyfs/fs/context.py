@@ -49,7 +49,8 @@ class FsContext:
             self.held.unmark(mark)
 
     def _take_back(self, state: OpenState, fd: int) -> None:
-        """Discard the bytes of the last change. A file without a mark had no other held bytes.
+        """Discard all held bytes of a file. They are those of the last change alone: a file with older held
+        bytes has a mark already.
 
         The app gets the error. It may write again, after the bytes that are in the store.
         """

@@ -27,7 +27,10 @@ _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 
 
 class IndexSeal:
-    """The key of one user. Raises OSError if it cannot be read or made, or if other users could read it."""
+    """Makes and checks seals by the key of one user.
+
+    Raises OSError if the key cannot be read or made, or if other users could read it.
+    """
 
     def __init__(self, directory: Path) -> None:
         """directory: the directory of the key, made with mode 0700 if missing."""

@@ -343,7 +343,7 @@ class Journal:
         """Write these items, and before them the record of requests that were refused during an outage.
 
         Both are in one write. Otherwise, if the disk had room for only one of them, it would fill up with
-        records about its being full.
+        records that say that it is full.
         """
         outage = self._outage
         self._writer.write([outage, *items] if outage is not None and outage.refused else items)

@@ -1,8 +1,8 @@
 """Writes that the event loop begins, and that a thread without the interpreter lock carries out.
 
 The loop makes the lines. A Python thread for this would compete with the loop for the interpreter lock at
-every system call. The thread (kernel/_appender.c) only writes. To take the writer's lock first ends such a
-write. So the holder of the lock never finds a write under way.
+every system call. The thread (kernel/_appender.c) only writes. Whenever a thread takes the writer's
+lock, such a write is ended before. So the holder of the lock never finds a write under way.
 """
 
 from __future__ import annotations

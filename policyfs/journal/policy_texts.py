@@ -115,7 +115,7 @@ class PolicyTexts:
 
     @property
     def is_unsaved(self) -> bool:
-        """True if `save` would have something to do."""
+        """True if the text of some policy is not saved yet."""
         return bool(self._unsaved)
 
     def save(self) -> None:

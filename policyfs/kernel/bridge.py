@@ -131,7 +131,6 @@ def pack_fh(index: int, flags: int = 0, backing_id: int = 0, writer: int = 0) ->
     than FH_NOFLUSH: with KEEP_CACHE the kernel would answer EIO, with DIRECT_IO it would show raw bytes to
     mmap only. writer: the uid that opened a mediated file for writing. When the kernel writes pages back by
     this handle, these count as requests of that uid (_request_kinds.h).
-    handle count as its requests (_request_kinds.h).
     Raises ValueError for everything else.
     """
     if not 0 <= index <= MAX_INDEX:

@@ -24,7 +24,7 @@ from policyfs.policy.names import (
 from policyfs.policy.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, Wild
 
 MAX_BOUND: Final = 128
-"""Most captures alive at one path. With more, the path is lost: nobody is allowed anything there.
+"""The limit of captures alive at one path. With more, the path is lost: nobody is allowed anything there.
 
 Only a glob such as ``/**/{uid}/**`` exceeds the bound, on hundreds of nested directories named by numbers.
 Without the bound, an app could make each step take longer than the step before.

@@ -16,10 +16,10 @@ from policyfs.policy.names import FREE, Bind, Captured, NameMatcher, Pattern
 from policyfs.policy.paths import Wild
 
 MAX_WORDS: Final = 20_000
-"""Most words tried for one question. With more, the question counts as too hard (TooHardError)."""
+"""The limit of words tried for one question. With more, the question counts as too hard (TooHardError)."""
 
 FEW: Final = 256
-"""Most literals, patterns and steps for which few_classes() searches; it then takes at most 4 ms."""
+"""The limit of literals, patterns and steps for which few_classes() searches; it then takes at most 4 ms."""
 
 _MANY_LITERALS: Final = 200
 

@@ -23,10 +23,11 @@ from policyfs.policy.table import Condition, Live, Situated, Table, asks_for_sel
 from policyfs.policy.visibility import Sight
 
 MAX_COMPARED: Final = 256
-"""Most caller classes whose answers at one path are compared; the answers of more count as different."""
+"""The limit of caller classes whose answers at one path are compared; the answers of more count as
+different."""
 
 MAX_LED: Final = 16
-"""Most caller classes for which paths below one directory are searched; the answers of more count as
+"""The limit of caller classes for which paths below one directory are searched; the answers of more count as
 different. A search takes long, and a request waits for it."""
 
 _HIDDEN: Final = "hidden"
@@ -275,7 +276,7 @@ class Distinctions:
 
 
 def _tells(callers: list[CallerClass], who: Who) -> bool:
-    """True if some of the callers fit, and others do not."""
+    """True if a ``who`` block matches some of the callers, and not all."""
     if len(callers) > MAX_COMPARED:
         return True
     return len({of.within(who) for of in callers}) > 1

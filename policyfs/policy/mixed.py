@@ -17,9 +17,9 @@ from policyfs.policy.model import SELF, App, Block, Effect, Rule, Who
 from policyfs.policy.table import Situated
 
 _CAPTURED: Final = 3
-"""Most directories that are tried for one rule whose globs have captures. Each app has such a directory. The
-directories of further apps differ only by their names, or because of a rule about such an app. That rule is
-tried, too."""
+"""The limit of directories that are tried for one rule whose globs have captures. Each app has such a
+directory. The directories of further apps differ only by their names, or because of a rule about such an app.
+That rule is tried, too."""
 _OTHER: Final = "some-other-name"
 _ALTERNATIVES: Final = re.compile(r"\{([^{}]*)\}")
 _WILD: Final = re.compile(r"[*?]+")

@@ -37,7 +37,7 @@ from policyfs.policy.tally import Rights, least
 from policyfs.policy.visibility import Sight
 
 MAX_PAIRS: Final = 500
-"""Most pairs of paths below two directories that are compared. With more, the answer is EXDEV."""
+"""The limit of pairs of paths below two directories that are compared. With more, the answer is EXDEV."""
 
 
 class End(NamedTuple):

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MAX_VARIANTS: Final = 256
-"""Most variants that the alternatives of one segment may multiply to."""
+"""The limit of variants that the alternatives of one segment may multiply to."""
 
 
 class GlobError(ValueError):
@@ -90,7 +90,7 @@ _SOUND: Final = re.compile(
 
 
 _REMEMBERED: Final = 1 << 15
-"""Most parsed globs that are kept: enough for some 20,000 rules. One takes about a KiB."""
+"""The limit of parsed globs that are kept: enough for some 20,000 rules. One takes about a KiB."""
 
 _NO_CAPTURES: Final[frozenset[str]] = frozenset()
 

@@ -50,7 +50,7 @@ class Profile:
         lost: bool = False,
         lenient: bool = False,
     ) -> None:
-        """Take the rules at a path, and the rules by which directories above may hide it.
+        """Take the rules at a path, and the rules that may hide it because they hide a directory above it.
 
         lenient: True if the mount-wide dry run covers this caller. Then a missing allow denies nothing.
         """

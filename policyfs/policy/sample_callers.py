@@ -14,7 +14,7 @@ from policyfs.policy.states import PathState
 from policyfs.policy.table import Situated, Table
 
 MAX_UIDS: Final = 128
-"""Most uids that names in some paths could mean. With more, a comparison of the paths is too hard."""
+"""The limit of uids that names in some paths could mean. With more, a comparison of the paths is too hard."""
 
 _SAMPLES: Final = 3
 

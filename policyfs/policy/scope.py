@@ -104,16 +104,17 @@ class Scope:
         )
 
     def may_except_in(self, state: PathState) -> bool:
-        """True if an allow that matches at all children of this path may fail at one. True is always safe.
+        """True if an allow matches at the children of this path in general, but may fail at one of them.
 
-        Such an allow fails at a child that a path of its ``unless`` block matches, and at a lost child
-        (automaton.MAX_BOUND).
+        The answer True is always safe. Such an allow fails at a child that a path of its ``unless`` block
+        matches, and at a lost child (automaton.MAX_BOUND).
         """
         position = state.position
         return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)
 
     def only_allows_below(self, state: PathState) -> bool:
-        """True if certainly all rules that can match below this path are allows with no condition but who."""
+        """True if the rules that can match below this path are certainly allows, without conditions but who.
+        """
         position = state.position
         return not (
             self._dry_run

@@ -68,7 +68,7 @@ _STAND_INS: Final[dict[str, object]] = {"until": EXAMPLE_INSTANT, "allow": "see"
 """Values in the place of keys that are missing, so that the rest of the part can be checked."""
 
 _PRUNINGS: Final = 4
-"""Most attempts to validate a faulty part without its faults: each attempt may find another fault."""
+"""The limit of attempts to validate a faulty part without its faults: each attempt may find another fault."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from policyfs.policy.names import Bind, text_of
 from policyfs.policy.table import Situated, Table, hides
 
 MAX_HIDES: Final = 1024
-"""Most rules that hide one path from above. With more, the path is lost, as with automaton.MAX_BOUND."""
+"""The limit of rules that hide one path from above. With more, the path is lost, as with
+automaton.MAX_BOUND."""
 
 
 _NAME_BYTES: Final = 32

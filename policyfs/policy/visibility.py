@@ -21,7 +21,7 @@ from policyfs.policy.paths import Variant, Wild
 from policyfs.policy.table import Table
 
 MAX_POSITIONS: Final = 1000
-"""Most positions below a directory that are tried. A directory with more is not bare, but hidden."""
+"""The limit of positions below a directory that are tried. A directory with more is not bare, but hidden."""
 
 _MAX_TRIES: Final = 32
 _MAX_NODES: Final = 5000
@@ -29,8 +29,8 @@ _ANY_CHAR: Final = "\uf8ff"
 
 
 class _Goal:
-    """Glob sets of some allow rules, and the trie nodes that lead to them. everywhere: True if a rule has no
-    globs.
+    """The paths that some allow rules match. accepts: the numbers of their glob sets. nodes: the nodes of the
+    automaton that lead to these. everywhere: True if one of the rules has no globs, and so matches each path.
     """
 
     __slots__ = ("accepts", "everywhere", "nodes")

@@ -7,7 +7,6 @@ A copy is in use while it is pinned, and also while an app has it mapped: in pas
 memory outlive the descriptor. A copy in use is charged to the principals for which it is pinned. **A
 principal gets a further copy only if all its copies in use, with this one, take no more room than is free
 without this one.** So a single principal gets at most half of the cache, and several leave room for one more.
-room for one more.
 
 A clone shares its source's extents. As long as the clone is kept, deleting or rewriting the source frees
 no space in the store. So expire_clones() closes clones that have not been used for a while.

@@ -20,20 +20,21 @@ PATH_BYTES: Final = 1024
 
 HEAD_BYTES: Final = 704
 TAIL_BYTES: Final = 256
-"""Most bytes of the head, and of the tail, of a longer path. Each is cut at a slash if it has one. A name of
-255 bytes fits."""
+"""The limit of bytes of the head, and of the tail, of a longer path. Each is cut at a slash if it has one. A
+name of 255 bytes fits."""
 
 MARK: Final = "\u2026".encode()
 """The mark between head and tail: ``/…`` for omitted segments, ``…`` within a segment."""
 
 TEXT_CHARS: Final = 1024
-"""Most characters of `exe` and `note`."""
+"""The limit of characters of `exe` and `note`."""
 
 RECORD_BYTES: Final = 44 * 1024
-"""Most bytes of a record that is not an event, without the number, time and digest in its line."""
+"""The limit of bytes of a record that is not an event, without the number, time and digest in its line."""
 
 RULES_CHARS: Final = 2048
-"""Most characters of all ids of the deciding rules together. Each other list of rules has half of this."""
+"""The limit of characters of all ids of the deciding rules together. Each other list of rules has half of
+this."""
 
 
 def cut_path(path: bytes) -> tuple[bytes, Cut | None]:
@@ -152,7 +153,7 @@ def memory_bytes(event: Event) -> int:
 
 
 _TEXTS: Final = 512
-"""Most texts whose length as JSON is remembered. They take at most a few hundred KiB, since texts are
+"""The limit of texts whose length as JSON is remembered. They take at most a few hundred KiB, since texts are
 bounded.
 """
 _LINE_FIXED: Final = 480
@@ -160,10 +161,10 @@ _LINE_FIXED: Final = 480
 _NUMBER: Final = 40
 """Bytes of a field with a number, and its key."""
 _WORST: Final = 12
-"""Most bytes in a line for one character: an escape of two surrogates."""
+"""The largest number of bytes in a line for one character: an escape of two surrogates."""
 _WORST_BYTE: Final = 8
-"""Most bytes in a line for one byte of a path that is not UTF-8: its escape, and its share of the base64
-text.
+"""The largest number of bytes in a line for one byte of a path that is not UTF-8: its escape, and its share
+of the base64 text.
 """
 
 

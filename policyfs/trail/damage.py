@@ -21,7 +21,7 @@ KINDS: Final = (EDITED, DELETED, INSERTED, REORDERED, TRUNCATED, ROLLED_BACK, RE
 
 _MOST: Final = 100
 _FAR: Final = 1 << 18
-"""Most lines that are searched for the end of a reordered part."""
+"""The limit of lines that are searched for the end of a reordered part."""
 
 
 _NO_LIMIT: Final = 1 << 62

@@ -22,13 +22,13 @@ RUNS: Final = 128
 DIRECTORIES: Final = 48
 OPERATIONS: Final = 32
 UIDS: Final = 16
-"""Most repeated denials, directories, operations and uids (see the names above) that are counted for one app
-at one time. The counts of an app take at most 0.6 MB on the trail in each window, even with the longest
-names.
+"""The limit of repeated denials, directories, operations and uids (see the names above) that are counted for
+one app at one time. The counts of an app take at most 0.6 MB on the trail in each window, even with the
+longest names.
 """
 
 FOLD_BYTES: Final = 256 * 1024
-"""Most bytes of memory for the events kept of one app."""
+"""The limit of bytes of memory for the events kept of one app."""
 
 _Key = tuple[object, ...]
 

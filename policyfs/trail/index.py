@@ -22,10 +22,10 @@ from policyfs.trail.index_build import FORMAT, MAGIC, NUMBERS, loaded
 
 _PAIR: Final = struct.Struct("=II")
 _FEW_PATHS: Final = 200
-"""Most paths that are read one by one. After that, all paths are read at once."""
+"""The limit of paths that are read one by one. After that, all paths are read at once."""
 
 HEAD_BYTES: Final = 1 << 16
-"""Most bytes of the head: a line of JSON with the places of the sections."""
+"""The limit of bytes of the head: a line of JSON with the places of the sections."""
 
 
 def head_of(data: memoryview | bytes) -> bytes:

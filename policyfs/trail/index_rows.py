@@ -26,7 +26,7 @@ from policyfs.trail.terms import BY_NAME, compile_tree, moment, number_bounds, p
 _RUN: Final = re.compile(r"[^\\*?{}\[\],]+")
 _BELOW: Final = re.compile(r"((?:/[^\\*?{}\[\],/]+)*)/(\*\*\*?)")
 _FEW: Final = 200
-"""Most ids whose rows are looked up one by one."""
+"""The limit of ids whose rows are looked up one by one."""
 
 
 class Rows(NamedTuple):
@@ -163,8 +163,8 @@ def path_ids(index: Index, glob: str, pattern: re.Pattern[bytes]) -> Sequence[in
 
 
 def fixed_parts(glob: str) -> tuple[bytes, bytes]:
-    """Return bytes with which all paths begin that match a glob, and bytes that all these paths contain. Each
-    is empty if nothing is certain.
+    """Return two strings of bytes. Each path that matches the glob begins with the first, and contains the
+    second. One is empty if nothing is certain about it.
     """
     outside = re.sub(r"\\.|\{.*\}", "*", glob.removesuffix("/***"), flags=re.DOTALL)
     runs = _RUN.findall(outside)

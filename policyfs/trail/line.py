@@ -49,12 +49,12 @@ _NONE_RARE: Final = tuple(Event._field_defaults[name] for name in Event._fields[
 """The fields from `note` on, and their values in most events."""
 
 RANGES_LIMIT: Final = 256
-"""Most redacted ranges in a line, so that no file can be made for which a line is endless."""
+"""The limit of redacted ranges in a line, so that no file can be made for which a line is endless."""
 
 LINE_BYTES: Final = 48 * 1024
-"""Most bytes of a line with any content, digest and newline included. The sum of the bounds of the single
-fields: 2 paths of 1,024 bytes that are escaped and in base64 (15 KiB), 256 ranges (10.5), the mountpoint
-(4), lists of rules (4), exe and note (2), other texts (3.5), numbers, names and digests (3).
+"""The largest number of bytes of a line with any content, digest and newline included. The sum of the bounds
+of the single fields: 2 paths of 1,024 bytes that are escaped and in base64 (15 KiB), 256 ranges (10.5), the
+mountpoint (4), lists of rules (4), exe and note (2), other texts (3.5), numbers, names and digests (3).
 """
 
 INVISIBLE: Final = re.compile(

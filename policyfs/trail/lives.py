@@ -12,7 +12,7 @@ from policyfs.trail.event import DENY, Event
 Item = TypeVar("Item")
 
 NAMES: Final = 1000
-"""Most names of one file that are followed."""
+"""The limit of names of one file that are followed."""
 
 MAKES: Final = frozenset({"create", "mkdir", "mknod", "symlink"})
 REMOVES: Final = frozenset({"unlink", "rmdir"})

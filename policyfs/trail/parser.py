@@ -28,7 +28,7 @@ from policyfs.trail.expression import (
 from policyfs.trail.table import shown, width
 
 DEPTH: Final = 100
-"""Most parentheses and `not` inside each other."""
+"""The limit of parentheses and `not` inside each other."""
 
 _SPACE: Final = re.compile(r"\s*")
 _FIELD: Final = re.compile(r"([A-Za-z_]+):")

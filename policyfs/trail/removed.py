@@ -13,7 +13,7 @@ Ranges = tuple[tuple[int, int], ...]
 """First and last number of each range, in order."""
 
 MOST_RANGES: Final = 256
-"""Most ranges in one line. Each hold that keeps segments between removed ones adds a range."""
+"""The limit of ranges in one line. Each hold that keeps segments between removed ones adds a range."""
 
 
 def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:

@@ -21,7 +21,7 @@ AT_ONCE_NS: Final = 10 * 1_000_000_000
 """The same for live listings. It is shorter, because these must show new attempts soon."""
 
 HELD: Final = 10_000
-"""Most rows that wait for repeats."""
+"""The limit of rows that wait for repeats."""
 
 
 class Again(NamedTuple):

@@ -72,12 +72,12 @@ class Verifier:
 
     @property
     def seq(self) -> int:
-        """Return the seq of the last line that was taken."""
+        """Return the seq of the last line so far."""
         return self._seq
 
     @property
     def has_seals(self) -> bool:
-        """True if a segment that was taken has a seal."""
+        """True if a segment that was passed to segment() or add() has a seal."""
         return self._last is not None
 
     def segment(self, name: str, number: int, lines: Iterable[bytes], seal: Proof | None = None) -> None:

@@ -11,7 +11,7 @@ from policyfs.trail.damage import RESEALED, TRUNCATED
 from policyfs.trail.record import Place, Record
 
 _PART_BYTES: Final = 40 * 1024
-"""Most bytes of one record, so that its whole line stays below line.LINE_BYTES."""
+"""The limit of bytes of one record, so that its whole line stays below line.LINE_BYTES."""
 _HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
 
 

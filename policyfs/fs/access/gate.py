@@ -232,7 +232,7 @@ class Gate:
         return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
-        """True if an open file was refused, and its known names have changed. It is judged again, once."""
+        """True if an open file was refused, and its known names have changed. It is decided again, once."""
         refused = not decision.allowed and node.open is not None and not before
         return refused and self._resolver.renamed(node)
 

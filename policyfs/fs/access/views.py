@@ -1,6 +1,6 @@
 """The choice of the node that serves a caller's open of a file: by view, path state and byte path.
 
-See docs/architecture/views.md. In a redacted view, a file is LIVE (mediated, each read judged) in two cases:
+See docs/architecture/views.md. In a redacted view, a file is LIVE (mediated, each read decided) in two cases:
 the caller may see all of it now, as its owner may, or a process writes it through this view. Any other file
 is a frozen COPY, or LEASED if it is too large to copy. A COPY or LEASED node without open handles takes the
 current version of the file. An open node keeps its version, and newer opens go to another node: OPEN answers

@@ -90,8 +90,9 @@ class DraftStorage:
         behind the file's old end go first (_append).
 
         INVARIANT: before each piece the file's bytes are as the last piece left them, or as they were when
-        the draft began. *fence* is called before the first piece, since from then on all bytes in the file
-        are of this draft; so is *on_thread*, by the thread, since that may have waited for its turn.
+        the draft began. Both *fence* and *on_thread* are called before the first piece: from then on all
+        bytes in the file are of this draft. The thread calls *on_thread*, since it may have waited for its
+        turn.
 
         After an error of the store this can be tried again: draft.base is then the state that the failed
         piece left. As long as only a part of the draft is in the file, draft.torn is set. The daemon's end
@@ -131,8 +132,9 @@ class DraftStorage:
     def _put(self, copy: _Copy) -> bool:
         """Copy the next piece, on a thread, if the file is as expected.
 
-        False if the first piece finds another version than the fence, perhaps only of its mode: try again
-        with that. Raises OSError (EBUSY) if another program has written the file.
+        Return False if the first piece finds another version of the file than the fence did. (Perhaps only
+        the mode has changed.) The caller then tries again with the new version. Raises OSError (EBUSY) if
+        another program has written the file.
 
         draft.base says nothing from the second piece on, unless it is the file's state: if an app sets times
         just when the last piece ends, there is none (Draft.dated).

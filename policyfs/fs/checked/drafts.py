@@ -192,8 +192,8 @@ class Drafts:
         PolicyChangedError, with the draft as it was.
 
         A refused file that this session created, and that is empty in the store, is removed. An unchanged
-        draft that the present policy has refused is not judged again. A file that was emptied after a refusal
-        keeps its bytes. is_last: True if no other handle writes the file, in any view.
+        draft that the present policy has refused is not checked again. A file that was emptied after a
+        refusal keeps its bytes. is_last: True if no other handle writes the file, in any view.
         """
         if draft.refused and draft.only_empties(self._tree.fstat(handle.fd)):
             return
@@ -212,9 +212,11 @@ class Drafts:
             self._rejections.remove(handle)
 
     def record_loss(self, handle: Handle, draft: Draft, error: OSError) -> None:
-        """Record that a draft is dropped since it cannot be stored. Else the quarantine's record tells of it.
+        """Record that a draft is dropped because it cannot be stored. Do nothing if the file has a part of
+        the draft already: such a draft goes into the quarantine, which has a record of its own.
 
-        Bytes that the app wrote through a mapping after its last close() are lost, and no call has told it.
+        Without this record nobody would learn that bytes are lost, if the app wrote them through a mapping
+        after its last close().
         """
         if draft.torn:
             return
@@ -227,8 +229,8 @@ class Drafts:
     def give_up(self, handle: Handle, draft: Draft) -> None:
         """Drop a draft that has no writer any more.
 
-        It goes into the quarantine if its refusal requires that, or if the store's file has only a part of
-        it, whatever was decided later: then nobody else has all of the old bytes, or all of the new ones.
+        It goes into the quarantine if its refusal requires that. It also goes there, whatever was decided
+        later, if the store's file has only a part of it: then only the draft has all of the new bytes.
         """
         refusal = draft.refusal
         if draft.torn:

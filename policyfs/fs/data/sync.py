@@ -1,4 +1,4 @@
-"""FLUSH, fsync and the last release: held bytes are judged, stored, and made durable."""
+"""FLUSH, fsync and the last release: held bytes are checked, stored, and made durable."""
 
 from __future__ import annotations
 
@@ -82,20 +82,21 @@ class FileSync:
             await trio.to_thread.run_sync(self._sync, fd, datasync)
 
     def fsync_now(self, handle: Handle, *, datasync: bool) -> Callable[[], None] | None:
-        """Return a call for a thread that makes a file durable. None: bytes of it may be held here."""
+        """Return a function for a thread: it makes the file durable. None if the file may have held bytes."""
         if self._may_hold(handle, open_state(handle)):
             return None
         fd = self._fd_to_sync(handle)
         return functools.partial(self._sync, fd, datasync) if fd >= 0 else _nothing
 
     async def settle(self, handle: Handle, spares: Callable[[Change], bool] = lambda _: False) -> bool:
-        """Judge the file's held bytes, and put them into the store. Raises as flush() does.
+        """Check the file's held bytes, and put them into the store. Raises as flush() does.
 
-        spares: called under the node's lock; on True the held bytes and the file stay as they are.
+        spares: called under the node's lock. If it returns True, the held bytes and the file stay as they
+        are.
 
-        False, with nothing done, if the handle was released meanwhile: a rename, and a reader's fsync, settle
-        with a handle that is not their own. INVARIANT: such a handle is used only under the node's lock, for
-        which its release waits (finish).
+        Return False, and do nothing, if the handle was released meanwhile. (A rename, and a reader's fsync,
+        pass the handle of another process.) INVARIANT: such a handle is used only under the node's lock: its
+        release waits for this lock (finish).
         """
         state = handle.node.open
         if not handle.writable:
@@ -122,8 +123,10 @@ class FileSync:
         return True
 
     def holding(self, ino_key: int, spared: Stat | None = None) -> Handle | None:
-        """Return a writable handle of a file with held bytes, or None. spared: attributes of the file, if a
-        draft that only empties it does not count.
+        """Return a writable handle of a file with held bytes, or None.
+
+        spared: the file's attributes; then a draft that only empties the file does not count. None: all
+        count.
         """
         for node in self._nodes.same_inode(ino_key):
             state = node.open
@@ -179,7 +182,9 @@ class FileSync:
                     self._note_held(state, handle.fd)
 
     def _drop(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
-        """Drop what an error has left after the last writer: no writer may take it for its own."""
+        """After an error at the last writer's release, drop its held bytes: no later writer may continue
+        them.
+        """
         self._withheld_names.show(handle.node)
         if state.holds_back:
             self._guard.dropped(handle.node)
@@ -196,8 +201,8 @@ class FileSync:
     async def _decided(
         self, handle: Handle, state: OpenState, make: Callable[[Change], Awaitable[None]]
     ) -> Change:
-        """Decide on the change that stores held bytes, and make it: anew if a reload comes before the first
-        byte is stored. Return the last decision's change.
+        """Decide on the change that stores held bytes, and make it. If a reload comes before the first byte
+        is stored, do both again. Return the change of the last decision.
         """
         while True:
             decision = await self._gate.handle(handle, WRITE)

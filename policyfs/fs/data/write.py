@@ -54,9 +54,10 @@ class FileWriter:
         makes a file longer: bytes behind the file's end were cut off after the app had changed them.
 
         The kernel puts the bytes into its pages before it sends the write. If the write is refused, these
-        pages must be dropped: otherwise processes that have them mapped would see, and write back, bytes
-        that the file never held. No others are: the kernel may be writing one of them back, for as long as
-        the store takes, and that many notifications would wait for it that no caches would be dropped.
+        pages must be dropped: otherwise processes that have them mapped would see, and write back, bytes that
+        the file never held. All other pages stay. The kernel may be writing one of them back, which takes as
+        long as the store takes. To drop it, a notification would wait for that, and notifications for other
+        files would wait behind it.
         """
 
         async def put(change: Change) -> int:
@@ -102,7 +103,7 @@ class FileWriter:
         await self._decided(handle, cut, size)
 
     async def set_size(self, handle: Handle, size: int, call: Call) -> None:
-        """Set the size of a raw file. Its app may write any bytes in passthrough, so none are judged."""
+        """Set the size of a raw file. Its app may write any bytes in passthrough, so none are checked."""
 
         async def cut(change: Change) -> None:
             await self._direct.truncate(change, size, by_path=False)
@@ -137,8 +138,8 @@ class FileWriter:
         self, handle: Handle, make: Callable[[Change], Awaitable[T]], size: int | None = None,
         call: Call = _WRITING, *, back: bool = False,
     ) -> T:  # fmt: skip
-        """Decide on a change and make it. A reload that comes while the change waits, for a lock or for its
-        judgement, decides anew: the fence stops the change before a byte is changed.
+        """Decide on a change and make it. If a reload comes while the change waits for a lock or for its
+        check, the fence stops the change before a byte is changed, and the change is decided again.
         """
         while True:
             try:

@@ -200,8 +200,8 @@ class DraftWrites:
         await self._drafts.allocate(await self._begin(change), mode, offset, length)
 
     async def settle(self, change: Change) -> None:
-        """Put the draft into the store. If no rule requires a draft, it only waited for the file's beginning,
-        and ends here: else each fsync would copy the whole file again.
+        """Put the draft into the store. If no rule requires a draft, end it here: it was only needed until
+        the file's beginning was known. If it stayed, each fsync would copy the whole file again.
         """
         state, draft = change.state, _draft(change)
         await self._drafts.settle(change.handle, draft, change.decision, change.fence, change.on_thread)
@@ -225,7 +225,7 @@ class DraftWrites:
                 self._guard.dropped(handle.node)
 
     def give_up(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
-        """Drop a draft, or quarantine it, if an error came before its last release was decided."""
+        """Drop a draft, or quarantine it, if an error came before the file's last release was decided."""
         draft, state.draft = state.draft, None
         if draft is None:
             return
@@ -240,7 +240,7 @@ class DraftWrites:
 
 
 class HeadCheckedWrites:
-    """Changes of a file that must have an allowed kind: judged by its resulting first bytes.
+    """Changes of a file that must have an allowed kind: each is checked by the resulting first bytes.
 
     draft: takes the file over if a change leaves a gap before the file's beginning is known. Programs make
     such changes if they write blocks in parallel, or reserve a file's length first.

@@ -109,8 +109,8 @@ class OpenState:
     draft: Draft | None = None
     """The written bytes that are not checked yet."""
     emptying: int = 0
-    """The number of releases under way that may empty the file, because close() has not. The last writer's
-    does."""
+    """The number of releases under way that may still have to empty the file: close() left its bytes, and the
+    release of the last writer empties it."""
     fd: int = -1
     """If the file's last name was removed through this mount while open: a descriptor of the file; else
     -1."""

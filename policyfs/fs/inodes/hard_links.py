@@ -82,8 +82,8 @@ class HardLinks:
         return True
 
     def pop(self) -> tuple[Node, bytes] | None:
-        """Remove and return a name, or None if there is none. Takes the one known longest, if possible in
-        reach.
+        """Remove and return a name, or None if there is none. Of the names in reach it takes the one that is
+        known longest; if none of the first _LOOKED_AT names is in reach, the one that is known longest.
         """
         if not self._names:
             return None

@@ -145,7 +145,7 @@ class Timeouts:
         )
 
     def attributes(self, state: PathState, stat: Stat, *, reported: bool) -> float:
-        """Return the seconds for an object that is not open. reported: if the watch reports its changes."""
+        """Return attr() for an object that is not open. reported: True if the watch reports its changes."""
         if self.told_apart and not self.alone:
             return 0.0
         allowed, ftype = self.entry(state), stat.ftype

@@ -3,7 +3,6 @@
 A decision is chosen only if it depends on the caller's uid and the node's only name, and on nothing else: no
 fact, no owner of a directory above, no writer. A decision that must be on record before its answer is never
 chosen. See docs/architecture/vectors.md.
-among them. See docs/architecture/vectors.md.
 """
 
 from __future__ import annotations
@@ -319,7 +318,6 @@ def _is_asked_again(node: Node, sort: int, mark: int) -> bool:
 
     Programs that request a file's name or attributes twice (`ls -l`, tar, cp) do so for all files of a
     directory. mark: the bit in Node.asked of that directory.
-    directory. mark: in Node.asked of that directory.
     """
     above = node.parent
     if _is_repeat(node, sort):

@@ -211,8 +211,8 @@ class BridgeHandles:
     def end_all(self) -> None:
         """Make the bridge answer no more opens of any node, and take over all handles.
 
-        expire() later leaves the nodes' states, and so gives back their backing ids, some at a time: all at
-        once would take too long.
+        The nodes' backing ids stay for now. expire() gives them back, a few at each call: all of them at once
+        would take too long.
         """
         if self._entered:
             self._ended |= self._entered

@@ -247,7 +247,7 @@ class LeasedPath:
         return False
 
     async def connect(self, opening: OpenContext) -> None:
-        """Take the lease, and locate the hidden parts under it."""
+        """Take the lease, and locate the hidden parts while it holds."""
         request, state = opening.request, opening.shared
         armed = await self._leased.connect(opening.handle, state, opening.fd, opening.owner, request.call)
         opening.decision, opening.kind, opening.note = armed.decision, armed.kind, "under a read lease"

@@ -74,7 +74,7 @@ class Lifecycle:
         """Reserve the node's open state. It lives until leave() was called as often as enter().
 
         INVARIANT: all open nodes through which the daemon may write one inode share one lock. So if writes
-        are judged in one view, the judgement is still right when they are stored, even if other views write.
+        are checked in one view, the result is still right when they are stored, even if other views write.
         No task waits for such a lock while it holds another one. Copies and leases have locks of their own,
         because their long steps must not delay a writer.
         """
@@ -94,7 +94,7 @@ class Lifecycle:
         return node.open
 
     async def emptied(self, node: Node) -> None:
-        """Wait until the release of a writer in another view has emptied the file: its close() came before.
+        """If a writer in another view has emptied and closed the file, wait until its release is done.
 
         If the store takes longer than a moment, or another daemon has the file, the old bytes are shown.
         """

@@ -105,9 +105,9 @@ class WriteAccess:
     async def empty(self, opening: OpenContext, check: Callable[[OpenContext], None]) -> None:
         """Carry out O_TRUNC, after every step that could refuse the open.
 
-        A write that was judged by the old bytes must not come after it, here or in another daemon. check:
-        Preconditions.check_emptied. It is called again, because the draft that kept the file's bytes may have
-        ended.
+        A write that was checked against the old bytes must not come after it, here or in another daemon.
+        check: Preconditions.check_emptied. It is called again, because the draft that kept the file's bytes
+        may have ended.
 
         INVARIANT: on a thread. An app's write in passthrough holds the lock of the store's file while the
         kernel reads the app's pages. If these are pages of a mediated file, the event loop must be free to

@@ -96,8 +96,8 @@ class PlanFinder:
     ) -> tuple[str | None, Plan]:
         """Find the kind of the file behind *fd* (O_RDONLY), and the plan to hide *what* in it.
 
-        version: the file and its version by stat; None: that of the proof. If workers fail on this version,
-        the failures are remembered.
+        version: identifies the file and its version by stat; None: take it from the proof. If workers fail on
+        it, the failures are remembered.
 
         INVARIANT: without a proof nothing is remembered, and nothing remembered is used. While the file has a
         writer, stat proves nothing, and an old plan for new bytes would be a leak.

@@ -23,10 +23,10 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.states import PathState
 
 MOST_PLACES: Final = 150
-"""Most places of one walk."""
+"""The limit of places of one walk."""
 
 MOST_RULES: Final = 15
-"""Most rules of a large policy that a walk covers for one sort of canaries."""
+"""The limit of rules of a large policy that a walk covers for one sort of canaries."""
 
 _EACH: Final = 2
 """Once so many canaries of one sort are found for one caller, the search for this sort ends."""

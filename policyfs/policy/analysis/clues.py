@@ -24,11 +24,11 @@ Cause = tuple[int, int]
 """A rule that matches at a place: its side, and its index among the rules that match on this side."""
 
 HIDERS: Final[Cause] = (-1, 0)
-"""A cause: the rules that hide the place by the directories above."""
+"""A cause: the rules that hide the place because they hide a directory above it."""
 
 LEADERS: Final[Cause] = (-1, 1)
-"""A cause: the rules of which the two policies differ, and which decide what can be seen below. If there are
-none, the rules that differ at the place itself.
+"""A cause: the rules in which the two policies differ, and which decide if a path below can be seen. If there
+are none, the rules that differ at the place itself.
 """
 
 _HIDDEN: Final = Decision(False, errno.ENOENT)

@@ -14,7 +14,8 @@ from policyfs.policy.classes import Known, TooHardError, names_out_of
 from policyfs.policy.table import Live, hides
 
 MAX_JOINT_PLACES: Final = 50_000
-"""Most classes of paths for many callers together. With more, a walk takes half of the callers at a time."""
+"""The limit of classes of paths for many callers together. With more, a walk takes half of the callers at a
+time."""
 
 Hiders = tuple[tuple[int, int], ...]
 """Rules that hide a place because they hide a directory above it: the side and number of each rule."""

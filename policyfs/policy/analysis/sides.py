@@ -192,8 +192,8 @@ class Side:
         return found & self.bits
 
     def profile(self, position: Position, *, top: bool) -> Profile:
-        """Return the rules that match here for the caller, without the rules by which directories above hide
-        the place.
+        """Return the rules that match here for the caller. Rules that hide the place because they hide a
+        directory above it are left out.
         """
         key = (position, top)
         found = self._profiles.get(key)

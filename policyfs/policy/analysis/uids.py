@@ -11,7 +11,7 @@ from policyfs.policy.names import NameMatcher, Pattern
 from policyfs.policy.paths import Token, Wild
 
 MAX_STATES: Final = 50_000
-"""Most beginnings of numbers that are tried. With more, the question counts as too hard."""
+"""The limit of beginnings of numbers that are tried. With more, the question counts as too hard."""
 
 _DIGITS: Final = "0123456789"
 _MOST_DIGITS: Final = 10

@@ -15,7 +15,7 @@ from policyfs.policy.names import bytes_of
 from policyfs.policy.table import Live
 
 MAX_PLACES: Final = 200_000
-"""Most classes of paths for one caller. With more, a question is too hard."""
+"""The limit of classes of paths for one caller. With more, a question is too hard."""
 
 _NICE: Final = ("x", "y", "other", "q", "Z", "xyz", "new-name")
 

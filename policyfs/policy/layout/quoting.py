@@ -8,9 +8,9 @@ from typing import Final
 from policyfs.policy.layout.tree import Scalar
 
 WIDTH: Final = 110
-"""Most columns of a line, if its text can be broken."""
+"""The limit of columns of a line, if its text can be broken."""
 _WRAP: Final = 100
-"""Most columns of a line of running text."""
+"""The limit of columns of a line of running text."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z(/][^\n]*")
 _WORDS: Final = frozenset(("true", "false", "null", "yes", "no", "on", "off"))

@@ -15,14 +15,14 @@ from policyfs.policy.learn.refusals import Refusals
 from policyfs.policy.replay.recorded import Recorded, demand_of
 
 PLACES: Final = 100_000
-"""Most different places that are stored. Requests in further places are kept back (Guard.MANY)."""
+"""The limit of different places that are stored. Requests in further places are kept back (Guard.MANY)."""
 MADE: Final = 500_000
-"""Most new files that are remembered. Changes of further files are kept back."""
+"""The limit of new files that are remembered. Changes of further files are kept back."""
 ALIKE: Final = 3
 """One glob replaces single names, or directories, if there are at least this many."""
 IDS: Final = 3
 _NAMED: Final = 100
-"""Most names at the top of a mount, without an extension, that are listed one by one."""
+"""The limit of names at the top of a mount, without an extension, that are listed one by one."""
 _EXTENSION: Final = re.compile(r".+\.([A-Za-z0-9]{1,10})", re.DOTALL)
 
 

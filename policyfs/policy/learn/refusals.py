@@ -11,7 +11,7 @@ from typing import Final
 from policyfs.domain import Op
 
 MOST: Final = 2_000
-"""Most refused paths of an app that are named. An app with more gets no proposal."""
+"""The limit of refused paths of an app that are named. An app with more gets no proposal."""
 UNPRINTABLE: Final = "\0"
 """A character or byte that no policy can name."""
 

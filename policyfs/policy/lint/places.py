@@ -71,7 +71,8 @@ class Here:
 
     @property
     def profile(self) -> Profile:
-        """The rules that match here, without the rules by which directories above hide the place."""
+        """The rules that match here, without rules that hide the place because they hide a directory above.
+        """
         if self._profile is None:
             self._profile = Profile(self._places.compiled.table.policy, self.lives, top=self.top)
         return self._profile

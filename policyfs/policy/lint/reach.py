@@ -18,7 +18,8 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.paths import DEEP, End, Glob, Wild, parse_glob
 
 _TRIED: Final = 8
-"""Most callers, and most globs, for which plain paths (see places.py) are tried. Then all paths are tried."""
+"""The limit of callers, and of globs, for which plain paths (see places.py) are tried. Then all paths are
+tried."""
 
 _PLAIN: Final = "\ue000"
 

@@ -32,7 +32,7 @@ _DERIVED: Final = re.compile(
 _PHOTO: Final = Facts("image/jpeg", OWNER_NONE)
 _FIXED: Final = frozenset(FIXED_KINDS.values())
 _TRIED: Final = 4
-"""Most apps for which a rule is tried."""
+"""The limit of apps for which a rule is tried."""
 
 
 _Concerns = Callable[[Rule], bool]

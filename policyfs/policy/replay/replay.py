@@ -17,9 +17,10 @@ from policyfs.policy.replay.recorded import Cause, Demand, Recorded, World, dema
 from policyfs.policy.replay.worlds import TooManyError, untold, worlds
 
 REMEMBERED: Final = 1 << 16
-"""Most classes of requests that are remembered; most answers, too. If there are more, all are forgotten."""
+"""The limit of remembered classes of requests, and of remembered answers. If there are more, all are
+forgotten."""
 _TIMES: Final = 8
-"""Most instants for which the new policy is kept compiled, with the exceptions of each instant."""
+"""The limit of instants for which the new policy is kept compiled, with the exceptions of each instant."""
 
 Engines = Callable[[Recorded, bool], Engine | None]
 """Finds the policy that answered a request, dry-run (--monitor) or not; None if its text is lost."""
@@ -124,7 +125,7 @@ def _place(engine: Engine, path: bytes, new_path: bytes | None) -> Place:
 
 
 class _Case:
-    """One request at its paths."""
+    """A recorded request, with its paths in the new policy and in the recorded policy."""
 
     def __init__(self, asked: Asked, demand: Demand, places: list[Place], empty: bool | None) -> None:
         self._recorded: Final = asked.recorded

@@ -13,8 +13,8 @@ from policyfs.policy.replay.recorded import Recorded
 from policyfs.policy.replay.replay import Verdict
 
 GROUPS: Final = 10_000
-"""Most groups that are counted one by one. Requests of further groups are counted in one group for each
-direction.
+"""The limit of groups that are counted one by one. Requests of further groups are counted in one group for
+each direction.
 """
 EXAMPLES: Final = 3
 _SHOWN: Final = 40

@@ -16,7 +16,7 @@ from policyfs.policy.replay.recorded import ALL_TYPES, Demand, World
 from policyfs.policy.table import Live, sample_facts_of
 
 MOST: Final = 20_000
-"""Most worlds of one request. With more, the request counts as undecidable."""
+"""The limit of worlds of one request. With more, the request counts as undecidable."""
 
 
 class TooManyError(Exception):
