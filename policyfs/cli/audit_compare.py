@@ -50,7 +50,7 @@ def add_parsers(
         "who-could", parents=[common], help="print what each app may do at a path, by the policy in force"
     )
     could.add_argument("place", metavar="PATH", help="a path from the mount's root")
-    could.add_argument("--policy", metavar="P", help="this policy, not those that the trail names")
+    could.add_argument("--policy", metavar="P", help="ask this policy instead of those that the trail names")
     could.add_argument("--directory", action="store_true", help="the path is a directory")
     could.add_argument("--kind", help="the content kind of the file, such as image/jpeg")
 

@@ -61,7 +61,7 @@ def add_parsers(
     add_query(export)
     sql = actions.add_parser("sql", parents=[common], help="query the segments in SQL (needs duckdb)")
     sql.add_argument(
-        "statement", metavar="SQL", help="over the table `events`, e.g. SELECT count(*) FROM events"
+        "statement", metavar="SQL", help="a statement on the table `events`, e.g. SELECT count(*) FROM events"
     )
 
 

@@ -172,6 +172,6 @@ def _become(user: pwd.struct_passwd, parent: int) -> None:
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
     LIBC.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))  # after setresuid, which would clear it
     if os.getppid() != parent:
-        raise PolicyfsError("the opener has ended")
+        raise PolicyfsError("the process that opens the trail (the opener) has ended")
     os.chdir("/")
     os.environ["HOME"] = user.pw_dir

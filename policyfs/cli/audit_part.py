@@ -18,7 +18,7 @@ class PolicySight:
     def __init__(self, kept: KeptPolicies, app: str) -> None:
         """Raises UsageError for strangers, who are not one app."""
         if app == STRANGER:
-            raise UsageError("strangers are many: name an app of the policy")
+            raise UsageError("--for-app: strangers are not one app; name an app of the policy")
         self._kept = kept
         self._app = app
         self._engines: dict[str, tuple[Engine, Principal] | None] = {}

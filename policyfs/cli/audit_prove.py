@@ -57,7 +57,7 @@ def check(name: str) -> int:
 def prove(found: list[Chain], name: str | None) -> int:
     """Print the proof of one record. Raises UsageError, PolicyfsError."""
     if name is None:
-        raise UsageError("audit prove ID, or audit prove --check FILE")
+        raise UsageError("name a record (audit prove ID) or a proof (audit prove --check FILE)")
     try:
         mount, seq = parse_id(name)
     except ValueError as exc:

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     by = args.by.split(",") if args.by else []
     for name in by:
         if name not in GROUPS:
-            raise UsageError(f"--by {shown(name)!r}: there are {', '.join(GROUPS)}")
+            raise UsageError(f"--by {shown(name)!r}: the possible fields are {', '.join(GROUPS)}")
     wanted, begun_ns = selection_of(args), time.time_ns()
     marker = _Marker(args.trail)
     if args.new and (since_ns := marker.read()) is not None:

@@ -81,7 +81,7 @@ def add_parsers(
     parser.add_argument(
         "--keys",
         metavar="FILE",
-        help="the public keys of the machine that wrote the trail (default: this machine's, for its own)",
+        help="the public keys of the machine that wrote the trail (default: those of this machine)",
     )
 
 
@@ -160,7 +160,9 @@ def _expected(pairs: list[str]) -> dict[tuple[str, int], str]:
     for pair in pairs:
         name, _, head = pair.partition("=")
         if not re.fullmatch(r"[0-9a-f]{64}", head):
-            raise UsageError(f"--expect {pair!r}: write ID=DIGEST, as verify prints its head")
+            raise UsageError(
+                f"--expect {pair!r}: write ID=DIGEST, as `audit verify` prints the end of a chain"
+            )
         try:
             expected[parse_id(name)] = head
         except ValueError as exc:

@@ -16,7 +16,7 @@ def add_at(parser: argparse.ArgumentParser) -> None:
         "--at",
         type=_instant,
         metavar="TIME",
-        help=f"the time that exceptions are compared with, such as {EXAMPLE_INSTANT} (default: now)",
+        help=f"use the exceptions that have not ended at this time, such as {EXAMPLE_INSTANT} (default: now)",
     )
 
 

@@ -99,13 +99,15 @@ def _run_live(args: argparse.Namespace) -> int:
         )
     path = _path(args.path)
     if any((args.kind, args.content, args.owner, args.former_owner, args.directory, args.symlink)):
-        raise UsageError("a file on a mount has its own kind and owner: leave the options about them out")
+        raise UsageError("a file on a mount has its own kind and owner: leave out the options about them")
     status = live.status_of(args.policy)
     engine = live.engine_of(status)
     caller = live.user_of(args.uid, args.pid, status)
     app = status["app"]
     if args.app is not None and args.app != app:
-        raise UsageError("on a mount a caller is an app by its uid or by the mount: use --uid or --pid")
+        raise UsageError(
+            "on a mount, the mount or the caller's uid decides the app: use --uid or --pid, not --app"
+        )
     who = engine.app_principal(app, caller.uid) if isinstance(app, str) else engine.principal(caller.uid)
     if args.op in MOVES:
         found = live.look(status, path, engine, who, REQUESTS["see"])

@@ -40,7 +40,7 @@ def run_learn(args: argparse.Namespace) -> int:
         )  # fmt: skip
     rules = proposals(evidence)
     if not rules:
-        print("policyfs: this trail has no request for a rule to propose", file=sys.stderr)
+        print("policyfs: this trail has no request that a proposed rule could allow", file=sys.stderr)
         return EXIT_REFUSED
     text = silenced(text_of(rules, evidence, words))
     if args.json:
@@ -135,7 +135,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="propose a policy that allows what the apps of a trail did",
         description=(
             "Prints a policy that allows the requests of a trail, in short globs, with ids of requests as"
-            " comments. Requests that a person should decide on (deletion, private directories, raw places)"
+            " comments. Requests that a person should decide on (such as deletion and private directories)"
             " are left out of the policy, and listed. Nothing is put in force."
         ),
     )

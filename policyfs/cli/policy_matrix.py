@@ -57,7 +57,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         ),
     )
     parser.add_argument("policy", metavar="POLICY", help="a file, or a directory of *.yaml")
-    parser.add_argument("--width", type=_width, metavar="N", help="columns (default: the terminal's)")
+    parser.add_argument(
+        "--width", type=_width, metavar="N", help="the width in columns (default: the terminal's)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--svg", metavar="FILE", help="write a picture; an existing file is replaced")
     form.add_argument("--json", action="store_true", help="one JSON object")

@@ -99,7 +99,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
     add_caller(parser)
     add("--monitor", action="store_true", help="decide like a mount with --monitor")
-    add("--trail", metavar="DIR", help="the trail root of the mounts of the store, for owners of files")
+    add(
+        "--trail", metavar="DIR", help="the trail root of the store's mounts: it may hold the owners of files"
+    )
     text = f"files of one extension that are looked into for redaction (default: {_SAMPLES}; 0: all)"
     add("--samples", type=_number, default=_SAMPLES, metavar="N", help=text)
     text = f"files looked at in a directory among those with paths treated alike (default: {_ALIKE}; 0: all)"

@@ -57,7 +57,7 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
                 signal.signal(number, signal.SIG_IGN)
             daemon.close()
     except _Left:
-        logger.info("stopped before it was mounted")
+        logger.info("stopped before the mount was made")
         return EXIT_OK
     return EXIT_OK if daemon.end.ordered else EXIT_REFUSED
 

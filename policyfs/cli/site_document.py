@@ -165,13 +165,15 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
         users = doc.service or doc.container
         if bool(users) != (doc.path is not None):
             help_ = "write service (or container), and path: the place at which it finds its files"
-            errors.append(part.error((), "service and container go with path", help_))
+            errors.append(part.error((), "service or container, and path, belong together", help_))
         other = next((at for at in places if _overlap(at, doc.at)), None)
         if other is not None:
             help_ = "give each mount a directory of its own, none inside another"
-            errors.append(part.error(("at",), f"this place is that of the {places[other]}", help_))
+            errors.append(
+                part.error(("at",), f"this directory overlaps with that of the {places[other]}", help_)
+            )
         if label(doc) in names:
-            errors.append(part.error((), "there is such a mount already", "one mount for each app"))
+            errors.append(part.error((), "a mount of this name is there already", "write one for each app"))
         places.setdefault(doc.at, part.subject)
         names.add(label(doc))
 

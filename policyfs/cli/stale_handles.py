@@ -47,7 +47,7 @@ def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bo
     found = _holding(mountpoint, status, files if isinstance(files, list) else [])
     if not found:
         return
-    print(f"{mountpoint}: these processes hold them:")
+    print(f"{mountpoint}: these processes have such files open:")
     for pid, holds in found.items():
         first = holds[0]
         print(f"  {first.command} (pid {pid}, uid {first.uid}): {len(holds)} of them")

@@ -34,7 +34,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     umount.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
     after = umount.add_mutually_exclusive_group()
     after.add_argument("--wait", action="store_true", help="wait until no process uses the mount")
-    after.add_argument("--abort", action="store_true", help="cut off all processes that use the mount")
+    after.add_argument(
+        "--abort", action="store_true", help="end the mount even if processes use it; their open files fail"
+    )
     umount.add_argument("mountpoint", metavar="MOUNTPOINT")
     umount.set_defaults(run=run_umount)
 

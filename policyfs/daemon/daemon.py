@@ -187,7 +187,9 @@ class Daemon:
 
     def _open_watch(self, facts: StoreFacts) -> Watch | None:
         if not facts.fanotify:
-            self._log.warning("no watch of the store: changes elsewhere show after 1 s", store=facts.name)
+            self._log.warning(
+                "no watch of the store: apps see changes from outside after 1 s", store=facts.name
+            )
             return None
         watch = Watch(self._tree.root_fd)
         self._undo.callback(watch.close)
@@ -313,7 +315,7 @@ class Daemon:
         if end is None:
             return
         await trio.to_thread.run_sync(self.journal.tell, "detached", end.fields())
-        self._log.warning("detached while in use", **end.fields())
+        self._log.warning("the mount was detached while in use", **end.fields())
         self.leaving = True
         control_server.step_aside(self._socket_inode, self._options.mountpoint)
         if self._options.user_id and self._options.kernel_admits and not end.ordered:

@@ -162,7 +162,9 @@ class Mountpoint:
             control_files = ControlFiles()
         except OSError as error:
             reason = error.strerror
-            self._log.warning("the control files of the connection still belong to its user", reason=reason)
+            self._log.warning(
+                "an app mount's user still owns its control files, and may end the mount", reason=reason
+            )
             return None
         self._undo.callback(control_files.close)
         return control_files

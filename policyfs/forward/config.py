@@ -269,7 +269,11 @@ def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[Po
     """Report keys that do not go together."""
     if doc.id in ids:
         errors.append(
-            part.error(("id",), "this id is taken already", "give each its own id: cursors are kept by it")
+            part.error(
+                ("id",),
+                "this id is taken already",
+                "give each its own id: its position in the trail is stored under the id",
+            )
         )
     ids.add(doc.id)
     if doc.to == COMMAND and doc.run is None:
@@ -296,10 +300,10 @@ def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[Po
 
 
 def _check_alert(part: Part[TargetDoc], doc: AlertDoc, errors: list[PolicyError]) -> None:
-    if (doc.on == RULE) != (doc.rules is not None):
-        errors.append(
-            part.error(("on",), "on: rule needs rules, and only it has rules", "add rules: [the.id]")
-        )
+    if doc.on == RULE and doc.rules is None:
+        errors.append(part.error(("on",), "on: rule needs rules", "add rules: [the.id]"))
+    if doc.on != RULE and doc.rules is not None:
+        errors.append(part.key_error("rules", "rules is for on: rule only", "remove it"))
     if doc.on == QUERY and not doc.query:
         errors.append(
             part.error(("on",), "on: query needs a query", "add query: 'app:gallery decision:deny'")

@@ -23,4 +23,4 @@ def leave_session_keyring() -> None:
         return
     code = ctypes.get_errno()
     if code not in {errno.ENOSYS, errno.EPERM, errno.EACCES}:
-        raise OSError(code, "a new session keyring")
+        raise OSError(code, "cannot enter a new session keyring")

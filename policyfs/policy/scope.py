@@ -113,8 +113,7 @@ class Scope:
         return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)
 
     def only_allows_below(self, state: PathState) -> bool:
-        """True if the rules that can match below this path are certainly allows, without conditions but who.
-        """
+        """True if the rules that can match below this path are certainly allows with no condition but who."""
         position = state.position
         return not (
             self._dry_run

@@ -151,7 +151,7 @@ class Quarantine:
                     )
                 if used + size > limits.bytes:
                     has = f"{about.app} has {used} bytes in the quarantine, and may have {limits.bytes}"
-                    raise FullError(f"{has}: {size} more are too many")
+                    raise FullError(f"{has}: there is no room for {size} bytes more")
                 name, part = _new_part(mine)
                 with _opened(part):
                     try:
@@ -174,7 +174,7 @@ class Quarantine:
         try:
             status = os.fstat(fd)
             if status.st_uid != os.geteuid():
-                raise PermissionError(errno.EPERM, "the quarantine belongs to somebody else", str(directory))
+                raise PermissionError(errno.EPERM, "the quarantine belongs to another user", str(directory))
             if stat.S_IMODE(status.st_mode) != 0o700:
                 os.fchmod(fd, 0o700)
         except BaseException:

@@ -149,7 +149,7 @@ def _segment(part: str, whole: str) -> bytes:
             out += re.escape(char.encode("utf-8", "surrogateescape"))
         index += 1
     if depth:
-        raise ValueError(f"glob {whole!r} has an open brace")
+        raise ValueError(f"glob {whole!r} has a brace without its closing brace")
     return out
 
 

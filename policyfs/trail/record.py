@@ -67,7 +67,7 @@ def parse_id(text: str) -> tuple[str, int]:
     """Parse an id as (start of the mount's id, seq). Raises ValueError with a message for people."""
     match = _ID.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not an event id: it looks like 0123abcd:42")
+        raise ValueError(f"{text!r} is not an event id: an id looks like 0123abcd:42")
     return match[1], int(match[2])
 
 

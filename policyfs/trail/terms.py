@@ -185,7 +185,7 @@ def path_tests(term: Term, text: str = "") -> list[Paths]:
 def moment(term: Term, clock: Clock, text: str = "") -> int:
     """Return the time of a `since` or `until` in ns. Raises QueryError."""
     if len(term.values) > 1:
-        raise QueryError(f"{term.field} has one time", text, term.values[1].at)
+        raise QueryError(f"{term.field} takes only one time", text, term.values[1].at)
     try:
         return parse_when(term.values[0].text, clock.now, clock.zone)
     except ValueError as exc:

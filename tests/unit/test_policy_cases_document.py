@@ -39,7 +39,7 @@ def test_one_value_or_several():
         (("decision: allow", "decision: allow, redactions: []"), 'expect: unknown key "redactions"'),
         (("decision: allow", "decision: allow, view: rawer"), '"rawer" is not known here'),
         (("decision: allow", "errno: EACCES"), "decision is missing"),
-        (("/a,", "/a, kind: image/png, content: a.png,"), "kind and content together"),
+        (("/a,", "/a, kind: image/png, content: a.png,"), "kind and content cannot be used together"),
     ],
 )
 def test_faults(change, complaint):

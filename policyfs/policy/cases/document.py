@@ -170,7 +170,9 @@ def _check(
     if doc.to is not None and len(moves) != len(doc.operation):
         errors.append(part.key_error("to", "to is for rename and link only", "remove it"))
     if doc.kind is not None and doc.content is not None:
-        errors.append(part.key_error("content", "kind and content together", "keep one of them"))
+        errors.append(
+            part.key_error("content", "kind and content cannot be used together", "keep one of them")
+        )
     if doc.expect.decision == "allow" and doc.expect.errno is not None:
         help_ = "remove errno, or expect decision: deny"
         errors.append(part.error(("expect", "errno"), "an allowed request has no errno", help_))
