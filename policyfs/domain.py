@@ -220,7 +220,7 @@ def only_forbidden(words: Iterable[str], cleaned_of: frozenset[str]) -> frozense
 
 
 def kinds_only(content: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
-    """Return the content requirements about kinds alone, without bans and the kinds beside them."""
+    """Return the content requirements that have only kinds, without those that ban or clean data."""
     return tuple(kinds for kinds in content if not banned((kinds,)))
 
 

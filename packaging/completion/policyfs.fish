@@ -120,7 +120,7 @@ complete -c policyfs -n '__policyfs_at policy check' -l at -r -d 'use the except
 complete -c policyfs -n '__policyfs_at policy apply' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy apply' -l allow-widening -d 'apply it also if it allows more'
 complete -c policyfs -n '__policyfs_at policy apply' -l ack -r -d 'changes that you accept (kind: AcceptedChanges)'
-complete -c policyfs -n '__policyfs_at policy apply' -l dry-run -d 'do everything except for the change'
+complete -c policyfs -n '__policyfs_at policy apply' -l dry-run -d 'make all checks, but change nothing'
 complete -c policyfs -n '__policyfs_at policy apply' -l json -d 'one JSON object'
 complete -c policyfs -n '__policyfs_at policy explain' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at policy explain' -l op -r -d 'one of see, lookup, stat, list, readlink, read, exec, getxattr, write, truncate, create, mkdir, mknod, symlink, delete, unlink, rmdir, attr, chmod, chown, utimens, setxattr, removexattr, all, rename, link (default: read)'

@@ -237,6 +237,6 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     parser.add_argument("--allow-widening", action="store_true", help="apply it also if it allows more")
     parser.add_argument("--ack", metavar="FILE", help="changes that you accept (kind: AcceptedChanges)")
-    parser.add_argument("--dry-run", action="store_true", help="do everything except for the change")
+    parser.add_argument("--dry-run", action="store_true", help="make all checks, but change nothing")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run_apply)

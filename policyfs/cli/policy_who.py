@@ -153,8 +153,8 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "who",
         help="show which app each user, service and container of this machine is",
         description=(
-            "Lists the uids of this machine's accounts, services (by their unit files) and processes, with"
-            " the app that each is on a shared mount. A uid that no app has is a stranger."
+            "Lists the uids of this machine's accounts, services (by their unit files) and processes, each"
+            " with its app on a shared mount. A uid that no app has is a stranger."
         ),
     )
     parser.add_argument("policy", metavar="POLICY", help="a file, or a directory of *.yaml")

@@ -35,7 +35,7 @@ def arguments_of(site: Site, mount: MountDoc) -> argparse.Namespace:
 
 
 def is_of_unit(status: control.Json) -> bool:
-    """True if the daemon is in the foreground of a program that watches it, such as systemd."""
+    """True if another program, such as systemd, runs the daemon in the foreground and watches it."""
     given = status.get("options")
     return isinstance(given, dict) and bool(given.get("foreground"))
 

@@ -165,7 +165,7 @@ def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
         users = doc.service or doc.container
         if bool(users) != (doc.path is not None):
             help_ = "write service (or container), and path: the place at which it finds its files"
-            errors.append(part.error((), "service or container, and path, belong together", help_))
+            errors.append(part.error((), "path is needed with service or container, and only then", help_))
         other = next((at for at in places if _overlap(at, doc.at)), None)
         if other is not None:
             help_ = "give each mount a directory of its own, none inside another"

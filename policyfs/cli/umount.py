@@ -186,7 +186,7 @@ def _warn_of_the_trail(path: str) -> None:
 
 
 def daemon_died(path: str) -> bool:
-    """True if no live process holds the control socket of a mount. False if that cannot be found out.
+    """True if no live process holds the control socket of a mount. Return False if that cannot be found out.
 
     If a daemon is killed while the kernel holds one of its threads, its FUSE connection stays, and every
     request on the mount waits for ever. Then only a forced unmount helps.

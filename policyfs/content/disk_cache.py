@@ -169,8 +169,8 @@ class Remembered:
         self._damaged = False  # if the last write found damage, the next start replaces the database
 
     def _key(self, key: KindKey, what: str) -> _Key | None:
-        """Return the key of a row. None for a file with a time before 1677 or after 2262: too large a number
-        for SQLite. Apps may set such times where the store can keep them.
+        """Return the key of a row. Return None for a file with a time before 1677 or after 2262: too large a
+        number for SQLite. Apps may set such times where the store can keep them.
         """
         version = (key.btime_ns, key.size, key.mtime_ns, key.ctime_ns)
         if not all(-(1 << 63) <= number < 1 << 63 for number in version):

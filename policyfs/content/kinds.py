@@ -29,9 +29,9 @@ _UNNAMED: Final = starts_for(Use.UNNAMED)
 def normalise(answer: str) -> str | None:
     """Return the content kind for libmagic's answer (a MIME type, perhaps with a charset).
 
-    None for an answer that is not a MIME type: an error text of libmagic ("cannot open ..."), or two answers
-    without a space between them, which some versions give. ``application/octet-stream`` is an answer, not a
-    failure.
+    Return None for an answer that is not a MIME type: an error text of libmagic ("cannot open ..."), or two
+    answers without a space between them, which some versions give. ``application/octet-stream`` is an answer,
+    not a failure.
     """
     name = answer.partition(";")[0].strip().lower()
     name = OTHER_NAMES.get(name, name)

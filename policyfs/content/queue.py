@@ -44,7 +44,7 @@ class Line:
         return self._waiting
 
     async def enter(self, lane: Hashable) -> bool:
-        """Wait for a place. False if the queue is full or closed: then do not call leave()."""
+        """Wait for a place. Return False if the queue is full or closed: then do not call leave()."""
         if self._closed:
             return False
         if self._free and self._admitted[lane] < self._most:

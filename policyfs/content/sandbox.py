@@ -79,7 +79,7 @@ def confine(limits: Limits, parent: int, *, idle: bool = False) -> list[str]:
     os.setresgid(limits.gid, limits.gid, limits.gid)
     os.setresuid(limits.uid, limits.uid, limits.uid)
     if 0 in os.getresuid() or 0 in os.getresgid() or os.getgroups():
-        raise ConfinementError("still root after giving it up")
+        raise ConfinementError("the process could not give up the rights of root")
     held.append(f"uid {limits.uid}")
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _prctl(_PR_SET_DUMPABLE, 0)

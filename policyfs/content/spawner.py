@@ -152,7 +152,7 @@ class ZygoteProcess:
     def died(self) -> bool:
         """True if the zygote ended after it was ready.
 
-        False if the zygote never was ready: its successor would probably fail, too.
+        Return False if the zygote never was ready: its successor would probably fail, too.
         """
         return self._ready and self._pidfd >= 0 and bool(self._alive.poll(0))
 

@@ -54,8 +54,8 @@ class Containment:
 def leave_network() -> bool:
     """Enter an empty network namespace, with this process and all that it starts.
 
-    Call it before any thread starts. False if the kernel refuses; the mount works without it, too. For a
-    network store, the kernel itself still uses the namespace in which the store was mounted.
+    Call it before any thread starts. Return False if the kernel refuses; the mount works without it, too. For
+    a network store, the kernel itself still uses the namespace in which the store was mounted.
     """
     return not LIBC.unshare(_CLONE_NEWNET)
 
@@ -84,8 +84,8 @@ def give_up_rights(*, special_files: bool = False) -> None:
 def close_door(*, special_files: bool = False) -> bool:
     """Permit only the system calls that policyfs.linux.seccomp lists, in all present and later threads.
 
-    special_files: True to permit the creation of fifos, sockets and devices, too. False if the kernel has no
-    filters, or this machine no list. Raises PolicyfsError if the kernel refuses the filter.
+    special_files: True to permit the creation of fifos, sockets and devices, too. Return False if the kernel
+    has no filters, or this machine no list. Raises PolicyfsError if the kernel refuses the filter.
     """
     try:
         return seccomp.close_door(os.getpid(), special_files=special_files)

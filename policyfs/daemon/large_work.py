@@ -60,7 +60,7 @@ class Leftovers:
         await in_slices(self._some)
 
     def _some(self) -> bool:
-        """Free some of the contents. False if nothing is left."""
+        """Free some of the contents. Return False if nothing is left."""
         while self._held and not self._held[-1]:
             self._held.pop()
         if not self._held:

@@ -170,7 +170,7 @@ class Consumer:
         return self._followers[mount_id]
 
     def _round(self, *, once: bool) -> bool:
-        """Read and deliver a batch of each chain. False if there was no line."""
+        """Read and deliver a batch of each chain. Return False if there was no line."""
         moved = False
         try:
             self._begin()
@@ -227,7 +227,7 @@ class Consumer:
             self._is_untold = True  # the cursor stays, so that the counted lines are read again
 
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
-        """Deliver messages; try again after a failure. False if they were given up."""
+        """Deliver messages; try again after a failure. Return False if they were given up."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:

@@ -91,7 +91,7 @@ class Handlers(pyfuse3.Operations):
             self._forgetting = False
 
     def _forget_some(self) -> bool:
-        """Forget a few references. True if there are more."""
+        """Forget a few references. Return True if there are more."""
         for _ in range(min(_AT_ONCE, len(self._forgets))):
             self._nodes.forget(*self._forgets.popleft())
         return bool(self._forgets)

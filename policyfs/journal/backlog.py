@@ -51,7 +51,7 @@ class Backlog:
         return self._events >= self._most_events or self.size >= self._most_size
 
     def add(self, event: Event | Entry) -> bool:
-        """Add an event. False if the share of its app is already as large as the room that is left."""
+        """Add an event. Return False if the share of its app is already as large as the room that is left."""
         holder, size = _holder(event), _memory(event)
         share = self._shares.get(holder)
         events, used = share or (0, 0)
@@ -79,7 +79,7 @@ class Backlog:
         return gap
 
     def drop(self, event: Event | Entry, reason: str) -> None:
-        """Count an event that will never be recorded in the gap with this reason."""
+        """Count an event that is dropped: the gap with this reason counts it."""
         gap = self.gap(reason, event.time_ns)
         gap.dropped += event.weight
         gap.last_ns = event.time_ns

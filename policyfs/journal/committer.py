@@ -44,7 +44,7 @@ class Commit:
         self._tell: Callable[[], None] | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Block this thread until the commit has ended, but at most *seconds*. True if it has ended."""
+        """Block this thread until the commit ends, but at most *seconds*. Return True if it has ended."""
         if not self.is_done and self._done.acquire(timeout=seconds):
             self._done.release()
         return self.is_done
@@ -102,8 +102,8 @@ class Committer:
         return commit
 
     def _has_thread(self) -> bool:
-        """Start the thread if it does not run. False if the system allows no further thread: call this again
-        later.
+        """Start the thread if it does not run. Return False if the system allows no further thread: call this
+        again later.
         """
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="committer", daemon=True)

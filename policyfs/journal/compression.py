@@ -34,7 +34,7 @@ def compress(
     least: int = COMPRESS_FROM,
     exclusive: AbstractContextManager[object] = _ALONE,
 ) -> bool:
-    """Compress a segment in a directory, unless it is small. True if it was compressed.
+    """Compress a segment in a directory, unless it is small. Return True if it was compressed.
 
     exclusive: a lock. It is held while the compressed segment gets its name, and by code that removes
     segments. Raises OSError. One reason is that the compressed file does not unpack to the segment's bytes.

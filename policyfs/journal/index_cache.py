@@ -60,7 +60,7 @@ class IndexCache:
             self._closing()
 
     def _open(self, name: str) -> int | None:
-        """Open a stored file. None if there is none, or if other users could have written it."""
+        """Open a stored file. Return None if there is none, or if other users could have written it."""
         if self._fd < 0:
             return None
         try:
@@ -74,8 +74,8 @@ class IndexCache:
         return None
 
     def contents(self, name: str) -> bytes | None:
-        """Return the bytes after the seal of a stored file, even if the seal is wrong. None if there is no
-        file.
+        """Return the bytes after the seal of a stored file, even if the seal is wrong. Return None if there
+        is no file.
         """
         fd = self._open(name)
         if fd is None:
@@ -84,7 +84,7 @@ class IndexCache:
             return file.read()[SEAL_BYTES:]
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a stored file whose seal covers all bytes. None if it has no right seal."""
+        """Return the bytes of a stored file whose seal covers all bytes; None if its seal is wrong."""
         fd = self._open(name)
         if fd is None:
             return None

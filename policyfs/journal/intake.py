@@ -156,7 +156,9 @@ class Intake:
             return len(self._queue), self._dropped, self._folded
 
     def lost(self, reason: str, time_ns: int) -> Gap | None:
-        """Return one gap that counts all waiting items, and count them as dropped. None if nothing waits."""
+        """Return one gap that counts all waiting items, and count them as dropped. Return None if nothing
+        waits.
+        """
         with self._lock:
             self._settle()
             items = self._queue.items()

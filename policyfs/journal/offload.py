@@ -47,7 +47,7 @@ class WriterLock:
         self._lock.release()
 
     def take(self) -> bool:
-        """Take the lock if it is free. Does not call `settle`. True if the lock was taken."""
+        """Take the lock if it is free. Does not call `settle`. Return True if the lock was taken."""
         return self._lock.acquire(blocking=False)
 
 
@@ -94,7 +94,7 @@ class Offload:
     def write(self, tickets: Sequence[Ticket], seconds: float) -> bool:
         """Begin to write a few queued items and then the tickets, and wait at most *seconds*.
 
-        False if no write was begun. A ticket without an error is then on record. Event loop only.
+        Return False if no write was begun. A ticket without an error is then on record. Event loop only.
         """
         if not self._start(AHEAD, tickets):
             return False

@@ -76,7 +76,7 @@ class _Reading:
         stopped."""
 
     def advance(self, size: int, *, most: int = _BLOCK) -> bool:
-        """Read the next piece of the lines up to *size*. False if there is nothing left to read."""
+        """Read the next piece of the lines up to *size*. Return False if there is nothing left to read."""
         if self.wrong or self.offset >= size:
             return False
         wanted = min(most, size - self.offset)

@@ -15,10 +15,10 @@ class Appender(Protocol):
     """A thread that appends to a file without the interpreter lock (kernel/_appender.c)."""
 
     def begin(self, fd: int, offset: int, data: bytes, /) -> bool:
-        """Begin a write at this offset, which is the end of the file. False if there is no thread."""
+        """Begin a write at this offset, which is the end of the file. Return False if there is no thread."""
 
     def wait(self, seconds: float, /) -> bool:
-        """Wait at most *seconds*. True if no write is under way after that."""
+        """Wait at most *seconds*. Return True if no write is under way after that."""
 
     def result(self) -> tuple[int, int]:
         """Wait until the write has ended. Return its errno, and the number of written bytes."""
@@ -68,7 +68,9 @@ class Segment:
         self._lock(UNLOCK)
 
     def start(self, appender: Appender, data: bytes) -> bool:
-        """Make a thread append *data* as append() does. False if this is impossible. Then call finish()."""
+        """Make a thread append *data* as append() does. Return False if this is impossible. Then call
+        finish().
+        """
         return appender.begin(self._fd, self.size, data)
 
     def finish(self, error: int, written: int) -> None:

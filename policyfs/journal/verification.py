@@ -48,7 +48,9 @@ class Part(NamedTuple):
 
 @contextmanager
 def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
-    """Start processes for these chains. None if the chains are small, or if there is only one processor."""
+    """Start processes for these chains. Return None if the chains are small, or if there is only one
+    processor.
+    """
     size = sum(entry.stat().st_size for chain in chains for entry in os.scandir(chain.directory))
     processors = len(os.sched_getaffinity(0))
     if size < _WORTH_A_PROCESS or processors < 2:

@@ -205,7 +205,7 @@ def attached() -> bool:
 
 def init_answer() -> tuple[int, int, int, int, int] | None:
     """Return the kernel's minor version, the flags it offered, the flags agreed, max_stack_depth, and
-    max_write. None before INIT.
+    max_write. Return None before INIT.
     """
     return _bridge.negotiated()
 

@@ -25,7 +25,7 @@ class ControlFiles:
     __slots__ = ("_mount_fd",)
 
     def __init__(self) -> None:
-        """Mount it. Raises OSError as fsopen(2): ENODEV if the kernel has no FUSE."""
+        """Mount fusectl at no path. Raises OSError as fsopen(2): ENODEV if the kernel has no FUSE."""
         self._mount_fd = mount_api.detached("fusectl", (), 0)
 
     def take(self, conn_id: int) -> None:
@@ -39,7 +39,9 @@ class ControlFiles:
             os.close(directory)
 
     def abort(self, conn_id: int) -> bool:
-        """End a connection: all its requests fail, and its mount is dead. False if the connection is gone."""
+        """End a connection: all its requests fail, and its mount is dead. Return False if the connection is
+        gone.
+        """
         flags = os.O_WRONLY | os.O_CLOEXEC
         try:
             fd = os.open(f"{conn_id}/{_ABORT}", flags, dir_fd=self._mount_fd)

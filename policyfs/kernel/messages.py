@@ -90,9 +90,9 @@ def name_of(message: bytes) -> str:
 def awaited(message: bytes) -> bytes | None:
     """Return a key for what the kernel waits for when it takes this message (fs/fuse/inode.c, fs/fuse/dir.c).
 
-    This is the lock of a directory, or all pages of a file, which the kernel may be writing back. None if it
-    waits for neither. Also None for a message about some pages: these are the pages of a refused write. The
-    kernel is writing back none of them, and such a message must not wait for other pages.
+    This is the lock of a directory, or all pages of a file, which the kernel may be writing back. Return None
+    if it waits for neither. Also None for a message about some pages: these are the pages of a refused write.
+    The kernel is writing back none of them, and such a message must not wait for other pages.
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code in {_INVAL_ENTRY, _DELETE}:

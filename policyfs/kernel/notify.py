@@ -73,8 +73,9 @@ class Notifier:
     """
 
     def __init__(self, device_fd: int, *, minor: int, capacity: int = 65536) -> None:
-        """minor: the kernel's FUSE protocol (session.negotiated().minor). capacity: the limit of waiting
-        notifications. The caller closes device_fd."""
+        """minor: the kernel's FUSE protocol version (session.negotiated().minor). capacity: the limit of
+        waiting notifications. The caller closes device_fd.
+        """
         self._fd = os.dup(device_fd)
         self._minor = minor
         self._gentle = EXPIRE_ONLY if minor >= MINOR_EXPIRE_ONLY else 0
@@ -139,9 +140,9 @@ class Notifier:
     def inval_entries_now(self, entries: Iterable[tuple[int, bytes, bool]]) -> bool:
         """Do inval_entry() for many names (directory, name, expire_only). Returns once they are written.
 
-        False if the kernel did not take all of them. Blocks: for each name the kernel waits until no request
-        changes its directory or looks up a new name in it. Call it on a thread of its own, so that the event
-        loop and other notifications need not wait for that.
+        Return False if the kernel did not take all of them. Blocks: for each name the kernel waits until no
+        request changes its directory or looks up a new name in it. Call it on a thread of its own, so that
+        the event loop and other notifications need not wait for that.
         """
         with self._changed:  # close() closes the descriptor
             if self._closed:
@@ -177,7 +178,7 @@ class Notifier:
         """Do inc_epoch(), and return once it is written: every later answer finds all names expired.
 
         The event loop may call this, because the kernel waits for nothing (fs/fuse/dev.c,
-        fuse_notify_inc_epoch). False if the kernel did not take it.
+        fuse_notify_inc_epoch). Return False if the kernel did not take it.
         """
         if self._minor < MINOR_INC_EPOCH:
             return False
@@ -188,7 +189,7 @@ class Notifier:
         """Forget the attributes of an open node, and return once the notification is written.
 
         The event loop may call this: if the node is in use and no pages are dropped, the kernel waits for
-        nothing (fs/fuse/inode.c, fuse_reverse_inval_inode). False if the kernel did not take it.
+        nothing (fs/fuse/inode.c, fuse_reverse_inval_inode). Return False if the kernel did not take it.
         """
         with self._changed:  # close() closes the descriptor
             return not self._closed and self._written(messages.inode(nodeid, -1, 0)) == 0
@@ -219,7 +220,8 @@ class Notifier:
                     self._living, self._hanging = self._living + 1, self._hanging + 1
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until all notifications are written, even those queued meanwhile. False after the timeout.
+        """Wait until all notifications are written, even those queued meanwhile. Return False after the
+        timeout.
 
         Blocks: never call it on the event loop.
         """
@@ -244,7 +246,7 @@ class Notifier:
             )
 
     def close(self, timeout_s: float = 5.0) -> bool:
-        """Write all queued notifications, then end. False if a write still hangs in the kernel after
+        """Write all queued notifications, then end. Return False if a write still hangs in the kernel after
         timeout_s. Such a write ends only with the connection (fusectl.ControlFiles.abort)."""
         with self._changed:
             self._closed = True

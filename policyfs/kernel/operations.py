@@ -204,7 +204,9 @@ class Door:
                 del self._queues[uid]
 
     def _quickly(self, request: Request, pending: Pending) -> bool:
-        """Answer a request without a task, which saves two turns of the event loop. False if it needs one."""
+        """Answer a request without a task, which saves two turns of the event loop. Return False if it needs
+        one.
+        """
         quick = self._quick.get(request.opcode)
         if quick is None:
             return False

@@ -36,7 +36,7 @@ class Readiness:
     """One session's wait for requests. install() makes pyfuse3 use this wait."""
 
     def __init__(self, session_fd: int, turns_fd: int) -> None:
-        """turns_fd: a descriptor that is readable while a request that was read ahead can go on."""
+        """turns_fd: a descriptor. It is readable while the bridge has a request whose turn has come."""
         self._either = select.epoll()  # without the session while the readers read it (_readers.c)
         for fd in (session_fd, turns_fd):
             self._either.register(fd, select.EPOLLIN)
@@ -91,7 +91,9 @@ class Readiness:
         return bool(self._either.poll(0)) or self._spin()
 
     def _spin(self) -> bool:
-        """Poll for a while. True if a request came. While polling finds nothing, it is done less often."""
+        """Poll for a while. Return True if a request came. While polling finds nothing, it is done less
+        often.
+        """
         if reader_state()[1]:  # the readers read the device now, and need the processor
             return False
         if self._credit < _WORTH:

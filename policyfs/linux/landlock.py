@@ -25,8 +25,8 @@ def read_only_below(directories: Sequence[str]) -> bool:
     """From now on let this thread, and threads it starts, open only files below these directories, for
     reading.
 
-    Needs no_new_privs. False if the kernel has no Landlock. Raises OSError if a directory is missing, or if
-    the kernel refuses.
+    Needs no_new_privs. Return False if the kernel has no Landlock. Raises OSError if a directory is missing,
+    or if the kernel refuses.
     """
     abi = int(LIBC.syscall(_SYS_CREATE_RULESET, None, 0, _VERSION))
     if abi < 1:

@@ -222,7 +222,8 @@ def getdents64(fd: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
 def get_xattr(fd: int, name: bytes) -> bytes | None:
     """Return the value of an xattr of the object behind *fd* (also O_PATH). ERANGE if it is over 1 KiB.
 
-    None if there is none, or no such xattrs on the file system. (os.getxattr would raise an exception.)
+    Return None if there is none, or no such xattrs on the file system. (os.getxattr would raise an
+    exception.)
     """
     buffer = ctypes.create_string_buffer(_XATTR_BUFFER)
     count = int(_getxattr(proc_fd(fd), name, buffer, _XATTR_BUFFER))
@@ -390,7 +391,7 @@ _fixup: Final = _Fixup()
 
 def keep_capabilities() -> bool:
     """From now on make setfsuid(2) keep capabilities, also in later threads (capabilities(7),
-    SECBIT_NO_SETUID_FIXUP). This halves the time of NoReserve. False without CAP_SETPCAP.
+    SECBIT_NO_SETUID_FIXUP). This halves the time of NoReserve. Return False without CAP_SETPCAP.
 
     Call it before any thread starts, and after the start of processes that give up rights by a change of
     their uid.

@@ -16,7 +16,7 @@ _NO_CHILD: Final = 255
 
 
 def first_refusal(uid: int, gid: int, groups: Sequence[int], wanted: Sequence[tuple[int, int]]) -> int | None:
-    """Return the index of the first object to which a user lacks the wanted access. None if nothing is
+    """Return the index of the first object to which a user lacks the wanted access. Return None if nothing is
     lacking.
 
     wanted: at most 200 descriptors (O_PATH is enough), each with R_OK, W_OK, X_OK or a sum of these. Needs

@@ -139,8 +139,8 @@ def close_door(pid: int, *, special_files: bool = False) -> bool:
     """Limit every thread of this process to the listed calls, for good.
 
     pid: the number of this process. It may send signals only to itself. special_files: True to permit the
-    creation of fifos, sockets and devices. False if there is no list for this machine, or if the kernel has
-    no seccomp. Raises OSError if a thread could not be included.
+    creation of fifos, sockets and devices. Return False if there is no list for this machine, or if the
+    kernel has no seccomp. Raises OSError if a thread could not be included.
     """
     machine = platform.machine()
     program = filter_program(machine, pid, special_files=special_files)
@@ -182,7 +182,7 @@ def unknown_program(machine: str) -> bytes:
 
 
 def filter_program(machine: str, pid: int, *, special_files: bool = False) -> bytes | None:
-    """Return the classic BPF program for a machine (its name as in uname). None if it has no list."""
+    """Return the classic BPF program for a machine (its name as in uname). Return None if it has no list."""
     if machine not in NUMBERS:
         return None
     looked_at = _by_argument(pid)
@@ -196,7 +196,7 @@ def short_program(machine: str, names: Collection[str]) -> bytes | None:
     """Return a filter that allows these calls, and mmap and mprotect without PROT_EXEC. Other calls fail with
     EPERM.
 
-    None if there is no list for the machine.
+    Return None if there is no list for the machine.
     """
     if machine not in NUMBERS:
         return None
@@ -208,7 +208,7 @@ def short_program(machine: str, names: Collection[str]) -> bytes | None:
 
 
 def install(machine: str, program: bytes) -> bool:
-    """Apply a filter to this thread and its descendants. False if the kernel has no seccomp.
+    """Apply a filter to this thread and its descendants. Return False if the kernel has no seccomp.
 
     Raises OSError if the kernel refuses.
     """
@@ -218,7 +218,7 @@ def install(machine: str, program: bytes) -> bool:
 def terminal_program(machine: str) -> bytes | None:
     """Return a filter that refuses (EPERM) to put input into a terminal, and allows all other calls.
 
-    None if there is no list for the machine.
+    Return None if there is no list for the machine.
     """
     if machine not in _IOCTL_CALLS:
         return None

@@ -95,7 +95,7 @@ class FewClasses(NamedTuple):
 def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
     """Return the names that a position tells apart; they are the same for all callers.
 
-    None if there are many, or if captures tell names apart.
+    Return None if there are many, or if captures tell names apart.
     """
     nodes = [automaton.nodes[number] for number in position.free]
     if position.bound or any(node.captures for node in nodes):

@@ -129,7 +129,8 @@ def compose(source: Source, errors: list[PolicyError]) -> Node:
 
 
 def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | None:
-    """Compose with libyaml, the parser in C, ten times as fast. None if the parser in Python is needed.
+    """Compose with libyaml, the parser in C, ten times as fast. Return None if the parser in Python is
+    needed.
 
     The parser in Python is needed in three cases: libyaml is not installed; the text has an error, since
     messages and places come from the parser in Python; the text has something that the two parsers read

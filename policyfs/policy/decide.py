@@ -303,7 +303,7 @@ class Engine:
     def shows_plainly_below(self, who: Principal, state: PathState) -> bool:
         """True if the caller certainly sees everything below this path, without any obligation.
 
-        False if rules have captures of a uid: they may match one uid of an app and not another.
+        Return False if rules have captures of a uid: they may match one uid of an app and not another.
         """
         if self._table.uses_uid or self._scope.may_capture_below(state):
             return False

@@ -323,7 +323,9 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
 
 
 def open_refusal(decision: Decision, kind: str | None) -> str | None:
-    """Return why an allowed open fails: policyfs cannot redact this kind. None if the open does not fail."""
+    """Return why an allowed open fails: policyfs cannot redact this kind. Return None if the open does not
+    fail.
+    """
     if not decision.allowed or not decision.redact or kind is None:
         return None
     if kind in {KIND_EMPTY, *REDACTABLE_KINDS}:

@@ -54,8 +54,8 @@ class Where:
 class App:
     """A principal. uids: empty if the app exists only through an app mount.
 
-    gids: primary groups; an app mount admits one of them; empty: the default group. modes: None if the policy
-    does not set them; then an option of the mount decides.
+    gids: the primary groups that an app mount may admit; empty: that of the uid's account. modes: None if the
+    policy does not set them; then an option of the mount decides.
     """
 
     name: str

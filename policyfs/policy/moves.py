@@ -290,9 +290,8 @@ class Mover:
         return found
 
     def _walk(self, old: PathState, new: PathState, caller: Caller) -> bool:
-        """Compare everything possible below, and require that the caller may delete it.
-
-        Raises TooHardError.
+        """True if the caller has the same rights at all paths below both, and may delete all files below the
+        old one. Raises TooHardError.
         """
         seen: set[tuple[PathState, PathState]] = set()
         todo = [(old, new)]

@@ -246,8 +246,8 @@ class Captured(NamedTuple):
     def bind(self, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
         """Return the requirements on a caller for whom the name matches, in addition to ``bind``.
 
-        None if it matches for no caller. If only one value can match, the answer holds that value. Else it
-        holds the name, so that the caller's own value can be tried in it.
+        Return None if it matches for no caller. If only one value can match, the answer holds that value.
+        Else it holds the name, so that the caller's own value can be tried in it.
 
         INVARIANT: the result for a name is one Bind, not one for each value. A name of 255 digits contains
         2,500 uids. Apps choose names, and must not be able to choose how many callers a path tells apart.

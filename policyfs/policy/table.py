@@ -292,7 +292,7 @@ class Table:
         return Situated(number, tuple(needed), tuple(unless))
 
     def path_fault(self, number: int, position: Position) -> str | None:
-        """Return the key, ``paths`` or ``when.path``, that matches for no caller here; None if both can."""
+        """Return the key, ``paths`` or ``when.path``, that can match for no caller here; None if both can."""
         compiled = self._compiled[number]
         for key, accept in (("paths", compiled.paths), ("when.path", compiled.when)):
             if accept is not None and accept not in position.free_accepts | position.bound_accepts.keys():

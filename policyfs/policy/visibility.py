@@ -147,7 +147,7 @@ class Sight:
                         todo.append((target, (*path, name)))
 
     def _explore(self, start: Position, caller: Caller, goal: _Goal) -> bool:
-        """Try every position below *start*. True if one may be seen. False also if there are too many."""
+        """Return True if some position below *start* may be seen. False if there are too many to try."""
         apps = () if caller.app is None else (caller.app,)
         uids = () if caller.uid is None else (caller.uid,)
         seen: set[Position] = set()

@@ -195,7 +195,7 @@ class CopyCache:
         return self._copies.get(key)
 
     def book(self, size: int, who: Hashable = None) -> Booking | None:
-        """Reserve room for a new copy of *size* bytes for *who*. None if there is no room.
+        """Reserve room for a new copy of *size* bytes for *who*. Return None if there is no room.
 
         Evicts copies that are not in use, if needed.
         """
@@ -208,8 +208,8 @@ class CopyCache:
     def put(self, key: Hashable, frozen: Frozen, who: Hashable = None) -> Copy | None:
         """Add a sealed copy. It replaces an older copy under *key*.
 
-        None if the copies in use leave no room, or if the share of *who* is used up. Then the caller still
-        owns *frozen*. ValueError if *frozen* is not sealed.
+        Return None if the copies in use leave no room, or if the share of *who* is used up. Then the caller
+        still owns *frozen*. ValueError if *frozen* is not sealed.
         """
         if not frozen.sealed:
             raise ValueError("only a sealed copy may be cached")

@@ -141,7 +141,9 @@ def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
 
 
 def _punched(fd: int, patch: Patch) -> bool:
-    """Write zeros as a hole. It takes no time and, in a clone, no space. False if holes are impossible."""
+    """Write zeros as a hole. It takes no time and, in a clone, no space. Return False if holes are
+    impossible.
+    """
     try:
         ranges.allocate(fd, ranges.PUNCH_HOLE | ranges.KEEP_SIZE, patch.offset, patch.size)
     except OSError as error:

@@ -110,7 +110,7 @@ class LeaseKeeper:
         return len(self._leases)
 
     def grant(self, fd: int, on_break: Callable[[Lease], None] | None = None) -> Lease | None:
-        """Take a lease on the regular file that *fd* has open for reading only. None if the file has a
+        """Take a lease on the regular file that *fd* has open for reading only. Return None if the file has a
         writer.
 
         on_signal() calls on_break when a writer waits. on_break must stop serving bytes, and release() or

@@ -159,7 +159,7 @@ class LockTable:
     # -- locking ----------------------------------------------------------------------------------
 
     def attempt(self, holder: Holder, asked: Asked, handle: int) -> bool:
-        """Lock or unlock now. False if a lock of another owner conflicts.
+        """Lock or unlock now. Return False if a lock of another owner conflicts.
 
         Raises OSError: ENOLCK (a limit), EBADF (WRLCK without a writable descriptor).
         """

@@ -45,8 +45,8 @@ class MemoryPlaces:
     def place(self, size: int) -> tuple[int, int] | None:
         """Return a directory descriptor for a copy of *size* bytes, and the bytes of memory it will take.
 
-        None if the kernel has no such mounts, or no huge pages for them. Then the caller uses memfds, which
-        are slower.
+        Return None if the kernel has no such mounts, or no huge pages for them. Then the caller uses memfds,
+        which are slower.
         """
         rounded = -(-size // HUGE_PAGE) * HUGE_PAGE
         if self._always >= 0 and rounded - size <= HUGE_PAGE // 2:

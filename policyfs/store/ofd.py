@@ -49,8 +49,8 @@ class Blocker(NamedTuple):
 def set_lock(fd: int, owner: Owner, asked: Asked) -> bool:
     """Set or release a lock of the open file description *fd*, without waiting.
 
-    False if another lock conflicts. Raises OSError: EBADF (WRLCK by a descriptor that cannot write), ENOLCK,
-    and other errors of a network store.
+    Return False if another lock conflicts. Raises OSError: EBADF (WRLCK by a descriptor that cannot write),
+    ENOLCK, and other errors of a network store.
     """
     try:
         if owner.flock:

@@ -114,8 +114,8 @@ IN_MEMORY: Final = ":memory:"
 def _connect(path: str, busy_timeout_s: float) -> sqlite3.Connection:
     """Open the database, which only root may read. All mounts of a store share it (WAL).
 
-    synchronous FULL: if a new writer's bytes are on the disk after a power cut, the change of the owner to
-    "none", which was made before, must be on the disk, too.
+    ``synchronous`` is FULL. Before a new writer writes, the owner becomes "none". If its bytes are on the
+    disk after a power cut, this change must be there, too.
     """
     if path != IN_MEMORY:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))

@@ -286,7 +286,8 @@ class Tree:
         os.truncate(libc.proc_fd(fd), size)
 
     def clear_killpriv(self, fd: int) -> bool:
-        """Remove suid, sgid and security.capability of a regular file (O_PATH is enough). True if it had any.
+        """Remove suid, sgid and security.capability of a regular file (O_PATH is enough). Return True if it
+        had any.
 
         Natively the kernel does this when a user other than root writes. Under FUSE_HANDLE_KILLPRIV_V2 the
         daemon must do it. sgid is removed even if the group may not execute the file.

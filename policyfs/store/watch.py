@@ -153,7 +153,9 @@ class Watch:
         return libc.file_handle(fd)
 
     def stat_of_handle(self, handle: bytes) -> Stat | None:
-        """Return the attributes of the inode with that handle. None if it is gone or handles do not work."""
+        """Return the attributes of the inode with that handle. Return None if it is gone or handles do not
+        work.
+        """
         try:
             fd = libc.open_handle(self._root, handle, os.O_PATH)
         except OSError as error:
@@ -180,7 +182,7 @@ def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
     """True if an event is about a name in an unknown directory. at: the offset of its first information
     record.
 
-    False for a rename, which names two directories.
+    Return False for a rename, which names two directories.
     """
     kind, _, _, _, size, handle_type = _INFO.unpack_from(raw, at)
     if kind != _DFID_NAME:

@@ -139,7 +139,7 @@ class AppFold:
         return self._bytes
 
     def absorb(self, event: Event) -> bool:
-        """Count the event if it repeats a recorded denial. True if it was counted."""
+        """Count the event if it repeats a recorded denial. Return True if it was counted."""
         if event.decision != DENY:
             return False
         run = self._runs.get(_key(event))

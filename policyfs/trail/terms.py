@@ -142,7 +142,7 @@ def _sha256(cut: Cut | None) -> str:
 
 
 class Bounds(NamedTuple):
-    """Numbers from low to high; None is no bound."""
+    """A range of numbers, both ends included. None: no limit at this end."""
 
     low: int | None
     high: int | None

@@ -8,7 +8,7 @@ from policyfs.trail.record import Place, Record
 
 
 class Break(NamedTuple):
-    """One damaged place of the trail. line: 0 for a whole segment. kind: of damage.KINDS."""
+    """One damaged place of the trail. line: 0 stands for the whole segment. kind: one of damage.KINDS."""
 
     place: Place
     what: str

@@ -72,7 +72,7 @@ def test_all_errors_of_a_bad_site_are_told_at_once(tmp_path: Path) -> None:
         (8, 'mount of "gallery": unknown key "services"'),
         (9, 'mount of "gallery": needs app, or shared: true, and not both'),
         (10, 'mount of "maps", service: "maps" is not a service'),
-        (11, 'mount of "player": service or container, and path, belong together'),
+        (11, 'mount of "player": path is needed with service or container, and only then'),
         (12, 'mount of "player": a mount of this name is there already'),
         (12, 'mount of "player", at: this directory overlaps with that of the mount of "player"'),
         (13, 'mount number 6, at: "/mnt/../media" is not an absolute path'),

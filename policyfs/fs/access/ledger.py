@@ -87,7 +87,7 @@ class Commits:
         check(ticket)
 
     async def put(self, ticket: Ticket) -> bool:
-        """Write a ticket and wait until it is on record. Return True if other requests went on meanwhile.
+        """Write a ticket and wait until it is on record. Return True if the wait let other requests run.
         Raises FUSEError(EIO) if the ticket could not be recorded.
         """
         commit = self.at_once(ticket)

@@ -194,14 +194,14 @@ class Views:
         cls, engine: Engine, caller: Caller, view: View, byte_path: BytePath, state: PathState,
         owner: Callable[[], str],
     ) -> Lane:  # fmt: skip
-        """Return the lane to which a caller's node of this view and byte path belongs; None: to several
-        lanes.
+        """Return the lane to which a caller's node of this view and byte path belongs. Return None if several
+        lanes share it.
 
-        A COPY or LEASED node may show the result of one lane's worker (second_looks.py). If writes to a file
-        are cleaned, only the writer may read the data that cleaning removes. If writes to it can only be
-        refused, all callers that may write it share one node, since only one of two drafts could be stored.
-        Other callers do not read the bytes that wait for their check: two uids of one app may have the same
-        obligations, but different rights for a kind. *owner* is called only if its result matters.
+        A COPY or LEASED node may show the result of one lane's worker (second_looks.py). If a rule cleans
+        written files, only the writer may read the data that cleaning removes. If rules can only refuse
+        written files, all callers that may write the file share one node, since only one of two drafts could
+        be stored. Other callers do not read the bytes that wait for their check: two uids of one app may have
+        the same obligations, but different rights for a kind. *owner* is called only if its result matters.
         """
         if byte_path is BytePath.RAW:
             return None
@@ -248,7 +248,8 @@ class Views:
     def _is_kept_for(self, node: Node, caller: Caller) -> bool | None:
         """True if a node was made for the second try of the caller's thread, which has not opened it yet.
 
-        False if it was made for another thread: this caller must not use it. None if every caller may use it.
+        Return False if it was made for another thread: this caller must not use it. Return None if every
+        caller may use it.
         """
         thread = self._kept.get(node.nodeid) if self._kept and node.open is None else None
         return None if thread is None else thread == caller.pid

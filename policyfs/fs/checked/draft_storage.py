@@ -224,8 +224,8 @@ class DraftStorage:
         return self._may_share(fd, size) and ranges.share(source, fd, size, self._tree.root_fd)
 
     def _reserve(self, fd: int, size: int) -> bool:
-        """Reserve space for a file of *size* bytes. False if the store cannot reserve space. Raises OSError
-        (ENOSPC, EDQUOT) if it has none.
+        """Reserve space for a file of *size* bytes. Return False if the store cannot reserve space. Raises
+        OSError (ENOSPC, EDQUOT) if it has none.
 
         INVARIANT: called before any byte of the file is overwritten. The draft and the file both take space,
         and the disk may not have enough for both. Holes of the file need space, too.

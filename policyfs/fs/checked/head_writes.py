@@ -213,7 +213,7 @@ class Checker:
         return done[0]
 
     async def _committed(self, handle: Handle, head: Head, judged: bytes, fence: Fence) -> bool:
-        """Store a held head if the store's file is still the judged one. True if so."""
+        """Store a held head if the store's file is still the judged one. Return True if so."""
         held = head.held or b""
 
         def put() -> bool:

@@ -106,7 +106,7 @@ class MovedFiles:
     ) -> Settled | None:
         """Return a file, by its name, under a lease; None if it has a writer, or is not the file in *stat*.
 
-        words: the words of which the file may hold no data; None: its content does not matter.
+        words: the sorts of data that the file may not hold; None: its content does not matter.
 
         The kind is sniffed anew: stat does not change with each store to a mapping. So if a kind was found
         while the file had a writer, it proves nothing.

@@ -37,7 +37,7 @@ _END_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class QuarantineStats:
-    """kept, dropped: files since the mount. waiting: files that wait to be copied."""
+    """Counts of files. kept, dropped: since the mount. waiting: those that wait to be copied now."""
 
     kept: int
     dropped: int

@@ -224,7 +224,7 @@ class Locks:
     def released(self, handle: Handle) -> None:
         """Release the flock and OFD locks of an open file after its last descriptor was closed.
 
-        INVARIANT: before the first await of RELEASE, which the kernel sends before close(2) returns.
+        INVARIANT: called before the first await of RELEASE, which the kernel sends before close(2) returns.
         """
         self._table.released(handle.fh)
 

@@ -35,8 +35,8 @@ of every block size, so that the next request can share blocks, too."""
 def _as_stored(handle: Handle) -> bool:
     """True if readers of the handle see exactly the bytes of the store's file.
 
-    False while a mediated file has a writer: its stores to a mapping are only in the kernel's pages until
-    they are written back, and the store still has a hole there.
+    Return False while a mediated file has a writer: its stores to a mapping are only in the kernel's pages
+    until they are written back, and the store still has a hole there.
     """
     node = handle.node
     if handle.mode is not Mode.PASSTHROUGH and node.open is not None and node.open.writers:

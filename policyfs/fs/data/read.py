@@ -38,7 +38,7 @@ class FileReader:
     async def may_read(self, handle: Handle, call: Call) -> bool:
         """Refuse a read if the policy in force denies it, or must hide more than the handle's view does.
 
-        True if the app may read; False only for a handle that was not opened for reading.
+        Return True if the app may read; False only for a handle that was not opened for reading.
         """
         node = handle.node
         decision = await self._gate.handle(handle, _READ)

@@ -82,7 +82,9 @@ class FileSync:
             await trio.to_thread.run_sync(self._sync, fd, datasync)
 
     def fsync_now(self, handle: Handle, *, datasync: bool) -> Callable[[], None] | None:
-        """Return a function for a thread: it makes the file durable. None if the file may have held bytes."""
+        """Return a function for a thread: it makes the file durable. Return None if the file may have held
+        bytes.
+        """
         if self._may_hold(handle, open_state(handle)):
             return None
         fd = self._fd_to_sync(handle)

@@ -1,9 +1,9 @@
 """The three write paths, by which an app's changes reach the store's file.
 
-DirectWrites: at once, if no rule has a content requirement. HeadCheckedWrites: after the resulting file was
-judged by its first bytes. DraftWrites: into an unnamed file beside it, which is checked as a whole before the
-store's file changes. The path is chosen anew for each change (FileWriter), since the policy may have changed
-since the last one, and a draft may have begun.
+DirectWrites: at once, if no rule has a content requirement. HeadCheckedWrites: after a check of the first
+bytes that the file would have. DraftWrites: into an unnamed file beside it, which is checked as a whole
+before the store's file changes. The path is chosen anew for each change (FileWriter), since the policy may
+have changed since the last one, and a draft may have begun.
 """
 
 from __future__ import annotations

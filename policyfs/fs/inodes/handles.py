@@ -302,7 +302,7 @@ class HandleTable:
     def charge(self, node: Node) -> bool:
         """Charge one more descriptor of an open file to one of its handles, until that handle is released.
 
-        False if every holder of a handle has used up its share.
+        Return False if every holder of a handle has used up its share.
         """
         for handle in self.of_node(node):
             kept = self._by_fh[handle.fh]

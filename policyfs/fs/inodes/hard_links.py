@@ -58,7 +58,7 @@ class HardLinks:
         return bool(self.beyond) and self._unlike != self._placement.unlike
 
     def add(self, parent: Node, name: bytes) -> bool:
-        """Add a name. False if only the state of its path is kept, and not the name."""
+        """Add a name. Return False if only the state of its path is kept, and not the name."""
         if len(self._names) < KEPT_NAMES - 1:
             self._names[parent.nodeid, name] = parent
             if self._seen == self._placement.moved and not parent.out_of_reach:
@@ -71,7 +71,7 @@ class HardLinks:
         return False
 
     def drop(self, parent: Node, name: bytes) -> bool:
-        """Remove a name. False if it is not kept."""
+        """Remove a name. Return False if it is not kept."""
         if self._names.pop((parent.nodeid, name), None) is None:
             return False
         if self._seen == self._placement.moved and not parent.out_of_reach:

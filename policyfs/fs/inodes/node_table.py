@@ -173,8 +173,8 @@ class NodeTable:
         self._collect(parent)
 
     def turn(self, node: Node) -> bool:
-        """Make another of a node's names its first. True if the node has such a name, and this name is in
-        reach.
+        """Make another of a node's names its first. Return True if the node has such a name, and this name is
+        in reach.
         """
         self.vectors.drop(node)
         first = node.parent, node.name

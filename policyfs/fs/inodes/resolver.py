@@ -326,7 +326,7 @@ class Resolver:
         raise OSError(errno.ESTALE, "the file has no name any more")
 
     def renamed(self, node: Node) -> bool:
-        """Check a file's known names. True if they have changed and at least one is left.
+        """Check a file's known names. Return True if they have changed and at least one is left.
 
         Each call checks _NAMES_TRIED names: the first, and those checked longest ago. A name that leads
         elsewhere is dropped. If no name is left, the node takes the names by which other nodes of the same
@@ -367,7 +367,9 @@ class Resolver:
     def open_if_same(
         self, node: Node, parent: Node, name: bytes, open_at: Callable[[int, bytes], int]
     ) -> int | None:
-        """Open the object that has a name now. None if it is not the node's object. The caller closes it."""
+        """Open the object that has a name now. Return None if it is not the node's object. The caller closes
+        it.
+        """
         fd = open_at(self.dirfd(parent), name)
         if self._nodes.is_same(node, self._tree.fstat(fd)):
             return fd

@@ -56,7 +56,7 @@ class AccessVectors:
         self, node: Node, parent: int, directory_fd: int, name: bytes, uid: int, grant: int, device: int,
         format_bits: int, kept_s: float, *opened: int,
     ) -> bool:  # fmt: skip
-        """Let the bridge answer repeats of a decided request. False if there is no room.
+        """Let the bridge answer repeats of a decided request. Return False if there is no room.
 
         kept_s: for GETATTR of a regular file: the most seconds for which the kernel may keep an answer
         (attributes.cold); 0: not at all. opened: for an open: the caller's gid, the flags of open(2), and the
@@ -70,7 +70,9 @@ class AccessVectors:
         )  # fmt: skip
 
     def see_all(self, directory: Node, directory_fd: int, uid: int) -> bool:
-        """Let the bridge answer a uid's LOOKUPs of absent names in a directory. False if there is no room."""
+        """Let the bridge answer a uid's LOOKUPs of absent names in a directory. Return False if there is no
+        room.
+        """
         return vectors.see_all(directory.nodeid, directory_fd, uid)
 
     def is_full(self) -> bool:

@@ -237,8 +237,8 @@ def shown_version(node: Node, stat: Stat) -> Version:
 
 
 def _held(state: OpenState) -> Version | None:
-    """Return the version that a copy or lease shows, even if the file has changed since. None if the node
-    shows the file itself, or while its copy is being made (this may fail).
+    """Return the version that a copy or lease shows, even if the file has changed since. Return None if the
+    node shows the file itself, or while its copy is being made (this may fail).
     """
     shown = state.copy is not None or state.lease is not None
     return state.version if shown and not state.cut else None

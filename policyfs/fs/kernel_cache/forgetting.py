@@ -108,7 +108,7 @@ class KernelCache:
         return self.notifier is None or await self.expiry.expire(self.notifier)
 
     def forget_absent(self, parent: int, name: bytes) -> bool:
-        """Make the kernel forget that a name is absent. False if the notification cannot be sent."""
+        """Make the kernel forget that a name is absent. Return False if the notification cannot be sent."""
         return self.notifier is None or self.notifier.inval_entry(parent, name, True)
 
     def expire_entries(self, names: Iterable[tuple[int, bytes]]) -> None:

@@ -102,7 +102,7 @@ class Invalidation:
         return node.nodeid in self._learned
 
     def take(self, notifier: Notifier, resolver: Resolver) -> bool:
-        """Read some events and send their invalidations. True if more events may wait."""
+        """Read some events and send their invalidations. Return True if more events may wait."""
         if self._watch is None:
             return False
         lost = False
@@ -142,7 +142,7 @@ class Invalidation:
         return known
 
     def _apply(self, event: WatchEvent, notifier: Notifier, resolver: Resolver) -> bool:
-        """Send the invalidations for an event. False if the notifier could not take all of them."""
+        """Send the invalidations for an event. Return False if the notifier could not take all of them."""
         directory = self._directories.get(event.dir_handle) if event.dir_handle is not None else None
         if directory is None and event.name is not None:
             return True  # elsewhere on the file system: the kernel knows no name there

@@ -59,7 +59,7 @@ class NameExpiry:
         self.staying: Callable[[], Stays] = lambda: _never
 
     async def expire(self, notifier: Notifier) -> bool:
-        """Make the kernel look up every name again. False if it had to drop all names at once instead.
+        """Make the kernel look up every name again. Return False if it had to drop all names at once instead.
 
         INVARIANT: afterwards the kernel uses no name that it got before this call, even if the task was
         cancelled.
@@ -80,7 +80,7 @@ class NameExpiry:
         return done
 
     def expire_at_once(self, notifier: Notifier) -> bool:
-        """Make the kernel drop all names at once (INC_EPOCH). False if the kernel cannot do this.
+        """Make the kernel drop all names at once (INC_EPOCH). Return False if the kernel cannot do this.
 
         INVARIANT: a name in a listing gets the epoch of the moment when the kernel uses it
         (fs/fuse/readdir.c, fuse_direntplus_link), not the epoch of its READDIRPLUS. So names in listings are
@@ -92,7 +92,7 @@ class NameExpiry:
         return done
 
     async def _one_by_one(self, names: _Round, notifier: Notifier) -> bool:
-        """Expire the names of nodes, then of nodes that were moved meanwhile. False if names are left."""
+        """Expire the names of nodes, then those of nodes moved meanwhile. Return False if names are left."""
         for _ in range(_ROUNDS):
             await in_slices(names.collect)
             write = partial(notifier.inval_entries_now, names.entries)
@@ -124,7 +124,7 @@ class _Round:
         self.countless = False
 
     def collect(self) -> bool:
-        """Add the names of a few nodes. True if there are more."""
+        """Add the names of a few nodes. Return True if there are more."""
         for node in itertools.islice(self._nodes, _AT_ONCE):
             if node.lookups:
                 gentle, names = self._stays(node), tuple(node.all_names())
@@ -134,7 +134,7 @@ class _Round:
         return operator.length_hint(self._nodes) > 0
 
     def find_moved(self) -> bool:
-        """Compare the names of a few nodes with those that collect() found. True if there are more."""
+        """Compare the names of a few nodes with those that collect() found. Return True if there are more."""
         part = self._named[self._compared : self._compared + _AT_ONCE]
         self._compared += len(part)
         self.moved.extend(node for node, names in part if tuple(node.all_names()) != names)

@@ -183,9 +183,9 @@ class Repeats:
         """Return the decision by which the bridge may answer repeats of an allowed open for reading, or None.
 
         The open was in passthrough. Repeats are opens by the same uid and gid, with the same flags. Each
-        repeat is an event on the trail (vectors.take_events), unless the decision's audit is off. None if the
-        bridge must not answer repeats, for example because the decision must be on record first, or because a
-        rule in monitor mode would deny the open. copied: the copy, if the node shows one.
+        repeat is an event on the trail (vectors.take_events), unless the decision's audit is off. Return None
+        if the bridge must not answer repeats, for example because the decision must be on record first, or
+        because a rule in monitor mode would deny the open. copied: the copy, if the node shows one.
         """
         if flags & _ODD or node.ftype is not FileType.REGULAR or not backing_id:
             return None
@@ -212,9 +212,9 @@ class Repeats:
         """From now on let the bridge answer repeats of an open, by the decision that judged() returned.
 
         An app that opens a file again will read it, and then the kernel requests its attributes (seen()). So
-        the bridge may answer these requests, too. False if there is no room. INVARIANT: a thread of the
-        bridge may answer a repeat before this returns. So everything that repeats need is noted before this
-        call.
+        the bridge may answer these requests, too. Return False if there is no room. INVARIANT: a thread of
+        the bridge may answer a repeat before this returns. So everything that repeats need is noted before
+        this call.
         """
         grant = vectors.OPEN if decision.audit is Audit.OFF else vectors.OPEN | vectors.RECORDED
         if copied is not None:
@@ -237,7 +237,8 @@ class Repeats:
         """True if the bytes that a caller sees of a copy depend only on the file's version, the uid and the
         name.
 
-        False while the file has a writer: the lane that writes it is then served otherwise (access/views.py).
+        Return False while the file has a writer: the lane that writes it then gets another node
+        (access/views.py).
         """
         if not self._sight_hangs_on_name_and_uid(node, caller) or node.ftype is not FileType.REGULAR:
             return False

@@ -144,8 +144,8 @@ class Lookup:
         return self._nothing(parent, name, state, caller)
 
     def _held_directory(self, parent: Node, name: bytes) -> pyfuse3.EntryAttributes | None:
-        """Return an entry for a hidden name, if it is a directory that other callers use. None for other
-        names.
+        """Return an entry for a hidden name, if it is a directory that other callers use. Return None for
+        other names.
 
         This caller gets ENOENT from its next GETATTR, ACCESS, OPENDIR or LOOKUP. If this revalidation failed,
         the other callers would lose their working directory.

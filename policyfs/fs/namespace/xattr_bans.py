@@ -30,7 +30,7 @@ class AttributeBans:
         return await self._gate.facts_of(node, need, caller.principal)
 
     def check(self, node: Node, caller: Caller, call: Call, facts: Facts) -> None:
-        """Raise FUSEError(EOPNOTSUPP), on record, if at one of the file's paths a rule forbids words.
+        """Raise FUSEError(EOPNOTSUPP), on record, if a rule forbids some data at one of the file's paths.
 
         INVARIANT: no await between this and the change, because the check uses the node's present names.
         """

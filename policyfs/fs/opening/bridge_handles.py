@@ -178,7 +178,7 @@ class BridgeHandles:
     def _is_plain(self, opening: OpenContext) -> bool:
         """True for an open for reading, in passthrough, of a file that keeps its name.
 
-        False for a copy that is not final: a second worker may still deny its plan.
+        Return False for a copy that is not final: a second worker may still deny its plan.
         """
         request, handle, decision = opening.request, opening.handle, opening.decision
         return (
@@ -222,8 +222,8 @@ class BridgeHandles:
             self.events.forget_all()
 
     def spare_copies(self) -> bool:
-        """End the oldest vectors of copies, so that the cache has room for other copies. False if there are
-        none.
+        """End the oldest vectors of copies, so that the cache has room for other copies. Return False if
+        there are none.
 
         If the bridge has given out handles of such a copy, these keep it open.
         """

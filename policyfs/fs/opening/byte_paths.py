@@ -38,9 +38,9 @@ class PathServer(Protocol):
     async def open_again(self, opening: OpenContext) -> bool:
         """Try to open by a backing id that the kernel already has, in place of steps 1 to 7 of an open.
 
-        This needs no descriptor. True if it worked: stat, decision, handle and state are then set in
-        *opening*. False if the open must go through all steps. A check in connect() need not be made as a
-        refusal here: return False, and the full open calls connect(), which refuses.
+        This needs no descriptor. Return True if it worked: stat, decision, handle and state are then set in
+        *opening*. Return False if the open must go through all steps. A check in connect() need not be made
+        as a refusal here: return False, and the full open calls connect(), which refuses.
         """
 
     async def connect(self, opening: OpenContext) -> None:
@@ -64,7 +64,7 @@ class RawPath:
         self._lifecycle = lifecycle
 
     async def open_again(self, opening: OpenContext) -> bool:
-        """Use the node's backing id again. False if the node is closed and its id has expired."""
+        """Use the node's backing id again. Return False if the node is closed and its id has expired."""
         node = opening.request.node
         if not self._passthrough.has(node):
             return False
@@ -111,7 +111,8 @@ class RawPath:
 async def _read_waiting(
     state: OpenState, offset: int, size: int, read_draft: Callable[[int, int, int], Awaitable[bytes]]
 ) -> bytes | None:
-    """Return bytes that wait for their check, as they were written. None if the store's bytes must be read.
+    """Return bytes that wait for their check, as they were written. Return None if the store's bytes must be
+    read.
 
     read_draft: reads from the descriptor of a draft (fd, offset, size).
     """

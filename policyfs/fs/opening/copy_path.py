@@ -54,7 +54,7 @@ class CopyPath:
     async def open_again(self, opening: OpenContext) -> bool:
         """Open a copy of the file's present version that is already registered with the kernel. No await.
 
-        False if the node has no such copy, or if the copy was made for another decision.
+        Return False if the node has no such copy, or if the copy was made for another decision.
         """
         request = opening.request
         node, who = request.node, request.caller.principal

@@ -104,7 +104,7 @@ class Passthrough:
                 self.passed += 1
 
     def take_idle(self, node: Node, state: OpenState) -> bool:
-        """Use the backing id of a file that was closed a moment ago again. False if the node has none."""
+        """Reuse the backing id of a file that was closed a moment ago. Return False if the node has none."""
         kept = self._idle.pop(node.nodeid, None)
         if kept is None:
             return False

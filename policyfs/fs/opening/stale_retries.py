@@ -27,8 +27,8 @@ class SecondTries:
         self._under_way: dict[int, int] = {}
 
     def begins(self, thread: int) -> bool:
-        """Note that a thread's open begins. True if it is a second try. Then the caller must call ends() at
-        its end.
+        """Note that a thread's open begins. Return True if it is a second try. Then the caller must call
+        ends() at its end.
         """
         if self._awaited.pop(thread, None) is None:
             return False
@@ -49,7 +49,8 @@ class SecondTries:
             self._awaited[thread] = self._clock() + _COMES_S
 
     async def settled(self, most_s: float) -> bool:
-        """Wait until no second try is expected or under way. False if that took more than *most_s* seconds.
+        """Wait until no second try is expected or under way. Return False if that took more than *most_s*
+        seconds.
 
         INVARIANT: the caller makes its change right after this, with no await in between. So no second try
         sees the change half done.

@@ -137,7 +137,9 @@ class PlanFinder:
         return Found(kind, plan, shared=False, said=said_now(proof.version, what, lane, kind, plan))
 
     def ask(self, found: Found, proof: Proof | None) -> None:
-        """Queue a second look at a result of find(), if it needs one. proof: as for find(), fd still open."""
+        """Queue a second look at a result of find(), if it needs one. proof: the one that find() got; its fd
+        must still be open.
+        """
         if found.said is not None and self._second is not None and proof is not None:
             self._second.ask(proof.fd, found.said, self)
 

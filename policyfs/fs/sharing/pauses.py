@@ -43,7 +43,9 @@ class Pauses:
         self._look = _LOOK
 
     def due(self, work: int = 1) -> bool:
-        """Count work, in names. True if the caller must pause now, so that other requests get their turn."""
+        """Count work, in names. Return True if the caller must pause now, so that other requests get their
+        turn.
+        """
         self._work += work
         if self._work < self._look:
             return False

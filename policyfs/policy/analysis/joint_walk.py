@@ -131,8 +131,8 @@ class JointWalk:
         return (*exits, spot.callers, frozenset(spot.hidden))
 
     def _below(self, spot: Spot, parts: list[Part]) -> list[Spot]:
-        """Return the place once for each set of rules that hide the places below it, with the callers of
-        these rules.
+        """Return copies of the place, one for each set of rules that hide the places below it. Each has the
+        callers to whom these rules apply.
         """
         if spot.top:
             return [spot]

@@ -115,7 +115,7 @@ class _Column:
         self._side: Final = side
 
     def tallies(self) -> dict[Key, dict[Op, _Tally]]:
-        """Return the answers of all places, by the globs that match there."""
+        """Return the answers to each operation, for each set of globs that match at some place together."""
         found: dict[Key, dict[Op, _Tally]] = {}
         for place in Walk((self._side,)).places(lambda _: True):
             if place.top:

@@ -163,7 +163,7 @@ def _holds(spans: Iterable[Span], uid: int) -> bool:
 def _uids(
     policies: Sequence[Compiled], spans: list[Span], ordinary: Sequence[int]
 ) -> list[tuple[int, object]]:
-    """Return sample uids of some ranges, each with a value; names tell uids with different values apart."""
+    """Return sample uids of some ranges, each with a value. It differs if names in globs tell uids apart."""
     if any(policy.table.uses_uid for policy in policies):
         automata = [policy.table.automaton for policy in policies]
         return list(digit_classes(automata, spans))

@@ -38,7 +38,7 @@ def digit_classes(automata: Sequence[Automaton], spans: Sequence[tuple[int, int]
 def _numbers(
     matcher: NameMatcher, starts: Lives, spans: Sequence[tuple[int, int]], length: int
 ) -> Iterator[tuple[int, Lives]]:
-    """Yield a number of this length in the spans for each way of reading it."""
+    """Yield one number of this length in the spans for each way in which patterns read its digits."""
     seen: set[tuple[int, object, Lives]] = set()
     todo: list[tuple[int, int, Lives]] = [(0, 0, starts)]
     for count, value, lives in todo:

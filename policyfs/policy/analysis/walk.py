@@ -39,7 +39,7 @@ in this way."""
 
 
 def may_be_hidden(hidden: Hidden) -> bool:
-    """True if some owners of the directories above hide a place on some side."""
+    """True if some side hides a place, for some owners of the directories above it."""
     return any(any(way) for way in hidden)
 
 
