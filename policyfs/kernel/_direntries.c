@@ -43,6 +43,8 @@ static void *room_for(struct direntries *self, size_t size)
 
 	if (chunk == NULL || chunk->size - chunk->used < size) {
 		next = chunk == NULL ? CHUNK_LEAST : chunk->size < CHUNK_MOST ? chunk->size * 2 : CHUNK_MOST;
+		if (next < size) /* a FUSE store may have names of 4 KiB */
+			next = size;
 		chunk = malloc(sizeof(*chunk) + next);
 		if (chunk == NULL)
 			return NULL;

@@ -8,11 +8,13 @@ from typing import Any, Final
 import policyfs.fs.inodes.hard_links as hard_links_module
 import policyfs.fs.inodes.placement as placement_module
 import policyfs.fs.inodes.resolver as places_module
+import policyfs.fs.namespace.readdir as readdir_module
 from policyfs.fs.access.hiding_owners import HidingOwners
 from policyfs.fs.inodes.hard_links import HardLinks
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.resolver import Resolver
 from policyfs.fs.kernel_cache.pruning import Pruning
+from policyfs.fs.namespace.readdir import DirectoryListings
 from tests.attack.guards import put
 
 _NO_BOUND: Final = 1 << 30
@@ -76,6 +78,18 @@ def states_stay() -> None:
     put(NodeTable, "_count_move", lambda self: None)
 
 
+def replies_cut() -> None:
+    """A reply after one with nodes is short, also if no name fits into it."""
+    names = DirectoryListings.names
+
+    async def cut(self: DirectoryListings, index: int, start: int, size: int) -> bytes:
+        is_short = self._listings[index].looked_up
+        found = await names(self, index, start, size)
+        return b"" if is_short and len(found) > readdir_module._FEW_BYTES else found
+
+    put(DirectoryListings, "names", cut)
+
+
 WEARING: Final[dict[str, Callable[[], None]]] = {
     "unbounded-paths": unbounded_paths,
     "level-by-level": level_by_level,
@@ -84,4 +98,5 @@ WEARING: Final[dict[str, Callable[[], None]]] = {
     "all-names": all_names,
     "names-forgotten": names_forgotten,
     "states-stay": states_stay,
+    "replies-cut": replies_cut,
 }

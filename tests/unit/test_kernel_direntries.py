@@ -66,6 +66,14 @@ def test_many_names_are_sorted_and_freed_in_steps() -> None:
     assert ours.pack(0, 4096, False) == b""
 
 
+def test_names_of_four_kilobytes_have_room() -> None:
+    """A FUSE store may have names that are longer than the first piece of memory (fs/fuse/fuse_i.h)."""
+    for size in (999, 1000, 1001, 1024, 2049, 4095):
+        name = b"x" * size
+        listings = [collected([(name, 5, REG), (b"short", 6, REG)]) for _ in range(50)]
+        assert all(list(ours) == list(plain) for ours, plain in listings)
+
+
 @pytest.mark.parametrize("plus", [False, True])
 def test_replies_are_those_of_the_reference(plus: bool) -> None:
     ours, plain = collected(some(500, 7))

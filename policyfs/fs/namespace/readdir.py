@@ -40,7 +40,6 @@ _LISTING_COSTS: Final = 8
 
 _SETTLED_S: Final = 2.0
 """If the last change of a directory is older than this, the next change certainly has another time."""
-
 _TYPES: Final = {
     stat_bits.S_IFREG >> 12: FileType.REGULAR,
     stat_bits.S_IFDIR >> 12: FileType.DIRECTORY,
@@ -287,7 +286,7 @@ class DirectoryListings:
             await self._fill(listing, entries, start, reply)
 
     async def names(self, index: int, start: int, size: int) -> bytes:
-        """Return the reply to one READDIR: names without nodes, at most *size* bytes."""
+        """Return the reply to one READDIR: names alone, *size* bytes at most. Only the end has no names."""
         buffer = DirentBuffer(size)
 
         def dots(name: bytes, ino: int, position: int) -> None:
@@ -297,7 +296,8 @@ class DirectoryListings:
             _answer_dots(listing.node, start, dots)
             begun = buffer.data()
             most, listing.looked_up = _FEW_BYTES if listing.looked_up else size, False
-            return begun + entries.pack(entries.after(start), min(most, size - len(begun)), False)
+            at, room = entries.after(start), size - len(begun)
+            return begun + (entries.pack(at, min(most, room), False) or entries.pack(at, room, False))
 
     @contextlib.asynccontextmanager
     async def _begun(self, index: int, start: int) -> AsyncIterator[tuple[Listing, DirectoryEntries]]:
