@@ -21,6 +21,7 @@ from policyfs.fs.access.path_answers import Unseen
 from policyfs.fs.access.shown_modes import ShownModes
 from policyfs.fs.inodes.node import Node
 from policyfs.fs.inodes.node_table import NodeTable
+from policyfs.fs.inodes.shared_descriptors import SharedDescriptors
 from policyfs.fs.kernel_cache.attributes import LONG_S, Timeouts
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.readdir import DirectoryListings
@@ -54,6 +55,11 @@ def everyones_own() -> None:
 def no_shares() -> None:
     """One app may hold whatever the daemon has."""
     put(Shares, "check", lambda self, holder: None)
+
+
+def charges_stay() -> None:
+    """A draft counts in the share of the app that began it, whoever else keeps the file open."""
+    put(SharedDescriptors, "hand_on", lambda self, node, holders: None)
 
 
 def _folds(fd: int) -> bool:
@@ -239,6 +245,7 @@ REACHING: Final[dict[str, Callable[[], None]]] = {
     "everybody-admitted": everybody_admitted,
     "names-kept": names_kept,
     "no-shares": no_shares,
+    "charges-stay": charges_stay,
     "told-to-all": told_to_all,
     "everyones-own": everyones_own,
     "folding": folding,

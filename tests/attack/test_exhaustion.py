@@ -49,11 +49,14 @@ def furnished(empty_store: Path) -> Path:
 
 
 class Way(NamedTuple):
-    """How the greedy app makes the daemon hold descriptors. each: of one open file; options: of the mount."""
+    """How the greedy app makes the daemon hold descriptors. twice: it opens each file twice, takes away the
+    name, and closes the first of the two; each: descriptors of one open file; options: of the mount.
+    """
 
     policy: str = POLICY
     flags: int = os.O_RDWR
     unlink: bool = False
+    twice: bool = False
     written: bytes = b""
     each: int = 1
     options: tuple[str, ...] = ()
@@ -65,7 +68,12 @@ def _hold(channel, directory: Path, way: Way) -> tuple[int, set[str]]:
     held, said = [], set()
     for number in range(FILES):
         try:
+            before = [os.open(directory / str(number), way.flags)] if way.twice else []
             held.append(os.open(directory / str(number), way.flags))
+            if way.twice:
+                os.unlink(directory / str(number))
+            for fd in before:
+                os.close(fd)
             if way.written:
                 os.write(held[-1], way.written)
         except OSError as error:
@@ -109,13 +117,14 @@ def _work(directory: Path) -> list[str]:
 WAYS: Final = {
     "writers": Way(),
     "unlinked": Way(flags=os.O_RDONLY, unlink=True),
+    "unlinked twice": Way(flags=os.O_RDONLY, twice=True),
     "drafts": Way(DRAFTS, written=b"0", each=2),
     "leases": Way(
         LEASED, os.O_RDONLY, each=2, options=("--copy-max", "64"), stored=jpegs.photo_with(jpegs.exif())
     ),
 }
-"""As a writer; by taking away the last name of an open file; by bytes that wait for their check; by reads of
-redacted files that are too large to copy.
+"""As a writer; by taking away the last name of an open file; the same while another open file goes on; by
+bytes that wait for their check; by reads of redacted files that are too large to copy.
 """
 
 
@@ -134,6 +143,8 @@ def beside(greedy: list, mount: Mount, way: str) -> tuple[int, set[str], int, li
     child = start_as(GREEDY, _hold, mount / "greedy", WAYS[way])
     greedy.append(child)
     got, said = child.receive(60)
+    if WAYS[way].twice:
+        wait_for(lambda: mount.status()["handles"]["open"] == got, "what was closed is released")
     held = mount.descriptors()
     wrong = call_as(HONEST, _work, mount / "honest")
     child.send("enough")
@@ -169,3 +180,68 @@ def test_the_neighbour_gets_nothing_where_nobody_shares(without, furnished: Path
     mount = without("no-shares", POLICY, furnished, descriptors=DESCRIPTORS)
     *_, wrong = beside(greedy, mount, way)
     assert any("Too many open files" in line for line in wrong)
+
+
+COMMON = """\
+  - {id: common, allow: [all], who: {app: any}, paths: "/greedy/***"}
+"""
+
+
+def _keep(channel, directory: Path) -> set[str]:
+    """Opens each file that it is told to open, and keeps it. Returns the errors."""
+    held, said = [], set()
+    while (number := channel.recv()) is not None:
+        try:
+            held.append(os.open(directory / str(number), os.O_RDWR))
+        except OSError as error:
+            said.add(os.strerror(error.errno or 0))
+        channel.send(None)
+    for fd in held:
+        os.close(fd)
+    return said
+
+
+def _write_each(directory: Path, neighbour) -> list[str]:
+    """Opens each file, writes, waits until its neighbour has the file open, too, and closes it."""
+    for number in range(FILES):
+        try:
+            fd = os.open(directory / str(number), os.O_RDWR)
+            os.write(fd, b"0")
+        except OSError as error:
+            return [f"{number}: {error.strerror}"]
+        neighbour.send(number)
+        neighbour.recv()
+        os.close(fd)
+    return []
+
+
+def kept_open(greedy: list, mount: Mount) -> tuple[set[str], list[str]]:
+    """What an app hears that opens every file that its neighbour writes, and what the neighbour hears."""
+    child = start_as(GREEDY, _keep, mount / "greedy")
+    greedy.append(child)
+    wrong = call_as(HONEST, _write_each, mount / "greedy", child.channel)
+    child.send(None)
+    said = child.result()
+    wait_until_closed(mount)
+    return said, wrong
+
+
+@pytest.fixture
+def common(furnished: Path) -> Path:
+    """The store, in which both apps may write the same files."""
+    for path in ((furnished / "greedy"), *(furnished / "greedy").iterdir()):
+        path.chmod(0o777)
+    return furnished
+
+
+def test_who_keeps_open_what_others_write_pays_for_their_drafts(mounts: Mounts, common: Path, greedy) -> None:
+    mount = mounts.prepare(DRAFTS + COMMON, common)
+    mount.most_descriptors = DESCRIPTORS
+    mount.start()
+    assert kept_open(greedy, mount) == ({"Too many open files"}, [])
+
+
+def test_the_writer_pays_where_drafts_count_for_who_began_them(without, common: Path, greedy) -> None:
+    mount = without("charges-stay", DRAFTS + COMMON, common, descriptors=DESCRIPTORS)
+    said, wrong = kept_open(greedy, mount)
+    assert any("Too many open files" in line for line in wrong), (said, wrong)

@@ -103,7 +103,7 @@ class Drafts:
         # It belongs to the caller, as a natively written file would: the caller's quota counts it.
         caller = handle.caller
         create = partial(self._tree.create_unnamed, self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
-        fd, release = self._handles.open_for(caller.holder, create)
+        fd, release = self._handles.open_for(handle.node, caller.holder, create)
         draft = Draft(fd, stat, created=head is not None and head.created, released=release)
         draft.refused = head is not None and head.refused
         try:

@@ -7,13 +7,13 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
 from policyfs.domain import Facts, Patch, Principal
 from policyfs.fs.inodes.pending_writes import Draft, Head
+from policyfs.fs.inodes.shared_descriptors import SharedDescriptors
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel.bridge import MAX_INDEX
 from policyfs.store.frozen import Version
@@ -114,6 +114,8 @@ class OpenState:
     fd: int = -1
     """If the file's last name was removed through this mount while open: a descriptor of the file; else
     -1."""
+    fd_closed: Callable[[], object] = lambda: None
+    """Called after *fd* was closed, as *lease_fd_closed*."""
     stat: Stat | None = None
     """The file's attributes at the last open. They are shown if the file has lost its name in the store."""
     locked: Version | None = None
@@ -231,10 +233,12 @@ class HandleTable:
     def __init__(self, descriptors: int = 1 << 16) -> None:
         self._by_fh: dict[int, _Kept] = {}
         self._by_node: dict[Node, dict[int, Handle]] = {}
+        self._holders: dict[Node, dict[Holder, int]] = {}
         self._used: set[int] = set()
         self._next = 0
         self.shares = Shares(_HANDLES, "open files")
         self.descriptors = Shares(descriptors, "descriptors")
+        self._shared = SharedDescriptors(self.descriptors)
         self._source: HandleSource | None = None
 
     def take_from(self, source: HandleSource) -> None:
@@ -289,42 +293,48 @@ class HandleTable:
         """
         kept = self._by_fh[handle.fh] = _Kept(handle, handle.caller.holder)
         self._by_node.setdefault(handle.node, {})[handle.fh] = handle
+        holders = self._holders.setdefault(handle.node, {})
+        holders[kept.holder] = holders.get(kept.holder, 0) + 1
         self._used.add(handle.index)
         self.shares.take(kept.holder)
         if handle.fd >= 0:
-            self._charge(kept)
+            kept.descriptors = 1
+            self.descriptors.take(kept.holder)
+            self._keep_plenty()
 
-    def _charge(self, kept: _Kept) -> None:
-        self.descriptors.take(kept.holder)
-        kept.descriptors += 1
-        self._keep_plenty()
-
-    def charge(self, node: Node) -> bool:
-        """Charge one more descriptor of an open file to one of its handles, until that handle is released.
-
-        Return False if every holder of a handle has used up its share.
+    def charge(self, node: Node) -> Callable[[], None] | None:
+        """Charge one more descriptor of an open file to an app that has it open. Return the function that
+        gives it back; None if all these apps have used up their shares.
         """
-        for handle in self.of_node(node):
-            kept = self._by_fh[handle.fh]
+        self.of_node(node)  # the source may have handles of it
+        for holder in self._holders.get(node, {}):
             try:
-                self.descriptors.check(kept.holder)
+                self.descriptors.check(holder)
             except OSError:
                 continue
-            self._charge(kept)
-            return True
-        return False
+            return self._charged(node, holder)
+        return None
 
-    def open_for(self, holder: Holder, make: Callable[[], int]) -> tuple[int, Callable[[], None]]:
-        """Open one more descriptor by *make*, and charge it to a holder. Return the descriptor, and the
-        function that gives its part of the share back.
+    def open_for(
+        self, node: Node, holder: Holder, make: Callable[[], int]
+    ) -> tuple[int, Callable[[], None]]:
+        """Open one more descriptor of an open node by *make*, and charge it to a holder. Return the
+        descriptor, and the function that gives its part of the share back.
 
         Raises OSError: EMFILE if the holder has used up its share; and those of *make*.
         """
         self.descriptors.check(holder)
         fd = make()
-        self.descriptors.take(holder)
+        return fd, self._charged(node, holder)
+
+    def _charged(self, node: Node, holder: Holder) -> Callable[[], None]:
+        give_back = self._shared.take(node, holder)
         self._keep_plenty()
-        return fd, partial(self.descriptors.give, holder)
+        return give_back
+
+    def left(self, node: Node) -> None:
+        """Charge the descriptors of an open node to apps that still have it open."""
+        self._shared.hand_on(node, self._holders.get(node, {}))
 
     def get(self, fh: int) -> Handle:
         """Return the open handle with the number that the kernel sent. KeyError if there is none."""
@@ -339,10 +349,13 @@ class HandleTable:
             return None
         handle = kept.handle
         self._used.discard(handle.index)
-        siblings = self._by_node[handle.node]
+        siblings, holders = self._by_node[handle.node], self._holders[handle.node]
         del siblings[fh]
+        holders[kept.holder] -= 1
+        if not holders[kept.holder]:
+            del holders[kept.holder]
         if not siblings:
-            del self._by_node[handle.node]
+            del self._by_node[handle.node], self._holders[handle.node]
         self.shares.give(kept.holder)
         self.descriptors.give(kept.holder, kept.descriptors)
         return handle

@@ -78,7 +78,7 @@ class Tmpfiles:
             raise
         if node.open is not None:  # always True: the new handle has the node open
             node.open.fd = within_reach
-            self._handles.charge(node)
+            node.open.fd_closed = self._handles.charge(node) or node.open.fd_closed
         return handle, self._lookup.entry_of(node, state, self._lookup.told(stat, node, state, caller))
 
     @recorded_first

@@ -145,6 +145,7 @@ class Lifecycle:
                 freeing.close(handle.fd)
             handle.fd = -1
         self._handles.pop(handle.fh)
+        self._handles.left(node)
         if handle.copy is not None:
             handle.copy.unpin(handle.payer)
             handle.copy = None
@@ -162,6 +163,7 @@ class Lifecycle:
             state.copy.unpin()
         if state.fd >= 0:
             freeing.close(state.fd)
+            state.fd_closed()
         if state.mark is not None:
             self._held.unmark(state.mark)
         if state.draft is not None:

@@ -46,8 +46,9 @@ class OpenFiles:
         This object closes *fd* later; at once if all apps that have the file open have used up their shares
         of descriptors.
         """
-        if node.open is not None and self._handles.charge(node):
-            node.open.fd = fd
+        give_back = None if node.open is None else self._handles.charge(node)
+        if node.open is not None and give_back is not None:
+            node.open.fd, node.open.fd_closed = fd, give_back
         else:
             os.close(fd)
 

@@ -117,7 +117,7 @@ class LeasedFiles:
             self._drop(state)
             await self._rest(node.ino)
             reopen = partial(self._tree.reopen, fd, os.O_RDONLY)
-            state.lease_fd, state.lease_fd_closed = self._handles.open_for(caller.holder, reopen)
+            state.lease_fd, state.lease_fd_closed = self._handles.open_for(node, caller.holder, reopen)
             state.lease = self._keeper.grant(state.lease_fd, lambda _: self._broken(node))
             if state.lease is None:
                 return self._busy(state, blank)

@@ -1,0 +1,59 @@
+"""The shares in which descriptors of an open node count, if all its handles use them: that of a draft, of a
+lease, or of a file that has lost its name.
+
+Such a descriptor stays until the node's last handle is released, or longer than the handle that it was opened
+for. INVARIANT: it counts in the share of an app that has the node open. Otherwise an app could keep files
+open that others have written, and so use up the shares of these; or close the handle that a descriptor is
+charged to, and keep the descriptor with another handle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from policyfs.fs.sharing.shares import Holder, Shares
+
+if TYPE_CHECKING:
+    from policyfs.fs.inodes.node import Node
+
+
+@dataclass(slots=True, eq=False)
+class _Charge:
+    """One descriptor in a holder's share."""
+
+    holder: Holder
+
+
+class SharedDescriptors:
+    """The descriptors that all handles of a node use, by node. shares: the shares in which they count."""
+
+    def __init__(self, shares: Shares) -> None:
+        self._shares = shares
+        self._of_nodes: dict[Node, set[_Charge]] = {}
+
+    def take(self, node: Node, holder: Holder) -> Callable[[], None]:
+        """Add a descriptor to a holder's share. Return the function that gives it back, to be called once."""
+        charge = _Charge(holder)
+        self._of_nodes.setdefault(node, set()).add(charge)
+        self._shares.take(holder)
+        return partial(self._give, node, charge)
+
+    def _give(self, node: Node, charge: _Charge) -> None:
+        charges = self._of_nodes[node]
+        charges.remove(charge)
+        if not charges:
+            del self._of_nodes[node]
+        self._shares.give(charge.holder)
+
+    def hand_on(self, node: Node, holders: Collection[Holder]) -> None:
+        """Move the descriptors of holders that have a node open no more to one that has. holders: all that
+        have it open; if there is none, nothing is moved.
+        """
+        for charge in self._of_nodes.get(node, ()) if holders else ():
+            if charge.holder not in holders:
+                self._shares.give(charge.holder)
+                charge.holder = next(iter(holders))
+                self._shares.take(charge.holder)
