@@ -315,9 +315,7 @@ class HandleTable:
             return self._charged(node, holder)
         return None
 
-    def open_for(
-        self, node: Node, holder: Holder, make: Callable[[], int]
-    ) -> tuple[int, Callable[[], None]]:
+    def open_for(self, node: Node, holder: Holder, make: Callable[[], int]) -> tuple[int, Callable[[], None]]:
         """Open one more descriptor of an open node by *make*, and charge it to a holder. Return the
         descriptor, and the function that gives its part of the share back.
 
