@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import policyfs.fs.redacted.leased as leased_module
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.fs.redacted.leased import LeasedFiles
+from policyfs.store.frozen import Frozen, freeze
 from tests.attack.guards import put
 
 
@@ -40,8 +41,19 @@ def lease_not_asked() -> None:
     put(LeasedFiles, "_current", lambda self, state: state.lease is not None and not state.lease.released)
 
 
+def cloned_on_the_loop() -> None:
+    """Files are copied where all requests wait for it."""
+
+    async def copied(self: Redactor, fd: int, stat: Any, *, unwritten: bool) -> Frozen:
+        root = self._tree.root_fd if self._reflink else None
+        return freeze(fd, self._size_cap, root, self._reflink, self._places)
+
+    put(Redactor, "_copied", copied)
+
+
 COPIES: Final[dict[str, Callable[[], None]]] = {
     "copies-not-shared": copies_not_shared,
+    "cloned-on-the-loop": cloned_on_the_loop,
     "late": late,
     "lease-not-asked": lease_not_asked,
 }

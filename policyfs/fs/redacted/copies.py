@@ -36,9 +36,6 @@ _NO_VERSION = Version(0, 0, 0)
 _NO_SPACE = frozenset({errno.ENOMEM, errno.ENOSPC, errno.EDQUOT})
 _INLINE_BYTES = 256 * 1024
 """The largest file in memory that is copied on the event loop: for a small copy a thread costs more time."""
-_WRITTEN_NS = 60 * 10**9
-"""The time after which written bytes are on the disk (vm.dirty_expire_centisecs is 30 s)."""
-
 _PLANS_MAX = 3
 """The limit of plans made for one copy. The words to hide may depend on the kind, or change with a reload."""
 
@@ -377,22 +374,26 @@ class Redactor:
         lease = None if self._keeper is None else self._keeper.grant(fd)
         try:
             before = version_key(self._tree.fstat(fd))
-            copy = await self._copied(fd, stat)
+            copy = await self._copied(fd, stat, unwritten=lease is not None)
             proven = lease is not None and lease.holds()
         finally:
             if lease is not None:
                 lease.release()
         return copy, Proof(before, lambda: True, fd) if proven else None
 
-    async def _copied(self, fd: int, stat: Stat) -> freezing.Frozen:
+    async def _copied(self, fd: int, stat: Stat, *, unwritten: bool) -> freezing.Frozen:
+        """Copy a file. unwritten: True if no process has it open for writing.
+
+        INVARIANT: on a thread if this may wait for a lock of the file. An app has such a lock during a read
+        or write in passthrough, for as long as this waits for a page of the app: a clone waits for readers,
+        too (xfs), a copy for writers. (And before a clone the kernel writes recent changes to the disk.)
+        """
+
         def make() -> freezing.Frozen:
             root = self._tree.root_fd if self._reflink else None
             return freeze(fd, self._size_cap, root, self._reflink, self._places)
 
-        if self._reflink:  # the kernel writes recent changes to the disk before it clones
-            quick = time.time_ns() - stat.ctime_ns > _WRITTEN_NS
-        else:
-            quick = stat.size <= _INLINE_BYTES and in_memory(fd, stat.size)
+        quick = not self._reflink and unwritten and stat.size <= _INLINE_BYTES and in_memory(fd, stat.size)
         return make() if quick else await trio.to_thread.run_sync(make)
 
 

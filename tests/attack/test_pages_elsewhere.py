@@ -1,0 +1,119 @@
+"""An app reads or writes a file in passthrough, by pages of another file system that answers when the app
+wants. The kernel has the lock of the store's file meanwhile. So only who uses that file may wait for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.machine.processes import Child, start_as, wait_for
+from tests.support.mount import faulty
+from tests.support.mount.daemons import Mount
+from tests.support.mount.faulty import CAMERA, GALLERY, PHOTO
+from tests.support.mount.tinyfs import Options, Tiny
+
+DENIED: Final = -1
+"""What is read of a file that is no photo any more."""
+ANSWER_S: Final = 10.0
+HANGS_S: Final = 3.0
+
+
+def _use(channel: Connection, slow: Path, path: Path, flags: int) -> None:
+    """Read a file into a page that is not there yet, or write it from that page."""
+    file = os.open(slow, os.O_RDONLY)
+    fd = os.open(path, flags)
+    with mmap.mmap(file, 4096, mmap.MAP_PRIVATE) as page, memoryview(page) as memory:
+        channel.send("begun")
+        if flags == os.O_RDONLY:
+            os.preadv(fd, [memory], 0)
+        else:
+            os.pwrite(fd, memory, 0)
+
+
+def _look(channel: Connection, path: Path) -> int:
+    del channel
+    with contextlib.suppress(PermissionError):
+        return len(path.read_bytes())
+    return DENIED
+
+
+class Stuck:
+    """A file system whose file /slow has no page until let_go(), and the processes that wait for that."""
+
+    def __init__(self, arena: Path) -> None:
+        self.directory, backing = arena / "tiny", arena / "tiny-backing" / "file"
+        self.directory.mkdir()
+        backing.parent.mkdir(mode=0o700)
+        backing.write_bytes(bytes(4096))
+        self.tiny = Tiny(self.directory, backing, Options(passthrough=False))
+        self.children: list[Child] = []
+
+    def use(self, path: Path, flags: int) -> Child:
+        """The camera uses a file by that page, and waits for it from now on."""
+        child = self.start(CAMERA, _use, self.directory / "slow", path, flags)
+        assert child.receive() == "begun"
+        wait_for(lambda: self.tiny.call("is_waiting"), "it waits for the page")
+        return child
+
+    def start(self, uid: int, function: Callable[..., object], *arguments: object) -> Child:
+        child = start_as(uid, function, *arguments)
+        self.children.append(child)
+        return child
+
+    def let_go(self) -> None:
+        self.tiny.call("let_go")
+
+
+@pytest.fixture
+def stuck(arena: Path) -> Iterator[Stuck]:
+    made = Stuck(arena)
+    yield made
+    made.let_go()
+    for child in made.children:
+        child.kill()
+    made.tiny.stop()
+
+
+def _furnished(store: Path) -> Path:
+    faulty.furnish(store)
+    (store / "DCIM").chmod(0o777)
+    (store / "DCIM/a.jpg").chmod(0o666)
+    return store
+
+
+WAYS: Final = [("xfs", os.O_RDONLY), ("xfs", os.O_RDWR), ("btrfs", os.O_RDWR), ("ext4", os.O_RDWR)]
+
+
+@pytest.mark.parametrize(("kind", "flags"), WAYS)
+def test_who_opens_a_copy_of_the_file_waits_alone(
+    mounts_on, store_on, stuck: Stuck, kind: str, flags
+) -> None:
+    mount = mounts_on.start(faulty.POLICY, _furnished(store_on(kind)))
+    user = stuck.use(mount / "DCIM/a.jpg", flags)
+    copy = stuck.start(GALLERY, _look, mount / "DCIM/a.jpg")
+    for _ in range(3):
+        assert stuck.start(GALLERY, _look, mount / "Checked/a.jpg").result(ANSWER_S) == len(PHOTO)
+    stuck.let_go()
+    user.result()
+    assert copy.result() in ({len(PHOTO)} if flags == os.O_RDONLY else {len(PHOTO), DENIED})
+
+
+def test_all_wait_where_the_loop_clones_it(without: Callable[..., Mount], store_on, stuck: Stuck) -> None:
+    mount = without("cloned-on-the-loop", faulty.POLICY, _furnished(store_on("xfs")))
+    user = stuck.use(mount / "DCIM/a.jpg", os.O_RDONLY)
+    stuck.start(GALLERY, _look, mount / "DCIM/a.jpg")
+    looks: list[Child] = []
+    while not looks or looks[-1].channel.poll(HANGS_S):
+        assert len(looks) < 20, "it does not hang"
+        looks.append(stuck.start(GALLERY, _look, mount / "Checked/a.jpg"))
+    stuck.let_go()
+    user.result()
+    assert looks[-1].result() == len(PHOTO)
