@@ -236,6 +236,7 @@ class Daemon:
                 await nursery.start(self._door.serve)
                 nursery.start_soon(self._fuse, nursery.cancel_scope)
                 await self._negotiated()
+                self._mountpoint.circle.beat()  # at once: an app may make the loop wait before the first turn
                 works = (*self._duties().works(), self._breaks, self._watching,
                          self.fs.locks.ask_again, self.fs.bridge_handles.events.run, self.sniffer.tend,
                          self.fs.second_looks.run, self.fs.quarantine.run, *self._reload.works())  # fmt: skip

@@ -23,7 +23,7 @@ _FIELDS: Final = struct.Struct("=IiiII")  # signo, errno, code, pid, uid
 UNMOUNTED: Final = "unmounted"
 ABORTED: Final = "aborted"
 DETACHED: Final = "detached"
-CIRCLE: Final = "the daemon and a write in passthrough waited for each other"
+CIRCLE: Final = "the daemon and a read or write in passthrough waited for each other"
 
 
 @dataclass(frozen=True, slots=True)

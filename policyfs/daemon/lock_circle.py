@@ -5,11 +5,16 @@ While an app writes in passthrough, the kernel holds the lock of the store's fil
 the pages that the app writes (fs/fuse/passthrough.c, mm/filemap.c). If these pages are mapped from a mediated
 file, only the event loop can read them. At this moment, the loop may be waiting for that lock, because an app
 with another view of the file removes it or changes its attributes. Then both wait for ever, and all other
-apps with them. Neither wait can be interrupted. If another program removes the file, this program also has
+apps with them. The loop cannot be interrupted. If another program removes the file, this program also has
 the lock of the directory, and the loop (or a reader of the bridge) waits when it looks for a name there.
 
-So a thread looks at the state of the loop and the readers, and at the stacks of writes. If it finds a circle,
-it ends the connection: the write gets an error, the loop goes on, and the daemon ends.
+It is the same if the pages are on another file system that does not answer, for example one that the app
+serves itself; and on xfs for reads, too.
+
+So a thread looks at the state of the loop and the readers, and at the stacks of reads and writes. If it finds
+a circle, it kills the process that reads or writes: then the kernel releases the lock, and the loop goes on.
+If this is not possible, or does not help, it ends the connection: all callers get an error, and the daemon
+ends.
 
 INVARIANT: the loop gives up the interpreter lock while it waits for the store (kernel/_device.c,
 kernel/_avc.c). Otherwise this thread could not run.
@@ -26,7 +31,7 @@ from typing import Final
 
 LOOK_S: Final = 5.0
 LOOKS: Final = 7
-"""The connection is ended after this number of looks in a row have found the circle: 30 s."""
+"""The process is killed after this number of looks in a row have found the circle: 30 s."""
 _BLOCKED: Final = "D"
 """The state of a task that waits for a lock or a disk, and that no signal interrupts (proc_pid_stat(5))."""
 _READER: Final = "policyfs-reader"
@@ -39,12 +44,17 @@ _PAGE: Final = ("_mm_fault", "_page_fault", "fault_in_", "_user_pages", "lock_mm
 class LockCircle:
     """The thread that looks for the circle. It starts at the first beat().
 
-    end: called on that thread with the process id of the writer.
+    kill: called on that thread with the process id of the writer; returns False if that cannot be killed.
+    end: called there instead, or if the process is still found at the next look.
     """
 
-    def __init__(self, end: Callable[[int], None], proc: Path = Path("/proc")) -> None:
+    def __init__(
+        self, kill: Callable[[int], bool], end: Callable[[int], None], proc: Path = Path("/proc")
+    ) -> None:
+        self._kill = kill
         self._end = end
         self._proc = proc
+        self._killed: set[int] = set()
         self._loop: Path | None = None  # its task, below *proc*
         self._over = threading.Event()
         self._blocked: set[str] = set()
@@ -86,10 +96,17 @@ class LockCircle:
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_S):
-            pid = self.writer()
-            if pid is not None:
-                with contextlib.suppress(OSError):  # of the log; if nothing has ended, try again
-                    self._end(pid)
+            with contextlib.suppress(OSError):  # of the log; if nothing has ended, try again
+                self._resolve(self.writer())
+
+    def _resolve(self, pid: int | None) -> None:
+        """End the circle that the looks so far have found. pid: that of its writer; None: no circle."""
+        if pid is None:
+            self._killed.clear()
+        elif pid not in self._killed and self._kill(pid):
+            self._killed.add(pid)
+        else:
+            self._end(pid)
 
     def _look(self) -> Iterator[str]:
         """Yield the threads that answer requests and are blocked, each with its number of context switches.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 from typing import Final
 
 import trio
@@ -37,7 +38,7 @@ class Mountpoint:
         self._log = log
         self._undo = contextlib.ExitStack()
         self.readiness: Readiness | None = None
-        self.circle = LockCircle(self._end_circle)
+        self.circle = LockCircle(self._kill_writer, self._end_circle)
         self._undo.callback(self.circle.close)
         with self._undo:
             self._table = MountTable()  # opened before the mount, so that the mount's end is a change
@@ -119,6 +120,30 @@ class Mountpoint:
                 aborted = files is not None and files.abort(self.device.conn_id)
                 if not aborted and self.is_mounted:
                     session.unmount(self._path, lazy=True, force=True)
+
+    def _kill_writer(self, pid: int) -> bool:
+        """Kill the process whose read or write the loop waits for. Runs on another thread than the loop's.
+
+        False if it cannot be killed, or if it is the daemon itself.
+        """
+        if pid == os.getpid():
+            return False
+        try:
+            process = os.pidfd_open(pid)
+        except OSError:
+            return False
+        program = executable(pid)
+        try:
+            uid = os.stat(f"/proc/{pid}").st_uid
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        except OSError:
+            return False
+        finally:
+            os.close(process)
+        note = f"{CIRCLE}: that process was killed, since both would wait for ever"
+        with contextlib.suppress(OSError):  # what the log cannot take must not end the mount
+            self._log.error(note, pid=pid, uid=uid, exe=program)
+        return True
 
     def _end_circle(self, pid: int) -> None:
         """End the connection. Runs on another thread than the loop's. pid: the process whose write waits."""

@@ -1,6 +1,7 @@
 """One app writes a file from a mapping of a mediated file; another app, with another view of the first
 file, changes its attributes or removes it. The kernel has the file's lock while the page is read, the event
-loop waits for that lock, and only the event loop can read the page.
+loop waits for that lock, and only the event loop can read the page. The writer is killed, but ends only with
+the connection: the kernel waits for the answer to a read that it has sent.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+
+import pytest
 
 from tests.attack.test_own_pages import HANGS_S, _look, _write_from, furnished
 from tests.support.machine.namespace import abort_connection
@@ -61,10 +64,12 @@ def test_the_mount_ends_so_that_nobody_waits_for_ever(store_on, mounts_on) -> No
     finally:
         if process.poll() is None:
             abort_connection(mount._device)
-    for child in children:
-        with contextlib.suppress(OSError):
-            child.send("stop")
-        child.result()
+    writer, changer = children
+    with contextlib.suppress(OSError):
+        changer.send("stop")
+    changer.result()
+    with pytest.raises(AssertionError, match="wait status 9"):
+        writer.result()
     assert process.returncode == 1
     [end] = mount.events(type="close")
     assert (end["cause"], end["uid"]) == ("error", CAMERA)

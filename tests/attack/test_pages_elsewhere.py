@@ -20,6 +20,12 @@ from tests.support.mount.daemons import Mount
 from tests.support.mount.faulty import CAMERA, GALLERY, PHOTO
 from tests.support.mount.tinyfs import Options, Tiny
 
+POLICY: Final = faulty.POLICY.replace(
+    "allow: [see, read], who: {app: gallery}", "allow: [all], who: {app: gallery}"
+)
+"""The gallery may change what the camera uses, too."""
+LOG: Final = ("waited for each other",)
+ENDS_S: Final = 20.0
 DENIED: Final = -1
 """What is read of a file that is no photo any more."""
 ANSWER_S: Final = 10.0
@@ -82,6 +88,20 @@ def stuck(arena: Path) -> Iterator[Stuck]:
     made.tiny.stop()
 
 
+def _is_blocked(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "D"
+
+
+def _touch(channel: Connection, path: Path) -> None:
+    del channel
+    os.utime(path)
+
+
+def _remove(channel: Connection, path: Path) -> None:
+    del channel
+    path.unlink()
+
+
 def _furnished(store: Path) -> Path:
     faulty.furnish(store)
     (store / "DCIM").chmod(0o777)
@@ -117,3 +137,37 @@ def test_all_wait_where_the_loop_clones_it(without: Callable[..., Mount], store_
     stuck.let_go()
     user.result()
     assert looks[-1].result() == len(PHOTO)
+
+
+@pytest.mark.parametrize(("kind", "flags"), [("xfs", os.O_RDONLY), ("ext4", os.O_RDWR)])
+@pytest.mark.parametrize("change", [_touch, _remove])
+def test_who_changes_or_removes_the_file_waits_until_its_user_is_killed(
+    mounts_on, store_on, stuck: Stuck, kind: str, flags: int, change: Callable[..., None]
+) -> None:
+    """And so do all others, since the loop waits. The page never comes, and the mount goes on."""
+    mount = mounts_on.prepare(POLICY, _furnished(store_on(kind)))
+    mount.program = ("tests.support.mount.short_waits",)
+    mount.expected_log.extend(LOG)
+    mount.start()
+    user = stuck.use(mount / "DCIM/a.jpg", flags)
+    changer = stuck.start(GALLERY, change, mount / "DCIM/a.jpg")
+    assert user.channel.poll(ENDS_S), "nobody has killed it"
+    with pytest.raises(AssertionError, match="wait status 9"):
+        user.result()
+    changer.result(ANSWER_S)
+    assert stuck.start(GALLERY, _look, mount / "Checked/a.jpg").result(ANSWER_S) == len(PHOTO)
+    assert mount.status()["bugs"] == 0
+
+
+def test_all_wait_as_long_as_the_user_wants_where_nobody_looks(
+    without: Callable[..., Mount], store_on, stuck: Stuck
+) -> None:
+    mount = without("circle-unseen", POLICY, _furnished(store_on("xfs")))
+    user = stuck.use(mount / "DCIM/a.jpg", os.O_RDONLY)
+    stuck.start(GALLERY, _touch, mount / "DCIM/a.jpg")
+    wait_for(lambda: _is_blocked(mount.pid), "the loop waits for the file")
+    look = stuck.start(GALLERY, _look, mount / "Checked/a.jpg")
+    assert not look.channel.poll(HANGS_S)
+    stuck.let_go()
+    user.result()
+    assert look.result() == len(PHOTO)

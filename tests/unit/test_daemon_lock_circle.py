@@ -57,7 +57,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture
 def circle(machine: Machine):
-    made = LockCircle(lambda pid: None, machine.proc)
+    made = LockCircle(lambda pid: True, lambda pid: None, machine.proc)
     made.beat()
     yield made
     made.close()
@@ -72,7 +72,7 @@ def test_the_writer_is_found(circle: LockCircle) -> None:
 
 
 def test_nobody_looks_before_the_first_beat(machine: Machine) -> None:
-    assert looks(LockCircle(print, machine.proc), LOOKS) == [None] * LOOKS
+    assert looks(LockCircle(lambda pid: True, print, machine.proc), LOOKS) == [None] * LOOKS
 
 
 def test_a_loop_that_went_on_between_two_looks_waits_for_nobody(circle: LockCircle, machine: Machine) -> None:
@@ -139,6 +139,11 @@ def test_a_write_that_waits_for_its_disk_is_none(circle: LockCircle, machine: Ma
     assert looks(circle, LOOKS) == [None] * LOOKS
 
 
+def test_a_read_may_keep_the_lock_too(circle: LockCircle, machine: Machine) -> None:
+    machine.writes(77, 78, WRITES.replace("write_iter", "read_iter"))
+    assert looks(circle, LOOKS)[-1] == 77
+
+
 @pytest.mark.parametrize("waits", ["exc_page_fault", "do_page_fault", "fault_in_readable", "pin_user_pages"])
 def test_a_write_may_wait_for_its_mappings_lock(circle: LockCircle, machine: Machine, waits: str) -> None:
     machine.writes(77, 78, WRITES.replace("handle_mm_fault", waits))
@@ -172,11 +177,35 @@ def test_the_thread_goes_on_until_the_connection_has_ended(
         over.set()
 
     monkeypatch.setattr(lock_circle, "LOOK_S", 0.001)
-    circle = LockCircle(end, machine.proc)
+    circle = LockCircle(lambda pid: False, end, machine.proc)
     circle.beat()
     assert over.wait(20)
     circle.close()
     assert set(ended) == {77}
+
+
+def test_the_writer_is_killed_and_the_connection_ends_only_if_it_is_still_there(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, done = threading.Event(), []
+
+    def kill(pid: int) -> bool:
+        done.append(("kill", pid))
+        if len(done) == 1:  # it ends; the next writer does not
+            machine.writes(77, 78, "")
+            machine.writes(55, 56, WRITES)
+        return True
+
+    def end(pid: int) -> None:
+        done.append(("end", pid))
+        over.set()
+
+    monkeypatch.setattr(lock_circle, "LOOK_S", 0.001)
+    circle = LockCircle(kill, end, machine.proc)
+    circle.beat()
+    assert over.wait(20)
+    circle.close()
+    assert done[:3] == [("kill", 77), ("kill", 55), ("end", 55)]
 
 
 def test_without_a_thread_the_next_beat_tries_again(
@@ -190,7 +219,7 @@ def test_without_a_thread_the_next_beat_tries_again(
             raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    circle = LockCircle(print, machine.proc)
+    circle = LockCircle(lambda pid: True, print, machine.proc)
     for _ in range(3):
         circle.beat()
     assert len(started) == 2
