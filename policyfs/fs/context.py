@@ -9,6 +9,7 @@ from policyfs.fs.inodes.handles import HandleTable, OpenState
 from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.pending_writes import Head
 from policyfs.fs.inodes.resolver import Resolver
+from policyfs.store.exact_names import ExactNames
 from policyfs.store.latches import HeldFiles
 from policyfs.store.tree import Tree
 
@@ -18,6 +19,7 @@ class FsContext:
     """One mount: its store, the nodes that the kernel knows, the open files, and the policy's decisions.
 
     held: marks files that have held bytes, so that the other daemons of the same store know these files.
+    exact_names: removes names only of the files that were decided on.
     """
 
     tree: Tree
@@ -26,6 +28,7 @@ class FsContext:
     resolver: Resolver
     gate: Gate
     held: HeldFiles
+    exact_names: ExactNames
 
     def note_held(self, state: OpenState, fd: int) -> None:
         """Mark a file that has held bytes; remove the mark from a file that has none. *fd*: of the store's

@@ -83,6 +83,7 @@ from policyfs.kernel.operations import Handler, Quick
 from policyfs.kernel.protocol import Opcode
 from policyfs.policy.decide import Engine
 from policyfs.store.copies import CopyCache
+from policyfs.store.exact_names import ExactNames
 from policyfs.store.latches import HeldFiles, Latches
 from policyfs.store.leases import LeaseKeeper
 from policyfs.store.locks import Limits, LockTable
@@ -165,7 +166,8 @@ class FileSystem:
         changes.shows_all = lambda node: timeouts.alone and gate.shows_all_in(gate.principal(0), node.state)
         self.kernel_cache.expiry.staying = lambda: StayingNames(timeouts, gate).stays
         held = self._undo.enter_context(contextlib.closing(HeldFiles(settings.latches + ".held")))
-        return FsContext(tree, nodes, handles, resolver, gate, held)
+        exact = ExactNames(tree, self._base.warn)
+        return FsContext(tree, nodes, handles, resolver, gate, held, exact)
 
     def _opening(
         self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None

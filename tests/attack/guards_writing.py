@@ -19,7 +19,9 @@ from policyfs.fs.data.write_paths import DirectWrites
 from policyfs.fs.opening.backing_file import BackingFiles
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.opening.opener import Opener
+from policyfs.store.exact_names import ExactNames
 from policyfs.store.latches import HeldFiles, Latches
+from policyfs.store.tree import Tree
 from tests.attack.guards import put
 
 STOPS: Final = "POLICYFS_TEST_STOPS"
@@ -58,6 +60,35 @@ def stops_when_looked() -> None:
         return found
 
     put(Checker, "_is_still", stopping)
+
+
+def stops_before_removal() -> None:
+    """No guard is gone, but the daemon stops when it has looked at a name, and is about to take it away."""
+    stop, calls = stopper(), {name: getattr(Tree, name) for name in ("unlink", "rename2")}
+
+    def stopping(name: str) -> Callable[..., None]:
+        def call(self: Tree, *arguments: Any) -> None:
+            if not arguments[1].startswith(b"policyfs-aside-"):
+                stop()
+            calls[name](self, *arguments)
+
+        return call
+
+    for name in calls:
+        put(Tree, name, stopping(name))
+
+
+def looked_at_then_removed() -> None:
+    """A name is looked at, and whatever has it then is removed."""
+
+    def unlink(self: ExactNames, dirfd: int, name: bytes, target: Any, still: Any = None) -> bool:
+        del still
+        if not self._tree.stat(dirfd, name).same_inode(target):
+            return False
+        self._tree.unlink(dirfd, name)
+        return True
+
+    put(ExactNames, "unlink", unlink)
 
 
 def says_that_it_waits() -> None:
@@ -207,6 +238,8 @@ def store_is(remote: bool) -> Callable[[], None]:
 WRITING: Final[dict[str, Callable[[], None]]] = {
     "stops-when-judged": stops_when_judged,
     "stops-when-looked": stops_when_looked,
+    "stops-before-removal": stops_before_removal,
+    "looked-at-then-removed": looked_at_then_removed,
     "says-that-it-waits": says_that_it_waits,
     "not-looked-again": not_looked_again,
     "latches-open": latches_open,

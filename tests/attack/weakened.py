@@ -132,7 +132,7 @@ def moved_unsettled() -> None:
     put(
         Renamer,
         "_rename_exactly",
-        lambda self, old_dir, old, new_dir, new, *_: self._tree.rename2(old_dir, old, new_dir, new, 0),
+        lambda self, old_dir, old, new_dir, new, *_, **__: self._tree.rename2(old_dir, old, new_dir, new, 0),
     )
 
 

@@ -14,7 +14,7 @@ from policyfs.fs.inodes.node import Node
 from policyfs.kernel.bridge import pyfuse3
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, OPEN
+from tests.support.mount.steps import CAMERA, OPEN, append, replace, right_before_removals
 
 RULES = (RuleMatch("types", "content", Op.WRITE), RuleMatch("all", "allow", Op.WRITE))
 
@@ -59,16 +59,16 @@ def test_the_file_is_removed_also_if_it_was_moved_and_its_names_are_forgotten(
         forgotten: list[Node] = []
         with parts(store, engine_of(OPEN)) as made:
             rejections = Rejections(made.fs, forgotten.append)
-            handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+            handle = await made.open("/empty", os.O_RDWR, CAMERA)
             if moved == "elsewhere":
-                (store / "a.jpg").rename(store / "d/b.jpg")
+                (store / "empty").rename(store / "d/b.jpg")
             elif moved == "gone":
-                (store / "a.jpg").unlink()
+                (store / "empty").unlink()
             before = len(os.listdir("/proc/self/fd"))
             rejections.remove(handle)
             assert len(os.listdir("/proc/self/fd")) == before
             left = [*os.listdir(store), *os.listdir(store / "d")]
-            assert sorted(left) == ["d", "empty"]
+            assert sorted(left) == ["a.jpg", "d"]
             assert forgotten == ([] if moved == "gone" else [handle.node])
 
     run()
@@ -77,10 +77,41 @@ def test_the_file_is_removed_also_if_it_was_moved_and_its_names_are_forgotten(
 @on_trio
 async def test_a_file_that_took_the_name_is_not_removed(store: Path) -> None:
     with parts(store, engine_of(OPEN)) as made:
-        handle = await made.open("/a.jpg", os.O_RDWR, CAMERA)
+        handle = await made.open("/empty", os.O_RDWR, CAMERA)
         (store / "other").write_bytes(b"other")
-        (store / "a.jpg").rename(store / "moved.jpg")
-        (store / "other").rename(store / "a.jpg")
+        (store / "empty").rename(store / "moved.jpg")
+        (store / "other").rename(store / "empty")
         Rejections(made.fs, lambda _node: None).remove(handle)
-        assert (store / "a.jpg").read_bytes() == b"other"
+        assert (store / "empty").read_bytes() == b"other"
         assert not (store / "moved.jpg").exists()
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["by-name", "by-descriptor"])
+def test_a_file_that_takes_the_name_in_the_last_moment_is_not_removed(
+    store: Path, monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN)) as made:
+            handle = await made.open("/empty", os.O_RDWR, CAMERA)
+            path = store / ("moved.jpg" if moved else "empty")
+            if moved:
+                (store / "empty").rename(path)
+            right_before_removals(monkeypatch, lambda: replace(path, b"other"))
+            Rejections(made.fs, lambda _node: None).remove(handle)
+            assert path.read_bytes() == b"other"
+            assert sorted(os.listdir(store)) == sorted(["a.jpg", path.name])
+
+    run()
+
+
+@on_trio
+async def test_a_file_that_another_program_writes_in_the_last_moment_stays(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        handle = await made.open("/empty", os.O_RDWR, CAMERA)
+        right_before_removals(monkeypatch, lambda: append(store / "empty", b"accepted"))
+        Rejections(made.fs, lambda _node: None).remove(handle)
+        assert (store / "empty").read_bytes() == b"accepted"
+        assert sorted(os.listdir(store)) == ["a.jpg", "empty"]

@@ -12,7 +12,17 @@ import pytest
 from policyfs.fs.inodes.handles import Handle
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, REDACTED, TYPES, errno_of
+from tests.support.mount.steps import (
+    CAMERA,
+    MAPS,
+    OPEN,
+    PHOTO,
+    REDACTED,
+    TYPES,
+    errno_of,
+    replace,
+    right_before_removals,
+)
 
 
 @on_trio
@@ -85,5 +95,29 @@ def test_a_new_file_whose_open_is_refused_stays_while_another_daemon_holds_bytes
             await there.write(seconds[0], 2, PHOTO[2:])
             await there.release(seconds[0])
             assert (store / "new").read_bytes() == PHOTO
+
+    run()
+
+
+@pytest.mark.parametrize("fails", ["owner", "record"])
+def test_a_file_that_takes_the_name_of_a_new_one_is_not_removed_with_it(
+    store: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """The new file is taken back: its owner cannot be kept, or its creation is not on record."""
+
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN.replace("}\n", ", audit: required}\n"))) as made:
+            if fails == "owner":
+                monkeypatch.setattr(type(made.owners), "set", no_room)
+            made.sink.broken = fails == "record"
+            right_before_removals(monkeypatch, lambda: replace(store / "new", PHOTO))
+            request = made.creator.create(made.root, b"new", 0o644, os.O_RDWR, made.caller(CAMERA))
+            assert await errno_of(request) == (errno.ENOSPC if fails == "owner" else errno.EIO)
+            assert (store / "new").read_bytes() == PHOTO
+            assert sorted(os.listdir(store)) == ["a.jpg", "empty", "new"]
 
     run()

@@ -6,15 +6,26 @@ import errno
 import os
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from policyfs.fs.checked.moved_file import Named
 from policyfs.linux import libc
 from policyfs.store import latches as latches_module
+from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
-from tests.support.mount.steps import CAMERA, MAPS, OPEN, PHOTO, TYPES, errno_of
+from tests.support.mount.steps import (
+    CAMERA,
+    MAPS,
+    OPEN,
+    PHOTO,
+    TYPES,
+    errno_of,
+    replace,
+    right_before_removals,
+)
 
 
 class _Settled(Named):
@@ -117,3 +128,70 @@ async def test_what_nobody_else_holds_costs_one_look(store: Path, monkeypatch: p
         assert looks == []
         await made.renamer.rename(made.root, b"new", made.root, b"a.jpg", 0, caller)
         assert len(looks) == 1
+
+
+OWN = """\
+- {id: look, allow: [see, read, create], who: {app: any}, paths: "/**"}
+- {id: own, allow: [write, delete], who: {app: camera}, paths: "/**", when: {owner: self}}
+"""
+
+
+def _owned(made: Parts, *names: str) -> None:
+    for name in names:
+        fd = os.open(made.store / name, os.O_RDWR)
+        made.owners.set(fd, made.tree.fstat(fd), "camera")
+        os.close(fd)
+
+
+@pytest.mark.parametrize("taken", ["a.jpg", "empty"], ids=["moved", "replaced"])
+@pytest.mark.parametrize("exists", [True, False], ids=["replaces", "new"])
+def test_only_the_files_that_were_decided_on_are_moved_and_replaced(
+    store: Path, monkeypatch: pytest.MonkeyPatch, taken: str, exists: bool
+) -> None:
+    """Another app's file takes one of the names in the last moment."""
+    if not exists:
+        (store / "empty").unlink()
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OWN)) as made:
+            _owned(made, *(("a.jpg", "empty") if exists else ("a.jpg",)))
+            caller, before = made.caller(CAMERA), sorted({*os.listdir(store), taken})
+            right_before_removals(monkeypatch, lambda: replace(store / taken, b"another app's"))
+            code = await errno_of(made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, caller))
+            assert code == errno.ESTALE
+            assert (store / taken).read_bytes() == b"another app's"
+            assert sorted(os.listdir(store)) == before
+            code = await errno_of(made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, caller))
+            assert code == errno.EACCES
+            assert (store / taken).read_bytes() == b"another app's"
+
+    run()
+
+
+@pytest.mark.parametrize("flags", [True, False], ids=["flags", "no-flags"])
+def test_a_decision_by_facts_moves_and_replaces_as_rename_does(
+    store: Path, monkeypatch: pytest.MonkeyPatch, flags: bool
+) -> None:
+    """Also on a store that knows no flags of renameat2(2)."""
+    rename2 = Tree.rename2
+
+    def plain(self: Tree, *arguments: Any) -> None:
+        if len(arguments) > 4 and arguments[4]:
+            raise OSError(errno.EINVAL, "no flags")
+        rename2(self, *arguments)
+
+    if not flags:
+        monkeypatch.setattr(Tree, "rename2", plain)
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OWN)) as made:
+            _owned(made, "a.jpg", "empty")
+            await made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, made.caller(CAMERA))
+            assert os.listdir(store) == ["empty"]
+            assert (store / "empty").read_bytes() == PHOTO
+            await made.renamer.rename(made.root, b"empty", made.root, b"b.jpg", 0, made.caller(CAMERA))
+            assert os.listdir(store) == ["b.jpg"]
+
+    run()

@@ -15,7 +15,16 @@ from policyfs.store import freeing
 from tests.support.machine.processes import wait_for
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, errno_of
+from tests.support.mount.steps import (
+    CAMERA,
+    GALLERY,
+    MAPS,
+    OPEN,
+    PHOTO,
+    errno_of,
+    replace,
+    right_before_removals,
+)
 
 RULES = """\
 - {id: own, allow: [all], who: {app: camera}, paths: "/**"}
@@ -225,3 +234,38 @@ async def test_no_descriptor_keeps_a_large_file_of_a_network_store(store: Path, 
         monkeypatch.setattr(type(made.tree), "open_path", opened)
         await remover.remove(made.root, b"large", caller, directory=False)
     assert not (store / "large").exists()
+
+
+@pytest.mark.parametrize("rules", ["owner", "type", "none", "redacted"])
+def test_only_the_file_that_was_decided_on_is_removed(
+    store: Path, monkeypatch: pytest.MonkeyPatch, rules: str
+) -> None:
+    """Where the decision depends on nothing but the path, it is right for each file of the name."""
+    when = {"owner": ", when: {owner: self}", "type": ", when: {type: image/jpeg}"}.get(rules, "")
+    text = f"""\
+- {{id: look, allow: [see, read], who: {{app: any}}, paths: "/**"}}
+- {{id: own, allow: [delete], who: {{app: camera}}, paths: "/**"{when}}}
+"""
+
+    if rules == "redacted":  # only what is read depends on the owner
+        text += "- {id: hide, require: {redact: [location]}, unless: {owner: self}}\n"
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(text)) as made:
+            caller = made.caller(CAMERA)
+            fd = os.open(store / "a.jpg", os.O_RDWR)
+            made.owners.set(fd, made.tree.fstat(fd), "camera")
+            os.close(fd)
+            right_before_removals(monkeypatch, lambda: replace(store / "a.jpg", b"another app's"))
+            code = await errno_of(made.remover.remove(made.root, b"a.jpg", caller, directory=False))
+            if rules in {"none", "redacted"}:
+                assert (code, sorted(os.listdir(store))) == (0, ["empty"])
+            else:
+                assert code == errno.ESTALE
+                assert (store / "a.jpg").read_bytes() == b"another app's"
+                assert sorted(os.listdir(store)) == ["a.jpg", "empty"]
+                code = await errno_of(made.remover.remove(made.root, b"a.jpg", caller, directory=False))
+                assert code == errno.EACCES
+
+    run()

@@ -54,6 +54,11 @@ class KindEvidence:
         """
         return self._lease is not None and self._lease.holds()
 
+    @property
+    def used(self) -> bool:
+        """True if the decision depended on the file's kind or owner, so that it is no decision on another."""
+        return self.asked or self.owner is not None
+
     def close(self) -> None:
         """Release the lease and close the descriptor. A second call does nothing."""
         lease, self._lease = self._lease, None

@@ -12,6 +12,7 @@ from policyfs.fs.access.audit import Call
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
 from policyfs.fs.inodes.node import NamesForgotten
+from policyfs.linux.statx import Stat
 
 _ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
 """Errors of a search for a file that is moved or removed meanwhile."""
@@ -22,6 +23,7 @@ class Rejections:
 
     def __init__(self, fs: FsContext, forget_names: NamesForgotten) -> None:
         self._tree = fs.tree
+        self._exact_names = fs.exact_names
         self._resolver = fs.resolver
         self._gate = fs.gate
         self._forget_names = forget_names
@@ -40,28 +42,35 @@ class Rejections:
         return tuple(match for match in decision.rules if match.effect == "content")
 
     def remove(self, handle: Handle) -> None:
-        """Remove the name of a file whose content was refused, also if the file was moved."""
+        """Remove the name of an empty file whose content was refused, also if the file was moved.
+
+        Another file that takes the name meanwhile stays, and so does this one if another program has written
+        it by then.
+        """
         for removed in (self._by_name, self._by_descriptor):
             try:
-                removed(handle)
+                if removed(handle):
+                    self._forget_names(handle.node)
+                    return
             except OSError as error:
                 if error.errno not in _ON_THE_WAY:
                     raise
-            else:
-                self._forget_names(handle.node)
-                return
 
-    def _by_name(self, handle: Handle) -> None:
-        dirfd, name, _ = self._resolver.locate(handle.node)
-        self._tree.unlink(dirfd, name)
+    def _by_name(self, handle: Handle) -> bool:
+        dirfd, name, stat = self._resolver.locate(handle.node)
+        return self._exact_names.unlink(dirfd, name, stat, _is_empty)
 
-    def _by_descriptor(self, handle: Handle) -> None:
+    def _by_descriptor(self, handle: Handle) -> bool:
         """Remove a file that was moved in the store or another mount, and not looked up here since."""
         dirfd, name = self._tree.find(handle.fd)
         try:
-            self._tree.unlink(dirfd, name)
+            return self._exact_names.unlink(dirfd, name, self._tree.fstat(handle.fd), _is_empty)
         finally:
             os.close(dirfd)
+
+
+def _is_empty(stat: Stat) -> bool:
+    return not stat.size
 
 
 def must_be(content: Iterable[frozenset[str]]) -> str:

@@ -47,6 +47,7 @@ class Creator:
         self._resolver = fs.resolver
         self._gate = fs.gate
         self._held = fs.held
+        self._exact_names = fs.exact_names
         self._lookup = lookup
         self._opener = opener
         self._withheld_names = withheld_names
@@ -103,7 +104,7 @@ class Creator:
         if others or self._tree.fstat(fd).size or self._held.is_held_elsewhere(stat):
             return
         self._resolver.still(parent, name, stat)
-        self._tree.unlink(self._resolver.dirfd(parent), name)
+        self._exact_names.unlink(self._resolver.dirfd(parent), name, stat, lambda now: not now.size)
 
     async def _new_file(
         self, parent: Node, name: bytes, mode: int, flags: int, caller: Caller, state: PathState
@@ -158,10 +159,11 @@ class Creator:
                 stat = self._tree.fstat(fd)
         except OSError:
             dirfd = self._resolver.dirfd(parent)
-            if stat_bits.S_ISDIR(os.fstat(fd).st_mode):
-                self._tree.rmdir(dirfd, name)
+            made = self._tree.fstat(fd)
+            if made.ftype is FileType.DIRECTORY:
+                self._tree.rmdir(dirfd, name)  # only an empty one, whoever made it
             else:
-                self._tree.unlink(dirfd, name)
+                self._exact_names.unlink(dirfd, name, made)
             raise
         return stat
 

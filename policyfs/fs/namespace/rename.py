@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import time
 from collections.abc import Callable
 from typing import Final, NamedTuple, NoReturn
 
@@ -27,6 +26,7 @@ from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
+from policyfs.store.exact_names import knows_no_flags
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
@@ -80,6 +80,7 @@ class Renamer:
         self._resolver = fs.resolver
         self._gate = fs.gate
         self._held = fs.held
+        self._exact_names = fs.exact_names
         self._entries = entries
         self._open_files = open_files
         self._sync = sync
@@ -158,10 +159,11 @@ class Renamer:
                 self._entries.keep_open(new_key, new_parent, new, replaced=True)
             names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
             with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
-                if exchange or sure is None:
+                by_facts = (moved.used or target.used) and not _replaces_directory(old_stat, new_stat)
+                if exchange or not (by_facts or sure is not None):
                     self._tree.rename2(*names, flags)
                 else:
-                    self._rename_exactly(*names, old_stat, new_stat, flags)
+                    self._rename_exactly(*names, old_stat, new_stat, flags, settled=sure is not None)
         self._follow(caller.principal, here, to, exchange=exchange)
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
@@ -214,12 +216,14 @@ class Renamer:
 
     def _rename_exactly(
         self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
-        flags: int,
+        flags: int, *, settled: bool,
     ) -> None:  # fmt: skip
-        """Move exactly the file that was checked, or none (ESTALE: the kernel tries again).
+        """Move exactly the file that was decided on, or none (ESTALE: the kernel tries again).
 
         renameat2 takes names. After the last check, another file may get a name through another mount or in
-        the store. So a replaced file is removed only after it is certain which file was moved.
+        the store. So a replaced file is removed only after it is certain which file was moved. settled: True
+        if the file's content was checked for this move. Otherwise a store that cannot exchange names moves
+        whatever has the name.
         """
         if replaced is not None and replaced.same_inode(moved) and not flags:
             return  # two names of one file: rename(2) does nothing, and both stay
@@ -228,14 +232,18 @@ class Renamer:
             self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
         except (FileExistsError, FileNotFoundError):
             raise StaleNodeError from None
-        if not self._tree.stat(new_dir, new).same_inode(moved):
-            with contextlib.suppress(FileExistsError):  # if another file has the old name, it is moved aside
-                self._tree.rename2(new_dir, new, old_dir, old, swap or _NOREPLACE)
-                raise StaleNodeError
-            self._tree.rename2(new_dir, new, old_dir, _aside(moved), _NOREPLACE)
+        except OSError as error:
+            if settled or not knows_no_flags(error):
+                raise
+            self._tree.rename2(old_dir, old, new_dir, new, flags)
+            return
+        is_done = self._tree.stat(new_dir, new).same_inode(moved)
+        if is_done and swap and replaced is not None:
+            with contextlib.suppress(FileNotFoundError):  # another program has removed it meanwhile
+                is_done = self._exact_names.unlink(old_dir, old, replaced)
+        if not is_done:
+            self._exact_names.move_back(new_dir, new, old_dir, old, swapped=bool(swap))
             raise StaleNodeError
-        if swap and replaced is not None and self._tree.stat(old_dir, old).same_inode(replaced):
-            self._tree.unlink(old_dir, old)
 
     async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
         """Until *stack* is closed, keep other daemons from changing names or attributes of these files.
@@ -301,9 +309,9 @@ class Renamer:
                 self._resolver.drop(node.nodeid)
 
 
-def _aside(moved: Stat) -> bytes:
-    """Return a new name for a file that was moved by mistake and whose name is taken, so that it stays."""
-    return b"swapped-%d-%d" % (moved.ino, time.time_ns())
+def _replaces_directory(moved: Stat, replaced: Stat | None) -> bool:
+    """True if a directory would replace something, or be replaced. Exchanged, both would stay."""
+    return replaced is not None and FileType.DIRECTORY in {moved.ftype, replaced.ftype}
 
 
 def _holds(named: Named | None) -> bool:

@@ -10,11 +10,12 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller
-from policyfs.fs.inodes.node import Node
+from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.namespace.entries import Entries, gone_version
 from policyfs.fs.namespace.lookup import child_path
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.linux.statx import Stat
+from policyfs.policy.decide import End
 from policyfs.store import freeing
 
 
@@ -29,6 +30,7 @@ class Remover:
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
+        self._exact_names = fs.exact_names
         self._entries = entries
         self._open_files = open_files
         self._remote = remote
@@ -66,13 +68,29 @@ class Remover:
                 self._tree.rmdir(dirfd, name)
             else:
                 with self._open_files.bytes_stay(key):
-                    self._tree.unlink(dirfd, name)
+                    self._unlink(dirfd, name, stat, by_facts=self._needs_facts(caller, end))
             self._entries.drop(key, parent, name)
         except BaseException:
             if held >= 0:
                 os.close(held)
             raise
         return held
+
+    def _needs_facts(self, caller: Caller, end: End) -> bool:
+        """True if the decision depends on the file's owner or kind, so that it is no decision on another."""
+        needs = self._gate.engine.needs
+        return any(needs(caller.principal, op, end.state, end.ftype) for op in (Op.SEE, Op.DELETE))
+
+    def _unlink(self, dirfd: int, name: bytes, stat: Stat, *, by_facts: bool) -> None:
+        """Remove a name. by_facts: only of the file that was decided on (else ESTALE).
+
+        Otherwise a file that takes the name in the last moment is removed, as natively: the decision holds
+        for every file of that name.
+        """
+        if not by_facts:
+            self._tree.unlink(dirfd, name)
+        elif not self._exact_names.unlink(dirfd, name, stat):
+            raise StaleNodeError
 
     def _held(self, dirfd: int, name: bytes, stat: Stat) -> int:
         """Return a descriptor that keeps a large file's space in use, or -1 (also if no descriptor is free).

@@ -13,6 +13,7 @@ import trio.testing
 
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.store.tree import Tree
 from tests.support.mount.file_system import Parts
 from tests.support.samples import jpegs
 
@@ -138,3 +139,21 @@ def append(path: Path, data: bytes) -> None:
     """Append to a file in the store, past the file system."""
     with path.open("ab") as file:
         file.write(data)
+
+
+def right_before_removals(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], object]) -> None:
+    """Let somebody else do something once: right before the next system call that takes a name away."""
+    calls = {name: getattr(Tree, name) for name in ("unlink", "rename2")}
+    done: list[bool] = []
+
+    def late(name: str) -> Callable[..., object]:
+        def call(self: Tree, *arguments: object) -> object:
+            if not done:
+                done.append(True)
+                meanwhile()
+            return calls[name](self, *arguments)
+
+        return call
+
+    for name in calls:
+        monkeypatch.setattr(Tree, name, late(name))

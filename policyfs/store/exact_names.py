@@ -1,0 +1,129 @@
+"""Removal of a name only while it is that of one certain inode.
+
+unlink(2) takes a name, and no system call removes an inode by its number. If the name is looked at and then
+removed, another program can rename another file over it in between, and that file would be lost. So the name
+is first moved aside, to a new name in the same directory. Only this name, which no other program knows, is
+looked at and removed. If it is of another inode, it is moved back, and never over a third file.
+
+A rename that must move one certain file is undone likewise if it has moved another (move_back()).
+
+A daemon that is killed between these steps leaves the file under the new name (aside()). Meanwhile the old
+name is missing: for a few microseconds, and only if another program renames a file over it at that moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE
+from policyfs.linux.statx import Stat
+from policyfs.store.tree import Tree
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+"""Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
+
+
+def knows_no_flags(error: OSError) -> bool:
+    """True if renameat2(2) failed because the file system does not know the flag."""
+    return error.errno in _NO_FLAGS
+
+
+def aside() -> bytes:
+    """Return a new name for a file that is moved out of the way."""
+    return b"policyfs-aside-" + os.urandom(8).hex().encode()
+
+
+class ExactNames:
+    """Removes names in one store. warn: logs a problem with a name."""
+
+    __slots__ = ("_tree", "_warn")
+
+    def __init__(self, tree: Tree, warn: Callable[[str, bytes], None]) -> None:
+        self._tree = tree
+        self._warn = warn
+
+    def unlink(
+        self, dirfd: int, name: bytes, target: Stat, still: Callable[[Stat], bool] = lambda _: True
+    ) -> bool:
+        """Remove a name of the file in *target*. False if another object has the name, which then keeps it.
+
+        still: called with the file's present attributes; if it returns False, the file keeps its name, too.
+        Raises the OSError of rename(2) or unlink(2), FileNotFoundError if there is no such name.
+
+        In a store without room for one more name, the name is removed right after the look.
+        """
+        now = self._tree.stat(dirfd, name)
+        if not (now.same_inode(target) and still(now)):
+            return False
+        taken = aside()
+        try:
+            self._take(dirfd, name, taken)
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            self._tree.unlink(dirfd, name)
+            return True
+        now = self._tree.stat(dirfd, taken)
+        if now.same_inode(target) and still(now):
+            self._tree.unlink(dirfd, taken)
+            return True
+        self._put_back(dirfd, taken, name)
+        return False
+
+    def _take(self, dirfd: int, name: bytes, taken: bytes) -> None:
+        try:
+            self._tree.rename2(dirfd, name, dirfd, taken, RENAME_NOREPLACE)
+        except OSError as error:
+            if not knows_no_flags(error):
+                raise
+            self._tree.rename2(dirfd, name, dirfd, taken)
+
+    def _put_back(self, dirfd: int, taken: bytes, name: bytes) -> None:
+        """Give a file its name back, unless a third file has that name by now."""
+        try:
+            try:
+                self._tree.rename2(dirfd, taken, dirfd, name, RENAME_NOREPLACE)
+            except OSError as error:
+                if not knows_no_flags(error):
+                    raise
+                self._link_back(dirfd, taken, name)
+        except OSError as error:
+            self._tell(taken, name, error)
+
+    def _link_back(self, dirfd: int, taken: bytes, name: bytes) -> None:
+        fd = self._tree.open_path(dirfd, taken)
+        try:
+            self._tree.link(fd, dirfd, name)
+        finally:
+            os.close(fd)
+        with contextlib.suppress(FileNotFoundError):
+            self._tree.unlink(dirfd, taken)
+
+    def move_back(self, new_dir: int, new: bytes, old_dir: int, old: bytes, *, swapped: bool) -> None:
+        """Undo a rename that has moved another file than it should. swapped: the names were exchanged.
+
+        If a third file has the old name by now, the file gets a new name beside it.
+        """
+        try:
+            if swapped:
+                with contextlib.suppress(FileNotFoundError):  # the old name is free again
+                    self._tree.rename2(new_dir, new, old_dir, old, RENAME_EXCHANGE)
+                    return
+            self._tree.rename2(new_dir, new, old_dir, old, RENAME_NOREPLACE)
+        except FileExistsError as error:
+            taken = aside()
+            self._tree.rename2(new_dir, new, old_dir, taken, RENAME_NOREPLACE)
+            self._tell(taken, old, error)
+
+    def _tell(self, taken: bytes, name: bytes, error: OSError) -> None:
+        """Log that a file stays under another name."""
+        self._warn(
+            f"this file was replaced while policyfs changed its name, and is now called {os.fsdecode(taken)}"
+            f" ({error.strerror})",
+            name,
+        )
