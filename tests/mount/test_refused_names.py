@@ -188,3 +188,25 @@ def test_a_refused_write_hides_it_from_its_close_on(mount: Mount, store: Path) -
     writer.send("end")
     writer.result()
     assert (store / "Typed/new.jpg").read_bytes() == GOOD
+
+
+def _linked(path: Path, *others: Path) -> list[str]:
+    """A new file that gets other names before its content is refused."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    answers = [code_of(os.link, path, other) for other in others]
+    os.write(fd, GOOD[:HALF])
+    return [*answers, code_of(os.close, fd)]
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_a_refused_new_file_leaves_none_of_its_names(mount: Mount, store: Path, where: str) -> None:
+    (store / where / "sub").mkdir(mode=0o777)
+    (store / where / "sub").chmod(0o777)
+    path = mount.mountpoint / where / "new.jpg"
+    others = [path.with_name("b.jpg"), path.with_name("c.jpg"), path.parent / "sub/d.jpg"]
+    assert call_as(CAMERA, _linked, path, *others) == ["", "", "", "EPERM"]
+    wait_for(lambda: os.listdir(store / where) == ["sub"], "the refused file to go")
+    assert os.listdir(store / where / "sub") == []
+    for name in (path, *others):
+        assert call_as(CAMERA, code_of, os.stat, name) == "ENOENT"
+    assert mount.status()["bugs"] == 0

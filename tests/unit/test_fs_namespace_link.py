@@ -6,9 +6,12 @@ import errno
 import os
 from pathlib import Path
 
+import pytest
+
+from policyfs.fs.path_bounds import KEPT_NAMES
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
-from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, between, errno_of
+from tests.support.mount.steps import CAMERA, GALLERY, MAPS, OPEN, PHOTO, REDACTED, TYPES, between, errno_of
 
 HIDDEN = """\
 - {id: own, allow: [all], who: {app: camera}, paths: "/**"}
@@ -121,3 +124,52 @@ async def test_a_link_keeps_the_owner(store: Path) -> None:
         fd = os.open(store / "b.jpg", os.O_RDONLY)
         assert made.owners.get(fd, made.tree.fstat(fd)) == "camera"
         os.close(fd)
+
+
+@on_trio
+async def test_a_new_file_has_no_more_names_than_a_refusal_can_remove(store: Path) -> None:
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        caller = made.caller(CAMERA)
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, caller)
+
+        async def link(number: int) -> int:
+            return await errno_of(made.linker.link(handle.node, made.root, b"name%d" % number, caller))
+
+        assert {await link(number) for number in range(1, KEPT_NAMES)} == {0}
+        assert await link(KEPT_NAMES) == errno.EMLINK
+        assert os.fstat(handle.fd).st_nlink == KEPT_NAMES
+        assert await errno_of(made.write(handle, 0, b"words")) == errno.EPERM
+        await made.release(handle)
+        assert sorted(os.listdir(store)) == ["a.jpg", "empty"]
+
+
+@on_trio
+async def test_it_may_have_more_once_its_content_is_accepted(store: Path) -> None:
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        caller = made.caller(CAMERA)
+        handle, _ = await made.creator.create(made.root, b"new", 0o644, os.O_RDWR, caller)
+        await made.write(handle, 0, PHOTO)
+        for number in range(KEPT_NAMES + 1):
+            await made.linker.link(handle.node, made.root, b"name%d" % number, caller)
+        assert os.fstat(handle.fd).st_nlink == KEPT_NAMES + 2
+        await made.release(handle)
+
+
+@on_trio
+async def test_a_new_file_gets_no_name_from_a_daemon_that_would_not_remove_it(
+    store: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    engine, latches = engine_of(OPEN + TYPES), tmp_path_factory.mktemp("run") / "lock"
+    with parts(store, engine, latches=latches) as here, parts(store, engine, latches=latches) as there:
+        handle, _ = await here.creator.create(here.root, b"new", 0o644, os.O_RDWR, here.caller(CAMERA))
+        await here.write(handle, 0, PHOTO[:2])
+
+        async def link() -> int:
+            node = await there.walk("/new", CAMERA)
+            return await errno_of(there.linker.link(node, there.root, b"name", there.caller(CAMERA)))
+
+        assert await link() == errno.EBUSY
+        await here.write(handle, 2, PHOTO[2:])
+        assert await link() == 0
+        await here.release(handle)
+        assert (store / "name").read_bytes() == PHOTO

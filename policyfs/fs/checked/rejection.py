@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final, NoReturn
 
 from policyfs.domain import Audit, Decision, RuleMatch
 from policyfs.fs.access.audit import Call
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Handle
-from policyfs.fs.inodes.node import NamesForgotten
+from policyfs.fs.inodes.node import NamesForgotten, Node
 from policyfs.linux.statx import Stat
 
 _ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
@@ -23,6 +24,7 @@ class Rejections:
 
     def __init__(self, fs: FsContext, forget_names: NamesForgotten) -> None:
         self._tree = fs.tree
+        self._nodes = fs.nodes
         self._exact_names = fs.exact_names
         self._resolver = fs.resolver
         self._gate = fs.gate
@@ -42,31 +44,46 @@ class Rejections:
         return tuple(match for match in decision.rules if match.effect == "content")
 
     def remove(self, handle: Handle) -> None:
-        """Remove the name of an empty file whose content was refused, also if the file was moved.
+        """Remove all known names of an empty file whose content was refused, also if the file was moved.
 
-        Another file that takes the name meanwhile stays, and so does this one if another program has written
-        it by then.
+        Another file that takes a name meanwhile stays, and so does this one if another program has written it
+        by then.
         """
-        for removed in (self._by_name, self._by_descriptor):
-            try:
-                if removed(handle):
-                    self._forget_names(handle.node)
-                    return
-            except OSError as error:
-                if error.errno not in _ON_THE_WAY:
-                    raise
+        stat = self._tree.fstat(handle.fd)
+        ways = [partial(self._by_name, *known, stat) for known in self._names_of(handle.node)]
+        removed = [_is_removed(way) for way in (*ways, partial(self._by_descriptor, handle))]
+        if any(removed):
+            self._forget_names(handle.node)
 
-    def _by_name(self, handle: Handle) -> bool:
-        dirfd, name, stat = self._resolver.locate(handle.node)
-        return self._exact_names.unlink(dirfd, name, stat, _is_empty)
+    def _names_of(self, node: Node) -> list[tuple[Node, bytes]]:
+        """Return the known names of a file in all its views. Their number is bounded (see KEPT_NAMES)."""
+        same = (each for each in self._nodes.same_inode(node.ino) if each.btime_ns == node.btime_ns)
+        names = dict.fromkeys(known for each in same for known in each.all_names())
+        return [(parent, name) for parent, name in names if not parent.out_of_reach]
+
+    def _by_name(self, parent: Node, name: bytes, stat: Stat) -> bool:
+        return self._exact_names.unlink(self._resolver.dirfd(parent), name, stat, _is_empty)
 
     def _by_descriptor(self, handle: Handle) -> bool:
         """Remove a file that was moved in the store or another mount, and not looked up here since."""
+        stat = self._tree.fstat(handle.fd)
+        if not stat.nlink:
+            return False
         dirfd, name = self._tree.find(handle.fd)
         try:
-            return self._exact_names.unlink(dirfd, name, self._tree.fstat(handle.fd), _is_empty)
+            return self._exact_names.unlink(dirfd, name, stat, _is_empty)
         finally:
             os.close(dirfd)
+
+
+def _is_removed(remove: Callable[[], bool]) -> bool:
+    """Try to remove one name. False if it does not lead to the file any more."""
+    try:
+        return remove()
+    except OSError as error:
+        if error.errno not in _ON_THE_WAY:
+            raise
+        return False
 
 
 def _is_empty(stat: Stat) -> bool:

@@ -136,6 +136,12 @@ class OpenState:
             return True
         return self.head is not None and bool(self.head.held)
 
+    @property
+    def is_new(self) -> bool:
+        """True if one of its writers created the file, and no content of it was accepted yet."""
+        held = self.draft or self.head
+        return held is not None and held.created
+
     def drop_held(self) -> None:
         """Discard the draft and the head. The file then is as it is in the store."""
         if self.draft is not None:

@@ -22,7 +22,9 @@ from policyfs.fs.namespace.entries import Entries
 from policyfs.fs.namespace.lookup import Lookup, child_path
 from policyfs.fs.namespace.tmpfile import Tmpfiles
 from policyfs.fs.opening.open_files import OpenFiles
+from policyfs.fs.path_bounds import KEPT_NAMES
 from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End
 
 
@@ -37,6 +39,7 @@ class Linker:
         self._nodes = fs.nodes
         self._resolver = fs.resolver
         self._gate = fs.gate
+        self._held = fs.held
         self._entries = entries
         self._lookup = lookup
         self._open_files = open_files
@@ -55,6 +58,19 @@ class Linker:
             return await self._tmpfiles.link(node, parent, name, caller)
         with KindEvidence() as evidence:
             return await self._link(node, parent, name, caller, call, evidence)
+
+    def _check_pending(self, node: Node, stat: Stat) -> None:
+        """Refuse a name that nobody would remove if the content of a new file is refused later.
+
+        Raises OSError: EMLINK if the daemon knows no more names of the file; EBUSY if its content is held by
+        another daemon, which would not know the name.
+        """
+        same = list(self._nodes.same_inode(node.ino))
+        if any(each.open is not None and each.open.is_new for each in same):
+            if any(len(each.links or ()) + 1 >= KEPT_NAMES for each in same):
+                raise OSError(errno.EMLINK, "the content of this file must be checked first")
+        elif not stat.size and node.ftype is FileType.REGULAR and self._held.is_held_elsewhere(stat):
+            raise OSError(errno.EBUSY, "another mount has bytes of the file that are not checked yet")
 
     async def _link(
         self, node: Node, parent: Node, name: bytes, caller: Caller, call: Call, evidence: KindEvidence
@@ -92,6 +108,7 @@ class Linker:
                 decision = stricter(decision, ELSEWHERE)
             if decision is None or not decision.allowed:
                 self._entries.refuse_move(caller, call, path, new_path, decision)
+            self._check_pending(node, self._tree.fstat(fd))
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path)
             with self._open_files.bytes_stay(node.ino, answered=False):
                 self._tree.link(fd, self._resolver.dirfd(parent), name)
