@@ -442,6 +442,7 @@ complete -c policyfs -n '__policyfs_at owner set' -s h -l help -d 'show this hel
 complete -c policyfs -n '__policyfs_at owner set' -l trail -r -d 'trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)'
 complete -c policyfs -n '__policyfs_at owner set' -s r -l recursive -d 'also everything below a directory'
 complete -c policyfs -n '__policyfs_at owner set' -s n -l dry-run -d 'print the changes, and make none'
+complete -c policyfs -n '__policyfs_at owner set' -s f -l force -d 'also for an app that no policy of the store’s mounts has'
 complete -c policyfs -n '__policyfs_at owner export' -s h -l help -d 'show this help message and exit'
 complete -c policyfs -n '__policyfs_at owner export' -l trail -r -d 'trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)'
 complete -c policyfs -n '__policyfs_at owner import' -s h -l help -d 'show this help message and exit'

@@ -73,7 +73,7 @@ def run_status(args: argparse.Namespace) -> int:
         found = _site_status(args.mountpoint, silent)
     else:
         one = None if args.mountpoint is None else _status_of(known(args.mountpoint), args.wait)
-        found = _all_status(silent) if one is None else [one]
+        found = all_status(silent) if one is None else [one]
     for status in found:
         status["problems"] = [*problems(status), *_of_site(status)]
     if args.json and not args.check:
@@ -182,7 +182,7 @@ def _of_site(status: control.Json) -> list[str]:
     return [f"not as in the site: {change}" for change in changes] if isinstance(changes, list) else []
 
 
-def _all_status(silent: list[str]) -> list[control.Json]:
+def all_status(silent: list[str]) -> list[control.Json]:
     """Return the status of every mount that answers. silent: receives the mountpoints of all others."""
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
@@ -279,7 +279,7 @@ def run_reload(args: argparse.Namespace) -> int:
         args.usage_error("name the mountpoints, or use --all")
     paths = list(dict.fromkeys(path for name in args.mountpoints for path in _named(name)))
     if args.all:
-        paths = sorted({str(status["mountpoint"]) for status in _all_status([])})
+        paths = sorted({str(status["mountpoint"]) for status in all_status([])})
     code = EXIT_OK
     for path in paths:
         try:

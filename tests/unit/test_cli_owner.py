@@ -17,12 +17,18 @@ from policyfs.store.facts import StoreFacts, probe
 from tests.support.mount.trail import read_all
 
 ATTRIBUTE = "trusted.policyfs.owner"
+UNKNOWN = (
+    "policyfs: warning: no mount of the store is running, so policyfs does not know whether a policy has the"
+    ' app "camera"'
+)
+"""No test here mounts anything."""
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("POLICYFS_TRAIL_DIR", str(tmp_path / "trail"))
     monkeypatch.setenv("POLICYFS_KEY_DIR", str(tmp_path / "keys"))
+    monkeypatch.setenv("POLICYFS_RUNTIME_DIR", str(tmp_path / "run"))
     made = tmp_path / "store"
     (made / "d/inner").mkdir(parents=True)
     for name in ("a", "d/b", "d/inner/c"):
@@ -51,7 +57,7 @@ def test_owners_are_set_shown_and_set_once_only(store: Path, run) -> None:
     assert (said.code, said.out) == (EXIT_OK, "/a: none -> camera\n/d/b: none -> camera\n")
     assert "2 owners changed" in said.err
     said = run("set", store, "camera", "/a")
-    assert (said.out, said.err) == ("", "0 owners changed\n")
+    assert (said.out, said.err) == ("", f"{UNKNOWN}\n0 owners changed\n")
     assert run("set", store, "none", "/a").out == "/a: camera -> none\n"
     assert run("show", store, "/a", "/d/b").out == "none\t/a\ncamera\t/d/b\n"
 
@@ -59,7 +65,7 @@ def test_owners_are_set_shown_and_set_once_only(store: Path, run) -> None:
 def test_a_dry_run_changes_nothing_and_is_not_on_record(store: Path, tmp_path: Path, run) -> None:
     (tmp_path / "trail").mkdir()
     said = run("set", "-n", store, "camera", "/a")
-    assert (said.out, said.err) == ("/a: none -> camera\n", "1 owner would change\n")
+    assert (said.out, said.err) == ("/a: none -> camera\n", f"{UNKNOWN}\n1 owner would change\n")
     assert ATTRIBUTE not in os.listxattr(store / "a")
     assert list((tmp_path / "trail").iterdir()) == []
 
@@ -96,6 +102,7 @@ def test_symlinks_on_the_way_and_absent_names_are_told_and_the_rest_is_done(stor
     said = run("set", store, "camera", "/link/b", "/none", "/a/x", "/a")
     assert (said.code, said.out) == (EXIT_REFUSED, "/a: none -> camera\n")
     assert said.err.splitlines() == [
+        UNKNOWN,
         "policyfs: /link/b: a symlink is on the way",
         "policyfs: /none: No such file or directory",
         "policyfs: /a/x: a symlink is on the way",
