@@ -87,6 +87,11 @@ def name_of(message: bytes) -> str:
     return _NAMES[_HEADER.unpack_from(message)[1]]
 
 
+def needs_directory(message: bytes) -> bool:
+    """True if the kernel takes the lock of a directory for this message."""
+    return _HEADER.unpack_from(message)[1] in {_INVAL_ENTRY, _DELETE}
+
+
 def awaited(message: bytes) -> bytes | None:
     """Return a key for what the kernel waits for when it takes this message (fs/fuse/inode.c, fs/fuse/dir.c).
 

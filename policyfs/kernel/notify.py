@@ -27,6 +27,7 @@ _AT_ONCE: Final = 256  # messages that are built together and then written
 _HANGS_S: Final = 1.0  # after a write has taken this long, another thread goes on with the queue
 _HANGS_TOO_S: Final = 0.1  # the same, if writes of other threads hang already
 _HANGING: Final = 256  # the limit of threads whose write hangs
+_IN_DIRECTORIES: Final = 128  # the limit of these threads that wait for a directory
 
 _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONNABORTED})
 """Errnos of a write to an aborted, unmounted or never mounted connection."""
@@ -67,6 +68,11 @@ class Notifier:
     message hangs, another thread goes on with the queue: see tend(). Further messages for that directory, or
     for the pages of that file, wait for the first one.
 
+    One app can hold any number of directories. So if _IN_DIRECTORIES threads wait for directories, no further
+    message waits for one: instead of a message about a name, the kernel gets INC_EPOCH, which expires all
+    names at once and waits for nothing. (On kernels before 7.44 such messages wait until a directory is
+    free.)
+
     Each method returns at once. True: the notification is in the queue (never twice at the same time). False:
     the queue is full, the notifier is closed, or the kernel is too old for it. After False the kernel may not
     forget; drain() makes room.
@@ -85,9 +91,10 @@ class Notifier:
         self._changed = threading.Condition()
         self._busy = False
         self._closed = False
-        self._hanging = 0
+        self._hanging = self._in_directories = 0
         self._living = 1
         self._of_batch: Iterator[bytes] = iter(())
+        self._expired: Iterator[bytes] | None = None  # the batch whose names have all expired by INC_EPOCH
         self._done: Call | None = None  # of the batch that is being written
         self._writing = b""
         self._written_since: float | None = None
@@ -217,6 +224,7 @@ class Notifier:
                     self._written_since = None
                     if (awaited := messages.awaited(self._writing)) is not None:
                         self._held.setdefault(awaited, {})
+                    self._in_directories += messages.needs_directory(self._writing)
                     self._living, self._hanging = self._living + 1, self._hanging + 1
 
     def drain(self, timeout_s: float) -> bool:
@@ -325,10 +333,30 @@ class Notifier:
                     self._done = batch.done if isinstance(batch, Then) else None
             with self._changed:
                 later = self._held.get(messages.awaited(message) or b"") if self._held else None
-                if later is None or len(later) >= self._capacity:
-                    self._writing, self._written_since = message, time.monotonic()
-                    return message, self._done
-                later[message, self._done] = None  # would hang, too, and take another thread
+                if later is not None and len(later) < self._capacity:
+                    later[message, self._done] = None  # would hang, too, and take another thread
+                    continue
+                if self._in_directories >= _IN_DIRECTORIES and messages.needs_directory(message):
+                    if not self._may_expire(message):
+                        continue
+                    message = messages.epoch()
+                self._writing, self._written_since = message, time.monotonic()
+                return message, self._done
+
+    def _may_expire(self, message: bytes) -> bool:
+        """True if INC_EPOCH must be sent instead of a message about a name. Called under the lock.
+
+        One INC_EPOCH stands for all names in the same batch, and for all single names in the queue.
+        """
+        if self._minor < MINOR_INC_EPOCH:
+            next(iter(self._held.values()))[message, None] = None  # until one of the directories is free
+            return False
+        if self._expired is self._of_batch:
+            return False
+        self._expired = self._of_batch
+        for key in [key for key in self._queue if isinstance(key, bytes) and messages.needs_directory(key)]:
+            del self._queue[key]
+        return True
 
     def _written(self, message: bytes) -> int:
         """Write one message; return its errno."""
@@ -354,6 +382,7 @@ class Notifier:
                 self._queue.clear()
             if self._thread is not threading.current_thread():
                 self._hanging -= 1
+                self._in_directories -= messages.needs_directory(message)
                 if not self._closed:
                     self._put_back(self._held.pop(messages.awaited(message) or b"", {}))
                 self._changed.notify_all()

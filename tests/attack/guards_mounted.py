@@ -16,11 +16,15 @@ from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.fs.checked import head_writes
 from policyfs.fs.checked.change_lock import ChangeLock
 from policyfs.journal import recorders
+from policyfs.kernel import notify as notify_module
 from policyfs.kernel import vectors
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.notify import Notifier
 from policyfs.linux.libc import NoReserve
 from tests.attack.guards import put
+
+FEW: Final = 8
+"""Threads that may hang in the daemons of "few-notifiers" and "few-for-all"."""
 
 
 def control_files_left() -> None:
@@ -99,6 +103,18 @@ def one_notifier() -> None:
     put(Notifier, "tend", lambda self: None)
 
 
+def few_notifiers() -> None:
+    """No guard is gone, but an app has held enough directories after a few."""
+    put(notify_module, "_HANGING", FEW)
+    put(notify_module, "_IN_DIRECTORIES", FEW // 2)
+
+
+def few_for_all() -> None:
+    """The same, and a message for a directory may take the last thread."""
+    few_notifiers()
+    put(notify_module, "_IN_DIRECTORIES", 1 << 20)
+
+
 def circle_unseen() -> None:
     """Nobody looks whether the loop and a write wait for each other."""
     put(LockCircle, "beat", lambda self: None)
@@ -121,6 +137,8 @@ MOUNTED: Final[dict[str, Callable[[], None]]] = {
     "roots-reserve": roots_reserve,
     "changed-on-the-loop": changed_on_the_loop,
     "one-notifier": one_notifier,
+    "few-notifiers": few_notifiers,
+    "few-for-all": few_for_all,
     "directory-kept": directory_kept,
     "descriptors-kept": descriptors_kept,
     "descriptors-kept-above": descriptors_kept_above,

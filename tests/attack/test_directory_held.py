@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.machine.processes import Child, call_as, start_as, wait_for
+from tests.attack.guards_mounted import FEW
+from tests.support.machine.processes import Child, call_as, code_of, start_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
 from tests.support.mount.faulty import CAMERA, GALLERY
@@ -83,13 +84,7 @@ def test_the_kernel_is_told_of_all_other_directories(store_on, mounts_on, holdin
 def test_the_kernel_is_told_of_others_while_many_directories_are_held(store_on, mounts_on, holding) -> None:
     """One thread hangs for each of them."""
     store = store_on("ext4")
-    faulty.furnish(store)
-    for number in range(MANY):
-        directory = store / f"DCIM/{number}"
-        directory.mkdir()
-        (directory / "a.jpg").write_bytes(b"x")
-        for path in (directory, directory / "a.jpg"):
-            os.chown(path, CAMERA, CAMERA)
+    _furnish(store, MANY)
     mount = mounts_on.start(faulty.POLICY, store)
     call_as(GALLERY, os.listdir, mount / "Checked")
     for number in range(MANY):
@@ -111,6 +106,57 @@ def test_it_is_told_of_nothing_where_one_thread_tells_all(store_on, without, hol
     call_as(GALLERY, os.listdir, mount / "Checked")
     holding(mount / "DCIM/a.jpg")
     _in_hand(mount, store / "DCIM")
+    before = _sent(mount)
+    (store / "Checked/new").write_bytes(b"x")
+    with pytest.raises(AssertionError, match="the kernel is told"):
+        wait_for(lambda: _sent(mount) > before, "the kernel is told", 3.0)
+
+
+def _hold(store: Path, mount: Mount, holding: Callable[[Path], None], count: int) -> None:
+    """Hold that many directories, in each of which something changes."""
+    call_as(GALLERY, os.listdir, mount / "Checked")
+    for number in range(count):
+        holding(mount / f"DCIM/{number}/a.jpg")
+    for number in range(count):
+        _in_hand(mount, store / f"DCIM/{number}")
+
+
+def _furnish(store: Path, count: int) -> None:
+    faulty.furnish(store)
+    for number in range(count):
+        directory = store / f"DCIM/{number}"
+        directory.mkdir()
+        (directory / "a.jpg").write_bytes(b"x")
+        for path in (directory, directory / "a.jpg"):
+            os.chown(path, CAMERA, CAMERA)
+
+
+def test_an_app_that_holds_more_than_there_are_threads_stops_nothing(store_on, without, holding) -> None:
+    """Half of them are for directories. Then names expire all together, which waits for no directory."""
+    store = store_on("ext4")
+    _furnish(store, 2 * FEW)
+    mount = without("few-notifiers", faulty.POLICY, store)
+    _hold(store, mount, holding, 2 * FEW)
+    wait_for(lambda: mount.status()["notifications"]["hanging"] == FEW // 2, "half of the threads hang", 30.0)
+    wait_for(lambda: mount.status()["notifications"]["queued"] == 0, "all else is told")
+    for number in range(3):
+        (store / f"Checked/{number}").write_bytes(b"x")
+        seen = {"a.jpg", *map(str, range(number + 1))}
+        wait_for(lambda seen=seen: set(call_as(GALLERY, os.listdir, mount / "Checked")) == seen, "it is seen")
+        (store / "Checked/0").unlink()
+        wait_for(lambda: call_as(GALLERY, code_of, os.stat, mount / "Checked/0") == "ENOENT", "it is gone")
+        (store / "Checked/0").write_bytes(b"x")
+        wait_for(lambda: call_as(GALLERY, code_of, os.stat, mount / "Checked/0") == "", "it is back")
+    assert mount.status()["notifications"]["hanging"] == FEW // 2
+    assert mount.status()["bugs"] == 0
+
+
+def test_it_stops_all_where_directories_may_take_each_thread(store_on, without, holding) -> None:
+    store = store_on("ext4")
+    _furnish(store, 2 * FEW)
+    mount = without("few-for-all", faulty.POLICY, store)
+    _hold(store, mount, holding, 2 * FEW)
+    wait_for(lambda: mount.status()["notifications"]["hanging"] == FEW, "all threads hang", 30.0)
     before = _sent(mount)
     (store / "Checked/new").write_bytes(b"x")
     with pytest.raises(AssertionError, match="the kernel is told"):

@@ -258,6 +258,86 @@ def test_no_more_threads_hang_than_there_may(pipe, start, monkeypatch):
     assert notifier.stats().sent == 40
 
 
+@pytest.fixture
+def held(monkeypatch):
+    """Two directories at most may take a thread, and the kernel waits for each, until the event is set."""
+    let_go, written = threading.Event(), Notifier._written
+
+    def wait_for_directories(self, message: bytes) -> int:
+        if struct.unpack_from("=Ii", message)[1] == 3:
+            assert let_go.wait(DEADLINE_S)
+        return written(self, message)
+
+    monkeypatch.setattr(Notifier, "_written", wait_for_directories)
+    monkeypatch.setattr(notify, "_HANGS_S", 0.0)
+    monkeypatch.setattr(notify, "_HANGS_TOO_S", 0.0)
+    monkeypatch.setattr(notify, "_IN_DIRECTORIES", 2)
+    yield let_go
+    let_go.set()
+
+
+def _hang(notifier: Notifier) -> None:
+    for number in (1, 2):
+        notifier.inval_entry(number, b"held", True)
+        wait_for(lambda n=number: (notifier.tend(), notifier.stats().hanging)[1] == n, "a thread hangs")
+
+
+def test_no_more_directories_take_a_thread_than_may(pipe, start, held):
+    """Instead, all names expire at once, which waits for nothing. Everything else is told as before."""
+    notifier = start()
+    _hang(notifier)
+    told = threading.Event()
+    notifier.expire_entries([(number, b"name") for number in range(3, 40)])
+    notifier.inval_then(8, told.set, pages=True)
+    wait_for(told.is_set, "the others are told")
+    assert message(pipe[0]) == (8, b"")
+    assert message(pipe[0]) == (2, struct.pack("=Qqq", 8, 0, 0))
+    notifier.inval_entry(50, b"name", False)
+    assert message(pipe[0]) == (8, b"")
+    notifier.inval_entry(1, b"other", True)  # waits for the first one in its directory
+    wait_for(lambda: notifier.stats().queued == 0, "it is taken")
+    notifier.tend()
+    assert notifier.stats().hanging == 2
+    held.set()
+    assert notifier.drain(DEADLINE_S)
+    assert {message(pipe[0])[1][16:] for _ in range(3)} == {b"held\0", b"other\0"}
+    notifier.inval_entry(3, b"name", True)
+    assert message(pipe[0]) == (3, struct.pack("=QII", 3, 4, 1) + b"name\0")
+
+
+def test_all_waiting_names_expire_at_once(pipe, start, held, monkeypatch):
+    notifier = start()
+    _hang(notifier)
+    gate, come, written = threading.Event(), threading.Event(), Notifier._written
+
+    def slow(self, message: bytes) -> int:
+        if struct.unpack_from("=Ii", message)[1] == 2:
+            come.set()
+            assert gate.wait(DEADLINE_S)
+        return written(self, message)
+
+    monkeypatch.setattr(Notifier, "_written", slow)
+    notifier.inval_inode(7)
+    assert come.wait(DEADLINE_S)
+    for number in range(3, 40):
+        notifier.inval_entry(number, b"name", True)
+    notifier.inval_inode(8)
+    gate.set()
+    assert [message(pipe[0])[0] for _ in range(3)] == [2, 8, 2]
+
+
+def test_names_wait_for_a_free_directory_on_older_kernels(pipe, start, held):
+    notifier = start(43)
+    _hang(notifier)
+    notifier.inval_entry(3, b"name", True)
+    notifier.inval_inode(8)
+    assert message(pipe[0]) == (2, struct.pack("=Qqq", 8, -1, 0))
+    assert notifier.stats().hanging == 2
+    held.set()
+    assert notifier.drain(DEADLINE_S)
+    assert sorted(message(pipe[0])[1][16:] for _ in range(3)) == [b"held\0", b"held\0", b"name\0"]
+
+
 def test_long_prunes_go_in_pieces(pipe, start):
     notifier = start()
     nodes = list(range(2, 10_002))
