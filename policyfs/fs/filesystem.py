@@ -190,7 +190,7 @@ class FileSystem:
         )  # fmt: skip
         self.leased = leased = LeasedFiles(fs, plans, keeper, cache.drop_pages)
         latches = self._undo.enter_context(contextlib.closing(Latches(settings.latches)))
-        change_lock = ChangeLock(latches, cache.is_over)
+        change_lock = ChangeLock(latches, cache.is_over, base.warn)
         rejections = Rejections(fs, cache.forget_names)
         self.quarantine = self._quarantine_queue()
         self.drafts = drafts = Drafts(

@@ -205,3 +205,34 @@ def test_a_patient_change_waits_for_another_daemon_until_the_mount_ends(
 
     run()
     assert found == (["EBUSY", "EBUSY"] if ends else ["in", "in"])
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_long_wait_for_a_change_that_nobody_can_try_again_is_warned_of_once(
+    latches: tuple[Latches, Latches], fd: int, patient: bool
+) -> None:
+    warned: list[bytes] = []
+    here, there = latches
+    lock = ChangeLock(there, warn=lambda _what, path: warned.append(path))
+
+    async def enter() -> str:
+        try:
+            async with lock.on(fd, patient=patient):
+                return "in"
+        except OSError as error:
+            return errno.errorcode[error.errno or 0]
+
+    async def main() -> None:
+        at = here.take(fd)
+        assert at is not None
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def wait() -> None:
+                assert await enter() == ("in" if patient else "EBUSY")
+
+            await trio.sleep(100 * change_lock._WAIT_S)
+            here.give(at)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert warned == ([os.readlink(f"/proc/self/fd/{fd}".encode())] if patient else [])

@@ -8,6 +8,7 @@ changes on the loop are never under way at the same time.
 from __future__ import annotations
 
 import errno
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from policyfs.linux import libc
 from policyfs.store.latches import Latches
 
 _WAIT_S: Final = 5.0
@@ -22,6 +24,10 @@ _WAIT_S: Final = 5.0
 _PAUSE_S: Final = 0.0005
 _LATE_PAUSE_S: Final = 0.02
 """The pause between two tries after _WAIT_S."""
+_LATE: Final = (
+    "another mount of the store does not finish its change of this file, and pages of this mount wait for it;"
+    " if its daemon is stopped, continue it (SIGCONT) or end it"
+)
 T = TypeVar("T")
 
 
@@ -30,8 +36,14 @@ class ChangeLock:
     one.
     """
 
-    def __init__(self, latches: Latches, is_over: Callable[[], bool] = lambda: False) -> None:
-        """is_over: returns True if the mount has ended, and nothing waits for another daemon any more."""
+    def __init__(
+        self, latches: Latches, is_over: Callable[[], bool] = lambda: False,
+        warn: Callable[[str, bytes], None] = lambda _what, _path: None,
+    ) -> None:  # fmt: skip
+        """is_over: returns True if the mount has ended, and nothing waits for another daemon any more. warn:
+        logs a problem with a file.
+        """
+        self._warn = warn
         self._latches = latches
         self._is_over = is_over
         self._on_loop: Counter[int] = Counter()
@@ -98,7 +110,7 @@ class ChangeLock:
     async def _taken(self, fd: int, *, beside_loop: bool, patient: bool) -> int:
         """Take the latch of a file. INVARIANT: no await between the last check and the return."""
         at = self._latches.number(fd)
-        until = trio.current_time() + _WAIT_S
+        until, is_late = trio.current_time() + _WAIT_S, False
         while True:
             while (busy := self._in_thread.get(at)) is not None:
                 await busy.wait()  # for a change by this daemon, however long the disk takes
@@ -107,7 +119,9 @@ class ChangeLock:
                 if self._latches.take(fd) is not None:
                     return at
                 await self._waited(fd)
-            is_late = trio.current_time() > until
+            was_late, is_late = is_late, trio.current_time() > until
+            if is_late and patient and not was_late:
+                self._warn(_LATE, os.readlink(libc.proc_fd(fd)))
             if is_late and (not patient or self._is_over()):
                 raise OSError(errno.EBUSY, "another daemon is still changing this file")
             await trio.sleep(_LATE_PAUSE_S if is_late else _PAUSE_S)
