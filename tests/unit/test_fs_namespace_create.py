@@ -121,3 +121,22 @@ def test_a_file_that_takes_the_name_of_a_new_one_is_not_removed_with_it(
             assert sorted(os.listdir(store)) == ["a.jpg", "empty", "new"]
 
     run()
+
+
+@on_trio
+async def test_symlink_makes_nobody_the_owner_of_a_file_that_is_moved_there(store: Path, monkeypatch) -> None:
+    """The owner of a photo sees its place. Another app's photo takes the name of a new symlink."""
+    with parts(store, engine_of(REDACTED)) as made:
+        symlink = type(made.tree).symlink
+
+        def created(*arguments: Any) -> None:
+            symlink(*arguments)
+            replace(store / "new", PHOTO)
+
+        monkeypatch.setattr(type(made.tree), "symlink", created)
+        request = made.creator.symlink(made.root, b"new", b"target", made.caller(CAMERA))
+        assert await errno_of(request) == errno.ESTALE
+        fd = os.open(store / "new", os.O_RDONLY)
+        assert made.owners.get(fd, made.tree.fstat(fd)) == "none"
+        assert os.pread(fd, 1 << 20, 0) == PHOTO
+        os.close(fd)

@@ -192,6 +192,8 @@ class Creator:
         if fd < 0:
             fd = self._tree.open_path(dirfd, name)
         try:
+            if self._tree.fstat(fd).ftype is not ftype:
+                raise StaleNodeError  # another object has taken the name: it stays its owner's
             stat = self._own_new(fd, parent, name, caller)
         finally:
             os.close(fd)
