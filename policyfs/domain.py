@@ -258,6 +258,18 @@ RAW_VIEW: Final = View(0, frozenset(), False)
 REDACTIONS: Final = frozenset({"location", "device", "time", "people", "all-metadata"})
 """The words for data that a policy can hide in files; redact/core/categories.py defines each."""
 
+_EVERYTHING: Final = "all-metadata"
+
+
+def hides_at_least(words: frozenset[str], others: frozenset[str]) -> bool:
+    """True if redaction of these words hides all that redaction of the others hides."""
+    return _spread(words) >= _spread(others)
+
+
+def _spread(words: frozenset[str]) -> frozenset[str]:
+    return words | REDACTIONS if _EVERYTHING in words else words
+
+
 DENY_UNKNOWN: Final = "on_unknown: deny"
 """A special member of a set of words. It means: a file with a part that cannot be understood is refused. The
 sets of several rules are united, so the strictest rule wins."""

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from policyfs.domain import KIND_EMPTY, Decision, Facts, FileType, Op
+from policyfs.domain import KIND_EMPTY, Decision, Facts, FileType, Op, hides_at_least
 from policyfs.policy.analysis.files import FileClasses
 from policyfs.policy.analysis.joint_walk import JointWalk, Matters, Spot
-from policyfs.policy.analysis.outcomes import hides_at_least, redaction
+from policyfs.policy.analysis.outcomes import redaction
 from policyfs.policy.analysis.partition import Lives, Part
 from policyfs.policy.analysis.requests import Request
 from policyfs.policy.analysis.samples import Sample, Samples

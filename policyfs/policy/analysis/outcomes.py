@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from policyfs.domain import DENY_UNKNOWN, REDACTIONS, Decision, View, banned
+from policyfs.domain import DENY_UNKNOWN, Decision, View, banned, hides_at_least
 from policyfs.errors import errno_name
-
-_EVERYTHING: Final = "all-metadata"
 
 
 class Direction(enum.Enum):
@@ -88,15 +86,6 @@ def _direction(stricter: bool, looser: bool) -> Direction:
     if stricter == looser:
         return Direction.WIDER
     return Direction.NARROWER if stricter else Direction.WIDER
-
-
-def hides_at_least(words: frozenset[str], others: frozenset[str]) -> bool:
-    """True if redaction of these words hides all that redaction of the others hides."""
-    return _spread(words) >= _spread(others)
-
-
-def _spread(words: frozenset[str]) -> frozenset[str]:
-    return words | REDACTIONS if _EVERYTHING in words else words
 
 
 def _as_strict(ones: Iterable[frozenset[str]], others: Iterable[frozenset[str]]) -> bool:

@@ -9,10 +9,20 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Final
 
-from policyfs.domain import FIXED_KINDS, NO_FACTS, OWNER_NONE, Facts, FileType, Need, Op, banned, to_clean
+from policyfs.domain import (
+    FIXED_KINDS,
+    NO_FACTS,
+    OWNER_NONE,
+    Facts,
+    FileType,
+    Need,
+    Op,
+    banned,
+    hides_at_least,
+    to_clean,
+)
 from policyfs.formats import REDACTABLE_KINDS
 from policyfs.policy.analysis.invariants import breaches_of
-from policyfs.policy.analysis.outcomes import hides_at_least
 from policyfs.policy.analysis.sides import Side, bits, numbers_of
 from policyfs.policy.analysis.subjects import Group
 from policyfs.policy.classes import TooHardError

@@ -7,9 +7,9 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from policyfs.domain import Decision, Facts, Principal, View
+from policyfs.domain import Decision, Facts, Principal, View, hides_at_least
 from policyfs.errors import errno_name
-from policyfs.policy.analysis.outcomes import Direction, access, changes, content, hides_at_least, way_of
+from policyfs.policy.analysis.outcomes import Direction, access, changes, content, way_of
 from policyfs.policy.decide import Engine, as_of
 from policyfs.policy.facts import content_met
 from policyfs.policy.replay.party import REFUSED, Party, Place
