@@ -8,6 +8,7 @@ flags of the open, ``Decision.redact`` and the file's owner.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -30,9 +31,10 @@ from policyfs.policy.collector import paused
 from policyfs.policy.distinctions import Distinctions
 from policyfs.policy.exceptions import in_force
 from policyfs.policy.facts import fixed_facts
+from policyfs.policy.losses import Losses
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect, Policy
-from policyfs.policy.moves import End, Mover
+from policyfs.policy.moves import End, Mover, combined
 from policyfs.policy.names import text_of
 from policyfs.policy.profile import Profile, Profiles, hidden_by
 from policyfs.policy.scope import Scope
@@ -63,6 +65,7 @@ class Engine:
         self._distinctions: Final = Distinctions(self._table, self._sight, remembered, dry_run=monitor)
         self._profiles: Final = Profiles(self._table, remembered, dry_run=monitor)
         self._mover: Final = Mover(self._table, self._paths, self._sight, self._profiles, remembered)
+        self._losses: Final = Losses(self._table, self._paths, self._profiles, remembered)
         self._decisions: Final[Memo[tuple[PathState, int, Op, FileType, Facts], Decision]] = Memo(remembered)
         self._pool: Final[Memo[Decision, Decision]] = Memo(remembered)
         self._viewed: Final[Memo[Profile, View]] = Memo(remembered)
@@ -235,9 +238,20 @@ class Engine:
         same_directory: True if both names are in one directory, so that a rule that hides this directory
         hides both names. False is always safe. Raises ValueError for an exchange without ``replaced``.
         """
-        return self._mover.rename(
+        answer = self._mover.rename(
             self, who, old, new, replaced, exchange=exchange, same_directory=same_directory
         )
+        if answer.errno != errno.EXDEV:
+            return answer
+        back = [(replaced, old.state)] if exchange and replaced is not None else []
+        return combined([answer, self.cross_device(who, [(old, new.state), *back])])
+
+    def cross_device(self, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
+        """Return the refusal of a rename that only a copy could do. moves: each file, and its new path.
+
+        EXDEV, so that mv copies; EACCES if the caller would lose hidden data by the copy.
+        """
+        return self._losses.refusal(self, who, moves)
 
     def link(self, who: Principal, old: End, new: End, *, same_directory: bool = False) -> Decision:
         """Decide link(2); arguments as for rename."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,6 +15,7 @@ from policyfs.policy.decide import End, Engine
 from policyfs.policy.exceptions import ended
 from policyfs.policy.facts import fixed_facts
 from policyfs.policy.kept import kept_by_kernel
+from policyfs.policy.losses import rules_that_hide
 from policyfs.policy.model import Policy
 from policyfs.policy.rule_lines import NO, RuleLine, Weigher
 from policyfs.policy.values import instant_text
@@ -191,9 +192,11 @@ def explain_move(
         at = None if replaced is None else End(engine.state_of(new), *replaced)
         decision = engine.rename(who, start, end, at, False, same_directory=same)
     cause = _cause_of_move(decision, ends, ftype)
-    if decision.errno == errno.EXDEV:
-        copied = old if ftype is FileType.REGULAR else old + b"/x"
-        cause += _lost_by_copy(engine.view(who, engine.state_of(copied)).redact)
+    if rules_that_hide(decision):
+        cause += _lost_by_copy(decision, engine.policy, ftype)
+    elif decision.errno == errno.EXDEV:
+        copied = "it" if ftype is FileType.REGULAR else "the files"
+        cause += f"; mv copies {copied} instead, through the policy"
     return MoveExplanation(request, who.label, decision, tuple(ends), cause)
 
 
@@ -201,9 +204,17 @@ def _named(ops: Op) -> str:
     return " and ".join((op.name or "").lower() for op in ops if op is not Op.SEE)
 
 
-def _lost_by_copy(redact: Iterable[str]) -> str:
-    words = ", ".join(sorted(word for word in redact if " " not in word))
-    return f"; its copies have lost the {words} that the app does not see" if words else ""
+def _lost_by_copy(decision: Decision, policy: Policy, ftype: FileType) -> str:
+    """Return what a copy would lose, by which rules, and what the administrator can do."""
+    rules = {rule.id: rule for rule in policy.rules if rule.id in rules_that_hide(decision)}
+    words = ", ".join(sorted({word for rule in rules.values() for word in rule.redact if " " not in word}))
+    places = ", ".join(f"{name} ({rule.where.file}:{rule.where.line})" for name, rule in rules.items())
+    what = "the file" if ftype is FileType.REGULAR else "a file below the directory"
+    return (
+        f"; so only a copy could have the new path, but the app reads {what} without its {words} by {places},"
+        " and these data would be lost when mv deletes the original. Exempt the app from the redaction (give"
+        " it the grant), or let it delete only its own files (owner: self)"
+    )
 
 
 def _cause_of_move(decision: Decision, ends: Sequence[Explanation], ftype: FileType) -> str:
@@ -212,15 +223,16 @@ def _cause_of_move(decision: Decision, ends: Sequence[Explanation], ftype: FileT
         return f"the {name} needs {end.request}, and {end.cause}"
     if decision.allowed:
         return "both paths allow it, and no app gains rights by it"
-    if decision.errno == errno.EXDEV and ftype is FileType.DIRECTORY:
+    by_copy = decision.errno == errno.EXDEV or rules_that_hide(decision)
+    if by_copy and ftype is FileType.DIRECTORY:
         return (
             "a rule gives other answers below the new path than below the old one, or may deny to delete"
-            " something below the directory; mv copies the files instead, through the policy"
+            " something below the directory"
         )
-    if decision.errno == errno.EXDEV:
+    if by_copy:
         return (
             "at the new path somebody could do more with the file than at the old one, or other content is"
-            " required there; mv copies it instead, through the policy"
+            " required there"
         )
     return "the file does not have the content that the new path requires"
 

@@ -2,13 +2,14 @@
 
 See "What a request needs" and "No gain by moving" in docs/policy-language.md. To compare two paths, the
 decisions on both are computed for every caller and all facts. For directories, every possible name below is
-compared, too. If these are too many, the answer is EXDEV, and mv copies the files.
+compared, too. If these are too many, the answer is EXDEV, and mv copies the files. (losses.py turns EXDEV
+into EACCES if the caller could lose hidden data by such a copy.)
 """
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
@@ -113,7 +114,7 @@ class Mover:
             for source, target in moves:
                 if not self._may_rename(engine, who, source, target, same_directory=same_directory):
                     parts.append(self._cross_device())
-        return _combined(parts)
+        return combined(parts)
 
     def link(self, engine: Decider, who: Principal, old: End, new: End, *, same_directory: bool) -> Decision:
         """See Engine.link."""
@@ -126,7 +127,7 @@ class Mover:
             old.state, new.state, old.ftype, same_directory=same_directory
         ):
             parts.append(self._cross_device())
-        return _combined(parts)
+        return combined(parts)
 
     def needs(self, engine: Decider, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
         """Return the facts of a file that its move may depend on (Engine.needs_move)."""
@@ -297,7 +298,7 @@ class Mover:
         todo = [(old, new)]
         while todo:
             pair = todo.pop()
-            for child in self._children(pair, caller):
+            for child in children(self._table, self._paths, pair, caller):
                 if child in seen:
                     continue
                 seen.add(child)
@@ -309,15 +310,6 @@ class Mover:
                 todo.append(child)
         return True
 
-    def _children(
-        self, pair: tuple[PathState, PathState], caller: Caller
-    ) -> Iterator[tuple[PathState, PathState]]:
-        table = self._table
-        uids = sample_uids(table, pair, caller)
-        apps = tuple(sorted(table.automaton.apps))
-        for name in name_classes(table.automaton, (pair[0].position, pair[1].position), apps, uids):
-            yield self._paths.step(pair[0], name), self._paths.step(pair[1], name)
-
     def _deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
         """True if the caller may delete a file of this type here under all facts."""
         lives = self._profiles.of(state, caller).lives
@@ -325,6 +317,19 @@ class Mover:
             self._rights(state, caller, ftype, facts).allowed & Op.DELETE
             for facts in sample_facts_of(lives, ftype, unknown=True)
         )
+
+
+def children(
+    table: Table, paths: Paths, pair: tuple[PathState, PathState], caller: Caller
+) -> Iterator[tuple[PathState, PathState]]:
+    """Yield the states of each class of names in two directories, for both directories.
+
+    Raises TooHardError.
+    """
+    uids = sample_uids(table, pair, caller)
+    apps = tuple(sorted(table.automaton.apps))
+    for name in name_classes(table.automaton, (pair[0].position, pair[1].position), apps, uids):
+        yield paths.step(pair[0], name), paths.step(pair[1], name)
 
 
 def _gains(before: Rights, after: Rights) -> bool:
@@ -341,7 +346,7 @@ def _differs(before: Rights, after: Rights) -> bool:
     return before != after
 
 
-def _combined(parts: list[Decision]) -> Decision:
+def combined(parts: Sequence[Decision]) -> Decision:
     """Return one decision for all parts of a request."""
     code = least(part.errno for part in parts if not part.allowed)
     rules: dict[tuple[str, bool], RuleMatch] = {}

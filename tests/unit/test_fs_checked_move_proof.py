@@ -8,8 +8,9 @@ import pytest
 
 from policyfs.domain import Facts, FileType
 from policyfs.fs.access.kind_proof import KindEvidence
-from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_link, decide_rename
+from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_link, decide_rename, elsewhere
 from policyfs.policy.decide import End, Engine, PathState
+from policyfs.policy.losses import rules_that_hide
 from tests.support.models.policies import engine_of
 
 RULES = """\
@@ -68,6 +69,48 @@ def test_in_an_exchange_both_kinds_must_be_proven() -> None:
 
 def test_what_is_elsewhere_may_be_copied() -> None:
     assert (ELSEWHERE.allowed, ELSEWHERE.errno) == (False, errno.EXDEV)
+
+
+REDACTING = engine_of(
+    RULES + "- {id: places, require: {redact: location}, raw_types: [text/csv], unless: {owner: camera}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner", "settled", "code"),
+    [
+        ("image/jpeg", "none", True, 0),
+        ("image/jpeg", "none", False, errno.EACCES),
+        ("image/jpeg", "camera", False, errno.EXDEV),
+    ],
+)
+def test_an_unproven_kind_makes_nobody_copy_what_is_hidden(
+    kind: str, owner: str, settled: bool, code: int
+) -> None:
+    """The app could read the file redacted by the time that mv copies it."""
+    file = source("/a.jpg", kind=kind, settled=settled)
+    moved = file._replace(end=End(state("/a.jpg", REDACTING), FileType.REGULAR, Facts(kind, owner)))
+    to = state("/photos/a.jpg", REDACTING)
+    decision = decide_rename(
+        REDACTING, REDACTING.principal(10010), moved, to, None, exchange=False, same_directory=False
+    )
+    assert decision.errno == code
+    assert rules_that_hide(decision) == (("places",) if code == errno.EACCES else ())
+
+
+@pytest.mark.parametrize(("settled", "code"), [(True, errno.EXDEV), (False, errno.EACCES)])
+def test_a_file_that_may_become_a_photo_is_not_copied_as_a_raw_kind(settled: bool, code: int) -> None:
+    moved = source("/a.csv", kind="text/csv", settled=settled)
+    moved = moved._replace(end=moved.end._replace(state=state("/a.csv", REDACTING)))
+    there = source("/b.csv", kind="text/csv", settled=True)
+    there = there._replace(end=there.end._replace(state=state("/b.csv", REDACTING)))
+    who, to = REDACTING.principal(10010), state("/photos/a.csv", REDACTING)
+    for exchange in (False, True):
+        decision = elsewhere(REDACTING, who, moved, to, there, exchange=exchange)
+        assert decision.errno == code
+    doubted = there._replace(settled=False)
+    assert elsewhere(REDACTING, who, moved, to, doubted, exchange=True).errno == errno.EACCES
+    assert elsewhere(REDACTING, who, moved, to, doubted, exchange=False).errno == code
 
 
 def test_without_its_kind_the_other_facts_of_an_end_stay() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from policyfs.domain import Decision
+from policyfs.domain import Decision, Op, RuleMatch
 from policyfs.fs.access.audit import Call
 from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.checked.moved_file import Named
@@ -101,6 +101,12 @@ async def test_a_directory_that_a_process_may_use_is_not_answered_as_absent(stor
         (None, 0, errno.EACCES, ""),
         (Decision(allowed=False, errno=errno.EROFS), 0, errno.EROFS, ""),
         (Decision(allowed=False, errno=errno.EXDEV), 0, errno.EXDEV, "below the directory: copy it instead"),
+        (
+            Decision(False, errno.EACCES, (RuleMatch("places", "redact", Op.READ),)),
+            0,
+            errno.EACCES,
+            "lack the data that places hides, while mv deletes the original: exempt the app from places",
+        ),
         (Decision(allowed=False, errno=errno.EPERM), 0, errno.EPERM, "tells a place"),
         (Decision(allowed=False, errno=errno.ENOENT), errno.EACCES, errno.EACCES, ""),
     ],

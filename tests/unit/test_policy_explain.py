@@ -193,20 +193,46 @@ def test_a_move_that_would_gain_says_so():
     assert found.cause == "the file does not have the content that the new path requires"
 
 
-def test_a_directory_that_mv_would_copy_without_its_places():
-    asked = Asked("""\
-        - {id: a, allow: [all], who: {app: camera}, paths: "/a/**"}
-        - {id: b, deny: [see], who: {app: camera}, paths: "/**/.stversions/***"}
-        - {id: c, require: {redact: location}, who: {app: camera}}
-        """)
-    who = asked.who("camera")
-    facts = Facts("inode/directory", "none")
+REDACTED = """\
+- {id: a, allow: [all], who: {app: camera}, paths: "/a/**"}
+- {id: b, deny: [see], who: {app: camera}, paths: "/**/.stversions/***"}
+- {id: c, require: {redact: location}, who: {app: camera}, unless: {owner: self}}
+- {id: d, allow: [see, read], who: {app: maps}, paths: "/a/maps/**"}
+"""
+ADVICE = (
+    " and these data would be lost when mv deletes the original. Exempt the app from the redaction (give it"
+    " the grant), or let it delete only its own files (owner: self)"
+)
+
+
+def test_a_move_that_would_lose_hidden_data_names_the_rule_and_the_remedy():
+    asked = Asked(REDACTED)
+    who, facts = asked.who("camera"), Facts("image/jpeg", "maps")
+    found = explain_move(asked.engine, who, "rename", b"/a/x", b"/a/maps/x", FILE, facts)
+    assert errno_name(found.decision.errno) == "EACCES"
+    assert found.cause == (
+        "at the new path somebody could do more with the file than at the old one, or other content is"
+        " required there; so only a copy could have the new path, but the app reads the file without its"
+        f" location by c (test.yaml:11),{ADVICE}"
+    )
+    assert found.text().startswith("camera may not rename /a/x to /a/maps/x (EACCES): at the new path")
     found = explain_move(asked.engine, who, "rename", b"/a/x", b"/a/y", DIRECTORY, facts)
+    assert errno_name(found.decision.errno) == "EACCES"
+    assert found.cause == (
+        "a rule gives other answers below the new path than below the old one, or may deny to delete"
+        " something below the directory; so only a copy could have the new path, but the app reads a file"
+        f" below the directory without its location by c (test.yaml:11),{ADVICE}"
+    )
+
+
+def test_a_directory_of_which_mv_loses_nothing_says_that_mv_copies():
+    asked = Asked(REDACTED.replace('paths: "/a/**"}', 'paths: "/a/**", when: {owner: self}}'))
+    facts = Facts("inode/directory", "camera")
+    found = explain_move(asked.engine, asked.who("camera"), "rename", b"/a/x", b"/a/y", DIRECTORY, facts)
     assert errno_name(found.decision.errno) == "EXDEV"
     assert found.cause == (
         "a rule gives other answers below the new path than below the old one, or may deny to delete"
-        " something below the directory; mv copies the files instead, through the policy; its copies have"
-        " lost the location that the app does not see"
+        " something below the directory; mv copies the files instead, through the policy"
     )
 
 

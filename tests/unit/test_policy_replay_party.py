@@ -6,10 +6,10 @@ import errno
 
 import pytest
 
-from policyfs.domain import Decision, Facts, FileType
+from policyfs.domain import Decision, Facts, FileType, Op
 from policyfs.policy.decide import compile_policy
 from policyfs.policy.parse import SourceText, parse_policy
-from policyfs.policy.replay.party import Party, Place
+from policyfs.policy.replay.party import REFUSED, Party, Place
 from policyfs.policy.replay.recorded import World, demand_of
 
 TEXT = b"""\
@@ -51,6 +51,21 @@ def test_opens_under_redaction(syscall: str, facts: Facts, empty: bool, allowed:
     assert found.allowed is allowed
     if not allowed:
         assert found.errno == errno.EACCES
+
+
+def test_a_rename_that_would_lose_hidden_data_names_the_rule():
+    more = '  - {id: b.private, deny: [read], paths: "/old/**", who: {app: b}}\n'
+    engine = compile_policy(parse_policy([SourceText("case.yaml", TEXT + more.encode())]))
+    demand = demand_of("rename", "rename")
+    world = World(Op.SEE, FileType.REGULAR, Facts("image/jpeg", "b"), None, (False,), False)
+    place = Place(engine.state_of(b"/old/x"), engine.state_of(b"/new/x"), False)
+    party = Party(engine, engine.app_principal("a", 7))
+    assert demand is not None
+    found = party.answer(demand, world, place, hidden=False, told_kind=True)
+    assert found.errno == errno.EACCES
+    assert [match.rule for match in found.rules if match.effect == REFUSED] == ["no-place"]
+    own = world._replace(facts=Facts("image/jpeg", "a"))
+    assert party.answer(demand, own, place, hidden=False, told_kind=True).allowed
 
 
 def test_a_kind_that_nobody_told_may_be_one_that_can_be_cleaned():

@@ -50,6 +50,11 @@ def lookup(_digest: str, rule: str) -> RuleFact | None:
             "content",
             "types (home.yaml:11) asks for content that this kind cannot give: it cannot be cleaned",
         ),
+        (
+            a_denial(operation="rename", new_path=b"/x", note="exempt it")._replace(rules=("no-location",)),
+            "rule",
+            "no-location (home.yaml:9) denies it: an `unless` there would except app gallery",
+        ),
         (a_denial()._replace(errno=errno.EBUSY), "resource", "a resource was missing, not a permission"),
         (a_denial()._replace(rules=("unknown",)), "rule", "unknown denies it: an `unless` there"),
     ],

@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 
 from policyfs.domain import Audit, Decision, Principal
 from policyfs.fs.access.kind_proof import KindEvidence
+from policyfs.fs.access.strictest import stricter
 from policyfs.policy.decide import End, Engine, PathState
 
 ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
-"""The decision for a file that cannot be moved there, but may be copied."""
+"""The decision for a file that cannot be moved there, but may be copied without a loss."""
 
 
 class Source(NamedTuple):
@@ -31,9 +32,13 @@ class Source(NamedTuple):
 
     def without_kind(self, to: PathState) -> End | None:
         """Return the end with an unknown kind if *to* has other rules and the kind is unproven, else None."""
-        proven = self.settled or not self.evidence.asked or self.evidence.holds()
-        if proven or self.end.state is to:
-            return None
+        doubted = self.doubted()
+        return None if doubted is self.end or self.end.state is to else doubted
+
+    def doubted(self) -> End:
+        """Return the end, with an unknown kind if the kind is unproven."""
+        if self.settled or not self.evidence.asked or self.evidence.holds():
+            return self.end
         return End(self.end.state, self.end.ftype, self.end.facts._replace(kind=None))
 
 
@@ -41,8 +46,8 @@ def decide_rename(
     engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None,
     *, exchange: bool, same_directory: bool,
 ) -> Decision:  # fmt: skip
-    """Decide a rename(2); EXDEV if it depends on a kind that nothing proves. there: the file that has the new
-    name.
+    """Decide a rename(2); elsewhere() if it depends on a kind that nothing proves. there: the file that has
+    the new name.
 
     INVARIANT: no await between this and the rename.
     """
@@ -55,9 +60,26 @@ def decide_rename(
     decision = decide(moved.end, replaced)
     source = moved.without_kind(to)
     back = there.without_kind(moved.end.state) if there is not None and exchange else None
-    if not decision.allowed or (source is None and back is None):
+    if source is None and back is None:
         return decision
-    return decision if decide(source or moved.end, back or replaced).allowed else ELSEWHERE
+    doubted = decision.allowed and not decide(source or moved.end, back or replaced).allowed
+    if not doubted and decision.errno != errno.EXDEV:
+        return decision
+    refusal = elsewhere(engine, who, moved, to, there, exchange=exchange)
+    return refusal if doubted else stricter(decision, refusal)
+
+
+def elsewhere(
+    engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None, *, exchange: bool
+) -> Decision:
+    """Return the refusal of a rename(2) that only a copy could do: ELSEWHERE, or EACCES with the rules that
+    redact if the copy of the caller would lose hidden data. Arguments as for decide_rename().
+    """
+    moves = [(moved.doubted(), to)]
+    if there is not None and exchange:
+        moves.append((there.doubted(), moved.end.state))
+    refusal = engine.cross_device(who, moves)
+    return ELSEWHERE if refusal.errno == errno.EXDEV else refusal
 
 
 def decide_link(

@@ -24,13 +24,17 @@ from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.fs.opening.passthrough import Passthrough
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
+from policyfs.policy.losses import rules_that_hide
 from policyfs.store.frozen import Version
 
 _WHY_ELSEWHERE: Final = (
     "an app would get more rights at the new path, or a program writes the file, or the file has another"
     " name, or extended attributes that are forbidden there, or is not clean, or a rule differs or denies a"
-    " deletion below the directory: copy it instead (mv does; the copies of an app that reads redacted files"
-    " lack the hidden data)"
+    " deletion below the directory: copy it instead (mv does)"
+)
+_WHY_LOST: Final = (
+    "only a copy could have the new path, and the app's copy would lack the data that {rules} hides, while mv"
+    " deletes the original: exempt the app from {rules}, or let it delete only its own files"
 )
 
 
@@ -178,7 +182,10 @@ class Entries:
         if decision is None:
             decision = Decision(allowed=False, errno=errno.EACCES, audit=Audit.REQUIRED)
         note = _WHY_ELSEWHERE if decision.errno == errno.EXDEV else ""
-        if decision.errno == errno.EPERM:
+        hiding = rules_that_hide(decision)
+        if hiding:
+            note = _WHY_LOST.format(rules=", ".join(hiding))
+        elif decision.errno == errno.EPERM:
             note = "; ".join(end.why for end in looked_at if end is not None and end.why)
         self._gate.refuse(caller, call, path, decision, new_path=new_path, note=note, error=error)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Op, Principal
@@ -13,7 +14,7 @@ from policyfs.fs.access.kind_proof import KindEvidence
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.access.strictest import stricter
 from policyfs.fs.checked.change_lock import ChangeLock
-from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_rename
+from policyfs.fs.checked.move_proof import ELSEWHERE, Source, decide_rename, elsewhere
 from policyfs.fs.checked.moved_file import MovedFiles, Named, Unsettled
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
@@ -26,6 +27,7 @@ from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
+from policyfs.policy.losses import rules_that_hide
 from policyfs.store.exact_names import knows_no_flags
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
@@ -134,19 +136,20 @@ class Renamer:
                 )
             await self._keep_apart(stack, sure, sure_there)
             self._gate.unchanged(generation)
-            decision = decide_rename(
+            asked = (
                 self._gate.engine, caller.principal, Source(moving, moved, moving is not old_end),
                 new_state, None if leaving is None else Source(leaving, target, leaving is not replaced),
-                exchange=exchange, same_directory=old_parent is new_parent,
             )  # fmt: skip
+            decision = decide_rename(*asked, exchange=exchange, same_directory=old_parent is new_parent)
             decision = self._gate.hidden(caller.principal, new_state, new_parent) or decision
             if decision.allowed and new_key != old_key and not (_holds(sure) and _holds(sure_there)):
-                decision = ELSEWHERE
+                decision = elsewhere(*asked, exchange=exchange)
             back = (old_end.state, replaced.ftype, old_parent) if exchange and replaced else None
             for place in filter(None, ((new_state, old_end.ftype, new_parent), back)):
                 decision = self._shown(caller.principal, decision, *place)
+            refuse = partial(self._refuse, caller, call, (path, new_path), (here, to), (sure, sure_there))
             if not decision.allowed:
-                self._refuse(caller, call, (path, new_path), (here, to), decision, (sure, sure_there))
+                refuse(decision)
             gone = None
             if new_stat is not None and new_key != old_key:  # if they are names of one file, both stay
                 gone = None if exchange else gone_version(new_stat)
@@ -158,12 +161,15 @@ class Renamer:
             if replaced is not None and not exchange:
                 self._entries.keep_open(new_key, new_parent, new, replaced=True)
             names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
-            with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
-                by_facts = (moved.used or target.used) and not _replaces_directory(old_stat, new_stat)
-                if exchange or not (by_facts or sure is not None):
-                    self._tree.rename2(*names, flags)
-                else:
-                    self._rename_exactly(*names, old_stat, new_stat, flags, settled=sure is not None)
+            by_facts = (moved.used or target.used) and not _replaces_directory(old_stat, new_stat)
+            try:
+                with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
+                    if exchange or not (by_facts or sure is not None):
+                        self._tree.rename2(*names, flags)
+                    else:
+                        self._rename_exactly(*names, old_stat, new_stat, flags, settled=sure is not None)
+            except OSError as error:
+                _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
         self._follow(caller.principal, here, to, exchange=exchange)
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
@@ -187,7 +193,7 @@ class Renamer:
 
     def _refuse(
         self, caller: Caller, call: Call, paths: tuple[bytes, bytes], sides: tuple[_Side, _Side],
-        decision: Decision, looked_at: tuple[Named | None, ...],
+        looked_at: tuple[Named | None, ...], decision: Decision,
     ) -> NoReturn:  # fmt: skip
         named = [node for side in sides for node in self._nodes.named(side.key, side.parent, side.name)]
         error = self._entries.errno(decision, named)
@@ -312,6 +318,15 @@ class Renamer:
 def _replaces_directory(moved: Stat, replaced: Stat | None) -> bool:
     """True if a directory would replace something, or be replaced. Exchanged, both would stay."""
     return replaced is not None and FileType.DIRECTORY in {moved.ftype, replaced.ftype}
+
+
+def _unless_lost(
+    error: OSError, decide: Callable[[], Decision], refuse: Callable[[Decision], NoReturn]
+) -> NoReturn:
+    """Raise the store's error. If it is EXDEV, and a copy would lose hidden data, refuse on record."""
+    if error.errno == errno.EXDEV and rules_that_hide(decision := decide()):
+        refuse(decision)
+    raise error
 
 
 def _holds(named: Named | None) -> bool:

@@ -156,8 +156,8 @@ class Rights:
                     words = ", ".join(lost)
                     told = (
                         f"it reads {_shown(names)} (of another owner) without its {words}, and may replace"
-                        f" it: a photo that it edits, or copies and deletes (as mv may), has lost its"
-                        f" {words} for all apps"
+                        f" it: a photo that it edits, or copies and deletes (as mv to another file system"
+                        f" does), has lost its {words} for all apps"
                     )
                     todo = (
                         "exempt the app from the redaction, or let it change only its own files (owner: self)"

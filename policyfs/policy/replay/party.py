@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Need, Op, Principal
+from policyfs.domain import OWNER_NONE, Decision, Facts, FileType, Need, Op, Principal, RuleMatch
 from policyfs.policy.decide import End, Engine
 from policyfs.policy.explain import open_refusal
+from policyfs.policy.losses import rules_that_hide
 from policyfs.policy.replay.recorded import Demand, World
 from policyfs.policy.states import PathState
 from policyfs.policy.table import Live
 
 REFUSED: Final = "refused"
-"""The effect of a redaction that makes an open fail."""
+"""The effect of a redaction that makes an open or a rename fail."""
 
 _HIDDEN: Final = Decision(False, errno.ENOENT)
 _OPS: Final = (Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
@@ -105,9 +106,10 @@ class Party:
         if demand.move == "link":
             return self.engine.link(who, old, new, same_directory=place.beside)
         replaced = None if world.replaced is None else End(place.new, *world.replaced)
-        return self.engine.rename(
+        answer = self.engine.rename(
             who, old, new, replaced, demand.move == "exchange", same_directory=place.beside
         )
+        return replace(answer, rules=_named(answer.rules)) if rules_that_hide(answer) else answer
 
     def _opened(
         self, who: Principal, demand: Demand, world: World, decision: Decision, place: Place
@@ -127,6 +129,11 @@ class Party:
 
 
 def _refused(decision: Decision) -> Decision:
-    """Return the refusal of an open for writing: the rules allow it, but they require redaction."""
-    rules = tuple(replace(match, effect=REFUSED) for match in decision.rules if match.effect == "redact")
-    return Decision(False, errno.EACCES, rules, decision.audit)
+    """Return the refusal of an open that the rules allow, because of the redaction that they require."""
+    rules = tuple(match for match in decision.rules if match.effect == "redact")
+    return Decision(False, errno.EACCES, _named(rules), decision.audit)
+
+
+def _named(rules: Sequence[RuleMatch]) -> tuple[RuleMatch, ...]:
+    """Return the matches, with the effect REFUSED for each rule that redacts."""
+    return tuple(replace(match, effect=REFUSED) if match.effect == "redact" else match for match in rules)

@@ -503,12 +503,55 @@ class Naive:
             codes.append(self.decide(caller, Op.SEE | Op.CREATE, target).errno)
             codes.append(self.content_refusal(caller, source, target))
         code = min((c for c in codes if c), key=SAYS_LEAST.index, default=0)
-        if code:
-            return code
-        for source, target in ways:
-            if not self.may_move(callers, caller, source, target):
-                return errno.EXDEV
-        return 0
+        if not code and not all(self.may_move(callers, caller, *way) for way in ways):
+            code = errno.EXDEV
+        if code == errno.EXDEV and any(self.loses(caller, old, new.path) for old, new in ways):
+            return errno.EACCES
+        return code
+
+    def loses(self, caller: Caller, old: Node, new: bytes) -> bool:
+        """A copy at the new path and a deletion of the old file would lose what is hidden from the caller."""
+        if old.ftype is FileType.REGULAR:
+            return self.loses_file(caller, Op.SEE | Op.READ, old, new)
+        if old.ftype is not FileType.DIRECTORY:
+            return False
+        return any(
+            self.loses_file(caller, Op.SEE | Op.READ | Op.DELETE, Node(a, FileType.REGULAR, facts, owners), b)
+            for a, b in zip(self.below(old.path, self.depth), self.below(new, self.depth), strict=True)
+            for facts in self.all_facts(FileType.REGULAR, unknown=True)
+            for owners in self.owners_above(a)
+        )
+
+    def owners_above(self, path: bytes) -> Iterator[tuple[str | None, ...]]:
+        """Who may own the directories above, where a rule asks for the owner of what it hides."""
+        blocks = [b for r in self.policy.rules if r.ops & Op.SEE for b in (r.when, *r.unless) if b]
+        if any(block.owners for block in blocks):
+            yield from itertools.product(self.owners, repeat=path.count(b"/") - 1)
+        else:
+            yield ()
+
+    def loses_file(self, caller: Caller, ops: Op, old: Node, new: bytes) -> bool:
+        redact = self.decide(caller, ops, old).redact
+        hidden = {word for word in redact if " " not in word}
+        if not hidden:
+            return False
+        kind = old.facts.kind
+        mine, other = (self.cleaned(caller, new, Facts(kind, o)) for o in (caller.app or "none", "none"))
+        return not ("all-metadata" in mine & other or hidden <= mine & other)
+
+    def cleaned(self, caller: Caller, path: bytes, facts: Facts) -> set[str]:
+        """The words of which a copy at this path is cleaned in any case."""
+        node = Node(path, FileType.REGULAR, facts)
+        if not self.content_counts(caller, node):
+            return set()
+        sure = [rule for rule, truth in self.matching(caller, Op.WRITE, node) if truth == YES]
+        words = {
+            word
+            for rule in sure
+            if rule.effect is Effect.CONTENT and not rule.monitor
+            for word in words_of_ban(rule.content)
+        }
+        return {word.removeprefix("clean ") for word in words if word[:6] == "clean "}
 
     def may_move(self, callers: Sequence[Caller], caller: Caller, old: Node, new: Node) -> bool:
         if old.ftype is FileType.DIRECTORY:

@@ -230,11 +230,13 @@ class NameCalls(TwinTree):
         if self._leaves_a_name(step, source, target) or (
             flags & 2 and self._leaves_a_name(step, target, source)
         ):
-            return refused(errno.EXDEV)
+            return refused(*self._copied(step, source, target))
         may_say = self._settling(step, source, target) | self._apart(step, source, target)
         may_say |= self._unproven(step, source, target, exchange=bool(flags & 2))
         if flags & 2:
             may_say |= self._settling(step, target, source)
+        if errno.EXDEV in may_say:
+            may_say |= self._copied(step, source, target)
         return Expected(True, native=lambda: self.natively(step), changes=True, may_say=may_say)
 
     on_move = on_rename
@@ -261,6 +263,16 @@ class NameCalls(TwinTree):
         if proven or not stat.S_ISREG(found.status.st_mode) or not self.writers(found.status.st_ino):
             return node
         return node._replace(facts=node.facts._replace(kind=None))
+
+    def _copied(self, step: Step, source: Found, target: Found) -> frozenset[int]:
+        """What is refused because only a copy could do it; EACCES where the copy could lose something."""
+        oracle, uid = self.oracles[step.mount], self.uids[step.who]
+        for one, other in ((source, target), (target, source)):
+            for proven in (True, False) if one.status is not None else ():
+                old = self._moved(step, one, proven=proven)
+                if oracle.naive.loses(oracle.caller(uid), old, TOP + b"/" + other.path):
+                    return frozenset({errno.EXDEV, errno.EACCES})
+        return frozenset({errno.EXDEV})
 
     def _unproven(self, step: Step, source: Found, target: Found, *, exchange: bool) -> frozenset[int]:
         """A file that has a writer goes to no other rules for its kind, which may change at any time."""

@@ -12,7 +12,7 @@ from functools import cache
 
 from hypothesis import strategies as st
 
-from policyfs.domain import Audit, Facts, FileType, Op, ban
+from policyfs.domain import Audit, Facts, FileType, Op, ban, cleaning
 from policyfs.policy.model import App, Block, Effect, Policy, Rule, Where, Who
 
 NAMES = ["a", "b", "ab", "A", "7", "zz", "a79"]
@@ -246,6 +246,35 @@ def moving_policies(draw: st.DrawFn, max_rules: int = 3) -> Policy:
         made.append(plain(91, Effect.ALLOW, draw(narrow), ops=Op.READ | Op.WRITE))
     ops = Op.ALL & ~Op.ATTR if base & 4 else Op.SEE | Op.CREATE | Op.DELETE
     return policy(*made, plain(90, Effect.ALLOW, ("/**",), ops=ops))
+
+
+hidden_words = st.sampled_from([("location",), ("location", "people"), ("all-metadata",)]).map(frozenset)
+own = Block(kinds=None, owners=frozenset({"self"}), paths=None)
+
+
+@st.composite
+def losing_policies(draw: st.DrawFn) -> Policy:
+    """Callers read files redacted and may delete some; other rules make moves a gain, or clean the copies."""
+    redact = {"ops": Op.READ, "redact": draw(hidden_words), "raw_types": draw(subsets(["text/plain"], 0, 1))}
+    spared = draw(st.sampled_from([(), (own,), (draw(blocks()),)]))
+    reading = draw(st.sampled_from([Op.SEE | Op.READ, Op.ALL & ~Op.DELETE, Op.ALL]))
+    deleting = draw(st.sampled_from([None, own, draw(blocks())]))
+    made = [
+        plain(92, Effect.REDACT, draw(wide), who=draw(any_who), unless=spared, **redact),
+        plain(91, Effect.ALLOW, ("/**",), ops=reading),
+        plain(90, Effect.ALLOW, draw(wide), when=deleting),
+    ]
+    shape = draw(st.integers(0, 7))
+    if shape & 1:
+        content = frozenset({cleaning(draw(hidden_words)), *draw(subsets(["text/plain"], 0, 1))})
+        when = draw(st.one_of(st.none(), st.none(), blocks()))
+        more = {"ops": Op.WRITE | Op.CREATE, "content": content, "when": when}
+        made.append(plain(93, Effect.CONTENT, draw(narrow), **more))
+    if shape & 2:
+        made.append(draw(simple_rules(0)))
+    if shape & 4:
+        made.append(plain(94, Effect.DENY, draw(narrow), ops=draw(st.sampled_from([Op.DELETE, Op.SEE]))))
+    return policy(*made)
 
 
 @st.composite

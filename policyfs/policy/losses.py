@@ -1,0 +1,159 @@
+"""Data that a caller would lose if it moved a file by a copy and a deletion, as mv does after EXDEV.
+
+A caller that reads a file redacted makes a copy without the hidden data. If the original is then deleted,
+nobody has these data any more. So such a rename ends in EACCES, and mv changes nothing. See "No loss by
+moving" in docs/policy-language.md.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Final
+
+from policyfs.domain import (
+    OWNER_NONE,
+    Decision,
+    Facts,
+    FileType,
+    Op,
+    Principal,
+    RuleMatch,
+    banned,
+    hides_at_least,
+    to_clean,
+)
+from policyfs.policy.callers import Caller
+from policyfs.policy.classes import TooHardError
+from policyfs.policy.facts import Truth
+from policyfs.policy.memo import Memo
+from policyfs.policy.model import Effect
+from policyfs.policy.moves import Decider, End, children
+from policyfs.policy.profile import Profiles
+from policyfs.policy.states import Paths, PathState
+from policyfs.policy.table import Table, sample_facts_of
+
+MAX_PAIRS: Final = 500
+"""Most pairs of paths below two directories that are tried. With more, a copy counts as a loss."""
+
+_READ: Final = Op.SEE | Op.READ
+_REPLACE: Final = Op.SEE | Op.READ | Op.DELETE
+_REDACT: Final = Effect.REDACT.value
+
+Matches = tuple[RuleMatch, ...]
+
+
+class Losses:
+    """Decisions on the renames of one engine that only a copy could do."""
+
+    def __init__(self, table: Table, paths: Paths, profiles: Profiles, remembered: int) -> None:
+        self._table: Final = table
+        self._paths: Final = paths
+        self._profiles: Final = profiles
+        self._redacting: Final = [
+            (number, rule) for number, rule in enumerate(table.rules) if rule.effect is Effect.REDACT
+        ]
+        self._below: Final[Memo[tuple[PathState, PathState, int], Matches]] = Memo(remembered)
+
+    def refusal(self, engine: Decider, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
+        """Return the refusal of a rename that only a copy could do. moves: each file, and its new path.
+
+        EACCES, with the rules that redact, if the caller would lose hidden data by the copy; else EXDEV.
+        """
+        found: dict[str, RuleMatch] = {}
+        for old, to in moves:
+            for match in self._rules(engine, who, old, to):
+                found.setdefault(match.rule, match)
+        rules = tuple(found[name] for name in sorted(found))
+        audit = [rule.audit for _, rule in self._redacting if rule.id in found and rule.audit is not None]
+        return Decision(
+            allowed=False,
+            errno=errno.EACCES if rules else errno.EXDEV,
+            rules=rules,
+            audit=max([self._table.policy.audit_denied, *audit]),
+        )
+
+    def _rules(self, engine: Decider, who: Principal, old: End, to: PathState) -> Matches:
+        """Return the rules that hide data which the copy would lose; none if nothing would be lost."""
+        caller = engine.caller(who)
+        fitting = [rule for number, rule in self._redacting if caller.fits(number, rule)]
+        if not fitting or old.ftype not in (FileType.REGULAR, FileType.DIRECTORY):
+            return ()
+        if old.ftype is FileType.REGULAR:
+            return self._of_file(engine, who, _READ, old.state, to, old.facts)
+        key = (old.state, to, who.key)
+        found = self._below.get(key)
+        if found is None:
+            try:
+                found = self._of_directory(engine, who, old.state, to)
+            except TooHardError:
+                found = tuple(RuleMatch(rule.id, _REDACT, Op.READ, certain=False) for rule in fitting)
+            self._below.keep(key, found, old.state.units + to.units)
+        return found
+
+    def _of_file(
+        self, engine: Decider, who: Principal, ops: Op, old: PathState, to: PathState, facts: Facts
+    ) -> Matches:
+        """Return the rules that hide data of a file, if these operations are allowed on it.
+
+        If the policy cleans every file at the new path of these data, the copy loses only what the policy
+        says shall be lost.
+        """
+        read = engine.decide(who, ops, old, FileType.REGULAR, facts)
+        hidden = frozenset(word for word in read.redact if " " not in word)
+        if not hidden or hides_at_least(self._cleaned(engine.caller(who), to, facts.kind), hidden):
+            return ()
+        return tuple(match for match in read.rules if match.effect == _REDACT)
+
+    def _cleaned(self, caller: Caller, to: PathState, kind: str | None) -> frozenset[str]:
+        """Return the words of which the policy cleans a copy at this path, whether the copy is a new file or
+        replaces a file of another owner.
+        """
+        profile = self._profiles.of(to, caller)
+
+        def by(owner: str) -> frozenset[str]:
+            facts = Facts(kind, owner)
+            lives = [live for live in profile.content(facts) if live.match(facts) is Truth.YES]
+            return to_clean(banned(live.rule.content for live in lives))
+
+        return by(caller.app or OWNER_NONE) & by(OWNER_NONE)
+
+    def _of_directory(self, engine: Decider, who: Principal, old: PathState, to: PathState) -> Matches:
+        """Return the rules that hide data of some file that may be below, and that the caller may delete.
+
+        Raises TooHardError.
+        """
+        caller = engine.caller(who)
+        seen: set[tuple[PathState, PathState]] = set()
+        todo = [(old, to)]
+        while todo:
+            for child in children(self._table, self._paths, todo.pop(), caller):
+                if child in seen:
+                    continue
+                seen.add(child)
+                if len(seen) > MAX_PAIRS:
+                    raise TooHardError
+                for facts in self._facts(*child, caller):
+                    found = self._of_file(engine, who, _REPLACE, *child, facts)
+                    if found:
+                        return found
+                todo.append(child)
+        return ()
+
+    def _facts(self, old: PathState, to: PathState, caller: Caller) -> list[Facts]:
+        """Return facts of every sort that a loss may depend on; none if no rule here hides data."""
+        lives = [live for live in self._profiles.of(old, caller).lives if live.ops & _REPLACE]
+        if not any(live.rule.effect is Effect.REDACT for live in lives):
+            return []
+        lives += [live for live in self._profiles.of(to, caller).lives if live.rule.effect is Effect.CONTENT]
+        return sample_facts_of(dict.fromkeys(lives), FileType.REGULAR, unknown=True)
+
+
+def rules_that_hide(refusal: Decision) -> tuple[str, ...]:
+    """Return the ids of the rules because of which a rename was refused: its copy would lose hidden data.
+
+    INVARIANT: a rename needs no `read`, so its decision names a rule that redacts for this reason only.
+    """
+    if refusal.allowed:
+        return ()
+    return tuple(match.rule for match in refusal.rules if match.effect == _REDACT)
