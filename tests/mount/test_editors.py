@@ -48,6 +48,12 @@ def exiftool(*options: str) -> Callable[[str], list[str]]:
     return lambda path: ["exiftool", "-q", *options, "-Artist=me", path]
 
 
+def synced(*options: str) -> Callable[[str], list[str]]:
+    """A copy beside, which rsync brings over the photo."""
+    line = 'cp "$0" "$0.new" && touch "$0.new" && rsync "$@" --ignore-times "$0.new" "$0" && rm "$0.new"'
+    return lambda path: ["sh", "-c", line, path, *options]
+
+
 EDITORS: Final = {
     "exiftool": Editor(exiftool("-overwrite_original"), REPLACED),
     "exiftool with a backup": Editor(exiftool(), KEPT),
@@ -57,11 +63,20 @@ EDITORS: Final = {
     ),
     "mogrify": Editor(lambda path: ["mogrify", "-flip", path], REPLACED),
     "save as": Editor(lambda path: ["sh", "-c", 'cp "$0" "$0.new" && mv "$0.new" "$0"', path], REPLACED),
+    "sed in place": Editor(lambda path: ["sed", "-i", "s/nothing/something/", path], REPLACED),
+    "perl in place": Editor(lambda path: ["perl", "-pi", "-e", "s/nothing/something/", path], REPLACED),
+    "rsync": Editor(synced("-a"), REPLACED),
+    "rsync in place": Editor(synced("-a", "--inplace"), REFUSED),
+    "cp onto it": Editor(lambda path: ["sh", "-c", 'cp "$0" "$0.new" && cp "$0.new" "$0"', path], REPLACED),
     "dd in the middle": Editor(
         lambda path: ["dd", "if=/dev/zero", f"of={path}", "bs=16", "count=1", "seek=2", "conv=notrunc"],
         REFUSED,
     ),
 }
+
+
+SAME_BYTES: Final = {"save as", "sed in place", "perl in place", "rsync", "rsync in place", "cp onto it"}
+"""They write what they have read."""
 
 
 class Edited(NamedTuple):
@@ -140,7 +155,7 @@ def test_ones_own_photo_is_edited_as_ever(started, photo: bytes, policy: str, ed
     tool_as(GALLERY, *EDITORS[editor].command(str(mount / "mine.jpg")), cwd=mount.mountpoint, check=True)
     after = (mount.store / "mine.jpg").read_bytes()
     assert leaks(after) == []
-    assert (after == before) == (editor == "save as")
+    assert (after == before) == (editor in SAME_BYTES)
     assert (mount.store / "a.jpg").read_bytes() == photo
 
 
