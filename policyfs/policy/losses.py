@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from policyfs.domain import (
     OWNER_NONE,
@@ -31,16 +31,36 @@ from policyfs.policy.model import Effect
 from policyfs.policy.moves import Decider, End, children
 from policyfs.policy.profile import Profiles
 from policyfs.policy.states import Paths, PathState
-from policyfs.policy.table import Table, sample_facts_of
+from policyfs.policy.table import Live, Table, sample_facts_of
 
 MAX_PAIRS: Final = 500
 """Most pairs of paths below two directories that are tried. With more, a copy counts as a loss."""
+
+MAX_FACTS: Final = 5000
+"""Most sets of facts that are tried below two directories, in all. With more, a copy counts as a loss."""
 
 _READ: Final = Op.SEE | Op.READ
 _REPLACE: Final = Op.SEE | Op.READ | Op.DELETE
 _REDACT: Final = Effect.REDACT.value
 
 Matches = tuple[RuleMatch, ...]
+
+
+class _Cause(NamedTuple):
+    """All that decides whether files at a path would be lost, except their facts.
+
+    Paths of one cause are tried once. here: the rules on reading and deleting them. there: the content
+    requirements at the new path.
+    """
+
+    here: tuple[Live, ...]
+    hidden: bool
+    there: tuple[Live, ...]
+    can_fill: bool
+
+    def redacts(self) -> bool:
+        """True if a rule hides data of some of the files."""
+        return any(live.rule.effect is Effect.REDACT for live in self.here)
 
 
 class Losses:
@@ -125,28 +145,38 @@ class Losses:
         """
         caller = engine.caller(who)
         seen: set[tuple[PathState, PathState]] = set()
-        todo = [(old, to)]
+        tried: set[_Cause] = set()
+        todo, left = [(old, to)], MAX_FACTS
         while todo:
             for child in children(self._table, self._paths, todo.pop(), caller):
                 if child in seen:
                     continue
                 seen.add(child)
+                todo.append(child)
                 if len(seen) > MAX_PAIRS:
                     raise TooHardError
-                for facts in self._facts(*child, caller):
+                cause = self._cause(*child, caller)
+                if cause in tried or not cause.redacts():
+                    continue
+                tried.add(cause)
+                some_facts = sample_facts_of((*cause.here, *cause.there), FileType.REGULAR, unknown=True)
+                left -= len(some_facts)
+                if left < 0:
+                    raise TooHardError
+                for facts in some_facts:
                     found = self._of_file(engine, who, _REPLACE, *child, facts)
                     if found:
                         return found
-                todo.append(child)
         return ()
 
-    def _facts(self, old: PathState, to: PathState, caller: Caller) -> list[Facts]:
-        """Return facts of every sort that a loss may depend on; none if no rule here hides data."""
-        lives = [live for live in self._profiles.of(old, caller).lives if live.ops & _REPLACE]
-        if not any(live.rule.effect is Effect.REDACT for live in lives):
-            return []
-        lives += [live for live in self._profiles.of(to, caller).lives if live.rule.effect is Effect.CONTENT]
-        return sample_facts_of(dict.fromkeys(lives), FileType.REGULAR, unknown=True)
+    def _cause(self, old: PathState, to: PathState, caller: Caller) -> _Cause:
+        here, there = self._profiles.of(old, caller), self._profiles.of(to, caller)
+        return _Cause(
+            tuple(live for live in here.lives if live.ops & _REPLACE),
+            bool(here.hiding) or here.lost,
+            tuple(live for live in there.lives if live.rule.effect is Effect.CONTENT),
+            there.can_fill,
+        )
 
 
 def rules_that_hide(refusal: Decision) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.machine.processes import call_as, code_of, tool_as
+from tests.support.machine.processes import call_as, code_of, tool_as, wait_for
 from tests.support.mount.daemons import Mount
 from tests.support.mount.stores import Mounts
 from tests.support.samples import jpegs
@@ -217,6 +218,31 @@ def test_a_dry_run_loses_nothing(mounts: Mounts, store: Path) -> None:
     for old in ("DCIM/a.jpg", "DCIM/trip"):
         assert moved(mount, "own", old, "Pictures/moved").returncode != 0
     assert contents(store) == before
+
+
+@pytest.mark.parametrize("program", ["mv out of the mount", "shutil.move", "cp and rm"])
+def test_a_program_that_copies_and_deletes_loses_the_place_on_record(
+    start: Callable[..., Mount], store: Path, arena: Path, program: str
+) -> None:
+    """policyfs refuses a rename; it does not refuse a copy and a deletion that are allowed."""
+    mount, outside = start("tidy"), arena / "outside"
+    outside.mkdir()
+    outside.chmod(0o777)
+    old, new = mount / "DCIM/a.jpg", mount / "Pictures/a.jpg"
+    if program == "mv out of the mount":
+        tool_as(TIDY, "mv", old, outside, check=True)
+    elif program == "shutil.move":
+        call_as(TIDY, shutil.move, str(old), str(new))
+    else:
+        tool_as(TIDY, "sh", "-c", 'cp "$0" "$1" && rm "$0"', old, new, check=True)
+    assert not (store / "DCIM/a.jpg").exists()
+    copy = outside / "a.jpg" if program == "mv out of the mount" else store / "Pictures/a.jpg"
+    assert not jpegs.leaks(copy.read_bytes())
+    (event,) = wait_for(
+        lambda: mount.events(operation="unlink", decision="allow"), "the deletion is on record"
+    )
+    assert (event["path"], event["size_before"]) == ("/DCIM/a.jpg", len(PHOTO))
+    assert len(refusals(mount)) == (program == "shutil.move")
 
 
 def test_a_store_that_cannot_rename_makes_nobody_lose_anything(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from errno import EACCES, EPERM, EXDEV
+from typing import Any
 
 import pytest
 
 from policyfs.domain import Audit, Decision, Facts, FileType, Op, RuleMatch
-from policyfs.policy.losses import MAX_PAIRS, rules_that_hide
+from policyfs.policy.decide import End
+from policyfs.policy.losses import MAX_FACTS, MAX_PAIRS, Losses, rules_that_hide
+from policyfs.policy.profile import Profiles
+from policyfs.policy.states import Paths
 from tests.support.models.policies import DIRECTORY, FILE, NOBODYS, SYMLINK, Asked
 
 OWN = Facts("image/jpeg", "camera")
@@ -199,3 +203,43 @@ def test_an_allowed_decision_hides_nothing():
     match = RuleMatch("places", "redact", Op.READ)
     assert rules_that_hide(Decision(True, 0, (match,))) == ()
     assert rules_that_hide(Decision(False, EACCES, (match,))) == ("places",)
+
+
+class Counted:
+    """An engine's answers, counted."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.caller, self.needs = asked.engine.caller, asked.engine.needs
+        self._decide, self.count = asked.engine.decide, 0
+
+    def decide(self, *request: Any) -> Decision:
+        self.count += 1
+        return self._decide(*request)
+
+
+def tried(text: str) -> tuple[Decision, int]:
+    asked = Asked(MINE + PLACES + text)
+    counted = Counted(asked)
+    table = asked.engine.table
+    paths, profiles = Paths(table, 1000), Profiles(table, 1000, dry_run=False)
+    old = End(paths.state_of(b"/a/x"), DIRECTORY, OWN)
+    found = Losses(table, paths, profiles, 1000).refusal(
+        counted, asked.who("camera"), [(old, paths.state_of(b"/b/x"))]
+    )
+    return found, counted.count
+
+
+def test_many_sets_of_facts_count_as_a_loss_and_paths_of_one_cause_are_tried_once():
+    """A rename is decided while all other requests of the mount wait."""
+    rules = [
+        f"- {{id: k{n}, deny: [read], paths: ['/**/n{n % 6}/**'], when: {{type: x/k{n}, owner: none}}}}\n"
+        for n in range(120)
+    ]
+    found, count = tried("".join(rules))
+    assert (found.errno, found.rules[0].certain) == (EACCES, False)
+    assert count <= MAX_FACTS
+    found, few = tried("".join(rules[:6]))
+    assert (found.errno, found.rules) == (EXDEV, ())
+    found, none = tried("".join(rule.replace("deny: [read]", "deny: [attr]") for rule in rules))
+    assert (found.errno, found.rules) == (EXDEV, ())
+    assert none < few, "rules on attributes tell no files apart"
