@@ -40,6 +40,9 @@ from policyfs.policy.visibility import Sight
 MAX_PAIRS: Final = 500
 """The limit of pairs of paths below two directories that are compared. With more, the answer is EXDEV."""
 
+_DELETING: Final = int(Op.SEE | Op.DELETE)
+"""Only rules on these operations decide on a deletion, so only their conditions are tried."""
+
 
 class End(NamedTuple):
     """One end of a rename or link: a path, and the file that is (or will be) there."""
@@ -312,7 +315,7 @@ class Mover:
 
     def _deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
         """True if the caller may delete a file of this type here under all facts."""
-        lives = self._profiles.of(state, caller).lives
+        lives = [live for live in self._profiles.of(state, caller).lives if live.ops & _DELETING]
         return all(
             self._rights(state, caller, ftype, facts).allowed & Op.DELETE
             for facts in sample_facts_of(lives, ftype, unknown=True)
