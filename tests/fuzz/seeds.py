@@ -15,6 +15,7 @@ from tests.property import (
     test_redact_fuzz_tiff,
 )
 from tests.support.samples import gpmf, jpegs, movies, sounds
+from tests.unit.test_redact_bitstreams_photos import HIDING as FILMS_OF_PHOTOS
 from tests.unit.test_redact_matroska_frames import HIDING as CODED_FILMS
 from tests.unit.test_redact_matroska_matroska import HIDING as FILMS
 from tests.unit.test_redact_pdf_pdf import HIDING as DOCUMENTS
@@ -44,6 +45,7 @@ _SEEDS["application/pdf"] += [*test_redact_fuzz_documents.PDFS, *DOCUMENTS.value
 _SEEDS["application/rdf+xml"] += [richer.PACKET, *(jpegs.xmp_packet(form) for form in FORMS.values())]
 _SEEDS["audio/aac"] += [richer.AAC, sounds.id3(sounds.user(b"place", b"x")) + richer.AAC + sounds.old()]
 for _kind, _data in (
+    *FILMS_OF_PHOTOS,
     *test_redact_fuzz_boxes.SEEDS,
     *test_redact_fuzz_chunks.SEEDS,
     *test_redact_fuzz_tiff.SEEDS,

@@ -164,6 +164,15 @@ def messages(path: Path) -> Path:
     return path
 
 
+def time_lapse(path: Path) -> Path:
+    """Photos as the camera made them, one after the other, in the container that the file's name asks for."""
+    for number in range(3):
+        media.photo(path.with_name(f"lapse{number}.jpg"), place=media.HOME)
+    images = ("-framerate", "5", "-f", "image2", "-i", str(path.with_name("lapse%d.jpg")))
+    run("ffmpeg", "-v", "error", "-y", *images, "-c", "copy", str(path))
+    return path
+
+
 def samples(directory: Path) -> Iterator[Sample]:
     """Each with facts under every word."""
     phone = {
@@ -192,3 +201,12 @@ def samples(directory: Path) -> Iterator[Sample]:
     for name, kind in (("sei.mkv", mkv), ("sei-vfw.mkv", mkv), ("sei.avi", "video/x-msvideo")):
         path = messages(directory / name)
         yield Sample(f"messages in frames, {name}", kind, path, unknown_data, decoded, extra=_EXTRA)
+    told = {
+        "location": media.HOME.names[:1],
+        "device": ("Testmaker",),
+        "people": ("Rosa Kamera",),
+        "time": ("2024:05:17",),
+    }
+    for ending, kind in (("mkv", mkv), ("avi", "video/x-msvideo"), ("mp4", "video/mp4")):
+        path = time_lapse(directory / f"lapse.{ending}")
+        yield Sample(f"a time-lapse of photos, {ending}", kind, path, told, decoded, extra=_EXTRA)

@@ -14,6 +14,8 @@ from tests.support.samples.matroskas import el, number
 AVCC = b"\1\x42\0\x1e\xfd\xe0\0"
 STRIPPED = el(0x6D80, el(0x6240, el(0x5034, number(0x4254, 3), el(0x4255, b"\0\0"))))
 
+PHOTOS = Track(Role.MEDIA, coding=Coding(None, b""))
+
 
 def private(data: bytes) -> bytes:
     return el(0x63A2, data)
@@ -37,7 +39,9 @@ def private(data: bytes) -> bytes:
             mk.track(1, 1, b"V_MPEGH/ISO/HEVC", STRIPPED),
             Track(Role.MEDIA, packed=True, coding=Coding(Framing(HEVC, 0), b"\0\0")),
         ),
-        (mk.track(1, 1, b"V_MS/VFW/FOURCC", private(bytes(16) + b"XVID" + bytes(20))), Track(Role.MEDIA)),
+        (mk.track(1, 1, b"V_MS/VFW/FOURCC", private(bytes(16) + b"XVID" + bytes(20))), PHOTOS),
+        (mk.track(1, 1, b"V_MJPEG"), PHOTOS),
+        (mk.track(1, 1, b"V_QUICKTIME", private(b"\0\0\0\x56jpeg")), PHOTOS),
     ],
 )
 def test_tracks_by_their_entries(entry: bytes, track: Track) -> None:
@@ -53,6 +57,8 @@ def test_pictures_that_are_compressed_again_are_refused() -> None:
     packed = el(0x6D80, el(0x6240, el(0x5034, number(0x4254, 0))))
     with pytest.raises(NotThisKindError):
         tracks_of(mk.track(1, 1, b"V_MPEG4/ISO/AVC", packed))
+    with pytest.raises(NotThisKindError):
+        tracks_of(mk.track(1, 1, b"V_MJPEG", packed))
     assert tracks_of(mk.track(1, 1, b"V_VP8", packed)) == {1: Track(Role.MEDIA, packed=True)}
 
 

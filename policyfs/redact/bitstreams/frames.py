@@ -59,6 +59,9 @@ class Frames(Protocol):
         MAX_SCANNED.
         """
 
+    def each(self) -> Iterable[Frame]:
+        """Return all frames in order, without a limit."""
+
 
 @dataclass(slots=True)
 class Counter:
@@ -78,7 +81,7 @@ class Counter:
 
 
 @dataclass(slots=True)
-class _Restored:
+class Restored:
     """A ByteSource over one frame with its lead."""
 
     source: ByteSource
@@ -146,7 +149,7 @@ def clean_frame(source: ByteSource, frame: Frame, coded: Framing, inner: Inner, 
     """
     if not frame.lead:
         return _clean_units(source, frame.at, min(frame.at + frame.size, source.size), coded, inner, counter)
-    whole, lead, found = _Restored(source, frame), len(frame.lead), Found()
+    whole, lead, found = Restored(source, frame), len(frame.lead), Found()
     found.add(_clean_units(whole, 0, whole.size, coded, inner, counter), frame.at - lead)
     if any(patch.offset < frame.at for patch in found.patches):
         raise NotThisKindError("all its frames begin with the same user data")

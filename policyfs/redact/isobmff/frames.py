@@ -8,6 +8,7 @@ from typing import Final
 
 from policyfs.redact.bitstreams.decoder_config import Framing, framing_in
 from policyfs.redact.bitstreams.frames import Counter, Frame, clean_frame, clean_frames, scannable, spread
+from policyfs.redact.bitstreams.photos import clean_photos, holds_metadata
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource
 from policyfs.redact.isobmff.stbl import Extents, Samples, numbers, part_of
@@ -16,16 +17,21 @@ from policyfs.redact.isobmff.tracks import Track
 TRIED_UNITS: Final = 64
 MAX_UNITS: Final = 100_000
 """Most units (slices, parameters, messages) of fragments that are searched after user data was found."""
+_ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
+"""Formats of encrypted samples, whose bytes may look like a message by chance."""
 
 
 def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
-    """Clean the SEI messages in the frames of a track.
+    """Clean the metadata in the frames of a track: SEI messages, or what pictures hold that are frames.
 
     runs: ranges of further samples in fragments. Raises NotThisKindError, TooMuchError.
     """
+    if _ENCRYPTED & set(track.entries.formats):
+        return Found()
     coded = _framing(track)
     if coded is None:
-        return Found()
+        _check_runs(runs, source)
+        return clean_photos(_SampleFrames(track), source, inner)
     found = clean_frames(_SampleFrames(track), coded, source, inner)
     if runs is not None:
         found.add(_runs(runs, coded, source, inner))
@@ -35,12 +41,9 @@ def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents
 def _framing(track: Track) -> Framing | None:
     """Return the framing of a track, or None.
 
-    The result is None, too, for encrypted samples, since their bytes may look like a message by chance. If no
-    entry has a box for the framing, bytes that look like such a box are used, because lax readers do the
-    same. Raises NotThisKindError if there are several framings.
+    If no entry has a box for the framing, bytes that look like such a box are used, because lax readers do
+    the same. Raises NotThisKindError if there are several framings.
     """
-    if {b"encv", b"drmi"} & set(track.entries.formats):
-        return None
     if len(track.entries.framings) > 1:
         raise NotThisKindError("its frames are coded in two ways")
     for coded in track.entries.framings:
@@ -71,8 +74,18 @@ class _SampleFrames:
         wanted = scannable(self._keys if keys else range(len(self._samples)))
         return self._frames(sorted(set(wanted).difference(self._tried)))
 
+    def each(self) -> Iterator[Frame]:
+        return self._frames(range(len(self._samples)))
+
     def _frames(self, wanted: Sequence[int]) -> Iterator[Frame]:
         return (Frame(at, size) for at, size in self._samples.places(wanted))
+
+
+def _check_runs(runs: Extents | None, source: ByteSource) -> None:
+    """Raise NotThisKindError if samples of fragments are photos: their limits are not known."""
+    for number in spread(range(len(runs.starts))) if runs is not None else ():
+        if holds_metadata(source, runs.starts[number], runs.ends[number]):  # type: ignore[union-attr]
+            raise NotThisKindError("photos with metadata are among its fragments")
 
 
 def _key_frames(track: Track, count: int) -> Sequence[int]:

@@ -99,6 +99,7 @@ PARTS: Final[tuple[Part, ...]] = (
         UNKNOWN,
         "blanks, if some of the frames tried have any; captions and dynamic range stay",
     ),
+    Part(_MOVIES, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(
         _MOVIES,
         "tracks: subtitles, chapters",

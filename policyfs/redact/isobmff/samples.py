@@ -12,21 +12,18 @@ import re
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.cleaners import Found, Inner, Note, NotThisKindError, TooMuchError, shifted
+from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError
 from policyfs.redact.core.free_text import decode, tells_place
-from policyfs.redact.core.patches import ByteSource, difference, is_blank
+from policyfs.redact.core.patches import ByteSource, is_blank
 from policyfs.redact.core.tag_names import tells_time
 from policyfs.redact.isobmff.frames import clean_messages
 from policyfs.redact.isobmff.gpmf import MAX_BYTES, MAX_SAMPLES, Telemetry
-from policyfs.redact.isobmff.stbl import Extents, Samples
+from policyfs.redact.isobmff.stbl import Extents
 from policyfs.redact.isobmff.stsd import PICTURE, SOUND, TEXT
 from policyfs.redact.isobmff.tracks import Track
 
 MAX_TEXT_SAMPLES: Final = 20_000
 MAX_TEXT_BYTES: Final = 1 << 19
-_MAX_PICTURES: Final = 500
-_MAX_PICTURE_BYTES: Final = 1 << 25
-_EVERY_PICTURE: Final = 64
 
 _FORMATS: Final = {
     b"tmcd": Tells.TIME,
@@ -43,7 +40,6 @@ _METADATA: Final = frozenset(
 _MODIFIERS: Final = frozenset(
     b"styl hlit hclr krok dlay href tbox blnk twrp encd ftab drpo drpt imag metr hclr disp".split(b" ")
 )
-_PICTURES: Final = frozenset({b"jpeg", b"png ", b"mjpa", b"mjpb", b"gif ", b"tiff", b"jp2 ", b"mjp2"})
 _DATE: Final = re.compile(r"(?:19|20)\d\d[-/.: ]?[01]\d[-/.: ]?[0-3]\d|\b\d\d?[/.]\d\d?[/.](?:19|20)\d\d\b")
 _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
 
@@ -167,38 +163,8 @@ def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents
     In a film some frames from all over the track are tried first. The others are searched only if one of
     these has metadata. runs: ranges of further samples in fragments. Raises TooMuchError.
     """
-    formats = set(track.entries.formats)
     if _is_telemetry(track):
         return _telemetry(track, source, inner, runs)
     if track.handler not in PICTURE:
         return Found()
-    if formats & _PICTURES:
-        return _photos(track.samples(), source, inner)
     return clean_messages(track, source, inner, runs)
-
-
-def _photos(samples: Samples, source: ByteSource, inner: Inner) -> Found:
-    """Clean frames that are still pictures.
-
-    All frames of a slide show or of chapters are examined; those of a film only if one of four tried
-    frames has EXIF or XMP.
-    """
-    found, count, room = Found(), len(samples), _MAX_PICTURE_BYTES
-    if count > _EVERY_PICTURE:
-        heads = [
-            source.read(at, min(size, 1 << 16)) for at, size in samples.places((0, 1, count // 2, count - 1))
-        ]
-        if not any(b"Exif\0\0" in head or b"ns.adobe.com/" in head for head in heads):
-            return found
-        if count > _MAX_PICTURES:
-            raise TooMuchError("metadata in too many frames")
-    for at, size in set(samples.places(range(count))):
-        room -= size
-        if room < 0:
-            raise TooMuchError("metadata in too many frames")
-        data = source.read(at, size)
-        cleaned = inner.image(data)
-        if cleaned is not None and cleaned.data != data:
-            found.patches += difference(at, data, cleaned.data)
-            found.notes += shifted(cleaned.notes or (Note(0, size, "frame", "metadata"),), at)
-    return found

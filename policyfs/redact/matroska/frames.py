@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams.frames import MAX_SCANNED, Frame, clean_frames, spread
+from policyfs.redact.bitstreams.photos import clean_photos
 from policyfs.redact.core.cleaners import Found, Inner, TooMuchError
 from policyfs.redact.core.patches import ByteSource, skip_zeros
 from policyfs.redact.matroska.ebml import head_at, head_before, number_at
@@ -53,11 +54,18 @@ class Block(NamedTuple):
 def clean_messages(
     clusters: Sequence[Cluster], tracks: Mapping[int, Coding], source: ByteSource, inner: Inner
 ) -> Found:
-    """Clean the SEI messages in the frames of these tracks. Raises NotThisKindError, TooMuchError."""
+    """Clean the SEI messages in the frames of these tracks, and pictures that are frames.
+
+    Raises NotThisKindError, TooMuchError.
+    """
     found, film = Found(), _Film(clusters, tracks, source, inner, MAX_LISTED_BLOCKS)
     tried = film.tried()
     for number, coding in tracks.items():
-        found.add(clean_frames(_BlockFrames(film, number, tried[number]), coding.framing, source, inner))
+        frames = _BlockFrames(film, number, tried[number])
+        if coding.framing is None:
+            found.add(clean_photos(frames, source, inner))
+        else:
+            found.add(clean_frames(frames, coding.framing, source, inner))
     return found
 
 
@@ -172,6 +180,9 @@ class _BlockFrames:
 
     def tried(self) -> Sequence[Frame]:
         return self._ordered
+
+    def each(self) -> Iterator[Frame]:
+        return self.film.listed(self.number, keys=False)
 
     def others(self, *, keys: bool) -> Iterator[Frame]:
         for number, frame in enumerate(self.film.listed(self.number, keys=keys)):

@@ -68,6 +68,7 @@ PARTS: Final[tuple[Part, ...]] = (
         UNKNOWN,
         "blanks, if some of the frames tried have any",
     ),
+    Part(_ALL, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(_ALL, "unknown elements, Void, between and behind", "anything", UNKNOWN, "Void, zeros"),
 )
 

@@ -16,6 +16,10 @@ from policyfs.redact.matroska.elements import child_data, children
 
 _VIDEO, _AUDIO, _SUBTITLE = 1, 2, 17
 _PICTURES_OF_TEXT: Final = (b"S_VOBSUB", b"S_HDMV/PGS", b"S_DVBSUB", b"S_IMAGE/BMP", b"S_ARIBSUB")
+_PICTURES: Final = (b"V_MJPEG", b"V_MS/VFW/FOURCC", b"V_QUICKTIME")
+"""Codecs whose frames may be whole pictures: that of Motion JPEG, and those that name a codec of AVI or
+QuickTime.
+"""
 _TEXTS: Final = (b"S_TEXT/", b"S_SSA", b"S_ASS", b"D_WEBVTT/")
 _ENCRYPTION: Final = 1
 _FRAMES: Final = 1
@@ -31,17 +35,18 @@ class Role(enum.Enum):
 
 
 class Coding(NamedTuple):
-    """The framing of a track's pictures. lead: the bytes that each frame begins with, but its block has not
-    (ContentCompAlgo 3).
+    """The framing of a track's pictures; None if each frame may be a whole picture (Motion JPEG).
+
+    lead: the bytes that each frame begins with, but its block has not (ContentCompAlgo 3).
     """
 
-    framing: Framing
+    framing: Framing | None
     lead: bytes
 
 
 class Track(NamedTuple):
     """A track: its role; packed: True if its blocks are compressed or encrypted; coding: if its frames may
-    have SEI messages.
+    have SEI messages, or be whole pictures.
     """
 
     role: Role
@@ -94,11 +99,12 @@ def _role(entry: bytes) -> Role:
 
 
 def _coding(entry: bytes) -> Coding | None:
-    """Return the coding of a track of H.264 or H.265; None for any other, and for encrypted frames, since
-    their bytes may look like a message by chance.
+    """Return the coding of a track of H.264, of H.265 or of pictures; None for any other, and for encrypted
+    frames, since their bytes may look like a message by chance.
     """
-    coded = _framing(*_codec(entry))
-    if coded is None or _role(entry) is not Role.MEDIA:
+    codec, settings = _codec(entry)
+    coded = _framing(codec, settings)
+    if (coded is None and not codec.startswith(_PICTURES)) or _role(entry) is not Role.MEDIA:
         return None
     lead = _lead(child_data(entry, tag_names.ENCODINGS) or b"")
     return None if lead is None else Coding(coded, lead)

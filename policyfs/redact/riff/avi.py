@@ -83,6 +83,7 @@ PARTS: Final[tuple[Part, ...]] = (
         UNKNOWN,
         "blanks, if some of the frames tried have any",
     ),
+    Part(_KIND, "frames that are pictures (Motion JPEG, PNG)", "as in files", UNKNOWN, "as in files"),
     Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, where a dash cam was", UNKNOWN, "zeros"),
     Part(_KIND, "any other chunk, JUNK, behind the last", "anything", UNKNOWN, "padding, zeros"),
 )
@@ -178,15 +179,18 @@ class _Locator:
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)
 
     def _coded(self, code: bytes, start: int, end: int) -> None:
-        """Keep the framing of a stream whose pictures may have SEI messages.
+        """Keep the framing of a stream of pictures, which may have SEI messages, or be whole pictures.
 
         code: of its codec. [start, end): the codec's settings, which are cleaned.
         """
-        codec = codec_of(code)
-        if codec is None or self.streams[-1:] != [b"vids"]:
+        codec, number = codec_of(code), len(self.streams) - 1
+        if self.streams[-1:] != [b"vids"]:
+            return
+        if codec is None:
+            self.frames.setdefault(number, StreamFrames(self.source, None))
             return
         coded = stream_framing(codec, self.source.read(start, max(0, min(_HEADER_BYTES, end - start))))
-        self.frames[len(self.streams) - 1] = StreamFrames(self.source, coded)
+        self.frames[number] = StreamFrames(self.source, coded)
         self.edits.found.add(clean_settings(self.source, start, end, codec, self.inner))
 
     def _chunk(self, chunk: Chunk) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from policyfs.redact.bitstreams.decoder_config import Framing
 from policyfs.redact.bitstreams.frames import Frame, clean_frames, scannable, spread
 from policyfs.redact.bitstreams.nal_units import START_CODE
+from policyfs.redact.bitstreams.photos import clean_photos
 from policyfs.redact.core.cleaners import Found, Inner
 from policyfs.redact.core.patches import ByteSource
 
@@ -22,10 +23,13 @@ _DELIMITERS: Final = {"H.264": 9, "H.265": 35}
 
 @dataclass(slots=True)
 class StreamFrames:
-    """The frames of one stream (bitstreams.frames.Frames): chunk after chunk, as the walk finds them."""
+    """The frames of one stream (bitstreams.frames.Frames): chunk after chunk, as the walk finds them.
+
+    coded: None if a frame may be a whole picture.
+    """
 
     source: ByteSource
-    coded: Framing
+    coded: Framing | None
     _starts: array[int] = field(default_factory=lambda: array("Q"))
     _ends: array[int] = field(default_factory=lambda: array("Q"))
 
@@ -35,7 +39,12 @@ class StreamFrames:
         self._ends.append(end)
 
     def clean(self, inner: Inner) -> Found:
-        """Clean the SEI messages in the frames. Raises TooMuchError."""
+        """Clean the SEI messages in the frames, or the pictures that are frames.
+
+        Raises NotThisKindError, TooMuchError.
+        """
+        if self.coded is None:
+            return clean_photos(self, self.source, inner)
         return clean_frames(self, self.coded, self.source, inner)
 
     def tried(self) -> Iterator[Frame]:
@@ -45,6 +54,9 @@ class StreamFrames:
         wanted = [at for at in range(len(self._starts)) if not keys or self._is_key(at)]
         tried = set(self._tried())
         return (self._frame(at) for at in scannable(wanted) if at not in tried)
+
+    def each(self) -> Iterator[Frame]:
+        return map(self._frame, range(len(self._starts)))
 
     def _tried(self) -> list[int]:
         count = len(self._starts)
@@ -58,6 +70,8 @@ class StreamFrames:
         """True unless a frame begins with a slice, maybe behind a delimiter: then it has neither parameters
         nor messages before its picture. (An index need not exist, and need not be true.)
         """
+        if self.coded is None:
+            return True
         frame, codec = self._frame(number), self.coded.codec
         head = self.source.read(frame.at, min(_HEAD_BYTES, frame.size))
         at = -1 if self.coded.length_size else head.find(START_CODE)
