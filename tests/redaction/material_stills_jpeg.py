@@ -118,6 +118,7 @@ TOLD: Final = {
                "Brombeerfeld"),
 }  # fmt: skip
 MAGICK: Final = {"Adobe": "the colour transform", "File:Comment": "says which library made it"}
+_WORDED: Final = dict.fromkeys(("IFD0", "ExifIFD", "XMP-dc", "XMP-photoshop", "IPTC"), "texts with places")
 STRUCTURES: Final = {
     "XMP-iptcCore:CreatorCity": "goes with the creator's contact, which tells of people",
     "XMP-iptcCore:CreatorAddress": "goes with the creator's contact, which tells of people",
@@ -144,6 +145,23 @@ def samples(directory: Path) -> Iterator[Sample]:
     yield from _composed(directory, source)
     yield from _several(directory, source)
     yield from _moving(directory, source)
+    yield _worded(directory / "worded.jpg")
+
+
+def _worded(path: Path) -> Sample:
+    """Places in captions and comments, in words, as links and in other scripts."""
+    texts = {
+        "EXIF:UserComment": "47 degrees 48 minutes 16 seconds north",
+        "EXIF:ImageDescription": "https://plus.codes/8FVFR22R%2BRW",
+        "EXIF:XPComment": "٤٧٫٨٠٤٥٣، ١٣٫٠٤٢٢٩",
+        "XMP-dc:Description": "北緯47度48分 東経13度2分",
+        "XMP-dc:Title": "+4748.272+01302.537/",
+        "XMP-photoshop:Headline": "///quince.table.morning",
+        "IPTC:Caption-Abstract": "UTM 33U 353000 5297000",
+    }
+    media.write_tags(media.photo(path, place=None), texts)
+    told = dict.fromkeys(("location", "people"), tuple(texts.values()))
+    return Sample("places in words", KIND, path, told, extra=_WORDED)
 
 
 def _encoded(directory: Path, source: Path) -> Iterator[Sample]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
+from policyfs.redact.core.coordinates import holds_place
 
 MAX_TEXT_BYTES: Final = 1 << 18
 """Size beyond which text is not examined but counts as telling everything."""
@@ -22,58 +23,6 @@ BYTES_PER_PART: Final = 32
 _FEWEST_ZEROS: Final = 4
 """Fewest zero bytes of a place in UTF-16: each of its digits has one."""
 
-_UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
-"""A number up to 1, such as a mask's corner, a side of a rectangle, a chromaticity. A place has at most one
-such number.
-"""
-_DECIMAL: Final = rf"[-+]?(?<![\d.])(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
-_OLC: Final = "[23456789CFGHJMPQRVWX]"
-_VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
-_PATTERNS: Final = (
-    # 47.80453, 13.04229 / +47.8045+013.0423/ (ISO 6709)
-    rf"{_DECIMAL}[^\d\n]{{1,16}}\d{{1,3}}[.,]\d{{3,}}",
-    # "latitude": 47.8 / GPS N47 / lon=13
-    r"\b(?:gps\w{0,20}|lat(?:itude)?|lon(?:g|gitude)?|lng|geo|coord\w{0,20}|latlo?ng?)\b" + _VALUE,
-    r"(?:latitude|longitude)\w{0,4}[^\w\n]{1,8}\d",
-    # 47°48'16" / 47 deg 48'
-    r"\d{1,3}(?:[.,]\d+)?\s?(?:°|º|deg\b|\u00c2\u00b0)\s?(?:\d{1,2}|[nsew]\b)",
-    r"\d{1,3}\s\d{1,2}(?:[.,]\d+)?['\u2032]\s?(?:\d{1,2}(?:[.,]\d+)?[\"\u2033]?)?\s?[nsew]\b",
-    # N47.804 / 47.804N
-    r"\b[nsew]\s?\d{1,3}[.,]\d{2,}",
-    # but not within a version (1.0.177471000n); a new value may begin behind a comma (IMG_1,48.85830N)
-    r"(?<!\d)(?:(?<!\d\.)\d{1,3}\.|\d{1,3},)\d{3,}\s?[nsew]\b",
-    # NMEA 0183 sentences
-    r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b",
-    # links to a spot on a map
-    r"\bgeo:[-+]?\d|maps\.google|google\.[a-z.]{2,6}/maps|goo\.gl/maps|maps\.app|maps\.apple",
-    r"openstreetmap\.org|osm\.org|bing\.com/maps|what3words|w3w\.co",
-    # Open Location Code
-    rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b",
-)
-_COORDINATES: Final = re.compile("|".join(f"(?:{p})" for p in _PATTERNS), re.IGNORECASE)
-_MINUTES: Final = r"[0-5]?\d(?:[.,]\d{1,6})?"
-_PARTED: Final = rf"\d{{1,3}}[ :-]\s?{_MINUTES}(?:[ :-]\s?{_MINUTES})?"
-_WITHOUT_SIGNS: Final = re.compile(
-    # N47 48.272 E013 02.537
-    rf"\b[ns]\s?{_PARTED}[\s,;/]{{1,3}}[ew]\s?\d{{1,3}}[ :-]\s?{_MINUTES}"
-    # 47-48-16N 013-02-32E
-    rf"|(?<![\d.,:-]){_PARTED}\s?[ns]\b[\s,;/]{{0,3}}{_PARTED}\s?[ew]\b"
-    # 4748.272,N,01302.537,E / 474816N 0130232E
-    r"|(?<!\d)\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ns][\s,;/]{0,3}[01]\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ew]\b"
-    # N474816 E0130232
-    r"|\b[ns]\s?\d{4}(?:\d\d)?(?:[.,]\d{1,6})?[\s,;/]{0,3}[ew]\s?[01]\d{4}",
-    re.IGNORECASE,
-)
-"""Degrees and minutes of both coordinates, without the signs for degrees and minutes."""
-_NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W?\d", re.IGNORECASE)
-"""Every text that _WITHOUT_SIGNS matches has this. It is searched first, which is quick."""
-_LINKS: Final = re.compile(
-    r"[?&](?:ll|sll|q|map|center|cp|at|pt|daddr)=[-+]?\d{1,3}\.\d{1,10}(?:,|%2c|~)[-+]?\d"
-    r"|waze\.com/ul|\bamap\.com/|mapquest\.com/|(?:wego|share)\.here\.com/|yandex\.[a-z.]{2,6}/maps|mapy\.c(?:z|om)/"
-    r"|\b2gis\.[a-z]{2,3}/|\bmaps?\.(?:baidu|naver|kakao|qq)\.com|comgooglemaps:|google\.navigation:",
-    re.IGNORECASE,
-)
-"""Links to spots on further maps; searched only in texts with a colon."""
 _MOMENT: Final = re.compile(
     # 2024:05:17 11:22:33, 2024-05-17T11:22, 20240517T112233, Fri May 17 11:22:33 2024
     r"(?:19|20)\d\d([-:/.])[01]\d\1[0-3]\d[T\s_]{1,3}[012]?\d[:.][0-5]\d"
@@ -106,15 +55,8 @@ comes first.
 """
 
 
-def _holds_place(text: str) -> bool:
-    """True if a text holds coordinates, an Open Location Code or a link to a map."""
-    if _COORDINATES.search(text) or (":" in text and _LINKS.search(text)):
-        return True
-    return _NORTH_OR_SOUTH.search(text) is not None and _WITHOUT_SIGNS.search(text) is not None
-
-
 _TELLING: Final[tuple[tuple[Tells, Callable[[str], object]], ...]] = (
-    (Tells.LOCATION, _holds_place),
+    (Tells.LOCATION, holds_place),
     (Tells.TIME, _MOMENT.search),
     (Tells.DEVICE, _OF_A_DEVICE.search),
 )
@@ -154,7 +96,7 @@ def readings(data: bytes) -> Iterator[str]:
 
 def tells_place(text: str) -> bool:
     """True if a text reads as if it held coordinates, or is too long to be searched."""
-    return len(text) > MAX_TEXT_BYTES or _holds_place(text)
+    return len(text) > MAX_TEXT_BYTES or holds_place(text)
 
 
 def bytes_tell_place(data: bytes) -> bool:

@@ -61,8 +61,8 @@ _SUM_BYTES: Final = 6
 _LACED: Final = 0x06
 _MAX_TEXT_BYTES: Final = 1 << 16
 _MAX_ADDITIONS_BYTES: Final = 1 << 22
-_PLACE_HINT: Final = re.compile(r"[\d$+]|maps|openstreetmap|osm\.org|what3words|w3w\.co", re.IGNORECASE)
-"""A digit, or a word from links to maps. In a text without these, free_text.tells_place finds no place."""
+_PLACE_HINT: Final = re.compile(r"[\d$+/]|maps|openstreetmap|osm\.org|google\.nav", re.IGNORECASE)
+"""A digit, or a part of links to maps. In a text without these, free_text.tells_place finds no place."""
 _DATE: Final = re.compile(
     rb"(?:19|20)\d\d[-./:]\s?\d{1,2}[-./:]\s?\d{1,2}|\d{1,2}[-./:]\d{1,2}[-./:](?:19|20)\d\d"
 )

@@ -1,0 +1,169 @@
+"""Coordinates, codes of places and links to maps in text, in the spellings of many programs and languages.
+
+The first patterns are for all texts. Each other pattern has *hints*: words or signs of which each text that
+it matches has one. The search for a hint is quick, and comes first.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
+"""A number up to 1, such as a mask's corner, a side of a rectangle, a chromaticity. A place has at most one
+such number.
+"""
+_DECIMAL: Final = rf"[-+]?(?<![\d.])(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
+_OLC: Final = "[23456789CFGHJMPQRVWX]"
+_VALUE: Final = r"[^\w\n]{0,8}[nsew]?[^\w\n]{0,3}\d"
+_SIGN: Final = r"(?:[°º˚∘]|deg\b|\u00c2\u00b0|&deg;|&#(?:176|xb0);|\\u00b0|%c2%b0)"
+"""Signs for degrees, also in HTML, JSON and links, and in UTF-8 that was read as Latin-1."""
+_PRIME: Final = "['\u2019\u2032\u00b4]"
+_PATTERNS: Final = (
+    # 47.80453, 13.04229 / +47.8045+013.0423/ (ISO 6709)
+    rf"{_DECIMAL}[^\d\n]{{1,16}}\d{{1,3}}[.,]\d{{3,}}",
+    # "latitude": 47.8 / GPS N47 / lon=13
+    r"\b(?:gps\w{0,20}|lat(?:itude)?|lon(?:g|gitude)?|lng|geo|coord\w{0,20}|latlo?ng?)\b" + _VALUE,
+    r"(?:latitude|longitude)\w{0,4}[^\w\n]{1,8}(?:is\s)?\d",
+    # 47°48'16" / 47 deg 48'
+    rf"\d{{1,3}}(?:[.,]\d+)?\s?{_SIGN}\s?(?:\d{{1,2}}|[nsew]\b)",
+    rf"\d{{1,3}}\s\d{{1,2}}(?:[.,]\d+)?{_PRIME}\s?(?:\d{{1,2}}(?:[.,]\d+)?[\"\u201d\u2033]?)?\s?[nsew]\b",
+    # N47.804 / 47.804N
+    r"\b[nsew]\s?\d{1,3}[.,]\d{2,}",
+    # but not within a version (1.0.177471000n); a new value may begin behind a comma (IMG_1,48.85830N)
+    r"(?<!\d)(?:(?<!\d\.)\d{1,3}\.|\d{1,3},)\d{3,}\s?[nsew]\b",
+    # NMEA 0183 sentences
+    r"\$(?:gp|gn|gl|ga|gb|gi|gq|bd|qz)(?:gga|rmc|gll|gns|gsa|vtg)\b",
+    # links to a spot on a map
+    r"\bgeo:[-+]?\d|maps\.google|google\.[a-z.]{2,6}/maps|goo\.gl/maps|maps\.app|maps\.apple",
+    r"openstreetmap\.org|osm\.org|bing\.com/maps|what3words|w3w\.co",
+    # Open Location Code
+    rf"\b{_OLC}{{4,8}}\+{_OLC}{{2,4}}\b|\b{_OLC}{{2,6}}(?:00){{1,3}}\+(?!\w)",
+)
+_COORDINATES: Final = re.compile("|".join(f"(?:{p})" for p in _PATTERNS), re.IGNORECASE)
+_MINUTES: Final = r"[0-5]?\d(?:[.,]\d{1,6})?"
+_PARTED: Final = rf"\d{{1,3}}[ :-]\s?{_MINUTES}(?:[ :-]\s?{_MINUTES})?"
+_WITHOUT_SIGNS: Final = re.compile(
+    # N47 48.272 E013 02.537
+    rf"\b[ns]\s?{_PARTED}[\s,;/]{{1,3}}[ew]\s?\d{{1,3}}[ :-]\s?{_MINUTES}"
+    # 47-48-16N 013-02-32E
+    rf"|(?<![\d.,:-]){_PARTED}\s?[ns]\b[\s,;/]{{0,3}}{_PARTED}\s?[ew]\b"
+    # 4748.272,N,01302.537,E / 474816N 0130232E
+    r"|(?<!\d)\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ns][\s,;/]{0,3}[01]\d{4}(?:\d\d)?(?:[.,]\d{1,6})?,?\s?[ew]\b"
+    # N474816 E0130232
+    r"|\b[ns]\s?\d{4}(?:\d\d)?(?:[.,]\d{1,6})?[\s,;/]{0,3}[ew]\s?[01]\d{4}"
+    # 47.8N 13.0E / N47.8 E13.0
+    r"|(?<![\d.])\d{1,2}\.\d{1,6}\s?[ns]\b[\s,;/]{1,3}\d{1,3}\.\d{1,6}\s?[ew]\b"
+    r"|\b[ns]\s?\d{1,2}\.\d{1,6}[°º]?[\s,;/]{1,3}[ew]\s?\d{1,3}\.\d",
+    re.IGNORECASE,
+)
+"""Degrees, with minutes or decimals, of both coordinates, without the signs for degrees and minutes."""
+_NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W?\d", re.IGNORECASE)
+"""Every text that _WITHOUT_SIGNS matches has this. It is searched first, which is quick."""
+_LINKS: Final = re.compile(
+    r"[?&#](?:ll|sll|cbll|q|map|center|cp|at|pt|daddr|pin|loc|pos|view|coords?|latlng)="
+    r"(?:\d{1,2}(?:\.\d{1,4})?/)?[-+]?\d{1,3}\.\d{1,10}(?:,|%2c|~|/|;)[-+]?\d"
+    r"|/@-?\d{1,3}\.\d{1,10},-?\d"
+    r"|waze\.com/ul|\bamap\.com/|mapquest\.com/|(?:wego|share)\.here\.com/|yandex\.[a-z.]{2,6}/maps|mapy\.c(?:z|om)/"
+    r"|\b2gis\.[a-z]{2,3}/|\bmaps?\.(?:baidu|naver|kakao|qq|yandex|me)\b|comgooglemaps:|google\.navigation:"
+    r"|\bplus\.codes/|geohash\.org/|\bg\.co/maps|omaps\.app/|\bge0(?:\.me|:)/|\bom://|osmand\.net/|geohack\.php"
+    r"|\bnaver\.me/|\bkko\.to/|foursquare\.com/v|\b4sq\.com/|swarmapp\.com/|/explore/locations/"
+    r"|mapcarta\.com/|wikimapia\.org/|map\.geo\.admin\.ch|caltopo\.com/|gaiagps\.com/|komoot\.[a-z]{2,3}/tour"
+    r"|strava\.com/(?:activities|routes|segments)/|alltrails\.com/|wikiloc\.com/|coord\.info/gc",
+    re.IGNORECASE,
+)
+"""Links to spots on further maps."""
+_NORTH: Final = (
+    r"(?:[nsew]\b|north|south|east|west|nord|süd|sud|ost|est|ouest|norte|sur|este|oeste|nördl|südl|östl|westl"
+    r"|с\.?\s?ш|ю\.?\s?ш|в\.?\s?д|з\.?\s?д)"
+)
+_SOME_NUMBER: Final = r"[-+]?\d{1,3}\.\d{1,10}"
+_MORE: Final = (
+    # 47 degrees 48 minutes north, 47.8 degrees north (but not 180 degrees 20 minutes)
+    (
+        ("degr", "grad", "град", "graus"),
+        (r"\d\s?(?:degr(?:ee|é)s?|grad(?:os?|i|en)?|graus|градус\w{0,3})[\s,]{1,2}"
+        rf"(?:{_NORTH}|\d{{1,2}}(?:[.,]\d+)?\s?(?:{_PRIME}|min\w{{0,5}}[\s,]{{1,2}}(?:{_NORTH}|\d{{1,2}}|and\s\d)))"),
+    ),
+    # 北緯35度41分22秒, 위도: 37.56
+    (
+        ("緯", "経", "纬", "经", "위", "경", "度"),
+        (r"(?:[北南][緯纬]|[東西东][経经]|[緯纬経经]度|위도|경도|북위|남위|동경|서경)[^\w\n]{0,3}\d"
+        r"|\d{1,3}度\d{1,2}(?:\.\d+)?分\d{1,2}(?:\.\d+)?秒"),
+    ),
+    # labels in other languages
+    (
+        ("latitud", "longitud", "graad", "breite", "länge", "широт", "долгот", "geo", "szeroko"),
+        (r"(?:latitud(?:ine|en)?|longitudine|(?:breedte|lengte)graad|(?:breiten|längen)grad|широт[аы]|долгот[аы]"
+        r"|geo\w{0,8}\.?\s(?:breite|länge)|(?:szerokość|długość)\sgeo\w{0,12}\.?)[^\w\n]{1,4}[nsew]?\s?[-+]?\d"),
+    ),
+    # 47d48'16", 47* 48' 16"
+    (
+        ("d", "*"),
+        rf"\b\d{{1,3}}\s?[d*]\s?\d{{1,2}}(?:\.\d+)?{_PRIME}|\b\d{{1,3}}d\d{{1,2}}m\d{{1,2}}(?:\.\d+)?s[nsew]?\b",
+    ),
+    # ISO 6709 in its other forms: +47.8+013.0/, +4748.27+01302.54/, +474816+0130232+440CRSWGS_84/
+    (
+        ("/",),
+        (r"(?<![\w.])[-+]\d\d(?:\d\d){0,2}(?:\.\d{1,8})?[-+]\d{3}(?:\d\d){0,2}(?:\.\d{1,8})?"
+        r"(?:[-+]\d{1,5}(?:\.\d{1,4})?)?(?:CRS\w{1,12})?/"),
+    ),
+    # 47/1 48/1 1632/100, as EXIF has it
+    (("/1",), r"(?<![\d/])\d{1,3}/1[,\s]{1,2}\d{1,2}/1[,\s]{1,2}\d{1,9}/10{0,8}(?![\d/])"),
+    # a comma in links, HTML and JSON
+    (
+        ("%2", "%3b", "&#", "\\u00"),
+        (rf"{_DECIMAL}(?:\s|%2[c0]|%3b|&#(?:44|32|59);|\\u00(?:2c|20|3b)){{1,3}}[-+]?\d{{1,3}}[.,]\d{{3,}}"
+        rf"|\b{_OLC}{{8}}%2b{_OLC}{{2,4}}\b"),
+    ),
+    # start_lat: 47.80, lat_e7=478045300
+    (
+        ("lat", "lon", "lng"),
+        r"_(?:lat|lon|lng)\b[^\w\n]{1,4}[-+]?\d{1,3}\.\d|\b(?:lat|lon|lng)_?e[5-7]\b[^\w\n]{1,4}[-+]?\d{5}",
+    ),
+    # POINT(13.04 47.80), WGS84 47.80 13.04, coordinates are 47.80 and 13.04
+    (
+        ("point", "wgs", "4326", "coord", "koord"),
+        (rf"\bpoint\s?z?\s?\(\s?{_SOME_NUMBER}\s{_SOME_NUMBER}"
+        rf"|(?:\bwgs[\s-]?84|\bepsg:4326|\b[ck]oord\w{{1,8}}(?:\sare)?)[^\w\n]{{1,4}}{_SOME_NUMBER}\D{{1,6}}\d"),
+    ),
+    # geohash: u23hb1c; ///filled.count.soap; QTH JN67ms
+    (
+        ("geohash", "///", "qth", "maidenhead"),
+        (r"\bgeohash\b[^\w\n]{1,4}(?=[b-z]{0,11}\d)[0-9b-hjkmnp-z]{5,12}\b"
+        r"|(?<![:/\w])///[^\W\d_]{2,24}\.[^\W\d_]{2,24}\.[^\W\d_]{2,24}(?!\w)"
+        r"|\b(?:maidenhead|qth)\b[^\w\n]{1,4}(?:loc\w{0,6}[^\w\n]{1,3})?[a-r]{2}\d\d(?:[a-x]{2})?\b"),
+    ),
+    # MGRS 33TWN1234567890, UTM 33U 353000 5297000
+    (("mgrs", "utm", "usng"), (r"\b(?:mgrs|utm|usng)\b[^\w\n]{1,4}(?:zone\s)?\d{1,2}\s?[c-x]\b"
+                              r"|\b(?:mgrs|usng)\b[^\w\n]{1,4}\d{1,2}\s?[c-x]\s?[a-z]{2}\s?\d{2}")),
+)  # fmt: skip
+_WITH_HINTS: Final = tuple((hints, re.compile(pattern, re.IGNORECASE)) for hints, pattern in _MORE)
+_GRID: Final = re.compile(
+    r"\b(?:[1-9]|[1-5]\d|60)[C-HJ-NP-X] (?:[A-HJ-NP-Z]{2} \d{4,5} \d{4,5}"
+    r"|[1-9]\d{5}(?:\.\d{1,3})?\s?m?E?[,;\s]{1,2}\d{7}(?:\.\d{1,3})?)\b"
+)
+"""33T WN 12345 67890 (MGRS), 33U 353000 5297000 (UTM): capital letters, and blanks between the parts."""
+_TWO_LINES: Final = re.compile(r"\s*[-+]?\d{1,3}[.,]\d{4,12}\s*\n\s*[-+]?\d{1,3}[.,]\d{4,12}\s*")
+_PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
+    0x066B: ord("."),  # of Arabic
+    0x060C: ord(","),
+    0x3001: ord(","),
+    0x2212: ord("-"),
+}
+"""Signs of other scripts -> those of ASCII. Digits of other scripts match ``\\d`` as they are."""
+
+
+def holds_place(text: str) -> bool:
+    """True if a text holds coordinates, a code of a place or a link to a map."""
+    if not text.isascii():
+        text = text.translate(_PLAIN)
+    if _COORDINATES.search(text) or ((":" in text or "/" in text) and _LINKS.search(text)):
+        return True
+    if _NORTH_OR_SOUTH.search(text) is not None and _WITHOUT_SIGNS.search(text) is not None:
+        return True
+    lower = text.lower()
+    for hints, pattern in _WITH_HINTS:
+        if any(hint in lower for hint in hints) and pattern.search(text) is not None:
+            return True
+    return _GRID.search(text) is not None or _TWO_LINES.fullmatch(text) is not None

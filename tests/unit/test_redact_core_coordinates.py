@@ -1,0 +1,80 @@
+"""Spellings of places in text (more are in test_redact_core_free_text.py), and texts that only look alike."""
+
+from __future__ import annotations
+
+import pytest
+
+from policyfs.redact.core.coordinates import holds_place
+from policyfs.redact.matroska.clusters import _PLACE_HINT
+
+PLACES = [
+    *("+47.80+013.04/", "+40-075/", "+4748.272+01302.537/", "+474816.3+0130232.2+440CRSWGS_84/"),
+    *("47.80453%2C13.04229", "47.80453%2C%20-13.04229", "47.80453&#44;13.04229", "47.80453\\u002c13.04229"),
+    *("47˚48'16\"N 13˚02'32\"E", "47∘48′16″N", "47&deg;48'16\"N", "47&#176;48'", "47\\u00b048'16\"N"),
+    *("47* 48' 16\"", "47d48'16.3\"N 13d02'32\"E", "47d48m16s", "47 48.27’ N"),
+    *(
+        "47 degrees 48 minutes 16 seconds north",
+        "47 degrees 48.27' north",
+        "47.8 degrees north",
+        "47 degrés nord",
+    ),
+    *("47 Grad 48 Minuten nördlicher Breite", "47 grados norte", "47 градусов с. ш."),
+    *(
+        "北緯35度41分22秒",
+        "北纬39度54分",
+        "북위 37.56",
+        "緯度: 35.68",
+        "纬度：39.90",
+        "위도: 37.56",
+        "35度41分22秒",
+    ),
+    *("Breitengrad: 47.80", "geogr. Breite: 47.8", "Lengtegraad 13.04", "Latitud: 47.80", "Latitudine 47.8"),
+    *("Широта: 47,80", "szerokość geogr. 47.8", "latitude is 47"),
+    *("٤٧٫٨٠٤٥٣، ١٣٫٠٤٢٢٩", "４７．８０４５３，１３．０４２２９", "−33.85679、151.21529"),
+    *("47.8N 13.0E", "33.9 S, 151.2 E", "N47.8 E13.0", "N 47.8°, E 13.0°"),
+    *("lat_e7=478045300", "lonE7: 130422870", "start_lat: 47.80", "my_lon=13.04"),
+    *("POINT (13.04 47.80)", "WGS84 47.80 13.04", "EPSG:4326 47.80 13.04", "coordinates are 47.80 and 13.04"),
+    *("47/1 48/1 1632/100", "47/1, 48/1, 163200/10000"),
+    *("8FVFR22R%2BRW", "8FVFR200+", "https://plus.codes/8FVF", "geohash: u0zck8yx", "https://geohash.org/u"),
+    *("///filled.count.soap", "at ///échange.œuvre.pomme", "Maidenhead JN67ms", "QTH loc: JN67"),
+    *("33T WN 12345 67890", "33U 353000 5297000", "MGRS 33TWN1234567890", "UTM: 33N 353000 5297000"),
+    *("https://g.co/maps/abc", "https://omaps.app/x", "ge0://x", "om://x", "https://osmand.net/map?x"),
+    *("/geohack.php?params=48_51_29_N", "https://naver.me/x", "kko.to/x", "https://foursquare.com/v/x"),
+    *(
+        "https://www.instagram.com/explore/locations/213/",
+        "https://caltopo.com/map.html",
+        "strava.com/routes/1",
+    ),
+    *(
+        "https://example.org/#view=47.8,13.0,8z",
+        "https://example.org/?loc=12/13.04/47.80",
+        "/web/@47.8,13.0,9a",
+    ),
+    *("47.80453\n13.04229", " -33.85679\r\n151.21529\n"),
+]
+NONE = [
+    *("Bake at 180 degrees 20 minutes", "180 Grad 25 Minuten backen", "180度20分焼く", "Drehung 90 Grad"),
+    *(
+        "rotated by 90 degrees",
+        "a 90-degree turn, 2 minutes later",
+        "Longitud: 25 cm",
+        "Breite: 47, Länge: 13",
+    ),
+    *("+40-075", "1/1 2/1", "1/250 s, 1/1", "f/1, 1/1000, 1/1"),
+    *("100%25 and 3%2C5", "see ///etc/fonts.conf.d/a.b", "file:///home.user.photo", "// a.b.c", "...///..."),
+    *("geohash: string", "geohash buffer", "UTC 12:00", "utm_source=33T", "point(1, 2)", "Point (3 of 4)"),
+    *("translate = 0.5", "d = 4 d5", "2d 5m ago", "12d30m", "lonely_lat", "flat_e5"),
+    *("12.34567\n13.45678\n14.56789", "1.2345 apples\n2.3456 pears", "33T WN 1 2", "33 TWN 12345 67890 kg"),
+    *("user@12.5.1", "http://example.org/?view=1.5", "?q=1.5", "C++ 2023+"),
+]
+
+
+@pytest.mark.parametrize("text", PLACES)
+def test_holds_a_place(text: str) -> None:
+    assert holds_place(text)
+    assert _PLACE_HINT.search(text)
+
+
+@pytest.mark.parametrize("text", NONE)
+def test_holds_none(text: str) -> None:
+    assert not holds_place(text)
