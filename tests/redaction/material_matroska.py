@@ -164,6 +164,14 @@ def messages(path: Path) -> Path:
     return path
 
 
+def without_settings(path: Path) -> Path:
+    """A drone's recording whose sample entry has lost the settings of the codec."""
+    films = messages(path.with_name("settings.avi"))
+    run("ffmpeg", "-v", "error", "-y", "-fflags", "+genpts", "-i", str(films), "-c", "copy", str(path))
+    path.write_bytes(path.read_bytes().replace(b"avcC", b"free"))
+    return path
+
+
 def time_lapse(path: Path) -> Path:
     """Photos as the camera made them, one after the other, in the container that the file's name asks for."""
     for number in range(3):
@@ -201,6 +209,8 @@ def samples(directory: Path) -> Iterator[Sample]:
     for name, kind in (("sei.mkv", mkv), ("sei-vfw.mkv", mkv), ("sei.avi", "video/x-msvideo")):
         path = messages(directory / name)
         yield Sample(f"messages in frames, {name}", kind, path, unknown_data, decoded, extra=_EXTRA)
+    path = without_settings(directory / "without settings.mp4")
+    yield Sample("frames without settings", "video/mp4", path, unknown_data, None, extra=_EXTRA)
     told = {
         "location": media.HOME.names[:1],
         "device": ("Testmaker",),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from policyfs.redact.bitstreams.decoder_config import array_units, clean_config, framing, length_bytes
-from policyfs.redact.bitstreams.nal_units import AVC, HEVC
+from policyfs.redact.bitstreams.decoder_config import array_units, arrays, clean_config, framing, length_bytes
+from policyfs.redact.bitstreams.nal_units import AVC, HEVC, VVC
 from policyfs.redact.core.categories import hidden_by
-from policyfs.redact.core.reader import Fields
-from tests.support.samples.heifs import hvcc, obu
+from tests.support.samples.heifs import hvcc, obu, vvcc
 from tests.support.samples.inners import Plain
 
 INNER = Plain(hidden_by(["location"]))
@@ -23,20 +22,35 @@ def test_lengths_of_units():
     assert length_bytes(b"av1C", bytes(40)) == 4
 
 
-def test_frames_of_two_codecs_are_looked_into():
+def test_frames_of_three_codecs_are_looked_into():
     assert framing(b"avcC", b"\1\x42\0\x1e\xff") == (AVC, 4)
     assert framing(b"hvcC", bytes(21) + b"\xf1") == (HEVC, 2)
     assert framing(b"avcC", b"\1\x42\0\x1e") is None
-    assert framing(b"vvcC", bytes(40)) is None
+    assert framing(b"vvcC", vvcc()[8:]) == (VVC, 4)
+    assert framing(b"vpcC", bytes(40)) is None
 
 
 def test_units_in_arrays():
     config = hvcc((33, b"abc"), (39, TELLS))[8:]
-    found = [(kind, config[start:end]) for kind, start, end in array_units(Fields(config, 22))]
+    found = [(kind, config[start:end]) for kind, start, end in array_units(arrays(b"hvcC", config), HEVC)]
     assert found == [(33, b"\x42\1abc"), (39, b"\x4e\1" + TELLS)]
     for size in range(22, len(config)):
         with pytest.raises(ValueError, match="short"):
-            list(array_units(Fields(config[:size], 22)))
+            list(array_units(arrays(b"hvcC", config[:size]), HEVC))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 5, 7])
+def test_units_in_arrays_of_h266(layers: int):
+    config = vvcc((13, b"abc"), (23, TELLS), (15, b"def"), layers=layers)[8:]
+    found = [(kind, config[start:end]) for kind, start, end in array_units(arrays(b"vvcC", config), VVC)]
+    assert found == [(13, b"\0\x69abc"), (23, b"\0\xb9" + TELLS), (15, b"\0\x79def")]
+    out = clean_config(b"vvcC", config, INNER)
+    assert out is not None
+    assert b"some place" not in out
+    assert out.endswith(b"\0\x79def")
+    for size in range(len(config)):
+        assert clean_config(b"vvcC", config[:size], INNER) is None
+    assert list(array_units(arrays(b"vvcC", bytes(4) + b"\xfe\1\x8f\0\1\0\2\0\x79"), VVC)) == [(15, 11, 13)]
 
 
 def test_messages_become_filler_and_unknown_units_zeros():

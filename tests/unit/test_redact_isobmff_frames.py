@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policyfs.redact.core.cleaners import NotThisKindError
+from tests.support.samples.heifs import vvcc
 from tests.support.samples.movies import AVCC, CITY, SLICE, Track, fragmented, movie, sei, u32
 from tests.unit.test_redact_isobmff_mp4 import read, secret
 
@@ -71,6 +72,27 @@ def test_user_data_behind_start_codes_where_lengths_should_be():
     out = read(movie(Track(format=b"avc1", entry=AVCC, samples=[frame] * 30)))
     assert CITY not in out
     assert out.count(code + SLICE[4:]) == 30
+
+
+VVC = b"\0\xb9\5" + bytes([16 + len(CITY)]) + bytes(range(16, 32)) + CITY + b"\x80"
+VVC_SLICE = u32(10) + b"\0\x01slice123"
+
+
+def test_user_data_of_h266():
+    frames = [u32(len(VVC)) + VVC + VVC_SLICE] * 30
+    out = read(movie(Track(format=b"vvc1", entry=vvcc((15, b"abc")), samples=frames)))
+    assert CITY not in out
+    assert out.count(VVC_SLICE) == 30
+
+
+@pytest.mark.parametrize("kind", [b"avc1", b"avc3"])
+@pytest.mark.parametrize("code", [b"", b"\0\0\0\1", b"\0\0\1"])
+def test_user_data_without_a_decoder_configuration(kind: bytes, code: bytes):
+    message = sei(5, bytes(range(16, 32)) + CITY)
+    frame = code + message[4:] + code + SLICE[4:] if code else message + SLICE
+    out = read(movie(Track(format=kind, samples=[frame] * 30)))
+    assert CITY not in out
+    assert out.count(SLICE[4:]) == 30
 
 
 def test_user_data_in_fragments():

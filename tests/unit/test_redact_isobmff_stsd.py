@@ -7,7 +7,8 @@ import pytest
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.core.patches import MemorySource, apply, in_order
 from policyfs.redact.registry import locate_in
-from tests.support.samples.movies import AVCC, CITY, SLICE, Track, box, full, movie, sei, u32
+from tests.support.samples.heifs import hvcc, vvcc
+from tests.support.samples.movies import AVCC, CITY, PLACE, SLICE, Track, box, full, movie, sei, u32
 
 TELEMETRY = CITY * 3
 
@@ -78,3 +79,44 @@ def test_codec_parameters_hold_known_boxes_only(holders, junk):
     for holder in reversed(holders):
         entry = box(holder, entry)
     assert CITY not in read(movie(Track(entry=entry)))
+
+
+MESSAGE = b"\5\x1a" + bytes(range(16)) + CITY[:10] + b"\x80"
+
+
+@pytest.mark.parametrize(
+    ("form", "entry"),
+    [
+        (b"hvc1", hvcc((33, b"abc"), (39, MESSAGE))),
+        (b"hvc1", hvcc((33, b"abc"), (39, MESSAGE)).replace(b"\xa7\0\1", b"\xa1\0\1")),
+        (b"lhv1", box(b"lhvC", hvcc((33, b"abc"), (39, MESSAGE))[25:])),
+        (b"vvc1", vvcc((15, b"abc"), (23, MESSAGE))),
+        (b"hvc1", hvcc((33, b"abc"))[:-5] + hvcc((33, b"abc"))[-5:]),
+    ],
+)
+def test_messages_among_parameters_go(form: bytes, entry: bytes):
+    out = read(movie(Track(format=form, entry=entry)))
+    assert CITY[:10] not in out
+    assert b"abc" in out
+
+
+def test_bytes_behind_the_arrays_of_a_configuration_go():
+    entry = hvcc((33, b"abc"))
+    out = read(movie(Track(format=b"hvc1", entry=box(b"hvcC", entry[8:] + CITY))))
+    assert CITY not in out
+    assert entry[8:] in out
+
+
+@pytest.mark.parametrize("kind", [b"esds", b"glbl", b"alac", b"avcC", b"hvcC", b"dvcC"])
+def test_a_box_of_parameters_with_a_place_goes(kind: bytes):
+    file = movie(Track(entry=box(kind, b"\0\0" + PLACE)))
+    assert PLACE in file
+    assert PLACE not in read(file)
+    assert PLACE in read(file, "device")
+
+
+def test_parameters_without_a_place_stay():
+    entries = box(b"esds", bytes(range(60))), AVCC, hvcc((33, b"abc"), (34, b"def")), vvcc((15, b"abc"))
+    for entry in entries:
+        file = movie(Track(entry=entry))
+        assert read(file) == file

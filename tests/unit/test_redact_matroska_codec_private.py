@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.redact.core.categories import hidden_by
 from policyfs.redact.matroska.codec_private import clean_private
-from tests.support.samples.heifs import hvcc, obu
+from tests.support.samples.heifs import hvcc, obu, vvcc
 from tests.support.samples.inners import Plain
 
 WORDS = ("location", "device", "time", "people", "all-metadata")
@@ -37,6 +37,21 @@ def test_messages_of_h265_that_may_hold_anything_become_filler(word, array):
     config = config.replace(b"\xa7\0\1", bytes((0x80 | array,)) + b"\0\1")
     for data in (config, config.replace(b"\x4e\1\5", b"\x42\1\5") if array > 38 else config):
         out = clean(HEVC, data, word)
+        assert out is not None
+        assert b"some place" not in out
+        assert b"\1\2\3" in out
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_messages_of_h266_and_in_bitmap_headers_become_filler(word):
+    place = message(bytes(16), b"some place")
+    header = bytes(16) + b"HEVC" + bytes(20)
+    for codec, data in (
+        ("V_MPEGI/ISO/VVC", vvcc((15, b"\1\2\3"), (23, place))[12:]),
+        ("V_MS/VFW/FOURCC", header + hvcc(PARAMETERS, (39, place))[8:]),
+        ("V_MS/VFW/FOURCC", header.replace(b"HEVC", b"H266") + vvcc((15, b"\1\2\3"), (23, place))[12:]),
+    ):
+        out = clean(codec, data, word)
         assert out is not None
         assert b"some place" not in out
         assert b"\1\2\3" in out

@@ -8,6 +8,7 @@ import pytest
 
 from policyfs.redact.core.patches import MemorySource
 from policyfs.redact.plan import Outcome, locate
+from tests.support.samples.heifs import hvcc, vvcc
 from tests.support.samples.movies import CITY, SLICE, sei
 from tests.support.samples.redacted import redacted
 from tests.support.samples.sounds import AVI, chunk
@@ -87,10 +88,43 @@ def test_user_data_in_too_many_frames_is_refused() -> None:
     assert (plan.outcome, plan.reason) == (Outcome.REFUSE, "user data in too many frames")
 
 
+def test_messages_in_a_decoder_configuration_go() -> None:
+    message = b"\5\x1b" + UUID + CITY[:11] + b"\x80"
+    config = hvcc((33, b"abc"), (39, message))[8:]
+    out = read(avi([PLAIN], b"HEVC", settings=config))
+    assert CITY[:11] not in out
+    assert b"\x42\1abc" in out
+    config = vvcc((15, b"abc"), (23, message))[12:]
+    assert CITY[:11] not in read(avi([PLAIN], b"VVC1", settings=config))
+
+
+def test_settings_with_a_place_become_zeros() -> None:
+    for code in (b"HEVC", b"MJPG", b"H264", b"DIV3"):
+        out = read(avi([PLAIN], code, settings=b"x 47.80453, 13.04229"))
+        assert b"47.8" not in out
+
+
+def test_settings_that_tell_no_more_after_the_messages_are_gone_stay() -> None:
+    parameters = START + b"\x67abcd"
+    place = START + sei(5, UUID + b"47.80453, 13.04229")[4:]
+    out = read(avi([PLAIN], settings=parameters + place + parameters))
+    assert b"47.8" not in out
+    assert out.count(parameters) == 2
+
+
+def test_user_data_of_h266_goes() -> None:
+    unit = b"\0\xb9\5" + bytes([16 + len(CITY)]) + UUID + CITY + b"\x80"
+    frame = START + b"\0" + START + unit + START + b"\0\1slice123"
+    out = read(avi([frame] * 40, b"H266"))
+    assert CITY not in out
+    assert out.count(b"slice123") == 40
+
+
 HIDING = [
     avi([FRAME] * 6),
     avi([HEVC, PLAIN] * 3, b"HEVC"),
     avi([PLAIN], settings=START + b"\x67a" + message()),
+    avi([PLAIN], b"HEVC", settings=hvcc((33, b"abc"), (39, b"\5\x1b" + UUID + CITY[:11] + b"\x80"))[8:]),
 ]
 
 

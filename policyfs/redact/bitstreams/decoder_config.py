@@ -12,18 +12,26 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei
-from policyfs.redact.bitstreams.nal_units import AVC, HEVC, Codec, is_byte_stream
+from policyfs.redact.bitstreams.nal_units import AVC, HEVC, VVC, Codec, is_byte_stream
 from policyfs.redact.bitstreams.obus import walk_obus
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.core.reader import Fields
 
-ARRAYS_AT: Final = MappingProxyType({b"hvcC": 22, b"lhvC": 5})
+_ARRAYS_AT: Final = MappingProxyType({b"hvcC": 22, b"lhvC": 5})
 """Configuration -> offset of its arrays of units."""
+WITH_ARRAYS: Final = MappingProxyType({b"hvcC": HEVC, b"lhvC": HEVC, b"vvcC": VVC})
+"""Configurations with arrays of units -> their codec."""
+_ALONE: Final = MappingProxyType({HEVC.name: frozenset[int](), VVC.name: frozenset({12, 13})})
+"""Types of units of which an array has one, without a number before it."""
 _LENGTH_AT: Final = MappingProxyType({b"hvcC": 21, b"lhvC": 4, b"avcC": 4, b"vvcC": 4})
-_FRAMED: Final = MappingProxyType({b"avcC": AVC, b"hvcC": HEVC})
+_FRAMED: Final = MappingProxyType({b"avcC": AVC, b"hvcC": HEVC, b"vvcC": VVC})
 _AV1C_BYTES: Final = 4
-_CONFIG: Final = re.compile(rb"avcC|hvcC")
+CONFIGS: Final = MappingProxyType({HEVC.name: b"hvcC", VVC.name: b"vvcC"})
+"""Codec -> configuration of its track, if messages may be in it."""
+FULL_BOX: Final = bytes(4)
+"""Version and flags at the start of ``vvcC``; other containers leave them out."""
+_CONFIG: Final = re.compile(rb"avcC|hvcC|vvcC")
 _CONFIG_BYTES: Final = 32
 """Bytes of a configuration that framing() needs, and some more."""
 
@@ -58,7 +66,7 @@ def stream_framing(codec: Codec, config: bytes) -> Framing:
     Without one, or if there are units behind start codes in its place, frames have start codes, too.
     """
     kind = next(kind for kind, known in _FRAMED.items() if known is codec)
-    stated = None if is_byte_stream(config) else framing(kind, config)
+    stated = None if is_byte_stream(config) else framing(kind, FULL_BOX * (kind == b"vvcC") + config)
     return Framing(codec, 0) if stated is None else stated
 
 
@@ -80,14 +88,29 @@ class ArrayUnit(NamedTuple):
     end: int
 
 
-def array_units(fields: Fields) -> Iterator[ArrayUnit]:
-    """Yield the units in arrays, behind lengths of 2 bytes (ISO/IEC 14496-15 section 8.3.2.1).
+def arrays(kind: bytes, config: bytes) -> Fields:
+    """Return the fields of a configuration of WITH_ARRAYS from its arrays on. Raises ValueError."""
+    if kind in _ARRAYS_AT:
+        return Fields(config, _ARRAYS_AT[kind])
+    fields = Fields(config, len(FULL_BOX))
+    if fields.number(1) & 1:  # a profile, a tier and a level
+        layers = fields.number(2) >> 4 & 7
+        fields.take(1)
+        fields.take(2 + (fields.number(1) & 0x3F))
+        if layers > 1:
+            fields.take((fields.number(1) >> 9 - layers).bit_count())
+        fields.take(4 * fields.number(1) + 6)
+    return fields
+
+
+def array_units(fields: Fields, codec: Codec) -> Iterator[ArrayUnit]:
+    """Yield the units in arrays, behind lengths of 2 bytes (ISO/IEC 14496-15 section 8.3.2.1, 11.2.4.2).
 
     Raises ValueError if they are cut off.
     """
     for _ in range(fields.number(1)):
-        kind = fields.number(1) & HEVC.mask
-        for _ in range(fields.number(2)):
+        kind = fields.number(1) & codec.mask
+        for _ in range(1 if kind in _ALONE[codec.name] else fields.number(2)):
             size = fields.number(2)
             fields.take(size)
             yield ArrayUnit(kind, fields.at - size, fields.at)
@@ -99,8 +122,8 @@ def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
     None if its structure is not valid.
     """
     try:
-        if kind in ARRAYS_AT:
-            return _clean_arrays(Fields(config, ARRAYS_AT[kind]), inner)
+        if kind in WITH_ARRAYS:
+            return _clean_arrays(arrays(kind, config), WITH_ARRAYS[kind], inner)
     except ValueError:
         return None
     if kind == b"av1C":
@@ -109,14 +132,14 @@ def clean_config(kind: bytes, config: bytes, inner: Inner) -> bytes | None:
     return config
 
 
-def _clean_arrays(fields: Fields, inner: Inner) -> bytes:
+def _clean_arrays(fields: Fields, codec: Codec, inner: Inner) -> bytes:
     out = bytearray(fields.data)
-    for stated, start, end in array_units(fields):
+    for stated, start, end in array_units(fields, codec):
         inner.budget.part()
         unit = fields.data[start:end]
-        kind = HEVC.type(unit) if len(unit) >= HEVC.header else 0
-        if kind not in HEVC.kept | HEVC.sei:
-            out[start + HEVC.header : end] = bytes(len(unit) - HEVC.header)
-        elif kind in HEVC.sei or stated in HEVC.sei:  # readers go by either
-            out[start:end] = sei.filled(unit, HEVC.header, inner)
+        kind = codec.type(unit) if len(unit) >= codec.header else 0
+        if kind not in codec.kept | codec.sei:
+            out[start + codec.header : end] = bytes(len(unit) - codec.header)
+        elif kind in codec.sei or stated in codec.sei:  # readers go by either
+            out[start:end] = sei.filled(unit, codec.header, inner)
     return bytes(out[: fields.at]).ljust(len(out), b"\0")

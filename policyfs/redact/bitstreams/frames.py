@@ -1,4 +1,4 @@
-"""SEI messages in frames of H.264 and H.265: cameras and encoders write names, dates and places there.
+"""SEI messages in frames of H.264, H.265 and H.266: cameras and encoders write names, dates and places there.
 
 Such messages become blanks of the same length, so that no byte of a picture moves. First, some frames from
 all over a track are tried. If they have something to remove, the others are searched, too: all of them, or
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from policyfs.redact.bitstreams import sei
-from policyfs.redact.bitstreams.decoder_config import Framing
+from policyfs.redact.bitstreams.decoder_config import CONFIGS, FULL_BOX, Framing, clean_config
 from policyfs.redact.bitstreams.nal_units import (
     START_CODE,
     Codec,
@@ -30,6 +30,7 @@ MAX_SCANNED: Final = 30_000
 SAMPLE_UNITS: Final = 256
 """Most units of one frame that are examined."""
 MAX_MESSAGE_BYTES: Final = 32 << 20
+MAX_CONFIG_BYTES: Final = 1 << 16
 _TRIED: Final = 8
 _TAG: Final = "SEI user data"
 
@@ -112,12 +113,29 @@ def clean_frames(frames: Frames, coded: Framing, source: ByteSource, inner: Inne
 
 
 def clean_settings(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
-    """Clean the SEI messages in a track's settings [start, end) if these are units behind start codes."""
+    """Clean the SEI messages in a track's settings [start, end).
+
+    The settings are units behind start codes, or the decoder configuration of MP4.
+    """
     end = min(end, source.size)
-    if start >= end or not is_byte_stream(source.read(start, 4)):
+    if start >= end:
         return Found()
+    if not is_byte_stream(source.read(start, 4)):
+        return _clean_config(source, start, end, codec, inner)
     frame = Frame(start, end - start)
     return clean_frame(source, frame, Framing(codec, 0), inner, Counter(SAMPLE_UNITS))
+
+
+def _clean_config(source: ByteSource, start: int, end: int, codec: Codec, inner: Inner) -> Found:
+    """Clean a decoder configuration [start, end); leave other bytes as they are."""
+    kind, found = CONFIGS.get(codec.name, b""), Found()
+    old = source.read(start, min(end - start, MAX_CONFIG_BYTES)) if kind else b""
+    head = FULL_BOX if kind == b"vvcC" else b""
+    new = clean_config(kind, head + old, inner) if old else None
+    if new is not None and new[len(head) :] != old:
+        found.patches += difference(start, old, new[len(head) :])
+        found.notes.append(Note(start, len(old), codec.name, _TAG, UNKNOWN))
+    return found
 
 
 def scannable(frames: Sequence[_T]) -> Sequence[_T]:
@@ -167,7 +185,7 @@ def _clean_units(
         length = unit.end - unit.start
         if not unit.head or not length or unit.end > end:
             break
-        if codec.type(unit.head) not in codec.sei:
+        if len(unit.head) < codec.header or codec.type(unit.head) not in codec.sei:
             continue
         if length <= sei.MAX_UNIT_BYTES:
             old = source.read(unit.start, length)

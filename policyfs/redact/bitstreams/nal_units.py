@@ -45,12 +45,12 @@ AVC: Final = Codec(
 _HEVC_KEPT: Final = frozenset({*range(22), *range(32, 38), 48, 49})
 HEVC: Final = Codec("H.265", 2, 0, 1, 0x3F, frozenset({39, 40}), _HEVC_KEPT, 32)
 _VVC_KEPT: Final = frozenset({*range(11), *range(12, 23)})
-_VVC: Final = Codec("H.266", 2, 1, 3, 0x1F, frozenset({23, 24}), _VVC_KEPT, 12)
+VVC: Final = Codec("H.266", 2, 1, 3, 0x1F, frozenset({23, 24}), _VVC_KEPT, 12)
 CODECS: Final = MappingProxyType(
     {
         **dict.fromkeys((b"avc1", b"avc2", b"avc3", b"avc4"), AVC),
         **dict.fromkeys((b"hvc1", b"hev1", b"hvt1", b"lhv1", b"lhe1", b"hvc2", b"hev2"), HEVC),
-        **dict.fromkeys((b"vvc1", b"vvi1", b"vvcN"), _VVC),
+        **dict.fromkeys((b"vvc1", b"vvi1", b"vvcN"), VVC),
     }
 )
 """Item or sample entry type -> codec.
@@ -61,12 +61,13 @@ Types 48 and 49 of H.265 are the file format's own: units that hold or refer to 
 _FOURCCS: Final = (
     (re.compile(rb"[HXQV]264|AVC[1-4]|DAVC|GAVC|VSSH|SMV2|UMSV|TSHD|INMC", re.IGNORECASE), AVC),
     (re.compile(rb"[HX]265|HEVC|HVC1|HEV1", re.IGNORECASE), HEVC),
+    (re.compile(rb"[HX]266|VVC1|VVI1", re.IGNORECASE), VVC),
 )
 """Codes of codecs in AVI and in Matroska's V_MS/VFW/FOURCC (riff.c of FFmpeg)."""
 
 
 def codec_of(fourcc: bytes) -> Codec | None:
-    """Return the codec with this code in AVI; None for any other than H.264 and H.265."""
+    """Return the codec with this code in AVI; None for any other than H.264, H.265 and H.266."""
     return next((codec for codes, codec in _FOURCCS if codes.fullmatch(fourcc)), None)
 
 

@@ -1,4 +1,4 @@
-"""Frames of H.264 and H.265 in a movie's tracks and fragments, for the search for SEI messages."""
+"""Frames of H.264, H.265 and H.266 in a movie's tracks and fragments, for the search for SEI messages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Final
 
 from policyfs.redact.bitstreams.decoder_config import Framing, framing_in
 from policyfs.redact.bitstreams.frames import Counter, Frame, clean_frame, clean_frames, scannable, spread
+from policyfs.redact.bitstreams.nal_units import CODECS
 from policyfs.redact.bitstreams.photos import clean_photos, holds_metadata
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.patches import ByteSource
@@ -42,13 +43,16 @@ def _framing(track: Track) -> Framing | None:
     """Return the framing of a track, or None.
 
     If no entry has a box for the framing, bytes that look like such a box are used, because lax readers do
-    the same. Raises NotThisKindError if there are several framings.
+    the same. Without these, the frames tell how they are cut. Raises NotThisKindError if there are several
+    framings.
     """
     if len(track.entries.framings) > 1:
         raise NotThisKindError("its frames are coded in two ways")
     for coded in track.entries.framings:
         return coded
-    return framing_in(track.parameters)
+    found = framing_in(track.parameters)
+    codec = next((CODECS[kind] for kind in track.entries.formats if kind in CODECS), None)
+    return found if found is not None or codec is None else Framing(codec, 0)
 
 
 @dataclass(slots=True)

@@ -94,7 +94,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_MOVIES, "tracks: picture, sound, hints", "media", NOTHING, "stay"),
     Part(
         _MOVIES,
-        "H.264 and H.265 frames: SEI user data",
+        "H.264, H.265, H.266 frames: SEI user data",
         "an encoder's settings (device), MISB times (time), unknown data",
         UNKNOWN,
         "blanks, if some of the frames tried have any; captions and dynamic range stay",

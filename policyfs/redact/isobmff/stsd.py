@@ -8,15 +8,13 @@ description", "Sound sample description", "Timecode sample description"); Apple'
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams import sei
-from policyfs.redact.bitstreams.decoder_config import ARRAYS_AT, Framing, array_units, framing
-from policyfs.redact.bitstreams.nal_units import HEVC
+from policyfs.redact.bitstreams.decoder_config import WITH_ARRAYS, Framing, array_units, arrays, framing
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.reader import Fields
+from policyfs.redact.core.free_text import BYTES_PER_PART, bytes_tell_place
 from policyfs.redact.isobmff.box_edits import Block, name_of
 from policyfs.redact.isobmff.boxes import HEADER_BYTES, Box, Boxes
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_uuid
@@ -186,9 +184,10 @@ def _extensions(block: Block, entry: Box, start: int) -> list[Box]:
 
 def _extension(block: Block, box: Box) -> None:
     kind = box.kind
-    if kind in (b"avcC", b"hvcC"):
+    if kind == b"avcC" or kind in WITH_ARRAYS:
         _configuration(block, box)
     elif kind in _CODEC:
+        _parameters(block, box)
         if kind == b"damr" and block.goes(Tells.DEVICE):
             block.wipe(box.body, min(box.body + 4, box.end), "stsd", "vendor", Tells.DEVICE)
     elif kind in (b"wave", b"sinf", b"schi", b"sv3d"):
@@ -202,18 +201,37 @@ def _extension(block: Block, box: Box) -> None:
 
 
 def _configuration(block: Block, box: Box) -> None:
-    """Clean SEI messages in an ``hvcC`` box; those of an ``avcC`` are in the samples."""
+    """Clean SEI messages in a decoder configuration; those of an ``avcC`` are in the samples."""
+    codec = WITH_ARRAYS.get(box.kind)
     if box.size > sei.MAX_UNIT_BYTES:
         block.free(box, "stsd", broken=True)
         return
-    if box.kind not in ARRAYS_AT:
+    if codec is None:
+        _parameters(block, box)
         return
-    with contextlib.suppress(ValueError):
-        for kind, start, end in array_units(Fields(block.body(box), ARRAYS_AT[box.kind])):
+    try:
+        fields = arrays(box.kind, block.body(box))
+        for stated, start, end in array_units(fields, codec):
             at, stop = box.body + start, box.body + end
-            unit = sei.blanked(block.data[at:stop], HEVC.header, block.inner) if kind in HEVC.sei else None
+            head = block.data[at : min(stop, at + codec.header)]
+            kind = codec.type(head) if len(head) == codec.header else 0
+            message = codec.sei & {kind, stated}  # readers go by either
+            unit = sei.blanked(block.data[at:stop], codec.header, block.inner) if message else None
             if unit is not None and block.put(at, unit.data):
-                block.note(at, stop, "hvcC", "SEI", unit.tells)
+                block.note(at, stop, name_of(box.kind), "SEI", unit.tells)
+        block.wipe(box.body + fields.at, box.end, name_of(box.kind), "junk", UNKNOWN)
+    except ValueError:
+        _parameters(block, box)
+
+
+def _parameters(block: Block, box: Box) -> None:
+    """Remove a box of parameters if it holds text with a place."""
+    data = block.body(box)
+    block.inner.budget.part(len(data) // BYTES_PER_PART)
+    if not block.goes(Tells.LOCATION):
+        return
+    if bytes_tell_place(data) if len(data) <= _MAX_TEXT_ENTRY else block.holds_place(data):
+        block.free(box, "stsd")
 
 
 _WAVE_END: Final = b"\0\0\0\x08\0\0\0\0"

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final
 
-from policyfs.redact.bitstreams.decoder_config import clean_config
+from policyfs.redact.bitstreams.decoder_config import FULL_BOX, clean_config
 from policyfs.redact.bitstreams.frames import clean_settings
-from policyfs.redact.bitstreams.nal_units import AVC, HEVC, codec_of, is_byte_stream
+from policyfs.redact.bitstreams.nal_units import AVC, HEVC, VVC, codec_of, is_byte_stream
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Inner
 from policyfs.redact.core.free_text import bytes_tell_place
@@ -30,10 +30,12 @@ _NUMBERS: Final = (
     *("A_QUICKTIME", "A_OPUS", "A_ATRAC", "S_DVBSUB", "S_HDMV/PGS", "V_MPEG4/MS/V3", "V_SNOW"),
 )
 """Codecs whose settings are only numbers, which are the same for all files of an encoder."""
-_CONFIGS: Final = MappingProxyType({"V_MPEGH/ISO/HEVC": b"hvcC", "V_AV1": b"av1C"})
+_CONFIGS: Final = MappingProxyType(
+    {"V_MPEGH/ISO/HEVC": b"hvcC", "V_MPEGI/ISO/VVC": b"vvcC", "V_AV1": b"av1C"}
+)
 """Codecs whose settings are the decoder configuration of MP4 -> the name of its box in MP4."""
 _STREAMS: Final = MappingProxyType(
-    {"V_MPEG4/ISO/AVC": AVC, "V_MPEGH/ISO/HEVC": HEVC, "V_MS/VFW/FOURCC": None}
+    {"V_MPEG4/ISO/AVC": AVC, "V_MPEGH/ISO/HEVC": HEVC, "V_MPEGI/ISO/VVC": VVC, "V_MS/VFW/FOURCC": None}
 )
 """Codecs whose settings may be units behind start codes."""
 BITMAP_HEADER_BYTES: Final = 40
@@ -67,11 +69,13 @@ def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
         return _xiph(data, inner.hide)
     if codec == "A_FLAC":
         return _flac(data, inner.hide)
+    if codec in _CONFIGS and data and not (codec in _STREAMS and is_byte_stream(data)):
+        kind = _CONFIGS[codec]
+        head = FULL_BOX if kind == b"vvcC" else b""
+        cleaned = clean_config(kind, head + data, inner)
+        return None if cleaned is None else _numbers(cleaned[len(head) :], inner)
     if codec in _STREAMS:
         data = _stream_settings(codec, data, inner)
-    if codec in _CONFIGS and not (codec in _STREAMS and is_byte_stream(data)):
-        cleaned = clean_config(_CONFIGS[codec], data, inner) if data else data
-        return None if cleaned is None else _numbers(cleaned, inner)
     if codec.startswith(("V_MPEG1", "V_MPEG2", "V_MPEG4/ISO/")) and codec != "V_MPEG4/ISO/AVC":
         return _USER_DATA.sub(_user_data, data)
     if codec.startswith(("S_TEXT/ASS", "S_TEXT/SSA", "S_ASS", "S_SSA")):

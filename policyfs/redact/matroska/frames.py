@@ -1,4 +1,4 @@
-"""Frames of H.264 and H.265 in the blocks of a Matroska file, for the search for SEI messages.
+"""Frames of H.264, H.265 and H.266 in the blocks of a Matroska file, for the search for SEI messages.
 
 The frames of a film are listed only if some of them have a message to remove. Which frames are tried is
 decided by clusters: a cluster lasts some seconds, and its start is known without a look at any other block.

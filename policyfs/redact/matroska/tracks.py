@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from policyfs.redact.bitstreams.decoder_config import Framing, framing_in, stream_framing
-from policyfs.redact.bitstreams.nal_units import AVC, HEVC, codec_of
+from policyfs.redact.bitstreams.nal_units import AVC, HEVC, VVC, codec_of
 from policyfs.redact.core.cleaners import NotThisKindError
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.codec_private import BITMAP_HEADER_BYTES
@@ -115,6 +115,8 @@ def _framing(codec: bytes, settings: bytes) -> Framing | None:
         return stream_framing(AVC, settings)
     if codec == b"V_MPEGH/ISO/HEVC":
         return stream_framing(HEVC, settings)
+    if codec == b"V_MPEGI/ISO/VVC":
+        return stream_framing(VVC, settings)
     if codec == b"V_QUICKTIME":
         return framing_in(settings)
     known = codec_of(settings[16:20]) if codec == b"V_MS/VFW/FOURCC" else None

@@ -17,8 +17,9 @@ from policyfs.redact.bitstreams.nal_units import codec_of
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Found, Inner, NotThisKindError, TooMuchError
 from policyfs.redact.core.edits import Edits
+from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.kinds import Part
-from policyfs.redact.core.patches import ByteSource, skip_zeros
+from policyfs.redact.core.patches import ByteSource, PatchedSource, in_order, skip_zeros
 from policyfs.redact.core.tag_names import told
 from policyfs.redact.riff.avi_frames import StreamFrames
 from policyfs.redact.riff.chunks import (
@@ -44,6 +45,8 @@ _COMPRESSION_AT: Final = 16
 """Offsets of the codec's code in ``strh`` and in the ``strf`` of pictures."""
 _SETTINGS_AT: Final = 40
 """Offset of the codec's own settings in the ``strf`` of pictures."""
+_NUMBERS: Final = MappingProxyType({b"vids": _SETTINGS_AT, b"auds": 18, b"iavs": 32})
+"""Kind of stream -> bytes of numbers at the start of its ``strf``; a codec's own settings are behind them."""
 _MEDIA: Final = (b"vids", b"auds", b"iavs")
 _SAMPLE_KINDS: Final = (b"dc", b"db", b"wb", b"pc", b"dd", b"__", b"iv")
 _PLAIN: Final = MappingProxyType(
@@ -78,7 +81,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "movi: streams of pictures and sound", "the picture", NOTHING, "stay"),
     Part(
         _KIND,
-        "H.264 and H.265 frames: SEI user data",
+        "H.264, H.265, H.266 frames: SEI user data",
         "as in movies",
         UNKNOWN,
         "blanks, if some of the frames tried have any",
@@ -173,25 +176,38 @@ class _Locator:
                     code = self.source.read(part.start + _COMPRESSION_AT, 4)
                     check_dated(code, self.inner.hide)
                     kept = part.start + min(part.size, _PLAIN[part.name])
-                    self._coded(code, part.start + _SETTINGS_AT, kept)
+                    found = self._coded(code, part.start + _SETTINGS_AT, kept)
+                    self._settings(part.start, kept, found)
                 self._chunk(part)
             at = part.next
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)
 
-    def _coded(self, code: bytes, start: int, end: int) -> None:
+    def _settings(self, start: int, end: int, found: Found) -> None:
+        """Keep the changes found in a stream's format [start, end); zero it, except its numbers, if it still
+        has text with a place.
+        """
+        start += _NUMBERS.get(self.streams[-1] if self.streams else b"", 0)
+        if self.inner.hide & Tells.LOCATION and start < end:
+            after = PatchedSource(self.source, in_order(found.patches, self.source.size))
+            if not self.inner.budget.look(end - start) or bytes_tell_place(after.read(start, end - start)):
+                self.edits.zero(start, end, "strf")
+                return
+        self.edits.found.add(found)
+
+    def _coded(self, code: bytes, start: int, end: int) -> Found:
         """Keep the framing of a stream of pictures, which may have SEI messages, or be whole pictures.
 
-        code: of its codec. [start, end): the codec's settings, which are cleaned.
+        code: of its codec. Return the changes to the codec's settings [start, end).
         """
         codec, number = codec_of(code), len(self.streams) - 1
         if self.streams[-1:] != [b"vids"]:
-            return
+            return Found()
         if codec is None:
             self.frames.setdefault(number, StreamFrames(self.source, None))
-            return
+            return Found()
         coded = stream_framing(codec, self.source.read(start, max(0, min(_HEADER_BYTES, end - start))))
         self.frames[number] = StreamFrames(self.source, coded)
-        self.edits.found.add(clean_settings(self.source, start, end, codec, self.inner))
+        return clean_settings(self.source, start, end, codec, self.inner)
 
     def _chunk(self, chunk: Chunk) -> None:
         """Clean a chunk without picture or sound."""

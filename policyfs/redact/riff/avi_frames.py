@@ -1,4 +1,4 @@
-"""Frames of H.264 and H.265 in the chunks of an AVI, for the search for SEI messages."""
+"""Frames of H.264, H.265 and H.266 in the chunks of an AVI, for the search for SEI messages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from policyfs.redact.core.patches import ByteSource
 _HEAD_BYTES: Final = 256
 """Bytes at the start of a frame in which its first units are looked for."""
 _TRIED: Final = 16
-_DELIMITERS: Final = {"H.264": 9, "H.265": 35}
+_DELIMITERS: Final = {"H.264": 9, "H.265": 35, "H.266": 20}
 """Type of the unit before the first unit of a picture (access unit delimiter)."""
 
 
@@ -75,7 +75,7 @@ class StreamFrames:
         frame, codec = self._frame(number), self.coded.codec
         head = self.source.read(frame.at, min(_HEAD_BYTES, frame.size))
         at = -1 if self.coded.length_size else head.find(START_CODE)
-        while at >= 0 and (unit := head[at + len(START_CODE) :][: codec.header]):
+        while at >= 0 and len(unit := head[at + len(START_CODE) :][: codec.header]) == codec.header:
             if codec.type(unit) != _DELIMITERS[codec.name]:
                 return codec.type(unit) >= codec.slices
             at = head.find(START_CODE, at + len(START_CODE))

@@ -72,6 +72,18 @@ def hvcc(*units: tuple[int, bytes]) -> bytes:
     return make_box(b"hvcC", b"\x01" + bytes(20) + b"\x0f" + bytes((len(units),)) + arrays)
 
 
+def vvcc(*units: tuple[int, bytes], layers: int = 1) -> bytes:
+    """A decoder configuration of H.266 with arrays of one NAL unit each; lengths of units are 4 bytes."""
+    levels = bytes((0xFF << 9 - layers & 0xFF,)) + bytes((51,)) * (layers - 1) if layers > 1 else b""
+    profile = b"\0" + bytes((layers << 4 | 1,)) + b"\x1f" + b"\1\2\x33\x80" + levels + b"\1" + bytes(4)
+    arrays = b""
+    for kind, body in units:
+        unit = bytes((0, kind << 3 | 1)) + body
+        count = b"" if kind in (12, 13) else b"\0\1"
+        arrays += bytes((0x80 | kind,)) + count + len(unit).to_bytes(2) + unit
+    return full(b"vvcC", b"\xff" + profile + bytes(6) + bytes((len(units),)) + arrays)
+
+
 PROPERTIES: Final = (
     hvcc((33, b"\x01\x02\x03")),
     full(b"ispe", (64).to_bytes(4) * 2),
