@@ -110,6 +110,14 @@ def samples(directory: Path) -> Iterator[Sample]:
         "people": ("Rosa Kamera",),
     }
     yield Sample("PDF, a photo", kind, album, facts, rendered)
+    scan, scanned = directory / "scan.ps", directory / "scan.pdf"
+    own = "[ {Catalog} << /ScanPlace << /Latitude 47.80453 /City (Quincebury) >> >> /PUT pdfmark\nshowpage"
+    scan.write_text(PAGE.replace("showpage", own), encoding="utf-8")
+    run("gs", "-q", "-sDEVICE=pdfwrite", "-o", str(scanned), str(scan))
+    placed = {**told, "location": (*told["location"], "/Latitude 47.80453", "Quincebury")}
+    yield Sample(
+        "PDF, with a program's own entries", kind, scanned, placed, rendered, extra=_EXTRA | _EXTRA_XMP
+    )
     attached = directory / "attached.pdf"
     run("qpdf", str(directory / "plain.pdf"), "--add-attachment", str(photo), "--", str(attached))
     yield Sample("PDF, an attached photo", kind, attached, told, rendered, extra=_EXTRA | _EXTRA_XMP)

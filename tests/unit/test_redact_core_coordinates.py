@@ -39,6 +39,7 @@ PLACES = [
     *("///filled.count.soap", "at ///échange.œuvre.pomme", "Maidenhead JN67ms", "QTH loc: JN67"),
     *("33T WN 12345 67890", "33U 353000 5297000", "MGRS 33TWN1234567890", "UTM: 33N 353000 5297000"),
     *("https://g.co/maps/abc", "https://omaps.app/x", "ge0://x", "om://x", "https://osmand.net/map?x"),
+    *("IMG.47.80453,13.04229.jpg", "x-47.80453_13.04229"),
     *("/geohack.php?params=48_51_29_N", "https://naver.me/x", "kko.to/x", "https://foursquare.com/v/x"),
     *(
         "https://www.instagram.com/explore/locations/213/",

@@ -89,6 +89,13 @@ INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
 )
 """Further keys of the document information dictionary; any other may tell anything."""
 
+_PLACES: Final = re.compile(
+    rb"(?i:gps|latitude|longitude|geo(?:bounds|data|hash|json|loc|point|pos|tag)|coordinates|country|sublocation)"
+    rb"|(?<![A-Za-z])[Cc]ity(?![a-z])|(?<![a-z])City(?![a-z])|(?<![A-Za-z])(?:[Ll]at|[Ll]on|[Ll]ng)(?![A-Za-z])"
+)
+"""Programs' own keys that name a place. An entry goes if its value refers to no object, as that of a resource
+or of a destination does, whose names are free.
+"""
 _SHORTEST: Final = 8
 """A string shorter than this, parentheses included, holds no coordinates that free_text.py would find."""
 _TRAILER_ID: Final = b"ID"
@@ -169,6 +176,8 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
         return ANY[key]
     if info and key not in STRINGS:
         return INFO.get(key, UNKNOWN)
+    if _PLACES.search(key) and _refers_to_none(value):
+        return LOCATION
     if trailer and key == _TRAILER_ID:
         return DEVICE
     if trailer and key == b"Info" and value.kind == "dict":
@@ -188,6 +197,17 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
     if key == b"M" and not _DATE.match(string_bytes(value.text)):
         return NOTHING
     return STRINGS.get(key, NOTHING)
+
+
+def _refers_to_none(value: Node) -> bool:
+    """True if a value holds no reference and no dictionary with a type."""
+    waiting = [value]
+    while waiting:
+        here = waiting.pop()
+        if here.kind == "ref" or here.name(b"Type"):
+            return False
+        waiting += (*here.items, *(inside for _, _, inside in here.members))
+    return True
 
 
 def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:

@@ -48,7 +48,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part("PDF", "annotations, pages, signatures", "dates", Tells.TIME, "blanks"),
     Part("PDF", "signatures", "Location", Tells.LOCATION, "blanks"),
     Part("PDF", "signatures", "the signature itself, with its certificate", UNKNOWN, "zeros"),
-    Part("PDF", "pages", "Measure, VP, LGIDict: the place of a map", Tells.LOCATION, "blanks"),
+    Part("PDF", "pages", "Measure, VP, LGIDict, own keys: a place", Tells.LOCATION, "blanks"),
     Part("PDF", "any string", "coordinates, links to maps", Tells.LOCATION, "blanks"),
     Part("PDF", "trailer", "ID", Tells.DEVICE, "zeros"),
     Part("PDF", "PieceInfo, SpiderInfo", "private data of programs", UNKNOWN, "blanks"),
