@@ -158,6 +158,8 @@ def _worded(path: Path) -> Sample:
         "XMP-dc:Title": "+4748.272+01302.537/",
         "XMP-photoshop:Headline": "///quince.table.morning",
         "IPTC:Caption-Abstract": "UTM 33U 353000 5297000",
+        "XMP-dc:Rights": base64.b64encode(b'{"lat":47.804531,"lng":13.042287}').decode(),
+        "EXIF:Copyright": b"47.804531, 13.042287".hex(),
     }
     media.write_tags(media.photo(path, place=None), texts)
     told = dict.fromkeys(("location", "people"), tuple(texts.values()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from policyfs.redact.core.coordinates import holds_place
@@ -53,6 +55,18 @@ PLACES = [
     ),
     *("47.80453\n13.04229", " -33.85679\r\n151.21529\n"),
 ]
+_PLAIN = "47.80453, 13.04229"
+PLACES += [
+    base64.b64encode(f"at {_PLAIN}".encode()).decode(),
+    base64.b64encode(f"x {_PLAIN} xx".encode()).decode().rstrip("="),
+    "note:" + base64.urlsafe_b64encode(f"{{'lat':47.8}} {_PLAIN} ÿþü".encode()).decode(),
+    base64.b64encode(_PLAIN.encode("utf-16-le")).decode(),
+    *(_PLAIN.encode(code).hex() for code in ("utf-8", "utf-16-be")),
+    _PLAIN.encode().hex().upper(),
+    "".join(f"&#{ord(char)};" for char in _PLAIN),
+    "".join(f"%{ord(char):02x}" for char in _PLAIN),
+    "".join(f"\\u{ord(char):04x}" for char in _PLAIN),
+]
 NONE = [
     *("Bake at 180 degrees 20 minutes", "180 Grad 25 Minuten backen", "180度20分焼く", "Drehung 90 Grad"),
     *(
@@ -66,6 +80,13 @@ NONE = [
     *("geohash: string", "geohash buffer", "UTC 12:00", "utm_source=33T", "point(1, 2)", "Point (3 of 4)"),
     *("translate = 0.5", "d = 4 d5", "2d 5m ago", "12d30m", "lonely_lat", "flat_e5"),
     *("12.34567\n13.45678\n14.56789", "1.2345 apples\n2.3456 pears", "33T WN 1 2", "33 TWN 12345 67890 kg"),
+    *(
+        base64.b64encode(b"a quince on a table, 47").decode(),
+        b"a quince on a table".hex(),
+        "a" * 40,
+        "4a" * 40,
+    ),
+    *("100%", "%zz", "\\u12", "&#x;", "xmp.did:1f1e5bd07d6a4f439f3f1b2c3d4e5f60"),
     *("user@12.5.1", "http://example.org/?view=1.5", "?q=1.5", "C++ 2023+"),
 ]
 

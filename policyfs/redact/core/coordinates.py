@@ -7,7 +7,12 @@ it matches has one. The search for a hint is quick, and comes first.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import suppress
+from html import unescape
 from typing import Final
+from urllib.parse import unquote
 
 _UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
 """A number up to 1, such as a mask's corner, a side of a rectangle, a chromaticity. A place has at most one
@@ -60,19 +65,44 @@ _WITHOUT_SIGNS: Final = re.compile(
 """Degrees, with minutes or decimals, of both coordinates, without the signs for degrees and minutes."""
 _NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W?\d", re.IGNORECASE)
 """Every text that _WITHOUT_SIGNS matches has this. It is searched first, which is quick."""
-_LINKS: Final = re.compile(
+_QUERY: Final = re.compile(
     r"[?&#](?:ll|sll|cbll|q|map|center|cp|at|pt|daddr|pin|loc|pos|view|coords?|latlng)="
     r"(?:\d{1,2}(?:\.\d{1,4})?/)?[-+]?\d{1,3}\.\d{1,10}(?:,|%2c|~|/|;)[-+]?\d"
-    r"|/@-?\d{1,3}\.\d{1,10},-?\d"
-    r"|waze\.com/ul|\bamap\.com/|mapquest\.com/|(?:wego|share)\.here\.com/|yandex\.[a-z.]{2,6}/maps|mapy\.c(?:z|om)/"
-    r"|\b2gis\.[a-z]{2,3}/|\bmaps?\.(?:baidu|naver|kakao|qq|yandex|me)\b|comgooglemaps:|google\.navigation:"
-    r"|\bplus\.codes/|geohash\.org/|\bg\.co/maps|omaps\.app/|\bge0(?:\.me|:)/|\bom://|osmand\.net/|geohack\.php"
-    r"|\bnaver\.me/|\bkko\.to/|foursquare\.com/v|\b4sq\.com/|swarmapp\.com/|/explore/locations/"
-    r"|mapcarta\.com/|wikimapia\.org/|map\.geo\.admin\.ch|caltopo\.com/|gaiagps\.com/|komoot\.[a-z]{2,3}/tour"
-    r"|strava\.com/(?:activities|routes|segments)/|alltrails\.com/|wikiloc\.com/|coord\.info/gc",
+    r"|/@-?\d{1,3}\.\d{1,10},-?\d",
     re.IGNORECASE,
 )
-"""Links to spots on further maps."""
+"""Parts of links to maps that hold coordinates."""
+_MAPS: Final = (
+    *(
+        "waze.com/ul",
+        "mapquest.com/",
+        "wego.here.com/",
+        "share.here.com/",
+        "mapy.cz/",
+        "mapy.com/",
+        "amap.com/",
+    ),
+    *(
+        "comgooglemaps:",
+        "google.navigation:",
+        "maps.me/",
+        "plus.codes/",
+        "geohash.org/",
+        "omaps.app/",
+        "ge0.me/",
+    ),
+    *("ge0://", "osmand.net/", "geohack.php", "naver.me/", "kko.to/", "foursquare.com/v", "4sq.com/"),
+    *("swarmapp.com/", "/explore/locations/", "mapcarta.com/", "wikimapia.org/", "map.geo.admin.ch"),
+    *("caltopo.com/", "gaiagps.com/", "alltrails.com/", "wikiloc.com/", "coord.info/gc", "g.co/maps"),
+    *("strava.com/activities/", "strava.com/routes/", "strava.com/segments/"),
+)
+"""Parts of links to spots on further maps."""
+_SEVERAL_MAPS: Final = re.compile(
+    r"(?=[myko2])(?:yandex\.[a-z.]{2,6}/maps|\bmaps?\.(?:baidu|naver|kakao|qq|yandex)\."
+    r"|komoot\.[a-z]{2,3}/tour|\b2gis\.[a-z]{2,3}/|\bom://)",
+    re.IGNORECASE,
+)
+"""Maps with addresses in several countries, and those whose address may end another word."""
 _NORTH: Final = (
     r"(?:[nsew]\b|north|south|east|west|nord|süd|sud|ost|est|ouest|norte|sur|este|oeste|nördl|südl|östl|westl"
     r"|с\.?\s?ш|ю\.?\s?ш|в\.?\s?д|з\.?\s?д)"
@@ -88,13 +118,13 @@ _MORE: Final = (
     # 北緯35度41分22秒, 위도: 37.56
     (
         ("緯", "経", "纬", "经", "위", "경", "度"),
-        (r"(?:[北南][緯纬]|[東西东][経经]|[緯纬経经]度|위도|경도|북위|남위|동경|서경)[^\w\n]{0,3}\d"
-        r"|\d{1,3}度\d{1,2}(?:\.\d+)?分\d{1,2}(?:\.\d+)?秒"),
+        (r"(?=[北南東西东緯纬経经위경북남동서\d])(?:(?:[北南][緯纬]|[東西东][経经]|[緯纬経经]度|위도|경도|북위|남위|동경|서경)[^\w\n]{0,3}\d"
+        r"|\d{1,3}度\d{1,2}(?:\.\d+)?分\d{1,2}(?:\.\d+)?秒)"),
     ),
     # labels in other languages
     (
         ("latitud", "longitud", "graad", "breite", "länge", "широт", "долгот", "geo", "szeroko"),
-        (r"(?:latitud(?:ine|en)?|longitudine|(?:breedte|lengte)graad|(?:breiten|längen)grad|широт[аы]|долгот[аы]"
+        (r"(?=[lbgшдsd])(?:latitud(?:ine|en)?|longitudine|(?:breedte|lengte)graad|(?:breiten|längen)grad|широт[аы]|долгот[аы]"
         r"|geo\w{0,8}\.?\s(?:breite|länge)|(?:szerokość|długość)\sgeo\w{0,12}\.?)[^\w\n]{1,4}[nsew]?\s?[-+]?\d"),
     ),
     # 47d48'16", 47* 48' 16"
@@ -152,17 +182,55 @@ _PLAIN: Final = {wide: wide - 0xFEE0 for wide in range(0xFF01, 0xFF5F)} | {
     0x2212: ord("-"),
 }
 """Signs of other scripts -> those of ASCII. Digits of other scripts match ``\\d`` as they are."""
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{20,}")
+_HEX: Final = re.compile(r"(?:[0-9A-Fa-f]{2}){10,}")
+_STANDARD: Final = str.maketrans("-_", "+/")
+_JSON_ESCAPE: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
 
 
 def holds_place(text: str) -> bool:
-    """True if a text holds coordinates, a code of a place or a link to a map."""
+    """True if a text holds coordinates, a code of a place or a link to a map; also as base64, as hexadecimal
+    digits, or with the escapes of links, HTML or JSON.
+    """
+    return _holds_place(text) or any(map(_holds_place, _decoded(text)))
+
+
+def _decoded(text: str) -> Iterator[str]:
+    """Yield a text without its escapes, and all texts that are encoded in it, with empty lines between."""
+    plain = unquote(text) if "%" in text else text
+    plain = unescape(plain) if "&#" in plain else plain
+    plain = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)), plain) if "\\u" in plain else plain
+    if plain != text:
+        yield plain
+    parts = [bytes.fromhex(run) for run in _HEX.findall(text)]
+    for run in _BASE64.findall(text):
+        digits = run.translate(_STANDARD)
+        with suppress(ValueError):
+            parts.append(b64decode(digits[: len(digits) - (len(digits) % 4 == 1)] + "=="))
+    if found := [part for data in parts for part in _readable(data)]:
+        yield "\n\n\n".join(found)
+
+
+def _readable(data: bytes) -> Iterator[str]:
+    """Yield decoded bytes if they are text: in UTF-8, or in UTF-16 with ASCII letters only."""
+    try:
+        text = data.replace(b"\0", b"").decode("utf-8")
+    except UnicodeDecodeError:
+        return
+    if all(char.isprintable() or char in "\t\r\n" for char in text):
+        yield text
+
+
+def _holds_place(text: str) -> bool:
     if not text.isascii():
         text = text.translate(_PLAIN)
-    if _COORDINATES.search(text) or ((":" in text or "/" in text) and _LINKS.search(text)):
+    if _COORDINATES.search(text) or _QUERY.search(text):
         return True
     if _NORTH_OR_SOUTH.search(text) is not None and _WITHOUT_SIGNS.search(text) is not None:
         return True
     lower = text.lower()
+    if (":" in text or "/" in text) and (any(part in lower for part in _MAPS) or _SEVERAL_MAPS.search(text)):
+        return True
     for hints, pattern in _WITH_HINTS:
         if any(hint in lower for hint in hints) and pattern.search(text) is not None:
             return True

@@ -333,10 +333,19 @@ _HEADS: Final[dict[str, tuple[str, Callable[[], bytes]]]] = {
     "RAF": ("image/x-fuji-raf", lambda: tiffs.fuji(jpegs.plain())),
 }
 
+ESCAPED: Final = b"%31 1&#49;2 " + b"\n".join([base64.b64encode(b"1 23 45 6 78 90")] * 9000)
+"""Texts within a text, which are searched by themselves."""
+NEARLY_PLACES: Final = (
+    b"degr grad graad geox /1 %2 d* _lat lon: wgs point( coord utm geohash: /// qth 33T WN 1 1 degrees 1 min"
+    b" +12+123 47/1 48/1 x47d4 N 1 n 1.1 n "
+) * 1300
+"""Hints of all rare spellings, and the beginnings of many."""
 BOMBS: Final[dict[str, tuple[str, Callable[[], bytes | ByteSource]]]] = {
     "PNG: zTXt of zeros": ("image/png", lambda: png_texts(bytes(4 * MIB), 100)),
     "PNG: zTXt of words": ("image/png", lambda: png_texts(b"a word 1.5 " * (4 * MIB // 11), 40)),
     "PNG: zTXt of digits": ("image/png", lambda: png_texts(b"47.80453, 13.04229 " * (4 * MIB // 19), 40)),
+    "PNG: zTXt of escapes": ("image/png", lambda: png_texts(ESCAPED, 40)),
+    "PNG: zTXt of signs of places": ("image/png", lambda: png_texts(NEARLY_PLACES, 40)),
     "PNG: zTXt of small texts": ("image/png", lambda: png_texts(b"1,2 " * 60_000, 400)),
     "PNG: zTXt of hexadecimal EXIF": (
         "image/png",
