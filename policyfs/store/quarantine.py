@@ -26,6 +26,9 @@ from pathlib import Path
 from typing import Final
 
 from policyfs.linux import libc
+from policyfs.linux.statx import fstatx
+from policyfs.store.exact_names import ExactNames
+from policyfs.store.tree import Tree
 
 NAME: Final = "quarantine"
 """The name of the quarantine's directory, which is in the mount's directory below the trail root."""
@@ -319,7 +322,8 @@ def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool)
             libc.link_fd(target, dirfd, name)
     except BaseException:
         if named:
-            os.unlink(name, dir_fd=dirfd)
+            with contextlib.suppress(FileNotFoundError):  # another file that has taken the name stays
+                ExactNames(Tree(dirfd), lambda *_: None).unlink(dirfd, name, fstatx(target))
         raise
     finally:
         os.close(target)

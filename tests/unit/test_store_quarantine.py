@@ -134,3 +134,32 @@ def test_nothing_is_overwritten(kept: Quarantine, tmp_path: Path, monkeypatch, u
     assert not (tmp_path / "elsewhere").exists()
     release(entry, fd, dirfd, b"out", as_was=False)
     assert (tmp_path / "out").read_bytes() == b"five."
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "replaced", "removed"])
+def test_a_failed_release_removes_no_other_file(
+    kept: Quarantine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """On a store without unnamed files, the new file has its name while the bytes are copied."""
+    monkeypatch.setattr(quarantine.os, "O_TMPFILE", os.O_DIRECTORY | os.O_EXCL)
+    entry = keep(kept, b"five.")
+    (entry.directory / "bytes").write_bytes(b"FIVE.")
+    copy = quarantine.copy
+
+    def copied(*arguments) -> str:
+        if meanwhile == "replaced":
+            (tmp_path / "other").write_bytes(b"other")
+            (tmp_path / "other").rename(tmp_path / "out")
+        elif meanwhile == "removed":
+            (tmp_path / "out").unlink()
+        return copy(*arguments)
+
+    monkeypatch.setattr(quarantine, "copy", copied)
+    fd, dirfd = kept.open(entry), os.open(tmp_path, os.O_PATH)
+    with pytest.raises(WrongEntryError, match="bytes have changed"):
+        release(entry, fd, dirfd, b"out", as_was=False)
+    os.close(fd)
+    os.close(dirfd)
+    assert (tmp_path / "out").exists() == (meanwhile == "replaced")
+    if meanwhile == "replaced":
+        assert (tmp_path / "out").read_bytes() == b"other"
