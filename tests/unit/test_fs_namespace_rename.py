@@ -195,3 +195,31 @@ def test_a_decision_by_facts_moves_and_replaces_as_rename_does(
             assert os.listdir(store) == ["b.jpg"]
 
     run()
+
+
+@pytest.mark.parametrize("taken", ["a.jpg", "empty"])
+def test_only_the_files_that_were_decided_on_are_exchanged(
+    store: Path, monkeypatch: pytest.MonkeyPatch, taken: str
+) -> None:
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OWN)) as made:
+            _owned(made, "a.jpg", "empty")
+            caller = made.caller(CAMERA)
+
+            async def exchange() -> int:
+                request = made.renamer.rename(
+                    made.root, b"a.jpg", made.root, b"empty", libc.RENAME_EXCHANGE, caller
+                )
+                return await errno_of(request)
+
+            assert await exchange() == 0
+            assert (store / "empty").read_bytes() == PHOTO
+            right_before_removals(monkeypatch, lambda: replace(store / taken, b"another app's"))
+            kept = (store / ("empty" if taken == "a.jpg" else "a.jpg")).read_bytes()
+            assert await exchange() == errno.ESTALE
+            assert (store / taken).read_bytes() == b"another app's"
+            assert (store / ("empty" if taken == "a.jpg" else "a.jpg")).read_bytes() == kept
+            assert await exchange() == errno.EACCES
+
+    run()

@@ -161,15 +161,13 @@ class Renamer:
             if replaced is not None and not exchange:
                 self._entries.keep_open(new_key, new_parent, new, replaced=True)
             names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
-            by_facts = (moved.used or target.used) and not _replaces_directory(old_stat, new_stat)
-            try:
-                with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
-                    if exchange or not (by_facts or sure is not None):
-                        self._tree.rename2(*names, flags)
-                    else:
-                        self._rename_exactly(*names, old_stat, new_stat, flags, settled=sure is not None)
-            except OSError as error:
-                _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
+            with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
+                settled = sure is not None or sure_there is not None
+                by_facts = moved.used or target.used
+                if settled or (by_facts and (exchange or not _replaces_directory(old_stat, new_stat))):
+                    self._rename_exactly(*names, old_stat, new_stat, flags, settled=settled)
+                else:
+                    self._tree.rename2(*names, flags)
         self._follow(caller.principal, here, to, exchange=exchange)
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
@@ -227,9 +225,9 @@ class Renamer:
         """Move exactly the file that was decided on, or none (ESTALE: the kernel tries again).
 
         renameat2 takes names. After the last check, another file may get a name through another mount or in
-        the store. So a replaced file is removed only after it is certain which file was moved. settled: True
-        if the file's content was checked for this move. Otherwise a store that cannot exchange names moves
-        whatever has the name.
+        the store. So a replaced file is removed only after it is certain which file was moved, and an
+        exchange of other files than these two is undone. settled: True if the file's content was checked for
+        this move. Otherwise a store that cannot exchange names moves whatever has the name.
         """
         if replaced is not None and replaced.same_inode(moved) and not flags:
             return  # two names of one file: rename(2) does nothing, and both stay
@@ -246,7 +244,10 @@ class Renamer:
         is_done = self._tree.stat(new_dir, new).same_inode(moved)
         if is_done and swap and replaced is not None:
             with contextlib.suppress(FileNotFoundError):  # another program has removed it meanwhile
-                is_done = self._exact_names.unlink(old_dir, old, replaced)
+                if flags & _EXCHANGE:
+                    is_done = self._tree.stat(old_dir, old).same_inode(replaced)
+                else:
+                    is_done = self._exact_names.unlink(old_dir, old, replaced)
         if not is_done:
             self._exact_names.move_back(new_dir, new, old_dir, old, swapped=bool(swap))
             raise StaleNodeError
