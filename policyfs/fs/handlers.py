@@ -25,7 +25,7 @@ from policyfs.store.tree import TIME_NOW
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_WRITE_FLAGS: Final = struct.Struct("=20xI")  # struct fuse_write_in: fh, offset, size, write_flags
+_WRITE_FLAGS: Final = struct.Struct("=20xI8xI")  # struct fuse_write_in: write_flags, flags (see _wire.h)
 _FUSE_WRITE_CACHE: Final = 1 << 0  # page-cache write-back, not a write(2)
 _FUSE_WRITE_KILL_SUIDGID: Final = 1 << 2
 _FLUSH_OWNER: Final = struct.Struct("=16xQ")  # struct fuse_flush_in: fh, unused, lock_owner
@@ -172,10 +172,10 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """WRITE, of mediated files only."""
-        (flags,) = _WRITE_FLAGS.unpack_from(raw_request().body)  # before the first await
+        flags, file_flags = _WRITE_FLAGS.unpack_from(raw_request().body)  # before the first await
         handle = self._handles.get(fh)
         back, kill = bool(flags & _FUSE_WRITE_CACHE), bool(flags & _FUSE_WRITE_KILL_SUIDGID)
-        append = bool(handle.flags & os.O_APPEND)
+        append = bool(file_flags & os.O_APPEND)  # of now: fcntl(F_SETFL) may have changed it since the open
         return await self._data.writer.write(handle, off, buf, append=append, kill_priv=kill, back=back)
 
     @guarded

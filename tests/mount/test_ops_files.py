@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.models.twins import ROADS, Case, Twins, content, error, fd_of, marks, twins_on
+from tests.support.models.twins import ROADS, Case, Road, Twins, content, error, fd_of, marks, twins_on
 
 GIB = 1 << 30
 
@@ -40,6 +40,22 @@ def appending_by_rwf() -> object:
     with fd_of("file", os.O_RDWR) as fd:
         os.pwritev(fd, [b"more ", b"still"], 0, os.RWF_APPEND)
         return content("file"), os.lseek(fd, 0, os.SEEK_CUR)
+
+
+def appending_no_more() -> object:
+    with fd_of("file", os.O_RDWR | os.O_APPEND) as fd:
+        os.write(fd, b"end")
+        fcntl.fcntl(fd, fcntl.F_SETFL, 0)
+        os.pwrite(fd, b"begin", 0)
+        return content("file")
+
+
+def appending_from_now_on() -> object:
+    with fd_of("file", os.O_RDWR) as one, fd_of("file", os.O_WRONLY | os.O_APPEND) as two:
+        fcntl.fcntl(one, fcntl.F_SETFL, os.O_APPEND)
+        os.write(two, b"two")
+        os.pwrite(one, b"one", 0)
+        return content("file")
 
 
 def append_while_another_grows_it() -> object:
@@ -435,6 +451,9 @@ STORIES = (
 )  # fmt: skip
 
 
+MEDIATED = [road for road in ROADS if road.name in {"mediated", "own under redaction", "checked"}]
+
+
 @pytest.fixture(scope="module", params=ROADS, ids=lambda road: road.name)
 def twins(request, module_arena) -> Iterator[Twins]:
     with twins_on(request.param, module_arena) as made:
@@ -443,3 +462,10 @@ def twins(request, module_arena) -> Iterator[Twins]:
 
 def test_open_files_are_as_natively(twins: Twins) -> None:
     twins.compare([Case(story.__name__, story) for story in STORIES])
+
+
+@pytest.mark.parametrize("road", MEDIATED, ids=lambda road: road.name)
+def test_appending_begins_and_ends_by_fcntl(road: Road, arena) -> None:
+    """In passthrough the kernel itself goes on as the file was opened (docs/posix.md)."""
+    with twins_on(road, arena) as made:
+        made.compare([Case(story.__name__, story) for story in (appending_no_more, appending_from_now_on)])
