@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.fs.checked.head import HEAD_BYTES
+from policyfs.fs.inodes.pending_writes import Head
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
@@ -199,3 +200,27 @@ async def test_a_change_of_a_file_that_never_rests_ends(
         assert await errno_of(CHANGES[change](made, handle)) == errno.EBUSY
         await made.release(handle)
     assert (store / "a.jpg").read_bytes().rstrip(b".") == PHOTO.rstrip(b".")
+
+
+@on_trio
+async def test_a_file_gets_a_draft_where_heads_hold_too_many_bytes(store: Path, monkeypatch) -> None:
+    """It is judged as a head would be: at its close."""
+    monkeypatch.setattr("policyfs.fs.inodes.pending_writes._HELD_MOST", Head.all_held + len(PHOTO))
+    with parts(store, engine_of(OPEN + TYPES)) as made:
+        made_files = []
+        for name in (b"one", b"two"):
+            handle, _ = await made.creator.create(made.root, name, 0o644, os.O_RDWR, made.caller(MAPS))
+            assert await made.write(handle, 0, PHOTO[:1]) == 1
+            made_files.append(handle)
+        one, two = made_files
+        assert (one.node.open.draft, two.node.open.draft) == (None, None)
+        monkeypatch.setattr("policyfs.fs.inodes.pending_writes._HELD_MOST", 0)
+        assert await made.write(two, 1, PHOTO[1:2]) == 1
+        assert two.node.open.draft is not None
+        assert await made.write(two, 2, PHOTO[2:]) == len(PHOTO) - 2
+        await made.sync.flush(two)
+        assert (store / "two").read_bytes() == PHOTO
+        assert await errno_of(made.sync.flush(one)) == errno.EPERM
+        for handle in made_files:
+            await made.release(handle)
+    assert not (store / "one").exists()

@@ -35,6 +35,22 @@ def test_a_head_is_held_only_of_a_file_that_was_empty() -> None:
     assert head.size(3) == 3
 
 
+def test_all_heads_together_hold_no_more_than_their_limit() -> None:
+    before, piece = Head.all_held, bytes(1 << 20)
+    heads = [Head(0) for _ in range(64 - before // len(piece) - 1)]
+    for head in heads:
+        assert head.has_room_for(piece)
+        head.held = piece
+    assert not Head(0).has_room_for(2 * piece)
+    assert heads[0].has_room_for(piece + b"x")
+    heads[1].held = heads[1].held[:5] if heads[1].held else None
+    heads[2].held = None
+    assert Head(0).has_room_for(2 * piece)
+    del head
+    heads.clear()
+    assert Head.all_held == before
+
+
 def test_a_write_makes_a_draft_changed_and_its_times_and_refusal_old(draft: Draft) -> None:
     assert not draft.changed
     draft.times_ns, draft.unchanged = (1, 2), True

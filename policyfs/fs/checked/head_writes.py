@@ -73,7 +73,7 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
 
 
 class UnknownBeginningError(Exception):
-    """A change would leave a gap behind held bytes, or put zeros into them. Such a file needs a draft."""
+    """A change needs a draft: it leaves a gap behind held bytes, makes zeros of them, or is too much."""
 
 
 class HeadSniffer(Protocol):
@@ -157,6 +157,8 @@ class Checker:
 
             return await self._change(handle, head, b"", fence, put)
         if may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
+            if not head.has_room_for(after):
+                raise UnknownBeginningError
             head.held = after
         else:
             await self._refuse(handle, head, decision, kind)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from policyfs.domain import RuleMatch
 from policyfs.linux.statx import Stat
 from policyfs.store import freeing
 from policyfs.store.frozen import Version
+
+_HELD_MOST: Final = 64 << 20
+"""The limit of bytes that all heads of a process hold together."""
 
 
 class Refusal(NamedTuple):
@@ -35,14 +38,36 @@ class Head:
     (WriteGuard.wrote).
     """
 
-    __slots__ = ("created", "held", "left", "refused")
+    __slots__ = ("_held", "created", "left", "refused")
+
+    all_held: ClassVar[int] = 0
+    """The bytes that all heads of this process hold."""
 
     def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
         """Hold no bytes yet, or None if the file has bytes. stored: the file's size in the store, bytes."""
-        self.held: bytes | None = None if stored else b""
+        self._held: bytes | None = None if stored else b""
         self.created = created
         self.refused = refused
         self.left: Version | None = None
+
+    def __del__(self) -> None:
+        self.held = None
+
+    @property
+    def held(self) -> bytes | None:
+        """Return the bytes that wait for their check."""
+        return self._held
+
+    @held.setter
+    def held(self, held: bytes | None) -> None:
+        Head.all_held += len(held or b"") - len(self._held or b"")
+        self._held = held
+
+    def has_room_for(self, held: bytes) -> bool:
+        """True if the head may hold these bytes. Otherwise the file needs a draft: its app's share of
+        descriptors bounds drafts, and an app could fill the memory with 64 KiB for each open file.
+        """
+        return Head.all_held + len(held) - len(self._held or b"") <= _HELD_MOST
 
     def size(self, stored: int) -> int:
         """Return the file's size as its writer sees it, held bytes included."""
