@@ -82,7 +82,7 @@ def phone_video(path: Path) -> Path:
         "artist": "Rosa Kamera",
     }
     pairs = [word for name, value in tags.items() for word in ("-metadata", f"{name}={value}")]
-    made = ("-metadata:s:v", "title=Camera of Rosa Kamera", "-metadata:s:v", "handler_name=Testmaker handler")
+    made = ("-metadata:s:v", "title=Camera of Rosa Kamera", "-metadata:s:v", "handler_name=by Wunibald")
     codecs = (
         ("-c:v", "libx264", "-c:a", "aac")
         if path.suffix == ".mkv"
@@ -185,8 +185,8 @@ def samples(directory: Path) -> Iterator[Sample]:
     """Each with facts under every word."""
     phone = {
         "location": ("47.80453", "013.04229"),
-        "device": ("Testmaker", "Modell 7", "Lavf"),
-        "people": ("Rosa Kamera", "Quince on a table"),
+        "device": ("Testmaker", "Modell 7", "Lavf", "Wunibald"),
+        "people": ("Rosa Kamera", "Quince on a table", "Wunibald"),
         "time": ("2021-07-23",),
     }
     mkv, webm = "video/x-matroska", "video/webm"
@@ -195,12 +195,12 @@ def samples(directory: Path) -> Iterator[Sample]:
     unknown = ("Grauholzweg", "note.txt")  # in a tag of an unknown name; a file that is no picture
     told = {
         "location": ("47.80453", "13.04229", "Zirbelstadt", "Wacholderland", *unknown),
-        "device": ("Testmaker", "Modell 7", "mkvmerge", *unknown),
-        "people": ("Rosa Kamera", "Quince on a table", "Quendelia", "FrameCnt", *unknown),
+        "device": ("Testmaker", "Modell 7", "mkvmerge", "Wunibald", *unknown),
+        "people": ("Rosa Kamera", "Quince on a table", "Wunibald", "Quendelia", "FrameCnt", *unknown),
         "time": ("2021-07-23", "2019-03-04", *unknown),
     }
     yield Sample("all that mkvmerge writes", mkv, full(directory), told, streams, extra=_EXTRA)
-    told = {**phone, "people": ("Rosa Kamera", "FrameCnt")}
+    told = {**phone, "people": ("Rosa Kamera", "FrameCnt", "Wunibald")}
     yield Sample("subtitle scripts", mkv, script(directory), told, streams, extra=_EXTRA)
     yield Sample("recorded live", webm, live(directory / "live.webm"), phone, streams, extra=_EXTRA)
     told = {"location": ("Zirbelstadt",), "people": ("Rosa Kamera",), "time": ("2019-03-04",)}
