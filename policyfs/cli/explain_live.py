@@ -45,8 +45,8 @@ class Caller(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """The first layer that refuses a request. name: policy, mount, read-only, mode bits, sniffing, redaction,
-    held writes.
+    """The first layer that refuses a request. name: policy, mount, store, read-only, mode bits, sniffing,
+    redaction, held writes.
     """
 
     name: str

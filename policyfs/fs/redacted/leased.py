@@ -1,4 +1,7 @@
-"""Large files in a redacted view, if the store cannot clone (reflink): served under a read lease.
+"""Files that are served under a read lease: mostly large ones in a redacted view, if the store cannot clone.
+
+The others are files for whose copy there is no room or share, and files that may be read because of their
+kind alone and are too large to copy.
 
 The kernel grants a lease only while no process has the file open for writing or mapped writable. After every
 read the lease is checked, and the bytes are sent only if it still holds (store/leases). If the kernel refuses
@@ -95,7 +98,10 @@ class LeasedFiles:
         return armed
 
     def _admit(self, handle: Handle, armed: Armed, call: Call) -> None:
-        """Return if the file can be shown. Else refuse on record; EBUSY if the reason is a writer."""
+        """Return if the file can be shown. Else refuse on record.
+
+        The errno is that of the decision if it denies, EBUSY if the reason is a writer, else EACCES.
+        """
         if not armed.reason:
             return
         error = 0
@@ -107,7 +113,10 @@ class LeasedFiles:
         )  # fmt: skip
 
     async def _arm(self, handle: Handle, state: OpenState, fd: int, owner: str | None) -> Armed:
-        """Take the lease and locate hidden data under it. The caller has the node's lock. *fd*: O_RDONLY."""
+        """Take the lease and locate hidden data under it. The caller has the node's lock. *fd*: O_RDONLY.
+
+        For an open, and for a read after a reload or after the lease was lost.
+        """
         node, caller = handle.node, handle.caller
         unknown = self._gate.judge(caller.principal, _READ, node, Facts(None, owner))
         blank = Decision(allowed=True, errno=0, rules=unknown.rules, audit=Audit.REQUIRED)

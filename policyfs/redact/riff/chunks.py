@@ -1,4 +1,4 @@
-"""Files made of chunks with a four-letter name and a length: RIFF and IFF.
+"""Files made of chunks with a four-letter name and then a length: RIFF and IFF.
 
 RIFF (Microsoft and IBM, 1991) is little endian: WebP, WAV, AVI. IFF (EA IFF 85) is big endian:
 AIFF.
