@@ -47,7 +47,7 @@ async def test_two_views_that_made_a_copy_at_once_each_go_on_with_their_own(stor
         async with trio.open_nursery() as nursery:
             nursery.start_soon(first, CAMERA)
             nursery.start_soon(first, GALLERY)
-            await trio.testing.wait_all_tasks_blocked()
+            await made.sniffed.wanted()
             made.sniffed.gate.set()
         assert len({handle.node for handle in handles}) == 2
         for uid in (CAMERA, GALLERY, CAMERA):
@@ -107,7 +107,7 @@ async def test_who_waited_for_a_copy_reads_it_though_the_file_has_changed_again(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(once)
             nursery.start_soon(once)
-            await trio.testing.wait_all_tasks_blocked()
+            await made.sniffed.wanted()
             (store / "a.jpg").write_bytes(PHOTO + b"more")
             made.sniffed.gate.set()
         assert [handle.node for handle in handles] == [node, node]
@@ -131,7 +131,7 @@ async def test_while_a_copy_is_made_another_version_is_looked_up_at_a_node_of_it
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(first)
-            await trio.testing.wait_all_tasks_blocked()
+            await made.sniffed.wanted()
             (store / "a.jpg").write_bytes(PHOTO + b"more")
             with pytest.raises(OSError) as stale:  # it came by a look-up before the change
                 await made.opener.open(old, os.O_RDONLY, made.caller(GALLERY))
@@ -157,7 +157,7 @@ async def test_a_look_that_failed_leaves_no_version_behind(store: Path) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(once)
             nursery.start_soon(once)
-            await trio.testing.wait_all_tasks_blocked()
+            await made.sniffed.wanted()
             made.sniffed.gate.set()
         assert refused == [errno.EACCES] * 2
         assert node.open is None

@@ -68,7 +68,7 @@ class Opens:
 
     async def begin(self, number: int) -> None:
         self.nursery.start_soon(self._open, number)
-        await trio.testing.wait_all_tasks_blocked()
+        await self.made.sniffed.wanted()
 
     async def _open(self, number: int) -> None:
         try:

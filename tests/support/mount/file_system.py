@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import trio
+import trio.testing
 
 from policyfs.domain import Audit
 from policyfs.fs.access.admission import Admitted
@@ -62,6 +63,15 @@ class Sniffed:
     def __init__(self) -> None:
         self.gate: trio.Event | None = None
         self.asked = trio.Event()
+
+    async def wanted(self) -> None:
+        """Wait until a task waits for the gate, if there is one (a copy is made on a thread before), and all
+        others wait, too.
+        """
+        with trio.fail_after(10):
+            while self.gate is not None and not self.gate.statistics().tasks_waiting:  # noqa: ASYNC110
+                await trio.sleep(0.001)  # a gate has no event for that
+        await trio.testing.wait_all_tasks_blocked()
 
     async def _turn(self) -> None:
         self.asked.set()
