@@ -231,6 +231,12 @@ def samples(directory: Path) -> Iterator[Sample]:
         told(location=(CITY, *place), people=(CITY, *place)),
         extra={"Track3:Text": "subtitles that hold coordinates"},
     )
+    said = "shot 2019:03:04 05:06:07"
+    text, mkv = {"time": (said,), "people": (said,)}, _said(directory / "said.mkv")
+    yield Sample("said.mkv", "video/x-matroska", mkv, text, decoded, extra={"Matroska": "the text, programs"})
+    yield sample(
+        "said.mp4", "video/mp4", _said, told(time=(said,), people=(said,)), extra={"ItemList": "the text"}
+    )
     yield sample("fragments.mp4", "video/mp4", _fragments, told(location=place, people=people))
     yield sample(
         "timed.mp4",
@@ -288,6 +294,10 @@ def _three_gpp(path: Path) -> Path:
 
 def _sound(path: Path) -> Path:
     return clip(path, "-vn", "-metadata", f"title={TITLE}", "-metadata", f"artist={ARTIST}")
+
+
+def _said(path: Path) -> Path:
+    return clip(path, "-metadata", "comment=shot 2019:03:04 05:06:07")
 
 
 def _fragments(path: Path) -> Path:

@@ -6,7 +6,7 @@ import pytest
 
 from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Note
-from policyfs.redact.core.patches import apply
+from policyfs.redact.core.patches import MemorySource, apply
 from policyfs.redact.isobmff.box_edits import Block
 from policyfs.redact.isobmff.udta import (
     EXIF_UUID,
@@ -19,6 +19,7 @@ from policyfs.redact.isobmff.udta import (
     clean_user_data,
     clean_uuid,
 )
+from policyfs.redact.plan import locate
 from tests.support.samples.inners import Plain
 from tests.support.samples.movies import (
     box,
@@ -29,6 +30,7 @@ from tests.support.samples.movies import (
     itunes,
     keyed,
     loci,
+    movie,
     text_atom,
     u32,
     uuid,
@@ -282,3 +284,23 @@ def test_keys_that_end_before_their_list_leave_no_junk() -> None:
     assert b"longer" not in out
     assert b"quince" in out
     assert [note.tag for note in notes] == ["junk"]
+
+
+DATED = b"shot 2019:03:04 05:06:07"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [(DATED, "time"), (b"Created with GIMP", "device"), (COORDINATES, "location")],
+)
+def test_texts_of_other_words_are_searched(text: bytes, word: str) -> None:
+    """A title is a matter of people; what it says may be another word's."""
+    for atoms in (
+        box(b"udta", text_atom(b"\xa9nam", text)),
+        keyed({b"com.apple.quicktime.title": text}),
+    ):
+        file = movie(moov=atoms)
+        for each in ("location", "time", "device"):
+            hide = frozenset({each})
+            plan = locate("video/mp4", hide, MemorySource(file))
+            assert (text in apply(file, plan.patches)) is (each != word)

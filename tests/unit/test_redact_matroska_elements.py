@@ -9,8 +9,10 @@ from policyfs.redact.core.cleaners import Cleaned
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.ebml import void
 from policyfs.redact.matroska.elements import Tree, child_data, children, notes_of
+from tests.support.samples import matroskas as mk
 from tests.support.samples.inners import Plain
 from tests.support.samples.matroskas import el, number, simple_tag
+from tests.support.samples.redacted import redacted
 
 PLACE = b"47.80453, 13.04229"
 L, D, T, P = Tells.LOCATION, Tells.DEVICE, Tells.TIME, Tells.PEOPLE
@@ -177,3 +179,15 @@ def test_notes_have_the_offsets_of_the_file():
     assert [(note.offset, note.tag, note.tells) for note in notes_of(found, 1000)] == [
         (1000 + len(BASE), "Name", P)
     ]
+
+
+@pytest.mark.parametrize("word", ["location", "time", "people", "device"])
+def test_a_text_with_a_date_and_a_time_of_day_goes_under_time(word: str) -> None:
+    said = b"shot 2019:03:04 05:06:07"
+    data = mk.film(
+        mk.cluster(mk.block(1, b"frame")),
+        el(mk.TAGS, el(tag_names.TAG, el(0x63C0), simple_tag(b"GENRE", said))),
+        head=mk.info(el(0x7BA9, said)),
+    )
+    assert data.count(said) == 2
+    assert (said in redacted("video/x-matroska", data, word)) is (word not in ("time", "people"))

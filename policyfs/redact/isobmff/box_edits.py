@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from policyfs.domain import Patch
-from policyfs.redact.core.categories import UNKNOWN, Tells
+from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Budget, Cleaned, Found, Inner, Note, shifted
 from policyfs.redact.core.filler import says_nothing
-from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.free_text import bytes_tell_place, told_in
 from policyfs.redact.core.patches import MemorySource, difference
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box, Boxes, read_box, read_boxes
 
 MAX_TEXT_BYTES: Final = 1 << 19
 _NOT_ZERO: Final = re.compile(rb"[^\0]")
 _STEP_BYTES: Final = 1 << 20
+_IN_TEXT: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
+"""Categories that a search of text may find."""
 _NAMES: Final = {b"\xa9": "(c)"}
 
 
@@ -93,6 +95,15 @@ class Block:
             return False
         self.text.left -= len(data)
         return self.text.left < 0 or bytes_tell_place(data)
+
+    def told(self, data: bytes) -> Tells:
+        """Return the hidden categories that a text tells; all hidden ones if the budget for searches is used
+        up.
+        """
+        if not self.goes(_IN_TEXT):
+            return NOTHING
+        self.text.left -= len(data)
+        return self.inner.hide & UNKNOWN if self.text.left < 0 else told_in(data, self.inner.hide)
 
     def number(self, at: int, size: int = 4) -> int:
         """Read a big-endian number."""

@@ -72,8 +72,10 @@ def _user_datum(block: Block, box: Box) -> None:
             tells = USER_DATA.get(kind, UNKNOWN)
             if tells == Tells.OTHER and box.size > _MAX_NUMBERS:
                 tells = UNKNOWN
-        if block.goes(tells) or block.holds_place(block.body(box)):
+        if block.goes(tells):
             block.free(box, "udta", tells)
+        elif told := block.told(block.body(box)):
+            block.free(box, "udta", tells | told)
 
 
 def _thumbnail(block: Block, box: Box) -> None:
@@ -235,7 +237,7 @@ def _item(block: Block, item: Box, tells: Tells) -> None:
 
 
 def _value(block: Block, box: Box, tag: str, *, picture: bool) -> None:
-    """Clean a value that stays: a cover is cleaned as a picture, text is searched for coordinates."""
+    """Clean a value that stays: a cover is cleaned as a picture, text is searched for hidden categories."""
     start = box.body + 8
     value = block.data[start : box.end]
     if picture or value.startswith(_IMAGE_STARTS):
@@ -245,7 +247,7 @@ def _value(block: Block, box: Box, tag: str, *, picture: bool) -> None:
         if known and block.replace(start, len(value), block.inner.image(value), "ilst", tag):
             return
         block.wipe(start, box.end, "ilst", tag, UNKNOWN, broken=True)
-    elif block.holds_place(value):
-        block.wipe(start, box.end, "ilst", tag, Tells.LOCATION)
+    elif told := block.told(value):
+        block.wipe(start, box.end, "ilst", tag, told)
     elif block.number(box.body) not in _TEXT_TYPES and len(value) > _MAX_NUMBERS:
         block.wipe(start, box.end, "ilst", tag, UNKNOWN)

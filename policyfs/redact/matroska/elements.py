@@ -13,7 +13,7 @@ from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.cleaners import Cleaned, Inner, Note, TooMuchError, shifted
-from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.free_text import told_in
 from policyfs.redact.matroska import tag_names
 from policyfs.redact.matroska.codec_private import clean_private
 from policyfs.redact.matroska.ebml import CRC_32, VOID, Head, head_at, void
@@ -145,7 +145,7 @@ class Tree:
         """
         if ident == tag_names.SIMPLE_TAG:
             tells = tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
-            if tells & self.inner.hide or self._tells_place(child_data(data, tag_names.TAG_STRING) or b""):
+            if tells & self.inner.hide or self._tells(child_data(data, tag_names.TAG_STRING) or b""):
                 return Cleaned(b"")
         elif ident == tag_names.SEEK:
             target = int.from_bytes(child_data(data, tag_names.SEEK_POSITION) or b"")
@@ -211,21 +211,22 @@ class Tree:
         if element.form is Form.NUMBER:
             return None if hidden or len(payload) > _MAX_NUMBER_BYTES else payload
         if element.form is Form.NAME:
-            word = _WORD.fullmatch(payload) and not self._tells_place(payload)
+            word = _WORD.fullmatch(payload) and not self._tells(payload)
             return payload if word and not hidden else None
         if element.form is Form.BINARY:
             if parent == tag_names.TRACK and ident == tag_names.CODEC_PRIVATE:
                 codec = (child_data(data, tag_names.CODEC_ID) or b"").rstrip(b"\0")
                 return clean_private(codec.decode("latin-1"), payload, self.inner)
             long = len(payload) > _MAX_BINARY_BYTES
-            return None if hidden or long or self._tells_place(payload) else payload
+            return None if hidden or long or self._tells(payload) else payload
         text, _, rest = payload.partition(b"\0")
-        if hidden or self._tells_place(payload):
+        if hidden or self._tells(payload):
             return b" " * len(payload) if element.required else None
         return payload if not rest.strip(b"\0") else text.ljust(len(payload), b"\0")
 
-    def _tells_place(self, text: bytes) -> bool:
-        return bool(self.inner.hide & Tells.LOCATION) and bytes_tell_place(text)
+    def _tells(self, text: bytes) -> bool:
+        """True if a text has a hidden place, or a hidden date with a time of day."""
+        return bool(told_in(text, self.inner.hide & (Tells.LOCATION | Tells.TIME)))
 
     def _attachment(self, data: bytes) -> bytes | None:
         """Return the new bytes of an attached file; None if it is removed.

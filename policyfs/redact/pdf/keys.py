@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
-from policyfs.redact.core.free_text import bytes_tell_place
+from policyfs.redact.core.free_text import told_in
 from policyfs.redact.pdf.objects import Node, blank_string, string_bytes
 
 LOCATION, DEVICE, TIME, PEOPLE, OTHER = Tells
@@ -156,10 +156,9 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
         elif (
             here.kind == "string"
             and len(here.text) >= _SHORTEST
-            and hide & LOCATION
-            and bytes_tell_place(string_bytes(here.text))
+            and (told := told_in(string_bytes(here.text), hide & (LOCATION | TIME)))
         ):
-            _silence(edits, here, b"text", LOCATION)
+            _silence(edits, here, b"text", told)
     return edits
 
 
