@@ -166,8 +166,7 @@ class FileSystem:
         changes.shows_all = lambda node: timeouts.alone and gate.shows_all_in(gate.principal(0), node.state)
         self.kernel_cache.expiry.staying = lambda: StayingNames(timeouts, gate).stays
         held = self._undo.enter_context(contextlib.closing(HeldFiles(settings.latches + ".held")))
-        exact = ExactNames(tree, self._base.warn)
-        return FsContext(tree, nodes, handles, resolver, gate, held, exact)
+        return FsContext(tree, nodes, handles, resolver, gate, held, ExactNames(tree, self._base.warn))
 
     def _opening(
         self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None
