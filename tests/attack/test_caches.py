@@ -261,7 +261,9 @@ def answered_late(mounts: Mounts, furnished: Path, stops: str, *more: str) -> st
     for fifo in fifos:
         os.mkfifo(fifo)
     says, hears = (os.open(fifo, os.O_RDWR | os.O_NONBLOCK) for fifo in fifos)
-    mount = mounts.prepare(HEAD, furnished, "--app", "warm")
+    # Where a name may be hidden by its owner, a change of attributes makes the kernel look names up again.
+    owned = HEAD + '  - {id: owned, deny: [see], paths: "/common/*.owned", when: {owner: cold}}\n'
+    mount = mounts.prepare(owned, furnished, "--app", "warm")
     mount.program = ("tests.attack.weakened", ",".join([stops, *more]))
     mount.environment[STOPS] = ":".join(map(str, fifos))
     mount.start()

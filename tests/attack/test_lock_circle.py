@@ -21,6 +21,7 @@ from tests.support.machine.processes import Child, start_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
 from tests.support.mount.faulty import CAMERA, GALLERY
+from tests.support.mount.short_waits import READERS
 
 POLICY = faulty.POLICY.replace(
     "allow: [see, read], who: {app: gallery}", "allow: [all], who: {app: gallery}"
@@ -51,8 +52,10 @@ def _store(store_on: Callable[[str], Path]) -> Path:
 
 
 def test_the_mount_ends_so_that_nobody_waits_for_ever(store_on, mounts_on) -> None:
-    mount = mounts_on.prepare(POLICY, _store(store_on))
-    mount.program = ("tests.support.mount.short_waits",)
+    """The bridge's readers have taken the read from the device: so the kernel does not take it back when the
+    writer is killed."""
+    mount = mounts_on.prepare(POLICY, _store(store_on), "--avc")
+    mount.program = ("tests.support.mount.short_waits", READERS)
     mount.start()
     mount.expected_exit = 1
     mount.expected_log.extend(LOG)

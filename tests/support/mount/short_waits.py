@@ -1,4 +1,4 @@
-"""`policyfs` that looks for a circle of locks each 0.15 s, and ends it after a second instead of 30.
+"""`policyfs` that looks for a circle of locks each 0.3 s, and ends it after two seconds instead of 30.
 
     python -m tests.support.mount.short_waits [readers] mount --foreground ...
 
@@ -19,5 +19,5 @@ if __name__ == "__main__":
     if sys.argv[1] == READERS:
         del sys.argv[1]
         vectors.set_shares(0, 0)
-    setattr(lock_circle, "LOOK_S", 0.15)  # noqa: B010 - for this process only
+    setattr(lock_circle, "LOOK_S", 0.3)  # noqa: B010 - for this process only
     sys.exit(main(sys.argv[1:]))
