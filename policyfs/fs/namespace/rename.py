@@ -161,13 +161,16 @@ class Renamer:
             if replaced is not None and not exchange:
                 self._entries.keep_open(new_key, new_parent, new, replaced=True)
             names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
-            with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
-                settled = sure is not None or sure_there is not None
-                by_facts = moved.used or target.used
-                if settled or (by_facts and (exchange or not _replaces_directory(old_stat, new_stat))):
-                    self._rename_exactly(*names, old_stat, new_stat, flags, settled=settled)
-                else:
-                    self._tree.rename2(*names, flags)
+            settled = sure is not None or sure_there is not None
+            by_facts = moved.used or target.used
+            try:
+                with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
+                    if settled or (by_facts and (exchange or not _replaces_directory(old_stat, new_stat))):
+                        self._rename_exactly(*names, old_stat, new_stat, flags, settled=settled)
+                    else:
+                        self._tree.rename2(*names, flags)
+            except OSError as error:
+                _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
         self._follow(caller.principal, here, to, exchange=exchange)
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
