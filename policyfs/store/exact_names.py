@@ -5,7 +5,7 @@ removed, another program can rename another file over it in between, and that fi
 is first moved aside, to a new name in the same directory. Only this name, which no other program knows, is
 looked at and removed. If it is of another inode, it is moved back, and never over a third file.
 
-A rename that must move one certain file is undone likewise if it has moved another (move_back()).
+A rename that must move one certain file is undone likewise if it has moved another (has_got(), move_back()).
 
 A daemon that is killed between these steps leaves the file under the new name (aside()). Meanwhile the old
 name is missing: for a few microseconds, and only if another program renames a file over it at that moment.
@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from policyfs.linux import libc
 from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE
 from policyfs.linux.statx import Stat
 from policyfs.store.tree import Tree
@@ -26,6 +27,9 @@ from policyfs.store.tree import Tree
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
+_OVERLAY: Final = 0x794C7630  # f_type, see linux/magic.h
+_LARGE: Final = 1 << 20
+"""The size from which a file is not renamed on an overlay only to be removed, bytes."""
 
 
 def knows_no_flags(error: OSError) -> bool:
@@ -55,11 +59,15 @@ class ExactNames:
         still: called with the file's present attributes; if it returns False, the file keeps its name, too.
         Raises the OSError of rename(2) or unlink(2), FileNotFoundError if there is no such name.
 
-        In a store without room for one more name, the name is removed right after the look.
+        In a store without room for one more name, the name is removed right after the look, and so is that of
+        a file that a rename would copy.
         """
         now = self._tree.stat(dirfd, name)
         if not (now.same_inode(target) and still(now)):
             return False
+        if self.would_copy(dirfd, now):
+            self._tree.unlink(dirfd, name)
+            return True
         taken = aside()
         try:
             self._take(dirfd, name, taken)
@@ -74,6 +82,13 @@ class ExactNames:
             return True
         self._put_back(dirfd, taken, name)
         return False
+
+    def would_copy(self, dirfd: int, stat: Stat) -> bool:
+        """True if a rename of this large file may copy all its bytes: an overlay does so for a lower layer's.
+
+        All requests would wait meanwhile. A removal copies nothing.
+        """
+        return stat.size >= _LARGE and libc.file_system_type(dirfd) == _OVERLAY
 
     def _take(self, dirfd: int, name: bytes, taken: bytes) -> None:
         try:
@@ -104,8 +119,30 @@ class ExactNames:
         with contextlib.suppress(FileNotFoundError):
             self._tree.unlink(dirfd, taken)
 
+    def has_got(self, fd: int, target: Stat, dirfd: int, name: bytes) -> bool:
+        """True if a rename has given this name to the file in *target*, also if another program has removed
+        the file or replaced it since. fd: an O_PATH descriptor that was opened by the file's old name.
+
+        Otherwise a file that came later would count as one that was moved by mistake, and would be moved to
+        the old name. The kernel knows the last name by which a descriptor's file was within reach.
+        """
+        try:
+            return self._tree.stat(dirfd, name).same_inode(target) or self._lost(fd, dirfd, name)
+        except FileNotFoundError:
+            return self._lost(fd, dirfd, name)
+
+    @staticmethod
+    def _lost(fd: int, dirfd: int, name: bytes) -> bool:
+        """True if the file behind *fd* had this name until it lost its name."""
+        try:
+            last, directory = (os.readlink(libc.proc_fd(one)) for one in (fd, dirfd))
+        except OSError:  # such a path is too long for the kernel
+            return False
+        return last == directory.rstrip(b"/") + b"/" + name + b" (deleted)"
+
     def move_back(self, new_dir: int, new: bytes, old_dir: int, old: bytes, *, swapped: bool) -> None:
-        """Undo a rename that has moved another file than it should. swapped: the names were exchanged.
+        """Undo a rename that has moved another file than it should. swapped: the names were exchanged. Raises
+        FileNotFoundError if the new name is gone.
 
         If a third file has the old name by now, the file gets a new name beside it.
         """

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,72 @@ def test_only_the_files_that_were_decided_on_are_moved_and_replaced(
             assert (store / taken).read_bytes() == b"another app's"
 
     run()
+
+
+def _right_after_the_rename(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let another program act once, right after the daemon's next rename2()."""
+    rename2, todo = Tree.rename2, [act]
+
+    def then(self: Tree, *arguments: Any) -> None:
+        rename2(self, *arguments)
+        if todo:
+            todo.pop()()
+
+    monkeypatch.setattr(Tree, "rename2", then)
+
+
+ANOTHER = b"another app's"
+
+
+@pytest.mark.parametrize(
+    ("how", "taken", "stay"),
+    [
+        ("new", "empty", []),
+        ("new", "a.jpg", [PHOTO]),
+        ("replaces", "empty", []),
+        ("replaces", "a.jpg", [PHOTO]),
+        ("exchanges", "empty", [b""]),
+        ("exchanges", "a.jpg", [PHOTO]),
+    ],
+)
+def test_a_file_that_takes_a_name_after_the_rename_keeps_it(
+    store: Path, monkeypatch: pytest.MonkeyPatch, how: str, taken: str, stay: list[bytes]
+) -> None:
+    """It came later, as natively. Moved back with the others, it would be where the app may read it."""
+    if how == "new":
+        (store / "empty").unlink()
+    flags = libc.RENAME_EXCHANGE if how == "exchanges" else 0
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OWN)) as made:
+            _owned(made, *(("a.jpg", "empty") if how != "new" else ("a.jpg",)))
+            _right_after_the_rename(monkeypatch, lambda: replace(store / taken, ANOTHER))
+            await made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", flags, made.caller(CAMERA))
+
+    run()
+    assert (store / taken).read_bytes() == ANOTHER
+    assert sorted(path.read_bytes() for path in store.iterdir()) == sorted([ANOTHER, *stay])
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["replaces", "new"])
+def test_a_file_that_is_moved_on_after_the_rename_is_looked_up_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
+) -> None:
+    if not exists:
+        (store / "empty").unlink()
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OWN)) as made:
+            _owned(made, *(("a.jpg", "empty") if exists else ("a.jpg",)))
+            _right_after_the_rename(monkeypatch, partial(os.rename, store / "empty", store / "on"))
+            request = made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, made.caller(CAMERA))
+            assert await errno_of(request) == errno.ESTALE
+
+    run()
+    assert (store / "on").read_bytes() == PHOTO
+    assert sorted(os.listdir(store)) == (["a.jpg", "on"] if exists else ["on"])
 
 
 @pytest.mark.parametrize("flags", [True, False], ids=["flags", "no-flags"])

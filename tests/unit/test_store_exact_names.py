@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.linux import libc
 from policyfs.linux.statx import Stat
 from policyfs.store.exact_names import ExactNames
 from policyfs.store.tree import Tree
@@ -161,3 +162,15 @@ def test_an_error_of_the_store_is_told_and_nothing_goes(scene: Scene) -> None:
         scene.unlink()
     assert caught.value.errno == errno.EROFS
     assert scene.contents() == ["good", "refused", "third"]
+
+
+@pytest.mark.parametrize(("size", "is_renamed"), [(1 << 10, True), (1 << 30, False)])
+def test_a_large_file_on_an_overlay_is_not_renamed_before_it_goes(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, size: int, is_renamed: bool
+) -> None:
+    """A rename would copy it first, if it is of a lower layer."""
+    monkeypatch.setattr(libc, "file_system_type", lambda _fd: 0x794C7630)
+    os.truncate(scene.place / "refused", size)
+    assert scene.unlink()
+    assert ("rename2" in scene.tree.calls) is is_renamed
+    assert scene.contents() == ["good", "third"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
@@ -230,30 +231,49 @@ class Renamer:
         renameat2 takes names. After the last check, another file may get a name through another mount or in
         the store. So a replaced file is removed only after it is certain which file was moved, and an
         exchange of other files than these two is undone. settled: True if the file's content was checked for
-        this move. Otherwise a store that cannot exchange names moves whatever has the name.
+        this move. Otherwise a store that cannot exchange names, or would copy the replaced file for that,
+        moves whatever has the name.
         """
-        if replaced is not None and replaced.same_inode(moved) and not flags:
-            return  # two names of one file: rename(2) does nothing, and both stay
+        if replaced is not None and not flags:
+            if replaced.same_inode(moved):
+                return  # two names of one file: rename(2) does nothing, and both stay
+            if not settled and self._exact_names.would_copy(new_dir, replaced):
+                self._tree.rename2(old_dir, old, new_dir, new)
+                return
         swap = 0 if replaced is None or flags & _NOREPLACE else _EXCHANGE
+        with contextlib.ExitStack() as stack:
+            moved_fd = self._opened(stack, old_dir, old, moved)
+            replaced_fd = self._opened(stack, new_dir, new, replaced) if swap and replaced is not None else -1
+            try:
+                self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
+            except (FileExistsError, FileNotFoundError):
+                raise StaleNodeError from None
+            except OSError as error:
+                if settled or not knows_no_flags(error):
+                    raise
+                self._tree.rename2(old_dir, old, new_dir, new, flags)
+                return
+            exact = self._exact_names
+            is_done = exact.has_got(moved_fd, moved, new_dir, new)
+            if is_done and swap and replaced is not None:
+                with contextlib.suppress(FileNotFoundError):  # another program has removed it meanwhile
+                    is_done = not flags & _EXCHANGE and exact.unlink(old_dir, old, replaced)
+                    is_done = is_done or exact.has_got(replaced_fd, replaced, old_dir, old)
+            if not is_done:
+                with contextlib.suppress(FileNotFoundError):  # another program has moved it on
+                    exact.move_back(new_dir, new, old_dir, old, swapped=bool(swap))
+                raise StaleNodeError
+
+    def _opened(self, stack: contextlib.ExitStack, dirfd: int, name: bytes, stat: Stat) -> int:
+        """Return a descriptor of the file in *stat*, by its name; ESTALE if another file has the name."""
         try:
-            self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
-        except (FileExistsError, FileNotFoundError):
+            fd = self._tree.open_path(dirfd, name)
+        except FileNotFoundError:
             raise StaleNodeError from None
-        except OSError as error:
-            if settled or not knows_no_flags(error):
-                raise
-            self._tree.rename2(old_dir, old, new_dir, new, flags)
-            return
-        is_done = self._tree.stat(new_dir, new).same_inode(moved)
-        if is_done and swap and replaced is not None:
-            with contextlib.suppress(FileNotFoundError):  # another program has removed it meanwhile
-                if flags & _EXCHANGE:
-                    is_done = self._tree.stat(old_dir, old).same_inode(replaced)
-                else:
-                    is_done = self._exact_names.unlink(old_dir, old, replaced)
-        if not is_done:
-            self._exact_names.move_back(new_dir, new, old_dir, old, swapped=bool(swap))
+        stack.callback(os.close, fd)
+        if not self._tree.fstat(fd).same_inode(stat):
             raise StaleNodeError
+        return fd
 
     async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
         """Until *stack* is closed, keep other daemons from changing names or attributes of these files.
