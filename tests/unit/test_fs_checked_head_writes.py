@@ -10,6 +10,7 @@ import pytest
 
 from policyfs.fs.checked.head import HEAD_BYTES
 from policyfs.fs.inodes.pending_writes import Head
+from policyfs.fs.sharing.shares import Shares
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
@@ -205,7 +206,7 @@ async def test_a_change_of_a_file_that_never_rests_ends(
 @on_trio
 async def test_a_file_gets_a_draft_where_heads_hold_too_many_bytes(store: Path, monkeypatch) -> None:
     """It is judged as a head would be: at its close."""
-    monkeypatch.setattr("policyfs.fs.inodes.pending_writes._HELD_MOST", Head.all_held + len(PHOTO))
+    monkeypatch.setattr(Head, "shares", Shares(2 * len(PHOTO), "bytes"))
     with parts(store, engine_of(OPEN + TYPES)) as made:
         made_files = []
         for name in (b"one", b"two"):
@@ -214,7 +215,7 @@ async def test_a_file_gets_a_draft_where_heads_hold_too_many_bytes(store: Path, 
             made_files.append(handle)
         one, two = made_files
         assert (one.node.open.draft, two.node.open.draft) == (None, None)
-        monkeypatch.setattr("policyfs.fs.inodes.pending_writes._HELD_MOST", 0)
+        monkeypatch.setattr(Head.shares, "limit", 0)
         assert await made.write(two, 1, PHOTO[1:2]) == 1
         assert two.node.open.draft is not None
         assert await made.write(two, 2, PHOTO[2:]) == len(PHOTO) - 2

@@ -36,19 +36,28 @@ def test_a_head_is_held_only_of_a_file_that_was_empty() -> None:
 
 
 def test_all_heads_together_hold_no_more_than_their_limit() -> None:
-    before, piece = Head.all_held, bytes(1 << 20)
-    heads = [Head(0) for _ in range(64 - before // len(piece) - 1)]
-    for head in heads:
-        assert head.has_room_for(piece)
-        head.held = piece
-    assert not Head(0).has_room_for(2 * piece)
-    assert heads[0].has_room_for(piece + b"x")
-    heads[1].held = heads[1].held[:5] if heads[1].held else None
-    heads[2].held = None
-    assert Head(0).has_room_for(2 * piece)
-    del head
+    before, piece = Head.shares.used, bytes(1 << 20)
+    assert before < len(piece)
+    heads: list[Head] = []
+
+    def hold(holder: str) -> int:
+        """Hold as much as an app gets. Return the number of its heads."""
+        for number in range(100):
+            heads.append(Head(0))
+            if not heads[-1].has_room_for(piece, holder):
+                return number
+            heads[-1].held = piece
+        return 100
+
+    assert hold("greedy") in {31, 32}, "one app gets half"
+    assert heads[0].has_room_for(piece[1:], "greedy")
+    assert not heads[0].has_room_for(piece + piece, "greedy")
+    assert hold("honest") in {15, 16}, "the next one gets half of the rest, however greedy the first is"
+    assert heads[0].has_room_for(piece, "greedy"), "no more than before"
+    assert Head(0).has_room_for(piece, "third")
     heads.clear()
-    assert Head.all_held == before
+    assert Head.shares.used == before
+    assert Head.shares.held("greedy") == 0
 
 
 def test_a_write_makes_a_draft_changed_and_its_times_and_refusal_old(draft: Draft) -> None:

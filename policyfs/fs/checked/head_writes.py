@@ -157,7 +157,7 @@ class Checker:
 
             return await self._change(handle, head, b"", fence, put)
         if may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
-            if not head.has_room_for(after):
+            if not head.has_room_for(after, handle.caller.holder):
                 raise UnknownBeginningError
             head.held = after
         else:

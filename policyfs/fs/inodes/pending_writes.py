@@ -10,12 +10,13 @@ from collections.abc import Callable
 from typing import ClassVar, Final, NamedTuple
 
 from policyfs.domain import RuleMatch
+from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.linux.statx import Stat
 from policyfs.store import freeing
 from policyfs.store.frozen import Version
 
 _HELD_MOST: Final = 64 << 20
-"""The limit of bytes that all heads of a process hold together."""
+"""The limit of bytes that all heads of a process hold together. One app alone can have half of it."""
 
 
 class Refusal(NamedTuple):
@@ -38,14 +39,15 @@ class Head:
     (WriteGuard.wrote).
     """
 
-    __slots__ = ("_held", "created", "left", "refused")
+    __slots__ = ("_held", "_payer", "created", "left", "refused")
 
-    all_held: ClassVar[int] = 0
-    """The bytes that all heads of this process hold."""
+    shares: ClassVar[Shares] = Shares(_HELD_MOST, "bytes that wait for their check")
+    """The bytes that all heads of this process hold, by app."""
 
     def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
         """Hold no bytes yet, or None if the file has bytes. stored: the file's size in the store, bytes."""
         self._held: bytes | None = None if stored else b""
+        self._payer: Holder = ""
         self.created = created
         self.refused = refused
         self.left: Version | None = None
@@ -60,14 +62,21 @@ class Head:
 
     @held.setter
     def held(self, held: bytes | None) -> None:
-        Head.all_held += len(held or b"") - len(self._held or b"")
+        Head.shares.give(self._payer, len(self._held or b""))
         self._held = held
+        Head.shares.take(self._payer, len(held or b""))
 
-    def has_room_for(self, held: bytes) -> bool:
-        """True if the head may hold these bytes. Otherwise the file needs a draft: its app's share of
-        descriptors bounds drafts, and an app could fill the memory with 64 KiB for each open file.
+    def has_room_for(self, held: bytes, holder: Holder) -> bool:
+        """True if the head may hold these bytes. They count in the share of the app that writes the first.
+
+        Otherwise the file needs a draft: its app's share of descriptors bounds drafts, and an app could fill
+        the memory with 64 KiB for each open file. Where a store can have no drafts, the write fails: so no
+        app may use up what others need.
         """
-        return Head.all_held + len(held) - len(self._held or b"") <= _HELD_MOST
+        if not self._held:
+            self._payer = holder
+        more, shares = len(held) - len(self._held or b""), Head.shares
+        return more <= 0 or shares.held(self._payer) + more <= shares.limit - shares.used
 
     def size(self, stored: int) -> int:
         """Return the file's size as its writer sees it, held bytes included."""
