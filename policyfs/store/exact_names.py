@@ -24,6 +24,7 @@ from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE
 from policyfs.linux.statx import Stat
 from policyfs.store.tree import Tree
 
+_ASIDE: Final = b"policyfs-aside-"  # also in kernel/_listing.c
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
@@ -37,9 +38,23 @@ def knows_no_flags(error: OSError) -> bool:
     return error.errno in _NO_FLAGS
 
 
+def has_no_room(error: OSError) -> bool:
+    """True if a rename failed because the store has no room for one more name."""
+    return error.errno in _NO_ROOM
+
+
 def aside() -> bytes:
     """Return a new name for a file that is moved out of the way."""
-    return b"policyfs-aside-" + os.urandom(8).hex().encode()
+    return _ASIDE + os.urandom(8).hex().encode()
+
+
+def is_aside(name: bytes) -> bool:
+    """True for a name that aside() may have made.
+
+    INVARIANT: no app gets a file by such a name. The rules that hide the file may be about its own name, or
+    about another directory.
+    """
+    return name.startswith(_ASIDE)
 
 
 class ExactNames:
@@ -82,6 +97,48 @@ class ExactNames:
             return True
         self._put_back(dirfd, taken, name)
         return False
+
+    def replace(
+        self, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
+    ) -> bool:
+        """Rename one certain file over another one. False if another file had one of the names: then each
+        file has its name as before. Raises OSError, also before any change.
+
+        The file is moved aside first, and exchanged with the other one from there. So the replaced file never
+        has the old name, by which apps may see it that must not.
+        """
+        taken = aside()
+        self._tree.rename2(old_dir, old, old_dir, taken, RENAME_NOREPLACE)
+        if not self._tree.stat(old_dir, taken).same_inode(moved):
+            self._put_back(old_dir, taken, old)
+            return False
+        try:
+            self._tree.rename2(old_dir, taken, new_dir, new, RENAME_EXCHANGE)
+        except OSError:
+            self._put_back(old_dir, taken, old)
+            raise
+        if self._tree.stat(old_dir, taken).same_inode(replaced):
+            self._tree.unlink(old_dir, taken)
+            return True
+        self._undo_replace(old_dir, old, moved, new_dir, new, taken)
+        return False
+
+    def _undo_replace(
+        self, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, taken: bytes
+    ) -> None:
+        """Give a file its name back that was exchanged with *moved*, and is aside."""
+        try:
+            self._tree.rename2(old_dir, taken, new_dir, new, RENAME_EXCHANGE)
+        except FileNotFoundError:  # another program has removed the moved file
+            with contextlib.suppress(FileExistsError):
+                self._tree.rename2(old_dir, taken, new_dir, new, RENAME_NOREPLACE)
+            return
+        if self._tree.stat(old_dir, taken).same_inode(moved):
+            self._put_back(old_dir, taken, old)
+            return
+        # Another program has replaced the moved file by a third one, which must keep the new name.
+        self._tree.rename2(old_dir, taken, new_dir, new, RENAME_EXCHANGE)
+        self._tell(taken, new, OSError(errno.EEXIST, os.strerror(errno.EEXIST)))
 
     def would_copy(self, dirfd: int, stat: Stat) -> bool:
         """True if a rename of this large file may copy all its bytes: an overlay does so for a lower layer's.

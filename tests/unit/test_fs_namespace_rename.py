@@ -14,6 +14,7 @@ import pytest
 from policyfs.fs.checked.moved_file import Named
 from policyfs.linux import libc
 from policyfs.store import latches as latches_module
+from policyfs.store.exact_names import is_aside
 from policyfs.store.tree import Tree
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import Parts, on_trio, parts
@@ -24,6 +25,7 @@ from tests.support.mount.steps import (
     PHOTO,
     TYPES,
     errno_of,
+    look_up,
     replace,
     right_before_removals,
 )
@@ -170,14 +172,15 @@ def test_only_the_files_that_were_decided_on_are_moved_and_replaced(
     run()
 
 
-def _right_after_the_rename(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Let another program act once, right after the daemon's next rename2()."""
-    rename2, todo = Tree.rename2, [act]
+def _right_after_renames(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], object]) -> None:
+    """Let another program act once, right after the daemon has called rename2() so many times."""
+    rename2, calls = Tree.rename2, []
 
     def then(self: Tree, *arguments: Any) -> None:
         rename2(self, *arguments)
-        if todo:
-            todo.pop()()
+        calls.append(arguments)
+        if len(calls) == count:
+            act()
 
     monkeypatch.setattr(Tree, "rename2", then)
 
@@ -186,18 +189,19 @@ ANOTHER = b"another app's"
 
 
 @pytest.mark.parametrize(
-    ("how", "taken", "stay"),
+    ("how", "count", "taken", "stay"),
     [
-        ("new", "empty", []),
-        ("new", "a.jpg", [PHOTO]),
-        ("replaces", "empty", []),
-        ("replaces", "a.jpg", [PHOTO]),
-        ("exchanges", "empty", [b""]),
-        ("exchanges", "a.jpg", [PHOTO]),
+        ("new", 1, "empty", []),
+        ("new", 1, "a.jpg", [PHOTO]),
+        ("replaces", 2, "empty", []),
+        ("replaces", 2, "a.jpg", [PHOTO]),
+        ("replaces", 1, "a.jpg", [PHOTO]),
+        ("exchanges", 1, "empty", [b""]),
+        ("exchanges", 1, "a.jpg", [PHOTO]),
     ],
 )
 def test_a_file_that_takes_a_name_after_the_rename_keeps_it(
-    store: Path, monkeypatch: pytest.MonkeyPatch, how: str, taken: str, stay: list[bytes]
+    store: Path, monkeypatch: pytest.MonkeyPatch, how: str, count: int, taken: str, stay: list[bytes]
 ) -> None:
     """It came later, as natively. Moved back with the others, it would be where the app may read it."""
     if how == "new":
@@ -208,7 +212,7 @@ def test_a_file_that_takes_a_name_after_the_rename_keeps_it(
     async def run() -> None:
         with parts(store, engine_of(OWN)) as made:
             _owned(made, *(("a.jpg", "empty") if how != "new" else ("a.jpg",)))
-            _right_after_the_rename(monkeypatch, lambda: replace(store / taken, ANOTHER))
+            _right_after_renames(monkeypatch, count, lambda: replace(store / taken, ANOTHER))
             await made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", flags, made.caller(CAMERA))
 
     run()
@@ -217,7 +221,7 @@ def test_a_file_that_takes_a_name_after_the_rename_keeps_it(
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["replaces", "new"])
-def test_a_file_that_is_moved_on_after_the_rename_is_looked_up_again(
+def test_a_file_that_is_moved_on_after_the_rename_stays_there(
     store: Path, monkeypatch: pytest.MonkeyPatch, exists: bool
 ) -> None:
     if not exists:
@@ -227,13 +231,75 @@ def test_a_file_that_is_moved_on_after_the_rename_is_looked_up_again(
     async def run() -> None:
         with parts(store, engine_of(OWN)) as made:
             _owned(made, *(("a.jpg", "empty") if exists else ("a.jpg",)))
-            _right_after_the_rename(monkeypatch, partial(os.rename, store / "empty", store / "on"))
+            _right_after_renames(monkeypatch, 1 + exists, partial(os.rename, store / "empty", store / "on"))
+            request = made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, made.caller(CAMERA))
+            assert await errno_of(request) == (0 if exists else errno.ESTALE)
+
+    run()
+    assert (store / "on").read_bytes() == PHOTO
+    assert os.listdir(store) == ["on"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_file_that_takes_the_replaced_name_first_is_not_replaced(
+    store: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """again: and yet another one takes it before the daemon has put the first one back."""
+
+    def act() -> None:
+        replace(store / "empty", ANOTHER)
+        if again:
+            _right_after_renames(monkeypatch, 1, lambda: replace(store / "empty", b"a third"))
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OWN)) as made:
+            _owned(made, "a.jpg", "empty")
+            _right_after_renames(monkeypatch, 1, act)
             request = made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, made.caller(CAMERA))
             assert await errno_of(request) == errno.ESTALE
 
     run()
-    assert (store / "on").read_bytes() == PHOTO
-    assert sorted(os.listdir(store)) == (["a.jpg", "on"] if exists else ["on"])
+    assert (store / "empty").read_bytes() == (b"a third" if again else ANOTHER)
+    kept = (
+        [ANOTHER, b"a third"] if again else [ANOTHER, PHOTO]
+    )  # the third one has replaced the photo, natively
+    assert sorted(path.read_bytes() for path in store.iterdir()) == sorted(kept)
+    assert again or (store / "a.jpg").read_bytes() == PHOTO
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_file_that_is_moved_aside_is_nobodys(
+    store: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """Under that name other rules would apply to it. steps: of a rename after which the daemon is killed."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill() -> None:
+        monkeypatch.undo()
+        raise Killed
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OWN)) as made:
+            _owned(made, "a.jpg", "empty")
+            caller = made.caller(CAMERA)
+            _right_after_renames(monkeypatch, steps, kill)
+            with pytest.raises(Killed):
+                await made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, caller)
+            names = sorted(os.listdir(store))
+            assert (store / "empty").read_bytes() == (b"" if steps == 1 else PHOTO)
+            (aside,) = [name for name in names if is_aside(name.encode())]
+            assert await errno_of(look_up(made, aside, CAMERA)) == errno.ENOENT
+            create = made.creator.create(made.root, aside.encode(), 0o644, os.O_RDWR, caller)
+            assert await errno_of(create) == errno.EACCES
+            onto = made.renamer.rename(made.root, b"empty", made.root, aside.encode(), 0, caller)
+            assert await errno_of(onto) == errno.EACCES
+            assert sorted(os.listdir(store)) == names
+
+    run()
 
 
 @pytest.mark.parametrize("flags", [True, False], ids=["flags", "no-flags"])

@@ -8,11 +8,13 @@ kept state can only make the decision stricter.
 
 from __future__ import annotations
 
+import errno
 import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from policyfs.fs.path_bounds import KEPT_NAMES, PathTooLongError
+from policyfs.store.exact_names import is_aside
 
 if TYPE_CHECKING:
     from policyfs.fs.inodes.node import Node
@@ -115,6 +117,10 @@ class HardLinks:
 
 
 def check_room(parent: Node, name: bytes) -> None:
-    """Raise PathTooLongError if a name in a directory would make its path too long."""
+    """Raise PathTooLongError if a name in a directory would make its path too long, and EACCES for a name of
+    the daemon's own (is_aside()).
+    """
+    if is_aside(name):
+        raise OSError(errno.EACCES, "policyfs keeps such names for itself", name)
     if not parent.has_room(name):
         raise PathTooLongError(name)

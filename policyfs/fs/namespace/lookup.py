@@ -25,6 +25,7 @@ from policyfs.fs.kernel_cache.repeats import Repeats
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import PathState
+from policyfs.store.exact_names import is_aside
 
 _DIRECTORY_SIZE: Final = 4096
 _RELOADS: Final = 10
@@ -88,6 +89,8 @@ class Lookup:
         INVARIANT: if its path hides a name, the reply comes without a look at the store, so that a hidden
         name takes as long as an absent one (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
         """
+        if is_aside(name):
+            raise pyfuse3.FUSEError(errno.ENOENT)
         check_room(parent, name)
         state, unseen = self._gate.asked_for(caller.principal, parent.state, name)
         if unseen.whatever is not None:

@@ -29,7 +29,7 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
 from policyfs.policy.losses import rules_that_hide
-from policyfs.store.exact_names import knows_no_flags
+from policyfs.store.exact_names import has_no_room, knows_no_flags
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
@@ -231,45 +231,51 @@ class Renamer:
         renameat2 takes names. After the last check, another file may get a name through another mount or in
         the store. So a replaced file is removed only after it is certain which file was moved, and an
         exchange of other files than these two is undone. settled: True if the file's content was checked for
-        this move. Otherwise a store that cannot exchange names, or would copy the replaced file for that,
-        moves whatever has the name.
+        this move. Otherwise a store that cannot exchange names, or would copy the replaced file for that, or
+        has no room for one more name, moves whatever has the name.
         """
-        if replaced is not None and not flags:
+        replaces = replaced is not None and not flags
+        if replaces and replaced is not None:
             if replaced.same_inode(moved):
                 return  # two names of one file: rename(2) does nothing, and both stay
             if not settled and self._exact_names.would_copy(new_dir, replaced):
                 self._tree.rename2(old_dir, old, new_dir, new)
                 return
-        swap = 0 if replaced is None or flags & _NOREPLACE else _EXCHANGE
+        try:
+            if replaces and replaced is not None:
+                is_done = self._exact_names.replace(old_dir, old, moved, new_dir, new, replaced)
+            else:
+                is_done = self._moved_exactly(old_dir, old, new_dir, new, moved, replaced, flags)
+        except (FileExistsError, FileNotFoundError):
+            raise StaleNodeError from None
+        except OSError as error:
+            if settled or not (knows_no_flags(error) or (replaces and has_no_room(error))):
+                raise
+            self._tree.rename2(old_dir, old, new_dir, new, flags)
+            return
+        if not is_done:
+            raise StaleNodeError
+
+    def _moved_exactly(
+        self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
+        flags: int,
+    ) -> bool:  # fmt: skip
+        """Give a file a name that no file has, or exchange two. False if these were other files: undone."""
+        swap = flags & _EXCHANGE
         with contextlib.ExitStack() as stack:
             moved_fd = self._opened(stack, old_dir, old, moved)
             replaced_fd = self._opened(stack, new_dir, new, replaced) if swap and replaced is not None else -1
-            try:
-                self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
-            except (FileExistsError, FileNotFoundError):
-                raise StaleNodeError from None
-            except OSError as error:
-                if settled or not knows_no_flags(error):
-                    raise
-                self._tree.rename2(old_dir, old, new_dir, new, flags)
-                return
-            exact = self._exact_names
-            is_done = exact.has_got(moved_fd, moved, new_dir, new)
+            self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
+            is_done = self._exact_names.has_got(moved_fd, moved, new_dir, new)
             if is_done and swap and replaced is not None:
-                with contextlib.suppress(FileNotFoundError):  # another program has removed it meanwhile
-                    is_done = not flags & _EXCHANGE and exact.unlink(old_dir, old, replaced)
-                    is_done = is_done or exact.has_got(replaced_fd, replaced, old_dir, old)
-            if not is_done:
-                with contextlib.suppress(FileNotFoundError):  # another program has moved it on
-                    exact.move_back(new_dir, new, old_dir, old, swapped=bool(swap))
-                raise StaleNodeError
+                is_done = self._exact_names.has_got(replaced_fd, replaced, old_dir, old)
+        if not is_done:
+            self._exact_names.move_back(new_dir, new, old_dir, old, swapped=bool(swap))
+        return is_done
 
     def _opened(self, stack: contextlib.ExitStack, dirfd: int, name: bytes, stat: Stat) -> int:
         """Return a descriptor of the file in *stat*, by its name; ESTALE if another file has the name."""
-        try:
-            fd = self._tree.open_path(dirfd, name)
-        except FileNotFoundError:
-            raise StaleNodeError from None
+        fd = self._tree.open_path(dirfd, name)
         stack.callback(os.close, fd)
         if not self._tree.fstat(fd).same_inode(stat):
             raise StaleNodeError
