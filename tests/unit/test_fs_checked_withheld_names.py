@@ -56,6 +56,17 @@ async def test_who_looks_while_it_is_withheld_does_not_see_it(store: Path) -> No
         assert found == [errno.ENOENT]
 
 
+@on_trio
+async def test_who_lists_the_directory_at_once_when_it_is_shown_again_sees_it(store: Path) -> None:
+    """The kernel hears of it a moment later. So it must not go on with the listing that it has."""
+    with parts(store, engine_of(OPEN)) as made:
+        node = await made.walk("/a", CAMERA)
+        await made.withheld_names.hide(node)
+        made.root.listed = made.gate.generation, None  # listed without the name
+        made.withheld_names.show(node)
+        assert made.root.listed is None
+
+
 def refused(quarantine: bool = True) -> Refusal:
     return Refusal("text/plain", "not a photo", (), quarantine, 1)
 

@@ -56,7 +56,11 @@ class WithheldNames:
         await self._forget_now(node)
 
     def show(self, node: Node) -> None:
-        """Show a file's names again, if it still has any."""
+        """Show a file's names again, if it still has any.
+
+        The kernel forgets the listings without these names a moment later. Who lists such a directory before
+        that gets a new listing.
+        """
         found = self._files.pop(node.ino, None)
         if found is None:
             return
@@ -65,6 +69,9 @@ class WithheldNames:
         if not self._numbers[number]:
             del self._numbers[number]
         found[1].set()
+        for known in self._nodes.same_inode(node.ino):
+            for parent, _ in known.all_names():
+                parent.listed = None
         self._forget_names(node)
 
     def has(self, stat: Stat) -> bool:
