@@ -172,6 +172,42 @@ def test_only_the_files_that_were_decided_on_are_moved_and_replaced(
     run()
 
 
+@pytest.mark.parametrize("unknown", [libc.RENAME_EXCHANGE, libc.RENAME_NOREPLACE | libc.RENAME_EXCHANGE])
+@pytest.mark.parametrize("exists", [True, False], ids=["replaces", "new"])
+def test_a_checked_file_is_copied_where_the_store_cannot_move_it_exactly(
+    store: Path, monkeypatch: pytest.MonkeyPatch, exists: bool, unknown: int
+) -> None:
+    """jfs and nilfs2 cannot exchange names, others know no flags. mv copies after EXDEV, not after EINVAL."""
+    rename2 = Tree.rename2
+
+    def knowing(self: Tree, *arguments: Any) -> None:
+        if len(arguments) > 4 and arguments[4] & unknown:
+            raise OSError(errno.EINVAL, "no such flag")
+        rename2(self, *arguments)
+
+    monkeypatch.setattr(Tree, "rename2", knowing)
+    (store / "in").mkdir()
+    if exists:
+        (store / "in/new.jpg").write_bytes(ANOTHER)
+    checked = OPEN + '- {id: types, require: {content: [image/jpeg]}, paths: "/in/**"}\n'
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(checked)) as made:
+            settling = _Settled(store / "a.jpg")
+            made.renamer._moved_files = settling  # type: ignore[assignment]
+            to, caller = await made.walk("/in", CAMERA), made.caller(CAMERA)
+            moved = made.renamer.rename(made.root, b"a.jpg", to, b"new.jpg", 0, caller)
+            is_exact = not exists and not unknown & libc.RENAME_NOREPLACE
+            assert await errno_of(moved) == (0 if is_exact else errno.EXDEV)
+            assert sorted(os.listdir(store)) == [*([] if is_exact else ["a.jpg"]), "empty", "in"]
+            settling.close()
+
+    run()
+    if exists:
+        assert (store / "in/new.jpg").read_bytes() == ANOTHER
+
+
 def _right_after_renames(monkeypatch: pytest.MonkeyPatch, count: int, act: Callable[[], object]) -> None:
     """Let another program act once, right after the daemon has called rename2() so many times."""
     rename2, calls = Tree.rename2, []

@@ -231,8 +231,9 @@ class Renamer:
         renameat2 takes names. After the last check, another file may get a name through another mount or in
         the store. So a replaced file is removed only after it is certain which file was moved, and an
         exchange of other files than these two is undone. settled: True if the file's content was checked for
-        this move. Otherwise a store that cannot exchange names, or would copy the replaced file for that, or
-        has no room for one more name, moves whatever has the name.
+        this move. Then a store that cannot exchange names moves nothing (EXDEV). Otherwise such a store moves
+        whatever has the name, and so does one that would copy the replaced file for that, or has no room for
+        one more name.
         """
         replaces = replaced is not None and not flags
         if replaces and replaced is not None:
@@ -249,6 +250,8 @@ class Renamer:
         except (FileExistsError, FileNotFoundError):
             raise StaleNodeError from None
         except OSError as error:
+            if settled and knows_no_flags(error):
+                raise OSError(errno.EXDEV, "the store cannot move exactly this file") from None
             if settled or not (knows_no_flags(error) or (replaces and has_no_room(error))):
                 raise
             self._tree.rename2(old_dir, old, new_dir, new, flags)
