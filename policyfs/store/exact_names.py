@@ -25,7 +25,8 @@ from policyfs.linux.statx import Stat
 from policyfs.store.tree import Tree
 
 _ASIDE: Final = b"policyfs-aside-"  # also in kernel/_listing.c
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NOT_TAKEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES})
+"""Errors of a store that takes no other name: it has no room, or it is itself a mount of policyfs."""
 _NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
 _OVERLAY: Final = 0x794C7630  # f_type, see linux/magic.h
@@ -38,9 +39,9 @@ def knows_no_flags(error: OSError) -> bool:
     return error.errno in _NO_FLAGS
 
 
-def has_no_room(error: OSError) -> bool:
-    """True if a rename failed because the store has no room for one more name."""
-    return error.errno in _NO_ROOM
+def takes_no_name(error: OSError) -> bool:
+    """True if a rename failed because the store has no room for one more name, or permits no such name."""
+    return error.errno in _NOT_TAKEN
 
 
 def aside() -> bytes:
@@ -74,8 +75,8 @@ class ExactNames:
         still: called with the file's present attributes; if it returns False, the file keeps its name, too.
         Raises the OSError of rename(2) or unlink(2), FileNotFoundError if there is no such name.
 
-        In a store without room for one more name, the name is removed right after the look, and so is that of
-        a file that a rename would copy.
+        In a store that takes no other name, the name is removed right after the look, and so is that of a
+        file that a rename would copy.
         """
         now = self._tree.stat(dirfd, name)
         if not (now.same_inode(target) and still(now)):
@@ -87,7 +88,7 @@ class ExactNames:
         try:
             self._take(dirfd, name, taken)
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in _NOT_TAKEN:
                 raise
             self._tree.unlink(dirfd, name)
             return True

@@ -50,5 +50,29 @@ def test_such_a_name_is_shown_to_no_app(
     assert call_as(CAMERA, code_of, os.symlink, "a.jpg", mount / name) == "EACCES"
     for move in (os.rename, os.link):
         assert call_as(CAMERA, code_of, move, mount / "a.jpg", mount / name) == "EACCES"
+    for move in (os.rename, os.link):
+        assert call_as(CAMERA, code_of, move, mount / "a.jpg", mount / os.fsdecode(aside())) == "EACCES"
+    assert sorted(os.listdir(empty_store)) == sorted(["a.jpg", name])
     assert (empty_store / name).read_bytes() == b"bytes"
     assert mount.status()["bugs"] == 0
+
+
+STACKED: Final = POLICY.replace("allow: [all]", "allow: [see, read, write, create]") + (
+    '  - {id: own, allow: [delete], who: {app: any}, paths: "/***", when: {type: "text/*"}}\n'
+)
+
+
+def test_a_mount_on_a_mount_removes_and_replaces_all_the_same(mounts: Mounts, empty_store: Path) -> None:
+    """The lower one permits no such name."""
+    for each in "abc":
+        (empty_store / each).write_text(f"words {each}\n")
+    for path in (empty_store, *empty_store.iterdir()):
+        path.chmod(0o777)
+    lower = mounts.start(POLICY.replace("apps:\n", "apps:\n  root: {uid: 0, gid: 0}\n"), empty_store)
+    upper = mounts.start(STACKED, lower.mountpoint)
+    upper.expected_mediated = True
+    assert call_as(CAMERA, code_of, os.unlink, upper / "a") == ""
+    assert call_as(CAMERA, code_of, os.rename, upper / "b", upper / "c") == ""
+    assert os.listdir(empty_store) == ["c"]
+    assert (empty_store / "c").read_text() == "words b\n"
+    assert upper.stop() == []

@@ -149,8 +149,9 @@ def test_a_file_that_cannot_get_its_name_back_stays_under_another(scene: Scene) 
     assert scene.warned == [b"refused"]
 
 
-@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
-def test_a_name_goes_though_the_store_has_no_room_for_another(scene: Scene, error: int) -> None:
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_name_goes_though_the_store_takes_no_other(scene: Scene, error: int) -> None:
+    """It has no room, or is itself a mount of policyfs."""
     scene.tree.failing = {"flags": error, "plain": error}
     assert scene.unlink()
     assert scene.contents() == ["good", "third"]

@@ -20,6 +20,7 @@ from policyfs.fs.checked.moved_file import MovedFiles, Named, Unsettled
 from policyfs.fs.context import FsContext
 from policyfs.fs.data.sync import FileSync
 from policyfs.fs.inodes.handles import Caller, Handle
+from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
@@ -29,7 +30,7 @@ from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
 from policyfs.policy.losses import rules_that_hide
-from policyfs.store.exact_names import has_no_room, knows_no_flags
+from policyfs.store.exact_names import knows_no_flags, takes_no_name
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
@@ -105,6 +106,7 @@ class Renamer:
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
+        check_room(new_parent, new)
         for _ in range(_TRIES):
             try:
                 return await self._rename(old_parent, old, new_parent, new, flags, caller)
@@ -232,8 +234,8 @@ class Renamer:
         the store. So a replaced file is removed only after it is certain which file was moved, and an
         exchange of other files than these two is undone. settled: True if the file's content was checked for
         this move. Then a store that cannot exchange names moves nothing (EXDEV). Otherwise such a store moves
-        whatever has the name, and so does one that would copy the replaced file for that, or has no room for
-        one more name.
+        whatever has the name, and so does one that would copy the replaced file for that, or takes no other
+        name.
         """
         replaces = replaced is not None and not flags
         if replaces and replaced is not None:
@@ -252,7 +254,7 @@ class Renamer:
         except OSError as error:
             if settled and knows_no_flags(error):
                 raise OSError(errno.EXDEV, "the store cannot move exactly this file") from None
-            if settled or not (knows_no_flags(error) or (replaces and has_no_room(error))):
+            if settled or not (knows_no_flags(error) or (replaces and takes_no_name(error))):
                 raise
             self._tree.rename2(old_dir, old, new_dir, new, flags)
             return
