@@ -6,13 +6,14 @@ import errno
 import fcntl
 import os
 from collections.abc import Hashable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
 from policyfs.content.cache import RACY_NS, KindCache
-from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, KIND_SYMLINK, NO_FACTS, Facts, Need
+from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, KIND_SYMLINK, NO_FACTS, OWNER_NONE, Facts, Need
 from policyfs.fs.access.facts import FactFinder, version_key
 from policyfs.fs.access.kind_proof import KindEvidence, UnprovenKindError
 from policyfs.linux.statx import Stat
@@ -194,6 +195,25 @@ def test_evidence_keeps_the_lease_until_the_request_has_its_effect(place: Place)
         assert (evidence.owner, evidence.asked, evidence.holds()) == ("gallery", True, True)
         assert place.keeper.given[-1].held
     assert not place.keeper.given[-1].held
+
+
+@pytest.mark.parametrize("expects", [True, False])
+def test_a_file_that_has_just_taken_the_name_is_not_one_without_an_owner(
+    place: Place, monkeypatch: pytest.MonkeyPatch, expects: bool
+) -> None:
+    """Where the owner decides on a request for one file: the app would get a wrong EACCES."""
+    (place.path / "b").write_bytes(b"another")
+    finder, root = place.finder(), place.tree.root_fd
+    monkeypatch.setattr(finder.owners, "get", lambda fd, stat: OWNER_NONE)
+    before = place.tree.stat(root, b"b")
+    with KindEvidence(before if expects else None) as evidence:
+        look = partial(finder.find, Need.OWNER, root, b"a", before, evidence=evidence)
+        if not expects:
+            assert trio.run(look).owner == OWNER_NONE
+            return
+        with pytest.raises(OSError, match="another file") as caught:
+            trio.run(look)
+    assert caught.value.errno == errno.ESTALE
 
 
 def test_no_worker_gets_a_descriptor_that_holds_a_lease_or_can_write(place: Place) -> None:

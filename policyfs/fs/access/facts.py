@@ -13,7 +13,16 @@ from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from policyfs.content.cache import KindCache, KindKey
-from policyfs.domain import KIND_DIRECTORY, KIND_EMPTY, KIND_SYMLINK, NO_FACTS, Facts, FileType, Need
+from policyfs.domain import (
+    KIND_DIRECTORY,
+    KIND_EMPTY,
+    KIND_SYMLINK,
+    NO_FACTS,
+    OWNER_NONE,
+    Facts,
+    FileType,
+    Need,
+)
 from policyfs.fs.access.kind_proof import KindEvidence, UnprovenKindError
 from policyfs.linux.statx import Stat
 from policyfs.store.leases import Lease, LeaseKeeper
@@ -86,7 +95,8 @@ class FactFinder:
         """
         if not need:
             return NO_FACTS
-        owner = self.owner_at(dirfd, name, stat) if need & Need.OWNER else None
+        exactly = evidence is not None and evidence.expected is not None
+        owner = self.owner_at(dirfd, name, stat, exactly=exactly) if need & Need.OWNER else None
         if evidence is not None:
             evidence.owner = owner
         if not need & Need.KIND:
@@ -117,11 +127,18 @@ class FactFinder:
         """Return the attributes of the file behind a descriptor."""
         return self._tree.fstat(fd)
 
-    def owner_at(self, dirfd: int, name: bytes, stat: Stat) -> str:
-        """Return the recorded owner of *name* in *dirfd*."""
+    def owner_at(self, dirfd: int, name: bytes, stat: Stat, *, exactly: bool = False) -> str:
+        """Return the recorded owner of *name* in *dirfd*.
+
+        If another file has taken the name since *stat*, it counts as a file without an owner; with *exactly*
+        this raises OSError(ESTALE), so that the kernel looks again and the app gets no wrong EACCES.
+        """
         fd = self._tree.open_path(dirfd, name)
         try:
-            return self.owners.get(fd, stat)
+            owner = self.owners.get(fd, stat)
+            if exactly and owner == OWNER_NONE and not self._tree.fstat(fd).same_inode(stat):
+                raise OSError(errno.ESTALE, "another file has the name")
+            return owner
         finally:
             os.close(fd)
 
