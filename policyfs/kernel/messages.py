@@ -32,6 +32,9 @@ _PRUNED: Final = struct.Struct("=IIQ")
 EXPIRE_ONLY: Final = 1
 """A flag of entry(). The kernel only looks the name up again at its next use."""
 
+_DIRECTORY: Final = b"directory"
+_PAGES: Final = b"pages"
+
 Call: TypeAlias = Callable[[], None]
 
 
@@ -101,8 +104,13 @@ def awaited(message: bytes) -> bytes | None:
     """
     code, nodeid = _HEADER.unpack_from(message)[1], message[_HEADER.size : _HEADER.size + 8]
     if code in {_INVAL_ENTRY, _DELETE}:
-        return b"directory" + nodeid
+        return _DIRECTORY + nodeid
     if code != _INVAL_INODE:
         return None
     _, offset, length = _INODE.unpack_from(message, _HEADER.size)
-    return b"pages" + nodeid if offset >= 0 and not length else None
+    return _PAGES + nodeid if offset >= 0 and not length else None
+
+
+def is_directory(what: bytes) -> bool:
+    """True if a key of awaited() is that of a directory's lock."""
+    return what.startswith(_DIRECTORY)

@@ -21,6 +21,7 @@ from policyfs.kernel import messages
 from policyfs.kernel.bridge import write_notifications
 from policyfs.kernel.messages import EXPIRE_ONLY, Call, Then
 from policyfs.kernel.protocol import MINOR_EXPIRE_ONLY, MINOR_INC_EPOCH, MINOR_PRUNE
+from policyfs.kernel.waiting_messages import Message, WaitingMessages
 
 _PRUNE_CHUNK: Final = 4096  # node ids in one notification
 _AT_ONCE: Final = 256  # messages that are built together and then written
@@ -32,9 +33,6 @@ _IN_DIRECTORIES: Final = 128  # the limit of these threads that wait for a direc
 _GONE: Final = frozenset({errno.ENODEV, errno.ENOTCONN, errno.EPERM, errno.ECONNABORTED})
 """Errnos of a write to an aborted, unmounted or never mounted connection."""
 
-
-_Message: TypeAlias = tuple[bytes, Call | None]
-"""A message, and the function to call after it was written."""
 
 _Key: TypeAlias = bytes | int
 """The key of a queue entry: the message itself, so that it is queued only once, or the number of a batch."""
@@ -98,7 +96,7 @@ class Notifier:
         self._done: Call | None = None  # of the batch that is being written
         self._writing = b""
         self._written_since: float | None = None
-        self._held: dict[bytes, dict[_Message, None]] = {}  # by awaited() of what hangs: messages for later
+        self._waiting = WaitingMessages(capacity)
         self._sent = self._absent = self._failed = self._refused = 0
         self._last_errors: collections.deque[str] = collections.deque(maxlen=16)
         with self._changed:
@@ -222,8 +220,7 @@ class Notifier:
                 with contextlib.suppress(RuntimeError):  # no thread can be started: try again later
                     self._thread = self._started()
                     self._written_since = None
-                    if (awaited := messages.awaited(self._writing)) is not None:
-                        self._held.setdefault(awaited, {})
+                    self._waiting.begin(self._writing)
                     self._in_directories += messages.needs_directory(self._writing)
                     self._living, self._hanging = self._living + 1, self._hanging + 1
 
@@ -279,7 +276,7 @@ class Notifier:
             self._changed.notify_all()
             return True
 
-    def _put_back(self, messages: Iterable[_Message]) -> None:
+    def _put_back(self, messages: Iterable[Message]) -> None:
         """Queue messages again that had to wait because another message hung."""
         plain = [message for message, done in messages if done is None]
         if plain:
@@ -310,7 +307,7 @@ class Notifier:
                 if not self._living:
                     os.close(self._fd)
 
-    def _next(self) -> _Message | None:
+    def _next(self) -> Message | None:
         """Return the next message, and the function to call after it; None at the end.
 
         INVARIANT: only the thread that writes calls this. No other thread takes over during the call
@@ -332,25 +329,24 @@ class Notifier:
                     self._of_batch = iter(batch)
                     self._done = batch.done if isinstance(batch, Then) else None
             with self._changed:
-                later = self._held.get(messages.awaited(message) or b"") if self._held else None
-                if later is not None and len(later) < self._capacity:
-                    later[message, self._done] = None  # would hang, too, and take another thread
+                if self._waiting.add(message, self._done):  # it would hang, too, and take another thread
                     continue
                 if self._in_directories >= _IN_DIRECTORIES and messages.needs_directory(message):
-                    if not self._may_expire(message):
+                    if self._minor < MINOR_INC_EPOCH:
+                        if self._waiting.add_to_any_directory(message):
+                            continue
+                    elif self._may_expire():
+                        message = messages.epoch()
+                    else:
                         continue
-                    message = messages.epoch()
                 self._writing, self._written_since = message, time.monotonic()
                 return message, self._done
 
-    def _may_expire(self, message: bytes) -> bool:
+    def _may_expire(self) -> bool:
         """True if INC_EPOCH must be sent instead of a message about a name. Called under the lock.
 
         One INC_EPOCH stands for all names in the same batch, and for all single names in the queue.
         """
-        if self._minor < MINOR_INC_EPOCH:
-            next(iter(self._held.values()))[message, None] = None  # until one of the directories is free
-            return False
         if self._expired is self._of_batch:
             return False
         self._expired = self._of_batch
@@ -384,7 +380,7 @@ class Notifier:
                 self._hanging -= 1
                 self._in_directories -= messages.needs_directory(message)
                 if not self._closed:
-                    self._put_back(self._held.pop(messages.awaited(message) or b"", {}))
+                    self._put_back(self._waiting.end(message))
                 self._changed.notify_all()
                 return False
             self._written_since = None

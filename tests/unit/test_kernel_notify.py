@@ -338,6 +338,59 @@ def test_names_wait_for_a_free_directory_on_older_kernels(pipe, start, held):
     assert sorted(message(pipe[0])[1][16:] for _ in range(3)) == [b"held\0", b"held\0", b"name\0"]
 
 
+def test_names_on_older_kernels_wait_for_no_pages(pipe, start, held, monkeypatch):
+    """The pages of a file may hang for as long as its store."""
+    notifier = start(43)
+    pages, written = threading.Event(), Notifier._written
+
+    def wait_for_pages(self, message: bytes) -> int:
+        if message[16:] == struct.pack("=Qqq", 7, 0, 0):
+            assert pages.wait(DEADLINE_S)
+        return written(self, message)
+
+    monkeypatch.setattr(Notifier, "_written", wait_for_pages)
+    notifier.inval_inode(7, 0)
+    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 1, "its pages hang")
+    for number in (1, 2):
+        notifier.inval_entry(number, b"held", True)
+        wait_for(lambda n=number: (notifier.tend(), notifier.stats().hanging)[1] == n + 1, "a thread hangs")
+    notifier.inval_entry(3, b"name", True)
+    wait_for(lambda: notifier.stats().queued == 0, "it is taken")
+    held.set()
+    try:
+        assert sorted(message(pipe[0])[1][16:] for _ in range(3)) == [b"held\0", b"held\0", b"name\0"]
+    finally:
+        pages.set()
+
+
+def test_few_names_wait_for_a_free_directory_on_older_kernels(pipe, start, held):
+    """They need memory. If as many wait as there is room for, the next one takes a thread."""
+    notifier = start(43, capacity=4)
+    _hang(notifier)
+    for number in range(4):
+        notifier.inval_entry(3, b"%d" % number, True)
+        wait_for(lambda: notifier.stats().queued == 0, "it is taken")
+    notifier.tend()
+    assert notifier.stats().hanging == 2
+    notifier.inval_entry(3, b"next", True)
+    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 3, "it takes a thread")
+    held.set()
+    assert notifier.drain(DEADLINE_S)
+
+
+def test_few_messages_wait_for_others_however_many_hang(pipe, start, held):
+    notifier = start(capacity=4)
+    _hang(notifier)
+    for number in range(4):
+        notifier.inval_entry(1 + number % 2, b"%d" % number, True)
+        wait_for(lambda: notifier.stats().queued == 0, "it is taken")
+    assert not select.select([pipe[0]], [], [], 0)[0]
+    notifier.inval_entry(1, b"next", True)
+    assert message(pipe[0]) == (8, b""), "all names expire in its place"
+    held.set()
+    assert notifier.drain(DEADLINE_S)
+
+
 def test_long_prunes_go_in_pieces(pipe, start):
     notifier = start()
     nodes = list(range(2, 10_002))
