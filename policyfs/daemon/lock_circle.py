@@ -16,6 +16,8 @@ a circle, it kills the process that reads or writes: then the kernel releases th
 If this is not possible, or does not help, it ends the connection: all callers get an error, and the daemon
 ends.
 
+While the store's disk answers nothing, the loop may be waiting for this disk. Then nobody is killed.
+
 INVARIANT: the loop gives up the interpreter lock while it waits for the store (kernel/_device.c,
 kernel/_avc.c). Otherwise this thread could not run.
 """
@@ -37,22 +39,54 @@ _BLOCKED: Final = "D"
 _READER: Final = "policyfs-reader"
 """The name of the bridge's reader threads (_readers.c)."""
 _WRITE: Final = "fuse_passthrough_"
+_COMPLETED: Final = (0, 4, 11, 15)
+_UNDER_WAY: Final = 8
+"""Places of the counts of requests in /sys/dev/block/.../stat: completed reads, writes, discards and flushes
+(the last two since Linux 4.18 and 5.5); requests under way.
+"""
 _PAGE: Final = ("_mm_fault", "_page_fault", "fault_in_", "_user_pages", "lock_mm_and_find_vma")
 """Kernel functions in which a write waits for its pages, or for the lock of their mapping."""
+
+
+class Disk:
+    """The counts of a block device (Documentation/block/stat.rst)."""
+
+    def __init__(self, stat: Path) -> None:
+        self._stat: Final = stat
+        self._completed: list[str] = []
+
+    def hangs(self) -> bool:
+        """True if a request is under way, and none has been completed since the call before.
+
+        False if these counts are unknown: network stores and btrfs have no block device of their own.
+        """
+        counts = _text(self._stat).split()
+        before, self._completed = self._completed, [counts[at] for at in _COMPLETED if at < len(counts)]
+        return len(counts) > _UNDER_WAY and counts[_UNDER_WAY] != "0" and before == self._completed
+
+
+def disk_of(path: Path) -> Disk:
+    """Return the disk of the file system that has a path; one without counts if that is unknown."""
+    try:
+        device = path.stat().st_dev
+    except OSError:
+        device = 0
+    return Disk(Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat"))
 
 
 class LockCircle:
     """The thread that looks for the circle. It starts at the first beat().
 
     kill: called on that thread with the process id of the writer; returns False if that cannot be killed.
-    end: called there instead, or if the process is still found at the next look.
+    end: called there instead, or if the process is still found at the next look. disk: the store's.
     """
 
     def __init__(
-        self, kill: Callable[[int], bool], end: Callable[[int], None], proc: Path = Path("/proc")
+        self, kill: Callable[[int], bool], end: Callable[[int], None], disk: Disk, proc: Path = Path("/proc")
     ) -> None:
         self._kill = kill
         self._end = end
+        self._disk = disk
         self._proc = proc
         self._killed: set[int] = set()
         self._loop: Path | None = None  # its task, below *proc*
@@ -79,10 +113,11 @@ class LockCircle:
         a circle: the loop or a reader blocked in the same call, and the writer's thread waiting for a page.
         Else None.
 
-        The kernel does not show what a thread waits for: a disk that hangs for so long may look the same.
+        The kernel does not show what a thread waits for. A loop that waits for a disk looks the same, so
+        looks do not count while the disk hangs. A server that hangs for so long is not told apart.
         Also None if the kernel does not show stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE).
         """
-        blocked = set(self._look())
+        blocked = set() if self._disk.hangs() else set(self._look())
         still = blocked & self._blocked
         if not still:
             self._blocked, self._waiting = blocked, {}

@@ -6,12 +6,13 @@ import contextlib
 import errno
 import os
 import signal
+from pathlib import Path
 from typing import Final
 
 import trio
 
 from policyfs.daemon.end import CIRCLE, DETACHED, EndOfMount, MountEnd, MountTable
-from policyfs.daemon.lock_circle import LockCircle
+from policyfs.daemon.lock_circle import LockCircle, disk_of
 from policyfs.daemon.log import Log
 from policyfs.daemon.options import MountOptions
 from policyfs.fs.access.audit import executable
@@ -38,7 +39,7 @@ class Mountpoint:
         self._log = log
         self._undo = contextlib.ExitStack()
         self.readiness: Readiness | None = None
-        self.circle = LockCircle(self._kill_writer, self._end_circle)
+        self.circle = LockCircle(self._kill_writer, self._end_circle, disk_of(Path(options.store)))
         self._undo.callback(self.circle.close)
         with self._undo:
             self._table = MountTable()  # opened before the mount, so that the mount's end is a change

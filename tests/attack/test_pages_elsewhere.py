@@ -14,6 +14,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.machine.disks import disk
 from tests.support.machine.processes import Child, start_as, wait_for
 from tests.support.mount import faulty
 from tests.support.mount.daemons import Mount
@@ -157,6 +158,32 @@ def test_who_changes_or_removes_the_file_waits_until_its_user_is_killed(
     changer.result(ANSWER_S)
     assert stuck.start(GALLERY, _look, mount / "Checked/a.jpg").result(ANSWER_S) == len(PHOTO)
     assert mount.status()["bugs"] == 0
+
+
+def test_nobody_is_killed_while_the_loop_waits_for_a_disk(
+    mounts_on, store_on, arena: Path, stuck: Stuck
+) -> None:
+    """The process uses another mount, and the disk would answer no sooner without it."""
+    beside = mounts_on.start(faulty.POLICY, _furnished(store_on("ext4")))
+    (arena / "disk").mkdir()
+    with disk(arena / "disk", faulty.furnish) as hanging:
+        mount = mounts_on.prepare(faulty.POLICY, hanging.root)
+        mount.program = ("tests.support.mount.short_waits",)
+        mount.start()
+        user = stuck.use(beside / "DCIM/a.jpg", os.O_RDWR)
+        hanging.be(slow="r")
+        try:
+            look = stuck.start(GALLERY, _look, mount / "Checked/a.jpg")
+            wait_for(lambda: _is_blocked(mount.pid), "the loop waits for the disk")
+            killed = user.channel.poll(HANGS_S)
+            assert _is_blocked(mount.pid), "it waited all the time"
+        finally:
+            hanging.be()
+        assert not killed
+        assert look.result() == len(PHOTO)
+        stuck.let_go()
+        user.result()
+        assert mount.stop() == []
 
 
 def test_all_wait_as_long_as_the_user_wants_where_nobody_looks(

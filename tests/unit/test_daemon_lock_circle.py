@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from policyfs.daemon import lock_circle
-from policyfs.daemon.lock_circle import LOOKS, LockCircle
+from policyfs.daemon.lock_circle import LOOKS, Disk, LockCircle, disk_of
 
 WAITS = "1 (a) R (b) D 1 1 1"
 SWITCHES = "Name:\tpolicyfs\nvoluntary_ctxt_switches:\t{}\nnonvoluntary_ctxt_switches:\t7\n"
@@ -24,6 +24,7 @@ class Machine:
 
     def __init__(self, proc: Path) -> None:
         self.proc = proc
+        self.disk = Disk(proc / "disk")
         self.loop = proc / f"self/task/{threading.get_native_id()}"
         self.loop.mkdir(parents=True)
         (proc / "uptime").touch()
@@ -31,6 +32,10 @@ class Machine:
         self.switched(1)
         self.writes(77, 78, WRITES)
         self.writes(9, 9, "")
+
+    def disk_has(self, under_way: int, completed: int) -> None:
+        """Change the counts of the store's disk."""
+        (self.proc / "disk").write_text(f"  {completed} 0 0 0  5 0 8 7  {under_way} 1 1  0 0 0 0  6 0\n")
 
     def switched(self, times: int) -> None:
         (self.loop / "status").write_text(SWITCHES.format(times))
@@ -57,7 +62,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture
 def circle(machine: Machine):
-    made = LockCircle(lambda pid: True, lambda pid: None, machine.proc)
+    made = LockCircle(lambda pid: True, lambda pid: None, machine.disk, machine.proc)
     made.beat()
     yield made
     made.close()
@@ -72,7 +77,7 @@ def test_the_writer_is_found(circle: LockCircle) -> None:
 
 
 def test_nobody_looks_before_the_first_beat(machine: Machine) -> None:
-    assert looks(LockCircle(lambda pid: True, print, machine.proc), LOOKS) == [None] * LOOKS
+    assert looks(LockCircle(lambda pid: True, print, machine.disk, machine.proc), LOOKS) == [None] * LOOKS
 
 
 def test_a_loop_that_went_on_between_two_looks_waits_for_nobody(circle: LockCircle, machine: Machine) -> None:
@@ -87,6 +92,34 @@ def test_a_loop_that_went_on_between_two_looks_waits_for_nobody(circle: LockCirc
 def test_a_loop_that_is_not_blocked_is_no_circle(circle: LockCircle, machine: Machine, stat: str) -> None:
     (machine.loop / "stat").write_text(stat)
     assert looks(circle, LOOKS) == [None] * LOOKS
+
+
+def test_looks_do_not_count_while_the_disk_hangs(circle: LockCircle, machine: Machine) -> None:
+    """A process that waits for a page meanwhile may use another mount, and is not killed."""
+    looks(circle, LOOKS - 1)
+    machine.disk_has(under_way=2, completed=10)
+    circle.writer()
+    assert looks(circle, 2 * LOOKS) == [None] * (2 * LOOKS)
+    machine.disk_has(under_way=3, completed=10)
+    assert looks(circle, 2 * LOOKS) == [None] * (2 * LOOKS), "one request more is no answer"
+    machine.disk_has(under_way=0, completed=12)
+    assert looks(circle, LOOKS) == [None] * (LOOKS - 1) + [77]
+
+
+def test_a_disk_that_answers_hides_no_circle(circle: LockCircle, machine: Machine) -> None:
+    """Others use it: the process that waits for a page decides nothing about that."""
+    found = []
+    for look in range(LOOKS):
+        machine.disk_has(under_way=1, completed=look)
+        found.append(circle.writer())
+    assert found == [None] * (LOOKS - 1) + [77]
+
+
+@pytest.mark.parametrize("store", ["/proc", "/absent"])
+def test_a_store_without_a_disk_of_its_own_never_hangs(store: str) -> None:
+    disk = disk_of(Path(store))
+    assert not disk.hangs()
+    assert not disk.hangs()
 
 
 GOES_ON = "1 (a) S 1 1 1"
@@ -177,7 +210,7 @@ def test_the_thread_goes_on_until_the_connection_has_ended(
         over.set()
 
     monkeypatch.setattr(lock_circle, "LOOK_S", 0.001)
-    circle = LockCircle(lambda pid: False, end, machine.proc)
+    circle = LockCircle(lambda pid: False, end, machine.disk, machine.proc)
     circle.beat()
     assert over.wait(20)
     circle.close()
@@ -201,7 +234,7 @@ def test_the_writer_is_killed_and_the_connection_ends_only_if_it_is_still_there(
         over.set()
 
     monkeypatch.setattr(lock_circle, "LOOK_S", 0.001)
-    circle = LockCircle(kill, end, machine.proc)
+    circle = LockCircle(kill, end, machine.disk, machine.proc)
     circle.beat()
     assert over.wait(20)
     circle.close()
@@ -219,7 +252,7 @@ def test_without_a_thread_the_next_beat_tries_again(
             raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    circle = LockCircle(lambda pid: True, print, machine.proc)
+    circle = LockCircle(lambda pid: True, print, machine.disk, machine.proc)
     for _ in range(3):
         circle.beat()
     assert len(started) == 2
