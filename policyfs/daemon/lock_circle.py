@@ -115,7 +115,8 @@ class LockCircle:
 
         The kernel does not show what a thread waits for. A loop that waits for a disk looks the same, so
         looks do not count while the disk hangs. A server that hangs for so long is not told apart.
-        Also None if the kernel does not show stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE).
+        Also None if the kernel does not show stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE), or if
+        the process is outside the daemon's pid namespace.
         """
         blocked = set() if self._disk.hangs() else set(self._look())
         still = blocked & self._blocked
