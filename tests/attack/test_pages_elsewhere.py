@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -91,6 +92,21 @@ def stuck(arena: Path) -> Iterator[Stuck]:
 
 def _is_blocked(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "D"
+
+
+def _stays_blocked(pid: int) -> bool:
+    """True if a process waits in one call, and longer than for a disk in memory."""
+    before = _switches(pid)
+    for _ in range(20):
+        if not _is_blocked(pid):
+            return False
+        time.sleep(0.01)
+    return _switches(pid) == before
+
+
+def _switches(pid: int) -> list[str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return [line for line in lines if "ctxt_switches" in line]
 
 
 def _touch(channel: Connection, path: Path) -> None:
@@ -192,7 +208,7 @@ def test_all_wait_as_long_as_the_user_wants_where_nobody_looks(
     mount = without("circle-unseen", POLICY, _furnished(store_on("xfs")))
     user = stuck.use(mount / "DCIM/a.jpg", os.O_RDONLY)
     stuck.start(GALLERY, _touch, mount / "DCIM/a.jpg")
-    wait_for(lambda: _is_blocked(mount.pid), "the loop waits for the file")
+    wait_for(lambda: _stays_blocked(mount.pid), "the loop waits for the file")
     look = stuck.start(GALLERY, _look, mount / "Checked/a.jpg")
     assert not look.channel.poll(HANGS_S)
     stuck.let_go()
