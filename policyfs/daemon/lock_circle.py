@@ -39,30 +39,26 @@ _BLOCKED: Final = "D"
 _READER: Final = "policyfs-reader"
 """The name of the bridge's reader threads (_readers.c)."""
 _WRITE: Final = "fuse_passthrough_"
-_COMPLETED: Final = (0, 4, 11, 15)
-_UNDER_WAY: Final = 8
-"""Places of the counts of requests in /sys/dev/block/.../stat: completed reads, writes, discards and flushes
-(the last two since Linux 4.18 and 5.5); requests under way.
-"""
 _PAGE: Final = ("_mm_fault", "_page_fault", "fault_in_", "_user_pages", "lock_mm_and_find_vma")
 """Kernel functions in which a write waits for its pages, or for the lock of their mapping."""
 
 
 class Disk:
-    """The counts of a block device (Documentation/block/stat.rst)."""
+    """The counts of a block device, a directory of /sys/dev/block (Documentation/block/stat.rst)."""
 
-    def __init__(self, stat: Path) -> None:
-        self._stat: Final = stat
+    def __init__(self, device: Path) -> None:
+        self._device: Final = device
         self._completed: list[str] = []
 
     def hangs(self) -> bool:
-        """True if a request is under way, and none has been completed since the call before.
+        """True if reads are under way, and none has been completed since the call before; or so with writes.
 
         False if these counts are unknown: network stores and btrfs have no block device of their own.
         """
-        counts = _text(self._stat).split()
-        before, self._completed = self._completed, [counts[at] for at in _COMPLETED if at < len(counts)]
-        return len(counts) > _UNDER_WAY and counts[_UNDER_WAY] != "0" and before == self._completed
+        under_way, counts = _text(self._device / "inflight").split(), _text(self._device / "stat").split()
+        before, self._completed = self._completed, counts[0:5:4]
+        ways = zip(under_way, before, self._completed, strict=False)
+        return any(number != "0" and earlier == now for number, earlier, now in ways)
 
 
 def disk_of(path: Path) -> Disk:
@@ -71,7 +67,7 @@ def disk_of(path: Path) -> Disk:
         device = path.stat().st_dev
     except OSError:
         device = 0
-    return Disk(Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat"))
+    return Disk(Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"))
 
 
 class LockCircle:

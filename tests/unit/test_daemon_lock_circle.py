@@ -24,7 +24,8 @@ class Machine:
 
     def __init__(self, proc: Path) -> None:
         self.proc = proc
-        self.disk = Disk(proc / "disk")
+        self.disk_counts = proc / "disk"
+        self.disk = Disk(self.disk_counts)
         self.loop = proc / f"self/task/{threading.get_native_id()}"
         self.loop.mkdir(parents=True)
         (proc / "uptime").touch()
@@ -33,9 +34,14 @@ class Machine:
         self.writes(77, 78, WRITES)
         self.writes(9, 9, "")
 
-    def disk_has(self, under_way: int, completed: int) -> None:
-        """Change the counts of the store's disk."""
-        (self.proc / "disk").write_text(f"  {completed} 0 0 0  5 0 8 7  {under_way} 1 1  0 0 0 0  6 0\n")
+    def disk_has(self, under_way: int, completed: int, writes: tuple[int, int] = (0, 5)) -> None:
+        """Change the counts of reads of the store's disk. writes: the same two counts of writes."""
+        total = under_way + writes[0]
+        self.disk_counts.mkdir(exist_ok=True)
+        (self.disk_counts / "inflight").write_text(f"{under_way:8} {writes[0]:8}\n")
+        (self.disk_counts / "stat").write_text(
+            f"{completed:8} 0 0 0 {writes[1]:8} 0 8 7 {total:8} 1 1 0 0 0 0 6 0\n"
+        )
 
     def switched(self, times: int) -> None:
         (self.loop / "status").write_text(SWITCHES.format(times))
@@ -102,6 +108,12 @@ def test_looks_do_not_count_while_the_disk_hangs(circle: LockCircle, machine: Ma
     assert looks(circle, 2 * LOOKS) == [None] * (2 * LOOKS)
     machine.disk_has(under_way=3, completed=10)
     assert looks(circle, 2 * LOOKS) == [None] * (2 * LOOKS), "one request more is no answer"
+    for look in range(2 * LOOKS):
+        machine.disk_has(under_way=3, completed=10, writes=(1, 6 + look))
+        assert circle.writer() is None, "a write that ends is no answer to a read"
+    for look in range(2 * LOOKS):
+        machine.disk_has(under_way=1, completed=11 + look, writes=(2, 30))
+        assert circle.writer() is None, "nor a read to a write"
     machine.disk_has(under_way=0, completed=12)
     assert looks(circle, LOOKS) == [None] * (LOOKS - 1) + [77]
 
@@ -110,7 +122,7 @@ def test_a_disk_that_answers_hides_no_circle(circle: LockCircle, machine: Machin
     """Others use it: the process that waits for a page decides nothing about that."""
     found = []
     for look in range(LOOKS):
-        machine.disk_has(under_way=1, completed=look)
+        machine.disk_has(under_way=1, completed=look, writes=(1, look))
         found.append(circle.writer())
     assert found == [None] * (LOOKS - 1) + [77]
 
