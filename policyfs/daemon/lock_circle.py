@@ -74,14 +74,17 @@ class LockCircle:
     """The thread that looks for the circle. It starts at the first beat().
 
     kill: called on that thread with the process id of the writer; returns False if that cannot be killed.
-    end: called there instead, or if the process is still found at the next look. disk: the store's.
+    end: called there instead, or if the process is still found at the next look. is_user: returns True for a
+    process that uses this mount. If several processes could be the writer, it comes first. disk: the store's.
     """
 
     def __init__(
-        self, kill: Callable[[int], bool], end: Callable[[int], None], disk: Disk, proc: Path = Path("/proc")
-    ) -> None:
+        self, kill: Callable[[int], bool], end: Callable[[int], None], is_user: Callable[[int], bool],
+        disk: Disk, proc: Path = Path("/proc"),
+    ) -> None:  # fmt: skip
         self._kill = kill
         self._end = end
+        self._is_user = is_user
         self._disk = disk
         self._proc = proc
         self._killed: set[int] = set()
@@ -124,7 +127,8 @@ class LockCircle:
             self._blocked = still
         found = {task for task, stack in self._stacks() if _waits_for_page(stack)}
         self._waiting = {task: self._waiting.get(task, 0) + 1 for task in found}
-        return next((pid for (pid, _), looks in self._waiting.items() if looks >= LOOKS), None)
+        late = dict.fromkeys(pid for (pid, _), looks in self._waiting.items() if looks >= LOOKS)
+        return next((pid for pid in late if self._is_user(pid)), next(iter(late), None))
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_S):

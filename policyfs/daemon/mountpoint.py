@@ -20,7 +20,7 @@ from policyfs.kernel import session
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.kernel.fusectl import ControlFiles
 from policyfs.kernel.readiness import Readiness
-from policyfs.store.holders import Holder, holders
+from policyfs.store.holders import Holder, has_open, holders
 
 _LAST_MOUNT_S: Final = 0.5
 _TABLE_PAUSE_S: Final = 0.05
@@ -39,7 +39,9 @@ class Mountpoint:
         self._log = log
         self._undo = contextlib.ExitStack()
         self.readiness: Readiness | None = None
-        self.circle = LockCircle(self._kill_writer, self._end_circle, disk_of(Path(options.store)))
+        self.circle = LockCircle(
+            self._kill_writer, self._end_circle, self._is_user, disk_of(Path(options.store))
+        )
         self._undo.callback(self.circle.close)
         with self._undo:
             self._table = MountTable()  # opened before the mount, so that the mount's end is a change
@@ -145,6 +147,9 @@ class Mountpoint:
         with contextlib.suppress(OSError):  # what the log cannot take must not end the mount
             self._log.error(note, pid=pid, uid=uid, exe=program)
         return True
+
+    def _is_user(self, pid: int) -> bool:
+        return has_open(pid, f"0:{self.device.conn_id}")
 
     def _end_circle(self, pid: int) -> None:
         """End the connection. Runs on another thread than the loop's. pid: the process whose write waits."""

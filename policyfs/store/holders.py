@@ -88,6 +88,16 @@ def holders_of(device: str) -> list[Holder]:
     return found
 
 
+def has_open(pid: int, device: str) -> bool:
+    """True if a process has a descriptor, its cwd or its root on a file system. device: ``major:minor``.
+
+    Sends no request to the file system, and takes no lock of the process. False if the process has ended.
+    """
+    with contextlib.suppress(OSError):
+        return any(True for _ in _uses(pid, device))
+    return False
+
+
 def _uses(pid: int, device: str) -> Iterator[tuple[str, bytes]]:
     """Yield a process's descriptors, cwd and root on a file system, under any mount of it."""
     for name in ("cwd", "root", *(f"fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))):

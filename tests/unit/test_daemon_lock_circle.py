@@ -68,10 +68,16 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture
 def circle(machine: Machine):
-    made = LockCircle(lambda pid: True, lambda pid: None, machine.disk, machine.proc)
+    made = LockCircle(lambda pid: True, lambda pid: None, nobody, machine.disk, machine.proc)
     made.beat()
     yield made
     made.close()
+
+
+def nobody(pid: int) -> bool:
+    """No process is known to use the mount."""
+    del pid
+    return False
 
 
 def looks(circle: LockCircle, count: int) -> list[int | None]:
@@ -82,8 +88,21 @@ def test_the_writer_is_found(circle: LockCircle) -> None:
     assert looks(circle, LOOKS + 1) == [None] * (LOOKS - 1) + [77, 77]
 
 
+def test_of_several_writers_one_that_uses_this_mount_comes_first(machine: Machine) -> None:
+    """The others may wait for pages in mounts of other stores."""
+    for pid in (11, 99):
+        machine.writes(pid, pid + 1, WRITES)
+    circle = LockCircle(lambda pid: True, print, lambda pid: pid == 99, machine.disk, machine.proc)
+    circle.beat()
+    assert looks(circle, LOOKS)[-1] == 99
+    machine.writes(99, 100, "")
+    assert circle.writer() in {11, 77}
+    circle.close()
+
+
 def test_nobody_looks_before_the_first_beat(machine: Machine) -> None:
-    assert looks(LockCircle(lambda pid: True, print, machine.disk, machine.proc), LOOKS) == [None] * LOOKS
+    circle = LockCircle(lambda pid: True, print, nobody, machine.disk, machine.proc)
+    assert looks(circle, LOOKS) == [None] * LOOKS
 
 
 def test_a_loop_that_went_on_between_two_looks_waits_for_nobody(circle: LockCircle, machine: Machine) -> None:
@@ -222,7 +241,7 @@ def test_the_thread_goes_on_until_the_connection_has_ended(
         over.set()
 
     monkeypatch.setattr(lock_circle, "LOOK_S", 0.001)
-    circle = LockCircle(lambda pid: False, end, machine.disk, machine.proc)
+    circle = LockCircle(lambda pid: False, end, nobody, machine.disk, machine.proc)
     circle.beat()
     assert over.wait(20)
     circle.close()
@@ -246,7 +265,7 @@ def test_the_writer_is_killed_and_the_connection_ends_only_if_it_is_still_there(
         over.set()
 
     monkeypatch.setattr(lock_circle, "LOOK_S", 0.001)
-    circle = LockCircle(kill, end, machine.disk, machine.proc)
+    circle = LockCircle(kill, end, nobody, machine.disk, machine.proc)
     circle.beat()
     assert over.wait(20)
     circle.close()
@@ -264,7 +283,7 @@ def test_without_a_thread_the_next_beat_tries_again(
             raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    circle = LockCircle(lambda pid: True, print, machine.disk, machine.proc)
+    circle = LockCircle(lambda pid: True, print, nobody, machine.disk, machine.proc)
     for _ in range(3):
         circle.beat()
     assert len(started) == 2

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from policyfs.store.holders import Holder, holders
+from policyfs.linux.statx import cached_device
+from policyfs.store.holders import Holder, has_open, holders
 from tests.support.machine.images import file_system
 from tests.support.machine.processes import start_as
 
@@ -52,6 +53,21 @@ def found(root, how: str) -> tuple[Holder, int]:
         child.result()
     assert holders(os.fsencode(root)) == []
     return holder, fds[0] if fds else -1
+
+
+@pytest.mark.parametrize("how", ["file", "dir", "cwd", "root", "namespace"])
+def test_one_process_has_something_open(root, how):
+    device = cached_device(os.fspath(root))
+    child = start_as(0, _hold, how, os.fspath(root))
+    child.receive()
+    try:
+        assert has_open(child.pid, device)
+        assert not has_open(os.getpid(), device)
+        assert not has_open(child.pid, "0:0")
+    finally:
+        child.send("end")
+        child.result()
+    assert not has_open(child.pid, device)
 
 
 def test_working_directory(root):
