@@ -29,7 +29,7 @@ def test_a_summary_tells_causes_apart(cli: Cli) -> None:
         "DAY", "DECISION", "ALLOW", "DENY", "2026-03-01", "allow", "4", "2026-03-02", "allow", "2",
         "2026-03-02", "deny", "4",
     ]  # fmt: skip
-    with pytest.raises(UsageError, match="there are app, rule"):
+    with pytest.raises(UsageError, match="the possible fields are app, rule"):
         cli("summary", "--by", "colour")
 
 
