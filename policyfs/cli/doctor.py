@@ -49,6 +49,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
         findings += tried("passthrough", lambda: store_checks.check_passthrough(store))
     if store is not None:
         findings += tried("store", lambda: store_checks.probe_store(store))
+        findings += tried("names aside", lambda: store_checks.check_left_aside(store))
         findings += tried("trail place", lambda: store_checks.check_trail_place(trail, store))
     return findings + tried("daemons", machine.check_daemons)
 

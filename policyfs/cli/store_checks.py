@@ -5,10 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from policyfs.cli.findings import Finding, State
 from policyfs.cli.on_record import existing
+from policyfs.linux.mountinfo import mounts
+from policyfs.store.exact_names import is_aside
 from policyfs.store.facts import StoreFacts, probe
+
+_NAMED: Final = 20
+"""The number of files left aside that are named."""
+_ASIDE_TODO: Final = (
+    "mount the store again: this gives a killed daemon's files their names back. If this line stays, look at"
+    " the file, and rename it to the name that it should have, or remove it"
+)
 
 
 def check_trail_place(root: str, store: str) -> Finding:
@@ -90,6 +100,28 @@ def check_closed(store: str) -> Finding:
         f"users other than root can reach {store} (mode {mode:04o}, uid {owner}): apps can bypass the mount",
         f"chown root: {store}; chmod 700 {store}",
     )
+
+
+def check_left_aside(store: str) -> Iterator[Finding]:
+    """Search the whole store for files that have a name that no app sees, and name the first of them.
+
+    Mounts of FUSE file systems in the store are left out: their daemons may hang.
+    """
+    top = os.fsencode(os.path.realpath(store))
+    others = {os.fsencode(mount.path) for mount in mounts() if mount.fstype.startswith("fuse")} - {top}
+    found = []
+    for at, directories, names in os.walk(top):
+        found += [os.path.join(at, name) for name in (*names, *directories) if is_aside(name)]
+        directories[:] = [name for name in directories if os.path.join(at, name) not in others]
+    # A daemon may just have been removing or replacing a file. Then the name is gone by now.
+    left = [os.fsdecode(path) for path in found if os.path.lexists(path)]
+    for path in left[:_NAMED]:
+        what = f"no app sees {path!r}, which got this name while a daemon removed or replaced a file"
+        yield Finding("names aside", State.OFF, what, _ASIDE_TODO)
+    if len(left) > _NAMED:
+        yield Finding("names aside", State.OFF, f"and {len(left) - _NAMED} more such files", _ASIDE_TODO)
+    if not left:
+        yield Finding("names aside", State.OK, "no file has a name that no app sees")
 
 
 def probe_store(store: str) -> Iterator[Finding]:

@@ -166,7 +166,9 @@ class FileSystem:
         changes.shows_all = lambda node: timeouts.alone and gate.shows_all_in(gate.principal(0), node.state)
         self.kernel_cache.expiry.staying = lambda: StayingNames(timeouts, gate).stays
         held = self._undo.enter_context(contextlib.closing(HeldFiles(settings.latches + ".held")))
-        return FsContext(tree, nodes, handles, resolver, gate, held, ExactNames(tree, self._base.warn))
+        exact = ExactNames(tree, self._base.warn, "" if settings.read_only else settings.latches + ".moves")
+        self._undo.callback(exact.close)
+        return FsContext(tree, nodes, handles, resolver, gate, held, exact)
 
     def _opening(
         self, fs: FsContext, finder: FactFinder, plans: PlanFinder, keeper: LeaseKeeper | None
@@ -217,8 +219,7 @@ class FileSystem:
         self.bridge_handles, self.copies.on_shortage = bridged, bridged.spare_copies
         self.opener = Opener(
             fs, paths=paths, preconditions=preconditions, lifecycle=lifecycle, backing_files=backing_files,
-            write_access=write_access, replaced_files=self._replaced_files,
-            bridge_handles=self.bridge_handles,
+            write_access=write_access, replaced_files=self._replaced_files, bridge_handles=bridged,
         )  # fmt: skip
         self.stale_handles = StaleHandles(fs)
         open_files = OpenFiles(fs, backing_files=backing_files, forget_attributes=cache.forget_attributes)
@@ -234,8 +235,7 @@ class FileSystem:
         """Build the servers of the four byte paths."""
         return {
             BytePath.RAW: RawPath(
-                fs, preconditions=preconditions, passthrough=self.passthrough, lifecycle=lifecycle
-            ),
+                fs, preconditions=preconditions, passthrough=self.passthrough, lifecycle=lifecycle),
             BytePath.LIVE: LivePath(fs, hidden=hidden, redactor=redactor),
             BytePath.COPY: CopyPath(
                 fs, passthrough=self.passthrough, redactor=redactor, preconditions=preconditions,

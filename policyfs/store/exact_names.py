@@ -7,8 +7,8 @@ looked at and removed. If it is of another inode, it is moved back, and never ov
 
 A rename that must move one certain file is undone likewise if it has moved another (has_got(), move_back()).
 
-A daemon that is killed between these steps leaves the file under the new name (aside()). Meanwhile the old
-name is missing: for a few microseconds, and only if another program renames a file over it at that moment.
+A daemon that is killed between these steps leaves the file under the new name (aside()). The next daemon of
+the store finds a record of this (move_records.py), and gives the file its name back.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Final
 from policyfs.linux import libc
 from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE
 from policyfs.linux.statx import Stat
+from policyfs.store.move_records import Move, MoveRecords, mark
 from policyfs.store.tree import Tree
 
 _ASIDE: Final = b"policyfs-aside-"  # also in kernel/_listing.c
@@ -29,6 +30,16 @@ _NOT_TAKEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES})
 """Errors of a store that takes no other name: it has no room, or it is itself a mount of policyfs."""
 _NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
+_GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Errors of a search for a directory that is not at its path any more."""
+_UNREAD: Final = "files that a killed daemon has moved aside do not get their names back"
+_UNFINISHED: Final = (
+    "a daemon ended while it removed or replaced this file, which may still be complete in its directory,"
+    " wherever that is now; `policyfs doctor STORE` searches the store for it. It is called"
+)
+_FINISHED: Final = (
+    "a daemon was killed while it removed or replaced this file; now all files have their names again"
+)
 _OVERLAY: Final = 0x794C7630  # f_type, see linux/magic.h
 _LARGE: Final = 1 << 20
 """The size from which a file is not renamed on an overlay only to be removed, bytes."""
@@ -59,13 +70,29 @@ def is_aside(name: bytes) -> bool:
 
 
 class ExactNames:
-    """Removes names in one store. warn: logs a problem with a name."""
+    """Removes names in one store."""
 
-    __slots__ = ("_tree", "_warn")
+    __slots__ = ("_records", "_tree", "_warn")
 
-    def __init__(self, tree: Tree, warn: Callable[[str, bytes], None]) -> None:
+    def __init__(self, tree: Tree, warn: Callable[[str, bytes], None], records: str = "") -> None:
+        """Give the files that killed daemons have left aside their names back.
+
+        warn: logs a problem with a name. records: the path of the shared file of records (MoveRecords);
+        empty: the files of killed daemons stay as they are, and this object records nothing.
+        """
         self._tree = tree
         self._warn = warn
+        self._records = MoveRecords(records, tree.root_fd) if records else None
+        if self._records is not None:
+            try:
+                self._records.begin(self._finish)
+            except OSError as error:
+                self._warn(f"{_UNREAD} ({error.strerror})", b"/")
+
+    def close(self) -> None:
+        """Release this daemon's place in the shared file. A second call does nothing."""
+        if self._records is not None:
+            self._records.close()
 
     def unlink(
         self, dirfd: int, name: bytes, target: Stat, still: Callable[[Stat], bool] = lambda _: True
@@ -85,6 +112,16 @@ class ExactNames:
             self._tree.unlink(dirfd, name)
             return True
         taken = aside()
+        if self._records is not None:
+            self._records.write(dirfd, name, taken)
+        is_target = self._unlink_aside(dirfd, name, taken, target, still)
+        if self._records is not None:
+            self._records.clear()
+        return is_target
+
+    def _unlink_aside(
+        self, dirfd: int, name: bytes, taken: bytes, target: Stat, still: Callable[[Stat], bool]
+    ) -> bool:
         try:
             self._take(dirfd, name, taken)
         except OSError as error:
@@ -96,7 +133,7 @@ class ExactNames:
         if now.same_inode(target) and still(now):
             self._tree.unlink(dirfd, taken)
             return True
-        self._put_back(dirfd, taken, name)
+        self.move_back(dirfd, taken, dirfd, name)
         return False
 
     def replace(
@@ -109,14 +146,24 @@ class ExactNames:
         has the old name, by which apps may see it that must not.
         """
         taken = aside()
+        if self._records is not None:
+            self._records.write_replacement(old_dir, old, taken, moved, new_dir, new, replaced)
+        is_done = self._replace_by(taken, old_dir, old, moved, new_dir, new, replaced)
+        if self._records is not None:
+            self._records.clear()
+        return is_done
+
+    def _replace_by(
+        self, taken: bytes, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
+    ) -> bool:
         self._tree.rename2(old_dir, old, old_dir, taken, RENAME_NOREPLACE)
         if not self._tree.stat(old_dir, taken).same_inode(moved):
-            self._put_back(old_dir, taken, old)
+            self.move_back(old_dir, taken, old_dir, old)
             return False
         try:
             self._tree.rename2(old_dir, taken, new_dir, new, RENAME_EXCHANGE)
         except OSError:
-            self._put_back(old_dir, taken, old)
+            self.move_back(old_dir, taken, old_dir, old)
             raise
         if self._tree.stat(old_dir, taken).same_inode(replaced):
             self._tree.unlink(old_dir, taken)
@@ -135,7 +182,7 @@ class ExactNames:
                 self._tree.rename2(old_dir, taken, new_dir, new, RENAME_NOREPLACE)
             return
         if self._tree.stat(old_dir, taken).same_inode(moved):
-            self._put_back(old_dir, taken, old)
+            self.move_back(old_dir, taken, old_dir, old)
             return
         # Another program has replaced the moved file by a third one, which must keep the new name.
         self._tree.rename2(old_dir, taken, new_dir, new, RENAME_EXCHANGE)
@@ -156,26 +203,63 @@ class ExactNames:
                 raise
             self._tree.rename2(dirfd, name, dirfd, taken)
 
-    def _put_back(self, dirfd: int, taken: bytes, name: bytes) -> None:
-        """Give a file its name back, unless a third file has that name by now."""
+    def _link_back(self, dirfd: int, name: bytes, old_dir: int, old: bytes) -> None:
+        fd = self._tree.open_path(dirfd, name)
         try:
-            try:
-                self._tree.rename2(dirfd, taken, dirfd, name, RENAME_NOREPLACE)
-            except OSError as error:
-                if not knows_no_flags(error):
-                    raise
-                self._link_back(dirfd, taken, name)
-        except OSError as error:
-            self._tell(taken, name, error)
-
-    def _link_back(self, dirfd: int, taken: bytes, name: bytes) -> None:
-        fd = self._tree.open_path(dirfd, taken)
-        try:
-            self._tree.link(fd, dirfd, name)
+            self._tree.link(fd, old_dir, old)
         finally:
             os.close(fd)
-        with contextlib.suppress(FileNotFoundError):
-            self._tree.unlink(dirfd, taken)
+        self._tree.unlink(dirfd, name)
+
+    def _finish(self, move: Move) -> bool:
+        """Finish the work of a killed daemon. False if this failed, and another daemon should try again."""
+        path = b"/".join((b"", *filter(None, (move.directory, move.name))))
+        try:
+            with contextlib.ExitStack() as stack:
+                old_dir = self._opened(stack, move.directory)
+                try:
+                    aside_now = self._tree.stat(old_dir, move.taken)
+                except FileNotFoundError:
+                    return True
+                if move.to_name:
+                    new_dir = self._opened(stack, move.to_directory)
+                    is_back = self._finish_replacement(move, aside_now, old_dir, new_dir)
+                else:
+                    is_back = self.move_back(old_dir, move.taken, old_dir, move.name)
+        except OSError as error:
+            self._warn(f"{_UNFINISHED} {os.fsdecode(move.taken)} ({error.strerror})", path)
+            return error.errno in _GONE
+        if is_back:
+            self._warn(_FINISHED, path)
+        return True
+
+    def _opened(self, stack: contextlib.ExitStack, path: bytes) -> int:
+        """Open a directory of the store."""
+        if not path:
+            return self._tree.root_fd
+        fd = self._tree.open_below(self._tree.root_fd, path.split(b"/"))
+        stack.callback(os.close, fd)
+        return fd
+
+    def _finish_replacement(self, move: Move, aside_now: Stat, old_dir: int, new_dir: int) -> bool:
+        """Finish a replacement if the two files were exchanged, otherwise undo it. False if it is not known
+        which name the file aside should have.
+        """
+        try:
+            there = self._tree.stat(new_dir, move.to_name)
+        except FileNotFoundError:
+            there = None
+        at_new = b"" if there is None else mark(there)
+        if mark(aside_now) == move.moved or at_new == move.replaced:  # not exchanged
+            return self.move_back(old_dir, move.taken, old_dir, move.name)
+        if mark(aside_now) == move.replaced:
+            self._tree.unlink(old_dir, move.taken)
+        elif there is not None and at_new == move.moved:
+            self._undo_replace(old_dir, move.name, there, new_dir, move.to_name, move.taken)
+        else:
+            self._tell(move.taken, move.name, OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
+            return False
+        return True
 
     def has_got(self, fd: int, target: Stat, dirfd: int, name: bytes) -> bool:
         """True if a rename has given this name to the file in *target*, also if another program has removed
@@ -198,22 +282,36 @@ class ExactNames:
             return False
         return last == directory.rstrip(b"/") + b"/" + name + b" (deleted)"
 
-    def move_back(self, new_dir: int, new: bytes, old_dir: int, old: bytes, *, swapped: bool) -> None:
-        """Undo a rename that has moved another file than it should. swapped: the names were exchanged. Raises
-        FileNotFoundError if the new name is gone.
+    def move_back(
+        self, dirfd: int, name: bytes, old_dir: int, old: bytes, *, swapped: bool = False
+    ) -> bool:  # fmt: skip
+        """Give a file that should not have moved its old name back. True if it has this name again, or is
+        gone.
 
-        If a third file has the old name by now, the file gets a new name beside it.
+        swapped: the two names were exchanged. If a third file has the old name by now, the file stays beside
+        it, under a name that no app sees.
         """
         try:
             if swapped:
                 with contextlib.suppress(FileNotFoundError):  # the old name is free again
-                    self._tree.rename2(new_dir, new, old_dir, old, RENAME_EXCHANGE)
-                    return
-            self._tree.rename2(new_dir, new, old_dir, old, RENAME_NOREPLACE)
-        except FileExistsError as error:
-            taken = aside()
-            self._tree.rename2(new_dir, new, old_dir, taken, RENAME_NOREPLACE)
+                    self._tree.rename2(dirfd, name, old_dir, old, RENAME_EXCHANGE)
+                    return True
+            try:
+                self._tree.rename2(dirfd, name, old_dir, old, RENAME_NOREPLACE)
+            except OSError as error:
+                if not (knows_no_flags(error) and is_aside(name)):
+                    raise
+                self._link_back(dirfd, name, old_dir, old)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            taken = name
+            if not is_aside(name):
+                taken = aside()
+                self._tree.rename2(dirfd, name, old_dir, taken, RENAME_NOREPLACE)
             self._tell(taken, old, error)
+            return False
+        return True
 
     def _tell(self, taken: bytes, name: bytes, error: OSError) -> None:
         """Log that a file stays under another name."""

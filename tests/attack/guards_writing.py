@@ -78,6 +78,22 @@ def stops_before_removal() -> None:
         put(Tree, name, stopping(name))
 
 
+def stops_while_aside() -> None:
+    """No guard is gone, but the daemon stops right before each of its calls for a name aside."""
+    stop, calls = stopper(), {name: getattr(Tree, name) for name in ("rename2", "stat", "unlink")}
+
+    def stopping(name: str) -> Callable[..., Any]:
+        def call(self: Tree, *arguments: Any) -> Any:
+            if any(isinstance(one, bytes) and one.startswith(b"policyfs-aside-") for one in arguments):
+                stop()
+            return calls[name](self, *arguments)
+
+        return call
+
+    for name in calls:
+        put(Tree, name, stopping(name))
+
+
 def looked_at_then_removed() -> None:
     """A name is looked at, and whatever has it then is removed."""
 
@@ -239,6 +255,7 @@ WRITING: Final[dict[str, Callable[[], None]]] = {
     "stops-when-judged": stops_when_judged,
     "stops-when-looked": stops_when_looked,
     "stops-before-removal": stops_before_removal,
+    "stops-while-aside": stops_while_aside,
     "looked-at-then-removed": looked_at_then_removed,
     "says-that-it-waits": says_that_it_waits,
     "not-looked-again": not_looked_again,

@@ -85,3 +85,25 @@ def test_a_trail_on_the_stores_file_system_is_told(tmp_path: Path) -> None:
     assert (beside.state, "no room" in beside.what) == (State.OFF, True)
     assert store_checks.check_trail_place("/proc", str(tmp_path)).state is State.OK
     assert store_checks.check_trail_place(str(tmp_path), str(tmp_path / "missing")).state is State.OFF
+
+
+def test_files_that_no_app_sees_are_named(tmp_path: Path) -> None:
+    [finding] = store_checks.check_left_aside(str(tmp_path))
+    assert (finding.state, finding.todo) == (State.OK, "")
+    (tmp_path / "a/b").mkdir(parents=True)
+    for number in range(23):
+        (tmp_path / "a/b" / f"policyfs-aside-{number:016x}").touch()
+    *named, more = store_checks.check_left_aside(str(tmp_path))
+    assert len({finding.what for finding in named}) == 20
+    assert str(tmp_path / "a/b/policyfs-aside-") in named[0].what
+    assert "mount the store again" in named[0].todo
+    assert more.what == "and 3 more such files"
+
+
+def test_a_file_that_a_daemon_has_just_removed_is_not_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "policyfs-aside-0123456789abcdef").touch()
+    monkeypatch.setattr(os.path, "lexists", lambda _path: False)
+    [finding] = store_checks.check_left_aside(str(tmp_path))
+    assert finding.state is State.OK

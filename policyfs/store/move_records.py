@@ -1,0 +1,150 @@
+"""Records of files that are moved aside, by which the next daemon of a store finishes a killed daemon's work.
+
+Before a daemon moves a file aside (exact_names.py), it writes a record: the directory, the new name and the
+old one. Afterwards it clears the record. All daemons of the machine share one file of records, in the
+directory of control sockets. Each daemon has a place in it, and keeps this place locked (an OFD lock). So a
+record in a place that can be locked is that of a daemon that has ended.
+
+Nothing is written to a disk: the records outlive their daemon, and not the machine. A record that cannot be
+written does not stop a removal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from policyfs.linux.libc import proc_fd
+from policyfs.linux.statx import Stat, fstatx
+from policyfs.store.ofd import UNLCK, WRLCK, Asked, Owner, set_lock
+
+_PLACE: Final = 3 << 12
+"""The size of a place, bytes. The longest record is two paths of 4,095 bytes and three names of 255."""
+_HEAD: Final = struct.Struct("=II")  # length and CRC of the rest
+_OURS: Final = Owner(0, flock=False)
+
+
+class Move(NamedTuple):
+    """One file that was moved aside: directory/name became directory/taken. Directories: relative paths from
+    the store's root.
+
+    to_directory, to_name: the name of the file that it was to replace; both empty if it was to be removed.
+    moved, replaced: the marks (mark()) of the two files of a replacement.
+    """
+
+    directory: bytes
+    name: bytes
+    taken: bytes
+    to_directory: bytes = b""
+    to_name: bytes = b""
+    moved: bytes = b""
+    replaced: bytes = b""
+
+
+def mark(stat: Stat) -> bytes:
+    """Return the mark of an inode within its file system. (Device numbers may change with a new mount.)"""
+    return b"%d:%d" % (stat.ino, stat.btime_ns)
+
+
+class MoveRecords:
+    """The record of one daemon, in the shared file *path*, which is created if missing.
+
+    root_fd: the root of the daemon's store. Without the shared file there are no records.
+    """
+
+    __slots__ = ("_at", "_fd", "_root", "_root_fd", "_store")
+
+    def __init__(self, path: str, root_fd: int) -> None:
+        self._root_fd = root_fd
+        self._root = b""
+        self._store = mark(stat := fstatx(root_fd))
+        self._at = self._fd = -1
+        with contextlib.suppress(OSError):
+            self._root = _path(root_fd)
+            if not stat.btime_ns:
+                self._store = self._root
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def begin(self, finish: Callable[[Move], bool]) -> None:
+        """Take a place for this daemon, and finish the work of killed daemons of this store.
+
+        finish: called with each of their records. If it returns False, the record stays for a later daemon.
+        Raises OSError if the file cannot be read or locked.
+        """
+        at, end = 0, 0 if self._fd < 0 else os.fstat(self._fd).st_size
+        while self._fd >= 0 and (self._at < 0 or at < end):
+            if self._lock(at, WRLCK):
+                store, move = self._read(at)
+                is_free = move is None or (store == self._store and finish(move))
+                if is_free:
+                    os.pwrite(self._fd, bytes(_HEAD.size), at)
+                if is_free and self._at < 0:
+                    self._at = at
+                else:
+                    self._lock(at, UNLCK)
+            at += _PLACE
+
+    def _lock(self, at: int, kind: int) -> bool:
+        return set_lock(self._fd, _OURS, Asked(at, at + _PLACE - 1, kind, 0))
+
+    def _read(self, at: int) -> tuple[bytes, Move | None]:
+        """Return the store and the move of a record. None if there is no record, or only a part of one."""
+        data = os.pread(self._fd, _PLACE, at)
+        if len(data) > _HEAD.size:
+            length, crc = _HEAD.unpack_from(data)
+            fields = data[_HEAD.size : _HEAD.size + length]
+            if length and zlib.crc32(fields) == crc:
+                store, *others = fields.split(b"\0")
+                return store, Move(*others)
+        return b"", None
+
+    def write(self, directory: int, name: bytes, taken: bytes) -> None:
+        """Record that a file will be moved aside, to be removed. directory: its descriptor."""
+        with contextlib.suppress(OSError):
+            self._write(Move(self._below(directory), name, taken))
+
+    def write_replacement(
+        self, old_dir: int, old: bytes, taken: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
+    ) -> None:  # fmt: skip
+        """Record that a file will be moved aside, to replace another one."""
+        with contextlib.suppress(OSError):
+            here, there = self._below(old_dir), self._below(new_dir)
+            self._write(Move(here, old, taken, there, new, mark(moved), mark(replaced)))
+
+    def _write(self, move: Move) -> None:
+        if self._at >= 0:
+            fields = b"\0".join((self._store, *move))
+            os.pwrite(self._fd, _HEAD.pack(len(fields), zlib.crc32(fields)) + fields, self._at)
+
+    def clear(self) -> None:
+        """Clear the record: each file has the name that it should have."""
+        if self._at >= 0:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._fd, bytes(_HEAD.size), self._at)
+
+    def _below(self, directory: int) -> bytes:
+        """Return the path of a directory, from the root of the store."""
+        path = _path(directory)
+        if path == self._root:
+            return b""
+        if not path.startswith(self._root.rstrip(b"/") + b"/"):
+            self._root = _path(self._root_fd)  # somebody has moved the store
+            if not path.startswith(self._root.rstrip(b"/") + b"/"):
+                raise OSError(errno.ENOENT, "not in the store", path)
+        return path[len(self._root.rstrip(b"/")) + 1 :]
+
+    def close(self) -> None:
+        """Release the place. A second call does nothing."""
+        fd, self._fd, self._at = self._fd, -1, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _path(fd: int) -> bytes:
+    """Return the path of a directory. Raises OSError if it is longer than the kernel tells."""
+    return os.readlink(proc_fd(fd))
