@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
@@ -34,9 +34,9 @@ from policyfs.store.exact_names import knows_no_flags, takes_no_name
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
-_TRIES: Final = 10
+_TRIES: Final = 100
 """The limit of decisions on one rename. Another is needed each time that held bytes had to be stored
-first."""
+first, or that another file got the new name."""
 _HELD_ELSEWHERE: Final = "another mount of the store has bytes of the file that are not checked yet"
 
 
@@ -48,6 +48,10 @@ class _HeldError(Exception):
     def __init__(self, handle: Handle) -> None:
         super().__init__("held")
         self.handle = handle
+
+
+class _TargetChangedError(StaleNodeError):
+    """Another file has the new name than the one that was decided on, and nothing was renamed."""
 
 
 class _Side(NamedTuple):
@@ -103,6 +107,10 @@ class Renamer:
         later, both files would be lost (after an exchange, if the app had removed the old file by then). A
         file that was only emptied keeps its bytes, as at a FLUSH, and moves with them. If
         another daemon of the store holds such bytes, only that daemon can judge them: EBUSY, on record.
+
+        If another file takes the new name during the decision, the daemon decides anew. After ESTALE the
+        kernel would try only once more, and a program that replaces this file again and again could make the
+        rename fail. That never happens natively.
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
@@ -112,6 +120,8 @@ class Renamer:
                 return await self._rename(old_parent, old, new_parent, new, flags, caller)
             except _HeldError as held:
                 await self._sync.settle(held.handle)
+            except _TargetChangedError:
+                continue
         raise OSError(errno.EBUSY, "another program changes the file too fast to check it")
 
     @recorded_first
@@ -159,22 +169,39 @@ class Renamer:
                 ends = (old_stat, new_stat) if exchange else (old_stat,)
                 self._check_held(caller, call, (path, new_path), *ends)
             self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
-            self._resolver.still(old_parent, old, old_stat)
-            self._resolver.still(new_parent, new, new_stat)
-            if replaced is not None and not exchange:
-                self._entries.keep_open(new_key, new_parent, new, replaced=True)
-            names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
             settled = sure is not None or sure_there is not None
-            by_facts = moved.used or target.used
+            by_facts = (moved.used or target.used) and not _replaces_directory(old_stat, new_stat, flags)
             try:
-                with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
-                    if settled or (by_facts and (exchange or not _replaces_directory(old_stat, new_stat))):
-                        self._rename_exactly(*names, old_stat, new_stat, flags, settled=settled)
-                    else:
-                        self._tree.rename2(*names, flags)
+                with self._same_source(old_parent, old, old_stat, flags):
+                    self._resolver.still(new_parent, new, new_stat)
+                    if replaced is not None and not exchange:
+                        self._entries.keep_open(new_key, new_parent, new, replaced=True)
+                    names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
+                    with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
+                        if settled or by_facts:
+                            self._rename_exactly(*names, old_stat, new_stat, flags, settled=settled)
+                        else:
+                            self._tree.rename2(*names, flags)
             except OSError as error:
                 _unless_lost(error, partial(elsewhere, *asked, exchange=exchange), refuse)
         self._follow(caller.principal, here, to, exchange=exchange)
+
+    @contextlib.contextmanager
+    def _same_source(self, old_parent: Node, old: bytes, stat: Stat, flags: int) -> Iterator[None]:
+        """Check that the moved file still has the old name. If that is so after a StaleNodeError, too, raise
+        _TargetChangedError.
+
+        Not if the old name leads to another file, nor in an exchange: then the kernel must look the name up
+        again, because it gives its entry the new name. With NOREPLACE the kernel answers EEXIST itself.
+        """
+        self._resolver.still(old_parent, old, stat)
+        try:
+            yield
+        except StaleNodeError:
+            if flags:
+                raise
+            self._resolver.still(old_parent, old, stat)
+            raise _TargetChangedError from None
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
         """Raise _HeldError if this daemon holds bytes of one of these files, EBUSY if another daemon does.
@@ -350,9 +377,11 @@ class Renamer:
                 self._resolver.drop(node.nodeid)
 
 
-def _replaces_directory(moved: Stat, replaced: Stat | None) -> bool:
+def _replaces_directory(moved: Stat, replaced: Stat | None, flags: int) -> bool:
     """True if a directory would replace something, or be replaced. Exchanged, both would stay."""
-    return replaced is not None and FileType.DIRECTORY in {moved.ftype, replaced.ftype}
+    if replaced is None or flags & _EXCHANGE:
+        return False
+    return FileType.DIRECTORY in {moved.ftype, replaced.ftype}
 
 
 def _unless_lost(
