@@ -138,7 +138,7 @@ def test_what_is_kept_for_one_open_goes_with_it(kept: ReplacedFiles) -> None:
     kept.keep(once, fds[0], once=True)
     kept.keep(often, fds[1])
     for each in (once, often):
-        kept.opened(each)
+        kept.opened(each, 7)
     assert (kept.find(once), kept.find(often)) == (-1, fds[1])
     assert [is_open(fd) for fd in fds] == [False, True]
 
@@ -147,18 +147,36 @@ def test_a_node_kept_for_one_open_may_be_replaced_after_it(kept: ReplacedFiles) 
     file, fd = node(2), descriptor()
     kept.keep(file, descriptor(), once=True)
     kept.keep(file, fd)
-    kept.opened(file)
+    kept.opened(file, 7)
     assert kept.find(file) == fd
 
 
 def test_a_name_that_was_missed_is_wanted_until_it_is_opened(kept: ReplacedFiles) -> None:
     missed, found, elsewhere = node(2, b"a"), node(3, b"a"), node(4, b"b")
     assert not kept.is_wanted(found)
-    kept.missed(missed)
+    kept.missed(missed, 7)
     assert kept.is_wanted(found), "the file that has the name by now"
     assert kept.is_wanted(found), "the kernel may look twice"
     assert not kept.is_wanted(elsewhere)
-    kept.opened(elsewhere)
+    kept.opened(elsewhere, 7)
     assert kept.is_wanted(found)
-    kept.opened(found)
+    kept.opened(found, 7)
     assert not kept.is_wanted(found)
+
+
+def test_an_open_by_another_thread_leaves_a_missed_name_wanted(kept: ReplacedFiles) -> None:
+    """Otherwise the second try may meet the next rename, and the app gets ESTALE."""
+    file = node(2)
+    for thread in (7, 8):
+        kept.missed(file, thread)
+    kept.opened(file, 9)
+    kept.opened(file, 7)
+    assert kept.is_wanted(file)
+    kept.opened(file, 8)
+    assert not kept.is_wanted(file)
+
+
+def test_threads_that_never_come_back_take_no_room(kept: ReplacedFiles) -> None:
+    for thread in range(10_000):
+        kept.missed(node(2), thread)
+    assert sum(len(threads) for _, threads in kept._missed._entries.values()) <= 256

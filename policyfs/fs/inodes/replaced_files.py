@@ -22,6 +22,8 @@ from policyfs.store import freeing
 
 _KEPT_S: Final = 0.25
 _MOST: Final = 64
+_THREADS: Final = 256
+"""The limit of threads for each name whose second try is awaited."""
 _MISSED_S: Final = 5.0
 """The longest time between a failed OPEN and the kernel's second try."""
 
@@ -34,7 +36,7 @@ class ReplacedFiles:
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
         self._once: set[int] = set()
-        self._missed = Expiring[bytes, bool](_MISSED_S, most=_MOST)
+        self._missed = Expiring[bytes, set[int]](_MISSED_S, most=_MOST)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -56,21 +58,30 @@ class ReplacedFiles:
         kept = self._kept.get(node.nodeid)
         return -1 if kept is None or kept[1] < time.monotonic() else kept[0]
 
-    def opened(self, node: Node) -> None:
-        """Note an open of a node. A descriptor that was kept for one open only is closed."""
+    def opened(self, node: Node, thread: int) -> None:
+        """Note a thread's open of a node. A descriptor that was kept for one open only is closed."""
         if node.nodeid in self._once:
             self._let_go(node.nodeid)
         if self._missed:
-            self._missed.pop(node.path())
+            threads = self._missed.get(path := node.path())
+            if threads is not None:
+                threads.discard(thread)
+                if not threads:
+                    self._missed.pop(path)
 
-    def missed(self, node: Node) -> None:
+    def missed(self, node: Node, thread: int) -> None:
         """Note that an open did not find the file that its LOOKUP found: another file has that name now."""
-        self._missed.put(node.path(), True)
+        threads = self._missed.get(path := node.path()) or set()
+        if len(threads) >= _THREADS:  # the second tries of most of them never came
+            threads.clear()
+        threads.add(thread)
+        self._missed.put(path, threads)
 
     def is_wanted(self, node: Node) -> bool:
         """True if an open has missed this node's name a moment ago. Then the file found there must be kept.
 
-        (True more than once, since the kernel may look up twice before it tries again.)
+        (True more than once, since the kernel may look up twice before it tries again, and until each thread
+        that has missed the name has opened it. Opens of other threads do not count.)
         """
         return bool(self._missed and self._missed.get(node.path()))
 

@@ -101,7 +101,7 @@ class Opener:
             await self._register(opening)
             await self._record(opening)  # 8
             await self._write_access.empty(opening, self._preconditions.check_emptied)  # 9
-            self._replaced_files.opened(node)
+            self._replaced_files.opened(node, opening.request.caller.pid)
             if not self.second_tries.is_any:  # the bridge must not answer a second try: Python must note it
                 self._bridge_handles.opened(opening)
         except BaseException:

@@ -191,7 +191,7 @@ class Preconditions:
     def sent_back(self, opening: OpenContext) -> None:
         """Note that an open was answered with ESTALE: the kernel looks the name up, and tries once more."""
         node, caller = opening.request.node, opening.request.caller
-        self._replaced_files.missed(node)
+        self._replaced_files.missed(node, caller.pid)
         self._nodes.vectors.drop_all()  # the next LOOKUP must reach Python, which keeps the file for the open
         if opening.request.writing:
             self._views.expect_writing(node.ino, caller)
