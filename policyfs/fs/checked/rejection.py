@@ -66,6 +66,7 @@ class Rejections:
 
     def _by_descriptor(self, handle: Handle) -> bool:
         """Remove a file that was moved in the store or another mount, and not looked up here since."""
+        # Looked at again: most files have no name by now, and a search would take several calls, or fail.
         stat = self._tree.fstat(handle.fd)
         if not stat.nlink:
             return False
