@@ -202,6 +202,11 @@ class Callers:
         """Return the caller class of a principal that this object made."""
         return self._classes[who.key & _CLASS_MASK]
 
+    @property
+    def count(self) -> int:
+        """The number of all possible caller classes, or one more for each uid class."""
+        return len(self._class_starts) * (len(self._apps) + 1)
+
     def everyone(self) -> Iterator[CallerClass]:
         """Yield every possible caller class: any app under any uid (app mounts), and strangers."""
         for uid_class, ranges in self._class_starts.items():

@@ -74,13 +74,14 @@ def name_classes(
     positions: Iterable[Position],
     apps: tuple[str, ...],
     uids: tuple[int, ...],
+    known: Known | None = None,
 ) -> list[str]:
     """Return at least one name of every class that these positions together tell apart.
 
-    apps, uids: the values of captures that matter; any other value counts as an ordinary name. Raises
-    TooHardError.
+    apps, uids: the values of captures that matter; any other value counts as an ordinary name. known:
+    remembers answers between calls. Raises TooHardError.
     """
-    return joint_name_classes([(automaton, position, apps, uids) for position in positions])
+    return joint_name_classes([(automaton, position, apps, uids) for position in positions], known)
 
 
 class FewClasses(NamedTuple):

@@ -9,7 +9,7 @@ before the file is read. So a rule about directories causes no sniffing of files
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from policyfs.domain import (
@@ -68,6 +68,23 @@ class Kinds:
             return Truth.YES
         return Truth.NO
 
+    def union(self, exact: Mapping[str, int], majors: Mapping[str, int]) -> int:
+        """Return the union of the sets that belong to kinds of this set, as bits. Not for the set ``*``.
+
+        exact: a set for each kind. majors: a set for all kinds of one major type, such as ``image/``.
+        """
+        found = 0
+        for kind in self._exact:
+            found |= exact.get(kind, 0)
+        for major in self._majors:
+            found |= majors.get(major, 0)
+        return found
+
+    @property
+    def everything(self) -> bool:
+        """True if every kind is in the set, also an unknown one."""
+        return self._everything
+
     def samples(self) -> Iterator[str]:
         """Yield kinds of regular files, one of every sort that the set tells apart."""
         yield from self._exact - _FIXED_FILES
@@ -82,15 +99,23 @@ def sample_facts(
     kinds: Iterable[Kinds], owners: Iterable[str], ftype: FileType, *, unknown: bool
 ) -> list[Facts]:
     """Return facts of every sort that these conditions tell apart. unknown: include unknown ones."""
-    some_kinds: list[str | None] = [*_regular_kinds(kinds)]
+    some_owners = sample_owners(owners, unknown=unknown)
+    return [
+        Facts(kind, owner) for kind in sample_kinds(kinds, ftype, unknown=unknown) for owner in some_owners
+    ]
+
+
+def sample_kinds(kinds: Iterable[Kinds], ftype: FileType, *, unknown: bool) -> list[str | None]:
+    """Return kinds of every sort that these sets tell apart. unknown: include the unknown kind."""
     if ftype is not FileType.REGULAR:
-        some_kinds = [FIXED_KINDS[ftype]]
-    elif unknown:
-        some_kinds.append(None)
-    some_owners: list[str | None] = [*dict.fromkeys((*sorted(owners), OWNER_NONE, _OTHER_APP))]
-    if unknown:
-        some_owners.append(None)
-    return [Facts(kind, owner) for kind in some_kinds for owner in some_owners]
+        return [FIXED_KINDS[ftype]]
+    return [*_regular_kinds(kinds), *([None] if unknown else [])]
+
+
+def sample_owners(owners: Iterable[str], *, unknown: bool) -> list[str | None]:
+    """Return these owners, and owners of every other sort. unknown: include the unknown owner."""
+    found: list[str | None] = [*dict.fromkeys((*sorted(owners), OWNER_NONE, _OTHER_APP))]
+    return [*found, None] if unknown else found
 
 
 def _regular_kinds(kinds: Iterable[Kinds]) -> list[str]:

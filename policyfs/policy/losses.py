@@ -24,7 +24,8 @@ from policyfs.domain import (
     to_clean,
 )
 from policyfs.policy.callers import Caller
-from policyfs.policy.classes import TooHardError
+from policyfs.policy.classes import Known, TooHardError
+from policyfs.policy.comparison import Budget
 from policyfs.policy.facts import Truth
 from policyfs.policy.memo import Memo
 from policyfs.policy.model import Effect
@@ -146,9 +147,11 @@ class Losses:
         caller = engine.caller(who)
         seen: set[tuple[PathState, PathState]] = set()
         tried: set[_Cause] = set()
+        known: Known = {}
+        budget = Budget()
         todo, left = [(old, to)], MAX_FACTS
         while todo:
-            for child in children(self._table, self._paths, todo.pop(), caller):
+            for child in children(self._table, self._paths, todo.pop(), caller, known, budget):
                 if child in seen:
                     continue
                 seen.add(child)

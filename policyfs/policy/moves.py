@@ -9,7 +9,7 @@ into EACCES if the caller could lose hidden data by such a copy.)
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, Protocol
 
@@ -27,21 +27,20 @@ from policyfs.domain import (
     to_clean,
 )
 from policyfs.policy.callers import Caller
-from policyfs.policy.classes import TooHardError, name_classes
+from policyfs.policy.classes import Known, TooHardError, name_classes
+from policyfs.policy.comparison import Budget, Comparison, Worse
 from policyfs.policy.facts import FILE_TYPES, Truth, content_met, fixed_facts
 from policyfs.policy.memo import Memo
 from policyfs.policy.profile import Profiles
+from policyfs.policy.rights_map import asks_more, differs, gains
 from policyfs.policy.sample_callers import callers_at, sample_uids
 from policyfs.policy.states import Paths, PathState
-from policyfs.policy.table import Table, sample_facts_of
+from policyfs.policy.table import Table
 from policyfs.policy.tally import Rights, least
 from policyfs.policy.visibility import Sight
 
 MAX_PAIRS: Final = 500
 """The limit of pairs of paths below two directories that are compared. With more, the answer is EXDEV."""
-
-_DELETING: Final = int(Op.SEE | Op.DELETE)
-"""Only rules on these operations decide on a deletion, so only their conditions are tried."""
 
 
 class End(NamedTuple):
@@ -150,7 +149,7 @@ class Mover:
         found = self._asking.get((old, new))
         if found is None:
             try:
-                found = self._compare(old, new, FileType.REGULAR, _asks_more)
+                found = self._compared(asks_more).is_worse(old, new, FileType.REGULAR)
             except TooHardError:
                 found = True
             self._asking.keep((old, new), found, old.units + new.units)
@@ -237,8 +236,8 @@ class Mover:
         found = self._gains.get(key)
         if found is None:
             try:
-                found = (not same_directory and self._maybe_hidden(old)) or self._compare(
-                    old, new, ftype, _gains
+                found = (not same_directory and self._maybe_hidden(old)) or self._compared(gains).is_worse(
+                    old, new, ftype
                 )
             except TooHardError:
                 found = True
@@ -257,24 +256,8 @@ class Mover:
             for profile in (self._profiles.of(state, caller),)
         )
 
-    def _compare(
-        self, old: PathState, new: PathState, ftype: FileType, worse: Callable[[Rights, Rights], bool]
-    ) -> bool:
-        """True if ``worse`` holds for the rights at the old and the new path, for some caller and facts.
-
-        Raises TooHardError.
-        """
-        if old is new:
-            return False
-        for caller in callers_at(self._table, (old, new)):
-            here, there = self._profiles.of(old, caller), self._profiles.of(new, caller)
-            lives = dict.fromkeys((*here.lives, *there.lives))
-            for facts in sample_facts_of(lives, ftype, unknown=True):
-                before = self._rights(old, caller, ftype, facts)
-                after = self._rights(new, caller, ftype, facts)
-                if before != after and worse(before, after):
-                    return True
-        return False
+    def _compared(self, worse: Worse, budget: Budget | None = None) -> Comparison:
+        return Comparison(self._table, self._sight, self._profiles, worse, budget)
 
     def _alike_below(
         self, old: PathState, new: PathState, who: Principal, caller: Caller, *, same_directory: bool
@@ -285,68 +268,58 @@ class Mover:
         if found is None:
             try:
                 apart = not same_directory and (self._maybe_hidden(old) or self._maybe_hidden(new))
-                found = not (apart or self._compare(old, new, FileType.DIRECTORY, _differs)) and self._walk(
-                    old, new, caller
-                )
+                found = not apart and self._walk(old, new, caller)
             except TooHardError:
                 found = False
             self._same_below.keep(key, found, old.units + new.units)
         return found
 
     def _walk(self, old: PathState, new: PathState, caller: Caller) -> bool:
-        """True if the caller has the same rights at all paths below both, and may delete all files below the
-        old one. Raises TooHardError.
+        """True if everybody has the same rights at both paths and at all paths below, and the caller may
+        delete all files below the old one. Raises TooHardError.
         """
+        budget = Budget()
+        comparison = self._compared(differs, budget)
+        if comparison.is_worse(old, new, FileType.DIRECTORY):
+            return False
+        known: Known = {}
         seen: set[tuple[PathState, PathState]] = set()
         todo = [(old, new)]
         while todo:
             pair = todo.pop()
-            for child in children(self._table, self._paths, pair, caller):
+            for child in children(self._table, self._paths, pair, caller, known, budget):
                 if child in seen:
                     continue
                 seen.add(child)
                 if len(seen) > MAX_PAIRS:
                     return False
                 for ftype in FILE_TYPES:
-                    if self._compare(*child, ftype, _differs) or not self._deletes(child[0], caller, ftype):
+                    if comparison.is_worse(*child, ftype):
+                        return False
+                    if not comparison.always_deletes(child[0], caller, ftype):
                         return False
                 todo.append(child)
         return True
 
-    def _deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
-        """True if the caller may delete a file of this type here under all facts."""
-        lives = [live for live in self._profiles.of(state, caller).lives if live.ops & _DELETING]
-        return all(
-            self._rights(state, caller, ftype, facts).allowed & Op.DELETE
-            for facts in sample_facts_of(lives, ftype, unknown=True)
-        )
-
 
 def children(
-    table: Table, paths: Paths, pair: tuple[PathState, PathState], caller: Caller
+    table: Table,
+    paths: Paths,
+    pair: tuple[PathState, PathState],
+    caller: Caller,
+    known: Known,
+    budget: Budget,
 ) -> Iterator[tuple[PathState, PathState]]:
-    """Yield the states of each class of names in two directories, for both directories.
+    """Yield the states of each class of names in two directories, for both directories. known: see
+    classes.joint_name_classes.
 
     Raises TooHardError.
     """
     uids = sample_uids(table, pair, caller)
     apps = tuple(sorted(table.automaton.apps))
-    for name in name_classes(table.automaton, (pair[0].position, pair[1].position), apps, uids):
+    for name in name_classes(table.automaton, (pair[0].position, pair[1].position), apps, uids, known):
+        budget.spend(2 + 2 * sum(len(state.position.bound) for state in pair))
         yield paths.step(pair[0], name), paths.step(pair[1], name)
-
-
-def _gains(before: Rights, after: Rights) -> bool:
-    if after.allowed & ~before.allowed or after.content != before.content:
-        return True
-    return bool(after.allowed & Op.READ and before.redact - after.redact)
-
-
-def _asks_more(before: Rights, after: Rights) -> bool:
-    return not after.content <= before.content
-
-
-def _differs(before: Rights, after: Rights) -> bool:
-    return before != after
 
 
 def combined(parts: Sequence[Decision]) -> Decision:

@@ -33,9 +33,11 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
     numbers = sorted({one.rule for one in situated})
     rules = [(number, table.rules[number]) for number in numbers]
     named = _named_owners(rule for _, rule in rules) | _captured_apps(table, binds)
+    # rules with the same ``who`` fit the same callers
+    asking = {rule.who: (number, rule) for number, rule in rules if rule.who is not None}.values()
     found: dict[tuple[object, ...], Caller] = {}
     for of in table.callers.everyone():
-        fits = tuple(of.fits(number, rule) for number, rule in rules)
+        fits = tuple(of.fits(number, rule) for number, rule in asking)
         # apps that no rule here names differ only in their names
         name = of.app if of.app in named else of.app is not None
         own = _uids_in(table, of, uids) if of.app is not None else []

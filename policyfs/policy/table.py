@@ -104,7 +104,8 @@ class Live:
         return self._must
 
 
-def _samples(lives: Iterable[Live], ftype: FileType, *, unknown: bool = False) -> list[Facts]:
+def told_apart(lives: Iterable[Live]) -> tuple[set[Kinds], set[str]]:
+    """Return the sets of kinds and the owners that these rules ask for."""
     kinds: set[Kinds] = set()
     owners: set[str] = set()
     for live in lives:
@@ -114,6 +115,11 @@ def _samples(lives: Iterable[Live], ftype: FileType, *, unknown: bool = False) -
             if condition.kinds is not None:
                 kinds.add(condition.kinds)
             owners.update(condition.owners or ())
+    return kinds, owners
+
+
+def _samples(lives: Iterable[Live], ftype: FileType, *, unknown: bool = False) -> list[Facts]:
+    kinds, owners = told_apart(lives)
     return [fixed_facts(ftype, f) for f in sample_facts(kinds, owners, ftype, unknown=unknown)]
 
 

@@ -337,3 +337,63 @@ def test_rules_that_decide_on_no_deletion_cost_a_directory_little():
     began = time.process_time()
     assert Asked(ALL + rules).rename("camera", "/c/x", "/c/y", DIRECTORY) == 0
     assert time.process_time() - began < 3
+
+
+def on_reading(count: int, globs: str, kinds: str = "x/kN", when: str = "") -> str:
+    """Rules of which each allows to read some kinds of files. N: a rule's number; G and A: from it."""
+    rule = f"- {{id: kN, allow: [read], paths: [{globs}], when: {{type: [{kinds}]{when}}}}}\n"
+    return "".join(
+        rule.replace("N", str(n)).replace("G", str(n % 5)).replace("A", str(n % 20)) for n in range(count)
+    )
+
+
+GLOBS = ", ".join(f"'/**/n{n}/**'" for n in range(5))
+APPS = "apps: {camera: {uid: 10010}, " + ", ".join(f"app{n}: {{uid: {20000 + n}}}" for n in range(20)) + "}\n"
+EACH = on_reading(5, "'/**/nG/**'", ", ".join(f"x/k{n}" for n in range(200)))
+EVERY = on_reading(200, GLOBS)
+OWNED = on_reading(200, "'/**/nG/**'", when=", owner: appA")
+
+
+@pytest.mark.parametrize(("rules", "moves"), [
+    (EACH, [("/n0/n1/n2/a", "/n3/n4/a"), ("/a", "/n0/a"), ("/n0/a", "/n1/a")]),
+    (EVERY, [("/n0/n1/n2/a", "/n3/n4/a"), ("/a", "/n0/a")]),
+    (OWNED, [("/n0/n1/n2/a", "/n3/n4/a"), ("/n0/a", "/n1/a")]),
+])  # fmt: skip
+def test_an_app_cannot_choose_paths_that_take_seconds_to_compare(rules, moves):
+    """A rename is decided on the event loop, while all other requests of the mount wait. Trying one sort of
+    facts after the other took 2 to 14 s for each of these.
+    """
+    asked = Asked(ALL + rules, apps=APPS)
+    for old, new in moves:
+        began = time.process_time()
+        assert asked.rename("camera", old, new, DIRECTORY) == 0
+        assert time.process_time() - began < 1, (old, new)
+
+
+def test_patterns_are_told_apart_once_for_all_paths_below():
+    rules = "".join(f"- {{id: p{n}, allow: [read], paths: ['/**/*?a????????{n}/**']}}\n" for n in range(5))
+    began = time.process_time()
+    assert Asked(ALL + rules).rename("camera", "/a", "/b", DIRECTORY) == 0
+    assert time.process_time() - began < 1
+
+
+def test_captures_below_are_followed_only_for_a_short_time():
+    rules = "".join(f"- {{id: c{n}, allow: [read], paths: ['/**/{{uid}}x{n}/**']}}\n" for n in range(12))
+    asked = Asked(ALL + rules)
+    began = time.process_time()
+    assert asked.rename("camera", "/5x0/6x1/7x2/8x3/a", "/6x1/7x2/9x5/b", DIRECTORY) == EXDEV
+    assert time.process_time() - began < 3
+
+
+def test_more_rules_and_callers_than_can_be_compared_in_time_is_a_copy():
+    apps = "".join(f", a{n}: {{uid: {20000 + n}}}" for n in range(200))
+    rules = "".join(
+        f"- {{id: k{n}, allow: [read], who: {{app: a{n % 200}}}, paths: ['/**/n{n % 8}/**'],"
+        f" when: {{type: x/k{n}, owner: self}}}}\n"
+        for n in range(1000)
+    )
+    asked = Asked(ALL + rules, apps=f"apps: {{camera: {{uid: 10010}}{apps}}}\n")
+    began = time.process_time()
+    assert asked.rename("camera", "/n0/n1/n2/a", "/n3/n4/a", DIRECTORY) == EXDEV
+    assert time.process_time() - began < 2
+    assert asked.rename("camera", "/n0/n1/n2/a", "/n3/n4/a") == 0, "a single file is always compared"

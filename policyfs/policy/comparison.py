@@ -1,0 +1,200 @@
+"""Comparisons of the rights at two paths, for every caller and under all facts.
+
+Below two directories many pairs of paths have the same rules, although their path states differ. So all that
+depends on the rules alone is found once for each pair of *places*: paths with the same rules.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+from policyfs.domain import FileType, Op
+from policyfs.policy.callers import Caller
+from policyfs.policy.classes import TooHardError
+from policyfs.policy.fact_sets import FactSpace
+from policyfs.policy.facts import Kinds
+from policyfs.policy.profile import Profile, Profiles
+from policyfs.policy.rights_map import RightsMap, RightsTally
+from policyfs.policy.sample_callers import callers_at
+from policyfs.policy.states import PathState
+from policyfs.policy.table import Live, Table, told_apart
+from policyfs.policy.visibility import Sight
+
+MAX_STEPS: Final = 200_000
+"""The limit of steps in one comparison of all paths below two directories. With more, it is too hard.
+
+To try one rule for one caller is a step. To see if rules distinguish callers is an eighth of that. To go to a
+name below is a step, and two more for each capture.
+"""
+
+_DISTINCTIONS_IN_A_STEP: Final = 8
+
+Worse = Callable[[RightsMap, RightsMap], bool]
+
+_DELETE_AT: Final = tuple(Op.ALL).index(Op.DELETE)
+
+
+_Rules = tuple[tuple[Live, ...], bool, bool, bool, bool]
+"""All of a profile that decides on rights, apart from the paths below."""
+
+
+class _Pair:
+    """The rights at the old and the new path, for all callers with the same rules at both."""
+
+    __slots__ = ("_answers", "_new", "_old", "_worse", "new_depends", "old_depends")
+
+    def __init__(self, old: RightsTally, new: RightsTally, worse: Worse) -> None:
+        self._old: Final = old
+        self._new: Final = new
+        self._worse: Final = worse
+        self._answers: Final[dict[tuple[bool, bool], bool]] = {}
+        self.old_depends: Final = bool(old.unsettled)
+        self.new_depends: Final = bool(new.unsettled)
+
+    @property
+    def depends(self) -> bool:
+        """True if the paths below one of the two decide under some facts."""
+        return self.old_depends or self.new_depends
+
+    def is_worse(self, *, old_below: bool = False, new_below: bool = False) -> bool:
+        """Compare the rights. old_below, new_below: True if the caller could see some path below."""
+        key = (old_below, new_below)
+        found = self._answers.get(key)
+        if found is None:
+            rights = self._old.rights(below=old_below), self._new.rights(below=new_below)
+            found = self._answers[key] = self._worse(*rights)
+        return found
+
+
+class Budget:
+    """The steps that are left for one decision."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, steps: float = MAX_STEPS) -> None:
+        self._left = steps
+
+    def spend(self, steps: int) -> None:
+        """Take some steps. Raises TooHardError if there are not so many."""
+        self._left -= steps
+        if self._left < 0:
+            raise TooHardError
+
+
+class Comparison:
+    """The comparisons for one request. Answers are kept while it lasts."""
+
+    def __init__(
+        self, table: Table, sight: Sight, profiles: Profiles, worse: Worse, budget: Budget | None = None
+    ) -> None:
+        """worse: tells if the rights at the new path are worse than those at the old one, for the request.
+        budget: None if all steps may be taken.
+        """
+        self._table: Final = table
+        self._sight: Final = sight
+        self._profiles: Final = profiles
+        self._worse: Final = worse
+        self._spend: Final = (Budget(math.inf) if budget is None else budget).spend
+        self._places: Final[dict[object, int]] = {}
+        self._place_of: Final[dict[PathState, int]] = {}
+        self._states: Final[list[PathState]] = []
+        self._compared: Final[dict[tuple[int, int, FileType], list[tuple[_Pair, Caller]] | None]] = {}
+        self._callers_at: Final[dict[tuple[int, int], list[Caller]]] = {}
+        self._pairs: Final[dict[tuple[_Rules, _Rules, FileType], _Pair]] = {}
+        self._spaces: Final[dict[tuple[frozenset[Kinds], frozenset[str], FileType], FactSpace]] = {}
+        self._deleting: Final[dict[tuple[int, FileType], RightsTally]] = {}
+
+    def is_worse(self, old: PathState, new: PathState, ftype: FileType) -> bool:
+        """True if ``worse`` holds for the rights at the old and the new path, for some caller and facts.
+
+        Raises TooHardError.
+        """
+        if old is new:
+            return False
+        key = (self._place(old), self._place(new), ftype)
+        if key not in self._compared:
+            self._compared[key] = self._compare(*key)
+        depending = self._compared[key]
+        return depending is None or any(
+            pair.is_worse(
+                old_below=pair.old_depends and self._sight.below(old.position, caller),
+                new_below=pair.new_depends and self._sight.below(new.position, caller),
+            )
+            for pair, caller in depending
+        )
+
+    def always_deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
+        """True if the caller may delete a file of this type at this path under all facts.
+
+        Raises TooHardError.
+
+        INVARIANT: all such questions to one comparison are about the same caller.
+        """
+        key = (self._place(state), ftype)
+        tally = self._deleting.get(key)
+        if tally is None:
+            profile = self._profiles.of(state, caller)
+            self._spend(1 + len(profile.lives))
+            tally = self._deleting[key] = RightsTally(profile, self._space(profile.lives, ftype))
+        below = bool(tally.unsettled) and self._sight.below(state.position, caller)
+        return not tally.rights(below=below).refused[_DELETE_AT]
+
+    def _compare(self, old: int, new: int, ftype: FileType) -> list[tuple[_Pair, Caller]] | None:
+        """Compare what depends on the rules at two places alone.
+
+        Return None if the new place is worse, else the callers for whom the paths below decide.
+        """
+        states = self._states[old], self._states[new]
+        depending: list[tuple[_Pair, Caller]] = []
+        for caller in self._callers(old, new):
+            here, there = (self._profiles.of(state, caller) for state in states)
+            pair = self._pair(here, there, ftype)
+            if pair.depends:
+                depending.append((pair, caller))
+            elif pair.is_worse():
+                return None
+        return depending
+
+    def _callers(self, old: int, new: int) -> list[Caller]:
+        """Return callers of every sort that the rules at two places tell apart."""
+        found = self._callers_at.get((old, new))
+        if found is None:
+            states = self._states[old], self._states[new]
+            rules = sum(len(state.situated(self._table)) for state in states)
+            self._spend(rules * self._table.callers.count // _DISTINCTIONS_IN_A_STEP)
+            found = self._callers_at[old, new] = callers_at(self._table, states)
+        return found
+
+    def _pair(self, here: Profile, there: Profile, ftype: FileType) -> _Pair:
+        key = (_rules(here), _rules(there), ftype)
+        found = self._pairs.get(key)
+        if found is None:
+            self._spend(1 + len(here.lives) + len(there.lives))
+            space = self._space((*here.lives, *there.lives), ftype)
+            found = _Pair(RightsTally(here, space), RightsTally(there, space), self._worse)
+            self._pairs[key] = found
+        return found
+
+    def _space(self, lives: tuple[Live, ...], ftype: FileType) -> FactSpace:
+        kinds, owners = told_apart(lives)
+        key = (frozenset(kinds), frozenset(owners), ftype)
+        found = self._spaces.get(key)
+        if found is None:
+            found = self._spaces[key] = FactSpace(*key)
+        return found
+
+    def _place(self, state: PathState) -> int:
+        """Return a number for the rules at a path: paths with equal rules have equal numbers."""
+        found = self._place_of.get(state)
+        if found is None:
+            rules = (state.situated(self._table), state.hides, state.top, state.position.lost)
+            found = self._place_of[state] = self._places.setdefault(rules, len(self._places))
+            if found == len(self._states):
+                self._states.append(state)
+        return found
+
+
+def _rules(profile: Profile) -> _Rules:
+    return profile.lives, bool(profile.hiding), profile.lost, profile.top, profile.can_fill

@@ -1,0 +1,176 @@
+"""A caller's rights at one path under all facts at once, for comparing paths (tally.Rights for each facts).
+
+Each right is the set of the facts under which the caller has it (fact_sets.py).
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from typing import Final, NamedTuple, TypeVar
+
+from policyfs.domain import Audit, FileType, Op
+from policyfs.errors import ERRNO_RANK
+from policyfs.policy.fact_sets import FactSpace, Matches
+from policyfs.policy.model import Effect
+from policyfs.policy.profile import Profile
+from policyfs.policy.table import Live
+
+_OPS: Final = tuple(int(op) for op in Op.ALL)
+_WITHIN: Final = tuple(tuple(op for op in _OPS if op & ops) for ops in range(int(Op.ALL) + 1))
+"""The single operations of each set of operations."""
+
+_SEE: Final = int(Op.SEE)
+_READ_AT: Final = _OPS.index(int(Op.READ))
+_LEVELS: Final = tuple(Audit)
+
+K = TypeVar("K")
+
+
+class RightsMap(NamedTuple):
+    """The sets of facts under which a caller has each right. Equal maps: equal rights under all facts.
+
+    allowed: for each operation, in the order of Op.ALL. refused: for each operation, the sets of each errno.
+    redact: for each word; empty where READ is refused. content: for each content requirement. audits: for
+    each level, the facts under which a rule that restricts, or one that allows, has at least this level.
+    """
+
+    allowed: tuple[int, ...]
+    bare: int
+    redact: dict[str, int]
+    content: dict[frozenset[str], int]
+    refused: tuple[dict[int, int], ...]
+    audits: tuple[tuple[int, ...], tuple[int, ...]]
+
+
+def gains(before: RightsMap, after: RightsMap) -> bool:
+    """True if the caller has more rights after a move, or other content requirements, under some facts."""
+    if before.content != after.content:
+        return True
+    if any(then & ~now for now, then in zip(before.allowed, after.allowed, strict=True)):
+        return True
+    readable = after.allowed[_READ_AT]
+    return any(some & readable & ~after.redact.get(word, 0) for word, some in before.redact.items())
+
+
+def asks_more(before: RightsMap, after: RightsMap) -> bool:
+    """True if a content requirement is new after a move, under some facts."""
+    return any(some & ~before.content.get(content, 0) for content, some in after.content.items())
+
+
+def differs(before: RightsMap, after: RightsMap) -> bool:
+    """True if any right differs under some facts."""
+    return before != after
+
+
+class RightsTally:
+    """The effects of a profile's rules under all facts of a space.
+
+    unsettled: the facts under which the path is seen only if it is a directory on the way to a path that the
+    caller could see.
+    """
+
+    __slots__ = ("_allows", "_content", "_denied", "_granted", "_profile", "_redact", "_refusing",
+                 "_restricts", "_space", "_unseen", "unsettled")  # fmt: skip
+
+    def __init__(self, profile: Profile, space: FactSpace) -> None:
+        self._profile: Final = profile
+        self._space: Final = space
+        self._granted: Final = dict.fromkeys(_OPS, 0)
+        self._denied: Final = dict.fromkeys(_OPS, 0)
+        self._refusing: Final[dict[tuple[int, int], int]] = {}  # by operation and errno
+        self._content: Final[dict[frozenset[str], int]] = {}
+        self._redact: Final[dict[str, int]] = {}
+        self._allows: Final = dict.fromkeys(_LEVELS, 0)
+        self._restricts: Final = dict.fromkeys(_LEVELS, 0)
+        self._count()
+        granted, denied = self._granted[_SEE], self._denied[_SEE]
+        unseen = unsettled = 0
+        if profile.lost or profile.hiding:
+            unseen = space.everything
+        elif not profile.top:
+            unseen, unsettled = denied, space.everything & ~(granted | denied)
+        is_directory = space.ftype is FileType.DIRECTORY
+        self._unseen: Final = unseen if is_directory else unseen | unsettled
+        self.unsettled: Final = unsettled if is_directory else 0
+
+    def _count(self) -> None:
+        """Apply the effects of all rules, as Tally.count does under one sort of facts."""
+        redacting: list[tuple[Live, Matches]] = []
+        raw = self._space.everything
+        for live in self._profile.lives:
+            rule, matches = live.rule, self._space.of(live)
+            if rule.effect is Effect.ALLOW:
+                _raise(self._allows, rule.audit, matches.certain)
+                if not rule.monitor:
+                    _add(self._granted, _WITHIN[live.ops], matches.certain)
+            elif rule.effect is Effect.DENY and rule.monitor:
+                _raise(self._allows, rule.audit, matches.possible)
+            elif rule.effect is Effect.DENY:
+                _raise(self._restricts, rule.audit, matches.possible)
+                _add(self._denied, _WITHIN[live.ops], matches.possible)
+                code = rule.errno or errno.EACCES
+                _add(self._refusing, [(op, code) for op in _WITHIN[live.ops]], matches.possible)
+            elif rule.effect is Effect.REDACT:
+                _raise(self._restricts, rule.audit, matches.possible)
+                redacting.append((live, matches))
+                raw &= self._space.raw(live) | ~matches.possible
+            elif self._profile.can_fill:
+                _raise(self._restricts, rule.audit, matches.possible)
+                if not rule.monitor:
+                    _add(self._content, (rule.content,), matches.possible)
+        for live, matches in redacting:
+            _add(self._redact, live.rule.redact, matches.possible & ~raw)
+
+    def rights(self, *, below: bool) -> RightsMap:
+        """Return the rights. below: True if the caller could see some path below this one."""
+        everything, granted, denied = self._space.everything, self._granted[_SEE], self._denied[_SEE]
+        if self._profile.top:
+            unseen, bare = 0, everything & ~(granted & ~denied)
+        else:
+            unseen = self._unseen if below else self._unseen | self.unsettled
+            bare = self.unsettled if below else 0
+        refused = tuple(self._refused(op, unseen) for op in _OPS)
+        allowed = tuple(everything & ~sum(codes.values()) for codes in refused)
+        readable = allowed[_READ_AT]
+        return RightsMap(
+            allowed,
+            bare,
+            _sparse({word: some & readable for word, some in self._redact.items()}),
+            _sparse(self._content),
+            refused,
+            (tuple(self._restricts.values()), tuple(self._allows.values())),
+        )
+
+    def _refused(self, op: int, unseen: int) -> dict[int, int]:
+        """Return the facts under which an operation is refused, for each errno: the one that reveals least.
+
+        The sets are disjoint.
+        """
+        if op == _SEE:
+            return _sparse({errno.ENOENT: unseen})
+        codes = {code: some for (of, code), some in self._refusing.items() if of == op}
+        codes[errno.EACCES] = codes.get(errno.EACCES, 0) | (
+            self._space.everything & ~(self._granted[op] | self._denied[op])
+        )
+        left = self._space.everything & ~unseen
+        found = {errno.ENOENT: unseen}
+        for code in sorted(codes, key=ERRNO_RANK.__getitem__):
+            found[code] = found.get(code, 0) | (codes[code] & left)
+            left &= ~codes[code]
+        return _sparse(found)
+
+
+def _add(sets: dict[K, int], keys: Iterable[K], some: int) -> None:
+    for key in keys:
+        sets[key] = sets.get(key, 0) | some
+
+
+def _raise(levels: dict[Audit, int], level: Audit | None, some: int) -> None:
+    """Add the facts to this level and to all lower ones."""
+    if level is not None:
+        _add(levels, [lower for lower in _LEVELS if lower <= level], some)
+
+
+def _sparse(sets: dict[K, int]) -> dict[K, int]:
+    return {key: some for key, some in sets.items() if some}
