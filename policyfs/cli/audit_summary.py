@@ -22,7 +22,7 @@ from policyfs.trail.line import iso_time
 from policyfs.trail.record import BadLine, Fields
 from policyfs.trail.render import grouped_lines, summary_json, summary_lines
 from policyfs.trail.selection import Selection, parse_query
-from policyfs.trail.summary import GROUPS, TROUBLE, Summary
+from policyfs.trail.summary import COUNTED, GROUPS, Summary
 from policyfs.trail.table import shown
 
 
@@ -72,8 +72,8 @@ def summarize(trail: IndexedTrail, wanted: Selection, by: list[str]) -> Summary:
 
 
 def count_portion(summary: Summary, portion: Portion, wanted: Selection) -> None:
-    """Count the events of one portion, its bad lines, and its records of problems (TROUBLE)."""
-    for item in portion.own(TROUBLE):
+    """Count the events of one portion, its bad lines, and the journal's own records (COUNTED)."""
+    for item in portion.own(COUNTED):
         if isinstance(item, BadLine) or wanted.covers(item.time_ns):
             summary.add_trouble(item)
     add_to_summary(summary, portion.index, portion.exact(wanted))

@@ -20,6 +20,7 @@ from policyfs.daemon.descriptors import small_part
 from policyfs.daemon.duties import Duties
 from policyfs.daemon.end import ABORTED, UNMOUNTED, EndOfMount, MountEnd, SignalReader
 from policyfs.daemon.garbage import Garbage
+from policyfs.daemon.kills import Kills
 from policyfs.daemon.log import Bugs, Log
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.options import MountOptions
@@ -98,7 +99,7 @@ class Daemon:
         self._undo.callback(self._signal_reader.close)
         self._garbage = Garbage(lambda: sum(counters().values()))
         self._mountpoint = Mountpoint(
-            self._options, self._end, self._log,
+            self._options, self._end, self._log, self._kills,
             read_only=self.facts.read_only or self._options.read_only,
         )  # fmt: skip
         self._undo.callback(self._mountpoint.close)
@@ -131,7 +132,7 @@ class Daemon:
         )  # fmt: skip
         self._undo.callback(self._close_journal)
         self._events = MutableSink(self.journal, muted=options.proof_fd is not None)
-        self._losses = WorkerLosses(self.journal)
+        self._losses, self._kills = WorkerLosses(self.journal), Kills(self.journal)
         self.policies.begin(self.journal, self.trail, options.told)
 
     def _build_store(self) -> tuple[Owners, Watch | None]:
@@ -327,7 +328,7 @@ class Daemon:
         return Duties(
             (self._mountpoint.circle.beat, self._garbage.tick, self.fs.expire),
             settle=self.fs.bridge_handles.events.settle, trail=self.journal, losses=self._losses,
-            lost=self.sniffer.losses, findings=self.remembered,
+            kills=self._kills, lost=self.sniffer.losses, findings=self.remembered,
         )  # fmt: skip
 
     async def _breaks(self) -> None:
@@ -377,6 +378,7 @@ class Daemon:
 
     def _close_journal(self) -> None:
         """End the trail, and log its last digest, for `audit verify --expect`."""
+        self._kills.flush()
         self.journal.close(self._end.end.fields())
         last = self.journal.stats()
         self._log.info("trail closed", seq=last.seq, head=last.head, dropped=last.dropped)

@@ -36,6 +36,17 @@ class Losses(Protocol):
         """Record losses, and flush the journal. May wait for the disk."""
 
 
+class Kills(Protocol):
+    """The record of killed processes."""
+
+    @property
+    def is_due(self) -> bool:
+        """True if a kill is not on record yet."""
+
+    def flush(self) -> None:
+        """Record kills. May wait for the disk."""
+
+
 class Findings(Protocol):
     """The results for files that are not in their database yet."""
 
@@ -56,12 +67,14 @@ class Duties:
 
     def __init__(
         self, at_once: tuple[Callable[[], None], ...], *, settle: Callable[[], None], trail: Trail,
-        losses: Losses, lost: Callable[[], tuple[Mapping[str, int], str]], findings: Findings | None,
+        losses: Losses, kills: Kills, lost: Callable[[], tuple[Mapping[str, int], str]],
+        findings: Findings | None,
     ) -> None:  # fmt: skip
         self._at_once = at_once
         self._settle = settle
         self._trail = trail
         self._losses = losses
+        self._kills = kills
         self._lost = lost
         self._findings = findings
 
@@ -84,6 +97,8 @@ class Duties:
             self._settle()
             for _ in self._trail.flush_steps():
                 await trio.lowlevel.checkpoint()
+            if self._kills.is_due:
+                await trio.to_thread.run_sync(self._kills.flush)
             counts, error = self._lost()
             if self._trail.is_due or self._losses.is_due(counts):
                 await trio.to_thread.run_sync(self._losses.flush, counts, error)

@@ -27,9 +27,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 LOOK_S: Final = 5.0
 LOOKS: Final = 7
@@ -70,16 +71,24 @@ def disk_of(path: Path) -> Disk:
     return Disk(Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}"))
 
 
+class _Wait(NamedTuple):
+    """The wait of a thread for a page: the looks in a row that have seen it, and the time of the first."""
+
+    looks: int
+    since_s: float
+
+
 class LockCircle:
     """The thread that looks for the circle. It starts at the first beat().
 
-    kill: called on that thread with the process id of the writer; returns False if that cannot be killed.
+    kill: called on that thread with the process id of the writer, and the seconds for which it was seen to
+    wait; returns False if that cannot be killed.
     end: called there instead, or if the process is still found at the next look. is_user: returns True for a
     process that uses this mount. If several processes could be the writer, it comes first. disk: the store's.
     """
 
     def __init__(
-        self, kill: Callable[[int], bool], end: Callable[[int], None], is_user: Callable[[int], bool],
+        self, kill: Callable[[int, float], bool], end: Callable[[int], None], is_user: Callable[[int], bool],
         disk: Disk, proc: Path = Path("/proc"),
     ) -> None:  # fmt: skip
         self._kill = kill
@@ -91,7 +100,7 @@ class LockCircle:
         self._loop: Path | None = None  # its task, below *proc*
         self._over = threading.Event()
         self._blocked: set[str] = set()
-        self._waiting: dict[tuple[int, str], int] = {}
+        self._waiting: dict[tuple[int, str], _Wait] = {}
 
     def beat(self) -> None:
         """Start the thread, if there is none. Called on the event loop's thread, several times a second."""
@@ -126,8 +135,10 @@ class LockCircle:
         else:
             self._blocked = still
         found = {task for task, stack in self._stacks() if _waits_for_page(stack)}
-        self._waiting = {task: self._waiting.get(task, 0) + 1 for task in found}
-        late = dict.fromkeys(pid for (pid, _), looks in self._waiting.items() if looks >= LOOKS)
+        now_s = time.monotonic()
+        seen = {task: self._waiting.get(task, _Wait(0, now_s)) for task in found}
+        self._waiting = {task: _Wait(wait.looks + 1, wait.since_s) for task, wait in seen.items()}
+        late = dict.fromkeys(pid for (pid, _), wait in self._waiting.items() if wait.looks >= LOOKS)
         return next((pid for pid in late if self._is_user(pid)), next(iter(late), None))
 
     def _run(self) -> None:
@@ -139,10 +150,15 @@ class LockCircle:
         """End the circle that the looks so far have found. pid: that of its writer; None: no circle."""
         if pid is None:
             self._killed.clear()
-        elif pid not in self._killed and self._kill(pid):
+        elif pid not in self._killed and self._kill(pid, self._waited_s(pid)):
             self._killed.add(pid)
         else:
             self._end(pid)
+
+    def _waited_s(self, pid: int) -> float:
+        """Return the seconds since the first look at which a thread of the process waited for a page."""
+        since_s = [wait.since_s for (of, _), wait in self._waiting.items() if of == pid]
+        return time.monotonic() - min(since_s)
 
     def _look(self) -> Iterator[str]:
         """Yield the threads that answer requests and are blocked, each with its number of context switches.

@@ -12,6 +12,7 @@ from typing import Final
 import trio
 
 from policyfs.daemon.end import CIRCLE, DETACHED, EndOfMount, MountEnd, MountTable
+from policyfs.daemon.kills import Killed, Kills
 from policyfs.daemon.lock_circle import LockCircle, disk_of
 from policyfs.daemon.log import Log
 from policyfs.daemon.options import MountOptions
@@ -33,10 +34,13 @@ class Mountpoint:
     readiness: the session's wait for requests; None until the session runs.
     """
 
-    def __init__(self, options: MountOptions, end: EndOfMount, log: Log, *, read_only: bool) -> None:
+    def __init__(
+        self, options: MountOptions, end: EndOfMount, log: Log, kills: Kills, *, read_only: bool
+    ) -> None:
         self._path = options.mountpoint
         self._end = end
         self._log = log
+        self._kills = kills
         self._undo = contextlib.ExitStack()
         self.readiness: Readiness | None = None
         self.circle = LockCircle(
@@ -124,8 +128,9 @@ class Mountpoint:
                 if not aborted and self.is_mounted:
                     session.unmount(self._path, lazy=True, force=True)
 
-    def _kill_writer(self, pid: int) -> bool:
+    def _kill_writer(self, pid: int, waited_s: float) -> bool:
         """Kill the process whose read or write the loop waits for. Runs on another thread than the loop's.
+        waited_s: the seconds for which it was seen to wait.
 
         False if it cannot be killed, or if it is the daemon itself.
         """
@@ -144,8 +149,9 @@ class Mountpoint:
         finally:
             os.close(process)
         note = f"{CIRCLE}: that process was killed, since both would wait for ever"
+        self._kills.add(Killed(pid, uid, program, CIRCLE, waited_s))
         with contextlib.suppress(OSError):  # what the log cannot take must not end the mount
-            self._log.error(note, pid=pid, uid=uid, exe=program)
+            self._log.error(note, pid=pid, uid=uid, exe=program, blocked_s=round(waited_s, 1))
         return True
 
     def _is_user(self, pid: int) -> bool:

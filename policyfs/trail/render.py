@@ -206,6 +206,9 @@ def summary_lines(
         ):
             lines += ["", *_by_decision(title, counts, columns)]
         lines += _denied(summary, columns, lookup)
+    if summary.kills:
+        lines += ["", f"The daemon killed {len(summary.kills)} processes, because the mount waited for them:"]
+        lines += [f"  {record.id}: {describe(record)}" for record in summary.kills[-_TOP:]]
     if summary.trouble or summary.bad_lines:
         lines += [
             "",
@@ -286,6 +289,7 @@ def summary_json(summary: Summary) -> Fields:
         "bytes_written": summary.bytes_written,
         "dropped": summary.dropped,
         "refused": summary.refused,
+        "killed": [{"id": record.id, "what": describe(record)} for record in summary.kills[-_TOP:]],
         "trouble": summary.trouble,
         "bad_lines": summary.bad_lines,
     }

@@ -12,7 +12,7 @@ from typing import Final
 
 from policyfs.trail.event import BY_APP, BY_DIRECTORY, BY_OPERATION, DECISIONS, OPERATIONS, Cut, Event
 
-VERSION: Final = "1.0"
+VERSION: Final = "1.1"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _LOWEST: Final = -(1 << 63)
 
@@ -126,6 +126,13 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
         },
     ),
     "clock": (("before", "seconds"), {"before": _TIME, "seconds": {"type": "number"}}),
+    "killed": (
+        ("pid", "uid", "exe", "reason", "blocked_s"),
+        {
+            "pid": _COUNT, "uid": _COUNT, "exe": _TEXT, "reason": _TEXT,
+            "blocked_s": {"type": "number", "minimum": 0},
+        },
+    ),
     "worker": (("lost", "reason"), {"lost": _COUNTS, "reason": _TEXT}),
 }  # fmt: skip
 """The journal's own records: the fields that each has, and those that it may have."""

@@ -36,6 +36,7 @@ def describe(record: Record) -> str:
         "sealed": f"sealed {shown(str(fields.get('segment')))} to seq {shown(str(fields.get('last_seq')))}",
         "hold": f"hold {shown(str(fields.get('name')))}: {shown(str(fields.get('done')))}, {_by(fields)}",
         "stale_handles": f"{shown(str(fields.get('count')))} open files that the policy would not grant",
+        "killed": f"killed {_process(fields)}: {shown(str(fields.get('reason')))}",
         "worker": f"workers were lost: {shown(str(fields.get('lost')))}: {shown(str(fields.get('reason')))}",
         "clock": f"the clock went back by {shown(str(fields.get('seconds')))} s",
     }
@@ -80,6 +81,13 @@ def _of_the_proof(record: Record) -> str:
     counts = fields.get("canaries")
     told = ", ".join(f"{name} {count}" for name, count in counts.items()) if isinstance(counts, dict) else "?"
     return f"proved before apps were let in: {shown(told)}"
+
+
+def _process(fields: Fields) -> str:
+    """Return the process that was killed, and for how long its read or write was seen to wait."""
+    names = ("exe", "pid", "uid", "blocked_s")
+    exe, pid, uid, blocked_s = (shown(str(fields.get(name, "?"))) for name in names)
+    return f"{exe or '?'} (pid {pid}, uid {uid}) after {blocked_s} s"
 
 
 def _by(fields: Fields) -> str:

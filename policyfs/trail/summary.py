@@ -17,6 +17,12 @@ _REFUSALS: Final = 10_000
 TROUBLE: Final = frozenset({"gap", "damage", "recovered"})
 """Kinds of records by which the journal reports a defect of the trail."""
 
+KILLED: Final = "killed"
+"""The kind of record about a process that the daemon has killed."""
+
+COUNTED: Final = TROUBLE | {KILLED}
+"""Kinds of the journal's own records that a summary counts."""
+
 
 HOUR_NS: Final = 3600 * 1_000_000_000
 
@@ -90,6 +96,7 @@ class Summary:
         self.dropped = 0
         self.refused = 0
         self.trouble = 0
+        self.kills: list[Record] = []
         self.bad_lines = 0
 
     def add(self, event: Event) -> None:
@@ -129,6 +136,8 @@ class Summary:
         """Count a record of the journal's own, or a line that is not a record."""
         if isinstance(item, BadLine):
             self.bad_lines += 1
+        elif item.kind == KILLED:
+            self.kills.append(item)
         elif item.kind in TROUBLE:
             self.trouble += 1
             self.dropped += _count(item, "dropped")

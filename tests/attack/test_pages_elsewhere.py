@@ -15,10 +15,11 @@ from typing import Final
 
 import pytest
 
+from policyfs.daemon.end import CIRCLE
 from tests.support.machine.disks import disk
 from tests.support.machine.processes import Child, start_as, wait_for
 from tests.support.mount import faulty
-from tests.support.mount.daemons import Mount
+from tests.support.mount.daemons import Mount, policyfs
 from tests.support.mount.faulty import CAMERA, GALLERY, PHOTO
 from tests.support.mount.tinyfs import Options, Tiny
 
@@ -31,6 +32,8 @@ ENDS_S: Final = 20.0
 DENIED: Final = -1
 """What is read of a file that is no photo any more."""
 ANSWER_S: Final = 10.0
+WAITS_S: Final = 1.5
+"""Less than the time between the first of seven looks, 0.3 s apart, and the last."""
 HANGS_S: Final = 3.0
 
 
@@ -167,6 +170,7 @@ def test_who_changes_or_removes_the_file_waits_until_its_user_is_killed(
     mount.expected_log.extend(LOG)
     mount.start()
     user = stuck.use(mount / "DCIM/a.jpg", flags)
+    program = os.readlink(f"/proc/{user.pid}/exe")
     changer = stuck.start(GALLERY, change, mount / "DCIM/a.jpg")
     assert user.channel.poll(ENDS_S), "nobody has killed it"
     with pytest.raises(AssertionError, match="wait status 9"):
@@ -174,6 +178,16 @@ def test_who_changes_or_removes_the_file_waits_until_its_user_is_killed(
     changer.result(ANSWER_S)
     assert stuck.start(GALLERY, _look, mount / "Checked/a.jpg").result(ANSWER_S) == len(PHOTO)
     assert mount.status()["bugs"] == 0
+    wait_for(lambda: mount.events(type="killed"), "the kill is on the trail")
+    (killed,) = mount.events(type="killed")
+    assert (killed["pid"], killed["uid"], killed["exe"]) == (user.pid, CAMERA, program)
+    assert killed["reason"] == CIRCLE
+    assert WAITS_S <= killed["blocked_s"] < ENDS_S
+    sentence = f"killed {program} (pid {user.pid}, uid {CAMERA}) after {killed['blocked_s']} s: {CIRCLE}"
+    with mount.as_environment():
+        for command in (("show", f"{mount.trail_dir.name[:8]}:{killed['seq']}"), ("summary",)):
+            said = policyfs("audit", *command)
+            assert sentence in said.stdout, said
 
 
 def test_nobody_is_killed_while_the_loop_waits_for_a_disk(

@@ -24,6 +24,7 @@ class Parts:
         self.is_due = self.is_waiting = True
         self.told: Mapping[str, int] = {}
         self.lost: dict[str, int] = {}
+        self.kill = False
 
     def done(self, what: str) -> None:
         self.happened.append(what)
@@ -41,7 +42,8 @@ class Parts:
     def works(self, *, findings: bool = True) -> tuple[Callable, ...]:
         duties = Duties(
             (self.tend,), settle=lambda: self.done("settled"), trail=self, losses=_Losses(self),
-            lost=lambda: (self.lost, "why"), findings=_Findings(self) if findings else None,
+            kills=_Kills(self), lost=lambda: (self.lost, "why"),
+            findings=_Findings(self) if findings else None,
         )  # fmt: skip
         return duties.works()
 
@@ -57,6 +59,19 @@ class _Losses:
         assert last_error == "why"
         self.parts.told = dict(counts)
         self.parts.done("trail flushed")
+
+
+class _Kills:
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    @property
+    def is_due(self) -> bool:
+        return self.parts.kill
+
+    def flush(self) -> None:
+        self.parts.kill = False
+        self.parts.done("kill recorded")
 
 
 class _Findings:
@@ -105,6 +120,14 @@ def test_losses_of_workers_are_a_reason_to_flush() -> None:
     trio.run(_run, parts, 4 * PERIOD_S)
     assert parts.happened.count("trail flushed") == 1
     assert parts.told == {"killed": 2}
+
+
+def test_a_kill_is_recorded_once() -> None:
+    parts = Parts()
+    parts.is_due = parts.is_waiting = False
+    parts.kill = True
+    trio.run(_run, parts, 4 * PERIOD_S)
+    assert parts.happened.count("kill recorded") == 1
 
 
 def test_without_a_database_findings_are_no_duty() -> None:

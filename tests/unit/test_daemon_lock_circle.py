@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 @pytest.fixture
 def circle(machine: Machine):
-    made = LockCircle(lambda pid: True, lambda pid: None, nobody, machine.disk, machine.proc)
+    made = LockCircle(lambda pid, waited_s: True, lambda pid: None, nobody, machine.disk, machine.proc)
     made.beat()
     yield made
     made.close()
@@ -92,7 +93,7 @@ def test_of_several_writers_one_that_uses_this_mount_comes_first(machine: Machin
     """The others may wait for pages in mounts of other stores."""
     for pid in (11, 99):
         machine.writes(pid, pid + 1, WRITES)
-    circle = LockCircle(lambda pid: True, print, lambda pid: pid == 99, machine.disk, machine.proc)
+    circle = LockCircle(lambda pid, waited_s: True, print, lambda pid: pid == 99, machine.disk, machine.proc)
     circle.beat()
     assert looks(circle, LOOKS)[-1] == 99
     machine.writes(99, 100, "")
@@ -101,7 +102,7 @@ def test_of_several_writers_one_that_uses_this_mount_comes_first(machine: Machin
 
 
 def test_nobody_looks_before_the_first_beat(machine: Machine) -> None:
-    circle = LockCircle(lambda pid: True, print, nobody, machine.disk, machine.proc)
+    circle = LockCircle(lambda pid, waited_s: True, print, nobody, machine.disk, machine.proc)
     assert looks(circle, LOOKS) == [None] * LOOKS
 
 
@@ -241,7 +242,7 @@ def test_the_thread_goes_on_until_the_connection_has_ended(
         over.set()
 
     monkeypatch.setattr(lock_circle, "LOOK_S", 0.001)
-    circle = LockCircle(lambda pid: False, end, nobody, machine.disk, machine.proc)
+    circle = LockCircle(lambda pid, waited_s: False, end, nobody, machine.disk, machine.proc)
     circle.beat()
     assert over.wait(20)
     circle.close()
@@ -251,9 +252,11 @@ def test_the_thread_goes_on_until_the_connection_has_ended(
 def test_the_writer_is_killed_and_the_connection_ends_only_if_it_is_still_there(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    over, done = threading.Event(), []
+    over, done, waited = threading.Event(), [], []
+    began_s = time.monotonic()
 
-    def kill(pid: int) -> bool:
+    def kill(pid: int, waited_s: float) -> bool:
+        waited.append(waited_s)
         done.append(("kill", pid))
         if len(done) == 1:  # it ends; the next writer does not
             machine.writes(77, 78, "")
@@ -270,6 +273,7 @@ def test_the_writer_is_killed_and_the_connection_ends_only_if_it_is_still_there(
     assert over.wait(20)
     circle.close()
     assert done[:3] == [("kill", 77), ("kill", 55), ("end", 55)]
+    assert all(0.001 * (lock_circle.LOOKS - 1) <= each < time.monotonic() - began_s for each in waited)
 
 
 def test_without_a_thread_the_next_beat_tries_again(
@@ -283,7 +287,7 @@ def test_without_a_thread_the_next_beat_tries_again(
             raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    circle = LockCircle(lambda pid: True, print, nobody, machine.disk, machine.proc)
+    circle = LockCircle(lambda pid, waited_s: True, print, nobody, machine.disk, machine.proc)
     for _ in range(3):
         circle.beat()
     assert len(started) == 2

@@ -16,6 +16,7 @@ import trio
 
 from policyfs.daemon import mountpoint
 from policyfs.daemon.end import DETACHED, EndOfMount, MountEnd
+from policyfs.daemon.kills import Kills
 from policyfs.daemon.log import configure
 from policyfs.daemon.mountpoint import Mountpoint
 from policyfs.daemon.options import MountOptions
@@ -34,6 +35,13 @@ OPTIONS = MountOptions(
     trail=Path("/trail"), posix=False, read_only=False, passthrough=True, copy_bytes=1, cache_bytes=1,
     segment_bytes=1, keep=Retention(),
 )  # fmt: skip
+
+
+class Nothing:
+    """Stands in for the journal."""
+
+    def tell(self, kind: str, *records: dict[str, object]) -> None:
+        raise AssertionError(kind)
 
 
 class Kernel:
@@ -108,7 +116,8 @@ class Said:
 def mounted(kernel: Kernel, said: Said | None = None, **options) -> Iterator[Mountpoint]:
     before = len(os.listdir("/proc/self/fd"))
     log = (said or Said()).log
-    with closing(Mountpoint(replace(OPTIONS, **options), EndOfMount(), log, read_only=False)) as made:
+    kills = Kills(Nothing())
+    with closing(Mountpoint(replace(OPTIONS, **options), EndOfMount(), log, kills, read_only=False)) as made:
         yield made
     kernel.end()
     assert len(os.listdir("/proc/self/fd")) == before
@@ -157,7 +166,7 @@ def test_a_mount_that_fails_leaves_nothing_open(kernel: Kernel, monkeypatch: pyt
     monkeypatch.setattr(session, "mount_device", refused)
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(MountError, match="cannot mount"):
-        Mountpoint(OPTIONS, EndOfMount(), Said().log, read_only=True)
+        Mountpoint(OPTIONS, EndOfMount(), Said().log, Kills(Nothing()), read_only=True)
     assert len(os.listdir("/proc/self/fd")) == before
     assert (kernel.aborted, kernel.unmounts) == ([-1], [])
 

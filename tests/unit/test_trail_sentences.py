@@ -31,6 +31,10 @@ def test_sentences() -> None:
         "2 events dropped, 0 requests refused between a and b (queue full)"
     )
     assert (
+        said("killed", pid=7, uid=10, exe="/bin/x", reason="both waited", blocked_s=30.1)
+        == "killed /bin/x (pid 7, uid 10) after 30.1 s: both waited"
+    )
+    assert (
         said("worker", lost={"died": 2}, reason="of signal 9")
         == "workers were lost: {'died': 2}: of signal 9"
     )

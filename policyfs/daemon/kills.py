@@ -1,0 +1,57 @@
+"""Records of processes that the daemon has killed, because the whole mount waited for them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple, Protocol
+
+
+class Killed(NamedTuple):
+    """A process that was killed. reason: why. blocked_s: the seconds for which its read or write was seen to
+    wait.
+    """
+
+    pid: int
+    uid: int
+    exe: str
+    reason: str
+    blocked_s: float
+
+    def fields(self) -> dict[str, object]:
+        """Return the fields for a record of the trail."""
+        return {**self._asdict(), "blocked_s": round(self.blocked_s, 1)}
+
+
+class Journal(Protocol):
+    """The part of the journal that Kills needs."""
+
+    def tell(self, kind: str, *records: dict[str, object]) -> None:
+        """Record an event of the mount's own life."""
+
+
+class Kills:
+    """Puts kills on record.
+
+    INVARIANT: add() never waits. The thread that kills must not wait for the trail's disk, because it also
+    ends the mount if a kill does not help.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal: Final = journal
+        self._pending: Final[deque[Killed]] = deque()
+
+    def add(self, killed: Killed) -> None:
+        """Note a kill. Any thread may call this."""
+        self._pending.append(killed)
+
+    @property
+    def is_due(self) -> bool:
+        """True if a kill is not on record yet."""
+        return bool(self._pending)
+
+    def flush(self) -> None:
+        """Record all noted kills. May wait for the disk."""
+        while self._pending:
+            killed = self._pending[0]
+            self._journal.tell("killed", killed.fields())
+            self._pending.popleft()
