@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from policyfs.fs.checked.head import HEAD_BYTES
-from policyfs.fs.inodes.pending_writes import Head
-from policyfs.fs.sharing.shares import Shares
 from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE
 from tests.support.models.policies import engine_of
 from tests.support.mount.file_system import on_trio, parts
@@ -206,8 +204,9 @@ async def test_a_change_of_a_file_that_never_rests_ends(
 @on_trio
 async def test_a_file_gets_a_draft_where_heads_hold_too_many_bytes(store: Path, monkeypatch) -> None:
     """It is judged as a head would be: at its close."""
-    monkeypatch.setattr(Head, "shares", Shares(2 * len(PHOTO), "bytes"))
     with parts(store, engine_of(OPEN + TYPES)) as made:
+        held_bytes = made.handles.held_bytes
+        monkeypatch.setattr(held_bytes, "limit", 2 * len(PHOTO))
         made_files = []
         for name in (b"one", b"two"):
             handle, _ = await made.creator.create(made.root, name, 0o644, os.O_RDWR, made.caller(MAPS))
@@ -215,7 +214,7 @@ async def test_a_file_gets_a_draft_where_heads_hold_too_many_bytes(store: Path, 
             made_files.append(handle)
         one, two = made_files
         assert (one.node.open.draft, two.node.open.draft) == (None, None)
-        monkeypatch.setattr(Head.shares, "limit", 0)
+        monkeypatch.setattr(held_bytes, "limit", 0)
         assert await made.write(two, 1, PHOTO[1:2]) == 1
         assert two.node.open.draft is not None
         assert await made.write(two, 2, PHOTO[2:]) == len(PHOTO) - 2
@@ -224,4 +223,5 @@ async def test_a_file_gets_a_draft_where_heads_hold_too_many_bytes(store: Path, 
         assert await errno_of(made.sync.flush(one)) == errno.EPERM
         for handle in made_files:
             await made.release(handle)
+        assert held_bytes.used == 0
     assert not (store / "one").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from policyfs.fs.inodes.handles import HandleTable, OpenState
 from policyfs.fs.inodes.pending_writes import Draft, Head, base_of
 from policyfs.linux.statx import Stat
 
@@ -36,28 +37,34 @@ def test_a_head_is_held_only_of_a_file_that_was_empty() -> None:
 
 
 def test_all_heads_together_hold_no_more_than_their_limit() -> None:
-    before, piece = Head.shares.used, bytes(1 << 20)
-    assert before < len(piece)
+    shares, piece = HandleTable().held_bytes, bytes(1 << 20)
+    states: list[OpenState] = []
     heads: list[Head] = []
 
     def hold(holder: str) -> int:
         """Hold as much as an app gets. Return the number of its heads."""
         for number in range(100):
             heads.append(Head(0))
-            if not heads[-1].has_room_for(piece, holder):
+            states.append(OpenState())
+            states[-1].head = heads[-1]
+            if not heads[-1].has_room_for(piece, holder, shares):
                 return number
             heads[-1].held = piece
         return 100
 
     assert hold("greedy") in {31, 32}, "one app gets half"
-    assert heads[0].has_room_for(piece[1:], "greedy")
-    assert not heads[0].has_room_for(piece + piece, "greedy")
+    assert heads[0].has_room_for(piece[1:], "greedy", shares)
+    assert not heads[0].has_room_for(piece + piece, "greedy", shares)
     assert hold("honest") in {15, 16}, "the next one gets half of the rest, however greedy the first is"
-    assert heads[0].has_room_for(piece, "greedy"), "no more than before"
-    assert Head(0).has_room_for(piece, "third")
-    heads.clear()
-    assert Head.shares.used == before
-    assert Head.shares.held("greedy") == 0
+    assert heads[0].has_room_for(piece, "greedy", shares), "no more than before"
+    assert Head(0).has_room_for(piece, "third", shares)
+    for number, state in enumerate(states):
+        if number % 2:
+            state.drop_held()
+        else:
+            state.head = Head(0)
+    assert shares.used == 0
+    assert shares.held("greedy") == 0
 
 
 def test_a_write_makes_a_draft_changed_and_its_times_and_refusal_old(draft: Draft) -> None:

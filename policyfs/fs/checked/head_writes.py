@@ -100,6 +100,7 @@ class Checker:
     ) -> None:
         self._tree = fs.tree
         self._gate = fs.gate
+        self._held_bytes = fs.handles.held_bytes
         self._sniffer = sniffer
         self._change_lock = change_lock
         self._rejections = rejections
@@ -157,7 +158,7 @@ class Checker:
 
             return await self._change(handle, head, b"", fence, put)
         if may_become(after, decision.content) and offset + len(data) <= HEAD_BYTES:
-            if not head.has_room_for(after, handle.caller.holder):
+            if not head.has_room_for(after, handle.caller.holder, self._held_bytes):
                 raise UnknownBeginningError
             head.held = after
         else:
@@ -253,9 +254,7 @@ class Checker:
         if not meets(kind, decision.content):
             await self._refuse(handle, head, decision, kind)
 
-    async def truncate(
-        self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence
-    ) -> None:
+    async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
         """Set the size, judged as write() is: the resulting file must meet the requirements, or be empty.
 
         Raises as write() does.

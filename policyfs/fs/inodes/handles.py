@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from policyfs.domain import Facts, Patch, Principal
-from policyfs.fs.inodes.pending_writes import Draft, Head
+from policyfs.fs.inodes.pending_writes import HELD_MOST, Draft, HeadHolder
 from policyfs.fs.inodes.shared_descriptors import SharedDescriptors
 from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel.bridge import MAX_INDEX
@@ -70,7 +70,7 @@ class Mode(enum.Enum):
 
 
 @dataclass(slots=True, eq=False)
-class OpenState:
+class OpenState(HeadHolder):
     """The state that all handles of one node share, from the first open to the last release."""
 
     lock: trio.Lock = field(default_factory=trio.Lock)
@@ -103,9 +103,6 @@ class OpenState:
     """The generation of the policy by which *patches* were computed."""
     located: tuple[str | None, Plan] | None = None
     """The kind, and the plan for all words that the view hides, found under the lease."""
-    head: Head | None = None
-    """The first bytes of a checked file, or None. They are held until they are checked
-    (pending_writes.py)."""
     draft: Draft | None = None
     """The written bytes that are not checked yet."""
     emptying: int = 0
@@ -233,7 +230,8 @@ class HandleTable:
     """All open handles of a mount, by the 64-bit number that the kernel sends back.
 
     descriptors: the limit of the daemon's descriptors that all handles together hold. An app gets another
-    descriptor or handle only while it has no more of them than are free.
+    descriptor or handle only while it has no more of them than are free. held_bytes: the bytes that all heads
+    hold (pending_writes.py).
     """
 
     def __init__(self, descriptors: int = 1 << 16) -> None:
@@ -244,6 +242,7 @@ class HandleTable:
         self._next = 0
         self.shares = Shares(_HANDLES, "open files")
         self.descriptors = Shares(descriptors, "descriptors")
+        self.held_bytes = Shares(HELD_MOST, "bytes that wait for their check")
         self._shared = SharedDescriptors(self.descriptors)
         self._source: HandleSource | None = None
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import ClassVar, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from policyfs.domain import RuleMatch
 from policyfs.fs.sharing.shares import Holder, Shares
@@ -15,8 +16,8 @@ from policyfs.linux.statx import Stat
 from policyfs.store import freeing
 from policyfs.store.frozen import Version
 
-_HELD_MOST: Final = 64 << 20
-"""The limit of bytes that all heads of a process hold together. One app alone can have half of it."""
+HELD_MOST: Final = 64 << 20
+"""The limit of bytes that all heads of a mount hold together. One app alone can have half of it."""
 
 
 class Refusal(NamedTuple):
@@ -37,23 +38,20 @@ class Head:
     refused: True if a write was refused. If the file is then empty, this is not what its writer wanted. left:
     the file's version right after the daemon's last change, until the handles have noted it
     (WriteGuard.wrote).
+
+    INVARIANT: who drops a head sets held to None, since held bytes count in a share (HeadHolder).
     """
 
-    __slots__ = ("_held", "_payer", "created", "left", "refused")
-
-    shares: ClassVar[Shares] = Shares(_HELD_MOST, "bytes that wait for their check")
-    """The bytes that all heads of this process hold, by app."""
+    __slots__ = ("_held", "_payer", "_shares", "created", "left", "refused")
 
     def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
         """Hold no bytes yet, or None if the file has bytes. stored: the file's size in the store, bytes."""
         self._held: bytes | None = None if stored else b""
         self._payer: Holder = ""
+        self._shares: Shares | None = None
         self.created = created
         self.refused = refused
         self.left: Version | None = None
-
-    def __del__(self) -> None:
-        self.held = None
 
     @property
     def held(self) -> bytes | None:
@@ -62,25 +60,46 @@ class Head:
 
     @held.setter
     def held(self, held: bytes | None) -> None:
-        Head.shares.give(self._payer, len(self._held or b""))
+        if self._shares is not None:
+            self._shares.give(self._payer, len(self._held or b""))
+            self._shares.take(self._payer, len(held or b""))
         self._held = held
-        Head.shares.take(self._payer, len(held or b""))
 
-    def has_room_for(self, held: bytes, holder: Holder) -> bool:
+    def has_room_for(self, held: bytes, holder: Holder, shares: Shares) -> bool:
         """True if the head may hold these bytes. They count in the share of the app that writes the first.
+        shares: the bytes that all heads of the mount hold, by app.
 
         Otherwise the file needs a draft: its app's share of descriptors bounds drafts, and an app could fill
         the memory with 64 KiB for each open file. Where a store can have no drafts, the write fails: so no
         app may use up what others need.
         """
         if not self._held:
-            self._payer = holder
-        more, shares = len(held) - len(self._held or b""), Head.shares
+            self._payer, self._shares = holder, shares
+        more = len(held) - len(self._held or b"")
         return more <= 0 or shares.held(self._payer) + more <= shares.limit - shares.used
 
     def size(self, stored: int) -> int:
         """Return the file's size as its writer sees it, held bytes included."""
         return stored if self.held is None else max(stored, len(self.held))
+
+
+@dataclass(slots=True, eq=False)
+class HeadHolder:
+    """The holder of one head: when it drops the head, it gives the head's bytes back to the share."""
+
+    _head: Head | None = None
+
+    @property
+    def head(self) -> Head | None:
+        """The first bytes of a checked file, or None. They are held until they are checked."""
+        return self._head
+
+    @head.setter
+    def head(self, head: Head | None) -> None:
+        """Use another head, or none. The bytes of the one before are discarded."""
+        if self._head is not None and self._head is not head:
+            self._head.held = None
+        self._head = head
 
 
 class Draft:

@@ -166,9 +166,8 @@ class Lifecycle:
             state.fd_closed()
         if state.mark is not None:
             self._held.unmark(state.mark)
-        if state.draft is not None:
-            state.draft.close()
         if state.draft is not None or state.head is not None:  # left by a failed open after the last writer
+            state.drop_held()
             self._withheld_names.show(node)
         node.open = None
         self._nodes.closed(node)
