@@ -8,6 +8,7 @@ import select
 import struct
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -66,6 +67,28 @@ def message(fd: int) -> tuple[int, bytes]:
     return code, body
 
 
+def _hanging(
+    monkeypatch: pytest.MonkeyPatch, hangs: Callable[[bytes], bool], *, hangs_s: float = 0.05
+) -> threading.Event:
+    """Let the kernel take no message of a kind until the event is set. hangs: True for such a message."""
+    let_go, written = threading.Event(), Notifier._written
+
+    def wait(self: Notifier, message: bytes) -> int:
+        if hangs(message):
+            assert let_go.wait(DEADLINE_S)
+        return written(self, message)
+
+    monkeypatch.setattr(Notifier, "_written", wait)
+    monkeypatch.setattr(notify, "_HANGS_S", hangs_s)
+    return let_go
+
+
+def _hanging_after_look(notifier: Notifier) -> int:
+    """Return the number of threads that hang, once the notifier has looked at them."""
+    notifier.tend()
+    return notifier.stats().hanging
+
+
 def test_every_notification_as_the_kernel_reads_it(pipe, start):
     notifier = start()
     assert notifier.inval_inode(7)
@@ -88,26 +111,14 @@ def test_every_notification_as_the_kernel_reads_it(pipe, start):
 
 def test_another_thread_goes_on_while_one_message_hangs(pipe, start, monkeypatch):
     """The kernel waits for the lock of a directory, which an app holds."""
-    let_go, written = threading.Event(), Notifier._written
-
-    def wait_for_directories(self, message: bytes) -> int:
-        if struct.unpack_from("=Ii", message)[1] == 3:
-            assert let_go.wait(DEADLINE_S)
-        return written(self, message)
-
-    monkeypatch.setattr(Notifier, "_written", wait_for_directories)
-    monkeypatch.setattr(notify, "_HANGS_S", 0.05)
+    let_go = _hanging(monkeypatch, lambda message: struct.unpack_from("=Ii", message)[1] == 3)
     told = threading.Event()
     notifier = start()
     notifier.expire_entries([(1, b"name"), (2, b"other")])
     notifier.inval_inode(7)
     notifier.inval_then(8, told.set, pages=False)
 
-    def tended() -> int:
-        notifier.tend()
-        return notifier.stats().hanging
-
-    wait_for(lambda: tended() == 2, "two threads hang")
+    wait_for(lambda: _hanging_after_look(notifier) == 2, "two threads hang")
     assert wait_for(told.is_set, "the others are told")
     assert message(pipe[0]) == (2, struct.pack("=Qqq", 7, -1, 0))
     assert message(pipe[0]) == (2, struct.pack("=Qqq", 8, -1, 0))
@@ -121,18 +132,10 @@ def test_another_thread_goes_on_while_one_message_hangs(pipe, start, monkeypatch
 
 def test_one_directory_holds_one_thread(pipe, start, monkeypatch):
     """All other messages for it wait for the first one, and are written after it, once each."""
-    let_go, written = threading.Event(), Notifier._written
-
-    def wait_for_directory(self, message: bytes) -> int:
-        if struct.unpack_from("=IiQQ", message)[1::2] == (3, 1):
-            assert let_go.wait(DEADLINE_S)
-        return written(self, message)
-
-    monkeypatch.setattr(Notifier, "_written", wait_for_directory)
-    monkeypatch.setattr(notify, "_HANGS_S", 0.05)
+    let_go = _hanging(monkeypatch, lambda message: struct.unpack_from("=IiQQ", message)[1::2] == (3, 1))
     notifier = start()
     notifier.inval_entry(1, b"0", True)
-    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 1, "one thread hangs")
+    wait_for(lambda: _hanging_after_look(notifier) == 1, "one thread hangs")
     notifier.expire_entries([(1, str(number).encode()) for number in range(1, 40)])
     notifier.inval_entry(1, b"7", True)
     notifier.inval_entry(2, b"other", True)
@@ -153,19 +156,14 @@ def test_the_pages_of_one_file_hold_one_thread(pipe, start, monkeypatch):
     """Further messages for all of them wait for the first one; callers are told after it. Those for some
     pages (of a refused write) do not wait, nor do those for attributes.
     """
-    let_go, written = threading.Event(), Notifier._written
-
-    def wait_for_pages(self, message: bytes) -> int:
-        if struct.unpack_from("=IiQQq", message)[1::2] == (2, 8) and message[24:40] == bytes(16):
-            assert let_go.wait(DEADLINE_S)
-        return written(self, message)
-
-    monkeypatch.setattr(Notifier, "_written", wait_for_pages)
-    monkeypatch.setattr(notify, "_HANGS_S", 0.05)
+    let_go = _hanging(
+        monkeypatch,
+        lambda message: struct.unpack_from("=IiQQq", message)[1::2] == (2, 8) and message[24:40] == bytes(16),
+    )
     told: list[int] = []
     notifier = start()
     notifier.inval_inode(8, 0, 0)
-    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 1, "one thread hangs")
+    wait_for(lambda: _hanging_after_look(notifier) == 1, "one thread hangs")
     notifier.inval_inode(8, 0, 4096)
     assert message(pipe[0])[1] == struct.pack("=Qqq", 8, 0, 4096)
     notifier.inval_inodes([8, 8, 8])
@@ -188,19 +186,11 @@ def test_the_pages_of_one_file_hold_one_thread(pipe, start, monkeypatch):
 
 def test_nobody_is_told_of_a_message_that_still_hangs(pipe, start, monkeypatch):
     """Its caller goes on once the kernel has dropped the pages: not when another thread takes over."""
-    let_go, written = threading.Event(), Notifier._written
-
-    def wait_for_a_read(self, message: bytes) -> int:
-        if struct.unpack_from("=IiQQ", message)[3] == 8:
-            assert let_go.wait(DEADLINE_S)
-        return written(self, message)
-
-    monkeypatch.setattr(Notifier, "_written", wait_for_a_read)
-    monkeypatch.setattr(notify, "_HANGS_S", 0.05)
+    let_go = _hanging(monkeypatch, lambda message: struct.unpack_from("=IiQQ", message)[3] == 8)
     told = threading.Event()
     notifier = start()
     notifier.inval_then(8, told.set, pages=True)
-    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 1, "the thread hangs")
+    wait_for(lambda: _hanging_after_look(notifier) == 1, "the thread hangs")
     notifier.inval_inode(9)
     assert message(pipe[0])[1] == struct.pack("=Qqq", 9, -1, 0)
     assert not told.wait(0.2)
@@ -225,7 +215,7 @@ def test_a_thread_that_stands_still_tells_its_own_caller(pipe, start, monkeypatc
     notifier = start()
     first = notifier._thread
     notifier.inval_then(8, lambda: told.append(8), pages=True)
-    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 1, "another thread takes over")
+    wait_for(lambda: _hanging_after_look(notifier) == 1, "another thread takes over")
     notifier.inval_then(9, lambda: told.append(9), pages=True)
     wait_for(lambda: told == [9], "the other caller is told")
     go_on.set()
@@ -234,21 +224,14 @@ def test_a_thread_that_stands_still_tells_its_own_caller(pipe, start, monkeypatc
 
 
 def test_no_more_threads_hang_than_there_may(pipe, start, monkeypatch):
-    let_go, written = threading.Event(), Notifier._written
-
-    def wait_(self, message: bytes) -> int:
-        assert let_go.wait(DEADLINE_S)
-        return written(self, message)
-
-    monkeypatch.setattr(Notifier, "_written", wait_)
-    monkeypatch.setattr(notify, "_HANGS_S", 0.0)
+    let_go = _hanging(monkeypatch, lambda message: True, hangs_s=0.0)
     monkeypatch.setattr(notify, "_HANGS_TOO_S", 0.0)
     monkeypatch.setattr(notify, "_HANGING", 16)
     notifier = start()
     for node in range(40):
         notifier.inval_inode(node)
     try:
-        wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == notify._HANGING, "they hang")
+        wait_for(lambda: _hanging_after_look(notifier) == notify._HANGING, "they hang")
         for _ in range(10):
             notifier.tend()
         assert notifier.stats().hanging == notify._HANGING
@@ -261,15 +244,7 @@ def test_no_more_threads_hang_than_there_may(pipe, start, monkeypatch):
 @pytest.fixture
 def held(monkeypatch):
     """Two directories at most may take a thread, and the kernel waits for each, until the event is set."""
-    let_go, written = threading.Event(), Notifier._written
-
-    def wait_for_directories(self, message: bytes) -> int:
-        if struct.unpack_from("=Ii", message)[1] == 3:
-            assert let_go.wait(DEADLINE_S)
-        return written(self, message)
-
-    monkeypatch.setattr(Notifier, "_written", wait_for_directories)
-    monkeypatch.setattr(notify, "_HANGS_S", 0.0)
+    let_go = _hanging(monkeypatch, lambda message: struct.unpack_from("=Ii", message)[1] == 3, hangs_s=0.0)
     monkeypatch.setattr(notify, "_HANGS_TOO_S", 0.0)
     monkeypatch.setattr(notify, "_IN_DIRECTORIES", 2)
     yield let_go
@@ -279,7 +254,7 @@ def held(monkeypatch):
 def _hang(notifier: Notifier) -> None:
     for number in (1, 2):
         notifier.inval_entry(number, b"held", True)
-        wait_for(lambda n=number: (notifier.tend(), notifier.stats().hanging)[1] == n, "a thread hangs")
+        wait_for(lambda n=number: _hanging_after_look(notifier) == n, "a thread hangs")
 
 
 def test_no_more_directories_take_a_thread_than_may(pipe, start, held):
@@ -350,10 +325,10 @@ def test_names_on_older_kernels_wait_for_no_pages(pipe, start, held, monkeypatch
 
     monkeypatch.setattr(Notifier, "_written", wait_for_pages)
     notifier.inval_inode(7, 0)
-    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 1, "its pages hang")
+    wait_for(lambda: _hanging_after_look(notifier) == 1, "its pages hang")
     for number in (1, 2):
         notifier.inval_entry(number, b"held", True)
-        wait_for(lambda n=number: (notifier.tend(), notifier.stats().hanging)[1] == n + 1, "a thread hangs")
+        wait_for(lambda n=number: _hanging_after_look(notifier) == n + 1, "a thread hangs")
     notifier.inval_entry(3, b"name", True)
     wait_for(lambda: notifier.stats().queued == 0, "it is taken")
     held.set()
@@ -373,7 +348,7 @@ def test_few_names_wait_for_a_free_directory_on_older_kernels(pipe, start, held)
     notifier.tend()
     assert notifier.stats().hanging == 2
     notifier.inval_entry(3, b"next", True)
-    wait_for(lambda: (notifier.tend(), notifier.stats().hanging)[1] == 3, "it takes a thread")
+    wait_for(lambda: _hanging_after_look(notifier) == 3, "it takes a thread")
     held.set()
     assert notifier.drain(DEADLINE_S)
 
