@@ -302,7 +302,7 @@ class Patch:
         return self.offset + self.size
 
     def part(self, start: int, end: int) -> bytes:
-        """Return the replacement for [start, end) of the file, which lies within the patch."""
+        """Return the replacement for [start, end) of the file. This range must be within the patch."""
         if self.data:
             return self.data[start - self.offset : end - self.offset]
         return bytes(end - start)

@@ -64,8 +64,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     common = argparse.ArgumentParser(add_help=False)
     add_trail_option(common)
-    common.add_argument("--json", action="store_true", help="JSON lines instead of a table")
-    common.add_argument("--utc", action="store_true", help="times in UTC, not in this machine's zone")
+    common.add_argument("--json", action="store_true", help="print JSON lines, not a table")
+    common.add_argument("--utc", action="store_true", help="show times in UTC, not in the local time zone")
     wanted = [module for module, functions in _MODULES.items() if action in functions]
     for module in wanted or _MODULES:
         importlib.import_module(f"policyfs.cli.{module}").add_parsers(actions, common)

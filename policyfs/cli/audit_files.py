@@ -1,4 +1,4 @@
-"""`policyfs audit timeline|changes|who-did`: files, and who did what to them."""
+"""`policyfs audit timeline|changes|who-did`: the events of files, and the callers that caused them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def add_parsers(
         "changes", parents=[common], help="print the files that were made, changed, moved or deleted"
     )
     add_query(changes)
-    did = actions.add_parser("who-did", parents=[common], help="print who did what below a path")
+    did = actions.add_parser("who-did", parents=[common], help="print callers and requests below a path")
     did.add_argument("place", metavar="PATH", help="a glob; without wildcards the path and all below")
     add_query(did)
 

@@ -83,5 +83,5 @@ def _list(chains: list[Chain], *, as_json: bool) -> int:
                 period = f"{one.since[:19] or 'the beginning'} to {one.until[:19] or 'the end'}"
                 print(f"{shown(chain.mount_id)}  {one.name}  {period}  {shown(one.reason)}".rstrip())
     if found != EXIT_OK:
-        print("policyfs: nothing is held", file=sys.stderr)
+        print("policyfs: there are no holds", file=sys.stderr)
     return found

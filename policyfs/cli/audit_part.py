@@ -26,12 +26,12 @@ class PolicySight:
         """Digests of policies whose texts are not kept, or were changed."""
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
-        """True if the app may see this path, whatever the file's kind and owner are."""
+        """Return True if the app may see this path, whatever the file's kind and owner are."""
         ftype = FileType.DIRECTORY if directory else FileType.REGULAR
         return self._may(event, "see", path, ftype, NO_FACTS)
 
     def reads(self, event: Event, path: bytes, kind: str | None) -> bool:
-        """True if the app may read a file of this kind there."""
+        """Return True if the app may read a file of this kind at this path."""
         return self._may(event, "read", path, FileType.REGULAR, Facts(kind))
 
     def _may(self, event: Event, request: str, path: bytes, ftype: FileType, facts: Facts) -> bool:

@@ -88,7 +88,7 @@ def _preview(fd: int, finding: Finding) -> str:
 
 
 def _reads_as(fd: int, finding: Finding, patches: tuple[Patch, ...]) -> str:
-    """Return a word for the bytes that an app reads in a finding's place."""
+    """Describe the bytes that an app reads instead of a finding."""
     end = finding.offset + min(finding.length, _LOOKED_AT_BYTES)
     old = os.pread(fd, end - finding.offset, finding.offset)
     new = bytearray(old)

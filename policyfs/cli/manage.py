@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         action="store_true",
         help="list the processes with open files that the policy would not grant, and offer to end them",
     )
-    reload_.add_argument("--yes", action="store_true", help="with --strict: end them without a question")
+    reload_.add_argument("--yes", action="store_true", help="with --strict: end them without asking")
     reload_.add_argument(
         "mountpoints", nargs="*", metavar="MOUNTPOINT", help="a mountpoint, or SITE.yaml for all its mounts"
     )

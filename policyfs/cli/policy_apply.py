@@ -161,7 +161,7 @@ def _put_in_force(found: _Applied, own: str) -> None:
 
 
 def _others(found: _Applied, own: str) -> list[str]:
-    """Return the other mountpoints whose policy comes from the same file, and is not the one applied."""
+    """Return the other mountpoints that have an older policy from the same file."""
     behind = []
     for socket in sorted({*control.runtime_dir().glob("*.sock")} - {control.socket_path(found.mountpoint)}):
         try:

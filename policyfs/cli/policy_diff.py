@@ -59,7 +59,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """Add `diff` to the actions of `policy`."""
     parser = actions.add_parser(
         "diff",
-        help="show what a new policy allows that an old one did not, and the reverse",
+        help="show the rights that a new policy adds to an old one, or removes",
         description=(
             "Compares the answers of two policies to all requests. (The rules divide paths, callers and"
             " files into classes, and one of each class is tried.) The exit code is 1 if the new"

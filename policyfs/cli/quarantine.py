@@ -37,11 +37,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_trail_option(common)
     add = actions.add_parser
     list_ = add("list", parents=[common], help="list the kept files, the oldest first")
-    list_.add_argument("--json", action="store_true", help="JSON lines instead of a table")
+    list_.add_argument("--json", action="store_true", help="print JSON lines, not a table")
     list_.add_argument("--app", metavar="NAME", help="only files of this app, or of stranger")
     list_.set_defaults(run=_guarded(_list))
     show = add("show", parents=[common], help="print everything about one file except its bytes")
-    show.add_argument("--json", action="store_true", help="as one JSON object")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
     show.add_argument("id", metavar="ID", help="the ID that list prints")
     show.set_defaults(run=_guarded(_show))
     release_ = add(

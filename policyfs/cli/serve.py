@@ -63,7 +63,7 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
 
 
 class _Left(BaseException):
-    """A signal that ends the daemon before it reads signals itself."""
+    """Raised at a signal that ends the daemon before it handles signals itself."""
 
 
 class _NotMountedError(PolicyfsError):

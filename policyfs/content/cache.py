@@ -96,8 +96,8 @@ class KindCache:
         return kind
 
     def put(self, key: KindKey, kind: str | None) -> None:
-        """Store a kind for all lanes. Does nothing for a failure (None), or if the file was changed within
-        RACY_NS.
+        """Store a kind for all lanes. Does nothing for a failure (None), or if the file had changed less than
+        RACY_NS before its stat.
         """
         if kind is None or key.is_racy(self._clock_ns()):
             return
@@ -106,8 +106,8 @@ class KindCache:
         self._keep((key, None), kind)
 
     def put_own(self, key: KindKey, kind: str, lane: Hashable) -> None:
-        """Store the answer of a lane's worker, for that lane. Does nothing if the file was changed within
-        RACY_NS.
+        """Store the answer of a lane's worker, for that lane. Does nothing if the file had changed less than
+        RACY_NS before its stat.
         """
         if not key.is_racy(self._clock_ns()):
             self._keep((key, (lane,)), kind)

@@ -211,7 +211,7 @@ class Remembered:
     # ------------------------------------------------------------- the database
 
     def _open(self) -> None:
-        """Open the database; replace it if it is damaged; go on without it if neither works."""
+        """Open the database. Replace a damaged one. If both fail, warn and work without a database."""
         try:
             self._connect()
         except (OSError, sqlite3.OperationalError) as error:

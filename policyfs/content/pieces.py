@@ -51,8 +51,8 @@ Read = Callable[[int, int], bytes]
 class Piece(NamedTuple):
     """Part of a patch.
 
-    origin: offset in the file of the bytes to copy; -1 if ``data`` holds the bytes. A run of one byte has
-    this byte as data, and any size.
+    origin: offset in the file of the bytes to copy; -1 if ``data`` holds the bytes. If all bytes of the piece
+    are the same, ``data`` has this byte only once, whatever the size is.
     """
 
     offset: int

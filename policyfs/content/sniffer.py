@@ -144,8 +144,8 @@ class Sniffer:
         answer.
 
         The answer is the kind of the file behind an O_RDONLY descriptor, and a plan that hides *what*
-        (None: the kind alone). The worker runs only while no other process wants the processor, and takes
-        no app's place.
+        (None: the kind alone). The worker runs only while no other process wants the processor. It does not
+        count as one of the pool's workers, so no app waits for it.
         """
         size = _checked_size(fd)
         command = Command.KIND_FD if what is None else Command.LOCATE

@@ -58,7 +58,7 @@ class HighWaterMark:
         return self._mark_ns == _NEVER
 
     def now_ns(self) -> int:
-        """Return the present time for exceptions: the clock's time, or the mark if that is later."""
+        """Return the time for the ends of exceptions: the clock's time, or the mark if that is later."""
         return max(self._clock_ns(), self._mark_ns)
 
     def pass_ends(self, policy: Policy) -> None:

@@ -79,12 +79,12 @@ class _Wait(NamedTuple):
 
 
 class LockCircle:
-    """The thread that looks for the circle. It starts at the first beat().
+    """Finds and ends the circle, on a thread of its own that starts at the first beat().
 
     kill: called on that thread with the process id of the writer, and the seconds for which it was seen to
-    wait; returns False if that cannot be killed.
-    end: called there instead, or if the process is still found at the next look. is_user: returns True for a
-    process that uses this mount. If several processes could be the writer, it comes first. disk: the store's.
+    wait; returns False if the process cannot be killed. end: called on that thread if kill returned False, or
+    if the next look still finds the circle. is_user: returns True for a process that uses this mount. If
+    several processes could be the writer, the one that uses this mount is killed. disk: the disk of the store.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class LockCircle:
         Else None.
 
         The kernel does not show what a thread waits for. A loop that waits for a disk looks the same, so
-        looks do not count while the disk hangs. A server that hangs for so long is not told apart.
+        looks do not count while the disk hangs. But a network store that hangs so long looks like a circle.
         Also None if the kernel does not show stacks (CONFIG_STACKTRACE, CAP_SYS_ADMIN, CAP_SYS_PTRACE), or if
         the process is outside the daemon's pid namespace.
         """

@@ -33,7 +33,7 @@ _SETTLE_S: Final = 1.0
 
 
 class Reload:
-    """The reloads of one mount. Only one runs at a time."""
+    """Reloads the policy of one mount. Only one reload runs at a time."""
 
     def __init__(self, options: MountOptions, policies: Policies, fs: FileSystem, log: Log) -> None:
         self._options = options

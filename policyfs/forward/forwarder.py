@@ -1,4 +1,4 @@
-"""All sinks, alerts and checkpoints of one configuration, each in its own thread."""
+"""The forwarder: it runs each sink, alert and checkpoint of a configuration in a thread of its own."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _message(line: bytes, mount_id: str, seq: int, moment: str) -> Message:
 
 
 class Forwarder:
-    """Runs a configuration until stop()."""
+    """Runs the threads of a configuration until stop()."""
 
     def __init__(self, config: Config, source: Source, cursors: CursorStore, log: Log) -> None:
         """Raises PolicyfsError if a cursor cannot be read."""

@@ -75,8 +75,8 @@ class Accounts:
         return len(self._all)
 
     def absorb(self, event: Event, now_ns: int) -> bool:
-        """Count an event instead of recording it: a repeat, or beyond its app's budget. False: it must be
-        recorded.
+        """Count an event that repeats a denial or exceeds its app's budget. Return False for any other event,
+        which must be recorded.
         """
         account = self._of(event, now_ns)
         if account.fold.absorb(event):

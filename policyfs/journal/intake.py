@@ -4,9 +4,9 @@ An event is counted, without a line, if it repeats a denial or if its app is bey
 All other events go on record. The line of a best-effort event is made here, and the queue keeps only that
 line.
 
-The event loop first puts allowed best-effort events aside. Once there are YOUNG of them, it takes them in
-together. This costs a third of the time of taking in single events between requests. Every other call first
-takes these events in. So order, counts and budgets are as if each event had been taken in when it came.
+The event loop first puts allowed best-effort events aside. Once there are YOUNG of them, it processes them
+together. This costs a third of the time of processing each event between requests. Every other call first
+processes the events put aside. So order, counts and budgets are as if each event had been processed at once.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from policyfs.trail.event import DENY, Event
 from policyfs.trail.line import LineFormatter
 
 YOUNG: Final = 32
-"""The number of events that are taken in together. They take about 0.2 ms of the event loop."""
+"""The number of events that are processed together. They take about 0.2 ms of the event loop."""
 
 
 class Intake:
-    """Takes in the events of all apps. Thread-safe. Never waits for the disk.
+    """Processes the events of all apps. Thread-safe. Never waits for the disk.
 
     dropped: the number of requests that will never be on record one by one. folded: the number of requests
     that were counted instead.
@@ -55,7 +55,7 @@ class Intake:
         return len(self._young)
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take in an event: see Journal.admit()."""
+        """Process an event: see Journal.admit()."""
         if audit is Audit.BEST_EFFORT and event.decision != DENY and _is_small(event):
             self._young.append(event)
             if len(self._young) >= YOUNG:
@@ -79,7 +79,7 @@ class Intake:
             return Ticket(event, wait_s if must_be_told else 0.0, item)
 
     def _settle(self) -> int:
-        """Take in the events that were put aside, in order. Return the present time of the steady clock."""
+        """Process the events that were put aside, in order. Return the present time of the steady clock."""
         now_ns = self._steady_ns()
         while self._young:
             self._take_in(bounded(self._young.popleft()), now_ns)
@@ -127,9 +127,7 @@ class Intake:
                     self._drop(lost, reason)
 
     def collect(self, time_ns: int, *, everything: bool) -> None:
-        """Queue the counts that are due. If the queue is full, the accounts keep them, so no count is
-        dropped.
-        """
+        """Queue the counts that are due. If the queue is full, the accounts keep them, so none is lost."""
         with self._lock:
             now_ns = self._settle()
             if not everything and self._queue.is_full:

@@ -52,8 +52,7 @@ class Reports:
     def __init__(
         self, changed: Callable[[str, str], None], sealed: Callable[[dict[str, object]], None]
     ) -> None:
-        """changed: called with a segment and a finding, if the segment's lines are not those that were
-        written.
+        """changed: called with a segment and a finding if another process has changed the segment's lines.
 
         sealed: called with the fields of a new seal.
         """

@@ -65,7 +65,7 @@ class Backing:
                 raise
             return BackingRefused(exc.errno or 0, reason)
         if not 0 < backing_id <= MAX_BACKING_ID:
-            raise OSError(errno.EPROTO, f"the kernel gave the backing id {backing_id}")
+            raise OSError(errno.EPROTO, f"the kernel returned the invalid backing id {backing_id}")
         self._ids.add(backing_id)
         return backing_id
 

@@ -201,7 +201,7 @@ class DirentBuffer:
         self._left = size
 
     def add(self, name: bytes, ino: int, kind: int, position: int) -> bool:
-        """Add an entry. Return False if it does not fit. kind: DT_*. position: that after this entry."""
+        """Add an entry. Return False if it does not fit. kind: DT_*. position: where the next one begins."""
         head = _DIRENT.pack(ino, position, len(name), kind)
         padding = -(len(head) + len(name)) % 8
         self._left -= len(head) + len(name) + padding

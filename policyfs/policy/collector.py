@@ -1,6 +1,4 @@
-"""Pauses of Python's garbage collector. Without them it would visit all objects of a growing policy again and
-again.
-"""
+"""Pauses of Python's garbage collector, which would visit all objects of a growing policy again and again."""
 
 from __future__ import annotations
 

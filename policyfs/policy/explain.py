@@ -320,7 +320,7 @@ def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[by
 def _io(decision: Decision, view: View | None, ops: Op) -> str:
     """Say how the file's bytes are read and written."""
     if not decision.allowed:
-        return "none, it is denied"
+        return "none, because the request is denied"
     if view is None or not ops & (Op.READ | Op.WRITE):
         return "none"
     if view.raw:

@@ -159,7 +159,8 @@ def _who_fault(who: Who | None, caller: Caller) -> str:
         return "everyone"
     name = caller.app or STRANGER
     if who.apps is not None and name not in who.apps and (caller.app is None or ANY not in who.apps):
-        return f"{name} is none of {', '.join(sorted(who.apps))}"
+        apps = ["an app" if app == ANY else app for app in sorted(who.apps)]
+        return f"{name} is not {apps[0]}" if len(apps) == 1 else f"{name} is not one of {', '.join(apps)}"
     if who.grants is not None and who.grants.isdisjoint(caller.of.grants):
         return f"{name} holds no grant of {', '.join(sorted(who.grants))}"
     if who.not_ is not None and caller.of.within(who.not_):

@@ -30,7 +30,7 @@ _LEAST_COST: Final = 4096
 @dataclass(frozen=True, slots=True)
 class CopyStats:
     """Counts of a cache. bytes, copies: in the cache now. pinned: copies that handles have open. mapped:
-    copies in use only because an app has them mapped.
+    copies that are in use only because an app has them mapped.
 
     hits, misses: results of get(). refused: copies for which the cache had no room. shares: copies for which
     only the principal's share had no room.

@@ -242,7 +242,7 @@ def _leases(trial: int) -> bool:
 
 
 def _tells_mapped_store(trial: int) -> bool:
-    """True if a write through a mapping changes mtime, even if the page was only read before."""
+    """Return True if a write through a mapping changes mtime, also on a page that was read before."""
     try:
         os.ftruncate(trial, mmap.PAGESIZE)
         os.utime(trial, ns=(0, 0))

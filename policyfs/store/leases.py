@@ -176,8 +176,8 @@ def break_foreign(fd: int) -> int | None:
     """Break leases of other processes on the file behind *fd* (O_PATH is enough), without waiting.
 
     Returns an O_WRONLY descriptor if no such lease is left. Keep it open until the writer's own open is done,
-    because it prevents new leases. Returns None if a break has begun: try again soon. Release the daemon's
-    own leases on the file before. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
+    because it prevents new leases. Returns None if a break has begun: try again soon. Before the call,
+    release the daemon's own leases on the file. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
     """
     try:
         return os.open(libc.proc_fd(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

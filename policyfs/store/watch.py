@@ -55,7 +55,7 @@ _INODE_IN: Final = {
 
 
 class Change(enum.IntFlag):
-    """The kinds of change. The kernel may merge several changes of one name into one event."""
+    """The changes that an event can report. The kernel may merge changes of one name into one event."""
 
     ATTRIB = 0x4
     """Attributes, xattrs or the number of links changed. The event has no name if it is about
@@ -192,7 +192,7 @@ def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
 
 
 def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
-    """Parse the bytes of one read(2) of a fanotify descriptor. ValueError if they are not well-formed.
+    """Parse the bytes of one read(2) of a fanotify descriptor. Raises ValueError if they are not well-formed.
 
     known, but_pid: see Watch.read_events.
     """

@@ -33,7 +33,7 @@ class WrongFieldError(ValueError):
 
 
 class Place(NamedTuple):
-    """The place of a line: the mount's id, the segment's file name, the line from 1."""
+    """The place of a line: the mount's id, the segment's file name, the line's number (the first is 1)."""
 
     mount_id: str
     segment: str

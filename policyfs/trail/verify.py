@@ -66,7 +66,7 @@ class Verifier:
 
     @property
     def wanted(self) -> Collection[int]:
-        """Return the seqs whose digests are expected."""
+        """Return the seqs of the lines that must have an expected digest."""
         more = {self._checkpoint.seq} if self._checkpoint else set()
         return self._expect.keys() | more
 

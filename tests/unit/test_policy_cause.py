@@ -20,7 +20,7 @@ def family() -> Asked:
     return Asked(FAMILY)
 
 
-NEAR_OWN = "the nearest is media.own (test.yaml:16): who: gallery is none of camera"
+NEAR_OWN = "the nearest is media.own (test.yaml:16): who: gallery is not camera"
 NEAR_ALL = "the nearest is backup.all (test.yaml:36): who: gallery holds no grant of manage"
 
 

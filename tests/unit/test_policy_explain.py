@@ -36,7 +36,7 @@ def test_every_rule_has_a_line_with_its_reason(family):
         "app.private": "no: paths: no glob matches",
         "backup.all": "no: who: gallery holds no grant of manage",
         "media.no-location": "matches: it applies to read, and all its conditions hold",
-        "media.own": "no: who: gallery is none of camera",
+        "media.own": "no: who: gallery is not camera",
         "media.read": "matches: it applies to see, read, and all its conditions hold",
         "media.types": "no: the rule is about write, create",
     }
@@ -98,11 +98,11 @@ def test_who_is_explained_key_by_key():
         - {id: s, allow: [all], who: {app: stranger}}
         """)
     found = said(explained(asked, "camera", "read", "/f"))
-    assert found["a"] == "no: who: camera is none of maps"
+    assert found["a"] == "no: who: camera is not maps"
     assert found["g"] == "no: who: camera holds no grant of media.location"
     assert found["u"] == "no: who: uid 10010 is not among its uids"
     assert found["n"] == "no: who: camera is excluded by not"
-    assert said(explained(asked, "stranger", "read", "/f"))["a"] == "no: who: stranger is none of maps"
+    assert said(explained(asked, "stranger", "read", "/f"))["a"] == "no: who: stranger is not maps"
 
 
 def test_what_hides_a_path_from_above_is_named(family):
@@ -137,7 +137,7 @@ def test_rules_that_are_only_recorded_say_so():
     [
         ("maps", "read", "passthrough"),
         ("gallery", "read", "reads from a private copy, location removed"),
-        ("gallery", "write", "none, it is denied"),
+        ("gallery", "write", "none, because the request is denied"),
         (
             "camera",
             "read",

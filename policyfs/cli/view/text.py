@@ -88,7 +88,7 @@ def _after(picture: Picture, columns: int | None) -> Iterator[str]:
     if picture.samples:
         total = sum(picture.may_be_redacted.values())
         yield ""
-        told = f"{len(picture.samples):,} of {_plural(total, 'file', 'files')} looked into, --samples"
+        told = f"{len(picture.samples):,} of {_plural(total, 'file', 'files')} examined, --samples"
         yield f"Reads under redaction ({told}):"
         rows = [
             (kind, str(count), result, shown_path(path)) for kind, count, result, path in sampled(picture)

@@ -194,7 +194,7 @@ def current() -> Ledger | None:
 
 @contextmanager
 def ledger() -> Iterator[Ledger]:
-    """Provide a ledger for the request inside."""
+    """Provide a ledger for the request that is handled inside the context."""
     made = Ledger()
     token = _LEDGER.set(made)
     try:

@@ -113,19 +113,20 @@ class Views:
         return not engine.decide(who, ops, state, FileType.REGULAR, facts).allowed
 
     def unproven(self, ino_key: int, caller: Caller) -> None:
-        """Note that a reader's open was sent back to LOOKUP: a writer has the file, and the kind decides."""
+        """Note that a reader's open got ESTALE because a writer prevents the proof of the file's kind."""
         self._unproven.put((ino_key, caller.pid), True)
         self._nodes.vectors.drop_nodes(self._nodes.same_inode(ino_key))
 
     @property
     def is_settled(self) -> bool:
-        """True if no reader was sent back to LOOKUP and has not come again. Then the look-up of a raw file
-        depends only on name and caller.
+        """Return True if every reader whose open got ESTALE (unproven()) has come again.
+
+        Then the look-up of a raw file depends only on name and caller.
         """
         return len(self._unproven) == 0
 
     def proven(self, ino_key: int, caller: Caller) -> None:
-        """Note that the reader that was sent back to LOOKUP has opened the file."""
+        """Note that the reader whose open got ESTALE (unproven()) has opened the file."""
         self._unproven.pop((ino_key, caller.pid))
 
     @staticmethod

@@ -128,7 +128,7 @@ class Drafts:
         return await trio.to_thread.run_sync(ranges.write, draft.fd, data, at)
 
     async def truncate(self, draft: Draft, size: int) -> None:
-        """Set the size: on a thread if that frees much."""
+        """Set the size, on a thread if this frees many blocks."""
         if freeing.is_much(self._tree.fstat(draft.fd), size):
             await trio.to_thread.run_sync(os.ftruncate, draft.fd, size)
         else:

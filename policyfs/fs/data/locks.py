@@ -51,7 +51,7 @@ class Forget(Protocol):
 
 
 class Locks:
-    """The lock requests of one mount."""
+    """Answers the lock requests of one mount."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Locks:
 
     @guarded
     async def getlk(self, request: Request) -> bytes:
-        """GETLK: the lock that is in the way, or none."""
+        """Answer GETLK: return the lock that conflicts, or none."""
         lock = requests.lock(request)
         asked = _asked(lock)
         handle = self._handles.get(lock.fh)
@@ -135,7 +135,7 @@ class Locks:
 
     @guarded
     async def setlk(self, request: Request) -> bytes:
-        """SETLK and SETLKW: lock; SETLKW waits until a signal comes. setlk_now() was called before."""
+        """Take a lock for SETLK or SETLKW after setlk_now() could not. SETLKW waits until a signal comes."""
         lock = requests.lock(request)
         asked = _asked(lock)
         handle = self._handles.get(lock.fh)
@@ -167,13 +167,13 @@ class Locks:
         return holder
 
     def _open(self, handle: Handle, flags: int) -> int:
-        """Open a new open file description of the handle's file. ENOLCK if the file cannot be reached: it was
-        opened for reading only, and its last name was removed in the store.
+        """Open a new open file description of the handle's file. ENOLCK if the file has no name for the open:
+        it was opened for reading only, and its last name was removed in the store.
         """
         try:
             found = self._find_file(handle)
         except StaleNodeError:
-            raise OSError(errno.ENOLCK, "the file is out of reach") from None
+            raise OSError(errno.ENOLCK, "the file has no name in the store any more") from None
         try:
             return self._tree.reopen(found, flags)
         finally:

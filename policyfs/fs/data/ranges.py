@@ -88,10 +88,10 @@ class Ranges:
         EOPNOTSUPP for any other view: the kernel then copies through READ and WRITE.
         """
         if source.node.byte_path is not BytePath.RAW or target.node.byte_path is not BytePath.RAW:
-            raise OSError(errno.EOPNOTSUPP, "read and write it")
+            raise OSError(errno.EOPNOTSUPP, "copy by read and write")
         await self._reader.may_read(source, Call("read", "copy_file_range"))
         if open_state(source).holds_back or open_state(target).holds_back:  # since a reload
-            raise OSError(errno.EOPNOTSUPP, "read and write it")
+            raise OSError(errno.EOPNOTSUPP, "copy by read and write")
         fd = self._open_files.backing_fd(source)
         try:
             return await self._writer.copy_into(target, fd, source_at, target_at, min(length, _COPY_MOST))

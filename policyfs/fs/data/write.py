@@ -48,16 +48,16 @@ class FileWriter:
     async def write(
         self, handle: Handle, offset: int, data: bytes, *, append: bool, kill_priv: bool, back: bool = False
     ) -> int:
-        """Write if the handle's app may do so now. append: at the present end of the file.
+        """Write if the handle's app may do so now. append: write at the present end of the file.
 
         back: True if the kernel writes back a page that was changed through a mapping. Such a write never
         makes a file longer: bytes behind the file's end were cut off after the app had changed them.
 
         The kernel puts the bytes into its pages before it sends the write. If the write is refused, these
         pages must be dropped: otherwise processes that have them mapped would see, and write back, bytes that
-        the file never held. All other pages stay. The kernel may be writing one of them back, which takes as
-        long as the store takes. To drop it, a notification would wait for that, and notifications for other
-        files would wait behind it.
+        the file never held. All other pages stay. The kernel may be writing one of them back, which may take
+        long on a slow store. A notification that drops this page would wait until it is written, and
+        notifications for other files would wait behind it.
         """
 
         async def put(change: Change) -> int:

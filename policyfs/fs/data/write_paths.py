@@ -140,7 +140,7 @@ class DirectWrites:
         return len(data)
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
-        """Set the size: on a thread if that frees much. INVARIANT: as in write()."""
+        """Set the size, on a thread if this frees many blocks. INVARIANT: as in write()."""
         handle = change.handle
         cut = partial(self._tree.truncate_path if by_path else self._tree.truncate_fd, handle.fd, size)
         if freeing.is_much(self._tree.fstat(handle.fd), size) and not self._guard.may_hide(handle):
@@ -200,8 +200,8 @@ class DraftWrites:
         await self._drafts.allocate(await self._begin(change), mode, offset, length)
 
     async def settle(self, change: Change) -> None:
-        """Put the draft into the store. If no rule requires a draft, end it here: it was only needed until
-        the file's beginning was known. If it stayed, each fsync would copy the whole file again.
+        """Put the draft into the store. If no rule requires a draft, end the draft, too: it was only needed
+        until the file's beginning was known. Otherwise each fsync would copy the whole file again.
         """
         state, draft = change.state, _draft(change)
         await self._drafts.settle(change.handle, draft, change.decision, change.fence, change.on_thread)

@@ -34,7 +34,7 @@ class Placement:
 
 
 class PlacedNode:
-    """One node of a tree in which directories are moved."""
+    """A node with its place in the tree. It computes its path state again if a directory above it moved."""
 
     __slots__ = ("_placement", "last_state", "levels", "name", "parent", "seen", "size_bytes", "was_in")
 

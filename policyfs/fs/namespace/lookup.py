@@ -86,8 +86,8 @@ class Lookup:
         """Decide once on a LOOKUP. Raises PolicyChangedError, or PathTooLongError if the name's path is too
         long (whether the name exists or not).
 
-        INVARIANT: if its path hides a name, the reply comes without a look at the store, so that a hidden
-        name takes as long as an absent one (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        INVARIANT: if the path alone hides a name, the reply comes without a call on the store, so that a
+        hidden name takes as long as an absent one (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
         """
         if is_aside(name):
             raise pyfuse3.FUSEError(errno.ENOENT)
@@ -234,13 +234,13 @@ class Lookup:
         return reply
 
     async def look(self, node: Node, caller: Caller) -> Stat:
-        """Return a node's attributes as the caller is shown them; refuse callers that may not see it."""
+        """Return a node's attributes in the form for the caller. Refuse a caller that may not see it."""
         if node.nodeid != ROOT_ID:
             await self._gate.require(caller, Op.SEE, node, Call("stat", "stat"))
         return self.told(self.stat(node), node, node.state, caller)
 
     def told(self, stat: Stat, node: Node, state: PathState, caller: Caller) -> Stat:
-        """Return attributes as the caller is shown them. If names in a directory may be hidden from the
+        """Return attributes in the form for the caller. If names in a directory may be hidden from the
         caller, its link count and size are neutral. Owner, group and mode are those of ShownModes.
         """
         shown = self._modes.shown(shown_times(node, stat), node, caller)

@@ -1,4 +1,4 @@
-"""SETATTR and inode flags."""
+"""The requests that change attributes (SETATTR) or read inode flags (FS_IOC_GETFLAGS)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Change:
 
 
 class AttributeSetter:
-    """SETATTR and inode flags of one mount."""
+    """Changes attributes and reads inode flags for the callers of one mount."""
 
     def __init__(
         self,

@@ -13,8 +13,8 @@ Look = TypeVar("Look")
 
 
 class WaitingLooks(Generic[Look]):
-    """Waiting second looks by lane and key. The looks of one lane leave in the order of arrival. Event loop
-    only.
+    """A queue of second looks by lane and key. It returns the looks of one lane in the order of arrival.
+    Event loop only.
 
     A lane gets another place while it has no more places than are free. So a single lane can have half
     of all places, and two lanes can have a third each. A lane without places always gets one.
@@ -56,6 +56,6 @@ class WaitingLooks(Generic[Look]):
         return look
 
     def clear(self) -> None:
-        """Drop all looks."""
+        """Remove all waiting second looks."""
         self._lanes.clear()
         self._count = 0

@@ -164,5 +164,5 @@ def _odd(char: str) -> bool:
 
 
 def is_made_up(name: str) -> bool:
-    """True if a sample name stands for all names that no glob spells out."""
+    """Return True if a sample name stands for all names that no glob contains literally."""
     return any(map(_odd, name))

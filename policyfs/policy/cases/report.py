@@ -40,7 +40,8 @@ class Outcome(NamedTuple):
             yield f"{self.name}: no test reaches {', '.join(map(harmless, uncovered))}"
         failed = len(self.failed)
         count = len(self.results)
-        told = f"{failed} of {count} requests failed" if failed else f"all of {count} requests passed"
+        passed = "1 request passed" if count == 1 else f"all {count} requests passed"
+        told = f"{failed} of {count} requests failed" if failed else passed
         yield f"{self.name}: {told}; tests reach {rules - len(uncovered)} of {rules} rules"
 
     def as_json(self) -> dict[str, object]:

@@ -17,7 +17,7 @@ from policyfs.policy.replay.recorded import Demand, Recorded, demand_of
 
 
 class Guard(enum.Enum):
-    """A reason to keep a request back."""
+    """A reason not to allow a request in a proposal."""
 
     STRANGER = "a caller that is not an app"
     DENIED = "a rule of the recorded policy denies it"
@@ -68,7 +68,7 @@ def is_private(names: Sequence[str], app: str) -> bool:
 
 
 def guard_of(recorded: Recorded, names: Sequence[str] | None, *, made: bool) -> Guard | None:
-    """Return the guard that keeps a request back. made: the app made this file earlier on the trail."""
+    """Return the guard against a request; None if there is none. made: the app made this file earlier."""
     demand = demand_of(recorded.operation, recorded.syscall)
     if recorded.app is None:
         return Guard.STRANGER

@@ -29,8 +29,8 @@ Engines = Callable[[Recorded, bool], Engine | None]
 class Verdict(NamedTuple):
     """Change of the answer to a request. direction: None if nothing changes, or if the change is not known.
 
-    rules: the rules of the new answer. untold: facts on which the answer depends and which the trail does not
-    tell; empty if the answer is certain. by_answer: only the recorded answer is compared, because the trail
+    rules: the rules of the new answer. untold: facts on which the answer depends, but which are not on the
+    trail; empty if the answer is certain. by_answer: only the recorded answer is compared, because the trail
     lacks the policy that gave it, or that policy gives another answer now (a file with several names).
     """
 
@@ -93,7 +93,7 @@ class Replayer:
         return found
 
     def decide(self, asked: Asked, path: bytes, new_path: bytes | None, *, empty: bool | None) -> Verdict:
-        """Decide a request at its paths again. empty: True if the file held nothing; None: unknown."""
+        """Decide a recorded request again, at these paths. empty: True if the file was; None: unknown."""
         if asked.demand is None:
             return _UNKNOWN_CALL
         if asked.recorded.cause is Cause.RESOURCE:
@@ -135,10 +135,10 @@ class _Case:
         self._empty: Final = empty
 
     def verdict(self) -> Verdict:
-        """Compare the answers in all worlds in which the recorded policy gives the recorded answer.
+        """Compare the answers of both policies in all worlds (worlds.py) that fit the record.
 
-        If there is no such world (a file with several names, an old record), the recorded answer is compared
-        with the new ones.
+        A world fits if the recorded policy gives the recorded answer in it. If no world fits (a file with
+        several names, an old record), the recorded answer is compared with the new ones.
         """
         try:
             for party, place in self._old:
@@ -165,7 +165,7 @@ class _Case:
         return party.answer(self._demand, world, place, hidden=hidden, told_kind=told_kind)
 
     def _repeats(self, before: Decision, world: World) -> bool:
-        """True if this answer of the recorded policy is the recorded one."""
+        """Return True if this answer of the recorded policy equals the recorded answer."""
         recorded = self._recorded
         if world.hidden[1]:  # the event names other rules: those that hide the directory
             return not recorded.allowed and recorded.errno == before.errno

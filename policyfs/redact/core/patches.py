@@ -42,7 +42,7 @@ class MemorySource:
 
     @property
     def size(self) -> int:
-        """Length of the bytes."""
+        """Size in bytes."""
         return len(self._data)
 
     def read(self, offset: int, size: int, /) -> bytes:

@@ -278,7 +278,7 @@ class _ExifWalk(Walk):
         return True
 
     def _is_no_note(self, entry: Entry) -> bool:
-        """True if a maker wrote a word instead of a note, or left its bytes empty."""
+        """Return True if a maker wrote a short text instead of a note, or left the bytes empty."""
         value = self.value(entry)
         said = self.within(entry) and (is_word(value) or is_uniform(value))
         return said and (entry.inline or self._embed(Blob(entry.start, entry.size, (entry,)), Cleaned(value)))

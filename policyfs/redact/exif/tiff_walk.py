@@ -156,10 +156,10 @@ class TiffWalk(Walk):
     # --- values that overlap ---
 
     def settle(self) -> None:
-        """Drop values that overlap other data or wiped bytes, again and again until no value does.
+        """Drop values that overlap other data or zeroed bytes, until no value overlaps any.
 
-        Raises NotThisKindError if that takes too many rounds. Also if the name of the maker or of the model
-        is dropped: a maker note was read by it.
+        Raises NotThisKindError if this takes too many rounds. Raises it, too, if the maker's or the model's
+        name is dropped, because the format of a maker note was chosen by this name.
         """
         entries = (entry for directory in self.directories for entry in directory.entries)
         plain = [entry for entry in entries if entry.keep and not entry.inline]

@@ -84,7 +84,7 @@ class Gathered:
 
 
 def clear(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[Patch]:
-    """Yield patches that make [start, end) zero; none if it is known to be zero already."""
+    """Yield patches that make [start, end) zero. Yield none if these bytes are known to be zero already."""
     if end - start > BLIND_BYTES:
         yield Patch(start, zeros=end - start)
     elif start < end:

@@ -78,9 +78,9 @@ def chunks(
 ) -> Iterator[Chunk]:  # fmt: skip
     """Yield the chunks of [start, end), up to bytes that cannot be one. The last may be cut off.
 
-    The padding byte of an odd chunk counts as missing if only then a name follows. inner: its budget counts
-    the chunks; None if the caller counts them. order: byte order of the length. padded: False for formats
-    without padding bytes. Raises TooMuchError.
+    After a chunk of odd size there should be a padding byte. If a name follows only without such a byte, the
+    chunk has none. inner: its budget counts the chunks; None if the caller counts them. order: byte order of
+    the length. padded: False for formats without padding bytes. Raises TooMuchError.
     """
     window, at = Window(source), start
     end = min(end, source.size)

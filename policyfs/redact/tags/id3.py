@@ -193,8 +193,10 @@ class _Cleaner:
         return best if len(best) < _MAX_FRAMES else None
 
     def _merit(self, body: bytes, frames: list[_Frame], start: int) -> tuple[bool, int]:
-        """Return a rank of a reading of frames. The best reading has only padding behind its last frame;
-        otherwise the reading that gets furthest is better.
+        """Rank one way to read the frames; the higher rank is better.
+
+        Frames with only padding behind the last one have the highest rank. Otherwise the offset behind the
+        last frame is the rank.
         """
         end = frames[-1].end if frames else start
         return (False, end) if body[end:].strip(b"\0") else (True, 0)

@@ -226,7 +226,7 @@ class _Scanner:
         return end + len(mark)
 
     def _hide(self, end: int, what: str, tells: Tells = UNKNOWN) -> Iterator[_Span]:
-        """Remove the token, unless something around it is removed already."""
+        """Remove the token, unless an element around it is removed already."""
         if self.hidden_from < 0:
             yield _Span(self.at, end, what, tells)
         self.at = end
