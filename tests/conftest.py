@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.machine.alone import hold_to_the_name
 from tests.support.machine.counts import SOAK
-from tests.support.machine.huge_pages import collapse
+from tests.support.machine.huge_pages import Collapsed
 from tests.support.machine.namespace import clear_away, detach, enter_private_namespace, mount_memory
 from tests.support.machine.second_try import SecondTry
 from tests.support.machine.watchdog import Watchdog
@@ -82,6 +82,7 @@ class Run:
 
 
 RUN = pytest.StashKey[Run]()
+PAGES = pytest.StashKey[Collapsed]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -116,7 +117,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Iterator[object]:
+def pytest_collection(session: pytest.Session) -> Iterator[object]:
     """Modules and tests stay until the end: no collector is to go through them again and again, and forks
     are to share them cheaply.
     """
@@ -126,7 +127,7 @@ def pytest_collection() -> Iterator[object]:
     finally:
         gc.freeze()
         gc.enable()
-        collapse()
+        session.config.stash[PAGES] = Collapsed()
 
 
 def deadline_s(item: pytest.Item) -> float:
@@ -159,6 +160,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     watchdog = item.config.stash[RUN].watchdog
     if watchdog is None or item.get_closest_marker("mount") is None:
         return (yield)
+    item.config.stash[PAGES].renew()
     watchdog.arm(deadline_s(item) + WATCHDOG_GRACE_S, item.nodeid)
     try:
         return (yield)

@@ -1,8 +1,9 @@
 """Huge pages for what a process of tests has imported, since each fork copies its page table.
 
 With all tests of mounts imported it has 23,000 entries. Most of a fork's processor time goes into them, and
-into giving them up at the child's end. As huge pages they are some dozens. A page that is written while a
-child lives is a small one of its own afterwards, as before.
+into giving them up at the child's end. As huge pages they are some dozens. But each write while a child lives
+splits a huge page: after some hundred tests more than half are small again. So a process that forks for long
+has them collapsed again and again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from policyfs.linux.libc import LIBC
 
 _MADV_COLLAPSE: Final = 25  # linux/mman.h; whatever /sys/kernel/mm/transparent_hugepage/enabled says
 _HUGE_BYTES: Final = 1 << 21
+_FORKS: Final = 16
+"""Forks, or tests, until pages are collapsed again."""
 
 
 def collapse() -> None:
@@ -23,6 +26,21 @@ def collapse() -> None:
         first, behind = -(-start // _HUGE_BYTES) * _HUGE_BYTES, end // _HUGE_BYTES * _HUGE_BYTES
         if first < behind:
             LIBC.madvise(ctypes.c_void_p(first), ctypes.c_size_t(behind - first), _MADV_COLLAPSE)
+
+
+class Collapsed:
+    """The huge pages of a process that forks for long."""
+
+    def __init__(self) -> None:
+        """Make them."""
+        collapse()
+        self._forks = 0
+
+    def renew(self) -> None:
+        """Make huge pages of those that were split, every few calls. Call it before a fork, or a test."""
+        self._forks += 1
+        if self._forks % _FORKS == 0:
+            collapse()
 
 
 def _own_memory() -> list[tuple[int, int]]:

@@ -34,7 +34,7 @@ from types import SimpleNamespace
 from typing import Any, Final, NoReturn
 
 from policyfs.linux.libc import LIBC
-from tests.support.machine.huge_pages import collapse
+from tests.support.machine.huge_pages import Collapsed
 from tests.support.machine.namespace import die_with_parent
 
 PREPARED: Final = ("-P", "-s", "-S", "-m", "policyfs.content.zygote")
@@ -130,6 +130,7 @@ class Launcher:
 def serve(server: socket.socket) -> NoReturn:
     """Fork launchers on orders, for as long as the tests run."""
     children: dict[int, int] = {}
+    pages = Collapsed()
     while True:
         asked, _ = server.accept()
         with asked, contextlib.ExitStack() as received:
@@ -137,6 +138,7 @@ def serve(server: socket.socket) -> NoReturn:
             for fd in fds:
                 received.callback(os.close, fd)
             _reap(children)
+            pages.renew()
             if not message:
                 continue  # the daemon was killed before it sent its order
             with contextlib.suppress(OSError):  # the daemon was killed
@@ -196,7 +198,6 @@ def main() -> NoReturn:
         worker.Detector = lambda: detector  # for launchers: libmagic's rules are read once
         gc.collect()
         gc.freeze()  # living objects stay shared with the launchers: no collector writes to them
-        collapse()
         serve(socket.socket(fileno=int(sys.argv[1])))
     finally:
         shutil.rmtree(sys.argv[2], ignore_errors=True)

@@ -30,7 +30,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from tests.support.machine.huge_pages import collapse
+from tests.support.machine.huge_pages import Collapsed
 from tests.support.machine.namespace import die_with_parent
 
 _MOST: Final = 1 << 17
@@ -148,6 +148,7 @@ class _Server:
 
     def __init__(self, server: socket.socket) -> None:
         self._server = server
+        self._pages = Collapsed()
         self._poll = select.poll()
         self._poll.register(server, select.POLLIN)
         self._orders: dict[int, tuple[socket.socket, int]] = {}
@@ -171,6 +172,7 @@ class _Server:
         message, fds, _, _ = socket.recv_fds(asked, _MOST, 2)
         order = json.loads(message)
         prepare(order["program"])
+        self._pages.renew()
         # INVARIANT: a signal for the new process waits until that has the handlers of a daemon.
         signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
         pid = os.fork()
@@ -245,7 +247,6 @@ def main() -> NoReturn:
         _import_all()
         gc.collect()
         gc.freeze()
-        collapse()
         _Server(socket.socket(fileno=int(sys.argv[1]))).serve()
     finally:
         shutil.rmtree(sys.argv[2], ignore_errors=True)
