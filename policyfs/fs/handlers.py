@@ -19,7 +19,7 @@ from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.namespace.setattr import Change
 from policyfs.fs.opening.opener import Opener
 from policyfs.fs.sharing.pauses import in_slices
-from policyfs.kernel.bridge import fh_index, pyfuse3, raw_request
+from policyfs.kernel.bridge import pyfuse3, raw_request
 from policyfs.store.tree import TIME_NOW
 
 if TYPE_CHECKING:
@@ -128,12 +128,12 @@ class Handlers(pyfuse3.Operations):
     @guarded
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         """READDIRPLUS."""
-        await self._listings.readdir(fh_index(fh), start_id, token)
+        await self._listings.readdir(fh, start_id, token)
 
     @guarded
     async def releasedir(self, fh: int) -> None:
         """RELEASEDIR."""
-        await self._listings.releasedir(fh_index(fh))
+        await self._listings.releasedir(fh)
 
     @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:  # noqa: ARG002 - same for all

@@ -19,7 +19,6 @@ from policyfs.fs.inodes.node import Node
 from policyfs.fs.namespace.operations import NameOperations
 from policyfs.fs.sharing.turns import Turns
 from policyfs.kernel import requests
-from policyfs.kernel.bridge import fh_index
 from policyfs.kernel.operations import Handler, Quick, Request, Work
 from policyfs.kernel.protocol import Opcode
 
@@ -101,7 +100,7 @@ class RawHandlers:
     @guarded_now
     def fsyncdir_now(self, request: Request) -> Work:
         """FSYNCDIR."""
-        fd = os.dup(self._listings.directory_fd(fh_index(requests.fsync(request).fh)))
+        fd = os.dup(self._listings.directory_fd(requests.fsync(request).fh))
 
         def sync() -> None:
             try:
@@ -115,7 +114,7 @@ class RawHandlers:
     async def readdir(self, request: Request) -> bytes:
         """READDIR: names only. (READDIRPLUS goes to pyfuse3.)"""
         asked = requests.read_directory(request)
-        return await self._listings.names(fh_index(asked.fh), asked.start, asked.size)
+        return await self._listings.names(asked.fh, asked.start, asked.size)
 
     @guarded_now
     def write_dropped_now(self, request: Request) -> None:

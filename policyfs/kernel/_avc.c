@@ -1,6 +1,6 @@
 /*
  * The access vector cache. Once Python has decided that a caller may look up a name, see a node's
- * attributes, pass access(2) or open a file, this code answers the same request without Python. It also
+ * attributes, pass access(2), open a file or open a directory, this code answers the same request without Python. It also
  * answers requests for extended attributes that no caller is shown. Attributes are never kept: each answer
  * reads them from the store by directory descriptor and name. They count only if device, inode number, birth
  * time and type are those of the node.
@@ -295,11 +295,11 @@ bool avc_takes(const unsigned char *message, size_t size)
 	if (size < sizeof(header))
 		return false;
 	memcpy(&header, message, sizeof(header));
-	if (header.opcode == OPCODE_RELEASE) /* releases of Python's handles must stay in their order */
+	if (header.opcode == OPCODE_RELEASE || header.opcode == OPCODE_RELEASEDIR) /* Python's must stay in order */
 		return opens_has(message + sizeof(header), size - sizeof(header));
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
 	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||
-	       header.opcode == OPCODE_GETXATTR;
+	       header.opcode == OPCODE_OPENDIR || header.opcode == OPCODE_GETXATTR;
 }
 
 static bool answer(struct seat *seat, int device, const unsigned char *message, size_t size)
@@ -323,7 +323,10 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 		       answer_getxattr(seat, device, &header, (const char *)body + skipped);
 	case OPCODE_OPEN:
 		return opens_answer_open(seat, (unsigned)(seat - seats), device, &header, body, left);
+	case OPCODE_OPENDIR:
+		return opens_answer_opendir(seat, (unsigned)(seat - seats), device, &header, left);
 	case OPCODE_RELEASE:
+	case OPCODE_RELEASEDIR:
 		return opens_answer_release(seat, device, &header, body, left);
 	default:
 		if (left < sizeof(mode))
@@ -360,6 +363,8 @@ void avc_count(struct avc_counts *counts)
 		counts->getxattrs += atomic_load_explicit(&seats[i].getxattrs, memory_order_relaxed);
 		counts->opens += atomic_load_explicit(&seats[i].opens, memory_order_relaxed);
 		counts->releases += atomic_load_explicit(&seats[i].releases, memory_order_relaxed);
+		counts->opendirs += atomic_load_explicit(&seats[i].opendirs, memory_order_relaxed);
+		counts->releasedirs += atomic_load_explicit(&seats[i].releasedirs, memory_order_relaxed);
 		counts->lost += atomic_load_explicit(&seats[i].lost, memory_order_relaxed);
 	}
 	avc_count_table(counts);
@@ -375,6 +380,8 @@ void avc_forget_counts(void)
 		atomic_store(&seats[i].getxattrs, 0);
 		atomic_store(&seats[i].opens, 0);
 		atomic_store(&seats[i].releases, 0);
+		atomic_store(&seats[i].opendirs, 0);
+		atomic_store(&seats[i].releasedirs, 0);
 		atomic_store(&seats[i].lost, 0);
 	}
 }

@@ -15,11 +15,12 @@
 #define AVC_GETATTR (1u << 1)	 /* its attributes may be seen */
 #define AVC_UNCOUNTED (1u << 2)	 /* but not a directory's link count and size */
 #define AVC_OPEN (1u << 3)	 /* it may be opened for reading, in passthrough */
-#define AVC_RECORDED (1u << 4)	 /* but each such open is an event for the trail */
+#define AVC_RECORDED (1u << 4)	 /* but each such open is an event for the trail, of a directory, too */
 #define AVC_NO_ATTRIBUTES (1u << 5) /* no extended attribute outside user. and system. is shown */
 #define AVC_NO_ACLS (1u << 6)	 /* nor one in system. */
+#define AVC_LIST (1u << 7)	 /* the directory may be opened, and the kernel may use the listing that it keeps */
 #define AVC_ACCESS(mode) (1u << (8 + (mode))) /* access(2) with this mode (0 to 7) is allowed */
-#define AVC_GRANT_BITS 0xff7fu
+#define AVC_GRANT_BITS 0xffffu
 
 #define AVC_PROGRAM_MAX 256
 
@@ -44,7 +45,7 @@ struct avc_vector {
 	int64_t birth_ns;
 	uint32_t format;     /* S_IFMT bits */
 	uint32_t kept_ms;    /* for AVC_GETATTR: the longest time for which the kernel may keep a reply, 0: none */
-	uint32_t gid;	     /* for AVC_OPEN: the caller's gid */
+	uint32_t gid;	     /* for AVC_OPEN and AVC_LIST: the caller's gid */
 	uint32_t flags;	     /* for AVC_OPEN: the flags of open(2) */
 	int32_t backing_id;  /* for AVC_OPEN: the file's backing id */
 	bool of_version;     /* for AVC_OPEN: only while the file has this version */
@@ -55,7 +56,7 @@ struct avc_vector {
 struct avc_opened {
 	uint64_t fh, node;
 	uint32_t uid, gid, pid, flags; /* of the open */
-	struct wire_attr attr;	       /* of the file, at the open */
+	struct wire_attr attr;	       /* of the file or directory, at the open */
 };
 
 /* An open that was answered here, and is to be on the trail. */
@@ -144,6 +145,7 @@ bool avc_takes(const unsigned char *message, size_t size);
 
 struct avc_counts {
 	uint64_t lookups, absences, getattrs, accesses, getxattrs, opens, releases; /* answered */
+	uint64_t opendirs, releasedirs;
 	uint64_t lost;			 /* replies that the kernel did not take */
 	uint64_t nodes, directories;	 /* in the table */
 	uint64_t installed, dropped, refused;

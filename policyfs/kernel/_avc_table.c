@@ -189,6 +189,8 @@ static bool install(const struct avc_vector *vector)
 	place = grant(node, vector->uid, vector->grant);
 	if (vector->grant & AVC_OPEN)
 		opens_install(node, place, vector);
+	else if (vector->grant & AVC_LIST)
+		place->gid = vector->gid;
 	if (vector->grant & AVC_LOOKUP)
 		take_name_from_others(node, vector->uid);
 	return true;

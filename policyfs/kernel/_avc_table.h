@@ -15,7 +15,7 @@
 
 struct grant {
 	uint32_t uid, bits; /* bits 0: free */
-	uint32_t gid, flags; /* AVC_OPEN only with this gid, and these flags of open(2) */
+	uint32_t gid, flags; /* AVC_OPEN and AVC_LIST only with this gid, AVC_OPEN only with these flags of open(2) */
 };
 
 struct node {
@@ -39,7 +39,7 @@ struct node {
 
 struct seat {
 	_Alignas(64) pthread_mutex_t lock;
-	atomic_uint_fast64_t lookups, absences, getattrs, accesses, getxattrs, opens, releases, lost;
+	atomic_uint_fast64_t lookups, absences, getattrs, accesses, getxattrs, opens, releases, opendirs, releasedirs, lost;
 };
 
 /* _avc_table.c. To be read under the lock of a seat, or on the event loop. */
@@ -98,10 +98,14 @@ bool avc_reply(struct seat *seat, int device, uint64_t unique, void *body, size_
 
 bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 		       const unsigned char *body, size_t size);
+/* RELEASE, and RELEASEDIR. */
 bool opens_answer_release(struct seat *seat, int device, const struct wire_in_header *header,
 			  const unsigned char *body, size_t size);
 
-/* True for a RELEASE of a handle that is in a slot now. */
+bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
+			  size_t size);
+
+/* True for a RELEASE or RELEASEDIR of a handle that is in a slot now. */
 bool opens_has(const unsigned char *body, size_t size);
 
 /* With all locks. fit: false if the node has another backing id. */

@@ -1,11 +1,11 @@
 /*
- * Opens of the access vector cache: OPEN for reading, if the kernel has a backing file for the file, and the
- * RELEASE of such handles. Each handle that is given out here has a slot until it is released here, or until
+ * Opens of the access vector cache: OPEN for reading, if the kernel has a backing file for the file, OPENDIR, if
+ * the kernel may use the listing that it keeps, and RELEASE and RELEASEDIR of such handles. Each handle that is given out here has a slot until it is released here, or until
  * Python takes it over. From then on its requests go to Python, like those of any other handle.
  *
  * Slots (docs/architecture/vectors.md): each seat has slots of its own, which only this seat takes, under its
  * lock. The seat that answers the RELEASE frees the slot. The event loop, which holds all locks then, frees any
- * slot. INVARIANT: a slot is taken before the kernel gets its handle. A node with slots has a backing id.
+ * slot. INVARIANT: a slot is taken before the kernel gets its handle. A file with slots has a backing id.
  */
 
 #define _GNU_SOURCE
@@ -24,6 +24,7 @@
 #define FH_OURS ((uint64_t)1 << 55)
 #define FH_FLAGS_SHIFT 56
 
+#define FOPEN_KEPT_LISTING ((1u << 1) | (1u << 3)) /* FOPEN_KEEP_CACHE and FOPEN_CACHE_DIR */
 #define FOPEN_NOFLUSH_FLAG (1u << 5)
 #define FOPEN_PASSTHROUGH_FLAG (1u << 7)
 
@@ -80,27 +81,33 @@ static struct slot *free_slot(unsigned seat)
 	return NULL;
 }
 
-static uint64_t next_fh(struct slot *slot)
+static uint64_t next_fh(struct slot *slot, uint32_t flags)
 {
 	uint64_t serial = ++slot->serial & (((uint64_t)1 << SERIAL_BITS) - 1);
 
-	return (uint64_t)FOPEN_NOFLUSH_FLAG << FH_FLAGS_SHIFT | FH_OURS | serial << SLOT_BITS |
+	return (uint64_t)flags << FH_FLAGS_SHIFT | FH_OURS | serial << SLOT_BITS |
 	       (uint64_t)(slot - opens.slots);
+}
+
+static const struct grant *grant_for(const struct node *node, const struct wire_in_header *header, uint32_t bit)
+{
+	for (int i = 0; node != NULL && i < GRANTS; i++) {
+		const struct grant *grant = &node->grants[i];
+
+		if (grant->bits & bit && grant->uid == header->uid)
+			return grant->gid == header->gid ? grant : NULL;
+	}
+	return NULL;
 }
 
 /* The grant by which this open is allowed, NULL if there is none. */
 static const struct grant *grant_of(const struct node *node, const struct wire_in_header *header,
 				    const struct wire_open_in *in)
 {
-	if (node == NULL || node->backing_id == 0 || in->open_flags != 0)
-		return NULL;
-	for (int i = 0; i < GRANTS; i++) {
-		const struct grant *grant = &node->grants[i];
+	const struct grant *grant = grant_for(node, header, AVC_OPEN);
 
-		if (grant->bits & AVC_OPEN && grant->uid == header->uid)
-			return grant->gid == header->gid && grant->flags == (in->flags & ~HARMLESS) ? grant : NULL;
-	}
-	return NULL;
+	return grant != NULL && node->backing_id != 0 && in->open_flags == 0 &&
+		grant->flags == (in->flags & ~HARMLESS) ? grant : NULL;
 }
 
 /* False if the opened bytes are a copy of another version of the file than that in the store now. */
@@ -124,13 +131,40 @@ static void fill(struct avc_event *event, const struct avc_opened *opened)
 	event->mtime_ns = wire_time_ns(opened->attr.mtime, opened->attr.mtimensec);
 }
 
+/* Answer with a new handle. The slot has flags and attributes already. False if there is no place for the event. */
+static bool give(struct seat *seat, unsigned number, int device, const struct wire_in_header *header, struct node *node,
+		 const struct grant *grant, struct slot *slot, struct wire_open_out *out)
+{
+	struct avc_event *event = NULL;
+
+	if (grant->bits & AVC_RECORDED && (event = events_place(number, header->pid)) == NULL)
+		return false;
+	slot->age = atomic_load_explicit(&opens.age, memory_order_relaxed);
+	slot->opened.fh = out->fh;
+	slot->opened.node = node->id;
+	slot->opened.uid = header->uid;
+	slot->opened.gid = header->gid;
+	slot->opened.pid = header->pid;
+	if (event != NULL) {
+		fill(event, &slot->opened);
+		events_put(number); /* INVARIANT: before the reply. The event stays if the kernel refuses the reply */
+	}
+	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
+	atomic_fetch_add_explicit(&node->handles, 1, memory_order_relaxed);
+	atomic_store_explicit(&slot->fh, out->fh, memory_order_release);
+	if (!avc_reply(seat, device, header->unique, out, sizeof(*out))) {
+		atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
+		atomic_store_explicit(&slot->fh, 0, memory_order_release);
+	}
+	return true;
+}
+
 bool opens_answer_open(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
 		       const unsigned char *body, size_t size)
 {
 	struct node *node = avc_find(header->nodeid);
 	struct wire_open_out out = {.open_flags = FOPEN_PASSTHROUGH_FLAG};
 	const struct grant *grant;
-	struct avc_event *event = NULL;
 	struct wire_open_in in;
 	struct slot *slot;
 
@@ -140,31 +174,34 @@ bool opens_answer_open(struct seat *seat, unsigned number, int device, const str
 	if ((grant = grant_of(node, header, &in)) == NULL || (slot = free_slot(number)) == NULL ||
 	    !avc_ask_store(node, false, &slot->opened.attr) || !is_current(node, &slot->opened.attr))
 		return false;
-	if (grant->bits & AVC_RECORDED && (event = events_place(number, header->pid)) == NULL)
-		return false;
-	out.fh = next_fh(slot);
+	out.fh = next_fh(slot, FOPEN_NOFLUSH_FLAG);
 	out.backing_id = node->backing_id;
 	if (!avc_hears_close())
 		out.open_flags |= FOPEN_NOFLUSH_FLAG;
-	slot->age = atomic_load_explicit(&opens.age, memory_order_relaxed);
-	slot->opened.fh = out.fh;
-	slot->opened.node = node->id;
-	slot->opened.uid = header->uid;
-	slot->opened.gid = header->gid;
-	slot->opened.pid = header->pid;
 	slot->opened.flags = in.flags;
-	if (event != NULL) {
-		fill(event, &slot->opened);
-		events_put(number); /* INVARIANT: before the reply. The event stays if the kernel refuses the reply */
-	}
-	atomic_store_explicit(&node->used, slot->age, memory_order_relaxed);
-	atomic_fetch_add_explicit(&node->handles, 1, memory_order_relaxed);
-	atomic_store_explicit(&slot->fh, out.fh, memory_order_release);
-	if (!avc_reply(seat, device, header->unique, &out, sizeof(out))) {
-		atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
-		atomic_store_explicit(&slot->fh, 0, memory_order_release);
-	}
+	if (!give(seat, number, device, header, node, grant, slot, &out))
+		return false;
 	atomic_fetch_add_explicit(&seat->opens, 1, memory_order_relaxed);
+	return true;
+}
+
+/* Python answers all requests for names: the first one takes the handle over. Flags of open(2) decide nothing. */
+bool opens_answer_opendir(struct seat *seat, unsigned number, int device, const struct wire_in_header *header,
+			  size_t size)
+{
+	struct node *node = avc_find(header->nodeid);
+	const struct grant *grant = grant_for(node, header, AVC_LIST);
+	struct wire_open_out out = {.open_flags = FOPEN_KEPT_LISTING};
+	struct slot *slot;
+
+	if (grant == NULL || size != sizeof(struct wire_open_in) || (slot = free_slot(number)) == NULL ||
+	    !avc_ask_store(node, false, &slot->opened.attr))
+		return false;
+	out.fh = next_fh(slot, out.open_flags);
+	slot->opened.flags = 0;
+	if (!give(seat, number, device, header, node, grant, slot, &out))
+		return false;
+	atomic_fetch_add_explicit(&seat->opendirs, 1, memory_order_relaxed);
 	return true;
 }
 
@@ -198,7 +235,8 @@ bool opens_answer_release(struct seat *seat, int device, const struct wire_in_he
 		return false;
 	atomic_fetch_sub_explicit(&node->handles, 1, memory_order_relaxed);
 	avc_reply(seat, device, header->unique, NULL, 0);
-	atomic_fetch_add_explicit(&seat->releases, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(header->opcode == OPCODE_RELEASEDIR ? &seat->releasedirs : &seat->releases, 1,
+				  memory_order_relaxed);
 	return true;
 }
 
@@ -238,8 +276,7 @@ static void take_those(bool (*mine)(const struct slot *, uint64_t), uint64_t val
 
 static bool is_any(const struct slot *slot, uint64_t unused)
 {
-	(void)slot, (void)unused;
-	return true;
+	return (void)slot, (void)unused, true;
 }
 
 static bool is_of_node(const struct slot *slot, uint64_t id)
@@ -256,7 +293,7 @@ static void end_node(struct node *node, void *unused)
 {
 	(void)unused;
 	for (int i = 0; i < GRANTS; i++)
-		node->grants[i].bits &= ~(AVC_OPEN | AVC_RECORDED);
+		node->grants[i].bits &= ~(AVC_OPEN | AVC_LIST | AVC_RECORDED);
 	node->backing_id = 0;
 }
 

@@ -247,7 +247,7 @@ static uint64_t answered_so_far(void)
 
 	avc_count(&counts);
 	return counts.lookups + counts.absences + counts.getattrs + counts.accesses + counts.getxattrs +
-	       counts.opens + counts.releases;
+	       counts.opens + counts.releases + counts.opendirs + counts.releasedirs;
 }
 
 void readers_weigh(unsigned passed)

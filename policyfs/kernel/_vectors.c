@@ -318,6 +318,10 @@ uint64_t vectors_answered(uint32_t opcode)
 		return counts.opens;
 	case OPCODE_RELEASE:
 		return counts.releases;
+	case OPCODE_OPENDIR:
+		return counts.opendirs;
+	case OPCODE_RELEASEDIR:
+		return counts.releasedirs;
 	case OPCODE_ACCESS:
 		return counts.accesses;
 	case OPCODE_GETXATTR:
@@ -333,11 +337,12 @@ PyObject *vectors_counts(PyObject *module, PyObject *unused)
 
 	(void)module, (void)unused;
 	avc_count(&counts);
-	return Py_BuildValue("KKKKKKKKKKKIKK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
+	return Py_BuildValue("KKKKKKKKKKKIKKKK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
 			     (unsigned long long)counts.accesses, (unsigned long long)counts.lost,
 			     (unsigned long long)counts.nodes, (unsigned long long)counts.directories,
 			     (unsigned long long)counts.installed, (unsigned long long)counts.dropped,
 			     (unsigned long long)counts.refused, (unsigned long long)counts.opens,
 			     (unsigned long long)counts.releases, avc_count_handles(),
-			     (unsigned long long)counts.getxattrs, (unsigned long long)counts.absences);
+			     (unsigned long long)counts.getxattrs, (unsigned long long)counts.absences,
+			     (unsigned long long)counts.opendirs, (unsigned long long)counts.releasedirs);
 }

@@ -23,15 +23,20 @@ UNCOUNTED: Final = 1 << 2
 OPEN: Final = 1 << 3
 """Opens for reading. The vector needs a gid, flags of open(2) and a backing id."""
 RECORDED: Final = 1 << 4
-"""Together with OPEN: each open is an event for the trail (take_events())."""
+"""Together with OPEN or LIST: each open is an event for the trail (take_events())."""
 NO_ATTRIBUTES: Final = 1 << 5
 """Extended attributes outside ``user.`` and ``system.`` are not shown: the bridge answers absence()."""
 NO_ACLS: Final = 1 << 6
 """Extended attributes in ``system.`` are not shown: the bridge answers absence()."""
+LIST: Final = 1 << 7
+"""Opens of a directory whose listing the kernel keeps. The vector needs a gid."""
 _ACCESS_SHIFT: Final = 8
 ACCESS_MODES: Final = 8
 _SERIAL: Final = (1 << 52) - 1
 """The bits of a handle's number that have its slot and serial (_opens.c)."""
+_OURS: Final = 1 << 55
+_NOT_OURS: Final = 1 << 63
+"""Handles of the bridge have the first bit, and not the second (_opens.c)."""
 
 install = bridge.install_vector
 see_all = bridge.see_all_vector
@@ -48,12 +53,13 @@ def access(mode: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class VectorStats:
-    """Counts of the cache. lookups, getattrs, accesses, opens, releases: answered requests. getxattrs:
-    requests answered with absence(). absences: LOOKUPs of absent names, answered with ENOENT. lost: replies
-    that the kernel did not take. nodes, directories: those in the cache now. installed, refused: vectors that
-    found a place, or found none. dropped: calls that dropped vectors. handles: those that the bridge has
-    given out, and that were neither released nor taken over by Python. readers: threads. reading: True while
-    the readers read the device instead of the event loop. began: how often the readers began to read it.
+    """Counts of the cache. lookups, getattrs, accesses, opens, releases, opendirs, releasedirs: answered
+    requests. getxattrs: requests answered with absence(). absences: LOOKUPs of absent names, answered with
+    ENOENT. lost: replies that the kernel did not take. nodes, directories: those in the cache now. installed,
+    refused: vectors that found a place, or found none. dropped: calls that dropped vectors. handles: those
+    that the bridge has given out, and that were neither released nor taken over by Python. readers: threads.
+    reading: True while the readers read the device instead of the event loop. began: how often the readers
+    began to read it.
     """
 
     lookups: int
@@ -70,6 +76,8 @@ class VectorStats:
     handles: int
     getxattrs: int
     absences: int
+    opendirs: int
+    releasedirs: int
     readers: int
     reading: bool
     began: int
@@ -123,6 +131,12 @@ has no vectors."""
 def index_of(fh: int) -> int:
     """Return the number of a bridge's handle for the trail. It is above Python's numbers and below 2**53."""
     return bridge.MAX_INDEX + 1 + (fh & _SERIAL)
+
+
+def number_of(fh: int) -> int:
+    """Return the number of an open directory, of the bridge's or of Python's."""
+    is_ours = fh & (_OURS | _NOT_OURS) == _OURS
+    return index_of(fh) if is_ours else bridge.fh_index(fh)
 
 
 def take_handle(fh: int) -> list[Opened]:

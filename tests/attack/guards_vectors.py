@@ -11,7 +11,9 @@ from policyfs.fs.inodes.node_table import NodeTable
 from policyfs.fs.inodes.vectors import NO_VECTORS, AccessVectors
 from policyfs.fs.kernel_cache.invalidation import Invalidation
 from policyfs.fs.kernel_cache.repeats import Copied, Repeats
+from policyfs.fs.namespace import open_directories
 from policyfs.fs.namespace.entries import Entries
+from policyfs.fs.namespace.open_directories import OpenDirectories
 from policyfs.fs.opening.lifecycle import Lifecycle
 from policyfs.fs.redacted.copies import Redactor
 from policyfs.kernel import vectors
@@ -122,6 +124,18 @@ def open_vectors_beyond_shares() -> None:
     put(HandleTable, "has_plenty", property(lambda self: True))
 
 
+def few_listings() -> None:
+    """There is room for 480 names in open listings, or 60 open directories; no guard is missing."""
+    put(open_directories, "_LISTED", 480)
+    readers_on()
+
+
+def directories_beyond_shares() -> None:
+    """The bridge opens directories although the mount has few listings left."""
+    few_listings()
+    put(OpenDirectories, "has_plenty", property(lambda self: True))
+
+
 def readers_on() -> None:
     """The readers read the device from the first request on."""
     vectors.set_shares(0, 0)
@@ -138,5 +152,7 @@ VECTORS: Final[dict[str, Callable[[], None]]] = {
     "copies-of-any-version": copies_of_any_version,
     "copies-in-doubt": copies_in_doubt,
     "few-handles": few_handles,
+    "few-listings": few_listings,
+    "directories-beyond-shares": directories_beyond_shares,
     "readers-on": readers_on,
 }

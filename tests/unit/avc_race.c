@@ -37,6 +37,7 @@
 #define UID_OTHER 1001u
 #define GID 500u
 #define FLAGS 0x8000u
+#define LISTS(fh) ((fh) >> 57 & 1) /* a handle of an OPENDIR. The cache does not look at the type of the node */
 #define HANDLES (1u << 22)
 #define RECORDED(node) ((node) % 2 == 1)
 #define ACLS(node) ((node) % 3 == 1) /* may have some */
@@ -48,7 +49,7 @@
 #define MARK 0x4d41524bu
 #define ABSENT 0x100u /* the number of a name that the store does not have */
 
-enum kind { LOOKUP = 1, GETATTR = 3, OPEN = 14, RELEASE = 18, GETXATTR = 22, ACCESS = 34 };
+enum kind { LOOKUP = 1, GETATTR = 3, OPEN = 14, RELEASE = 18, GETXATTR = 22, OPENDIR = 27, RELEASEDIR = 29, ACCESS = 34 };
 enum mark { DROPPED, INSTALLED, NO_OPENS, ALL_SEEN, NOT_ALL_SEEN, ENDED };
 
 struct mark_message {
@@ -123,7 +124,7 @@ static size_t request(unsigned char *buffer, enum kind kind, uint32_t uid, unsig
 	memcpy(buffer, &header, sizeof(header));
 	if (kind == LOOKUP)
 		memcpy(buffer + sizeof(header), names[node], body);
-	else if (kind == OPEN)
+	else if (kind == OPEN || kind == OPENDIR)
 		memcpy(buffer + sizeof(header), &flags, sizeof(flags));
 	else if (kind == ACCESS)
 		memcpy(buffer + sizeof(header), &mode, sizeof(mode));
@@ -189,16 +190,18 @@ static void ask_attribute(unsigned seat, uint32_t uid, unsigned node, unsigned w
 	}
 }
 
-/* An open that must not be answered: with another gid, other flags, or a request to drop set-id bits. */
+/* An open that must not be answered: with another gid, other flags, or a request to drop set-id bits; for a
+ * directory with another gid, or cut short. */
 static void odd_open(unsigned seat, unsigned node, unsigned which)
 {
 	unsigned char buffer[128];
-	size_t size = request(buffer, OPEN, UID_GRANTED, node);
+	size_t size = request(buffer, which < 3 ? OPEN : OPENDIR, UID_GRANTED, node) - (which == 4 ? 4 : 0);
 	struct wire_in_header header;
 	uint32_t flags = FLAGS | 0x20;
 
 	memcpy(&header, buffer, sizeof(header));
-	if (which == 0)
+	header.len = (uint32_t)size;
+	if (which == 0 || which == 3)
 		header.gid = GID + 1;
 	header.unique = unique_of(OPEN, UID_OTHER, node);
 	memcpy(buffer, &header, sizeof(header));
@@ -227,7 +230,7 @@ static void release(unsigned seat)
 	pthread_mutex_unlock(&handles_lock);
 	if (in.fh == 0)
 		return;
-	in.header.opcode = RELEASE;
+	in.header.opcode = LISTS(in.fh) ? RELEASEDIR : RELEASE;
 	in.header.len = sizeof(in);
 	in.header.unique = unique_of(RELEASE, UID_GRANTED, (unsigned)in.header.nodeid - 2);
 	done = avc_answer(seat, device, (unsigned char *)&in, sizeof(in));
@@ -239,7 +242,7 @@ static void release(unsigned seat)
 
 static void *reader(void *argument)
 {
-	static const enum kind kinds[] = {LOOKUP, GETATTR, ACCESS, OPEN, OPEN};
+	static const enum kind kinds[] = {LOOKUP, GETATTR, ACCESS, OPEN, OPENDIR};
 	unsigned seat = (unsigned)(uintptr_t)argument, seed = seat;
 	unsigned char buffer[128];
 
@@ -256,18 +259,18 @@ static void *reader(void *argument)
 		if (rand_r(&seed) % 4 == 0)
 			ask_for_absent_name(seat, uid);
 		if (rand_r(&seed) % 16 == 0)
-			odd_open(seat, node, (unsigned)rand_r(&seed) % 3);
+			odd_open(seat, node, (unsigned)rand_r(&seed) % 5);
 	}
 	return NULL;
 }
 
-static void note_handle(const struct wire_open_out *out, unsigned node)
+static void note_handle(const struct wire_open_out *out, unsigned node, enum kind kind)
 {
 	if (may_open[node] == 0)
 		fault("an open after its end", node);
-	if (out->backing_id != may_open[node])
+	if (out->backing_id != (kind == OPEN ? may_open[node] : 0))
 		fault("an open with another backing id", node);
-	if (out->open_flags != (1u << 7 | 1u << 5) || !(out->fh >> 55 & 1) || out->fh >> 63)
+	if (out->open_flags != (kind == OPEN ? 1u << 7 | 1u << 5 : 1u << 3 | 1u << 1) || LISTS(out->fh) != (kind == OPENDIR) || !(out->fh >> 55 & 1) || out->fh >> 63)
 		fault("a reply that Python would not give", node);
 	pthread_mutex_lock(&handles_lock);
 	if (handle_count == HANDLES)
@@ -329,11 +332,11 @@ static void check_reply(const unsigned char *packet)
 		if (attr.attr_valid * 1000 + attr.attr_valid_nsec / 1000000 > KEPT_MS(node))
 			fault("kept for another time", node);
 	}
-	if (kind == OPEN) {
+	if (kind == OPEN || kind == OPENDIR) {
 		struct wire_open_out out;
 
 		memcpy(&out, packet + sizeof(header), sizeof(out));
-		note_handle(&out, node);
+		note_handle(&out, node, kind);
 	}
 	if ((kind == LOOKUP || kind == GETATTR) && ino != inode[node])
 		fault("the attributes of another inode", node);
@@ -382,7 +385,7 @@ static void install(unsigned node, bool opens)
 	struct avc_vector vector = {
 		.id = node + 2, .parent = PARENT, .directory = directory, .name = names[node],
 		.name_size = strlen(names[node]), .uid = UID_GRANTED,
-		.grant = AVC_LOOKUP | AVC_GETATTR | AVC_ACCESS(4) | (opens ? AVC_OPEN : 0) |
+		.grant = AVC_LOOKUP | AVC_GETATTR | AVC_ACCESS(4) | (opens ? AVC_OPEN | AVC_LIST : 0) |
 			 (opens && RECORDED(node) ? AVC_RECORDED : 0) | AVC_NO_ATTRIBUTES |
 			 (ACLS(node) ? 0 : AVC_NO_ACLS),
 		.device = device_number[node],
@@ -408,7 +411,8 @@ static void taken(void *context, uint64_t id, uint64_t lookups)
 static void taken_over(void *context, const struct avc_opened *opened)
 {
 	(void)context;
-	if (opened->uid != UID_GRANTED || opened->gid != GID || (opened->flags & ~(uint32_t)O_CLOEXEC) != FLAGS ||
+	if (opened->uid != UID_GRANTED || opened->gid != GID ||
+	    (opened->flags & ~(uint32_t)O_CLOEXEC) != (LISTS(opened->fh) ? 0 : FLAGS) ||
 	    opened->attr.ino != inode[opened->node - 2])
 		fault("another handle is taken over", (unsigned)opened->node - 2);
 	if (taken_count == HANDLES)
@@ -422,7 +426,7 @@ static void told(void *context, const struct avc_event *event)
 
 	(void)context;
 	if (node >= NODES || !RECORDED(node) || event->uid != UID_GRANTED || event->gid != GID ||
-	    (event->flags & ~(uint32_t)O_CLOEXEC) != FLAGS || event->size != node || event->mtime_ns <= 0 ||
+	    (event->flags & ~(uint32_t)O_CLOEXEC) != (LISTS(event->fh) ? 0 : FLAGS) || event->size != node || event->mtime_ns <= 0 ||
 	    event->pid != (node % 4 == 3 ? NOBODY : (uint32_t)getpid()))
 		fault("an event of another open", node);
 	if (event->program_size != (node % 4 == 3 ? 0 : strlen(program)) ||

@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from policyfs.fs.checked.quarantine_queue import QuarantineQueue, Refusal
+from policyfs.fs.inodes.vectors import AccessVectors
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.store.quarantine import Limits, Quarantine
 from tests.support.models.policies import engine_of
@@ -57,14 +58,19 @@ async def test_who_looks_while_it_is_withheld_does_not_see_it(store: Path) -> No
 
 
 @on_trio
-async def test_who_lists_the_directory_at_once_when_it_is_shown_again_sees_it(store: Path) -> None:
+async def test_who_lists_the_directory_at_once_when_it_is_shown_again_sees_it(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The kernel hears of it a moment later. So it must not go on with the listing that it has."""
     with parts(store, engine_of(OPEN)) as made:
         node = await made.walk("/a", CAMERA)
         await made.withheld_names.hide(node)
         made.root.listed = made.gate.generation, None  # listed without the name
+        dropped: list[object] = []
+        monkeypatch.setattr(AccessVectors, "drop", lambda self, node: dropped.append(node) or 0)
         made.withheld_names.show(node)
         assert made.root.listed is None
+        assert made.root in dropped, "nor does the bridge let the kernel use its listing"
 
 
 def refused(quarantine: bool = True) -> Refusal:

@@ -482,3 +482,53 @@ def test_the_open_of_a_copy_that_hangs_on_more_is_not_repeated(against: Any) -> 
     scene = copied()
     against(scene)
     assert scene.repeats.judged(scene.node, CALLER, os.O_RDONLY, 9, COPIED) is None
+
+
+def listed(scene: Scene) -> Any:
+    """The decision by which the bridge may open the node's directory again, or None."""
+    decision = scene.repeats.judged_listing(scene.node, CALLER)
+    if decision is not None:
+        assert scene.repeats.opened_directory(scene.node, CALLER, decision)
+    return decision
+
+
+@pytest.mark.parametrize(
+    ("audit", "grant"),
+    [(Audit.OFF, vectors.LIST), (Audit.BEST_EFFORT, vectors.LIST | vectors.RECORDED)],
+)
+def test_a_directory_may_be_opened_again_by_the_same_group(audit: Audit, grant: int) -> None:
+    scene = Scene(FileType.DIRECTORY)
+    scene.decision.audit = audit
+    assert listed(scene) is scene.decision
+    assert (scene.installed, scene.of_opens) == ([grant], [(CALLER.gid,)])
+
+
+AGAINST_LISTINGS = {
+    "off": lambda s: setattr(s.vectors, "in_use", False),
+    **{
+        name: AGAINST[name]
+        for name in (
+            "no watch", "owners and modes by the policy", "several names", "no name", "forgotten",
+            "out of reach", "another file system", "no birth time", "a special file", "owners above",
+            "a fact",
+        )
+    },
+    "denied": lambda s: setattr(s.decision, "allowed", False),
+    "required": lambda s: setattr(s.decision, "audit", Audit.REQUIRED),
+    "monitored": lambda s: setattr(s.decision, "would_deny", ("rule",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("against", AGAINST_LISTINGS.values(), ids=AGAINST_LISTINGS)
+def test_a_directory_whose_open_hangs_on_more_may_not(against: Any) -> None:
+    scene = Scene(FileType.DIRECTORY)
+    against(scene)
+    assert listed(scene) is None
+
+
+def test_a_fact_decides_on_the_root_too() -> None:
+    scene = Scene(FileType.DIRECTORY)
+    scene.node.nodeid, scene.node.parent = ROOT_ID, None
+    assert listed(scene) is not None
+    scene.needs[Op.SEE] = Need.OWNER
+    assert listed(scene) is None

@@ -186,7 +186,7 @@ async def test_hidden_names_cost_as_much_as_shown_ones(
         assert names == {b".", b"..", b"a", b"b", b"c"}
         assert len(decided) == one_by_one
         await made.listings.releasedir(index)
-        assert made.listings.shares.used == 0
+        assert made.listings.open.shares.used == 0
 
 
 @on_trio

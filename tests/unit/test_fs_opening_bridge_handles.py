@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from policyfs.domain import Audit, Decision, Facts
+from policyfs.domain import Audit, Decision, Facts, FileType
 from policyfs.fs.access.audit import Recorder
 from policyfs.fs.inodes.handles import HandleTable, Mode, OpenState
 from policyfs.fs.inodes.node import BytePath
@@ -94,7 +94,7 @@ class Scene:
         monkeypatch.setattr(repeated_opens, "vectors", bridge)
         self.node: Any = Known(
             nodeid=7, btime_ns=1, open=None, byte_path=BytePath.RAW, parent=object(), lookups=1,
-            path=lambda: b"/file", view=SimpleNamespace(label="raw"),
+            path=lambda: b"/file", view=SimpleNamespace(label="raw"), ftype=FileType.REGULAR,
         )  # fmt: skip
         self.vectors = AccessVectors(in_use=True)
         self.table = HandleTable()
@@ -129,7 +129,10 @@ class Scene:
 
     def made(self) -> BridgeHandles:
         lifecycle: Any = SimpleNamespace(enter=self.enter, let_go=self.let_go)
-        repeats: Any = SimpleNamespace(judged=lambda *of_open: self.decision, opened=self.install)
+        repeats: Any = SimpleNamespace(
+            judged=lambda *of_open: self.decision, opened=self.install,
+            judged_listing=lambda *of_open: self.decision, opened_directory=lambda *of_open: self.installs,
+        )  # fmt: skip
         passthrough: Any = SimpleNamespace(drop=self.given_back.append)
         redactor: Any = SimpleNamespace(is_final=lambda copy: self.final_copy)
         return BridgeHandles(self.fs, lifecycle, passthrough, repeats, self.replaced, redactor)
@@ -516,3 +519,67 @@ def test_a_handle_has_one_number_on_the_trail(scene: Scene) -> None:
     scene.handles.expire()
     (event,) = scene.sink.events
     assert event.handle == scene.table.get(71).index == index_of(71)
+
+
+class Directories:
+    """The table of open directories."""
+
+    def __init__(self, handles: BridgeHandles) -> None:
+        self.has_plenty = True
+        self.taken: list[int] = []
+        handles.directories = self
+
+    def adopt(self, fh: int, node: Any, caller: Any) -> None:
+        assert (node.nodeid, caller.uid, caller.gid, caller.pid) == (7, 1000, 100, 42)
+        self.taken.append(fh)
+
+
+@pytest.fixture
+def directories(scene: Scene) -> Directories:
+    scene.node.ftype = FileType.DIRECTORY
+    return Directories(scene.handles)
+
+
+TAKES = {
+    "one": lambda handles, node: handles.take(71),
+    "those of a node": lambda handles, node: handles.take_of(node),
+    "all": lambda handles, node: handles.take_all(),
+    "at the end of a vector": lambda handles, node: handles.end(node),
+    "at the end of all": lambda handles, node: handles.end_all(),
+    "at the end of those of directories": lambda handles, node: handles.end_directories(),
+    "after some seconds": lambda handles, node: handles.expire(),
+}
+
+
+@pytest.mark.parametrize("take", TAKES.values(), ids=TAKES)
+def test_a_directory_comes_into_its_own_table(scene: Scene, directories: Directories, take: Any) -> None:
+    scene.handles.opened_directory(scene.node, scene.request.caller)
+    scene.bridge.handles = [opened(71)]
+    take(scene.handles, scene.node)
+    assert (directories.taken, len(scene.table), scene.shared.handles) == ([71], 0, 1)
+
+
+def test_directories_that_leave_no_plenty_end_those_of_the_bridge(
+    scene: Scene, directories: Directories
+) -> None:
+    scene.handles.opened_directory(scene.node, scene.request.caller)
+    directories.has_plenty = False
+    scene.bridge.handles = [opened(71), opened(72)]
+    scene.handles.take(71)
+    assert directories.taken == [71, 72]
+    scene.record()
+    scene.handles.opened_directory(scene.node, scene.request.caller)
+    assert len(scene.handles.events) == 0
+
+
+@pytest.mark.parametrize("installs", [True, False])
+def test_the_event_of_a_directory_is_known_while_it_may_be_opened(
+    scene: Scene, directories: Directories, installs: bool
+) -> None:
+    scene.installs = installs
+    scene.record()
+    scene.handles.opened_directory(scene.node, scene.request.caller)
+    assert len(scene.handles.events) == int(installs)
+    scene.handles.end(scene.node)
+    assert len(scene.handles.events) == 0
+    assert directories.taken == []

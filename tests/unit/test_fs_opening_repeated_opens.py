@@ -63,6 +63,10 @@ class Scene:
     def note(self, uid: int = CAMERA, nodeid: int = 7) -> None:
         self.opens.note(self.opening(uid, nodeid), ALLOWED)
 
+    def has_room(self, uid: int, nodeid: int = 7) -> bool:
+        request = self.opening(uid, nodeid).request
+        return self.opens.has_room(request.node, request.caller)
+
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
@@ -79,6 +83,18 @@ def test_an_event_is_that_of_its_process_under_the_policy_that_decided(scene: Sc
     assert (event.operation, event.syscall) == ("open", "open(O_RDONLY)")
     assert (event.io, event.view, event.mount, event.policy_generation) == ("passthrough", "raw", "/mnt", 3)
     assert (event.size_before, event.mtime_before_ns, event.handle) == (56, 78, MAX_INDEX + 1 + 3)
+
+
+def test_the_event_of_a_directory_has_no_handle_and_no_version(scene: Scene) -> None:
+    request = scene.opening().request
+    scene.opens.note_listing(request.node, request.caller, ALLOWED)
+    scene.bridge += [seen(9, flags=0)]
+    scene.opens.settle()
+    (event,) = scene.sink.events
+    assert (event.time_ns, event.uid, event.gid, event.pid, event.exe) == (9, CAMERA, 12, 34, "/bin/c\\xe4t")
+    assert (event.path, event.rules, event.decision, event.app) == (b"/a", ("all",), "allow", "camera")
+    assert (event.operation, event.syscall) == ("list", "opendir")
+    assert (event.size_before, event.mtime_before_ns, event.handle) == (None, None, None)
 
 
 def test_events_of_all_readers_are_in_order(scene: Scene) -> None:
@@ -106,13 +122,13 @@ def test_each_caller_has_its_own(scene: Scene) -> None:
 
 def test_there_is_room_for_as_many_callers_as_in_the_bridge(scene: Scene) -> None:
     for uid in range(4):
-        assert scene.opens.has_room(scene.opening(uid))
+        assert scene.has_room(uid)
         scene.note(uid)
-    assert scene.opens.has_room(scene.opening(3))
-    assert not scene.opens.has_room(scene.opening(4))
-    assert scene.opens.has_room(scene.opening(4, nodeid=8))
+    assert scene.has_room(3)
+    assert not scene.has_room(4)
+    assert scene.has_room(4, nodeid=8)
     scene.opens.forget(7)
-    assert scene.opens.has_room(scene.opening(4))
+    assert scene.has_room(4)
 
 
 def test_events_are_on_the_trail_before_they_are_forgotten(scene: Scene) -> None:

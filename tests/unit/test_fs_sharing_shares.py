@@ -51,7 +51,7 @@ async def test_listings_that_one_app_keeps_open_leave_room_for_another(tmp_path,
     monkeypatch.setattr(pyfuse3, "readdir_reply", lambda token, *entry: token.append(entry) or True)
     engine = engine_of('- {id: a, allow: [all], who: {app: any}, paths: "/***"}\n')
     with parts(tmp_path, engine) as made:
-        made.listings.shares = Shares(1000, "listed names")
+        made.listings.open.shares = Shares(1000, "listed names")
         opened: list[int] = []
 
         async def listed(uid: int) -> int:
@@ -67,4 +67,4 @@ async def test_listings_that_one_app_keeps_open_leave_room_for_another(tmp_path,
         assert await listed(10011) == 102
         for index in opened:
             await made.listings.releasedir(index)
-        assert made.listings.shares.used == 0
+        assert made.listings.open.shares.used == 0

@@ -123,20 +123,27 @@ def test_a_fault_of_absent_names_is_found_out(
 @pytest.mark.parametrize(
     ("good", "bad", "fault"),
     [
-        ("return grant->gid == header->gid && ", "return ", UNGRANTED),
-        (" && grant->flags == (in->flags & ~HARMLESS)", "", UNGRANTED),
-        (" || in->open_flags != 0", "", UNGRANTED),
+        ("return grant->gid == header->gid ? grant : NULL", "return grant", UNGRANTED),
+        (" &&\n\t\tgrant->flags == (in->flags & ~HARMLESS)", "", UNGRANTED),
+        (" && in->open_flags == 0", "", UNGRANTED),
         ("\tnode->backing_id = 0;\n", "", "no room"),
-        ("\t\tnode->grants[i].bits &= ~(AVC_OPEN | AVC_RECORDED);\n\tnode->backing_id = 0;",
+        ("\t\tnode->grants[i].bits &= ~(AVC_OPEN | AVC_LIST | AVC_RECORDED);\n\tnode->backing_id = 0;",
          "\t\t;\n\t(void)node;", "no room|an open after its end|an event is missing after the end"),
+        ("~(AVC_OPEN | AVC_LIST | AVC_RECORDED)", "~(AVC_OPEN | AVC_RECORDED)",
+         "an open after its end|an event is missing after the end"),
+        (" && grant->uid == header->uid)", ")", UNGRANTED),
+        (" ||\n\t    !avc_ask_store(node, false, &slot->opened.attr))\n", ")\n",
+         "another handle|another open"),
+        ("grant == NULL || size != sizeof(struct wire_open_in)", "grant == NULL", UNGRANTED),
         ("\ttaken(context, &slot->opened);\n\tatomic_store(&slot->fh, 0);",
          "\ttaken(context, &slot->opened);", "left over"),
         ("++slot->serial", "slot->serial", "taken over"),
         ("\tif (atomic_load(&node->handles) > 0)\n\t\ttake_those(",
          "\tif (!ending && atomic_load(&node->handles) > 0)\n\t\ttake_those(", "left over"),
     ],
-    ids=["any gid", "any flags", "set-id bits", "id kept", "grant kept", "slot kept", "number used again",
-         "handles not taken over"],
+    ids=["any gid", "any flags", "set-id bits", "id kept", "grant kept", "grant of a directory kept",
+         "any uid", "a directory unchecked in the store", "a request cut short", "slot kept",
+         "number used again", "handles not taken over"],
 )  # fmt: skip
 def test_a_fault_of_the_opens_is_found_out(tmp_path: Path, good: str, bad: str, fault: str) -> None:
     plant(tmp_path, "_opens.c", good, bad, fault)
@@ -170,7 +177,7 @@ def test_a_fault_of_the_events_is_found_out(
 def test_an_event_that_is_published_after_the_reply_is_found_out(tmp_path: Path) -> None:
     source = (KERNEL / "_opens.c").read_text(encoding="utf-8")
     early = "\t\tevents_put(number);"
-    late = "\tatomic_fetch_add_explicit(&seat->opens, 1, memory_order_relaxed);\n\treturn true;"
+    late = "\treturn true;\n}\n\nbool opens_answer_open("
     assert source.count(early) == source.count(late) == 1
     put = "\tif (event != NULL) {\n\t\textern int usleep(unsigned);\n\t\tusleep(200);\n\t" + early + "\n\t}\n"
     later = source.replace(early, "\t\t;").replace(late, put + late)

@@ -72,6 +72,7 @@ class WithheldNames:
         for known in self._nodes.same_inode(node.ino):
             for parent, _ in known.all_names():
                 parent.listed = None
+                self._nodes.vectors.drop(parent)  # the bridge lets the kernel use its listing no more
         self._forget_names(node)
 
     def has(self, stat: Stat) -> bool:

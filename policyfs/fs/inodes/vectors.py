@@ -60,7 +60,8 @@ class AccessVectors:
 
         kept_s: for GETATTR of a regular file: the most seconds for which the kernel may keep an answer
         (attributes.cold); 0: not at all. opened: for an open: the caller's gid, the flags of open(2), and the
-        backing id; for an open of a copy, then the version of the file (size, mtime_ns, ctime_ns).
+        backing id; for an open of a copy, then the version of the file (size, mtime_ns, ctime_ns). For an
+        open of a directory: the caller's gid.
         """
         if kept_s:
             node.told_by_bridge()

@@ -223,6 +223,28 @@ class Repeats:
         grant |= of_attributes
         return self._install(node, caller, grant, caller.gid, flags, backing_id, kept_s=kept_s)
 
+    def judged_listing(self, node: Node, caller: Caller) -> Decision | None:
+        """Return the decision by which the bridge may answer repeats of an allowed OPENDIR, or None.
+
+        The reply let the kernel use the listing that it keeps. None has the same reasons as in judged().
+        """
+        who = caller.principal
+        if not self._nodes.vectors.in_use or not self._sight_hangs_on_name_and_uid(node, caller):
+            return None
+        if self._gate.need(who, Op.SEE, node):
+            return None
+        # INVARIANT: judged here, with no await before the installation: a vector outlives the open.
+        decision = self._gate.judge(who, Op.SEE, node, NO_FACTS)
+        refused = not decision.allowed or decision.audit is Audit.REQUIRED or decision.would_deny
+        return None if refused else decision
+
+    def opened_directory(self, node: Node, caller: Caller, decision: Decision) -> bool:
+        """From now on let the bridge answer repeats of an OPENDIR, by the decision that judged_listing()
+        returned. Return False if there is no room. See the INVARIANT of opened().
+        """
+        grant = vectors.LIST if decision.audit is Audit.OFF else vectors.LIST | vectors.RECORDED
+        return self._install(node, caller, grant, caller.gid)
+
     def _hangs_on_name_and_uid(self, node: Node, caller: Caller) -> bool:
         """True if the answers that a caller gets about a node depend only on its uid and on the node's only
         name.

@@ -6,13 +6,11 @@ import contextlib
 import stat as stat_bits
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from policyfs.domain import NO_FACTS, FileType, Op, Principal
-from policyfs.fs.access.audit import Call
 from policyfs.fs.access.gate import PolicyChangedError
 from policyfs.fs.access.ledger import recorded_first
 from policyfs.fs.access.views import version_of
@@ -23,8 +21,10 @@ from policyfs.fs.inodes.node import Node
 from policyfs.fs.kernel_cache.attributes import Timeouts, fill, shown_size, shown_version
 from policyfs.fs.kernel_cache.listed_names import ListedNames
 from policyfs.fs.namespace.lookup import Lookup
+from policyfs.fs.namespace.open_directories import Listing, OpenDirectories
+from policyfs.fs.opening.bridge_handles import BridgeHandles
+from policyfs.fs.opening.repeated_opens import LISTING
 from policyfs.fs.sharing.pauses import SLICE, Pauses
-from policyfs.fs.sharing.shares import Holder, Shares
 from policyfs.kernel.bridge import FH_CACHE_DIR, FH_KEEP_CACHE, DirectoryEntries, pack_fh, pyfuse3
 from policyfs.kernel.requests import DirentBuffer
 from policyfs.linux.statx import Stat
@@ -33,11 +33,6 @@ from policyfs.store.directory_records import DirectoryRecords
 
 _WITH_NODE: Final = 8
 """The work for a name with node and attributes, in units: one unit is the work for a name alone."""
-_LISTED: Final = 2_000_000
-"""The limit of names in all open listings. One app is refused beyond half. A 16-byte name takes 48 bytes."""
-_LISTING_COSTS: Final = 8
-"""In a holder's share of names, an open directory counts as this number of names, besides its names."""
-
 _SETTLED_S: Final = 2.0
 """If the last change of a directory is older than this, the next change certainly has another time."""
 _TYPES: Final = {
@@ -67,26 +62,6 @@ Dots = Callable[[bytes, int, int], None]
 """Adds ``.`` or ``..`` to the reply: name, inode number, position. Both fit into every reply."""
 
 
-@dataclass(slots=True)
-class Listing:
-    """A snapshot of one directory, taken at the first READDIR and at each rewind.
-
-    entries: the entries that the caller may see by the policy of *generation*, in order of position.
-
-    INVARIANT: a name has the same position in all listings of its directory. The position depends only on the
-    name (docs/decisions/0050-positions-are-names.md).
-    """
-
-    index: int
-    node: Node
-    caller: Caller
-    holder: Holder
-    entries: DirectoryEntries | None = None
-    generation: int = 0
-    looked_up: bool = False
-    """True if the last request asked for nodes beyond the beginning: then the kernel looks the names up."""
-
-
 class DirectoryListings:
     """The open directories of one mount: answers OPENDIR, READDIR and READDIRPLUS."""
 
@@ -98,6 +73,7 @@ class DirectoryListings:
         lookup: Lookup,
         withheld_names: WithheldNames,
         listed_names: ListedNames,
+        bridge_handles: BridgeHandles,
     ) -> None:
         self._listed_names = listed_names
         self._tree = fs.tree
@@ -107,34 +83,30 @@ class DirectoryListings:
         self._timeouts = timeouts
         self._lookup = lookup
         self._withheld_names = withheld_names
-        self._listings: dict[int, Listing] = {}
-        self.shares = Shares(_LISTED, "listed names")
-        self._last_listing = 0
+        self._bridge_handles = bridge_handles
+        self.open = OpenDirectories(bridge_handles)
         self._answering = 0  # requests for listings under way
         self.others_wait: Callable[[int], bool] = lambda _answering: False
         """Called with the number of requests for listings; returns True if other requests wait."""
 
     def __len__(self) -> int:
         """Return the number of open directories."""
-        return len(self._listings)
+        return len(self.open)
 
     @recorded_first
     async def opendir(self, node: Node, caller: Caller) -> int:
         """Start a listing. The first READDIR takes its snapshot. If the kernel has kept the listing, no
         READDIR comes.
         """
-        call = Call("list", "opendir")
-        decision = await self._gate.require(caller, Op.SEE, node, call)
-        self._last_listing = self._last_listing % 0xFFFFFF + 1
-        while self._last_listing in self._listings:
-            self._last_listing = self._last_listing % 0xFFFFFF + 1
-        self.shares.check(caller.holder)
-        listing = Listing(self._last_listing, node, caller, caller.holder)
+        decision = await self._gate.require(caller, Op.SEE, node, LISTING)
+        self.open.shares.check(caller.holder)
         self._resolver.dirfd(node)  # raises if the directory is gone
-        self._gate.recorder.decided(caller, call, node.path(), decision)
-        self._listings[listing.index] = listing
-        self.shares.take(listing.holder, _LISTING_COSTS)
-        return pack_fh(listing.index, self._cached(node) if self._timeouts.listing(node.state) else 0)
+        self._gate.recorder.decided(caller, LISTING, node.path(), decision)
+        listing = self.open.add(node, caller)
+        flags = self._cached(node) if self._timeouts.listing(node.state) else 0
+        if flags & FH_KEEP_CACHE and self._timeouts.watched:
+            self._bridge_handles.opened_directory(node, caller)
+        return pack_fh(listing.index, flags)
 
     def _cached(self, node: Node) -> int:
         """Return the flags by which the kernel may keep a directory's listing, and may use the one it has
@@ -163,23 +135,14 @@ class DirectoryListings:
             except PolicyChangedError:
                 continue
             await self._drop(listing)
-            self._keep(listing, shown)
+            self.open.keep(listing, shown)
             listing.generation = generation
         return listing.entries
 
-    def _keep(self, listing: Listing, entries: DirectoryEntries) -> None:
-        """Store a snapshot. It counts in the holder's share until _drop(). EMFILE if the share is used up."""
-        self.shares.check(listing.holder)
-        listing.entries = entries
-        self.shares.take(listing.holder, len(entries))
-
     async def _drop(self, listing: Listing) -> None:
         """Give a snapshot's names back to the share, and free them in parts, so that other requests run."""
-        entries, listing.entries = listing.entries, None
-        if entries is None:
-            return
-        self.shares.give(listing.holder, len(entries))
-        while entries.drop():
+        entries = self.open.take(listing)
+        while entries is not None and entries.drop():
             await trio.lowlevel.checkpoint()
 
     async def _snapshot(self, listing: Listing) -> DirectoryEntries:
@@ -252,7 +215,7 @@ class DirectoryListings:
             return False
         return decision.allowed
 
-    async def readdir(self, index: int, start: int, token: pyfuse3.ReaddirToken) -> None:
+    async def readdir(self, fh: int, start: int, token: pyfuse3.ReaddirToken) -> None:
         """Fill one buffer of READDIRPLUS from position *start* (0: the beginning, with a new snapshot).
 
         A name that the kernel may keep is sent with its node. Other names are sent alone, since a LOOKUP of
@@ -271,7 +234,7 @@ class DirectoryListings:
                 return 0
             held.lookups += 1
             if entry.entry_timeout:
-                self._listed_names.add(index, listing.node.nodeid, name)
+                self._listed_names.add(listing.index, listing.node.nodeid, name)
             else:
                 self._lookup.listed(held, listing.caller)
             return _WITH_NODE
@@ -280,19 +243,19 @@ class DirectoryListings:
             entry = _name_only(ino, stat_bits.S_IFDIR)
             pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, position)
 
-        async with self._begun(index, start) as (listing, entries):
+        async with self._begun(fh, start) as (listing, entries):
             listing.looked_up = start > 0
             _answer_dots(listing.node, start, dots)
             await self._fill(listing, entries, start, reply)
 
-    async def names(self, index: int, start: int, size: int) -> bytes:
+    async def names(self, fh: int, start: int, size: int) -> bytes:
         """Return the reply to one READDIR: names alone, *size* bytes at most. Only the end has no names."""
         buffer = DirentBuffer(size)
 
         def dots(name: bytes, ino: int, position: int) -> None:
             buffer.add(name, ino, stat_bits.S_IFDIR >> 12, position)
 
-        async with self._begun(index, start) as (listing, entries):
+        async with self._begun(fh, start) as (listing, entries):
             _answer_dots(listing.node, start, dots)
             begun = buffer.data()
             most, listing.looked_up = _FEW_BYTES if listing.looked_up else size, False
@@ -300,10 +263,10 @@ class DirectoryListings:
             return begun + (entries.pack(at, min(most, room), False) or entries.pack(at, room, False))
 
     @contextlib.asynccontextmanager
-    async def _begun(self, index: int, start: int) -> AsyncIterator[tuple[Listing, DirectoryEntries]]:
+    async def _begun(self, fh: int, start: int) -> AsyncIterator[tuple[Listing, DirectoryEntries]]:
         """Find the snapshot for a request. The request counts as under way inside the context."""
-        listing = self._listings[index]
-        self._listed_names.used(index)  # the kernel has used the last reply, since it asks for more
+        listing = self.open.find(fh)
+        self._listed_names.used(listing.index)  # the kernel has used the last reply, since it asks for more
         if start == 0:
             await self._drop(listing)
         self._answering += 1
@@ -367,16 +330,16 @@ class DirectoryListings:
             return stat.ino == ino
         return not engine.needs(listing.caller.principal, Op.SEE, state, ftype)
 
-    def directory_fd(self, index: int) -> int:
+    def directory_fd(self, fh: int) -> int:
         """Return the descriptor of the directory of a listing. It is valid until the next await."""
-        return self._resolver.dirfd(self._listings[index].node)
+        return self._resolver.dirfd(self.open.find(fh).node)
 
-    async def releasedir(self, index: int) -> None:
+    async def releasedir(self, fh: int) -> None:
         """Close a listing."""
-        listing = self._listings.pop(index)
-        self._listed_names.used(index)
+        listing = self.open.find(fh)
+        self.open.remove(listing)
+        self._listed_names.used(listing.index)
         await self._drop(listing)
-        self.shares.give(listing.holder, _LISTING_COSTS)
 
 
 def _answer_dots(node: Node, start: int, dots: Dots) -> None:

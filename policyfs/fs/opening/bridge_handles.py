@@ -1,4 +1,5 @@
-"""Handles that the bridge opens and releases by itself, for repeats of decided opens (_opens.c).
+"""Handles of files and directories that the bridge opens and releases by itself, for repeats of decided opens
+(_opens.c).
 
 A node has an open vector while the bridge may answer opens of it. Such a node counts one more entry than it
 has handles (Lifecycle.enter). So its mode and its backing id stay as long as the bridge may open it. See
@@ -10,9 +11,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-from policyfs.domain import Audit
+from policyfs.domain import Audit, FileType
 from policyfs.fs.context import FsContext
 from policyfs.fs.inodes.handles import Caller, Handle, Mode, OpenState
 from policyfs.fs.inodes.node import Node
@@ -41,6 +42,17 @@ _RECENT_S: Final = 60.0
 """An open counts as a repeat if the last one was less than this time ago, or up to twice as long."""
 _PART: Final = 256
 """The limit of nodes whose vectors one call of expire() ends, so that no request waits for it for long."""
+
+
+class OpenDirectories(Protocol):
+    """The table of a mount's open directories (namespace/open_directories.py)."""
+
+    @property
+    def has_plenty(self) -> bool:
+        """True if every app's share has room left, whatever number of directories the bridge has open."""
+
+    def adopt(self, fh: int, node: Node, caller: Caller) -> None:
+        """Put a directory that the bridge has opened into the table."""
 
 
 _SPARED: Final = 16
@@ -85,6 +97,8 @@ class BridgeHandles:
         self._replaced_files = replaced_files
         self._redactor = redactor
         self.events = RepeatedOpens(fs.gate.recorder)
+        self.directories: OpenDirectories | None = None
+        self._listed: set[Node] = set()  # directories that the bridge may open
         self._entered: dict[Node, _Entered] = {}
         self._ended: dict[Node, _Entered] = {}  # ended all at once: their states are left some at a time
         self._of_copies: dict[Node, None] = {}  # nodes of both maps that show a copy, the oldest first
@@ -184,7 +198,7 @@ class BridgeHandles:
         return (
             decision.audit is not Audit.REQUIRED
             and not (decision.would_deny or opening.note)
-            and self.events.has_room(opening)
+            and self.events.has_room(request.node, request.caller)
             and handle.mode is Mode.PASSTHROUGH
             and (handle.copy is None or self._redactor.is_final(handle.copy))
             and not (request.writing or handle.by_kind or handle.created)
@@ -194,11 +208,35 @@ class BridgeHandles:
             and not self._replaced_files.is_wanted(request.node)
         )
 
+    def opened_directory(self, node: Node, caller: Caller) -> None:
+        """Note an allowed OPENDIR whose reply let the kernel use the listing that it keeps. If all its
+        repeats get the same answer, let the bridge answer them.
+
+        INVARIANT: no await since the decision on this OPENDIR and its record.
+        """
+        if self.directories is None or not (self.directories.has_plenty and self._handles.has_plenty):
+            return
+        decision = self._repeats.judged_listing(node, caller)
+        if decision is None or not self.events.has_room(node, caller):
+            return
+        self._listed.add(node)
+        self.events.note_listing(node, caller, decision)  # first, as in opened()
+        if not self._repeats.opened_directory(node, caller, decision):
+            self.end(node)
+
+    def end_directories(self) -> None:
+        """Make the bridge open no more directories, and take over those that it has open."""
+        listed, self._listed = self._listed, set()
+        for node in listed:
+            self._adopt(vectors.end_opens(node.nodeid))
+            self.events.forget(node.nodeid)
+
     def end(self, node: Node) -> None:
         """Make the bridge answer no more opens of a node, and take over its handles."""
-        if node in self._entered:
+        if node in self._entered or node in self._listed:
             self._adopt(vectors.end_opens(node.nodeid))  # may end all
             self.events.forget(node.nodeid)
+        self._listed.discard(node)
         self._of_copies.pop(node, None)
         entered = self._entered.pop(node, None)
         if entered is not None:
@@ -214,9 +252,10 @@ class BridgeHandles:
         The nodes' backing ids stay for now. expire() gives them back, a few at each call: all of them at once
         would take too long.
         """
-        if self._entered:
+        if self._entered or self._listed:
             self._ended |= self._entered
             self._entered = {}
+            self._listed = set()
             self._shares = Shares(_MOST, self._shares.what)
             self._adopt(vectors.end_all_opens())
             self.events.forget_all()
@@ -246,7 +285,7 @@ class BridgeHandles:
         if now >= self._forgot_s + _RECENT_S:
             self._forgot_s = now
             self._earlier, self._recent = self._recent, set()
-        if self._entered:
+        if self._entered or self._listed:
             handles, self._unused = vectors.age_opens(_UNUSED_AGES)
             self._adopt(handles)
 
@@ -269,12 +308,12 @@ class BridgeHandles:
 
     def take_of(self, node: Node) -> None:
         """Take over all handles of a node."""
-        if node in self._entered:
+        if node in self._entered or node in self._listed:
             self._adopt(vectors.take_handles(node.nodeid))
 
     def take_all(self) -> None:
         """Take over all handles."""
-        if self._entered:
+        if self._entered or self._listed:
             self._adopt(vectors.take_all_handles())
 
     def _adopt(self, opened: Iterable[vectors.Opened]) -> None:
@@ -289,6 +328,9 @@ class BridgeHandles:
             if node is None:
                 raise RuntimeError("a handle of a node that is gone")
             caller = Caller(self._gate.principal, one.uid, one.gid, one.pid, 0)
+            if self.directories is not None and node.ftype is FileType.DIRECTORY:
+                self.directories.adopt(one.fh, node, caller)
+                continue
             entered = self._entered.get(node) or self._ended.get(node)
             state = self._lifecycle.enter(node, writing=False)
             stat = _stat(one, self._nodes.root_dev, node.btime_ns)
@@ -306,6 +348,8 @@ class BridgeHandles:
             self._handles.add(handle)
         if not self._handles.has_plenty:
             self.end_all()
+        elif self.directories is not None and not self.directories.has_plenty:
+            self.end_directories()
 
 
 def _stat(one: vectors.Opened, dev: int, btime_ns: int) -> Stat:

@@ -1,4 +1,4 @@
-"""Events of opens that the bridge has answered by itself (kernel/_events.c).
+"""Events of opens of files and directories that the bridge has answered by itself (kernel/_events.c).
 
 Python has decided and recorded such an open once. Its repeats have the same path, rules and policy, because a
 rename or a reload first drops the vector. So they differ only in process, time, handle, and version of the
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import trio
 
 from policyfs.domain import Decision
-from policyfs.fs.access.audit import Recorder, path_text
+from policyfs.fs.access.audit import Call, Recorder, path_text
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.node import Node
 from policyfs.fs.opening.request import call_of
 from policyfs.kernel import vectors
 from policyfs.trail.bounds import bounded
@@ -34,6 +36,10 @@ _TIME, _GID, _PID, _EXE, _SYSCALL, _PATH, _HANDLE, _SIZE, _MTIME = map(
     Event._fields.index,
     ("time_ns", "gid", "pid", "exe", "syscall", "path", "handle", "size_before", "mtime_before_ns"),
 )
+
+
+LISTING: Final = Call("list", "opendir")
+"""An OPENDIR in the words of the trail. Its event has no handle, and no version of a file."""
 
 
 class _Template(NamedTuple):
@@ -64,10 +70,10 @@ class RepeatedOpens:
     def __len__(self) -> int:
         return len(self._templates)
 
-    def has_room(self, opening: OpenContext) -> bool:
+    def has_room(self, node: Node, caller: Caller) -> bool:
         """True if events of this caller's repeats can be told apart from events of other callers."""
-        known, uid = self._templates.get(opening.request.node.nodeid, ()), opening.request.caller.uid
-        return len(known) < _CALLERS or any(one.event.uid == uid for one in known)
+        known = self._templates.get(node.nodeid, ())
+        return len(known) < _CALLERS or any(one.event.uid == caller.uid for one in known)
 
     def note(self, opening: OpenContext, decision: Decision) -> None:
         """Note an open whose repeats the bridge will answer, and the decision on the repeats.
@@ -80,16 +86,23 @@ class RepeatedOpens:
             kind=opening.kind, io=opening.handle.mode.value, view=request.node.view.label,
             redacted=opening.redacted,
         )  # fmt: skip
-        if event is not None:
-            same = bounded(_without_repeat(event))
-            if len(self._decided) >= _DECIDED:
-                self._decided.clear()
-            if not same.redacted:  # else each file has ranges of its own
-                same = self._decided.setdefault(same, same)
-            template = _Template(same, event.path)
-            known = self._templates.get(request.node.nodeid, ())
-            others = (one for one in known if one.event.uid != event.uid)
-            self._templates[request.node.nodeid] = (*others, template)
+        self._keep(request.node, event)
+
+    def note_listing(self, node: Node, caller: Caller, decision: Decision) -> None:
+        """Do as note() does, for an OPENDIR."""
+        self._keep(node, self._recorder.event_of(caller, LISTING, node.path(), decision))
+
+    def _keep(self, node: Node, event: Event | None) -> None:
+        if event is None:
+            return
+        same = bounded(_without_repeat(event))
+        if len(self._decided) >= _DECIDED:
+            self._decided.clear()
+        if not same.redacted:  # else each file has ranges of its own
+            same = self._decided.setdefault(same, same)
+        template = _Template(same, event.path)
+        others = (one for one in self._templates.get(node.nodeid, ()) if one.event.uid != event.uid)
+        self._templates[node.nodeid] = (*others, template)
 
     def forget(self, nodeid: int) -> None:
         """Put all answered opens on record, and forget the events that the bridge may repeat for a node.
@@ -152,6 +165,9 @@ def _repeat(template: _Template, seen: vectors.Seen) -> Event:
     values[_GID] = seen.gid
     values[_PID] = seen.pid
     values[_EXE] = path_text(seen.program)
+    if template.event.operation == LISTING.operation:
+        values[_SYSCALL] = LISTING.syscall
+        return Event._make(values)
     values[_SYSCALL] = call_of(seen.flags).syscall
     values[_HANDLE] = vectors.index_of(seen.fh)
     values[_SIZE] = seen.size

@@ -25,7 +25,9 @@ _PATIENCE_S: Final = 3.0
 _CALLS: Final = frozenset(MAKERS) - {"open", "pread", "pwrite", "ftruncate", "fstat", "close"}
 """Calls that leave nothing open."""
 _OPENS: Final = frozenset({"put", "content", "truncate"})
-_LOOKS: Final = (("marks", ()), ("access", (os.R_OK,)), ("xattrs", ()), ("marks", ()))
+_LOOKS: Final = (
+    ("marks", ()), ("list", ()), ("access", (os.R_OK,)), ("xattrs", ()), ("list", ()), ("marks", ()),
+)  # fmt: skip
 _XATTRS: Final = (
     "security.capability", "system.posix_acl_access", "user.x", "user.none", "user.policyfs.owner",
     "security.selinux", "system.other", "odd",

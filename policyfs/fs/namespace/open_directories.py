@@ -1,0 +1,115 @@
+"""The table of a mount's open directories, with the share of each app in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from policyfs.fs.inodes.handles import Caller
+from policyfs.fs.inodes.node import Node
+from policyfs.fs.opening.bridge_handles import BridgeHandles
+from policyfs.fs.sharing.shares import Holder, Shares
+from policyfs.kernel import vectors
+from policyfs.kernel.bridge import DirectoryEntries
+
+_LISTED: Final = 2_000_000
+"""The limit of names in all open listings. One app is refused beyond half. A 16-byte name takes 48 bytes."""
+_LISTING_COSTS: Final = 8
+"""In a holder's share of names, an open directory counts as this number of names, besides its names."""
+_MAX_INDEX: Final = 0xFFFFFF
+
+
+@dataclass(slots=True)
+class Listing:
+    """A snapshot of one directory, taken at the first READDIR and at each rewind.
+
+    entries: the entries that the caller may see by the policy of *generation*, in order of position.
+
+    INVARIANT: a name has the same position in all listings of its directory. The position depends only on the
+    name (docs/decisions/0050-positions-are-names.md).
+    """
+
+    index: int
+    node: Node
+    caller: Caller
+    holder: Holder
+    entries: DirectoryEntries | None = None
+    generation: int = 0
+    looked_up: bool = False
+    """True if the last request asked for nodes beyond the beginning: then the kernel looks the names up."""
+
+
+class OpenDirectories:
+    """The open directories of one mount, by the number that the kernel sends back.
+
+    INVARIANT: all parts of the daemon find open directories through this table, which first takes over those
+    of the bridge (opening/bridge_handles.py).
+    """
+
+    def __init__(self, bridge_handles: BridgeHandles) -> None:
+        self._bridge_handles = bridge_handles
+        self._listings: dict[int, Listing] = {}
+        self._last_index = 0
+        self.shares = Shares(_LISTED, "listed names")
+        bridge_handles.directories = self
+
+    def __len__(self) -> int:
+        """Return the number of open directories."""
+        self._bridge_handles.take_all()
+        return len(self._listings)
+
+    @property
+    def has_plenty(self) -> bool:
+        """True if every app's share has room left, whatever number of directories the bridge has open.
+
+        INVARIANT: the bridge opens directories only while this is True, since it does not know the shares.
+        """
+        return self.shares.used <= self.shares.limit // 4
+
+    def _keep_plenty(self) -> None:
+        if not self.has_plenty:
+            self._bridge_handles.end_directories()
+
+    def add(self, node: Node, caller: Caller) -> Listing:
+        """Add a directory that an app opens, after shares.check()."""
+        index = self._last_index % _MAX_INDEX + 1
+        while index in self._listings:
+            index = index % _MAX_INDEX + 1
+        self._last_index = index
+        self._put(index, node, caller)
+        self._keep_plenty()
+        return self._listings[index]
+
+    def adopt(self, fh: int, node: Node, caller: Caller) -> None:
+        """Add a directory that the bridge has opened, with the number that the kernel knows."""
+        self._put(vectors.number_of(fh), node, caller)
+
+    def _put(self, index: int, node: Node, caller: Caller) -> None:
+        self._listings[index] = Listing(index, node, caller, caller.holder)
+        self.shares.take(caller.holder, _LISTING_COSTS)
+
+    def find(self, fh: int) -> Listing:
+        """Return the listing with the number that the kernel sent. KeyError if there is none."""
+        index = vectors.number_of(fh)
+        if index not in self._listings:
+            self._bridge_handles.take(fh)
+        return self._listings[index]
+
+    def remove(self, listing: Listing) -> None:
+        """Remove a listing. Its names are not in the share any more."""
+        del self._listings[listing.index]
+        self.shares.give(listing.holder, _LISTING_COSTS)
+
+    def keep(self, listing: Listing, entries: DirectoryEntries) -> None:
+        """Store a snapshot. It counts in the holder's share until take(). EMFILE if the share is used up."""
+        self.shares.check(listing.holder)
+        listing.entries = entries
+        self.shares.take(listing.holder, len(entries))
+        self._keep_plenty()
+
+    def take(self, listing: Listing) -> DirectoryEntries | None:
+        """Take the snapshot out of a listing, and its names out of the share."""
+        entries, listing.entries = listing.entries, None
+        if entries is not None:
+            self.shares.give(listing.holder, len(entries))
+        return entries
