@@ -72,7 +72,7 @@ def stops_with_old_listings() -> None:
 
     async def stopping(self: DirectoryListings, index: int, start: int, token: Any) -> None:
         await readdir(self, index, start, token)
-        listed = self._listings[index].entries or ()
+        listed = self.open.find(index).entries or ()
         if start == 0 and self._gate.generation == 1 and any(entry[1] == LATE for entry in listed):
             await trio.to_thread.run_sync(stop)
 

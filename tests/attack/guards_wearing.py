@@ -83,7 +83,7 @@ def replies_cut() -> None:
     names = DirectoryListings.names
 
     async def cut(self: DirectoryListings, index: int, start: int, size: int) -> bytes:
-        is_short = self._listings[index].looked_up
+        is_short = self.open.find(index).looked_up
         found = await names(self, index, start, size)
         return b"" if is_short and len(found) > readdir_module._FEW_BYTES else found
 
