@@ -84,7 +84,7 @@ class LockCircle:
     kill: called on that thread with the process id of the writer, and the seconds for which it was seen to
     wait; returns False if the process cannot be killed. end: called on that thread if kill returned False, or
     if the next look still finds the circle. is_user: returns True for a process that uses this mount. If
-    several processes could be the writer, the one that uses this mount is killed. disk: the disk of the store.
+    several processes could be the writer, the one that uses this mount is killed. disk: that of the store.
     """
 
     def __init__(
