@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from policyfs.fs.sharing.shares import Shares
@@ -41,6 +44,25 @@ def test_what_one_takes_in_one_piece_may_be_more_than_there_is() -> None:
         shares.check("one")
     shares.give("one", 50)
     shares.check("one")
+    assert (shares.used, shares.held("one")) == (0, 0)
+
+
+def test_threads_lose_no_amount() -> None:
+    """A thread gives back what it has stored, while the event loop takes."""
+    shares = Shares(1 << 40, "bytes")
+
+    def work(_: int) -> None:
+        for _ in range(20_000):
+            shares.take("one", 7)
+            shares.give("one", 7)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(work, range(4)))
+    finally:
+        sys.setswitchinterval(before)
     assert (shares.used, shares.held("one")) == (0, 0)
 
 

@@ -1,7 +1,7 @@
 """Shares of a limited resource: a holder that has more than is free gets EMFILE.
 
 So no holder can use the resource up for the others. Resources that are divided in this way are open files and
-descriptors (fs/inodes/handles.py) and listed names (fs/namespace/readdir.py).
+descriptors (fs/inodes/handles.py) and listed names (fs/namespace/open_directories.py).
 
 A holder may take more while it has no more than is still free. So a single holder can have half of the
 resource, two can have a third each, and a holder that has nothing always gets some. The number of holders
@@ -11,6 +11,7 @@ need not be known in advance.
 from __future__ import annotations
 
 import errno
+import threading
 from typing import Final
 
 Holder = str | int
@@ -19,7 +20,9 @@ Holder = str | int
 
 class Shares:
     """Divides one limited resource between apps. limit: its total amount; what: its name in the error
-    message. Event loop only.
+    message.
+
+    take() and give() may be called on any thread: a thread that stores held bytes gives them back itself.
     """
 
     def __init__(self, limit: int, what: str) -> None:
@@ -28,6 +31,7 @@ class Shares:
         self._held: dict[Holder, int] = {}
         self.used = 0
         self.refused = 0
+        self._lock = threading.Lock()  # a sum is read and written in two steps
 
     def held(self, holder: Holder) -> int:
         """Return the amount that a holder has."""
@@ -45,14 +49,16 @@ class Shares:
         May exceed the limit: check() does not count *amount*.
         """
         if amount:
-            self._held[holder] = self.held(holder) + amount
-            self.used += amount
+            with self._lock:
+                self._held[holder] = self.held(holder) + amount
+                self.used += amount
 
     def give(self, holder: Holder, amount: int = 1) -> None:
         """Give back an amount of a holder's share, which take() added."""
-        left = self.held(holder) - amount
-        if left:
-            self._held[holder] = left
-        else:
-            self._held.pop(holder, None)
-        self.used -= amount
+        with self._lock:
+            left = self.held(holder) - amount
+            if left:
+                self._held[holder] = left
+            else:
+                self._held.pop(holder, None)
+            self.used -= amount
