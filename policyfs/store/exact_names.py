@@ -203,6 +203,15 @@ class ExactNames:
                 raise
             self._tree.rename2(dirfd, name, dirfd, taken)
 
+    def _rename_back(self, dirfd: int, name: bytes, old_dir: int, old: bytes) -> None:
+        """Give a file its old name back, and replace no other file."""
+        try:
+            self._tree.rename2(dirfd, name, old_dir, old, RENAME_NOREPLACE)
+        except OSError as error:
+            if not (knows_no_flags(error) and is_aside(name)):
+                raise
+            self._link_back(dirfd, name, old_dir, old)
+
     def _link_back(self, dirfd: int, name: bytes, old_dir: int, old: bytes) -> None:
         fd = self._tree.open_path(dirfd, name)
         try:
@@ -213,6 +222,8 @@ class ExactNames:
 
     def _finish(self, move: Move) -> bool:
         """Finish the work of a killed daemon. False if this failed, and another daemon should try again."""
+        if not is_aside(move.taken):
+            return True
         path = b"/".join((b"", *filter(None, (move.directory, move.name))))
         try:
             with contextlib.ExitStack() as stack:
@@ -225,7 +236,7 @@ class ExactNames:
                     new_dir = self._opened(stack, move.to_directory)
                     is_back = self._finish_replacement(move, aside_now, old_dir, new_dir)
                 else:
-                    is_back = self.move_back(old_dir, move.taken, old_dir, move.name)
+                    is_back = self._give_back(old_dir, move)
         except OSError as error:
             self._warn(f"{_UNFINISHED} {os.fsdecode(move.taken)} ({error.strerror})", path)
             return error.errno in _GONE
@@ -243,21 +254,37 @@ class ExactNames:
 
     def _finish_replacement(self, move: Move, aside_now: Stat, old_dir: int, new_dir: int) -> bool:
         """Finish a replacement if the two files were exchanged, otherwise undo it. False if it is not known
-        which name the file aside should have.
+        which name the file aside should have, or if another file has this name. Raises OSError.
         """
         try:
             there = self._tree.stat(new_dir, move.to_name)
         except FileNotFoundError:
             there = None
         at_new = b"" if there is None else mark(there)
-        if mark(aside_now) == move.moved or at_new == move.replaced:  # not exchanged
-            return self.move_back(old_dir, move.taken, old_dir, move.name)
-        if mark(aside_now) == move.replaced:
+        is_replaced = mark(aside_now) == move.replaced
+        if mark(aside_now) == move.moved or (at_new == move.replaced and not is_replaced):  # not exchanged
+            return self._give_back(old_dir, move)
+        if is_replaced and at_new != move.replaced:
             self._tree.unlink(old_dir, move.taken)
         elif there is not None and at_new == move.moved:
             self._undo_replace(old_dir, move.name, there, new_dir, move.to_name, move.taken)
         else:
+            # If it is a link of the file that now has the new name: apps may not be allowed to read it by the
+            # old name, and it may be the only one with these bytes when that file has gone.
             self._tell(move.taken, move.name, OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
+            return False
+        return True
+
+    def _give_back(self, dirfd: int, move: Move) -> bool:
+        """Give a file that a killed daemon has left aside its name back. False if another file has this name
+        by now: both stay. Raises OSError.
+        """
+        try:
+            self._rename_back(dirfd, move.taken, dirfd, move.name)
+        except FileNotFoundError:
+            return True
+        except FileExistsError as error:
+            self._tell(move.taken, move.name, error)
             return False
         return True
 
@@ -296,12 +323,7 @@ class ExactNames:
                 with contextlib.suppress(FileNotFoundError):  # the old name is free again
                     self._tree.rename2(dirfd, name, old_dir, old, RENAME_EXCHANGE)
                     return True
-            try:
-                self._tree.rename2(dirfd, name, old_dir, old, RENAME_NOREPLACE)
-            except OSError as error:
-                if not (knows_no_flags(error) and is_aside(name)):
-                    raise
-                self._link_back(dirfd, name, old_dir, old)
+            self._rename_back(dirfd, name, old_dir, old)
         except FileNotFoundError:
             return True
         except OSError as error:

@@ -93,14 +93,17 @@ class MoveRecords:
         return set_lock(self._fd, _OURS, Asked(at, at + _PLACE - 1, kind, 0))
 
     def _read(self, at: int) -> tuple[bytes, Move | None]:
-        """Return the store and the move of a record. None if there is no record, or only a part of one."""
+        """Return the store and the move of a record. None if there is no record, only a part of one, or one
+        of another version of policyfs.
+        """
         data = os.pread(self._fd, _PLACE, at)
         if len(data) > _HEAD.size:
             length, crc = _HEAD.unpack_from(data)
             fields = data[_HEAD.size : _HEAD.size + length]
             if length and zlib.crc32(fields) == crc:
                 store, *others = fields.split(b"\0")
-                return store, Move(*others)
+                if len(others) == len(Move._fields):
+                    return store, Move(*others)
         return b"", None
 
     def write(self, directory: int, name: bytes, taken: bytes) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import signal
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +16,7 @@ import pytest
 
 from policyfs.linux.statx import Stat
 from policyfs.store.exact_names import ExactNames, is_aside
-from policyfs.store.move_records import Move, MoveRecords
+from policyfs.store.move_records import Move, MoveRecords, mark
 from policyfs.store.tree import Tree
 
 STEPS: Final = ("stat", "unlink", "rename2", "link")
@@ -215,3 +218,58 @@ def test_names_are_removed_without_the_shared_file(tmp_path: Path) -> None:
     store.records = str(tmp_path / "absent/records")
     assert not store.dies(_unlink, 0, {})
     assert "from/old" not in store.files()
+
+
+def test_a_file_that_cannot_get_its_name_back_now_is_left_to_a_later_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store may be without room, or read-only since an error of its disk."""
+    for way, dies in ((_unlink, 3), (_replace, 2), (_replace, 3)):
+        for code in (errno.EROFS, errno.EDQUOT, errno.EIO):
+            store = Store(tmp_path / f"{way.__name__}-{dies}-{code}")
+            assert store.dies(way, dies, {})
+            with monkeypatch.context() as patch:
+                patch.setattr(Tree, "rename2", _failing(code))
+                store.next_daemon().close()
+                assert len(store.asides()) == len(store.warned) == 1
+            store.next_daemon().close()
+            assert store.asides() == []
+            assert store.files()["from/old"] == OLD
+
+
+def _failing(code: int) -> Callable[..., None]:
+    def rename2(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return rename2
+
+
+def test_a_replaced_file_never_gets_the_old_name_of_the_moved_one(tmp_path: Path) -> None:
+    """Another link of the replaced file has the new name when the next daemon starts. Apps that may not read
+    the replaced file may read files by the old name.
+    """
+    store = Store(tmp_path)
+    os.link(store.place / "to/new", store.place / "to/link")
+    assert store.dies(_replace, 5, {})
+    assert (store.place / "to/new").read_text() == OLD
+    assert len(store.asides()) == 1
+    os.rename(store.place / "to/link", store.place / "to/new")
+    store.next_daemon().close()
+    assert (store.place / "to/new").read_text() == NEW
+    assert not (store.place / "from/old").exists()
+
+
+@pytest.mark.parametrize("fields", [
+    (), (b"from",), (b"from", b"new", b"old"), (b"from", b"new", b"x/../old"),
+    (b"from", b"old", b"policyfs-aside-1", b"", b"", b"", b"", b"one more"),
+])  # fmt: skip
+def test_a_record_of_another_form_changes_no_name(tmp_path: Path, fields: tuple[bytes, ...]) -> None:
+    """A daemon of another version of policyfs may have written it."""
+    store = Store(tmp_path)
+    with Tree.open(str(store.place)) as tree:
+        data = b"\0".join((mark(tree.fstat(tree.root_fd)), *fields))
+    Path(store.records).write_bytes(struct.pack("=II", len(data), zlib.crc32(data)) + data)
+    before = store.files()
+    store.next_daemon().close()
+    assert store.files() == before
+    assert store.warned == []
