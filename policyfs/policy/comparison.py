@@ -13,7 +13,7 @@ from typing import Final
 from policyfs.domain import FileType, Op
 from policyfs.policy.callers import Caller
 from policyfs.policy.classes import TooHardError
-from policyfs.policy.fact_sets import FactSpace
+from policyfs.policy.fact_sets import FactSpace, most_facts
 from policyfs.policy.facts import Kinds
 from policyfs.policy.profile import Profile, Profiles
 from policyfs.policy.rights_map import RightsMap, RightsTally
@@ -25,11 +25,13 @@ from policyfs.policy.visibility import Sight
 MAX_STEPS: Final = 200_000
 """The limit of steps in one comparison of all paths below two directories. With more, it is too hard.
 
-To try one rule for one caller is a step. To see if rules distinguish callers is an eighth of that. To go to a
-name below is a step, and two more for each capture.
+To try one rule for one caller is a step, and one more for every 8,000 facts that the rules tell apart. To see
+if rules distinguish callers is an eighth of that. To go to a name below is a step, and two more for each
+capture. To count out the facts is a step for every 8,000 facts of each kind.
 """
 
 _DISTINCTIONS_IN_A_STEP: Final = 8
+_FACTS_IN_A_STEP: Final = 8000
 
 Worse = Callable[[RightsMap, RightsMap], bool]
 
@@ -136,8 +138,8 @@ class Comparison:
         tally = self._deleting.get(key)
         if tally is None:
             profile = self._profiles.of(state, caller)
-            self._spend(1 + len(profile.lives))
-            tally = self._deleting[key] = RightsTally(profile, self._space(profile.lives, ftype))
+            space = self._space(profile.lives, ftype)
+            tally = self._deleting[key] = RightsTally(profile, space)
         below = bool(tally.unsettled) and self._sight.below(state.position, caller)
         return not tally.rights(below=below).refused[_DELETE_AT]
 
@@ -171,18 +173,21 @@ class Comparison:
         key = (_rules(here), _rules(there), ftype)
         found = self._pairs.get(key)
         if found is None:
-            self._spend(1 + len(here.lives) + len(there.lives))
             space = self._space((*here.lives, *there.lives), ftype)
             found = _Pair(RightsTally(here, space), RightsTally(there, space), self._worse)
             self._pairs[key] = found
         return found
 
     def _space(self, lives: tuple[Live, ...], ftype: FileType) -> FactSpace:
+        """Return the facts that some rules tell apart, and spend the steps to try these rules under them."""
         kinds, owners = told_apart(lives)
         key = (frozenset(kinds), frozenset(owners), ftype)
         found = self._spaces.get(key)
         if found is None:
+            most = most_facts(*key)
+            self._spend(sum(len(one.names) for one in kinds) * most // _FACTS_IN_A_STEP)
             found = self._spaces[key] = FactSpace(*key)
+        self._spend((1 + len(lives)) * (1 + found.size // _FACTS_IN_A_STEP))
         return found
 
     def _place(self, state: PathState) -> int:

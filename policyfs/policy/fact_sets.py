@@ -14,6 +14,12 @@ from policyfs.policy.facts import Kinds, sample_kinds, sample_owners
 from policyfs.policy.table import Condition, Live
 
 
+def most_facts(kinds: AbstractSet[Kinds], owners: AbstractSet[str], ftype: FileType) -> int:
+    """Return the size that a space of these kinds and owners has at most."""
+    some_kinds = 3 + sum(len(one.names) for one in kinds) if ftype is FileType.REGULAR else 1
+    return some_kinds * (len(owners) + 3)
+
+
 class Matches(NamedTuple):
     """The facts under which a condition or rule holds.
 
@@ -28,12 +34,13 @@ class FactSpace:
     """All facts that some conditions tell apart, for files of one type.
 
     Each bit of a set is one pair of a kind and an owner. The pairs of one kind are neighbours: with three
-    owners, the first kind has the bits 0 to 2. Equal kinds and owners give equal spaces.
+    owners, the first kind has the bits 0 to 2. Equal kinds and owners give equal spaces. size: the number of
+    facts.
     """
 
     __slots__ = (
         "_by_kind", "_by_major", "_by_owner", "_kinds", "_lives", "_unknown_kind", "_unknown_owner",
-        "everything", "ftype",
+        "everything", "ftype", "size",
     )  # fmt: skip
 
     def __init__(self, kinds: AbstractSet[Kinds], owners: AbstractSet[str], ftype: FileType) -> None:
@@ -43,7 +50,8 @@ class FactSpace:
         some_owners = sample_owners(owners, unknown=True)
         width = len(some_owners)
         one_kind = (1 << width) - 1
-        self.everything: Final = (1 << (width * len(some_kinds))) - 1
+        self.size: Final = width * len(some_kinds)
+        self.everything: Final = (1 << self.size) - 1
         one_owner = self.everything // one_kind  # the lowest bit of each kind
         by_kind = {kind: one_kind << (width * at) for at, kind in enumerate(some_kinds)}
         by_owner = {owner: one_owner << at for at, owner in enumerate(some_owners)}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from policyfs.domain import Facts, FileType
-from policyfs.policy.fact_sets import FactSpace
-from policyfs.policy.facts import fixed_facts, sample_facts
+from policyfs.policy.fact_sets import FactSpace, most_facts
+from policyfs.policy.facts import FILE_TYPES, Kinds, fixed_facts, sample_facts
 from policyfs.policy.table import told_apart
 from tests.support.models.policies import Asked
 
@@ -41,3 +41,10 @@ def test_raw_kinds_are_a_set_too():
     samples = sample_facts(kinds, owners, FileType.REGULAR, unknown=True)
     raw = [facts.kind for number, facts in enumerate(samples) if space.raw(redacting) >> number & 1]
     assert set(raw) == {"text/csv"}
+
+
+def test_a_space_is_never_larger_than_it_was_said_to_be():
+    for names in ((), ("image/*",), ("image/*", "image/png", "*"), ("inode/x-empty", "a/b")):
+        kinds = {Kinds(frozenset(names)), Kinds(frozenset({"text/plain"}))}
+        for ftype in FILE_TYPES:
+            assert FactSpace(kinds, {"self", "a"}, ftype).size <= most_facts(kinds, {"self", "a"}, ftype)
