@@ -76,6 +76,13 @@ def mounts(pid: int | None = None) -> list[Mount]:
         return [parse_mount(line) for line in file]
 
 
+def fuse_mounts_below(path: bytes) -> set[bytes]:
+    """Return the paths of all FUSE mounts below an absolute path without symlinks. Their daemons may hang."""
+    below = path.rstrip(b"/") + b"/"
+    found = {os.fsencode(mount.path) for mount in mounts() if mount.fstype.startswith("fuse")}
+    return {one for one in found - {path} if one.startswith(below)}
+
+
 def mount_of_fd(fd: int) -> Mount | None:
     """Return the mount of one of this process's descriptors; None if this mount namespace lacks it."""
     wanted = mount_id_of_fd(fd)

@@ -21,6 +21,7 @@ from typing import Final
 
 from policyfs.linux import libc
 from policyfs.linux.libc import RENAME_EXCHANGE, RENAME_NOREPLACE
+from policyfs.linux.mountinfo import fuse_mounts_below
 from policyfs.linux.statx import Stat
 from policyfs.store.move_records import Move, MoveRecords, mark
 from policyfs.store.tree import Tree
@@ -226,6 +227,7 @@ class ExactNames:
             return True
         path = b"/".join((b"", *filter(None, (move.directory, move.name))))
         try:
+            self._check_fuse(move.directory, move.to_directory)
             with contextlib.ExitStack() as stack:
                 old_dir = self._opened(stack, move.directory)
                 try:
@@ -243,6 +245,15 @@ class ExactNames:
         if is_back:
             self._warn(_FINISHED, path)
         return True
+
+    def _check_fuse(self, *paths: bytes) -> None:
+        """Raise OSError if a directory is in a FUSE file system within the store. If that one's daemon hangs,
+        the start of this daemon would hang, too.
+        """
+        root = os.readlink(libc.proc_fd(self._tree.root_fd)).rstrip(b"/") + b"/"
+        for mount in fuse_mounts_below(root.rstrip(b"/") or b"/"):
+            if any((root + path + b"/").startswith(mount + b"/") for path in paths):
+                raise OSError(errno.EBUSY, "in another FUSE file system, which may not answer", mount)
 
     def _opened(self, stack: contextlib.ExitStack, path: bytes) -> int:
         """Open a directory of the store."""

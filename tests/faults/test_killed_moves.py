@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -173,3 +175,32 @@ def test_a_mount_that_only_reads_leaves_it_to_the_next(mounts: Mounts, empty_sto
     mount.start()
     wait_for(lambda: call_as(CAMERA, _read, reading / "Own") == BOTH, "it is shown there, too")
     assert call_as(CAMERA, _read, mount / "Own") == BOTH
+
+
+def test_the_next_daemon_starts_while_a_file_system_in_the_store_does_not_answer(
+    mounts: Mounts, empty_store: Path
+) -> None:
+    """It may have been the reason for which somebody killed the daemon."""
+    mount = killed(mounts, empty_store, "unlink", 2)
+    with _silent(empty_store / "Own/some"):
+        mount.start()
+        [told] = [line for line in mount.log.read_text().splitlines() if "policyfs-aside-" in line]
+        assert "Own/some/a" in told
+        assert mount.stop() == []
+    mount.start()
+    assert call_as(CAMERA, _read, mount / "Own") == BOTH
+    assert _asides(empty_store) == []
+
+
+@contextlib.contextmanager
+def _silent(where: Path) -> Iterator[None]:
+    """A mount of a FUSE file system that answers no request."""
+    fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    libc = ctypes.CDLL(None, use_errno=True)
+    options = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other".encode()
+    try:
+        assert libc.mount(b"silent", bytes(where), b"fuse.silent", 0, options) == 0, ctypes.get_errno()
+        yield
+    finally:
+        os.close(fd)
+        assert libc.umount2(bytes(where), 2) == 0
