@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Final
 
 from policyfs.cli.findings import Finding, State
 from policyfs.cli.on_record import existing
-from policyfs.linux.mountinfo import mounts
+from policyfs.linux.mountinfo import fuse_mounts_below
 from policyfs.store.exact_names import is_aside
 from policyfs.store.facts import StoreFacts, probe
 
 _NAMED: Final = 20
 """The number of files left aside that are named."""
+_SHOWN: Final = 200
+"""The number of characters of a path that cannot be searched."""
+_UNSEARCHED_TODO: Final = "search them for names that begin with policyfs-aside-"
 _ASIDE_TODO: Final = (
     "mount the store again: this gives a killed daemon's files their names back. If this line stays, look at"
     " the file, and rename it to the name that it should have, or remove it"
@@ -108,9 +112,10 @@ def check_left_aside(store: str) -> Iterator[Finding]:
     Mounts of FUSE file systems in the store are left out: their daemons may hang.
     """
     top = os.fsencode(os.path.realpath(store))
-    others = {os.fsencode(mount.path) for mount in mounts() if mount.fstype.startswith("fuse")} - {top}
-    found = []
-    for at, directories, names in os.walk(top):
+    others = fuse_mounts_below(top)
+    found: list[bytes] = []
+    errors: list[OSError] = []
+    for at, directories, names in os.walk(top, onerror=errors.append):
         found += [os.path.join(at, name) for name in (*names, *directories) if is_aside(name)]
         directories[:] = [name for name in directories if os.path.join(at, name) not in others]
     # A daemon may just have been removing or replacing a file. Then the name is gone by now.
@@ -120,7 +125,13 @@ def check_left_aside(store: str) -> Iterator[Finding]:
         yield Finding("names aside", State.OFF, what, _ASIDE_TODO)
     if len(left) > _NAMED:
         yield Finding("names aside", State.OFF, f"and {len(left) - _NAMED} more such files", _ASIDE_TODO)
-    if not left:
+    unsearched = [error for error in errors if error.errno != errno.ENOENT]  # not those just removed
+    if unsearched:
+        where, why = os.fsdecode(unsearched[0].filename), unsearched[0].strerror
+        where = where if len(where) <= _SHOWN else where[:_SHOWN] + "..."
+        what = f"{len(unsearched)} directories cannot be searched; the first is {where!r} ({why})"
+        yield Finding("names aside", State.OFF, what, _UNSEARCHED_TODO)
+    elif not left:
         yield Finding("names aside", State.OK, "no file has a name that no app sees")
 
 

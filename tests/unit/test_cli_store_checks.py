@@ -107,3 +107,19 @@ def test_a_file_that_a_daemon_has_just_removed_is_not_named(
     monkeypatch.setattr(os.path, "lexists", lambda _path: False)
     [finding] = store_checks.check_left_aside(str(tmp_path))
     assert finding.state is State.OK
+
+
+def test_a_directory_that_cannot_be_searched_is_told(tmp_path: Path) -> None:
+    """Its path has more bytes than a system call takes. An app can make such directories."""
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir("d" * 255, dir_fd=fd)
+        inner = os.open("d" * 255, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    os.close(os.open("policyfs-aside-0123456789abcdef", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
+    os.close(fd)
+    [finding] = store_checks.check_left_aside(str(tmp_path))
+    assert finding.state is State.OFF
+    assert "File name too long" in finding.what
+    assert finding.todo
