@@ -26,6 +26,7 @@ from policyfs.fs.access.views import Views
 from policyfs.fs.checked.move_proof import Source
 from policyfs.fs.inodes.node import BytePath
 from policyfs.fs.inodes.resolver import Resolver
+from policyfs.fs.namespace.exact_renames import ExactRenames
 from policyfs.fs.namespace.lookup import Lookup
 from policyfs.fs.namespace.rename import Renamer
 from policyfs.fs.opening.preconditions import Preconditions
@@ -130,8 +131,8 @@ def moved_unsettled() -> None:
     put(Resolver, "still", lambda self, parent, name, decided: None)
     put(Source, "without_kind", lambda self, to: None)
     put(
-        Renamer,
-        "_rename_exactly",
+        ExactRenames,
+        "rename",
         lambda self, old_dir, old, new_dir, new, *_, **__: self._tree.rename2(old_dir, old, new_dir, new, 0),
     )
 

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from policyfs.fs.checked.moved_file import Named
+from policyfs.fs.namespace import rename as rename_module
+from policyfs.fs.namespace.rename import Renamer
 from policyfs.linux import libc
 from policyfs.store import latches as latches_module
 from policyfs.store.exact_names import is_aside
@@ -391,3 +393,83 @@ def test_only_the_files_that_were_decided_on_are_exchanged(
             assert await exchange() == errno.EACCES
 
     run()
+
+
+def test_a_rename_does_not_store_held_bytes_again_and_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer may write again each time, and to check its bytes may take seconds. Meanwhile the kernel lets
+    all requests for names in the two directories wait.
+    """
+    stored: list[object] = []
+
+    async def held(*_: object) -> None:
+        raise rename_module._HeldError(handle)
+
+    async def settle(_sync: object, one: object) -> bool:
+        stored.append(one)
+        return True
+
+    @on_trio
+    async def run() -> None:
+        nonlocal handle
+        with parts(store, engine_of(OPEN + TYPES)) as made:
+            handle = await made.open("/empty", os.O_WRONLY, CAMERA)
+            with monkeypatch.context() as patch:
+                patch.setattr(type(made.renamer), "_rename", held)
+                patch.setattr(type(made.sync), "settle", settle)
+                assert await errno_of(old_over_photo(made)) == errno.EBUSY
+            await made.release(handle)
+
+    handle: object = None
+    run()
+    assert len(stored) == 10
+
+
+def test_slow_decisions_on_other_targets_end(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each decision may check the moved file, and another program may replace the target each time."""
+    tries, clock = 0, 0.0
+
+    async def changed(*_: object) -> None:
+        nonlocal tries, clock
+        tries, clock = tries + 1, clock + 0.9
+        raise rename_module._TargetChangedError
+
+    @on_trio
+    async def run() -> None:
+        with parts(store, engine_of(OPEN + TYPES)) as made, monkeypatch.context() as patch:
+            patch.setattr(type(made.renamer), "_rename", changed)
+            patch.setattr("trio.current_time", lambda: clock)
+            assert await errno_of(old_over_photo(made)) == errno.ESTALE
+
+    run()
+    assert tries == 3
+
+
+def test_a_decision_on_a_file_that_has_gone_meanwhile_is_not_recorded(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trail would tell of a replacement that never was."""
+    wait, files = Renamer._keep_apart, [b"another of the camera", b"another app's"]
+
+    async def replaced_meanwhile(*arguments: Any) -> None:
+        if files:
+            replace(store / "empty", files.pop(0))
+            if files:
+                _owned(made, "empty")
+        await wait(*arguments)
+
+    made: Any = None
+
+    @on_trio
+    async def run() -> None:
+        nonlocal made
+        monkeypatch.setattr(Renamer, "_keep_apart", replaced_meanwhile)
+        with parts(store, engine_of(OWN)) as made:
+            _owned(made, "a.jpg", "empty")
+            request = made.renamer.rename(made.root, b"a.jpg", made.root, b"empty", 0, made.caller(CAMERA))
+            assert await errno_of(request) == errno.EACCES
+            assert [one.decision for one in made.sink.events if one.operation == "rename"] == ["deny"]
+
+    run()
+    assert (store / "empty").read_bytes() == b"another app's"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
+
+import trio
 
 from policyfs.domain import NO_FACTS, Audit, Decision, Facts, FileType, Op, Principal
 from policyfs.fs.access.audit import Call
@@ -24,19 +25,24 @@ from policyfs.fs.inodes.hard_links import check_room
 from policyfs.fs.inodes.node import Node, StaleNodeError
 from policyfs.fs.kernel_cache.attributes import Timeouts
 from policyfs.fs.namespace.entries import Entries, gone_version
+from policyfs.fs.namespace.exact_renames import ExactRenames
 from policyfs.fs.namespace.lookup import child_path
 from policyfs.fs.opening.open_files import OpenFiles
 from policyfs.kernel.bridge import pyfuse3
 from policyfs.linux.statx import Stat
 from policyfs.policy.decide import End, PathState
 from policyfs.policy.losses import rules_that_hide
-from policyfs.store.exact_names import knows_no_flags, takes_no_name
 
 _EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
 _NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
 _TRIES: Final = 100
 """The limit of decisions on one rename. Another is needed each time that held bytes had to be stored
 first, or that another file got the new name."""
+_HELD_TRIES: Final = 10
+"""The limit of times that held bytes are stored first. To check them may take seconds."""
+_TIME_S: Final = 2.0
+"""The time after which no decision on another target begins, seconds. During a rename the kernel lets all
+other requests for names in both directories wait."""
 _HELD_ELSEWHERE: Final = "another mount of the store has bytes of the file that are not checked yet"
 
 
@@ -88,7 +94,7 @@ class Renamer:
         self._resolver = fs.resolver
         self._gate = fs.gate
         self._held = fs.held
-        self._exact_names = fs.exact_names
+        self._exact_renames = ExactRenames(fs.tree, fs.exact_names)
         self._entries = entries
         self._open_files = open_files
         self._sync = sync
@@ -110,18 +116,24 @@ class Renamer:
 
         If another file takes the new name during the decision, the daemon decides anew. After ESTALE the
         kernel would try only once more, and a program that replaces this file again and again could make the
-        rename fail. That never happens natively.
+        rename fail. That never happens natively. The decisions may take long, because each may check the
+        moved file, so after some time the answer is ESTALE all the same.
         """
         if flags & ~(_EXCHANGE | _NOREPLACE):
             raise OSError(errno.EINVAL, "unknown rename flags")
         check_room(new_parent, new)
+        stored, ends = 0, trio.current_time() + _TIME_S
         for _ in range(_TRIES):
             try:
                 return await self._rename(old_parent, old, new_parent, new, flags, caller)
             except _HeldError as held:
+                if stored == _HELD_TRIES:
+                    break
+                stored += 1
                 await self._sync.settle(held.handle)
             except _TargetChangedError:
-                continue
+                if trio.current_time() > ends:
+                    raise
         raise OSError(errno.EBUSY, "another program changes the file too fast to check it")
 
     @recorded_first
@@ -157,29 +169,29 @@ class Renamer:
             decision = self._gate.hidden(caller.principal, new_state, new_parent) or decision
             if decision.allowed and new_key != old_key and not (_holds(sure) and _holds(sure_there)):
                 decision = elsewhere(*asked, exchange=exchange)
-            back = (old_end.state, replaced.ftype, old_parent) if exchange and replaced else None
-            for place in filter(None, ((new_state, old_end.ftype, new_parent), back)):
-                decision = self._shown(caller.principal, decision, *place)
+            decision = self._shown(caller.principal, decision, here, to, exchange=exchange)
             refuse = partial(self._refuse, caller, call, (path, new_path), (here, to), (sure, sure_there))
             if not decision.allowed:
                 refuse(decision)
-            gone = None
+            gone = None if exchange or new_key == old_key or new_stat is None else gone_version(new_stat)
             if new_stat is not None and new_key != old_key:  # if they are names of one file, both stay
-                gone = None if exchange else gone_version(new_stat)
                 ends = (old_stat, new_stat) if exchange else (old_stat,)
                 self._check_held(caller, call, (path, new_path), *ends)
-            self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
             settled = sure is not None or sure_there is not None
             by_facts = (moved.used or target.used) and not _replaces_directory(old_stat, new_stat, flags)
+            decided = (old_parent, old, old_stat), (new_parent, new, new_stat), flags
+            if settled or by_facts:  # it took time to find the facts: record no decision on files that left
+                with self._same_files(*decided):
+                    pass
+            self._gate.recorder.decided(caller, call, path, decision, new_path=new_path, before=gone)
             try:
-                with self._same_source(old_parent, old, old_stat, flags):
-                    self._resolver.still(new_parent, new, new_stat)
+                with self._same_files(*decided):
                     if replaced is not None and not exchange:
                         self._entries.keep_open(new_key, new_parent, new, replaced=True)
                     names = (self._resolver.dirfd(old_parent), old, self._resolver.dirfd(new_parent), new)
                     with self._open_files.bytes_stay(old_key), self._open_files.bytes_stay(new_key):
                         if settled or by_facts:
-                            self._rename_exactly(*names, old_stat, new_stat, flags, settled=settled)
+                            self._exact_renames.rename(*names, old_stat, new_stat, flags, settled=settled)
                         else:
                             self._tree.rename2(*names, flags)
             except OSError as error:
@@ -187,20 +199,23 @@ class Renamer:
         self._follow(caller.principal, here, to, exchange=exchange)
 
     @contextlib.contextmanager
-    def _same_source(self, old_parent: Node, old: bytes, stat: Stat, flags: int) -> Iterator[None]:
-        """Check that the moved file still has the old name. If that is so after a StaleNodeError, too, raise
-        _TargetChangedError.
+    def _same_files(
+        self, old: tuple[Node, bytes, Stat], new: tuple[Node, bytes, Stat | None], flags: int
+    ) -> Iterator[None]:
+        """Check that both files still have their names. Raise _TargetChangedError if only the new name leads
+        to another file, also after a StaleNodeError.
 
-        Not if the old name leads to another file, nor in an exchange: then the kernel must look the name up
-        again, because it gives its entry the new name. With NOREPLACE the kernel answers EEXIST itself.
+        Not if the old name does, nor in an exchange: then the kernel must look the name up again, because it
+        gives its entry the new name. With NOREPLACE the kernel answers EEXIST itself.
         """
-        self._resolver.still(old_parent, old, stat)
+        self._resolver.still(*old)
         try:
+            self._resolver.still(*new)
             yield
         except StaleNodeError:
             if flags:
                 raise
-            self._resolver.still(old_parent, old, stat)
+            self._resolver.still(*old)
             raise _TargetChangedError from None
 
     def _check_held(self, caller: Caller, call: Call, paths: tuple[bytes, bytes], *ends: Stat) -> None:
@@ -245,73 +260,14 @@ class Renamer:
         self._move(moved, old, new)
 
     def _shown(
-        self, who: Principal, decision: Decision, state: PathState, ftype: FileType, parent: Node
+        self, who: Principal, decision: Decision, here: _Side, to: _Side, *, exchange: bool
     ) -> Decision:
-        """Return the decision; EXDEV if it allows, but the caller would not see the file at the new path."""
-        shown = self._gate.shows(who, state, ftype, parent)
-        return decision if shown else stricter(decision, ELSEWHERE)
-
-    def _rename_exactly(
-        self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
-        flags: int, *, settled: bool,
-    ) -> None:  # fmt: skip
-        """Move exactly the file that was decided on, or none (ESTALE: the kernel tries again).
-
-        renameat2 takes names. After the last check, another file may get a name through another mount or in
-        the store. So a replaced file is removed only after it is certain which file was moved, and an
-        exchange of other files than these two is undone. settled: True if the file's content was checked for
-        this move. Then a store that cannot exchange names moves nothing (EXDEV). Otherwise such a store moves
-        whatever has the name, and so does one that would copy the replaced file for that, or takes no other
-        name.
-        """
-        replaces = replaced is not None and not flags
-        if replaces and replaced is not None:
-            if replaced.same_inode(moved):
-                return  # two names of one file: rename(2) does nothing, and both stay
-            if not settled and self._exact_names.would_copy(new_dir, replaced):
-                self._tree.rename2(old_dir, old, new_dir, new)
-                return
-        try:
-            if replaces and replaced is not None:
-                is_done = self._exact_names.replace(old_dir, old, moved, new_dir, new, replaced)
-            else:
-                is_done = self._moved_exactly(old_dir, old, new_dir, new, moved, replaced, flags)
-        except (FileExistsError, FileNotFoundError):
-            raise StaleNodeError from None
-        except OSError as error:
-            if settled and knows_no_flags(error):
-                raise OSError(errno.EXDEV, "the store cannot move exactly this file") from None
-            if settled or not (knows_no_flags(error) or (replaces and takes_no_name(error))):
-                raise
-            self._tree.rename2(old_dir, old, new_dir, new, flags)
-            return
-        if not is_done:
-            raise StaleNodeError
-
-    def _moved_exactly(
-        self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
-        flags: int,
-    ) -> bool:  # fmt: skip
-        """Give a file a name that no file has, or exchange two. False if these were other files: undone."""
-        swap = flags & _EXCHANGE
-        with contextlib.ExitStack() as stack:
-            moved_fd = self._opened(stack, old_dir, old, moved)
-            replaced_fd = self._opened(stack, new_dir, new, replaced) if swap and replaced is not None else -1
-            self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
-            is_done = self._exact_names.has_got(moved_fd, moved, new_dir, new)
-            if is_done and swap and replaced is not None:
-                is_done = self._exact_names.has_got(replaced_fd, replaced, old_dir, old)
-        if not is_done:
-            self._exact_names.move_back(new_dir, new, old_dir, old, swapped=bool(swap))
-        return is_done
-
-    def _opened(self, stack: contextlib.ExitStack, dirfd: int, name: bytes, stat: Stat) -> int:
-        """Return a descriptor of the file in *stat*, by its name; ESTALE if another file has the name."""
-        fd = self._tree.open_path(dirfd, name)
-        stack.callback(os.close, fd)
-        if not self._tree.fstat(fd).same_inode(stat):
-            raise StaleNodeError
-        return fd
+        """Return the decision; EXDEV if it allows, but the caller would not see a file at its new path."""
+        moves = ((here, to), (to, here)) if exchange else ((here, to),)
+        for old, new in moves:
+            if old.end is not None and not self._gate.shows(who, new.state, old.end.ftype, new.parent):
+                decision = stricter(decision, ELSEWHERE)
+        return decision
 
     async def _keep_apart(self, stack: contextlib.AsyncExitStack, *ends: Named | None) -> None:
         """Until *stack* is closed, keep other daemons from changing names or attributes of these files.

@@ -1,0 +1,89 @@
+"""Renames of exactly the files that were decided on, or of none."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from typing import Final
+
+from policyfs.fs.inodes.node import StaleNodeError
+from policyfs.kernel.bridge import pyfuse3
+from policyfs.linux.statx import Stat
+from policyfs.store.exact_names import ExactNames, knows_no_flags, takes_no_name
+from policyfs.store.tree import Tree
+
+_EXCHANGE: Final = int(pyfuse3.RENAME_EXCHANGE)
+_NOREPLACE: Final = int(pyfuse3.RENAME_NOREPLACE)
+
+
+class ExactRenames:
+    """Renames files of one store, if they are still those of the decision."""
+
+    __slots__ = ("_exact_names", "_tree")
+
+    def __init__(self, tree: Tree, exact_names: ExactNames) -> None:
+        self._tree = tree
+        self._exact_names = exact_names
+
+    def rename(
+        self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
+        flags: int, *, settled: bool,
+    ) -> None:  # fmt: skip
+        """Move exactly the file that was decided on, or none (ESTALE: the kernel tries again).
+
+        renameat2 takes names. After the last check, another file may get a name through another mount or in
+        the store. So a replaced file is removed only after it is certain which file was moved, and an
+        exchange of other files than these two is undone. settled: True if the file's content was checked for
+        this move. Then a store that cannot exchange names moves nothing (EXDEV). Otherwise such a store moves
+        whatever has the name, and so does one that would copy the replaced file for that, or takes no other
+        name.
+        """
+        replaces = replaced is not None and not flags
+        if replaces and replaced is not None:
+            if replaced.same_inode(moved):
+                return  # two names of one file: rename(2) does nothing, and both stay
+            if not settled and self._exact_names.would_copy(new_dir, replaced):
+                self._tree.rename2(old_dir, old, new_dir, new)
+                return
+        try:
+            if replaces and replaced is not None:
+                is_done = self._exact_names.replace(old_dir, old, moved, new_dir, new, replaced)
+            else:
+                is_done = self._moved_exactly(old_dir, old, new_dir, new, moved, replaced, flags)
+        except (FileExistsError, FileNotFoundError):
+            raise StaleNodeError from None
+        except OSError as error:
+            if settled and knows_no_flags(error):
+                raise OSError(errno.EXDEV, "the store cannot move exactly this file") from None
+            if settled or not (knows_no_flags(error) or (replaces and takes_no_name(error))):
+                raise
+            self._tree.rename2(old_dir, old, new_dir, new, flags)
+            return
+        if not is_done:
+            raise StaleNodeError
+
+    def _moved_exactly(
+        self, old_dir: int, old: bytes, new_dir: int, new: bytes, moved: Stat, replaced: Stat | None,
+        flags: int,
+    ) -> bool:  # fmt: skip
+        """Give a file a name that no file has, or exchange two. False if these were other files: undone."""
+        swap = flags & _EXCHANGE
+        with contextlib.ExitStack() as stack:
+            moved_fd = self._opened(stack, old_dir, old, moved)
+            replaced_fd = self._opened(stack, new_dir, new, replaced) if swap and replaced is not None else -1
+            self._tree.rename2(old_dir, old, new_dir, new, swap or _NOREPLACE)
+            is_done = self._exact_names.has_got(moved_fd, moved, new_dir, new)
+            if is_done and swap and replaced is not None:
+                is_done = self._exact_names.has_got(replaced_fd, replaced, old_dir, old)
+        if not is_done:
+            self._exact_names.move_back(new_dir, new, old_dir, old, swapped=bool(swap))
+        return is_done
+
+    def _opened(self, stack: contextlib.ExitStack, dirfd: int, name: bytes, stat: Stat) -> int:
+        """Return a descriptor of the file in *stat*, by its name; ESTALE if another file has the name."""
+        fd = self._tree.open_path(dirfd, name)
+        stack.callback(os.close, fd)
+        if not self._tree.fstat(fd).same_inode(stat):
+            raise StaleNodeError
+        return fd
