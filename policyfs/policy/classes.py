@@ -7,7 +7,7 @@ without the store's files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple
 
@@ -75,13 +75,15 @@ def name_classes(
     apps: tuple[str, ...],
     uids: tuple[int, ...],
     known: Known | None = None,
+    spend: Spend | None = None,
 ) -> list[str]:
     """Return at least one name of every class that these positions together tell apart.
 
     apps, uids: the values of captures that matter; any other value counts as an ordinary name. known:
-    remembers answers between calls. Raises TooHardError.
+    remembers answers between calls. spend: called with a number of characters before they are tried; it may
+    raise TooHardError. Raises TooHardError.
     """
-    return joint_name_classes([(automaton, position, apps, uids) for position in positions], known)
+    return joint_name_classes([(automaton, position, apps, uids) for position in positions], known, spend)
 
 
 class FewClasses(NamedTuple):
@@ -118,6 +120,8 @@ def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
     return FewClasses(frozenset(edges.literals), tuple(words))
 
 
+Spend = Callable[[int], None]
+
 Known = dict[frozenset[Pattern], list[str]]
 """Answers to earlier questions: names of each class, by the set of patterns that tells the classes apart."""
 
@@ -125,11 +129,11 @@ Known = dict[frozenset[Pattern], list[str]]
 def joint_name_classes(
     places: Iterable[tuple[Automaton, Position, tuple[str, ...], tuple[int, ...]]],
     known: Known | None = None,
+    spend: Spend | None = None,
 ) -> list[str]:
     """Return at least one name of every class that positions of several automata together tell apart.
 
-    Each position has its own apps and uids (see name_classes). known: remembers answers between calls.
-    Raises TooHardError.
+    Each position has its own apps and uids. known, spend: see name_classes. Raises TooHardError.
     """
     edges = _Edges()
     for automaton, position, apps, uids in places:
@@ -137,12 +141,10 @@ def joint_name_classes(
             edges.add(automaton.nodes[number], FREE, apps, uids)
         for number, bind in position.bound:
             edges.add(automaton.nodes[number], bind, apps, uids)
-    return _names(edges, {} if known is None else known)
+    return _names(edges, {} if known is None else known, spend)
 
 
-def names_out_of(
-    nodes: Iterable[tuple[Node, tuple[str, ...], tuple[int, ...]]], known: Known
-) -> list[str]:
+def names_out_of(nodes: Iterable[tuple[Node, tuple[str, ...], tuple[int, ...]]], known: Known) -> list[str]:
     """Return at least one name of every class that some nodes together tell apart.
 
     Each node has its own apps and uids. known: as for joint_name_classes. Raises TooHardError.
@@ -163,21 +165,21 @@ def _other(edges: _Edges) -> str:
     )
 
 
-def _names(edges: _Edges, known: Known) -> list[str]:
+def _names(edges: _Edges, known: Known, spend: Spend | None = None) -> list[str]:
     other = _other(edges)
     if not edges.patterns:
         return [*sorted(edges.literals), other]
     if not edges.folds and len(edges.literals) > _MANY_LITERALS:
-        words = _known_words(frozenset(edges.patterns), other, known)
+        words = _known_words(frozenset(edges.patterns), other, known, spend)
         # INVARIANT: a word with the unused character in it is not a literal. A word without it might be a
         # literal, and a literal cannot stand for the other words of its class.
         if all(other in word or word not in edges.literals for word in words):
             return [*sorted(edges.literals), *words]
     literal_patterns = {Pattern(tuple(name), False) for name in edges.literals}
-    return _known_words(frozenset(edges.patterns | literal_patterns), other, known)
+    return _known_words(frozenset(edges.patterns | literal_patterns), other, known, spend)
 
 
-def _known_words(patterns: frozenset[Pattern], other: str, known: Known) -> list[str]:
+def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: Spend | None) -> list[str]:
     """Return the result of _words, kept in *known*.
 
     A kept result is used again only if its words contain *other*. An earlier call may have had another unused
@@ -185,11 +187,13 @@ def _known_words(patterns: frozenset[Pattern], other: str, known: Known) -> list
     """
     found = known.get(patterns)
     if found is None or not any(other in word for word in found):
-        found = known[patterns] = _words(patterns, other)
+        found = known[patterns] = _words(patterns, other, spend=spend)
     return found
 
 
-def _words(patterns: AbstractSet[Pattern], other: str, most: int | None = None) -> list[str]:
+def _words(
+    patterns: AbstractSet[Pattern], other: str, most: int | None = None, spend: Spend | None = None
+) -> list[str]:
     """Return the shortest word for each set of patterns that a word matches, with ``other`` if possible.
 
     Raises TooHardError if more than *most* words (MAX_WORDS) were tried.
@@ -202,6 +206,8 @@ def _words(patterns: AbstractSet[Pattern], other: str, most: int | None = None) 
     seen = {(start, False)}
     todo: list[tuple[int, bool, str]] = [(start, False, "")]
     for live, strange, word in todo:
+        if spend is not None:
+            spend(len(alphabet))
         for char in alphabet:
             after = matcher.step(live, char)
             state = (after, strange or char == other)

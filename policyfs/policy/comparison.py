@@ -27,11 +27,13 @@ MAX_STEPS: Final = 200_000
 
 To try one rule for one caller is a step, and one more for every 8,000 facts that the rules tell apart. To see
 if rules distinguish callers is an eighth of that. To go to a name below is a step, and two more for each
-capture. To count out the facts is a step for every 8,000 facts of each kind.
+capture. To try a character, in a search for the classes of names, is four steps. To count out the facts is a
+step for every 8,000 facts of each kind.
 """
 
 _DISTINCTIONS_IN_A_STEP: Final = 8
 _FACTS_IN_A_STEP: Final = 8000
+_STEPS_OF_A_CHARACTER: Final = 4
 
 Worse = Callable[[RightsMap, RightsMap], bool]
 
@@ -83,6 +85,10 @@ class Budget:
         self._left -= steps
         if self._left < 0:
             raise TooHardError
+
+    def spend_on_characters(self, count: int) -> None:
+        """Take the steps to try some characters in a search for the classes of names."""
+        self.spend(count * _STEPS_OF_A_CHARACTER)
 
 
 class Comparison:

@@ -317,7 +317,8 @@ def children(
     """
     uids = sample_uids(table, pair, caller)
     apps = tuple(sorted(table.automaton.apps))
-    for name in name_classes(table.automaton, (pair[0].position, pair[1].position), apps, uids, known):
+    positions = (pair[0].position, pair[1].position)
+    for name in name_classes(table.automaton, positions, apps, uids, known, budget.spend_on_characters):
         budget.spend(2 + 2 * sum(len(state.position.bound) for state in pair))
         yield paths.step(pair[0], name), paths.step(pair[1], name)
 

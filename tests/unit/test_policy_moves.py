@@ -412,3 +412,14 @@ def test_more_facts_than_can_be_compared_in_time_are_a_copy():
     assert asked.rename("camera", "/n0/n1/n2/a", "/n3/n4/a", DIRECTORY) == EXDEV
     assert asked.rename("camera", "/c/a", "/d/a", DIRECTORY) == EXDEV
     assert time.process_time() - began < 2
+
+
+def test_names_with_two_captures_are_told_apart_only_for_a_short_time():
+    apps = "".join(f", a{n}: {{uid: {20000 + n}}}" for n in range(20))
+    rules = "".join(
+        f"- {{id: c{n}, allow: [read], paths: ['/**/{{app}}*{{uid}}{n}/**']}}\n" for n in range(5)
+    )
+    asked = Asked(ALL + rules, apps=f"apps: {{camera: {{uid: 10010}}{apps}}}\n")
+    began = time.process_time()
+    assert asked.rename("camera", "/5x0/6x1/7x2/8x3/a", "/6x1/7x2/9x5/b", DIRECTORY) == EXDEV
+    assert time.process_time() - began < 1.2
