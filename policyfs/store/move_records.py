@@ -82,7 +82,12 @@ class MoveRecords:
                 store, move = self._read(at)
                 is_free = move is None or (store == self._store and finish(move))
                 if is_free:
-                    os.pwrite(self._fd, bytes(_HEAD.size), at)
+                    try:
+                        os.pwrite(self._fd, bytes(_HEAD.size), at)
+                    except OSError:  # no room; but the records behind this place can be read
+                        if at >= end:
+                            raise
+                        is_free = False
                 if is_free and self._at < 0:
                     self._at = at
                 else:

@@ -273,3 +273,26 @@ def test_a_record_of_another_form_changes_no_name(tmp_path: Path, fields: tuple[
     store.next_daemon().close()
     assert store.files() == before
     assert store.warned == []
+
+
+def test_files_get_their_names_back_though_the_shared_file_cannot_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, write = Store(tmp_path), os.pwrite
+
+    def pwrite(fd: int, data: bytes, at: int) -> int:
+        if at != place:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, data, at)
+
+    with Tree.open(str(store.place)) as tree:
+        first = MoveRecords(store.records, tree.root_fd)
+        first.begin(lambda move: True)
+        assert store.dies(_unlink, 3, {})
+        place = Path(store.records).stat().st_size // 12288 * 12288
+        first.close()
+    assert place > 0
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    store.next_daemon().close()
+    assert store.asides() == []
+    assert store.files()["from/old"] == OLD
