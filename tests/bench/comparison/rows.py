@@ -59,12 +59,15 @@ def fill_store(store: Path, names: set[str], directory: Path) -> tuple[Path, Pat
 
 
 def _tree(directory: Path) -> Path:
-    """Copy Python's own library: some thousands of small files that every machine has."""
+    """Copy Python's own library, which every machine has, until there are SOME small files. (Some packages of
+    Python have a third of the files of others.)
+    """
     tree = directory / "tree"
     library = Path(sysconfig.get_path("stdlib"))
     found = sorted(path for path in library.rglob("*.py") if "site-packages" not in path.parts)
-    for path in found[:SOME]:
-        target = tree / path.relative_to(library)
+    for number in range(SOME):
+        path = found[number % len(found)]
+        target = tree / f"library-{number // len(found)}" / path.relative_to(library)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     return tree
