@@ -60,8 +60,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of every command that mounts."""
     add = parser.add_argument
     add("--policy", required=True, metavar="P", help="a policy file, or a directory of *.yaml")
-    add("--uid", type=int, metavar="UID", help="with --app: the admitted uid (default: the app's)")
-    add("--gid", type=int, action="append", metavar="GID", help="with --app: an admitted primary group")
+    uid_help = "with --app: only this uid may use the mount (default: the app's)"
+    gid_help = "with --app: only processes with this primary group may use the mount (may be repeated)"
+    add("--uid", type=int, metavar="UID", help=uid_help)
+    add("--gid", type=int, action="append", metavar="GID", help=gid_help)
     add("--trail", metavar="DIR", help="trail root (default: $POLICYFS_TRAIL_DIR or /var/log/policyfs)")
     add("--monitor", action="store_true", help="record denials of listed apps, and permit the requests")
     add("--watch", action="store_true", help="reload the policy when its files change")

@@ -149,8 +149,8 @@ class RecordedRequests:
         return sorted({*self._ends, *ends_of(known, ALWAYS)})
 
     def _exceptions(self, event: Event, run: _Run, at_ns: int) -> tuple[str, ...]:
-        """Return the exceptions in force: as recorded; if the record is gone, those that had not ended at
-        this time.
+        """Return the exceptions that were in force at an event, as the trail recorded them. If this record is
+        gone, return those that had not ended at that time.
         """
         told = run.exceptions.get((event.policy_digest, event.policy_generation))
         policy = self._policies.policy(event.policy_digest) if told is None else None

@@ -4,9 +4,10 @@ An event is counted, without a line, if it repeats a denial or if its app is bey
 All other events go on record. The line of a best-effort event is made here, and the queue keeps only that
 line.
 
-The event loop first puts allowed best-effort events aside. Once there are YOUNG of them, it processes them
-together. This costs a third of the time of processing each event between requests. Every other call first
-processes the events put aside. So order, counts and budgets are as if each event had been processed at once.
+The event loop first puts allowed best-effort events aside. When their number reaches YOUNG, it processes
+them together. This takes a third of the time that it takes to process each event between requests. All other
+calls first process the events that were put aside. So order, counts and budgets are as if each event had been
+processed at once.
 """
 
 from __future__ import annotations

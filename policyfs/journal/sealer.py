@@ -381,7 +381,7 @@ def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
 
 
 def _compare(reading: _Reading, old: Proof) -> None:
-    """Compare the lines that an earlier seal covers with the digests in that seal."""
+    """Check the lines that an earlier seal covers against the digests in that seal."""
     seal = old.seal
     same = (reading.tree.size, reading.seq, reading.head, reading.tree.root().hex()) == (
         seal.lines, seal.last_seq, seal.head, seal.root,

@@ -1,4 +1,4 @@
-"""Segments, plain or compressed, read at any place. Only frames that contain wanted lines are unpacked."""
+"""Reads segments, plain or compressed, from any position. Unpacks only frames that contain wanted lines."""
 
 from __future__ import annotations
 

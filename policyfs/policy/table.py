@@ -298,7 +298,9 @@ class Table:
         return Situated(number, tuple(needed), tuple(unless))
 
     def path_fault(self, number: int, position: Position) -> str | None:
-        """Return the key, ``paths`` or ``when.path``, that can match for no caller here; None if both can."""
+        """Return the first key (``paths``, ``when.path``) that matches here for no caller at all. None if
+        each of them matches for some caller.
+        """
         compiled = self._compiled[number]
         for key, accept in (("paths", compiled.paths), ("when.path", compiled.when)):
             if accept is not None and accept not in position.free_accepts | position.bound_accepts.keys():

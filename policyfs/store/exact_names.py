@@ -349,7 +349,7 @@ class ExactNames:
     def _tell(self, taken: bytes, name: bytes, error: OSError) -> None:
         """Log that a file stays under another name."""
         self._warn(
-            f"this file was replaced while policyfs changed its name, and is now called {os.fsdecode(taken)}"
-            f" ({error.strerror})",
+            "policyfs moved the file of this name aside, and did not give it the name back; the file is now"
+            f" called {os.fsdecode(taken)} ({error.strerror})",
             name,
         )

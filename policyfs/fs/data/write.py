@@ -51,12 +51,13 @@ class FileWriter:
         """Write if the handle's app may do so now. append: write at the present end of the file.
 
         back: True if the kernel writes back a page that was changed through a mapping. Such a write never
-        makes a file longer: bytes behind the file's end were cut off after the app had changed them.
+        makes a file longer. If it has bytes behind the file's end, the file was cut after the app had changed
+        these bytes.
 
         The kernel puts the bytes into its pages before it sends the write. If the write is refused, these
         pages must be dropped: otherwise processes that have them mapped would see, and write back, bytes that
-        the file never held. All other pages stay. The kernel may be writing one of them back, which may take
-        long on a slow store. A notification that drops this page would wait until it is written, and
+        the file never held. No other page is dropped: the kernel may be writing it back, which may take long
+        on a slow store. A notification that drops such a page would wait for the end of this write, and
         notifications for other files would wait behind it.
         """
 

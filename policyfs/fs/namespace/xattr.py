@@ -163,7 +163,7 @@ class ExtendedAttributes:
         decision = await self._gate.require(caller, Op.SEE | Op.ATTR, node, call)
         if not _is_user(name) and not (self._set_id_bits is not None and name in ACLS):
             if not name.startswith((b"security.", b"trusted.", b"user.")):
-                raise OSError(errno.EOPNOTSUPP, "this mount does not support ACLs and other namespaces")
+                raise OSError(errno.EOPNOTSUPP, "this mount does not support xattrs of this namespace")
             refusal = Decision(allowed=False, errno=errno.EPERM, audit=Audit.REQUIRED)
             shown = name.decode("utf-8", "backslashreplace")
             self._gate.refuse(caller, call, node.path(), refusal, note=f"xattr {shown}")

@@ -51,9 +51,10 @@ class Result(NamedTuple):
 def run(
     policy: Policy, cases: Iterable[Case], named: str, sniff: Callable[[Case], str | None]
 ) -> Iterator[Result]:
-    """Yield the outcome of every request. A case without ``at`` (a time) tests the policy without exceptions.
+    """Yield the outcome of every request.
 
-    named: the policy's name in commands. sniff: finds the kind of the file in ``content``.
+    A case without ``at`` (a time) is decided as if the policy had no exceptions. named: the policy's name in
+    the commands of the results. sniff: finds the kind of the file in ``content``.
     """
     engines: dict[tuple[Rule, ...], Engine] = {}
     for case in cases:

@@ -100,7 +100,7 @@ def _apps(rules: Sequence[Proposed], evidence: Evidence) -> Iterator[str]:
             listed = ", ".join(spans)
             yield f"    uid: {listed if len(spans) == 1 else f'[{listed}]'}"
         else:
-            yield "    description: the trail has it in an app mount"
+            yield "    description: the trail shows this app only in app mounts, so its uid is not known"
 
 
 def _spans(numbers: Sequence[int]) -> list[tuple[int, int]]:

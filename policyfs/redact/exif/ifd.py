@@ -164,7 +164,7 @@ class Directory:
 
     @property
     def end(self) -> int:
-        """One past the structure."""
+        """The offset of the first byte after the structure."""
         return self.offset + len(self.old)
 
     @property

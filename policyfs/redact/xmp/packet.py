@@ -1,7 +1,7 @@
 """Cleaner of XMP packets (ISO 16684-1); the length of a packet stays.
 
 The packet is tokenised strictly. A removed element or attribute (properties.py) is overwritten with
-spaces, which leaves the XML as well-formed as it was, in any form of RDF. Encodings: UTF-8, UTF-16
+spaces. So the XML stays well-formed, whichever form of RDF it has. Encodings: UTF-8, UTF-16
 and UTF-32. A packet that cannot be understood for certain (not well-formed, a DOCTYPE, an encoding
 that differs from the declared one) becomes an empty packet.
 """
