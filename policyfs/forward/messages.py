@@ -14,7 +14,7 @@ from policyfs.trail.event import DENY
 from policyfs.trail.record import Fields, Record
 from policyfs.trail.render import paths, why
 from policyfs.trail.sentences import describe
-from policyfs.trail.summary import TROUBLE
+from policyfs.trail.summary import COUNTED
 from policyfs.trail.table import shown
 
 ALERT: Final = "alert"
@@ -66,7 +66,7 @@ def message_of(item: Item) -> Message:
 def _severity(record: Record) -> int:
     if record.event is not None:
         return NOTICE if record.event.decision == DENY else INFO
-    if record.kind in TROUBLE or record.kind in {GAP, BROKEN}:
+    if record.kind in COUNTED or record.kind in {GAP, BROKEN}:
         return SEVERE
     return NOTICE if record.kind in {"policy", "detached", "failed", "clock", "pruned"} else INFO
 

@@ -52,6 +52,16 @@ def test_people_read_one_line() -> None:
     assert "\n" not in message_of(item_of(an_event(NASTY))).text
 
 
+def test_what_somebody_should_look_at_is_louder() -> None:
+    def severity(kind: str) -> int:
+        fields = {"type": kind, "time": "2026-01-01T00:00:00.0Z"}
+        record = Record(Place(MOUNT_ID, "x", 1), kind, 7, 1, fields, None)
+        return message_of(Item(MOUNT_ID, b'{"type":""}', record)).severity
+
+    assert message_of(item_of(a_denial())).severity < message_of(item_of(an_event())).severity
+    assert severity("killed") == severity("damage") < severity("policy") < severity("header")
+
+
 def test_journald_gets_the_exact_bytes_of_a_path() -> None:
     message = message_of(item_of(an_event(NASTY, rules=("one", "two"))))
     found = fields_of(journal_datagram(message))
