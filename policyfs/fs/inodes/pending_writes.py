@@ -80,7 +80,8 @@ class Head:
 
     def size(self, stored: int) -> int:
         """Return the file's size as its writer sees it, held bytes included."""
-        return stored if self.held is None else max(stored, len(self.held))
+        held = self._held  # read once: a thread may just be storing it
+        return stored if held is None else max(stored, len(held))
 
 
 @dataclass(slots=True, eq=False)

@@ -122,8 +122,9 @@ async def _read_waiting(
             return await read_draft(fd, offset, size)
         finally:
             os.close(fd)
-    if state.head is not None and state.head.held:
-        return state.head.held[offset : offset + size]
+    held = None if state.head is None else state.head.held  # read once: a thread may just be storing it
+    if held:
+        return held[offset : offset + size]
     return None
 
 
