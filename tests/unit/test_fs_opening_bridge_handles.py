@@ -583,3 +583,19 @@ def test_the_event_of_a_directory_is_known_while_it_may_be_opened(
     scene.handles.end(scene.node)
     assert len(scene.handles.events) == 0
     assert directories.taken == []
+
+
+def test_one_directory_more_takes_the_place_of_the_oldest(
+    scene: Scene, directories: Directories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bridge_handles, "_MOST_LISTED", 2)
+    scene.record()
+    nodes: list[Any] = [Known(**vars(scene.node) | {"nodeid": number}) for number in (7, 8, 9)]
+    scene.bridge.handles = [opened(71)]
+    for node in (nodes[0], nodes[1], nodes[0]):
+        scene.handles.opened_directory(node, scene.request.caller)
+    assert (len(scene.handles.events), directories.taken) == (2, [])
+    scene.handles.opened_directory(nodes[2], scene.request.caller)
+    assert (len(scene.handles.events), directories.taken) == (2, [71])
+    scene.handles.end(nodes[0])
+    assert len(scene.handles.events) == 2

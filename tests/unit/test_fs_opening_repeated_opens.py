@@ -68,6 +68,14 @@ class Scene:
         return self.opens.has_room(request.node, request.caller)
 
 
+def test_a_long_path_has_no_room(scene: Scene) -> None:
+    """It would stay in memory, once for each uid, as long as the vector."""
+    caller = scene.opening().request.caller
+    for size, has_room in ((1024, True), (1025, False)):
+        node: Any = SimpleNamespace(nodeid=7, path=lambda size=size: b"/" * size)
+        assert scene.opens.has_room(node, caller) is has_room
+
+
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Scene:
     return Scene(monkeypatch)

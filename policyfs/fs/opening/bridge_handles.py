@@ -33,6 +33,8 @@ from policyfs.store.frozen import Version
 _MOST: Final = 1 << 15
 """The limit of nodes with an open vector. Each keeps a backing file open in the kernel. One app can have at
 most half of them."""
+_MOST_LISTED: Final = 1 << 13
+"""The limit of directories with an open vector. Another one takes the place of the oldest."""
 _AGE_S: Final = 2.0
 """Python takes a handle over once it was open in the bridge for this time, or up to twice as long. Then the
 bridge has room for other handles."""
@@ -98,7 +100,7 @@ class BridgeHandles:
         self._redactor = redactor
         self.events = RepeatedOpens(fs.gate.recorder)
         self.directories: OpenDirectories | None = None
-        self._listed: set[Node] = set()  # directories that the bridge may open
+        self._listed: dict[Node, None] = {}  # directories that the bridge may open, the oldest first
         self._entered: dict[Node, _Entered] = {}
         self._ended: dict[Node, _Entered] = {}  # ended all at once: their states are left some at a time
         self._of_copies: dict[Node, None] = {}  # nodes of both maps that show a copy, the oldest first
@@ -219,24 +221,30 @@ class BridgeHandles:
         decision = self._repeats.judged_listing(node, caller)
         if decision is None or not self.events.has_room(node, caller):
             return
-        self._listed.add(node)
+        if node not in self._listed and len(self._listed) >= _MOST_LISTED:
+            self.end(next(iter(self._listed)))
+        self._listed[node] = None
         self.events.note_listing(node, caller, decision)  # first, as in opened()
         if not self._repeats.opened_directory(node, caller, decision):
             self.end(node)
 
     def end_directories(self) -> None:
         """Make the bridge open no more directories, and take over those that it has open."""
-        listed, self._listed = self._listed, set()
-        for node in listed:
-            self._adopt(vectors.end_opens(node.nodeid))
-            self.events.forget(node.nodeid)
+        listed, self._listed = self._listed, {}  # first: _adopt() may call this again
+        try:
+            while listed:
+                node, _ = listed.popitem()
+                self._adopt(vectors.end_opens(node.nodeid))
+                self.events.forget(node.nodeid)
+        finally:
+            self._listed |= listed  # those left by a bug
 
     def end(self, node: Node) -> None:
         """Make the bridge answer no more opens of a node, and take over its handles."""
         if node in self._entered or node in self._listed:
             self._adopt(vectors.end_opens(node.nodeid))  # may end all
             self.events.forget(node.nodeid)
-        self._listed.discard(node)
+        self._listed.pop(node, None)
         self._of_copies.pop(node, None)
         entered = self._entered.pop(node, None)
         if entered is not None:
@@ -255,7 +263,7 @@ class BridgeHandles:
         if self._entered or self._listed:
             self._ended |= self._entered
             self._entered = {}
-            self._listed = set()
+            self._listed = {}
             self._shares = Shares(_MOST, self._shares.what)
             self._adopt(vectors.end_all_opens())
             self.events.forget_all()

@@ -29,6 +29,9 @@ _CALLERS: Final = 4
 """The limit of uids with recorded vectors on one node: the number of uids for which the bridge has places
 (GRANTS)."""
 
+_PATH_BYTES: Final = 1024
+"""The longest path of a file or directory with a recorded vector, which keeps its path in memory."""
+
 _DECIDED: Final = 4096
 """The limit of different events in the map by which files share them. A full map is emptied."""
 
@@ -71,7 +74,11 @@ class RepeatedOpens:
         return len(self._templates)
 
     def has_room(self, node: Node, caller: Caller) -> bool:
-        """True if events of this caller's repeats can be told apart from events of other callers."""
+        """True if events of this caller's repeats can be told apart from events of other callers, and the
+        path is not too long to be kept.
+        """
+        if len(node.path()) > _PATH_BYTES:
+            return False
         known = self._templates.get(node.nodeid, ())
         return len(known) < _CALLERS or any(one.event.uid == caller.uid for one in known)
 
