@@ -94,6 +94,11 @@ def old_listings_stay() -> None:
     put(DirectoryListings, "_cached", lambda self, node: FH_CACHE_DIR | FH_KEEP_CACHE)
 
 
+def old_directories_are_read() -> None:
+    """Who has a directory open goes on reading it, whatever the kernel may keep of that."""
+    put(DirectoryListings, "_check_kept", lambda self, listing: None)
+
+
 def ends_are_forgotten() -> None:
     """No end of an exception is kept: what the clock says is all."""
     put(HighWaterMark, "pass_ends", lambda self, policy: None)
@@ -113,6 +118,7 @@ RELOADING: Final[dict[str, Callable[[], None]]] = {
     "listed-names-stay": listed_names_stay,
     "reload-drops-late": reload_drops_late,
     "old-listings-stay": old_listings_stay,
+    "old-directories-are-read": old_directories_are_read,
     "ends-are-forgotten": ends_are_forgotten,
     "overtaken-unnoticed": overtaken_unnoticed,
 }

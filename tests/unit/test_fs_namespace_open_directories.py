@@ -43,7 +43,7 @@ def table_of(limit: int = 1000) -> tuple[OpenDirectories, Bridge]:
 
 
 def _add(table: OpenDirectories, made: Parts, times: int = 1) -> list[int]:
-    return [table.add(made.root, made.caller(GALLERY)).index for _ in range(times)]
+    return [table.add(made.root, made.caller(GALLERY), kept=False).index for _ in range(times)]
 
 
 def test_numbers_in_use_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,8 @@ def test_an_unknown_number_is_sought_in_the_bridge(tmp_path: Path) -> None:
             table.find(index + 1)
         assert bridge.asked == [index + 1]
         table.adopt(index + 1, made.root, made.caller(CAMERA))
-        assert table.find(index + 1).holder == made.caller(CAMERA).holder
+        adopted = table.find(index + 1)
+        assert (adopted.holder, adopted.kept) == (made.caller(CAMERA).holder, True)
         assert (len(table), bridge.asked) == (2, [index + 1, "all"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import struct
@@ -211,3 +212,42 @@ async def test_files_have_nodes_where_names_are_looked_up(tmp_path: Path, monkey
         assert {node.lookups for node in made.nodes} == {1}
         assert 500 < len(await made.listings.names(index, 2, 4096)) <= 1024
         assert len(await made.listings.names(index, 2, 4096)) > 3000
+
+
+@on_trio
+async def test_an_old_directory_is_not_read_where_callers_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel would show the names to others. A directory opened since is read: it keeps nothing."""
+    (tmp_path / "DCIM").mkdir()
+    (tmp_path / "DCIM/name").touch()
+    with parts(tmp_path, engine_of(ANYTHING)) as made:
+        told, directory = Told(monkeypatch), await made.walk("/DCIM", GALLERY)
+        alike = True
+        monkeypatch.setattr("policyfs.fs.kernel_cache.attributes.Timeouts.listing", lambda *_: alike)
+        old = await made.listings.opendir(directory, made.caller(GALLERY))
+        assert await told.names(made.listings, old, 0) == {b"name"}
+        alike = False
+        new = await made.listings.opendir(directory, made.caller(GALLERY))
+        for start in (0, 2):
+            with pytest.raises(OSError, match="opened again") as refused:
+                await told.names(made.listings, old, start)
+            assert refused.value.errno == errno.ESTALE
+        assert await told.names(made.listings, new, 0) == {b"name"}
+        alike = True
+        assert await told.names(made.listings, old, 0) == {b"name"}
+
+
+@on_trio
+async def test_an_open_that_fails_leaves_no_open_directory(tmp_path: Path, monkeypatch) -> None:
+    """Its number never reaches the kernel, so nobody would release it."""
+
+    def failing(*_) -> int:
+        raise OSError(errno.EIO, "no answer")
+
+    with parts(tmp_path, engine_of(ANYTHING)) as made:
+        monkeypatch.setattr("policyfs.fs.kernel_cache.attributes.Timeouts.listing", lambda *_: True)
+        monkeypatch.setattr(DirectoryListings, "_cached", failing)
+        with pytest.raises(OSError, match="no answer"):
+            await made.listings.opendir(made.root, made.caller(GALLERY))
+        assert (len(made.listings), made.listings.open.shares.used) == (0, 0)

@@ -27,12 +27,15 @@ class Listing:
 
     INVARIANT: a name has the same position in all listings of its directory. The position depends only on the
     name (docs/decisions/0050-positions-are-names.md).
+
+    kept: True if the kernel may keep what this open directory reads, and show it to other callers.
     """
 
     index: int
     node: Node
     caller: Caller
     holder: Holder
+    kept: bool
     entries: DirectoryEntries | None = None
     generation: int = 0
     looked_up: bool = False
@@ -70,22 +73,22 @@ class OpenDirectories:
         if not self.has_plenty:
             self._bridge_handles.end_directories()
 
-    def add(self, node: Node, caller: Caller) -> Listing:
-        """Add a directory that an app opens, after shares.check()."""
+    def add(self, node: Node, caller: Caller, *, kept: bool) -> Listing:
+        """Add a directory that an app opens, after shares.check(). kept: as in Listing."""
         index = self._last_index % _MAX_INDEX + 1
         while index in self._listings:
             index = index % _MAX_INDEX + 1
         self._last_index = index
-        self._put(index, node, caller)
+        self._put(index, node, caller, kept=kept)
         self._keep_plenty()
         return self._listings[index]
 
     def adopt(self, fh: int, node: Node, caller: Caller) -> None:
         """Add a directory that the bridge has opened, with the number that the kernel knows."""
-        self._put(vectors.number_of(fh), node, caller)
+        self._put(vectors.number_of(fh), node, caller, kept=True)
 
-    def _put(self, index: int, node: Node, caller: Caller) -> None:
-        self._listings[index] = Listing(index, node, caller, caller.holder)
+    def _put(self, index: int, node: Node, caller: Caller, *, kept: bool) -> None:
+        self._listings[index] = Listing(index, node, caller, caller.holder, kept)
         self.shares.take(caller.holder, _LISTING_COSTS)
 
     def find(self, fh: int) -> Listing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import stat as stat_bits
 import time
 from collections.abc import AsyncIterator, Callable
@@ -102,8 +103,8 @@ class DirectoryListings:
         self.open.shares.check(caller.holder)
         self._resolver.dirfd(node)  # raises if the directory is gone
         self._gate.recorder.decided(caller, LISTING, node.path(), decision)
-        listing = self.open.add(node, caller)
         flags = self._cached(node) if self._timeouts.listing(node.state) else 0
+        listing = self.open.add(node, caller, kept=flags != 0)
         if flags & FH_KEEP_CACHE and self._timeouts.watched:
             self._bridge_handles.opened_directory(node, caller)
         return pack_fh(listing.index, flags)
@@ -266,6 +267,7 @@ class DirectoryListings:
     async def _begun(self, fh: int, start: int) -> AsyncIterator[tuple[Listing, DirectoryEntries]]:
         """Find the snapshot for a request. The request counts as under way inside the context."""
         listing = self.open.find(fh)
+        self._check_kept(listing)
         self._listed_names.used(listing.index)  # the kernel has used the last reply, since it asks for more
         if start == 0:
             await self._drop(listing)
@@ -274,6 +276,15 @@ class DirectoryListings:
             yield listing, await self._current(listing)
         finally:
             self._answering -= 1
+
+    def _check_kept(self, listing: Listing) -> None:
+        """Raise OSError(ESTALE) if the kernel may keep the names, and the policy now tells callers apart.
+
+        INVARIANT: what the kernel keeps is the same for every caller, since it shows one caller's names to
+        the others. It may keep what an open directory reads as long as this is open, also after a reload.
+        """
+        if listing.kept and not self._timeouts.listing(listing.node.state):
+            raise OSError(errno.ESTALE, "the policy has changed: the directory must be opened again")
 
     def _pauses(self) -> Pauses:
         return Pauses(lambda: self.others_wait(self._answering))
