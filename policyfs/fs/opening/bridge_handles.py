@@ -44,6 +44,8 @@ _RECENT_S: Final = 60.0
 """An open counts as a repeat if the last one was less than this time ago, or up to twice as long."""
 _PART: Final = 256
 """The limit of nodes whose vectors one call of expire() ends, so that no request waits for it for long."""
+_SPARED: Final = 16
+"""The number of copies' vectors that are ended at a time when the cache of copies has no room."""
 
 
 class OpenDirectories(Protocol):
@@ -55,10 +57,6 @@ class OpenDirectories(Protocol):
 
     def adopt(self, fh: int, node: Node, caller: Caller) -> None:
         """Put a directory that the bridge has opened into the table."""
-
-
-_SPARED: Final = 16
-"""The number of copies' vectors that are ended at a time when the cache of copies has no room."""
 
 
 class _Shown(NamedTuple):
@@ -128,8 +126,10 @@ class BridgeHandles:
         request, state = opening.request, opening.shared
         node = request.node
         entered, shown = self._entered.get(node), self._shown(opening)
+        if (entered is None and not self._is_repeat(node)) or not self.events.has_room(node, request.caller):
+            return
         if entered is None:
-            if not self._is_repeat(node) or not self._has_room(request.caller.holder):
+            if not self._has_room(request.caller.holder):
                 return
             self._enter(node, request.caller.holder, shown)
         elif entered.shown is not None and entered.shown != shown:
@@ -200,7 +200,6 @@ class BridgeHandles:
         return (
             decision.audit is not Audit.REQUIRED
             and not (decision.would_deny or opening.note)
-            and self.events.has_room(request.node, request.caller)
             and handle.mode is Mode.PASSTHROUGH
             and (handle.copy is None or self._redactor.is_final(handle.copy))
             and not (request.writing or handle.by_kind or handle.created)

@@ -77,9 +77,9 @@ class RepeatedOpens:
         """True if events of this caller's repeats can be told apart from events of other callers, and the
         path is not too long to be kept.
         """
-        if len(node.path()) > _PATH_BYTES:
-            return False
-        known = self._templates.get(node.nodeid, ())
+        known = self._templates.get(node.nodeid)
+        if known is None:
+            return len(node.path()) <= _PATH_BYTES
         return len(known) < _CALLERS or any(one.event.uid == caller.uid for one in known)
 
     def note(self, opening: OpenContext, decision: Decision) -> None:
