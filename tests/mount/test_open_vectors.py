@@ -9,6 +9,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,16 +100,25 @@ def read(path: str, times: int = 1, flags: int = os.O_RDONLY) -> bytes:
     return content
 
 
-def hold(mount: Mount, flags: int = os.O_RDONLY, name: str = "file") -> Any:
-    """A process that has a file open by the bridge, and does with it what it is told."""
+READ = partial(read, times=3)
+
+
+def hold(
+    mount: Mount, flags: int = os.O_RDONLY, name: str = "file", *,
+    warm: Callable[[str], object] = READ, acts: dict[str, Callable[[int], object]] = ACTS,
+) -> Any:  # fmt: skip
+    """A process that has a file open by the bridge, and does with it what it is told.
+
+    warm: opens the path so often that the bridge opens it from then on. acts: what the process can be told.
+    """
 
     def life(channel: Any) -> None:
-        read(str(mount / name), 3)
+        warm(str(mount / name))
         fd = os.open(mount / name, flags)
         channel.send("open")
         while (asked := channel.recv()) is not None:
             try:
-                channel.send(ACTS[asked](fd))
+                channel.send(acts[asked](fd))
             except OSError as error:
                 channel.send(error.errno)
         os.close(fd)

@@ -6,11 +6,13 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.mount import test_open_vectors as open_vectors
 from tests.mount.test_open_vectors import ONE, POLICY, RECORDED, ask, begin, end, said
 from tests.support.machine.processes import call_as, start_as, wait_for
 from tests.support.mount.daemons import Mount
@@ -61,22 +63,8 @@ ACTS: dict[str, Callable[[int], object]] = {
 
 def hold(mount: Mount) -> Any:
     """A process that has a directory open by the bridge, and does with it what it is told."""
-
-    def life(channel: Any) -> None:
-        path = str(mount / "d")
-        listed(path, 4)
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        channel.send("open")
-        while (asked := channel.recv()) is not None:
-            try:
-                channel.send(ACTS[asked](fd))
-            except OSError as error:
-                channel.send(error.errno)
-        os.close(fd)
-
-    child = start_as(ONE, life)
-    assert child.receive() == "open"
-    return child
+    flags, warm = os.O_RDONLY | os.O_DIRECTORY, partial(listed, times=4)
+    return open_vectors.hold(mount, flags, "d", warm=warm, acts=ACTS)
 
 
 def test_repeated_listings_need_no_python(mount: Mount) -> None:
