@@ -204,6 +204,35 @@ async def test_a_file_that_was_missed_once_is_kept_for_the_open_that_follows(sto
         await made.release(handle)
 
 
+@on_trio
+async def test_a_file_that_was_missed_once_is_kept_for_the_stat_that_follows(store: Path) -> None:
+    """The kernel tries a stat once more after ESTALE, and no third time."""
+    with parts(store, engine_of(OPEN)) as made:
+        caller = made.caller(CAMERA)
+        node = await made.walk("/a.jpg", CAMERA)
+        replace(store / "a.jpg", b"words")
+        assert await errno_of(made.lookup.getattr(node, caller)) == errno.ESTALE
+        node = await made.walk("/a.jpg", CAMERA)
+        replace(store / "a.jpg", b"another's")
+        entry = await made.lookup.getattr(node, caller)
+        assert (entry.st_size, entry.st_nlink, entry.attr_timeout) == (len(b"words"), 0, 0)
+        handle = await made.opener.open(node, os.O_RDONLY, caller)  # opens ask for attributes, too
+        assert os.pread(handle.fd, 100, 0) == b"words"
+        await made.release(handle)
+
+
+@on_trio
+async def test_a_file_that_an_app_replaces_has_attributes_for_the_stat_that_has_found_it(store: Path) -> None:
+    with parts(store, engine_of(OPEN)) as made:
+        caller = made.caller(CAMERA)
+        (store / "b.jpg").write_bytes(b"words")
+        node = await made.walk("/a.jpg", CAMERA)
+        await made.walk("/b.jpg", CAMERA)
+        await made.renamer.rename(made.root, b"b.jpg", made.root, b"a.jpg", 0, caller)
+        entry = await made.lookup.getattr(node, caller)
+        assert (entry.st_ino, entry.st_size, entry.st_nlink) == (node.nodeid, len(PHOTO), 0)
+
+
 @pytest.mark.parametrize("becomes", [None, b"another"])
 def test_a_file_that_goes_while_it_is_to_be_kept_is_found_all_the_same(
     store: Path, monkeypatch: pytest.MonkeyPatch, becomes: bytes | None

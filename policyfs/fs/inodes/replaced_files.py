@@ -7,7 +7,7 @@ app would then see ESTALE. So a replaced file can be opened for _KEPT_S longer.
 If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of it too late,
 and the first OPEN fails. The kernel then looks the name up again. The file that this LOOKUP finds is kept for
 one open, even if it loses the name before. A later open without a LOOKUP must get the file that has the name
-by then.
+by then. The same holds for a stat, which is a LOOKUP and a GETATTR.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ class ReplacedFiles:
                     self._missed.pop(path)
 
     def missed(self, node: Node, thread: int) -> None:
-        """Note that an open did not find the file that its LOOKUP found: another file has that name now."""
+        """Note that an open or a stat did not find the file that its LOOKUP found: another file has that
+        name now.
+        """
         threads = self._missed.get(path := node.path()) or set()
         if len(threads) >= _THREADS:  # the second tries of most of them never came
             threads.clear()
@@ -78,7 +80,8 @@ class ReplacedFiles:
         self._missed.put(path, threads)
 
     def is_wanted(self, node: Node) -> bool:
-        """True if an open has missed this node's name a moment ago. Then the file found there must be kept.
+        """Return True if an open or a stat has missed this node's name a moment ago. Then the file that the
+        next LOOKUP finds there must be kept.
 
         (True more than once, since the kernel may look up twice before it tries again, and until each thread
         that has missed the name has opened it. Opens of other threads do not count.)

@@ -228,8 +228,18 @@ class Lookup:
     # -- attributes -----------------------------------------------------------------------------
 
     async def getattr(self, node: Node, caller: Caller) -> pyfuse3.EntryAttributes:
-        """Return the attributes of a node, as a reply."""
-        reply = self.attributes(node, await self.look(node, caller))
+        """Return the attributes of a node, as a reply.
+
+        If the file has lost its name, the kernel looks the name up and asks once more. A second ESTALE would
+        go to the app, so the file that the second LOOKUP finds is kept for a moment.
+        """
+        try:
+            stat = await self.look(node, caller)
+        except OSError as error:
+            if error.errno == errno.ESTALE and node.ftype is FileType.REGULAR:
+                self._replaced_files.missed(node, caller.pid)
+            raise
+        reply = self.attributes(node, stat)
         self._repeats.seen(node, caller)
         return reply
 
@@ -249,7 +259,7 @@ class Lookup:
         return _uncounted(shown)
 
     def stat(self, node: Node) -> Stat:
-        """Return a node's attributes in the store. ESTALE if the node is not open and no name leads to it."""
+        """Return a node's attributes in the store. ESTALE if no name leads to the node, and no descriptor."""
         if node.nodeid == ROOT_ID:
             return self._tree.fstat(self._tree.root_fd)
         if node.parent is None and node.open is not None and node.open.fd >= 0:
@@ -265,6 +275,8 @@ class Lookup:
                 return self._tree.fstat(fd)
             self._nodes.vectors.drop(node)  # from here on the handle table has all handles of the node
             if node.open is None or node.open.stat is None:
+                if (fd := self._replaced_files.find(node)) >= 0:
+                    return self._tree.fstat(fd)
                 raise
         fd = next((h.fd for h in self._handles.of_node(node) if h.fd >= 0), -1)
         if fd >= 0 and node.byte_path is not BytePath.COPY:
