@@ -22,7 +22,7 @@ from policyfs.trail.selection import Selection
 from policyfs.trail.sentences import describe
 from policyfs.trail.summary import Summary
 
-_KINDS = frozenset({"mount", "proof", "policy", "failed", "close", "detached", "quarantine"})
+_KINDS = frozenset({"mount", "proof", "policy", "failed", "close", "detached", "quarantine", "killed"})
 _QUICK_BYTES = 256 << 20
 
 

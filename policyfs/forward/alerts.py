@@ -15,6 +15,7 @@ from policyfs.forward.config import (
     DEGRADED,
     DENIALS,
     ENDED,
+    KILLED,
     POLICY,
     QUERY,
     RULE,
@@ -36,6 +37,7 @@ _RECORDS: Final = {
     POLICY: frozenset({"policy"}),
     WORKER: frozenset({"worker"}),
     ENDED: frozenset({"failed", "detached", "close"}),
+    KILLED: frozenset({"killed"}),
 }
 """For each class about records of the journal (not about events): the kinds of these records."""
 _SEVERE: Final = frozenset({DEGRADED, TAMPERED})

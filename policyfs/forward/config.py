@@ -37,7 +37,8 @@ TAMPERED: Final = "tampered"
 WORKER: Final = "worker"
 UNREDACTABLE: Final = "unredactable"
 ENDED: Final = "ended"
-CLASSES: Final = (RULE, QUERY, DENIALS, DEGRADED, TAMPERED, POLICY, WORKER, UNREDACTABLE, ENDED)
+KILLED: Final = "killed"
+CLASSES: Final = (RULE, QUERY, DENIALS, DEGRADED, TAMPERED, POLICY, WORKER, UNREDACTABLE, ENDED, KILLED)
 """The classes of events for alerts; docs/audit.md explains each class."""
 
 _DURATION: Final = re.compile(r"(\d{1,6})(ms|s|m|h|d)")
@@ -308,7 +309,7 @@ def _check_alert(part: Part[TargetDoc], doc: AlertDoc, errors: list[PolicyError]
         errors.append(
             part.error(("on",), "on: query needs a query", "add query: 'app:gallery decision:deny'")
         )
-    if doc.on in {DEGRADED, TAMPERED, POLICY, WORKER, ENDED} and doc.query:
+    if doc.on in {DEGRADED, TAMPERED, POLICY, WORKER, ENDED, KILLED} and doc.query:
         help_ = f"remove it: {doc.on} is about records of the journal; queries are for {listed(_EVENTS)}"
         errors.append(part.key_error("query", f"an alert on {doc.on} has no query", help_))
     for key in ("more_than", "within"):

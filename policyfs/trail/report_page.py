@@ -225,9 +225,9 @@ def _integrity(facts: Facts) -> str:
 
 def _changes(facts: Facts) -> str:
     if not facts.changes:
-        return "<p>No policy was changed, and no mount began or ended.</p>"
+        return "<p>No policy was changed, no mount began or ended, and no process was killed.</p>"
     rows = [(text_of(time), text_of(sentence)) for time, sentence in facts.changes[-_REFUSALS:]]
-    return table("changes", "Changes of policies and mounts", ("Time", "What"), rows)
+    return table("changes", "Changes of policies and mounts, and killed processes", ("Time", "What"), rows)
 
 
 def _accesses(facts: Facts) -> str:

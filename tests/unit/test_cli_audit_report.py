@@ -9,7 +9,7 @@ import pytest
 
 from policyfs.cli import audit_report
 from tests.support.mount.audited import EVENTS, Cli, recorded
-from tests.support.mount.trail import segments
+from tests.support.mount.trail import a_journal, segments
 
 
 @pytest.fixture
@@ -29,6 +29,13 @@ def test_the_page_has_the_events_and_is_private(cli: Cli, file: Path) -> None:
     assert "no-private" in page
     assert "an older page" not in page
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_killed_processes_are_on_it(cli: Cli, file: Path) -> None:
+    with a_journal(cli.chain.parent) as journal:
+        journal.tell("killed", {"pid": 7, "uid": 10, "exe": "/bin/x", "reason": "waited", "blocked_s": 3})
+    cli("report", "--html", str(file))
+    assert "killed /bin/x (pid 7, uid 10) after 3 s: waited" in file.read_text(encoding="utf-8")
 
 
 def test_only_the_selected_events_are_on_it(cli: Cli, file: Path) -> None:

@@ -68,6 +68,7 @@ UNCLEAN = a_denial(b"/DCIM/x.bin", kind="application/x-y", note="cannot be redac
             [a_record("close", cause="outside"), a_record("failed", reason="x"), a_record("detached")],
             [a_record("close", cause="command"), a_record("close", cause="signal")],
         ),
+        ({"on": "killed"}, [a_record("killed", pid=7)], [a_record("close", cause="error"), item_of(DENIED)]),
     ],
 )
 def test_a_class_is_about_these(fields: dict[str, object], hits: list[Item], misses: list[Item]) -> None:
