@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -277,6 +278,24 @@ static bool answer_getxattr(struct seat *seat, int device, const struct wire_in_
 	return true;
 }
 
+/* Answer ENOTTY to all commands but the only one that Python knows (docs/decisions/0025-one-ioctl.md). The answer is
+ * the same for every caller and every object. Python, Perl and C programs send such a command (TCGETS, isatty(3)) for
+ * each file that they open as a text. */
+static bool answer_ioctl(struct seat *seat, int device, const struct wire_in_header *header,
+			 const unsigned char *body, size_t size)
+{
+	struct wire_ioctl_in in;
+
+	if (size < sizeof(in))
+		return false;
+	memcpy(&in, body, sizeof(in));
+	if (in.command == FS_IOC_GETFLAGS)
+		return false;
+	reply(seat, device, header->unique, ENOTTY, NULL, 0);
+	atomic_fetch_add_explicit(&seat->ioctls, 1, memory_order_relaxed);
+	return true;
+}
+
 /* True for a name of at least one byte that ends with the only null byte. */
 static bool is_name(const unsigned char *body, size_t size)
 {
@@ -299,7 +318,8 @@ bool avc_takes(const unsigned char *message, size_t size)
 		return opens_has(message + sizeof(header), size - sizeof(header));
 	return header.opcode == OPCODE_LOOKUP || header.opcode == OPCODE_GETATTR ||
 	       header.opcode == OPCODE_ACCESS || header.opcode == OPCODE_OPEN ||
-	       header.opcode == OPCODE_OPENDIR || header.opcode == OPCODE_GETXATTR;
+	       header.opcode == OPCODE_OPENDIR || header.opcode == OPCODE_GETXATTR ||
+	       header.opcode == OPCODE_IOCTL;
 }
 
 static bool answer(struct seat *seat, int device, const unsigned char *message, size_t size)
@@ -328,6 +348,8 @@ static bool answer(struct seat *seat, int device, const unsigned char *message, 
 	case OPCODE_RELEASE:
 	case OPCODE_RELEASEDIR:
 		return opens_answer_release(seat, device, &header, body, left);
+	case OPCODE_IOCTL:
+		return answer_ioctl(seat, device, &header, body, left);
 	default:
 		if (left < sizeof(mode))
 			return false;
@@ -355,33 +377,21 @@ bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t 
 void avc_count(struct avc_counts *counts)
 {
 	memset(counts, 0, sizeof(*counts));
+#define ADD(kind) counts->kind += atomic_load_explicit(&seats[i].kind, memory_order_relaxed);
 	for (unsigned i = 0; i < AVC_SEATS; i++) {
-		counts->lookups += atomic_load_explicit(&seats[i].lookups, memory_order_relaxed);
-		counts->absences += atomic_load_explicit(&seats[i].absences, memory_order_relaxed);
-		counts->getattrs += atomic_load_explicit(&seats[i].getattrs, memory_order_relaxed);
-		counts->accesses += atomic_load_explicit(&seats[i].accesses, memory_order_relaxed);
-		counts->getxattrs += atomic_load_explicit(&seats[i].getxattrs, memory_order_relaxed);
-		counts->opens += atomic_load_explicit(&seats[i].opens, memory_order_relaxed);
-		counts->releases += atomic_load_explicit(&seats[i].releases, memory_order_relaxed);
-		counts->opendirs += atomic_load_explicit(&seats[i].opendirs, memory_order_relaxed);
-		counts->releasedirs += atomic_load_explicit(&seats[i].releasedirs, memory_order_relaxed);
-		counts->lost += atomic_load_explicit(&seats[i].lost, memory_order_relaxed);
+		AVC_ANSWERS(ADD)
+		ADD(lost)
 	}
+#undef ADD
 	avc_count_table(counts);
 }
 
 void avc_forget_counts(void)
 {
+#define CLEAR(kind) atomic_store(&seats[i].kind, 0);
 	for (unsigned i = 0; i < AVC_SEATS; i++) {
-		atomic_store(&seats[i].lookups, 0);
-		atomic_store(&seats[i].absences, 0);
-		atomic_store(&seats[i].getattrs, 0);
-		atomic_store(&seats[i].accesses, 0);
-		atomic_store(&seats[i].getxattrs, 0);
-		atomic_store(&seats[i].opens, 0);
-		atomic_store(&seats[i].releases, 0);
-		atomic_store(&seats[i].opendirs, 0);
-		atomic_store(&seats[i].releasedirs, 0);
-		atomic_store(&seats[i].lost, 0);
+		AVC_ANSWERS(CLEAR)
+		CLEAR(lost)
 	}
+#undef CLEAR
 }

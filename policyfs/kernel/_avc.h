@@ -143,9 +143,15 @@ bool avc_answer(unsigned seat, int device, const unsigned char *message, size_t 
 /* True for a request that avc_answer() may answer. */
 bool avc_takes(const unsigned char *message, size_t size);
 
+/* The kinds of answered requests that are counted, each passed to the macro `of`. */
+#define AVC_ANSWERS(of) \
+	of(lookups) of(absences) of(getattrs) of(accesses) of(getxattrs) of(ioctls) of(opens) of(releases) \
+	of(opendirs) of(releasedirs)
+
 struct avc_counts {
-	uint64_t lookups, absences, getattrs, accesses, getxattrs, opens, releases; /* answered */
-	uint64_t opendirs, releasedirs;
+#define OF_64_BITS(kind) uint64_t kind;
+	AVC_ANSWERS(OF_64_BITS)
+#undef OF_64_BITS
 	uint64_t lost;			 /* replies that the kernel did not take */
 	uint64_t nodes, directories;	 /* in the table */
 	uint64_t installed, dropped, refused;

@@ -39,7 +39,10 @@ struct node {
 
 struct seat {
 	_Alignas(64) pthread_mutex_t lock;
-	atomic_uint_fast64_t lookups, absences, getattrs, accesses, getxattrs, opens, releases, opendirs, releasedirs, lost;
+#define ATOMIC(kind) atomic_uint_fast64_t kind;
+	AVC_ANSWERS(ATOMIC)
+	ATOMIC(lost)
+#undef ATOMIC
 };
 
 /* _avc_table.c. To be read under the lock of a seat, or on the event loop. */

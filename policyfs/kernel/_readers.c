@@ -246,8 +246,9 @@ static uint64_t answered_so_far(void)
 	struct avc_counts counts;
 
 	avc_count(&counts);
-	return counts.lookups + counts.absences + counts.getattrs + counts.accesses + counts.getxattrs +
-	       counts.opens + counts.releases + counts.opendirs + counts.releasedirs;
+#define PLUS(kind) +counts.kind
+	return AVC_ANSWERS(PLUS);
+#undef PLUS
 }
 
 void readers_weigh(unsigned passed)

@@ -326,6 +326,8 @@ uint64_t vectors_answered(uint32_t opcode)
 		return counts.accesses;
 	case OPCODE_GETXATTR:
 		return counts.getxattrs;
+	case OPCODE_IOCTL:
+		return counts.ioctls;
 	default:
 		return 0;
 	}
@@ -337,12 +339,13 @@ PyObject *vectors_counts(PyObject *module, PyObject *unused)
 
 	(void)module, (void)unused;
 	avc_count(&counts);
-	return Py_BuildValue("KKKKKKKKKKKIKKKK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
+	return Py_BuildValue("KKKKKKKKKKKIKKKKK", (unsigned long long)counts.lookups, (unsigned long long)counts.getattrs,
 			     (unsigned long long)counts.accesses, (unsigned long long)counts.lost,
 			     (unsigned long long)counts.nodes, (unsigned long long)counts.directories,
 			     (unsigned long long)counts.installed, (unsigned long long)counts.dropped,
 			     (unsigned long long)counts.refused, (unsigned long long)counts.opens,
 			     (unsigned long long)counts.releases, avc_count_handles(),
 			     (unsigned long long)counts.getxattrs, (unsigned long long)counts.absences,
-			     (unsigned long long)counts.opendirs, (unsigned long long)counts.releasedirs);
+			     (unsigned long long)counts.opendirs, (unsigned long long)counts.releasedirs,
+			     (unsigned long long)counts.ioctls);
 }

@@ -82,6 +82,14 @@ struct wire_getxattr_in {
 	uint32_t size, padding;
 };
 
+/* ioctl(2). The input follows. */
+struct wire_ioctl_in {
+	uint64_t fh;
+	uint32_t flags, command;
+	uint64_t argument;
+	uint32_t in_size, out_size;
+};
+
 struct wire_attr_out {
 	uint64_t attr_valid;
 	uint32_t attr_valid_nsec, padding;
@@ -104,6 +112,7 @@ _Static_assert(sizeof(struct wire_in_header) == 40, "fuse_in_header");
 _Static_assert(sizeof(struct wire_out_header) == 16, "fuse_out_header");
 _Static_assert(sizeof(struct wire_write_in) == 40, "fuse_write_in");
 _Static_assert(sizeof(struct wire_getxattr_in) == 8, "fuse_getxattr_in");
+_Static_assert(sizeof(struct wire_ioctl_in) == 32, "fuse_ioctl_in");
 _Static_assert(sizeof(struct wire_attr_out) == 104, "fuse_attr_out");
 _Static_assert(sizeof(struct wire_entry_out) == 128, "fuse_entry_out");
 _Static_assert(sizeof(struct wire_open_out) == 16, "fuse_open_out");

@@ -54,12 +54,12 @@ def access(mode: int) -> int:
 @dataclass(frozen=True, slots=True)
 class VectorStats:
     """Counts of the cache. lookups, getattrs, accesses, opens, releases, opendirs, releasedirs: answered
-    requests. getxattrs: requests answered with absence(). absences: LOOKUPs of absent names, answered with
-    ENOENT. lost: replies that the kernel did not take. nodes, directories: those in the cache now. installed,
-    refused: vectors that found a place, or found none. dropped: calls that dropped vectors. handles: those
-    that the bridge has given out, and that were neither released nor taken over by Python. readers: threads.
-    reading: True while the readers read the device instead of the event loop. began: how often the readers
-    began to read it.
+    requests. getxattrs: requests answered with absence(). ioctls: requests answered with ENOTTY. absences:
+    LOOKUPs of absent names, answered with ENOENT. lost: replies that the kernel did not take. nodes,
+    directories: those in the cache now. installed, refused: vectors that found a place, or found none.
+    dropped: calls that dropped vectors. handles: those that the bridge has given out, and that were neither
+    released nor taken over by Python. readers: threads. reading: True while the readers read the device
+    instead of the event loop. began: how often the readers began to read it.
     """
 
     lookups: int
@@ -78,6 +78,7 @@ class VectorStats:
     absences: int
     opendirs: int
     releasedirs: int
+    ioctls: int
     readers: int
     reading: bool
     began: int

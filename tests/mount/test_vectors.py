@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import struct
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.mount.test_model import world_on
 from tests.support.machine.counts import count
 from tests.support.machine.images import file_system
 from tests.support.machine.namespace import forget_unused
-from tests.support.machine.processes import Child, call_as, start_as, tool_as, wait_for
+from tests.support.machine.processes import Child, call_as, code_of, start_as, tool_as, wait_for
 from tests.support.models.pairs import Pair, compare
 from tests.support.models.sequence_policies import POLICIES, UIDS
 from tests.support.models.sequenced import campaign
@@ -393,6 +395,32 @@ def test_the_bridge_answers_none_where_it_is_not_to(
     by_python, by_bridge = _asked(mount)
     assert by_bridge == 0
     assert by_python == (3 * FEW * len(NAMES) if python else 1)
+
+
+FS_IOC_GETFLAGS = 0x80086601
+FS_IOC_FSGETXATTR = 0x801C581F
+
+
+def _commands(path: str, numbers: tuple[int, ...]) -> list[str]:
+    """The errors of these ioctls of a file; empty for those that succeed."""
+    with open(path, "rb", buffering=0) as file:
+        return [code_of(fcntl.ioctl, file, number, bytearray(64)) for number in numbers]
+
+
+@pytest.mark.parametrize("options", [(), ("--no-avc",)])
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_commands_other_than_one_are_refused_without_python(
+    mounts: Mounts, few: Path, kind: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    """A program that opens a text (Python, Perl) sends TCGETS first."""
+    mount = mounts.start(TWO_APPS, few, *kind, *options)
+    numbers = (termios.TCGETS, FS_IOC_FSGETXATTR, FS_IOC_GETFLAGS)
+    for number in range(FEW):
+        path = str(mount / f"many/name-{number:04}.jpg")
+        assert call_as(10011, _commands, path, numbers) == ["ENOTTY", "ENOTTY", ""]
+    assert mount.fuse_counters()["IOCTL"] == 3 * FEW
+    if not options:
+        assert mount.status()["vectors"]["ioctls"] == 2 * FEW
 
 
 def test_the_readers_read_only_while_enough_requests_are_repeats(mounts: Mounts, empty_store: Path) -> None:
