@@ -1,7 +1,8 @@
 """``policyfs audit``: read, search, sum up and verify the trail.
 
-The command only reads files. So it works without a running mount, and on a copy of a trail. All mounts below
-the trail root are read together, as one trail. docs/audit.md is its manual.
+The command only reads files. So it works without a running mount, and on a copy of a trail. Each mount has a
+chain: its own directory of segments below the trail root. The command reads all chains together, as one
+trail. docs/audit.md is its manual.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from policyfs.cli.on_record import trail_root
 from policyfs.errors import EXIT_OK, PolicyfsError
 
 _YOUNG: Final = 200_000
-"""Number of new objects after which Python's garbage collector runs: a review makes many objects that live to
-its end, and few cycles.
+"""The number of new objects after which Python's garbage collector runs. The number is high, because most
+actions make many objects that live to the end of the action, and few cycles.
 """
 _LASTING: Final = ("forward", "tail")
-"""Actions that may run for days. For these the garbage collector runs as usual."""
+"""Actions that may run for days. For these the garbage collector keeps Python's own threshold."""
 
 _MODULES: Final = {
     "audit_search": {"tail": "run_tail", "search": "run_search"},
@@ -40,7 +41,7 @@ _MODULES: Final = {
     "audit_forward": {"forward": "run"},
     "audit_schema": {"schema": "run"},
 }
-"""Each module with its actions, and each action with its function, in the order of the help."""
+"""The modules, each with its actions and the function of each action. The help has the same order."""
 
 
 def add_trail_option(parser: argparse.ArgumentParser) -> None:
@@ -56,8 +57,8 @@ def add_trail_option(parser: argparse.ArgumentParser) -> None:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], action: str = "") -> None:
     """Add ``audit`` and its actions to the command line.
 
-    action: the wanted action, if it is known already; then only the module of this action is imported. Empty:
-    all actions.
+    action: the action in the user's command. Only the module of this action is imported. Empty: the action is
+    not known yet, so all modules are imported.
     """
     parser = subparsers.add_parser("audit", help="read, search and verify the trail")
     parser.set_defaults(run=run)
@@ -72,7 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], 
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry out one action. Return the exit code; raises PolicyfsError with a message for people."""
+    """Carry out one action. Return the exit code. Raises PolicyfsError with a message for the user."""
     module, name = next(
         (module, functions[args.action]) for module, functions in _MODULES.items() if args.action in functions
     )

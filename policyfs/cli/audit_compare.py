@@ -59,7 +59,7 @@ def add_parsers(
 
 
 class _Seen(NamedTuple):
-    """Counts of the events of a period. denials: counts by app, grounds and path."""
+    """Counts of a period's events: by app, by app and directory, and denials by app, grounds and path."""
 
     apps: Counter[str]
     places: Counter[tuple[str, bytes]]
@@ -150,8 +150,8 @@ def _news(before: _Seen, after: _Seen) -> Iterator[tuple[str, list[dict[str, obj
 
 
 def run_who_could(args: argparse.Namespace) -> int:
-    """Print a row for each app and policy. Exit code 1 if nobody may see the path."""
-    from policyfs.policy.decide import compile_policy  # only this action needs it
+    """Print what each app may do at a path, by each policy. Return 1 if no app may see the path."""
+    from policyfs.policy.decide import compile_policy  # only this action needs the engine
     from policyfs.policy.exceptions import in_force
 
     if not args.place.startswith("/"):

@@ -79,7 +79,7 @@ def run_export(args: argparse.Namespace) -> int:
 
 
 def _private(path: str) -> TextIO:
-    """Open a file for writing that only its owner may read: its content is as private as the trail."""
+    """Open a file for writing, with mode 0600 if it is new: its content is as private as the trail."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     return open(fd, "w", encoding="utf-8", newline="")
 
@@ -104,7 +104,10 @@ def _written(args: argparse.Namespace, file: TextIO) -> int:
 
 
 def _told(args: argparse.Namespace, policies: KeptPolicies) -> Iterator[tuple[str, Event, Fields]]:
-    """Yield the id of each selected event, the event, and its fields. With --for-app, only the app's part."""
+    """Yield the id of each selected event, the event, and its fields.
+
+    With --for-app, yield only the events of this app, with the facts that the app may know.
+    """
     if not args.for_app:
         yield from ((record.id, event, json_fields(record)) for record, event in _selected(args))
         return
@@ -151,7 +154,7 @@ def _duckdb() -> Any:
 
 
 def _view(connection: Any, files: list[str]) -> None:
-    """Make the table `events` over files of JSON lines."""
+    """Create the view `events` in DuckDB, over files of JSON lines."""
     names = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
     types = ", ".join(f"{name}: '{kind}'" for name, kind in _TYPES.items())
     connection.execute(
@@ -185,7 +188,7 @@ def run_sql(args: argparse.Namespace) -> int:
 
 
 def _parquet(args: argparse.Namespace) -> int:
-    """Write a Parquet file, from a temporary file of JSON lines beside it."""
+    """Write the events to a temporary file of JSON lines, and convert this file to Parquet."""
     if args.output is None:
         raise UsageError("--format parquet needs a file: add -o FILE")
     connection = _duckdb()

@@ -121,7 +121,7 @@ def _moves(trail: IndexedTrail) -> list[Move]:
 
 
 def _on(names: set[bytes]) -> Term:
-    """Return the condition that an event is about one of these paths."""
+    """Return a condition of a query that selects the events of these paths."""
     return Term("path", tuple(Value(_quoted(name)) for name in sorted(names)))
 
 
@@ -171,7 +171,7 @@ def _change_table(found: list[Change], args: argparse.Namespace) -> list[str]:
 
 
 def human(number: int | None) -> str:
-    """Return a size as people read it: ``1.5 MiB``; empty if unknown."""
+    """Return a size with a fitting unit, such as ``1.5 MiB``, or an empty text if the size is unknown."""
     if number is None:
         return ""
     size, unit = float(number), "B"
@@ -204,7 +204,7 @@ class _Deed(NamedTuple):
 
 
 def run_who_did(args: argparse.Namespace) -> int:
-    """Print callers with the number of their requests."""
+    """Print the callers of the requests below a path, with the number of their requests."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     paths = [args.place] if set(args.place) & set("*?{") else [args.place, args.place.rstrip("/") + "/**"]
@@ -237,5 +237,5 @@ def run_who_did(args: argparse.Namespace) -> int:
 
 
 def matching(portion: Portion, wanted: Selection) -> list[Event]:
-    """Return the events that a selection contains, with the fields that the index has."""
+    """Return the selected events of a portion, with only the fields that the index has."""
     return [class_event(portion.index, row) for row in chosen(portion.exact(wanted), portion.index.rows)]

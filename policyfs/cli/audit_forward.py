@@ -38,7 +38,7 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Deliver until a signal. Raises PolicyfsError."""
+    """Deliver the trail until a signal arrives, or once (--once). Raises PolicyfsError."""
     from policyfs.forward.config import parse_config
     from policyfs.policy.parse import SourceText
 
@@ -88,10 +88,13 @@ def _forward(config: Config, access: Access, *, once: bool) -> int:
 
 
 def _as_two(config: Config, root: Path, *, once: bool) -> int:
-    """Deliver as the configured user; this process becomes the opener."""
-    import encodings.idna  # noqa: F401 - names of hosts need it, and the user may not be able to load it
+    """Fork a process that delivers as the configured user. Then work as the opener of that process.
 
-    from policyfs.forward import cursors, forwarder, journald, syslog  # noqa: F401 - likewise
+    The opener keeps the right to read the trail, and opens files of the trail for the delivering process.
+    """
+    import encodings.idna  # noqa: F401 - host names need it, and the user may be unable to load it
+
+    from policyfs.forward import cursors, forwarder, journald, syslog  # noqa: F401 - for the same reason
     from policyfs.forward.opener import Opener, OpenerAccess, contain
     from policyfs.journal.keys import KeyStore
 
@@ -115,7 +118,7 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
         except PolicyfsError as error:
             _log(str(error))
             os._exit(error.exit_code)
-        except BaseException:  # noqa: BLE001 - shown; the opener's code must not go on in this process
+        except BaseException:  # noqa: BLE001 - printed; the child must not run the opener's code
             traceback.print_exc()
         os._exit(EXIT_REFUSED)
     theirs.close()
@@ -129,7 +132,7 @@ def _as_two(config: Config, root: Path, *, once: bool) -> int:
 
 
 def _user_of(config: Config) -> pwd.struct_passwd:
-    """Return the user as whom to deliver. Raises UsageError if it is root."""
+    """Return the configured user. Raises UsageError if the user is missing, unknown or root."""
     if not config.user:
         raise UsageError(
             "events must not be delivered as root: add `user: NAME` to the configuration, with a user"
@@ -146,7 +149,7 @@ def _user_of(config: Config) -> pwd.struct_passwd:
 
 
 def _make_state(path: str, user: pwd.struct_passwd) -> None:
-    """Make the directory of the cursors, and give it to the user. Raises PolicyfsError."""
+    """Make the directory of the cursors, and change its owner to the user. Raises PolicyfsError."""
     try:
         os.makedirs(path, 0o700, exist_ok=True)
         place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -166,7 +169,10 @@ def _make_state(path: str, user: pwd.struct_passwd) -> None:
 
 
 def _become(user: pwd.struct_passwd, parent: int) -> None:
-    """Become this user for good, and end with the opener."""
+    """Become this user for good. When the opener ends, the kernel ends this process, too.
+
+    Raises PolicyfsError if the opener has ended already.
+    """
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)

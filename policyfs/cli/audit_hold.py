@@ -1,4 +1,4 @@
-"""`policyfs audit hold`: periods of the trail that rotation must not remove."""
+"""`policyfs audit hold`: holds. A hold is a period of the trail that rotation must not remove."""
 
 from __future__ import annotations
 

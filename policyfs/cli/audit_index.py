@@ -32,7 +32,7 @@ def add_parsers(
 
 
 def index_segments(args: argparse.Namespace) -> int:
-    """Make or check the indexes. Exit code 1 if a kept index did not match its segment."""
+    """Make or check the indexes. Return 1 if a kept index did not match its segment."""
     cache = IndexCache(cache_directory())
     if cache.problem:
         raise PolicyfsError(f"no index can be kept: {cache.problem}")

@@ -1,4 +1,4 @@
-"""`policyfs audit key` and `policyfs audit checkpoint`: the keys of a trail, and its signed end."""
+"""`policyfs audit key|checkpoint`: the keys that sign a trail, and the signed end of each chain."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _refused(directory: Path, exc: OSError) -> PolicyfsError:
 
 
 def checkpoint(chains: list[Chain], append: str | None) -> int:
-    """Print the signed end of each chain, or add it to a file. Raises PolicyfsError."""
+    """Print the signed end of each chain, or append it to a file. Raises PolicyfsError."""
     from policyfs.journal.checkpoint import checkpoint_of_chain
     from policyfs.journal.keys import KeyStore
 

@@ -21,9 +21,10 @@ Names = dict[str, set[str]]
 
 
 def check_names(trail: IndexedTrail, wanted: Selection) -> None:
-    """Check names of apps, operations and rules against those of the kept policies and of the trail.
+    """Raise QueryError if a query has an unknown app, operation or rule.
 
-    Raises QueryError with the unknown name's place in the query, and similar names.
+    Known are the names in the kept policies and on the trail. The error has the place of the unknown name in
+    the query, and similar names.
     """
     asked = [(_WORDS[field], name, value) for field, name, value in wanted.names()]
     if not trail.chains or not asked:

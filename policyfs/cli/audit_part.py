@@ -1,4 +1,4 @@
-"""`policyfs audit export --for-app`: what an app may do by the policy in force at the time of an event."""
+"""`policyfs audit export --for-app`: the rights of an app under the policy that an event names."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from policyfs.trail.event import STRANGER, Event
 
 
 class PolicySight:
-    """Asks the policy that an event names. If the policy's text is not kept, or was changed, nothing is
-    permitted.
+    """The rights of one app under the policy that an event names.
+
+    The app has no rights if the policy does not name it, or if the policy's text is not kept or was changed.
     """
 
     def __init__(self, kept: KeptPolicies, app: str) -> None:
-        """Raises UsageError for strangers, who are not one app."""
+        """Raises UsageError if *app* is `stranger`: strangers are not one app."""
         if app == STRANGER:
             raise UsageError("--for-app: strangers are not one app; name an app of the policy")
         self._kept = kept
         self._app = app
         self._engines: dict[str, tuple[Engine, Principal] | None] = {}
         self.unknown: set[str] = set()
-        """Digests of policies whose texts are not kept, or were changed."""
+        """Digests of policies that do not name the app, or whose text is not kept or was changed."""
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
         """Return True if the app may see this path, whatever the file's kind and owner are."""

@@ -1,4 +1,4 @@
-"""`policyfs audit`: the rules of the policies that a trail keeps, by digest and id, with their places."""
+"""`policyfs audit`: the policies that a trail keeps, by digest, and their rules, by id, with places."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class KeptPolicies:
-    """The policies that are kept beside some chains. Each is read when it is first needed."""
+    """The policies whose texts are kept beside the given chains. A policy is read when it is first needed."""
 
     def __init__(self, chains: Sequence[Chain]) -> None:
         self._places = {
@@ -26,7 +26,7 @@ class KeptPolicies:
         self._rules: dict[tuple[str, str], Rule] = {}
 
     def policy(self, digest: str) -> Policy | None:
-        """Return a policy; None if its text is not kept, was changed, or cannot be read."""
+        """Return a policy, or None if its text is not kept, was changed, or cannot be read."""
         if digest not in self._policies:
             self._policies[digest] = policy = self._read(digest)
             for rule in policy.rules if policy is not None else ():
@@ -48,18 +48,18 @@ class KeptPolicies:
             return None
 
     def rule(self, digest: str, rule_id: str) -> Rule | None:
-        """Return a rule of a policy, if it is known."""
+        """Return a rule of a policy, or None if the policy or the rule is unknown."""
         return None if self.policy(digest) is None else self._rules.get((digest, rule_id))
 
     def fact(self, digest: str, rule_id: str) -> RuleFact | None:
-        """Return a rule's effect and place."""
+        """Return the effect and the place (file:line) of a rule, or None if the rule is unknown."""
         rule = self.rule(digest, rule_id)
         if rule is None:
             return None
         return RuleFact(rule.effect.value, f"{rule.where.file}:{rule.where.line}")
 
     def source(self, digest: str, rule_id: str) -> list[str]:
-        """Return the lines of a rule in its policy's text."""
+        """Return the lines of a rule in its policy's text, or [] if the rule is unknown."""
         rule, directory = self.rule(digest, rule_id), self._places.get(digest)
         if rule is None or directory is None:
             return []
@@ -73,7 +73,7 @@ _MOST_LINES = 20
 
 
 def _item(lines: list[str], first: int) -> list[str]:
-    """Return the lines of the list item that contains a line."""
+    """Return the lines of the YAML list item that contains the line *first* (counted from 0)."""
     begin = first
     while begin > 0 and not lines[begin].lstrip().startswith("-"):
         begin -= 1

@@ -39,12 +39,12 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the policies in force, or the text of one."""
+    """Print the policies in force, or the text of one policy."""
     return show(chains_of(args), args.digest, columns(), as_json=args.json)
 
 
 def show(chains: list[Chain], digest: str | None, columns: int | None, *, as_json: bool) -> int:
-    """List the changes of policy, or show the text of one policy."""
+    """Print the records of mounts and of changed policies, or the text of one policy."""
     return _list(chains, columns, as_json=as_json) if digest is None else _text(chains, digest)
 
 
@@ -87,7 +87,10 @@ def _text(chains: list[Chain], digest: str) -> int:
 
 
 def wrong_texts(directory: Path, named: Mapping[str, Place]) -> tuple[list[Break], list[Break]]:
-    """Find the policies named in records whose texts were changed, and those whose texts are missing."""
+    """Check the kept texts of the policies that records name.
+
+    Return two lists of breaks: one for texts that were changed, one for texts that are missing.
+    """
     from policyfs.policy.parse import digest_of
 
     changed, missing = [], []

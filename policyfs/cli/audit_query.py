@@ -29,7 +29,7 @@ _PATIENCE_S: Final = 1.0
 
 def add_query(parser: argparse.ArgumentParser, *, named: bool = False) -> None:
     """Add the query and the options that select events. named: the query is the option `--query`, because the
-    command has other arguments.
+    command has other positional arguments.
     """
     help_ = "conditions such as app:gallery 'path:/DCIM/**' 'size:>1M', joined by and, or, not"
     if named:
@@ -88,7 +88,7 @@ def chains_of(args: argparse.Namespace) -> list[Chain]:
 
 
 def open_trail(args: argparse.Namespace) -> IndexedTrail:
-    """Return the chains below --trail with their indexes. Tell on stderr if indexes cannot be kept."""
+    """Return the chains below --trail with their indexes. Warn on stderr if indexes cannot be kept."""
     cache = IndexCache(cache_directory())
     if cache.problem:
         print(f"policyfs: no index is kept, so this takes longer: {cache.problem}", file=sys.stderr)
@@ -96,11 +96,10 @@ def open_trail(args: argparse.Namespace) -> IndexedTrail:
 
 
 def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterator[Record | BadLine]:
-    """Return the events that a selection may contain, in the order of time, with bad lines and records of
-    problems.
+    """Return the events that may match a selection, and also bad lines and records of problems.
 
-    The events are from all mounts. limit: return at most this number of events of each mount, the newest
-    ones; 0: all.
+    The events come from all mounts, in the order of time. The caller must check if an event matches. limit:
+    return at most this number of events of each mount, the newest ones; 0: all.
     """
     trail = open_trail(args)
     check_names(trail, wanted)
@@ -110,20 +109,21 @@ def read(args: argparse.Namespace, wanted: Selection, limit: int = 0) -> Iterato
 
 
 def columns() -> int | None:
-    """Return the width of the terminal; None in a pipe, where nothing is cut."""
+    """Return the width of the terminal, or None if stdout is no terminal: then no text is cut."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def json_fields(item: Record | BadLine) -> Fields:
-    """Return a record as `--json` prints it."""
+    """Return the fields that `--json` prints for a record or a bad line."""
     if isinstance(item, BadLine):
         return {"type": "bad_line", "why": item.why, **item.place._asdict()}
     return {"id": item.id, **item.fields}
 
 
 class Progress:
-    """Shows the progress of long work on a terminal (stderr). Shows nothing if stderr is a pipe, or if the
-    work is short.
+    """The display of the progress of long work, on stderr.
+
+    It shows nothing if stderr is no terminal, or if the work takes less than a second (_PATIENCE_S).
     """
 
     def __init__(self) -> None:

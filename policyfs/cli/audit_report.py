@@ -41,7 +41,7 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write the page. Exit code 1 if no event matches."""
+    """Write the page. Return 1 if no event matches."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     policies = KeptPolicies(trail.chains)
@@ -60,13 +60,13 @@ def run(args: argparse.Namespace) -> int:
         changes=[(local_time(one.time_ns, zone)[:19], describe(one)) for one in changes],
         lookup=policies.fact, zone=zone,
     )  # fmt: skip
-    write_private(args.html, page(facts))  # as private as the trail
+    write_private(args.html, page(facts))  # the page is as private as the trail
     print(f"{args.html}: {summary.events} events")
     return EXIT_OK if summary.events else EXIT_REFUSED
 
 
 def _collect(trail: IndexedTrail, wanted: Selection, summary: Summary, overview: Overview) -> list[Record]:
-    """Count everything; return the records of policies and mounts in the period, by time."""
+    """Count the events into *summary* and *overview*. Return the records of mounts and policies, by time."""
     changes = []
     for chain in trail.chains:
         for portion in trail.portions(chain):

@@ -64,7 +64,7 @@ def _count(text: str) -> int:
 
 
 class _Printer:
-    """Prints records one by one, as rows under a heading or as JSON lines."""
+    """A printer of records, one by one: as rows under a heading, or as JSON lines."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._as_json = args.json
@@ -82,7 +82,7 @@ class _Printer:
 
 
 class _Single:
-    """Makes one row of each record: for JSON output and for --each."""
+    """A replacement for Rows with --json or --each: one row for each record, also for repeats."""
 
     def add(self, item: Record | BadLine) -> list[Row]:
         return [Row(item)]
@@ -104,7 +104,7 @@ def run_tail(args: argparse.Namespace) -> int:
     # First find the end of the trail, then read up to it. So no line between the two steps is lost.
     follower = Follower(Path(args.trail)) if args.follow else None
     printer, rows = _Printer(args), _rows(args)
-    # Read more records than the wanted rows: several may be one row.
+    # One row may stand for several records, so read more records than rows are wanted.
     count = args.lines if isinstance(rows, _Single) else max(args.lines, _TAIL_RECORDS)
     items = (
         merge([last_records(chain, count) for chain in chains_of(args)])
@@ -129,7 +129,7 @@ def run_tail(args: argparse.Namespace) -> int:
 
 
 def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
-    """True if `tail` prints the line: with a query only matching events, else all lines."""
+    """Return True if `tail` prints a line. With a query it prints only matching events, else all lines."""
     if wanted.tree == And():
         return True
     return isinstance(item, Record) and item.event is not None and wanted.matches(item.event)
@@ -138,7 +138,7 @@ def _is_wanted(item: Record | BadLine, wanted: Selection) -> bool:
 def _follow(
     follower: Follower, printer: _Printer, rows: Rows | _Single, wanted: Selection, last_seq: dict[str, int]
 ) -> None:
-    """Print new rows, until Ctrl-C or until nobody reads any more."""
+    """Print new rows, until Ctrl-C or until the reader of standard output has gone."""
     reader_gone = select.poll()
     reader_gone.register(sys.stdout.fileno(), 0)  # poll reports POLLERR anyway, when the pipe's reader left
     while True:

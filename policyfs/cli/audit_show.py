@@ -29,7 +29,7 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a record."""
+    """Print a record, the rules that decided, and the records around it."""
     try:
         mount, seq = parse_id(args.id)
     except ValueError as exc:
@@ -55,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _find(portion: Portion, seq: int) -> tuple[int | None, Record] | None:
-    """Return the row and the record with this number. The row is None if the record is not an event."""
+    """Return the row and the record with this sequence number, or None if the portion has no such record.
+
+    The row is None if the record is not an event: an index has rows only for events.
+    """
     index = portion.index
     own = next((own for own in index.own if own.seq == seq), None)
     if own is not None:
@@ -63,7 +66,7 @@ def _find(portion: Portion, seq: int) -> tuple[int | None, Record] | None:
         return (None, item) if isinstance(item, Record) else None
     if not index.rows:
         return None
-    # Without damage, lines have consecutive numbers. So the row can be computed.
+    # Without damage, the numbers grow from row to row: a binary search finds the row. Else read all rows.
     first, last = portion.row(0), portion.row(index.rows - 1)
     if isinstance(first, BadLine) or isinstance(last, BadLine) or not first.seq <= seq <= last.seq:
         return None
@@ -112,7 +115,7 @@ def _print_more(
 
 
 def _of_process(portion: Portion, row: int, event: Event) -> list[int]:
-    """Return the rows of the same process before and after a row, and the row."""
+    """Return a row with the nearest rows of the same process, at most _AROUND before and _AROUND after it."""
     found = []
     for direction in (-1, 1):
         mine: list[int] = []
@@ -130,7 +133,7 @@ def _of_process(portion: Portion, row: int, event: Event) -> list[int]:
 
 
 def _of_file(portion: Portion, row: int) -> list[int]:
-    """Return the rows on the same file before and after a row, and the row."""
+    """Return a row with the nearest rows of the same path, at most _AROUND before and _AROUND after it."""
     rows = portion.index.rows_of_path(portion.index.path_of[row])
     at = rows.index(row)
     return rows[max(0, at - _AROUND) : at + _AROUND + 1]

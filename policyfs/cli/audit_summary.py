@@ -103,7 +103,7 @@ def _more_json(summary: Summary, by: list[str], policies: KeptPolicies) -> Field
 
 
 class _Marker:
-    """The time of the last review of a trail, kept and sealed as indexes are."""
+    """The time of the last `summary --new` of a trail. The index cache keeps it, sealed like an index."""
 
     def __init__(self, trail: str) -> None:
         self._name = f"reviewed-{hashlib.sha256(os.fsencode(Path(trail).resolve())).hexdigest()}"

@@ -1,4 +1,4 @@
-"""`policyfs audit verify`: each chain below a trail root, and the chains' records about each other."""
+"""`policyfs audit verify`: the check of each chain below a trail root, also by records of other chains."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _PUBLIC: Final = "keys.public"
 
 
 class Anchors(NamedTuple):
-    """References outside a trail, with which it is compared.
+    """Evidence from outside a trail, with which `audit verify` compares the trail.
 
-    expect: pairs of a record's id and its digest. checkpoints: the lines of checkpoints. keys: the public
-    keys of the machine that wrote the trail; None if they are unknown.
+    expect: texts ``ID=DIGEST``, a record's id and its digest. checkpoints: the lines of checkpoint files.
+    keys: the public keys of the machine that wrote the trail; None if they are unknown.
     """
 
     expect: list[str]
@@ -48,8 +48,9 @@ class Anchors(NamedTuple):
 
 
 class _Checked(NamedTuple):
-    """A chain that was read. spans: the first and last seq of each segment. recorded: True if a daemon
-    records in it, or did when the reading began.
+    """The results of reading a chain. spans: the first and last seq of each segment.
+
+    recorded: True if a daemon recorded in the chain when the reading began or ended.
     """
 
     chain: Chain
@@ -115,7 +116,7 @@ def _contents(name: str) -> bytes:
 
 
 def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool) -> int:
-    """Print a report on each chain. Exit code 1 if a line or a chain is missing or changed.
+    """Print a report on each chain. Return 1 if a line or a chain is missing or changed.
 
     Raises UsageError.
     """
@@ -137,14 +138,15 @@ def verify(chains: list[Chain], trail: str, compared: Anchors, *, as_json: bool)
 
 
 def reports_on(chains: list[Chain], trail: str, compared: Anchors) -> list[Report]:
-    """Verify each chain, and the records of each chain about the others. Raises UsageError."""
+    """Verify each chain, and compare it with the other chains' records about it. Raises UsageError."""
     from policyfs.journal.verification import workers
 
     begun_ns, expected = time.time_ns(), _expected(compared.expect)
     there = _names_at(Path(trail), chains)
     with workers(chains) as pool:
         checked = [_read_chain(chain, _of(chain, expected), compared, pool) for chain in chains]
-    # Leave out records about other chains that are newer than this check: these chains have grown meanwhile.
+    # Leave out records that are newer than this check. They may be about lines that another chain got after
+    # this check had read that chain.
     told = [record for one in checked for record in one.records if record.time_ns < begun_ns]
     seen = sightings(told)
     gone = vanished(seen, there)
@@ -201,7 +203,7 @@ def _read_chain(chain: Chain, expected: dict[int, str], compared: Anchors, pool:
 
 
 def _all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
-    """Return the keys beside a trail, and the keys that the machine made after these."""
+    """Return the machine's keys if they begin with the trail's keys, else the trail's keys."""
     from policyfs.journal.keys import is_signed
 
     own = read_keys((machine or b"").splitlines(keepends=True), is_signed)
@@ -211,7 +213,10 @@ def _all_keys(keys: KeyChain, machine: bytes | None) -> KeyChain:
 def _check_keys(
     verifier: Verifier, chain: Chain, keys: KeyChain, machine: bytes | None, kept: KeptCheckpoint | None
 ) -> None:
-    """Check the keys beside a trail against the machine's, and against the checkpoint's."""
+    """Compare the keys beside a trail with the keys of the machine, and with the key of the checkpoint.
+
+    Report differences as faults to *verifier*.
+    """
     if keys.wrong:
         verifier.fault(EDITED, f"{_PUBLIC} does not hold: {keys.wrong}", 0)
     elif machine is not None and keys.keys:
@@ -226,7 +231,7 @@ def _check_keys(
 
 
 def _report(checked: _Checked, seen: list[Sighting]) -> Report:
-    """Compare a chain with what others saw of it, and report on it."""
+    """Compare a chain with the other chains' records about it. Return the report on the chain."""
     from policyfs.journal.verification import digests_at
 
     chain, verifier = checked.chain, checked.verifier
@@ -248,12 +253,12 @@ def _report(checked: _Checked, seen: list[Sighting]) -> Report:
 def _names_at(root: Path, chains: list[Chain]) -> frozenset[str]:
     """Return the names of the directories at the trail root, also of those without a segment."""
     if any(chain.directory == root for chain in chains):
-        root = root.resolve().parent  # the argument was the directory of one mount
+        root = root.resolve().parent  # *root* is the directory of one mount
     return frozenset(os.listdir(root))
 
 
 def _with_vanished(report: Report, gone: list[tuple[Sighting, bool]]) -> Report:
-    """Add to a chain's report the chains that it has seen and that are gone (witness.vanished)."""
+    """Add to a chain's report the chains that its records name, but that are gone (witness.vanished)."""
     mine = [(sighting, latest) for sighting, latest in gone if sighting.place.mount_id == report.mount_id]
     breaks = [
         Break(sighting.place, f"the whole chain {sighting.seen}, which was there then, is missing", DELETED)

@@ -1,4 +1,4 @@
-"""The comparison of canaries' answers with those of the policy."""
+"""The comparison of the answers to canaries (sample requests) with the answers of the policy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ Json = dict[str, object]
 
 
 def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> str:
-    """Return a text if an answer is not the policy's, else an empty text. reads: True if the files of
-    canaries are photos whose bytes were read.
+    """Return the fault of a canary's answer, or an empty text if the answer is the policy's.
+
+    posix: True if the mount has --posix, so that mode bits may deny, too. reads: True if the canaries' files
+    are photos, and their bytes were read.
     """
     if canary.sort is Sort.HIDING:
         if answer.listed:
@@ -39,7 +41,10 @@ def wrong_with(canary: Canary, answer: Answer, *, posix: bool, reads: bool) -> s
 
 
 def not_passed(before: Json, after: Json, *, reads: bool) -> str:
-    """Compare the counts before and after opens of unrestricted files. Return a text on a fault, or empty."""
+    """Return the fault if opens of unrestricted files got no passthrough, or an empty text.
+
+    before, after: the status of the mount before and after the opens.
+    """
     passthrough = _part(after, "passthrough")
     if not passthrough.get("enabled") or passthrough.get("refused"):
         return ""  # passthrough is off; `status` says why

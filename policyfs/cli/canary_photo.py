@@ -53,7 +53,7 @@ def photo() -> bytes:
 
 
 def told(data: bytes, words: Iterable[str]) -> list[str]:
-    """Return the words whose secret is still in the bytes."""
+    """Return the words for which *data* still contains a secret, sorted."""
     return [word for word in sorted(words) if any(secret in data for secret in SECRETS.get(word, ()))]
 
 
@@ -62,7 +62,7 @@ def _segment(code: int, payload: bytes) -> bytes:
 
 
 def _tiff() -> bytes:
-    """Return the EXIF structure: the main directory, that of the picture, and that of the place."""
+    """Return the EXIF structure: the main directory, the Exif directory and the GPS directory."""
     main = [(_MAKE, b"Canary"), (_MODEL, _CAMERA), (_DATE_TIME, _TIME), (_ARTIST, _PERSON)]
     start = len(_TIFF_HEADER)
     sizes = [(_EXIF_IFD, 0), (_GPS_IFD, 0)]
@@ -87,7 +87,7 @@ def _place(at: int) -> bytes:
 
 
 def _packed(at: int, entries: list[tuple[int, int, int, bytes]]) -> bytes:
-    """Return a directory of a TIFF at this offset; values of more than four bytes follow it."""
+    """Return a TIFF directory for the offset *at*. Values of more than four bytes follow the directory."""
     head, values = len(entries).to_bytes(2, "little"), b""
     behind = at + 2 + 12 * len(entries) + 4
     for tag, kind, count, value in entries:

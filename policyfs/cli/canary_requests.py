@@ -1,4 +1,4 @@
-"""The requests of canaries, made under an app's own uid by a forked process, and their answers."""
+"""The requests of canaries, and their answers. A forked process makes the requests, under an app's uid."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _READING: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user under which requests are made."""
+    """The user and group that the requesting process takes."""
 
     uid: int
     gid: int
@@ -31,7 +31,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to one request. errno: 0 if it was carried out. inode: st_ino of the file, 0 if unknown.
+    """The answer to one request. errno: 0 if the request succeeded. inode: st_ino of the file, 0 if unknown.
 
     listed: True if the listing of the file's directory has the name; None if the directory was not listed.
     data: the bytes that were read.
@@ -44,13 +44,14 @@ class Answer:
 
 
 class NoAnswerError(Exception):
-    """A request was not answered in time, or its process failed."""
+    """The error if a request got no answer in time, or if the requesting process failed."""
 
 
 def ask(mount_fd: int, identity: Identity, asked: Sequence[Canary], *, reads: bool) -> list[Answer]:
-    """Make requests in a mount, in a process of this user. reads: also list directories and read bytes.
+    """Make the requests of canaries in a mount, in a new process of this user. Return their answers in order.
 
-    Without *reads* the requests leave no trace, not even an access time. Raises NoAnswerError.
+    reads: also list directories and read bytes. Without *reads* the requests leave no trace, not even an
+    access time. Raises NoAnswerError.
     """
     read_end, write_end = os.pipe()
     child = os.fork()
@@ -131,7 +132,7 @@ def _content(fd: int) -> bytes:
 
 
 def _hidden(mount_fd: int, path: bytes, *, reads: bool) -> Answer:
-    """Ask for a name in every way: stat, open and, with reads, the listing of its directory."""
+    """Look for a hidden name by stat, by open and, with *reads*, in the listing of its directory."""
     found, inode = errno.ENOENT, 0
     try:
         inode, found = os.lstat(path, dir_fd=mount_fd).st_ino, 0
@@ -151,7 +152,7 @@ def _lists(mount_fd: int, path: bytes) -> bool | None:
     try:
         fd = os.open(directory or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount_fd)
     except OSError as error:
-        if error.errno not in _REFUSALS:  # the listing failed in another way than by a refusal
+        if error.errno not in _REFUSALS:  # the listing failed, but was not refused
             raise
         return None
     try:

@@ -1,4 +1,4 @@
-"""The stores of canaries: one in memory with files for them, and the real one, which is only read."""
+"""The stores of canaries: one in memory, with a file for each canary, and the real one (it is only read)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _MOST_DIRECTORIES: Final = 32
 _MOST_NAMES: Final = 64
-"""The limit of directories of the real store, and of names in each, that are searched for files for
-canaries."""
+"""The limits of the search for canaries in the real store: directories, and names in each directory."""
 _EACH: Final = 2
 _TYPES: Final = {stat.S_IFREG: FileType.REGULAR, stat.S_IFDIR: FileType.DIRECTORY}
 
 
 @contextlib.contextmanager
 def memory_store() -> Iterator[int]:
-    """Yield a descriptor of a new tmpfs with the directories store, trail and run. It is attached nowhere."""
+    """Yield a descriptor of a new tmpfs with the directories store, trail and run. It has no mountpoint."""
     options = [("size", str(_MEMORY_BYTES)), ("mode", "0755")]
     fd = mount_api.detached("tmpfs", options, mount_api.MOUNT_NOSUID | mount_api.MOUNT_NODEV)
     try:
@@ -41,7 +40,7 @@ def memory_store() -> Iterator[int]:
 
 
 def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable[[Canary], bool]:
-    """Make a file for each canary in the store in memory. Return a function: True if a canary has a file.
+    """Make files for canaries in the store in memory. Return a test: True if a canary has a file.
 
     A canary has no file if other canaries need a directory with its name.
     """
@@ -70,7 +69,10 @@ def planted(memory: int, canaries: Sequence[Canary], content: bytes) -> Callable
 
 
 def known_files(store: str, engine: Engine, who: Principal) -> list[Canary]:
-    """Return canaries for names of the real store for which the answer depends on no kind and no owner."""
+    """Return canaries for names of the real store. They change nothing, whatever the answer is.
+
+    The policy's answer to them depends on no kind and no owner.
+    """
     answers = Answers(engine, who)
     found: list[Canary] = []
     for names, ftype, inode in _entries(store):
@@ -84,14 +86,17 @@ def known_files(store: str, engine: Engine, who: Principal) -> list[Canary]:
 
 
 def _harmless(canary: Canary, ftype: FileType) -> bool:
-    """True if a request changes nothing, whatever the answer is: it opens for reading, or only looks."""
+    """Return True if a canary changes nothing, whatever its answer: it only looks, or opens for reading."""
     if canary.sort is Sort.HIDING:
         return True
     return ftype is FileType.REGULAR and canary.op is Op.READ and canary.sort is not Sort.REDACTION
 
 
 def _entries(store: str) -> Iterator[tuple[tuple[bytes, ...], FileType, int]]:
-    """Yield names in the store with type and inode number, nearest to its root first. Leaves no trace."""
+    """Yield the files and directories of the store, the nearest to its root first. Leave no access times.
+
+    For each, yield the names of its path, its type and its inode number.
+    """
     todo: deque[tuple[bytes, ...]] = deque([()])
     for _ in range(_MOST_DIRECTORIES):
         if not todo:

@@ -14,10 +14,10 @@ BOLD: Final = "1"
 
 
 def wanted(stream: TextIO) -> bool:
-    """True if colours should be written to a stream."""
+    """Return True if colours should be written to a stream."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def paint(text: str, code: str) -> str:
-    """Return a text in a colour; it takes as much room as without."""
+    """Return a text with the control codes of a colour. The codes take no room on the terminal."""
     return f"\x1b[{code}m{text}\x1b[0m"
