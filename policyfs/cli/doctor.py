@@ -19,11 +19,11 @@ from policyfs.errors import EXIT_OK, EXIT_REFUSED, UsageError
 
 SECCOMP: Final = Path("/proc/sys/kernel/seccomp/actions_avail")
 _NEEDED: Final = {"kernel", "fuse", "fusectl", "fusermount", "capability", "libfuse", "bridge"}
-"""Checks that a trial mount needs: if one of them is bad, none is made."""
+"""The checks before a trial mount: if one of them is bad, no trial mount is made."""
 
 
 def examine(store: str | None, trail: str) -> list[Finding]:
-    """Return every finding, the machine's first."""
+    """Check the machine and, if one is named, the store. Return the findings."""
     checks: dict[str, Callable[[], Finding]] = {
         "kernel": lambda: machine.check_kernel(os.uname().release),
         "fuse": machine.check_device,
@@ -55,7 +55,7 @@ def examine(store: str | None, trail: str) -> list[Finding]:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the findings. Exit code 1 if any is bad, or if a check could not run."""
+    """Print the findings. Return 1 if a finding is bad, or if a check could not run."""
     store: str | None = args.store
     if store is not None and not os.path.isabs(store):
         store = os.path.abspath(store)

@@ -45,8 +45,8 @@ class Caller(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """The first layer that refuses a request. name: policy, mount, store, read-only, mode bits, sniffing,
-    redaction, held writes.
+    """The first layer that refuses a request. name: one of policy, mount, store, read-only, mode bits,
+    sniffing, redaction, held writes.
     """
 
     name: str
@@ -56,7 +56,11 @@ class Layer(NamedTuple):
 
 @dataclass(slots=True)
 class LiveFile:
-    """An object at a path in a mount. stat: None if there is none. above: the directories, root first."""
+    """The object at a path in a mount. stat: None if the store has no such object.
+
+    above: the directories above the object with their facts, root first. open: the daemon's handles of
+    the object.
+    """
 
     path: bytes
     stat: Stat | None
@@ -64,7 +68,7 @@ class LiveFile:
     above: list[tuple[bytes, Facts]] = field(default_factory=list)
     plan: Plan | None = None
     written: bool = False
-    """True if some program has it open, or mapped, for writing."""
+    """True if a program has the file open, or mapped, for writing."""
     open: list[Json] = field(default_factory=list)
 
     @property
@@ -74,7 +78,7 @@ class LiveFile:
 
 
 def is_mount(path: str) -> bool:
-    """True if a path is the mountpoint of a policyfs mount."""
+    """Return True if a path is the mountpoint of a policyfs mount."""
     try:
         return any(mount.fstype == FSTYPE for mount in mounts_at(resolve(path)))
     except OSError:
@@ -87,7 +91,7 @@ def status_of(mountpoint: str) -> Json:
 
 
 def engine_of(status: Json) -> Engine:
-    """Return the policy in force on a mount. Raises PolicyfsError."""
+    """Return the engine of the policy and exceptions in force on a mount. Raises PolicyfsError."""
     policy = part(status, "policy")
     directory = Path(str(part(status, "trail")["directory"]))
     try:
@@ -103,7 +107,10 @@ def engine_of(status: Json) -> Engine:
 
 
 def user_of(uid: int | None, pid: int | None, status: Json) -> Caller:
-    """Return the caller that --uid or --pid names; else the user that an app mount admits."""
+    """Return the caller that --uid or --pid names, or else the user that an app mount admits.
+
+    Raises UsageError if there is neither.
+    """
     if pid is not None:
         return process(pid)
     admitted = part(status, "admits")
@@ -131,7 +138,7 @@ def process(pid: int) -> Caller:
 
 
 def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> LiveFile:
-    """Find a file's facts as the mount does. Raises PolicyfsError."""
+    """Return the object at a path with the facts that the mount would find. Raises PolicyfsError."""
     import trio
 
     from policyfs.content.sniffer import Sniffer
@@ -165,7 +172,7 @@ def look(status: Json, path: bytes, engine: Engine, who: Principal, op: Op) -> L
 
 
 def _walk(tree: Tree, owners: Owners, names: list[bytes]) -> LiveFile:
-    """Find the object at a path and the owners of the directories above it."""
+    """Return the object at a path, with the owners of the directories above it."""
     found = LiveFile(b"/", None, Facts())
     fd = os.dup(tree.root_fd)
     try:
@@ -191,7 +198,7 @@ def _walk(tree: Tree, owners: Owners, names: list[bytes]) -> LiveFile:
 async def _sniff(
     found: LiveFile, tree: Tree, names: list[bytes], engine: Engine, who: Principal, op: Op, sniffer: Sniffer
 ) -> None:
-    """Find the kind of a file and, if it is read under redaction, its redaction plan."""
+    """Set the kind of a file and, if the request reads it under redaction, its redaction plan."""
     try:
         fd = tree.open_below(tree.root_fd, names[:-1]) if names[1:] else os.dup(tree.root_fd)
         try:
@@ -213,7 +220,7 @@ async def _sniff(
 
 
 def has_writer(fd: int) -> bool:
-    """True if the kernel refuses a read lease: then the file is open for writing."""
+    """Return True if the kernel refuses a read lease, because a program has the file open for writing."""
     # INVARIANT: ignore SIGIO before taking the lease. If a program opens the file for writing now, the kernel
     # sends this signal, which would end the command.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
@@ -229,14 +236,14 @@ def has_writer(fd: int) -> bool:
 
 
 def hidden_above(engine: Engine, who: Principal, found: LiveFile) -> Decision | None:
-    """Return the denial if a directory above hides the file by its owner."""
+    """Return the denial if a directory above the file is hidden by the directory's owner, else None."""
     return engine.hidden_above(who, [(engine.state_of(path), facts) for path, facts in found.above])
 
 
 def refusing_layer(
     status: Json, explanation: Explanation, found: LiveFile, caller: Caller, hidden: Decision | None
 ) -> Layer | None:
-    """Return the first layer that refuses the request, None if none does."""
+    """Return the first layer that refuses the request, or None if no layer refuses it."""
     ops, decision = REQUESTS[explanation.request], explanation.decision
     admits = part(status, "admits")
     if not admits["any"] and caller.uid != admits["uid"]:
@@ -300,7 +307,7 @@ def _mode_bits(status: Json, ops: Op, _decision: Decision, found: LiveFile, call
 
 
 def _needed_modes(store: str, ops: Op, found: LiveFile) -> Iterator[tuple[bytes, int]]:
-    """Yield the objects of the store that a request passes, each with the access it needs."""
+    """Yield the paths in the store that the request uses, each with the access that the caller needs."""
     top = os.fsencode(store)
     directories = [path for path, _ in found.above]
     for at, path in enumerate(directories):
@@ -363,7 +370,7 @@ def notes(status: Json, found: LiveFile) -> Iterator[str]:
 
 
 def told(layer: Layer | None) -> str:
-    """Return a line about the layer."""
+    """Return the line that names the refusing layer."""
     if layer is None:
         return "  refused by: nothing"
     return f"  refused by: {layer.name} ({errno_name(layer.error)}): {layer.cause}"

@@ -1,4 +1,4 @@
-"""Findings of checks on a machine and its stores, and checks that cannot run."""
+"""Findings: the results of checks on a machine and its stores."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 
 class State(enum.Enum):
-    """OK: as it should be. SLOW: works, but slower. OFF: a feature is missing. BAD: a mount will fail.
+    """The state of a finding. OK: as it should be. SLOW: policyfs works, but slower.
 
-    ERROR: the check could not run.
+    OFF: a feature is missing. BAD: a mount will fail. ERROR: the check could not run.
     """
 
     OK = "ok"
@@ -22,7 +22,7 @@ class State(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check. todo: the remedy for a person, empty if none is needed."""
+    """The result of one check. todo: the remedy, empty if none is needed."""
 
     name: str
     state: State
@@ -31,12 +31,15 @@ class Finding:
 
 
 def tried(name: str, check: Callable[[], Finding | Iterable[Finding]]) -> list[Finding]:
-    """Run a check and return its findings. An error in the check is a finding, too: other checks go on."""
+    """Run a check and return its findings.
+
+    An exception of the check becomes a finding of state ERROR, so that the other checks go on.
+    """
     findings: list[Finding] = []
     try:
         found = check()
         findings.extend([found] if isinstance(found, Finding) else found)
-    except Exception as error:  # noqa: BLE001 # whatever is wrong with this machine
+    except Exception as error:  # noqa: BLE001 # a check of a broken machine may raise anything
         what = f"this check could not run: {error if isinstance(error, OSError) else repr(error)}"
         todo = "run it as root, with /proc and /sys mounted; if this line stays, report it as a bug"
         findings.append(Finding(name, State.ERROR, what, todo))

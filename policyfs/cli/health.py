@@ -17,7 +17,7 @@ _ASKED_FOR: Final = "switched off (--no-passthrough)"
 
 
 def problems(status: control.Json) -> Iterator[str]:
-    """Yield sentences about the defects of a mount; none for a sound one."""
+    """Yield one sentence for each defect of a mount."""
     trail, passthrough = _part(status, "trail"), _part(status, "passthrough")
     if status.get("leaving"):
         yield "it is unmounted, but processes still use it"

@@ -19,12 +19,13 @@ _PREVIEW_BYTES: Final = 32
 _HEX_BYTES: Final = 8
 _LOOKED_AT_BYTES: Final = 1 << 16
 _TEXT_CHARACTERS: Final = 3
-"""Least length of a text; fewer printable characters are more likely numbers."""
+"""The least length of a finding that is shown as text. A shorter one is more likely a number."""
 
 
 def run_inspect(args: argparse.Namespace) -> int:
-    """Return 0 if redaction by these words leaves the file as it is, or if the redacted bytes were saved;
-    else 1.
+    """Print the findings in a file, and save its redacted bytes with --write.
+
+    Return 0 if redaction leaves the file unchanged, or if the bytes were saved; else 1.
     """
     words = _words(args.redact) | ({DENY_UNKNOWN} if args.on_unknown == "deny" else frozenset())
     with opened(args.file) as fd:
@@ -53,7 +54,7 @@ def _words(text: str) -> frozenset[str]:
 def _report(
     name: str, size: int, kind: str | None, words: frozenset[str], plan: Plan, fd: int
 ) -> Iterator[str]:
-    """Yield the findings as lines for people."""
+    """Yield the findings as lines of text."""
     yield f"{name}: {kind or 'of unknown kind'}, {size:,} bytes; hidden: {', '.join(sorted(words))}"
     if plan.outcome is Outcome.REFUSE:
         yield f"an app cannot open it (EACCES): {plan.reason}"
@@ -135,7 +136,7 @@ def _as_json(name: str, size: int, kind: str | None, words: frozenset[str], plan
 
 
 def _save(fd: int, size: int, patches: tuple[Patch, ...], path: str) -> None:
-    """Write to a new file the bytes that an app would read. Raises PolicyfsError; then no file is left."""
+    """Save the bytes that an app would read in a new file. On an error delete it, and raise PolicyfsError."""
     try:
         out = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     except OSError as error:

@@ -11,7 +11,7 @@ from policyfs.policy.values import EXAMPLE_INSTANT, instant
 
 
 def add_at(parser: argparse.ArgumentParser) -> None:
-    """Add the option."""
+    """Add the option to a command."""
     parser.add_argument(
         "--at",
         type=_instant,

@@ -40,10 +40,10 @@ def kind_in_worker(fd: int) -> str | None:
 def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
     """Return a file's content kind, and the redaction plan under some words of a policy.
 
-    For root a confined worker parses the file. For any other user it is parsed in this process, which has no
-    more than that user's rights. Raises SnifferError.
+    For root, a confined worker parses the file. For any other user, this process parses the file: it has only
+    that user's rights. Raises SnifferError.
     """
-    from policyfs.content.worker import Detector, Passed, SniffError  # libmagic: other commands do without
+    from policyfs.content.worker import Detector, Passed, SniffError  # loads libmagic
     from policyfs.redact.plan import Outcome, Plan, locate
 
     if os.geteuid() == 0:
@@ -57,7 +57,7 @@ def plan_for(fd: int, words: frozenset[str]) -> tuple[str | None, Plan]:
 
 
 def _by_worker(question: Callable[[Sniffer], Awaitable[T]]) -> T:
-    """Ask one worker one question; the worker then ends."""
+    """Start a worker, ask it one question, and end it. Return the answer."""
     import trio
 
     from policyfs.content.sniffer import Sniffer

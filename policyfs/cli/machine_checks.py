@@ -98,9 +98,9 @@ def check_capability(status: str, uid_map: str) -> Finding:
 def linked_libfuse(extension: Path | None = None) -> str:
     """Return the file name of the libfuse that pyfuse3 is linked to, such as libfuse3.so.4.
 
-    Releases of libfuse differ in the number of their ABI; pyfuse3 is compiled for one of them. Its module is
-    read, not loaded: the bridge must be loaded first. extension: the file of another module to read instead.
-    Raises LookupError.
+    Releases of libfuse have different ABI numbers, and pyfuse3 is compiled for one of them. This function
+    reads the file of pyfuse3 and does not load it, because the bridge must be loaded first. extension:
+    another file to read instead. Raises LookupError.
     """
     if extension is None:
         spec = importlib.util.find_spec("pyfuse3")
@@ -109,7 +109,7 @@ def linked_libfuse(extension: Path | None = None) -> str:
         extension = Path(spec.origin)
     match = re.search(
         rb"\0(libfuse3[-\w]*\.so(?:\.\d+)*)\0", extension.read_bytes()
-    )  # in its table of strings
+    )  # in the file's string table
     if match is None:
         raise LookupError(f"{extension} is not linked to libfuse3")
     return match[1].decode("ascii")
@@ -173,7 +173,7 @@ def check_libmagic() -> Finding:
 
 
 def check_trail(root: str) -> Finding:
-    """Check that a file can be written in the trail's directory, or in the one above it."""
+    """Check that a file can be written in the trail root, or in the nearest directory above that exists."""
     try:
         with tempfile.TemporaryFile(dir=existing(root)) as file:
             file.write(b"x")
@@ -196,7 +196,7 @@ def check_filter(machine: str, kernel_has: bool) -> Finding:
 
 
 def check_daemons() -> Iterator[Finding]:
-    """Yield the containment of each daemon that runs here, as the kernel reports it."""
+    """Yield a finding for each running daemon: its containment, as the kernel reports it."""
     for mount in mounts():
         if mount.fstype != FSTYPE:
             continue

@@ -33,7 +33,7 @@ _MODULES: Final = {
     "owner": {"owner": "show, set, export and import the owners of files"},
     "doctor": {"doctor": "list what is slow or impossible on this machine, with remedies"},
 }
-"""Modules of the commands, with the commands of each, in the order of the help."""
+"""The modules, each with its commands and their help texts. The help has the same order."""
 
 _WITH_ACTIONS: Final = frozenset({"audit", "policy"})
 """The modules with actions: they import only the module of the action that the second word names."""
@@ -42,11 +42,11 @@ _OUTLINE: Final = frozenset({"-h", "--help", "--version"})
 
 
 def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
-    """Build the whole command line. first, second: its first words, if they are known already.
+    """Build the parser of the command line. first, second: the first words of the user's command.
 
-    If they are known, only the module of that command is imported. All modules together take most of a second
-    to import, and `mount` becomes a daemon, which must not keep other commands in memory. To list the
-    commands, no module is imported.
+    If *first* is a command, only the module of this command is imported. It would take most of a second to
+    import all modules, and `mount` becomes a daemon, which must not keep other commands in memory. If *first*
+    is --help, no module is imported. If *first* is empty, all modules are imported.
     """
     parser = argparse.ArgumentParser(
         prog="policyfs",
@@ -67,7 +67,10 @@ def build_parser(first: str = "", second: str = "") -> argparse.ArgumentParser:
 
 
 def process() -> int:
-    """Run the command of this process. The process must end afterwards. Return the exit code (see main)."""
+    """Run the command of this process. Return the exit code (see main).
+
+    The process must end afterwards, because large objects of the command stay in memory.
+    """
     kept: list[object] = []
     code = main(kept=kept)
     if kept:
@@ -79,8 +82,8 @@ def main(arguments: Sequence[str] | None = None, kept: list[object] | None = Non
     """Run one command. Return its exit code: 0 success, 1 refused or something found, 2 wrong usage, 3 the
     policy does not compile, 4 policy tests failed. argparse itself ends with SystemExit(2).
 
-    kept: a list that receives large objects of the command, so that they are not freed here: this would take
-    long.
+    kept: a list that receives large objects of the command. So this function does not free them, which would
+    take long.
     """
     words = sys.argv[1:] if arguments is None else arguments
     parser = build_parser(*words[:2]) if words else build_parser("--help")

@@ -108,7 +108,7 @@ def _run_path(args: argparse.Namespace) -> int:
 
 
 def _kept_for(seconds: object) -> str:
-    """Format a timeout."""
+    """Return a text for a timeout in seconds."""
     if not isinstance(seconds, (int, float)) or seconds <= 0:
         return "asked for each time"
     return "kept for a day" if seconds >= _DAY_S else f"kept for {seconds:.3g} s"
@@ -126,8 +126,9 @@ def _problems(status: control.Json) -> list[str]:
 def ask(
     path: str, command: str, timeout_s: float = 10.0, *, about: str | None = None, **more: str
 ) -> control.Json:
-    """Send a command to the daemon of the mount at a path; return its answer. Raises an error that explains
-    the state of the mount if there is no answer.
+    """Send a command to the daemon of the mount at a path. Return the daemon's answer.
+
+    Raises PolicyfsError if no daemon answers. The error explains the state of the mount.
     """
     try:
         return control.ask(control.socket_path(path), command, timeout_s, about=about, **more)
@@ -136,7 +137,7 @@ def ask(
 
 
 def _instead(path: str) -> str:
-    """Return the state of a mountpoint without an answering daemon, and the remedy."""
+    """Return a text for a mountpoint where no daemon answers: the state of the mount, and the remedy."""
     from policyfs.kernel.probe import MountState, mount_state
 
     state = mount_state(path)
@@ -162,7 +163,7 @@ def _status_of(path: str, wait_s: float) -> control.Json:
 
 
 def _site_status(path: str, silent: list[str]) -> list[control.Json]:
-    """Return the status of a site's mounts that answer. silent: receives a line for each that does not."""
+    """Return the status of each mount of a site that answers. silent: gets a line for each other mount."""
     from policyfs.cli.site import status_of_site, trail_of
     from policyfs.cli.site_document import read_site
 
@@ -183,7 +184,7 @@ def _of_site(status: control.Json) -> list[str]:
 
 
 def all_status(silent: list[str]) -> list[control.Json]:
-    """Return the status of every mount that answers. silent: receives the mountpoints of all others."""
+    """Return the status of every mount that answers. silent: gets the mountpoint of each other mount."""
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
     directory = control.runtime_dir()
@@ -206,7 +207,7 @@ def all_status(silent: list[str]) -> list[control.Json]:
 
 
 def _as_text(status: control.Json) -> str:
-    """Return one screen for people; --json has everything."""
+    """Return the main parts of a status as text. With --json the command prints the whole status."""
     policy, passthrough = part(status, "policy"), part(status, "passthrough")
     handles, trail, fuse = part(status, "handles"), part(status, "trail"), part(status, "fuse")
     kind = f"app mount of {status['app']}" if status["app"] else "shared mount"
@@ -273,7 +274,7 @@ def part(status: control.Json, name: str) -> control.Json:
 def run_reload(args: argparse.Namespace) -> int:
     """Reload the policy in each mount, and in earlier mounts at its mountpoint that are still in use.
 
-    If one mount refuses the policy, the refusal is printed, and the other mounts are still reloaded.
+    If one mount refuses the policy, print the refusal, and still reload the other mounts.
     """
     if args.all == bool(args.mountpoints):
         args.usage_error("name the mountpoints, or use --all")
@@ -298,7 +299,7 @@ def run_reload(args: argparse.Namespace) -> int:
 
 
 def _named(name: str) -> list[str]:
-    """Return the mountpoint that an argument names; the mountpoints of all its mounts if it names a site."""
+    """Return the mountpoint that an argument names or, for a site file, the mountpoints of all its mounts."""
     if not name.endswith((".yaml", ".yml")):
         return [known(name)]
     from policyfs.cli.site import place_of
@@ -308,7 +309,10 @@ def _named(name: str) -> list[str]:
 
 
 def reload_lines(path: str, command: str, **more: str) -> Iterator[str]:
-    """Make the daemons of a mountpoint reload their policy; yield a line on each. Raises PolicyfsError."""
+    """Make all daemons of a mountpoint reload their policy. Yield a line for each. Raises PolicyfsError.
+
+    Mounts that were unmounted but are still in use have daemons, too.
+    """
     refused: PolicyfsError | None = None
     for leaving in control.leaving_paths(path):
         try:

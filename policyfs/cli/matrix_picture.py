@@ -1,4 +1,4 @@
-"""A matrix as a picture (SVG)."""
+"""The picture (SVG) of a policy's matrix: rows of paths, columns of callers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from policyfs.trail.table import fit, shown, width
 _BOX: Final = 22
 _GAP: Final = 18
 _LETTER: Final = 8.4
-"""Width of a letter of 14 px in a monospaced font."""
+"""The width (px) of a letter in a monospaced font of 14 px."""
 _LINE: Final = 30
 _HEAD: Final = 86
 _LONGEST: Final = 60
@@ -28,7 +28,7 @@ _FILLS: Final = {
 
 
 def svg(found: Matrix, title: str) -> str:
-    """Return the picture."""
+    """Return the picture of a matrix as SVG."""
     labels = [fit(label(row), _LONGEST) for row in found.rows]
     left = _MARGIN + max(width(text) for text in labels) * _LETTER + _GAP
     step = max(_BOX * len(OPS), *(width(shown(name)) * _LETTER for name in found.columns)) + _GAP

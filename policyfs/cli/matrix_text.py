@@ -1,4 +1,4 @@
-"""A matrix as text for a terminal, and as JSON."""
+"""The text of a policy's matrix for a terminal, and the matrix as JSON."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NO_ROOM: Final = 4
 
 
 def sign(op: Op, cell: Cell) -> str:
-    """Return one character for a cell."""
+    """Return the character of a cell (see LEGEND)."""
     if cell.answer is not Answer.ALWAYS:
         return SIGNS[cell.answer]
     special = (op is Op.READ and cell.words) or (op is Op.WRITE and cell.checked)
@@ -55,13 +55,14 @@ def colour_of(cell: Cell) -> str:
 
 
 def label(row: Row) -> str:
-    """Return the name of a row."""
+    """Return the name of a row: its globs."""
     return " and ".join(map(shown, row.globs)) or OTHER
 
 
 def text_of(found: Matrix, columns: int | None, *, colours: bool) -> str:
-    """Return tables that fit a terminal of this many columns (None: one table), and below them the legend and
-    the redactions.
+    """Return a matrix as tables, and below them the legend and the redactions.
+
+    columns: the width of the terminal, which limits the width of a table. None: one table of any width.
     """
     lines: list[str] = []
     widest = max([len(OTHER), *(len(label(row)) for row in found.rows)])
@@ -82,7 +83,7 @@ def text_of(found: Matrix, columns: int | None, *, colours: bool) -> str:
 
 
 def _parts(names: Sequence[str], widest: int, columns: int | None) -> Iterator[list[str]]:
-    """Yield the names of the columns of each table."""
+    """Divide the columns of a matrix into tables. Yield the names of the columns of each table."""
     part: list[str] = []
     used = 0
     for name in names:
@@ -112,7 +113,7 @@ def _removed(found: Matrix) -> Iterator[str]:
 
 
 def as_json(found: Matrix) -> dict[str, object]:
-    """Return the matrix as one object."""
+    """Return a matrix as one JSON object."""
     return {
         "callers": list(found.columns),
         "rows": [

@@ -1,4 +1,4 @@
-"""`policyfs mount`."""
+"""`policyfs mount`: checks before a mount, and the start of its daemon."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _count(text: str) -> int:
 
 
 def run_mount(args: argparse.Namespace) -> int:
-    """Check everything that can be checked, then become the daemon (or fork it)."""
+    """Check options, paths and policy. Then serve the mount in this process, or fork a daemon for it."""
     if os.geteuid() != 0:
         raise PolicyfsError("mounting needs root; run it with sudo, or as a systemd unit (packaging/systemd)")
     start = Start.of(args)
@@ -144,11 +144,14 @@ def _mount(args: argparse.Namespace, start: Start) -> int:
 
 
 def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Loader]:
-    """Check everything that can be checked before a mount. Raises PolicyfsError."""
+    """Check options, paths and policy before a mount. Raises PolicyfsError.
+
+    Return the options of the daemon, and the loader of its policy.
+    """
     from policyfs.daemon.policies import Loader
 
     store, mountpoint = _check_places(args.store, args.mountpoint, clear_dead=args.clear_dead)
-    policy_path = os.path.abspath(args.policy)  # the daemon's working directory will be another
+    policy_path = os.path.abspath(args.policy)  # the daemon changes its working directory
 
     checked: list[tuple[Sequence[SourceText], Engine]] = []
     revisions = Revisions()
@@ -182,7 +185,7 @@ def prepared(args: argparse.Namespace, start: Start) -> tuple[MountOptions, Load
 
 
 def check_policy(args: argparse.Namespace) -> None:
-    """Check a mount's options against its policy, without looking at its places. Raises PolicyfsError."""
+    """Check a mount's options against its policy, without its store and mountpoint. Raises PolicyfsError."""
     _admitted(args, _compiled(args, read_sources(args.policy), Revisions()).policy)
 
 
@@ -216,8 +219,10 @@ def _options(
 
 
 def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
-    """Refuse modes by the policy together with --posix, and for an app mount whose app must see the store's
-    modes.
+    """Raise UsageError if file modes by the policy contradict other options.
+
+    Modes by the policy (for the mount or for an app) contradict --posix. --modes policy contradicts an app
+    mount if the app must see the store's modes.
     """
     by_mount = args.modes == "policy"
     told = apps_with_modes(engine, by_mount=by_mount)
@@ -243,7 +248,7 @@ def _check_modes(args: argparse.Namespace, engine: Engine) -> None:
 
 
 def _admitted(args: argparse.Namespace, policy: Policy) -> tuple[int | None, tuple[int, ...]]:
-    """Return the uid and primary groups that an app mount admits; None and () for a shared mount."""
+    """Return the uid and primary groups that a mount admits, or None and () if it admits every uid."""
     if args.app is None:
         if args.any_uid or args.uid is not None or args.gid:
             raise UsageError("--any-uid, --uid and --gid need --app")
@@ -285,8 +290,8 @@ def _primary_group(uid: int) -> int:
 
 
 def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str, str]:
-    """Return the absolute paths of a store and a mountpoint that can be mounted. Raises PolicyfsError."""
-    # Imported here, as below: commands that mount nothing need no FUSE.
+    """Return the absolute paths of store and mountpoint. Raises PolicyfsError if a mount is impossible."""
+    # Imported here, because commands that mount nothing need no FUSE.
     from policyfs.cli.umount import daemon_died
     from policyfs.kernel import session
     from policyfs.kernel.probe import MountState, mount_state
@@ -303,8 +308,8 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
         todo = "; create the directory" if error.errno == errno.ENOENT else ""
         raise PolicyfsError(f"the mountpoint {mountpoint}: {error.strerror}{todo}") from error
     state = mount_state(path)
-    # The daemon was killed, but the kernel still holds one of its threads. Only a forced unmount ends its
-    # requests.
+    # held: the daemon was killed, but the kernel still holds one of its threads. Only a forced unmount ends
+    # the requests of this mount.
     held = state is MountState.SILENT and daemon_died(path)
     if state is MountState.DEAD or held:
         if not clear_dead and not _agrees(f"A dead mount is at {path}. Unmount it?"):
@@ -338,12 +343,12 @@ def _check_places(store: str, mountpoint: str, *, clear_dead: bool) -> tuple[str
 
 
 def _lies_in(path: str, directory: str) -> bool:
-    """True if an absolute path is that directory or below it."""
+    """Return True if an absolute path is the directory or below it."""
     return path == directory or path.startswith(directory.rstrip("/") + "/")
 
 
 def _agrees(question: str) -> bool:
-    """Ask a person at a terminal; without a terminal the answer is no."""
+    """Ask the user at a terminal. Return True if the answer is yes. Without a terminal the answer is no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)

@@ -50,7 +50,7 @@ def starter(command: str) -> dict[str, object]:
 def record(
     root: Path, mount_id: str, kind: str, fields: dict[str, object], *, end: dict[str, object]
 ) -> None:
-    """Put one record on the chain of a mount. If a daemon records there now, put it on a new chain beside.
+    """Write one record to the chain of a mount. If a daemon records there now, write to a new chain beside.
 
     end: the fields of the last record, which ends the recording. Raises PolicyfsError if the record could not
     be written.

@@ -11,7 +11,7 @@ from policyfs.errors import PolicyfsError
 
 
 def write_private(path: str, text: str) -> None:
-    """Write a file that only its owner may read. An existing one is replaced. Raises PolicyfsError."""
+    """Write a text to a file of mode 0600, and replace an existing file. Raises PolicyfsError."""
     new = f"{path}.new"
     try:
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

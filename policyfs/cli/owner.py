@@ -110,7 +110,7 @@ class _Store:
 
 
 def _command(action: Callable[[argparse.Namespace, _Store], int]) -> Callable[[argparse.Namespace], int]:
-    """Return a command function, which opens the store and calls *action* with it."""
+    """Return the function of a command. It opens the store and calls *action* with the open store."""
 
     def run(args: argparse.Namespace) -> int:
         if os.geteuid() != 0:
@@ -219,7 +219,7 @@ def _change(
     wanted: Iterator[tuple[tuple[bytes, ...], FileType | None, str]],
     done: str,
 ) -> int:
-    """Set owners one by one, each in one step. Leave owners that are already as wanted. Print each change."""
+    """Set the wanted owners, each in one step. Skip files that have this owner already. Print each change."""
     code, changed = EXIT_OK, 0
     if not args.dry_run:
         _on_record(store, done)

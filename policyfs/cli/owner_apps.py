@@ -54,9 +54,9 @@ def _overlaps(store: str, status: Json) -> bool:
 
 
 def check_owner(owner: str, known: KnownApps) -> None:
-    """Refuse an owner that no policy of the store has, or warn if this is unknown.
+    """Raise PolicyfsError if no policy of a store's mounts has the owner.
 
-    Raises PolicyfsError if all mounts answer, and none of their policies has the app.
+    If a mount does not answer, or no mount is running, print a warning instead.
     """
     if owner == OWNER_NONE or owner in known.names:
         return
@@ -72,7 +72,7 @@ def check_owner(owner: str, known: KnownApps) -> None:
 
 
 def warn_of_unknown(owners: Iterable[str], known: KnownApps) -> None:
-    """Warn of owners in a list that no policy of the store has. No rule matches them."""
+    """Print a warning about owners that no policy of the store has. No rule matches such owners."""
     unknown = set(owners) - known.names - {OWNER_NONE}
     if unknown and known.mounts and not known.silent:
         _warn(f"no policy of a mount of this store has these owners: {listed(unknown)}")

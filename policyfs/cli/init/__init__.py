@@ -1,1 +1,1 @@
-"""A first policy and its tests, from what a person wants to share and with whom."""
+"""A first policy and its tests, from the user's answers: which app may do what in which directory."""

@@ -21,7 +21,7 @@ _OPS: Final = {
 
 
 class Draft(NamedTuple):
-    """Draft of a policy: the answers that its text is made from. file: its name in comments."""
+    """The answers from which the text of a policy is made. file: the policy's file name, for its comments."""
 
     name: str
     file: str
@@ -30,13 +30,16 @@ class Draft(NamedTuple):
     directories: Sequence[Directory]
 
     def media(self, directory: str) -> tuple[str, ...]:
-        """Return the sorts of media that the policy allows in a directory, because it has only these now."""
+        """Return the sorts of media to which the policy limits a directory: the only sorts in it now.
+
+        An empty tuple means no limit.
+        """
         found = next((one.media for one in self.directories if one.name == directory), frozenset())
         return tuple(sorted(found))
 
     @property
     def trusted(self) -> list[str]:
-        """The apps that read files unchanged."""
+        """The names of the apps that read files unchanged."""
         return [wish.name for wish in self.wishes if wish.trusted]
 
     @property
@@ -45,7 +48,7 @@ class Draft(NamedTuple):
         return any(Level.ADD in wish.shares.values() for wish in self.wishes)
 
     def filled(self) -> list[tuple[tuple[str, ...], list[str]]]:
-        """Return the directories in which some app may write, by the sorts of media allowed there."""
+        """Return the limited directories in which an app may write, grouped by their sorts of media."""
         names = {
             name for wish in self.wishes for name, level in wish.shares.items() if level is not Level.READ
         }
@@ -57,7 +60,7 @@ class Draft(NamedTuple):
 
 
 def policy_text(draft: Draft) -> str:
-    """Return the policy."""
+    """Return the text of the policy."""
     rules = ("rules:", *_rules(draft), "invariants:", *_invariants(draft))
     lines = [*_head(draft), "", *_apps(draft), "", *rules]
     return "\n".join(lines) + "\n"
@@ -193,7 +196,7 @@ def _invariants(draft: Draft) -> Iterator[str]:
 
 
 def below(directory: str) -> str:
-    """Return the glob of everything below a directory at the top."""
+    """Return the glob of everything below a directory at the top of the store."""
     return "/" + re.sub(r"([*?\[\]{}\\])", r"\\\1", directory) + "/**"
 
 

@@ -13,7 +13,7 @@ _SAMPLES: Final = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/
 
 
 def cases_text(draft: Draft) -> str:
-    """Return the tests."""
+    """Return the text of the tests."""
     lines = [
         f"# Tests of {draft.file}: policyfs policy test {draft.file}",
         "apiVersion: policyfs/v1",
@@ -91,7 +91,7 @@ def _test(
 
 
 def _kind(draft: Draft, directory: str) -> str:
-    """Return a kind that fits a directory."""
+    """Return a content kind that the policy allows in a directory."""
     sorts = draft.media(directory)
     return _SAMPLES[sorts[0]] if sorts else "image/jpeg"
 
@@ -101,7 +101,7 @@ def _path(directory: str) -> str:
 
 
 def _elsewhere(draft: Draft, wish: Wish) -> str:
-    """Return a path that an app does not see: in a directory of the store if there is one."""
+    """Return a path that the app does not see, in a directory of the store if possible."""
     for directory in draft.directories:
         if directory.name not in wish.shares:
             return _path(directory.name)
@@ -109,7 +109,7 @@ def _elsewhere(draft: Draft, wish: Wish) -> str:
 
 
 def _word(draft: Draft, directory: str) -> str:
-    """Return a part of an id, different for each directory."""
+    """Return a word for the test ids of a directory, different for each directory."""
     word = "".join(char if char.isascii() and char.isalnum() else "-" for char in directory)
     if word == directory:
         return word

@@ -17,14 +17,14 @@ _EVERYTHING: Final = "everything"
 
 
 class Questions:
-    """Asks on one stream and reads the answers from another."""
+    """A dialogue with the user: questions on one stream, answers from another."""
 
     def __init__(self, asked: TextIO | None = None, answers: TextIO | None = None) -> None:
         self._asked: Final = sys.stderr if asked is None else asked
         self._answers: Final = sys.stdin if answers is None else answers
 
     def wishes(self, there: Sequence[Directory]) -> list[Wish]:
-        """Ask for apps until the answer is empty. Raises UsageError if the answers end."""
+        """Ask for apps until an answer is empty. Raises UsageError at the end of the input."""
         self._say("The store has these directories:")
         for directory in there:
             self._say(f"  {directory.name:<16} {directory.told()}")

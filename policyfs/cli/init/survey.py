@@ -1,4 +1,4 @@
-"""A look at a store: its directories, and the kinds of the files in them."""
+"""A survey of a store: the directories at its top, and the kinds of some files below them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from policyfs.cli.view.walk import suffix_of
 from policyfs.errors import PolicyfsError
 
 _NAMES: Final = 5000
-"""Names that are read below one directory."""
+"""The limit of names that are read below one directory at the top."""
 _EACH: Final = 2
-"""Files of one extension that are looked into, below one directory."""
+"""The limit of files with the same extension that are sniffed below one directory at the top."""
 _MEDIA: Final = frozenset({"image", "video", "audio"})
 
 
 @dataclass(slots=True)
 class Directory:
-    """One directory at the top of a store. kinds: the kinds of some of its files, each with one path.
+    """A directory at the top of a store. files: the number of files that were found below it.
 
-    more: True if not all names below were read.
+    more: True if not all names below it were read. kinds: the number of sniffed files of each kind. examples:
+    a path for each kind.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Directory:
 
     @property
     def media(self) -> frozenset[str]:
-        """The sorts of media in it, if it holds nothing else; else empty."""
+        """The sorts of media (image, video, audio) of the sniffed files; empty if one is of another sort."""
         found = frozenset(kind.partition("/")[0] for kind in self.kinds if kind != "inode/x-empty")
         return found if found and found <= _MEDIA else frozenset()
 
@@ -45,7 +46,7 @@ class Directory:
 
 
 def survey(store: str) -> list[Directory]:
-    """Look at a store. Raises PolicyfsError."""
+    """Return the directories at the top of a store, with the results of the survey. Raises PolicyfsError."""
     try:
         with os.scandir(store) as listed:
             names = sorted(entry.name for entry in listed if entry.is_dir(follow_symlinks=False))
@@ -63,7 +64,7 @@ def survey(store: str) -> list[Directory]:
 
 
 def _files(directory: Directory, top: str) -> list[str]:
-    """Count the files below a directory, and return those to look into."""
+    """Count the files below a directory. Return the paths of the files to sniff."""
     chosen: list[str] = []
     counts: Counter[str] = Counter()
     todo, names = deque([top]), 0
@@ -89,7 +90,7 @@ def _files(directory: Directory, top: str) -> list[str]:
 
 
 def _sniff(store: str, samples: list[tuple[Directory, str]]) -> None:
-    """Find the kinds of some files: for root in a confined worker, for other users in this process."""
+    """Sniff some files: as root in a confined worker, as another user in this process."""
     if not samples:
         return
     paths = [path for _, path in samples]

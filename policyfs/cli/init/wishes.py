@@ -1,4 +1,4 @@
-"""Wishes: the apps of a first policy, and what each may do where."""
+"""Wishes: the apps of a first policy, and the access of each app to directories."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _UID_LIMIT: Final = 1 << 32
 
 
 class Level(enum.Enum):
-    """Level of an app's access to a directory."""
+    """The level of an app's access to a directory."""
 
     READ = "read"
     ADD = "add"
@@ -33,10 +33,10 @@ MEANINGS: Final = {
 
 @dataclass(slots=True)
 class Wish:
-    """One app. shares: a level for each directory. whole: True if the app reads all files unchanged, like a
-    backup.
+    """An app and its access to the store. shares: a level for each directory.
 
-    places: True if the app may know where pictures were taken.
+    whole: True if the app reads all files unchanged, like a backup. places: True if the app may know where
+    pictures were taken.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Wish:
 
     @property
     def trusted(self) -> bool:
-        """True if the app reads unredacted files. An app that edits files must read them so: it writes back
-        the bytes that it read.
+        """True if the app reads unredacted files. An app that edits files must read unredacted bytes, because
+        it writes back what it has read.
         """
         return self.whole or self.places or Level.EDIT in self.shares.values()
 
@@ -59,7 +59,7 @@ class Wish:
 
 
 def wish_of(text: str) -> Wish:
-    """Return the app of ``NAME``, ``NAME=USER`` or ``NAME=UID``. Raises UsageError."""
+    """Return a wish without access for ``NAME``, ``NAME=USER`` or ``NAME=UID``. Raises UsageError."""
     name, _, user = text.partition("=")
     if not _NAME.fullmatch(name) or name in _RESERVED:
         raise UsageError(
@@ -72,7 +72,11 @@ def wish_of(text: str) -> Wish:
 
 
 def uid_of(user: str) -> tuple[int | None, str]:
-    """Return the uid of a user name or number, and the account's name (empty without one)."""
+    """Return the uid and the account name of a user name or number.
+
+    The uid is None if no account has this name. The account name is empty if there is no account. Raises
+    UsageError for root, and for a number out of range.
+    """
     if user.isascii() and user.isdigit():
         uid = int(user)
         if uid == 0 or uid >= _UID_LIMIT:
@@ -91,7 +95,10 @@ def uid_of(user: str) -> tuple[int | None, str]:
 
 
 def share(wishes: Sequence[Wish], text: str, level: Level, known: Iterable[str]) -> None:
-    """Add ``NAME:DIR,DIR`` to the wish of that app. known: directories of the store. Raises UsageError."""
+    """Give an app a level in directories, by a text ``NAME:DIR,DIR``. Raises UsageError.
+
+    known: the directories at the top of the store.
+    """
     name, colon, listed = text.partition(":")
     wish = named(wishes, name)
     if not colon or not listed.strip("/ ,"):
@@ -113,7 +120,7 @@ def named(wishes: Sequence[Wish], name: str) -> Wish:
 
 
 def directories(text: str, known: Iterable[str]) -> list[str]:
-    """Return the directories of a list with commas, each as it is in the store. Raises UsageError."""
+    """Return the directories of a list with commas. Raises UsageError if one is not in *known*."""
     there = list(known)
     found = [part.strip().strip("/") for part in text.split(",") if part.strip().strip("/")]
     for name in found:
@@ -124,7 +131,7 @@ def directories(text: str, known: Iterable[str]) -> list[str]:
 
 
 def check(wishes: Sequence[Wish]) -> None:
-    """Raise UsageError unless the wishes make a policy."""
+    """Raise UsageError if the wishes are not complete, or contradict each other."""
     if not wishes:
         raise UsageError("name at least one app: --app gallery, or --app gallery=USER")
     uids: dict[int, str] = {}
