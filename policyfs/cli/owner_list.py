@@ -1,4 +1,4 @@
-"""Lists of owners: one line of JSON for each file that an app owns, whatever bytes its name has."""
+"""Lists of owners: one line of JSON for each file that an app owns. A file name may have any bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TYPES: Final = {ftype.value: ftype for ftype in FileType if ftype is not FileTy
 
 
 class Owned(NamedTuple):
-    """One line. names: the names of the path, from the top of the store down; empty for the top itself."""
+    """One line of a list. names: the names of the path, from the top of the store down; () for the top."""
 
     names: tuple[bytes, ...]
     ftype: FileType
@@ -45,7 +45,7 @@ def written(owned: Iterable[Owned]) -> Iterator[str]:
 
 
 def read(lines: Iterable[bytes], source: str) -> list[Owned]:
-    """Read a list; source: its name in errors. Raises PolicyfsError with every line that is wrong."""
+    """Return the entries of a list. source: its name in errors. Raises PolicyfsError for wrong lines."""
     found: list[Owned] = []
     wrong: list[str] = []
     number = 0
@@ -95,7 +95,7 @@ def names_of(path: bytes) -> tuple[bytes, ...]:
 
 
 def checked_owner(owner: object) -> str:
-    """Return the name of an app, or `none`. Raises ValueError."""
+    """Return *owner* if it is the name of an app or `none`. Raises ValueError if not."""
     if owner != OWNER_NONE:
         try:
             return app_name(owner)

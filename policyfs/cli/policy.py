@@ -27,7 +27,7 @@ _ACTIONS: Final = (
 
 @paused()  # garbage need not be collected: the process ends soon
 def run_check(args: argparse.Namespace) -> int:
-    """Check each policy by itself, and print all errors of all of them."""
+    """Check each policy alone. Print all errors of all policies."""
     batch = Batch(sys.stdout)
     for path, engine in batch.loaded(
         args.policy, lambda path: load_policy(read_sources(path), at_ns=at_ns(args))
@@ -64,8 +64,8 @@ def _plural(count: int, noun: str) -> str:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser], action: str = "") -> None:
     """Add `policy` and its actions to the command line.
 
-    action: the word after `policy`, if it is known already. Then only the module of this action is imported.
-    To import all of them takes longer than to check a policy of 500 rules.
+    action: the word after `policy` in the user's command, or empty. Only the module of this action is
+    imported: to import all modules takes longer than to check a policy of 500 rules.
     """
     parser = subparsers.add_parser("policy", help="check, test, explain and compare policies")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")

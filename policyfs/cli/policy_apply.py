@@ -30,7 +30,10 @@ _SHORT: Final = 16
 
 @dataclass(slots=True)
 class _Applied:
-    """The outcome of `policy apply`. refused: the reason of a refusal, empty if there is none."""
+    """The outcome of `policy apply`. live: the mount's policy before, as `policyfs status` reports it.
+
+    refused: the reason of a refusal, empty if there is none.
+    """
 
     mountpoint: str
     file: str
@@ -76,7 +79,7 @@ def run_apply(args: argparse.Namespace) -> int:
 
 
 def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object], own: str) -> None:
-    """Check, prove and test the policy, and compare it with the one in force."""
+    """Check, prove and test the new policy, compare it with the policy in force, and fill *found*."""
     trail = Path(str(part(status, "trail")["directory"]))
     mark = HighWaterMark(trail.parent)
     try:
@@ -121,9 +124,7 @@ def _checked(found: _Applied, args: argparse.Namespace, status: dict[str, object
 
 
 def _live_text(trail: Path, digest: str) -> Sequence[SourceText] | None:
-    """Return the text of the policy in force, as the trail keeps it; None if the text is missing or was
-    changed.
-    """
+    """Return the text of the policy in force from the trail, or None if it is missing or was changed."""
     try:
         sources = [SourceText(*file) for file in read_policy(trail, digest)]
     except OSError:
@@ -136,7 +137,10 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _put_in_force(found: _Applied, own: str) -> None:
-    """Write the checked text into the mount's own file, and make the daemon load exactly this text."""
+    """Write the checked text into the mount's own file, and make the daemon load exactly this text.
+
+    If the daemon refuses the text, restore the file.
+    """
     if not _is_same(found.file, own):
         text = Path(found.file).read_bytes()
         if digest_of([text]) != found.digest:
@@ -176,7 +180,7 @@ def _others(found: _Applied, own: str) -> list[str]:
 
 
 def _replace(path: str, text: bytes) -> None:
-    """Replace the text of a file; if the path is a link, of the link's target. Raises PolicyfsError."""
+    """Replace the text of a file, or of the target if the file is a symlink. Raises PolicyfsError."""
     real = Path(os.path.realpath(path))
     try:
         replace_file(real, text)

@@ -18,7 +18,7 @@ from policyfs.policy.parse import SourceText, parse_policy
 
 
 def run_diff(args: argparse.Namespace) -> int:
-    """Print every difference. Exit code 1 if something gets wider that --ack does not accept."""
+    """Print every difference. Return 1 if the new policy allows more, and --ack does not accept that."""
     old, new = (Side(path, parse_policy(read_sources(path))) for path in (args.old, args.new))
     accepted = {} if args.ack is None else accepted_in(args.ack)
     found = compared(old, new, at_ns(args))
@@ -33,7 +33,7 @@ def run_diff(args: argparse.Namespace) -> int:
 
 
 def compared(old: Side, new: Side, since_ns: int) -> Diff:
-    """Compare two policies from a time on. Raises PolicyfsError if they are too large for that."""
+    """Return the differences of two policies from a time on. Raises PolicyfsError if they are too large."""
     try:
         return diff(old.policy, new.policy, since_ns)
     except TooHardError as error:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 
 def run_explain(args: argparse.Namespace) -> int:
-    """Print the answer to one request and its reasons. A denial is an answer too: exit code 0."""
+    """Print the answer to one request and its reasons. Return 0, also if the answer is a denial."""
     from policyfs.cli import explain_live as live
 
     if live.is_mount(args.policy):
@@ -116,7 +116,7 @@ def _run_live(args: argparse.Namespace) -> int:
         raise UsageError(f"no such request: {args.op!r}; there are {', '.join((*REQUESTS, *MOVES))}")
     found = live.look(status, path, engine, who, REQUESTS[args.op])
     facts = found.facts
-    if found.stat is None:  # the request would create it
+    if found.stat is None:  # the request would create the file
         facts = Facts(None, who.app or OWNER_NONE)
     explanation = explain(engine, who, args.op, path, found.ftype, facts)
     hidden = live.hidden_above(engine, who, found)

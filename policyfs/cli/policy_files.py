@@ -21,16 +21,16 @@ TEST_SUFFIX: Final = ".test.yaml"
 
 
 class UnreadableError(PolicyfsError):
-    """Raised if the file or directory of a policy cannot be read."""
+    """The error if the file or directory of a policy cannot be read."""
 
     exit_code = EXIT_POLICY
 
 
 def read_sources(path: str, *, regular: bool = False) -> list[SourceText]:
-    """Read the texts of a policy: one file, or each `*.yaml` of a directory except files with tests.
+    """Return the texts of a policy: one file, or each `*.yaml` of a directory except files with tests.
 
-    regular: refuse everything but regular files. A mount sets this: a daemon that waits for the
-    writer of a pipe could neither reload nor end. Raises UnreadableError.
+    regular: accept only regular files. A mount sets this, because a daemon that waits for the writer of a
+    pipe could neither reload nor end. Raises UnreadableError.
     """
     read = _read_regular if regular else Path.read_bytes
     where = Path(path)
@@ -55,9 +55,7 @@ def _read_regular(file: Path) -> bytes:
 
 
 class Batch:
-    """Reads several policies for one command. If a policy has errors, prints them and goes on with the next
-    one.
-    """
+    """A reader of several policies for one command. If a policy has errors, it prints them and goes on."""
 
     def __init__(self, errors: TextIO) -> None:
         """errors: the stream for errors in policies. Errors of reading a file go to standard error."""

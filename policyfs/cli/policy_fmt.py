@@ -17,7 +17,7 @@ from policyfs.policy.parse import SourceText
 
 
 def run_fmt(args: argparse.Namespace) -> int:
-    """Bring files into canonical form. Exit code 1 if --check finds a file in another form."""
+    """Write files in canonical form. Return 1 if --check finds a file in another form."""
     batch = Batch(sys.stderr if args.stdout else sys.stdout)
     for path, found in batch.loaded(args.policy, _formatted):
         if args.stdout and len(found) > 1:
@@ -47,7 +47,7 @@ def _formatted(path: str) -> list[tuple[SourceText, str]]:
 
 
 def _finish(before: SourceText, after: str, *, check: bool) -> None:
-    """Write a file, or with check print the difference."""
+    """Write the canonical text to its file or, with *check*, print the difference."""
     if before.text == after.encode():
         return
     if check:

@@ -26,7 +26,7 @@ _POLICIES: Final = 4
 
 
 def run_learn(args: argparse.Namespace) -> int:
-    """Print a proposal. Exit code 1 if there is nothing to propose."""
+    """Print a proposal. Return 1 if there is nothing to propose."""
     trail, wanted = open_trail(args), selection_of(args)
     check_names(trail, wanted)
     requests, evidence = RecordedRequests(trail, wanted), Evidence()
@@ -52,14 +52,14 @@ def run_learn(args: argparse.Namespace) -> int:
 
 
 class _LastingRules:
-    """The rules of recorded policies that have no end date: each policy without its exceptions."""
+    """The recorded policies without their exceptions: only the rules without an end date."""
 
     def __init__(self, requests: RecordedRequests) -> None:
         self._requests: Final = requests
         self._replayer: Final = functools.lru_cache(_POLICIES)(self._make)
 
     def allow(self, one: Sighting) -> bool:
-        """False if a request was allowed only by an exception, or if that is unknown; else True."""
+        """Return False if only an exception allowed a request, or if that is unknown; else True."""
         recorded = one.recorded
         if not recorded.allowed or not any(rule.startswith(PREFIX) for rule in recorded.rules):
             return True
@@ -76,8 +76,9 @@ class _LastingRules:
 
 
 def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
-    """True if a deny rule refused the request, or in monitor mode would have refused it. A rule whose text is
-    lost counts as a deny.
+    """Return True if a deny rule refused the request, or in monitor mode would have refused it.
+
+    A rule counts as a deny rule if its text is lost.
     """
     rules = recorded.would_deny if recorded.allowed else recorded.rules
     effects = (requests.effect(recorded.digest, rule) for rule in rules if not rule.startswith("("))
@@ -85,7 +86,7 @@ def _denied(requests: RecordedRequests, recorded: Recorded) -> bool:
 
 
 def _redacted(requests: RecordedRequests, one: Sighting) -> set[str]:
-    """Return the words that the recorded policy removes for anybody."""
+    """Return the words that the recorded policy redacts for any caller."""
     engine = requests.engine(one.recorded)
     rules = () if engine is None else engine.policy.rules
     return {word for rule in rules for word in rule.redact if word != DENY_UNKNOWN}

@@ -23,7 +23,7 @@ from policyfs.policy.paths import DEEP, parse_glob
 
 @paused()  # garbage need not be collected: the process ends soon
 def run_lint(args: argparse.Namespace) -> int:
-    """Print the findings on each policy. Exit code 1 if there are any that no comment silences."""
+    """Print the findings on each policy. Return 1 if a finding is not silenced by a comment."""
     batch = Batch(sys.stderr if args.json else sys.stdout)
     shown = []
 
@@ -75,7 +75,7 @@ def _finding(finding: Finding) -> dict[str, object]:
 
 
 def _absent(engine: Engine, store: str) -> Iterator[Finding]:
-    """Yield a finding for each rule with a glob that begins with names which the store does not have."""
+    """Yield a finding for each rule with a path that the store does not have (see _missing)."""
     if not Path(store).is_dir():
         raise PolicyfsError(f"{store} is not a directory; name the store, the directory with your files")
     for rule in engine.policy.rules:
@@ -92,8 +92,9 @@ def _absent(engine: Engine, store: str) -> Iterator[Finding]:
 
 
 def _missing(text: str, store: str) -> str | None:
-    """Return the beginning of a glob up to the first name that the store lacks; None if no name before a
-    wildcard is missing.
+    """Return the beginning of a glob, up to and with the first name that is not in the store.
+
+    Return None if all names before the first wildcard are in the store.
     """
     at, shown = Path(store), ""
     for segment in parse_glob(text).segments:

@@ -19,7 +19,7 @@ from policyfs.policy.replay.report import Example, Report
 
 
 def run_replay(args: argparse.Namespace) -> int:
-    """Print the answers that would change. Exit code 1 if the policy would allow more, or less."""
+    """Print the answers that would change. Return 1 if the policy would allow more, or less."""
     engine = load_policy(read_sources(args.policy))
     if args.monitor:
         engine = compile_policy(engine.policy, monitor=True)

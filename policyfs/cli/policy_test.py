@@ -20,7 +20,7 @@ from policyfs.policy.parse import SourceText
 
 
 def run_test(args: argparse.Namespace) -> int:
-    """Run the tests of each policy. Exit code 4 if one fails."""
+    """Run the tests of each policy. Return 4 if a test fails."""
     outcomes = [_outcome(path, args.tests) for path in args.policy]
     if args.junit is not None:
         _write(args.junit, junit(outcomes))
@@ -42,7 +42,7 @@ def _outcome(path: str, named: list[str] | None) -> Outcome:
 
 
 def outcome_of(path: str, files: Sequence[Path]) -> Outcome:
-    """Run the tests of some files on a policy. Raises PolicyfsError."""
+    """Run the tests in *files* on a policy. Return the outcome. Raises PolicyfsError."""
     policy = load_policy(read_sources(path)).policy
     try:
         texts = [SourceText(str(file), file.read_bytes()) for file in files]
@@ -54,7 +54,7 @@ def outcome_of(path: str, files: Sequence[Path]) -> Outcome:
 
 
 def beside(policy: Path) -> list[Path]:
-    """Return the files of tests that belong to a policy: beside it, and in a directory ``tests`` there."""
+    """Return the files with a policy's tests: beside the policy, and in a directory ``tests`` beside it."""
     if policy.is_dir():
         return sorted([*policy.glob(f"*{TEST_SUFFIX}"), *policy.glob(f"tests/*{TEST_SUFFIX}")])
     name = f"{policy.stem}{TEST_SUFFIX}"

@@ -50,7 +50,7 @@ def run_view(args: argparse.Namespace) -> int:
 
 
 def _fill(picture: Picture, args: argparse.Namespace, engine: Engine, who: Principal) -> None:
-    """Walk through the store."""
+    """Walk through the store. Add its names to the picture."""
     import trio
 
     from policyfs.cli.view.walk import Limits, Walk

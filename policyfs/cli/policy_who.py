@@ -24,7 +24,7 @@ _NAMED: Final = 4
 
 @dataclass(slots=True)
 class Person:
-    """One uid, or a range of uids of an app. app: None for a stranger."""
+    """One uid, or a range of uids of an app. app: None for a stranger. user: the account's name."""
 
     app: str | None
     first: int
@@ -62,7 +62,10 @@ class Machine:
         return [one.name for one in self._services if one.dynamic and one.name not in live]
 
     def people(self, engine: Engine) -> list[Person]:
-        """Return everyone: the apps by name, then the strangers by uid."""
+        """Return the uids of this machine and of the policy's apps.
+
+        The apps come first, in the order of the policy; then come the strangers, by uid.
+        """
         known: dict[int, Person] = {}
 
         def person(uid: int) -> Person:

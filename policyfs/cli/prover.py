@@ -1,10 +1,10 @@
-"""The proof of a mount before apps are let in, made by a process other than the daemon.
+"""The prover: a process that tests a mount with sample requests (canaries) before apps can reach the mount.
 
-The prover is forked before the daemon. It gets the daemon's mount as a descriptor before the mount is
-attached. The prover forks a second daemon, with the same code, policy and options, over a small store in
-memory. It makes requests in both mounts under the uids of apps. In the store in memory the files are photos
-with a place, and may be written and removed. In the real mount requests leave no trace. If an answer differs
-from the policy's, the mount is refused.
+The prover is forked before the daemon. The daemon sends the descriptor of its mount to the prover before the
+mount is attached. The prover forks a second daemon, with the same code, policy and options, over a small
+store in memory. Then it makes requests in both mounts, under the uids of apps. In the store in memory the
+files are photos with a place, and requests may write and remove them. In the real mount requests leave no
+trace. If an answer differs from the policy's, the mount is refused.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ MOST_CALLERS: Final = 12
 _START_S: Final = 60.0
 _LAST_WORDS: Final = 1 << 17
 _TRIES: Final = 3
-"""Tries to read a redacted file: on a busy machine no worker may be free in time."""
+"""The number of tries to read a redacted file. On a busy machine no worker may be free in time."""
 _NOBODY: Final = (65534, 4242, 1000, 60001)
 _FILE: Final = Facts(KIND, OWNER_NONE)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller of canaries: the user, and the name that the policy has for it."""
+    """A caller of canaries. label: the app's name, or `stranger`."""
 
     label: str
     identity: Identity
 
     def principal(self, engine: Engine, app: str | None) -> Principal:
-        """Return the principal in an engine. app: the app of an app mount; None: a shared mount."""
+        """Return the principal of this caller. app: the app of an app mount; None for a shared mount."""
         uid = self.identity.uid
         return engine.principal(uid) if app is None else engine.app_principal(app, uid)
 
 
 class UnprovedError(Exception):
-    """A canary got another answer than the policy gives. The message names both answers."""
+    """The error of a failed proof. The message names the request and its fault."""
 
 
 # -- in the command that mounts -------------------------------------------------------------------
@@ -68,7 +68,7 @@ class UnprovedError(Exception):
 
 @contextlib.contextmanager
 def proving(options: MountOptions, loader: Loader) -> Iterator[tuple[MountOptions, Callable[[], None]]]:
-    """Fork the prover of a mount, if it is to be proved. Yield the daemon's options, and a wait function.
+    """Fork the prover of a mount, unless --no-proof is set. Yield the daemon's options, and a wait function.
 
     The wait function returns once the prover has attached the mount and ended. At the end of the context the
     prover is killed: by then the mount answers, or has failed. Call proving() before any thread starts.
@@ -146,10 +146,14 @@ def _attach(mount_fd: int, mountpoint: str, channel: socket.socket) -> None:
 
 
 def _proof(options: MountOptions, loader: Loader, channel: socket.socket) -> tuple[int, Json]:
-    """Make all requests; return the descriptor of the mount, and the result. Raises UnprovedError."""
+    """Make all requests in both mounts. Return the real mount's descriptor and the result.
+
+    Raises UnprovedError.
+    """
     sources = loader.read()
     engine = loader.compile(sources)
-    # The daemon may know a later time than this process. Exceptions of this engine may have ended by then.
+    # base: the policy without exceptions. The daemon may know a later time than this process, at which
+    # exceptions have ended. So use only canaries with the same answer in both engines (undated).
     base = engine
     if engine.policy.exceptions:
         base = compile_policy(with_exceptions(engine.policy, ()), monitor=engine.monitor)
@@ -194,7 +198,7 @@ def _canaries(nest: Nest, caller: Caller, options: MountOptions) -> list[Canary]
 
 
 def _callers(options: MountOptions, engine: Engine) -> tuple[list[Caller], int]:
-    """Return callers of all sorts, and the number of apps beyond MOST_CALLERS."""
+    """Return the callers of canaries: apps and a stranger. Return also how many apps are left out."""
     apps = {app.name: app for app in engine.policy.apps}
     if options.app is not None:
         uids = apps[options.app].uids
@@ -221,7 +225,7 @@ class _Mount:
         self._where = where
 
     def prove(self, canaries: dict[Caller, list[Canary]], *, reads: bool) -> dict[str, int]:
-        """Make all requests; return the number of answers by sort. Raises UnprovedError."""
+        """Make the requests of all callers. Return the number of answers by sort. Raises UnprovedError."""
         counts: dict[str, int] = {}
         for caller, asked in canaries.items():
             before, passed = self._counts(), None
@@ -238,7 +242,7 @@ class _Mount:
         return counts
 
     def keeps_out(self) -> None:
-        """Check that an app mount admits nobody else. Raises UnprovedError."""
+        """Check that an app mount admits no other user. Raises UnprovedError."""
         admitted = self._options.user_id
         if admitted is None:
             return
@@ -280,7 +284,7 @@ _VERBS: Final = {Op.SEE: "see", Op.READ: "read", Op.WRITE: "write", Op.DELETE: "
 
 
 class _Probe:
-    """A daemon like the real one over a store in memory, in a forked process."""
+    """The second daemon: a forked process with the real daemon's options, over the store in memory."""
 
     def __init__(
         self, options: MountOptions, loader: Loader, memory: int, ours: socket.socket, theirs: socket.socket
@@ -310,7 +314,7 @@ class _Probe:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Add the last line of the daemon's log to a failure."""
+        """Turn errors in the context into UnprovedError, with the last line of the daemon's log."""
         try:
             yield
         except (OSError, ValueError, TypeError) as error:
@@ -320,7 +324,7 @@ class _Probe:
             raise UnprovedError(f"the daemon of the store in memory did not serve: {why}") from error
 
     def end(self) -> None:
-        """Kill the daemon. Its mount is attached nowhere, and none of its files is kept."""
+        """Kill the daemon. Its mount was never attached, and its files exist only in memory."""
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         os.close(self._log)
@@ -330,7 +334,7 @@ class _Probe:
 
 
 def _mounted(channel: socket.socket) -> int:
-    """Wait for the first message of a daemon; return the descriptor of its mount."""
+    """Wait for the first message of a daemon. Return the descriptor of the daemon's mount."""
     _wait(channel)
     packet, fds, _, _ = socket.recv_fds(channel, MOST_BYTES, 1)
     decoded(packet, "the daemon")

@@ -25,7 +25,7 @@ from policyfs.trail.render import local_time
 from policyfs.trail.table import sheet, shown, shown_path, table
 
 _RECORDED: Final = ("id", "app", "path", "path_b64", "mount", "store", "kind", "size", "sha256")
-"""Fields of a record about a file that is released or dropped."""
+"""The fields about the file in the trail's record of a release or drop."""
 _TAKEN: Final = "exists already, and release never overwrites a file: move it away, or release with --to FILE"
 
 
@@ -156,7 +156,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _record(place: Quarantine, entry: Entry, done: str, to: str = "") -> None:
-    """Put an action on the trail before it is done. If that fails, raise PolicyfsError."""
+    """Record an action on the trail before it is carried out. Raises PolicyfsError if that fails."""
     directory = Path(os.path.abspath(place.directory)).parent
     told = {"id": entry.id, "app": entry.app} if entry.about is None else json.loads(_as_json(entry))
     fields = {"done": done, **{name: told[name] for name in _RECORDED if name in told}}
@@ -184,7 +184,7 @@ def _release(args: argparse.Namespace) -> int:
 
 
 def _into_store(entry: Entry, about: About, source: int) -> str:
-    """Put a file under its own name in the store, step by step and through no symlink. Return its path."""
+    """Put a file under its own name into the store, never through a symlink. Return the file's path."""
     *above, name = about.path.lstrip(b"/").split(b"/")
     where = os.path.join(about.store, os.fsdecode(about.path.lstrip(b"/")))
     try:

@@ -1,4 +1,4 @@
-"""The requests of a trail, with equal ones counted together, for commands that decide them again."""
+"""The requests of a trail, for commands that decide them again. Equal requests are counted together."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from policyfs.trail.selection import Selection
 
 _CAUSES: Final = {"": Cause.NONE, BY_CONTENT: Cause.CONTENT, BY_RESOURCE: Cause.RESOURCE}
 _ENGINES: Final = 4
-"""Compiled policies that are kept; a trail may name hundreds."""
+"""The limit of compiled policies in memory. A trail may name hundreds of policies."""
 
 _UNKNOWN: Final = ""
-"""Stands for the app of a mount if the record of the mount's start is gone."""
+"""The app of a run if the record of the mount's start is gone."""
 
 _FOLDED: Final = "counted together on the trail, without their paths"
 _CUT: Final = "with a path that is too long to be recorded whole"
@@ -38,8 +38,10 @@ _BAD: Final = "lines are not records: see policyfs audit verify"
 
 
 class Sighting(NamedTuple):
-    """Equal requests of a trail. empty: True if the file held nothing at open; None: unknown. weight: number
-    of requests. id: a function that reads the id of the first one; call it before you take the next Sighting.
+    """Equal requests of a trail. empty: True if the file was empty at the open; None if that is unknown.
+
+    weight: the number of requests. id: a function that reads the id of the first request. Call it
+    before the next Sighting is yielded.
     """
 
     recorded: Recorded
@@ -51,7 +53,7 @@ class Sighting(NamedTuple):
 
 
 class _Key(NamedTuple):
-    """Key of equal rows of one portion. term: the number of instants (see _terms) that had passed."""
+    """The key of equal rows of one portion. term: how many instants (see _instants) had passed at the row."""
 
     class_id: int
     path_id: int
@@ -61,7 +63,7 @@ class _Key(NamedTuple):
 
 
 class _Run(NamedTuple):
-    """One run of a daemon, by the daemon's own records.
+    """One run of a daemon, from the daemon's records of the mount and its policies.
 
     app: the app of an app mount; None for a shared mount. exceptions: ids of the exceptions in force, by
     policy and generation.
@@ -74,11 +76,13 @@ class _Run(NamedTuple):
 class RecordedRequests:
     """The requests of a trail that a query selects. Only one segment's index and requests are in memory.
 
-    left_out: number of events that record no decision, or that cannot be decided again, by reason.
+    left_out: the number of events, by reason, that record no decision or cannot be decided again.
     """
 
     def __init__(self, trail: IndexedTrail, wanted: Selection, ends: Sequence[int] = ()) -> None:
-        """ends: instants at which another policy changes; requests before and after one are never equal."""
+        """ends: instants at which another policy changes. Requests before and after an instant are never
+        equal.
+        """
         self._trail: Final = trail
         self._wanted: Final = wanted
         self._policies: Final = KeptPolicies(trail.chains)
@@ -87,7 +91,7 @@ class RecordedRequests:
         self._compiled: Final = functools.lru_cache(_ENGINES)(self._compile)
 
     def engine(self, recorded: Recorded, monitor: bool = False) -> Engine | None:
-        """Return the policy that answered a request; None if the trail does not keep its text."""
+        """Return the engine of the policy that answered a request, or None if its text is not kept."""
         return self._compiled(recorded.digest, recorded.exceptions, monitor)
 
     def _compile(self, digest: str, exceptions: tuple[str, ...], monitor: bool) -> Engine | None:
@@ -97,7 +101,7 @@ class RecordedRequests:
         )
 
     def effect(self, digest: str, rule: str) -> str | None:
-        """Return the effect of a rule of a recorded policy; None if the trail does not keep its text."""
+        """Return the effect of a rule of a recorded policy, or None if the policy's text is not kept."""
         fact = self._policies.fact(digest, rule)
         return None if fact is None else fact.effect
 
@@ -149,15 +153,15 @@ class RecordedRequests:
         return sorted({*self._ends, *ends_of(known, ALWAYS)})
 
     def _exceptions(self, event: Event, run: _Run, at_ns: int) -> tuple[str, ...]:
-        """Return the exceptions that were in force at an event, as the trail recorded them. If this record is
-        gone, return those that had not ended at that time.
+        """Return the exceptions in force at an event, from the run's records. If the record is gone, return
+        the policy's exceptions that had not ended at *at_ns*.
         """
         told = run.exceptions.get((event.policy_digest, event.policy_generation))
         policy = self._policies.policy(event.policy_digest) if told is None else None
         return (told or ()) if policy is None else live(policy, at_ns)
 
     def _recorded(self, event: Event, run: _Run, at_ns: int) -> Recorded | str:
-        """Return an event's request, or the reason why there is none to decide."""
+        """Return the request of an event, or the reason why it cannot be decided again."""
         if event.operation in NO_DECISIONS:
             return _ENDS
         if event.folded:
@@ -172,7 +176,10 @@ class RecordedRequests:
         )  # fmt: skip
 
     def _mount_of(self, event: Event) -> str | None:
-        """Return the app of the app mount that an event is from, if the record of its start is gone."""
+        """Guess the app of an event's mount from the event's uid. None: a shared mount.
+
+        Needed only if the record of the mount's start is gone.
+        """
         policy = self._policies.policy(event.policy_digest)
         known = () if policy is None else (app.uids for app in policy.apps if app.name == event.app)
         shared = any(first <= event.uid <= last for uids in known for first, last in uids)
@@ -180,7 +187,10 @@ class RecordedRequests:
 
 
 def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
-    """Yield each run, with the line where the next one starts (None for the last). run: the first one."""
+    """Yield the runs of a portion, each with the line at which the next run starts (None for the last run).
+
+    run: the run at the beginning of the portion.
+    """
     for item in portion.own(frozenset({"mount", "policy"})):
         if not isinstance(item, Record):
             continue
@@ -212,13 +222,13 @@ def _times(index: Index, mark: int) -> tuple[list[int], int]:
 
 
 def _terms(times: list[int], ends: Sequence[int]) -> Iterable[int]:
-    """Return, for each of the ascending times, how many instants had passed."""
+    """Return the number of instants that had passed, for each of the ascending times."""
     first, last = (bisect_right(ends, times[number]) if times else 0 for number in (0, -1))
     return repeat(first, len(times)) if first == last else [bisect_right(ends, time) for time in times]
 
 
 def _grouped(index: Index, rows: list[int], terms: Iterable[int]) -> tuple[Counter[_Key], dict[_Key, int]]:
-    """Count equal rows, and return the first row of each sort."""
+    """Return the number of rows with each key, and the first row with each key."""
     writing = {number for number, event in enumerate(index.classes) if _asks_for_size(event)}
     special = index.new_paths.keys() | index.cut_rows
     classes, paths = index.class_of, index.path_of
@@ -240,7 +250,7 @@ def _grouped(index: Index, rows: list[int], terms: Iterable[int]) -> tuple[Count
 
 
 def _asks_for_size(event: Event) -> bool:
-    """True if an answer may depend on whether the file was empty."""
+    """Return True if the answer to an event's request may depend on whether the file was empty."""
     demand = demand_of(event.operation, event.syscall)
     return demand is not None and demand.opens and not demand.empties and bool(demand.ops[0] & Op.WRITE)
 

@@ -1,7 +1,7 @@
 """`policyfs run`: run a command with an app's own mount in place of the store.
 
-The mount is made for the command, and ends with it. The command and the daemon have mount namespaces of
-their own: nobody else sees the mount, and the daemon sees the store at its own path.
+The mount is made for the command, and ends with the command. The command and the daemon run in mount
+namespaces of their own. So no other process sees the mount, and the daemon still sees the store at its path.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _PLACES: Final = 1000
 _FORWARDED: Final = (signal.SIGTERM, signal.SIGHUP)
 _OF_THE_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 _CAUGHT: Final = (*_FORWARDED, *_OF_THE_TERMINAL)
-"""Signals that this process catches. A terminal sends _OF_THE_TERMINAL to the command itself, too, so these
-are not handed on.
+"""Signals that this process catches. A terminal sends _OF_THE_TERMINAL to the command itself, too, so this
+process does not hand these on.
 """
 
 
@@ -67,13 +67,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 @dataclass(frozen=True, slots=True)
 class _Identity:
-    """The user as whom the command runs: a user of the app."""
+    """The user and group of the command: a user of the app."""
 
     uid: int
     gid: int
 
     def take(self) -> None:
-        """Become this user, with the groups of its account if it has one, and no other groups."""
+        """Become this user, with the groups of the user's account. Without an account, take only *gid*."""
         no_new_privs()
         account = _account(self.uid)
         os.setgroups(os.getgrouplist(account.pw_name, self.gid) if account is not None else [self.gid])
@@ -85,7 +85,7 @@ class _Identity:
 
 
 def run_run(args: argparse.Namespace) -> int:
-    """Mount, run the command, unmount. Return the command's exit code, or 128 and its signal."""
+    """Mount, run the command, unmount. Return the command's exit code, or 128 plus the signal's number."""
     command = args.words[1:] if args.words[:1] == ["--"] else args.words
     if not command:
         raise UsageError("write the command behind `--`, such as: policyfs run ... STORE -- ls -l STORE")
@@ -181,7 +181,7 @@ def _run(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) 
 
 
 def _become(command: Sequence[str], identity: _Identity, mountpoint: str, at: str) -> NoReturn:
-    """Become the command, in the forked child."""
+    """Enter the mount as the app, and execute the command, in the forked child."""
     code = _NOT_EXECUTABLE
     try:
         here = os.getcwd()
@@ -217,7 +217,7 @@ def _leave_terminal() -> None:
 
 
 def _stand_at(path: str) -> None:
-    """Enter a directory as the app; the root directory if the app may not.
+    """Change to a directory with the rights of the app, or to / if the app may not enter it.
 
     INVARIANT: the caller's working directory is entered again by its path, which may now lead into the mount.
     The present directory may be in the store itself, where the app could open files by relative names.
@@ -229,7 +229,7 @@ def _stand_at(path: str) -> None:
 
 
 def _close_others() -> None:
-    """Close all descriptors but standard input, output and error: one may be a directory of the store.
+    """Close all descriptors except standard input, output and error: one may be a directory of the store.
 
     None of those three is a directory: the Python interpreter does not start with a directory as one of them.
     """

@@ -23,7 +23,7 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGINT)
 
 
 def serve_here(options: MountOptions, loader: Loader, start: Start, *, as_json: bool) -> int:
-    """Serve a mount in this process until its end; return the exit code."""
+    """Serve a mount in this process until the mount ends. Return the exit code."""
     with proving(options, loader) as (proved, attached):
 
         def ready() -> None:
@@ -34,7 +34,7 @@ def serve_here(options: MountOptions, loader: Loader, start: Start, *, as_json: 
 
 
 def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, as_json: bool) -> int:
-    """Serve a mount until its end; return the exit code. ready: called once the mount answers."""
+    """Serve a mount until the mount ends. Return the exit code. ready: called once the mount answers."""
     from policyfs.daemon import log
     from policyfs.daemon.daemon import Daemon
 
@@ -63,11 +63,11 @@ def serve(options: MountOptions, loader: Loader, ready: Callable[[], None], *, a
 
 
 class _Left(BaseException):
-    """Raised at a signal that ends the daemon before it handles signals itself."""
+    """The exception of a signal that arrives before the daemon handles signals itself."""
 
 
 class _NotMountedError(PolicyfsError):
-    """The daemon ended before its mount answered. exit_code: the daemon's exit code."""
+    """The error if the daemon ended before its mount answered. exit_code: the daemon's exit code."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -82,10 +82,10 @@ def fork_daemon(
     *,
     lifeline: tuple[int, int] | None = None,
 ) -> int:
-    """Fork the daemon; return its pid once the mount answers. Raises PolicyfsError, also if the daemon fails.
+    """Fork the daemon. Return its pid once the mount answers. Raises PolicyfsError, also if the daemon fails.
 
-    log_file: None: the log in the mount's trail directory. lifeline: a pipe; once its write end is closed, or
-    this process has ended, the mount ends.
+    log_file: the daemon's log; None: daemon.log in the mount's trail directory. lifeline: a pipe. Once its
+    write end is closed, or this process has ended, the mount ends.
     """
     log_file = log_file or options.trail / "daemon.log"
     try:
@@ -110,7 +110,7 @@ def fork_daemon(
             answer = pipe.read()
         if answer == b"ready":
             attached()
-    start.answered()  # if it failed, the daemon has recorded the reason
+    start.answered()  # if the start failed, the daemon has recorded the reason
     if answer == b"ready":
         return child
     _, wait_status = os.waitpid(child, 0)
@@ -120,7 +120,7 @@ def fork_daemon(
 
 
 def _become_daemon(options: MountOptions, loader: Loader, log_fd: int, answer_fd: int, start: Start) -> None:
-    """Detach and serve, in the forked child; never return."""
+    """Detach the forked child from the terminal, and serve the mount. Never return."""
     code = EXIT_REFUSED
     try:
         os.setsid()

@@ -45,7 +45,7 @@ class Seen(NamedTuple):
     changes: tuple[str, ...] = ()
 
     def is_to_be_made(self, *, restart: bool) -> bool:
-        """True if `up` makes the mount. restart: also make a mount again that is up with other options."""
+        """Return True if `up` makes the mount. restart: also make a mount again that has other options."""
         if self.state is State.CHANGED:
             return restart and not is_of_unit(self.status)
         return self.state is not State.UP
@@ -121,8 +121,9 @@ def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:
 
 
 def _make(site: Site, mount: MountDoc, seen: Seen) -> str:
-    """Make one mount. If it is up with other options, unmount it first. Return the error; empty if there is
-    none.
+    """Make one mount. If it is up with other options, unmount it first.
+
+    Return the error, or an empty text.
     """
     if seen.state is not State.CHANGED:
         return _mount(site, mount)
@@ -178,7 +179,7 @@ def _remedy(site: Site, mount: MountDoc, seen: Seen) -> str:
 
 
 def run_down(args: argparse.Namespace) -> int:
-    """Unmount every mount of the site, including dead mounts. The last one comes first."""
+    """Unmount every mount of the site in reverse order, also dead mounts."""
     site = read_site(args.site)
     code = EXIT_OK
     with _alone(site):
@@ -221,13 +222,13 @@ def look(site: Site, mount: MountDoc) -> Seen:
 
 
 def place_of(mount: MountDoc) -> str:
-    """Return the path of a mountpoint without symlinks. Sends no request to the mount on it."""
+    """Return the path of a mountpoint without symlinks. Send no request to the mount."""
     above, name = os.path.split(mount.at)
     return os.path.join(os.path.realpath(above), name)
 
 
 def status_of_site(site: Site) -> tuple[list[control.Json], list[str]]:
-    """Return the status of a site's mounts that are up, and a line for each that is not.
+    """Return the status of each mount of a site that is up, and a line for each other mount.
 
     The field ``site_changes`` of a status lists the options that differ from the site's file.
     """
@@ -251,7 +252,7 @@ def trail_of(site: Site) -> str:
 
 
 def _mount(site: Site, mount: MountDoc) -> str:
-    """Make one mount by a separate command. Return its error, empty if there is none."""
+    """Make one mount by a separate command. Return the error, or an empty text."""
     return _run([*site.command(mount), "--clear-dead"])
 
 

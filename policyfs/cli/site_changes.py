@@ -17,8 +17,8 @@ from policyfs.daemon import control
 _APART: Final = frozenset(
     {"store", "mountpoint", "policy", "trail", "app", "foreground", "log", "clear_dead"}
 )
-"""Options that changes() need not compare: they are compared in another way, or change nothing in a running
-mount.
+"""The options that _changes() does not compare with the others. They are compared in another way, or change
+nothing in a running mount.
 """
 
 
@@ -28,14 +28,14 @@ def changes(site: Site, mount: MountDoc, status: control.Json) -> tuple[str, ...
 
 
 def arguments_of(site: Site, mount: MountDoc) -> argparse.Namespace:
-    """Return the arguments of the command that makes a mount."""
+    """Return the parsed arguments of the command that makes a mount."""
     parser = argparse.ArgumentParser()
     mount_command.add_parser(parser.add_subparsers())
     return parser.parse_args(site.command(mount))
 
 
 def is_of_unit(status: control.Json) -> bool:
-    """True if another program, such as systemd, runs the daemon in the foreground and watches it."""
+    """Return True if another program, such as systemd, runs the daemon in the foreground and watches it."""
     given = status.get("options")
     return isinstance(given, dict) and bool(given.get("foreground"))
 

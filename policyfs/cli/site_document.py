@@ -1,4 +1,4 @@
-"""A site: one store, one policy, and the mounts through which apps reach it; read as strictly as a policy."""
+"""The file of a site: one store, one policy, and the store's mounts. It is read as strictly as a policy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ModesWord = Annotated[str, BeforeValidator(_one_of({"store": None, "policy": Non
 
 
 class OptionsDoc(Strict):
-    """``options``: those of `policyfs mount`, with _ in place of -."""
+    """The key ``options``: options of `policyfs mount`, with _ in place of -."""
 
     monitor: Truth = False
     posix: Truth = False
@@ -74,7 +74,7 @@ class OptionsDoc(Strict):
 
 
 class MountDoc(Strict):
-    """One of ``mounts``: an app mount, or the shared one."""
+    """One item of ``mounts``: an app mount, or the shared mount."""
 
     app: Name | None = None
     shared: Truth = False
@@ -99,7 +99,7 @@ class _Top(Head):
 
 
 class Site(NamedTuple):
-    """A site. file: its file, absolute."""
+    """A site. file: the absolute path of the site's file."""
 
     file: str
     name: str
@@ -109,7 +109,7 @@ class Site(NamedTuple):
     mounts: tuple[MountDoc, ...]
 
     def command(self, mount: MountDoc) -> list[str]:
-        """Return the arguments of `policyfs` that make a mount, without --foreground."""
+        """Return the words after `policyfs` in the command that makes a mount, without --foreground."""
         words = ["mount", "--policy", self.policy]
         words += [] if self.trail is None else ["--trail", self.trail]
         words += [] if mount.app is None else ["--app", mount.app]
@@ -125,7 +125,7 @@ def label(mount: MountDoc) -> str:
 
 
 def read_site(path: str) -> Site:
-    """Read a site's file. Raises PolicyErrors with every fault, or PolicyfsError."""
+    """Read a site's file. Raises PolicyErrors with every fault, or PolicyfsError if it cannot be read."""
     try:
         text = SourceText(path, Path(path).read_bytes())
     except OSError as error:
@@ -151,7 +151,7 @@ _READER: Final = Reader(KIND, _Top, MountDoc, "mounts", _subject)
 
 
 def _check(parts: Sequence[Part[MountDoc]], errors: list[PolicyError]) -> None:
-    """Report keys that do not go together, and mounts with one name or with places inside each other."""
+    """Report keys that contradict each other, mounts with the same name, and overlapping mountpoints."""
     places: dict[str, str] = {}
     names: set[str] = set()
     for part in parts:

@@ -75,7 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_unit(args: argparse.Namespace) -> int:
-    """Write the files, and print their names. Files that are not made by this command stay."""
+    """Write the unit files, and print their paths. Never overwrite a file that this command did not make."""
     site, directory = read_site(args.site), Path(args.to)
     files = dict(units(site, args.policyfs))
     try:
@@ -159,7 +159,7 @@ def _word(text: str) -> str:
 
 
 def run_compose(args: argparse.Namespace) -> int:
-    """Print the compose file; check it against another one."""
+    """Check the user's compose file, if one is named. Print the compose file of a site."""
     site = read_site(args.site)
     if args.compose is not None:
         _check(site, args.compose)

@@ -1,4 +1,4 @@
-"""Open files that a new policy would not grant: a report on them, and the end of their processes."""
+"""Stale handles (open files that a new policy would not grant): a report, and the end of their processes."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def end_holders(mountpoint: str, status: control.Json, stale: object, *, yes: bo
 def _holding(
     mountpoint: str, status: control.Json, files: Sequence[Mapping[str, object]]
 ) -> dict[int, list[Holder]]:
-    """Return the processes that have one of these files open or mapped, without daemon and this process."""
+    """Return the processes that have one of *files* open or mapped, except the daemon and this process."""
     opened = {(os.fsencode(mountpoint + str(one["path"])), one["uid"]) for one in files}
     pids = {one["pid"] for one in files}
     spared = {status["pid"], os.getpid(), os.getppid(), 1}
@@ -84,7 +84,7 @@ def _agreed(count: int) -> bool:
 
 
 def _ended(pids: list[int], holding: Callable[[], Collection[int]]) -> list[int]:
-    """End processes, first with SIGTERM, then with SIGKILL; return those that live on.
+    """End processes, first with SIGTERM, then with SIGKILL. Return the pids of those that live on.
 
     holding: returns the pids that hold files now. The pid of a process that has ended may belong to another
     process by now. So pidfds are opened first, and then holding() is called again: only a process that still
