@@ -1,4 +1,4 @@
-"""`policyfs mount`: the start of a mount, its author and options, and its record if it fails."""
+"""`policyfs mount`: the start of a mount, with its caller and options, and the record of a failed start."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def options_of(args: argparse.Namespace) -> dict[str, object]:
 
 
 class Start:
-    """One start of a mount, until it answers.
+    """One start of a mount, from the command until the mount answers or fails.
 
     root: the trail root. told: the fields about the caller and the options, for the record of a failed start.
     """
@@ -36,7 +36,7 @@ class Start:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Start:
-        """Describe a start by its command line."""
+        """Return the start that a command line describes."""
         root = Path(trail_root(args.trail)).absolute()
         try:  # a dead mount may be there: it does not answer stat
             mountpoint = resolve(args.mountpoint)
@@ -51,8 +51,10 @@ class Start:
         self._is_over = True
 
     def failed(self, reason: str) -> None:
-        """Record that the mount did not start. Only the first call records, and only if there is a trail
-        root. Never raises.
+        """Record that the mount did not start. Never raises.
+
+        Only the first call records. There is no record after answered(), without a trail root, or if the
+        trail root is inside the store or the mountpoint.
         """
         root = os.path.realpath(self.root)
         inside = any(root == place or root.startswith(place.rstrip("/") + "/") for place in self._places)

@@ -15,9 +15,9 @@ from policyfs.store.exact_names import is_aside
 from policyfs.store.facts import StoreFacts, probe
 
 _NAMED: Final = 20
-"""The number of files left aside that are named."""
+"""The limit of files left aside that findings name."""
 _SHOWN: Final = 200
-"""The number of characters of a path that cannot be searched."""
+"""The limit of characters in a finding for the path of a directory that cannot be searched."""
 _UNSEARCHED_TODO: Final = "search them for names that begin with policyfs-aside-"
 _ASIDE_TODO: Final = (
     "mount the store again: this gives a killed daemon's files their names back. If this line stays, look at"
@@ -61,7 +61,7 @@ def check_passthrough(store: str | None) -> Finding:
 
 
 def check_store(facts: StoreFacts, store: str) -> Iterator[Finding]:
-    """Yield the features of the store's file system, as a probe found them."""
+    """Yield a finding for each feature of the store's file system. facts: the features, from a probe."""
     if facts.read_only:
         todo = "mount it writable, unless all apps only read"
         yield Finding("store", State.OFF, f"{store} ({facts.name}) is read-only: writes end in EROFS", todo)
@@ -107,7 +107,7 @@ def check_closed(store: str) -> Finding:
 
 
 def check_left_aside(store: str) -> Iterator[Finding]:
-    """Search the whole store for files that have a name that no app sees, and name the first of them.
+    """Search the whole store for files with a name that no app sees (policyfs-aside-...). Yield findings.
 
     Mounts of FUSE file systems in the store are left out: their daemons may hang.
     """
@@ -118,14 +118,14 @@ def check_left_aside(store: str) -> Iterator[Finding]:
     for at, directories, names in os.walk(top, onerror=errors.append):
         found += [os.path.join(at, name) for name in (*names, *directories) if is_aside(name)]
         directories[:] = [name for name in directories if os.path.join(at, name) not in others]
-    # A daemon may just have been removing or replacing a file. Then the name is gone by now.
+    # A daemon uses such a name while it removes or replaces a file. Then the name is gone by now.
     left = [os.fsdecode(path) for path in found if os.path.lexists(path)]
     for path in left[:_NAMED]:
         what = f"no app sees {path!r}, which got this name while a daemon removed or replaced a file"
         yield Finding("names aside", State.OFF, what, _ASIDE_TODO)
     if len(left) > _NAMED:
         yield Finding("names aside", State.OFF, f"and {len(left) - _NAMED} more such files", _ASIDE_TODO)
-    unsearched = [error for error in errors if error.errno != errno.ENOENT]  # not those just removed
+    unsearched = [error for error in errors if error.errno != errno.ENOENT]  # ENOENT: just removed
     if unsearched:
         where, why = os.fsdecode(unsearched[0].filename), unsearched[0].strerror
         where = where if len(where) <= _SHOWN else where[:_SHOWN] + "..."
@@ -136,7 +136,7 @@ def check_left_aside(store: str) -> Iterator[Finding]:
 
 
 def probe_store(store: str) -> Iterator[Finding]:
-    """Open the directory and yield check_store; an error of the path is a finding too."""
+    """Yield the findings on the store's mode and file system, or one finding if it cannot be opened."""
     try:
         fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

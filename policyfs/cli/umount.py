@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def run_umount(args: argparse.Namespace) -> int:
-    """Unmount through the daemon. If no daemon answers, remove the dead mount."""
+    """Unmount a mount, also a dead mount, and wait for its daemon. Return 1 if processes still use it."""
     from policyfs.kernel.probe import MountState, mount_state
 
     path = known(args.mountpoint)
@@ -73,7 +73,7 @@ def _daemons(path: str, stack: contextlib.ExitStack) -> dict[object, int]:
 
 
 def _check_elsewhere(path: str, daemons: Mapping[object, int]) -> None:
-    """Raise PolicyfsError if the mount of a daemon is only in its own mount namespace."""
+    """Raise PolicyfsError if a daemon's mount is only in the daemon's own mount namespace."""
     from policyfs.linux.mountinfo import FSTYPE, mounts
 
     for pidfd in daemons.values():
@@ -101,7 +101,10 @@ def _unmount(path: str, *, lazy: bool) -> None:
 
 
 def _afterwards(path: str, daemons: Mapping[object, int], args: argparse.Namespace) -> int:
-    """Wait until the daemon has ended, or report the processes that still use the mount."""
+    """Wait until the daemons have ended.
+
+    If processes still use the mount: wait for them (--wait), end the mount (--abort), or report them.
+    """
     until = time.monotonic() + _END_S
     while (living := _living(path, daemons)) and not all(status["leaving"] for status in living):
         _check_time(path, until)
@@ -164,9 +167,7 @@ def _living(path: str, pids: Container[object]) -> list[control.Json]:
 
 
 def _tell(path: str, command: str) -> None:
-    """Tell the daemon about an unmount, so that the trail names the user who asked for it. It is no error if
-    the daemon does not answer.
-    """
+    """Tell the daemon about an unmount, so that the trail names this command's user. Ignore errors."""
     with contextlib.suppress(control.ControlError):
         control.ask(control.socket_path(path), command, _TELL_S)
 
@@ -186,7 +187,7 @@ def _warn_of_the_trail(path: str) -> None:
 
 
 def daemon_died(path: str) -> bool:
-    """True if no live process holds the control socket of a mount. Return False if that cannot be found out.
+    """Return True if no live process holds the control socket of a mount, or False if that is unknown.
 
     If a daemon is killed while the kernel holds one of its threads, its FUSE connection stays, and every
     request on the mount waits for ever. Then only a forced unmount helps.

@@ -1,8 +1,8 @@
-"""Alerts: the lines of a trail that are reported at once, and exact counts of the other lines (pure).
+"""Alerts: messages about the lines of a trail that match a condition (pure).
 
-The first match is reported at once. In the interval after it, matches are only counted. At the end of the
-interval one message states their exact number, by app. All counts of an alert have the same interval, so no
-count is left when the interval ends.
+An alert reports the first match at once. In the interval after this report it only counts matches. At the end
+of the interval one message states their exact number, by app. All counts of an alert have the same interval,
+so no count is left when the interval ends.
 """
 
 from __future__ import annotations
@@ -39,21 +39,22 @@ _RECORDS: Final = {
     ENDED: frozenset({"failed", "detached", "close"}),
     KILLED: frozenset({"killed"}),
 }
-"""For each class about records of the journal (not about events): the kinds of these records."""
+"""The kinds of records for each class that is about records of the journal, not about events."""
 _SEVERE: Final = frozenset({DEGRADED, TAMPERED})
 _APPS: Final = 32
-"""The limit of apps that a count names; all others have one sum."""
+"""The limit of apps that a count names. The matches of all other apps have one sum."""
 _EXAMPLES: Final = 5
 _BUCKETS: Final = 10
 _HOLDERS: Final = 1024
 
 Match = Callable[[Item], int]
-"""Returns the number of requests that an item stands for; 0 if the alert is not about it."""
+"""A function that returns the number of requests in an item, or 0 if the alert is not about the item."""
 
 
 class Alert:
-    """Makes the messages of one alert: at once for the first match, with counts for later ones. Not
-    thread-safe.
+    """One alert. It makes a message at once for the first match, and messages with counts for later matches.
+
+    Not thread-safe.
     """
 
     def __init__(self, doc: AlertDoc, now_s: Callable[[], float]) -> None:
@@ -66,7 +67,7 @@ class Alert:
 
     @property
     def is_pending(self) -> bool:
-        """True if matches have been counted that no message has reported yet."""
+        """True if there are counted matches that no message has reported yet."""
         return bool(self._folded.count)
 
     def take(self, item: Item) -> Message | None:
@@ -109,7 +110,7 @@ class Alert:
 
 
 class _Fold:
-    """Matches that were counted together. first, last: their times."""
+    """Matches that are counted together. first, last: the times of the first and the last match."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -132,7 +133,7 @@ class _Fold:
             self.others += weight
 
     def summary(self) -> str:
-        """Return the times, and the numbers of the apps."""
+        """Return a text with the times, and the number of matches of each app."""
         apps = [f"{app or 'the mount'} {count}" for app, count in self.apps.most_common(5)]
         others = self.others + sum(count for _, count in self.apps.most_common()[5:])
         apps += [f"others {others}"] if others else []
@@ -184,14 +185,14 @@ def _records(which: str) -> Match:
 
 
 def _is_unwanted_end(record: Record | None) -> bool:
-    """True if a mount did not end by a command or signal of its administrator."""
+    """Return True if a mount did not start, or did not end by a command or signal of its administrator."""
     return record is not None and (
         record.kind != "close" or record.fields.get("cause") in {"outside", "error"}
     )
 
 
 class _Burst:
-    """A burst: more denials of one app than a given number, within a given time by the trail's clock."""
+    """The match of a burst: more than a number of denials of one app, within a time by the trail's clock."""
 
     def __init__(self, doc: AlertDoc, wanted: Callable[[Event], bool] | None) -> None:
         self._more_than: Final = doc.more_than

@@ -1,4 +1,4 @@
-"""The configuration of `policyfs audit forward`: a YAML file, as strict as a policy (pure)."""
+"""The configuration of `policyfs audit forward`: a YAML file, read as strictly as a policy (pure)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
 class ForwardErrors(PolicyErrors):
-    """A configuration with errors: all of them, with their places."""
+    """All errors of a configuration, with their places."""
 
     exit_code = EXIT_USAGE
 
@@ -142,8 +142,8 @@ class TargetDoc(Strict):
 
 
 class SinkDoc(TargetDoc):
-    """One of ``sinks``. behind: the limit of bytes that are not delivered yet; if there are
-    more, the oldest lines are skipped.
+    """One item of ``sinks``. behind: the limit of bytes that are not delivered yet. If there are more, the
+    oldest lines are skipped.
     """
 
     query: Text = ""
@@ -152,7 +152,7 @@ class SinkDoc(TargetDoc):
 
 
 class AlertDoc(TargetDoc):
-    """One of ``alerts``."""
+    """One item of ``alerts``."""
 
     on: ClassName
     rules: Texts | None = None
@@ -163,7 +163,7 @@ class AlertDoc(TargetDoc):
 
 
 class CheckpointDoc(TargetDoc):
-    """One of ``checkpoints``."""
+    """One item of ``checkpoints``."""
 
     every: Duration = 300.0
 
@@ -189,7 +189,7 @@ class Config(NamedTuple):
 
     @property
     def targets(self) -> tuple[TargetDoc, ...]:
-        """Return all places to deliver to."""
+        """Return all places to which the forwarder delivers."""
         return (*self.sinks, *self.alerts, *self.checkpoints)
 
 
@@ -267,7 +267,7 @@ def _subject(noun: str, node: Node, number: int) -> str:
 
 
 def _check(part: Part[TargetDoc], doc: TargetDoc, ids: set[str], errors: list[PolicyError]) -> None:
-    """Report keys that do not go together."""
+    """Report keys that contradict each other, an id that is used twice, and a wrong query."""
     if doc.id in ids:
         errors.append(
             part.error(
@@ -321,5 +321,5 @@ _EVENTS: Final = (RULE, QUERY, DENIALS, UNREDACTABLE)
 
 
 def selection_of(query: str) -> Selection:
-    """Return the events of a query; all for an empty one. Raises QueryError."""
+    """Return the selection of a query. An empty query selects all events. Raises QueryError."""
     return Selection(parse_query(query), Clock(datetime.now(UTC), UTC), query)

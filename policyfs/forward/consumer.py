@@ -1,7 +1,8 @@
-"""One sink or alert: a thread that reads the trail and delivers each line until the receiver takes it.
+"""A consumer: the thread of one sink or alert. It reads the trail, and delivers each line until it arrives.
 
-The queue of a sink is the trail itself, from the cursor on; memory holds one batch. So a slow sink delays no
-other sink, and needs no more memory. After a failure the thread tries again, after pauses of up to 30 s.
+The queue of a sink is the trail itself, from the sink's cursor on; memory holds one batch. So a slow sink
+delays no other sink, and needs no more memory. After a failure the thread tries again, after pauses of up to
+30 s.
 
 INVARIANT: the cursor moves past a line only once the line, or a gap that covers it, was delivered.
 """
@@ -33,7 +34,7 @@ Log = Callable[[str], None]
 
 
 class Transform(Protocol):
-    """Makes messages from the items of a trail."""
+    """The part of a consumer that makes messages from the items of a trail."""
 
     @property
     def is_pending(self) -> bool:
@@ -43,11 +44,11 @@ class Transform(Protocol):
         """Take an item. Return its message, or None if it has none yet."""
 
     def due(self, *, at_end: bool = False) -> Message | None:
-        """Return a message that is due now, or None. at_end: a message of all pending items."""
+        """Return a message that is due now, or None. at_end: return the message of all pending items now."""
 
 
 class Everything:
-    """Selects the events of a query, and all records of the journal."""
+    """The transform of a sink: a message for each event of a query, and for each record of the journal."""
 
     is_pending = False
 
@@ -55,7 +56,7 @@ class Everything:
         self._wanted: Final = selection_of(doc.query).matches if doc.query else None
 
     def take(self, item: Item) -> Message | None:
-        """Return the message of an item; None if the query does not select it."""
+        """Return the message of an item, or None if the query does not select the item."""
         event = item.record.event if item.record is not None else None
         if event is not None and self._wanted is not None and not self._wanted(event):
             return None
@@ -67,7 +68,10 @@ class Everything:
 
 
 class Plan(NamedTuple):
-    """One consumer's settings. behind: the most bytes that it may lag behind the trail; None: no limit."""
+    """The settings of a consumer. from_now: True if a new consumer begins at the trail's present end.
+
+    behind: the limit of bytes that are not delivered yet; None: no limit.
+    """
 
     name: str
     transform: Transform
@@ -75,12 +79,12 @@ class Plan(NamedTuple):
     from_now: bool
     behind: int | None = None
     resends: bool = True
-    """True if lines that a receiver may have lost are delivered again. False for alerts: lines that are read
-    twice would be counted twice."""
+    """True if lines that a receiver may have lost are delivered again. False for alerts, which would count
+    these lines twice."""
 
 
 class State(NamedTuple):
-    """The state of a consumer, for `status`. failing: the reason of a failure, empty if it works."""
+    """The state of a consumer, for the status file. failing: the reason of a failure, empty if it works."""
 
     delivered: int
     failing: str
@@ -88,7 +92,7 @@ class State(NamedTuple):
 
 
 class Consumer:
-    """Runs one plan, in the calling thread."""
+    """The work of one sink or alert. run() delivers in the calling thread."""
 
     def __init__(self, plan: Plan, source: Source, cursors: CursorStore, log: Log) -> None:
         """Raises PolicyfsError if the cursor cannot be read."""
@@ -118,7 +122,7 @@ class Consumer:
 
     @property
     def state(self) -> State:
-        """Return a snapshot."""
+        """Return a snapshot of the state."""
         return State(self._delivered, self._failing, dict(self._saved))
 
     def stop(self) -> None:
@@ -129,14 +133,14 @@ class Consumer:
         """Set the cursor of a new consumer with `from_now` to the trail's end. If this fails, run() tries it
         again.
 
-        Call it for all consumers before the first one runs. Then all of them get each line that is recorded
-        later.
+        Call begin() of all consumers before the first run(). Then every consumer gets each line that is
+        recorded later.
         """
         with contextlib.suppress(OSError):  # run() tries again, and reports the error
             self._begin()
 
     def run(self, *, once: bool = False) -> None:
-        """Deliver until stop(). once: deliver the present lines only, and end at the first failure."""
+        """Deliver until stop(). once: deliver only the present lines, and end at the first failure."""
         try:
             while not self._stop.is_set():
                 moved = self._round(once=once)
@@ -227,7 +231,7 @@ class Consumer:
             self._is_untold = True  # the cursor stays, so that the counted lines are read again
 
     def _deliver(self, messages: Sequence[Message], *, once: bool) -> bool:
-        """Deliver messages; try again after a failure. Return False if they were given up."""
+        """Deliver messages. After a failure try again. Return False if the delivery was given up."""
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -252,8 +256,9 @@ class Consumer:
         self._failing = reason
 
     def _step_back(self) -> bool:
-        """Go back to the last position up to which a receiver that died has surely read. Return False if the
-        consumer is there already.
+        """Go back to the last position up to which the receiver has surely read, even if it died.
+
+        Return False if the consumer is at this position already, or never goes back.
         """
         if not self._earlier or self._earlier[0][1] is self._done:
             return False

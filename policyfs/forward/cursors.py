@@ -1,4 +1,4 @@
-"""Cursors: for each sink, the place in each chain up to which lines are delivered; files, replaced whole."""
+"""Cursors: files with the positions, in each chain, up to which the lines of a sink are delivered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CursorStore:
             raise PolicyfsError(f"cannot keep cursors in {path}: {exc.strerror}") from exc
 
     def load(self, sink: str) -> dict[str, Position] | None:
-        """Return the positions of a sink by mount id; None if it has none yet. Raises PolicyfsError."""
+        """Return a sink's positions by mount id, or None if it has no cursor yet. Raises PolicyfsError."""
         try:
             with open(os.open(sink + _SUFFIX, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._fd), "rb") as file:
                 chains = json.loads(file.read())["chains"]
@@ -47,12 +47,12 @@ class CursorStore:
             ) from exc
 
     def save(self, sink: str, positions: dict[str, Position]) -> None:
-        """Keep the positions of a sink, durably. Raises OSError."""
+        """Replace the cursor of a sink, durably and in one step. Raises OSError."""
         text = json.dumps({"chains": {mount_id: one._asdict() for mount_id, one in positions.items()}})
         write_file(self._fd, sink + _SUFFIX, text.encode() + b"\n")
 
     def tell(self, name: str, fields: dict[str, object]) -> None:
-        """Write a file for people and monitors, beside the cursors. Raises OSError."""
+        """Write a status file beside the cursors, for people and monitors. Raises OSError."""
         write_file(self._fd, name, json.dumps(fields, indent=1).encode() + b"\n")
 
     def close(self) -> None:

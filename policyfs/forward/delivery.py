@@ -15,7 +15,7 @@ _ERROR_CHARS: Final = 200
 
 
 class DeliveryError(Exception):
-    """Messages have not arrived, or may not have arrived. The text is for people."""
+    """The error if messages have not arrived, or perhaps have not arrived. The text is for the user."""
 
 
 class Delivery(Protocol):
@@ -23,10 +23,10 @@ class Delivery(Protocol):
 
     @property
     def unsure_s(self) -> float:
-        """Return the seconds after a delivery in which messages are still lost if the receiver dies."""
+        """Return the time (s) after a delivery in which the receiver, if it dies, may still lose messages."""
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Deliver all of these, in order, and wait for the proof. Raises DeliveryError."""
+        """Deliver all messages in order, and wait for the proof of their arrival. Raises DeliveryError."""
 
     def close(self) -> None:
         """Close the connection or file, without waiting."""
@@ -35,7 +35,7 @@ class Delivery(Protocol):
 def delivery_to(doc: TargetDoc) -> Delivery:
     """Return the delivery that a configuration asks for. Nothing is opened yet."""
     from policyfs.forward.journald import JournaldDelivery  # noqa: PLC0415 - it needs DeliveryError
-    from policyfs.forward.syslog import SyslogDelivery  # noqa: PLC0415 - likewise
+    from policyfs.forward.syslog import SyslogDelivery  # noqa: PLC0415 - for the same reason
 
     scheme, _, rest = doc.to.partition(":")
     if doc.to == JOURNALD:
@@ -52,7 +52,7 @@ def _line(message: Message, *, as_text: bool) -> bytes:
 
 
 class FileDelivery:
-    """Appends lines to a file, and syncs it. If the file was moved away (logrotate), a new one is created."""
+    """Delivery to a file: append lines, and sync. If the file was moved away (logrotate), create it anew."""
 
     unsure_s = 0.0
 
@@ -61,7 +61,7 @@ class FileDelivery:
         self._as_text: Final = as_text
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Append these lines. After an error a part of them may be in the file; all are delivered again."""
+        """Append the lines. After an error some lines may be in the file; all are delivered again."""
         data = b"".join(_line(message, as_text=self._as_text) for message in messages)
         try:
             fd = os.open(self._path, _OPEN, 0o600)
@@ -83,11 +83,14 @@ class FileDelivery:
         os.fsync(fd)
 
     def close(self) -> None:
-        """Do nothing: the file is open during a delivery only."""
+        """Do nothing: the file is open only during a delivery."""
 
 
 class CommandDelivery:
-    """Runs a command for each batch, with the lines as its standard input. Exit code 0 means: delivered."""
+    """Delivery to a command, which runs once for each batch, with the lines as its standard input.
+
+    Exit code 0 means: delivered.
+    """
 
     unsure_s = 0.0
 
@@ -97,7 +100,7 @@ class CommandDelivery:
         self._as_text: Final = as_text
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Run the command. Afterwards none of its processes runs any more. Raises DeliveryError."""
+        """Run the command. Kill it, with its processes, if it does not end in time. Raises DeliveryError."""
         data = b"".join(_line(message, as_text=self._as_text) for message in messages)
         name = self._words[0]
         try:
@@ -122,11 +125,11 @@ class CommandDelivery:
             )
 
     def close(self) -> None:
-        """Do nothing: the command runs during a delivery only."""
+        """Do nothing: the command runs only during a delivery."""
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a command that still runs, with the processes that it started."""
+    """Kill a command if it still runs, with the processes that it started, and close its pipes."""
     if process.poll() is None:
         os.killpg(process.pid, 9)
     process.wait()

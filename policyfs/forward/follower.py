@@ -1,8 +1,8 @@
-"""The lines of one chain from a position on: through rotation, compression, crashes and lost segments.
+"""The follower of one chain: it reads lines from a position on, after rotation, compression and crashes, too.
 
-A position moves over whole lines only. Lines are checked against the chain on the way. Missing lines, and
-lines that do not fit the chain, are reported by items of their own. So a sink that gets only a part of a
-trail is told so.
+A position moves only over whole lines. The follower checks each line against the hash chain. For missing
+lines, and for lines that do not fit the chain, it makes items of their own. So a sink learns if it gets only
+a part of a trail.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _MOST: Final = 256 * 1024
 
 
 class Position(NamedTuple):
-    """A place between two lines. segment: its plain name; empty before the first segment. seq, head, time:
-    those of the line before the place.
+    """A place between two lines. segment: the segment's plain name; empty before the first segment.
+
+    seq, head, time: the number, chain digest and time of the line before the place.
     """
 
     segment: str = ""
@@ -46,19 +47,19 @@ class Item(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Return the type of the record; ``bad_line`` for a line that is no record."""
+        """Return the type of the record, or ``bad_line`` if the line is no record."""
         return self.record.kind if self.record is not None else "bad_line"
 
 
 class Batch(NamedTuple):
-    """Items, and the position behind them."""
+    """Items, and the position after the last item."""
 
     items: list[Item]
     position: Position
 
 
 class ChainFollower:
-    """Reads one chain on behalf of one sink."""
+    """A reader of one chain for one sink."""
 
     def __init__(self, source: Source, mount_id: str, position: Position) -> None:
         self._source: Final = source
@@ -66,12 +67,12 @@ class ChainFollower:
         self.position = position
         self._fd: int | None = None
         self._reason = ""
-        """Reason of the next gap, if skip_to() made it; else empty."""
+        """The reason of the next gap, if skip_to() makes this gap; else empty."""
 
     def read(self, names: Sequence[str]) -> Batch | None:
-        """Return the next lines; None if there are none. Raises OSError.
+        """Return the next lines, or None if there are none. Raises OSError.
 
-        names: the names of the segments, listed before this call. A segment that is not the last one is
+        names: the names of the segments, listed before this call. All segments except the last one are
         complete.
         """
         number = segment_number(self.position.segment) if self.position.segment else None
@@ -103,12 +104,12 @@ class ChainFollower:
         return Batch(items, self.position) if items else None
 
     def skip_to(self, name: str, reason: str) -> None:
-        """Go on at the beginning of a later segment. The next read() reports the gap. Raises OSError."""
+        """Move to the beginning of a later segment. The next read() reports the gap. Raises OSError."""
         self._enter(name)
         self._reason = reason
 
     def skip_all(self, names: Sequence[str]) -> None:
-        """Go on behind the last line that there is. Raises OSError."""
+        """Move to the end of the chain, after its last line. Raises OSError."""
         self._enter(names[-1])
         assert self._fd is not None  # noqa: S101 - for the type checker
         tail = read_tail(self._fd)
@@ -148,7 +149,7 @@ class ChainFollower:
         return self.position.head.encode() in tail and tail.endswith(b"\n")
 
     def _enter(self, name: str) -> None:
-        """Open a segment from its beginning."""
+        """Open a segment, and move to its beginning."""
         self.close()
         self._fd = self._source.open(self._mount_id, name)
         self.position = self.position._replace(segment=plain_name(name), offset=0)
@@ -185,7 +186,7 @@ class ChainFollower:
                 yield Item(self._mount_id, line, record)
 
     def _joined(self, line: bytes) -> Iterator[Item]:
-        """Check that the first line of a segment continues the lines before; yield a finding if not."""
+        """Check that the first line of a segment continues the lines before it. Yield a finding if not."""
         header, at = header_of(line), self.position
         if header is None:
             return
@@ -206,7 +207,7 @@ class ChainFollower:
     # -- findings
 
     def _gap(self, reason: str, before: int, header: bytes = b"") -> Item:
-        """Make the item for lines that are not forwarded: those from the position up to the seq *before*."""
+        """Return the item for lines that are not forwarded: from the position to the number *before* - 1."""
         fields: dict[str, object] = {"after": self.position.seq, "since": self.position.time}
         if before:
             fields |= {"before": before, "lost": before - self.position.seq - 1}

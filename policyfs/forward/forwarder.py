@@ -24,7 +24,7 @@ _RETRY_S: Final = 10.0
 
 
 class Checkpoints:
-    """Sends the signed ends of the chains to one place, regularly."""
+    """One item of ``checkpoints``: it regularly sends the signed ends of the chains to one place."""
 
     def __init__(self, doc: CheckpointDoc, source: Source, log: Log) -> None:
         self._doc: Final = doc
@@ -39,7 +39,7 @@ class Checkpoints:
 
     @property
     def name(self) -> str:
-        """Return the id."""
+        """Return the id in the configuration."""
         return self._doc.id
 
     def stop(self) -> None:
@@ -47,7 +47,7 @@ class Checkpoints:
         self._stop.set()
 
     def run(self, *, once: bool = False) -> None:
-        """Send the ends of all chains now, and at each interval those of chains that have grown."""
+        """Send the ends of all chains now. At each interval send the ends of chains that have grown."""
         while True:
             try:
                 self._send()
@@ -90,7 +90,7 @@ def _message(line: bytes, mount_id: str, seq: int, moment: str) -> Message:
 
 
 class Forwarder:
-    """Runs the threads of a configuration until stop()."""
+    """The threads of a configuration: one for each sink, alert and item of ``checkpoints``."""
 
     def __init__(self, config: Config, source: Source, cursors: CursorStore, log: Log) -> None:
         """Raises PolicyfsError if a cursor cannot be read."""
@@ -140,7 +140,7 @@ class Forwarder:
         return (*self._consumers, *self._checkpoints)
 
     def _guarded(self, part: Consumer | Checkpoints, *, once: bool) -> None:
-        """Run a part. A bug in it ends the process: no sink may stop unnoticed."""
+        """Run a part of the configuration. A bug ends the process, so that no sink stops unnoticed."""
         try:
             part.run(once=once)
         except Exception as bug:  # noqa: BLE001 - logged; systemd starts the service again

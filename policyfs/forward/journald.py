@@ -24,7 +24,7 @@ _BUFFER: Final = 8 << 20
 
 
 class JournaldDelivery:
-    """Sends each message as one entry."""
+    """Delivery to journald: one entry for each message."""
 
     unsure_s = 0.0
 
@@ -35,7 +35,7 @@ class JournaldDelivery:
         self._socket: socket.socket | None = None
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Send all of these."""
+        """Send all messages. Raises DeliveryError."""
         try:
             for message in messages:
                 self._send(self._connected(), journal_datagram(message))

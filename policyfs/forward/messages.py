@@ -32,11 +32,10 @@ _TEXT_MOST: Final = 2048
 
 
 class Message(NamedTuple):
-    """One message. kind: the record's type, or ``alert`` and the like. id: stays the same if the message is
-    sent again.
+    """One message. kind: the record's type, or ALERT or CHECKPOINT.
 
-    time: in the form of a trail. text: one line for people. line: JSON, as bytes. fields: the fields of
-    *line*.
+    id: stays the same if the message is sent again. time: in the form of a trail. text: one line for people.
+    line: the bytes of the JSON line, or of the checkpoint. fields: the fields of the message.
     """
 
     kind: str
@@ -82,7 +81,7 @@ def _text(record: Record) -> str:
 
 
 def made(kind: str, name: str, time: str, severity: int, text: str, fields: Fields) -> Message:
-    """Return a message that the forwarder itself makes."""
+    """Return a message that is not a line of the trail, such as an alert."""
     whole: Fields = {"type": kind, "id": name, "time": time, "text": text, **fields}
     return Message(kind, name, time, severity, text, json.dumps(whole, separators=(",", ":")).encode(), whole)
 
@@ -91,8 +90,9 @@ def made(kind: str, name: str, time: str, severity: int, text: str, fields: Fiel
 
 
 def syslog(message: Message, host: str, pid: int, *, as_text: bool = False, most: int | None = None) -> bytes:
-    """Return a message in the form of RFC 5424. most: the limit of its bytes; a longer message gets the text
-    as its MSG, and is cut.
+    """Return a message in the form of RFC 5424. most: the limit of its bytes.
+
+    In a longer message, MSG is the text (at most _TEXT_MOST bytes), and the structured data has ``cut="1"``.
     """
     moment = _TIME.sub(r"\1Z", message.time)
     head = f"<{_FACILITY * 8 + message.severity}>1 {moment} {host} policyfs {pid} {message.kind[:32]} "
@@ -128,8 +128,8 @@ def _sd(text: str) -> str:
 def journal_fields(message: Message) -> Iterator[tuple[str, bytes]]:
     """Yield the fields of a message.
 
-    A list of texts gives one field for each text, an empty list or None no field. A number, another list or
-    a mapping gives one field in JSON. A field with its exact bytes (NAME_b64) is sent as NAME, decoded.
+    A list of texts gives one field for each text. An empty list or None gives no field. A number, another
+    list or a mapping gives one field in JSON. If there is NAME_b64, the field NAME has its decoded bytes.
     """
     yield "MESSAGE", message.text.encode()
     yield "PRIORITY", str(message.severity).encode()

@@ -1,9 +1,9 @@
 """The opener: a process that keeps the right to read the trail, and hands descriptors to the forwarder.
 
-The forwarder talks to networks and runs commands, so it has a user of its own that can neither read nor write
-the trail. The opener does neither. It has no network, and only the capability to end the forwarder. With
-Landlock it can open only the trail and the keys, and only for reading. It answers four questions. One of them
-asks for checkpoints: the opener signs these with the machine's key.
+The forwarder talks to networks and runs commands. So it runs as a user of its own, who can neither read nor
+write the trail. The opener runs no commands, has no network, and keeps only the capability to end the
+forwarder. With Landlock it can open only the trail and the keys, and only for reading. It answers four
+questions. One question asks for checkpoints: the opener signs them with the machine's key.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _QUESTION: Final = 4096
 
 def contain(directories: list[str]) -> None:
     """Give up all rights that an opener does not need. Raises OSError if capabilities stay."""
-    LIBC.unshare(_CLONE_NEWNET)  # may fail: then Landlock remains, and no code here that uses a network
+    LIBC.unshare(_CLONE_NEWNET)  # may fail: Landlock remains, and no code of the opener uses a network
     capabilities.no_new_privs()
     capabilities.keep(frozenset({Capability.KILL}))  # to end the forwarder, which has another uid
     read_only_below([path for path in directories if os.path.isdir(path)])
 
 
 class Opener:
-    """Answers the questions of one forwarder."""
+    """The opener of one forwarder: it answers the forwarder's questions."""
 
     def __init__(self, connection: socket.socket, root: Path, keys: KeyStore) -> None:
         self._connection: Final = connection
         self._access: Final = DirectAccess(root, keys)
 
     def serve(self) -> None:
-        """Answer until the forwarder is gone."""
+        """Answer questions until the forwarder has ended."""
         with self._connection, self._connection.makefile("rb") as questions:
             while question := questions.readline(_QUESTION):
                 try:
@@ -86,7 +86,7 @@ class OpenerAccess:
         self._connection: Final = connection
 
     def chains(self) -> Listing:
-        """Return the segments of each chain; empty if there is no trail."""
+        """Return the segments of each chain, or an empty listing if there is no trail."""
         found = self._ask("chains")[0]["chains"]
         assert isinstance(found, dict)  # noqa: S101 - for the type checker
         return found
@@ -97,7 +97,7 @@ class OpenerAccess:
         return fds[0]
 
     def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return the bytes on the disk of the segments of a chain."""
+        """Return the size on disk, in bytes, of each segment of a chain."""
         found = self._ask("sizes", mount_id)[0]["sizes"]
         assert isinstance(found, dict)  # noqa: S101 - for the type checker
         return found

@@ -1,7 +1,7 @@
 """Access to the segments below a trail root: by their paths, or by descriptors that an opener hands over.
 
-Thread-safe. A listing is at most 0.1 s old. A compressed segment that several sinks read at the same time is
-unpacked once.
+Source is thread-safe. A listing is at most 0.1 s old. A compressed segment that several sinks read at the
+same time is unpacked once.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from policyfs.journal.segments import is_compressed, open_segment, plain_name
 
 _FRESH_S: Final = 0.1
 _UNPACKED: Final = 2
-"""Compressed segments that are kept unpacked in memory."""
+"""The limit of compressed segments that are kept unpacked in memory."""
 
 Listing = dict[str, list[str]]
 """The names of the segments of each chain, by mount id, in the order of the chain."""
 
 
 class Access(Protocol):
-    """The calls that need the right to read the trail, or its keys."""
+    """The calls that need the right to read the trail or its keys."""
 
     def chains(self) -> Listing:
-        """Return the segments of each chain; empty if there is no trail."""
+        """Return the segments of each chain, or an empty listing if there is no trail."""
 
     def open(self, mount_id: str, name: str) -> int:
         """Open a segment to read. Raises OSError."""
 
     def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return the bytes on the disk of the segments of a chain."""
+        """Return the size on disk, in bytes, of each segment of a chain."""
 
     def checkpoints(self) -> list[bytes]:
         """Return the signed end of each intact chain. Raises OSError if the key cannot be used."""
@@ -50,7 +50,7 @@ class DirectAccess:
         self._keys: Final = keys
 
     def chains(self) -> Listing:
-        """Return the segments of each chain; empty if there is no trail."""
+        """Return the segments of each chain, or an empty listing if there is no trail."""
         try:
             found = find_chains(self._root)
         except FileNotFoundError:
@@ -68,7 +68,7 @@ class DirectAccess:
         return open_segment(self._chain(mount_id).directory / name)
 
     def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return the bytes on the disk of the segments of a chain."""
+        """Return the size on disk, in bytes, of each segment of a chain."""
         chain = self._chain(mount_id)
         sizes = {}
         for name in chain.segments():
@@ -92,7 +92,7 @@ class DirectAccess:
 
 
 class Source:
-    """Reads chains for all sinks, through one access, with a cached listing."""
+    """A reader of chains for all sinks, through one access, with a cached listing."""
 
     def __init__(self, access: Access) -> None:
         self._access: Final = access
@@ -123,7 +123,7 @@ class Source:
             return os.dup(self._unpacked[key])
 
     def sizes(self, mount_id: str) -> dict[str, int]:
-        """Return the bytes on the disk of the segments of a chain. Raises OSError."""
+        """Return the size on disk, in bytes, of each segment of a chain. Raises OSError."""
         with self._lock:
             return self._access.sizes(mount_id)
 

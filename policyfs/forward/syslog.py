@@ -1,8 +1,8 @@
 """Delivery to a syslog server: RFC 5424 over a unix socket, UDP, TCP or TLS.
 
 Over TCP and TLS the length of each message is sent before it (RFC 6587, 5425). Messages count as delivered
-once the other machine's kernel has acknowledged every byte. The syslog server there may still die before it
-reads them. So after a broken connection the messages of the last seconds are sent again. UDP gives no proof
+once the other machine's kernel has acknowledged every byte. The syslog server may still die before it reads
+the messages. So after a broken connection the messages of the last seconds are sent again. UDP gives no proof
 of delivery.
 """
 
@@ -32,7 +32,7 @@ _POLL_S: Final = 0.002
 
 
 class SyslogDelivery:
-    """Sends messages to one server."""
+    """Delivery to one syslog server."""
 
     def __init__(self, doc: TargetDoc) -> None:
         self._doc: Final = doc
@@ -48,7 +48,7 @@ class SyslogDelivery:
         return self._scheme in {"tcp", "tls"}
 
     def deliver(self, messages: Sequence[Message]) -> None:
-        """Send all of these and, over a stream, wait until they are acknowledged. Raises DeliveryError."""
+        """Send all messages and, over TCP or TLS, wait until they are acknowledged. Raises DeliveryError."""
         try:
             if self._is_stream:
                 self._stream(messages)

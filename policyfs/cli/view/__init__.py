@@ -1,1 +1,1 @@
-"""A store as one caller would see it: found by a walk, shown as text, JSON or a page."""
+"""A store as one caller would see it: a walk through the store, and the result as text, JSON or a page."""

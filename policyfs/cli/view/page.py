@@ -1,4 +1,4 @@
-"""A picture as one HTML page."""
+"""The HTML page of a picture (a store as one caller would see it)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS: Final = 20_000
 
 
 def page(picture: Picture) -> str:
-    """Return the page."""
+    """Return a picture as one HTML page."""
     counts = picture.counts()
     refused = sum(sample.outcome == "refused" for sample in picture.samples)
     numbers = number_boxes(

@@ -1,4 +1,4 @@
-"""The tree that a caller would see, as values."""
+"""The picture of a store: the names that one caller would see, as values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from policyfs.domain import FileType, Op, View
 
 LETTERS: Final = ((Op.READ, "r"), (Op.WRITE, "w"), (Op.CREATE, "c"), (Op.DELETE, "d"), (Op.ATTR, "a"))
-"""Operations and their letters, in the order in which people see them."""
+"""The operations and their letters, in the order of the display."""
 
 UNCHANGED: Final = "unchanged"
 REDACTED: Final = "redacted"
@@ -19,9 +19,10 @@ REFUSED: Final = "refused"
 class Entry(NamedTuple):
     """One name that the caller sees.
 
-    may: the allowed operations. With CREATE, an ordinary new file may be made in this directory. bare: True
-    for a directory that is seen only as the way to visible paths. view: the view of a regular file. rules:
-    the allow rules for ``may``. kind: None if it was not needed.
+    may: the allowed operations. CREATE: the caller may make an ordinary new file or directory in this
+    directory. bare: True for a directory that is seen only as the way to visible paths. view: the view of a
+    regular file. content: the kinds that written files must have. rules: the allow rules for ``may``. kind:
+    None if no answer depends on it.
     """
 
     path: bytes
@@ -36,7 +37,7 @@ class Entry(NamedTuple):
 
     @property
     def letters(self) -> str:
-        """Return the operations as letters."""
+        """Return the allowed operations as letters."""
         return "".join(letter if self.may & op else "-" for op, letter in LETTERS)
 
 
@@ -61,8 +62,9 @@ class Hidden(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """The result of opening one file under redaction. words: the words whose data was removed. reason: why it
-    was refused.
+    """The result of opening one file under redaction. outcome: UNCHANGED, REDACTED or REFUSED.
+
+    words: the words of the policy whose data was removed. reason: the reason for the outcome.
     """
 
     path: bytes
@@ -74,7 +76,7 @@ class Sample(NamedTuple):
 
 @dataclass(slots=True)
 class Picture:
-    """Result of a walk. unread: directories that were not listed, with the reason."""
+    """The result of a walk. unread: the directories that were not listed completely, with the reason."""
 
     who: str
     store: str
@@ -86,10 +88,10 @@ class Picture:
     samples: list[Sample] = field(default_factory=list)
     unread: list[tuple[bytes, str]] = field(default_factory=list)
     may_be_redacted: Counter[str] = field(default_factory=Counter)
-    """Number of files that are read under redaction, by the extension of their names."""
+    """The number of files that are read under redaction, by the extension of their names."""
 
     def counts(self) -> dict[FileType, int]:
-        """Return how many entries of each type the caller sees, the rests included."""
+        """Return the number of names of each type that the caller sees, also the files in *rests*."""
         found = Counter(entry.ftype for entry in self.entries)
         found[FileType.REGULAR] += sum(rest.files for rest in self.rests)
         return found

@@ -1,4 +1,4 @@
-"""A picture as text for people, and as JSON."""
+"""The text of a picture for a terminal, and the picture as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LEGEND: Final = "r read, w write, c create in it, d delete, a change attributes
 
 
 def text_of(picture: Picture, columns: int | None) -> str:
-    """Return a picture for people. columns: the terminal's width, None for no limit."""
+    """Return a picture as text. columns: the width of the terminal; None: no limit."""
     return "\n".join((*_head(picture), "", *_tree(picture, columns), *_after(picture, columns)))
 
 
@@ -52,20 +52,20 @@ def _tree(picture: Picture, columns: int | None) -> Iterator[str]:
 
 
 def told_of(rest: Rest) -> str:
-    """Say how many files were not looked at."""
+    """Return a text with the number of files that were not looked at."""
     what = f"*{shown(rest.suffix)}" if rest.suffix else "without an extension"
     return f"{rest.files:,} more {what}, not looked at (--alike)"
 
 
 def bytes_of(entry: Entry) -> str:
-    """Return a text on the view of an entry; empty for a raw view."""
+    """Return the name of an entry's view, or an empty text for a raw view."""
     if entry.bare:
         return "on the way"
     return "" if entry.view is None or entry.view.raw else entry.view.label
 
 
 def ordered(picture: Picture) -> list[Entry | Rest]:
-    """Return the entries as a tree: each directory before its contents, with its rests at the end."""
+    """Return the entries in the order of a tree: a directory, then its contents, then its rests."""
     below: dict[bytes, list[Entry]] = defaultdict(list)
     rests: dict[bytes, list[Rest]] = defaultdict(list)
     for entry in picture.entries:
@@ -109,9 +109,7 @@ def _after(picture: Picture, columns: int | None) -> Iterator[str]:
 
 
 def sampled(picture: Picture) -> list[tuple[str, int, str, bytes]]:
-    """Return for each kind and result of opening its samples: the kind, the number of samples, the result,
-    one path.
-    """
+    """Return a row for each kind and result of samples: the kind, the number, the result, and one path."""
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], bytes] = {}
     for sample in picture.samples:
@@ -122,7 +120,7 @@ def sampled(picture: Picture) -> list[tuple[str, int, str, bytes]]:
 
 
 def result_of(sample: Sample) -> str:
-    """Return a text on the bytes that the app reads, or on the refusal."""
+    """Return a text with the result of one sample: the bytes that the app reads, or the refusal."""
     if sample.outcome == REDACTED:
         return f"read without {', '.join(sample.words)}"
     if sample.outcome == REFUSED:
@@ -131,7 +129,7 @@ def result_of(sample: Sample) -> str:
 
 
 def as_json(picture: Picture) -> dict[str, object]:
-    """Return a picture as one object."""
+    """Return a picture as one JSON object."""
     return {
         "store": picture.store,
         "policy": picture.policy,

@@ -1,4 +1,4 @@
-"""The walk through a store that decides, for one caller, on every name as a mount would."""
+"""The walk through a store: for one caller, it decides on every name as a mount would."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ _SPECIAL: Final = "a fifo, socket or device: policyfs hides them"
 
 
 class Looker(Protocol):
-    """Finds the kinds of files, and the data in them to hide."""
+    """The sniffer for a walk: it finds the kinds of files, and the data in files that must be hidden."""
 
     async def kind_of_fd(self, fd: int, *, lane: Lane = None) -> str | None:
-        """Return a file's content kind; None if unknown."""
+        """Return a file's content kind, or None if it is unknown."""
 
     async def locate(
         self, fd: int, what: frozenset[str], *, lane: Lane = None
     ) -> tuple[str | None, Plan]:
-        """Return a file's content kind, and a plan that hides these words."""
+        """Return a file's content kind, and a plan that hides the data of these words."""
 
 
 class Limits(NamedTuple):
-    """Bounds of a walk; 0 means no bound.
+    """The limits of a walk. 0 means no limit.
 
-    most: names that are looked at. alike: files of one directory with one suffix whose paths are treated
-    alike. samples: files of one suffix that are opened under redaction.
+    most: names that are looked at. alike: files that are looked at in each group of a directory: the files
+    of a group have one suffix, and the policy treats their paths alike. samples: files with one suffix that
+    are opened under redaction.
     """
 
     most: int
@@ -50,7 +51,7 @@ class Limits(NamedTuple):
 
 
 class _Directory(NamedTuple):
-    """A directory to list. above: path states and facts of the directories from the root down to it."""
+    """A directory to list. above: path states and facts of all directories from the root to this one."""
 
     names: tuple[bytes, ...]
     state: PathState
@@ -58,7 +59,7 @@ class _Directory(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A file that may be sampled."""
+    """A file that may be opened as a sample. words: the words that the policy hides in it."""
 
     names: tuple[bytes, ...]
     state: PathState
@@ -67,7 +68,7 @@ class _Found(NamedTuple):
 
 
 class Walk:
-    """One walk, from the root down, the nearest directories first."""
+    """One walk, from the root down. Directories near the root come first."""
 
     def __init__(
         self, tree: Tree, engine: Engine, who: Principal, owners: Owners, looker: Looker, limits: Limits
@@ -82,7 +83,7 @@ class Walk:
         self._candidates: Final[dict[str, list[_Found]]] = {}
 
     async def run(self, picture: Picture) -> None:
-        """Fill the picture."""
+        """Walk through the store, and fill the picture."""
         root = self._tree.fstat(self._tree.root_fd)
         facts = Facts(KIND_DIRECTORY, self._owner(self._tree.root_fd, root))
         start = _Directory((), self._engine.root, ((self._engine.root, facts),))
@@ -143,7 +144,10 @@ class Walk:
     def _selected(
         self, picture: Picture, directory: _Directory, listed: list[tuple[bytes, int, int]]
     ) -> Iterator[bytes]:
-        """Yield the names to look at: all directories, and some of the files that are alike by their path."""
+        """Yield the names to look at: all directories, and some of the files that the policy treats alike.
+
+        Add the number of the other files to *picture*.
+        """
         counts: Counter[tuple[PathState, str]] = Counter()
         for name, _, kind in listed:
             if kind == _DIRECTORY or not self._limits.alike:
@@ -165,12 +169,12 @@ class Walk:
         ]
 
     def _may_see(self, state: PathState) -> bool:
-        """True if the caller sees a file here, under some facts at least."""
+        """Return True if the caller sees a file with this path state, at least with some kind and owner."""
         seen = self._decide(Op.SEE, state, FileType.REGULAR, Facts()).allowed
         return seen or bool(self._engine.needs(self._who, Op.SEE, state, FileType.REGULAR))
 
     async def _facts(self, fd: int, name: bytes, stat: Stat, state: PathState) -> Facts:
-        """Find the facts that some answer about this name depends on."""
+        """Return the facts on which an answer about this name depends."""
         need = Need.NOTHING
         for op in (Op.SEE, *_OPS):
             need |= self._engine.needs(self._who, op, state, stat.ftype)
@@ -246,7 +250,7 @@ class Walk:
         )  # fmt: skip
 
     def _can_fill(self, state: PathState) -> bool:
-        """True if the caller may make an ordinary new file or directory here."""
+        """Return True if the caller may make an ordinary new file or directory in a directory."""
         new = self._engine.step(state, _NEW_NAME)
         facts = Facts(None, self._who.app or OWNER_NONE)
         file = self._decide(Op.CREATE | Op.WRITE, new, FileType.REGULAR, facts)
@@ -272,7 +276,7 @@ class Walk:
                     picture.samples.append(sample)
 
     async def _opened(self, found: _Found) -> Sample | None:
-        """Return the result of opening one file; None if it is gone."""
+        """Return the result of opening one file, or None if the file is gone."""
         *above, name = found.names
         try:
             inside = self._tree.open_below(self._tree.root_fd, above) if above else -1
@@ -314,7 +318,7 @@ class Walk:
 
 
 def suffix_of(name: bytes) -> str:
-    """Return the extension of a file's name in lower case: ``.jpg``; empty without one."""
+    """Return the extension of a file's name in lower case, such as ``.jpg``, or an empty text."""
     stem, dot, end = name.rpartition(b".")
     return "." + end.decode("utf-8", "backslashreplace").lower() if dot and stem and len(end) <= 8 else ""
 
