@@ -66,7 +66,7 @@ def add_parsers(
 
 
 def run_export(args: argparse.Namespace) -> int:
-    """Write the selected events."""
+    """Write the selected events. Return 1 if there is none."""
     if args.format == "parquet":
         return _parquet(args)
     if args.output is None:

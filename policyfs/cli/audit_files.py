@@ -63,7 +63,7 @@ def add_parsers(
 
 
 def run_timeline(args: argparse.Namespace) -> int:
-    """Print the events of each file that ever had this name."""
+    """Print the events of each file that ever had the given path."""
     if not args.path.startswith("/"):
         raise UsageError(f"write the path from the root of the mount, such as /DCIM/a.jpg, not {args.path!r}")
     trail = open_trail(args)
@@ -108,7 +108,7 @@ def _in_order(life: Life[Record]) -> list[bytes]:
 
 
 def _moves(trail: IndexedTrail) -> list[Move]:
-    """Return all renames and links that happened."""
+    """Return all renames and links that succeeded."""
     found: list[Move] = []
     for chain in trail.chains:
         for portion in trail.portions(chain):

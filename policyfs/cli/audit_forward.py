@@ -176,7 +176,7 @@ def _become(user: pwd.struct_passwd, parent: int) -> None:
     os.initgroups(user.pw_name, user.pw_gid)
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
-    LIBC.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))  # after setresuid, which would clear it
+    LIBC.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))  # after setresuid, which clears this signal
     if os.getppid() != parent:
         raise PolicyfsError("the process that opens the trail (the opener) has ended")
     os.chdir("/")

@@ -55,7 +55,10 @@ def index_segments(args: argparse.Namespace) -> int:
 
 
 def _work(chain: Chain, name: str, *, check: bool) -> str:
-    """Make the index of one segment. Return ``made``, ``kept``, ``wrong`` or ``gone``."""
+    """Make or check the index of one segment. Return ``made``, ``kept``, ``wrong`` or ``gone``.
+
+    wrong: the kept index did not match, and was made again. gone: the segment was removed.
+    """
     cache = IndexCache(cache_directory())
     try:
         with contextlib.closing(cache), contextlib.closing(SegmentFile(chain, name)) as file:

@@ -1,4 +1,4 @@
-"""`policyfs audit`: the policies that a trail keeps, by digest, and their rules, by id, with places."""
+"""`policyfs audit`: the policies that a trail keeps, found by digest, and their rules, found by id."""
 
 from __future__ import annotations
 

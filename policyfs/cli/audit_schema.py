@@ -17,6 +17,6 @@ def add_parsers(
 
 
 def run(_args: argparse.Namespace) -> int:
-    """Print the schema."""
+    """Print the JSON Schema of the lines of a trail."""
     print(json.dumps(line_schema(), indent=2))
     return EXIT_OK

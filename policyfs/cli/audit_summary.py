@@ -38,7 +38,7 @@ def add_parsers(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the counts."""
+    """Print the counts of the selected events. Return 1 if no event is selected."""
     by = args.by.split(",") if args.by else []
     for name in by:
         if name not in GROUPS:

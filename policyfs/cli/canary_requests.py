@@ -127,7 +127,7 @@ def _answer(mount_fd: int, canary: Canary, *, reads: bool) -> Answer:
 
 
 def _content(fd: int) -> bytes:
-    """Read the whole file, in several calls if need be."""
+    """Return the bytes of the whole file. One read may return only a part."""
     return b"".join(iter(lambda: os.read(fd, _MOST_BYTES), b""))
 
 

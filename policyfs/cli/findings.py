@@ -47,7 +47,7 @@ def tried(name: str, check: Callable[[], Finding | Iterable[Finding]]) -> list[F
 
 
 def render(findings: list[Finding]) -> str:
-    """Return a table for people: state, name, result, and the remedy below it."""
+    """Return findings as a table: state, name, result, and the remedy below it."""
     width = max(len(finding.name) for finding in findings)
     lines = []
     for finding in findings:

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None, kept: list[object] | None = Non
     except PolicyfsError as error:
         print(f"policyfs: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except BrokenPipeError:  # the reader of the output (head, less) has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     return EXIT_OK if code is None else int(code)

@@ -19,7 +19,7 @@ _DAY_S = 86_400
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the two commands to the command line."""
+    """Add `status` and `reload` to the command line."""
     status = subparsers.add_parser("status", help="show the state of mounts")
     status.add_argument("--json", action="store_true", help="one JSON object (a list without MOUNTPOINT)")
     status.add_argument(

@@ -27,7 +27,7 @@ _DATABASE: Final = "owners.sqlite"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command and its actions to the command line."""
+    """Add `owner` and its actions to the command line."""
     parser = subparsers.add_parser("owner", help="show, set, export and import the owners of files")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
@@ -243,7 +243,7 @@ def _change(
 
 
 def _on_record(store: _Store, done: str) -> None:
-    """Put the change on record before it is made, if there is a trail."""
+    """Record a change of owners on the trail before it is made. Without a trail root, do nothing."""
     if store.trail.is_dir():
         by = starter(f"policyfs owner {done}")
         fields = {"done": done, "store": store.path, **by}

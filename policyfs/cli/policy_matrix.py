@@ -20,7 +20,7 @@ from policyfs.policy.classes import TooHardError
 
 
 def run_matrix(args: argparse.Namespace) -> int:
-    """Print the matrix."""
+    """Print the matrix of a policy, or write a picture of it (--svg)."""
     policy = load_policy(read_sources(args.policy), at_ns=time.time_ns()).policy
     try:
         found = matrix(policy)

@@ -208,7 +208,7 @@ def _runs(portion: Portion, run: _Run) -> Iterator[tuple[int | None, _Run]]:
 
 
 def _times(index: Index, mark: int) -> tuple[list[int], int]:
-    """Return the times of all rows, and the latest time. mark: the latest time before the index.
+    """Return the times of all rows, and the latest time. mark: the latest time in earlier portions.
 
     An exception that has ended stays ended, even if the clock is set back. So a row gets at least the time of
     each line before it.

@@ -50,7 +50,7 @@ process does not hand these on.
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the command line."""
+    """Add `run` to the command line."""
     run = subparsers.add_parser(
         "run",
         help="run a command with an app's mount in place of the store",

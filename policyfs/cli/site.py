@@ -52,7 +52,7 @@ class Seen(NamedTuple):
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the two commands to the command line."""
+    """Add `up` and `down` to the command line."""
     up = subparsers.add_parser(
         "up",
         help="make all mounts of a site",
@@ -103,7 +103,8 @@ def run_up(args: argparse.Namespace) -> int:
     left = [(mount, seen) for mount, seen in found if seen.state is State.CHANGED and mount not in made]
     for mount, seen in left:
         print(f"policyfs: {_remedy(site, mount, seen)}", file=sys.stderr)
-    return EXIT_OK  # 0 even if options differ: if a systemd unit fails, systemd ends the new daemons
+    # 0 even if options differ: if `up` failed in a systemd unit, systemd would end the new daemons.
+    return EXIT_OK
 
 
 def _check_apps(site: Site, wanted: Sequence[tuple[MountDoc, Seen]]) -> None:

@@ -54,7 +54,7 @@ KeyringMode=private
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the two commands to the command line."""
+    """Add `unit` and `compose` to the command line."""
     unit = subparsers.add_parser(
         "unit",
         help="write systemd units for a site",

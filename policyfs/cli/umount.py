@@ -29,7 +29,7 @@ _POLL_LONG_S: Final = 0.2
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the command line."""
+    """Add `umount` to the command line."""
     umount = subparsers.add_parser("umount", help="unmount a mount, also a dead one")
     umount.add_argument("--lazy", action="store_true", help="detach now; open files stay usable")
     after = umount.add_mutually_exclusive_group()

@@ -79,7 +79,7 @@ class SyslogDelivery:
         self._check_alive(connection)
 
     def _check_alive(self, connection: socket.socket) -> None:
-        """Raise OSError if the server has closed the connection. A syslog server sends nothing else."""
+        """Raise OSError if the server has closed the connection. (A syslog server never sends data.)"""
         if self._plain is None or not select.select([self._plain], [], [], 0)[0]:
             return
         connection.settimeout(0.0)

@@ -64,7 +64,8 @@ class Hidden(NamedTuple):
 class Sample(NamedTuple):
     """The result of opening one file under redaction. outcome: UNCHANGED, REDACTED or REFUSED.
 
-    words: the words of the policy whose data was removed. reason: the reason for the outcome.
+    words: the words that the policy hides in the file; if it is REDACTED, the words whose data was removed.
+    reason: the reason for the outcome.
     """
 
     path: bytes

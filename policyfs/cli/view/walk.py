@@ -250,7 +250,7 @@ class Walk:
         )  # fmt: skip
 
     def _can_fill(self, state: PathState) -> bool:
-        """Return True if the caller may make an ordinary new file or directory in a directory."""
+        """Return True if the caller may make an ordinary new file or directory in this directory."""
         new = self._engine.step(state, _NEW_NAME)
         facts = Facts(None, self._who.app or OWNER_NONE)
         file = self._decide(Op.CREATE | Op.WRITE, new, FileType.REGULAR, facts)
