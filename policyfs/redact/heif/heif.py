@@ -1,9 +1,9 @@
 """HEIF files: HEIC, AVIF and related formats (ISO/IEC 23008-12, AV1 Image File Format, MIAF).
 
-Pictures, Exif, XMP and all else are items: numbered, with a type, and with pieces of data anywhere in the
-file. Picture items stay if their data is a chain of coded units. Exif and XMP are cleaned. The data of any
-other item becomes zeros. Every byte of the media data that is neither in a picture nor in a cleaned block
-becomes zero, too. Videos of motion photos are cleaned as videos.
+Pictures, Exif, XMP and all other parts are items. An item has a number, a type, and pieces of data anywhere
+in the file. A picture item stays if its data is a chain of coded units. Exif and XMP are cleaned. The data of
+any other item becomes zeros. All other bytes of the media data become zeros, too. Videos of motion photos are
+cleaned as videos.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _RAW_PICTURES: Final = MappingProxyType(
         b"tmap": 256,
     }
 )
-"""Pictures derived from others -> the greatest size of the description of how to derive them, in bytes."""
+"""Types of derived pictures -> maximum size in bytes of the data that describes the derivation."""
 _PLAIN_PICTURES: Final = MappingProxyType({b"unci": b"uncC", b"mski": b"mskC"})
-"""Pictures that are not coded, and the property with their format."""
+"""Types of pictures that are not coded -> the property that states their format."""
 _FILE_PICTURES: Final = frozenset({b"av01", b"jpeg", b"j2k1"})
 _PICTURE_TYPES: Final = frozenset({b"image/jpeg", b"image/jpg"})
 _VIDEO_BRANDS: Final = MappingProxyType({b"qt  ": "video/quicktime"})
@@ -152,22 +152,22 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_heif(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a HEIF file, with its replacement.
+    """Locate everything to hide in a HEIF file; return the changes that hide it.
 
-    Raises NotThisKindError, also if the tables cannot be understood, or if a picture and metadata share
-    bytes; TooMuchError.
+    Raises NotThisKindError if the file is no HEIF, if its tables cannot be understood, or if a picture and
+    metadata share bytes; TooMuchError.
     """
     return _HeifFile(source, inner).locate()
 
 
 class _HeifFile(BoxFile):
-    """One run over one file."""
+    """Locator of one HEIF file."""
 
     name = NAME
     ftyp_bytes = 1024
 
     def walk(self, boxes: Boxes, end: int) -> None:
-        """Clean the boxes of the file, and a second file behind it."""
+        """Clean the boxes of the file, and a second file behind them (the video of a motion photo)."""
         second = next((number for number, box in enumerate(boxes) if box.kind == b"ftyp"), None)
         if second is not None:
             boxes = Boxes(boxes.boxes[:second], self._video(boxes.boxes[second].start, end))
@@ -188,7 +188,10 @@ class _HeifFile(BoxFile):
         return box.kind == b"sefd" and not box.cut and self._samsung(box)
 
     def _samsung(self, box: Box) -> bool:
-        """Clean a box with the blocks that Samsung's JPEGs have at their end; False if it has none."""
+        """Clean a box with the blocks that Samsung's JPEGs have at their end.
+
+        Return False if it has no such blocks.
+        """
         part = SliceSource(self.source, box.body, box.end - box.body)
         trailer = find_trailer(part, 0)
         if trailer is None:
@@ -200,7 +203,7 @@ class _HeifFile(BoxFile):
         return True
 
     def _video(self, start: int, end: int) -> int:
-        """Clean an embedded video at start; return its end, or `start` if it is not a video."""
+        """Clean an embedded video at `start`. Return its end, or `start` if it is not a video."""
         brand = self.source.read(start + 8, 4)
         kind = _VIDEO_BRANDS.get(brand, "video/mp4")
         inside = self.inner.file(kind, SliceSource(self.source, start, end - start))
@@ -210,7 +213,7 @@ class _HeifFile(BoxFile):
         return end
 
     def _movie(self, box: Box) -> None:
-        """Clean a sequence of pictures, or a video beside them."""
+        """Clean a ``moov`` box: a sequence of pictures, or a video beside the pictures."""
         if box.size > MAX_MOVIE_BYTES or box.cut:
             raise NotThisKindError("its index of tracks is too long, or cut off")
         source, inner = self.source, self.inner
@@ -218,7 +221,7 @@ class _HeifFile(BoxFile):
         self.movie(box, data, lambda track: clean_pictures(track, source, inner))
 
     def _meta(self, box: Box) -> bool:
-        """Clean one ``meta`` box of the file's top level; return False if it is not HEIF's."""
+        """Clean one ``meta`` box at the top of the file. Return False if it holds no pictures."""
         meta = read_meta(self.source, box, self.inner, self.ground)
         if meta is None:
             return False
@@ -245,7 +248,7 @@ class _HeifFile(BoxFile):
         self.ground.blank(data, Note(0, 0, NAME, f"item {name_of(item.kind)}", broken=_is_picture(item)))
 
     def _block(self, item: Item, data: Gathered) -> Found | None:
-        """Clean metadata that can be cleaned; None for any other."""
+        """Clean an Exif or XMP item. Return None for other items, and for an item that is too long."""
         if data.size > MAX_BLOCK_BYTES:
             return None
         if item.kind == b"Exif":
@@ -257,7 +260,7 @@ class _HeifFile(BoxFile):
         return None
 
     def _picture(self, item: Item, data: Gathered, meta: Meta) -> Found | None:
-        """Return the changes to a picture's data; None if it is not a picture."""
+        """Return the changes to the data of a picture item; None if the item is not a picture."""
         kind = item.kind
         length_size, properties = meta.properties.configuration(item.number)
         if kind in CODECS:
@@ -276,7 +279,7 @@ class _HeifFile(BoxFile):
 
 
 def _cut(data: Gathered, size: int) -> Found:
-    """Zero the bytes behind the description of a derived picture."""
+    """Zero the bytes behind the description of a derived picture. size: bytes of the description."""
     patches = list(zeros(data, size, data.size))
     notes = [Note(size, data.size - size, NAME, "behind an item")] if patches else []
     return Found(patches, notes)

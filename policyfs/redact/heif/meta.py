@@ -1,6 +1,6 @@
-"""The ``meta`` box of a HEIF file: its tables, cleaned, and the items with their data.
+"""The ``meta`` box of a HEIF file: its tables are cleaned, and its items are yielded with their data.
 
-An item's data are pieces of the file, of the ``idat`` box, or of another item's data (construction
+The data of an item are pieces of the file, of the ``idat`` box, or of another item's data (construction
 methods 0, 1 and 2 of ISO/IEC 14496-12 section 8.11.3).
 """
 
@@ -21,15 +21,15 @@ from policyfs.redact.isobmff.boxes import Box, Boxes, read_boxes
 from policyfs.redact.isobmff.item_data import Gathered, Ground, Span
 
 NAME: Final = "HEIF"
-"""The container's name in findings."""
+"""The name of the format in notes."""
 MAX_ITEM_NESTING: Final = 4
-"""Depth to which an item's data may be pieces of another item's data."""
+"""Maximum depth to which the data of an item may be pieces of other items' data."""
 
 T = TypeVar("T")
 
 
 def read_meta(source: ByteSource, box: Box, inner: Inner, ground: Ground) -> Meta | None:
-    """Clean the tables of a ``meta`` box; None if it holds no items of pictures.
+    """Clean the tables of a ``meta`` box, and return the box. Return None if it holds no pictures.
 
     Raises NotThisKindError if a table cannot be understood, TooMuchError.
     """
@@ -65,7 +65,7 @@ class Meta:
     def items(self) -> Iterator[tuple[Item, Gathered]]:
         """Yield each item with its data, once for each location in the table. Raises TooMuchError.
 
-        If a number is there twice, both locations count.
+        If the table has an item's number twice, both locations count.
         """
         for item in self._infos:
             for location in self._places.get(item.number, ()):
@@ -113,8 +113,9 @@ class Meta:
             self.ground.free(box, NAME, f"box meta/{name_of(kind)}")
 
     def _refer(self, references: list[Reference]) -> None:
-        """Keep the references that say in which items the data of an item is. Other references do not matter
-        here.
+        """Keep the references from items to other items that hold their data.
+
+        No other reference is needed.
         """
         for reference in references:
             if reference.kind == b"iloc":
@@ -137,10 +138,10 @@ class Meta:
     # --- places of data ---
 
     def _data(self, location: Location, depth: int) -> Gathered:
-        """Return an item's pieces in the file.
+        """Return the pieces of the file that hold an item's data.
 
-        Pieces that cannot be resolved are left out. Pieces without a length are left out, too: by the
-        standard they reach to the end of the file, but writers mean an empty piece.
+        Pieces that cannot be resolved are left out, and so are pieces of length 0. By the standard, length 0
+        means "to the end of the file", but writers mean an empty piece.
         """
         spans: list[Span] = []
         for extent in location.extents:
@@ -155,7 +156,9 @@ class Meta:
         return Gathered(self.source, spans)
 
     def _piece_of_item(self, number: int, extent: Extent, depth: int) -> Iterator[Span]:
-        """Yield the pieces of an extent of item *number* whose data is in another item."""
+        """Yield the pieces of the file for an extent of item *number*, if the extent is in another item's
+        data.
+        """
         self.inner.budget.part()
         targets = self._holders.get(number, ())
         index = max(0, extent.reference - 1)

@@ -1,9 +1,9 @@
 """Properties of HEIF items: a picture's look (size, colour, codec), and texts and dates.
 
-``iprp`` holds the properties one after another (``ipco``) and tables of each item's properties (``ipma``), by
-number. A removed property becomes free space in its place, so that the numbers of the others stay valid. The
-tables then have 0 (no property) instead of its number. Sources: ISO/IEC 23008-12 sections
-6.5 and 9.3, 14496-12 section 8.11.14, 23000-22 (MIAF), 23001-17, AV1 Image File Format.
+``iprp`` holds the properties one after another (``ipco``), and tables that list each item's properties by
+number (``ipma``). A removed property becomes free space in its place, so that the numbers of the other
+properties stay valid. In the tables, 0 (no property) then replaces its number. Sources: ISO/IEC 23008-12
+sections 6.5 and 9.3, 14496-12 section 8.11.14, 23000-22 (MIAF), 23001-17, AV1 Image File Format.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from policyfs.redact.isobmff.item_data import Span
 
 MAX_TABLE_BYTES: Final = 1 << 22
 _NUMBERS_BYTES: Final = 1024
-"""Greatest size of a property of numbers; a longer property may be anything."""
+"""Maximum size of a property of numbers. A longer property may hold anything."""
 _SUBTYPE_BYTES: Final = 256
 
 _SHOWN: Final = (
@@ -48,7 +48,7 @@ PROPERTIES: Final = MappingProxyType(
         b"skip": NOTHING,
     }
 )
-"""Property -> categories. Properties that are not here may tell anything."""
+"""Type of a property -> categories. A property that is not listed may tell anything."""
 _J2K_HEADER: Final = frozenset({b"ihdr", b"bpcc", b"cdef", b"cmap", b"pclr", b"colr"})
 _SIZES: Final = MappingProxyType(
     {
@@ -64,7 +64,7 @@ _SIZES: Final = MappingProxyType(
         b"pixi": 64,
     }
 )
-"""Property -> its greatest size in bytes. A longer property may be anything."""
+"""Type of a property -> its maximum size in bytes. A longer property may hold anything."""
 _AUXILIARY: Final = re.compile(rb"(?:urn|tag|https?):[A-Za-z0-9:/#._,+-]{1,160}")
 _WORDS: Final = frozenset({b"udes", b"altt"})
 _CONFIGS: Final = frozenset({b"hvcC", b"lhvC", b"av1C", b"avcC", b"vvcC", b"evcC"})
@@ -78,7 +78,10 @@ _SUBTYPED: Final = (
 
 
 class Property(NamedTuple):
-    """The data of a property that is needed to read the items."""
+    """The data of a property that is needed to read the items.
+
+    length_size: number of bytes that state the length of a unit.
+    """
 
     kind: bytes
     length_size: int = 4
@@ -86,7 +89,10 @@ class Property(NamedTuple):
 
 @dataclass(slots=True)
 class Properties:
-    """All properties, in their order, and the numbers (from 1 on) of each item's properties."""
+    """All properties in their order, and the numbers (from 1 on) of each item's properties.
+
+    gone: the numbers of the removed properties.
+    """
 
     found: Found = field(default_factory=Found)
     listed: list[Property] = field(default_factory=list)
@@ -94,12 +100,14 @@ class Properties:
     of_item: dict[int, set[int]] = field(default_factory=dict)
     configurations: dict[int, tuple[int, frozenset[bytes]]] = field(default_factory=dict)
     areas: list[Span] = field(default_factory=list)
-    """Bytes of removed properties, which become zeros."""
+    """Ranges of removed properties; they become zeros."""
     rests: list[Span] = field(default_factory=list)
-    """Bytes behind the last box; they become zeros, too."""
+    """Ranges behind the last box of a container; they become zeros, too."""
 
     def configuration(self, number: int) -> tuple[int, frozenset[bytes]]:
-        """Return the bytes of an item's unit lengths, and the kinds of its properties."""
+        """Return the number of bytes that state the length of an item's units, and the types of its
+        properties.
+        """
         if number not in self.configurations:
             listed = self.listed
             have = [listed[n - 1] for n in self.of_item.get(number, ()) if 0 < n <= len(listed)]
@@ -109,7 +117,7 @@ class Properties:
 
 
 def clean_properties(source: ByteSource, iprp: Box, inner: Inner) -> Properties:
-    """Clean the properties of a file's items; return them with the changes.
+    """Clean the properties of a file's items. Return the properties, with the changes to them.
 
     Raises ValueError if the tables cannot be understood, TooMuchError.
     """
@@ -153,7 +161,11 @@ def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties) -> 
 
 
 def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes | None, int]:
-    """Return a property's categories, its new payload (None: removed), and bytes per NAL length."""
+    """Return a property's categories, its new payload, and the number of bytes that state the length of a
+    unit.
+
+    The payload is None if the property is removed.
+    """
     size = box.end - box.body
     tells = PROPERTIES.get(box.kind, UNKNOWN)
     if tells & inner.hide or size > _most(box.kind):
@@ -185,7 +197,10 @@ def _most(kind: bytes) -> int:
 
 
 def _auxiliary(data: bytes) -> bytes | None:
-    """Clean ``auxC``: the name of an auxiliary picture's purpose (alpha, depth, gain map), and numbers."""
+    """Clean ``auxC``: the purpose of an auxiliary picture (alpha, depth, gain map) as a name, and numbers.
+
+    Return None if the property must be removed.
+    """
     fields = Fields(data)
     try:
         full_box(fields.take(4))
@@ -199,7 +214,7 @@ def _auxiliary(data: bytes) -> bytes | None:
 
 
 def _associations(source: ByteSource, box: Box, inner: Inner, out: Properties) -> None:
-    """Clean ``ipma``: remove the references to removed properties."""
+    """Clean ``ipma``: remove the references to removed properties. Raises ValueError."""
     if box.end - box.body > MAX_TABLE_BYTES or box.cut:
         raise ValueError("no such table of properties")
     data = source.read(box.body, box.end - box.body)

@@ -1,9 +1,9 @@
 """Tables of a HEIF file's ``meta`` box: the items, the places of their data, and their references.
 
-Each function takes a box's payload and returns its new bytes together with its content. The new
-bytes are as many as the old: texts of hidden categories are blanked, and bytes that the standard does
-not prescribe are zero. ValueError: the table cannot be understood. Sources: ISO/IEC 14496-12 section
-8.11, 23008-12.
+Each function takes the payload of a box, and returns the new payload together with its content. The new
+payload has the length of the old one: texts of hidden categories become spaces, and bytes that the standard
+does not prescribe become zeros. All functions raise ValueError if the table cannot be understood. Sources:
+ISO/IEC 14496-12 section 8.11, 23008-12.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WIDTHS: Final = (0, 4, 8)
 _GROUPS_WITH_MORE: Final = frozenset({b"pymd", b"pano", b"tsyn", b"ster"})
 _GROUP_MORE_BYTES: Final = 1024
 _PROTECTION: Final = MappingProxyType({b"frma": 4, b"schm": 12, b"tenc": 64})
-"""Box of a protection -> the number of its bytes that stay."""
+"""Type of a box that describes a protection -> the number of its bytes that stay."""
 _MEDIA_TYPE: Final = re.compile(
     rb"[a-zA-Z][\w.+-]{0,60}/[a-zA-Z][\w.+-]{0,60}(?:; ?[a-z]{1,10}=[\w-]{1,20})?"
 )
@@ -38,9 +38,9 @@ _URI: Final = re.compile(rb"[a-z]{2,8}:[!-~]{0,120}")
 
 
 class Item(NamedTuple):
-    """An item: its number and type; for ``mime`` items their content type and encoding.
+    """An item: its number and type, and for ``mime`` items the content type and encoding.
 
-    protected: number of its protection, 0 for none.
+    protected: the number of its protection, or 0 if it has none.
     """
 
     number: int
@@ -51,7 +51,10 @@ class Item(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """A piece of an item's data. reference: for IN_ITEM, the number of its reference (from 1 on)."""
+    """A piece of an item's data.
+
+    reference: with IN_ITEM, the number of the reference to the other item (from 1 on).
+    """
 
     offset: int
     length: int
@@ -59,7 +62,7 @@ class Extent(NamedTuple):
 
 
 class Location(NamedTuple):
-    """The place of an item's data, and the origin of its offsets."""
+    """The place of an item's data. method: the origin of the offsets (IN_FILE, IN_IDAT or IN_ITEM)."""
 
     number: int
     method: int
@@ -67,7 +70,7 @@ class Location(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """References of one kind from an item to others."""
+    """The references of one kind from one item to other items."""
 
     kind: bytes
     number: int
@@ -82,7 +85,10 @@ class Texts:
     told: Tells = NOTHING
 
     def name(self, text: bytes) -> bytes:
-        """Return a name, or as many blanks if it has a hidden category: later bytes keep their offsets."""
+        """Return a name unchanged, or as many spaces if it tells a hidden category.
+
+        The length stays, so that later bytes keep their offsets.
+        """
         if not text.strip():
             return text
         inner = self.inner
@@ -92,20 +98,23 @@ class Texts:
         return b" " * len(text) if tells else text
 
     def term(self, text: bytes, shape: re.Pattern[bytes]) -> bytes:
-        """Return a text unchanged if it has this shape and tells no place; else return as many blanks."""
+        """Return a text unchanged if it has this shape and tells no place.
+
+        Otherwise return as many spaces.
+        """
         if shape.fullmatch(text) is not None and not bytes_tell_place(text):
             return text
         self.told |= UNKNOWN if text.strip(b" ") else NOTHING
         return b" " * len(text)
 
     def gone(self, data: bytes, tells: Tells = UNKNOWN) -> bytes:
-        """Return zeros for these bytes."""
+        """Return zeros for these bytes, and record the categories that are removed."""
         self.told |= tells if any(data) else NOTHING
         return bytes(len(data))
 
 
 def inner_boxes(payload: bytes, start: int, inner: Inner) -> Iterator[Box]:
-    """Yield the boxes in a payload from `start` on. ValueError if one is cut off."""
+    """Yield the boxes in a payload from `start` on. Raises ValueError if a box is cut off."""
     boxes = read_boxes(MemorySource(payload), start, len(payload), inner.budget)
     for box in boxes:
         if box.cut:
@@ -122,7 +131,7 @@ def rebuilt(payload: bytes, start: int, boxes: list[tuple[Box, bytes]]) -> bytes
 
 
 def handler(payload: bytes, texts: Texts) -> tuple[bytes, bytes]:
-    """Clean ``hdlr``: the type of the box's items (``pict``). Its name is a free text."""
+    """Clean ``hdlr``, and return the type of the items (``pict``). The name in the box is a free text."""
     fields = Fields(payload)
     fields.take(8)
     kind = fields.take(4)
@@ -143,7 +152,7 @@ def primary(payload: bytes) -> bytes:
 
 
 def item_infos(payload: bytes, texts: Texts) -> tuple[bytes, list[Item]]:
-    """Clean ``iinf``: the list of items with their types."""
+    """Clean ``iinf``, and return the list of items with their types."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     fields.number(4 if version else 2)
@@ -164,7 +173,7 @@ def item_infos(payload: bytes, texts: Texts) -> tuple[bytes, list[Item]]:
 
 
 def _item_info(payload: bytes, texts: Texts) -> tuple[bytes, Item]:
-    """Clean ``infe``, section 8.11.6, in its four versions."""
+    """Clean ``infe`` (section 8.11.6) in one of its four versions, and return the item."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     if version > 3:
@@ -181,7 +190,7 @@ def _item_info(payload: bytes, texts: Texts) -> tuple[bytes, Item]:
     shapes = (_MEDIA_TYPE, _ENCODING) if kind == b"mime" else (_URI, _ENCODING)
     names = [texts.name(said[0]), *map(texts.term, said[1:], shapes)]
     whole = (payload[:start] + b"\0".join(names))[: len(payload)]
-    # Type and encoding as readers of the cleaned file find them. A type that was blanked counts as unknown.
+    # Use type and encoding as readers find them in the cleaned file. A type of spaces counts as unknown.
     content = names[1].lower() if len(names) > 1 and kind == b"mime" else b""
     encoding = names[2].lower() if len(names) > 2 else b""
     rest = texts.gone(payload[len(whole) :])
@@ -189,7 +198,10 @@ def _item_info(payload: bytes, texts: Texts) -> tuple[bytes, Item]:
 
 
 def locations(payload: bytes, inner: Inner) -> tuple[bytes, list[Location]]:
-    """Clean ``iloc``, section 8.11.3. An item in another file (a data reference) has no extents here."""
+    """Clean ``iloc`` (section 8.11.3), and return the locations.
+
+    An item with its data in another file (a data reference) gets no extents.
+    """
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     sizes = fields.number(2)
@@ -219,7 +231,7 @@ def locations(payload: bytes, inner: Inner) -> tuple[bytes, list[Location]]:
 
 
 def references(payload: bytes, inner: Inner) -> tuple[bytes, list[Reference]]:
-    """Clean ``iref``, section 8.11.12."""
+    """Clean ``iref`` (section 8.11.12), and return the references."""
     fields = Fields(payload)
     version, _ = full_box(fields.take(4))
     width = 4 if version else 2
@@ -258,7 +270,10 @@ def _group(kind: bytes, payload: bytes) -> bytes:
 
 
 def data_information(payload: bytes, inner: Inner) -> bytes:
-    """Clean ``dinf``, the places of data in other files. Addresses are removed: they are free text."""
+    """Clean ``dinf``, the places of data in other files.
+
+    Addresses are removed, because they are free text.
+    """
     boxes = []
     for box in inner_boxes(payload, 0, inner):
         raw = payload[box.start : box.end]
@@ -276,7 +291,7 @@ def data_information(payload: bytes, inner: Inner) -> bytes:
 
 
 def protections(payload: bytes, inner: Inner) -> tuple[bytes, int]:
-    """Clean ``ipro``, the ways to unlock protected items, and count them."""
+    """Clean ``ipro``, the protections of items, and return their number."""
     fields = Fields(payload)
     full_box(fields.take(4))
     count = fields.number(2)
@@ -292,7 +307,10 @@ def protections(payload: bytes, inner: Inner) -> tuple[bytes, int]:
 
 
 def _protection(payload: bytes, inner: Inner) -> bytes:
-    """Clean ``sinf`` or ``schi``, section 8.12: keep numbers and names of four letters, not addresses."""
+    """Clean ``sinf`` or ``schi`` (section 8.12).
+
+    Numbers and names of four letters stay; addresses are removed.
+    """
     boxes = []
     for box in inner_boxes(payload, 0, inner):
         raw, head = payload[box.start : box.end], box.body - box.start

@@ -1,4 +1,4 @@
-"""A box of a file in memory, and the changes to it, for all modules of this package."""
+"""Edits of boxes in memory: the patches and notes for the bytes of one box."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ _NAMES: Final = {b"\xa9": "(c)"}
 
 
 def name_of(kind: bytes) -> str:
-    """Return a box's type for people; always printable."""
+    """Return a box's type as printable text."""
     return "".join(chr(byte) if 0x20 <= byte < 0x7F else _NAMES.get(bytes([byte]), "?") for byte in kind)
 
 
 @dataclass(slots=True)
 class TextRoom:
-    """Number of bytes of a file's texts that may still be searched for coordinates. Further texts are removed
-    without a search.
+    """Budget for the search for coordinates in the texts of one file.
+
+    left: the number of bytes that may still be searched. When it is used up, texts are removed without a
+    search.
     """
 
     left: int = MAX_TEXT_BYTES
@@ -38,10 +40,10 @@ class TextRoom:
 
 @dataclass(slots=True)
 class Block:
-    """The bytes [offset, offset + len(data)) of a file in memory, and the patches and notes for them.
+    """The bytes [offset, offset + len(data)) of a file, held in memory, with the patches and notes for them.
 
-    Offsets of all methods count from the block's start. No byte may be changed twice. parts: the budget for
-    boxes in the block; by default the budget of the whole file.
+    Offsets in all methods count from the block's start. The caller must not change a byte twice. parts: the
+    budget for boxes in the block; by default the budget of the whole file.
     """
 
     data: bytes
@@ -60,8 +62,9 @@ class Block:
         return read_boxes(self._source, start, end, self.parts or self.inner.budget)
 
     def listed(self, start: int, end: int) -> Boxes:
-        """Return the boxes in [start, end). Their types may be any bytes, such as the number of a key or the
-        format of samples.
+        """Return the boxes in [start, end), of any type. Raises TooMuchError.
+
+        A type may be any four bytes, such as the number of a key or the format of samples.
         """
         found: list[Box] = []
         at = start
@@ -76,7 +79,7 @@ class Block:
         return Boxes(tuple(found), at, ended)
 
     def children(self, box: Box, skip: int = 0) -> Boxes:
-        """Return the boxes in a box, `skip` bytes into its body."""
+        """Return the boxes inside a box. skip: the bytes of the body before the first of these boxes."""
         return self.boxes(min(box.body + skip, box.end), box.end)
 
     def body(self, box: Box) -> bytes:
@@ -84,12 +87,13 @@ class Block:
         return self.data[box.body : box.end]
 
     def goes(self, tells: Tells) -> bool:
-        """True if metadata of these categories is to be removed."""
+        """Return True if metadata of these categories must be removed."""
         return bool(tells & self.inner.hide)
 
     def holds_place(self, data: bytes) -> bool:
-        """True if a text must be removed, because it may hold coordinates, or because the budget for searches
-        is used up.
+        """Return True if a text must be removed because of a place.
+
+        Then LOCATION is hidden, and the text may hold coordinates or the budget for searches is used up.
         """
         if not self.goes(Tells.LOCATION):
             return False
@@ -97,8 +101,9 @@ class Block:
         return self.text.left < 0 or bytes_tell_place(data)
 
     def told(self, data: bytes) -> Tells:
-        """Return the hidden categories that a text tells; all hidden ones if the budget for searches is used
-        up.
+        """Return the hidden categories that a text tells.
+
+        If the budget for searches is used up, return all hidden categories.
         """
         if not self.goes(_IN_TEXT):
             return NOTHING
@@ -106,11 +111,11 @@ class Block:
         return self.inner.hide & UNKNOWN if self.text.left < 0 else told_in(data, self.inner.hide)
 
     def number(self, at: int, size: int = 4) -> int:
-        """Read a big-endian number."""
+        """Return the big-endian number of `size` bytes at an offset."""
         return int.from_bytes(self.data[at : at + size])
 
     def put(self, at: int, new: bytes) -> bool:
-        """Write bytes over those at `at`; return True if that changes anything."""
+        """Replace the bytes at an offset; return True if any byte changes."""
         before = len(self.found.patches)
         for start in range(0, len(new), _STEP_BYTES):
             part = new[start : start + _STEP_BYTES]
@@ -119,7 +124,7 @@ class Block:
         return len(self.found.patches) > before
 
     def blank(self, start: int, end: int) -> bool:
-        """Zero the bytes [start, end); return True if that changes anything."""
+        """Zero the bytes [start, end); return True if any byte changes."""
         first = _NOT_ZERO.search(self.data, start, end)
         if first is None:
             return False
@@ -131,8 +136,9 @@ class Block:
         return True
 
     def wipe(self, start: int, end: int, where: str, tag: str, tells: Tells, *, broken: bool = False) -> None:
-        """Zero the bytes [start, end), with a note if that changes anything. If their categories are UNKNOWN,
-        filler stays.
+        """Zero the bytes [start, end), and note it if any byte changes.
+
+        Filler stays if its categories are UNKNOWN and it is not broken.
         """
         if tells == UNKNOWN and not broken and says_nothing(self.data[start:end]):
             return
@@ -142,7 +148,7 @@ class Block:
     def note(
         self, start: int, end: int, where: str, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
     ) -> None:
-        """Note that [start, end) was removed."""
+        """Add a note that the bytes [start, end) are removed."""
         self.found.notes.append(Note(self.offset + start, end - start, where, tag, tells, broken))
 
     def free(self, box: Box, where: str, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
@@ -153,9 +159,10 @@ class Block:
             self.note(box.start, box.end, where, name_of(box.kind), tells, broken=broken)
 
     def rest(self, boxes: Boxes, end: int, where: str) -> None:
-        """Turn the bytes behind a container's last box into a ``free`` box.
+        """Turn the bytes behind a container's last whole box into a ``free`` box.
 
-        The bytes become zeros if they are too few for a box, or if they start with the end mark of a list.
+        The bytes become zeros, without a box header, if they are too few for one, or if they start with the
+        end mark of a list.
         """
         last = boxes.boxes[-1] if boxes.boxes else None
         start = last.start if last is not None and last.cut else boxes.rest
@@ -169,7 +176,10 @@ class Block:
             self.note(start, end, where, "junk", UNKNOWN, broken=True)
 
     def replace(self, at: int, size: int, cleaned: Cleaned | None, where: str, tag: str) -> bool:
-        """Write a cleaned block over [at, at + size); return False if the cleaner did not understand it."""
+        """Replace the bytes [at, at + size) by the result of a cleaner.
+
+        Return False if the result is None or has another size.
+        """
         if cleaned is None or len(cleaned.data) != size:
             return False
         if self.put(at, cleaned.data):

@@ -1,7 +1,7 @@
-"""Files of boxes with pictures in them: the walk that HEIF, CR3, JPEG 2000 and JPEG XL share.
+"""Picture files made of boxes: the walk that HEIF, CR3, JPEG 2000 and JPEG XL share.
 
-A format (subclass) handles the boxes that it knows. Any other box becomes free space. Claimed pieces of media
-data stay; bytes behind the last box become zeros.
+Each format is a subclass, and cleans the boxes that it knows. Any other box becomes free space. In media
+data, only the pieces that the format claims stay (item_data.py). Bytes behind the last box become zeros.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from policyfs.redact.isobmff.samples import sample_tells
 from policyfs.redact.isobmff.tracks import Track
 
 MAX_PAYLOAD_BYTES: Final = 1 << 22
-"""Size beyond which metadata is not read but zeroed."""
+"""Maximum size of a box of metadata that is read. A larger box becomes free space."""
 
 
 class BoxFile(abc.ABC):
-    """One run over one file of boxes."""
+    """Locator of one file of boxes: its state and its steps. Each format is a subclass."""
 
     name: ClassVar[str]
     """The container's name, in notes and errors."""
     start: ClassVar[int] = 0
-    """Offset of the first box, behind a signature."""
+    """Offset of the first box, behind the file's signature."""
     ftyp_bytes: ClassVar[int]
-    """Greatest size of the file type box."""
+    """Maximum size of the file type box (``ftyp``)."""
     brand: ClassVar[bytes] = b""
-    """The brand that the file must have."""
+    """The major brand that the file must have; empty if any brand will do."""
     media: ClassVar[frozenset[bytes]] = frozenset({b"mdat"})
-    """Boxes of media data, of which claimed pieces stay."""
+    """Types of the boxes that hold media data. Claimed pieces of this data stay."""
     uuid_stays: ClassVar[bool] = False
-    """See Ground.uuid_stays."""
+    """True if a removed ``uuid`` box keeps its type (see Ground.uuid_stays)."""
 
     def __init__(self, source: ByteSource, inner: Inner) -> None:
         self.source: Final = source
@@ -60,7 +60,7 @@ class BoxFile(abc.ABC):
         return self.found
 
     def walk(self, boxes: Boxes, end: int) -> None:
-        """Clean the boxes of one level, and the bytes behind them up to the end."""
+        """Clean the boxes of one level, and the bytes between the last box and `end`."""
         for box in boxes:
             if box.kind in self.media:
                 self.ground.area(box.body, box.end)
@@ -70,18 +70,18 @@ class BoxFile(abc.ABC):
 
     @abc.abstractmethod
     def box(self, box: Box) -> bool:
-        """Clean a box that the format knows; return False if it is to become free space."""
+        """Clean a box that the format knows. Return False if the box must become free space."""
 
     def free(self, box: Box) -> None:
         """Turn a box into free space."""
         self.ground.free(box, self.name)
 
     def has_picture(self) -> bool:
-        """True if the file holds a picture."""
+        """Return True if the file holds a picture."""
         return any(claim.media for claim in self.ground.claims)
 
     def block(self, box: Box, clean: Callable[[bytes, Inner], Cleaned | None]) -> bool:
-        """Clean a box's payload in memory; False if it is too long, or the cleaner returns None."""
+        """Clean a box's payload in memory. Return False if it is too long, or if the cleaner returns None."""
         size = box.end - box.body
         if size > MAX_PAYLOAD_BYTES:
             return False
@@ -101,13 +101,14 @@ class BoxFile(abc.ABC):
         pictures: Callable[[Track], Found],
         emptied: Callable[[Track], Found | None] = lambda _: None,
     ) -> None:
-        """Clean a ``moov`` box with these bytes, and claim the samples of its tracks.
+        """Clean a ``moov`` box, and claim the samples of its tracks.
 
-        Samples of hidden categories are removed; others are media. pictures: returns the changes within
-        media, in offsets of the file. emptied: returns the changes that empty the samples of a removed
-        track; None: the samples become zeros.
+        data: the bytes of the box. Samples of hidden categories are removed; all others are claimed as media.
+        pictures: returns the changes within the media of a track, in offsets of the file. emptied: returns
+        the changes that empty the samples of a removed track. If emptied returns None, the samples become
+        zeros.
 
-        Raises NotThisKindError if the tables of a track that stays contradict each other, TooMuchError.
+        Raises NotThisKindError if the tables of a kept track contradict each other, TooMuchError.
         """
         block = Block(data, box.start, self.inner)
         movie = clean_movie(block, box._replace(start=0, body=box.body - box.start, end=box.size))
@@ -133,6 +134,6 @@ class BoxFile(abc.ABC):
 
 
 def movie_index(boxes: Boxes) -> Box | None:
-    """Return the file's ``moov`` box if it is whole, and short enough to be read."""
+    """Return the file's ``moov`` box. Return None if it is missing, cut off, or too long to be read."""
     box = boxes.first(b"moov")
     return None if box is None or box.cut or box.size > MAX_MOVIE_BYTES else box

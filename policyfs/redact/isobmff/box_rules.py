@@ -1,6 +1,6 @@
-"""Rules for boxes: tables of the boxes allowed in each box, and their shapes.
+"""Rules for boxes: which boxes may stay in a container, and how long their content is.
 
-A box that is not in its table becomes ``free``; bytes behind the last entry of a table become zeros.
+A box without a rule becomes a ``free`` box. In a box with a table, bytes behind the last entry become zeros.
 Sizes never change, so offsets of media data stay right.
 """
 
@@ -28,20 +28,23 @@ class Walk:
     where: str = "moov"
 
     def holds(self, box: Box, size: int) -> bool:
-        """True if a box's body has at least *size* bytes; if not, the box is removed as broken."""
+        """Return True if a box's body has at least *size* bytes.
+
+        Otherwise remove the box as broken, and return False.
+        """
         if box.end < box.body + size:
             self.block.free(box, self.where, broken=True)
             return False
         return True
 
     def trim(self, box: Box, end: int) -> None:
-        """Zero the bytes of a box from an offset on."""
+        """Zero the bytes of a box from the offset `end` on."""
         if end < box.end:
             self.block.wipe(end, box.end, self.where, name_of(box.kind), UNKNOWN)
 
 
 Rule = Callable[[Walk, Box], None]
-"""Cleans one box in place. Raises TooMuchError, NotThisKindError."""
+"""Function that cleans one box in place. Raises TooMuchError, NotThisKindError."""
 
 
 def clean_children(block: Block, start: int, end: int, rules: Mapping[bytes, Rule], where: str) -> None:
@@ -60,7 +63,10 @@ def _inside(walk: Walk, start: int, end: int, rules: Mapping[bytes, Rule], where
 
 
 def container(inside: Mapping[bytes, Rule], skip: int = 0) -> Rule:
-    """Make the rule for a box that holds boxes with these rules, behind skip bytes."""
+    """Return the rule for a box that holds boxes.
+
+    inside: the rules for the boxes in it. skip: the bytes of its body before the first of these boxes.
+    """
 
     def rule(walk: Walk, box: Box) -> None:
         _inside(walk, min(box.body + skip, box.end), box.end, inside, name_of(box.kind))
@@ -77,9 +83,10 @@ def _empty(walk: Walk, box: Box) -> None:
 
 
 def fixed_size(*sizes: int) -> Rule:
-    """Make the rule for a box of numbers: its first bytes stay, and those behind become zeros.
+    """Return the rule for a box of numbers with a fixed size: bytes behind this size become zeros.
 
-    sizes: the number of bytes that stay, by the box's version; the last one is for all higher versions.
+    sizes: the size of the body in bytes, for each version of the box. The last size is also for higher
+    versions.
     """
 
     def rule(walk: Walk, box: Box) -> None:
@@ -92,9 +99,10 @@ def fixed_size(*sizes: int) -> Rule:
 
 
 def table(header: int, *widths: int) -> Rule:
-    """Make the rule for a table: a header that ends with the count, entries, zeros behind.
+    """Return the rule for a table: a header that ends with the number of entries, then the entries.
 
-    widths: bytes of an entry, by version.
+    Bytes behind the last entry become zeros. header: size of the header in bytes. widths: size of an entry in
+    bytes, for each version. The last width is also for higher versions.
     """
 
     def rule(walk: Walk, box: Box) -> None:
@@ -123,7 +131,7 @@ def _uuid(walk: Walk, box: Box) -> None:
 
 
 def rules(**named: Rule) -> Mapping[bytes, Rule]:
-    """Return a table of rules by type."""
+    """Return a table of rules: the type of a box, padded to four bytes -> its rule."""
     return MappingProxyType({name.encode().ljust(4): rule for name, rule in named.items()})
 
 

@@ -1,12 +1,12 @@
-"""Boxes of the ISO base media file format and of QuickTime: read by range, never trusted.
+"""Reader of the boxes of ISO base media files and QuickTime files.
 
-A box is a size of 4 bytes, a type of 4 bytes, a size of 8 bytes if the first one is 1, and 16 bytes of
-extended type if the type is ``uuid`` (ISO/IEC 14496-12 section 4.2; QuickTime File Format, "Atoms"). In the
-last box of a file, a size of 0 means "to the end of the file". In a QuickTime ``udta``, four zero bytes end
-the list.
+A box starts with a size of 4 bytes and a type of 4 bytes. If the size is 1, a longer size of 8 bytes follows.
+If the type is ``uuid``, an extended type of 16 bytes follows (ISO/IEC 14496-12 section 4.2; QuickTime File
+Format, "Atoms"). In the last box of a file, a size of 0 means "to the end of the file". In a QuickTime
+``udta``, four zero bytes end the list.
 
-Callers decide on a box and on the bytes around it. freed() returns the neutral form of a box: a ``free``
-box of the same size with nothing in it.
+A stated size is not trusted: a box never ends behind its container. Callers decide whether a box stays.
+freed() returns the replacement of a removed box: a ``free`` box of the same size, full of zeros.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Box(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the whole box, header included."""
+        """Size of the whole box in bytes, header included."""
         return self.end - self.start
 
 
@@ -52,9 +52,8 @@ class Box(NamedTuple):
 class Boxes:
     """The boxes of a file or of a container, in order, and their end.
 
-    rest: offset of the first byte that is in no box (an impossible box header, too few bytes for a
-    header); the container's end if all of it is boxes. ended: True if four zero bytes at rest end the
-    list, as in QuickTime.
+    rest: offset of the first byte that is in no box, because no valid header is there; the container's end if
+    the boxes fill the container. ended: True if four zero bytes at `rest` end the list, as in QuickTime.
     """
 
     boxes: tuple[Box, ...]
@@ -70,10 +69,10 @@ class Boxes:
 
 
 def read_box(source: ByteSource, at: int, end: int, *, to_end: bool = False) -> Box | None:
-    """Read the box whose header is at `at`, within [at, end). None if no box can be there.
+    """Return the box with its header at an offset, within [at, end). Return None if no valid header is there.
 
-    to_end: a size of 0 is allowed and means `end` (only at the top of a file). A box that is longer
-    than the room left is returned as `cut`, with `end` as its end.
+    to_end: True if a size of 0 is allowed (only at the top of a file); such a box ends at `end`. If the
+    stated size reaches beyond `end`, the box is `cut` and ends at `end`.
     """
     head = source.read(at, min(_MAX_HEADER_BYTES, end - at))
     if len(head) < HEADER_BYTES:
@@ -97,11 +96,11 @@ def read_box(source: ByteSource, at: int, end: int, *, to_end: bool = False) -> 
 
 
 def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_end: bool = False) -> Boxes:
-    """Read the boxes in [start, end), one behind the other, without the boxes inside them.
+    """Return the boxes in [start, end), without the boxes inside them. Raises TooMuchError.
 
-    to_end: as in read_box, for the top of a file. A box that is `cut` is the last. The list ends at a type
-    with bytes other than printable ASCII, zeros and QuickTime's (c), since this is junk and no box: its
-    "size" would lead to a random place. (Types of Microsoft's codecs are boxes, too.) Raises TooMuchError.
+    to_end: as in read_box. A box that is `cut` is the last one. The list ends at a type with bytes other than
+    printable ASCII, zeros and QuickTime's (c). Such bytes are junk, and their "size" would lead to a random
+    place. (Types of Microsoft's codecs are allowed, too.)
     """
     found: list[Box] = []
     at = start
@@ -117,16 +116,19 @@ def read_boxes(source: ByteSource, start: int, end: int, budget: Budget, *, to_e
 
 
 def full_box(payload: bytes) -> tuple[int, int]:
-    """Return version and flags at the start of a full box's payload. ValueError if it is too short."""
+    """Return version and flags from the start of a full box's payload.
+
+    Raises ValueError if they are missing.
+    """
     if len(payload) < 4:
         raise ValueError("too short for version and flags")
     return payload[0], int.from_bytes(payload[1:4])
 
 
 def freed(raw: bytes) -> bytes:
-    """Return a box's bytes, header included, as a ``free`` box of the same size that holds zeros.
+    """Return a ``free`` box of the same size that holds zeros. raw: the bytes of a box, header included.
 
-    The size field stays in its form: 4 bytes, 8 bytes, or 0 for "to the end".
+    The size field keeps its form: 4 bytes, 8 bytes, or 0 for "to the end".
     """
     kept = 16 if int.from_bytes(raw[:4]) == 1 else HEADER_BYTES
     return raw[:4] + FREE + raw[HEADER_BYTES:kept] + bytes(len(raw) - kept)

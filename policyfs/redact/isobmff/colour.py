@@ -8,12 +8,12 @@ _ICC_HEADER_BYTES: Final = 128
 
 
 def is_colour(data: bytes) -> bool:
-    """True if bytes are a colour description of ``colr``: numbers, or an ICC profile of the stated size."""
+    """Return True if bytes are a description of ``colr``: numbers, or an ICC profile of the stated size."""
     kind, rest = data[:4], data[4:]
     if kind in (b"nclx", b"nclc"):
         return len(rest) <= 7
     if kind in (b"prof", b"rICC") and not rest:
-        return True  # some phones write this, and decoders refuse pictures without it
+        return True  # some phones write no profile, and decoders refuse pictures without this box
     size = int.from_bytes(rest[:4])
     sound = rest[36:40] == b"acsp" and _ICC_HEADER_BYTES <= size <= len(rest) <= size + 4
     return kind in (b"prof", b"rICC") and sound

@@ -1,4 +1,4 @@
-"""Frames of H.264, H.265 and H.266 in a movie's tracks and fragments, for the search for SEI messages."""
+"""Search for SEI messages in the H.264, H.265 and H.266 frames of a movie's tracks and fragments."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from policyfs.redact.isobmff.tracks import Track
 
 TRIED_UNITS: Final = 64
 MAX_UNITS: Final = 100_000
-"""Most units (slices, parameters, messages) of fragments that are searched after user data was found."""
+"""Maximum number of units (slices, parameters, messages) that are searched in fragments with user data."""
 _ENCRYPTED: Final = frozenset({b"encv", b"drmi"})
-"""Formats of encrypted samples, whose bytes may look like a message by chance."""
+"""Formats of encrypted samples. Their bytes may look like a message by chance."""
 
 
 def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
-    """Clean the metadata in the frames of a track: SEI messages, or what pictures hold that are frames.
+    """Clean the metadata in a track's frames, unless the frames are encrypted.
 
-    runs: ranges of further samples in fragments. Raises NotThisKindError, TooMuchError.
+    The metadata are SEI messages or, if each frame is a whole picture, the metadata of this picture. runs:
+    ranges of further samples in fragments. Raises NotThisKindError, TooMuchError.
     """
     if _ENCRYPTED & set(track.entries.formats):
         return Found()
@@ -40,11 +41,11 @@ def clean_messages(track: Track, source: ByteSource, inner: Inner, runs: Extents
 
 
 def _framing(track: Track) -> Framing | None:
-    """Return the framing of a track, or None.
+    """Return the framing of a track, or None. Raises NotThisKindError if there are several framings.
 
-    If no entry has a box for the framing, bytes that look like such a box are used, because lax readers do
-    the same. Without these, the frames tell how they are cut. Raises NotThisKindError if there are several
-    framings.
+    Usually a box in a sample entry states the framing. Without such a box, bytes that look like one are used,
+    because lax readers do the same. Without these bytes, the frames of a known codec are searched for start
+    codes.
     """
     if len(track.entries.framings) > 1:
         raise NotThisKindError("its frames are coded in two ways")
@@ -57,7 +58,7 @@ def _framing(track: Track) -> Framing | None:
 
 @dataclass(slots=True)
 class _SampleFrames:
-    """The samples of a track as frames (bitstreams.frames.Frames)."""
+    """A track's samples, as the frames that bitstreams.frames.Frames describes."""
 
     track: Track
     _samples: Samples = field(init=False)
@@ -86,7 +87,7 @@ class _SampleFrames:
 
 
 def _check_runs(runs: Extents | None, source: ByteSource) -> None:
-    """Raise NotThisKindError if samples of fragments are photos: their limits are not known."""
+    """Raise NotThisKindError if fragments hold photos with metadata: the end of each photo is not known."""
     for number in spread(range(len(runs.starts))) if runs is not None else ():
         if holds_metadata(source, runs.starts[number], runs.ends[number]):  # type: ignore[union-attr]
             raise NotThisKindError("photos with metadata are among its fragments")
@@ -98,7 +99,7 @@ def _key_frames(track: Track, count: int) -> Sequence[int]:
 
 
 def _runs(runs: Extents, coded: Framing, source: ByteSource, inner: Inner) -> Found:
-    """Clean the samples of fragments, run by run: their units follow each other without a gap."""
+    """Clean the samples of fragments, run by run. In a run, units follow each other without a gap."""
     tried, found = set(spread(range(len(runs.starts)))), Found()
     for number in sorted(tried):
         start, size = runs.starts[number], runs.ends[number] - runs.starts[number]

@@ -1,9 +1,8 @@
-"""GoPro's telemetry (GPMF): keys, lengths and nested values; values of hidden categories become zeros.
+"""Cleaner of GoPro's telemetry (GPMF): a structure of keys, lengths and nested values.
 
-Stabilisers and editors read gyroscope, shutter and white balance from it, sample by sample. So the
-structure stays, and so do values of keys that are known to hold such numbers. Values of any other
-key become zeros. Source: GoPro's published description of GPMF; ExifTool's documentation of GoPro
-tags.
+Stabilisers and editors read gyroscope, shutter and white balance from the telemetry, sample by sample. So the
+structure stays, and values with a known key stay unless their category is hidden. Values with any other key
+become zeros. Source: GoPro's published description of GPMF; ExifTool's documentation of GoPro tags.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from policyfs.redact.core.patches import ByteSource, MemorySource, apply, in_ord
 
 MAX_SAMPLES: Final = 20_000
 MAX_BYTES: Final = 64 << 20
-"""Most bytes of one track (hours of film). A longer track is removed as a whole without being read."""
+"""Maximum size of a track that is read (hours of film). A longer track is removed as a whole, unread."""
 MAX_SAMPLE_BYTES: Final = 4 << 20
 _MAX_DEPTH: Final = 6
 _MAX_ENTRIES: Final = 2000
@@ -52,7 +51,7 @@ _TOLD: Final = {key.encode(): tells for tells, keys in _KEYS.items() for key in 
 
 @dataclass(slots=True)
 class Telemetry:
-    """The samples of one track, cleaned one by one. notes: one for each key with removed values."""
+    """Cleaner of one track's telemetry, sample by sample. Each key with removed values gets one note."""
 
     source: ByteSource
     inner: Inner
@@ -61,7 +60,7 @@ class Telemetry:
     _texts: dict[bytes, Tells] = field(default_factory=dict)
 
     def sample(self, at: int, size: int) -> None:
-        """Clean the sample at an offset of the file; one that is not understood becomes zeros."""
+        """Clean the sample at an offset of the file. A sample that is not understood becomes zeros."""
         data = self.source.read(at, size) if size <= MAX_SAMPLE_BYTES else b""
         spans = self._spans(data) if data else None
         if spans is None:
@@ -74,7 +73,7 @@ class Telemetry:
                 self._gone.setdefault(name, Note(at + start, end - start, "GPMF", name, tells))
 
     def blank(self, start: int, end: int) -> None:
-        """Zero bytes that are not understood."""
+        """Zero the bytes [start, end), and note that they are not understood."""
         patches = list(zeros(self.source, start, end))
         self.patches += patches
         if patches:
@@ -85,7 +84,10 @@ class Telemetry:
         return Found(self.patches, list(self._gone.values()))
 
     def _spans(self, data: bytes) -> list[tuple[int, int, bytes, Tells]] | None:
-        """Return [start, end) of removed values, with keys and categories; None if it is not GPMF."""
+        """Return the ranges [start, end) of a sample that become zeros, with their keys and categories.
+
+        Return None if the sample is not GPMF.
+        """
         found: list[tuple[int, int, bytes, Tells]] = []
         waiting = [(0, len(data), _MAX_DEPTH)]
         entries = 0
@@ -121,8 +123,9 @@ class Telemetry:
         yield start if goes else end, behind, key, tells if goes else UNKNOWN
 
     def _text(self, value: bytes) -> Tells:
-        """Return the categories of a text by its words. Results are remembered: each sample repeats the same
-        texts.
+        """Return the categories that a text tells.
+
+        Results are remembered: each sample repeats the same texts.
         """
         if value not in self._texts:
             self._texts[value] = told_in(value, self.inner.hide)
@@ -130,7 +133,7 @@ class Telemetry:
 
 
 def clean_gpmf(data: bytes, inner: Inner) -> Cleaned | None:
-    """Clean a block of GPMF on its own, keeping its length; None if it must be removed whole.
+    """Clean a block of GPMF outside of a track. Return None if the whole block must be removed.
 
     A block must be removed if it is not GPMF, or if OTHER is hidden: its settings are of this category.
     """

@@ -1,9 +1,9 @@
-"""Item data in pieces, and areas of a file in which only known pieces stay.
+"""Claims on the data areas of a picture file: only claimed pieces of an area stay.
 
-A container of pictures refers to its data by ranges: pieces anywhere in the file, perhaps several
-for one item, perhaps the same for two. `Gathered` reads such pieces as one block and maps patches
-of the block back to the file. `Ground` records the claimed ranges, and neutralises the rest of the
-areas that hold data (mdat, idat, free space, trailers).
+A picture file refers to the data of its items by ranges. One item may have several ranges, and two items may
+have the same range. `Gathered` reads the ranges of one item as one block, and maps patches of the block back
+to the file. `Ground` records the claimed ranges. It neutralises the rest of the areas that hold data (mdat,
+idat, free space, trailers).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.isobmff.boxes import FREE, HEADER_BYTES, UUID, Box
 
 BLIND_BYTES: Final = 1 << 25
-"""Size up to which a range is read to see whether it is zero already.
+"""Maximum size of a range that is read to find out if it is zero already.
 
-A longer range is zeroed without being read, so that any number of unreferenced bytes costs nothing.
+A longer range is zeroed unread, so that any number of unreferenced bytes costs nothing.
 """
 
 
@@ -37,12 +37,15 @@ class Span(NamedTuple):
 
 
 class Gathered:
-    """A ByteSource over pieces of another one, in the given order."""
+    """A ByteSource over pieces of another source, in the given order.
+
+    cut: True if a piece was shortened or dropped, because the source or the piece ends before.
+    """
 
     __slots__ = ("_at", "_source", "cut", "size", "spans")
 
     def __init__(self, source: ByteSource, spans: Iterable[Span]) -> None:
-        """Keep the pieces, cut at the source's ends; empty ones are dropped."""
+        """Keep the pieces, cut at the ends of the source, without the empty ones."""
         said = tuple(spans)
         there = (Span(max(0, s.start), min(s.end, source.size)) for s in said)
         self.spans: Final = tuple(span for span in there if span.start < span.end)
@@ -52,12 +55,12 @@ class Gathered:
         self.size: Final = self._at[-1]
 
     def read(self, offset: int, size: int, /) -> bytes:
-        """Read the bytes, cut at the end of the last piece."""
+        """Return the bytes of the block at an offset, cut at the end of the last piece."""
         pieces = self.pieces(offset, offset + size)
         return b"".join(self._source.read(s.start, s.end - s.start) for s in pieces)
 
     def place(self, offset: int) -> int:
-        """Return the offset in the source of a byte of the block; 0 if there is none."""
+        """Return the offset in the source of one byte of the block; 0 if the block has no such byte."""
         return next((span.start for span in self.pieces(offset, offset + 1)), 0)
 
     def patches(self, patches: Iterable[Patch]) -> Iterator[Patch]:
@@ -84,7 +87,7 @@ class Gathered:
 
 
 def clear(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[Patch]:
-    """Yield patches that make [start, end) zero. Yield none if these bytes are known to be zero already."""
+    """Yield patches that make [start, end) zero; none if all these bytes are found to be zero already."""
     if end - start > BLIND_BYTES:
         yield Patch(start, zeros=end - start)
     elif start < end:
@@ -93,7 +96,7 @@ def clear(source: ByteSource, start: int, end: int, budget: Budget) -> Iterator[
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:
-    """Return the same bytes as sorted spans that neither overlap nor touch."""
+    """Return the union of spans, as sorted spans that neither overlap nor touch."""
     out: list[Span] = []
     for span in sorted(spans):
         if out and span.start <= out[-1].end:
@@ -104,12 +107,12 @@ def joined(spans: Iterable[Span]) -> list[Span]:
 
 
 def overlap(left: Sequence[Span], right: Sequence[Span]) -> bool:
-    """True if two joined lists have a byte in common."""
+    """Return True if two lists from joined() have a byte in common."""
     return any(True for _ in common(left, right))
 
 
 def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
-    """Yield the bytes that two joined lists have in common."""
+    """Yield the spans that two lists from joined() have in common."""
     i = j = 0
     while i < len(left) and j < len(right):
         start, end = max(left[i].start, right[j].start), min(left[i].end, right[j].end)
@@ -122,9 +125,7 @@ def common(left: Sequence[Span], right: Sequence[Span]) -> Iterator[Span]:
 
 
 def _touch(ordered: Sequence[Span], spans: Iterable[Span]) -> bool:
-    """True if one of the spans has a byte in common with *ordered*, a sorted list of spans that do not
-    overlap.
-    """
+    """Return True if a span has a byte in common with *ordered*, sorted spans that do not overlap."""
     for span in spans:
         index = bisect_left(ordered, (span.end,)) - 1
         if index >= 0 and ordered[index].end > span.start:
@@ -133,7 +134,7 @@ def _touch(ordered: Sequence[Span], spans: Iterable[Span]) -> bool:
 
 
 def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
-    """Yield the bytes of one joined list that are not in another."""
+    """Yield the spans of `area` that are not in `taken`. Both are lists from joined()."""
     index = 0
     for part in area:
         start = part.start
@@ -143,7 +144,7 @@ def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
                 yield Span(start, hole.start)
             start = max(start, hole.end)
             if hole.end > part.end:
-                break  # the range may continue in the next part of the area
+                break  # the hole may continue in the next part of the area
             index += 1
         if start < part.end:
             yield Span(start, part.end)
@@ -151,11 +152,11 @@ def without(area: Sequence[Span], taken: Sequence[Span]) -> Iterator[Span]:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim on bytes: either media, which stays except for the patches, or metadata.
+    """A claim on bytes of a file. Claimed bytes stay, except for the patches within them.
 
-    Metadata (media is False) is removed if two different claims share bytes of it. blank: True if the bytes
-    are to be removed; the notes count only if some byte is not zero yet. walked: True if the structure of the
-    media was read and is sound.
+    media: True for media, False for metadata. If two different claims share bytes of metadata, both claims
+    are removed. blank: True if the claimed bytes must be removed; the notes then count only if some byte is
+    not zero yet. walked: True if the structure of the media was read and is sound.
     """
 
     spans: tuple[Span, ...]
@@ -168,7 +169,10 @@ class Claim:
 
 @dataclass(slots=True)
 class Ground:
-    """The areas of a file that hold data, and the claims on them."""
+    """The data areas of a file, and the claims on them.
+
+    noted: areas with a note already. heads: places at which a reader expects a box header.
+    """
 
     source: ByteSource
     budget: Budget
@@ -180,11 +184,14 @@ class Ground:
     uuid_stays: bool = False
     """True if a removed ``uuid`` box keeps its type, and gets zeros for its extended type.
 
-    For JPEG 2000, which has no ``free`` boxes: readers that find such a box take the file for a movie.
+    For JPEG 2000, which has no ``free`` boxes: a reader that finds a ``free`` box takes the file for a movie.
     """
 
     def area(self, start: int, end: int, *, noted: bool = False) -> None:
-        """Add an area of data: its unclaimed bytes become zeros. noted: True if it has a note already."""
+        """Add an area of data: its unclaimed bytes become zeros.
+
+        noted: True if the area has a note already.
+        """
         if start < end:
             self.areas.append(Span(start, end))
             if noted:
@@ -193,16 +200,16 @@ class Ground:
     def rest(self, start: int, end: int) -> None:
         """Add the bytes behind the last box as an area.
 
-        No claimed data may be where a reader expects the next box header: changes around it could make it a
-        header.
+        No claim may cover the place at which a reader expects the next box header. Changes around the claimed
+        bytes could turn these bytes into a header.
         """
         self.area(start, end)
         self.heads.append(Span(start, min(start + HEADER_BYTES, end)))
 
     def free(self, box: Box, container: str, tag: str = "", *, broken: bool = False) -> None:
-        """Turn a box into free space; pieces of items in it may be claimed like any others.
+        """Turn a box into free space. Its body becomes an area, so items may claim pieces of it.
 
-        Zeros up to the end of the file look like a box, and stay unchanged.
+        Zeros up to the end of the file look like a box. They are treated like the bytes behind the last box.
         """
         if box.to_end and not any(box.kind):
             self.rest(box.start, box.end)
@@ -217,7 +224,10 @@ class Ground:
             self.found.notes.append(note)
 
     def claim(self, data: Gathered, found: Found, *, media: bool) -> None:
-        """Claim pieces that are understood; offsets in ``found`` are those of the gathered block."""
+        """Claim pieces that are understood.
+
+        Offsets in ``found`` count from the start of the gathered block.
+        """
         if data.spans:
             self.budget.part(len(data.spans))
             patches = tuple(data.patches(found.patches))
@@ -225,11 +235,11 @@ class Ground:
             self.claims.append(Claim(data.spans, patches, media, notes, walked=media))
 
     def media(self, data: Gathered, found: Found) -> None:
-        """Claim pieces as media; offsets in ``found`` are those of the file."""
+        """Claim pieces as media. Offsets in ``found`` are those of the file."""
         self._placed(data, found, media=True)
 
     def metadata(self, data: Gathered, found: Found) -> None:
-        """Claim pieces as cleaned metadata; offsets in ``found`` are those of the file."""
+        """Claim pieces as cleaned metadata. Offsets in ``found`` are those of the file."""
         self._placed(data, found, media=False)
 
     def _placed(self, data: Gathered, found: Found, *, media: bool) -> None:
@@ -238,7 +248,7 @@ class Ground:
             self.claims.append(Claim(data.spans, tuple(found.patches), media, tuple(found.notes)))
 
     def blank(self, data: Gathered, note: Note) -> None:
-        """Claim pieces that are to be removed whole. The note gets their offset and size."""
+        """Claim pieces that must be removed as a whole. The note gets their offset and size."""
         if data.spans:
             self.budget.part(len(data.spans))
             whole = note._replace(offset=data.spans[0].start, length=data.size)
@@ -247,8 +257,8 @@ class Ground:
     def settle(self, container: str, structure: Iterable[Patch] = ()) -> Found:
         """Return the changes to the areas, both to claimed and to unclaimed bytes.
 
-        container: the file's name in notes. structure: the changes outside of the areas. Raises
-        NotThisKindError if bytes are both picture and metadata, if metadata or a patch is outside of the
+        container: the name of the format, for notes. structure: the changes outside of the areas. Raises
+        NotThisKindError if bytes are both picture and metadata, if metadata or a patch lies outside of the
         areas, if a claim overlaps structure that changes, or if claims contradict each other.
         """
         self._one_reading()
@@ -284,16 +294,18 @@ class Ground:
         return found
 
     def _is_filler(self, gap: Span, hidden: Sequence[Span]) -> bool:
-        """True if unclaimed bytes may stay: they are filler, and not beside or among removed bytes."""
+        """Return True if unclaimed bytes may stay: they are filler, and neither beside nor among removed
+        bytes.
+        """
         if gap.end - gap.start > BLIND_BYTES or _touch(hidden, [Span(gap.start - 1, gap.end + 1)]):
             return False
         return range_says_nothing(self.source, gap.start, gap.end)
 
     def _one_reading(self) -> None:
-        """Check that all readings of shared picture bytes agree; raise NotThisKindError if not.
+        """Raise NotThisKindError if claims on shared picture bytes need different changes.
 
-        If two pictures share bytes and only one needs a change there, the bytes of the other picture change,
-        too. A reader of the other picture may then find something that nobody has checked.
+        If two pictures share bytes and only one of them needs a change there, the bytes of the other picture
+        change, too. A reader of the other picture may then find data that nobody has checked.
         """
         told = {(claim.spans, claim.patches) for claim in self.claims if claim.walked}
         starts = sorted(span.start for spans, _ in told for span in spans)
@@ -304,7 +316,7 @@ class Ground:
                 raise NotThisKindError("two entries of its tables contradict each other")
 
     def _claimed_twice(self) -> Iterator[Span]:
-        """Yield metadata bytes in two different claims, or twice in one."""
+        """Yield the metadata bytes that are in two different claims, or twice in one claim."""
         told = {(claim.spans, claim.patches, claim.blank) for claim in self.claims if not claim.media}
         spans = sorted(span for those, _, _ in told for span in those)
         end = 0
@@ -314,7 +326,7 @@ class Ground:
             end = max(end, span.end)
 
     def _consistent(self, patches: Iterable[Patch], areas: Sequence[Span]) -> Iterator[Patch]:
-        """Yield each patch once; raise NotThisKindError if they overlap, or are outside of the areas."""
+        """Yield each patch once. Raises NotThisKindError if patches overlap, or lie outside of the areas."""
         ordered = sorted(set(patches), key=lambda patch: (patch.offset, patch.size))
         if any(b.offset < a.end for a, b in pairwise(ordered)):
             raise NotThisKindError("two entries of its tables contradict each other")
@@ -326,7 +338,7 @@ class Ground:
 def _notes(
     blank: Sequence[Patch], gone: Iterable[Claim], noted: Sequence[Span], container: str
 ) -> Iterator[Note]:
-    """Yield notes on bytes that became zeros: those of claims, and one for each unclaimed range."""
+    """Yield notes on bytes that become zeros: those of removed claims, and one for each unclaimed range."""
     holes = [Span(patch.offset, patch.end) for patch in blank]
     for claim in gone:
         if _touch(holes, claim.spans):

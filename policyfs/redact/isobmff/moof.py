@@ -27,7 +27,7 @@ class Fragments:
     """Sample ranges from the fragments of a file.
 
     defaults: track id -> default size of a sample (``trex``). limit: the file's size. runs: track id ->
-    ranges of its samples.
+    ranges of its runs. A run (``trun``) is a sequence of samples without gaps.
     """
 
     defaults: Mapping[int, int]
@@ -43,7 +43,11 @@ class Fragments:
 
 @dataclass(slots=True)
 class _Moof:
-    """The track fragments of one ``moof``. at: offset of the next run's data, unless the run states it."""
+    """Walk through one ``moof``, with the current track fragment.
+
+    start: offset of the ``moof`` in the file. at: offset of the next run's data, unless the run states
+    another one. base: the offset from which runs count. size: default size of a sample.
+    """
 
     fragments: Fragments
     block: Block

@@ -18,7 +18,9 @@ from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import clean_handler
 
 MAX_MOVIE_BYTES: Final = 24 << 20
-"""Size limit of a ``moov`` (days of video), and of all boxes of a file that are read into memory."""
+"""Maximum size of a ``moov`` (days of video), and of all boxes together that are read into memory for one
+file.
+"""
 _MAX_TRACKS: Final = 256
 _MAX_PROTECTION_BYTES: Final = 1 << 16
 
@@ -31,7 +33,7 @@ def clean_movie(block: Block, box: Box) -> Movie:
 
 
 def _sizes(walk: Walk, box: Box) -> None:
-    """Clean ``stsz`` and ``stz2``, and keep them as sample tables."""
+    """Clean a ``stsz`` or ``stz2`` box, and keep it as the track's table of sample sizes."""
     block, body = walk.block, box.body
     if not walk.holds(box, 12):
         return
@@ -52,11 +54,11 @@ _RESERVED: Final = (
     {b"mvhd": ((26, 36),), b"tkhd": ((16, 20), (24, 32))},
     {b"mvhd": ((38, 48),), b"tkhd": ((24, 28), (36, 44))},
 )
-"""Reserved bytes of headers by version: (start, end) in the body."""
+"""Reserved bytes of headers, for versions 0 and 1: type of the box -> ranges (start, end) in its body."""
 
 
 def _dated(size: int, longer: int) -> Rule:
-    """Make the rule for a full box that starts with the times of creation and change.
+    """Return the rule for a full box that starts with the times of creation and modification.
 
     size, longer: bytes of its body in versions 0 and 1.
     """
@@ -89,7 +91,9 @@ def _trak(walk: Walk, box: Box) -> None:
 
 
 def _mdia(walk: Walk, box: Box) -> None:
-    """Clean ``mdia``; read its handler first, since the meaning of the sample entries depends on it."""
+    """Clean ``mdia``. Read its handler first, because the meaning of the sample entries depends on the
+    handler.
+    """
     block = walk.block
     handler = block.children(box).first(b"hdlr")
     if walk.track is not None and handler is not None and not handler.cut:
@@ -112,7 +116,7 @@ def _stsd(walk: Walk, box: Box) -> None:
 
 
 def _tref(walk: Walk, box: Box) -> None:
-    """Clean ``tref``, references to other tracks: only the numbers of tracks stay."""
+    """Clean ``tref``, the references to other tracks. Only lists of track numbers stay."""
     block = walk.block
     boxes = block.children(box)
     for child in boxes:
@@ -149,14 +153,18 @@ _GROUPS: Final = frozenset(
 
 
 def _groups(walk: Walk, box: Box) -> None:
-    """Clean sample groups: keep known types (numbers for decoders); others may describe anything."""
+    """Clean sample groups. Known types (numbers for decoders) stay; any other type may describe anything."""
     block = walk.block
     if block.data[box.body + 4 : box.body + 8] not in _GROUPS or box.end < box.body + 12:
         block.free(box, walk.where)
 
 
 def _auxiliary(walk: Walk, box: Box) -> None:
-    """Keep sizes and offsets of decryption data for protected samples; remove those of anything else."""
+    """Clean ``saiz`` or ``saio``, the sizes and offsets of auxiliary data. Remove the box if it states
+    another use than decryption.
+
+    If the data may lie outside of the block, mark the track as scattered.
+    """
     block = walk.block
     flagged = block.number(box.body + 1, 3) & 1
     if not walk.holds(box, 4 + 8 * flagged):
@@ -168,7 +176,10 @@ def _auxiliary(walk: Walk, box: Box) -> None:
 
 
 def _points_into(block: Block, box: Box) -> bool:
-    """True if the offsets of a ``saio`` are all in the block itself: in a ``senc`` box, which stays."""
+    """Return True if all offsets of a ``saio`` are in the block itself.
+
+    The data is then in a ``senc`` box, which stays.
+    """
     body = box.body
     at = body + 4 + 8 * (block.number(body + 1, 3) & 1)
     width = 8 if block.data[body : body + 1] == b"\1" else 4
@@ -178,7 +189,7 @@ def _points_into(block: Block, box: Box) -> bool:
 
 
 def _protection(walk: Walk, box: Box) -> None:
-    """Clean ``pssh`` (ISO/IEC 23001-7): a system, ids of keys, and data for that system."""
+    """Clean ``pssh`` (ISO/IEC 23001-7): the id of a protection system, ids of keys, and data for it."""
     block, body = walk.block, box.body
     at = body + 20
     if block.data[body : body + 1] == b"\1":
@@ -189,7 +200,7 @@ def _protection(walk: Walk, box: Box) -> None:
 
 
 def _padding_bits(walk: Walk, box: Box) -> None:
-    """Clean ``padb``: half a byte for each sample; zeros behind."""
+    """Clean ``padb``: half a byte for each sample. Bytes behind the last sample's become zeros."""
     block, body = walk.block, box.body
     if walk.holds(box, 8):
         walk.trim(box, body + 8 + (block.number(body + 4) + 1) // 2)
@@ -274,4 +285,4 @@ FRAGMENT_RULES: Final = rules(
     saio=_auxiliary,
     senc=lambda _walk, _box: None,
 )
-"""Boxes of a ``traf`` other than its header and its runs."""
+"""Rules for the boxes of a ``traf``, without its header and its runs."""

@@ -1,9 +1,8 @@
-"""ISO base media movies and QuickTime: MP4, MOV, M4A, M4B, M4V, 3GP, fragmented ones, recordings.
+"""Movies in ISO base media files and QuickTime files: MP4, MOV, M4A, M4B, M4V, 3GP.
 
-After redaction every byte is one of four: a box of the structure in the shape that the standard
-prescribes, a sample of a kept track, metadata that was understood, or neutral. Bytes outside the
-samples of kept tracks become zeros, unless they are filler: in media data (``mdat``), where
-dash-cams leave their positions between the frames, in padding, in unknown boxes, behind the last box.
+After redaction every byte is one of four: a box in the shape that the standard prescribes, a sample of a kept
+track, cleaned metadata, or neutral. In media data (``mdat``), padding, unknown boxes and behind the last box,
+bytes of no kept sample become zeros unless they are filler: dash-cams write positions between the frames.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ from policyfs.redact.isobmff.tracks import Movie, Track
 from policyfs.redact.isobmff.udta import FREE_KINDS, clean_meta, clean_user_data, clean_uuid
 
 MAX_BOXES: Final = 150_000
-"""Most boxes at the top of a file, and within fragments: as many as a recording of many hours has."""
+"""Maximum number of boxes at the top of a file, and in fragments; a recording of many hours has so many."""
 MAX_HOLES: Final = 100_000
-"""Most ranges between samples that become zeros. A day of telemetry has one for each second."""
+"""Maximum number of zeroed ranges between samples. A day of telemetry has one range for each second."""
 MAX_FILLER_HOLES: Final = 256
-"""If more ranges than this are between samples, none counts as filler: together they could hold data."""
+"""If more ranges than this are between samples, no filler stays: together they could hold data."""
 MAX_LINE_BYTES: Final = 256
 MAX_META_BYTES: Final = 1 << 22
 MAX_CHECKED_BYTES: Final = 1 << 26
-"""Most bytes that are read to find out whether ranges are zero already."""
+"""Maximum number of bytes that are read to find out if ranges are zero already."""
 
 _MOVIES: Final = "MP4, MOV, M4A, M4V, 3GP"
 PARTS: Final[tuple[Part, ...]] = (
@@ -148,10 +147,10 @@ _MAX_BRANDS_BYTES: Final = 264
 
 
 def locate_movie(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a movie, with its replacement.
+    """Locate everything to hide in a movie; return the changes that hide it.
 
-    Raises NotThisKindError (no movie box, one that is cut off or compressed, tables that contradict
-    each other), TooMuchError.
+    Raises NotThisKindError if the movie box is missing, cut off or compressed, or if tables contradict each
+    other; TooMuchError.
     """
     boxes = read_boxes(source, 0, source.size, Budget(MAX_BOXES, 0), to_end=True)
     if not boxes.boxes or boxes.boxes[0].kind not in _FIRST:
@@ -161,9 +160,10 @@ def locate_movie(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Locator:
-    """One run over one file.
+    """Locator of one movie: its state and its steps.
 
-    judged: for each track its further samples in fragments, and True if the track is removed.
+    frames: the changes within frames. kept, gone: the samples of kept and of removed tracks. judged: for each
+    track its further samples in fragments, and True if the track is removed.
     """
 
     source: ByteSource
@@ -204,14 +204,14 @@ class _Locator:
         return self.found
 
     def _sound(self) -> Iterator[Box]:
-        """Yield the boxes. A last box that the file's end cuts off is left out if it is not media data."""
+        """Yield the boxes, but no last box without a certain end, unless it is media data or the index."""
         return (box for box in self.boxes if not self._is_open(box))
 
     def _is_open(self, box: Box) -> bool:
         return (box.cut or box.to_end) and box.kind != _MEDIA and box != self.boxes.first(b"moov")
 
     def _in_frames(self, unread: list[tuple[int, int]]) -> None:
-        """Add the changes within frames; they must be in media data and must not overlap."""
+        """Add the changes within frames. Raises NotThisKindError if some overlap or are not in media data."""
         patches = sorted(set(self.frames.patches), key=lambda patch: patch.offset)
         ranges, end = sorted(unread), 0
         for patch in patches:
@@ -223,11 +223,11 @@ class _Locator:
         self.found.notes += dict.fromkeys(self.frames.notes)
 
     def _again(self, changed: int) -> None:
-        """Judge samples again, from the patched bytes, if the result could differ.
+        """Judge tracks again by the patched bytes; raise NotThisKindError if a result differs.
 
-        Tracks of text that are removed are always judged again. All tracks are judged again if the first
-        `changed` patches (those outside of frames) change bytes of samples, or if frames are patched and
-        samples overlap. Raises NotThisKindError if the result differs, TooMuchError.
+        Removed text tracks are always judged again. All tracks are judged again if the first `changed`
+        patches (those outside of frames) change bytes of samples, or if frames are patched and samples
+        overlap. Raises TooMuchError.
         """
         ranges = [(patch.offset, patch.end) for patch in self.found.patches[:changed]]
         apart = sum(end - start for start, end in _common(ranges, self.kept.gaps(self.source.size)))
@@ -247,7 +247,7 @@ class _Locator:
                 raise NotThisKindError("its frames overlap each other or its index")
 
     def _load(self, box: Box, most: int) -> tuple[Block, Box]:
-        """Read a box into a block; return the block, and the box with offsets in it. Raises TooMuchError."""
+        """Read a box into a block; return both, the box with offsets in the block. Raises TooMuchError."""
         self.read += box.size
         if self.read > MAX_MOVIE_BYTES or box.size > most:
             raise TooMuchError(f"its {name_of(box.kind)} boxes are too large")
@@ -257,7 +257,7 @@ class _Locator:
         )
 
     def _tracks(self, movie: Movie, fragments: Fragments) -> None:
-        """Sort the samples of all tracks into kept and removed ones."""
+        """Decide which tracks stay, and record the ranges of their samples and of removed samples."""
         size = self.source.size
         for track in movie.tracks:
             for code in () if track.entries.framings else track.entries.formats:
@@ -295,13 +295,13 @@ class _Locator:
             self.found.notes.append(Note(min(extents.starts), size, f"track {track.number}", formats, tells))
 
     def _top(self, box: Box, movie_box: Box) -> tuple[int, int] | None:
-        """Clean one box at the top of the file in memory, or return the range of it that becomes zeros."""
+        """Clean one box at the top of the file. Return the range in it that must become zeros, or None."""
         kind = box.kind
         if box == movie_box or (kind == b"moof" and not box.cut):
             return None
         if kind in (b"ftyp", b"styp") and not box.cut:
-            # This box always stays, cut to its first bytes if it is too large: by it readers find a movie
-            # behind a picture.
+            # The file type always stays, but only its first bytes if it is too large: readers look for it to
+            # find a movie behind a picture.
             most = _MAX_BRANDS_BYTES if box.size > _MAX_BRANDS_BYTES + 16 else (box.end - box.body) & ~3
             return (box.body + most, box.end) if box.end > box.body + most else None
         if kind in INDEX_RULES and not box.cut and box.size <= MAX_META_BYTES:
@@ -323,7 +323,7 @@ class _Locator:
         return None
 
     def _behind(self, unread: list[tuple[int, int]]) -> None:
-        """Turn the bytes behind the last box into a box of padding."""
+        """Turn the bytes behind the last box into a ``free`` box."""
         last = self.boxes.boxes[-1]
         start = last.start if self._is_open(last) else self.boxes.rest
         end = self.source.size
@@ -336,7 +336,7 @@ class _Locator:
             unread.append((start, end))
 
     def _zero(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Zero the parts of these ranges that are in no kept sample."""
+        """Zero the parts of these ranges that are in no kept sample and not filler. Raises TooMuchError."""
         self._gone_starts, self._gone_ends = sorted(self.gone.starts), sorted(self.gone.ends)
         holes = list(islice(_common(ranges, self.kept.gaps(self.source.size)), MAX_HOLES + 1))
         total = sum(end - start for start, end in holes)
@@ -350,7 +350,7 @@ class _Locator:
             self.found.notes.append(Note(first, last - first, "file", "bytes of no sample", UNKNOWN))
 
     def _is_filler(self, start: int, end: int) -> bool:
-        """True if bytes outside samples may stay: they say nothing, and are beside no removed sample."""
+        """Return True if bytes of no sample may stay: they are filler, and beside no removed sample."""
         begun = bisect_left(self._gone_starts, end + 1)
         if begun > bisect_right(self._gone_ends, start - 1):
             return False
@@ -361,9 +361,9 @@ class _Locator:
         return short and names_a_muxer(self.source.read(start, end - start))
 
     def _holds_bytes(self, ranges: list[tuple[int, int]]) -> bool:
-        """True if any byte in these ranges is not zero; reads no further than the first such byte.
+        """Return True if any byte in these ranges is not zero; read only up to the first such byte.
 
-        Ranges that are longer than any padding are not read: the answer is True.
+        Ranges that are longer than any padding are not read: the result is True.
         """
         if sum(end - start for start, end in ranges) > MAX_CHECKED_BYTES:
             return True
@@ -382,7 +382,7 @@ def _covered(extents: Extents, size: int) -> int:
 
 
 def _common(ranges: Iterable[tuple[int, int]], gaps: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Yield the common parts of two lists of ranges, each in order."""
+    """Yield the parts of `ranges` that are in `gaps`, which must be in order."""
     rest = iter(sorted(ranges))
     current = next(rest, None)
     for start, end in gaps:

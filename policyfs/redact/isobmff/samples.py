@@ -1,8 +1,8 @@
-"""The samples of tracks: the tracks that stay, and the metadata in their samples.
+"""Categories of a track's samples, and the removal of metadata from samples that stay.
 
-Picture, sound and hints are the file's purpose and stay. Subtitles stay if they read like subtitles; a
-text track of coordinates, of digits, or of bytes that are no text is telemetry. Timed metadata is removed
-unless its keys are known and tell nothing that is hidden: drones, action cameras and dash-cams have many
+Pictures, sound and hints stay: they are the purpose of the file. Subtitles stay if they read like subtitles.
+A text track of coordinates, of digits, or of bytes that are no text is telemetry. Timed metadata is removed
+unless its keys are known and their categories are not hidden: drones, action cameras and dash-cams have many
 formats.
 """
 
@@ -36,7 +36,10 @@ _TIMED_METADATA: Final = b"meta"
 _METADATA: Final = frozenset(
     b"camm,gpmd,rtmd,djmd,dbgi,fdsc,mebx,mett,metx,urim,CTMD,RVMI,nmea,gps ,text,tx3g,marl,priv".split(b",")
 )
-"""Formats that are metadata under any handler. The space in ``gps`` belongs to its name."""
+"""Formats of samples that are metadata, whatever the handler.
+
+The space behind ``gps`` belongs to the name.
+"""
 _MODIFIERS: Final = frozenset(
     b"styl hlit hclr krok dlay href tbox blnk twrp encd ftab drpo drpt imag metr hclr disp".split(b" ")
 )
@@ -47,7 +50,8 @@ _TIME_OF_DAY: Final = re.compile(r"^\W*\d\d[:;.]\d\d[:;.]\d\d")
 def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) -> Tells:
     """Return the categories of a track's samples: NOTHING for picture, sound and hints.
 
-    sorted_out: clean_pictures() removes hidden values from GoPro's telemetry, so only its settings count.
+    sorted_out: True if clean_pictures() removes the hidden values from GoPro's telemetry. Then only its
+    settings (OTHER) count.
     """
     handler, formats = track.handler, track.entries.formats
     odd = any(kind in _METADATA for kind in formats)
@@ -66,7 +70,7 @@ def sample_tells(track: Track, source: ByteSource, *, sorted_out: bool = False) 
 
 
 def _is_telemetry(track: Track) -> bool:
-    """True if a track is GoPro's telemetry, and short enough to be read sample by sample."""
+    """Return True if a track is GoPro's telemetry, and short enough to be read sample by sample."""
     if track.entries.formats != (_GPMF,) or track.handler != _TIMED_METADATA:
         return False
     try:
@@ -78,8 +82,9 @@ def _is_telemetry(track: Track) -> bool:
 
 
 def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | None) -> Found:
-    """Remove hidden values from GoPro's samples. Samples in fragments become zeros: their limits are not
-    known.
+    """Remove hidden values from the samples of GoPro's telemetry.
+
+    Samples in fragments become zeros, because the end of each sample is not known there.
     """
     telemetry = Telemetry(source, inner)
     samples = track.samples()
@@ -92,14 +97,15 @@ def _telemetry(track: Track, source: ByteSource, inner: Inner, runs: Extents | N
 
 
 def is_text(track: Track) -> bool:
-    """True for a text track: its categories are found by reading its samples."""
+    """Return True for a text track. Its categories are found by reading its samples."""
     return track.handler in TEXT or track.entries.formats[:1] in ((b"text",), (b"tx3g",))
 
 
 def _text(track: Track, source: ByteSource) -> Tells:
     """Return the categories of a text track's samples; UNKNOWN if they are longer than a film's subtitles.
 
-    UNKNOWN also if all samples are zeros: redaction may have made them, and there is no text to lose.
+    Return UNKNOWN also if all samples are zeros: an earlier redaction may have zeroed them, and no text is
+    lost.
     """
     try:
         samples = track.samples()
@@ -122,7 +128,10 @@ def _text(track: Track, source: ByteSource) -> Tells:
 
 
 def _one_text(data: bytes, *, plain: bool) -> Tells:
-    """Return the categories of one text sample. plain: QuickTime's or 3GPP's form, else some markup."""
+    """Return the categories of one text sample.
+
+    plain: True for the form of QuickTime or 3GPP, False for a markup.
+    """
     if not plain:
         text = decode(data)
         return (Tells.LOCATION if tells_place(text) else NOTHING) | (Tells.TIME if _dated(text) else NOTHING)
@@ -142,7 +151,7 @@ def _one_text(data: bytes, *, plain: bool) -> Tells:
 def prose_tells(text: str) -> Tells:
     """Return the categories of a subtitle's line; UNKNOWN for telemetry.
 
-    Telemetry has control characters, or is mostly digits.
+    A line counts as telemetry if it has control characters, or if most of it is digits.
     """
     if any(not (char.isprintable() or char in "\t\r\n\v\f") for char in text):
         return UNKNOWN
@@ -158,10 +167,11 @@ def _dated(text: str) -> bool:
 
 
 def clean_pictures(track: Track, source: ByteSource, inner: Inner, runs: Extents | None = None) -> Found:
-    """Clean metadata within the samples of a track: GoPro's telemetry, SEI messages, EXIF in photo frames.
+    """Clean the metadata within a track's samples: GoPro's telemetry, SEI messages, EXIF in photo frames.
 
-    In a film some frames from all over the track are tried first. The others are searched only if one of
-    these has metadata. runs: ranges of further samples in fragments. Raises TooMuchError.
+    In a film, some frames from all over the track are tried first. The other frames are searched only if a
+    tried frame has metadata. runs: ranges of further samples in fragments. Raises NotThisKindError,
+    TooMuchError.
     """
     if _is_telemetry(track):
         return _telemetry(track, source, inner, runs)

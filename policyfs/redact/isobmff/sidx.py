@@ -1,4 +1,4 @@
-"""Boxes at the top of a file that only index others (ISO/IEC 14496-12 sections 8.8.9 and 8.16.3)."""
+"""Index boxes at the top of a file (ISO/IEC 14496-12 sections 8.8.9 and 8.16.3)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from policyfs.redact.isobmff.boxes import Box
 
 
 def _sidx(walk: Walk, box: Box) -> None:
-    """Clean a segment index: references of 12 bytes behind a head of 24 or 32."""
+    """Clean ``sidx``, a segment index: a header of 24 or 32 bytes, then references of 12 bytes each."""
     block, body = walk.block, box.body
     head = 32 if block.data[body : body + 1] == b"\1" else 24
     if walk.holds(box, head):
@@ -17,7 +17,7 @@ def _sidx(walk: Walk, box: Box) -> None:
 
 
 def _tfra(walk: Walk, box: Box) -> None:
-    """Clean an index of key frames in fragments."""
+    """Clean ``tfra``, an index of key frames in fragments."""
     block, body = walk.block, box.body
     if not walk.holds(box, 16):
         return
@@ -27,4 +27,4 @@ def _tfra(walk: Walk, box: Box) -> None:
 
 
 INDEX_RULES: Final = rules(sidx=_sidx, mfra=container(rules(tfra=_tfra, mfro=fixed_size(8))))
-"""Boxes at the top of a file that only index others."""
+"""Rules for the index boxes at the top of a file."""

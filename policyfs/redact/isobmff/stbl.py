@@ -1,7 +1,7 @@
 """Sample tables: the places of a track's samples in a file (ISO/IEC 14496-12 sections 8.7.2 to 8.7.5).
 
-A track may have a million samples, so there is no object for each of them: tables are arrays, and the
-work on their members is in C (_stbl.c).
+A track may have a million samples, so no sample is an object. Tables are arrays, and C code (_stbl.c) works
+on their members.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from policyfs.redact.core.cleaners import NotThisKindError, TooMuchError
 from policyfs.redact.isobmff import _stbl
 
 MAX_CHUNKS: Final = 500_000
-"""Most chunks of all kept tracks, and of all removed tracks: a film of many hours has fewer."""
+"""Maximum number of chunks of all kept tracks, and of all removed tracks. A film of many hours has fewer."""
 _PLAIN_BYTES: Final = 8
-"""If all samples have the same size, and it is less than this (bytes), they are plain sound, not packets.
-(QuickTime always states 1 byte.)
+"""Samples of one size below this number of bytes are plain sound, not packets. (QuickTime always states 1
+byte.)
 """
 _MAX_PAIRS: Final = 4 << 20
 _HIGH: Final = bytes(byte >> 4 for byte in range(256))
@@ -31,7 +31,10 @@ _LITTLE: Final = sys.byteorder == "little"
 
 
 def numbers(data: memoryview, code: str) -> array[int]:
-    """Return big-endian numbers as an array (code B, H, I or Q); a rest at the end is dropped."""
+    """Return big-endian numbers as an array.
+
+    code: B, H, I or Q. An incomplete number at the end is dropped.
+    """
     made: array[int] = array(code)
     made.frombytes(data[: len(data) // made.itemsize * made.itemsize])
     if _LITTLE:
@@ -40,14 +43,14 @@ def numbers(data: memoryview, code: str) -> array[int]:
 
 
 def part_of(payload: memoryview, header: int, width: int) -> memoryview:
-    """Return the entries of a table that exist (its count is in the last 4 bytes of the header)."""
+    """Return the entries of a table, cut at its end. The last 4 bytes of the header state their number."""
     count = int.from_bytes(payload[header - 4 : header])
     return payload[header : header + count * width]
 
 
 @dataclass(slots=True)
 class Extents:
-    """Ranges of a file, any number of them, in any order: their starts and their ends in bytes."""
+    """Any number of ranges of a file, in any order, as arrays of their starts and their ends (bytes)."""
 
     starts: array[int] = field(default_factory=lambda: array("Q"))
     ends: array[int] = field(default_factory=lambda: array("Q"))
@@ -61,7 +64,7 @@ class Extents:
             self.ends.append(start + size)
 
     def extend(self, other: Extents) -> None:
-        """Add all ranges of another. Raises TooMuchError."""
+        """Add all ranges of another object. Raises TooMuchError."""
         self._ordered = None
         self.starts.extend(other.starts)
         self.ends.extend(other.ends)
@@ -69,7 +72,7 @@ class Extents:
             raise TooMuchError("too many chunks")
 
     def gaps(self, size: int) -> Iterator[tuple[int, int]]:
-        """Yield the ranges of [0, size) that are in none of these, in order.
+        """Yield the ranges of [0, size) that no range of this object covers, in order.
 
         Starts and ends are sorted separately. A gap follows end number i exactly if start number i + 1 is
         greater: then as many ranges have ended as have begun.
@@ -92,7 +95,7 @@ class Extents:
 
 @dataclass(slots=True)
 class SampleTable:
-    """The tables of one track in its ``stbl``: whole payloads, empty where missing."""
+    """The sample tables of one track (``stbl``), as whole payloads; empty if the track has no such table."""
 
     stsc: memoryview = _NOTHING
     stsz: memoryview = _NOTHING
@@ -102,8 +105,9 @@ class SampleTable:
     stss: memoryview = _NOTHING
 
     def keep(self, kind: bytes, payload: memoryview) -> None:
-        """Keep a table if its kind is known. Of several tables of one kind the first counts, as it does for
-        players.
+        """Keep a table if its kind is known.
+
+        If a track has several tables of one kind, the first counts, as for players.
         """
         name = kind.decode("latin-1")
         if name in self.__slots__ and not getattr(self, name):
@@ -116,15 +120,18 @@ class SampleTable:
         return numbers(part_of(self.stco, 8, 4), "I")
 
     def constant(self) -> int:
-        """Return the size of every sample if they are all alike, else 0."""
+        """Return the size of each sample if all samples have the same size, else 0."""
         return int.from_bytes(self.stsz[4:8])
 
     def samples(self) -> int:
-        """Return the number of samples by the table of sizes."""
+        """Return the number of samples that the table of sizes states."""
         return int.from_bytes((self.stsz or self.stz2)[8:12])
 
     def sizes(self) -> array[int]:
-        """Return the size of each sample, if they are not all alike."""
+        """Return the size of each sample, for a track with samples of different sizes.
+
+        Raises TooMuchError.
+        """
         if not self.stz2:
             return numbers(part_of(self.stsz, 12, 4), "I")
         width, count = self.stz2[7], self.samples()
@@ -141,7 +148,7 @@ class SampleTable:
     def per_chunk(self, chunks: int) -> array[int]:
         """Return the number of samples in each chunk.
 
-        Raises NotThisKindError if the table is out of order.
+        Raises NotThisKindError if the table's rows are out of order.
         """
         rows = numbers(part_of(self.stsc, 8, 12), "I")
         if len(rows) <= 3:
@@ -167,7 +174,7 @@ class Samples:
     _total: int = field(init=False)
 
     def __post_init__(self) -> None:
-        """Read the tables. Raises TooMuchError; NotThisKindError if they contradict each other."""
+        """Read the tables. Raises NotThisKindError if the tables contradict each other, TooMuchError."""
         table = self.table
         self._offsets = table.offsets()
         if len(self._offsets) > MAX_CHUNKS:
@@ -181,10 +188,11 @@ class Samples:
             self._sizes = table.sizes()
 
     def extents(self, limit: int, sounds: Iterable[tuple[int, int]] = ()) -> Extents:
-        """Return the ranges of chunks, cut at limit (the file's size).
+        """Return the ranges of the track's chunks, cut at `limit` (the file's size).
 
-        sounds: for plain sound, the (bytes, samples) of Entries.sounds. Players compute sizes from these
-        pairs, even if the table of sizes states others. The greatest result counts.
+        sounds: the pairs (bytes, samples) of Entries.sounds, used for plain sound. Players compute the size
+        of a chunk from such a pair, even if the table of sizes states another size. The greatest of these
+        sizes counts.
         """
         starts = array("Q", self._offsets)
         ends = array("Q", (0,)) * len(starts)
@@ -199,9 +207,9 @@ class Samples:
         return min(self._total, self.table.samples() if self._sizes is None else len(self._sizes))
 
     def places(self, wanted: Iterable[int]) -> Iterator[tuple[int, int]]:
-        """Yield (offset, size) of the samples with these numbers, which count from 0 and ascend.
+        """Yield (offset, size) of the samples with these numbers.
 
-        Numbers without a sample are left out.
+        wanted: numbers from 0 on, in ascending order. Numbers without a sample are left out.
         """
         counts = self._counts
         plain = counts == array("I", (1,)) * len(counts)

@@ -1,7 +1,7 @@
-"""Sample descriptions (``stsd``): the formats of a track's samples, and other data in the entries.
+"""Cleaner of sample descriptions (``stsd``): an entry for each format of a track's samples.
 
-Codec parameters stay: without them nothing plays. Names of compressors and vendors are removed under
-``device``. Unknown names of keys, set-up data of metadata and every box that is not a codec's are always
+Parameters of codecs stay: without them nothing plays. Names of compressors and vendors are removed under
+``device``. Unknown names of keys, set-up data of timed metadata, and boxes that are not a codec's are always
 removed. Sources: ISO/IEC 14496-12 section 8.5.2 and 14496-15; QuickTime File Format ("Video sample
 description", "Sound sample description", "Timecode sample description"); Apple's Timed Metadata (``mebx``).
 """
@@ -26,7 +26,7 @@ TEXT: Final = frozenset({b"text", b"sbtl", b"subt", b"clcp", b"subp"})
 
 _VISUAL_BYTES: Final = 78
 _MORE_BYTES: Final = {b"CRAW": 4}
-"""Bytes of fields that a maker added to a picture's entry."""
+"""Format of pictures -> size in bytes of the fields that its maker added to an entry."""
 _SOUND_BYTES: Final = (28, 44)
 _HINT_BYTES: Final = 16
 _TIMECODE_BYTES: Final = 26
@@ -45,15 +45,18 @@ _CODEC: Final = frozenset(
     b"irot imir pixi a1op a1lx "
     b"JPEG CMP1 CDI1 chrm".split(b" ")
 )
-"""Boxes of a sample entry with parameters for decoding and display; they stay unchanged."""
+"""Boxes of a sample entry with parameters for decoding and display.
+
+They stay unless they tell a hidden place.
+"""
 
 
 class Entries(NamedTuple):
-    """A track's sample entries.
+    """The entries of a track's ``stsd``.
 
-    formats: the types of the entries. sounds: for each sound entry (bytes, samples): so many samples of plain
-    sound take so many bytes. tells: categories of timed metadata by the names of its keys. framings: the
-    framings of coded pictures in all entries.
+    formats: the type of each entry. sounds: for each sound entry a pair (bytes, samples): this many bytes
+    hold this many samples of plain sound. tells: the categories of timed metadata, by the names of its keys.
+    framings: the framings of coded pictures in all entries.
     """
 
     formats: tuple[bytes, ...]
@@ -106,7 +109,7 @@ def _behind(boxes: Boxes) -> int:
 
 
 def _least(handler: bytes) -> int:
-    """Return the least length of an entry."""
+    """Return the minimum size of an entry's body in bytes."""
     if handler in PICTURE:
         return _VISUAL_BYTES
     return _SOUND_BYTES[0] if handler in SOUND else _ENTRY_BYTES
@@ -140,7 +143,7 @@ def _sound(block: Block, entry: Box) -> None:
 
 
 def _behind_sound(block: Block, entry: Box) -> int:
-    """Return the start of the boxes in a sound entry, by its version."""
+    """Return the offset of the first box in a sound entry. It depends on the entry's version."""
     plain, longer = (entry.body + size for size in _SOUND_BYTES)
     version = block.number(entry.body + 8, 2)
     if version == 1:
@@ -152,7 +155,8 @@ def _behind_sound(block: Block, entry: Box) -> int:
 
 
 def _frame(block: Block, entry: Box) -> tuple[int, int]:
-    """Return (bytes, samples): so many samples of plain sound take so many bytes; (0, 1) if unknown.
+    """Return (bytes, samples): this many bytes hold this many samples of plain sound. (0, 1) if that is
+    unknown.
 
     A sample table often states 1 byte per sample of plain sound; players use these numbers instead.
     """
@@ -171,7 +175,7 @@ def _frame(block: Block, entry: Box) -> tuple[int, int]:
 
 
 def _extensions(block: Block, entry: Box, start: int) -> list[Box]:
-    """Clean the boxes behind the fixed part of an entry; return those that are whole."""
+    """Clean the boxes behind the fixed part of an entry. Return the boxes that are not cut off."""
     if start > entry.end:
         return []
     boxes = block.boxes(start, entry.end)
@@ -201,7 +205,7 @@ def _extension(block: Block, box: Box) -> None:
 
 
 def _configuration(block: Block, box: Box) -> None:
-    """Clean SEI messages in a decoder configuration; those of an ``avcC`` are in the samples."""
+    """Clean the SEI messages in a decoder configuration. (An ``avcC`` has none: they are in its samples.)"""
     codec = WITH_ARRAYS.get(box.kind)
     if box.size > sei.MAX_UNIT_BYTES:
         block.free(box, "stsd", broken=True)
@@ -215,7 +219,7 @@ def _configuration(block: Block, box: Box) -> None:
             at, stop = box.body + start, box.body + end
             head = block.data[at : min(stop, at + codec.header)]
             kind = codec.type(head) if len(head) == codec.header else 0
-            message = codec.sei & {kind, stated}  # readers go by either
+            message = codec.sei & {kind, stated}  # readers use either of the two types
             unit = sei.blanked(block.data[at:stop], codec.header, block.inner) if message else None
             if unit is not None and block.put(at, unit.data):
                 block.note(at, stop, name_of(box.kind), "SEI", unit.tells)
@@ -225,7 +229,7 @@ def _configuration(block: Block, box: Box) -> None:
 
 
 def _parameters(block: Block, box: Box) -> None:
-    """Remove a box of parameters if it holds text with a place."""
+    """Remove a box of parameters if it holds text that tells a hidden place."""
     data = block.body(box)
     block.inner.budget.part(len(data) // BYTES_PER_PART)
     if not block.goes(Tells.LOCATION):
@@ -244,9 +248,10 @@ _INSIDE: Final = {
 
 
 def _container(block: Block, box: Box) -> None:
-    """Clean a box of boxes: codec parameters (``wave``), protection (``sinf``, ``schi``) or a projection.
+    """Clean a box that holds boxes: parameters (``wave``), protection (``sinf``, ``schi``), a projection
+    (``sv3d``).
 
-    Children with unknown names become ``free`` boxes. Only a ``schi`` in a ``sinf`` is entered.
+    Children of unknown types become ``free`` boxes. The walk enters only one child: a ``schi`` in a ``sinf``.
     """
     boxes = block.children(box)
     for child in boxes:
@@ -270,7 +275,10 @@ def _container(block: Block, box: Box) -> None:
 
 
 def _metadata_keys(block: Block, entry: Box) -> Tells:
-    """Clean the keys of Apple's timed metadata; return the categories of the track by them."""
+    """Clean the keys in an entry of Apple's timed metadata.
+
+    Return the categories of the track by their names.
+    """
     tells = NOTHING
     boxes = block.boxes(entry.body + _ENTRY_BYTES, entry.end)
     for box in boxes:
@@ -308,14 +316,15 @@ def _metadata_key(block: Block, start: int, end: int) -> Tells:
 
 
 def _is_odd(block: Block, entry: Box) -> bool:
-    """True if a text entry is too long for its purpose (the look of the text: boxes, colours, a font), or
-    tells a place.
+    """Return True if a text entry is too long, or tells a hidden place.
+
+    Such an entry only describes the look of the text: boxes, colours, a font.
     """
     return entry.size > _MAX_TEXT_ENTRY or block.holds_place(block.body(entry))
 
 
 def _other(block: Block, entry: Box) -> None:
-    """Clean an entry of metadata: names of formats may stay, all else is removed."""
+    """Clean an entry of metadata. Short names of formats may stay; all other data is removed."""
     start = entry.body + _ENTRY_BYTES
     text = block.data[start : entry.end]
     if len(text) <= _MAX_STRINGS and _STRINGS.fullmatch(text) and not block.holds_place(text):

@@ -1,6 +1,6 @@
-"""Tracks of a movie, as its boxes describe them.
+"""Tracks of a movie, as the boxes of the movie describe them.
 
-The movie box fills these objects. The readers of samples, fragments and indexes use them later.
+moov.py fills these objects. The readers of samples and of fragments use them later.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from policyfs.redact.isobmff.stsd import NO_ENTRIES, Entries
 
 @dataclass(slots=True)
 class Track:
-    """One track as its boxes describe it.
+    """One track, as its boxes describe it.
 
-    box: its ``trak``. parameters: its ``stsd``, cleaned. scattered: True if the data for decrypting its
-    samples may be anywhere in the file.
+    box: its ``trak`` box. parameters: the bytes of its ``stsd`` box, cleaned. scattered: True if the data for
+    the decryption of its samples may be anywhere in the file.
     """
 
     box: Box
@@ -30,7 +30,7 @@ class Track:
     _samples: Samples | None = None
 
     def samples(self) -> Samples:
-        """Return its sample ranges. Raises TooMuchError, NotThisKindError."""
+        """Return the places of the track's samples. Raises TooMuchError, NotThisKindError."""
         if self._samples is None:
             self._samples = Samples(self.table)
         return self._samples
@@ -40,7 +40,7 @@ class Track:
 class Movie:
     """The data of a movie box that is needed to read the rest of the file.
 
-    defaults: track id -> default sample size of its fragments (``trex``).
+    defaults: track id -> default size of a sample in fragments (``trex``).
     """
 
     tracks: list[Track] = field(default_factory=list)

@@ -1,10 +1,10 @@
-"""Metadata of movies in ``udta``, ``meta`` and ``uuid`` boxes.
+"""Cleaners of a movie's metadata in ``udta``, ``meta`` and ``uuid`` boxes.
 
-``udta``: QuickTime's international text, 3GPP's and cameras' boxes, anywhere in a movie. ``meta``:
-a list of items, named by QuickTime keys or by iTunes' types; any other ``meta`` (XML, items of
-still pictures) is removed whole. ``uuid``: XMP and EXIF are cleaned, projections and Sony's
-profile stay. Sources: ISO/IEC 14496-12 sections 8.10 and 8.11, QuickTime File Format ("User data
-atoms", "Metadata"), 3GPP TS 26.244, Adobe XMP part 3, Google's Spherical Video V1.
+``udta`` holds QuickTime's international text, and boxes of 3GPP and of cameras; it may be anywhere in a
+movie. ``meta`` holds a list of items, named by QuickTime keys or by iTunes' types. Any other ``meta`` (XML,
+items of still pictures) is removed whole. In ``uuid``, XMP and EXIF are cleaned; projections and Sony's
+profile stay. Sources: ISO/IEC 14496-12 sections 8.10 and 8.11, QuickTime File Format ("User data atoms",
+"Metadata"), 3GPP TS 26.244, Adobe XMP part 3, Google's Spherical Video V1.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _user_datum(block: Block, box: Box) -> None:
 
 
 def _thumbnail(block: Block, box: Box) -> None:
-    """Clean Canon's thumbnail: a photo with EXIF of its own in a box of its own."""
+    """Clean Canon's thumbnail: a photo with its own EXIF, in a box inside this box."""
     boxes = block.children(box)
     inside = boxes.first(b"CNDA")
     if len(boxes.boxes) == 1 and inside is not None and inside.end == box.end and not inside.cut:
@@ -112,14 +112,14 @@ def clean_uuid(block: Block, box: Box, where: str) -> None:
     elif box.extended == SPHERICAL_UUID:
         if block.put(box.body, _spherical(body)):
             block.note(box.start, box.end, where, "spherical video")
-    elif box.extended == IPOD_UUID and len(body) == 4:  # it says on which devices the file may play: a number
+    elif box.extended == IPOD_UUID and len(body) == 4:  # a number: the devices on which the file may play
         return
     elif not (box.extended == PROFILE_UUID and _is_profile(block, box)):
         block.free(box, where)
 
 
 def _is_profile(block: Block, box: Box) -> bool:
-    """True if the box is Sony's list of tracks and codecs (numbers), which players of MSNV files need."""
+    """Return True for Sony's list of tracks and codecs (numbers), which players of MSNV files need."""
     boxes = block.children(box, 8)
     kinds = {b"FPRF": 20, b"APRF": 48, b"VPRF": 60}
     return (
@@ -130,7 +130,9 @@ def _is_profile(block: Block, box: Box) -> bool:
 
 
 def _spherical(body: bytes) -> bytes:
-    """Return the projection unchanged, and spaces for everything else (software, times, comments)."""
+    """Return the elements of the projection, and spaces in place of all other text (software, times,
+    comments).
+    """
     out = bytearray(b" " * len(body.rstrip(b"\0"))).ljust(len(body), b"\0")
     for pattern in (_SPHERICAL_FRAME, _SPHERICAL):
         for found in pattern.finditer(body):
@@ -139,7 +141,10 @@ def _spherical(body: bytes) -> bytes:
 
 
 def clean_meta(block: Block, box: Box) -> None:
-    """Clean a ``meta`` box in place: ISO's form has a version before its boxes, QuickTime's does not."""
+    """Clean a ``meta`` box in place.
+
+    In ISO's form a version precedes the boxes; in QuickTime's form it does not.
+    """
     skip = 0 if block.data[box.body + 4 : box.body + 8] == b"hdlr" else 4
     boxes = block.children(box, skip)
     handler = boxes.first(b"hdlr")
@@ -168,7 +173,10 @@ def clean_meta(block: Block, box: Box) -> None:
 
 
 def clean_handler(block: Block, box: Box) -> None:
-    """Clean an ``hdlr`` box: its name, and the maker of the component that wrote it, tell the software."""
+    """Clean an ``hdlr`` box.
+
+    Its name, and the maker of the component that wrote the box, tell the software.
+    """
     start = box.body + 12
     if block.body(box)[8:16] == b"mdirappl":  # readers recognise iTunes' lists by these bytes
         start += 4
@@ -180,7 +188,10 @@ def clean_handler(block: Block, box: Box) -> None:
 
 
 def _keys(block: Block, box: Box) -> list[Tells]:
-    """Return the categories of each key's value. Unknown names become spaces: they may tell anything."""
+    """Clean the names of keys, and return the categories of each key's value.
+
+    Unknown names become spaces, because they may tell anything.
+    """
     at, tells = box.body + 8, []
     while at + HEADER_BYTES <= box.end:
         size = block.number(at)
@@ -221,7 +232,7 @@ def _free_form(block: Block, item: Box) -> Tells:
 
 
 def _item(block: Block, item: Box, tells: Tells) -> None:
-    """Clean one item: `data` boxes with its values, `name` and `mean` if its name is free-form."""
+    """Clean one item. Its values are in `data` boxes; a free-form name is in `name` and `mean` boxes."""
     boxes = block.children(item)
     sound = boxes.rest == item.end and all(not child.cut for child in boxes)
     if block.goes(tells) or not sound:
@@ -237,7 +248,10 @@ def _item(block: Block, item: Box, tells: Tells) -> None:
 
 
 def _value(block: Block, box: Box, tag: str, *, picture: bool) -> None:
-    """Clean a value that stays: a cover is cleaned as a picture, text is searched for hidden categories."""
+    """Clean a value that stays.
+
+    A cover is cleaned as a picture; a text is removed if it tells a hidden category.
+    """
     start = box.body + 8
     value = block.data[start : box.end]
     if picture or value.startswith(_IMAGE_STARTS):

@@ -1,9 +1,9 @@
 """Categories of the named metadata in QuickTime and MPEG-4 files.
 
-Four-letter types of ``udta`` and ``ilst``, names of QuickTime keys, names of iTunes' free-form
-items. Names in none of these tables are unknown, and are removed under every word. Sources:
-QuickTime File Format ("User data", "Metadata"), 3GPP TS 26.244 section 8, ISO/IEC 14496-12; for
-names in no standard, the files of cameras, phones and editors.
+The tables list four-letter types of ``udta`` and ``ilst``, names of QuickTime keys, and names of iTunes'
+free-form items. A name in no table is unknown: its value is removed, whatever word a policy names. Sources:
+QuickTime File Format ("User data", "Metadata"), 3GPP TS 26.244 section 8, ISO/IEC 14496-12; for names in no
+standard, the files of cameras, phones and editors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ _O: Final = Tells.OTHER
 
 
 def _table(*rows: tuple[Tells, str]) -> Mapping[bytes, Tells]:
-    """Return a table of four-character types from comma-separated texts; ``(`` is the copyright sign."""
+    """Return a table from types to categories.
+
+    rows: categories, and types of four characters with commas between them. ``(`` stands for the copyright
+    sign.
+    """
     return MappingProxyType(
         {
             name.replace("(", "\xa9").encode("latin-1"): tells
@@ -46,10 +50,10 @@ TEXT_ATOMS: Final = _table(
         ),
     ),
     (_P | _T, "(ed1,(ed2,(ed3,(ed4,(ed5,(ed6,(ed7,(ed8,(ed9"),
-    (_L | _O, "(xsp,(ysp,(zsp,(fyw,(gyw"),  # a drone's speed, its heading and its camera's
+    (_L | _O, "(xsp,(ysp,(zsp,(fyw,(gyw"),  # speed and heading of a drone, heading of its camera
     (_O, "(fmt,(trk,(dsk,(mvi,(mvc,(fpt,(frl,(gpt,(grl,(set,(for,(cpl"),
 )
-"""International text of ``udta``: the type -> the categories of its text."""
+"""Types of international text in ``udta`` -> categories of the text."""
 
 USER_DATA: Final = _table(
     (_L, "loci"),
@@ -61,7 +65,7 @@ USER_DATA: Final = _table(
     (_O, "hinf"),
     (_O, "LOOP,SelO,AllF,WLOC,ptv ,angl,apmd,hinv,tsel,strk,kgtt,ludt,HMMT,SETT,SDLN"),
 )
-"""Other types of ``udta`` (3GPP, QuickTime, cameras) with known content."""
+"""Other types of ``udta`` with known content (3GPP, QuickTime, cameras) -> its categories."""
 
 ITEMS: Final = _table(
     (_L, "(xyz"),
@@ -80,7 +84,7 @@ ITEMS: Final = _table(
     (_O, "trkn,disk,tmpo,cpil,pgap,pcst,hdvd,stik,rtng,rate,shwm,(mvi,(mvc,akgn,grup,hdtv,@ver"),
     (NOTHING, "covr"),
 )
-"""Items of an iTunes ``ilst``; a cover is cleaned as a picture."""
+"""Types of items in an iTunes ``ilst`` -> categories of their values. A cover is cleaned as a picture."""
 
 _KEYS: Final[tuple[tuple[Tells, str], ...]] = (
     (
@@ -155,7 +159,9 @@ _STEMS: Final = MappingProxyType(
         **dict.fromkeys(["live-photo-info", "still-image-transform", "video-orientation-info"], _O),
     }
 )
-"""Keys whose parts (``detected-face.bounds``, ``.face-id``, ``.roll-angle``) have the same categories."""
+"""Keys with parts (``detected-face.bounds``, ``.face-id``, ``.roll-angle``) -> the categories of all these
+parts.
+"""
 _PLACE: Final = re.compile("gps|geo|lat|lon|loc|place|city|country|coord|address|altitude")
 
 _FREE_FORM: Final = MappingProxyType(
