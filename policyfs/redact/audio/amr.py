@@ -1,4 +1,4 @@
-"""AMR speech files (RFC 4867, 5): a mark and frames, with room for nothing else."""
+"""AMR speech files (RFC 4867, 5): a mark, then frames. The format has no metadata."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 MAX_FRAMES: Final = 1_000_000
 _NARROW: Final = (b"#!AMR\n", (13, 14, 16, 18, 20, 21, 27, 32, 6, 0, 0, 0, 0, 0, 0, 1))
 _WIDE: Final = (b"#!AMR-WB\n", (18, 24, 33, 37, 41, 47, 51, 59, 61, 6, 0, 0, 0, 0, 1, 1))
-"""The mark, and the length in bytes of each type of frame (0: no such type)."""
+"""For AMR and for AMR-WB: the mark, and the length in bytes of each type of frame (0: no such type)."""
 
 
 _KIND: Final = "AMR"
@@ -21,7 +21,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "frames", "speech", NOTHING, "stay"),
     Part(_KIND, "behind the frames", "anything", UNKNOWN, "zeros"),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of an AMR file, as rows of docs/redaction-parts.md."""
 
 
 def locate_amr(source: ByteSource, inner: Inner) -> Found:
@@ -38,7 +38,7 @@ def locate_amr(source: ByteSource, inner: Inner) -> Found:
 
 
 def _frames(source: ByteSource, at: int, sizes: tuple[int, ...]) -> int:
-    """Return the end of the frames."""
+    """Return the offset behind the last whole frame. Raises TooMuchError."""
     count = 0
     while at < source.size:
         data, index = source.read(at, CHUNK_BYTES), 0

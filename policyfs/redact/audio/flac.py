@@ -1,8 +1,8 @@
-"""FLAC files (RFC 9639): a row of metadata blocks, then frames of sound, which are not read.
+"""FLAC files (RFC 9639): metadata blocks, then frames of sound, which are not read.
 
-A removed block becomes padding. Comments that stay move up, and a padding block takes the room of
-the removed comments, so that every block has its stated length. Tags of other formats before and
-behind are handled as in an MP3.
+A removed block becomes padding. In a block of comments, the comments that stay move up, and a padding block
+fills the room of the removed comments. So every block has its stated length. Tags of other formats at the
+start and the end of the file are cleaned as in an MP3.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _MAX_SAMPLES: Final = 1 << 36
 _PLACEHOLDER: Final = b"\xff" * 8
 _END_SEARCH_BYTES: Final = 1 << 18
 _LONGEST_AT: Final = _HEAD_BYTES + 7
-"""Offset of the longest frame's length in the stream information."""
+"""Offset of the longest frame's length in the first block (stream information), header included."""
 _LEAST_FRAME_BYTES: Final = 8
 _CUT_TRIES: Final = 8
 _TEXT: Final = re.compile(rb"[\x20-\x7e]{8,}")
 _WORDS: Final = re.compile(rb"[A-Za-z ]{8}")
-"""Eight letters or blanks in a row: coded sound seldom contains them, but text behind the sound does."""
+"""Eight letters or spaces in a row: coded sound seldom contains them, but text behind the sound does."""
 _NAMES: Final = {
     _APPLICATION: "application",
     SEEKTABLE: "seek table",
@@ -57,7 +57,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "STREAMINFO, SEEKTABLE", "the sound", NOTHING, "stay"),
     Part(_KIND, "PADDING, APPLICATION, unknown blocks", "anything", UNKNOWN, "padding of zeros"),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of a FLAC file, as rows of docs/redaction-parts.md."""
 
 
 def locate_flac(source: ByteSource, inner: Inner) -> Found:
@@ -141,7 +141,8 @@ def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
         edits.note(start + comments.read, len(behind), "behind the comments", broken=True)
     missing = len(data) - len(comments.kept)
     if missing >= _HEAD_BYTES:
-        # This block ends with its comments. Padding follows, and is the last block if this one was.
+        # This block ends with its comments. Padding follows; it is the last block if this block was the last
+        # one.
         new_head = bytes([COMMENTS]) + len(comments.kept).to_bytes(3)
         rest = missing - _HEAD_BYTES
         pad = bytes([head[0] & _LAST | PADDING]) + rest.to_bytes(3) + bytes(rest)
@@ -151,7 +152,7 @@ def _comments(edits: Edits, at: int, head: bytes, data: bytes) -> None:
 
 
 def seeks_only(table: bytes, size: int) -> bool:
-    """True if a seek table has the shape of RFC 9639, 8.5. size: bytes of the file."""
+    """Return True if a seek table has the shape of RFC 9639, 8.5. size: size of the file in bytes."""
     if len(table) % _POINT_BYTES:
         return False
     before = -1
@@ -169,7 +170,7 @@ def seeks_only(table: bytes, size: int) -> bool:
 
 
 def sheet_is_sound(data: bytes) -> bool:
-    """True if a cue sheet has the shape of RFC 9639, 8.7, with zeros in reserved bytes."""
+    """Return True if a cue sheet has the shape of RFC 9639, 8.7, with zeros in reserved bytes."""
     if len(data) < 396 or data[137:395].strip(b"\0"):
         return False
     at = 396
@@ -184,9 +185,10 @@ def sheet_is_sound(data: bytes) -> bool:
 
 
 def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
-    """Check by the last frame's checksum that the sound ends where the file ends, or a tag begins.
+    """Check that the sound ends at `end`, where the file ends or a tag begins. The last frame's checksum
+    proves it.
 
-    Raises NotThisKindError if it does not: then nobody knows which bytes are sound.
+    Raises NotThisKindError if the check fails: then nobody knows which bytes are sound.
     """
     source = edits.source
     low = max(start, end - _END_SEARCH_BYTES)
@@ -202,8 +204,9 @@ def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
 
 
 def _ends_with_frame(data: bytes) -> bool:
-    """True if the last bytes are a whole frame: a header with a valid checksum, and at the end the frame's
-    own checksum.
+    """Return True if the data ends with a whole frame.
+
+    The frame has a header with a valid checksum, and at its end its own valid checksum.
     """
     at, tries = len(data), 0
     while tries < 8 and (at := data.rfind(b"\xff", 0, at)) >= 0:
@@ -215,11 +218,11 @@ def _ends_with_frame(data: bytes) -> bool:
 
 
 def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
-    """True if the last frame is cut off by the end of the file.
+    """Return True if the end of the file cuts off the last frame.
 
-    The cut frame must start where a whole frame ends, or be the only frame. Its bytes must not contain a
-    whole frame at their start, because the rest could then be other data. longest: length of the longest
-    frame in bytes, as the stream information states it.
+    The cut frame must start where a whole frame ends, or be the only frame. It must not contain a whole frame
+    at its start, because the bytes behind could then be other data. longest: length of the longest frame in
+    bytes, as the stream information states it.
     """
     at, tries = len(data), 0
     while tries < _CUT_TRIES and (at := data.rfind(b"\xff", 0, at)) >= 0 and len(data) - at <= longest:
@@ -234,7 +237,7 @@ def _ends_with_cut_frame(data: bytes, from_start: bool, longest: int) -> bool:
 
 
 def _holds_frame(data: bytes) -> bool:
-    """True if the bytes may start with a whole frame: one whose checksum is valid."""
+    """Return True if the data may start with a whole frame: a frame with a valid checksum."""
     value = 0
     for at, byte in enumerate(data):
         value = (value << 8 & 0xFFFF) ^ _CRC16[value >> 8 ^ byte]
@@ -244,7 +247,7 @@ def _holds_frame(data: bytes) -> bool:
 
 
 def _is_header(data: bytes, at: int) -> bool:
-    """True if a frame header with a valid checksum is at an offset (RFC 9639, 9.1)."""
+    """Return True if a frame header with a valid checksum is at an offset (RFC 9639, 9.1)."""
     head = data[at : at + 16]
     if len(head) < 6 or head[2] >> 4 == 0 or head[2] & 15 == 15 or head[3] & 1:
         return False

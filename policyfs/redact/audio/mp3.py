@@ -1,8 +1,7 @@
-"""MPEG audio and ADTS AAC: frames of sound, with tags before, between and behind them.
+"""MPEG audio and ADTS AAC: frames of sound, with tags before, between and behind the frames.
 
-Sources: ISO 11172-3 and 13818-3 (frame headers), 14496-3 annex 1.A (ADTS), the description of the
-LAME tag. The sound is walked from header to header; bytes between two frames are a tag, or become
-zeros.
+Sources: ISO 11172-3 and 13818-3 (frame headers), 14496-3 annex 1.A (ADTS), the description of the LAME tag.
+The locator walks from frame header to frame header. Bytes between two frames are a tag, or become zeros.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, SliceSource
 from policyfs.redact.tags.ape_lyrics import clean_end, clean_front, clean_here
 
 MAX_FRAMES: Final = 3_000_000
-"""Most frames of a file. Twenty hours of sound have so many."""
+"""Maximum number of frames in a file. Twenty hours of sound have so many."""
 _KBITS: Final = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -36,7 +35,9 @@ _LAME_BYTES: Final = 36
 
 
 def _mpeg_sizes() -> list[int]:
-    """Return frame lengths in bytes by the second and third byte of a header; 0 for no frame."""
+    """Return the length of a frame in bytes for each value of a header's second and third byte; 0 for no
+    frame.
+    """
     sizes = [0] * 65536
     for second in range(0xE0, 0x100):
         version, layer = {3: 1, 2: 2, 0: 3}.get(second >> 3 & 3, 0), 4 - (second >> 1 & 3)
@@ -58,18 +59,20 @@ def _mpeg_sizes() -> list[int]:
 _MPEG: Final = _mpeg_sizes()
 
 Sized = Callable[[bytes, int], int]
-"""Function that returns the length of a frame at an index of these bytes; 0 if there is none."""
+"""Function that returns the length of a frame at an index of some bytes; 0 if no frame is there."""
 
 
 def mpeg_frame(data: bytes, at: int) -> int:
-    """Return the length of an MPEG audio frame (bytes); 0 for free-format frames."""
+    """Return the length in bytes of the MPEG audio frame at an index; 0 if there is none, or for a
+    free-format frame.
+    """
     if at + 3 > len(data) or data[at] != 0xFF:
         return 0
     return _MPEG[data[at + 1] << 8 | data[at + 2]]
 
 
 def adts_frame(data: bytes, at: int) -> int:
-    """Return the length of an ADTS frame (bytes)."""
+    """Return the length in bytes of the ADTS frame at an index; 0 if there is none."""
     if at + 6 > len(data) or data[at] != 0xFF or data[at + 1] & 0xF6 != 0xF0 or data[at + 2] >> 2 & 15 > 12:
         return 0
     size = (data[at + 3] & 3) << 11 | data[at + 4] << 3 | data[at + 5] >> 5
@@ -100,17 +103,17 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "frames", "the sound", NOTHING, "stay"),
     Part(_KIND, "between frames", "anything", UNKNOWN, "zeros"),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of an MP3 or AAC file, as rows of docs/redaction-parts.md."""
 
 
 def locate_mp3(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in an MP3 (or other sound behind an ID3 tag).
+    """Locate everything to hide in an MP3, or in other sound behind an ID3 tag.
 
     Raises NotThisKindError, TooMuchError.
     """
     edits = Edits(source, inner, "MP3")
     start = clean_front(edits)
-    if source.read(start, 4) == b"fLaC":  # libmagic calls it MP3 because of its ID3 tag
+    if source.read(start, 4) == b"fLaC":  # libmagic takes this FLAC for an MP3 because of its ID3 tag
         found = inner.file("audio/flac", SliceSource(source, start, source.size - start))
         if found is None:
             raise NotThisKindError("there is no sound in it")
@@ -141,10 +144,9 @@ def _locate(edits: Edits, start: int) -> Found:
 
 
 def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) -> int | None:
-    """Return the offset of the first of two frames in a row, or of a frame that ends the sound. Return None
-    if there is none.
+    """Return the offset of the next frame in [start, limit), or None.
 
-    The frames must start in [start, limit); the sound ends at *end*.
+    A frame counts if another frame follows it, or if the sound ends behind it, at *end*.
     """
     data = edits.source.read(start, min(limit + 2 * _LONGEST_FRAME, end) - start)
     edits.inner.budget.search(len(data))
@@ -159,16 +161,16 @@ def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) ->
 
 
 def _alike(data: bytes, one: int, two: int) -> bool:
-    """True if two headers are of one stream: the same version and layer.
+    """Return True if two headers are of one stream: the same version and layer.
 
-    The two may differ in having a checksum: Fraunhofer's encoder leaves it out of the first frame only.
+    Only the checksum may differ: Fraunhofer's encoder leaves it out of the first frame only.
     """
     ends = len(data) < one + 3 or len(data) < two + 2
     return not ends and data[one] == data[two] and data[one + 1] | 1 == data[two + 1] | 1
 
 
 class _Sound:
-    """The walk from frame to frame."""
+    """Walk from frame to frame."""
 
     def __init__(self, edits: Edits, end: int, sized: Sized) -> None:
         self.edits = edits
@@ -177,7 +179,7 @@ class _Sound:
         self.frames = 0
 
     def walk(self, at: int) -> None:
-        """Walk to the end of the sound; zero the bytes between frames."""
+        """Walk to the end of the sound; clean tags, and zero other bytes between frames."""
         while at < self.end:
             at = self._run(at)
             if at >= self.end:
@@ -191,7 +193,10 @@ class _Sound:
             at = following
 
     def _run(self, at: int) -> int:
-        """Walk frame after frame; return the first offset without a frame. A last frame may be cut off."""
+        """Walk frame after frame.
+
+        Return the first offset without a frame; the end of the sound may cut off the last frame.
+        """
         while at < self.end:
             data = self.edits.source.read(at, min(CHUNK_BYTES, self.end - at))
             index, limit, sized, count = 0, len(data) - 8, self.sized, 0
@@ -212,12 +217,12 @@ class _Sound:
         return at
 
     def _starts(self, at: int) -> bool:
-        """True if the bytes from *at* to the end may be the start of a frame's header, or are zeros."""
+        """Return True if the bytes from *at* to the end are zeros, or may start a frame's header."""
         rest = self.edits.source.read(at, self.end - at)
         return rest[:1] == b"\xff" or not rest.strip(b"\0")
 
     def _resume(self, at: int) -> int:
-        """Return the offset of the next frame, or the end if there is none."""
+        """Return the offset of the next frame, or the end of the sound if there is none."""
         while at < self.end:
             found = _next_frame(self.edits, at, min(at + CHUNK_BYTES, self.end), self.end, self.sized)
             if found is not None:
@@ -227,7 +232,7 @@ class _Sound:
 
 
 def _encoder(edits: Edits, first: int, sized: Sized) -> None:
-    """Clean the encoder's version in a Xing, Info or VBRI frame. The encoder's name stays.
+    """Remove the encoder's version from a Xing or Info frame. The encoder's name stays.
 
     Decoders use the name to leave out the silence that the encoder added.
     """
@@ -250,7 +255,7 @@ def _encoder(edits: Edits, first: int, sized: Sized) -> None:
 
 
 def crc16(data: bytes) -> int:
-    """Return the LAME tag's checksum of all bytes before it in its frame (CRC-16/ARC)."""
+    """Return the checksum of a LAME tag: CRC-16/ARC of all bytes before it in its frame."""
     value = 0
     for byte in data:
         value ^= byte

@@ -1,9 +1,9 @@
 """Ogg files (RFC 3533) with Vorbis, Opus, Speex, FLAC, Theora and Skeleton streams.
 
-The headers of each logical stream are joined from their pages, cleaned, and put back into the same
-bytes. A shorter comment list is followed by zeros within its packet, which all of these codecs
-allow. Checksums of pages are renewed. The pages of sound and pictures are walked, not read. Bytes
-between pages become zeros, and so does a stream of captions.
+The locator joins the headers of each logical stream from their pages, cleans them, and puts them back into
+the same bytes. Zeros follow a shorter comment list within its packet; all these codecs allow that. Checksums
+of changed pages are renewed. Pages of sound and pictures are walked, not read. Bytes between pages become
+zeros, and so does a stream of captions.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _FIRST_HEADS: Final = {
     b"fishead\0": b"Skeleton",
 }
 _FIRST_BYTES: Final = {b"vorbis": 30, b"Opus": 19, b"Speex": 80, b"FLAC": 51, b"theora": 42}
-"""Length in bytes of the first header of each codec. A table of channels may follow Opus' header."""
+"""Length in bytes of the first header of each codec. A table of channels may follow the header of Opus."""
 _SPEEX_VERSION: Final = slice(8, 28)
 _SKELETON_BYTES: Final = 80
 _INDEX_HEAD_BYTES: Final = 42
@@ -55,7 +55,7 @@ _BONE_HEAD_BYTES: Final = 52
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page: its offset, its header's fields, the range of its body (bytes)."""
+    """One page: its offset, the fields of its header, and the range [start, end) of its body (bytes)."""
 
     at: int
     flags: int
@@ -67,7 +67,7 @@ class Page:
 
 @dataclass(slots=True)
 class _Stream:
-    """A logical stream whose headers are being read."""
+    """A logical stream, with the headers that were read so far. done: True if all headers were read."""
 
     codec: bytes
     packets: int = 0
@@ -99,7 +99,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "pages of sound and pictures", "the sound", NOTHING, "stay"),
     Part(_KIND, "between pages, pages of no stream", "anything", UNKNOWN, "zeros"),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of an Ogg file, as rows of docs/redaction-parts.md."""
 
 
 def locate_ogg(source: ByteSource, inner: Inner) -> Found:
@@ -108,7 +108,7 @@ def locate_ogg(source: ByteSource, inner: Inner) -> Found:
 
 
 def walk(edits: Edits) -> Iterator[Page | tuple[int, int]]:
-    """Yield the pages, and (start, end) of bytes between them. Raises TooMuchError."""
+    """Yield the pages, and (start, end) for bytes between pages. Raises TooMuchError."""
     window, at = Window(edits.source), 0
     for count in range(MAX_PAGES + 1):
         if at >= edits.source.size:
@@ -130,7 +130,7 @@ def walk(edits: Edits) -> Iterator[Page | tuple[int, int]]:
 
 
 def _next_page(edits: Edits, start: int) -> int:
-    """Return the offset where the next page may be; the file's end if nowhere."""
+    """Return the offset at which the next page may start; the file's end if there is none."""
     for at in range(start, edits.source.size, CHUNK_BYTES):
         data = edits.source.read(at, CHUNK_BYTES + len(_CAPTURE))
         edits.inner.budget.search(len(data))
@@ -141,7 +141,7 @@ def _next_page(edits: Edits, start: int) -> int:
 
 
 class _Locator:
-    """One run over one file."""
+    """Locator of one Ogg file: its state and its steps."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
@@ -149,7 +149,7 @@ class _Locator:
         self.streams: dict[int, _Stream | None] = {}
         """Serial number -> its stream; None for a stream whose pages become zeros."""
         self.pages: list[Page] = []
-        """Pages of headers, whose checksums may need renewal."""
+        """Pages of headers and of removed streams. Their checksums may need renewal."""
         self.media = 0
 
     def locate(self) -> Found:
@@ -167,7 +167,7 @@ class _Locator:
         return self.edits.found
 
     def _is_cut_page(self, start: int, end: int) -> bool:
-        """True if bytes at the end of the file are the start of a page of sound or pictures."""
+        """Return True if bytes at the end of the file are a page of sound or pictures that is cut off."""
         head = self.edits.source.read(start, _HEAD_BYTES + 255)
         if end != self.edits.source.size or len(head) < _HEAD_BYTES or head[:5] != _CAPTURE + b"\0":
             return False
@@ -192,8 +192,9 @@ class _Locator:
             self._packets(page, stream)
 
     def _begin(self, page: Page) -> None:
-        """Start a logical stream. Its first bytes name the codec. An earlier stream with the same number
-        ends.
+        """Start a logical stream. An earlier stream with the same number ends.
+
+        The first bytes of the stream name its codec. Raises NotThisKindError for an unknown codec.
         """
         before = self.streams.get(page.serial)
         if before is not None:
@@ -210,11 +211,11 @@ class _Locator:
             raise NotThisKindError("a stream in it is of an unknown kind")
 
     def _packets(self, page: Page, stream: _Stream) -> None:
-        """Clean the packets that end on a page, as long as they are headers."""
+        """Clean the packets that end on a page, up to the last header."""
         if not page.flags & _CONTINUED and stream.pieces:
             self._lost(stream)
-        # True for the rest of a packet whose beginning _lost() has removed: it was too long, or seemed to
-        # have no end.
+        # True if the page starts with the rest of a packet, and _lost() has removed the start of this packet
+        # (too long, or without an end).
         stray = bool(page.flags & _CONTINUED) and not stream.pieces and stream.packets > 0
         at, length = page.start, 0
         for lace in page.lacing:
@@ -242,7 +243,7 @@ class _Locator:
     def _lost(self, stream: _Stream) -> None:
         """Zero a header that has no end, or is too long.
 
-        Raises NotThisKindError for the first header: without it the kind of the stream is not known.
+        Raises NotThisKindError for the first header of a stream: without this header the codec is not known.
         """
         if stream.pieces and not stream.packets:
             raise NotThisKindError("a stream's first header is not ended")
@@ -274,7 +275,9 @@ class _Locator:
             offset -= size
 
     def _cleaned(self, stream: _Stream, number: int, data: bytes) -> bytes | None:
-        """Return the new bytes of a header packet; None for zeros. Sets `done` after the last header."""
+        """Return the new bytes of a header packet; None if it must become zeros. Sets `done` after the last
+        header.
+        """
         if stream.codec == b"Skeleton":
             return self._skeleton(stream, data)
         if number == 0:
@@ -283,17 +286,17 @@ class _Locator:
             return self._block(stream, data)
         head = _COMMENT_HEADS[stream.codec]
         if number > 1 and not (head and data.startswith(head)):
-            stream.done = True  # the decoder's tables, or already the sound
+            stream.done = True  # this packet has the decoder's tables, or is the first one of the sound
             return data
         if not data.startswith(head):
             return None
         return self._comments(stream, data, len(head), frame=stream.codec == b"vorbis")
 
     def _first(self, stream: _Stream, data: bytes) -> bytes:
-        """Keep the numbers of a first header."""
+        """Return a first header with only its numbers."""
         size = _FIRST_BYTES[stream.codec]
         if stream.codec == b"Opus" and len(data) > size and data[18]:
-            size += 2 + data[9]  # streams, coupled ones, and one byte for each channel (RFC 7845, 5.1.1)
+            size += 2 + data[9]  # two numbers of streams, and one byte for each channel (RFC 7845, 5.1.1)
         new = bytearray(data[:size].ljust(len(data), b"\0"))
         if stream.codec == b"Speex" and told(
             self.inner.hide, Tells.DEVICE, data[_SPEEX_VERSION].strip(b"\0")
@@ -306,7 +309,7 @@ class _Locator:
     def _comments(self, stream: _Stream, data: bytes, skip: int, *, frame: bool) -> bytes | None:
         comments = clean_comments(data[skip:], self.inner)
         if comments is None:
-            # Put an empty list there, if there is room: every decoder would stop without a list.
+            # Put an empty list there if there is room: without a list, every decoder would stop.
             empty = data[:skip] + bytes(8) + (b"\1" if frame else b"")
             if len(empty) > len(data):
                 return None
@@ -320,7 +323,7 @@ class _Locator:
         return (data[:skip] + comments.kept + (b"\1" if frame else b"")).ljust(len(data), b"\0")
 
     def _block(self, stream: _Stream, data: bytes) -> bytes | None:
-        """Clean a metadata block of FLAC in a packet of its own; sound starts with 0xff."""
+        """Clean a metadata block of FLAC in a packet of its own. A packet of sound starts with 0xff."""
         if data[:1] == b"\xff":
             stream.done = True
             return data
@@ -339,7 +342,9 @@ class _Locator:
         return new
 
     def _skeleton(self, stream: _Stream, data: bytes) -> bytes:
-        """Clean a packet of facts about the streams, such as the time of recording and text headers."""
+        """Clean a packet of a Skeleton stream: facts about the other streams, such as the time of recording,
+        and texts.
+        """
         new = bytearray(data)
         if data.startswith(b"fishead\0"):
             new[_SKELETON_BYTES:] = bytes(len(data[_SKELETON_BYTES:]))
@@ -360,7 +365,9 @@ class _Locator:
         return bytes(new)
 
     def _is_index(self, data: bytes) -> bool:
-        """True if a packet of Skeleton 4.0 holds only key points: pairs of numbers of 7 bits per byte."""
+        """Return True if a packet of Skeleton 4.0 holds only key points: pairs of numbers with 7 bits in each
+        byte.
+        """
         points = data[_INDEX_HEAD_BYTES:]
         ends = [at for at, byte in enumerate(points) if byte & 0x80]
         longest = max((after - at for at, after in pairwise([-1, *ends])), default=0)

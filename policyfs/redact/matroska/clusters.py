@@ -1,8 +1,7 @@
 """Clusters of a Matroska file: the blocks of its tracks, read by their headers only.
 
-Blocks of pictures and sound are skipped. Those of subtitles are read, and become blanks if they
-tell anything hidden; those of any other track become zeros. Any other element in a cluster becomes
-Void.
+Blocks of pictures and sound stay. Blocks of subtitles are read, and become spaces if they tell a hidden
+category. Blocks of any other track become zeros. Any other element in a cluster becomes Void.
 """
 
 from __future__ import annotations
@@ -37,13 +36,13 @@ from policyfs.redact.matroska.tag_names import BLOCK, BLOCK_GROUP, REFERENCE_BLO
 from policyfs.redact.matroska.tracks import Role, Track
 
 FEW_BLOCKS: Final = 200_000
-"""Number of blocks that are walked even if all tracks are pictures and sound."""
+"""Number of blocks up to which clusters are walked, even if all tracks are pictures and sound."""
 MAX_BLOCKS: Final = 1_000_000
-"""Number of blocks beyond which a file is refused if it has tracks other than pictures and sound."""
+"""Maximum number of blocks in a file with tracks other than pictures and sound. A larger file is refused."""
 MAX_TEXTS: Final = 80_000
 
 _JUNK_PARTS: Final = 10
-"""Cost of a search behind junk, in parts of the budget."""
+"""Cost of a search for the next element behind junk, in parts of the budget."""
 _CLUSTER: Final = tag_names.CLUSTER.to_bytes(4)
 _ADDITIONS: Final = 0x75A1
 _MORE: Final = 0xA6
@@ -51,9 +50,7 @@ _ADD_ID: Final = 0xEE
 _CLUSTER_NUMBERS: Final = frozenset({0xE7, 0xA7, 0xAB})
 _GROUP_NUMBERS: Final = frozenset({0x9B, 0xFA, REFERENCE_BLOCK, 0x75A2})
 _KEPT_ADDITIONS: Final = frozenset({1, 4})
-"""Ids of additions to a block that belong to the picture: its alpha channel, its intended brightness (ITU-T
-T.35).
-"""
+"""Ids of block additions that belong to the picture: its alpha channel, its brightness (ITU-T T.35)."""
 _ENDS: Final = tag_names.LEVEL_1 | {tag_names.EBML, tag_names.SEGMENT}
 _LEVEL_1: Final = re.compile(b"|".join(re.escape(ident.to_bytes(4)) for ident in sorted(tag_names.LEVEL_1)))
 _PEEK_BYTES: Final = 24
@@ -62,7 +59,9 @@ _LACED: Final = 0x06
 _MAX_TEXT_BYTES: Final = 1 << 16
 _MAX_ADDITIONS_BYTES: Final = 1 << 22
 _PLACE_HINT: Final = re.compile(r"[\d$+/]|maps|openstreetmap|osm\.org|google\.nav", re.IGNORECASE)
-"""A digit, or a part of links to maps. In a text without these, free_text.tells_place finds no place."""
+"""A digit, or a part of a link to a map. A text without a match has no place that free_text.tells_place would
+find.
+"""
 _DATE: Final = re.compile(
     rb"(?:19|20)\d\d[-./:]\s?\d{1,2}[-./:]\s?\d{1,2}|\d{1,2}[-./:]\d{1,2}[-./:](?:19|20)\d\d"
 )
@@ -80,8 +79,9 @@ class _Text(NamedTuple):
 
 
 def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
-    """Return the end of a simple block of pictures or sound; 0 for any other element. There are many blocks,
-    so this must be fast.
+    """Return the end of a simple block of pictures or sound; 0 for any other element.
+
+    There are many blocks, so this function must be fast.
     """
     if len(peek) < 10 or peek[0] != SIMPLE_BLOCK:
         return 0
@@ -93,7 +93,9 @@ def _passed_over(peek: bytes, at: int, media: frozenset[int]) -> int:
 
 
 def next_level_1(source: ByteSource, start: int, end: int, budget: Budget) -> int:
-    """Return the offset of the next first-level element at which a reader could continue; end if none."""
+    """Return the offset of the next first-level element at which a reader could continue; `end` if there is
+    none.
+    """
     at, size = start, 4096
     while at < end:
         chunk = source.read(at, min(size, end - at))
@@ -112,7 +114,7 @@ def next_level_1(source: ByteSource, start: int, end: int, budget: Budget) -> in
 
 @dataclass(slots=True)
 class Clusters:
-    """One run over the clusters of a file."""
+    """Walk over the clusters of one file: its state, and the changes so far."""
 
     source: ByteSource
     inner: Inner
@@ -130,11 +132,13 @@ class Clusters:
 
     @property
     def wanted(self) -> bool:
-        """True if clusters have to be walked at all."""
+        """True if the next cluster must be walked."""
         return self.blocks < FEW_BLOCKS or any(t.role is not Role.MEDIA for t in self.tracks.values())
 
     def walk(self, start: int, end: int, sized: bool) -> int:
-        """Walk one cluster's data; return its end. sized: the cluster states that it ends at end."""
+        """Walk the data of one cluster; return its end. sized: True if the cluster states that it ends at
+        `end`.
+        """
         self._cluster, at, before, whole = start, start, len(self.patches), end
         read, media = self.source.read, self._media
         while at < end:
@@ -168,7 +172,7 @@ class Clusters:
         return at
 
     def pass_over(self, start: int, end: int) -> None:
-        """Keep the place of a cluster that is not walked, in which some frames may be tried."""
+        """Keep the place of a cluster without a walk. Some of its frames may be tried later."""
         self._ranges.append(Cluster(start, end))
         head = head_before(self.source, start, end)
         if head is not None and head.ident == CRC_32 and head.length + (head.size or 0) == _SUM_BYTES:
@@ -176,7 +180,7 @@ class Clusters:
 
     @property
     def _media(self) -> frozenset[int]:
-        """First bytes of blocks of pictures and sound, for track numbers of one byte."""
+        """First bytes of the blocks of picture and sound tracks, for track numbers of one byte."""
         return frozenset(n | 0x80 for n, t in self.tracks.items() if n < 0x7F and t.role is Role.MEDIA)
 
     def _element(self, at: int, stop: int, head: Head) -> None:
@@ -192,11 +196,11 @@ class Clusters:
             self._plain(at, stop, head, _CLUSTER_NUMBERS)
 
     def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> bool:
-        """Void an element that is cut off or malformed. Only the last picture of a broken recording may stay;
-        then return False.
+        """Void an element that is cut off or malformed; return True.
 
-        lasting: True if the bytes at stop never change. Otherwise a Void element there would move the end of
-        the picture.
+        The last picture of a broken recording may stay: then return False. lasting: True if the bytes at
+        `stop` never change. If they can change, the end of such a picture could move, so the picture is
+        voided, too.
         """
         if lasting and head is not None and head.ident == SIMPLE_BLOCK:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))
@@ -206,7 +210,7 @@ class Clusters:
         return True
 
     def _plain(self, at: int, stop: int, head: Head, numbers: frozenset[int]) -> None:
-        """Clean an element that is not a block: a number stays."""
+        """Clean an element that is not a block. A number stays; other data becomes Void."""
         if head.ident == VOID:
             patches = list(zero_patches(self.source, at + head.length, stop))
             self.inner.budget.part(len(patches))
@@ -235,8 +239,9 @@ class Clusters:
             at = stop
 
     def _block(self, at: int, start: int, stop: int) -> int:
-        """Handle a block with the data [start, stop). Return the number of its track, or -1 if the block is
-        removed.
+        """Handle a block with the data [start, stop).
+
+        Return the number of its track, or -1 if the block is removed.
         """
         peek = self.source.read(start, min(12, stop - start))
         found = number_at(peek)
@@ -273,7 +278,7 @@ class Clusters:
         self.patches += difference(start, self.source.read(start, stop - start), new)
 
     def _added(self, number: int, at: int, stop: int, head: Head) -> None:
-        """Clean the additions of a block."""
+        """Clean the additions of a block (BlockAdditions). number: its track, or -1."""
         role = self.tracks.get(number, _NOBODYS).role
         if role is Role.TEXT:
             self._additions.setdefault(number, []).append(_Text(at, stop - at, self._cluster))
@@ -299,7 +304,7 @@ class Clusters:
             self.notes.append(Note(at, stop - at, "Matroska", tag, UNKNOWN, broken))
 
     def finish(self) -> None:
-        """Decide on subtitles, clean messages in frames, and void checksums over changed data.
+        """Decide if subtitles stay, clean messages in frames, and void checksums over changed data.
 
         Raises NotThisKindError, TooMuchError.
         """
@@ -339,8 +344,8 @@ class Clusters:
             self._touched.add(text.cluster)
 
     def _told(self, number: int, texts: list[_Text]) -> Tells:
-        """Return the hidden categories that a track's subtitles tell. If one subtitle tells a category, all
-        count as telling it.
+        """Return the hidden categories of a track's subtitles. If one subtitle tells a category, it counts
+        for all.
         """
         hide = self.inner.hide
         if self.tracks[number].packed:
@@ -356,15 +361,16 @@ class Clusters:
         return Tells(0)
 
     def _tells_place(self, text: str) -> bool:
-        """Apply tells_place, but not to lines without _PLACE_HINT, which most are. These do not count in the
-        budget for texts.
+        """Apply tells_place to a text, but only if the text matches _PLACE_HINT.
+
+        Most lines do not match. Only lines that match count in the budget for texts.
         """
         if _PLACE_HINT.search(text) is None:
             return False
         return not self.inner.budget.look(len(text)) or tells_place(text)
 
     def _dated(self, data: bytes) -> bool:
-        """True if a line has a date. The budget for texts does not count lines without a year."""
+        """Return True if a line has a date. Lines without a year do not count in the budget for texts."""
         if _DATE.search(data):
             return True
         if _YEAR.search(data) is None:
@@ -378,10 +384,10 @@ class Clusters:
 
 
 def _blanked(text: bytes) -> bytes:
-    """Return blanks of the same length. The commas of a script's line (S_TEXT/ASS) stay, because players
-    count them.
+    """Return spaces of the same length.
 
-    The number at the start of the line may be blank already.
+    The commas of a script's line (S_TEXT/ASS) stay, because players count them. The number at the start of
+    the line may be spaces already.
     """
     fields = text.split(b",", 8)
     if len(fields) == 9 and (fields[0].strip() or b"0").isdigit():

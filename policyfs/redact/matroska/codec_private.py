@@ -1,8 +1,8 @@
-"""Settings of decoders at the start of a track (CodecPrivate), and other data there.
+"""Cleaner of a track's CodecPrivate: the settings of its decoder, and other data there.
 
-Most of it is numbers that decoding needs. Xiph's codecs keep their comments in it, FLAC its
-pictures, H.265 and AV1 messages as in their frames, subtitles the header of a script. Sources: the
-codec mappings of matroska.org; Vorbis I section 5; FLAC (RFC 9639) section 8; ISO/IEC 14496-15.
+Most of the data is numbers that decoding needs. Xiph's codecs keep comments there, and FLAC keeps pictures.
+H.265 and AV1 keep messages there, as in their frames. Subtitles keep the header of a script there. Sources:
+the codec mappings of matroska.org; Vorbis I section 5; FLAC (RFC 9639) section 8; ISO/IEC 14496-15.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ _NUMBERS: Final = (
     *("A_EAC3", "A_DTS", "A_TRUEHD", "A_MLP", "A_PCM", "A_WAVPACK4", "A_TTA1", "A_ALAC", "A_REAL/"),
     *("A_QUICKTIME", "A_OPUS", "A_ATRAC", "S_DVBSUB", "S_HDMV/PGS", "V_MPEG4/MS/V3", "V_SNOW"),
 )
-"""Codecs whose settings are only numbers, which are the same for all files of an encoder."""
+"""Codecs with settings that are only numbers: the same numbers for all files of an encoder."""
 _CONFIGS: Final = MappingProxyType(
     {"V_MPEGH/ISO/HEVC": b"hvcC", "V_MPEGI/ISO/VVC": b"vvcC", "V_AV1": b"av1C"}
 )
-"""Codecs whose settings are the decoder configuration of MP4 -> the name of its box in MP4."""
+"""Codecs with settings in the form of MP4's decoder configuration -> the type of its box in MP4."""
 _STREAMS: Final = MappingProxyType(
     {"V_MPEG4/ISO/AVC": AVC, "V_MPEGH/ISO/HEVC": HEVC, "V_MPEGI/ISO/VVC": VVC, "V_MS/VFW/FOURCC": None}
 )
-"""Codecs whose settings may be units behind start codes."""
+"""Codecs with settings that may be units behind start codes -> kind of these units; None if the settings
+state it.
+"""
 BITMAP_HEADER_BYTES: Final = 40
 """Size of a BITMAPINFOHEADER; the codec's own settings follow it (V_MS/VFW/FOURCC)."""
 
 _USER_DATA: Final = re.compile(rb"(\x00\x00\x01\xb2)(.*?)(?=\x00\x00\x01|\Z)", re.DOTALL)
 _QUIRKS: Final = re.compile(rb"(?:XviD\d{4}|DivX\d{3,4}b?\d{0,5}p?|Lavc\d{1,3}[.\d]{0,12})[\x00C]*")
-"""Names of encoders that decoders need, to work around errors of the encoder."""
+"""Names of encoders that decoders need to know, to work around the errors of these encoders."""
 
 _PADDING, _COMMENT = 1, 4
 _KEPT_FLAC: Final = frozenset({0, 3})
@@ -62,7 +64,10 @@ _VOBSUB: Final = re.compile(
 
 
 def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
-    """Clean the settings of a codec (its id), keeping their length; None: the element is removed."""
+    """Clean the settings of a codec, keeping their length. Return None if the element must be removed.
+
+    codec: the codec's id.
+    """
     if len(data) > MAX_PRIVATE_BYTES:
         return None
     if codec in ("A_VORBIS", "V_THEORA"):
@@ -86,7 +91,7 @@ def clean_private(codec: str, data: bytes, inner: Inner) -> bytes | None:
 
 
 def _stream_settings(codec: str, data: bytes, inner: Inner) -> bytes:
-    """Clean SEI messages in settings that are a stream of units, as in AVI."""
+    """Clean the SEI messages in settings that are a stream of units, as in AVI."""
     old = codec == "V_MS/VFW/FOURCC"
     known = codec_of(data[16:20]) if old else _STREAMS[codec]
     if known is None:
@@ -96,7 +101,7 @@ def _stream_settings(codec: str, data: bytes, inner: Inner) -> bytes:
 
 
 def _numbers(data: bytes, inner: Inner) -> bytes | None:
-    """Return settings of numbers as they are; None if they tell a hidden place."""
+    """Return settings of numbers unchanged; None if they tell a hidden place."""
     return None if inner.hide & Tells.LOCATION and bytes_tell_place(data) else data
 
 
@@ -105,7 +110,7 @@ def _user_data(found: re.Match[bytes]) -> bytes:
 
 
 def _lines(data: bytes, kept: re.Pattern[bytes]) -> bytes:
-    """Blank lines that do not have the kept form."""
+    """Replace lines of another form than `kept` by spaces, and lines that tell a place."""
     return b"".join(
         line if kept.fullmatch(line) and not bytes_tell_place(line) else _blank_line(line)
         for line in data.splitlines(keepends=True)
@@ -118,7 +123,7 @@ def _blank_line(line: bytes) -> bytes:
 
 
 def _xiph(data: bytes, hide: Tells) -> bytes | None:
-    """Clean three packets in one: identification, comments, setup (Xiph lacing)."""
+    """Clean the three packets of Xiph's codecs (identification, comments, setup), joined by Xiph lacing."""
     if data[:1] != b"\2":
         return None
     at, sizes = 1, []
@@ -138,10 +143,10 @@ def _xiph(data: bytes, hide: Tells) -> bytes | None:
 
 
 def clean_comments(data: bytes, hide: Tells) -> bytes:
-    """Clean Vorbis comments: the vendor, then NAME=value, each with its length before it.
+    """Clean Vorbis comments: the vendor, then NAME=value, each behind its length.
 
     A removed comment becomes a comment without a meaning. If the list cannot be understood, it becomes a list
-    without comments whose vendor is blanks.
+    without comments, with spaces as its vendor.
     """
     out = bytearray(data)
     end = number = 0
@@ -159,8 +164,9 @@ def clean_comments(data: bytes, hide: Tells) -> bytes:
 
 
 def _comment_spans(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the ranges of the vendor and of each comment. If the data is cut off, the last range ends behind
-    it.
+    """Yield the ranges of the vendor and of each comment.
+
+    In data that is cut off, the last range ends behind the data.
     """
     size = int.from_bytes(data[:4], "little")
     at = 4 + size
@@ -182,7 +188,7 @@ def _no_comments(size: int) -> bytes:
 
 
 def _flac(data: bytes, hide: Tells) -> bytes | None:
-    """Clean metadata blocks up to the last one; blocks that the decoder does not need become padding."""
+    """Clean the metadata blocks up to the last one. Blocks that the decoder does not need become padding."""
     if data[:4] != b"fLaC":
         return None
     out, at, last = bytearray(data), 4, False

@@ -1,7 +1,7 @@
-"""Elements of EBML (RFC 8794): their headers, and the replacement of removed ones.
+"""Elements of EBML (RFC 8794): their headers, and the replacement of removed elements.
 
-An element is an id, a size, and data of this size. A removed element becomes a Void element of the
-same length with zeros in it, which every reader skips; a checksum over it becomes Void, too.
+An element is an id, a size, and data of this size. A removed element becomes a Void element of the same
+length that holds zeros; every reader skips it. A checksum over a removed element becomes Void, too.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource
 VOID: Final = 0xEC
 CRC_32: Final = 0xBF
 HEAD_BYTES: Final = 12
-"""Greatest length of a header: an id takes up to 4 bytes, a size up to 8."""
+"""Maximum length of a header: an id takes up to 4 bytes, a size up to 8."""
 
 _SHORT_VOID: Final = 126
 _LONG_HEAD: Final = 9
 _LOOKED_AT: Final = 16 * CHUNK_BYTES
-"""Most zeros that are read in a row; the bytes behind them count as not zero."""
+"""Maximum number of zeros that are read in a row. The bytes behind them count as not zero."""
 
 
 class Head(NamedTuple):
@@ -32,7 +32,7 @@ class Head(NamedTuple):
 
 
 def head_at(data: bytes, at: int = 0) -> Head | None:
-    """Read the header at an offset of data; None if there is none."""
+    """Return the header at an offset of data; None if no whole header is there."""
     if at >= len(data):
         return None
     width = 9 - data[at].bit_length()
@@ -49,7 +49,7 @@ def head_at(data: bytes, at: int = 0) -> Head | None:
 
 
 def head_before(source: ByteSource, at: int, end: int) -> Head | None:
-    """Read the header at an offset. Return None if no whole header is within [at, end).
+    """Return the header at an offset; None if no whole header is within [at, end).
 
     Bytes behind the end belong to another element, and may change when that element is cleaned.
     """
@@ -57,7 +57,10 @@ def head_before(source: ByteSource, at: int, end: int) -> Head | None:
 
 
 def number_at(data: bytes, at: int = 0) -> tuple[int, int] | None:
-    """Read a number of variable width; return it and its length in bytes, or None."""
+    """Read a number of variable width.
+
+    Return the number and its length in bytes, or None if it is cut off.
+    """
     if at >= len(data):
         return None
     length = 9 - data[at].bit_length()
@@ -67,9 +70,9 @@ def number_at(data: bytes, at: int = 0) -> tuple[int, int] | None:
 
 
 def void_head(size: int) -> bytes:
-    """Return the start of a Void element of size bytes in all; the bytes behind it are zeros.
+    """Return the start of a Void element of `size` bytes in all. Zeros must follow it.
 
-    A single byte cannot be an element and becomes zero.
+    A single byte cannot be an element, so it becomes a zero.
     """
     if size < 2:
         return bytes(size)
@@ -79,7 +82,7 @@ def void_head(size: int) -> bytes:
 
 
 def void(size: int) -> bytes:
-    """Return a Void element of size bytes."""
+    """Return a Void element of `size` bytes."""
     return void_head(size).ljust(size, b"\0")
 
 
@@ -92,7 +95,10 @@ def void_patches(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
 
 
 def zero_patches(source: ByteSource, start: int, end: int) -> Iterator[Patch]:
-    """Yield at most one patch that makes [start, end) zero; read up to the first other byte only."""
+    """Yield at most one patch that makes [start, end) zero.
+
+    Read only up to the first byte that is not zero.
+    """
     at = start
     while at < end and at - start < _LOOKED_AT:
         chunk = source.read(at, min(CHUNK_BYTES, end - at))

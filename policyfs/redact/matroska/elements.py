@@ -1,6 +1,6 @@
-"""Matroska's metadata elements in memory: Info, Tracks, Tags, Chapters, Cues, an attached file.
+"""Cleaner of Matroska's metadata elements in memory: Info, Tracks, Tags, Chapters, Cues, an attached file.
 
-Every element is looked up below its parent (tag_names.py). A removed element becomes Void, or blanks if
+Every element is looked up below its parent (tag_names.py). A removed element becomes Void, or spaces if
 Matroska requires the element. An element is also removed if it lacks the child that it needs (Element.needs).
 """
 
@@ -21,11 +21,12 @@ from policyfs.redact.matroska.tag_names import ELEMENTS, Element, Form, tag_tell
 
 MAX_DEPTH: Final = 12
 MAX_ELEMENTS: Final = 100_000
-"""Limit over all metadata of a file; the index of a long film has some ten thousand."""
+"""Maximum number of elements in all metadata of a file. The index of a long film has some ten thousand."""
 
 _ROUNDS: Final = 4
-"""Most rounds of cleaning, since an element may depend on another one that was removed. If the last round
-still changes something, all is removed.
+"""Maximum number of rounds of cleaning. A round may remove an element on which another one depends.
+
+If the last round still changes something, the whole element is removed.
 """
 _ONCE: Final = frozenset(
     {
@@ -44,8 +45,9 @@ _ONCE: Final = frozenset(
         (tag_names.COMPRESSION, tag_names.COMPRESSION_SETTINGS),
     }
 )
-"""(parent, child): by this child other elements are judged. If a parent has several, only the first stays,
-because some readers would take the last.
+"""(parent, child): children by which other elements are judged.
+
+If a parent has several such children, only the first stays, because some readers would take the last.
 """
 _CONTAINER: Final = "Matroska"
 _MAX_NUMBER_BYTES: Final = 8
@@ -56,19 +58,19 @@ _FONT: Final = re.compile(rb"\x00\x01\x00\x00|OTTO|true|ttcf|wOFF|wOF2")
 
 @dataclass(slots=True)
 class Child:
-    """An element in its parent's data, [at, end)."""
+    """An element in its parent's data: the bytes [at, end)."""
 
     at: int
     end: int
     head: Head
 
     def payload(self, data: bytes) -> bytes:
-        """Return its payload."""
+        """Return the element's payload. data: the parent's data."""
         return data[self.at + self.head.length : self.end]
 
 
 def children(data: bytes) -> Iterator[Child]:
-    """Yield the elements of a master's data, as far as they are sound."""
+    """Yield the elements of a master element's data, up to the first broken one."""
     at = 0
     while (head := head_at(data, at)) is not None and head.size is not None:
         end = at + head.length + head.size
@@ -85,7 +87,10 @@ def child_data(data: bytes, ident: int) -> bytes | None:
 
 @dataclass(slots=True)
 class Tree:
-    """Cleaner of one file's master elements. gone_at: offsets to which no Seek entry may lead any more."""
+    """Cleaner of one file's master elements.
+
+    gone_at: offsets of removed elements; Seek entries to them are removed.
+    """
 
     inner: Inner
     elements: int = 0
@@ -94,9 +99,9 @@ class Tree:
     notes: list[Note] = field(default_factory=list)
 
     def clean(self, ident: int, data: bytes, needs: int = 0) -> Cleaned | None:
-        """Clean a master element's data; None if nothing of it may stay.
+        """Clean the data of a master element. Return None if nothing of the element may stay.
 
-        needs: the child without which the element is removed. Raises TooMuchError.
+        needs: the id of the child without which the element is removed. Raises TooMuchError.
         """
         self.notes, old = [], data
         for _ in range(_ROUNDS):
@@ -139,9 +144,10 @@ class Tree:
         return new
 
     def _own(self, ident: int, data: bytes) -> Cleaned | None:
-        """Clean an element with a rule of its own. If the result has no data, the element is removed.
+        """Apply the rule of a tag, a Seek entry or an attached file.
 
-        Return None if the element is to be cleaned child by child.
+        Return Cleaned without data if the rule removes the element. Return None if the element must be
+        cleaned child by child.
         """
         if ident == tag_names.SIMPLE_TAG:
             tells = tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
@@ -156,14 +162,14 @@ class Tree:
         return None
 
     def _rest(self, rest: bytes, at: int) -> bytes:
-        """Clean the bytes behind the last sound element of a master."""
+        """Return the new bytes for those behind the last sound element of a master element."""
         if not rest.strip(b"\0"):
             return rest
         self.notes.append(Note(at, len(rest), _CONTAINER, "broken element", UNKNOWN, True))
         return void(len(rest))
 
     def _child(self, parent: int, child: Child, data: bytes, base: int, depth: int, *, again: bool) -> bytes:
-        """Return the new bytes of a child. again: True if a child of the same id before it stays."""
+        """Return the new bytes of a child. again: True if a child before it with the same id stays."""
         ident, whole = child.head.ident, data[child.at : child.end]
         payload = child.payload(data)
         if ident == VOID:
@@ -196,7 +202,7 @@ class Tree:
         return whole[: child.head.length] + new
 
     def _told(self, ident: int, data: bytes) -> Tells:
-        """Return the categories of a whole removed element."""
+        """Return the categories of a removed element."""
         if ident == tag_names.SIMPLE_TAG:
             return tag_tells(child_data(data, tag_names.TAG_NAME) or b"")
         return UNKNOWN
@@ -206,7 +212,7 @@ class Tree:
         return void(len(whole))
 
     def _leaf(self, parent: int, element: Element, ident: int, data: bytes, payload: bytes) -> bytes | None:
-        """Return the new data of a leaf; None if the element is removed."""
+        """Return the new data of an element without children; None if the element must be removed."""
         hidden = bool(element.tells & self.inner.hide)
         if element.form is Form.NUMBER:
             return None if hidden or len(payload) > _MAX_NUMBER_BYTES else payload
@@ -225,11 +231,11 @@ class Tree:
         return payload if not rest.strip(b"\0") else text.ljust(len(payload), b"\0")
 
     def _tells(self, text: bytes) -> bool:
-        """True if a text has a hidden place, or a hidden date with a time of day."""
+        """Return True if a text tells a hidden place, or a hidden date with a time of day."""
         return bool(told_in(text, self.inner.hide & (Tells.LOCATION | Tells.TIME)))
 
     def _attachment(self, data: bytes) -> bytes | None:
-        """Return the new bytes of an attached file; None if it is removed.
+        """Return the new bytes of an attached file; None if the file must be removed.
 
         A font stays, a picture is cleaned, any other file is removed.
         """
@@ -244,5 +250,8 @@ class Tree:
 
 
 def notes_of(cleaned: Cleaned, by: int) -> tuple[Note, ...]:
-    """Return the notes of an element whose data starts `by` bytes into the file."""
+    """Return the notes of an element, with offsets of the file.
+
+    by: offset of the element's data in the file.
+    """
     return shifted(cleaned.notes, by)

@@ -1,7 +1,8 @@
-"""Frames of H.264, H.265 and H.266 in the blocks of a Matroska file, for the search for SEI messages.
+"""Search for SEI messages in the H.264, H.265 and H.266 frames of a Matroska file's blocks.
 
-The frames of a film are listed only if some of them have a message to remove. Which frames are tried is
-decided by clusters: a cluster lasts some seconds, and its start is known without a look at any other block.
+Some frames are tried first. All frames of a film are listed only if a tried frame has a message to remove.
+The tried frames come from certain clusters: a cluster lasts some seconds, and its start is known without a
+look at any other block.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from policyfs.redact.matroska.tag_names import BLOCK, BLOCK_GROUP, REFERENCE_BLO
 from policyfs.redact.matroska.tracks import Coding
 
 MAX_LISTED_BLOCKS: Final = 1_000_000
-"""Most blocks that are listed after user data was found in some frames."""
+"""Maximum number of blocks that are listed after user data was found in some frames."""
 _TRIED_BLOCKS: Final = 4096
-"""Most blocks of all tried clusters together that are read by their headers."""
+"""Maximum number of block headers that are read in all tried clusters together."""
 _TRIED_FRAMES: Final = 16
 _PEEK_BYTES: Final = 24
 _KEY: Final = 0x80
@@ -39,9 +40,9 @@ class Cluster(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A block: the number of its track, its frames' bytes [start, end), the type of its lacing.
+    """A block: the number of its track, the range [start, end) of its frames, and the type of its lacing.
 
-    key: True if a player can start from it.
+    Lacing packs several frames into one block. key: True if a player can start from the block.
     """
 
     track: int
@@ -54,7 +55,7 @@ class Block(NamedTuple):
 def clean_messages(
     clusters: Sequence[Cluster], tracks: Mapping[int, Coding], source: ByteSource, inner: Inner
 ) -> Found:
-    """Clean the SEI messages in the frames of these tracks, and pictures that are frames.
+    """Clean the SEI messages in the frames of these tracks, and the pictures that are whole frames.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -71,7 +72,10 @@ def clean_messages(
 
 @dataclass(slots=True)
 class _Film:
-    """The clusters of a segment, and the coding of the tracks that are searched."""
+    """The clusters of a segment, and the coding of the tracks that are searched.
+
+    left: the number of blocks that may still be listed.
+    """
 
     clusters: Sequence[Cluster]
     tracks: Mapping[int, Coding]
@@ -80,8 +84,9 @@ class _Film:
     left: int
 
     def tried(self) -> dict[int, dict[int, Frame]]:
-        """Return some frames of each track, by offset: from the first and the last cluster, and from some
-        between them.
+        """Return some frames of each track, by offset.
+
+        They are from the first and the last cluster, and from some clusters between them.
         """
         count = len(self.clusters)
         picked = sorted({0, count - 1, *spread(range(count))}) if count else []
@@ -97,7 +102,8 @@ class _Film:
         return tried
 
     def _beginning(self, cluster: Cluster, most: int) -> dict[int, list[tuple[Frame, bool]]]:
-        """Return the frames of each track at the start of a cluster, and if a player can start from them.
+        """Return the frames of each track at the start of a cluster, each with True if a player can start
+        from it.
 
         most: the number of blocks of all tracks, or of frames if a block has several.
         """
@@ -112,7 +118,10 @@ class _Film:
         return seen
 
     def listed(self, number: int, *, keys: bool) -> Iterator[Frame]:
-        """Yield the frames of a track. Raises TooMuchError."""
+        """Yield the frames of a track.
+
+        keys: only those from which a player can start. Raises TooMuchError.
+        """
         for cluster in self.clusters:
             for block in self.blocks(cluster):
                 self.left -= 1
@@ -122,7 +131,10 @@ class _Film:
                     yield from self.frames(block)
 
     def blocks(self, cluster: Cluster) -> Iterator[Block]:
-        """Yield the blocks of a cluster that the walk over clusters leaves, up to the first broken one."""
+        """Yield the blocks of a cluster, up to the first broken element.
+
+        Zeros between elements are skipped.
+        """
         at, end = cluster
         while at < end:
             peek = self.source.read(at, min(_PEEK_BYTES, end - at))
@@ -168,7 +180,7 @@ class _Film:
 
 @dataclass(slots=True)
 class _BlockFrames:
-    """The frames of one track (bitstreams.frames.Frames)."""
+    """The frames of one track (see bitstreams.frames.Frames)."""
 
     film: _Film
     number: int
@@ -193,7 +205,10 @@ class _BlockFrames:
 
 
 def _block(head: bytes, start: int, end: int, *, key: bool | None) -> Iterator[Block]:
-    """Yield the block with this start of its data; nothing if it is cut off. key: None if its flags tell."""
+    """Yield the block with this start of its data; nothing if the block is cut off.
+
+    key: None if the flags of the block tell if a player can start from it.
+    """
     found = number_at(head)
     if found is None or start + found[1] + 3 > end or found[1] + 3 > len(head):
         return
@@ -203,11 +218,11 @@ def _block(head: bytes, start: int, end: int, *, key: bool | None) -> Iterator[B
 
 
 def _laced(data: bytes, lacing: int, size: int) -> tuple[list[int], int]:
-    """Return the sizes of a block's frames, and the length of the lacing's header before them (RFC 9559
-    section 10.3).
+    """Return the sizes of a block's frames, and the length of the lacing header before them (RFC 9559 section
+    10.3).
 
-    data: the start of the block's data, whose length is size. If the header makes no sense, all of the data
-    behind it is one frame.
+    data: the start of the block's data. size: the length of all its data. If the header makes no sense, all
+    data behind the readable part of the header is one frame.
     """
     count, at = data[0] if data else 0, 1
     sizes: list[int] = []
@@ -224,7 +239,7 @@ def _laced(data: bytes, lacing: int, size: int) -> tuple[list[int], int]:
         if found is None:
             return [size - at], at
         value, length = found
-        if sizes and lacing != _XIPH:  # the difference to the size before, around the middle of its range
+        if sizes and lacing != _XIPH:  # signed difference to the last size; the middle of the range is 0
             value += sizes[-1] - ((1 << 7 * length - 1) - 1)
         sizes.append(value)
         at += length

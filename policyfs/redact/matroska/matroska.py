@@ -1,8 +1,8 @@
-"""Matroska and WebM (RFC 8794, RFC 9559): metadata elements, attached files, and everything else.
+"""Matroska and WebM files (RFC 8794, RFC 9559): their elements, attached files, and the bytes between them.
 
-The elements of the first level are walked by range. Metadata is cleaned in memory. Clusters are walked block
-by block (clusters.py) if a track is neither picture nor sound, or if the file has few blocks. Messages in
-frames are cleaned last (frames.py). Bytes in no element, or behind the last one, become Void.
+The elements of the first level are read by range. Metadata is cleaned in memory. Clusters are walked block by
+block (clusters.py) if a track is neither picture nor sound, or if the file has few blocks. Messages in frames
+are cleaned last (frames.py). Bytes in no element, or behind the last one, become Void.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from policyfs.redact.matroska.tracks import codes_of, tracks_of
 
 MAX_MASTER_BYTES: Final = 1 << 22
 MAX_FILE_BYTES: Final = 12 << 20
-"""Size beyond which elements of metadata and attached files are removed unread."""
+"""Maximum sizes of an element of metadata, and of an attached file. If larger, both are removed unread."""
 
 _DOC_TYPES: Final = frozenset({b"matroska", b"webm"})
 _NEEDS: Final = {
@@ -74,16 +74,16 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_matroska(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a Matroska or WebM file, with its replacement.
+    """Locate everything to hide in a Matroska or WebM file; return the changes that hide it.
 
-    Raises NotThisKindError if it is not such a file, or nothing in it can be played, TooMuchError.
+    Raises NotThisKindError if the file is of another kind, or if nothing in it can be played; TooMuchError.
     """
     return _Locator(source, inner, Tree(inner)).locate()
 
 
 @dataclass(slots=True)
 class _Locator:
-    """One run over one file."""
+    """Locator of one Matroska or WebM file: its state and its steps."""
 
     source: ByteSource
     inner: Inner
@@ -116,7 +116,8 @@ class _Locator:
         return self.found
 
     def _top(self, at: int, stop: int, head: Head) -> bool:
-        """Clean an EBML or Void element outside segments. Return False for another element, or a broken one.
+        """Clean an EBML or Void element outside of segments. Return False for any other element, or a broken
+        one.
 
         Raises NotThisKindError if an EBML element names another type of document.
         """
@@ -164,12 +165,12 @@ class _Locator:
         return end
 
     def _begin(self, at: int) -> None:
-        """Forget the previous segment."""
+        """Reset the state for the next segment. at: the start of its data."""
         self.tree.segment_start, self.tracks, self.clusters = at, b"", None
         self.seeks, self.gone = [], set()
 
     def _first_level(self, at: int, end: int, head: Head | None) -> int:
-        """Clean one element of the first level; return the start of the next one."""
+        """Clean one element of the first level. Return the offset of the next one."""
         self.inner.budget.part()
         ident = -1 if head is None else head.ident
         if head is None or (head.size is None and ident != tag_names.CLUSTER):
@@ -196,7 +197,10 @@ class _Locator:
         return stop
 
     def _junk(self, at: int, end: int) -> int:
-        """Void bytes without an element, up to the next one that players know; zeros stay."""
+        """Void the bytes before the next element that players know; zeros stay.
+
+        Return the offset of this element.
+        """
         self.inner.budget.part(10)
         if self.source.read(at, 1) == b"\0":
             following = min(end, skip_zeros(self.source, at))
@@ -217,7 +221,7 @@ class _Locator:
         return self.clusters.walk(start, end, sized)
 
     def _master(self, at: int, head: Head) -> None:
-        """Clean an element of metadata in memory."""
+        """Clean an element of metadata in memory, or void it if it is too large."""
         start, ident, size = at + head.length, head.ident, head.size or 0
         stop = start + size
         if size > MAX_MASTER_BYTES:
@@ -236,7 +240,7 @@ class _Locator:
         self.found.notes += notes_of(cleaned, start)
 
     def _attachments(self, at: int, stop: int, head: Head) -> None:
-        """Clean attached files, one by one: together they may be large."""
+        """Clean the attached files one by one, because together they may be large."""
         before = len(self.found.patches)
         here, kept = at + head.length, 0
         first = checked = here
@@ -265,7 +269,7 @@ class _Locator:
             self.found.patches += void_patches(self.source, first, checked)
 
     def _attached(self, at: int, end: int, head: Head) -> bool:
-        """Clean one attached file; return False if nothing of it stays."""
+        """Clean one attached file. Return False if nothing of it stays."""
         start, size = at + head.length, head.size or 0
         old = self.source.read(start, size) if size <= MAX_FILE_BYTES else b""
         cleaned = self.tree.clean(tag_names.ATTACHED_FILE, old) if old else None
@@ -278,14 +282,15 @@ class _Locator:
         return True
 
     def _seek_heads(self) -> None:
-        """Clean the seek heads, last: they must not point to removed elements."""
+        """Clean the seek heads. They come last, because they must not point to removed elements."""
         self.tree.gone_at = frozenset(self.gone)
         for at, head in self.seeks:
             self._master(at, head)
 
     def _emptied(self, at: int, start: int, stop: int) -> None:
-        """Zero the data of a Void element [at, stop) from *start* on. It may be old data that a program left
-        there.
+        """Zero the data of a Void element [at, stop) from *start* on.
+
+        The data may be old data that a program left there.
         """
         patches = list(zero_patches(self.source, start, stop))
         if patches:

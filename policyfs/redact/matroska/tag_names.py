@@ -1,8 +1,8 @@
 """Categories of Matroska's elements and tags (RFC 9559 and the tagging registry of matroska.org).
 
-Elements are listed below their allowed parent; any other element there is removed. Tag names are
-those of the registry, of Xiph's comments and of ffmpeg's copies from other containers. A name that
-is not listed may tell anything.
+Each element is listed below the parent in which it is allowed; in other parents it is removed. Tag names are
+those of the registry, of Xiph's comments, and of other containers as ffmpeg copies them. A name that is not
+listed may tell anything.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ class Form(enum.Enum):
 
 
 class Element(NamedTuple):
-    """An element's name, type of data and categories. needs: the child without which it is removed.
+    """The name, type of data and categories of an element.
 
-    required: True if its parent must have it; then the element stays, and its text becomes blanks.
+    needs: the id of the child without which the element is removed. required: True if the parent must have
+    the element. Its text then becomes spaces, and the element stays.
     """
 
     name: str
@@ -252,7 +253,7 @@ ELEMENTS: Final[Mapping[int, Mapping[int, Element]]] = MappingProxyType(
         },
     }
 )
-"""Element -> allowed children. Elements that are not here are removed."""
+"""Id of an element -> the elements allowed in it. Elements that are not listed are removed."""
 
 _LOCATION_TAGS: Final = """
     LOCATION LOCATION-ENG RECORDING_LOCATION COMPOSITION_LOCATION COMPOSER_NATIONALITY GEO GPS
@@ -321,7 +322,7 @@ _LANGUAGE_SUFFIX: Final = re.compile(r"-[A-Z]{3}")
 
 
 def tag_tells(name: bytes) -> Tells:
-    """Return the categories of a tag with this name (UTF-8); UNKNOWN for a name that is not listed."""
+    """Return the categories of a tag by its name (UTF-8); UNKNOWN for a name that is not listed."""
     word = name.rstrip(b"\0").decode("utf-8", "replace").strip().upper().replace(" ", "_")
     known = TAG_TELLS.get(word)
     if known is None and _LANGUAGE_SUFFIX.fullmatch(word[-4:]):

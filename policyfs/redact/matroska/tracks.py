@@ -17,7 +17,7 @@ from policyfs.redact.matroska.elements import child_data, children
 _VIDEO, _AUDIO, _SUBTITLE = 1, 2, 17
 _PICTURES_OF_TEXT: Final = (b"S_VOBSUB", b"S_HDMV/PGS", b"S_DVBSUB", b"S_IMAGE/BMP", b"S_ARIBSUB")
 _PICTURES: Final = (b"V_MJPEG", b"V_MS/VFW/FOURCC", b"V_QUICKTIME")
-"""Codecs whose frames may be whole pictures: that of Motion JPEG, and those that name a codec of AVI or
+"""Codecs with frames that may be whole pictures: Motion JPEG, and the ids that stand for a codec of AVI or
 QuickTime.
 """
 _TEXTS: Final = (b"S_TEXT/", b"S_SSA", b"S_ASS", b"D_WEBVTT/")
@@ -35,9 +35,10 @@ class Role(enum.Enum):
 
 
 class Coding(NamedTuple):
-    """The framing of a track's pictures; None if each frame may be a whole picture (Motion JPEG).
+    """The coding of a track's pictures.
 
-    lead: the bytes that each frame begins with, but its block has not (ContentCompAlgo 3).
+    framing: None if each frame may be a whole picture (Motion JPEG). lead: the bytes at the start of each
+    frame that are not stored in its block (ContentCompAlgo 3).
     """
 
     framing: Framing | None
@@ -45,8 +46,10 @@ class Coding(NamedTuple):
 
 
 class Track(NamedTuple):
-    """A track: its role; packed: True if its blocks are compressed or encrypted; coding: if its frames may
-    have SEI messages, or be whole pictures.
+    """A track of the file.
+
+    packed: True if its blocks are compressed or encrypted. coding: set only if its frames may have SEI
+    messages, or be whole pictures.
     """
 
     role: Role
@@ -55,10 +58,10 @@ class Track(NamedTuple):
 
 
 def tracks_of(data: bytes) -> dict[int, Track]:
-    """Return the tracks of a Tracks element's data, by number. If two tracks have the same number, the role
-    is OTHER.
+    """Return the tracks in the data of a Tracks element, by number.
 
-    Raises NotThisKindError if pictures that may have SEI messages are compressed by zlib or the like.
+    If two tracks have the same number, the role is OTHER. Raises NotThisKindError if pictures that may have
+    SEI messages are compressed by zlib or the like.
     """
     tracks: dict[int, Track] = {}
     for child in children(data):
@@ -73,7 +76,7 @@ def tracks_of(data: bytes) -> dict[int, Track]:
 
 
 def codes_of(data: bytes) -> Iterator[bytes]:
-    """Yield the codes of AVI's and QuickTime's codecs in a Tracks element's data."""
+    """Yield the codes of AVI's and QuickTime's codecs in the data of a Tracks element."""
     for child in children(data):
         entry = child.payload(data)
         codec, settings = _codec(entry)
@@ -99,8 +102,9 @@ def _role(entry: bytes) -> Role:
 
 
 def _coding(entry: bytes) -> Coding | None:
-    """Return the coding of a track of H.264, of H.265 or of pictures; None for any other, and for encrypted
-    frames, since their bytes may look like a message by chance.
+    """Return the coding of a track of H.264, H.265, H.266 or pictures; None for other tracks.
+
+    Return None also for encrypted frames: their bytes may look like a message by chance.
     """
     codec, settings = _codec(entry)
     coded = _framing(codec, settings)
@@ -126,7 +130,8 @@ def _framing(codec: bytes, settings: bytes) -> Framing | None:
 def _lead(encodings: bytes) -> bytes | None:
     """Return the bytes that were removed from the start of each frame; None for encrypted frames.
 
-    Raises NotThisKindError for any other encoding, and for several, which readers apply differently.
+    Raises NotThisKindError for any other encoding, and for several encodings, which readers apply
+    differently.
     """
     some = [child.payload(encodings) for child in children(encodings) if child.head.ident != VOID]
     if not some:
