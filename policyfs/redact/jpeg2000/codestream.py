@@ -1,7 +1,8 @@
-"""JPEG 2000 codestreams (ITU-T T.800 Annex A): marker segments of the headers; the data is skipped.
+"""Cleaner of JPEG 2000 codestreams (ITU-T T.800 Annex A): it reads the headers and skips the data.
 
-A main header, then tile-parts of a known length, each with a header of its own. Comments (COM) are
-free text or any bytes; Kakadu and OpenJPEG write their names there, map makers write coordinates.
+A codestream has a main header, then tile-parts of a known length, each with a header of its own. Comments
+(COM) are free text or any bytes. Kakadu and OpenJPEG write their names there; map makers write coordinates
+there.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from policyfs.redact.core.patches import ByteSource, difference, zeros
 from policyfs.redact.core.tag_names import told
 
 SOC: Final = b"\xff\x4f\xff\x51"
-"""Start of a codestream, and the segment that must come first (SIZ)."""
+"""The start of a codestream: its marker, and the marker of the segment that must come first (SIZ)."""
 _SIZ: Final = 0x51
 _COM: Final = 0x64
 _SOT: Final = 0x90
@@ -29,11 +30,13 @@ _KNOWN: Final = frozenset(
     {_SIZ, 0x50, 0x52, 0x53, 0x55, 0x56, 0x57, 0x58, 0x59, 0x5C, 0x5D, 0x5E, 0x5F, 0x60, 0x61, 0x63}
     | set(range(0x72, 0x7B))
 )
-"""CAP COD COC TLM PRF PLM PLT CPF QCD QCC RGN POC PPM PPT CRG, and those of part 2 (transforms)."""
+"""Markers of the segments that stay: CAP COD COC TLM PRF PLM PLT CPF QCD QCC RGN POC PPM PPT CRG, and those
+of part 2 (transforms).
+"""
 
 
 def walk_codestream(source: ByteSource, inner: Inner) -> Found | None:
-    """Return the changes to a codestream; None if the source is not one. Raises TooMuchError."""
+    """Return the changes to a codestream; None if the source is no codestream. Raises TooMuchError."""
     if source.read(0, 4) != SOC:
         return None
     walk = _Walk(source, inner)
@@ -47,7 +50,7 @@ class _Walk:
     found: Found = field(default_factory=Found)
 
     def run(self) -> bool:
-        """Walk the main header and all tile-parts; return False if it is not a codestream."""
+        """Walk the main header and all tile-parts. Return False if the source is no codestream."""
         at = self._header(2, _SOT)
         tiles = 0
         while at is not None and at < self.source.size:
@@ -67,8 +70,9 @@ class _Walk:
         return self._rest(at + 2 if end else at, tiles)
 
     def _rest(self, at: int, tiles: int) -> bool:
-        """Zero all bytes from this offset on, even if they were read as headers. Return True if there are
-        tile-parts.
+        """Zero all bytes from `at` on, and drop the changes made there.
+
+        Return True if there are tile-parts.
         """
         self.found.patches = [patch for patch in self.found.patches if patch.offset < at]
         self.found.notes = [note for note in self.found.notes if note.offset < at]
@@ -79,7 +83,10 @@ class _Walk:
         return tiles > 0
 
     def _header(self, at: int, stop: int) -> int | None:
-        """Return the offset of the marker that ends a header; None if the header does not end with it."""
+        """Clean the segments of a header, and return the offset of the marker that ends it.
+
+        stop: this marker. Return None if the header does not end with the marker.
+        """
         while True:
             self.inner.budget.part()
             head = self.source.read(at, 4)
@@ -116,8 +123,9 @@ class _Walk:
         return told(self.inner.hide, Tells.DEVICE | Tells.PEOPLE, text)
 
     def _last(self, at: int) -> int:
-        """Return the end of data of unstated length: the offset of EOC, a marker that cannot occur in data
-        (B.10.1, D.4.1).
+        """Return the end of data of unstated length: the offset of EOC, or the end of the file.
+
+        EOC is a marker that cannot occur in data (B.10.1, D.4.1).
         """
         while chunk := self.source.read(at, _CHUNK_BYTES):
             found = chunk.find(bytes((0xFF, _EOC)))

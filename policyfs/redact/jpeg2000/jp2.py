@@ -48,7 +48,7 @@ _NUMBERS: Final = MappingProxyType(
         **dict.fromkeys((b"bpcc", b"cdef", b"pclr"), 1 << 17),
     }
 )
-"""Boxes of numbers that are needed to show a picture -> their greatest sizes in bytes."""
+"""Boxes of numbers that are needed to show a picture -> their maximum sizes in bytes."""
 _COLOUR_METHODS: Final = frozenset({1, 2, 3, 5})
 
 PARTS: Final[tuple[Part, ...]] = (
@@ -114,7 +114,7 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_jp2(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a JPEG 2000 file, with its replacement.
+    """Locate everything to hide in a JPEG 2000 file; return the changes that hide it.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -127,7 +127,7 @@ def locate_jp2(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Jp2File(BoxFile):
-    """One run over one file of boxes."""
+    """Locator of one JPEG 2000 file of boxes."""
 
     name = _NAME
     start = len(SIGNATURE)
@@ -162,7 +162,7 @@ class _Jp2File(BoxFile):
         return inside is not None
 
     def _cleaned(self, box: Box, data: bytes, inner: Inner) -> Cleaned | None:
-        """Clean any other box; None if it has to be removed whole."""
+        """Clean a box of metadata, colours or fragments. Return None if the whole box must be removed."""
         if box.kind == b"flst":
             return Cleaned(data) if self._fragments(data) else None
         if box.kind == b"colr":
@@ -190,7 +190,10 @@ class _Jp2File(BoxFile):
         return None
 
     def _fragments(self, data: bytes) -> bool:
-        """Claim the pieces of a codestream by a list of their places in the file (T.801 M.11.3.1)."""
+        """Claim the pieces of a codestream, by a list of their places in the file (T.801 M.11.3.1).
+
+        Return False if the list is malformed.
+        """
         fields, spans = Fields(data), []
         try:
             for _ in range(fields.number(2)):
@@ -211,7 +214,7 @@ class _Jp2File(BoxFile):
 
 
 def _is_colour(data: bytes) -> bool:
-    """True if the data is a ``colr`` box of T.800 I.5.3.3: a method, and a number or an ICC profile."""
+    """Return True for the data of ``colr`` (T.800 I.5.3.3): a method, and a number or an ICC profile."""
     if len(data) < 3 or data[0] not in _COLOUR_METHODS:
         return False
     if data[0] in (2, 3):

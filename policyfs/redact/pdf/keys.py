@@ -1,8 +1,9 @@
 """Categories of the entries in a PDF's dictionaries, and the removal of entries (ISO 32000-2).
 
-Entries are judged by their keys, in every dictionary of every revision, even if nothing refers to it any
-more. A removed entry becomes blanks, key and value; if a value must be there, it becomes a string that says
-nothing. If only removed entries refer to an object, pdf.py removes the object, too.
+Entries are judged by their keys, in every dictionary of every revision, even if nothing refers to the
+dictionary any more. Key and value of a removed entry become spaces. If the dictionary must have the entry,
+only the value is replaced, by a string that says nothing. If only removed entries refer to an object, pdf.py
+removes the object, too.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ STRINGS: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"NM": DEVICE,
     }
 )
-"""Keys of strings, in any dictionary: about the document, annotations, signatures, figures.
+"""Keys of strings in any dictionary (document, annotations, signatures, figures) -> categories.
 
-If the value of such a key has another type, it is something else and stays.
+If the value of such a key is not a string, the key has another meaning there, and the entry stays.
 """
 
 ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
@@ -71,7 +72,9 @@ ANY: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"DCS": LOCATION,
     }
 )
-"""Keys removed with any value: private data of programs, attached files, certificates, places."""
+"""Keys that are removed, whatever their value: private data of programs, attached files, certificates,
+places.
+"""
 
 INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
     {
@@ -87,21 +90,23 @@ INFO: Final[Mapping[bytes, Tells]] = MappingProxyType(
         b"APTL:Keywords": PEOPLE,
     }
 )
-"""Further keys of the document information dictionary; any other may tell anything."""
+"""Further keys of the document information dictionary. Any other key may tell anything."""
 
 _PLACES: Final = re.compile(
     rb"(?i:gps|latitude|longitude|geo(?:bounds|data|hash|json|loc|point|pos|tag)|coordinates|country|sublocation)"
     rb"|(?<![A-Za-z])[Cc]ity(?![a-z])|(?<![a-z])City(?![a-z])|(?<![A-Za-z])(?:[Ll]at|[Ll]on|[Ll]ng)(?![A-Za-z])"
 )
-"""Programs' own keys that name a place. An entry goes if its value refers to no object, as that of a resource
-or of a destination does, whose names are free.
+"""Pattern of keys that programs use for a place.
+
+An entry with such a key is removed if its value refers to no object. Resources and destinations stay: their
+names are free, and their values refer to objects.
 """
 _SHORTEST: Final = 8
 """A string shorter than this, parentheses included, holds no coordinates that free_text.py would find."""
 _TRAILER_ID: Final = b"ID"
 _FIELD: Final = frozenset({b"FT", b"Kids", b"Parent"})
 _ANY_DATE: Final = Node("string", 0, text=b"(D:2000)")
-"""Stands for a string to which an entry only refers."""
+"""A string that stands for the value of an entry if the entry only refers to its string."""
 _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\0?0)")
 
 
@@ -109,7 +114,8 @@ _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\
 class Edits:
     """Edits of one object, and the references that it still has.
 
-    taken: the removed values, each as (start, length, key, categories); notes are made from them.
+    blanks: the ranges that become spaces. taken: the removed values, each as (start, length, key,
+    categories); notes are made from them. metadata: the objects to which its Metadata entries refer.
     """
 
     blanks: list[tuple[int, int]] = field(default_factory=list)
@@ -118,12 +124,13 @@ class Edits:
     refs: set[int] = field(default_factory=set)
     metadata: set[int] = field(default_factory=set)
     texts: dict[int, Tells] = field(default_factory=dict)
-    """Object number -> categories of hidden keys that refer to the object. If the object is a string, it is
-    removed.
+    """Object number -> categories of the hidden keys that refer to the object.
+
+    If the object is a string, it is replaced.
     """
 
     def applied(self, text: bytes) -> bytes:
-        """Return the text with the edits applied."""
+        """Return the object's text with the edits applied."""
         out = bytearray(text)
         for start, end in self.blanks:
             out[start:end] = b" " * (end - start)
@@ -133,7 +140,10 @@ class Edits:
 
 
 def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) -> Edits:
-    """Edit one object. info: it is a document information dictionary; trailer: it is a trailer."""
+    """Return the edits of one object.
+
+    info: True for a document information dictionary. trailer: True for a trailer.
+    """
     edits = Edits()
     waiting = [node]
     while waiting:
@@ -163,7 +173,9 @@ def edit(node: Node, hide: Tells, *, info: bool = False, trailer: bool = False) 
 
 
 def silenced(node: Node, tells: Tells) -> Edits:
-    """Return edits that blank an object to which a key of STRINGS refers; none if the object is no string."""
+    """Return edits that replace a string to which a key of STRINGS refers; no edits if the object is no
+    string.
+    """
     edits = Edits()
     if node.kind == "string":
         _silence(edits, node, b"text", tells)
@@ -199,7 +211,7 @@ def _told(node: Node, key: bytes, value: Node, info: bool, trailer: bool) -> Tel
 
 
 def _refers_to_none(value: Node) -> bool:
-    """True if a value holds no reference and no dictionary with a type."""
+    """Return True if a value holds no reference and no dictionary with a type."""
     waiting = [value]
     while waiting:
         here = waiting.pop()
@@ -210,9 +222,10 @@ def _refers_to_none(value: Node) -> bool:
 
 
 def _take(edits: Edits, node: Node, key: bytes, at: int, value: Node, tells: Tells, *, info: bool) -> None:
-    """Remove an entry. If it must have a value, keep a string that says nothing.
+    """Remove an entry. If the dictionary must have the entry, replace its value by a string that says
+    nothing.
 
-    Entries of the document information need no value.
+    Entries of the document information may be missing.
     """
     if key == _TRAILER_ID and value.kind == "array":
         for item in value.items:

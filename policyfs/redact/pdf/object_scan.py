@@ -1,8 +1,8 @@
 """Scan for a PDF's objects, from the file's start to its end (ISO 32000-2, 7.5).
 
-No cross-reference table is trusted: every object of every revision is found. Bytes between objects
-are known (tables, trailers, the header) or called junk. A stream is as long as its dictionary states;
-if that disagrees with ``endstream``, the file is refused as no PDF.
+The scan trusts no cross-reference table, and finds every object of every revision. Bytes between objects are
+known (tables, trailers, the header), or count as junk. The dictionary of a stream states its length. If the
+length disagrees with ``endstream``, the file is refused as no PDF.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from policyfs.redact.pdf.objects import MAX_TOKENS, CutOffError, MalformedError,
 
 MARK: Final = b"%PDF-"
 HEAD_BYTES: Final = 1024
-"""Bytes within which readers look for the mark."""
+"""Number of bytes at the start of a file in which readers look for the mark."""
 MAX_FILE_BYTES: Final = 256 << 20
 MAX_OBJECTS: Final = 50_000
 MAX_VALUE_BYTES: Final = 4 << 20
@@ -50,7 +50,7 @@ class Item:
     """An object of the file, or a trailer (number -1).
 
     header: offset of the object. start, end: the range of its value. data, data_end: the range of its
-    stream's bytes; data is 0 if it has no stream.
+    stream's bytes; data is 0 if the object has no stream.
     """
 
     number: int
@@ -62,13 +62,17 @@ class Item:
 
     @property
     def last(self) -> int:
-        """One past the value, or past ``endstream`` as far as it is known."""
+        """Offset behind the value, or behind the stream's bytes."""
         return self.data_end if self.data else self.end
 
 
 @dataclass(slots=True)
 class Scan:
-    """One walk over a file, which yields items with their values; junk collects unknown bytes."""
+    """Walk over one file: it yields the objects and trailers with their values.
+
+    junk, comments, tables: ranges of unknown bytes, of comments in objects, and of cross-reference tables.
+    integers: object number -> its values, for objects that are whole numbers.
+    """
 
     source: ByteSource
     budget: Budget
@@ -76,7 +80,7 @@ class Scan:
     comments: list[tuple[int, int]] = field(default_factory=list)
     integers: dict[int, set[int]] = field(default_factory=dict)
     unsure: list[tuple[int, Item]] = field(default_factory=list)
-    """Streams whose length is in an object of its own, each with the number of this object."""
+    """Streams with the length in another object: (number of that object, stream)."""
     tables: list[tuple[int, int]] = field(default_factory=list)
     tokens: int = 0
     objects: int = 0
@@ -117,7 +121,7 @@ class Scan:
         self._settle()
 
     def starts_object(self, at: int) -> bool:
-        """True if an object could be read at an offset."""
+        """Return True if a reader would find an object at an offset."""
         return _HEADER.match(self.source.read(at, _PEEK).lstrip(b"\0\t\n\x0c\r ")) is not None
 
     def value_of(self, item: Item) -> Node:
@@ -138,7 +142,10 @@ class Scan:
         return item, node
 
     def _value(self, start: int) -> tuple[Node, int]:
-        """Read the value at an offset. Return the value, whose places count from this offset, and its end."""
+        """Read the value at an offset. Return the value and its end in the file.
+
+        Places in the value count from the offset.
+        """
         size = _WINDOW
         while size <= MAX_VALUE_BYTES:
             text = self.source.read(start, size)
@@ -154,8 +161,9 @@ class Scan:
         raise TooMuchError("too large an object")
 
     def _read(self, reader: Reader, whole: bool) -> Node | None:
-        """Read the next value of a reader; None if more of the file is needed. whole: True if the reader has
-        the rest of the file.
+        """Read the next value of a reader. Return None if the reader needs more of the file.
+
+        whole: True if the reader has the rest of the file. Raises NotThisKindError.
         """
         try:
             return reader.value()
@@ -197,15 +205,17 @@ class Scan:
         raise NotThisKindError("a stream in it does not end")
 
     def _settle(self) -> None:
-        """Check lengths that are plain objects of the file. Other lengths may be in object streams."""
+        """Check the stream lengths in objects of the file. Other lengths may be in object streams."""
         unsure = self.unsure
         self.unsure = [(number, item) for number, item in unsure if number not in self.integers]
         self.agree([(number, item) for number, item in unsure if number in self.integers], self.integers)
 
     def agree(self, unsure: Iterable[tuple[int, Item]], integers: Mapping[int, AbstractSet[int]]) -> None:
-        """Check that lengths in objects of their own agree with the ends found for their streams.
+        """Check the end of each stream against its length, which is in another object. Raises
+        NotThisKindError.
 
-        integers: number of an object -> its possible values. Raises NotThisKindError.
+        unsure: (number of the object with the length, stream). integers: number of an object -> its possible
+        values.
         """
         for number, item in unsure:
             for length in integers.get(number, frozenset()):
@@ -217,7 +227,7 @@ class Scan:
                 raise NotThisKindError("a stream in it is not as long as it says")
 
     def _table(self, at: int) -> int:
-        """Return the end of a cross-reference table: it holds only numbers and the letters n and f."""
+        """Return the end of a cross-reference table. A table holds only numbers and the letters n and f."""
         size = _WINDOW
         while at < self.source.size:
             chunk = self.source.read(at, size)
@@ -228,7 +238,7 @@ class Scan:
             if length < len(chunk):
                 break
             size = min(4 * size, _CHUNK)
-        if self.source.read(at, 3) == b"obj":  # the last two numbers belong to the object behind
+        if self.source.read(at, 3) == b"obj":  # the last two numbers belong to the next object
             tail = self.source.read(max(0, at - 64), min(64, at))
             found = _NUMBERS.search(tail)
             at -= len(tail) - found.start() if found is not None else 0

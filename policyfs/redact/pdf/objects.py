@@ -1,4 +1,4 @@
-"""PDF's objects as text (ISO 32000-2, 7.2 and 7.3): tokens, and trees of them with their places."""
+"""Parser of PDF's objects (ISO 32000-2, 7.2 and 7.3): tokens, and trees of values with their places."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from policyfs.redact.core.cleaners import TooMuchError
 
 MAX_DEPTH: Final = 60
 MAX_TOKENS: Final = 200_000
-"""Most tokens in all objects of a file."""
+"""Maximum number of tokens in all objects of a file."""
 
 _TOKEN: Final = re.compile(
     rb"(?P<blank>[\x00\t\n\x0c\r ]+)"
@@ -23,8 +23,9 @@ _TOKEN: Final = re.compile(
     rb"|(?P<word>[^\x00\t\n\x0c\r ()<>\[\]{}/%]+)"
 )
 _HEX_CUT_OFF: Final = re.compile(rb"<[0-9A-Fa-f\x00\t\n\x0c\r ]*")
-"""A hexadecimal string that is not complete in the bytes read so far: signatures have some ten thousand
-digits.
+"""The start of a hexadecimal string that continues behind the bytes read so far.
+
+The strings of signatures have some ten thousand digits.
 """
 _IN_STRING: Final = re.compile(rb"[^()\\]+|\\.|[()]", re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(?:([0-7]{1,3})|\r\n|(.))", re.DOTALL)
@@ -42,11 +43,11 @@ class CutOffError(MalformedError):
 
 @dataclass(slots=True)
 class Node:
-    """A value, [start, end) of its text.
+    """A value, with the range [start, end) of its text.
 
     kind: ``dict``, ``array``, ``string`` (text: its bytes as written, with delimiters), ``name`` (text:
-    decoded), ``ref`` (number), ``word`` (numbers, true, null). members: of a dictionary, with the place
-    of each key; items: of an array.
+    decoded), ``ref`` (number), ``word`` (numbers, true, null). members: for each entry of a dictionary its
+    key, the place of the key, and the value. items: the values of an array.
     """
 
     kind: str
@@ -58,8 +59,9 @@ class Node:
     items: list[Node] = field(default_factory=list)
 
     def get(self, key: bytes) -> Node | None:
-        """Return the value of a dictionary's key. If the key is there twice, the last value counts, as for
-        readers.
+        """Return the value of a dictionary's key, or None.
+
+        If the dictionary has the key twice, the last value counts, as for readers.
         """
         found = None
         for name, _, value in self.members:
@@ -68,12 +70,14 @@ class Node:
         return found
 
     def name(self, key: bytes) -> bytes:
-        """Return the value of a dictionary's key if it is a name, else b""."""
+        """Return the value of a dictionary's key if the value is a name, else no bytes."""
         value = self.get(key)
         return value.text if value is not None and value.kind == "name" else b""
 
     def integer(self, key: bytes) -> int | None:
-        """Return the value of a dictionary's key if it is a whole number that is not negative, else None."""
+        """Return the value of a dictionary's key if the value is a whole number that is not negative, else
+        None.
+        """
         value = self.get(key)
         if value is None or value.kind != "word" or not value.text.isdigit() or len(value.text) > 12:
             return None
@@ -82,7 +86,7 @@ class Node:
 
 @dataclass(slots=True)
 class Reader:
-    """Reader of values in one text. comments: places of skipped comments."""
+    """Reader of values in one text. comments: the ranges of skipped comments."""
 
     text: bytes
     at: int = 0
@@ -90,7 +94,7 @@ class Reader:
     comments: list[tuple[int, int]] = field(default_factory=list)
 
     def next(self) -> re.Match[bytes]:
-        """Return the next token that is neither blank nor comment. Raises MalformedError."""
+        """Return the next token; skip white space and comments. Raises MalformedError, TooMuchError."""
         while True:
             found = _TOKEN.match(self.text, self.at)
             if found is None:
@@ -107,9 +111,9 @@ class Reader:
             self.comments.append(found.span())
 
     def value(self, depth: int = MAX_DEPTH) -> Node:
-        """Read the value that starts here.
+        """Read the value at the reader's position.
 
-        Raises MalformedError, CutOffError if the text ends within, TooMuchError.
+        Raises CutOffError if the text ends within the value, MalformedError, TooMuchError.
         """
         return self._value(self.next(), depth)
 
@@ -162,12 +166,12 @@ class Reader:
 
 
 def decoded_name(raw: bytes) -> bytes:
-    """Decode a name: without its slash, with #xx as bytes."""
+    """Return a name without its slash, with each #xx replaced by its byte."""
     return _HEX_NAME.sub(lambda found: bytes((int(found[1], 16),)), raw[1:])
 
 
 def string_bytes(raw: bytes) -> bytes:
-    """Decode a string from its written form: (text) or <hex>."""
+    """Return the bytes of a string in its written form: (text) or <hex>."""
     if raw.startswith(b"<"):
         digits = re.sub(rb"[^0-9A-Fa-f]", b"", raw)
         return bytes.fromhex((digits + b"0" * (len(digits) % 2)).decode())
@@ -183,7 +187,7 @@ def _unescape(found: re.Match[bytes]) -> bytes:
 
 
 def blank_string(raw: bytes) -> bytes:
-    """Return a string of the same written form and length that says nothing."""
+    """Return a string that says nothing, with the written form and the length of another string."""
     if raw.startswith(b"<"):
         return b"<" + b"0" * (len(raw) - 2) + b">"
     return b"(" + b" " * (len(raw) - 2) + b")"

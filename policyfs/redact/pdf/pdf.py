@@ -1,9 +1,8 @@
-"""PDF (ISO 32000-2): document information, XMP, comments, attached files, pictures, private data.
+"""PDF files (ISO 32000-2): document information, XMP, comments, attached files, pictures, private data.
 
-Every object of every revision is examined, also in compressed object streams (object_scan.py,
-streams.py). Objects without a reference from a kept entry become null. The content of pages
-stays: their text and fonts. A file is refused if it is encrypted or damaged, or if its
-cleaned data does not fit into the same length.
+Every object of every revision is examined, also in compressed object streams (object_scan.py, streams.py). An
+object becomes null if no kept entry refers to it. The text and the fonts of pages stay. A file is refused if
+it is encrypted or damaged, or if its cleaned data does not fit into the same length.
 """
 
 from __future__ import annotations
@@ -59,9 +58,9 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_pdf(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a PDF, with its replacement.
+    """Locate everything to hide in a PDF; return the changes that hide it.
 
-    Raises NotThisKindError if it is not a PDF, or not understood as a whole, TooMuchError.
+    Raises NotThisKindError if the file is no PDF, or if a part of it is not understood; TooMuchError.
     """
     if MARK not in source.read(0, HEAD_BYTES):
         raise NotThisKindError("it does not start like a PDF")
@@ -70,7 +69,7 @@ def locate_pdf(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Object:
-    """An object and its edits. role: its stream's purpose, "" if that does not matter."""
+    """An object and its edits. role: the purpose of its stream, "" if the purpose does not matter."""
 
     item: Item
     edits: Edits
@@ -79,7 +78,11 @@ class _Object:
 
 @dataclass(slots=True)
 class _Locator:
-    """One run over one file."""
+    """Locator of one PDF: its state and its steps.
+
+    infos, roots: numbers of the document information and of the root objects. hints: offsets of the hint
+    streams of a linearized file.
+    """
 
     source: ByteSource
     inner: Inner
@@ -135,7 +138,7 @@ class _Locator:
         return _Object(item, edits, self._role(item, node, kind) if item.data else "")
 
     def _role(self, item: Item, node: Node, kind: bytes) -> str:
-        """Return a stream's purpose."""
+        """Return the purpose of a stream."""
         filters = filters_of(node)
         if kind == b"ObjStm":
             return "objects"
@@ -159,8 +162,9 @@ class _Locator:
             self.roots.add(root.number)
 
     def _tables(self) -> None:
-        """Check that no table leads to an object within a stream's bytes, where the scan does not look for
-        objects.
+        """Raise NotThisKindError if a table leads to an object within a stream's bytes.
+
+        The scan does not look for objects there.
         """
         streams = sorted((here.item.data, here.item.data_end) for here in self.objects if here.item.data)
         offsets = {at for start, end in self.scan.tables for at in table_offsets(self.source, start, end)}
@@ -174,9 +178,9 @@ class _Locator:
                 raise NotThisKindError("a table in it leads into a stream")
 
     def _lengths(self, packed: list[_Object], integers: dict[int, set[int]]) -> None:
-        """Check lengths that are in object streams. Raises NotThisKindError.
+        """Check the stream lengths that are in object streams. Raises NotThisKindError.
 
-        The length of an object stream itself cannot be checked in this way: the file is refused.
+        If the length of an object stream itself is not known, the file is refused.
         """
         own = {id(here.item) for here in packed}
         if any(id(item) in own for _, item in self.scan.unsure):
@@ -187,8 +191,9 @@ class _Locator:
         return self.source.read(item.data, min(item.data_end - item.data, MAX_TABLE_BYTES))
 
     def _informations(self) -> None:
-        """Edit document information again, now that it is known: only the trailers identify it, and these
-        come later in the file.
+        """Edit the document information again.
+
+        Only trailers identify the document information, and they come later in the file.
         """
         for here in self.objects:
             if here.item.number in self.infos and here.role != "trailer":
@@ -198,7 +203,7 @@ class _Locator:
                 here.edits = edit(node, self.inner.hide, info=True)
 
     def _reached(self) -> set[int]:
-        """Return the numbers of all objects that a kept object refers to."""
+        """Return the numbers of all objects to which kept references lead from the trailers."""
         refers: dict[int, set[int]] = {}
         waiting: set[int] = set()
         for here in self.objects:
@@ -276,7 +281,7 @@ class _Locator:
             self.found.notes.append(Note(start + at, length, "PDF", key.decode("latin-1"), tells))
 
     def _null(self, item: Item) -> None:
-        """Turn an object into null, and its stream into blanks."""
+        """Turn an object into null. Zeros replace the rest of its text, and its stream."""
         end = item.last
         if item.data:
             end += self.source.read(item.data_end, 64).index(b"endstream") + len(b"endstream")
@@ -299,7 +304,7 @@ class _Locator:
         self.found.notes += [Note(start, end - start, "PDF", tag) for _ in patches]
 
     def _comments(self, gone: list[tuple[int, int]]) -> None:
-        """Blank comments within objects, unless the bytes around them are removed already."""
+        """Zero comments within objects, unless the bytes around them are removed already."""
         for start, end in _outside(sorted(set(self.scan.comments)), sorted(gone)):
             self._blank(start, end, "comment")
 

@@ -1,6 +1,6 @@
-"""Streams of a PDF that are not pages: objects, XMP, pictures with metadata of their own.
+"""Streams of a PDF with metadata: object streams, XMP, and pictures.
 
-A stream's length never changes. Compressed data is compressed again into as many bytes; empty
+A stream's length never changes. Compressed data is compressed again into the same number of bytes; empty
 blocks fill the rest (core/bounded_inflate.py).
 """
 
@@ -41,14 +41,14 @@ _CODESTREAM: Final = b"\xff\x4f\xff\x51"
 
 @dataclass(slots=True)
 class Room:
-    """The work that is still allowed on a file: bytes to inflate, objects and tokens to read."""
+    """Budget of work for one file: bytes to inflate, objects and tokens to read."""
 
     budget: Budget
     tokens: int = 0
     objects: int = 0
 
     def inflate(self, data: bytes) -> tuple[bytes, bytes]:
-        """Inflate a stream; return its data, and the stream with zeros behind its end.
+        """Inflate a stream. Return its data, and the stream with zeros for the bytes behind its end.
 
         Raises NotThisKindError, TooMuchError.
         """
@@ -60,7 +60,7 @@ class Room:
         return said, tidy
 
     def count(self, tokens: int) -> None:
-        """Count an object. Raises TooMuchError."""
+        """Count an object and its tokens. Raises TooMuchError."""
         self.tokens += tokens
         self.objects += 1
         if self.tokens > MAX_TOKENS or self.objects > MAX_OBJECTS:
@@ -68,14 +68,15 @@ class Room:
 
 
 def _packed(plain: bytes, size: int) -> bytes | None:
-    """Return a compressed stream of this size, filled up with zeros behind its end if necessary; None if the
-    data does not fit.
+    """Return a compressed stream of exactly `size` bytes; None if the data does not fit.
+
+    Zeros may follow the end of the stream, to fill the size.
     """
     return deflated_to(plain, size, padded=True)
 
 
 def filters_of(node: Node) -> tuple[bytes, ...] | None:
-    """Return the filters of a stream's dictionary, in order; None if they cannot be read."""
+    """Return the names of a stream's filters, in order; None if they cannot be read."""
     value = node.get(b"Filter") or node.get(b"F")
     if value is None or (value.kind == "word" and value.text == b"null"):
         return ()
@@ -87,7 +88,7 @@ def filters_of(node: Node) -> tuple[bytes, ...] | None:
 
 
 def unpacked(raw: bytes, node: Node, room: Room) -> bytes:
-    """Return a table's stream decompressed; predictors are not undone.
+    """Return the decompressed bytes of a table. Predictors are not undone.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -110,7 +111,7 @@ def _has_predictor(node: Node) -> bool:
 
 @dataclass(slots=True)
 class Inside:
-    """An object in an object stream, [start, end) of its text."""
+    """An object in an object stream, with the range [start, end) of its text."""
 
     number: int
     start: int
@@ -120,7 +121,11 @@ class Inside:
 
 @dataclass(slots=True)
 class ObjectStream:
-    """A compressed object stream: its text, and the objects in it."""
+    """An object stream: its text, and the objects in it.
+
+    packed: True if the stream is compressed. tidy: the text with spaces for the bytes between objects. raw:
+    the bytes of the stream, with zeros behind its end.
+    """
 
     data: int
     size: int
@@ -136,9 +141,10 @@ class ObjectStream:
     def read(
         cls, source: ByteSource, item: Item, node: Node, inner: Inner, room: Room, infos: AbstractSet[int]
     ) -> ObjectStream:
-        """Read the stream of an /ObjStm dictionary, with the edits of each object.
+        """Read an object stream, and edit each object in it.
 
-        infos: numbers of document information dictionaries. Raises NotThisKindError, TooMuchError.
+        node: the dictionary of the stream. infos: numbers of document information dictionaries. Raises
+        NotThisKindError, TooMuchError.
         """
         data, end = item.data, item.data_end
         filters = filters_of(node)
@@ -158,7 +164,7 @@ class ObjectStream:
     def _find(
         self, count: int | None, first: int | None, inner: Inner, room: Room, infos: AbstractSet[int]
     ) -> None:
-        """Find the objects; blank the bytes between them and behind."""
+        """Find the objects. Bytes between and behind the objects become spaces."""
         if count is None or first is None or first > len(self.text) or count > MAX_OBJECTS:
             raise NotThisKindError("an object stream in it is malformed")
         head = self.text[:first]
@@ -193,9 +199,10 @@ class ObjectStream:
         self.tidy = bytes(tidy)
 
     def found(self, source: ByteSource, reached: set[int], texts: Mapping[int, Tells]) -> Found:
-        """Return the patches for removed entries and for unreferenced objects.
+        """Return the changes for removed entries and for unreferenced objects.
 
-        Raises NotThisKindError if the rest cannot be compressed into the same length.
+        reached: numbers of referenced objects. texts: as Edits.texts. Raises NotThisKindError if the rest
+        cannot be compressed into the same length.
         """
         new, found = self.tidy, Found()
         for inside in self.objects:
@@ -229,7 +236,7 @@ class ObjectStream:
 def clean_xmp_stream(
     source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room
 ) -> Found | None:
-    """Clean a metadata stream; None if it has to be removed as a whole."""
+    """Clean a stream of XMP. Return None if the whole stream must be removed."""
     filters, size = filters_of(node), end - data
     if size > MAX_XMP_BYTES or filters is None or len(filters) > 1 or _has_predictor(node):
         return None
@@ -247,7 +254,7 @@ def clean_xmp_stream(
 
 
 def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) -> Found:
-    """Return the changes to a stream's bytes. If it is compressed, each note covers the whole stream."""
+    """Return the changes to a stream's bytes. In a compressed stream, each note covers the whole stream."""
     patches = list(difference(data, raw, new))
     if not patches:
         return Found()
@@ -259,7 +266,7 @@ def _found(data: int, raw: bytes, new: bytes, cleaned: Cleaned, packed: bool) ->
 
 
 def clean_picture(source: ByteSource, data: int, end: int, node: Node, inner: Inner, room: Room) -> Found:
-    """Clean an embedded JPEG or JPEG 2000. Raises NotThisKindError if it is not understood."""
+    """Clean an embedded JPEG or JPEG 2000. Raises NotThisKindError if the picture is not understood."""
     filters = filters_of(node)
     size = end - data
     found: Found | None = None

@@ -1,7 +1,7 @@
 """Targets of a PDF's cross-reference tables (ISO 32000-2, 7.5.4 and 7.5.8).
 
-Objects are found without tables (object_scan.py). But a table may point into the bytes of a stream. Only
-readers that use the table would find an object there.
+object_scan.py finds objects without tables, but not within the bytes of a stream. A table may point there,
+and readers that use the table would find an object.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def stream_offsets(data: bytes, node: Node) -> Iterator[int]:
 def _rows(data: bytes, width: int, parameters: Node | None) -> Iterator[bytes]:
     """Yield the entries of a table, with its predictor undone.
 
-    Such tables use the predictors "none" and "up". Raises NotThisKindError for any other.
+    Tables use the predictors "none" and "up". Raises NotThisKindError for any other predictor.
     """
     if parameters is not None and parameters.kind == "array":
         parameters = parameters.items[0] if parameters.items else None

@@ -1,10 +1,10 @@
 """Canon's raw photos in boxes (CR3): TIFF blocks, previews, and tracks of raw pixels and metadata.
 
-A ``uuid`` box in ``moov`` holds the EXIF as four TIFF structures: CMT1 (its first directory), CMT2
-(the EXIF directory), CMT3 (Canon's maker notes), CMT4 (GPS). Two more at the top hold XMP and a
-preview. One track is a JPEG as large as the picture, others are raw pixels, one (CTMD) repeats the
-metadata. Canon publishes no description; this is the layout that readers of such files agree on
-(ExifTool, LibRaw).
+A ``uuid`` box in ``moov`` holds the EXIF as four TIFF structures: CMT1 (its first directory), CMT2 (the EXIF
+directory), CMT3 (Canon's maker notes), CMT4 (GPS). Two ``uuid`` boxes at the top of the file hold XMP and a
+preview. One track is a JPEG as large as the picture, other tracks are raw pixels, and one track (CTMD)
+repeats the metadata. Canon publishes no description. The layout is the one on which ExifTool and LibRaw
+agree.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ _TIFFS: Final = MappingProxyType(
 )
 _RECORD_BYTES: Final = 12
 _NO_TAGS: Final = bytes.fromhex("4d4d002a00000008000000000000")
-"""A TIFF structure of one directory without tags. It may replace any of the four structures: no tag is known
-in all of them.
+"""A TIFF structure with an empty directory, as the replacement of a structure that is not understood.
+
+No tag is known in all four structures, so the directory has no tags.
 """
 _TABLES: Final = frozenset({b"CCTP", b"CTBO"})
 
@@ -65,7 +66,7 @@ PARTS: Final[tuple[Part, ...]] = (
 
 
 def locate_cr3(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a CR3 file, with its replacement.
+    """Locate everything to hide in a CR3 file; return the changes that hide it.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -73,7 +74,7 @@ def locate_cr3(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Cr3File(BoxFile):
-    """One run over one file."""
+    """Locator of one CR3 file."""
 
     name = _NAME
     ftyp_bytes = 264
@@ -98,7 +99,7 @@ class _Cr3File(BoxFile):
         return box.extended == PREVIEW_UUID and self._preview(box)
 
     def _preview(self, box: Box) -> bool:
-        """Clean a preview: 8 bytes of header, and a box of one JPEG; return False for other data."""
+        """Clean a preview: a header of 8 bytes, and a box with one JPEG. Return False for other data."""
         inside = read_boxes(self.source, min(box.body + 8, box.end), box.end, self.inner.budget)
         first = next(iter(inside), None)
         if first is None or first.kind != b"PRVW" or first.cut or not self.block(first, _cleaner(first)):
@@ -123,7 +124,10 @@ class _Cr3File(BoxFile):
         self.movie(box, bytes(data), self._pictures, self._without_records)
 
     def _without_records(self, track: Track) -> Found | None:
-        """Turn each sample of CTMD into one record without a type, which readers skip."""
+        """Return the changes that turn each sample of CTMD into one record without a type; readers skip it.
+
+        Return None for another track, and if a sample is too short or too long.
+        """
         if track.entries.formats != (b"CTMD",):
             return None
         emptied, samples = Found(), track.samples()
@@ -141,7 +145,7 @@ class _Cr3File(BoxFile):
         return emptied
 
     def _pictures(self, track: Track) -> Found:
-        """Keep raw pixels; clean JPEGs, each by itself."""
+        """Return the changes to the samples of a track. Raw pixels stay; each JPEG is cleaned by itself."""
         inside = Found()
         samples = track.samples()
         for at, size in samples.places(range(len(samples))):
@@ -166,7 +170,7 @@ class _Cr3File(BoxFile):
 
 
 def _cleaner(box: Box) -> Callable[[bytes, Inner], Cleaned | None]:
-    """Return the cleaner of one of Canon's boxes; the cleaner returns None for unknown data."""
+    """Return the cleaner of one of Canon's boxes. The cleaner returns None for unknown data."""
     kind = box.kind
 
     def clean(data: bytes, inner: Inner) -> Cleaned | None:
@@ -186,7 +190,7 @@ def _cleaner(box: Box) -> Callable[[bytes, Inner], Cleaned | None]:
 
 
 def _jpeg(data: bytes, inner: Inner) -> Cleaned | None:
-    """Clean the JPEG behind a block of numbers. Return None if there is no JPEG."""
+    """Clean the JPEG behind a header of numbers. Return None if there is no JPEG."""
     at = data.find(_JPEG, 0, _HEADER_BYTES)
     cleaned = inner.jpeg(data[at:]) if at >= 0 else None
     return None if cleaned is None else Cleaned(data[:at] + cleaned.data, shifted(cleaned.notes, at))

@@ -1,7 +1,7 @@
-"""Fujifilm's RAF: a header, a JPEG, lists of numbers about the sensor, and its pixels.
+"""RAF files of Fujifilm: a header, a JPEG, lists of numbers about the sensor, and the sensor's pixels.
 
-The format is not published; the layout is from dcraw's and ExifTool's documentation. The pixels of
-newer cameras are in a TIFF structure, those of older ones stand alone.
+The format is not published; the layout is from the documentation of dcraw and ExifTool. Newer cameras write
+the pixels in a TIFF structure, older cameras write only the pixels.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ _MAGIC: Final = b"FUJIFILMCCD-RAW "
 _HEADER_BYTES: Final = 0x94
 _POINTERS_END: Final = 0x5C
 _OF_THE_CAMERA: Final = ((0x14, 0x40),)
-"""The camera's number, its model, and the version of the program that wrote the file."""
+"""Header fields about the camera: its number, its model, and the version of the program that wrote the file.
+"""
 _TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
-"""Header fields with the place of a directory and of the pixels: offset and length of each."""
+"""Header fields: (offset and length of a directory, offset and length of the pixels)."""
 _KNOWN: Final = frozenset(
     numbers("100 110 111 115 121 130 131 2000 2100 2200 2300-2302 2310 2311 2400 2ff0 9200 9650 c000")
 )
 
 
 def locate_raf(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a RAF file, with its replacement.
+    """Locate everything to hide in a RAF file; return the changes that hide it.
 
     Raises NotThisKindError, TooMuchError.
     """
@@ -52,7 +53,7 @@ def locate_raf(source: ByteSource, inner: Inner) -> Found:
 
 @dataclass(slots=True)
 class _Raf:
-    """One run over one file."""
+    """Locator of one RAF file: its state and its steps."""
 
     source: ByteSource
     inner: Inner
@@ -84,7 +85,10 @@ class _Raf:
         return int.from_bytes(self.head[at : at + 4])
 
     def _keep(self, start: int, end: int) -> None:
-        """Keep [start, end). Raises NotThisKindError if other kept data is there."""
+        """Keep the bytes [start, end).
+
+        Raises NotThisKindError if some are kept already, or behind the file's end.
+        """
         if end > self.source.size or self.kept.hits(start, end):
             raise NotThisKindError("its parts overlap, or lie behind its end")
         self.kept.add(start, end)
@@ -96,7 +100,7 @@ class _Raf:
             self.found.notes.append(Note(start, end - start, "RAF", tag, tells))
 
     def _file(self, kind: str, start: int, size: int) -> None:
-        """Clean an embedded file in its place. Raises NotThisKindError if it is not of this kind."""
+        """Clean an embedded file in its place. Raises NotThisKindError if the file is of another kind."""
         end = min(start + size, self.source.size)
         self._keep(start, end)
         found = self.inner.file(kind, SliceSource(self.source, start, end - start))
@@ -105,7 +109,10 @@ class _Raf:
         self.found.add(found, start)
 
     def _directory(self, start: int, size: int) -> None:
-        """Clean records of a tag, a length (two bytes each) and a value."""
+        """Clean a list of records: a tag and a length of two bytes each, then a value.
+
+        Raises NotThisKindError.
+        """
         if not start:
             return
         count, at = int.from_bytes(self.source.read(start, 4)), start + 4

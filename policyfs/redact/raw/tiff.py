@@ -1,8 +1,8 @@
-"""Whole files that are TIFF structures: TIFF, BigTIFF, and the raw files of cameras.
+"""TIFF and BigTIFF files, and the raw files of cameras that are TIFF structures.
 
-Only directories and values are read, never strips and tiles of pixels. After redaction every byte
-is a directory, the value of a known tag, pixels that a tag refers to, or zero. libmagic calls DNG,
-NEF, ARW, PEF, SRW and most others image/tiff.
+Only directories and values are read, never strips and tiles of pixels. After redaction every byte is a
+directory, the value of a known tag, pixels that a tag refers to, or zero. libmagic calls DNG, NEF, ARW, PEF,
+SRW and most other raw files image/tiff.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ from policyfs.redact.exif.tiff_walk import TiffWalk, pairs
 from policyfs.redact.jpeg.markers import FRAMES, SOS, WITH_LENGTH, is_soi, walk_image, well_formed
 
 MAX_ZEROED_BYTES: Final = 64 << 20
-"""Most unreferenced bytes that are read to see if they are zero already; later bytes count as not zero."""
+"""Maximum number of unreferenced bytes that are read to find out if they are zero.
+
+Later bytes count as not zero.
+"""
 MAX_SAMPLES: Final = 64
 MAX_JPEG_STRIPS: Final = 4096
-"""Most strips or tiles of JPEG data whose headers are examined."""
+"""Maximum number of strips or tiles of JPEG data that are examined."""
 MAX_LOST_BYTES: Final = 1 << 20
-"""Unreferenced bytes that may always be zeroed.
+"""Number of unreferenced bytes that may always be zeroed.
 
-If there are more, and they are more than half of the file, pixels may be among them, at places that only
-the maker knows. Such a file is refused, so that it is not ruined.
+If a file has more such bytes, and they are more than half of it, pixels may be among them, at places that
+only the maker knows. The file is then refused, so that it is not ruined.
 """
 
 MAX_PADDING: Final = 8
@@ -66,19 +69,16 @@ _JPEG_COMPRESSIONS: Final = (6, 7, 99, 34892)
 
 
 def locate_tiff(source: ByteSource, inner: Inner) -> Found:
-    """Locate everything to hide in a TIFF or a raw file, with its replacement.
+    """Locate everything to hide in a TIFF or a raw file; return the changes that hide it.
 
-    Raises NotThisKindError if there is no directory, if values overlap, or if the pixels are not where
-    a tag says; TooMuchError.
+    Raises NotThisKindError if there is no directory, if values overlap, or if the pixels are not where a tag
+    says; TooMuchError.
     """
     return _File(source, inner, TiffWalk(source, inner, tables=TABLES, openers=OPENERS)).locate()
 
 
 def _head(source: ByteSource) -> tuple[Header, str]:
-    """Read the header of the file, and return it with the role of the first directory.
-
-    Raises NotThisKindError.
-    """
+    """Return the header of the file, and the role of its first directory. Raises NotThisKindError."""
     header, start, rest = read_header(source), source.read(0, 4), source.read(8, 16)
     if header is None:
         raise NotThisKindError("it does not start like a TIFF")
@@ -97,7 +97,7 @@ def _head(source: ByteSource) -> tuple[Header, str]:
 
 @dataclass(slots=True)
 class _File:
-    """One run over one file; its steps are in the order of locate()."""
+    """Locator of one TIFF or raw file. Its steps are in the order of locate()."""
 
     source: ByteSource
     inner: Inner
@@ -126,7 +126,7 @@ class _File:
     # --- pixels ---
 
     def _pixels(self, directory: Directory) -> None:
-        """Keep the data at a directory's pairs of tags."""
+        """Keep the data to which a directory's pairs of tags (offsets and lengths) refer."""
         if directory.frame.note:
             note = min(start for start, _ in directory.covers) if directory.covers else directory.offset
             for places in previews(self.walk, directory, note):
@@ -149,8 +149,9 @@ class _File:
         return []
 
     def _sized(self, directory: Directory, entry: Entry, starts: list[int], sizes: list[int]) -> list[int]:
-        """Return the lengths that readers use. They compute a length if it is missing, or too short for plain
-        pixels.
+        """Return the lengths of data as readers use them.
+
+        Readers compute a length if it is missing, or too short for plain pixels.
         """
         if len(sizes) != len(starts) or 0 in sizes:
             guessed = self._guessed(starts)
@@ -163,8 +164,8 @@ class _File:
         return sizes
 
     def _guessed(self, starts: list[int]) -> list[int]:
-        """Return lengths if these are missing: each data goes up to the next start, or to the end of the
-        file.
+        """Return lengths if the file states none: each piece of data ends at the next start, or at the file's
+        end.
         """
         ordered = sorted(starts)
         behind = dict(zip(ordered, [*ordered[1:], self.source.size], strict=True))
@@ -182,14 +183,18 @@ class _File:
             self.walk.kept.append((start, end))
 
     def _first(self, directory: Directory, tag: int) -> int:
-        """Return the first number of a tag; 0 if it is not there."""
+        """Return the first number of a tag; 0 if the directory has no such tag."""
         for entry in directory.entries:
             if entry.tag == tag and entry.keep and entry.count <= MAX_SAMPLES:
                 return next(iter(self.walk.numbers(entry)), 0)
         return 0
 
     def _jpeg(self, start: int, end: int, *, whole: bool) -> None:
-        """Clean metadata in a strip of JPEG: as in any JPEG, or at least in its header."""
+        """Clean the metadata in a strip of JPEG data. Raises NotThisKindError.
+
+        A whole picture is cleaned like any JPEG. In other strips, the metadata segments of the header become
+        zeros.
+        """
         self.jpegs += 1
         self.inner.budget.part()
         payloads, frame = self._segments(start, end)
@@ -208,7 +213,10 @@ class _File:
         self.walk.notes += [Note(a, b - a, "JPEG", "segment", UNKNOWN) for a, b in payloads]
 
     def _segments(self, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
-        """Return application data and comments in a JPEG's header, and its kind of frame (0: no picture)."""
+        """Return the ranges of application data and comments in a JPEG's header, and the kind of its frame.
+
+        The kind is 0 if the data is no picture.
+        """
         found: list[tuple[int, int]] = []
         at, frame, sound = start + 2, 0, True
         for _ in range(64):
@@ -240,7 +248,7 @@ class _File:
     def _odd_segments(
         self, start: int, end: int, found: list[tuple[int, int]]
     ) -> tuple[list[tuple[int, int]], int]:
-        """Return the result of _segments for a header with other bytes in it, which decoders skip."""
+        """Return the result of _segments for a header with other bytes in it. Decoders skip such bytes."""
         part = SliceSource(self.source, start, end - start)
         if not is_soi(part, 0):
             return found, 0
@@ -252,7 +260,10 @@ class _File:
         return [(start + a, start + b) for a, b in (*spans, *image.junk)], image.frame
 
     def _preview(self, places: list[tuple[int, int]]) -> None:
-        """Clean a picture that a maker note refers to; its offset may count from several places."""
+        """Clean a picture that a maker note refers to.
+
+        places: the possible places of the picture, because its offset may count from several origins.
+        """
         for at, size in places:
             if (at, at + size) in self.done or self.walk.embed_picture(at, size):
                 self.done.add((at, at + size))
@@ -264,7 +275,7 @@ class _File:
             if entry.tag in raw_tags.JPEG_TABLES and entry.keep and entry.count <= 8:
                 for at in self.walk.numbers(entry):
                     size = 64 if entry.tag == 0x0207 else 16 + sum(self.source.read(at, 16))
-                    # If other data is there, it is kept instead: its changes would change the length that is
+                    # Keep no table where other data is: changes to that data would change the length that is
                     # read here.
                     if at >= 8 and self.walk.free(at, at + size):
                         self.walk.kept.append((at, at + size))
@@ -288,9 +299,10 @@ class _File:
 
 
 def unreferenced(source: ByteSource, kept: Extents, padding: int = 0, *gone: Extents) -> Iterator[Patch]:
-    """Yield zeros for all bytes that are not kept and not zero already.
+    """Yield patches that zero all bytes that are not kept and not zero already.
 
-    Gaps of up to `padding` bytes stay, and so does filler that is beside no removed bytes (gone).
+    Gaps of up to `padding` bytes stay. gone: ranges of removed bytes. If gone is given, filler stays, too,
+    unless it is beside removed bytes.
     """
     left = MAX_ZEROED_BYTES
     for start, end in kept.gaps(source.size):

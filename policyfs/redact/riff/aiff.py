@@ -15,10 +15,10 @@ from policyfs.redact.riff.chunks import Chunk, chunks, drop, pad, printable
 from policyfs.redact.tags.id3 import clean_id3, tag_size
 
 PADDING: Final = b"FLLR"
-"""Name of chunks that fill room in files of Apple's recorders."""
+"""Name of the padding chunks that Apple's recorders write."""
 _HEADER_BYTES: Final = 12
 _COMMON_BYTES: Final = 23
-"""Size of COMM's numbers, and of the length of the name that AIFF-C has behind them."""
+"""Size of the numbers in COMM, with the length of the name that follows them in AIFF-C."""
 _PLAIN: Final = MappingProxyType({b"COMM": 512, b"FVER": 4, b"INST": 20, b"CHAN": 1292})
 TEXTS: Final = MappingProxyType(
     {
@@ -31,10 +31,9 @@ TEXTS: Final = MappingProxyType(
         b"AESD": Tells.DEVICE | Tells.TIME,
     }
 )
-"""Chunks of texts, and their categories.
+"""Chunks of text -> categories.
 
-Comments have the time of their writing; AES channel status has names of machines and the time of
-day.
+Comments hold the time of writing. AES channel status holds names of machines and the time of day.
 """
 
 
@@ -47,7 +46,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "COMM, SSND, FVER, INST, CHAN", "the sound", NOTHING, "stay"),
     Part(_KIND, "any other chunk (APPL, MIDI), behind the last", "anything", UNKNOWN, "padding, zeros"),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of an AIFF, as rows of docs/redaction-parts.md."""
 
 
 def locate_aiff(source: ByteSource, inner: Inner) -> Found:
@@ -71,7 +70,7 @@ def locate_aiff(source: ByteSource, inner: Inner) -> Found:
 
 
 def _chunk(edits: Edits, chunk: Chunk) -> None:
-    """Clean any chunk other than the sound."""
+    """Clean a chunk that is not the sound."""
     hide = edits.inner.hide
     data = edits.source.read(chunk.start, min(chunk.size, MAX_BLOCK_BYTES))
     whole = chunk.whole and len(data) == chunk.size

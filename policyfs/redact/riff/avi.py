@@ -1,8 +1,8 @@
 """AVI files (Microsoft, "AVI RIFF File Reference"; OpenDML AVI extensions 1.02).
 
-Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks, padding and
-unknown data become zeros: cameras write maker notes there, dash cams their position. The chunks of
-pictures and sound are walked by their headers, not read; messages in pictures are cleaned last.
+Headers of streams, indexes, pictures and sound stay. Streams of texts, makers' chunks, padding and unknown
+data become zeros: cameras write maker notes there, and dash cams write their position. Of chunks with
+pictures and sound, only the headers are read. Messages in pictures are cleaned last.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from policyfs.redact.riff.chunks import (
 from policyfs.redact.riff.info_list import LIST, clean_shared
 
 MAX_SAMPLES: Final = 400_000
-"""Most chunks of pictures and sound: two hours of each at 25 a second."""
+"""Maximum number of chunks of pictures and sound: two hours, with 25 chunks of each per second."""
 _HEADER_BYTES: Final = 12
 _TEXT_BYTES: Final = 1 << 16
 _HANDLER_AT: Final = 4
@@ -46,7 +46,10 @@ _COMPRESSION_AT: Final = 16
 _SETTINGS_AT: Final = 40
 """Offset of the codec's own settings in the ``strf`` of pictures."""
 _NUMBERS: Final = MappingProxyType({b"vids": _SETTINGS_AT, b"auds": 18, b"iavs": 32})
-"""Kind of stream -> bytes of numbers at the start of its ``strf``; a codec's own settings are behind them."""
+"""Kind of stream -> size in bytes of the numbers at the start of its ``strf``.
+
+The codec's own settings follow.
+"""
 _MEDIA: Final = (b"vids", b"auds", b"iavs")
 _SAMPLE_KINDS: Final = (b"dc", b"db", b"wb", b"pc", b"dd", b"__", b"iv")
 _PLAIN: Final = MappingProxyType(
@@ -69,7 +72,7 @@ _TELLING: Final = MappingProxyType(
         b"strd": Tells.LOCATION | Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER,
     }
 )
-"""Chunks that tell, and their categories."""
+"""Chunks with metadata -> categories."""
 
 
 _KIND: Final = "AVI"
@@ -90,7 +93,7 @@ PARTS: Final[tuple[Part, ...]] = (
     Part(_KIND, "movi: other streams, JUNK, unknown chunks", "texts, where a dash cam was", UNKNOWN, "zeros"),
     Part(_KIND, "any other chunk, JUNK, behind the last", "anything", UNKNOWN, "padding, zeros"),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of an AVI, as rows of docs/redaction-parts.md."""
 
 
 def locate_avi(source: ByteSource, inner: Inner) -> Found:
@@ -102,7 +105,7 @@ def locate_avi(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """One run over one file."""
+    """Locator of one AVI: its state and its steps."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
@@ -113,8 +116,9 @@ class _Locator:
         self.frames: dict[int, StreamFrames] = {}
 
     def locate(self) -> Found:
-        """Locate everything to hide in all RIFFs of the file. A file over 1 GB has several; the first one has
-        the headers.
+        """Locate everything to hide in all RIFFs of the file.
+
+        A file over 1 GB has several RIFFs; the first one has the headers.
         """
         at = 0
         while at + _HEADER_BYTES <= self.source.size:
@@ -134,7 +138,7 @@ class _Locator:
         return self.edits.found
 
     def _body(self, at: int, end: int) -> int:
-        """Clean the chunks of a RIFF; return their end."""
+        """Clean the chunks of one RIFF. Return the end of the RIFF."""
         for chunk in chunks(self.source, self.inner, at, end):
             inside = chunk.start + 4 <= end  # bytes behind the RIFF are removed: a type there would vanish
             if chunk.name == LIST and inside and self.source.read(chunk.start, 4) == b"movi":
@@ -145,7 +149,7 @@ class _Locator:
             elif chunk.name == LIST and self._kind(chunk) == b"hdrl":
                 self._headers(chunk, 2)
             elif chunk.name == b"RIFF":
-                return chunk.at  # a new RIFF: the stated size of the one before was wrong
+                return chunk.at  # a new RIFF starts here: the stated size of this one is wrong
             else:
                 self._chunk(chunk)
             at = chunk.next
@@ -157,7 +161,10 @@ class _Locator:
         return self.source.read(chunk.start, 4) if chunk.size >= 4 else b""
 
     def _headers(self, chunk: Chunk, depth: int) -> None:
-        """Clean a list of headers: of the file, of a stream."""
+        """Clean a list of headers, of the file or of one stream.
+
+        depth: number of levels of lists that may follow.
+        """
         at, headed = chunk.start + 4, self._kind(chunk) != b"strl"
         for part in chunks(self.source, self.inner, at, chunk.end):
             inside = self._kind(part) if part.name == LIST else b""
@@ -183,8 +190,9 @@ class _Locator:
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)
 
     def _settings(self, start: int, end: int, found: Found) -> None:
-        """Keep the changes found in a stream's format [start, end); zero it, except its numbers, if it still
-        has text with a place.
+        """Clean the format [start, end) of a stream. found: the changes to its settings.
+
+        If the changed format still has text with a hidden place, zero all of it except its numbers.
         """
         start += _NUMBERS.get(self.streams[-1] if self.streams else b"", 0)
         if self.inner.hide & Tells.LOCATION and start < end:
@@ -195,9 +203,10 @@ class _Locator:
         self.edits.found.add(found)
 
     def _coded(self, code: bytes, start: int, end: int) -> Found:
-        """Keep the framing of a stream of pictures, which may have SEI messages, or be whole pictures.
+        """Record the framing of the current stream if it has pictures. Return the changes to its settings
+        [start, end).
 
-        code: of its codec. Return the changes to the codec's settings [start, end).
+        The frames may have SEI messages, or be whole pictures. code: the code of the stream's codec.
         """
         codec, number = codec_of(code), len(self.streams) - 1
         if self.streams[-1:] != [b"vids"]:
@@ -210,7 +219,7 @@ class _Locator:
         return clean_settings(self.source, start, end, codec, self.inner)
 
     def _chunk(self, chunk: Chunk) -> None:
-        """Clean a chunk without picture or sound."""
+        """Clean a chunk that holds neither picture nor sound."""
         tells = _TELLING.get(chunk.name)
         if chunk.name in _PLAIN:
             end = chunk.start + min(chunk.size, _PLAIN[chunk.name])
@@ -228,7 +237,10 @@ class _Locator:
             drop(self.edits, chunk)
 
     def _movie(self, at: int, end: int) -> None:
-        """Walk the list of pictures and sound in [at, end), header by header."""
+        """Walk the chunks of pictures and sound in [at, end), header by header.
+
+        Raises NotThisKindError, TooMuchError.
+        """
         window, media = Window(self.source), self._media_names()
         coded = {
             b"%02d" % number + kind: self.frames[number] for number in self.frames for kind in _SAMPLE_KINDS
@@ -255,7 +267,7 @@ class _Locator:
             raise NotThisKindError("its pictures and sound are not a sequence of chunks")
 
     def _media_names(self) -> frozenset[bytes]:
-        """Return the names of chunks for streams of pictures or sound, or for their indexes."""
+        """Return the names of the chunks that hold pictures, sound, or indexes of streams."""
         names = set()
         for number, kind in enumerate(self.streams[:100]):
             digits = b"%02d" % number
@@ -265,7 +277,9 @@ class _Locator:
         return frozenset(names)
 
     def _hide(self, at: int, name: bytes, end: int) -> None:
-        """Zero a chunk. A chunk of a stream keeps its name, because indexes have it. Any other chunk becomes
+        """Zero the data of a chunk.
+
+        The chunk of a stream keeps its name, because indexes refer to the name. Any other chunk becomes
         padding.
         """
         if not name[:2].isdigit() and self.edits.put(at, name, JUNK):

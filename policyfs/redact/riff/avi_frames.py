@@ -1,4 +1,4 @@
-"""Frames of H.264, H.265 and H.266 in the chunks of an AVI, for the search for SEI messages."""
+"""Search for SEI messages in the H.264, H.265 and H.266 frames of an AVI."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from policyfs.redact.core.cleaners import Found, Inner
 from policyfs.redact.core.patches import ByteSource
 
 _HEAD_BYTES: Final = 256
-"""Bytes at the start of a frame in which its first units are looked for."""
+"""Number of bytes at the start of a frame in which its first units are searched."""
 _TRIED: Final = 16
 _DELIMITERS: Final = {"H.264": 9, "H.265": 35, "H.266": 20}
-"""Type of the unit before the first unit of a picture (access unit delimiter)."""
+"""Codec -> type of the access unit delimiter, the unit that may precede a picture."""
 
 
 @dataclass(slots=True)
 class StreamFrames:
-    """The frames of one stream (bitstreams.frames.Frames): chunk after chunk, as the walk finds them.
+    """The frames of one stream (see bitstreams.frames.Frames), one chunk each, in the order of the walk.
 
-    coded: None if a frame may be a whole picture.
+    coded: the framing; None if a frame may be a whole picture.
     """
 
     source: ByteSource
@@ -34,12 +34,12 @@ class StreamFrames:
     _ends: array[int] = field(default_factory=lambda: array("Q"))
 
     def add(self, start: int, end: int) -> None:
-        """Add the chunk with the data [start, end)."""
+        """Add the frame with the bytes [start, end)."""
         self._starts.append(start)
         self._ends.append(end)
 
     def clean(self, inner: Inner) -> Found:
-        """Clean the SEI messages in the frames, or the pictures that are frames.
+        """Clean the SEI messages in the frames. If frames may be whole pictures, clean the pictures instead.
 
         Raises NotThisKindError, TooMuchError.
         """
@@ -67,8 +67,10 @@ class StreamFrames:
         return Frame(self._starts[number], self._ends[number] - self._starts[number])
 
     def _is_key(self, number: int) -> bool:
-        """True unless a frame begins with a slice, maybe behind a delimiter: then it has neither parameters
-        nor messages before its picture. (An index need not exist, and need not be true.)
+        """Return False if a frame begins with a slice, or with a delimiter and then a slice.
+
+        Such a frame has neither parameters nor messages before its picture. (The file's index may be missing
+        or wrong, so nothing depends on it.)
         """
         if self.coded is None:
             return True

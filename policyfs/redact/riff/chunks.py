@@ -1,7 +1,6 @@
-"""Files made of chunks with a four-letter name and then a length: RIFF and IFF.
+"""Chunks of RIFF and IFF files: a name of four letters, a length, and data.
 
-RIFF (Microsoft and IBM, 1991) is little endian: WebP, WAV, AVI. IFF (EA IFF 85) is big endian:
-AIFF.
+RIFF (Microsoft and IBM, 1991) is little endian: WebP, WAV, AVI. IFF (EA IFF 85) is big endian: AIFF.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from policyfs.redact.core.patches import ByteSource
 
 HEAD_BYTES: Final = 8
 JUNK: Final = b"JUNK"
-"""Name of padding in RIFF (Multimedia Programming Interface 1.0): every reader skips it."""
+"""Name of padding chunks in RIFF (Multimedia Programming Interface 1.0). Every reader skips them."""
 _AT_ONCE: Final = (JUNK, b"FLLR", b"LIST")
-"""Names of chunks that count at once, even if the four bytes one offset later could be a name, too.
+"""Names that always start a chunk, even if the four bytes one offset later could be a name, too.
 
-A removed chunk gets one of the first two. When the result is redacted again, the padding byte before such a
+A removed chunk gets the name JUNK or FLLR. If the result is redacted again, the padding byte before such a
 chunk must be found at the same place. Otherwise bytes would change again.
 """
 LIKELY_NAME: Final = re.compile(rb"[A-Za-z0-9_\xa9(][\x20-\x7e\xa9]{3}")
@@ -33,10 +32,10 @@ Order = Literal["little", "big"]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One chunk: offset of its name, the name, offset of its data, and its stated length.
+    """One chunk.
 
-    size: cut at the container's end. whole: True if it was not cut. next: offset of the following chunk,
-    behind a padding byte if there is one.
+    at: offset of its name. size: length of its data, cut at the container's end. whole: True if the data was
+    not cut. next: offset of the following chunk, behind the padding byte if there is one.
     """
 
     at: int
@@ -47,12 +46,12 @@ class Chunk:
 
     @property
     def start(self) -> int:
-        """The first byte of its data."""
+        """Offset of the chunk's data."""
         return self.at + HEAD_BYTES
 
     @property
     def end(self) -> int:
-        """One past its data, without padding."""
+        """Offset behind the chunk's data, without padding."""
         return self.start + self.size
 
 
@@ -76,11 +75,11 @@ def chunks(
     source: ByteSource, inner: Inner | None, start: int, end: int, order: Order = "little",
     *, padded: bool = True,
 ) -> Iterator[Chunk]:  # fmt: skip
-    """Yield the chunks of [start, end), up to bytes that cannot be one. The last may be cut off.
+    """Yield the chunks of [start, end), up to bytes that cannot be a chunk. The last chunk may be cut off.
 
-    After a chunk of odd size there should be a padding byte. If a name follows only without such a byte, the
-    chunk has none. inner: its budget counts the chunks; None if the caller counts them. order: byte order of
-    the length. padded: False for formats without padding bytes. Raises TooMuchError.
+    A padding byte should follow a chunk of odd size. If a name follows only without such a byte, the chunk
+    has none. inner: its budget counts the chunks; None if the caller counts them. order: byte order of the
+    length. padded: False for formats without padding bytes. Raises TooMuchError.
     """
     window, at = Window(source), start
     end = min(end, source.size)
@@ -102,8 +101,8 @@ def padding_at(window: Window, after: int, end: int) -> int:
     """Return the length of the padding behind a chunk of odd size: 1, or 0 if the writer forgot the padding
     byte.
 
-    after: end of the chunk's data. Only bytes before `end` count: bytes behind belong to another chunk, whose
-    name may be replaced.
+    after: end of the chunk's data. Only bytes before `end` count. Bytes behind `end` belong to another chunk,
+    and its name may be replaced.
     """
     here, there = (window.read(at, max(0, min(4, end - at))) for at in (after, after + 1))
     padded = LIKELY_NAME.fullmatch(there) is not None and here not in _AT_ONCE
@@ -119,9 +118,10 @@ def drop(
     tag: str | None = None,
     broken: bool = False,
 ) -> None:
-    """Turn a chunk into padding, full of zeros, and note it.
+    """Turn a chunk into padding full of zeros, and note it.
 
-    name: of a chunk that readers skip. tag: the part's name in the note; by default the chunk's old name.
+    name: the name of padding chunks in this format. tag: the part's name in the note; by default the chunk's
+    old name.
     """
     tag = printable(chunk.name) if tag is None else tag
     before = len(edits.found.notes)
@@ -137,5 +137,5 @@ def pad(edits: Edits, chunk: Chunk) -> None:
 
 
 def printable(name: bytes) -> str:
-    """Return a chunk's name for people."""
+    """Return a chunk's name as text."""
     return name.decode("latin-1").strip()

@@ -35,7 +35,7 @@ NAMES: Final = MappingProxyType(
         ),
     }
 )
-"""Categories -> names of texts in lists."""
+"""Categories -> names of texts in lists. Texts with other names may tell anything."""
 _TOLD: Final = {name.encode(): tells for tells, names in NAMES.items() for name in names.split()} | {
     b"IPRT": Tells.OTHER,
     b"IBPM": Tells.OTHER,
@@ -49,7 +49,7 @@ _ID3: Final = (b"id3 ", b"ID3 ", b"ID32", b"id32")
 
 
 def clean_list(edits: Edits, chunk: Chunk) -> None:
-    """Clean a list of texts: the remaining texts move up, and padding follows the list."""
+    """Clean a list of texts. The texts that stay move up, and padding follows the list."""
     size = chunk.size
     data = edits.source.read(chunk.start, size) if size <= MAX_BLOCK_BYTES else b""
     if not data or not chunk.whole:
@@ -80,9 +80,9 @@ def clean_list(edits: Edits, chunk: Chunk) -> None:
 
 
 def _rewrite(edits: Edits, chunk: Chunk, kept: bytes) -> None:
-    """Write a shorter list in the room of a longer one, and padding behind it.
+    """Replace a list by a shorter one, and fill the room with padding.
 
-    The room has an odd number of bytes only if a writer forgot the padding byte of an odd list. Then no
+    The room has an odd number of bytes only if the writer forgot the padding byte of an odd list. Then no
     padding byte is added, because the name of the next chunk must keep its offset.
     """
     room = chunk.next - chunk.at
@@ -99,7 +99,7 @@ def _rewrite(edits: Edits, chunk: Chunk, kept: bytes) -> None:
 
 
 def clean_shared(edits: Edits, chunk: Chunk) -> bool:
-    """Clean a chunk that any RIFF may hold; return True if it was one."""
+    """Clean a chunk that any RIFF may hold: a list of texts, XMP or ID3. Return False for any other chunk."""
     data = edits.source.read(chunk.start, min(chunk.size, MAX_BLOCK_BYTES))
     if chunk.name == LIST and data[:4] in LISTS:
         clean_list(edits, chunk)

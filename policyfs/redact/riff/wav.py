@@ -37,7 +37,7 @@ PLAIN: Final = MappingProxyType(
 """Chunks of numbers that are needed to play the sound -> (fixed, count_at, entry, entries).
 
 fixed: length of the fixed part. count_at: offset of the number of entries (4 bytes) in the fixed part. entry:
-length of an entry. entries: most entries. Bytes behind the entries become zeros.
+length of an entry. entries: maximum number of entries. Bytes behind the entries become zeros.
 """
 BEXT: Final = (
     (0, 256, _P, "Description"),
@@ -53,7 +53,7 @@ BEXT: Final = (
 The second half of a UMID holds the time, the place and the author (SMPTE ST 330).
 """
 _SIMPLE: Final = (b"\1\0", b"\3\0", b"\6\0", b"\7\0", b"\xfe\xff")
-"""Formats whose samples need no settings: PCM, floats, A-law, mu-law, and the extensible one."""
+"""Formats with samples that need no settings: PCM, floats, A-law, mu-law, and the extensible format."""
 _PACKED_BYTES: Final = 4096
 _MAX_FIELD_BYTES: Final = 1 << 20
 _BEXT_BYTES: Final = 602
@@ -61,9 +61,10 @@ _LATER: Final = re.compile(
     rb"LIST....(?:INFO|adtl|exif)|(?:bext|iXML|axml|_PMX|id3 |ID3 |cart|JUNK)...[\0-\x08]|JUNK....\0{4}",
     re.DOTALL,
 )
-"""Starts of chunks that may follow sound of unknown length, and of removed chunks (JUNK).
+"""Pattern for the start of a chunk that may follow sound of unknown length.
 
-When the result is redacted again, the sound must end at the same place.
+The pattern also matches removed chunks (JUNK). If the result is redacted again, the sound must end at the
+same place.
 """
 
 
@@ -90,7 +91,7 @@ PARTS: Final[tuple[Part, ...]] = (
         "padding, zeros",
     ),
 )
-"""The parts of such a file, as rows of docs/redaction-parts.md."""
+"""The parts of a WAV, as rows of docs/redaction-parts.md."""
 
 
 def locate_wav(source: ByteSource, inner: Inner) -> Found:
@@ -102,7 +103,7 @@ def locate_wav(source: ByteSource, inner: Inner) -> Found:
 
 
 class _Locator:
-    """One run over one file."""
+    """Locator of one WAV: its state and its steps."""
 
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
@@ -112,7 +113,10 @@ class _Locator:
         self.long_size = 0
 
     def locate(self) -> Found:
-        """Locate hidden parts in all chunks, whatever size RIFF states: recorders often leave it at zero."""
+        """Locate everything to hide in all chunks.
+
+        The size of the RIFF is ignored, because recorders often leave it at zero.
+        """
         at = _HEADER_BYTES
         while at < self.source.size:
             chunk = next(chunks(self.source, self.edits.inner, at, self.source.size), None)
@@ -155,8 +159,8 @@ class _Locator:
     def _data(self, chunk: Chunk) -> int:
         """Return the offset behind the sound.
 
-        Sound of unknown size, or with a size that is too long, goes on to the end of the file, or to a
-        chunk of texts in it.
+        Sound of unknown size, or with a size that is too long, goes on to the next chunk of texts, or to the
+        end of the file.
         """
         self.sound += 1
         stated = int.from_bytes(self.source.read(chunk.at + 4, 4), "little")
