@@ -185,10 +185,10 @@ def sheet_is_sound(data: bytes) -> bool:
 
 
 def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
-    """Check that the sound ends at `end`, where the file ends or a tag begins. The last frame's checksum
-    proves it.
+    """Check that the sound ends at `end`, by the checksum of the last frame.
 
-    Raises NotThisKindError if the check fails: then nobody knows which bytes are sound.
+    At `end` the file ends, or a tag begins. Raises NotThisKindError if the check fails: then nobody knows
+    which bytes are sound.
     """
     source = edits.source
     low = max(start, end - _END_SEARCH_BYTES)
@@ -206,7 +206,7 @@ def _sound(edits: Edits, start: int, end: int, longest: int) -> None:
 def _ends_with_frame(data: bytes) -> bool:
     """Return True if the data ends with a whole frame.
 
-    The frame has a header with a valid checksum, and at its end its own valid checksum.
+    Both the checksum of its header and the checksum at its end must be valid.
     """
     at, tries = len(data), 0
     while tries < 8 and (at := data.rfind(b"\xff", 0, at)) >= 0:

@@ -144,7 +144,7 @@ def _locate(edits: Edits, start: int) -> Found:
 
 
 def _next_frame(edits: Edits, start: int, limit: int, end: int, sized: Sized) -> int | None:
-    """Return the offset of the next frame in [start, limit), or None.
+    """Return the offset of the next frame in [start, limit); None if there is none.
 
     A frame counts if another frame follows it, or if the sound ends behind it, at *end*.
     """

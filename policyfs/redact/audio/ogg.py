@@ -77,7 +77,7 @@ class _Stream:
 
 
 def page_checksum(page: bytes) -> int:
-    """Return the checksum of a page whose own checksum field is zero.
+    """Return the checksum of a page with zeros in its checksum field.
 
     RFC 3533, 6: CRC-32 of polynomial 0x04c11db7, unreflected.
     """
@@ -147,7 +147,7 @@ class _Locator:
         self.edits = edits
         self.inner = edits.inner
         self.streams: dict[int, _Stream | None] = {}
-        """Serial number -> its stream; None for a stream whose pages become zeros."""
+        """Serial number -> its stream; None if the pages of the stream become zeros."""
         self.pages: list[Page] = []
         """Pages of headers and of removed streams. Their checksums may need renewal."""
         self.media = 0
@@ -293,7 +293,7 @@ class _Locator:
         return self._comments(stream, data, len(head), frame=stream.codec == b"vorbis")
 
     def _first(self, stream: _Stream, data: bytes) -> bytes:
-        """Return a first header with only its numbers."""
+        """Clean the first header of a stream. Bytes behind its fixed part become zeros."""
         size = _FIRST_BYTES[stream.codec]
         if stream.codec == b"Opus" and len(data) > size and data[18]:
             size += 2 + data[9]  # two numbers of streams, and one byte for each channel (RFC 7845, 5.1.1)
@@ -342,9 +342,7 @@ class _Locator:
         return new
 
     def _skeleton(self, stream: _Stream, data: bytes) -> bytes:
-        """Clean a packet of a Skeleton stream: facts about the other streams, such as the time of recording,
-        and texts.
-        """
+        """Clean a packet of a Skeleton stream: facts about other streams (times of recording), and texts."""
         new = bytearray(data)
         if data.startswith(b"fishead\0"):
             new[_SKELETON_BYTES:] = bytes(len(data[_SKELETON_BYTES:]))

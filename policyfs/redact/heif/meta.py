@@ -1,4 +1,4 @@
-"""The ``meta`` box of a HEIF file: its tables are cleaned, and its items are yielded with their data.
+"""Cleaner of a HEIF file's ``meta`` box, and reader of its items with their data.
 
 The data of an item are pieces of the file, of the ``idat`` box, or of another item's data (construction
 methods 0, 1 and 2 of ISO/IEC 14496-12 section 8.11.3).

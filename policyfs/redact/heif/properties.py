@@ -80,7 +80,7 @@ _SUBTYPED: Final = (
 class Property(NamedTuple):
     """The data of a property that is needed to read the items.
 
-    length_size: number of bytes that state the length of a unit.
+    length_size: size in bytes of the length field before each NAL unit.
     """
 
     kind: bytes
@@ -105,9 +105,7 @@ class Properties:
     """Ranges behind the last box of a container; they become zeros, too."""
 
     def configuration(self, number: int) -> tuple[int, frozenset[bytes]]:
-        """Return the number of bytes that state the length of an item's units, and the types of its
-        properties.
-        """
+        """Return the size of the length field before an item's NAL units, and the types of its properties."""
         if number not in self.configurations:
             listed = self.listed
             have = [listed[n - 1] for n in self.of_item.get(number, ()) if 0 < n <= len(listed)]
@@ -161,8 +159,7 @@ def _container(source: ByteSource, ipco: Box, inner: Inner, out: Properties) -> 
 
 
 def _property(source: ByteSource, box: Box, inner: Inner) -> tuple[Tells, bytes | None, int]:
-    """Return a property's categories, its new payload, and the number of bytes that state the length of a
-    unit.
+    """Return a property's categories, its new payload, and the size of the length field before NAL units.
 
     The payload is None if the property is removed.
     """

@@ -29,7 +29,7 @@ def name_of(kind: bytes) -> str:
 
 @dataclass(slots=True)
 class TextRoom:
-    """Budget for the search for coordinates in the texts of one file.
+    """Budget for searches in the texts of one file.
 
     left: the number of bytes that may still be searched. When it is used up, texts are removed without a
     search.
@@ -79,7 +79,10 @@ class Block:
         return Boxes(tuple(found), at, ended)
 
     def children(self, box: Box, skip: int = 0) -> Boxes:
-        """Return the boxes inside a box. skip: the bytes of the body before the first of these boxes."""
+        """Return the boxes inside a box.
+
+        skip: number of bytes in the body before the first of these boxes.
+        """
         return self.boxes(min(box.body + skip, box.end), box.end)
 
     def body(self, box: Box) -> bytes:
@@ -91,9 +94,9 @@ class Block:
         return bool(tells & self.inner.hide)
 
     def holds_place(self, data: bytes) -> bool:
-        """Return True if a text must be removed because of a place.
+        """Return True if LOCATION is hidden and a text may hold coordinates.
 
-        Then LOCATION is hidden, and the text may hold coordinates or the budget for searches is used up.
+        If LOCATION is hidden and the budget for searches is used up, return True without a search.
         """
         if not self.goes(Tells.LOCATION):
             return False

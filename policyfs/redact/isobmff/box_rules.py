@@ -1,4 +1,4 @@
-"""Rules for boxes: which boxes may stay in a container, and how long their content is.
+"""Rules for boxes: the boxes that may stay in each container, and the length of their content.
 
 A box without a rule becomes a ``free`` box. In a box with a table, bytes behind the last entry become zeros.
 Sizes never change, so offsets of media data stay right.
@@ -65,7 +65,7 @@ def _inside(walk: Walk, start: int, end: int, rules: Mapping[bytes, Rule], where
 def container(inside: Mapping[bytes, Rule], skip: int = 0) -> Rule:
     """Return the rule for a box that holds boxes.
 
-    inside: the rules for the boxes in it. skip: the bytes of its body before the first of these boxes.
+    inside: the rules for the boxes in it. skip: number of bytes in its body before the first of these boxes.
     """
 
     def rule(walk: Walk, box: Box) -> None:

@@ -39,7 +39,7 @@ class Span(NamedTuple):
 class Gathered:
     """A ByteSource over pieces of another source, in the given order.
 
-    cut: True if a piece was shortened or dropped, because the source or the piece ends before.
+    cut: True if a piece was shortened or dropped.
     """
 
     __slots__ = ("_at", "_source", "cut", "size", "spans")

@@ -200,7 +200,7 @@ def _protection(walk: Walk, box: Box) -> None:
 
 
 def _padding_bits(walk: Walk, box: Box) -> None:
-    """Clean ``padb``: half a byte for each sample. Bytes behind the last sample's become zeros."""
+    """Clean ``padb``: half a byte for each sample. Further bytes become zeros."""
     block, body = walk.block, box.body
     if walk.holds(box, 8):
         walk.trim(box, body + 8 + (block.number(body + 4) + 1) // 2)

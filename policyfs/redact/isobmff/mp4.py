@@ -204,7 +204,7 @@ class _Locator:
         return self.found
 
     def _sound(self) -> Iterator[Box]:
-        """Yield the boxes, but no last box without a certain end, unless it is media data or the index."""
+        """Yield the boxes. Leave out a last box without a certain end, except media data and the index."""
         return (box for box in self.boxes if not self._is_open(box))
 
     def _is_open(self, box: Box) -> bool:
@@ -223,7 +223,7 @@ class _Locator:
         self.found.notes += dict.fromkeys(self.frames.notes)
 
     def _again(self, changed: int) -> None:
-        """Judge tracks again by the patched bytes; raise NotThisKindError if a result differs.
+        """Judge tracks again from the patched bytes; raise NotThisKindError if a result differs.
 
         Removed text tracks are always judged again. All tracks are judged again if the first `changed`
         patches (those outside of frames) change bytes of samples, or if frames are patched and samples

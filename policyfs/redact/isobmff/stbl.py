@@ -20,8 +20,9 @@ from policyfs.redact.isobmff import _stbl
 MAX_CHUNKS: Final = 500_000
 """Maximum number of chunks of all kept tracks, and of all removed tracks. A film of many hours has fewer."""
 _PLAIN_BYTES: Final = 8
-"""Samples of one size below this number of bytes are plain sound, not packets. (QuickTime always states 1
-byte.)
+"""Samples that all have one size below this number of bytes are plain sound, not packets.
+
+(QuickTime always states 1 byte.)
 """
 _MAX_PAIRS: Final = 4 << 20
 _HIGH: Final = bytes(byte >> 4 for byte in range(256))
@@ -74,8 +75,8 @@ class Extents:
     def gaps(self, size: int) -> Iterator[tuple[int, int]]:
         """Yield the ranges of [0, size) that no range of this object covers, in order.
 
-        Starts and ends are sorted separately. A gap follows end number i exactly if start number i + 1 is
-        greater: then as many ranges have ended as have begun.
+        Starts and ends are sorted separately. A gap follows end number i only if start number i + 1 is
+        greater: at that point, as many ranges have ended as have begun.
         """
         if self._ordered is None:
             self._ordered = self.starts[:], self.ends[:]

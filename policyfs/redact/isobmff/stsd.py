@@ -155,10 +155,10 @@ def _behind_sound(block: Block, entry: Box) -> int:
 
 
 def _frame(block: Block, entry: Box) -> tuple[int, int]:
-    """Return (bytes, samples): this many bytes hold this many samples of plain sound. (0, 1) if that is
-    unknown.
+    """Return (bytes, samples): this many bytes hold this many samples of plain sound.
 
-    A sample table often states 1 byte per sample of plain sound; players use these numbers instead.
+    Return (0, 1) if that is unknown. A sample table often states 1 byte per sample of plain sound; players
+    use these numbers instead.
     """
     body = entry.body
     channels, bits = block.number(body + 16, 2), block.number(body + 18, 2)
@@ -277,7 +277,7 @@ def _container(block: Block, box: Box) -> None:
 def _metadata_keys(block: Block, entry: Box) -> Tells:
     """Clean the keys in an entry of Apple's timed metadata.
 
-    Return the categories of the track by their names.
+    Return the categories of the track, by the names of the keys.
     """
     tells = NOTHING
     boxes = block.boxes(entry.body + _ENTRY_BYTES, entry.end)

@@ -59,9 +59,7 @@ _LACED: Final = 0x06
 _MAX_TEXT_BYTES: Final = 1 << 16
 _MAX_ADDITIONS_BYTES: Final = 1 << 22
 _PLACE_HINT: Final = re.compile(r"[\d$+/]|maps|openstreetmap|osm\.org|google\.nav", re.IGNORECASE)
-"""A digit, or a part of a link to a map. A text without a match has no place that free_text.tells_place would
-find.
-"""
+"""Pattern: a digit, or a part of a link to a map. Without a match, free_text.tells_place finds no place."""
 _DATE: Final = re.compile(
     rb"(?:19|20)\d\d[-./:]\s?\d{1,2}[-./:]\s?\d{1,2}|\d{1,2}[-./:]\d{1,2}[-./:](?:19|20)\d\d"
 )
@@ -198,9 +196,9 @@ class Clusters:
     def _broken(self, at: int, stop: int, head: Head | None, *, lasting: bool) -> bool:
         """Void an element that is cut off or malformed; return True.
 
-        The last picture of a broken recording may stay: then return False. lasting: True if the bytes at
-        `stop` never change. If they can change, the end of such a picture could move, so the picture is
-        voided, too.
+        A block of pictures or sound stays if `lasting` is True (the last picture of a broken recording); then
+        return False. lasting: True if the bytes at `stop` never change. A Void element there would move the
+        end of the block.
         """
         if lasting and head is not None and head.ident == SIMPLE_BLOCK:
             found = number_at(self.source.read(at + head.length, min(8, stop - at - head.length)))

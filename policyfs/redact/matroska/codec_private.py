@@ -110,7 +110,7 @@ def _user_data(found: re.Match[bytes]) -> bytes:
 
 
 def _lines(data: bytes, kept: re.Pattern[bytes]) -> bytes:
-    """Replace lines of another form than `kept` by spaces, and lines that tell a place."""
+    """Replace each line by spaces, unless it has the form `kept` and tells no place."""
     return b"".join(
         line if kept.fullmatch(line) and not bytes_tell_place(line) else _blank_line(line)
         for line in data.splitlines(keepends=True)

@@ -45,7 +45,7 @@ _ONCE: Final = frozenset(
         (tag_names.COMPRESSION, tag_names.COMPRESSION_SETTINGS),
     }
 )
-"""(parent, child): children by which other elements are judged.
+"""Pairs (parent, child): the data of the child decides about other elements.
 
 If a parent has several such children, only the first stays, because some readers would take the last.
 """
@@ -101,7 +101,7 @@ class Tree:
     def clean(self, ident: int, data: bytes, needs: int = 0) -> Cleaned | None:
         """Clean the data of a master element. Return None if nothing of the element may stay.
 
-        needs: the id of the child without which the element is removed. Raises TooMuchError.
+        needs: the id of a required child; without this child, return None. Raises TooMuchError.
         """
         self.notes, old = [], data
         for _ in range(_ROUNDS):
@@ -162,7 +162,7 @@ class Tree:
         return None
 
     def _rest(self, rest: bytes, at: int) -> bytes:
-        """Return the new bytes for those behind the last sound element of a master element."""
+        """Clean the bytes behind the last sound element of a master element."""
         if not rest.strip(b"\0"):
             return rest
         self.notes.append(Note(at, len(rest), _CONTAINER, "broken element", UNKNOWN, True))

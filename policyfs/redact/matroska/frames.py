@@ -55,7 +55,7 @@ class Block(NamedTuple):
 def clean_messages(
     clusters: Sequence[Cluster], tracks: Mapping[int, Coding], source: ByteSource, inner: Inner
 ) -> Found:
-    """Clean the SEI messages in the frames of these tracks, and the pictures that are whole frames.
+    """Clean the SEI messages in the frames of these tracks, and frames that are whole pictures.
 
     Raises NotThisKindError, TooMuchError.
     """

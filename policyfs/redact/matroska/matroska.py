@@ -23,7 +23,7 @@ from policyfs.redact.matroska.tracks import codes_of, tracks_of
 
 MAX_MASTER_BYTES: Final = 1 << 22
 MAX_FILE_BYTES: Final = 12 << 20
-"""Maximum sizes of an element of metadata, and of an attached file. If larger, both are removed unread."""
+"""Maximum sizes of a metadata element and of an attached file. Larger ones are removed unread."""
 
 _DOC_TYPES: Final = frozenset({b"matroska", b"webm"})
 _NEEDS: Final = {

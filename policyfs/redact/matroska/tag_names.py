@@ -31,8 +31,8 @@ class Form(enum.Enum):
 class Element(NamedTuple):
     """The name, type of data and categories of an element.
 
-    needs: the id of the child without which the element is removed. required: True if the parent must have
-    the element. Its text then becomes spaces, and the element stays.
+    needs: the id of a required child; without this child the element is removed. required: True if the parent
+    must have the element. Hidden text of such an element becomes spaces, and the element stays.
     """
 
     name: str

@@ -106,7 +106,7 @@ _SHORTEST: Final = 8
 _TRAILER_ID: Final = b"ID"
 _FIELD: Final = frozenset({b"FT", b"Kids", b"Parent"})
 _ANY_DATE: Final = Node("string", 0, text=b"(D:2000)")
-"""A string that stands for the value of an entry if the entry only refers to its string."""
+"""Sample string, to judge an entry that only refers to its string."""
 _DATE: Final = re.compile(rb"(?:\xfe\xff)?\0?(?:D\0?:)?\0?(?:19|20|\x001\x009|2\0?0)")
 
 

@@ -203,7 +203,7 @@ class _Locator:
                 here.edits = edit(node, self.inner.hide, info=True)
 
     def _reached(self) -> set[int]:
-        """Return the numbers of all objects to which kept references lead from the trailers."""
+        """Return the numbers of the objects that can be reached from the trailers by kept references."""
         refers: dict[int, set[int]] = {}
         waiting: set[int] = set()
         for here in self.objects:

@@ -34,7 +34,9 @@ _OF_THE_CAMERA: Final = ((0x14, 0x40),)
 """Header fields about the camera: its number, its model, and the version of the program that wrote the file.
 """
 _TABLES: Final = ((0x5C, 0x64), (0x78, 0x80))
-"""Header fields: (offset and length of a directory, offset and length of the pixels)."""
+"""Pairs of offsets in the header: at each offset, the place (offset, length) of a directory, or of the
+pixels.
+"""
 _KNOWN: Final = frozenset(
     numbers("100 110 111 115 121 130 131 2000 2100 2200 2300-2302 2310 2311 2400 2ff0 9200 9650 c000")
 )

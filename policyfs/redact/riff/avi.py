@@ -190,7 +190,7 @@ class _Locator:
         self.edits.zero(at, chunk.next, "behind the headers", broken=True)
 
     def _settings(self, start: int, end: int, found: Found) -> None:
-        """Clean the format [start, end) of a stream. found: the changes to its settings.
+        """Clean the format [start, end) of a stream. found: the changes to the settings in it.
 
         If the changed format still has text with a hidden place, zero all of it except its numbers.
         """

@@ -69,8 +69,8 @@ class StreamFrames:
     def _is_key(self, number: int) -> bool:
         """Return False if a frame begins with a slice, or with a delimiter and then a slice.
 
-        Such a frame has neither parameters nor messages before its picture. (The file's index may be missing
-        or wrong, so nothing depends on it.)
+        Such a frame has neither parameters nor messages before its picture. (The file's index is not used,
+        because it may be missing or wrong.)
         """
         if self.coded is None:
             return True
