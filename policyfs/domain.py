@@ -1,7 +1,7 @@
-"""Frozen types for the words of policyfs. Layer 0: every layer imports it, and it imports none.
+"""Frozen types for the terms of policyfs. Layer 0: all layers import this module; it imports none.
 
-docs/architecture.md ("Words") defines the words themselves. All values are immutable and hashable, so that
-they can be keys of remembered decisions.
+docs/architecture.md ("Words") defines the terms. All values are immutable and hashable, so that they can be
+keys of remembered decisions.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ class Op(enum.IntFlag):
 
 
 WORKER_UIDS: Final = range(2_100_000_000, 2_100_065_536)
-"""Uids and gids of the sniffing workers; no app may have one. They are above the ids that systemd gives to
-users, services and containers (up to 1879048191, UIDS-GIDS.md), and SSSD to accounts (up to 2000200000)."""
+"""Uids and gids of the sniffing workers; no app may have one. The range is above the ids that systemd gives
+to users, services and containers (up to 1879048191, UIDS-GIDS.md). It is also above the ids that SSSD gives
+to accounts (up to 2000200000)."""
 
 
 class FileType(enum.Enum):
-    """The type of an inode, as far as policy cares. SPECIAL: a fifo, a socket or a device."""
+    """The type of an inode, as far as rules distinguish types. SPECIAL: a fifo, a socket or a device."""
 
     REGULAR = "regular"
     DIRECTORY = "directory"
@@ -49,7 +50,7 @@ FIXED_KINDS: Final = {
     FileType.SYMLINK: KIND_SYMLINK,
     FileType.SPECIAL: KIND_SPECIAL,
 }
-"""Kinds of inodes that are not regular files: their type decides, not their content."""
+"""Content kind of each file type other than REGULAR. The type alone determines this kind."""
 
 OWNER_NONE: Final = "none"
 """The owner of a file that no app owns (reserved, never an app's name)."""
@@ -58,8 +59,8 @@ OWNER_NONE: Final = "none"
 class Facts(NamedTuple):
     """The known facts of a file at decision time; ``None`` in a field means unknown.
 
-    kind: content kind, a MIME type (``image/jpeg``). owner: an app's name or OWNER_NONE. free_of: words
-    of REDACTIONS that were searched for in the file without any finding.
+    kind: content kind, a MIME type (``image/jpeg``). owner: an app's name or OWNER_NONE. free_of: words of
+    REDACTIONS. A search of the file found no data of these words.
     """
 
     kind: str | None = None
@@ -79,7 +80,7 @@ class Need(enum.IntFlag):
 
 
 class Audit(enum.IntEnum):
-    """The strength with which an event must be recorded; the strongest of several wins."""
+    """Audit level of an event. If several levels apply to one event, the strongest counts."""
 
     OFF = 0
     BEST_EFFORT = 1
@@ -87,8 +88,9 @@ class Audit(enum.IntEnum):
 
 
 Lane = str | int | tuple[str, int | None] | None
-"""A key of callers that share bytes: an app's name, with the uid if the policy tells its uids apart, or a
-stranger's uid. Callers of one lane with the same view of a file may see the same bytes of it."""
+"""Key of a group of callers that may share workers and bytes: an app's name, or a stranger's uid. If the
+policy may treat an app's uids differently, the key is a pair of the name and the uid. Callers of one lane
+with the same view of a file may see the same bytes of the file."""
 
 
 def in_turn(lane: Hashable) -> Hashable:
@@ -101,11 +103,11 @@ def in_turn(lane: Hashable) -> Hashable:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A caller, as far as the rules can tell callers apart.
+    """The app or the stranger for which a request is decided.
 
-    key: small int; two callers with one key get the same answers from one engine, always. app: the app's
-    name, or None for a stranger. uid: the caller's uid; None if it is not known. uids_differ: True if the
-    policy may give the app other answers under another uid.
+    key: small int; one engine gives the same answers to all callers with the same key. app: the app's name,
+    or None for a stranger. uid: the caller's uid; None if it is not known. uids_differ: True if the policy
+    may give the app other answers under another uid.
     """
 
     key: int
@@ -115,7 +117,7 @@ class Principal:
 
     @property
     def lane(self) -> Lane:
-        """Return the key of this principal's own sniffing workers, and of its own nodes of a file."""
+        """Return the lane of this principal: the key of its own workers, and of its own nodes of a file."""
         if self.app is None:
             return self.uid
         return (self.app, self.uid) if self.uids_differ else self.app
@@ -128,10 +130,11 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class RuleMatch:
-    """One rule that counted in a decision: its id, its effect, and the reason.
+    """One rule that counted in a decision, with its effect and the operation.
 
-    effect: ``allow``, ``deny``, ``redact`` or ``content``. op: the operation it counted for.
-    certain: False if it matched because a fact was unknown. monitor: True if it was only recorded.
+    effect: ``allow``, ``deny``, ``redact`` or ``content``. op: the operation for which the rule counted.
+    certain: False if the rule matched only because a fact was unknown. monitor: True if the rule's effect was
+    only recorded.
     """
 
     rule: str
@@ -145,14 +148,15 @@ class RuleMatch:
 class Decision:
     """The answer to one request: allow or deny, obligations, and the rules that made it.
 
-    errno is 0 exactly when allowed. redact: words for data that must not be readable in the bytes (empty if
-    every redact rule lists the kind in raw_types). content: content requirements; a written file must meet
-    all of them. Each requirement is a set of patterns, and the file must match one of these: kinds such as
-    ``image/jpeg`` or ``image/*``, or the pattern that ban() or cleaning() returns. Beside that pattern, the
-    kinds are those of files that pass without a search. redact and content are empty in a denial. bare: a
-    directory seen only because a path below it may be seen. quarantine: a file that fails the content
-    requirements is kept for the administrator. monitored_content: (rule, kinds) of content requirements that
-    are checked but only recorded, as ``would_deny``, when a written file fails them.
+    errno: 0 if and only if the request is allowed. redact: words for data that must not be readable in the
+    bytes. It is empty if every redact rule lists the file's kind in raw_types. content: content requirements;
+    a written file must meet all of them. Each requirement is a set of patterns, and the file must match one
+    of these. A pattern is a kind such as ``image/jpeg`` or ``image/*``, or a result of ban() or cleaning().
+    In a set with such a result, the kinds are those of files that pass without a search. redact and content
+    are empty in a denial. bare: True for a directory that is seen only because a path below it may be seen.
+    quarantine: True if a file that fails the content requirements is kept for the administrator.
+    monitored_content: content requirements (rule, kinds) that are checked but not enforced. If a written file
+    fails one of these, the rule is recorded as ``would_deny``.
     """
 
     allowed: bool
@@ -169,7 +173,7 @@ class Decision:
 
     @property
     def in_draft(self) -> bool:
-        """True if written bytes are put aside as a draft and checked as a whole when it is complete."""
+        """True if written bytes go to a draft. The whole draft is checked when it is complete."""
         return self.quarantine or bool(banned(self.content))
 
 
@@ -178,17 +182,17 @@ _CLEAN: Final = "clean "
 
 
 def ban(words: frozenset[str]) -> str:
-    """Return the content pattern for files without data of these words: ``no location, time``.
+    """Return the content pattern of files without data of these words, such as ``no location, time``.
 
-    With DENY_UNKNOWN among the words, every part of the files must also be understood.
+    If DENY_UNKNOWN is among the words, policyfs must also understand every part of the file.
     """
     return _BAN + ", ".join(sorted(words))
 
 
 def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
-    """Return all words that the bans among some content requirements name.
+    """Return all words in the ban() patterns of these content requirements.
 
-    It also returns the words of cleaning patterns, each with ``clean`` before it.
+    The result also has the words of cleaning() patterns, each with ``clean`` before it.
     """
     patterns = [pattern for kinds in content for pattern in kinds]
     forbidden = [text.removeprefix(_BAN) for text in patterns if text.startswith(_BAN)]
@@ -198,39 +202,39 @@ def banned(content: Iterable[frozenset[str]]) -> frozenset[str]:
 
 
 def cleaning(words: frozenset[str]) -> str:
-    """Return the content pattern for files that were cleaned of these words: ``clean location, time``.
+    """Return the content pattern of files that were cleaned of these words: ``clean location, time``.
 
-    Cleaned: every part that may hold their data was removed.
+    A file is cleaned of a word if every part that may hold data of the word was removed.
     """
     return _CLEAN + ", ".join(sorted(words))
 
 
 def to_clean(words: Iterable[str]) -> frozenset[str]:
-    """Return the words of a result of banned() whose data must be removed by cleaning."""
+    """Return the words of which a file must be cleaned. words: a result of banned()."""
     return frozenset(word.removeprefix(_CLEAN) for word in words if word.startswith(_CLEAN))
 
 
 def only_forbidden(words: Iterable[str], cleaned_of: frozenset[str]) -> frozenset[str]:
-    """Return the words of a result of banned() that still forbid a file after it was cleaned.
+    """Return the words that still forbid a file after its cleaning. words: a result of banned().
 
-    A word that the file was cleaned of no longer counts. DENY_UNKNOWN counts only beside another word.
+    A word in *cleaned_of* no longer forbids the file. DENY_UNKNOWN counts only beside another word.
     """
     left = frozenset(word for word in words if not word.startswith(_CLEAN)) - cleaned_of
     return left if left - {DENY_UNKNOWN} else frozenset()
 
 
 def kinds_only(content: Iterable[frozenset[str]]) -> tuple[frozenset[str], ...]:
-    """Return the content requirements that have only kinds, without those that ban or clean data."""
+    """Return the content requirements that have no pattern of ban() or cleaning(), only kinds."""
     return tuple(kinds for kinds in content if not banned((kinds,)))
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One presentation of a regular file's bytes, named by an app's possible obligations on it.
+    """The form in which an app sees a regular file's bytes; the app's possible obligations determine it.
 
-    key: small int, unique within one engine: two apps have different keys if they could ever get
-    different bytes or checks; 0 is the raw view. redact, checked and bans (words whose data must not be in
-    written bytes) name the possible obligations; facts decide which hold now.
+    key: small int, unique within one engine; 0 is the raw view. Two apps have different keys if they could
+    ever get different bytes or checks. redact, checked and bans name the possible obligations; facts decide
+    which of them apply now. bans: words; written bytes must contain no data of these words.
     """
 
     key: int
@@ -256,13 +260,13 @@ RAW_VIEW: Final = View(0, frozenset(), False)
 
 
 REDACTIONS: Final = frozenset({"location", "device", "time", "people", "all-metadata"})
-"""The words for data that a policy can hide in files; redact/core/categories.py defines each."""
+"""The words: sorts of data that a policy can hide in files. redact/core/categories.py defines each."""
 
 _EVERYTHING: Final = "all-metadata"
 
 
 def hides_at_least(words: frozenset[str], others: frozenset[str]) -> bool:
-    """True if redaction of these words hides all that redaction of the others hides."""
+    """Return True if redaction of these words hides all that redaction of the others hides."""
     return _spread(words) >= _spread(others)
 
 
@@ -271,18 +275,18 @@ def _spread(words: frozenset[str]) -> frozenset[str]:
 
 
 DENY_UNKNOWN: Final = "on_unknown: deny"
-"""A special member of a set of words. It means: a file with a part that cannot be understood is refused. The
+"""A special member of a set of words: a file is refused if it has a part that policyfs cannot understand. The
 sets of several rules are united, so the strictest rule wins."""
 
 TO_TELL: Final = "found to tell"
-"""A special member of a set of words. It means: a file is searched for data before it is stored. A part that
-cannot be understood then counts only if a search of its bytes finds something, or if DENY_UNKNOWN is a
-member, too."""
+"""A special member of a set of words: a file is searched for data before it is stored. A part that policyfs
+cannot understand counts only if a search of its bytes finds something. If DENY_UNKNOWN is also a member, each
+such part counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Replacement bytes at an offset of a file (bytes); never changes the file's size.
+    """Replacement bytes at an offset (in bytes) of a file. A patch never changes the file's size.
 
     The replacement is either data or a number of zeros. (A video's position track needs megabytes of zeros.)
     """

@@ -18,7 +18,7 @@ ERRNO_RANK: Final = {
     errno.EROFS: 3,
     errno.EXDEV: 4,
 }
-"""Rank of each errno by what it reveals. If several errnos apply, the reply is the one of lowest rank."""
+"""Rank of each errno by what it reveals. If several errnos apply, the reply has the errno of lowest rank."""
 
 
 class PolicyfsError(Exception):
@@ -34,5 +34,5 @@ class UsageError(PolicyfsError):
 
 
 def errno_name(code: int) -> str:
-    """Return the symbolic name of an errno (``EACCES``), or ``errno N`` for one Python does not know."""
+    """Return the symbolic name of an errno (``EACCES``), or ``errno N`` if Python has no name for it."""
     return errno.errorcode.get(code, f"errno {code}")

@@ -32,13 +32,13 @@ class Use(enum.Flag):
 
 
 class Start(NamedTuple):
-    """Signature: files of these kinds have these bytes at this offset. An embedded picture with these bytes
-    gets the first kind.
+    """Signature: files of these kinds have these bytes at this offset.
 
-    also: an offset and further bytes that the file must have for `only` to apply. only: a pattern of the
-    answers that libmagic may give for such a file; empty: any answer. libmagic is wrong if its answer does
-    not match the pattern, since all programs that read such files recognise them by these bytes. If libmagic
-    has no name for such files (Use.UNNAMED), the pattern also matches application/octet-stream.
+    kinds: an embedded picture with these bytes gets the first kind. also: an offset and further bytes that
+    the file must have for `only` to apply. only: a pattern of the answers that libmagic may give for such a
+    file; empty: any answer. If libmagic's answer does not match the pattern, the answer is wrong: all
+    programs that read such files recognise them by these bytes. If libmagic has no name for such files
+    (Use.UNNAMED), the pattern also matches application/octet-stream.
     """
 
     kinds: tuple[str, ...]
@@ -51,13 +51,14 @@ class Start(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format that is redacted: all data about the format, except the code of its locator.
+    """All data about one format that policyfs can redact, except the code of its locator.
 
-    locator: the module below policyfs.redact, and the function in this module; the module's PARTS names the
-    parts of a file. kinds: the content kinds of the format, each with a text for the documentation: the parts
-    that are examined. starts: the signatures of its files; empty if the first bytes vary. other_names: names
-    that versions of libmagic and other tools use, each with the kind that it means. brands: kinds, each with
-    compatible brands (ISO base media) that libmagic may not know; the most specific kind is first.
+    A locator is a function that finds the metadata in a file. locator: the module below policyfs.redact and
+    the function in it. The module's PARTS names the parts of a file. kinds: the content kinds of the format.
+    Each has a text for the documentation: the parts that are examined. starts: the signatures of its files;
+    empty if the first bytes vary. other_names: names that versions of libmagic and other tools use, each with
+    the kind that it means. brands: kinds, each with compatible brands (ISO base media) that libmagic may not
+    know; the most specific kind is first.
     """
 
     locator: str
@@ -274,7 +275,7 @@ FORMATS: Final = (
         starts=(),
     ),
 )  # fmt: skip
-"""Every format that is redacted, photos first."""
+"""All formats that policyfs can redact, photos first."""
 
 WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
     "image/svg+xml": "may carry any metadata; no locator",
@@ -291,7 +292,8 @@ WITHOUT_LOCATOR: Final[Mapping[str, str]] = {
     "application/x-nmea": "a GPS receiver's log",
     "application/x-location-text": "text in which coordinates were found",
 }
-"""Known kinds that redaction refuses, and why. Unknown ones are refused as well."""
+"""Known kinds without a locator, each with the reason. Redaction refuses files of these kinds, and of all
+unknown kinds."""
 
 _OTHER_NAMES_WITHOUT_LOCATOR: Final = {
     "application/x-empty": KIND_EMPTY,
@@ -314,7 +316,7 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
 policyfs uses the name of libmagic 5.44. If no other program uses that name, policyfs uses the common one.
 """
 BRANDS: Final = tuple((kind, brands) for one in FORMATS for kind, brands in one.brands.items())
-"""Kinds of pictures in boxes with their compatible brands, the most specific ones first."""
+"""Kinds of pictures in files of boxes, with their compatible brands; the most specific kinds are first."""
 STARTS: Final = tuple(start for one in FORMATS for start in one.starts)
 
 

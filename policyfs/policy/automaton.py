@@ -1,9 +1,9 @@
 """One automaton over path segments for all globs of a policy.
 
-Globs share a trie whose edges are segments. The position of a path is the set of trie nodes it has
-reached. *Free* nodes are reached for every caller. *Bound* nodes are reached through a capture, so
-only for callers that meet its requirements (names.Bind). A child's position is one step from its
-parent's. Positions are interned while anything refers to them, so they compare by identity.
+Globs share a trie with segments as its edges. The position of a path is the set of trie nodes that the path
+reaches. *Free* nodes are reached for every caller. *Bound* nodes are reached through a capture, so only for
+callers that meet its requirements (names.Bind). A child's position is one step from its parent's position.
+Positions are interned while anything refers to them, so they compare by identity.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from policyfs.policy.names import (
 from policyfs.policy.paths import CAPTURES, DEEP, End, Glob, Segment, Variant, Wild
 
 MAX_BOUND: Final = 128
-"""The limit of captures alive at one path. With more, the path is lost: nobody is allowed anything there.
+"""Maximum number of bound nodes at one path. With more, the path is lost: nobody is allowed anything there.
 
-Only a glob such as ``/**/{uid}/**`` exceeds the bound, on hundreds of nested directories named by numbers.
-Without the bound, an app could make each step take longer than the step before.
+Only a glob such as ``/**/{uid}/**`` exceeds the limit, on hundreds of nested directories with numbers as
+names. Without the limit, an app could make each step take longer than the step before.
 """
 
 _CAPTURES: Final = frozenset(CAPTURES.values())
@@ -36,10 +36,10 @@ Binds = frozenset[Bind]
 
 
 class Node:
-    """A trie node. A target is a node to which a name leads. Nodes that a target reaches without a further
-    name are targets, too.
+    """A node of the trie.
 
-    literals, folded: targets by name (folded: in lower case). anything: targets of every name. accepts:
+    A target is a node to which a name leads. Nodes that a target reaches without a further name are targets,
+    too. literals, folded: targets by name (folded: in lower case). anything: targets of every name. accepts:
     the glob sets that match a path at this node.
     """
 
@@ -55,7 +55,7 @@ class Node:
         self.accepts: list[int] = []
 
     def targets(self) -> set[int]:
-        """Return every node that some name leads to from here."""
+        """Return all nodes to which some name leads from here."""
         found = set(self.anything)
         for edges in (self.literals, self.folded, self.patterns, self.captures):
             for reached in edges.values():
@@ -64,13 +64,12 @@ class Node:
 
 
 _CAPTURE_UNITS: Final = 16
-"""Units that one capture counts as (Position.units): its text, a set and a table take some 1.4 KiB for a name
-of 220 bytes.
-"""
+"""Cost of one bound node, in units (Position.units). Its text, a set and a table take some 1.4 KiB for a name
+of 220 bytes."""
 
 
 class Position:
-    """The position of a path; interned, compared by identity. lost: see MAX_BOUND."""
+    """The set of trie nodes that a path reaches. Interned: compared by identity. lost: see MAX_BOUND."""
 
     __slots__ = ("__weakref__", "bound", "bound_accepts", "free", "free_accepts", "lost")
 
@@ -91,7 +90,7 @@ class Position:
 
     @property
     def units(self) -> int:
-        """Cost of keeping this position in a memo table: 1, and _CAPTURE_UNITS for each capture."""
+        """Cost of this position in a memo table: 1, and _CAPTURE_UNITS for each bound node."""
         return 1 + _CAPTURE_UNITS * len(self.bound)
 
 
@@ -225,7 +224,7 @@ class Automaton:
         self._accepting: Final = accepting
 
     def leading_to(self, accepts: AbstractSet[int]) -> frozenset[int]:
-        """Return the nodes from which some names lead to a node that accepts one of these glob sets."""
+        """Return the nodes from which one or more names lead to a node that accepts one of the glob sets."""
         found: set[int] = set()
         todo = [number for accept in accepts for number in self._accepting.get(accept, ())]
         while todo:
@@ -252,7 +251,7 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def may_lose(self, position: Position) -> bool:
-        """True if some child of this position may be lost (MAX_BOUND)."""
+        """Return True if some child of this position may be lost (MAX_BOUND)."""
         reached = [*position.free, *(number for number, _ in position.bound)]
         bound = sum(len(to) for number in reached for to in self.nodes[number].captures.values())
         bound += sum(len(self.nodes[number].targets()) for number, _ in position.bound)
@@ -280,7 +279,7 @@ class Automaton:
         return self._intern(frozenset(free), _undominated(free, bound))
 
     def targets(self, number: int, text: str) -> set[int]:
-        """Return the nodes to which a name leads from one node, without those behind captures."""
+        """Return the nodes to which a name leads from one node. Captures do not count."""
         found: set[int] = set()
         self._advance(self.nodes[number], text, ascii_lower(text) if self._folds else text, found)
         return found
@@ -345,7 +344,7 @@ class Automaton:
 
 
 def _undominated(free: set[int], bound: set[tuple[int, Bind]]) -> frozenset[tuple[int, Bind]]:
-    """Return the bound nodes, without the nodes that are also free, or also bound by weaker requirements."""
+    """Return the bound nodes that are neither free nor also bound by weaker requirements."""
     kept = {(number, bind) for number, bind in bound if number not in free}
     if len(kept) < 2 or len({number for number, _ in kept}) == len(kept):
         return frozenset(kept)

@@ -38,7 +38,7 @@ class CallerClass:
         self._fits: dict[int, bool] = {}
 
     def fits(self, number: int, rule: Rule) -> bool:
-        """True if the caller matches ``who`` of the rule. number: the rule's number in its table."""
+        """Return True if the caller matches ``who`` of the rule. number: the rule's number in its table."""
         if rule.who is None:
             return True
         known = self._fits.get(number)
@@ -47,7 +47,7 @@ class CallerClass:
         return known
 
     def within(self, who: Who) -> bool:
-        """True if the caller matches this ``who`` block."""
+        """Return True if the caller matches this ``who`` block."""
         if who.apps is not None:
             if self.app is None:
                 if STRANGER not in who.apps:
@@ -62,7 +62,7 @@ class CallerClass:
 
 
 class Caller:
-    """A caller class, and one of its uids; None if no capture compares the uid."""
+    """A caller class with one of its uids. uid: None if no capture compares the uid."""
 
     __slots__ = ("app", "of", "uid")
 
@@ -72,7 +72,7 @@ class Caller:
         self.uid = uid
 
     def fits(self, number: int, rule: Rule) -> bool:
-        """True if the caller matches ``who`` of the rule."""
+        """Return True if the caller matches ``who`` of the rule."""
         return self.of.fits(number, rule)
 
     def bind(self) -> Bind:
@@ -85,7 +85,7 @@ def _within(uid: int, ranges: tuple[UidRange, ...]) -> bool:
 
 
 def tells_uids_apart(who: Who | None, app: str) -> bool:
-    """True if a ``who`` block may match an app under some uids and not under others (captures aside)."""
+    """Return True if a ``who`` block may match an app under some uids only (captures aside)."""
     while who is not None:
         if who.apps is not None and app not in who.apps and ANY not in who.apps:
             return False
@@ -103,7 +103,7 @@ def _uid_sets(who: Who | None) -> Iterator[tuple[UidRange, ...]]:
 
 
 class Callers:
-    """The caller classes of one policy, each made at its first use, and the policy's principals."""
+    """The caller classes and the principals of one policy. Each class is made at its first use."""
 
     def __init__(self, policy: Policy) -> None:
         self._apps: Final = {app.name: app for app in policy.apps}
@@ -148,10 +148,9 @@ class Callers:
     def principal(
         self, app: str | None, uid: int, *, uid_matters: bool, uids_differ: bool = False
     ) -> Principal:
-        """Return the principal of an app (None for a stranger) with a uid. uid_matters: True if captures
-        compare uids.
+        """Return the principal of an app (None for a stranger) with a uid.
 
-        Raises KeyError for an unlisted app.
+        uid_matters: True if captures compare uids. Raise KeyError for an app that the policy does not list.
         """
         of = self._class(app, self.uid_class_of(uid), uid)
         key = of.number
@@ -182,7 +181,7 @@ class Callers:
         return list(found)
 
     def another(self, uid_class: int, besides: Collection[int]) -> int | None:
-        """Return a uid of the class that is not in ``besides``; None if there is no other."""
+        """Return a uid of the class that is not in ``besides``, or None if there is no such uid."""
         for uid in self.samples(uid_class):
             if uid not in besides:
                 return uid

@@ -1,8 +1,8 @@
 """Sample names: at least one of each class of names that a position tells apart.
 
-All names that take the same edges of the automaton are one class, so the number of classes is finite. One
-name of each class is enough to walk every possible path. So questions about "everything below" are answered
-without the store's files.
+All names that take the same edges of the automaton are one class, so the number of classes is finite. With
+one name of each class, a walk reaches every possible position. So questions about "everything below" are
+answered without the store's files.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from policyfs.policy.names import FREE, Bind, Captured, NameMatcher, Pattern
 from policyfs.policy.paths import Wild
 
 MAX_WORDS: Final = 20_000
-"""The limit of words tried for one question. With more, the question counts as too hard (TooHardError)."""
+"""Maximum number of sample names that are tried for one question. With more, the question counts as too hard
+(TooHardError)."""
 
 FEW: Final = 256
-"""The limit of literals, patterns and steps for which few_classes() searches; it then takes at most 4 ms."""
+"""Maximum number of literals, patterns and steps in few_classes(), which then takes at most 4 ms."""
 
 _MANY_LITERALS: Final = 200
 
@@ -28,7 +29,7 @@ _LAST_PRIVATE: Final = 0xF8FF
 
 
 class TooHardError(Exception):
-    """The classes could not be found within the bound."""
+    """The classes could not be found within the limit."""
 
 
 def unused_char(used: Iterable[str]) -> str:
@@ -80,15 +81,16 @@ def name_classes(
     """Return at least one name of every class that these positions together tell apart.
 
     apps, uids: the values of captures that matter; any other value counts as an ordinary name. known:
-    remembers answers between calls. spend: called with a number of characters before they are tried; it may
-    raise TooHardError. Raises TooHardError.
+    remembers answers between calls. spend: called with the number of characters that are tried next; it may
+    raise TooHardError. Raise TooHardError beyond MAX_WORDS.
     """
     return joint_name_classes([(automaton, position, apps, uids) for position in positions], known, spend)
 
 
 class FewClasses(NamedTuple):
-    """Names of each class at one position. literals: names of which each is a class of its own. words: one
-    name of each other class; never empty.
+    """Sample names of each class at one position.
+
+    literals: names that are each a class of their own. words: one name of each other class; never empty.
     """
 
     literals: frozenset[str]
@@ -96,9 +98,9 @@ class FewClasses(NamedTuple):
 
 
 def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
-    """Return the names that a position tells apart; they are the same for all callers.
+    """Return sample names of the classes at a position; they are the same for all callers.
 
-    Return None if there are many, or if captures tell names apart.
+    Return None if there are too many classes, or if captures tell names apart.
     """
     nodes = [automaton.nodes[number] for number in position.free]
     if position.bound or any(node.captures for node in nodes):
@@ -123,7 +125,7 @@ def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
 Spend = Callable[[int], None]
 
 Known = dict[frozenset[Pattern], list[str]]
-"""Answers to earlier questions: names of each class, by the set of patterns that tells the classes apart."""
+"""Answers to earlier questions: sample names of each class, by the patterns that tell the classes apart."""
 
 
 def joint_name_classes(
@@ -133,7 +135,7 @@ def joint_name_classes(
 ) -> list[str]:
     """Return at least one name of every class that positions of several automata together tell apart.
 
-    Each position has its own apps and uids. known, spend: see name_classes. Raises TooHardError.
+    Each position has its own apps and uids. known, spend: see name_classes. Raise TooHardError.
     """
     edges = _Edges()
     for automaton, position, apps, uids in places:
@@ -147,7 +149,7 @@ def joint_name_classes(
 def names_out_of(nodes: Iterable[tuple[Node, tuple[str, ...], tuple[int, ...]]], known: Known) -> list[str]:
     """Return at least one name of every class that some nodes together tell apart.
 
-    Each node has its own apps and uids. known: as for joint_name_classes. Raises TooHardError.
+    Each node has its own apps and uids. known: as for joint_name_classes. Raise TooHardError.
     """
     edges = _Edges()
     for node, apps, uids in nodes:
@@ -180,10 +182,10 @@ def _names(edges: _Edges, known: Known, spend: Spend | None = None) -> list[str]
 
 
 def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: Spend | None) -> list[str]:
-    """Return the result of _words, kept in *known*.
+    """Return the result of _words, remembered in *known*.
 
-    A kept result is used again only if its words contain *other*. An earlier call may have had another unused
-    character, because it had other literals beside the same patterns.
+    A remembered result is used again only if its words contain *other*. An earlier call may have had another
+    unused character, because it had other literals beside the same patterns.
     """
     found = known.get(patterns)
     if found is None or not any(other in word for word in found):
@@ -194,9 +196,9 @@ def _known_words(patterns: frozenset[Pattern], other: str, known: Known, spend: 
 def _words(
     patterns: AbstractSet[Pattern], other: str, most: int | None = None, spend: Spend | None = None
 ) -> list[str]:
-    """Return the shortest word for each set of patterns that a word matches, with ``other`` if possible.
+    """Return a shortest word for each possible set of matching patterns, with ``other`` if possible.
 
-    Raises TooHardError if more than *most* words (MAX_WORDS) were tried.
+    Raise TooHardError if more than *most* words (MAX_WORDS) were tried.
     """
     most = MAX_WORDS if most is None else most
     matcher = NameMatcher(sorted(patterns, key=repr))

@@ -1,4 +1,4 @@
-"""Conditions of rules, exceptions and invariants: names looked up, sets expanded."""
+"""Conditions of rules, exceptions and invariants, made from documents: names looked up, sets expanded."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _OF_OWNERS: Final = {
     SELF: "to let each app do this with its own files, write who: {app: any} and when: {owner: self}",
     OWNER_NONE: "callers that are no app are strangers: write stranger",
 }
-"""The help for words of ``owner`` in ``app``."""
+"""The help for a word of ``owner`` that a policy uses in ``app``."""
 _OF_CALLERS: Final = {
     ANY: "to spare files without an owner, write unless: {owner: none}; to match all files, remove owner",
     STRANGER: "files that strangers create have no owner: write none",
 }
-"""The help for words of ``app`` in ``owner``."""
+"""The help for a word of ``app`` that a policy uses in ``owner``."""
 
 
 class Resolved(NamedTuple):
-    """The conditions of one part."""
+    """The conditions of one rule, exception or invariant."""
 
     who: Who | None
     paths: tuple[str, ...] | None
@@ -34,7 +34,7 @@ class Resolved(NamedTuple):
 
 
 class Conditions:
-    """Converts documents to conditions, and reports undeclared names."""
+    """Converter of documents to conditions. It reports undeclared names."""
 
     __slots__ = ("names",)
 
@@ -42,7 +42,7 @@ class Conditions:
         self.names = names
 
     def of(self, part: Part[object], doc: RuleDoc | ExceptionDoc | InvariantDoc) -> Resolved:
-        """Return the conditions of a part."""
+        """Return the conditions of a rule, an exception or an invariant."""
         return Resolved(
             self._who(part, ("who",), doc.who),
             self._globs(part, ("paths",), doc.paths),
@@ -76,7 +76,7 @@ class Conditions:
         )
 
     def kinds(self, part: Part[object], loc: Loc, members: tuple[str, ...] | None) -> frozenset[str] | None:
-        """Return the kinds with their sets expanded; None if there are none."""
+        """Return the kinds with their sets expanded, or None if *members* is None."""
         if members is None:
             return None
         return frozenset(kind for _, kind in self.names.expand(part, loc, members, globs=False))
@@ -91,14 +91,14 @@ class Conditions:
 
 
 def _calling(name: str) -> str:
-    """Return the help for a name in ``app`` that is no app; empty if there is none."""
+    """Return the help for a name in ``app`` that is not an app's name, or an empty text."""
     if name.isascii() and name.isdigit():
         return app_for_uid(name)
     return _OF_OWNERS.get(name, "")
 
 
 def _owning(name: str) -> str:
-    """Return the help for a name in ``owner`` that is no app; empty if there is none."""
+    """Return the help for a name in ``owner`` that is not an app's name, or an empty text."""
     if name.isascii() and name.isdigit():
         return OWNER_IS_AN_APP
     return _OF_CALLERS.get(name, "")

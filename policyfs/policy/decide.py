@@ -1,9 +1,9 @@
-"""The engine: a compiled policy that answers requests. Pure; one thread at a time.
+"""The engine: a compiled policy that answers requests. Pure; only one thread at a time may use it.
 
-The engine takes path states for paths, and principals for callers. A repeated request is one dictionary
-look-up. The engine leaves one rule to the file system: if a file is redacted for an app, the app may open it
-for writing only if the open empties it first (rule 5 of "The decision"). The file system decides this by the
-flags of the open, ``Decision.redact`` and the file's owner.
+A path state stands for a path, and a principal for a caller. The answer to a repeated request is one
+dictionary look-up. The engine leaves one rule to the file system: if a file is redacted for an app, the app
+may open it for writing only if the open empties it first (rule 5 of "The decision"). The file system decides
+this by the flags of the open, ``Decision.redact`` and the file's owner.
 """
 
 from __future__ import annotations
@@ -79,11 +79,11 @@ class Engine:
         return self._paths.child(state, name)
 
     def known_child(self, state: PathState, name: bytes) -> PathState | None:
-        """Return the state that child remembers for this name, or None."""
+        """Return the state that child() has remembered for this name, or None."""
         return self._paths.known(state, name)
 
     def step(self, state: PathState, name: bytes) -> PathState:
-        """Compute the state of a child without remembering it; each call takes the same time."""
+        """Compute the state of a child, but do not remember it. Each call takes the same time."""
         return self._paths.step(state, text_of(name))
 
     def remember(self, state: PathState, name: bytes, child: PathState) -> None:
@@ -103,7 +103,7 @@ class Engine:
         return self._principal(self._table.callers.app_of(uid), uid)
 
     def app_principal(self, app: str, uid: int) -> Principal:
-        """Return the principal of an app mount's app under a uid. Raises KeyError if there is no such app."""
+        """Return the principal of an app mount's app under a uid. Raise KeyError if there is no such app."""
         return self._principal(app, uid)
 
     def _principal(self, app: str | None, uid: int) -> Principal:
@@ -115,11 +115,11 @@ class Engine:
     # ---- answers
 
     def decide(self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts) -> Decision:
-        """Decide a request that needs all of ``ops`` here; SEE is always needed.
+        """Decide a request that needs all operations of ``ops`` at this path. SEE is always needed.
 
         If several operations are refused, the answer has the errno that reveals least. So if SEE is refused,
-        it is ENOENT. Obligations come from READ and WRITE, if they are in ``ops``. A field of ``facts`` that
-        is None is unknown and counts against the caller.
+        the errno is ENOENT. Obligations come from READ and WRITE, if they are in ``ops``. A field of
+        ``facts`` that is None is unknown and counts against the caller.
         """
         key = (state, who.key, ops, ftype, facts)
         found = self._decisions.get(key)
@@ -152,7 +152,7 @@ class Engine:
         return found
 
     def possible(self, who: Principal, state: PathState, ftype: FileType) -> Op:
-        """Return those of READ, WRITE and ATTR that ``decide`` would allow here under some facts."""
+        """Return the operations among READ, WRITE and ATTR that ``decide`` would allow under some facts."""
         key = (state, who.key, ftype)
         found = self._possible.get(key)
         if found is None:
@@ -166,7 +166,7 @@ class Engine:
         return found
 
     def view(self, who: Principal, state: PathState) -> View:
-        """Return the view of a regular file here. It is raw only if no kind or owner brings an obligation."""
+        """Return the view of a regular file here: raw only if no kind or owner can lead to an obligation."""
         if state.position.lost:
             return RAW_VIEW
         profile = self._profiles.of(state, self._caller(who))
@@ -176,10 +176,10 @@ class Engine:
         return found
 
     def bans(self, who: Principal, state: PathState, ftype: FileType, facts: Facts) -> frozenset[str]:
-        """Return the categories that no file here may contain, by the rules about this caller.
+        """Return the words that the rules about this caller ban from files at this path.
 
-        Rules also count for a caller that may not write files here: it may still set attributes, and these
-        can contain the same data. A field of ``facts`` that is None counts against the caller.
+        The rules count even if the caller may not write files here. The caller may still set attributes, and
+        attributes can contain the same data. A field of ``facts`` that is None counts against the caller.
         """
         known = fixed_facts(ftype, facts)
         return banned(
@@ -189,7 +189,7 @@ class Engine:
         )
 
     def unrestricted(self, who: Principal, state: PathState) -> bool:
-        """True if the caller certainly may do everything to any file at this path, without obligations.
+        """Return True if the caller certainly may do everything to any file here, without obligations.
 
         That is: no redaction, no check, and no event that must be on record.
         """
@@ -203,11 +203,11 @@ class Engine:
         )
 
     def owner_matters_above(self, state: PathState) -> bool:
-        """True if the owner of some ancestor decides whether this path is hidden."""
+        """Return True if the owner of some ancestor decides whether this path is hidden."""
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """Return a denial if the facts of an ancestor hide it from the caller, else None.
+        """Return a denial if an ancestor is hidden from the caller because of its facts, else None.
 
         chain: the ancestors with their known facts, root first.
         """
@@ -234,9 +234,9 @@ class Engine:
     ) -> Decision:
         """Decide rename(2). replaced: the file at the new path, if any.
 
-        old.facts and new.facts are the moved file's (see needs_move); replaced.state is new.state.
+        old.facts and new.facts are the facts of the moved file (see needs_move). replaced.state is new.state.
         same_directory: True if both names are in one directory, so that a rule that hides this directory
-        hides both names. False is always safe. Raises ValueError for an exchange without ``replaced``.
+        hides both names. False is always safe. Raise ValueError for an exchange without ``replaced``.
         """
         answer = self._mover.rename(
             self, who, old, new, replaced, exchange=exchange, same_directory=same_directory
@@ -247,14 +247,15 @@ class Engine:
         return combined([answer, self.cross_device(who, [(old, new.state), *back])])
 
     def cross_device(self, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
-        """Return the refusal of a rename that only a copy could do. moves: each file, and its new path.
+        """Return the refusal of a rename that would need a copy. moves: each file, and its new path.
 
-        EXDEV, so that mv copies; EACCES if the caller would lose hidden data by the copy.
+        The errno is EXDEV, so that mv copies the file. It is EACCES if the caller would lose hidden data by
+        the copy.
         """
         return self._losses.refusal(self, who, moves)
 
     def link(self, who: Principal, old: End, new: End, *, same_directory: bool = False) -> Decision:
-        """Decide link(2); arguments as for rename."""
+        """Decide link(2). For the arguments, see rename."""
         return self._mover.link(self, who, old, new, same_directory=same_directory)
 
     def needs_move(self, who: Principal, old: PathState, new: PathState, ftype: FileType) -> Need:
@@ -262,9 +263,9 @@ class Engine:
         return self._mover.needs(self, who, old, new, ftype)
 
     def asks_more(self, old: PathState, new: PathState) -> bool:
-        """True if some app may have a content requirement at ``new`` that it does not have at ``old``.
+        """Return True if some app may have a content requirement at ``new`` that it does not have at ``old``.
 
-        The bytes written to a file at ``old`` were not checked against this requirement.
+        The bytes of a file at ``old`` were not checked against this requirement.
         """
         return self._mover.asks_more(old, new)
 
@@ -276,21 +277,22 @@ class Engine:
         return self._distinctions
 
     def uids_matter(self, app: str) -> bool:
-        """True if an app may get different answers under different uids, at some path (app mounts)."""
+        """Return True if an app may get different answers under different uids, at some path (app mounts)."""
         return self._scope.uids_matter(app)
 
     def caller_matters(self, state: PathState) -> bool:
-        """True if callers may get different answers to some request at this path."""
+        """Return True if callers may get different answers to some request at this path."""
         return self._scope.caller_matters(state)
 
     def caller_matters_below(self, state: PathState) -> bool:
-        """True if callers may get different answers at some path below this one."""
+        """Return True if callers may get different answers at some path below this one."""
         return self._scope.caller_matters_below(state)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """True if the caller certainly sees every entry of the directory at this path, of any type and name.
+        """Return True if the caller certainly sees every entry of the directory at this path.
 
-        The result is the same for all callers that see the same names in the directory.
+        The entries may have any type and name. The result is the same for all callers that see the same names
+        in the directory.
         """
         if self._scope.may_hide_below(state):
             return False
@@ -315,9 +317,9 @@ class Engine:
         yield self._table.contents()
 
     def shows_plainly_below(self, who: Principal, state: PathState) -> bool:
-        """True if the caller certainly sees everything below this path, without any obligation.
+        """Return True if the caller certainly sees everything below this path, without any obligation.
 
-        Return False if rules have captures of a uid: they may match one uid of an app and not another.
+        Return False if rules have captures of a uid: these rules may match one uid of an app and not another.
         """
         if self._table.uses_uid or self._scope.may_capture_below(state):
             return False
@@ -360,8 +362,9 @@ def compile_policy(policy: Policy, *, monitor: bool = False, remembered: int = R
 
 
 def as_of(engine: Engine, at_ns: int) -> Engine:
-    """Return an engine with the exceptions in force at an instant: *engine* itself if it has exactly these.
-    at_ns: ns since 1970.
+    """Return an engine with the exceptions in force at an instant. at_ns: ns since 1970.
+
+    The result is *engine* itself if it has exactly these exceptions.
     """
     policy = in_force(engine.policy, at_ns)
     return engine if policy is engine.policy else compile_policy(policy, monitor=engine.monitor)

@@ -1,7 +1,7 @@
 """Sets of facts as bits of one integer, so that rules are compared under all facts at once.
 
-The rules at one path may tell hundreds of kinds apart, and each kind again by the file's owner. To try the
-facts one after the other takes seconds. As sets, thousands of them take a few operations.
+The rules at one path may tell hundreds of kinds apart, and each kind again by the file's owner. To try all
+facts one after the other takes seconds. With sets, a few operations cover thousands of facts.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from policyfs.policy.table import Condition, Live
 
 
 def most_facts(kinds: AbstractSet[Kinds], owners: AbstractSet[str], ftype: FileType) -> int:
-    """Return the size that a space of these kinds and owners has at most."""
+    """Return the maximum size of a FactSpace with these kinds and owners."""
     some_kinds = 3 + sum(len(one.names) for one in kinds) if ftype is FileType.REGULAR else 1
     return some_kinds * (len(owners) + 3)
 
 
 class Matches(NamedTuple):
-    """The facts under which a condition or rule holds.
+    """The facts under which a condition or rule holds, as two sets.
 
-    certain: it holds. possible: it holds, or it is unknown if it holds; this set contains the other.
+    certain: the facts under which it holds. possible: the facts under which it holds or is unknown, so all of
+    *certain* and perhaps more.
     """
 
     certain: int
@@ -86,7 +87,7 @@ class FactSpace:
         return self._of_kinds(live.raw).certain
 
     def _of_condition(self, condition: Condition | None) -> Matches:
-        """Return the facts under which the condition holds (Condition.hold). None holds always."""
+        """Return the facts under which the condition holds (Condition.hold). None always holds."""
         certain = possible = self.everything
         if condition is not None and condition.kinds is not None:
             certain, possible = self._of_kinds(condition.kinds)

@@ -1,9 +1,9 @@
-"""Conditions on facts, with the values yes, no and unknown; and sample facts, to find out if a rule could
-ever match.
+"""Conditions on facts, with the values yes, no and unknown; and sample facts.
 
-An impossible fact is not unknown: a directory is never ``image/jpeg``, a regular file never
-``inode/directory``, and a stranger never owns anything. A condition that only such facts could meet is false
-before the file is read. So a rule about directories causes no sniffing of files.
+Sample facts show if a rule could ever match. An impossible fact is not unknown: a directory is never
+``image/jpeg``, a regular file never ``inode/directory``, and a stranger never owns anything. A condition that
+only such facts could meet is false before the file is read. So a rule about directories causes no sniffing of
+files.
 """
 
 from __future__ import annotations
@@ -69,9 +69,10 @@ class Kinds:
         return Truth.NO
 
     def union(self, exact: Mapping[str, int], majors: Mapping[str, int]) -> int:
-        """Return the union of the sets that belong to kinds of this set, as bits. Not for the set ``*``.
+        """Return the union of the fact sets of all kinds in this set, as bits. Not for the set ``*``.
 
-        exact: a set for each kind. majors: a set for all kinds of one major type, such as ``image/``.
+        exact: the fact set of each kind. majors: the fact set of all kinds of one major type, such as
+        ``image/``.
         """
         found = 0
         for kind in self._exact:
@@ -86,7 +87,7 @@ class Kinds:
         return self._everything
 
     def samples(self) -> Iterator[str]:
-        """Yield kinds of regular files, one of every sort that the set tells apart."""
+        """Yield sample kinds of regular files: one of every sort that the set tells apart."""
         yield from self._exact - _FIXED_FILES
         for major in self._majors:
             yield major + _OTHER_KIND
@@ -124,9 +125,9 @@ def _regular_kinds(kinds: Iterable[Kinds]) -> list[str]:
 
 
 def content_met(content: Iterable[frozenset[str]], facts: Facts) -> bool:
-    """True if a file with these facts meets every content requirement.
+    """Return True if a file with these facts meets every content requirement.
 
-    An unknown kind meets no requirement, and data of a word that was not searched for counts as present. An
+    An unknown kind meets no requirement. If no search for a word was made, its data counts as present. An
     empty file meets every requirement: it contains nothing, and every later write to it is checked.
     """
     if facts.kind == KIND_EMPTY:

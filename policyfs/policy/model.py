@@ -1,7 +1,7 @@
 """A policy as frozen values: the result of parsing and the input of compiling.
 
-Only parse.py makes a ``Policy``, and it validates everything. So names are declared, sets are expanded, globs
-can be parsed, numbers are in range. docs/policy-language.md says what the fields mean.
+Only parse.py makes a ``Policy``, and it validates everything. So all names are declared, sets are expanded,
+globs can be parsed, and numbers are in range. docs/policy-language.md explains the fields.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SELF: Final = "self"
 
 
 class Modes(enum.Enum):
-    """Source of the owner, group and mode that an app is shown: the store, or the policy."""
+    """Source of the owner, group and mode that stat shows to an app: the store, or the policy."""
 
     STORE = "store"
     POLICY = "policy"
@@ -52,10 +52,10 @@ class Where:
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """A principal. uids: empty if the app exists only through an app mount.
+    """A principal of the policy. uids: empty if the app exists only through an app mount.
 
-    gids: the primary groups that an app mount may admit; empty: that of the uid's account. modes: None if the
-    policy does not set them; then an option of the mount decides.
+    gids: the primary groups that an app mount may admit; empty: the primary group of the uid's account.
+    modes: None if the policy does not set them; then an option of the mount decides.
     """
 
     name: str
@@ -96,14 +96,14 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. Fields without use for the rule's effect are empty.
+    """One rule. Fields that do not apply to the rule's effect are empty.
 
-    ops: the operations it touches; ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT (CREATE stands for the
-    new path of rename and link only: an empty new file holds nothing to check). paths: globs as text, path
-    sets expanded; None: every path. unless: if one of these blocks holds, the rule does not match. errno: the
-    answer of a deny; None: the default. redact, raw_types: only for REDACT. content: only for CONTENT. audit:
-    None if the rule sets no level. monitor: True if the rule is recorded only, never enforced. quarantine:
-    only for CONTENT; True if refused files are kept for the administrator.
+    ops: the operations that the rule touches; ``READ`` for REDACT, ``WRITE | CREATE`` for CONTENT. For
+    CONTENT, CREATE stands only for the new path of rename and link: an empty new file holds nothing to check.
+    paths: globs as text, path sets expanded; None: every path. unless: if one of these blocks holds, the rule
+    does not match. errno: the errno of a deny; None: the default. redact, raw_types: only for REDACT.
+    content: only for CONTENT. audit: None if the rule sets no level. monitor: True if the rule is recorded
+    only, never enforced. quarantine: only for CONTENT; True if refused files are kept for the administrator.
     """
 
     id: str
@@ -126,7 +126,7 @@ class Rule:
 
 
 class Promise(enum.Enum):
-    """The sort of an invariant: the key of the policy language that it uses."""
+    """The sort of an invariant, named by its key in the policy language."""
 
     NEVER = "never"
     ONLY = "only"

@@ -1,9 +1,8 @@
 """Matching of one name against many patterns at once: bit-parallel, linear in the name, no backtracking.
 
-All patterns lie one behind the other in one integer, with a bit for each position between tokens. A
-character moves every live position of every pattern in a few operations on that integer. So ten
-thousand patterns cost little more than ten, there are no states to store, and no pattern can make
-matching explode.
+One integer holds all patterns, one behind the other, with a bit for each position between tokens. A character
+moves every live position of every pattern in a few operations on that integer. So ten thousand patterns cost
+little more than ten, there are no states to store, and no pattern can make matching explode.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _TO_LOWER: Final = str.maketrans(_UPPER, _UPPER.lower())
 
 
 def ascii_lower(text: str) -> str:
-    """Put the ASCII letters of the text in lower case; leave all other characters."""
+    """Return the text with its ASCII letters in lower case."""
     return text.translate(_TO_LOWER)
 
 
@@ -71,7 +70,7 @@ def _chars(token: str, *, folded: bool) -> tuple[str, ...]:
 
 
 class NameMatcher:
-    """A fixed set of patterns, laid out once; ``start`` picks the patterns of one run."""
+    """A fixed set of patterns, laid out once. ``start`` selects the patterns of one run."""
 
     __slots__ = ("_accepts", "_all", "_any", "_chars", "_ends", "_runs", "_starts")
 
@@ -107,7 +106,7 @@ class NameMatcher:
 
     @property
     def alphabet(self) -> Iterable[str]:
-        """The characters in patterns; all others behave alike."""
+        """The characters in the patterns. All other characters behave alike."""
         return self._chars.keys()
 
     def start(self, patterns: Iterable[Pattern]) -> int:
@@ -145,7 +144,10 @@ class NameMatcher:
 
 
 def matches(pattern: Pattern, text: str) -> bool:
-    """True if the pattern matches the name. Takes at most as many steps as the product of their lengths."""
+    """Return True if the pattern matches the name.
+
+    The number of steps is at most the product of both lengths.
+    """
     tokens = pattern.tokens
     if not pattern.folded and not any(isinstance(token, Wild) and token is not Wild.RUN for token in tokens):
         return _literal_parts_in(tokens, text)
@@ -171,7 +173,10 @@ def matches(pattern: Pattern, text: str) -> bool:
 
 
 def _literal_parts_in(tokens: Variant, text: str) -> bool:
-    """True if the tokens match the name. The tokens must be literal text and ``*``. As fast as str.find."""
+    """Return True if the tokens match the name. All tokens must be literal text or ``*``.
+
+    This is as fast as str.find.
+    """
     parts = "".join("\0" if token is Wild.RUN else str(token) for token in tokens).split("\0")
     first, last = parts[0], parts[-1]
     if len(parts) == 1:
@@ -189,10 +194,10 @@ def _literal_parts_in(tokens: Variant, text: str) -> bool:
 
 
 class Bind(NamedTuple):
-    """Requirements on the caller for captures to match.
+    """Requirements that a caller must meet so that captures match.
 
-    app, uid: the only value with which the captures match; None: any value. names: names for which several
-    values may match, each with its row of tokens; ``fits`` tries the caller's own values.
+    app, uid: the only value with which the captures match; None: any value. names: rows of tokens, each with
+    a name for which several values may match. ``fits`` tries the caller's own values.
     """
 
     app: str | None
@@ -200,7 +205,7 @@ class Bind(NamedTuple):
     names: frozenset[tuple[Captured, str]] = frozenset()
 
     def fits(self, app: str, uid: int | None) -> bool:
-        """True if a caller that is this app under this uid meets the requirements."""
+        """Return True if a caller that is this app under this uid meets the requirements."""
         if (self.app is not None and self.app != app) or (self.uid is not None and self.uid != uid):
             return False
         return not self.names or all(
@@ -230,8 +235,9 @@ class Captured(NamedTuple):
     folded: bool
 
     def filled(self, bind: Bind) -> Pattern:
-        """Return the pattern in which the values of ``bind`` replace the captures. A capture without a value
-        stays.
+        """Return the pattern in which the values of ``bind`` replace the captures.
+
+        A capture without a value stays.
         """
         tokens: list[Token] = []
         for token in self.tokens:
@@ -246,8 +252,8 @@ class Captured(NamedTuple):
     def bind(self, text: str, bind: Bind, apps: frozenset[str]) -> Bind | None:
         """Return the requirements on a caller for whom the name matches, in addition to ``bind``.
 
-        Return None if it matches for no caller. If only one value can match, the answer holds that value.
-        Else it holds the name, so that the caller's own value can be tried in it.
+        Return None if the name matches for no caller. If only one value can match, the answer holds that
+        value. Otherwise the answer holds the name, and ``fits`` tries the caller's own value.
 
         INVARIANT: the result for a name is one Bind, not one for each value. A name of 255 digits contains
         2,500 uids. Apps choose names, and must not be able to choose how many callers a path tells apart.
@@ -300,7 +306,7 @@ def uids_in(text: str, most: int) -> set[int] | None:
 
 
 def is_uid(text: str) -> bool:
-    """True if the text is a uid as ``{uid}`` writes it: decimal, ASCII, no leading zero."""
+    """Return True if the text is a uid as ``{uid}`` writes it: decimal, ASCII, no leading zero."""
     return (
         text.isascii()
         and text.isdigit()

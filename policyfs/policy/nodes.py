@@ -15,7 +15,7 @@ from policyfs.policy.model import Where
 
 
 class Span(NamedTuple):
-    """The place of a node: line and column from 1; width in characters, 1 if on many lines."""
+    """The place of a node: line and column from 1; width in characters, 1 if the node is on several lines."""
 
     line: int
     column: int
@@ -53,7 +53,7 @@ class Scalar(NamedTuple):
 
 
 class Items(NamedTuple):
-    """A YAML sequence. size: nodes in it when aliases are expanded, itself included."""
+    """A YAML sequence. size: the number of its nodes with aliases expanded, itself included."""
 
     span: Span
     items: tuple[Node, ...]
@@ -72,7 +72,7 @@ class Mapping(NamedTuple):
         return next((value for k, value in self.pairs if k.raw == key), None)
 
     def key(self, key: str) -> Scalar | None:
-        """Return the node of the key itself."""
+        """Return the node of the key itself, or None if the key is absent."""
         return next((k for k, _ in self.pairs if k.raw == key), None)
 
 
@@ -114,7 +114,7 @@ _ESCAPE_LENGTH: Final = {"x": 4, "u": 6, "U": 10}
 class Source:
     """The decoded text of one file; makes the errors that point into it.
 
-    plain: True only if no part of the text refers to another one by an anchor.
+    plain: True only if no part of the text refers to another part by an anchor.
     """
 
     __slots__ = ("lines", "name", "plain", "text")
@@ -130,7 +130,7 @@ class Source:
         return Where(self.name, span.line, span.column)
 
     def error(self, span: Span, message: str, help_: str) -> PolicyError:
-        """Make an error at a span, with its source line."""
+        """Return an error at a span, with its source line."""
         line = self.lines[span.line - 1] if span.line <= len(self.lines) else ""
         return PolicyError(self.where(span), message, help_, line, span.width)
 
@@ -157,7 +157,7 @@ class Source:
 
 
 def _offset_in_source(raw: str, value: str, offset: int) -> int | None:
-    """Return the index in the source text of the character ``offset`` of a value; None if unknown."""
+    """Return the index in the source text of a value's character ``offset``, or None if it is unknown."""
     style = raw[:1]
     if style not in ("'", '"'):
         return offset if raw.startswith(value) else None

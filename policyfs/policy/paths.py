@@ -2,7 +2,7 @@
 
 The grammar is that of docs/policy-language.md ("paths", below "Rules"). A glob is a chain of segments and an
 ending. A segment is a set of variants, and each variant is a row of tokens. Alternatives in braces become
-variants, so that matchers need not know them. Names are matched as text decoded from UTF-8 with
+variants, so matchers see no alternatives. Names are matched as text decoded from UTF-8 with
 ``surrogateescape``: one element is one UTF-8 character or one invalid byte, and ``?`` stands for one element.
 UTF-8 is self-synchronizing, so a literal matches exactly where its bytes match.
 """
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MAX_VARIANTS: Final = 256
-"""The limit of variants that the alternatives of one segment may multiply to."""
+"""Maximum number of variants of one segment, with its alternatives multiplied out."""
 
 
 class GlobError(ValueError):
@@ -90,7 +90,7 @@ _SOUND: Final = re.compile(
 
 
 _REMEMBERED: Final = 1 << 15
-"""The limit of parsed globs that are kept: enough for some 20,000 rules. One takes about a KiB."""
+"""Maximum number of parsed globs that are kept: enough for some 20,000 rules. One takes about a KiB."""
 
 _NO_CAPTURES: Final[frozenset[str]] = frozenset()
 
@@ -103,7 +103,7 @@ def check_glob(text: str) -> None:
 
 @functools.lru_cache(maxsize=_REMEMBERED)  # each reload, and lint many times, parse the same globs again
 def parse_glob(text: str) -> Glob:
-    """Parse one glob. Raises GlobError."""
+    """Parse one glob. Raise GlobError."""
     sound = _SOUND.fullmatch(text)
     if not sound:
         _check_whole(text)
@@ -161,7 +161,7 @@ def _check_whole(text: str) -> None:
 
 
 def _split(text: str) -> list[tuple[int, str]]:
-    """Split a glob to (offset, text) of each segment. Raises GlobError, also for a quoted slash."""
+    """Split a glob to (offset, text) of each segment. Raise GlobError, also for a quoted slash."""
     pieces: list[tuple[int, str]] = []
     start = 1
     at = 1
@@ -186,8 +186,9 @@ def _split(text: str) -> list[tuple[int, str]]:
 
 
 class _SegmentReader:
-    """Recursive reader of one segment. After each method except _token, ``at`` is the index behind the text
-    that was read.
+    """Recursive reader of one segment.
+
+    After each method except _token, ``at`` is the index behind the text that was read.
     """
 
     def __init__(self, piece: str, offset: int) -> None:

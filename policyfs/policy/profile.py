@@ -33,9 +33,9 @@ _FILL: Final = int(Op.WRITE | Op.CREATE)
 class Profile:
     """All rules that can match at one path for one caller, ready for requests.
 
-    hiding: the rules that hide the path from above under all facts. hiding_maybe: the rules that hide it only
-    under some owners of the ancestor. can_fill: True if some allow of WRITE or CREATE could match, so that
-    the caller could bring bytes under this name. Only then do content requirements apply.
+    hiding: the rules that hide an ancestor, and so this path, under all facts. hiding_maybe: the rules that
+    hide an ancestor only under some owners. can_fill: True if some allow of WRITE or CREATE could match, so
+    that the caller could bring bytes under this name. Only then do content requirements apply.
     """
 
     __slots__ = ("_need", "can_fill", "hiding", "hiding_maybe", "lives", "lost", "policy", "top")
@@ -50,7 +50,7 @@ class Profile:
         lost: bool = False,
         lenient: bool = False,
     ) -> None:
-        """Take the rules at a path, and the rules that may hide it because they hide a directory above it.
+        """Take the rules at a path, and the rules that may hide a directory above the path.
 
         lenient: True if the mount-wide dry run covers this caller. Then a missing allow denies nothing.
         """
@@ -134,15 +134,15 @@ class Profile:
         )
 
     def content_possible(self) -> bool:
-        """True if a content requirement, enforced or only recorded, may touch a file here."""
+        """Return True if a content requirement, enforced or only recorded, may touch a file here."""
         return self.can_fill and any(
             live.rule.effect is Effect.CONTENT and live.may_match(FileType.REGULAR) for live in self.lives
         )
 
     def possible(self, ftype: FileType, *, below: Callable[[], bool], lenient: bool) -> Op:
-        """Return those of READ, WRITE and ATTR that some facts would allow.
+        """Return the operations among READ, WRITE and ATTR that some facts would allow.
 
-        For some apps, the owner and the mode bits that stat shows are made from these operations.
+        For some apps, policyfs derives the owner and the mode bits that stat shows from these operations.
         """
         facts = sample_facts_of(self.lives, ftype, unknown=False)
         possible = Op(0)
@@ -180,7 +180,7 @@ class Profile:
 
 
 def profile_at(table: Table, state: PathState, caller: Caller, *, lenient: bool) -> Profile:
-    """Collect the rules at a path for a caller."""
+    """Return the profile of a path for a caller."""
     lives = tuple(
         live for situated in state.situated(table) if (live := table.live(situated, caller)) is not None
     )
@@ -189,10 +189,11 @@ def profile_at(table: Table, state: PathState, caller: Caller, *, lenient: bool)
 
 
 class Profiles:
-    """The profiles of one engine, remembered up to a bound. dry_run: the mount-wide one, which is for apps.
+    """The profiles of one engine, remembered up to a limit.
 
-    The profiles do not refer to the engine, so the engine is in no reference cycle. After a reload the old
-    engine is freed as soon as the last reference to it is gone.
+    dry_run: True for the mount-wide dry run, which covers only apps. The profiles do not refer to the engine,
+    so the engine is in no reference cycle. After a reload, the old engine is freed as soon as the last
+    reference to it is gone.
     """
 
     def __init__(self, table: Table, remembered: int, *, dry_run: bool) -> None:
@@ -218,7 +219,7 @@ def _only(facts: Facts, need: Need) -> Facts:
 
 
 def _outcome(decision: Decision) -> tuple[object, ...]:
-    """Return all that a decision causes, as a value: all of its fields except ``rules``."""
+    """Return all fields of a decision except ``rules``, as one value to compare."""
     return (
         decision.allowed,
         decision.errno,
@@ -253,12 +254,12 @@ def hidden_by(profile: Profile, facts: Facts) -> Decision | None:
 
 
 def may_hide(live: Live) -> bool:
-    """True if this deny of see matches a directory under some owner."""
+    """Return True if this deny of see matches a directory under some owner."""
     owners = [*sorted({o for c in live.conditions() for o in c.owners or ()}), OWNER_NONE, "\0", None]
     return any(live.match(Facts(KIND_DIRECTORY, owner)) for owner in owners)
 
 
 def always_hides(live: Live) -> bool:
-    """True if this deny of see matches a directory under every owner."""
+    """Return True if this deny of see matches a directory under every owner."""
     owners = [*sorted({o for c in live.conditions() for o in c.owners or ()}), OWNER_NONE, "\0", None]
     return all(live.match(Facts(KIND_DIRECTORY, owner)) for owner in owners)

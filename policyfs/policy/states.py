@@ -1,4 +1,4 @@
-"""Path states: a position in the automaton, and the rules that hide the path from above."""
+"""Path states: a position in the automaton, and the rules that hide a directory above the path."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from policyfs.policy.names import Bind, text_of
 from policyfs.policy.table import Situated, Table, hides
 
 MAX_HIDES: Final = 1024
-"""The limit of rules that hide one path from above. With more, the path is lost, as with
-automaton.MAX_BOUND."""
+"""Maximum number of rules that hide directories above one path. With more rules, the path is lost (see
+automaton.MAX_BOUND)."""
 
 
 _NAME_BYTES: Final = 32
-"""So many bytes of a name count as one more unit: a long name takes more memory than an answer."""
+"""Number of bytes of a name that count as one unit. A long name takes more memory than an answer."""
 
 
 class PathState:
@@ -52,11 +52,11 @@ class PathState:
 
     @property
     def units(self) -> int:
-        """Units that this state counts as in memo tables: 1, and 1 for each of its parts."""
+        """Size of this state in memo tables, in units: its position's, and 1 for each rule of ``hides``."""
         return self.position.units + len(self.hides)
 
     def requirements(self, table: Table) -> frozenset[Bind]:
-        """Return all requirements of captures on the caller at this path."""
+        """Return all requirements that captures put on the caller at this path."""
         if self._binds is None:
             found: set[Bind] = set()
             for situated in (*self.situated(table), *self.hides):
@@ -65,7 +65,7 @@ class PathState:
         return self._binds
 
     def tells_uid(self, table: Table, uid: int) -> bool:
-        """True if captures may treat this uid unlike a uid that is in no name."""
+        """Return True if captures may treat this uid differently from a uid that is in no name."""
         digits = str(uid)
         return any(
             bind.uid == uid or any(digits in text for _, text in bind.names)
@@ -74,7 +74,7 @@ class PathState:
 
 
 class Paths:
-    """Maker of path states: the root, and children by name."""
+    """Factory of path states: the root, and children by name."""
 
     def __init__(self, table: Table, remembered: int) -> None:
         self._table: Final = table
@@ -98,11 +98,11 @@ class Paths:
         self.children.keep((state, name), child, child.units + len(name) // _NAME_BYTES)
 
     def known(self, state: PathState, name: bytes) -> PathState | None:
-        """Return the state that child remembers for this name, or None."""
+        """Return the state that child() has remembered for this name, or None."""
         return self.children.get((state, name))
 
     def step(self, state: PathState, text: str) -> PathState:
-        """Compute the state of a child by decoded name, without remembering it."""
+        """Compute the state of a child by its decoded name, but do not remember it."""
         return self._below(state, self._table.automaton.step(state.position, text))
 
     def step_of_all(self, state: PathState) -> PathState:

@@ -1,8 +1,9 @@
-"""Partial evaluation: the rules that remain once the path, and then the caller, is fixed.
+"""Partial evaluation: the rules that remain for one path, and then for one caller.
 
-At a position a rule becomes *situated*: its conditions on the path are decided, except captures. For one
-caller a situated rule becomes *live*: only its conditions on facts are still open. Or it cannot match. All
-live rules at a path for a caller are the *profile*, which gives every answer.
+A *position* is the automaton's state after a path. At a position, a rule becomes *situated*: its conditions
+on the path are decided, except captures. For one caller, a situated rule cannot match, or it becomes *live*:
+only its conditions on facts are still open. All live rules at a path for a caller are the *profile*, which
+gives every answer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from policyfs.policy.paths import parse_glob
 
 
 class Condition(NamedTuple):
-    """A block's conditions on facts, for one caller; None: no condition."""
+    """A block's conditions on facts, for one caller. A field is None if there is no such condition."""
 
     kinds: Kinds | None
     owners: frozenset[str] | None
@@ -39,11 +40,10 @@ class Condition(NamedTuple):
 
 
 class Live:
-    """A rule whose conditions on path and caller are met; only facts are open. A table has equal ones only
-    once.
+    """A rule with its conditions on path and caller met; only conditions on facts are open.
 
-    number: the rule's place in the order of ids. fixed: the result of match() if it is the same under all
-    facts, else None.
+    A table keeps equal live rules only once. number: the rule's place in the order of ids. fixed: the result
+    of match() if it is the same under all facts, else None.
     """
 
     __slots__ = ("_may", "_must", "fixed", "number", "ops", "raw", "rule", "unless", "when")
@@ -58,8 +58,8 @@ class Live:
     ) -> None:
         self.number = number
         self.rule = rule
-        # a plain int, since enum.Flag is slow. ``content``: only WRITE, since moves.py decides on renames and
-        # links
+        # A plain int, because enum.Flag is slow. A content rule counts only for WRITE here, because moves.py
+        # decides on renames and links.
         self.ops = int(Op.WRITE if rule.effect is Effect.CONTENT else rule.ops)
         self.when = when
         self.unless = unless
@@ -84,19 +84,19 @@ class Live:
         return self.unless if self.when is None else (self.when, *self.unless)
 
     def may_match(self, ftype: FileType) -> bool:
-        """True if the rule matches some file of this type under some facts."""
+        """Return True if the rule matches some file of this type under some facts."""
         if ftype not in self._may:
             self._may[ftype] = any(self.match(facts) is Truth.YES for facts in _samples((self,), ftype))
         return self._may[ftype]
 
     def may_oblige(self) -> bool:
-        """True if the rule may match some regular file, also one of unknown kind or owner."""
+        """Return True if the rule may match some regular file, also one of unknown kind or owner."""
         return self.may_match(FileType.REGULAR) or any(
             self.match(facts) is not Truth.NO for facts in _samples((self,), FileType.REGULAR, unknown=True)
         )
 
     def must_match(self) -> bool:
-        """True if the rule matches every file of every type."""
+        """Return True if the rule matches every file of every type."""
         if self._must is None:
             self._must = all(
                 self.match(facts) is Truth.YES for ftype in FILE_TYPES for facts in _samples((self,), ftype)
@@ -131,7 +131,7 @@ def sample_facts_of(lives: Iterable[Live], ftype: FileType, *, unknown: bool) ->
 class Situated(NamedTuple):
     """A rule at a position. binds: sets of names.Bind; the caller must meet one bind of each set.
 
-    unless: for each block whose paths match here: its number, and its binds (None: any caller).
+    unless: the blocks with paths that match here. Each has its number, and its binds (None: any caller).
     """
 
     rule: int
@@ -139,7 +139,7 @@ class Situated(NamedTuple):
     unless: tuple[tuple[int, Binds | None], ...]
 
     def covers(self, other: Situated) -> bool:
-        """True if *other* is the same rule and matches no caller that this one does not match."""
+        """Return True if *other* is the same rule, and this one matches all callers that *other* matches."""
         return (
             self.rule == other.rule
             and self.unless == other.unless
@@ -148,13 +148,13 @@ class Situated(NamedTuple):
         )
 
     def requirements(self) -> Iterator[Bind]:
-        """Yield all requirements of captures on the caller."""
+        """Yield all requirements that captures put on the caller."""
         for binds in (*self.binds, *(binds for _, binds in self.unless if binds is not None)):
             yield from binds
 
 
 def binds_hold(binds: Binds, caller: Caller) -> bool:
-    """True if the caller meets one of the binds."""
+    """Return True if the caller meets one of the binds."""
     app = caller.app
     return app is not None and any(bind.fits(app, caller.uid) for bind in binds)
 
@@ -188,8 +188,8 @@ class Table:
     def __init__(self, policy: Policy, remembered: int, known: Table | None = None) -> None:
         """Make the table of a policy.
 
-        known: the table of a policy with fewer rules. The rules that are missing there must come before all
-        others, and have no globs. The new table uses the automaton of *known*.
+        known: the table of a policy with fewer rules. Its missing rules must come before all other rules and
+        have no globs. The new table uses the automaton of *known*.
         """
         self.policy: Final = policy
         self.callers: Final = Callers(policy)
@@ -248,7 +248,7 @@ class Table:
         return [*self._compiled, *self.rules, *self.automaton.nodes]
 
     def first_accepts(self) -> dict[int, int]:
-        """Map the number of a glob set to the number of the rule that is looked up by it."""
+        """Return the number of a rule for each glob set by which the rule is looked up."""
         return self._by_accept
 
     def everywhere(self) -> list[int]:
@@ -298,9 +298,7 @@ class Table:
         return Situated(number, tuple(needed), tuple(unless))
 
     def path_fault(self, number: int, position: Position) -> str | None:
-        """Return the first key (``paths``, ``when.path``) that matches here for no caller at all. None if
-        each of them matches for some caller.
-        """
+        """Return the first key (``paths``, ``when.path``) that matches here for no caller, or None."""
         compiled = self._compiled[number]
         for key, accept in (("paths", compiled.paths), ("when.path", compiled.when)):
             if accept is not None and accept not in position.free_accepts | position.bound_accepts.keys():
@@ -308,7 +306,7 @@ class Table:
         return None
 
     def live(self, situated: Situated, caller: Caller) -> Live | None:
-        """Return the live rule for this caller; None if it can never match."""
+        """Return the live rule for this caller, or None if the rule can never match."""
         if not caller.fits(situated.rule, self.rules[situated.rule]):
             return None
         if not all(binds_hold(binds, caller) for binds in situated.binds):
@@ -349,7 +347,7 @@ class Table:
 
 
 def _owners(block: Block, app: str | None) -> frozenset[str] | None:
-    """Return the owners in a block, ``self`` replaced by the app; a stranger owns nothing."""
+    """Return the owners in a block, with ``self`` replaced by the app. A stranger owns nothing."""
     if block.owners is None:
         return None
     named = block.owners - {SELF}
@@ -359,11 +357,11 @@ def _owners(block: Block, app: str | None) -> frozenset[str] | None:
 
 
 def asks_for_self(rule: Rule) -> bool:
-    """True if a condition of the rule compares the owner with the caller."""
+    """Return True if a condition of the rule compares the owner with the caller."""
     blocks = [*rule.unless] if rule.when is None else [rule.when, *rule.unless]
     return any(SELF in (block.owners or ()) for block in blocks)
 
 
 def hides(rule: Rule) -> bool:
-    """True if the rule, on a directory, hides everything below it."""
+    """Return True if the rule, on a directory, hides everything below it."""
     return rule.effect is Effect.DENY and bool(rule.ops & Op.SEE) and not rule.monitor
