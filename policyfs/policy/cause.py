@@ -58,7 +58,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def sentence(who: str, request: str, path: str, decision: Decision, cause: str) -> str:
-    """Return the answer and its cause."""
+    """Return the answer and its cause, as a sentence."""
     if decision.allowed:
         return f"{who} may {request} {path}: {cause}."
     return f"{who} may not {request} {path} ({errno_name(decision.errno)}): {cause}."

@@ -35,7 +35,7 @@ class Companion(NamedTuple, Generic[T, D]):
 
 
 class Reader(Generic[T, D]):
-    """Reads documents of one kind. Such a document has some keys of its own, and one list of items.
+    """Reader of documents of one kind. Each document has some keys of its own, and one list of items.
 
     key: the key of the list. subject: returns an item's name for messages, from its node and number.
     """

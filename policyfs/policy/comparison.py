@@ -1,7 +1,8 @@
 """Comparisons of the rights at two paths, for every caller and under all facts.
 
-Below two directories many pairs of paths have the same rules, although their path states differ. So all that
-depends on the rules alone is found once for each pair of *places*: paths with the same rules.
+Below two directories many pairs of paths have the same rules, although their path states differ. A *place*
+stands for all paths with the same rules. So results that depend on rules alone are computed once for each
+pair of places.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from policyfs.policy.table import Live, Table, told_apart
 from policyfs.policy.visibility import Sight
 
 MAX_STEPS: Final = 200_000
-"""The limit of steps in one comparison of all paths below two directories. With more, it is too hard.
+"""Maximum number of steps in one comparison of all paths below two directories. With more, it is too hard.
 
-To try one rule for one caller is a step, and one more for every 8,000 facts that the rules tell apart. To see
-if rules distinguish callers is an eighth of that. To go to a name below is a step, and two more for each
-capture. To try a character, in a search for the classes of names, is four steps. To count out the facts is a
-step for every 8,000 facts of each kind.
+To try one rule for one caller costs one step, and one more for every 8,000 facts that the rules tell apart.
+To test if a rule distinguishes callers costs an eighth of a step. Each name below costs one step, and two
+more for each capture. Each character in a search for classes of names costs four steps. To make a set of
+facts costs, for each kind, one step for every 8,000 facts.
 """
 
 _DISTINCTIONS_IN_A_STEP: Final = 8
@@ -41,7 +42,7 @@ _DELETE_AT: Final = tuple(Op.ALL).index(Op.DELETE)
 
 
 _Rules = tuple[tuple[Live, ...], bool, bool, bool, bool]
-"""All of a profile that decides on rights, apart from the paths below."""
+"""The parts of a profile that decide on rights, apart from the paths below."""
 
 
 class _Pair:
@@ -59,11 +60,14 @@ class _Pair:
 
     @property
     def depends(self) -> bool:
-        """True if the paths below one of the two decide under some facts."""
+        """True if, under some facts, the rights at one of the two paths depend on the paths below it."""
         return self.old_depends or self.new_depends
 
     def is_worse(self, *, old_below: bool = False, new_below: bool = False) -> bool:
-        """Compare the rights. old_below, new_below: True if the caller could see some path below."""
+        """Return True if the new rights are worse.
+
+        old_below, new_below: True if the caller could see some path below the old path, or below the new one.
+        """
         key = (old_below, new_below)
         found = self._answers.get(key)
         if found is None:
@@ -81,7 +85,7 @@ class Budget:
         self._left = steps
 
     def spend(self, steps: int) -> None:
-        """Take some steps. Raises TooHardError if there are not so many."""
+        """Take some steps. Raise TooHardError if fewer steps are left."""
         self._left -= steps
         if self._left < 0:
             raise TooHardError
@@ -92,13 +96,15 @@ class Budget:
 
 
 class Comparison:
-    """The comparisons for one request. Answers are kept while it lasts."""
+    """The comparisons for one request. Answers are remembered for this request only."""
 
     def __init__(
         self, table: Table, sight: Sight, profiles: Profiles, worse: Worse, budget: Budget | None = None
     ) -> None:
-        """worse: tells if the rights at the new path are worse than those at the old one, for the request.
-        budget: None if all steps may be taken.
+        """Prepare the comparisons for one request.
+
+        worse: returns True if the rights at the new path are worse than those at the old path, for this
+        request. budget: None for any number of steps.
         """
         self._table: Final = table
         self._sight: Final = sight
@@ -115,9 +121,9 @@ class Comparison:
         self._deleting: Final[dict[tuple[int, FileType], RightsTally]] = {}
 
     def is_worse(self, old: PathState, new: PathState, ftype: FileType) -> bool:
-        """True if ``worse`` holds for the rights at the old and the new path, for some caller and facts.
+        """Return True if ``worse`` holds for the rights at both paths, for some caller and facts.
 
-        Raises TooHardError.
+        Raise TooHardError.
         """
         if old is new:
             return False
@@ -134,9 +140,9 @@ class Comparison:
         )
 
     def always_deletes(self, state: PathState, caller: Caller, ftype: FileType) -> bool:
-        """True if the caller may delete a file of this type at this path under all facts.
+        """Return True if the caller may delete a file of this type at this path under all facts.
 
-        Raises TooHardError.
+        Raise TooHardError.
 
         INVARIANT: all such questions to one comparison are about the same caller.
         """
@@ -150,9 +156,9 @@ class Comparison:
         return not tally.rights(below=below).refused[_DELETE_AT]
 
     def _compare(self, old: int, new: int, ftype: FileType) -> list[tuple[_Pair, Caller]] | None:
-        """Compare what depends on the rules at two places alone.
+        """Compare the rights at two places, as far as they depend on the rules alone.
 
-        Return None if the new place is worse, else the callers for whom the paths below decide.
+        Return None if the new place is worse. Otherwise return the callers for whom the paths below decide.
         """
         states = self._states[old], self._states[new]
         depending: list[tuple[_Pair, Caller]] = []

@@ -44,16 +44,16 @@ except ImportError:  # the parser in Python gives the same result, only slower
     CParser = None
 
 MAX_EXPANDED: Final = 10_000
-"""Nodes that a file's aliases may expand to."""
+"""Maximum number of nodes to which a file's aliases may expand."""
 
 MAX_DEPTH: Final = 30
-"""Depth to which lists and mappings may nest; the language itself needs 8, and ``not`` nests."""
+"""Maximum depth of nested lists and mappings. The language itself needs 8, and ``not`` may nest."""
 
 _CONTROL: Final = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 _EARLY_COMMENT: Final = re.compile("[|>][-+0-9]*#")
-"""A comment right after the sign of a block of text."""
+"""A comment directly after the indicator of a block scalar."""
 
 _NOT_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 _NUMERIC: Final = frozenset("-+.0123456789")
@@ -75,7 +75,7 @@ class UnreadableError(Exception):
 
 
 def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
-    """Decode a file's bytes to a source. Raises UnreadableError if they are not text or have a directive."""
+    """Decode a file's bytes to a source. Raise UnreadableError if they are not text or have a directive."""
     text = text.removeprefix(BOM_UTF8)
     try:
         decoded = text.decode()
@@ -111,7 +111,7 @@ def decode(name: str, text: bytes, errors: list[PolicyError]) -> Source:
 
 
 def compose(source: Source, errors: list[PolicyError]) -> Node:
-    """Return the node tree of a source. Raises UnreadableError after a syntax error or without content."""
+    """Return the node tree of a source. Raise UnreadableError after a syntax error or without content."""
     node = _composed_by_libyaml(source, errors)
     if node is not None:
         return node
@@ -129,12 +129,11 @@ def compose(source: Source, errors: list[PolicyError]) -> Node:
 
 
 def _composed_by_libyaml(source: Source, errors: list[PolicyError]) -> Node | None:
-    """Compose with libyaml, the parser in C, ten times as fast. Return None if the parser in Python is
-    needed.
+    """Return the node tree made by libyaml, or None if the parser in Python is needed.
 
-    The parser in Python is needed in three cases: libyaml is not installed; the text has an error, since
-    messages and places come from the parser in Python; the text has something that the two parsers read
-    differently.
+    libyaml is the parser in C, ten times as fast. The parser in Python is needed in three cases: libyaml is
+    not installed; the text has an error, since messages and places come from the parser in Python; the text
+    has something that the two parsers read differently.
     """
     text = source.text
     # libyaml accepts some wrong tabs and comments. It finds another end of a last line without line feed.
@@ -342,7 +341,7 @@ class _Composer:
 
 
 def _plain_text(raw: str, event: ScalarEvent) -> Value:
-    """Read an unquoted scalar that is not a number by YAML 1.2's core schema."""
+    """Return the value of an unquoted scalar that is not a number, by YAML 1.2's core schema."""
     if raw in _WORDS:
         return _WORDS[raw]
     return Unquoted(raw) if event.start_mark.line == event.end_mark.line else Folded(raw)

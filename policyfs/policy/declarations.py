@@ -72,7 +72,7 @@ class Declarations:
     ) -> None:
         """Report a name in a rule if no app has it and it is not one of ``also``.
 
-        hint: returns the help for words that are not similar to the right one; else "".
+        hint: returns the help for a name that is not similar to the right name, or "".
         """
         if name in self.apps or name in also or not self.complete:
             return
@@ -92,7 +92,10 @@ class Declarations:
     def expand(
         self, part: Part[object], loc: Loc, members: Iterable[str], *, globs: bool
     ) -> list[tuple[int, str]]:
-        """Replace sets by their members, each with the index of the member that it comes from."""
+        """Return the members with each set replaced by its contents.
+
+        Each result has the index of the member from which it comes.
+        """
         here, other = (self.path_sets, self.sets) if globs else (self.sets, self.path_sets)
         noun, other_noun = ("path set", "set") if globs else ("set", "path set")
         out: list[tuple[int, str]] = []
@@ -119,7 +122,10 @@ def already(told: str, first: Where) -> str:
 
 
 def _names_are_known(file: File) -> bool:
-    """True if all names that a file declares are known. In a faulty file some names may be unreadable."""
+    """Return True if all names that a file declares are known.
+
+    In a faulty file some names may be unreadable.
+    """
     if not isinstance(file.top.node, Mapping) or file.top.doc is None:
         return False
     named = (file.top.node.get(key) for key in ("apps", "sets", "path_sets"))

@@ -23,19 +23,18 @@ from policyfs.policy.table import Condition, Live, Situated, Table, asks_for_sel
 from policyfs.policy.visibility import Sight
 
 MAX_COMPARED: Final = 256
-"""The limit of caller classes whose answers at one path are compared; the answers of more count as
-different."""
+"""Maximum number of caller classes to compare at one path. With more, the answers count as different."""
 
 MAX_LED: Final = 16
-"""The limit of caller classes for which paths below one directory are searched; the answers of more count as
-different. A search takes long, and a request waits for it."""
+"""Maximum number of caller classes for which the paths below one directory are searched. With more, the
+answers count as different. A search takes long, and a request waits for it."""
 
 _HIDDEN: Final = "hidden"
 _SEEN: Final = "seen"
 
 
 class Distinctions:
-    """Compares the answers of a table for all callers of a shared mount. dry_run: with --monitor."""
+    """Comparison of a table's answers for all callers of a shared mount. dry_run: with --monitor."""
 
     def __init__(self, table: Table, sight: Sight, remembered: int, *, dry_run: bool) -> None:
         self._table: Final = table
@@ -54,7 +53,7 @@ class Distinctions:
         self._find_rules_below()
 
     def _find_rules_below(self) -> None:
-        """Find the nodes of the automaton that lead to rules because of which callers see different names."""
+        """Find the nodes of the automaton that lead to rules by which callers see different names."""
         automaton = self._table.automaton
         denies, allows = set[int](), set[int]()
         self._granting = set[int]()
@@ -95,7 +94,7 @@ class Distinctions:
     # -- answers ----------------------------------------------------------------------------------
 
     def sight(self, state: PathState) -> bool:
-        """True if callers may see different things at this path, for some file type and facts."""
+        """Return True if callers may see different things at this path, for some file type and facts."""
         if state.top:
             return False  # everyone sees the root
         found = self._seen_at.get(state)
@@ -104,7 +103,7 @@ class Distinctions:
         return found
 
     def node(self, state: PathState) -> bool:
-        """True if a file at this path may be different nodes for different callers."""
+        """Return True if a file at this path may be different nodes for different callers."""
         found = self._node_at.get(state)
         if found is None:
             differs = self.sight(state) or self._view_differs(state)
@@ -112,14 +111,14 @@ class Distinctions:
         return found
 
     def below(self, state: PathState) -> bool:
-        """True if callers may see different things at some path below this one."""
+        """Return True if callers may see different things at some path below this one."""
         found = self._below_at.get(state)
         if found is None:
             found = self._below_at.keep(state, self._below_differs(state), state.units)
         return found
 
     def sees_always(self, state: PathState, caller: Caller) -> bool:
-        """True if a caller certainly sees this path, for every file type and under all facts."""
+        """Return True if a caller certainly sees this path, for every file type and under all facts."""
         answer = self._answer(self._about(state), state, caller, lambda: False)
         return answer == (_SEEN, frozenset(), frozenset())
 
@@ -187,7 +186,7 @@ class Distinctions:
             return True
 
     def _view_differs(self, state: PathState) -> bool:
-        """True if callers may have different views of a file here, or read it in different ways."""
+        """Return True if callers may have different views of a file here, or read it in different ways."""
         here = [(self._table.rules[one.rule], one) for one in state.situated(self._table)]
         effects = {rule.effect for rule, _ in here}
         if state.position.lost or effects.isdisjoint({Effect.REDACT, Effect.CONTENT}):
@@ -198,7 +197,7 @@ class Distinctions:
     def _answer(
         self, about: tuple[Situated, ...], state: PathState, caller: Caller, below: Callable[[], bool]
     ) -> Hashable:
-        """Return a value for what a caller sees here. Equal values mean equal answers under all facts."""
+        """Return a value for the caller's SEE here; equal values mean equal answers under all facts."""
         above = [live for one in state.hides if (live := self._table.live(one, caller)) is not None]
         if any(map(always_hides, above)):
             return _HIDDEN
@@ -236,7 +235,7 @@ class Distinctions:
         return not self._granted_below(state)
 
     def _granted_below(self, state: PathState) -> bool:
-        """True if a rule without any condition allows everyone to see every path below."""
+        """Return True if a rule without any condition allows everyone to see every path below."""
         if self._granted_everywhere:
             return True
         nodes = self._table.automaton.nodes
@@ -251,7 +250,7 @@ class Distinctions:
         return tuple(one for one in state.situated(self._table) if self._sighted[one.rule])
 
     def _grants_all(self, number: int) -> bool:
-        """True if a rule allows every caller to see its paths, without any condition."""
+        """Return True if a rule allows every caller to see its paths, without any condition."""
         rule = self._table.rules[number]
         plain = rule.effect is Effect.ALLOW and rule.when is None and not rule.unless
         return plain and self._callers[0].fits(number, rule)
@@ -264,7 +263,10 @@ class Distinctions:
         return any(True for _ in one.requirements())
 
     def _tells_apart(self, rule: Rule) -> bool:
-        """True if the rule can match one of the callers and not another at one path, captures not counted."""
+        """Return True if the rule can match one of the callers and not another at one path.
+
+        Captures do not count.
+        """
         if asks_for_self(rule) and not self._one_app:
             return True
         if rule.who is None:
@@ -276,7 +278,7 @@ class Distinctions:
 
 
 def _tells(callers: list[CallerClass], who: Who) -> bool:
-    """True if a ``who`` block matches some of the callers, and not all."""
+    """Return True if a ``who`` block matches some of the callers, and not all."""
     if len(callers) > MAX_COMPARED:
         return True
     return len({of.within(who) for of in callers}) > 1
@@ -287,7 +289,7 @@ def _about_sight(rule: Rule) -> bool:
 
 
 def _condition(live: Live) -> Hashable:
-    """Return the facts under which a rule matches, as a value."""
+    """Return a value for the facts under which a rule matches; equal values mean equal facts."""
     return (None if live.when is None else _block(live.when), frozenset(map(_block, live.unless)))
 
 

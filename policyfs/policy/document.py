@@ -1,6 +1,6 @@
 """The shape of a policy document: its keys, each with its kind of value (values.py).
 
-Everything is strict and frozen, and an unknown key is an error.
+All models are strict and frozen, and an unknown key is an error.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class InvariantDoc(Strict):
 
 
 class FileDoc(Strict):
-    """The top level of a file. Items are checked one by one, so that each fault is found."""
+    """The top level of a file. Items are checked later, one by one, so that each fault is found."""
 
     api_version: Text = Field(alias="apiVersion")
     kind: Text

@@ -12,7 +12,7 @@ from policyfs.errors import EXIT_POLICY, PolicyfsError
 from policyfs.policy.model import Where
 
 _SHOWN: Final = 100
-"""Longest stretch of a source line that is shown, in characters."""
+"""Maximum length of the shown part of a source line, in characters."""
 
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that could steer a terminal or hide parts of a line."""
@@ -49,7 +49,7 @@ class PolicyError:
 class PolicyErrors(PolicyfsError):  # noqa: N818 - it holds many errors
     """A policy that does not compile. The exception holds all faults of all files, sorted by position.
 
-    what: the headline, which is another one for files that are not policies.
+    what: the headline. Files that are not policies have a headline of their own.
     """
 
     exit_code = EXIT_POLICY
@@ -66,12 +66,12 @@ class PolicyErrors(PolicyfsError):  # noqa: N818 - it holds many errors
 
 
 def harmless(text: str) -> str:
-    """Replace every control and invisible character by a visible U+FFFD."""
+    """Return the text with a visible U+FFFD in place of every control or invisible character."""
     return "".join("\ufffd" if unicodedata.category(c) in _INVISIBLE else c for c in text)
 
 
 def quote(text: str) -> str:
-    """Put the text in double quotes, safe for a terminal and at most 60 characters long."""
+    """Return the text in double quotes, safe for a terminal and at most 60 characters long."""
     shown = text if len(text) <= 60 else text[:57] + "..."
     return f'"{harmless(shown)}"'
 
@@ -83,7 +83,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def listed(words: Iterable[str], *, none: str = "none") -> str:
-    """List words for a sentence, sorted, at most 12 of them."""
+    """Return the words as a list for a sentence, sorted, at most 12 of them."""
     ordered = sorted(words)
     if len(ordered) > 12:
         ordered = [*ordered[:12], "..."]
@@ -91,7 +91,7 @@ def listed(words: Iterable[str], *, none: str = "none") -> str:
 
 
 def _excerpt(line: str, start: int, width: int) -> tuple[str, str]:
-    """Return a stretch of the line around ``start``, and the carets for the line below it."""
+    """Return the part of the line around ``start``, and the carets for the line below it."""
     first = 0 if len(line) <= _SHOWN else max(0, min(start - _SHOWN // 3, len(line) - _SHOWN))
     shown = line[first : first + _SHOWN]
     before, after = "..." if first else "", "..." if first + _SHOWN < len(line) else ""

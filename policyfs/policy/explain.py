@@ -51,7 +51,7 @@ REQUESTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer to one request with its reasons. view: of regular files, else None.
+    """The answer to one request, with its reasons. view: None if the file is not a regular file.
 
     cause: the reason of the answer, in one clause. nearest: if no rule allows the request, the allow rule
     that comes nearest to allowing it; else None. hidden_by: (directory, rule) for each directory above that
@@ -125,8 +125,10 @@ def _line(verdict: str, line: RuleLine) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MoveExplanation:
-    """The answer to a rename or link. ends: explanations for the old path, the new path and, if there is one,
-    the replaced file, each for the operations that are needed there.
+    """The answer to a rename or link.
+
+    ends: explanations for the old path, the new path and, if there is one, the replaced file. Each
+    explanation is about the operations that are needed there.
     """
 
     request: str
@@ -152,13 +154,13 @@ MOVES: Final = {
     "rename": (Op.SEE | Op.DELETE, Op.SEE | Op.CREATE),
     "link": (Op.SEE | Op.READ | Op.WRITE, Op.SEE | Op.CREATE),
 }
-"""The operations that each request about two paths needs on the old and on the new path, by its name."""
+"""The operations that rename and link need: on the old path, and on the new path."""
 
 
 def explain(
     engine: Engine, who: Principal, request: str, path: bytes, ftype: FileType, facts: Facts
 ) -> Explanation:
-    """Explain one request. facts: the file's known facts. Raises UsageError if there is no such request."""
+    """Explain one request. facts: the file's known facts. Raise UsageError if there is no such request."""
     ops = REQUESTS.get(request)
     if ops is None:
         raise UsageError(f"no such request: {request!r}; there are {', '.join((*REQUESTS, *MOVES))}")
@@ -205,7 +207,7 @@ def _named(ops: Op) -> str:
 
 
 def _lost_by_copy(decision: Decision, policy: Policy, ftype: FileType) -> str:
-    """Return what a copy would lose, by which rules, and what the administrator can do."""
+    """Return a text: the data that a copy would lose, the rules, and a remedy for the administrator."""
     rules = {rule.id: rule for rule in policy.rules if rule.id in rules_that_hide(decision)}
     words = ", ".join(sorted({word for rule in rules.values() for word in rule.redact if " " not in word}))
     places = ", ".join(f"{name} ({rule.where.file}:{rule.where.line})" for name, rule in rules.items())
@@ -318,7 +320,7 @@ def _hidden_by(engine: Engine, who: Principal, path: bytes) -> Iterator[tuple[by
 
 
 def _io(decision: Decision, view: View | None, ops: Op) -> str:
-    """Say how the file's bytes are read and written."""
+    """Return a text: how the file's bytes are read and written."""
     if not decision.allowed:
         return "none, because the request is denied"
     if view is None or not ops & (Op.READ | Op.WRITE):
@@ -335,8 +337,9 @@ def _io(decision: Decision, view: View | None, ops: Op) -> str:
 
 
 def open_refusal(decision: Decision, kind: str | None) -> str | None:
-    """Return why an allowed open fails: policyfs cannot redact this kind. Return None if the open does not
-    fail.
+    """Return the reason why policyfs denies an open that the rules allow, or None if it does not.
+
+    The reason is that policyfs cannot redact this kind of file.
     """
     if not decision.allowed or not decision.redact or kind is None:
         return None

@@ -1,4 +1,4 @@
-"""Describe the kernel's caching of a path in a shared mount, for ``explain`` and ``status``."""
+"""Description of the kernel's caching of a path in a shared mount, for ``explain`` and ``status``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMED: Final = 3
 
 
 def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
-    """Say which answers the kernel of a shared mount may keep at a path, and why not the others."""
+    """Return a text: the answers that a shared mount's kernel may keep at a path, and reasons."""
     differ = engine.distinctions
     if engine.monitor:
         return "asks the daemon each time: under --monitor apps and strangers are treated in different ways"
@@ -32,7 +32,7 @@ def kept_by_kernel(engine: Engine, state: PathState, ftype: FileType) -> str:
 
 
 def _by(rules: tuple[str, ...]) -> str:
-    """Name the first few of the rules that distinguish callers."""
+    """Return a text that names the first few of the rules that distinguish callers."""
     if not rules:
         return ""
     more = f" and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""

@@ -35,10 +35,10 @@ from policyfs.policy.states import Paths, PathState
 from policyfs.policy.table import Live, Table, sample_facts_of
 
 MAX_PAIRS: Final = 500
-"""Most pairs of paths below two directories that are tried. With more, a copy counts as a loss."""
+"""Maximum number of pairs of paths below two directories to try. With more, a copy counts as a loss."""
 
 MAX_FACTS: Final = 5000
-"""Most sets of facts that are tried below two directories, in all. With more, a copy counts as a loss."""
+"""Maximum number of facts to try below two directories, in all. With more, a copy counts as a loss."""
 
 _READ: Final = Op.SEE | Op.READ
 _REPLACE: Final = Op.SEE | Op.READ | Op.DELETE
@@ -48,10 +48,10 @@ Matches = tuple[RuleMatch, ...]
 
 
 class _Cause(NamedTuple):
-    """All that decides whether files at a path would be lost, except their facts.
+    """All that decides whether a copy of files at one path would lose data, except the files' facts.
 
-    Paths of one cause are tried once. here: the rules on reading and deleting them. there: the content
-    requirements at the new path.
+    Paths with the same cause are tried only once. here: the rules on reading and deleting the files. there:
+    the content requirements at the new path.
     """
 
     here: tuple[Live, ...]
@@ -60,12 +60,12 @@ class _Cause(NamedTuple):
     can_fill: bool
 
     def redacts(self) -> bool:
-        """True if a rule hides data of some of the files."""
+        """Return True if a rule hides data of some of the files."""
         return any(live.rule.effect is Effect.REDACT for live in self.here)
 
 
 class Losses:
-    """Decisions on the renames of one engine that only a copy could do."""
+    """Decisions on renames that would need a copy, for one engine."""
 
     def __init__(self, table: Table, paths: Paths, profiles: Profiles, remembered: int) -> None:
         self._table: Final = table
@@ -77,9 +77,10 @@ class Losses:
         self._below: Final[Memo[tuple[PathState, PathState, int], Matches]] = Memo(remembered)
 
     def refusal(self, engine: Decider, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
-        """Return the refusal of a rename that only a copy could do. moves: each file, and its new path.
+        """Return the refusal of a rename that would need a copy. moves: each file, and its new path.
 
-        EACCES, with the rules that redact, if the caller would lose hidden data by the copy; else EXDEV.
+        The errno is EACCES if the caller would lose hidden data by the copy; then the rules are those that
+        redact. Otherwise the errno is EXDEV.
         """
         found: dict[str, RuleMatch] = {}
         for old, to in moves:
@@ -95,7 +96,7 @@ class Losses:
         )
 
     def _rules(self, engine: Decider, who: Principal, old: End, to: PathState) -> Matches:
-        """Return the rules that hide data which the copy would lose; none if nothing would be lost."""
+        """Return the rules that hide data from the caller, if the copy would lose this data; else none."""
         caller = engine.caller(who)
         fitting = [rule for number, rule in self._redacting if caller.fits(number, rule)]
         if not fitting or old.ftype not in (FileType.REGULAR, FileType.DIRECTORY):
@@ -117,8 +118,8 @@ class Losses:
     ) -> Matches:
         """Return the rules that hide data of a file, if these operations are allowed on it.
 
-        If the policy cleans every file at the new path of these data, the copy loses only what the policy
-        says shall be lost.
+        If the policy cleans every file at the new path of this data, the result is empty: the copy loses only
+        data that the policy removes anyway.
         """
         read = engine.decide(who, ops, old, FileType.REGULAR, facts)
         hidden = frozenset(word for word in read.redact if " " not in word)
@@ -127,8 +128,9 @@ class Losses:
         return tuple(match for match in read.rules if match.effect == _REDACT)
 
     def _cleaned(self, caller: Caller, to: PathState, kind: str | None) -> frozenset[str]:
-        """Return the words of which the policy cleans a copy at this path, whether the copy is a new file or
-        replaces a file of another owner.
+        """Return the words of which the policy cleans a copy at this path in any case.
+
+        There are two cases: the copy is a new file, or it replaces a file of another owner.
         """
         profile = self._profiles.of(to, caller)
 
@@ -140,9 +142,9 @@ class Losses:
         return by(caller.app or OWNER_NONE) & by(OWNER_NONE)
 
     def _of_directory(self, engine: Decider, who: Principal, old: PathState, to: PathState) -> Matches:
-        """Return the rules that hide data of some file that may be below, and that the caller may delete.
+        """Return the rules that hide data of some possible file below that the caller may delete.
 
-        Raises TooHardError.
+        Raise TooHardError.
         """
         caller = engine.caller(who)
         seen: set[tuple[PathState, PathState]] = set()
@@ -183,10 +185,7 @@ class Losses:
 
 
 def rules_that_hide(refusal: Decision) -> tuple[str, ...]:
-    """Return the ids of the rules because of which a rename was refused: its copy would lose hidden data.
-
-    INVARIANT: a rename needs no `read`, so its decision names a rule that redacts for this reason only.
-    """
+    """Return the ids of the redact rules that caused a refused rename: its copy would lose hidden data."""
     if refusal.allowed:
         return ()
     return tuple(match.rule for match in refusal.rules if match.effect == _REDACT)

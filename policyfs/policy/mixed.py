@@ -1,7 +1,7 @@
-"""Search for directories of which an app sees only some files. There inotify on a shared mount tells the app
-of the others.
+"""Search for directories in which an app sees only some of the files.
 
-A hint for people, found by decisions on sample paths from the rules. No decision of a mount uses it.
+On a shared mount, inotify on such a directory tells the app about the other files, too. The search is a hint
+for people. It uses decisions on sample paths from the rules. No decision of a mount depends on it.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from policyfs.policy.model import SELF, App, Block, Effect, Rule, Who
 from policyfs.policy.table import Situated
 
 _CAPTURED: Final = 3
-"""The limit of directories that are tried for one rule whose globs have captures. Each app has such a
-directory. The directories of further apps differ only by their names, or because of a rule about such an app.
-That rule is tried, too."""
+"""Maximum number of directories to try for one rule with captures in its globs. Each app has its own
+directory for such a rule. The directories of further apps differ only by their names, or by a rule about such
+an app. That rule is tried, too."""
 _OTHER: Final = "some-other-name"
 _ALTERNATIVES: Final = re.compile(r"\{([^{}]*)\}")
 _WILD: Final = re.compile(r"[*?]+")
@@ -34,7 +34,7 @@ class MixedDirectory(NamedTuple):
 
 
 def mixed_directories(engine: Engine) -> list[MixedDirectory]:
-    """Find at most one directory for each rule that allows or denies ``see``, in the order of the rules."""
+    """Return at most one directory for each rule that allows or denies ``see``, in the order of the rules."""
     # an app without uids has only app mounts
     apps = [(app, engine.principal(app.uids[0][0])) for app in engine.policy.apps if app.uids]
     search = _Search(engine, [_Asking(app, who, engine.caller(who).of) for app, who in apps])
@@ -56,10 +56,11 @@ class _Asking(NamedTuple):
 
 
 class _Search:
-    """The search for such directories in one policy.
+    """The search for mixed directories in one policy.
 
-    In a large policy most rules do the same for other names. So the result for an app is remembered by the
-    sorts of the rules that can match at the two names tried in a directory.
+    Two rules are of one sort if they differ only in their paths. In a large policy, most rules share their
+    sort with many others. The search tries two names in each directory. It remembers the result for an app by
+    the sorts of the rules that can match at these names.
     """
 
     def __init__(self, engine: Engine, asking: Sequence[_Asking]) -> None:
@@ -134,7 +135,7 @@ class _Search:
         return found
 
     def _is_mixed(self, rule: Rule, place: _Place, one: _Asking) -> bool:
-        """True if the app sees one file in the directory and does not see another."""
+        """Return True if the app sees one file in the directory and does not see another."""
         found = place.known.get(one.app.name)
         if found is None:
             found = place.known[one.app.name] = _is_mixed(self._engine, one.who, rule, place)
@@ -142,11 +143,11 @@ class _Search:
 
 
 class _Place(NamedTuple):
-    """Two names in one directory: one from a glob, and another.
+    """Two names in one directory: one from a glob, and another name.
 
     dull: True if no name and no fact makes a difference for any caller. known: for each app that was tried,
-    True if it sees one file there and does not see another. All places at which the same sorts of rules match
-    share this map.
+    True if the app sees one file there and does not see another. All places at which the same sorts of rules
+    match share this map.
     """
 
     directory: str
@@ -172,7 +173,7 @@ def sample(glob: str, app: App) -> tuple[str, str]:
 
 
 def _is_mixed(engine: Engine, who: Principal, rule: Rule, place: _Place) -> bool:
-    """True if the caller sees one file in the directory and does not see another."""
+    """Return True if the caller sees one file in the directory and does not see another."""
     first, second = (
         [live for live in engine.profile(who, state).lives if live.ops & Op.SEE] for state in place.states
     )

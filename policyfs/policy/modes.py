@@ -1,8 +1,7 @@
-"""Apps that see owners, groups and modes made from the policy instead of the store's. A backup program must
-see the store's.
+"""Apps that see owners, groups and modes made from the policy, not those of the store.
 
-An app counts as a backup by the decisions on sample paths, which are made of names from the rules. No
-decision on a request depends on this.
+A backup program must see those of the store. Decisions on sample paths, made of names from the rules, tell if
+an app is a backup. No decision on a request depends on this.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
 
 
 def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
-    """Return the names of the apps to which the policy shows modes; None stands for strangers.
+    """Return the names of the apps that see modes made from the policy; None stands for strangers.
 
     by_mount: True if the mount option sets such modes for all apps. Then the result has all apps except those
     with `modes: store` in the policy and those that look like a backup.
@@ -31,7 +30,10 @@ def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
 
 
 def looks_like_backup(engine: Engine, app: App) -> bool:
-    """True if an app may read everything unredacted and may write nothing, as far as sample paths show."""
+    """Return True if an app may read everything unredacted and may write nothing.
+
+    Only sample paths are tried.
+    """
     who = principal_of(engine, app)
     return all(_only_read(engine, who, path) for path in _paths(engine, app))
 

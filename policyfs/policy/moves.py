@@ -2,8 +2,8 @@
 
 See "What a request needs" and "No gain by moving" in docs/policy-language.md. To compare two paths, the
 decisions on both are computed for every caller and all facts. For directories, every possible name below is
-compared, too. If these are too many, the answer is EXDEV, and mv copies the files. (losses.py turns EXDEV
-into EACCES if the caller could lose hidden data by such a copy.)
+compared, too. If there are too many names, the answer is EXDEV, and mv copies the files. (losses.py turns
+EXDEV into EACCES if the caller could lose hidden data by such a copy.)
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from policyfs.policy.tally import Rights, least
 from policyfs.policy.visibility import Sight
 
 MAX_PAIRS: Final = 500
-"""The limit of pairs of paths below two directories that are compared. With more, the answer is EXDEV."""
+"""Maximum number of compared pairs of paths below two directories. With more, the answer is EXDEV."""
 
 
 class End(NamedTuple):
@@ -167,8 +167,8 @@ class Mover:
     def _content(self, engine: Decider, who: Principal, old: End, new: End) -> list[Decision]:
         """Decide for each content requirement of the new path if the moved file meets it.
 
-        If the old path bans the same words, a file with such data could not be written there. So the file
-        need not be searched for these data.
+        If the old path has the same ban, no file with such data could be written there. So the moved file
+        needs no search for this data.
         """
         if new.ftype is not FileType.REGULAR:
             return []
@@ -211,7 +211,10 @@ class Mover:
         return self._could_copy(engine, who, old, new)
 
     def _could_copy(self, engine: Decider, who: Principal, old: End, new: End) -> bool:
-        """True if the caller may copy the file and delete the old one. Then it gains nothing by moving."""
+        """Return True if the caller may copy the file and delete the old one.
+
+        Then the caller gains nothing by the move.
+        """
         caller = engine.caller(who)
         source = self._rights(old.state, caller, old.ftype, old.facts)
         target = self._rights(new.state, caller, new.ftype, new.facts)
@@ -231,7 +234,7 @@ class Mover:
         )
 
     def _gain(self, old: PathState, new: PathState, ftype: FileType, *, same_directory: bool) -> bool:
-        """True if any caller could see or do more at the new path, or content requirements differ."""
+        """Return True if any caller could see or do more at the new path, or content requirements differ."""
         key = (old, new, ftype, same_directory)
         found = self._gains.get(key)
         if found is None:
@@ -245,7 +248,7 @@ class Mover:
         return found
 
     def _maybe_hidden(self, state: PathState) -> bool:
-        """True if an ancestor's owner decides for some caller whether the path is hidden.
+        """Return True if an ancestor's owner decides for some caller whether the path is hidden.
 
         The path state does not say which directory hides the path. So such a path may be compared only with
         paths in the same directory.
@@ -262,7 +265,7 @@ class Mover:
     def _alike_below(
         self, old: PathState, new: PathState, who: Principal, caller: Caller, *, same_directory: bool
     ) -> bool:
-        """True if a directory, with everything that may be below it, may move from one path to the other."""
+        """Return True if a directory may move from one path to the other, with everything below it."""
         key = (old, new, who.key, same_directory)
         found = self._same_below.get(key)
         if found is None:
@@ -275,8 +278,9 @@ class Mover:
         return found
 
     def _walk(self, old: PathState, new: PathState, caller: Caller) -> bool:
-        """True if everybody has the same rights at both paths and at all paths below, and the caller may
-        delete all files below the old one. Raises TooHardError.
+        """Return True if the rights at both paths and below are equal, and the caller may delete all files.
+
+        The rights must be equal for everybody. The files are those below the old path. Raise TooHardError.
         """
         budget = Budget()
         comparison = self._compared(differs, budget)
@@ -310,10 +314,9 @@ def children(
     known: Known,
     budget: Budget,
 ) -> Iterator[tuple[PathState, PathState]]:
-    """Yield the states of each class of names in two directories, for both directories. known: see
-    classes.joint_name_classes.
+    """Yield a pair of path states for each class of names: the states of one name in two directories.
 
-    Raises TooHardError.
+    known: see classes.joint_name_classes. Raise TooHardError.
     """
     uids = sample_uids(table, pair, caller)
     apps = tuple(sorted(table.automaton.apps))

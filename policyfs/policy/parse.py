@@ -1,6 +1,6 @@
 """Parser from policy texts to a policy; the only entry point.
 
-Raises all faults of all files at once, or returns a policy that needs no further checks.
+The parser raises all faults of all files at once, or returns a policy that needs no further checks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SourceText(NamedTuple):
 def parse_policy(sources: Sequence[SourceText], *, redactable: frozenset[str] = REDACTABLE_KINDS) -> Policy:
     """Parse the files to one policy; their order has no meaning.
 
-    Raises PolicyErrors with all faults, sorted by file and position.
+    Raise PolicyErrors with all faults, sorted by file and position.
     """
     return parsed(sources, redactable=redactable)[0]
 

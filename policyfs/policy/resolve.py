@@ -38,11 +38,10 @@ def resolve(
     digest: str,
     errors: list[PolicyError],
 ) -> Policy:
-    """Return the policy that the files declare together. It is valid only if no error was added to
-    ``errors``.
+    """Return the policy that the files declare together.
 
-    complete: False if a file could not be read. That file may declare names that look unknown. redactable:
-    the kinds for which redaction has a locator.
+    The policy is valid only if no error was added to ``errors``. complete: False if a file could not be read.
+    That file may declare names that look unknown. redactable: the kinds for which redaction has a locator.
     """
     names = Declarations(files, complete, errors)
     rules = _Rules(names, redactable, errors)
@@ -123,7 +122,7 @@ def _app(name: str, part: Part[AppDoc]) -> App:
 
 
 class _Rules:
-    """Converts documents to rules."""
+    """Converter of documents to rules, invariants and exceptions."""
 
     __slots__ = ("conditions", "errors", "names", "redactable")
 
@@ -257,7 +256,7 @@ class _Rules:
         return Effect.REDACT if required == ["redact"] else Effect.CONTENT
 
     def _check_companions(self, part: Part[RuleDoc], doc: RuleDoc, effect: Effect | None) -> None:
-        """Report keys that do not go with the rule's effect."""
+        """Report keys that cannot be used with the rule's effect."""
         if effect is None:
             return
         report = self.errors.append
@@ -331,7 +330,7 @@ def _about(doc: RuleDoc, words: frozenset[str], raw_types: frozenset[str]) -> fr
 
 
 def _is_about_words(part: Part[RuleDoc], effect: Effect | None) -> bool:
-    """True for rules that name words; these rules may let some kinds through without a search."""
+    """Return True if the rule names words. Such a rule may let some kinds through without a search."""
     return effect is Effect.REDACT or part.has("require", "no") or part.has("require", "clean")
 
 

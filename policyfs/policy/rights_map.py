@@ -1,6 +1,7 @@
-"""A caller's rights at one path under all facts at once, for comparing paths (tally.Rights for each facts).
+"""A caller's rights at one path under all facts at once, to compare paths.
 
-Each right is the set of the facts under which the caller has it (fact_sets.py).
+Each right is the set of the facts under which the caller has it (fact_sets.py). For a single fact, the same
+rights are in tally.Rights.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class RightsMap(NamedTuple):
 
 
 def gains(before: RightsMap, after: RightsMap) -> bool:
-    """True if the caller has more rights after a move, or other content requirements, under some facts."""
+    """Return True if a move gives the caller more rights or other content requirements, under some facts."""
     if before.content != after.content:
         return True
     if any(then & ~now for now, then in zip(before.allowed, after.allowed, strict=True)):
@@ -54,12 +55,12 @@ def gains(before: RightsMap, after: RightsMap) -> bool:
 
 
 def asks_more(before: RightsMap, after: RightsMap) -> bool:
-    """True if a content requirement is new after a move, under some facts."""
+    """Return True if a content requirement is new after a move, under some facts."""
     return any(some & ~before.content.get(content, 0) for content, some in after.content.items())
 
 
 def differs(before: RightsMap, after: RightsMap) -> bool:
-    """True if any right differs under some facts."""
+    """Return True if any right differs under some facts."""
     return before != after
 
 
@@ -143,9 +144,9 @@ class RightsTally:
         )
 
     def _refused(self, op: int, unseen: int) -> dict[int, int]:
-        """Return the facts under which an operation is refused, for each errno: the one that reveals least.
+        """Return, for each errno, the facts under which an operation is refused with this errno.
 
-        The sets are disjoint.
+        If several errnos apply, the errno that reveals least counts. So the sets are disjoint.
         """
         if op == _SEE:
             return _sparse({errno.ENOENT: unseen})

@@ -34,7 +34,7 @@ class RuleLine:
 
 
 class Weigher:
-    """Finds the verdict of each rule on one request, with the reason."""
+    """Finder of the verdict of each rule on one request, with the reason."""
 
     def __init__(self, engine: Engine, who: Principal, ops: Op, state: PathState, facts: Facts) -> None:
         self._table: Final = engine.table
@@ -50,9 +50,7 @@ class Weigher:
         return tuple(self._line(number, rule) for number, rule in enumerate(self._table.rules))
 
     def nearest(self, missing: Op, path: bytes) -> RuleLine | None:
-        """Return the line of the allow that comes nearest to giving these operations: it has the fewest
-        faults.
-        """
+        """Return the line of the allow with the fewest faults that keep it from giving these operations."""
         ranked: list[tuple[int, int, int, str, int]] = []
         for number, rule in enumerate(self._table.rules):
             if rule.effect is Effect.ALLOW:

@@ -14,7 +14,7 @@ from policyfs.policy.states import PathState
 from policyfs.policy.table import Situated, Table
 
 MAX_UIDS: Final = 128
-"""The limit of uids that names in some paths could mean. With more, a comparison of the paths is too hard."""
+"""Maximum number of uids that names in some paths could mean. With more, a comparison is too hard."""
 
 _SAMPLES: Final = 3
 
@@ -22,7 +22,7 @@ _SAMPLES: Final = 3
 def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
     """Return sample callers. At these paths each other caller gets the same answers as one of the samples.
 
-    Raises TooHardError if names in the paths could mean more than MAX_UIDS uids.
+    Raise TooHardError if names in the paths could mean more than MAX_UIDS uids.
     """
     situated: list[Situated] = []
     binds: set[Bind] = set()
@@ -50,7 +50,7 @@ def callers_at(table: Table, states: Iterable[PathState]) -> list[Caller]:
 
 
 def sample_uids(table: Table, states: Iterable[PathState], caller: Caller) -> tuple[int, ...]:
-    """Return values of ``{uid}`` worth trying below these paths. Raises TooHardError."""
+    """Return the values of ``{uid}`` to try below these paths. Raise TooHardError."""
     found = _uids_of({bind for state in states for _, bind in state.position.bound})
     if table.uses_uid:
         if caller.uid is not None:

@@ -1,7 +1,7 @@
-"""JSON Schema for editors, for policies, tests and accepted changes. It is made from the document models.
+"""JSON Schemas of policies, tests and accepted changes for editors, made from the document models.
 
-Editors use it to complete keys and to mark faults. It accepts every file that policyfs accepts. policyfs
-checks more, such as the names of apps and the grammar of globs.
+Editors use a schema to complete keys and to mark faults. A schema accepts every file that policyfs accepts.
+policyfs checks more, such as the names of apps and the grammar of globs.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _LISTS: Final = (values._several, values._maybe_none, values._blocks)  # noqa: S
 
 
 class _Generator(GenerateJsonSchema):
-    """Generates schemas of values that functions check."""
+    """Generator of the schemas of values that functions check."""
 
     def function_plain_schema(self, schema: core_schema.PlainValidatorFunctionSchema) -> JsonSchemaValue:
         """Return the schema of a plain value."""
@@ -117,7 +117,7 @@ KINDS: Final = (KIND, *_BESIDE)
 
 
 def _ref(model: type[Strict], definitions: dict[str, object]) -> dict[str, object]:
-    """Return a reference to a model's schema, which is added to the definitions with all that it needs."""
+    """Add a model's schema, and all that it needs, to the definitions. Return a reference to the schema."""
     made = _plain(model.model_json_schema(by_alias=True, schema_generator=_Generator))
     if isinstance(made, dict):
         definitions.update(made.pop("$defs", {}))
@@ -127,8 +127,9 @@ def _ref(model: type[Strict], definitions: dict[str, object]) -> dict[str, objec
 
 
 def _plain(value: object) -> object:
-    """Return a schema without titles, without defaults, and without None for absent keys: only the code needs
-    these.
+    """Return a schema without titles, without defaults, and without None for absent keys.
+
+    Only the code needs these.
     """
     if isinstance(value, list):
         return [_plain(one) for one in value if one != {"type": "null"}]

@@ -16,8 +16,9 @@ from policyfs.policy.table import Situated, Table, asks_for_self
 
 
 class Scope:
-    """The tests for one table. dry_run: True for a mount with --monitor, which enforces nothing on apps (but
-    denies strangers).
+    """The tests for one table.
+
+    dry_run: True for a mount with --monitor. Such a mount enforces nothing on apps, but denies strangers.
     """
 
     def __init__(self, table: Table, *, dry_run: bool) -> None:
@@ -59,7 +60,7 @@ class Scope:
         )
 
     def uids_matter(self, app: str) -> bool:
-        """True if an app may get different answers under different uids, at some path."""
+        """Return True if an app may get different answers under different uids, at some path."""
         known = self._uids_matter.get(app)
         if known is None:
             rules = self._table.rules
@@ -68,11 +69,11 @@ class Scope:
         return known
 
     def owner_matters_above(self, state: PathState) -> bool:
-        """True if an ancestor's owner may decide whether this path is hidden."""
+        """Return True if an ancestor's owner may decide whether this path is hidden."""
         return any(self._asks_owner(situated) for situated in state.hides)
 
     def caller_matters(self, state: PathState) -> bool:
-        """True if callers may get different answers at this path."""
+        """Return True if callers may get different answers at this path."""
         if self._dry_run:
             return True
         if state.top or state.position.lost:
@@ -84,7 +85,7 @@ class Scope:
         return not self._seen_by_all(here) and self.caller_matters_below(state)
 
     def caller_matters_below(self, state: PathState) -> bool:
-        """True if callers may get different answers at some path below this one."""
+        """Return True if callers may get different answers at some path below this one."""
         position = state.position
         return (
             self._dry_run
@@ -94,7 +95,7 @@ class Scope:
         )
 
     def may_hide_below(self, state: PathState) -> bool:
-        """True if some rule may deny some caller SEE of something below this path."""
+        """Return True if some rule may deny some caller SEE of something below this path."""
         position = state.position
         return (
             position.lost
@@ -104,7 +105,7 @@ class Scope:
         )
 
     def may_except_in(self, state: PathState) -> bool:
-        """True if an allow matches at the children of this path in general, but may fail at one of them.
+        """Return True if an allow matches at this path's children in general, but may fail at one child.
 
         The answer True is always safe. Such an allow fails at a child that a path of its ``unless`` block
         matches, and at a lost child (automaton.MAX_BOUND).
@@ -113,7 +114,10 @@ class Scope:
         return self._table.automaton.may_lose(position) or _is_at_one_of(self._before_exceptions, position)
 
     def only_allows_below(self, state: PathState) -> bool:
-        """True if the rules that can match below this path are certainly allows with no condition but who."""
+        """Return True if certainly all rules that can match below this path are allows.
+
+        These allows may have the condition ``who``, and no other condition.
+        """
         position = state.position
         return not (
             self._dry_run
@@ -125,7 +129,7 @@ class Scope:
         )
 
     def may_capture_below(self, state: PathState) -> bool:
-        """True if a capture may match below this path. (A path with too many captures is lost.)"""
+        """Return True if a capture may match below this path. (A path with too many captures is lost.)"""
         position = state.position
         return position.lost or bool(position.bound) or not self._capturing.isdisjoint(position.free)
 
@@ -144,7 +148,7 @@ class Scope:
         return any(block.owners is not None for block in blocks)
 
     def _seen_by_all(self, here: tuple[Situated, ...]) -> bool:
-        """True if an allow of SEE without any condition matches, and no deny of SEE may match."""
+        """Return True if an allow of SEE without any condition matches, and no deny of SEE may match."""
         allowed = False
         for situated in here:
             rule = self._table.rules[situated.rule]
@@ -158,7 +162,7 @@ class Scope:
 
 
 def _is_at_one_of(nodes: frozenset[int], position: Position) -> bool:
-    """True if a path has reached one of these nodes, freely or through a capture."""
+    """Return True if a path has reached one of these nodes, freely or through a capture."""
     return not nodes.isdisjoint(position.free) or any(number in nodes for number, _ in position.bound)
 
 
@@ -167,12 +171,12 @@ def _hides(rule: Rule) -> bool:
 
 
 def _is_plain(rule: Rule) -> bool:
-    """True for an allow that applies to all files at its paths."""
+    """Return True for an enforced allow that applies to all files at its paths."""
     return rule.effect is Effect.ALLOW and not rule.monitor and rule.when is None and not rule.unless
 
 
 def tells_callers_apart(rule: Rule) -> bool:
-    """True if the rule can match one caller and not another at one path, captures not counted."""
+    """Return True if the rule can match one caller and not another at one path, captures not counted."""
     return rule.who is not None or asks_for_self(rule)
 
 

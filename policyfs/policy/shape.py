@@ -58,7 +58,7 @@ _CHILDREN: Final[dict[tuple[type[Strict], str], type[Strict]]] = {
     (InvariantDoc, "unless"): BlockDoc,
     (WhoDoc, "not"): WhoDoc,
 }
-"""Model of each child document by parent and key: to list the keys that are known there."""
+"""Model of each child document, by parent and key. It gives the keys that are known there."""
 
 _KINDS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Kinds)
 _GLOBS: Final[TypeAdapter[tuple[str, ...]]] = TypeAdapter(Globs)
@@ -68,7 +68,7 @@ _STAND_INS: Final[dict[str, object]] = {"until": EXAMPLE_INSTANT, "allow": "see"
 """Values in the place of keys that are missing, so that the rest of the part can be checked."""
 
 _PRUNINGS: Final = 4
-"""The limit of attempts to validate a faulty part without its faults: each attempt may find another fault."""
+"""Maximum number of attempts to validate a part without its faults. Each attempt may find more faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +92,24 @@ class Part(Generic[T_co]):
         return self.source.where(self.key.span if self.key is not None else self.node.span)
 
     def name_error(self, message: str, help_: str) -> PolicyError:
-        """Make an error at the key that names the part."""
+        """Return an error at the key that names the part."""
         span = self.key.span if self.key is not None else self.node.span
         return self.source.error(span, f"{self.subject}: {message}", help_)
 
     def has(self, *keys: str) -> bool:
-        """True if the text has a value, right or wrong, at the end of this path of keys."""
+        """Return True if the text has a value, right or wrong, at the end of this path of keys."""
         node: Node | None = self.node
         for key in keys:
             node = node.get(key) if isinstance(node, Mapping) else None
         return node is not None
 
     def error(self, loc: Loc, message: str, help_: str) -> PolicyError:
-        """Make an error at the value at the end of a path."""
+        """Return an error at the value at the end of a path."""
         told = f"{_place(self.subject, loc)}: {message}"
         return self.source.error(node_at(self.node, loc).span, told, help_)
 
     def key_error(self, key: str, message: str, help_: str) -> PolicyError:
-        """Make an error at one of the part's own keys."""
+        """Return an error at one of the part's own keys."""
         return _key_error(self.source, self.node, self.subject, (key,), message, help_)
 
 
@@ -157,7 +157,7 @@ def file_of(source: Source, root: Node, errors: list[PolicyError]) -> File:
 
 
 class Shaper:
-    """Validates the parts of one file."""
+    """Validator of the parts of one file."""
 
     __slots__ = ("errors", "source")
 
@@ -221,7 +221,7 @@ class Shaper:
     def told(
         self, detail: ErrorDetails, node: Node, subject: str, model: type[Strict] | None
     ) -> PolicyError | None:
-        """Reword pydantic's finding. Return None if an error at this place is reported already."""
+        """Return pydantic's finding in policyfs's words, or None if this place has an error already."""
         loc = detail["loc"]
         if detail["type"] == "extra_forbidden":
             known = _known_keys(model, loc[:-1])
@@ -256,7 +256,7 @@ class Shaper:
 def _without_faults(
     data: object, validate: Callable[[object], T], details: Sequence[ErrorDetails]
 ) -> T | None:
-    """Validate a faulty part without its faults; None if nothing is left."""
+    """Return the rest of a faulty part without its faults, validated, or None if nothing is left."""
     for _ in range(_PRUNINGS):
         for detail in sorted(details, key=lambda detail: len(detail["loc"]), reverse=True):
             if detail["type"] == "missing" and isinstance(data, dict):
@@ -329,20 +329,20 @@ def _known_keys(model: type[Strict] | None, loc: Loc) -> list[str]:
 
 
 def _plain_child(model: type[Strict], key: str) -> type[Strict] | None:
-    """Return the model of a key whose value can only be one document; None for other keys."""
+    """Return the model of a key if its value can only be one document, or None."""
     field = model.model_fields.get(key)
     kind = field.annotation if field is not None else None
     return kind if isinstance(kind, type) and issubclass(kind, Strict) else None
 
 
 def _key_error(source: Source, node: Node, subject: str, loc: Loc, message: str, help_: str) -> PolicyError:
-    """Make an error at a key, not at its value."""
+    """Return an error at a key, not at its value."""
     place = _place(subject, loc[:-1])
     return source.error(_span_of_key(node, loc), f"{place}: {message}" if place else message, help_)
 
 
 def _span_of_key(node: Node, loc: Loc) -> Span:
-    """Return the span of the last key of a path, for an empty value: it has no place of its own."""
+    """Return the span of the last key of a path. An empty value has no place, so errors point at its key."""
     while loc and not isinstance(loc[-1], str):
         loc = loc[:-1]
     if not loc:

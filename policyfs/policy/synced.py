@@ -1,7 +1,7 @@
-"""Search for apps that read back cleaned versions of their own files. A sync job takes such a version for a
-change.
+"""Search for apps that read back cleaned versions of their own files.
 
-A hint for people, found by decisions on sample paths from the rules. No decision of a mount uses it.
+A sync job takes such a version for a change. The search is a hint for people. It uses decisions on sample
+paths from the rules. No decision of a mount depends on it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class CleanedForReader(NamedTuple):
 
 
 def cleaned_for_readers(engine: Engine) -> list[CleanedForReader]:
-    """Find, for each rule that cleans writes, every app that both reads and writes there."""
+    """Return, for each rule that cleans writes, every app that both reads and writes there."""
     found = []
     for rule in engine.policy.rules:
         if rule.effect is Effect.CONTENT and to_clean(banned((rule.content,))):
@@ -36,7 +36,7 @@ def cleaned_for_readers(engine: Engine) -> list[CleanedForReader]:
 
 
 def _path(engine: Engine, rule: Rule, app: App, glob: str) -> str:
-    """Return a path that the glob matches and the app reads and writes under the rule; empty: none."""
+    """Return a path that the glob matches and the app reads and writes under the rule, or ""."""
     uid = app.uids[0][0] if app.uids else 0
     who = engine.principal(uid) if app.uids else engine.app_principal(app.name, uid)
     directory, file = sample(glob, app)

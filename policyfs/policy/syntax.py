@@ -14,7 +14,7 @@ from policyfs.policy.nodes import Source, Span
 class _Saying(NamedTuple):
     """Message for a syntax error. ``{token}``: the word there; ``{start}``: the construct's first line.
 
-    at_start: show the place where the construct began, not where it failed.
+    at_start: True to show the place where the construct began, not where it failed.
     """
 
     message: str
@@ -79,7 +79,7 @@ _TOKEN: Final = re.compile(r"[^\s,\[\]{}]+")
 
 
 def syntax_error(source: Source, fault: MarkedYAMLError) -> PolicyError:
-    """Reword ruamel.yaml's finding for a policy's author."""
+    """Return ruamel.yaml's finding as an error in words for a policy's author."""
     told = " ".join(f"{fault.context or ''} {fault.problem or ''}".split())
     saying = next((saying for key, saying in _SAYINGS if key in told), None)
     if saying is None:

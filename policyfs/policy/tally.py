@@ -25,11 +25,11 @@ def least(codes: Iterable[int]) -> int:
 
 
 class Rights(NamedTuple):
-    """Rights at a path, for comparing paths.
+    """A caller's rights at one path, in a form to compare paths.
 
     allowed: bits of Op, including SEE of a bare directory. refusals: the errno of each operation, 0 if
-    allowed. redact: empty unless READ is allowed. audits: the strongest level of the rules that
-    restrict, and of those that allow.
+    allowed. redact: empty unless READ is allowed. audits: the strongest level among the rules that restrict,
+    and the strongest among the rules that allow.
     """
 
     allowed: int
@@ -108,7 +108,7 @@ class Tally:
             if (self.unseen and not self.named) or self.ops & ~(self.granted | self.denied) & ~_SEE:
                 self.would_deny.append(NO_ALLOW)
             code = 0
-        # a refusal has no obligations: they need the kind, and a refusal does not
+        # a refusal has no obligations: these depend on the kind, and a refusal does not need the kind
         redact = self._redact() if code == 0 else frozenset()
         content = self._content if code == 0 else []
         return Decision(

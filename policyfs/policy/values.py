@@ -93,7 +93,7 @@ _MISNAMED: Final[Mapping[str, str]] = {
     "video/mkv": "video/x-matroska",
     "text/srt": "application/x-subrip",
 }
-"""Kinds that people write and libmagic never reports: a rule on one would never match."""
+"""Kinds that people write and libmagic never reports. A rule about such a kind would never match."""
 
 
 OWNER_IS_AN_APP: Final = (
@@ -128,7 +128,7 @@ def what(value: object) -> str:
 
 
 def text(value: object) -> str:
-    """Check that the value is text."""
+    """Return the value if it is text, or refuse it."""
     if isinstance(value, str):
         return str(value)
     if value is Absent.NULL:
@@ -200,7 +200,7 @@ def _operation(value: object) -> str:
 
 
 CHOICES: Final[dict[Callable[[object], str], tuple[str, ...]]] = {}
-"""The words that each function made by _one_of accepts, for the schema for editors."""
+"""The words that each function from _one_of accepts, for the schema for editors."""
 
 
 def _one_of(words: Mapping[str, object]) -> Callable[[object], str]:

@@ -21,7 +21,7 @@ from policyfs.policy.paths import Variant, Wild
 from policyfs.policy.table import Table
 
 MAX_POSITIONS: Final = 1000
-"""The limit of positions below a directory that are tried. A directory with more is not bare, but hidden."""
+"""Maximum number of positions to try below a directory. With more, the directory is hidden, not bare."""
 
 _MAX_TRIES: Final = 32
 _MAX_NODES: Final = 5000
@@ -29,8 +29,10 @@ _ANY_CHAR: Final = "\uf8ff"
 
 
 class _Goal:
-    """The paths that some allow rules match. accepts: the numbers of their glob sets. nodes: the nodes of the
-    automaton that lead to these. everywhere: True if one of the rules has no globs, and so matches each path.
+    """The paths that some allow rules match.
+
+    accepts: the numbers of the rules' glob sets. nodes: the nodes of the automaton that lead to these glob
+    sets. everywhere: True if one of the rules has no globs, and so matches each path.
     """
 
     __slots__ = ("accepts", "everywhere", "nodes")
@@ -55,11 +57,11 @@ class Sight:
         self._seeing_everywhere: Final = [number for number in table.everywhere() if number in seeing]
 
     def below(self, position: Position, caller: Caller) -> bool:
-        """True if ``see`` could be allowed to this caller on some path below the position."""
+        """Return True if ``see`` could be allowed to this caller on some path below the position."""
         uid = caller.uid if self._table.uses_uid and caller.app is not None else None
-        # INVARIANT: the key has the caller's resolved position, because a caller has few of these. By
-        # directories named by numbers an app can make any number of unresolved positions, and each would need
-        # a search below it.
+        # INVARIANT: the key has the caller's resolved position, because a caller has few of these. With
+        # directories named by numbers, an app can make any number of unresolved positions. Each of these
+        # would need its own search.
         own = self._automaton.resolved(position, caller.app, caller.uid)
         key = (own, caller.of.number, uid)
         found = self._answers.get(key)
@@ -83,7 +85,7 @@ class Sight:
         )
 
     def _could(self, position: Position, caller: Caller) -> bool:
-        """True if ``see`` could be allowed at exactly this position, not below."""
+        """Return True if ``see`` could be allowed at exactly this position, not below."""
         allowed = False
         for situated in self._table.situated(position):
             rule = self._table.rules[situated.rule]
@@ -117,7 +119,7 @@ class Sight:
         return goal
 
     def _direct(self, position: Position, caller: Caller, goal: _Goal) -> bool:
-        """Try the paths that the globs of the allows spell out."""
+        """Return True if the caller could see a path that the globs of the allows spell out."""
         if goal.everywhere and self._could(self._automaton.step(position, _ANY_CHAR), caller):
             return True
         for tries, path in enumerate(self._spelled(position, caller, goal)):
