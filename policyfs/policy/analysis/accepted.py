@@ -25,7 +25,7 @@ class _Accepted(Strict):
 
 
 ACCEPTED_MODELS: Final = ("accepted", _Accepted)
-"""The key of the list in such a file, and the model of its items."""
+"""The key of the list in a file of accepted changes, and the model of its items."""
 
 
 def _subject(node: Node, number: int) -> str:
@@ -37,7 +37,7 @@ _READER: Final = Reader(KIND, _Top, _Accepted, "accepted", _subject)
 
 
 def parse_accepted(text: SourceText) -> dict[str, str]:
-    """Return the reason for each accepted change, by the change's id. Raises PolicyErrors."""
+    """Return the reason for each accepted change, by the change's id. Raise PolicyErrors."""
     errors: list[PolicyError] = []
     file = _READER.read(text, errors)
     sound(errors, "the file of accepted changes has errors")

@@ -23,13 +23,13 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.states import PathState
 
 MOST_PLACES: Final = 150
-"""The limit of places of one walk."""
+"""Maximum number of places of one walk."""
 
 MOST_RULES: Final = 15
-"""The limit of rules of a large policy that a walk covers for one sort of canaries."""
+"""Maximum number of rules of a large policy that a walk covers for one sort of canaries."""
 
 _EACH: Final = 2
-"""Once so many canaries of one sort are found for one caller, the search for this sort ends."""
+"""Number of canaries of one sort for one caller after which the search for this sort ends."""
 
 _DIRECTORY: Final = Facts(KIND_DIRECTORY, OWNER_NONE)
 
@@ -103,7 +103,7 @@ class Answers:
 
 
 class Nest:
-    """Makes the canaries of a policy, for one caller after the other."""
+    """Maker of a policy's canaries, for one caller after the other."""
 
     def __init__(self, engine: Engine, *, each: int = _EACH, places: int = MOST_PLACES) -> None:
         policy, most = engine.policy, MOST_RULES * len(Sort)

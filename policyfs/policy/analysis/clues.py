@@ -1,4 +1,7 @@
-"""Differences between two sets of rules that match at a place, without regard to the rules' names."""
+"""Differences between the rules of two policies at a place, without regard to the rules' names.
+
+A place is a class of paths (walk.Place).
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,7 @@ HIDERS: Final[Cause] = (-1, 0)
 
 LEADERS: Final[Cause] = (-1, 1)
 """A cause: the rules in which the two policies differ, and which decide if a path below can be seen. If there
-are none, the rules that differ at the place itself.
-"""
+is no such rule: the rules that differ at the place itself."""
 
 _HIDDEN: Final = Decision(False, errno.ENOENT)
 _FILL: Final = int(Op.WRITE | Op.CREATE)
@@ -41,7 +43,7 @@ _CAUSES: Final = {
     Aspect.QUARANTINE: (Effect.CONTENT, Effect.CONTENT),
     Aspect.RECORD: tuple(Effect)[:2],
 }
-"""The effects of the rules that make a difference of this sort, in the old policy and in the new."""
+"""For each aspect, the effects of the rules that make a difference: in the old policy, and in the new."""
 
 
 class Clue(NamedTuple):

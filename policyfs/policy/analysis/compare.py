@@ -24,8 +24,9 @@ class Comparison:
     """The answers of two policies to groups of callers."""
 
     def __init__(self, groups: Sequence[Group], most: int = MAX_JOINT_PLACES) -> None:
-        """Take groups. Each policy must have the callers of all groups, or of none. most: see
-        MAX_JOINT_PLACES.
+        """Take groups of callers.
+
+        Each policy must have the callers of all groups, or of none. most: see MAX_JOINT_PLACES.
         """
         self.groups: Final = groups
         self.samples: Final = Samples(groups)
@@ -42,7 +43,7 @@ class Comparison:
     def findings(self) -> Iterator[Finding]:
         """Yield all differences. One change of an operation may come several times, with other samples.
 
-        Raises TooHardError.
+        Raise TooHardError.
         """
         for spot, parts in self._walk.spots():
             for part in parts:
@@ -95,7 +96,7 @@ class Comparison:
     # ---- rules behind a difference
 
     def _ref(self, index: int, number: int) -> RuleRef:
-        """Return the name of a rule of one side, and how the policies differ in it."""
+        """Return a rule's id with a sign that says how the policies differ in the rule (findings.RuleRef)."""
         found = self._refs.get((index, number))
         if found is None:
             name = self._compiled[index].table.rules[number].id
@@ -136,8 +137,9 @@ class Comparison:
 
 
 def _odd(spot: Spot) -> dict[tuple[bool, ...], int]:
-    """Return, for each way in which directories above hide a place, how many of these directories must have
-    an owner.
+    """Return, for each way in which a place is hidden, the number of directories that need an owner.
+
+    These are the directories above the place.
     """
     if not may_be_hidden(spot.hidden):
         return dict.fromkeys(spot.hidden, 0)
@@ -169,7 +171,7 @@ def _watched(groups: Sequence[tuple[Side, ...]]) -> list[tuple[frozenset[int], .
 
 
 def _says_the_same_of_all(policy: Compiled, number: int) -> bool:
-    """True if a rule means the same whatever the caller's name is."""
+    """Return True if a rule means the same whatever the caller's name is."""
     return not policy.captures[number] and SELF not in policy.owners[number]
 
 

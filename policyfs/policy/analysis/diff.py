@@ -77,7 +77,7 @@ class Diff(NamedTuple):
 
 
 def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
-    """Compare two policies, from an instant (ns since 1970) on. Raises TooHardError.
+    """Compare two policies, from an instant (ns since 1970) on. Raise TooHardError.
 
     Between two ends of exceptions the policies stay the same. So each such period needs one comparison.
     """
@@ -203,7 +203,7 @@ def _plain(value: object) -> str:
 
 
 def _notes(old: Policy, new: Policy) -> list[Note]:
-    """Return differences of the defaults, of the reasons of exceptions, and of the declarations of apps."""
+    """Return the differences of the defaults, of the reasons of exceptions, and of the declared apps."""
     found = []
     for key, before, after in (
         ("audit", old.audit_allowed, new.audit_allowed),
@@ -230,7 +230,7 @@ def _notes(old: Policy, new: Policy) -> list[Note]:
 
 
 def _app_notes(before: App, after: App) -> list[Note]:
-    """Return differences in what an app mount admits, and in the modes that the app is shown."""
+    """Return differences in what an app mount admits, and in the modes that the app sees."""
     found = []
     if before.gids != after.gids:
         fewer = bool(after.gids) and set(after.gids) <= set(before.gids)

@@ -40,7 +40,7 @@ class Side(NamedTuple):
 
 
 class Report:
-    """A difference with its two policies. accepted: the reasons from --ack, by the ids of changes."""
+    """The difference between two policies. accepted: the reasons from --ack, by the ids of changes."""
 
     def __init__(self, found: Diff, old: Side, new: Side, accepted: Mapping[str, str]) -> None:
         self._found: Final = found
@@ -100,7 +100,7 @@ class Report:
             yield self._mark(block.id)
 
     def _how(self, ref: RuleRef) -> str:
-        """Say how the policies differ in a rule; for an exception, also say when it ends."""
+        """Return a text: how the policies differ in a rule, and when an exception ends."""
         known = [sides[ref[1]] for sides in self._until if ref[1] in sides]
         if len(set(known)) == 2:
             return f"until {instant_text(known[0])} before, until {instant_text(known[1])} now"

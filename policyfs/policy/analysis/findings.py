@@ -66,6 +66,6 @@ def best_of(findings: Iterable[Finding]) -> Best:
 
 
 def best_for(findings: Iterable[Finding], caller: int) -> Finding:
-    """Return the best finding that concerns a caller. caller: the place of its group."""
+    """Return the best finding that concerns a caller. caller: the index of its group."""
     own = (finding for finding in findings if finding.callers >> caller & 1)
     return min(own, key=lambda finding: finding.rank)

@@ -51,9 +51,10 @@ def load_policy(
     parse: Callable[[Sequence[SourceText]], Policy] = parse_policy,
     at_ns: int | None = None,
 ) -> Engine:
-    """Parse, prove and compile a policy: what a mount loads. Raises PolicyErrors.
+    """Parse, prove and compile a policy for a mount. Raise PolicyErrors.
 
-    at_ns: the time, in ns since 1970; exceptions that have ended then are left out. None: leave out all.
+    at_ns: the time, in ns since 1970. Exceptions that have ended then are left out. None: leave out all
+    exceptions.
     """
     policy = parse(sources)
     prove(policy)
@@ -76,7 +77,7 @@ def prove(policy: Policy) -> None:
 
 
 def breaches(policy: Policy) -> list[Breach]:
-    """Return one request for each invariant that does not hold. Raises TooHardError."""
+    """Return one request for each invariant that does not hold. Raise TooHardError."""
     whole = in_force(policy, ALWAYS)
     promised = _marked(whole.invariants)
     rules = tuple(replace(one.rule, id=name) for name, one in promised.items())
@@ -92,8 +93,9 @@ def breaches_of(compiled: Compiled, invariants: Sequence[Invariant]) -> list[Bre
 
 
 def _marked(invariants: Sequence[Invariant]) -> dict[str, Invariant]:
-    """Return the invariants by the ids that their rules get. These rules are monitored denies: they match,
-    but change no answer.
+    """Return the invariants by the ids that their rules get.
+
+    These rules are monitored denies: they match, but change no answer.
     """
     return {_MARK + one.id: one for one in invariants}
 
@@ -105,8 +107,9 @@ def _breaches(compiled: Compiled, promised: dict[str, Invariant]) -> list[Breach
 
 
 class _Broken(NamedTuple):
-    """A request that breaks an invariant wherever the same rules match. at: the invariant's index among these
-    rules.
+    """A request that breaks an invariant wherever the same rules match.
+
+    at: the invariant's index among these rules.
     """
 
     at: int
@@ -122,11 +125,11 @@ class _Broken(NamedTuple):
 
 
 _SHOWN: Final = (False,)
-"""No directory above hides the place."""
+"""The way (clues.Way) of a place that no directory above hides."""
 
 
 class _Found(NamedTuple):
-    """A request that breaks an invariant at a place. caller: the place of the caller's group."""
+    """A request that breaks an invariant at a place. caller: the index of the caller's group."""
 
     rank: Rank
     sample: Sample
@@ -136,7 +139,7 @@ class _Found(NamedTuple):
 
 
 class _Proof:
-    """The search among all requests."""
+    """The search for requests that break invariants."""
 
     def __init__(self, callers: Sequence[Group], promised: dict[str, Invariant]) -> None:
         sides = [group.sides[0] for group in callers]
@@ -165,7 +168,7 @@ class _Proof:
         return self._rules[number]
 
     def breaches(self) -> list[Breach]:
-        """Return one request for each invariant that does not hold. Raises TooHardError."""
+        """Return one request for each invariant that does not hold. Raise TooHardError."""
         for spot, parts in JointWalk([self._track], self._as_things_stand).spots():
             if _SHOWN in spot.hidden:
                 for part in parts:
@@ -179,9 +182,7 @@ class _Proof:
         ]
 
     def _as_things_stand(self) -> Matters:
-        """Return a function. For a place, it returns the callers for whom an invariant may break there or
-        below.
-        """
+        """Return a function that gives the callers for whom an invariant may break at or below a place."""
         return functools.partial(self._matters, self._pending)
 
     def _matters(self, pending: Marks, spot: Spot) -> Callers:
@@ -246,7 +247,7 @@ class _Proof:
 
 
 def _gives(rule: Rule, ops: Op) -> bool:
-    """True if a rule can allow one of these operations."""
+    """Return True if a rule can allow one of these operations."""
     return rule.effect is Effect.ALLOW and not rule.monitor and bool(rule.ops & ops)
 
 

@@ -14,8 +14,8 @@ from policyfs.policy.classes import Known, TooHardError, names_out_of
 from policyfs.policy.table import Live, hides
 
 MAX_JOINT_PLACES: Final = 50_000
-"""The limit of classes of paths for many callers together. With more, a walk takes half of the callers at a
-time."""
+"""Maximum number of classes of paths for many callers together. With more, a walk takes half of the callers
+at a time."""
 
 Hiders = tuple[tuple[int, int], ...]
 """Rules that hide a place because they hide a directory above it: the side and number of each rule."""
@@ -50,16 +50,16 @@ Matters = Callable[[Spot], Callers]
 
 
 class JointWalk:
-    """All classes of paths at which, or below which, something matters for some callers (see *matters*)."""
+    """A walk over the classes of paths that matter for some callers, or that lead there (see *matters*)."""
 
     def __init__(
         self, tracks: Sequence[Track], matters: Callable[[], Matters], most: int = MAX_JOINT_PLACES
     ) -> None:
-        """Take what a walk needs.
+        """Prepare a walk.
 
-        matters: returns the function Matters that is valid at the moment, because each finding may change it.
-        The walk calls *matters* for each place, and again for the places below, after the place was yielded.
-        most: see MAX_JOINT_PLACES.
+        matters: returns the function Matters that is valid at the moment. Each finding may change this
+        function. The walk calls *matters* for each place, and again for the places below, after the place was
+        yielded. most: see MAX_JOINT_PLACES.
         """
         self._tracks: Final = tracks
         self._partition: Final = Partition(tracks)
@@ -68,7 +68,7 @@ class JointWalk:
         self._most: Final = most
 
     def spots(self) -> Iterator[tuple[Spot, list[Part]]]:
-        """Yield places with their callers, divided by the rules that match. Raises TooHardError.
+        """Yield places with their callers, divided by the rules that match. Raise TooHardError.
 
         Each class of paths comes once for a caller. But if there are too many classes for many callers
         together, the walk begins again with half of these callers at a time.
@@ -101,7 +101,7 @@ class JointWalk:
 
     @staticmethod
     def _new(spots: Iterable[Spot], seen: set[tuple[object, ...]], most: int) -> Iterator[Spot]:
-        """Yield the places that have not been seen. Raises TooHardError."""
+        """Yield the places that have not been seen. Raise TooHardError."""
         for spot in spots:
             key = (spot.nodes, spot.callers, frozenset(spot.hidden))
             if key not in seen:
@@ -113,8 +113,9 @@ class JointWalk:
     def _below_once(
         self, spot: Spot, parts: list[Part], matters: Matters, opened: set[tuple[object, ...]]
     ) -> Iterator[Spot]:
-        """Yield the places one name below. Each is made only when the walk reaches it: the walk may end
-        before.
+        """Yield the places one name below.
+
+        Each place is made only when the walk reaches it, because the walk may end before.
         """
         for below in self._below(spot, parts):
             key = self._key(below)
@@ -131,8 +132,9 @@ class JointWalk:
         return (*exits, spot.callers, frozenset(spot.hidden))
 
     def _below(self, spot: Spot, parts: list[Part]) -> list[Spot]:
-        """Return copies of the place, one for each set of rules that hide the places below it. Each has the
-        callers to whom these rules apply.
+        """Return copies of the place, one for each set of rules that hide the places below it.
+
+        Each copy has the callers to whom these rules apply.
         """
         if spot.top:
             return [spot]

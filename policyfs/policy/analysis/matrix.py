@@ -32,10 +32,10 @@ class Answer(enum.Enum):
 
 
 class Cell(NamedTuple):
-    """One operation of one caller at the paths of one row. words: for at least one file, reads lack these
-    data.
+    """One operation of one caller at the paths of one row.
 
-    checked: for at least one file, written bytes must meet content requirements.
+    words: the data that at least one file lacks when it is read. checked: True if, for at least one file,
+    written bytes must meet content requirements.
     """
 
     answer: Answer
@@ -47,7 +47,7 @@ Cells = dict[Op, Cell]
 
 
 class Row(NamedTuple):
-    """A class of paths: all of ``globs`` match them, and no more exact glob of another row matches them.
+    """A class of paths: all of ``globs`` match these paths, and no more exact glob of another row does.
 
     Without globs: all paths that no glob matches. cells: by the names of the columns. A caller has no cell if
     each path of the row needs another app's name or another uid.
@@ -65,7 +65,7 @@ class Matrix(NamedTuple):
 
 
 def matrix(policy: Policy) -> Matrix:
-    """Return the matrix of a policy. Raises TooHardError."""
+    """Return the matrix of a policy. Raise TooHardError."""
     marks = _marks(policy)
     compiled = Compiled(compile_policy(replace(policy, rules=(*policy.rules, *marks))))
     with paused():
@@ -85,8 +85,9 @@ def matrix(policy: Policy) -> Matrix:
 
 
 def _marks(policy: Policy) -> list[Rule]:
-    """Return a monitored rule for every glob. Such a rule changes no answer, and shows where the glob
-    matches.
+    """Return a monitored rule for every glob.
+
+    The rule changes no answer, and shows where the glob matches.
     """
     globs: dict[tuple[str, bool], None] = {}
     for rule in policy.rules:
@@ -199,7 +200,7 @@ def _fact_behind(answers: list[tuple[Facts, str, Decision]]) -> Answer:
 
 
 def _most_exact(key: Key, sets: Iterable[Key]) -> tuple[str, ...]:
-    """Return the globs of a set, sorted, without globs that match all paths of another one in the set."""
+    """Return the sorted globs of a set, without globs that match all paths of another glob in the set."""
     wider = set()
     for one in key:
         for other in key - {one}:

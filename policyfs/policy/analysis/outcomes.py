@@ -80,8 +80,9 @@ def way_of(view: View) -> str:
 
 
 def _direction(stricter: bool, looser: bool) -> Direction:
-    """Return the direction of a change of requirements. If they became both stricter and looser, or neither,
-    it counts as WIDER, to be safe.
+    """Return the direction of a change of requirements.
+
+    If the requirements became both stricter and looser, or neither, the direction is WIDER, to be safe.
     """
     if stricter == looser:
         return Direction.WIDER
@@ -89,7 +90,7 @@ def _direction(stricter: bool, looser: bool) -> Direction:
 
 
 def _as_strict(ones: Iterable[frozenset[str]], others: Iterable[frozenset[str]]) -> bool:
-    """True if a file that meets all of ``ones`` meets all of ``others``."""
+    """Return True if a file that meets all of ``ones`` meets all of ``others``."""
     return all(any(_implies(one, other) for one in ones) for other in others)
 
 

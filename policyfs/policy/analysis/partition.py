@@ -36,9 +36,8 @@ class Partition:
         self._renamed: Final = sum(
             1 << at for at, sides in enumerate(all_sides) if len({side.caller.app for side in sides}) > 1
         )
-        """Callers who are another app in the new policy than in the old. For them OWN would stand for two
-        names.
-        """
+        """The callers with another app in the new policy than in the old. For them, OWN would stand for two
+        names."""
 
     def parts(self, nodes: Sequence[Nodes], callers: Callers) -> list[Part]:
         """Return the parts of some callers at a place, in no order."""
@@ -62,7 +61,10 @@ class Partition:
     def _pieces(
         self, index: int, match: Match, named: frozenset[str]
     ) -> Iterator[tuple[Callers, Live, bool]]:
-        """Yield sets of callers for whom a rule means the same, with that meaning."""
+        """Yield sets of callers for whom a rule means the same.
+
+        Each set comes with the live rule, and with True if the other policy lacks the rule for these callers.
+        """
         track, table = self._tracks[index], self._tracks[index].compiled.table
         pieces: list[tuple[Callers, tuple[int, ...]]] = [(match.callers, ())]
         for block, some in match.unless:
@@ -97,7 +99,7 @@ class Partition:
 
 
 def _refined(parts: list[Part], callers: Callers, index: int, live: Live, *, watched: bool) -> Iterator[Part]:
-    """Yield the parts with a rule that matches for some callers on one side."""
+    """Yield the parts after one more rule, which matches for some callers on one side."""
     for part in parts:
         inside, outside = part.callers & callers, part.callers & ~callers
         if inside:

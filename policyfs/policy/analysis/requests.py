@@ -16,8 +16,9 @@ _CREATE: Final = {FileType.DIRECTORY: "mkdir", FileType.SYMLINK: "symlink", File
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. owners: the owners of the directories above the path, top down; empty if they do not
-    matter.
+    """One request.
+
+    owners: the owners of the directories above the path, top down; empty if they do not matter.
     """
 
     subject: Subject
@@ -75,7 +76,7 @@ class Request:
         return ["--uid", str(subject.uid)]
 
     def principal(self, engine: Engine) -> Principal | None:
-        """Return the caller in a policy; None if it has no such app."""
+        """Return the caller as a principal of a policy, or None if the policy has no such app."""
         name = self.subject.mounted
         if name is None:
             return engine.principal(self.subject.uid)
@@ -84,7 +85,7 @@ class Request:
         return engine.app_principal(name, self.subject.uid)
 
     def decide(self, engine: Engine) -> Decision | None:
-        """Return the answer of a policy; None if the caller cannot exist there."""
+        """Return the answer of a policy, or None if the caller cannot exist in the policy."""
         who = self.principal(engine)
         if who is None:
             return None

@@ -14,8 +14,9 @@ from policyfs.policy.analysis.walk import Walk, may_be_hidden
 
 
 class Sample(NamedTuple):
-    """A request at a place, before it has the form for messages. way: for each side, True if directories
-    above hide the place.
+    """A request at a place, before it has the form for messages.
+
+    way: for each side, True if directories above hide the place.
     """
 
     spot: Spot
@@ -36,7 +37,7 @@ class Samples:
         self._spelled: Final[dict[tuple[int, tuple[str, ...]], bytes]] = {}
 
     def request(self, sample: Sample, caller: int) -> Request:
-        """Return a sample request in the form for messages. caller: the place of the caller's group."""
+        """Return a sample request in the form for messages. caller: the index of the caller's group."""
         group, spot = self._groups[caller], sample.spot
         subject = group.subjects[0]
         own = next((app for app in subject.apps if app is not None), None)

@@ -19,7 +19,7 @@ class Shapes:
         self._known: Final[dict[Live, int]] = {}
 
     def of(self, lives: tuple[Lives, ...]) -> Shape:
-        """Return a value for the rules of all sides; equal values mean that these give the same answers."""
+        """Return a value for the rules of all sides; equal values mean that they give the same answers."""
         names: dict[str, int] = {}
         return tuple(
             tuple(

@@ -21,7 +21,7 @@ from policyfs.policy.visibility import Sight
 
 _REMEMBERED: Final = 1 << 16
 _SMALL: Final = 256
-"""Numbers below this are quick to handle bit by bit."""
+"""Numbers below this limit are quick to handle bit by bit."""
 
 
 class Compiled:
@@ -59,7 +59,7 @@ class Compiled:
         """For each node, the rules with a glob that matches there or below, as bits."""
         self.everywhere: Final = bits(self.table.everywhere())
         self.hiding: Final = bits(number for number, rule in enumerate(self.table.rules) if hides(rule))
-        """The rules that hide what is below a directory, as bits."""
+        """The rules that hide everything below a directory, as bits."""
         self.by_capture: Final = _by_word(self.captures)
         """For each name of a capture, the rules with it, as bits."""
         self.by_owner: Final = _by_word(self.owners)
@@ -85,12 +85,15 @@ class Compiled:
         return {rule.id: (content, rule.who) for rule, content in pairs}
 
     def with_promises(self, rules: Sequence[Rule]) -> Compiled:
-        """Return the policy with some more rules that have no globs, and ids before all others."""
+        """Return the policy with more rules. These must have no globs, and ids before all other ids."""
         policy = replace(self.engine.policy, rules=(*rules, *self.engine.policy.rules))
         return Compiled(self.engine, Table(policy, _REMEMBERED, self.table), self)
 
     def reached(self, rule_of: Mapping[int, int]) -> list[int]:
-        """Return, for each node, the rules with one of these glob sets matching there or below, as bits."""
+        """Return, for each node, the rules of which a glob set matches there or below, as bits.
+
+        rule_of: for each glob set, the number of its rule.
+        """
         nodes, targets = self.table.automaton.nodes, self.targets
         if not rule_of:
             return [0] * len(nodes)
@@ -107,7 +110,7 @@ class Compiled:
         return reach
 
     def callers_by_rule(self, callers: Sequence[Caller]) -> list[int]:
-        """Return, for each rule, the places of the callers who match its ``who``, as bits."""
+        """Return, for each rule, the callers who match its ``who``: their indices, as bits."""
         found = [0] * len(self.table.rules)
         for who, numbers in self._who.items():
             fitting = bits(at for at, caller in enumerate(callers) if who is None or caller.of.within(who))
@@ -192,8 +195,9 @@ class Side:
         return found & self.bits
 
     def profile(self, position: Position, *, top: bool) -> Profile:
-        """Return the rules that match here for the caller. Rules that hide the place because they hide a
-        directory above it are left out.
+        """Return the rules that match here for the caller.
+
+        Rules that hide the place because they hide a directory above it are left out.
         """
         key = (position, top)
         found = self._profiles.get(key)
@@ -204,7 +208,7 @@ class Side:
         return found
 
     def below(self, position: Position) -> bool:
-        """True if the caller could be allowed ``see`` of some path below: a directory here is bare."""
+        """Return True if the caller could be allowed ``see`` below. Then a directory here is bare."""
         return self.compiled.sight.below(position, self.caller)
 
     def hiding(self, position: Position, *, top: bool) -> tuple[Live, ...]:

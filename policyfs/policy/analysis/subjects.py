@@ -18,7 +18,7 @@ K = TypeVar("K", bound=Hashable)
 _ORDINARY: Final = (1000, 4242, 65533)
 
 NOTHING: Final = Policy("", "", (), (), Audit.BEST_EFFORT, Audit.REQUIRED, "")
-"""A policy that allows nobody anything: it stands for an app that a policy does not have."""
+"""A policy that allows nothing. It stands for the missing side if only one policy has an app."""
 
 
 class Subject(NamedTuple):
@@ -51,7 +51,7 @@ class Group(NamedTuple):
 
 
 def groups(policies: Sequence[Compiled]) -> list[Group]:
-    """Return all callers, grouped. Raises TooHardError."""
+    """Return all callers, grouped. Raise TooHardError."""
     nobody = Compiled(compile_policy(NOTHING))
     made: dict[tuple[object, ...], tuple[list[Subject], tuple[Side, ...]]] = {}
     known: dict[tuple[int, int, int | None], Side] = {}
@@ -122,7 +122,7 @@ def _declared(policy: Compiled, name: str) -> tuple[tuple[int, int], ...] | None
 
 
 def _is_default(policies: Sequence[Compiled], apps: tuple[str | None, ...], uid: int) -> bool:
-    """True if ``--app NAME`` alone means this caller in each policy."""
+    """Return True if ``--app NAME`` alone means this caller in each policy."""
     if None in apps or len(set(apps)) != 1:
         return False
     for policy in policies:
@@ -163,7 +163,10 @@ def _holds(spans: Iterable[Span], uid: int) -> bool:
 def _uids(
     policies: Sequence[Compiled], spans: list[Span], ordinary: Sequence[int]
 ) -> list[tuple[int, object]]:
-    """Return sample uids of some ranges, each with a value. It differs if names in globs tell uids apart."""
+    """Return sample uids of some ranges, each with a value.
+
+    The values of two uids differ if names in globs tell the uids apart.
+    """
     if any(policy.table.uses_uid for policy in policies):
         automata = [policy.table.automaton for policy in policies]
         return list(digit_classes(automata, spans))

@@ -12,7 +12,7 @@ from policyfs.policy.model import SELF, Effect
 from policyfs.policy.names import Captured, NameMatcher, Pattern
 
 Callers = int
-"""A set of callers, as bits: the places of their groups in a list."""
+"""A set of callers, as bits: the indices of their groups in a list."""
 
 Nodes = tuple[tuple[int, Callers], ...]
 """The nodes that a path reaches, each with the callers for whom it reaches the node."""
@@ -34,7 +34,7 @@ class Match(NamedTuple):
 
 
 class Marks:
-    """Some rules, each for some of its callers."""
+    """Marks on rules, each for some of the rule's callers."""
 
     def __init__(self, by_rule: Sequence[Callers]) -> None:
         self.by_rule: Final = by_rule
@@ -59,7 +59,7 @@ class Track:
     """
 
     def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]]) -> None:
-        """Take the sides of the groups. watched: for each group, the rules that are looked at."""
+        """Take the sides of the groups. watched: for each group, the rules to watch."""
         self.sides: Final = sides
         self.compiled: Final = sides[0].compiled
         table = self._table = self.compiled.table
@@ -120,7 +120,7 @@ class Track:
         return found
 
     def _capturing(self, captured: Captured, name: str) -> Callers:
-        """Return the callers for whom a name matches."""
+        """Return the callers for whom a name matches a row of tokens with captures."""
         if captured not in self._captured:
             by_pattern: dict[Pattern, Callers] = {}
             for at, side in enumerate(self.sides):
@@ -203,7 +203,7 @@ class Track:
     # ---- bare directories
 
     def below(self, nodes: Nodes, callers: Callers) -> Callers:
-        """Return the callers who could be allowed ``see`` of some path below: a directory here is bare."""
+        """Return the callers who could be allowed ``see`` below. Then a directory here is bare for them."""
         nodes = tuple((number, who & callers) for number, who in nodes if who & callers)
         found = self._bare.get((nodes, callers))
         if found is None:
@@ -239,7 +239,7 @@ class Track:
 
 
 def _callers_by_rule(rules: int, sides: Iterable[Iterable[int]]) -> list[Callers]:
-    """Return for each rule the groups that have it."""
+    """Return for each rule the groups that have it, as bits."""
     found = [0] * rules
     for at, numbers in enumerate(sides):
         for number in numbers:

@@ -11,7 +11,7 @@ from policyfs.policy.names import NameMatcher, Pattern
 from policyfs.policy.paths import Token, Wild
 
 MAX_STATES: Final = 50_000
-"""The limit of beginnings of numbers that are tried. With more, the question counts as too hard."""
+"""Maximum number of beginnings of numbers that are tried. With more, the question counts as too hard."""
 
 _DIGITS: Final = "0123456789"
 _MOST_DIGITS: Final = 10
@@ -23,7 +23,7 @@ Lives = tuple[int, ...]
 def digit_classes(automata: Sequence[Automaton], spans: Sequence[tuple[int, int]]) -> list[tuple[int, Lives]]:
     """Return one uid in the spans for each way in which the patterns of names read its digits.
 
-    spans: ranges of uids, each as the first and one past the last. Raises TooHardError.
+    spans: ranges of uids, each as the first and one past the last. Raise TooHardError.
     """
     patterns = {pattern for automaton in automata for pattern in _patterns(automaton)}
     matcher = NameMatcher(sorted(patterns, key=repr))
@@ -90,7 +90,7 @@ def _reads_digits(token: Token) -> bool:
 
 
 def _only_alone(automaton: Automaton) -> bool:
-    """True if ``{uid}`` is always a whole name."""
+    """Return True if ``{uid}`` is always a whole name."""
     return all(
         captured.tokens == (Wild.UID,)
         for node in automaton.nodes
@@ -100,8 +100,9 @@ def _only_alone(automaton: Automaton) -> bool:
 
 
 def _starts(matcher: NameMatcher, patterns: set[Pattern], *, alone: bool) -> Lives:
-    """Return the positions from which digits are read. alone: only the beginnings of names; otherwise all
-    positions.
+    """Return the positions from which digits are read.
+
+    alone: True for only the beginnings of names; False for all positions.
     """
     begin = matcher.start(patterns)
     if alone or not patterns:

@@ -15,12 +15,12 @@ from policyfs.policy.names import bytes_of
 from policyfs.policy.table import Live
 
 MAX_PLACES: Final = 200_000
-"""The limit of classes of paths for one caller. With more, a question is too hard."""
+"""Maximum number of classes of paths for one caller. With more, a question is too hard."""
 
 _NICE: Final = ("x", "y", "other", "q", "Z", "xyz", "new-name")
 
 Path = tuple["Path", str] | None
-"""A path as its directory's path and its name; None is the root."""
+"""A path: the path of its directory, and its last name. None is the root."""
 
 
 def names_of(path: Path) -> tuple[str, ...]:
@@ -34,12 +34,12 @@ def names_of(path: Path) -> tuple[str, ...]:
 
 Hidden = Mapping[tuple[bool, ...], tuple[str | None, ...]]
 """The ways in which directories above can hide a place, depending on their owners. Key: for each side, True
-if it hides the place. Value: owners of these directories, one for each; with these owners the place is hidden
-in this way."""
+if the side hides the place. Value: the owners of these directories with which the place is hidden in this
+way, one owner for each directory."""
 
 
 def may_be_hidden(hidden: Hidden) -> bool:
-    """True if some side hides a place, for some owners of the directories above it."""
+    """Return True if some side hides a place, for some owners of the directories above it."""
     return any(any(way) for way in hidden)
 
 
@@ -70,9 +70,9 @@ class Walk:
         return Place(None, tuple(side.root for side in self._sides), shown, True)
 
     def places(self, into: Callable[[Place], bool], start: Place | None = None) -> Iterator[Place]:
-        """Yield the places at and below ``start``, or all. Raises TooHardError.
+        """Yield the places at and below ``start``, or all. Raise TooHardError.
 
-        into: decides whether the walk goes on below a place.
+        into: returns True if the walk goes on below a place.
         """
         seen: set[tuple[tuple[Position, ...], frozenset[tuple[bool, ...]]]] = set()
         todo = deque([start or self.root()])
