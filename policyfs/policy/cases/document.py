@@ -103,7 +103,7 @@ class _Top(Head):
 
 
 CASE_MODELS: Final = ("tests", CaseDoc)
-"""The key of the list in such a file, and the model of its items."""
+"""The key of the list in a file of tests, and the model of its items."""
 
 
 class Case(NamedTuple):
@@ -123,7 +123,7 @@ _READER: Final = Reader(KIND, _Top, CaseDoc, "tests", _subject)
 
 
 def parse_cases(sources: Sequence[SourceText], apps: Sequence[str], rules: frozenset[str]) -> list[Case]:
-    """Return the tests of some files. apps, rules: the names that the policy has. Raises PolicyErrors."""
+    """Return the tests of some files. apps, rules: the names that the policy has. Raise PolicyErrors."""
     errors: list[PolicyError] = []
     found: list[Case] = []
     seen: set[tuple[str, str]] = set()
@@ -142,7 +142,7 @@ def parse_cases(sources: Sequence[SourceText], apps: Sequence[str], rules: froze
 
 
 def read_cases(text: SourceText) -> list[CaseDoc]:
-    """Return the tests of a file without comparing its names with a policy. Raises PolicyErrors."""
+    """Return the tests of a file without comparing its names with a policy. Raise PolicyErrors."""
     errors: list[PolicyError] = []
     file = _READER.read(text, errors)
     sound(errors, "the tests have errors")
@@ -152,7 +152,7 @@ def read_cases(text: SourceText) -> list[CaseDoc]:
 def _check(
     part: Part[CaseDoc], doc: CaseDoc, apps: Sequence[str], rules: frozenset[str], errors: list[PolicyError]
 ) -> None:
-    """Report names that the policy does not have, and keys that do not go together."""
+    """Report names that the policy does not have, and keys that cannot be used together."""
     if (doc.app is None) == (doc.uid is None) and part.sound:
         help_ = "write app: gallery, app: stranger or uid: 10011"
         errors.append(part.error((), "needs app or uid, and not both", help_))

@@ -29,7 +29,7 @@ class Outcome(NamedTuple):
         return [rule.id for rule in self.policy.rules if rule.id not in reached]
 
     def text(self) -> str:
-        """Format the failures, and sum up."""
+        """Return the failures and a summary as text."""
         lines = [line for result in self.failed for line in (*_lines(result), "")]
         return "\n".join([*lines, *self._sum()])
 

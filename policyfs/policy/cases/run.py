@@ -54,7 +54,7 @@ def run(
     """Yield the outcome of every request.
 
     A case without ``at`` (a time) is decided as if the policy had no exceptions. named: the policy's name in
-    the commands of the results. sniff: finds the kind of the file in ``content``.
+    the commands of the results. sniff: returns the kind of the file in ``content``.
     """
     engines: dict[tuple[Rule, ...], Engine] = {}
     for case in cases:
@@ -102,7 +102,7 @@ class _Request:
         self._facts: Final = Facts(kind, owner)
 
     def result(self, policy: str) -> Result:
-        """Decide the request and compare."""
+        """Decide the request, and compare the answer with the expected answer."""
         decision = self._decide()
         refused = self._ftype is FileType.REGULAR and open_refusal(decision, self._facts.kind) is not None
         differences = tuple(self._differences(decision, refused=refused))
@@ -157,7 +157,7 @@ class _Request:
         return f"{self._operation} {self._path}{to} by {who} ({kind} of {owner}){at}"
 
     def _command(self, policy: str) -> str:
-        """Return the command that explains the answer; empty for a move."""
+        """Return the command that explains the answer, or "" for a move."""
         if self._case.doc.to is not None:
             return ""
         by_app = self._case.doc.uid is None and self._who.app is not None

@@ -1,5 +1,6 @@
-"""The canonical form of one file: it has the same meaning and all comments. To convert it again changes
-nothing.
+"""The canonical form of one file.
+
+It has the same meaning and all comments. To convert it again changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ class LostCommentError(PolicyfsError):
 
 
 def canonical(text: str) -> str:
-    """Return a valid file in canonical form. Raises LostCommentError."""
+    """Return a valid file in canonical form. Raise LostCommentError."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
     if not text.endswith("\n"):
         text += "\n"
@@ -32,7 +33,7 @@ def canonical(text: str) -> str:
 
 
 def _kind(top: Collection) -> str:
-    """Return the value of a file's key ``kind``; empty if there is none."""
+    """Return the value of a file's key ``kind``, or "" if there is none."""
     for entry in top.entries:
         if entry.key is not None and entry.key.text == "kind" and isinstance(entry.value, Scalar):
             return entry.value.text
@@ -40,7 +41,7 @@ def _kind(top: Collection) -> str:
 
 
 def _is_anchored(node: Node) -> bool:
-    """True if a node has anchors, whose order among the keys matters."""
+    """Return True if a node has anchors. Then the order of the keys matters."""
     if not isinstance(node, Collection):
         return bool(getattr(node, "anchor", None))
     return bool(node.anchor) or any(_is_anchored(entry.value) for entry in node.entries)

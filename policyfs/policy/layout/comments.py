@@ -80,7 +80,7 @@ def _blank_above(text: str, start: int) -> bool:
 
 
 def _beside(text: str, known: Sequence[_Known], found: _Found) -> bool:
-    """Give a comment to the entry that stands before it on its line; False if there is none."""
+    """Give a comment to the entry that stands before it on its line. Return False if there is none."""
     best: tuple[int, int, Entry, bool] | None = None
     line = text.rfind("\n", 0, found.at) + 1
     for one in known:
@@ -101,7 +101,7 @@ def _beside(text: str, known: Sequence[_Known], found: _Found) -> bool:
 
 
 def _above(known: Sequence[_Known], found: _Found, top: Collection) -> None:
-    """Give a comment to the next entry, or to the end of the collection whose indentation it has."""
+    """Give a comment to the next entry, or to the end of the collection that has the same indentation."""
     following = next((one for one in known if one.entry.start > found.at), None)
     before = [one for one in known if one.entry.start < found.at]
     inside = {id(collection) for collection in following.around} if following is not None else set()

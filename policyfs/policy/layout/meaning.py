@@ -18,7 +18,7 @@ _NOWHERE = Where("", 1, 1)
 
 
 def other_kind(text: SourceText) -> str:
-    """Return the kind of a file other than a policy, such as a file of tests; empty for a policy."""
+    """Return the kind of a file other than a policy, such as a file of tests, or "" for a policy."""
     found = re.search(rb"^kind:\s*['\"]?(\w+)", text.text, re.MULTILINE)
     kind = found[1].decode() if found is not None else ""
     return kind if kind in {TESTS, ACCEPTED} else ""
@@ -27,7 +27,7 @@ def other_kind(text: SourceText) -> str:
 def meaning(sources: Sequence[SourceText], *, prove: bool) -> object:
     """Return the meaning of files, without places in their text: policies together, others one by one.
 
-    prove: prove invariants, too. Raises PolicyErrors.
+    prove: prove invariants, too. Raise PolicyErrors.
     """
     found: list[object] = []
     for source in sources:

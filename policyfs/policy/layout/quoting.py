@@ -8,9 +8,9 @@ from typing import Final
 from policyfs.policy.layout.tree import Scalar
 
 WIDTH: Final = 110
-"""The limit of columns of a line, if its text can be broken."""
+"""Maximum number of columns of a line, if its text can be broken."""
 _WRAP: Final = 100
-"""The limit of columns of a line of running text."""
+"""Maximum number of columns of a line of running text."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z(/][^\n]*")
 _WORDS: Final = frozenset(("true", "false", "null", "yes", "no", "on", "off"))
@@ -27,12 +27,12 @@ def scalar(value: Scalar, *, glob: bool, flow: bool) -> str:
 
 
 def _is_word(text: str) -> bool:
-    """True if YAML surely reads this as text, without quotes."""
+    """Return True if YAML surely reads these characters as text, even without quotes."""
     return bool(re.match(r"[A-Za-z(/]", text)) and text.lower() not in _WORDS
 
 
 def _breaks(text: str, *, flow: bool) -> bool:
-    """True if plain text would be read as something else."""
+    """Return True if YAML would read this plain text as something else."""
     if text.lower() in _WORDS or not text.isprintable() or text != text.strip():
         return True
     if ": " in text or " #" in text or text.endswith(":"):
@@ -62,7 +62,7 @@ def _escaped(char: str) -> str:
 
 
 def block(value: Scalar, indent: str, width: int) -> list[str] | None:
-    """Return a scalar as a block: its sign, then its lines; None if it is better on one line."""
+    """Return a scalar as a block, its indicator first; None if the scalar is better on one line."""
     text = value.text
     lines = text.removesuffix("\n").split("\n")
     if len(lines) > 1:

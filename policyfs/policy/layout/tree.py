@@ -18,15 +18,16 @@ from ruamel.yaml.events import (
 
 
 class Comment(NamedTuple):
-    """A comment. gap: a blank line stands above it."""
+    """A comment. gap: True if a blank line stands above it."""
 
     text: str
     gap: bool
 
 
 class Scalar(NamedTuple):
-    """A value. plain: True if it has no quotes, so that it may be a number. style: ``|`` or ``>`` if it is a
-    block.
+    """A value.
+
+    plain: True if it has no quotes, so that it may be a number. style: ``|`` or ``>`` if it is a block.
     """
 
     text: str
@@ -47,8 +48,10 @@ class Alias(NamedTuple):
 
 @dataclass(slots=True)
 class Collection:
-    """A mapping or a list. column: the column of its entries. end: the index in the text behind its last
-    character. footer: comments below the last entry.
+    """A mapping or a list.
+
+    column: the column of its entries. end: the index in the text behind its last character. footer: comments
+    below the last entry.
     """
 
     keyed: bool
@@ -153,7 +156,7 @@ class _Reader:
         return Entry(None, value, start, start + (not made.flow), max(value.end, start), self._column(start))
 
     def _dash(self, at: int, before: int) -> int:
-        """Return the place of the next dash that is in no comment."""
+        """Return the index of the next dash that is in no comment."""
         while at < before:
             char = self._text[at]
             if char == "#":

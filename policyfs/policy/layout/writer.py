@@ -13,7 +13,7 @@ _STEP: Final = 2
 
 
 class Writer:
-    """Writes one file. sort: put keys into their order. globs: quote the values of GLOBS keys."""
+    """Writer of one file. sort: True to put keys in order. globs: True to quote the values of GLOBS keys."""
 
     def __init__(self, *, sort: bool, globs: bool) -> None:
         self._sort = sort
@@ -132,7 +132,7 @@ class Writer:
         self._collection(value, indent + _STEP, path)
 
     def _is_open(self, entry: Entry, path: tuple[str, ...]) -> bool:
-        """True for an entry that is never written on one line."""
+        """Return True if an entry is never written on one line."""
         if isinstance(entry.value, Collection) and not entry.value.entries and not entry.value.footer:
             return False
         name = entry.key.text if entry.key is not None else ""
@@ -145,7 +145,7 @@ class Writer:
         return self._globs and bool(names) and (names[-1] in GLOBS or names[0] == "path_sets")
 
     def _flow(self, node: Node, path: tuple[str, ...], room: int) -> str | None:
-        """Return a value on one line; None if it does not fit, or has comments."""
+        """Return a value on one line, or None if it does not fit or has comments."""
         found = self._line(node, path)
         if found is None:
             return None

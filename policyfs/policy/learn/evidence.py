@@ -15,14 +15,14 @@ from policyfs.policy.learn.refusals import Refusals
 from policyfs.policy.replay.recorded import Recorded, demand_of
 
 PLACES: Final = 100_000
-"""The limit of different places that are stored. Requests in further places are kept back (Guard.MANY)."""
+"""Maximum number of stored places. Requests in further places are kept back (Guard.MANY)."""
 MADE: Final = 500_000
-"""The limit of new files that are remembered. Changes of further files are kept back."""
+"""Maximum number of remembered new files. Changes of further files are kept back."""
 ALIKE: Final = 3
-"""One glob replaces single names, or directories, if there are at least this many."""
+"""Minimum number of names, or of directories, that one glob replaces."""
 IDS: Final = 3
 _NAMED: Final = 100
-"""The limit of names at the top of a mount, without an extension, that are listed one by one."""
+"""Maximum number of names without an extension at the top of a mount that are listed one by one."""
 _EXTENSION: Final = re.compile(r".+\.([A-Za-z0-9]{1,10})", re.DOTALL)
 
 
@@ -45,13 +45,13 @@ class Place(NamedTuple):
 
     @property
     def by_name(self) -> bool:
-        """True if each name must be listed: a glob for them would match all names at the top of the mount."""
+        """True if each name must be listed: a glob would match all names at the top of the mount."""
         return not self.directory and not self.extension
 
 
 @dataclass(slots=True)
 class Sample:
-    """The requests in a place. names: the first few different ones."""
+    """The requests in a place. names: the first few different names."""
 
     ops: Op = Op.SEE
     count: int = 0
@@ -60,7 +60,7 @@ class Sample:
 
 
 class Evidence:
-    """Collects requests, and keeps back what guards forbid."""
+    """Collector of requests. It keeps back the requests that guards forbid."""
 
     def __init__(self) -> None:
         self.places: dict[Place, Sample] = {}
@@ -81,7 +81,7 @@ class Evidence:
         self, recorded: Recorded, path: bytes, count: int, id_: Callable[[], str], *, denied_by_rule: bool,
         by_exception: bool = False,
     ) -> Guard | None:  # fmt: skip
-        """Add *count* equal requests. Return the guard that keeps them back, if one does.
+        """Add *count* equal requests. Return the guard that keeps them back, or None.
 
         denied_by_rule: a deny rule refused them, or would have. by_exception: only exceptions allowed them.
         """

@@ -1,4 +1,4 @@
-"""Globs for the places of a trail: the least general ones that are short enough to read.
+"""Globs for the places of a trail: the least general globs that are short enough to read.
 
 - A caller's own folder (a directory with the app's name): all of it.
 - Three or more files of one directory with one extension: `/D/*.ext`; without an extension: `/D/*`, but never
@@ -47,11 +47,11 @@ class Pattern(NamedTuple):
         return f"{start}{'/**' if self.deep else ''}/*{'.' + self.name if self.name else ''}"
 
     def is_above(self, path: Names) -> bool:
-        """True if a path lies in the directory of the glob, or is this directory."""
+        """Return True if a path lies in the directory of the glob, or is this directory."""
         return path[: len(self.directory)] == self.directory
 
     def matches(self, path: Names, app: str) -> bool:
-        """True if the glob matches a path, for this app."""
+        """Return True if the glob matches a path, for this app."""
         size = len(self.directory)
         if not self.is_above(path):
             return False
@@ -65,8 +65,9 @@ class Pattern(NamedTuple):
 
 
 class Proposed(NamedTuple):
-    """A rule to propose. weight: the number of requests that support it. ids: the ids of some of these
-    requests.
+    """A rule to propose.
+
+    weight: the number of requests that support it. ids: the ids of some of these requests.
     """
 
     app: str
@@ -77,7 +78,7 @@ class Proposed(NamedTuple):
     ids: tuple[str, ...]
 
     def allows(self, path: Names, ops: Op) -> bool:
-        """True if the rule allows one of these operations on a path.
+        """Return True if the rule allows one of these operations on a path.
 
         A glob with ``**`` also allows `see` on every path below its directory.
         """
@@ -165,7 +166,7 @@ def _of_place(app: str, place: Place, sample: Sample) -> Iterator[tuple[Pattern,
 
 
 def _across(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
-    """Join patterns of several directories below one, from the deepest up."""
+    """Join equal patterns of several directories to one for a directory above them, from the deepest up."""
     depth = max((len(pattern.directory) for pattern in found), default=0)
     for size in range(depth - 1, 0, -1):
         families: dict[tuple[Names, str], list[Pattern]] = defaultdict(list)
@@ -201,7 +202,7 @@ def _add(found: dict[Pattern, Sample], pattern: Pattern, part: Sample) -> None:
 
 
 def _without_covered(rules: list[Proposed]) -> list[Proposed]:
-    """Return the rules without those for listing directories that other rules of the app show anyway."""
+    """Return the rules, without rules that list directories which other rules of the app show anyway."""
     kept = []
     for rule in rules:
         mine = [one for one in rules if one.app == rule.app and one.use is not Use.LIST]
@@ -215,9 +216,9 @@ def _without_covered(rules: list[Proposed]) -> list[Proposed]:
 
 
 def _is_shown(pattern: Pattern, others: Iterable[tuple[Pattern, Use]]) -> bool:
-    """True if the directories of a glob are on the way to what other rules allow, or if it is the root.
+    """Return True if a glob is the root, or a directory on the way to paths that other rules allow.
 
-    A rule for the app's own files does not count: its path was a file when it was used, so the rule does not
+    A rule for the app's own files does not count. Its path was a file when it was used, so the rule does not
     show the path as a directory.
     """
     path = (*pattern.directory, pattern.name) if pattern.whole else pattern.directory

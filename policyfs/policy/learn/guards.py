@@ -39,7 +39,7 @@ PRIVATE_GLOBS: Final = (
 """Directories that only their owner should use."""
 APP_GLOB: Final = "/Android/{data,obb}/*/***"
 OWN_GLOB: Final = "/Android/{data,obb}/{app}/***"
-"""Directories of apps, and a caller's own."""
+"""APP_GLOB: the directories of apps. OWN_GLOB: the caller's own directories."""
 
 _PRIVATE_NAMES: Final = frozenset(
     ("private", "Private", "PRIVATE", "secret", "Secret", "secrets", "Secrets", "vault", "Vault")
@@ -50,7 +50,7 @@ _NUL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def names_of(path: bytes) -> list[str] | None:
-    """Return the names of a path; None if one is not printable text."""
+    """Return the names of a path, or None if one is not printable text."""
     try:
         text = path.decode()
     except UnicodeDecodeError:
@@ -61,14 +61,14 @@ def names_of(path: bytes) -> list[str] | None:
 
 
 def is_private(names: Sequence[str], app: str) -> bool:
-    """True if a path lies in a private directory, or in that of another app."""
+    """Return True if a path lies in a private directory, or in a directory of another app."""
     if any(name.startswith(".") for name in names[:-1]) or not _PRIVATE_NAMES.isdisjoint(names):
         return True
     return len(names) > 2 and names[0] == "Android" and names[1] in {"data", "obb"} and names[2] != app
 
 
 def guard_of(recorded: Recorded, names: Sequence[str] | None, *, made: bool) -> Guard | None:
-    """Return the guard against a request; None if there is none. made: the app made this file earlier."""
+    """Return the guard against a request, or None. made: True if the app made this file earlier."""
     demand = demand_of(recorded.operation, recorded.syscall)
     if recorded.app is None:
         return Guard.STRANGER

@@ -1,7 +1,7 @@
-"""Refusals: what deny rules of the recorded policy refused to an app, path by path.
+"""Refusals: the operations that deny rules of the recorded policy refused to an app, by path.
 
-A name that is not printable text cannot be written in a policy. In the deny rule that is proposed for it, `?`
-stands for each such character or byte, so that the rule denies a little more, never less.
+A name that is not printable text cannot be written in a policy. In the proposed deny rule, `?` stands for
+each such character or byte. So the rule denies a little more, never less.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Final
 from policyfs.domain import Op
 
 MOST: Final = 2_000
-"""The limit of refused paths of an app that are named. An app with more gets no proposal."""
+"""Maximum number of refused paths of an app that are named. An app with more gets no proposal."""
 UNPRINTABLE: Final = "\0"
 """A character or byte that no policy can name."""
 
 
 class Refusals:
-    """Refused operations by path. A refused `see` counts for all below the path, too."""
+    """Refused operations by path. A refused `see` counts for all paths below, too."""
 
     def __init__(self) -> None:
         self.paths: dict[tuple[str, ...], Op] = {}
@@ -42,7 +42,7 @@ class Refusals:
         return Op.ALL if self.hides(path) else self._exactly(path)
 
     def hides(self, path: tuple[str, ...]) -> bool:
-        """True if a refused `see` hides a path. The root is never hidden."""
+        """Return True if a refused `see` hides a path. The root is never hidden."""
         return any(self._exactly(path[:size]) & Op.SEE for size in range(1, len(path) + 1))
 
     def _exactly(self, path: tuple[str, ...]) -> Op:

@@ -13,7 +13,7 @@ _HOUR_NS: Final = 3600 * 1_000_000_000
 SOON_NS: Final = 14 * 24 * _HOUR_NS
 """Lint reports an exception that ends within this time."""
 LONG_NS: Final = 366 * 24 * _HOUR_NS
-"""Lint reports an exception that lasts longer than this: it works like a permanent rule."""
+"""Lint reports an exception that lasts longer than this time: it works like a permanent rule."""
 
 
 def dates(policy: Policy, at_ns: int) -> Iterator[Finding]:

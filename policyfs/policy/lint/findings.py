@@ -18,7 +18,7 @@ _IGNORE: Final = re.compile(r"\s+(?P<id>[a-z-]+)\s+because\s+(?P<reason>\S.*)")
 
 
 class Finding(NamedTuple):
-    """One finding. id: names its sort. subject: the rule or app that it is about. todo: the remedy."""
+    """One finding. id: the sort of the finding. subject: the rule or app concerned. todo: the remedy."""
 
     id: str
     where: Where
@@ -35,14 +35,14 @@ class Silenced(NamedTuple):
 
 
 def on_rule(id_: str, rule: Rule, message: str, todo: str) -> Finding:
-    """Make a finding on a rule."""
+    """Return a finding on a rule."""
     dated = rule.id.startswith(PREFIX)
     subject = f"exception {rule.id.removeprefix(PREFIX)}" if dated else f"rule {rule.id}"
     return Finding(id_, rule.where, subject, message, todo)
 
 
 def on_app(id_: str, policy: Policy, app: App, message: str, todo: str) -> Finding:
-    """Make a finding on an app."""
+    """Return a finding on an app."""
     where = app.where or (policy.rules[0].where if policy.rules else Where("policy", 1, 1))
     return Finding(id_, where, f"app {app.name}", message, todo)
 
@@ -56,9 +56,10 @@ class _Comment(NamedTuple):
 def split(
     findings: Iterable[Finding], policy: Policy, sources: Sequence[SourceText]
 ) -> tuple[list[Finding], list[Silenced]]:
-    """Return the findings that stand, and those that comments silence. A useless comment is a finding, too.
+    """Return the findings to report, and the findings that comments silence.
 
-    A comment belongs to the rule or app in whose lines it is, or that begins below it.
+    A comment that silences nothing is a finding, too. A comment belongs to the rule or app around it, or to
+    the rule or app that begins below it.
     """
     starts = _starts(policy)
     comments, faults = _comments(sources)
@@ -133,7 +134,7 @@ def _lines(source: SourceText) -> list[str]:
 
 
 def excerpt(finding: Finding, sources: Sequence[SourceText]) -> PolicyError:
-    """Return a finding in the form of an error: with its line and a caret."""
+    """Return a finding in the form of an error, with its line and a caret."""
     source = next((source for source in sources if source.name == finding.where.file), None)
     lines = [] if source is None else _lines(source)
     line = lines[finding.where.line - 1] if finding.where.line <= len(lines) else ""

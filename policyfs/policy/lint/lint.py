@@ -22,7 +22,7 @@ from policyfs.policy.parse import SourceText
 
 
 class Report(NamedTuple):
-    """The findings that stand, by place, and those that comments in the policy silence."""
+    """The findings to report, by place, and the findings that comments in the policy silence."""
 
     findings: list[Finding]
     silenced: list[Silenced]
@@ -33,7 +33,7 @@ def lint(
 ) -> Report:
     """Return the findings on a policy at a time, in ns since 1970.
 
-    more: findings that others have made, such as a look at a store.
+    more: findings from other sources, such as a look at a store.
     """
     with paused():
         each = [*_findings(engine), *dates(engine.policy, at_ns), *more]

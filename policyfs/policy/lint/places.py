@@ -23,8 +23,10 @@ Names = tuple[str, ...]
 
 
 class Place(NamedTuple):
-    """A path. situated: the rules that match there for some callers. above: the rules by which directories
-    above hide it.
+    """A path in lint.
+
+    situated: the rules that match there for some callers. above: the rules by which directories above may
+    hide the path.
     """
 
     position: Position
@@ -34,7 +36,7 @@ class Place(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """The part of a decision that is the same wherever such rules match."""
+    """The part of a decision that is the same wherever rules of the same sorts match."""
 
     allowed: bool
     redact: frozenset[str]
@@ -71,8 +73,7 @@ class Here:
 
     @property
     def profile(self) -> Profile:
-        """The rules that match here, without rules that hide the place because they hide a directory above.
-        """
+        """The rules that match here. Rules that hide the place by a directory above it are left out."""
         if self._profile is None:
             self._profile = Profile(self._places.compiled.table.policy, self.lives, top=self.top)
         return self._profile
@@ -92,7 +93,7 @@ class Here:
         return self._side.below(self._side.pruned(self._place.position.free))
 
     def answer(self, op: Op, facts: Facts, ftype: FileType = FileType.REGULAR) -> Answer:
-        """Decide an operation."""
+        """Return the answer to one operation on a file with these facts."""
 
         def find(below: Callable[[], bool]) -> Answer:
             decision = self.profile.answer(int(op), ftype, facts, below=below)
@@ -132,8 +133,9 @@ class Places:
     def shared(
         self, key: Hashable, find: Callable[[Callable[[], bool]], T], below: Callable[[], bool]
     ) -> T:
-        """Return the result of ``find``. It is remembered by the key, and also by the result of ``below`` if
-        ``find`` called that.
+        """Return the result of ``find``, remembered by the key.
+
+        If ``find`` called ``below``, the result is remembered by the result of ``below``, too.
         """
         found = self._known.get(key, self)
         if found is self:
@@ -168,7 +170,7 @@ class Places:
         return place
 
     def _common(self, names: Names) -> Place | None:
-        """Return the place of a path for all callers; None if a capture on the way tells them apart."""
+        """Return the place of a path for all callers, or None if a capture on the way tells callers apart."""
         try:
             return self._shared[names]
         except KeyError:

@@ -18,8 +18,8 @@ from policyfs.policy.model import Effect, Rule
 from policyfs.policy.paths import DEEP, End, Glob, Wild, parse_glob
 
 _TRIED: Final = 8
-"""The limit of callers, and of globs, for which plain paths (see places.py) are tried. Then all paths are
-tried."""
+"""Maximum number of callers, and of globs, for which plain paths (see places.py) are tried first. After
+these, all paths are tried."""
 
 _PLAIN: Final = "\ue000"
 
@@ -124,10 +124,10 @@ class _Reach:
 
 
 class _Seen(NamedTuple):
-    """The findings on a rule so far, after a look at a place.
+    """The results for a rule so far, after a look at a place.
 
-    denied: operations that are denied there, each with the denying rules, as indices among the rules that
-    match.
+    denied: operations that are denied at the place, each with the denying rules, as indices among the rules
+    that match there.
     """
 
     matched: bool
@@ -185,7 +185,7 @@ def _down(side: Side, names: Iterable[str]) -> frozenset[str]:
 
 
 def plain_names(glob: Glob, side: Side) -> tuple[str, ...] | None:
-    """Return the names of a path that a glob matches for a caller; None if it can match none."""
+    """Return the names of a path that a glob matches for a caller, or None if there is no such path."""
     names = []
     for segment in glob.segments:
         if segment is DEEP:

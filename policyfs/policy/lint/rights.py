@@ -42,7 +42,7 @@ _DERIVED: Final = re.compile(
 _PHOTO: Final = Facts("image/jpeg", OWNER_NONE)
 _FIXED: Final = frozenset(FIXED_KINDS.values())
 _TRIED: Final = 4
-"""The limit of apps for which a rule is tried."""
+"""Maximum number of apps for which one rule is tried."""
 
 
 _Concerns = Callable[[Rule], bool]
@@ -94,7 +94,7 @@ class Rights:
                         yield finding
 
     def _fitting(self, app: App, *kinds: int) -> list[Rule]:
-        """Return the rules of some kinds, each as bits, that are about an app."""
+        """Return the rules about an app that are in each of the sets *kinds*. The sets are given as bits."""
         about = functools.reduce(operator.or_, (side.bits for side in self._by_app.get(app.name, ())), 0)
         return [self._rules[number] for number in numbers_of(functools.reduce(operator.and_, kinds, about))]
 
@@ -121,7 +121,7 @@ class Rights:
                     return
 
     def _derived(self, app: App) -> Iterator[Finding]:
-        """Find thumbnails and transcodes that an app reads although rules restrict the originals for it."""
+        """Yield a finding if an app reads thumbnails or transcodes of files that rules restrict for it."""
         denies = self._fitting(app, self._enforced[Effect.DENY], self._reading)
         restricted = denies or self._fitting(app, self._enforced[Effect.REDACT])
         if not restricted:
@@ -144,7 +144,7 @@ class Rights:
             return
 
     def _replaced(self, app: App) -> Iterator[Finding]:
-        """Find files that an app reads redacted and may replace: the app saves them without that data."""
+        """Yield a finding if an app may replace a file that it reads redacted: the new file lacks data."""
         if not self._fitting(app, self._enforced[Effect.REDACT]):
             return
         side = self._by_app[app.name][0]
@@ -173,13 +173,13 @@ class Rights:
         if not read.allowed or not (written.allowed or created):
             return []
         refused = banned(written.content)
-        kept_out = refused | to_clean(refused)  # the store is not to have these data in any case
+        kept_out = refused | to_clean(refused)  # the store must not have these data in any case
         return sorted(word for word in read.redact if " " not in word and word not in kept_out)
 
     # ---- sensitive kinds
 
     def _raw_sensitive(self) -> Iterator[Finding]:
-        """Find apps that read redacted files at some paths, and such files unchanged at other paths."""
+        """Yield a finding for each app that reads files redacted at some paths, and unchanged at others."""
         promised = []
         for app in self._policy.apps:
             redactions = self._fitting(app, self._enforced[Effect.REDACT])
@@ -304,7 +304,7 @@ def _enforced(effect: Effect, rule: Rule) -> bool:
 
 
 def _asked(rule: Rule) -> tuple[bool, bool]:
-    """Return whether conditions of a rule ask for the kind of regular files, and for their owner."""
+    """Return if conditions of a rule ask for the kind of regular files, and if they ask for the owner."""
     asked = [*rule.unless, *(() if rule.when is None else (rule.when,))]
     kinds = any((block.kinds or frozenset()) - _FIXED for block in asked)
     return kinds, any(block.owners is not None for block in asked)

@@ -1,4 +1,4 @@
-"""Answers of one policy to the caller of a recorded request, in a given world."""
+"""Answers of one policy to the caller of a recorded request, in a given world (worlds.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OPS: Final = (Op.READ, Op.WRITE, Op.CREATE, Op.DELETE, Op.ATTR)
 class Place(NamedTuple):
     """The paths of a request in one policy. new: the new path of a rename or link, else None.
 
-    beside: both paths are in one directory.
+    beside: True if both paths are in one directory.
     """
 
     state: PathState
@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
 
 class Party:
-    """An engine and a principal of it; the principal is None if the policy has no such app."""
+    """A policy's engine, and the caller as its principal. who: None if the policy has no such app."""
 
     def __init__(self, engine: Engine, who: Principal | None) -> None:
         self.engine: Final = engine
@@ -47,10 +47,10 @@ class Party:
                 yield from self.engine.profile(self.who, state).lives
 
     def owner_matters_above(self, place: Place) -> bool:
-        """True if directories above may hide one of the paths by their owners.
+        """Return True if directories above may hide one of the paths by their owners.
 
-        The result is exact for this caller. Engine.owner_matters_above considers all callers, and may be True
-        although owners make no difference.
+        The result is exact for this caller. Engine.owner_matters_above considers all callers. It may be True
+        although owners make no difference for this caller.
         """
         who = self.who
         return who is not None and any(
@@ -78,7 +78,7 @@ class Party:
     ) -> Decision:
         """Return the answer in a world. For an open, it includes the conditions of redaction.
 
-        hidden: a directory above hides the path. told_kind: True if the trail states the file's kind.
+        hidden: True if a directory above hides the path. told_kind: True if the trail states the file's kind.
         Otherwise the world's kind stands for many kinds, and policyfs may be able to redact some of these.
         """
         if hidden or self.who is None:

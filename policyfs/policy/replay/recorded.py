@@ -17,7 +17,7 @@ _OPEN: Final = re.compile(r"open\((O_RDONLY|O_WRONLY|O_RDWR)((?:\|[A-Z_]+)*)\)")
 
 
 class Cause(enum.Enum):
-    """The cause of a recorded denial. POLICY: a rule, or no rule that allows it."""
+    """The cause of a recorded denial. POLICY: a rule denied the request, or no rule allowed it."""
 
     NONE = "none"
     POLICY = "policy"

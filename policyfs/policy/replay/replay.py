@@ -17,21 +17,24 @@ from policyfs.policy.replay.recorded import Cause, Demand, Recorded, World, dema
 from policyfs.policy.replay.worlds import TooManyError, untold, worlds
 
 REMEMBERED: Final = 1 << 16
-"""The limit of remembered classes of requests, and of remembered answers. If there are more, all are
+"""Maximum number of remembered classes of requests, and of remembered answers. With more, all are
 forgotten."""
 _TIMES: Final = 8
-"""The limit of instants for which the new policy is kept compiled, with the exceptions of each instant."""
+"""Maximum number of instants for which the new policy is kept compiled, with the exceptions of each
+instant."""
 
 Engines = Callable[[Recorded, bool], Engine | None]
-"""Finds the policy that answered a request, dry-run (--monitor) or not; None if its text is lost."""
+"""A function that returns the policy that answered a request, or None if its text is lost. The second
+argument is True for a dry run (--monitor)."""
 
 
 class Verdict(NamedTuple):
     """Change of the answer to a request. direction: None if nothing changes, or if the change is not known.
 
     rules: the rules of the new answer. untold: facts on which the answer depends, but which are not on the
-    trail; empty if the answer is certain. by_answer: only the recorded answer is compared, because the trail
-    lacks the policy that gave it, or that policy gives another answer now (a file with several names).
+    trail; empty if the answer is certain. by_answer: True if only the recorded answer is compared. In this
+    case, the trail lacks the policy that gave it, or this policy gives another answer now (a file with
+    several names).
     """
 
     direction: Direction | None = None
@@ -51,8 +54,10 @@ _RESOURCE: Final = Verdict(untold=("whether it would have been allowed: a resour
 
 
 class Asked(NamedTuple):
-    """A class of recorded requests that differ only in their paths. old: the recorded policy, empty if its
-    text is lost; twice for a request in monitor mode: with and without `--monitor`.
+    """A class of recorded requests that differ only in their paths.
+
+    old: the recorded policy; empty if its text is lost. For a request in monitor mode, the policy is there
+    twice: without and with `--monitor`.
     """
 
     number: int
@@ -63,9 +68,9 @@ class Asked(NamedTuple):
 
 
 class Replayer:
-    """Decides recorded requests again, each with the exceptions that hold at its time.
+    """Decider of recorded requests under a new policy, with the exceptions in force at their time.
 
-    recorded_policies: finds the policy that answered a request when it was recorded.
+    recorded_policies: returns the policy that answered a request when it was recorded.
     """
 
     def __init__(self, engine: Engine, recorded_policies: Engines) -> None:
@@ -93,7 +98,7 @@ class Replayer:
         return found
 
     def decide(self, asked: Asked, path: bytes, new_path: bytes | None, *, empty: bool | None) -> Verdict:
-        """Decide a recorded request again, at these paths. empty: True if the file was; None: unknown."""
+        """Decide a recorded request again, at these paths. empty: True if the file was empty, or None."""
         if asked.demand is None:
             return _UNKNOWN_CALL
         if asked.recorded.cause is Cause.RESOURCE:
@@ -109,7 +114,7 @@ class Replayer:
 
 
 def _principal(engine: Engine, recorded: Recorded) -> Principal | None:
-    """Return the caller in a policy; None if the policy has no such app."""
+    """Return the caller as a principal of a policy, or None if the policy has no such app."""
     if recorded.mounted is None:
         return engine.principal(recorded.uid)
     try:

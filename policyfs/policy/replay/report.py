@@ -13,9 +13,8 @@ from policyfs.policy.replay.recorded import Recorded
 from policyfs.policy.replay.replay import Verdict
 
 GROUPS: Final = 10_000
-"""The limit of groups that are counted one by one. Requests of further groups are counted in one group for
-each direction.
-"""
+"""Maximum number of groups that are counted one by one. Requests of further groups are counted in one group
+for each direction."""
 EXAMPLES: Final = 3
 _SHOWN: Final = 40
 _TOGETHER: Final = "(others)"
@@ -51,7 +50,7 @@ class Group:
 
 
 class Report:
-    """Counts the verdicts of a replay, in groups."""
+    """Counter of the verdicts of a replay, in groups."""
 
     def __init__(self) -> None:
         self._groups: dict[Key, Group] = {}
@@ -64,7 +63,7 @@ class Report:
     def add(
         self, recorded: Recorded, verdict: Verdict, count: int, example: Callable[[], Example]
     ) -> None:
-        """Add a verdict on *count* requests. example: returns one of them; called only if it is shown."""
+        """Add a verdict on *count* requests. example: returns one of these; called only if shown."""
         self.requests += count
         self.by_answer += count if verdict.by_answer else 0
         if verdict.untold:
@@ -91,7 +90,7 @@ class Report:
 
     @property
     def moves(self) -> bool:
-        """True if the new policy gives or takes a right in some request."""
+        """True if the new policy gives or takes away a right in some request."""
         return any(key.direction is not Direction.OTHER for key in self._groups)
 
     def _sorted(self) -> list[tuple[Key, Group]]:

@@ -1,7 +1,7 @@
-"""Worlds: all possible combinations of the facts at the time of a request that the trail does not record.
+"""Worlds: all possible combinations of the facts of a request that the trail does not record.
 
-Two policies are asked about each world. If the result is the same in every world, it is certain. Otherwise
-it depends on facts that the trail does not tell.
+Both policies answer the request in each world. If the change is the same in every world, it is certain.
+Otherwise the change depends on facts that the trail does not tell.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from policyfs.policy.replay.recorded import ALL_TYPES, Demand, World
 from policyfs.policy.table import Live, sample_facts_of
 
 MOST: Final = 20_000
-"""The limit of worlds of one request. With more, the request counts as undecidable."""
+"""Maximum number of worlds of one request. With more, the request counts as undecidable."""
 
 
 class TooManyError(Exception):
@@ -41,7 +41,7 @@ def worlds(
 ) -> list[World]:
     """Return the worlds of a request. kind, empty: of the file, None if the trail does not tell.
 
-    parties, places: each policy, and the request's paths in it. Raises TooManyError.
+    parties, places: each policy, and the request's paths in it. Raise TooManyError.
     """
     found: list[World] = []
     hidings = list(itertools.product(*(_hidings(*pair) for pair in zip(parties, places, strict=True))))
@@ -142,8 +142,9 @@ def untold(found: Sequence[World], answers: Sequence[object]) -> tuple[str, ...]
 
 
 def _decides(others: Sequence[Sequence[object]], answers: Sequence[object]) -> bool:
-    """True if two worlds that agree in the columns *others* have different answers. Then the column left out
-    decides.
+    """Return True if two worlds that agree in the columns *others* have different answers.
+
+    Then the column that is left out decides.
     """
     known: dict[tuple[object, ...], object] = {}
     rows = zip(zip(*others, strict=True), answers, strict=True)
