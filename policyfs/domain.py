@@ -94,7 +94,7 @@ with the same view of a file may see the same bytes of the file."""
 
 
 def in_turn(lane: Hashable) -> Hashable:
-    """Return the key under which a lane takes turns with others: the app's name, or a stranger's uid.
+    """Return the key under which a lane takes turns with other lanes: the app's name, or a stranger's uid.
 
     So an app with many uids gets no more turns than an app with one uid.
     """
@@ -210,7 +210,7 @@ def cleaning(words: frozenset[str]) -> str:
 
 
 def to_clean(words: Iterable[str]) -> frozenset[str]:
-    """Return the words of which a file must be cleaned. words: a result of banned()."""
+    """Return the words whose data must be removed from a file. words: a result of banned()."""
     return frozenset(word.removeprefix(_CLEAN) for word in words if word.startswith(_CLEAN))
 
 
@@ -266,7 +266,7 @@ _EVERYTHING: Final = "all-metadata"
 
 
 def hides_at_least(words: frozenset[str], others: frozenset[str]) -> bool:
-    """Return True if redaction of these words hides all that redaction of the others hides."""
+    """Return True if redaction of *words* hides all data that redaction of *others* hides."""
     return _spread(words) >= _spread(others)
 
 

@@ -28,7 +28,7 @@ class PolicyfsError(Exception):
 
 
 class UsageError(PolicyfsError):
-    """The command line or an argument is wrong."""
+    """A wrong command line or argument."""
 
     exit_code = EXIT_USAGE
 

@@ -1,9 +1,9 @@
 """One row for each file format: its kinds, first bytes, other names, and its locator.
 
-All lists of formats and kinds follow from these rows: the policy language's redactable kinds, the
-signatures of checked heads and of embedded pictures, corrections of libmagic's answers, the locators,
-the table of kinds in docs/redaction.md. Rows name locators instead of importing them: the daemon
-needs the kinds but no parser (docs/decisions/0040-one-row-for-a-format.md).
+All lists of formats and kinds follow from these rows: the policy language's redactable kinds, the signatures
+of checked heads and of embedded pictures, the corrections of libmagic's answers, the locators, and the table
+of kinds in docs/redaction.md. A row names its locator and does not import it: the daemon needs the kinds but
+no parser (docs/decisions/0040-one-row-for-a-format.md).
 """
 
 from __future__ import annotations
@@ -313,10 +313,10 @@ OTHER_NAMES: Final[Mapping[str, str]] = {
 }
 """Other names of kinds, used by some versions of libmagic and by other tools, each with the name used here.
 
-policyfs uses the name of libmagic 5.44. If no other program uses that name, policyfs uses the common one.
+policyfs uses the name of libmagic 5.44. If no other program uses that name, policyfs uses the common name.
 """
 BRANDS: Final = tuple((kind, brands) for one in FORMATS for kind, brands in one.brands.items())
-"""Kinds of pictures in files of boxes, with their compatible brands; the most specific kinds are first."""
+"""Kinds of pictures in box formats, with their compatible brands; the most specific kinds are first."""
 STARTS: Final = tuple(start for one in FORMATS for start in one.starts)
 
 

@@ -1,4 +1,4 @@
-"""Classes of callers: rules treat all callers of one class alike, except for captures of the uid.
+"""Classes of callers: rules do not distinguish callers of one class, except by captures of the uid.
 
 Uids fall into classes: two uids are in one class if every ``who.uid`` of the policy holds both or
 neither. A caller is an app (or a stranger) and a uid class. The uid itself matters only to
@@ -172,7 +172,7 @@ class Callers:
         return {*self._starts, *self._app_starts, *ends}
 
     def samples(self, uid_class: int) -> list[int]:
-        """Return some uids of a class: first those in the middle of a range, then those at its ends."""
+        """Return some uids of a class: first uids in the middle of its ranges, then uids at the ends."""
         found: dict[int, None] = {}
         for first, end in self._ranges_of(uid_class):
             for uid in ((first + end) // 2, end - 1, first, first + 1):
@@ -203,7 +203,7 @@ class Callers:
 
     @property
     def count(self) -> int:
-        """The number of all possible caller classes, or one more for each uid class."""
+        """Maximum number of caller classes: each app and the strangers, for each uid class."""
         return len(self._class_starts) * (len(self._apps) + 1)
 
     def everyone(self) -> Iterator[CallerClass]:

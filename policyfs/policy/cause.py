@@ -17,7 +17,10 @@ def cause_of(
     hidden_by: Sequence[tuple[bytes, str]],
     nearest: RuleLine | None,
 ) -> str:
-    """Return the cause. missing: the operations that no rule allows. hidden_by: (directory, rule)."""
+    """Return the cause of an answer.
+
+    missing: the operations that no rule allows. hidden_by: (directory, rule).
+    """
     spoke = [line for line in lines if line.verdict != NO and "only recorded" not in line.reason]
     if decision.allowed:
         return _of_allowed(decision, spoke)

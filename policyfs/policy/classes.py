@@ -1,4 +1,4 @@
-"""Sample names: at least one of each class of names that a position tells apart.
+"""Sample names: at least one of each class of names that a position distinguishes.
 
 All names that take the same edges of the automaton are one class, so the number of classes is finite. With
 one name of each class, a walk reaches every possible position. So questions about "everything below" are
@@ -29,7 +29,7 @@ _LAST_PRIVATE: Final = 0xF8FF
 
 
 class TooHardError(Exception):
-    """The classes could not be found within the limit."""
+    """A question that needs more steps or classes than its limit."""
 
 
 def unused_char(used: Iterable[str]) -> str:
@@ -78,7 +78,7 @@ def name_classes(
     known: Known | None = None,
     spend: Spend | None = None,
 ) -> list[str]:
-    """Return at least one name of every class that these positions together tell apart.
+    """Return at least one name of every class that these positions together distinguish.
 
     apps, uids: the values of captures that matter; any other value counts as an ordinary name. known:
     remembers answers between calls. spend: called with the number of characters that are tried next; it may
@@ -100,7 +100,7 @@ class FewClasses(NamedTuple):
 def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
     """Return sample names of the classes at a position; they are the same for all callers.
 
-    Return None if there are too many classes, or if captures tell names apart.
+    Return None if there are too many classes, or if captures distinguish names.
     """
     nodes = [automaton.nodes[number] for number in position.free]
     if position.bound or any(node.captures for node in nodes):
@@ -117,7 +117,7 @@ def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
         words = _words(edges.patterns, other, FEW) if edges.patterns else [other]
     except TooHardError:
         return None
-    if any(word in edges.literals for word in words):  # a literal cannot stand for the others of its class
+    if any(word in edges.literals for word in words):  # a literal cannot stand for other names
         return None
     return FewClasses(frozenset(edges.literals), tuple(words))
 
@@ -125,7 +125,7 @@ def few_classes(automaton: Automaton, position: Position) -> FewClasses | None:
 Spend = Callable[[int], None]
 
 Known = dict[frozenset[Pattern], list[str]]
-"""Answers to earlier questions: sample names of each class, by the patterns that tell the classes apart."""
+"""Answers to earlier questions: sample names, by the set of patterns that distinguishes the classes."""
 
 
 def joint_name_classes(
@@ -133,7 +133,7 @@ def joint_name_classes(
     known: Known | None = None,
     spend: Spend | None = None,
 ) -> list[str]:
-    """Return at least one name of every class that positions of several automata together tell apart.
+    """Return at least one name of every class that positions of several automata together distinguish.
 
     Each position has its own apps and uids. known, spend: see name_classes. Raise TooHardError.
     """
@@ -147,7 +147,7 @@ def joint_name_classes(
 
 
 def names_out_of(nodes: Iterable[tuple[Node, tuple[str, ...], tuple[int, ...]]], known: Known) -> list[str]:
-    """Return at least one name of every class that some nodes together tell apart.
+    """Return at least one name of every class that some nodes together distinguish.
 
     Each node has its own apps and uids. known: as for joint_name_classes. Raise TooHardError.
     """

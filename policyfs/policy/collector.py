@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 def left_to_the_kernel(*things: object) -> None:
-    """Prevent that these and all other objects are freed: the process is about to end.
+    """Prevent Python from freeing these and all other objects: the process is about to end.
 
     Freeing a compiled policy of 10,000 rules object by object takes a tenth of a command's time. So the
     objects join a reference cycle that is frozen: the collector never visits it, not even when the
@@ -23,7 +23,7 @@ def left_to_the_kernel(*things: object) -> None:
 def paused() -> Iterator[None]:
     """Pause the collector while many objects are made and few are dropped.
 
-    With 10,000 rules, the collector took half of the time. If a pause begins during another one (nested, or
+    With 10,000 rules, the collector took half of the time. If a pause begins during another pause (nested, or
     in another thread), both end together, when the first one ends.
     """
     if not gc.isenabled():

@@ -20,7 +20,7 @@ D = TypeVar("D", bound=Strict)
 
 
 class Head(Strict):
-    """The keys that every file has."""
+    """The keys that all these documents have."""
 
     api_version: Text = Field(alias="apiVersion")
     kind: Text
@@ -50,7 +50,7 @@ class Reader(Generic[T, D]):
         self._subject: Final = subject
 
     def read(self, text: SourceText, errors: list[PolicyError]) -> Companion[T, D] | None:
-        """Read a file; None if it cannot be read at all. Faults are added to ``errors``."""
+        """Read a file. Return None if it cannot be read at all. Faults are added to ``errors``."""
         try:
             source = decode(text.name, text.text, errors)
             root = compose(source, errors)

@@ -24,12 +24,12 @@ from policyfs.policy.table import Live, Table, told_apart
 from policyfs.policy.visibility import Sight
 
 MAX_STEPS: Final = 200_000
-"""Maximum number of steps in one comparison of all paths below two directories. With more, it is too hard.
+"""Maximum number of steps in one comparison of all paths below two directories.
 
-To try one rule for one caller costs one step, and one more for every 8,000 facts that the rules tell apart.
-To test if a rule distinguishes callers costs an eighth of a step. Each name below costs one step, and two
-more for each capture. Each character in a search for classes of names costs four steps. To make a set of
-facts costs, for each kind, one step for every 8,000 facts.
+With more, the comparison is too hard. To try one rule for one caller costs one step, and one more for every
+8,000 facts that the rules distinguish. To test if a rule distinguishes callers costs an eighth of a step.
+Each name below costs one step, and two more for each capture. Each character in a search for classes of names
+costs four steps. To make a set of facts costs, for each kind, one step for every 8,000 facts.
 """
 
 _DISTINCTIONS_IN_A_STEP: Final = 8
@@ -144,7 +144,7 @@ class Comparison:
 
         Raise TooHardError.
 
-        INVARIANT: all such questions to one comparison are about the same caller.
+        INVARIANT: all calls of this method on one comparison have the same caller.
         """
         key = (self._place(state), ftype)
         tally = self._deleting.get(key)
@@ -172,7 +172,7 @@ class Comparison:
         return depending
 
     def _callers(self, old: int, new: int) -> list[Caller]:
-        """Return callers of every sort that the rules at two places tell apart."""
+        """Return sample callers of every class that the rules at two places distinguish."""
         found = self._callers_at.get((old, new))
         if found is None:
             states = self._states[old], self._states[new]
@@ -191,7 +191,7 @@ class Comparison:
         return found
 
     def _space(self, lives: tuple[Live, ...], ftype: FileType) -> FactSpace:
-        """Return the facts that some rules tell apart, and spend the steps to try these rules under them."""
+        """Return the facts that some rules distinguish, and spend the steps to try these rules under them."""
         kinds, owners = told_apart(lives)
         key = (frozenset(kinds), frozenset(owners), ftype)
         found = self._spaces.get(key)

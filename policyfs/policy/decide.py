@@ -1,8 +1,8 @@
 """The engine: a compiled policy that answers requests. Pure; only one thread at a time may use it.
 
 A path state stands for a path, and a principal for a caller. The answer to a repeated request is one
-dictionary look-up. The engine leaves one rule to the file system: if a file is redacted for an app, the app
-may open it for writing only if the open empties it first (rule 5 of "The decision"). The file system decides
+dictionary look-up. The engine leaves one rule to the file system (rule 5 of "The decision"): an app may open
+a file that is redacted for it for writing only if the open empties the file first. The file system decides
 this by the flags of the open, ``Decision.redact`` and the file's owner.
 """
 
@@ -91,7 +91,7 @@ class Engine:
         self._paths.remember(state, name, child)
 
     def classes_in(self, state: PathState) -> FewClasses | None:
-        """Return the classes of names that rules tell apart in this directory, or None (see few_classes)."""
+        """Return the classes of names that rules distinguish in this directory, or None (see few_classes)."""
         return few_classes(self._table.automaton, state.position)
 
     def state_of(self, path: bytes) -> PathState:
@@ -207,7 +207,7 @@ class Engine:
         return self._scope.owner_matters_above(state)
 
     def hidden_above(self, who: Principal, chain: Sequence[tuple[PathState, Facts]]) -> Decision | None:
-        """Return a denial if an ancestor is hidden from the caller because of its facts, else None.
+        """Return a denial if an ancestor's facts hide this ancestor from the caller, else None.
 
         chain: the ancestors with their known facts, root first.
         """
@@ -285,7 +285,7 @@ class Engine:
         return self._scope.caller_matters(state)
 
     def caller_matters_below(self, state: PathState) -> bool:
-        """Return True if callers may get different answers at some path below this one."""
+        """Return True if callers may get different answers at some path below this path."""
         return self._scope.caller_matters_below(state)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:

@@ -1,4 +1,4 @@
-"""Answers that depend on the caller in a shared mount. The kernel may keep only the other answers.
+"""Answers that depend on the caller in a shared mount. The kernel may keep only answers that do not.
 
 Conservative: "they differ" is always safe. Only callers that can make requests count: each uid's app, and
 strangers if some uid belongs to no app. Only answers that the kernel caches count: the names that are seen,
@@ -66,7 +66,7 @@ class Distinctions:
                     into.add(accept)
                 elif self._grants_all(number):
                     self._granting.add(accept)
-        # Glob sets of conditions: no rule is looked up by them, so only their captures tell callers apart.
+        # Glob sets of conditions: no rule is looked up by them, so only their captures distinguish callers.
         others = captured - self._table.first_accepts().keys()
         for number in filter(self._sighted.__getitem__, self._table.everywhere()):
             deny = self._table.rules[number].effect is Effect.DENY
@@ -79,7 +79,7 @@ class Distinctions:
         self._allowing = automaton.leading_to(allows)
 
     def _captured_accepts(self) -> set[int]:
-        """Return the glob sets that captures lead to, if captures can tell these callers apart."""
+        """Return the glob sets that captures lead to, if captures can distinguish callers; else none."""
         if self._same_captures:
             return set()
         nodes = self._table.automaton.nodes
@@ -111,7 +111,7 @@ class Distinctions:
         return found
 
     def below(self, state: PathState) -> bool:
-        """Return True if callers may see different things at some path below this one."""
+        """Return True if callers may see different things at some path below this path."""
         found = self._below_at.get(state)
         if found is None:
             found = self._below_at.keep(state, self._below_differs(state), state.units)
@@ -127,7 +127,7 @@ class Distinctions:
     def rules_at(self, state: PathState, *, views: bool = False) -> tuple[str, ...]:
         """Return the ids of rules by which callers may see different things at this path.
 
-        views: include rules by which they may have different views of a file.
+        views: include rules by which callers may have different views of a file.
         """
         placed = (*state.situated(self._table), *state.hides)
         telling = (one.rule for one in placed if self._tells_at(one))
@@ -158,7 +158,7 @@ class Distinctions:
         if self._dry_run:
             return True
         if state.position.lost:
-            return False  # nobody sees it
+            return False  # nobody sees a lost path
         about = self._about(state)
         if not any(map(self._tells_at, (*about, *state.hides))):
             one = Caller(self._callers[0], None)
@@ -197,7 +197,7 @@ class Distinctions:
     def _answer(
         self, about: tuple[Situated, ...], state: PathState, caller: Caller, below: Callable[[], bool]
     ) -> Hashable:
-        """Return a value for the caller's SEE here; equal values mean equal answers under all facts."""
+        """Return a value for the answer to SEE here; equal values mean equal answers under all facts."""
         above = [live for one in state.hides if (live := self._table.live(one, caller)) is not None]
         if any(map(always_hides, above)):
             return _HIDDEN

@@ -16,7 +16,7 @@ ALWAYS: Final = -1
 
 
 def in_force(policy: Policy, at_ns: int) -> Policy:
-    """Return the policy whose rules include the exceptions that have not ended at this instant."""
+    """Return the policy with the exceptions that have not ended at this instant among its rules."""
     return with_exceptions(policy, live(policy, at_ns))
 
 
@@ -27,7 +27,7 @@ def live(policy: Policy, at_ns: int) -> tuple[str, ...]:
 
 
 def with_exceptions(policy: Policy, ids: Collection[str]) -> Policy:
-    """Return the policy whose rules include the exceptions of these ids, and no other exceptions."""
+    """Return the policy with the exceptions of these ids, and no other exceptions, among its rules."""
     base = tuple(rule for rule in policy.rules if not rule.id.startswith(PREFIX))
     dated = tuple(one.rule for one in policy.exceptions if one.rule.id.removeprefix(PREFIX) in ids)
     return policy if base + dated == policy.rules else replace(policy, rules=base + dated)
@@ -51,6 +51,6 @@ def next_end(policy: Policy) -> int | None:
 
 
 def ends(policies: Iterable[Policy], after_ns: int) -> list[int]:
-    """Return every instant after this one at which an exception of some policies ends."""
+    """Return every instant after *after_ns* at which an exception of some policies ends."""
     found = {one.until_ns for policy in policies for one in policy.exceptions}
     return sorted(until_ns for until_ns in found if until_ns > after_ns)

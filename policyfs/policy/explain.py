@@ -101,7 +101,7 @@ class Explanation:
         yield f"  kernel: {self.kernel}"
 
     def rule_lines(self, *, every: bool = False) -> Iterator[str]:
-        """Yield the rules that match or may match, the nearest miss, and the number of all others.
+        """Yield the rules that match or may match, the nearest miss, and the number of all other rules.
 
         every: yield all rules instead.
         """
@@ -177,7 +177,10 @@ def explain_move(
     facts: Facts,
     replaced: tuple[FileType, Facts] | None = None,
 ) -> MoveExplanation:
-    """Explain a rename or link. facts: the moved file's. replaced: the file at the new path, if any."""
+    """Explain a rename or link. facts: the moved file's facts.
+
+    replaced: the file at the new path, if any.
+    """
     before, after = MOVES[request]
     ends = [
         _explained(engine, who, _named(before), before, old, ftype, facts),

@@ -1,7 +1,7 @@
 """Sets of facts as bits of one integer, so that rules are compared under all facts at once.
 
-The rules at one path may tell hundreds of kinds apart, and each kind again by the file's owner. To try all
-facts one after the other takes seconds. With sets, a few operations cover thousands of facts.
+The rules at one path may distinguish hundreds of kinds, and each kind again by the file's owner. To try all
+facts one by one takes seconds. With sets, a few operations cover thousands of facts.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def most_facts(kinds: AbstractSet[Kinds], owners: AbstractSet[str], ftype: FileT
 class Matches(NamedTuple):
     """The facts under which a condition or rule holds, as two sets.
 
-    certain: the facts under which it holds. possible: the facts under which it holds or is unknown, so all of
-    *certain* and perhaps more.
+    certain: the facts under which it holds. possible: the facts under which it holds or is unknown; it
+    contains *certain*.
     """
 
     certain: int
@@ -32,7 +32,7 @@ class Matches(NamedTuple):
 
 
 class FactSpace:
-    """All facts that some conditions tell apart, for files of one type.
+    """All facts that some conditions distinguish, for files of one type.
 
     Each bit of a set is one pair of a kind and an owner. The pairs of one kind are neighbours: with three
     owners, the first kind has the bits 0 to 2. Equal kinds and owners give equal spaces. size: the number of
@@ -100,7 +100,7 @@ class FactSpace:
         return Matches(certain, possible)
 
     def _of_kinds(self, kinds: Kinds) -> Matches:
-        """Return the facts whose kind is in the set (Kinds.hold)."""
+        """Return the facts with a kind in the set (Kinds.hold)."""
         found = self._kinds.get(kinds)
         if found is None:
             if kinds.everything:

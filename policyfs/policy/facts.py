@@ -2,8 +2,8 @@
 
 Sample facts show if a rule could ever match. An impossible fact is not unknown: a directory is never
 ``image/jpeg``, a regular file never ``inode/directory``, and a stranger never owns anything. A condition that
-only such facts could meet is false before the file is read. So a rule about directories causes no sniffing of
-files.
+only impossible facts could meet is false before the file is read. So a rule about directories causes no
+sniffing of files.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Kinds:
         return self._everything
 
     def samples(self) -> Iterator[str]:
-        """Yield sample kinds of regular files: one of every sort that the set tells apart."""
+        """Yield a sample of every class of kinds that the set distinguishes, for regular files."""
         yield from self._exact - _FIXED_FILES
         for major in self._majors:
             yield major + _OTHER_KIND
@@ -99,7 +99,10 @@ _FIXED_FILES: Final = frozenset(FIXED_KINDS.values())
 def sample_facts(
     kinds: Iterable[Kinds], owners: Iterable[str], ftype: FileType, *, unknown: bool
 ) -> list[Facts]:
-    """Return facts of every sort that these conditions tell apart. unknown: include unknown ones."""
+    """Return a sample of every class of facts that these conditions distinguish.
+
+    unknown: include unknown facts.
+    """
     some_owners = sample_owners(owners, unknown=unknown)
     return [
         Facts(kind, owner) for kind in sample_kinds(kinds, ftype, unknown=unknown) for owner in some_owners
@@ -107,14 +110,14 @@ def sample_facts(
 
 
 def sample_kinds(kinds: Iterable[Kinds], ftype: FileType, *, unknown: bool) -> list[str | None]:
-    """Return kinds of every sort that these sets tell apart. unknown: include the unknown kind."""
+    """Return a sample of every class of kinds that these sets distinguish. unknown: add the unknown kind."""
     if ftype is not FileType.REGULAR:
         return [FIXED_KINDS[ftype]]
     return [*_regular_kinds(kinds), *([None] if unknown else [])]
 
 
 def sample_owners(owners: Iterable[str], *, unknown: bool) -> list[str | None]:
-    """Return these owners, and owners of every other sort. unknown: include the unknown owner."""
+    """Return these owners, "none", and a sample of other apps. unknown: add the unknown owner."""
     found: list[str | None] = [*dict.fromkeys((*sorted(owners), OWNER_NONE, _OTHER_APP))]
     return [*found, None] if unknown else found
 

@@ -79,8 +79,8 @@ class Losses:
     def refusal(self, engine: Decider, who: Principal, moves: Sequence[tuple[End, PathState]]) -> Decision:
         """Return the refusal of a rename that would need a copy. moves: each file, and its new path.
 
-        The errno is EACCES if the caller would lose hidden data by the copy; then the rules are those that
-        redact. Otherwise the errno is EXDEV.
+        The errno is EACCES if the caller would lose hidden data by the copy. The decision then names the
+        redact rules. Otherwise the errno is EXDEV.
         """
         found: dict[str, RuleMatch] = {}
         for old, to in moves:
@@ -142,7 +142,7 @@ class Losses:
         return by(caller.app or OWNER_NONE) & by(OWNER_NONE)
 
     def _of_directory(self, engine: Decider, who: Principal, old: PathState, to: PathState) -> Matches:
-        """Return the rules that hide data of some possible file below that the caller may delete.
+        """Return the rules that hide data of a possible file below, if the caller may delete this file.
 
         Raise TooHardError.
         """

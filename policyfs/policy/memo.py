@@ -13,11 +13,11 @@ V = TypeVar("V")
 class Memo(Generic[K, V]):
     """A map with a bounded number of units. If it is full, it forgets its oldest entries.
 
-    It forgets one entry after the other, only as many as it must: freeing 80 MB at once takes 75 ms.
+    It forgets one entry at a time, and only as many as necessary: freeing 80 MB at once takes 75 ms.
 
-    An answer that refers to a large path state keeps that state in memory, so it counts as many units as the
-    state has parts. Apps choose the names in a path. So without units, apps could choose how much memory is
-    used.
+    An answer that refers to a large path state keeps this state in memory. So the answer counts as many units
+    as the state has parts. Apps choose the names in a path. So without units, apps could choose how much
+    memory is used.
     """
 
     __slots__ = ("_entries", "_held", "_units", "capacity", "get")

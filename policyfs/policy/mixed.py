@@ -123,7 +123,7 @@ class _Search:
         return self._sort(one.rule), one.binds, one.unless
 
     def _sort(self, number: int) -> int:
-        """Return a number for a rule. It is equal for rules that do the same wherever both match."""
+        """Return a number for a rule. Rules that do the same wherever both match have the same number."""
         found = self._sort_of.get(number)
         if found is None:
             rule = self._engine.table.rules[number]
@@ -188,7 +188,7 @@ def _is_mixed(engine: Engine, who: Principal, rule: Rule, place: _Place) -> bool
 
 
 def _facts(rule: Rule, who: Principal) -> Iterator[Facts]:
-    """Yield facts of files that the rule may tell apart."""
+    """Yield facts of files that the rule may distinguish."""
     yield Facts("application/octet-stream", OWNER_NONE)
     yield Facts("application/octet-stream", who.app)
     for block in _blocks(rule):

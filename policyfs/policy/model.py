@@ -33,7 +33,7 @@ class Modes(enum.Enum):
 
 
 class Effect(enum.Enum):
-    """Effect of a rule on a request that it matches."""
+    """Effect of a rule on a matching request."""
 
     ALLOW = "allow"
     DENY = "deny"

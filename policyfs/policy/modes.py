@@ -19,8 +19,8 @@ _NAMES = ("/x", "/some-other-name/x", "/some-other-name/x/x")
 def apps_with_modes(engine: Engine, *, by_mount: bool) -> frozenset[str | None]:
     """Return the names of the apps that see modes made from the policy; None stands for strangers.
 
-    by_mount: True if the mount option sets such modes for all apps. Then the result has all apps except those
-    with `modes: store` in the policy and those that look like a backup.
+    by_mount: True if the mount option sets such modes for all apps. Then the result has all apps, except apps
+    with `modes: store` in the policy and apps that look like a backup.
     """
     named = {app.name for app in engine.policy.apps if app.modes is Modes.POLICY}
     if not by_mount:
@@ -51,7 +51,7 @@ def _only_read(engine: Engine, who: Principal, path: str) -> bool:
 
 
 def _paths(engine: Engine, app: App) -> Iterator[str]:
-    """Yield a path of every sort that the rules tell apart."""
+    """Yield sample paths: some fixed paths, and a path for each glob of the rules."""
     yield from _NAMES
     for rule in engine.policy.rules:
         for glob in rule.paths or ():

@@ -2,7 +2,7 @@
 
 One integer holds all patterns, one behind the other, with a bit for each position between tokens. A character
 moves every live position of every pattern in a few operations on that integer. So ten thousand patterns cost
-little more than ten, there are no states to store, and no pattern can make matching explode.
+little more than ten, there are no states to store, and no pattern makes the matching time explode.
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ class Captured(NamedTuple):
         value. Otherwise the answer holds the name, and ``fits`` tries the caller's own value.
 
         INVARIANT: the result for a name is one Bind, not one for each value. A name of 255 digits contains
-        2,500 uids. Apps choose names, and must not be able to choose how many callers a path tells apart.
+        2,500 uids. Apps choose names, and must not be able to choose how many callers a path distinguishes.
         """
         tokens = self.filled(bind).tokens
         captures = [at for at, token in enumerate(tokens) if token in _CAPTURES]

@@ -68,7 +68,7 @@ class Mapping(NamedTuple):
     size: int
 
     def get(self, key: str) -> Node | None:
-        """Return the value under a key, None if the key is absent."""
+        """Return the value under a key, or None if the key is absent."""
         return next((value for k, value in self.pairs if k.raw == key), None)
 
     def key(self, key: str) -> Scalar | None:
@@ -147,7 +147,7 @@ class Source:
         """Return the span of one character of a scalar's value, or the scalar's own span.
 
         offset: in characters of the value; an escape or a doubled quote is one character. If the place is
-        unknown (several lines, an anchor before it), the whole scalar is returned.
+        unknown (several lines, an anchor before it), the result is the span of the whole scalar.
         """
         raw = self.lines[scalar.span.line - 1][scalar.span.column - 1 :]
         at = _offset_in_source(raw, scalar.raw, offset)

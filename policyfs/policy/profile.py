@@ -82,7 +82,7 @@ class Profile:
     ) -> Decision:
         """Return the decision on these operations. SEE is always one of them.
 
-        below: returns True if the caller could see some path below this one. lenient: True if the mount-wide
+        below: returns True if the caller could see some path below this path. lenient: True if the mount-wide
         dry run (--monitor) covers this caller.
         """
         tally = Tally(self.policy, ops | _SEE, can_fill=self.can_fill, lenient=lenient)

@@ -303,7 +303,7 @@ class _Rules:
             self.errors.append(part.error(("on_unknown",), message, f"known here: {', '.join(words)}"))
 
     def _raw_types(self, part: Part[RuleDoc], doc: RuleDoc) -> frozenset[str]:
-        """Return the kinds that are not searched. Report those for which redaction has a locator."""
+        """Return the kinds that are not searched. Report kinds for which redaction has a locator."""
         loc = ("raw_types",)
         members = self.names.expand(part, loc, doc.raw_types or (), globs=False)
         for index, kind in members:

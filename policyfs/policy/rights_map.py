@@ -1,7 +1,7 @@
 """A caller's rights at one path under all facts at once, to compare paths.
 
-Each right is the set of the facts under which the caller has it (fact_sets.py). For a single fact, the same
-rights are in tally.Rights.
+Each right is the set of the facts under which the caller has it (fact_sets.py). For one Facts value,
+tally.Rights holds the same.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def differs(before: RightsMap, after: RightsMap) -> bool:
 class RightsTally:
     """The effects of a profile's rules under all facts of a space.
 
-    unsettled: the facts under which the path is seen only if it is a directory on the way to a path that the
-    caller could see.
+    unsettled: the facts under which no rule allows or denies SEE. The path is then seen only if it is a
+    directory on the way to a path that the caller could see.
     """
 
     __slots__ = ("_allows", "_content", "_denied", "_granted", "_profile", "_redact", "_refusing",
@@ -96,7 +96,7 @@ class RightsTally:
         self.unsettled: Final = unsettled if is_directory else 0
 
     def _count(self) -> None:
-        """Apply the effects of all rules, as Tally.count does under one sort of facts."""
+        """Apply the effects of all rules, as Tally.count does for one Facts value."""
         redacting: list[tuple[Live, Matches]] = []
         raw = self._space.everything
         for live in self._profile.lives:
@@ -124,7 +124,7 @@ class RightsTally:
             _add(self._redact, live.rule.redact, matches.possible & ~raw)
 
     def rights(self, *, below: bool) -> RightsMap:
-        """Return the rights. below: True if the caller could see some path below this one."""
+        """Return the rights. below: True if the caller could see some path below this path."""
         everything, granted, denied = self._space.everything, self._granted[_SEE], self._denied[_SEE]
         if self._profile.top:
             unseen, bare = 0, everything & ~(granted & ~denied)

@@ -1,6 +1,6 @@
 """Tests whether answers depend on the caller. The kernel may keep all other answers, for every caller.
 
-Conservative: "they depend" is always safe. The opposite is returned only if no rule can tell callers apart.
+Conservative: "they depend" is always safe. The opposite is returned only if no rule can distinguish callers.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Scope:
         return not self._seen_by_all(here) and self.caller_matters_below(state)
 
     def caller_matters_below(self, state: PathState) -> bool:
-        """Return True if callers may get different answers at some path below this one."""
+        """Return True if callers may get different answers at some path below this path."""
         position = state.position
         return (
             self._dry_run

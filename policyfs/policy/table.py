@@ -1,9 +1,9 @@
 """Partial evaluation: the rules that remain for one path, and then for one caller.
 
 A *position* is the automaton's state after a path. At a position, a rule becomes *situated*: its conditions
-on the path are decided, except captures. For one caller, a situated rule cannot match, or it becomes *live*:
-only its conditions on facts are still open. All live rules at a path for a caller are the *profile*, which
-gives every answer.
+on the path are decided, except captures. For one caller, a situated rule either cannot match, or it becomes
+*live*: only its conditions on facts are still open. All live rules at a path for a caller are the *profile*,
+which gives every answer.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _samples(lives: Iterable[Live], ftype: FileType, *, unknown: bool = False) -
 
 
 def sample_facts_of(lives: Iterable[Live], ftype: FileType, *, unknown: bool) -> list[Facts]:
-    """Return facts of every sort that these rules tell apart, for a file of this type."""
+    """Return a sample of every class of facts that these rules distinguish, for a file of this type."""
     return _samples(lives, ftype, unknown=unknown)
 
 
@@ -165,7 +165,7 @@ class _Compiled:
     __slots__ = ("kinds", "paths", "raw", "rule", "self_asked", "unless", "unless_kinds", "when")
 
     def __init__(self, rule: Rule, known: dict[frozenset[str], Kinds]) -> None:
-        """known: sets of kinds, shared by all rules."""
+        """Take a rule. known: sets of kinds, shared by all rules."""
         self.rule = rule
         self.paths: int | None = None
         self.when: int | None = None
@@ -188,8 +188,8 @@ class Table:
     def __init__(self, policy: Policy, remembered: int, known: Table | None = None) -> None:
         """Make the table of a policy.
 
-        known: the table of a policy with fewer rules. Its missing rules must come before all other rules and
-        have no globs. The new table uses the automaton of *known*.
+        known: the table of a policy with fewer rules. The rules that it lacks must come before all other
+        rules and have no globs. The new table uses the automaton of *known*.
         """
         self.policy: Final = policy
         self.callers: Final = Callers(policy)

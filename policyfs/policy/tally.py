@@ -62,7 +62,7 @@ class Tally:
         self._said: dict[int, RuleMatch] = {}
 
     def spoke(self, live: Live, ops: int, truth: Truth, *, monitor: bool) -> None:
-        """Add the rule to the rules named in the decision."""
+        """Add the rule to the rules that the decision names."""
         certain = truth is Truth.YES
         before = self._said.get(live.number)
         if before is not None:

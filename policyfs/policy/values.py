@@ -168,7 +168,7 @@ def name(value: object) -> str:
 
 
 def app_name(value: object) -> str:
-    """Check the name of an app. Refuses reserved words."""
+    """Check the name of an app. Refuse reserved words."""
     word = text(value)
     if word in RESERVED:
         help_ = f"choose another name; reserved are {listed(RESERVED)}"

@@ -1,7 +1,7 @@
 """Bare directories: directories on the way to a path that an app could see, by the rules alone.
 
-An app could see a path if an allow of ``see`` matches some file there, and no enforced deny of ``see``
-matches every file there. Rules that hide the path from above are not considered.
+An app could see a path if two conditions hold. An allow of ``see`` matches some file there. No enforced deny
+of ``see`` matches every file there. Rules that hide the path from above are not considered.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Sight:
                         todo.append((target, (*path, name)))
 
     def _explore(self, start: Position, caller: Caller, goal: _Goal) -> bool:
-        """Return True if some position below *start* may be seen. False if there are too many to try."""
+        """Return True if some position below *start* may be seen. False if too many must be tried."""
         apps = () if caller.app is None else (caller.app,)
         uids = () if caller.uid is None else (caller.uid,)
         seen: set[Position] = set()

@@ -1,4 +1,4 @@
-"""Changes that a person accepted: `policy diff --ack FILE`."""
+"""Reader of files of accepted changes between policies (`policy diff --ack FILE`)."""
 
 from __future__ import annotations
 

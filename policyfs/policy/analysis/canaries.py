@@ -1,8 +1,8 @@
 """Canaries: sample requests of one caller, on files that are hidden, denied, redacted or in passthrough.
 
 A walk over classes of paths finds the paths of canaries, as everywhere in this package. But a mount waits for
-this walk, so the walk ends after a number of places, and covers only some rules of a large policy. So the
-walk may miss canaries. The answers are always those of the whole policy.
+this walk. So the walk ends after a number of places, covers only some rules of a large policy, and may miss
+canaries. The answers are always those of the whole policy.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ _WANTED: Final[dict[Sort, Callable[[Rule], bool]]] = {
     Sort.REDACTION: lambda rule: rule.effect is Effect.REDACT,
     Sort.PASSTHROUGH: lambda rule: rule.effect is Effect.ALLOW and Op.READ in rule.ops,
 }
-"""For each sort, a test whether a rule can give such an answer."""
+"""For each sort of canaries, a test if a rule can give the answer of this sort."""
 
 
 def _paths(compiled: Compiled, side: Side, sort: Sort, places: int) -> Iterator[tuple[bytes, ...]]:

@@ -1,4 +1,4 @@
-"""Differences between the rules of two policies at a place, without regard to the rules' names.
+"""Differences between the rules of two policies at a place, regardless of the rules' names.
 
 A place is a class of paths (walk.Place).
 """
@@ -47,7 +47,10 @@ _CAUSES: Final = {
 
 
 class Clue(NamedTuple):
-    """A difference at every place where rules of these shapes match. rank: see findings.rank_of."""
+    """A difference between two policies, at every place where rules of these shapes match.
+
+    rank: see findings.rank_of.
+    """
 
     change: Change
     op: Op
@@ -71,7 +74,7 @@ class Clues:
     def between(
         self, lives: tuple[Lives, ...], below: tuple[bool, ...], odd: Mapping[Way, int], *, top: bool
     ) -> list[Clue]:
-        """Return the best difference of each sort for each operation.
+        """Return one clue, the best one, for each sort of difference and each operation.
 
         below: for each side, True if a directory is at least bare. odd: for each way in which the directories
         above hide the place, the number of directories with special owners. top: the place is the root.
@@ -122,7 +125,7 @@ class _Look:
         self._touched: Final = self._operations()
 
     def clues(self) -> Iterator[Clue]:
-        """Yield all differences."""
+        """Yield a clue for each difference."""
         here = bool(self._differing) or any(len(set(way)) > 1 for way in self._ways)
         types = FILE_TYPES if here and not self._top else (FileType.DIRECTORY,)
         for ftype in types:

@@ -59,7 +59,7 @@ class Comparison:
         return found & spot.callers
 
     def _at(self, spot: Spot, part: Part) -> Iterator[Finding]:
-        """Yield the differences at one place for callers whom the rules treat alike there."""
+        """Yield the differences at one place, for callers to whom the rules there apply in the same way."""
         here = spot.mixed or any(watched for lives in part.lives for _, watched in lives)
         if spot.top and not here:
             return
@@ -76,7 +76,7 @@ class Comparison:
                     yield from self._found(spot, part, callers, clue)
 
     def _found(self, spot: Spot, part: Part, callers: Callers, clue: Clue) -> Iterator[Finding]:
-        """Yield a difference at a place, by the rules there."""
+        """Yield findings for one clue at a place: one for each set of rules behind the difference."""
         sample = Sample(spot, clue.op, clue.ftype, clue.facts, clue.way, clue.files)
         names = spot.names
         special = [not is_made_up(name) for name in names]

@@ -35,9 +35,9 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Differences of one sort. who: labels of all callers that they concern. id: see Fingerprints.
+    """Differences of one direction and one aspect. who: labels of all callers. id: see Fingerprints.
 
-    since_ns, until_ns: the period in which they hold, if ends of exceptions limit it (ns since 1970).
+    since_ns, until_ns: the period of the differences, if ends of exceptions limit it (ns since 1970).
     """
 
     direction: Direction
@@ -51,7 +51,7 @@ class Block:
 
     @property
     def ops(self) -> tuple[Op, ...]:
-        """The operations whose answers differ."""
+        """The operations with different answers."""
         return tuple(example.op for example in self.examples)
 
 
@@ -64,7 +64,7 @@ class Note(NamedTuple):
 
 
 class Diff(NamedTuple):
-    """All differences; first those by which more is allowed (Direction.WIDER)."""
+    """All differences. Differences by which more is allowed (Direction.WIDER) come first."""
 
     blocks: tuple[Block, ...]
     notes: tuple[Note, ...]
@@ -79,7 +79,8 @@ class Diff(NamedTuple):
 def diff(old: Policy, new: Policy, at_ns: int = ALWAYS) -> Diff:
     """Compare two policies, from an instant (ns since 1970) on. Raise TooHardError.
 
-    Between two ends of exceptions the policies stay the same. So each such period needs one comparison.
+    Between two ends of exceptions the policies stay the same. So one comparison is enough for the period
+    between two ends.
     """
     blocks: list[Block] = []
     instants = [at_ns, *ends((old, new), at_ns)]
@@ -116,7 +117,7 @@ def _differences(old: Policy, new: Policy, most: int = MAX_JOINT_PLACES) -> list
 
 
 def _continued(before: list[Block], after: list[Block]) -> list[Block]:
-    """Join the blocks of earlier periods with those of the next. A block of both periods becomes one."""
+    """Join the blocks of earlier periods with the blocks of the next. A block of both becomes one block."""
 
     def sort(block: Block) -> tuple[object, ...]:
         return block.direction, block.aspect, block.who, block.rules, block.ops
@@ -134,7 +135,7 @@ def _continued(before: list[Block], after: list[Block]) -> list[Block]:
 
 
 def _blocks(comparison: Comparison, sort: Sort, by_op: dict[Op, list[Finding]]) -> Iterator[Block]:
-    """Yield the differences of one sort: one block for all callers for whom the same operations differ."""
+    """Yield the blocks of one sort of difference, one for all callers with the same differing operations."""
     by_ops: dict[tuple[Op, ...], list[int]] = {}
     callers = {op: functools.reduce(operator.or_, (one.callers for one in by_op[op])) for op in sorted(by_op)}
     for caller in numbers_of(functools.reduce(operator.or_, callers.values())):
@@ -155,7 +156,7 @@ def _by_id(ref: RuleRef) -> tuple[str, str]:
 
 
 def _merged(blocks: list[Block], order: Mapping[str, int]) -> list[Block]:
-    """Join the blocks that differ only in their callers. order: the place of each label in the result."""
+    """Join the blocks that differ only in their callers. order: the index of each label in the result."""
     found: dict[tuple[object, ...], Block] = {}
     for block in blocks:
         key = (block.direction, block.aspect, block.rules, block.ops)

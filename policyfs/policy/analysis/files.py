@@ -1,4 +1,4 @@
-"""Classes of files: one sample for every sort of kind and owner that some rules tell apart."""
+"""Classes of files: one sample for every class of kinds and owners that some rules distinguish."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from policyfs.policy.table import Live
 _REAL_KINDS: Final = ("image/jpeg", "video/mp4", "audio/mpeg", "text/plain", "application/octet-stream")
 _OTHERS: Final = ("x-other", "x-another")
 OWN: Final = "\0self"
-"""The caller's own name as an owner, when callers with different names are compared together."""
+"""Placeholder for the caller's own name as an owner. It serves for callers with different names."""
 
 GONE: Final = "former-app"
 """The name of an owner that no policy lists."""
@@ -39,11 +39,11 @@ class FileClasses:
         return not self._kinds and not self._owners
 
     def kind_class(self, kind: str | None) -> tuple[object, ...]:
-        """Return a value for a kind; equal values mean that no condition tells the kinds apart."""
+        """Return a value for a kind. If two kinds have equal values, no condition distinguishes them."""
         return tuple(kinds.hold(kind) for kinds in self._kinds)
 
     def owner_class(self, owner: str | None) -> object:
-        """Return a value for an owner; equal values mean that no condition tells the owners apart."""
+        """Return a value for an owner. If two owners have equal values, no condition distinguishes them."""
         if owner is None:
             return None if self._owners else ()
         return tuple(owner in owners for owners in self._owners)
@@ -75,7 +75,7 @@ class FileClasses:
         return [OWNER_NONE, *named, "\0app", *([None] if unknown else [])]
 
     def spelled(self, facts: Facts, apps: Iterable[str], own: str | None = None) -> Facts:
-        """Return facts to show in a message. The rules do not tell these facts apart from *facts*.
+        """Return facts to show in a message. The rules do not distinguish these facts from *facts*.
 
         A fact that no rule asks about becomes None. A made-up kind or owner (with "\\0") is replaced by a
         real name of its class, if there is one. apps: names that an owner may get. own: the name that

@@ -53,8 +53,8 @@ def load_policy(
 ) -> Engine:
     """Parse, prove and compile a policy for a mount. Raise PolicyErrors.
 
-    at_ns: the time, in ns since 1970. Exceptions that have ended then are left out. None: leave out all
-    exceptions.
+    at_ns: the time, in ns since 1970. Exceptions that have ended by then do not count. None: no exception
+    counts.
     """
     policy = parse(sources)
     prove(policy)

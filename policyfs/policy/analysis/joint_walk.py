@@ -101,7 +101,7 @@ class JointWalk:
 
     @staticmethod
     def _new(spots: Iterable[Spot], seen: set[tuple[object, ...]], most: int) -> Iterator[Spot]:
-        """Yield the places that have not been seen. Raise TooHardError."""
+        """Yield the places that the walk has not reached before. Raise TooHardError."""
         for spot in spots:
             key = (spot.nodes, spot.callers, frozenset(spot.hidden))
             if key not in seen:

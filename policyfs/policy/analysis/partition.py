@@ -1,4 +1,4 @@
-"""Partition of the callers at a place into parts for whom the same rules match."""
+"""Partition of the callers at a place into parts: for all callers of a part, the same rules match."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from policyfs.policy.model import SELF
 from policyfs.policy.table import Live, asks_for_self
 
 Lives = tuple[tuple[Live, bool], ...]
-"""Rules by number, each with True if the other policy lacks it."""
+"""Matching rules in the order of their numbers, each with True if the other policy lacks the rule."""
 
 
 class Part(NamedTuple):
-    """Callers whom the rules treat alike at a place, and the rules that match for them on each side.
+    """Callers for whom the same rules match at a place, and these rules on each side.
 
     If no condition on owners names an app, OWN stands for the app's name. So apps that differ only in their
     names are in one part.
@@ -85,7 +85,7 @@ class Partition:
     ) -> Iterator[tuple[Callers, str | None]]:
         """Yield the callers in groups. A condition on owners has the same value for all callers of one group.
 
-        Apps and strangers that these conditions tell apart come first, with the name of the app (None for
+        Apps and strangers that these conditions distinguish come first, with the name of the app (None for
         strangers). All other apps come last, as one group with OWN for the name.
         """
         by_app, others = self._tracks[index].by_app, callers

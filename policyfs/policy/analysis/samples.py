@@ -14,7 +14,7 @@ from policyfs.policy.analysis.walk import Walk, may_be_hidden
 
 
 class Sample(NamedTuple):
-    """A request at a place, before it has the form for messages.
+    """A sample request at a place, not yet in the form for messages.
 
     way: for each side, True if directories above hide the place.
     """

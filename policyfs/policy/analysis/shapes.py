@@ -34,7 +34,7 @@ class Shapes:
         return tuple(map(self._shape, lives))
 
     def _shape(self, live: Live) -> int:
-        """Return a number for a rule. It is equal for rules that do the same wherever both match."""
+        """Return a number for a rule. Rules that do the same wherever both match have the same number."""
         number = self._known.get(live)
         if number is None:
             value = _shape(live)

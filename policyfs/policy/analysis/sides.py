@@ -63,7 +63,7 @@ class Compiled:
         self.by_capture: Final = _by_word(self.captures)
         """For each name of a capture, the rules with it, as bits."""
         self.by_owner: Final = _by_word(self.owners)
-        """For each owner that conditions name, the rules with such conditions, as bits."""
+        """For each owner that conditions name, the rules with these conditions, as bits."""
         whos: dict[Who | None, list[int]] = {}
         for number, rule in enumerate(self.table.rules):
             whos.setdefault(rule.who, []).append(number)
@@ -90,7 +90,7 @@ class Compiled:
         return Compiled(self.engine, Table(policy, _REMEMBERED, self.table), self)
 
     def reached(self, rule_of: Mapping[int, int]) -> list[int]:
-        """Return, for each node, the rules of which a glob set matches there or below, as bits.
+        """Return, for each node, the rules with a glob set that matches there or below, as bits.
 
         rule_of: for each glob set, the number of its rule.
         """
@@ -136,8 +136,8 @@ class Compiled:
 class Side:
     """One caller in one policy.
 
-    bits: the rules whose ``who`` the caller matches, as bits. hides: True if one of them hides everything
-    below some directory.
+    bits: the rules whose ``who`` the caller matches, as bits. hides: True if one of these rules hides
+    everything below some directory.
     """
 
     def __init__(self, compiled: Compiled, caller: Caller) -> None:
@@ -161,7 +161,7 @@ class Side:
         return self.pruned(self._automaton.resolved(position, self.caller.app, self.caller.uid).free)
 
     def pruned(self, nodes: Iterable[int]) -> Position:
-        """Return the position of these nodes, without those that lead to no rule about the caller."""
+        """Return the position of these nodes, without nodes that lead to no rule about the caller."""
         reach, own = self.compiled.reach, self.bits
         return self.position_at(frozenset(number for number in nodes if reach[number] & own))
 
@@ -197,7 +197,7 @@ class Side:
     def profile(self, position: Position, *, top: bool) -> Profile:
         """Return the rules that match here for the caller.
 
-        Rules that hide the place because they hide a directory above it are left out.
+        Rules that hide the place because they hide a directory above it do not count.
         """
         key = (position, top)
         found = self._profiles.get(key)

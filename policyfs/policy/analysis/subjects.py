@@ -1,4 +1,4 @@
-"""Classes of callers: one sample for every sort that the rules of one policy, or of two, tell apart."""
+"""Classes of callers: one sample for every class that the rules of one or two policies distinguish."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Subject(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Callers whom the rules treat alike, apart from their names. sides: the first caller in each policy."""
+    """Callers that the rules distinguish only by their names. sides: the first caller in each policy."""
 
     subjects: tuple[Subject, ...]
     sides: tuple[Side, ...]
@@ -108,7 +108,7 @@ def subjects(policies: Sequence[Compiled]) -> Iterator[Subject]:
         declared = [_declared(policy, app) for policy in policies]
         absent = tuple(uids is None for uids in declared)
         if any(absent) and any(declared):
-            continue  # one policy lacks it: its uids were compared above, as other callers of that policy
+            continue  # one policy lacks the app: its uids were compared above, as that policy's callers
         apps = tuple(None if missing else app for missing in absent)
         for numbers, spans in classes.items():
             for uid, digits in _uids(policies, spans, (0,)):
@@ -165,7 +165,7 @@ def _uids(
 ) -> list[tuple[int, object]]:
     """Return sample uids of some ranges, each with a value.
 
-    The values of two uids differ if names in globs tell the uids apart.
+    The values of two uids differ if names in globs distinguish the uids.
     """
     if any(policy.table.uses_uid for policy in policies):
         automata = [policy.table.automaton for policy in policies]

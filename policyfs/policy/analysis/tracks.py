@@ -23,7 +23,7 @@ Edges = tuple[Node, tuple[str, ...], tuple[int, ...]]
 
 
 class Match(NamedTuple):
-    """A rule that matches at a place, without regard to facts.
+    """A rule that matches at a place, regardless of facts.
 
     unless: the number of each ``unless`` block that also matches there, with the callers for whom it matches.
     """
@@ -54,8 +54,8 @@ class Marks:
 class Track:
     """The automaton of one policy, for one side of some groups of callers.
 
-    A caller has the same nodes as with Side.step, except those that have become useless: all rules to which
-    they lead can no longer match.
+    A caller has the same nodes as with Side.step, but without useless nodes. A node is useless if no rule to
+    which it leads can still match.
     """
 
     def __init__(self, sides: Sequence[Side], watched: Sequence[frozenset[int]]) -> None:
@@ -229,7 +229,7 @@ class Track:
         return found
 
     def _named(self, rules: int) -> frozenset[str] | None:
-        """Return the apps that some rules name as owners; None if captures can tell all apps apart."""
+        """Return the apps that some rules name as owners, or None if captures can distinguish all apps."""
         owners: set[str] = set()
         for number in numbers_of(rules):
             if self.compiled.captures[number]:

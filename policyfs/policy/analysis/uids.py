@@ -1,4 +1,4 @@
-"""Sample uids of every sort that names in globs tell apart, for policies with the capture ``{uid}``."""
+"""Sample uids: one of every class that names in globs distinguish, for policies with ``{uid}``."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _relation(spans: Sequence[tuple[int, int]], low: int, high: int) -> bool | N
 
 
 def _patterns(automaton: Automaton) -> Iterator[Pattern]:
-    """Yield the patterns of names that could match some digits and not others."""
+    """Yield the patterns of names that could match some digits and not other digits."""
     for node in automaton.nodes:
         every: Iterable[Pattern] = (
             *(Pattern(tuple(name), False) for name in (*node.literals, *node.folded)),

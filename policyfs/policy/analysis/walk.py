@@ -58,7 +58,7 @@ class Place(NamedTuple):
 
 
 class Walk:
-    """All places that some sides tell apart together, nearest to the root first."""
+    """All places that some sides together distinguish, nearest to the root first."""
 
     def __init__(self, sides: tuple[Side, ...], most: int = MAX_PLACES) -> None:
         self._sides: Final = sides
@@ -154,7 +154,7 @@ def hidden_below(above: Hidden, hiding: Sequence[Sequence[Live]]) -> Hidden:
 
 
 def _owners(hiding: Iterable[Sequence[Live]]) -> list[str | None]:
-    """Return owners of every sort that the rules tell apart, ordinary ones first."""
+    """Return sample owners of every class that the rules distinguish, ordinary owners first."""
     named = {o for lives in hiding for live in lives for c in live.conditions() for o in c.owners or ()}
     return [OWNER_NONE, *sorted(named - {OWNER_NONE}), "\0app", None]
 

@@ -13,7 +13,7 @@ from policyfs.policy.layout.writer import Writer
 
 
 class LostCommentError(PolicyfsError):
-    """The canonical text would lack a comment. This is a bug in policyfs; the caller writes nothing."""
+    """A canonical text that would lack a comment: a bug in policyfs. The caller writes nothing."""
 
 
 def canonical(text: str) -> str:

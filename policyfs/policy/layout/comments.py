@@ -33,7 +33,7 @@ def _found(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[_Found]:
     at = 0
     for start, end in [*spans, (len(text), len(text))]:
         stop = start
-        if text[start : start + 1] in {"|", ">"}:  # a comment may stand behind the sign of a block
+        if text[start : start + 1] in {"|", ">"}:  # a comment may stand behind the block's indicator
             stop = text.find("\n", start)
         while at < stop:
             if text[at] == "#" and (at == 0 or text[at - 1].isspace()):

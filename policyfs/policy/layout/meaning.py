@@ -25,7 +25,7 @@ def other_kind(text: SourceText) -> str:
 
 
 def meaning(sources: Sequence[SourceText], *, prove: bool) -> object:
-    """Return the meaning of files, without places in their text: policies together, others one by one.
+    """Return the meaning of files, without places in their text: policies together, other files one by one.
 
     prove: prove invariants, too. Raise PolicyErrors.
     """

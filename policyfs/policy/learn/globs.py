@@ -166,7 +166,7 @@ def _of_place(app: str, place: Place, sample: Sample) -> Iterator[tuple[Pattern,
 
 
 def _across(found: dict[Pattern, Sample]) -> dict[Pattern, Sample]:
-    """Join equal patterns of several directories to one for a directory above them, from the deepest up."""
+    """Replace equal patterns of several directories by one for a directory above, deepest first."""
     depth = max((len(pattern.directory) for pattern in found), default=0)
     for size in range(depth - 1, 0, -1):
         families: dict[tuple[Names, str], list[Pattern]] = defaultdict(list)

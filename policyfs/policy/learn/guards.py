@@ -1,4 +1,4 @@
-"""Guards: requests that a proposal never allows, even if they are on the trail.
+"""Guards: reasons why a proposal never allows some requests of a trail.
 
 A trail shows all that apps did, including requests that no app should make. If such a request is to be
 allowed, a person must write the rule.

@@ -13,7 +13,7 @@ from policyfs.policy.synced import cleaned_for_readers
 
 
 def hints(engine: Engine) -> Iterator[Finding]:
-    """Yield a finding for each mixed directory, backup with shown modes, and reader of cleaned files."""
+    """Yield findings: mixed directories, backups that see the policy's modes, readers of cleaned files."""
     for mixed in mixed_directories(engine):
         yield on_rule(
             "hidden-beside-visible",

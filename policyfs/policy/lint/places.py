@@ -60,7 +60,7 @@ class Here:
 
     @property
     def top(self) -> bool:
-        """True at the root."""
+        """True if the place is the root."""
         return self._place.top
 
     @property
@@ -170,7 +170,7 @@ class Places:
         return place
 
     def _common(self, names: Names) -> Place | None:
-        """Return the place of a path for all callers, or None if a capture on the way tells callers apart."""
+        """Return the place of a path for all callers, or None if a capture distinguishes callers."""
         try:
             return self._shared[names]
         except KeyError:

@@ -1,4 +1,4 @@
-"""Exact search for rules that never match, and for allows that never give anything."""
+"""Exact search for rules that never match, and for allows that never allow anything."""
 
 from __future__ import annotations
 

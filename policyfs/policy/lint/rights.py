@@ -1,4 +1,4 @@
-"""Findings on the rights of apps: too many, too few, or not those that the rules seem to give."""
+"""Findings on the rights of apps: too many, too few, or other rights than the rules seem to give."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _Check = Callable[["Rights", Rule, Side], Iterator[Finding]]
 
 
 class Rights:
-    """The checks of one policy."""
+    """The checks of the rights in one policy."""
 
     def __init__(self, places: Places, groups: Sequence[Group]) -> None:
         self._places: Final = places
@@ -94,7 +94,7 @@ class Rights:
                         yield finding
 
     def _fitting(self, app: App, *kinds: int) -> list[Rule]:
-        """Return the rules about an app that are in each of the sets *kinds*. The sets are given as bits."""
+        """Return the rules about an app that are in all sets *kinds*. The sets are given as bits."""
         about = functools.reduce(operator.or_, (side.bits for side in self._by_app.get(app.name, ())), 0)
         return [self._rules[number] for number in numbers_of(functools.reduce(operator.and_, kinds, about))]
 

@@ -9,7 +9,7 @@ from policyfs.policy.model import ANY, STRANGER, Policy, Rule, UidRange, Who
 
 
 def uids(policy: Policy) -> Iterator[Finding]:
-    """Yield a finding for each rule whose apps have none of the uids that it names."""
+    """Yield a finding for each rule that names apps and uids if none of the uids belongs to the apps."""
     known = {app.name: app.uids for app in policy.apps}
     for rule in policy.rules:
         for who in _blocks(rule.who):

@@ -69,7 +69,7 @@ class Demand(NamedTuple):
 
 
 class World(NamedTuple):
-    """An assumption about all facts at the time of a request that the trail does not record.
+    """An assumption about all facts that the trail does not record of a request.
 
     facts: the facts of the file. replaced: the object that had the new name of a rename, with its facts;
     None: no object. hidden: for each policy, True if a directory above hides the path by its owner. empty:

@@ -143,7 +143,7 @@ class _Case:
         """Compare the answers of both policies in all worlds (worlds.py) that fit the record.
 
         A world fits if the recorded policy gives the recorded answer in it. If no world fits (a file with
-        several names, an old record), the recorded answer is compared with the new ones.
+        several names, an old record), the recorded answer is compared with the new answers.
         """
         try:
             for party, place in self._old:

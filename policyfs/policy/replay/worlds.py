@@ -39,7 +39,7 @@ UNTOLD: Final = {
 def worlds(
     demand: Demand, kind: str | None, *, empty: bool | None, parties: Sequence[Party], places: Sequence[Place]
 ) -> list[World]:
-    """Return the worlds of a request. kind, empty: of the file, None if the trail does not tell.
+    """Return the worlds of a request. kind, empty: of the file; None if the trail does not tell.
 
     parties, places: each policy, and the request's paths in it. Raise TooManyError.
     """
@@ -83,7 +83,7 @@ def _need(
 def _facts(
     demand: Demand, ftype: FileType, kind: str | None, need: Need, lives: Sequence[Live]
 ) -> Iterator[Facts]:
-    """Yield the facts that the file may have had, of every sort that rules tell apart."""
+    """Yield the facts that the file may have had: a sample of every class that rules distinguish."""
     if demand.creates:  # its owner is the caller, and its kind is not known yet
         yield Facts(FIXED_KINDS.get(ftype), None)
         return
