@@ -1,1 +1,2 @@
-"""The gate: decisions, the facts and views they depend on, and their record."""
+"""The gate of a mount: decisions, the facts and views that decisions depend on, and the record of decisions.
+"""

@@ -26,9 +26,10 @@ class Context(Protocol):
 
 
 class Admitted(NamedTuple):
-    """The callers of an app mount with several groups: one uid, with any of these primary groups.
+    """The callers that an app mount with several groups admits: one uid, with any of these primary groups.
 
-    The kernel can admit one group to a mount, or everybody. So the daemon itself refuses all other callers.
+    The kernel can admit one group to a mount, or everybody. So it admits everybody to such a mount, and the
+    daemon refuses all other callers.
     """
 
     uid: int

@@ -1,7 +1,7 @@
-"""The record of decisions on the trail: this module builds events and writes those that are required.
+"""The record of decisions on the trail: this module builds events, and writes required events.
 
-`decided` is for refusals, and for methods that `ledger.recorded_first` wraps. `recorded` is for opens, since
-an open can wait for its record.
+`Recorder.decided` is for refusals, and for methods that `ledger.recorded_first` wraps. `Recorder.recorded` is
+for opens, since an open can wait for its record.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EXE_MAX: Final = 1024
 
 
 class Call(NamedTuple):
-    """The caller's request in the words of the trail: operation and likely system call."""
+    """A request in the words of the trail: the operation, and the system call that the app probably made."""
 
     operation: Operation
     syscall: str
@@ -34,8 +34,7 @@ _RELEASE: Final = Call("release", "close")
 
 
 class Details(TypedDict, total=False):
-    """Optional fields of an event. error: the request's errno, if it was refused by something other than the
-    decision.
+    """Optional fields of an event. error: the request's errno if another check than the decision refused it.
     """
 
     new_path: bytes | None
@@ -50,7 +49,7 @@ class Details(TypedDict, total=False):
 
 
 class Recorder:
-    """Records the gate's decisions. One for each mount."""
+    """The recorder of one mount: it puts the gate's decisions on record."""
 
     def __init__(self, sink: Sink, mount: str) -> None:
         self._sink = sink
@@ -62,26 +61,29 @@ class Recorder:
         self._settle: Callable[[], None] = _nothing
 
     def settle_first(self, settle: Callable[[], None]) -> None:
-        """Call *settle* before each event. *settle* puts earlier events on record (by `repeated`)."""
+        """Register *settle*, which is called before each event.
+
+        It records earlier opens that the bridge has answered, by `repeated`.
+        """
         self._settle = settle
 
     def settle(self) -> None:
-        """Put everything on record that came before this call."""
+        """Record all opens that the bridge has answered so far."""
         self._settle()
 
     def use_policy(self, generation: int, digest: str) -> None:
-        """Name this policy in events from now on."""
+        """Name this policy in all later events."""
         self._generation = generation
         self._digest = digest
 
     def decided(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> None:
-        """Record a decision. If a refusal must be on record, the reply waits for its record, or is EIO.
+        """Record a decision. If a refusal must be on record, the reply waits for the record, or is EIO.
 
-        If an allowance must be on record, its record exists when this returns. If writing it takes longer
-        than a moment, this raises UnrecordedError, which `ledger.recorded_first` handles; without that
-        wrapper this waits for the disk. Raises FUSEError(EIO) if the event could not be recorded.
+        If an allowance must be on record, its record is written when this returns. If that takes longer than
+        a moment, this raises UnrecordedError, which `ledger.recorded_first` handles. Without that wrapper
+        this blocks until the disk has the record. Raise FUSEError(EIO) if the event could not be recorded.
         """
         event = self._decision(caller, call, path, decision, details)
         if event is None:
@@ -106,10 +108,12 @@ class Recorder:
     async def recorded(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> bool:
-        """Record a decision. If it must be on record, wait for its record. Return True if the call gave other
-        requests time to run: then a check that the caller made before may no longer hold.
+        """Record a decision. If it must be on record, wait until its record is written.
 
-        Raises FUSEError(EIO) if the event could not be recorded. Raises PacedError if the app has used up its
+        Return True if other requests could run during the call. Then a check that the caller made before may
+        no longer hold.
+
+        Raise FUSEError(EIO) if the event could not be recorded. Raise PacedError if the app has used up its
         budget; `ledger.paced` then waits, and starts the open again.
         """
         event, own = self._decision(caller, call, path, decision, details), current()
@@ -128,11 +132,11 @@ class Recorder:
     def event_of(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> Event | None:
-        """Return the event of a decision without recording it; None if the decision needs no record."""
+        """Return the event of a decision without recording it, or None if the decision needs no record."""
         return self._decision(caller, call, path, decision, details)
 
     def repeated(self, event: Event) -> None:
-        """Put a repeat of an allowed best-effort decision on record.
+        """Record a repeat of an allowed best-effort decision.
 
         event: the decision's event (`event_of`), with the fields of the repeat.
         """
@@ -141,7 +145,7 @@ class Recorder:
     def _decision(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, details: Details
     ) -> Event | None:
-        """Build the event of a decision; None if the decision needs no record."""
+        """Return the event of a decision, or None if the decision needs no record."""
         if decision.audit is Audit.OFF and not decision.would_deny:
             return None
         self._settle()
@@ -151,7 +155,7 @@ class Recorder:
         if allowed and decision.would_deny:
             verdict = WOULD_DENY
         before = details.get("before")
-        return Event(  # in one call, since every open waits for it
+        return Event(  # built in one call, since every open waits for it
             time_ns=time.time_ns(),
             mount=self._mount,
             policy_generation=self._generation,
@@ -181,7 +185,10 @@ class Recorder:
         )
 
     def released(self, handle: Handle, path: bytes, after: Version | None) -> None:
-        """Record the release of a handle: its bytes if it was mediated, else the change of size and mtime."""
+        """Record the release of a handle. after: the file's version at the release, or None.
+
+        If the handle was mediated, the event has the numbers of bytes read and written.
+        """
         self._settle()
         mediated = handle.fd >= 0 and handle.mode.value == "mediated"
         caller, before = handle.caller, handle.before
@@ -212,7 +219,7 @@ class Recorder:
         self._sink.admit(event, Audit.BEST_EFFORT)
 
     def _executable(self, pid: int) -> str:
-        """Return a process's executable, looked up at most once in _EXE_S for each process."""
+        """Return the path of a process's executable, read at most once in _EXE_S seconds for each process."""
         path = self._executables.get(pid)
         if path is None:
             path = executable(pid)
@@ -221,7 +228,7 @@ class Recorder:
 
 
 def _nothing() -> None:
-    """Settle nothing: the default while no other part makes events."""
+    """Do nothing: the default while no other part makes events."""
 
 
 def _rules(decision: Decision, verdict: str) -> tuple[str, ...]:
@@ -241,8 +248,9 @@ def path_text(path: bytes) -> str:
 
 
 def executable(pid: int) -> str:
-    """Return the path of a process's executable, cut if it is long. Empty if the process has ended, or is in
-    a namespace that the daemon cannot see.
+    """Return the path of a process's executable, cut if it is long.
+
+    Return the empty string if the process has ended, or is in a namespace that the daemon cannot see.
     """
     if pid <= 0:
         return ""
@@ -253,5 +261,5 @@ def executable(pid: int) -> str:
 
 
 def _recorded_mtime(version: Version | None) -> int | None:
-    """Return a version's mtime for the trail. Its numbers have 64 bits: the bounds stand for all others."""
+    """Return a version's mtime for the trail, or None. Beyond 64 bits, return the nearest bound."""
     return None if version is None else max(-(1 << 63), min(version.mtime_ns, (1 << 63) - 1))

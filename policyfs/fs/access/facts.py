@@ -1,7 +1,7 @@
-"""Facts for decisions: a file's owner, and its kind by sniffing. They are found only when needed.
+"""Facts for decisions, found only when needed: a file's owner, and its kind by sniffing.
 
-A remembered kind is used only under a read lease that is held at that moment. A kind is remembered only if
-such a lease held while the file was sniffed (docs/decisions/0017-a-kind-counts-under-a-lease.md).
+A remembered kind is used only while a read lease is held. A kind is remembered only if such a lease held
+while the file was sniffed (docs/decisions/0017-a-kind-counts-under-a-lease.md).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from policyfs.store.tree import Tree
 
 
 class KindSource(Protocol):
-    """The part of the sniffer that finds facts."""
+    """The part of the sniffer that finds kinds."""
 
     async def kind_of_fd(self, fd: int, *, lane: Hashable = None) -> str | None:
-        """Return the content kind of the file behind *fd*, None if sniffing failed."""
+        """Return the content kind of the file behind *fd*, or None if sniffing failed."""
 
 
 class OwnerSource(Protocol):
@@ -43,12 +43,12 @@ class OwnerSource(Protocol):
         """Return the app that owns the file, or OWNER_NONE."""
 
     def set(self, fd: int, stat: Stat, owner: str) -> None:
-        """Record the owner."""
+        """Record the owner of a file."""
 
 
 LookAgain = Callable[[int, KindKey, str, Hashable], None]
-"""Queues a second look (second_looks.py) at a file: descriptor, version, kind, and the first finder's
-lane."""
+"""Function that queues a second look (second_looks.py) at a file. Arguments: descriptor, version, kind, and
+the lane that found the kind first."""
 
 
 def _never_again(*_: object) -> None:
@@ -56,7 +56,7 @@ def _never_again(*_: object) -> None:
 
 
 class FactFinder:
-    """Finds the facts that a decision depends on, and no others.
+    """Finder of the facts that a decision depends on; other facts are not read.
 
     keeper: grants read leases; None if leases prove nothing on the store. times_tell: True if stat still
     shows a write after the writer has closed the file (see StoreFacts). If False, remembered kinds count only
@@ -86,12 +86,12 @@ class FactFinder:
         self, need: Need, dirfd: int, name: bytes, stat: Stat, lane: Hashable = None,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Find the facts of *name* in *dirfd*, with the attributes *stat*. Unknown facts are None.
+        """Return the facts of *name* in *dirfd*, with the attributes *stat*. Unknown facts are None.
 
-        lane: the app for which the file is sniffed. Lanes take turns, so bad files of one app delay another
-        app by at most one file. evidence, seeing: see kind_of().
+        lane: the callers for which the file is sniffed. Lanes take turns. So the bad files of one app delay
+        another app by at most one file. evidence, seeing: see kind_of().
 
-        All uses of *dirfd* come before the first await.
+        This uses *dirfd* only before its first await.
         """
         if not need:
             return NO_FACTS
@@ -115,7 +115,7 @@ class FactFinder:
         self, fd: int, need: Need, lane: Hashable = None,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Find the facts of the file behind a descriptor (O_PATH is enough if no kind is needed)."""
+        """Return the facts of the file behind a descriptor. (O_PATH is enough if no kind is needed.)"""
         owner = self.owners.get(fd, self.stat(fd)) if need & Need.OWNER else None
         if evidence is not None:
             evidence.owner = owner
@@ -130,8 +130,8 @@ class FactFinder:
     def owner_at(self, dirfd: int, name: bytes, stat: Stat, *, exactly: bool = False) -> str:
         """Return the recorded owner of *name* in *dirfd*.
 
-        If another file has taken the name since *stat*, it counts as a file without an owner; with *exactly*
-        this raises OSError(ESTALE), so that the kernel looks again and the app gets no wrong EACCES.
+        If another file has taken the name since *stat*, return OWNER_NONE. With *exactly*, raise
+        OSError(ESTALE) instead. The kernel then looks the name up again, and the app gets no wrong EACCES.
         """
         fd = self._tree.open_path(dirfd, name)
         try:
@@ -145,22 +145,27 @@ class FactFinder:
     async def kind_of(
         self, fd: int, lane: Hashable = None, *, evidence: KindEvidence | None = None, seeing: bool = False
     ) -> str | None:
-        """Find the kind of the open file *fd* (no O_PATH). If a lease proves a remembered kind, no worker
-        looks; otherwise the file is sniffed.
+        """Return the kind of the open file *fd* (no O_PATH), or None if sniffing failed.
 
-        evidence: keeps the lease, so that the lease proves the kind until the request has its effect. seeing:
-        True if the kind decides only whether a name and its attributes are shown. Then an unchanged stat is
-        proof enough on a store without useful leases. Raises OSError(ESTALE) if *evidence* expects another
-        file, and UnprovenKindError if *evidence* demands a lease that the kernel does not grant.
+        If a lease proves a remembered kind, this kind is returned. Otherwise the file is sniffed. evidence:
+        keeps the lease, so that the lease proves the kind until the request takes effect. seeing: True if the
+        kind decides only whether a name and its attributes are shown. Then an unchanged stat is proof enough
+        on a store without useful leases.
+
+        Raise OSError(ESTALE) if *evidence* expects another file. Raise UnprovenKindError if *evidence*
+        demands a lease that the kernel does not grant.
         """
-        if self._keeper is None:  # such a store may take long to open a file anew
+        if self._keeper is None:  # a store without leases may take long to open a file anew
             return await self._kind_of_own(os.dup(fd), lane, evidence, seeing=seeing)
         return await self._kind_of_own(self._tree.reopen(fd, os.O_RDONLY), lane, evidence, seeing=seeing)
 
     async def _kind_of_own(
         self, fd: int, lane: Hashable, evidence: KindEvidence | None, *, seeing: bool
     ) -> str | None:
-        """Find the kind through *fd*, and take over *fd*: *evidence* keeps it, or this closes it."""
+        """Return the kind of the file behind *fd*.
+
+        *evidence* takes over *fd*. Without *evidence*, this closes *fd*.
+        """
         lease: Lease | None = None
         try:
             lease = None if self._keeper is None else self._keeper.grant(fd)
@@ -198,8 +203,10 @@ class FactFinder:
         return kind
 
     async def _sniffed(self, fd: int, lane: Hashable) -> str | None:
-        """Sniff a file. INVARIANT: a worker never gets a descriptor that can write, nor the one with the
-        lease: a worker that lives longer than the daemon would keep the lease.
+        """Return the kind that a worker finds, or None if sniffing failed.
+
+        INVARIANT: a worker never gets a writable descriptor, nor the descriptor with the lease. A worker that
+        lives longer than the daemon would keep that lease.
         """
         if self._keeper is None and fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             return await self._sniffer.kind_of_fd(fd, lane=lane)
@@ -210,20 +217,23 @@ class FactFinder:
             os.close(reader)
 
     def _proven(self, stat: Stat, lease: Lease | None, lane: Hashable) -> str | None:
-        """Return the remembered kind of this version if a lease is held: the lease proves the version."""
+        """Return the remembered kind of this version if a lease proves the version, else None."""
         if lease is None or not self._remembers:
             return None
         return self._kinds.get(version_key(stat), lane)
 
     def _by_stat(self, stat: Stat, lane: Hashable) -> str | None:
-        """Return the kind remembered for this stat if leases prove no kinds here. Only for decisions on
-        `see`.
+        """Return the kind remembered for these attributes if leases prove no kinds on the store, else None.
+
+        This is used only for decisions on `see`.
         """
         return None if self._remembers else self._kinds.get(version_key(stat), lane)
 
     def _may_keep(self, stat: Stat, fd: int, lease: Lease | None, *, seeing: bool) -> bool:
-        """True if a sniffed kind may be remembered: the lease still holds. Where leases prove no kinds, True
-        if stat is unchanged and the kind is only for decisions on `see`.
+        """Return True if a sniffed kind may be remembered: the lease still holds.
+
+        If leases prove no kinds on the store, return True if the kind is only for a decision on `see`, and
+        stat is unchanged.
         """
         if self._remembers:
             return lease is not None and lease.holds()

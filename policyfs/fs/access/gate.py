@@ -1,4 +1,4 @@
-"""The gate: this module decides each request, records the decision, and refuses what is denied.
+"""The gate: this module decides each request, records the decision, and refuses denied requests.
 
 Handlers only translate, and only the gate asks the policy's engine. A request by node number is decided for
 every known name of the node, and the strictest answer counts.
@@ -30,13 +30,14 @@ from policyfs.policy.decide import Engine, PathState
 
 _NOT_SHOWN: Final = Decision(allowed=False, errno=errno.ENOENT)
 WRITE: Final = Op.SEE | Op.WRITE
-"""The operations that a change of bytes needs."""
+"""The operations that must be allowed before the bytes of a file change."""
 _NOT_WRITTEN_EMPTY: Final = "the app may write files of this kind, but not this file once it is empty"
 
 
 class PolicyChangedError(OSError):
-    """A reload replaced the policy while a request was being decided. ESTALE makes the kernel send the
-    request again.
+    """The error for a request during which a reload replaced the policy.
+
+    Its errno, ESTALE, makes the kernel send the request again.
     """
 
     def __init__(self) -> None:
@@ -48,15 +49,15 @@ def _nobody_has_it_open(_node: Node) -> int:
 
 
 class Gate:
-    """Decides requests of one mount under the policy in force.
+    """The decisions on all requests of one mount, under the policy in force.
 
     INVARIANT: path states and principals are valid under one policy only, and the policy may change at any
     await. So after an await, values of a policy are used only if the generation is still the same
     (unchanged()). If the generation has changed, a request by node number is decided again.
 
-    app: the app of an app mount, None for a shared mount. posix: True if mounted with --posix. admitted: the
+    app: the app of an app mount, None for a shared mount. posix: True if the mount has --posix. admitted: the
     callers that the mount admits; None: all. open_fd: returns a new descriptor of a node's file if the node
-    is open (the caller closes it), else -1.
+    is open, else -1. The caller of open_fd closes the descriptor.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Gate:
         self.use(engine)
 
     def use(self, engine: Engine) -> None:
-        """Decide by this engine from now on (a reload)."""
+        """Decide by this engine from now on, after a reload."""
         self.engine = engine
         self.generation += 1
         self._principals.clear()
@@ -93,19 +94,19 @@ class Gate:
     def caller(self, ctx: Context) -> Caller:
         """Return the caller of a request: the mount's app, or the app of the caller's uid.
 
-        Raises OSError (EACCES, as the kernel does) if the mount does not admit the caller.
+        Raise OSError (EACCES, as the kernel does) if the mount does not admit the caller.
         """
         if not self.admits(ctx):
             raise OSError(errno.EACCES, "not admitted to this mount")
         return Caller(self.principal, ctx.uid, ctx.gid, ctx.pid, ctx.umask)
 
     def admits(self, ctx: Context) -> bool:
-        """True if this caller may use the mount. Only LOOKUP uses this; all other requests use caller()."""
+        """Return True if this caller may use the mount. (For LOOKUP; other requests use caller().)"""
         admitted = self._admitted
         return admitted is None or (ctx.uid == admitted.uid and ctx.gid in admitted.gids)
 
     def unchanged(self, generation: int) -> None:
-        """Raise PolicyChangedError if the policy in force is not the one of that generation."""
+        """Raise PolicyChangedError if a reload has replaced the policy of this generation."""
         if generation != self.generation:
             raise PolicyChangedError
 
@@ -127,9 +128,9 @@ class Gate:
     async def at(
         self, who: Principal, ops: Op, state: PathState, dirfd: int, name: bytes, stat: Stat, parent: Node
     ) -> Decision:
-        """Find the facts of the object that has *name* in *dirfd* now, and decide on it.
+        """Find the facts of the object that now has *name* in *dirfd*, and return the decision on it.
 
-        Raises PolicyChangedError if the policy changed while facts were found.
+        Raise PolicyChangedError if the policy changed while facts were found.
         """
         generation, ftype = self.generation, stat.ftype
         need = self.engine.needs(who, ops, state, ftype)
@@ -142,7 +143,7 @@ class Gate:
     def decide(
         self, who: Principal, ops: Op, state: PathState, ftype: FileType, facts: Facts, parent: Node | None
     ) -> Decision:
-        """Return the engine's decision. It is a denial if the owner of a directory above hides the path."""
+        """Return the engine's decision, or a denial if shows() or hidden() hides the object."""
         if not self.shows(who, state, ftype, parent):
             return _NOT_SHOWN
         decision = self.engine.decide(who, ops, state, ftype, facts)
@@ -151,10 +152,10 @@ class Gate:
         return self.hidden(who, state, parent) or decision
 
     def asked_for(self, who: Principal, above: PathState, name: bytes) -> tuple[PathState, Unseen]:
-        """Return the path state of a name in a LOOKUP, and the denials by its path alone.
+        """Return the path state of a name in a LOOKUP, and the denials that follow from the path alone.
 
-        If the path hides everything except directories, this takes as long for a name that was looked up or
-        listed before as for any other (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
+        If the path hides all objects except directories, a call takes the same time for every name, looked up
+        or listed before or not (docs/decisions/0010-hidden-takes-as-long-as-absent.md).
         """
         known = self.engine.known_child(above, name)
         state = self.engine.step(above, name) if known is None else known
@@ -167,10 +168,10 @@ class Gate:
         return state, unseen
 
     def free(self, who: Principal, state: PathState, parent: Node | None) -> bool:
-        """True if the policy allows the caller everything at this path, for any object, and requires nothing.
+        """Return True if the caller may do everything at this path, with any object and without obligations.
 
-        Always False without --posix. At such a path special files and suid bits work as without policyfs. The
-        kernel then opens objects without the daemon, which breaks no rule
+        Without --posix the answer is always False. At a free path, special files and suid bits work as
+        without policyfs. The kernel then opens objects without the daemon, which breaks no rule
         (docs/decisions/0011-native-where-nothing-is-asked.md).
         """
         return (
@@ -178,15 +179,15 @@ class Gate:
         )
 
     def shows(self, who: Principal, state: PathState, ftype: FileType, parent: Node | None) -> bool:
-        """False for fifos, sockets and devices at a path that is not free(): the kernel opens them itself."""
+        """Return False for fifos, sockets and devices unless the path is free(): the kernel opens them."""
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """True if the caller sees every entry in the directory at this path (see PathAnswers)."""
+        """Return True if the caller sees every entry in the directory at this path (see PathAnswers)."""
         return self._paths.shows_all_in(who, state)
 
     def names_in(self, who: Principal, state: PathState) -> Verdicts:
-        """Return the decisions on `see` for all names in a directory by path and type, not by facts."""
+        """Return the decisions on `see` for all names in a directory, as far as path and type decide."""
         return self._names.of(who, state)
 
     def hidden(self, who: Principal, state: PathState, parent: Node | None) -> Decision | None:
@@ -196,9 +197,7 @@ class Gate:
         return self._owners_above.hidden(who, parent, self.generation, self.engine.hidden_above)
 
     def hidden_by_any(self, who: Principal, state: PathState, node: Node) -> Decision | None:
-        """Return the denial if a directory above any name of this state hides that name by its owner, else
-        None.
-        """
+        """Return the denial if a directory above any name with this state hides that name, else None."""
         if not self.engine.owner_matters_above(state):
             return None
         denials = (self.hidden(who, state, parent) for parent in node.directories(state))
@@ -207,10 +206,11 @@ class Gate:
     async def node(
         self, caller: Caller, ops: Op, node: Node, *, fd: int = -1, evidence: KindEvidence | None = None
     ) -> Decision:
-        """Decide on a request by node number: the strictest answer for all names. ESTALE if the node is gone.
+        """Return the decision on a request by node number: the strictest answer for all names of the node.
 
-        fd: an O_RDONLY descriptor of the node's file, if the caller has one; then no search by name is
-        needed. evidence: keeps the lease that proves the file's kind.
+        Raise OSError (ESTALE) if the node is gone. fd: an O_RDONLY descriptor of the node's file, if the
+        caller has one. Then no search by name is needed. evidence: keeps the lease that proves the file's
+        kind.
         """
         renamed = False
         while True:
@@ -227,12 +227,12 @@ class Gate:
                     return decision
 
     def sees_now(self, caller: Caller, node: Node) -> bool:
-        """True if a caller sees a node, whatever its facts are. If False, only node() can decide."""
+        """Return True if a caller sees a node whatever its facts are. If False, only node() can decide."""
         who = caller.principal
         return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
-        """True if an open file was refused, and its known names have changed. It is decided again, once."""
+        """Return True if an open file was refused and its names have changed: decide again, but once."""
         refused = not decision.allowed and node.open is not None and not before
         return refused and self._resolver.renamed(node)
 
@@ -247,24 +247,24 @@ class Gate:
         self, node: Node, need: Need, who: Principal, fd: int = -1,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Find the facts of a node by a descriptor, or by a name that leads to it."""
+        """Return the facts of a node. They are found by a descriptor, or by a name that leads to the node."""
         behind = functools.partial(
             self.facts.behind, need=need, lane=who.lane, evidence=evidence, seeing=seeing
         )
         held = fd
         if held < 0 and node.parent is None and node.open is not None:
-            held = node.open.fd  # an open file that has no name any more
+            held = node.open.fd  # an open file that has lost its last name
         if held < 0 and node.parent is None and node.ftype is FileType.DIRECTORY:
-            held = self._resolver.dirfd(node)  # removed, and a process is in it
+            held = self._resolver.dirfd(node)  # a removed directory that a process is in
         if held >= 0:
             return await behind(held)
         try:
             dirfd, name, stat = self._resolver.locate(node)
         except OSError as error:
             removed = self._resolver.removed_fd(node) if node.ftype is FileType.DIRECTORY else -1
-            if removed >= 0:  # removed elsewhere, while a process is in it
+            if removed >= 0:  # a directory removed elsewhere, while a process is in it
                 return await behind(removed)
-            # Renamed or replaced elsewhere, and open here: the open file is still the same.
+            # If another program renamed or replaced the file, our open descriptor still leads to it.
             held = self._open_fd(node) if error.errno == errno.ESTALE else -1
             if held < 0:
                 raise
@@ -291,7 +291,7 @@ class Gate:
         return possible
 
     def judge(self, who: Principal, ops: Op, node: Node, facts: Facts) -> Decision:
-        """Decide on a node with the given facts: the strictest answer of all its names."""
+        """Return the decision on a node with the given facts: the strictest answer for all its names."""
         worst: Decision | None = None
         for state in node.states():
             above: list[Node] = node.directories(state) if self.engine.owner_matters_above(state) else []
@@ -302,10 +302,10 @@ class Gate:
         return worst
 
     async def handle(self, handle: Handle, ops: Op) -> Decision:
-        """Decide again, under the policy in force, on the use of an open handle.
+        """Return the decision of the policy in force on a further operation through an open handle.
 
-        The facts are those of the file behind the handle, whatever name it has now. For a frozen copy the
-        facts are those of the file when the copy was made.
+        The facts are those of the file behind the handle, whatever name the file has now. For a frozen copy
+        the facts are those of the file when the copy was made.
         """
         node, renamed = handle.node, False
         while True:
@@ -320,21 +320,22 @@ class Gate:
     async def _facts_of_handle(self, handle: Handle, need: Need, who: Principal) -> Facts:
         state = handle.node.open
         located = None if state is None or state.lease is None or not state.lease.holds() else state.located
-        if located is not None:  # found under this very lease (fs/redacted/leased.py)
+        if located is not None:  # the kind was found under this same lease (fs/redacted/leased.py)
             kind, _ = located
             return (await self.facts.behind(handle.fd, need & Need.OWNER, who.lane))._replace(kind=kind)
-        if need and handle.fd < 0:  # in passthrough
+        if need and handle.fd < 0:  # a handle in passthrough
             return await self.facts_of(handle.node, need, who)
         return await self.facts.behind(handle.fd, need, who.lane)
 
     def hangs_on_kind(self, who: Principal, ops: Op, node: Node, owner: str | None) -> bool:
-        """True if the decision on a node would be a denial if the file's kind were unknown."""
+        """Return True if the decision on a node is a denial as long as the file's kind is unknown."""
         return not self.judge(who, ops, node, Facts(None, owner)).allowed
 
     def require_writing_empty(self, handle: Handle, call: Call) -> None:
-        """Refuse, on record, to empty a mediated file that its app could not write after that. An empty file
-        has kind `empty`, and each write is decided again. So a denial would come too late: the bytes would be
-        lost.
+        """Refuse, on record, to empty a mediated file if its app could not write to the empty file.
+
+        An empty file has kind `empty`, and each write is decided again. A denial of the next write would come
+        too late: the old bytes would be lost.
         """
         who, node = handle.caller.principal, handle.node
         if not self.need(who, WRITE, node) & Need.KIND:
@@ -352,7 +353,10 @@ class Gate:
         self, caller: Caller, ops: Op, node: Node, call: Call,
         *, fd: int = -1, evidence: KindEvidence | None = None,
     ) -> Decision:  # fmt: skip
-        """Allow a request on a node, or refuse it on record. fd, evidence: see node()."""
+        """Return the decision if it allows a request on a node; else refuse the request, on record.
+
+        fd, evidence: see node().
+        """
         decision = await self.node(caller, ops, node, fd=fd, evidence=evidence)
         if not decision.allowed:
             self.refuse(caller, call, node.path(), decision)
@@ -372,9 +376,10 @@ class Gate:
     ) -> NoReturn:
         """Record a refusal, and raise its errno: *error*, or the decision's errno if *error* is 0.
 
-        The event says that the request was denied, also if *decision* allows it and only *error* refuses.
+        The event says that the request was denied, even if *decision* allows the request and only *error*
+        refuses it.
 
-        Raises EIO instead if the refusal must be on record and could not be recorded. A refusal with *error*
+        Raise EIO instead if the refusal must be on record and could not be recorded. A refusal with *error*
         must always be on record.
         """
         if error and decision.audit is not Audit.REQUIRED:

@@ -1,8 +1,8 @@
-"""Directories that hide the paths below them by their owner.
+"""Directories that hide all paths below because of their owner.
 
-A rule may hide all paths below a directory by the directory's owner. Then a request deep in a tree depends on
-the owner of each directory above. This module remembers the owner of each directory, and the answer for
-each parent directory. So a request does not read the store once for each level.
+A rule may hide all paths below a directory if the directory has a certain owner. Then a request deep in a
+tree depends on the owner of each directory above. This module remembers the owner of each directory, and the
+answer for each parent directory. So a request does not read the store once for each level.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from policyfs.policy.decide import PathState
 from policyfs.store.tree import Tree
 
 _ANSWERS: Final = 1 << 14
-"""The limit of remembered answers; beyond it all are forgotten."""
+"""The limit of remembered answers. When it is reached, all answers are forgotten."""
 
 Chain = list[tuple[PathState, Facts]]
 Decide = Callable[[Principal, Chain], Decision | None]
-"""Returns the policy's denial if one of the directories, root first, hides the paths below it."""
+"""A function of a principal and the directories of a path, from the top down. It returns the policy's denial
+if one of these directories hides the paths below it, else None."""
 
 
 class _Owner(NamedTuple):
@@ -38,7 +39,10 @@ class _Owner(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """A remembered answer, the counts under which it is valid, and its time (time.monotonic())."""
+    """A remembered answer. It is valid only while the counts of changes are still *counts*.
+
+    since_s: the time (time.monotonic()) at which the oldest of the owners was read.
+    """
 
     denial: Decision | None
     counts: tuple[int, int, int, int]
@@ -46,7 +50,10 @@ class _Answer(NamedTuple):
 
 
 class HidingOwners:
-    """Remembers the owners of directories. watched: returns True if a watch reports changes of owners."""
+    """A cache of the owners of directories, and of the denials that follow from these owners.
+
+    watched: returns True if a watch reports changes of owners.
+    """
 
     def __init__(
         self,
@@ -70,12 +77,12 @@ class HidingOwners:
         self._known.pop(node.nodeid, None)
 
     def changed(self, node: Node) -> None:
-        """Forget a directory's owner: its attributes changed elsewhere."""
+        """Forget the owner of a directory after another program has changed the directory's attributes."""
         if self._known.pop(node.nodeid, None) is not None:
             self._changes += 1
 
     def changed_all(self) -> None:
-        """Forget all owners: events were lost, and any owner may have changed."""
+        """Forget all owners after the watch has lost events: any owner may have changed."""
         self._known.clear()
         self._changes += 1
 
@@ -83,7 +90,7 @@ class HidingOwners:
         """Return the denial if the owner of *parent*, or of a directory above it, hides the names in
         *parent*.
 
-        generation: the policy's generation. Raises OSError(ESTALE) if the path no longer leads to *parent*.
+        generation: the policy's generation. Raise OSError(ESTALE) if the path no longer leads to *parent*.
         """
         if parent.out_of_reach:
             raise PathTooLongError(parent.name)
@@ -103,7 +110,7 @@ class HidingOwners:
         return self._watched() or time.monotonic() - read_s < UNWATCHED_S
 
     def _chain(self, parent: Node) -> tuple[Chain, float]:
-        """Return the directories from below the root to *parent* with their owners, and the oldest read_s."""
+        """Return the directories from below the root to *parent*, with owners, and their oldest read_s."""
         nodes: list[Node] = []
         at = parent
         while at.parent is not None:
@@ -122,7 +129,8 @@ class HidingOwners:
     def _read(self, nodes: list[Node], now_s: float) -> None:
         """Read the unknown owners of a chain of directories that begins below the root.
 
-        INVARIANT: this opens descriptors of its own, since the Resolver may close its descriptors meanwhile.
+        INVARIANT: this opens descriptors of its own, because the Resolver may close its descriptors at any
+        time.
         """
         unknown = [self._is_unknown(node) for node in nodes]
         if True not in unknown:

@@ -1,7 +1,8 @@
 """Proof of a content kind: a read lease, held while a decision depends on the kind.
 
-A kind counts only as long as nobody writes the file, and stat does not show every write: a store to a page
-of a mapping that is already dirty changes no time (docs/decisions/0017-a-kind-counts-under-a-lease.md).
+A kind counts only as long as nobody writes to the file. stat(2) does not show every write: if a process
+stores bytes in a mapped page that is already dirty, no time changes
+(docs/decisions/0017-a-kind-counts-under-a-lease.md).
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ from policyfs.store.leases import Lease
 
 
 class UnprovenKindError(Exception):
-    """A decision needs the file's kind, but a process can write to the file: sniffing proves nothing."""
+    """The error for a decision that needs a file's kind while a process may write to the file.
+
+    Sniffing such a file proves nothing.
+    """
 
 
 class KindEvidence:
     """The read lease under which a file's kind was found. It is kept until the request takes effect.
 
     asked: True if the decision needed the kind. owner: the file's owner if the decision needed the owner,
-    else None. expected: the attributes of the file that must be sniffed; None: any file. proven_only: True
-    after demand().
+    else None. expected: the attributes of the only file that may be sniffed; None if any file may be.
+    proven_only: True after demand().
     """
 
     __slots__ = ("_fd", "_lease", "asked", "expected", "owner", "proven_only")
@@ -39,7 +43,10 @@ class KindEvidence:
         self.proven_only = False
 
     def demand(self) -> None:
-        """Demand a lease. If the kernel refuses it, UnprovenKindError is raised, and nothing is sniffed."""
+        """Require a lease as proof of the kind.
+
+        If the kernel then refuses the lease, FactFinder raises UnprovenKindError, and sniffs nothing.
+        """
         self.proven_only = True
 
     def keep(self, fd: int, lease: Lease | None) -> None:
@@ -48,15 +55,16 @@ class KindEvidence:
         self._fd, self._lease = fd, lease
 
     def holds(self) -> bool:
-        """True if the lease still holds: nobody can have written the file since before its kind was found.
+        """Return True if the lease still holds. Then nobody has written since before the kind was found.
 
-        INVARIANT: called right before the request takes effect, with no await in between.
+        INVARIANT: the caller calls this right before the request takes effect, with no await in between.
         """
         return self._lease is not None and self._lease.holds()
 
     @property
     def used(self) -> bool:
-        """True if the decision depended on the file's kind or owner, so that it is no decision on another."""
+        """True if the decision depended on this file's kind or owner. Then it does not apply to another file.
+        """
         return self.asked or self.owner is not None
 
     def close(self) -> None:
@@ -69,7 +77,10 @@ class KindEvidence:
             os.close(fd)
 
     def close_later(self) -> None:
-        """Close after the reply to the current request: the event loop's next turn comes after the reply."""
+        """Close after the reply to the current request, in the event loop's next turn.
+
+        Without a lease, close at once.
+        """
         if self._lease is None:
             self.close()
         else:

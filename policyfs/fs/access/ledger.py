@@ -1,11 +1,13 @@
 """Ledgers: the required records of one request, and the wait for them without blocking the event loop.
 
-A thread writes the records (journal/committer.py). If that takes only a moment, the request goes on at once.
-Otherwise the request waits, and other requests go on meanwhile. A refusal is added to the request's ledger,
-and the reply waits until the refusal is on record (error_boundary.guarded). An allowance is on record before
-the access: an open waits after its decision. If a change of the store has to wait for its record, the change
-is decided again after the wait, and is made only if the new decision gives the same event
-(`recorded_first`). So every change follows from a decision that was made after the last await.
+A thread writes the records (journal/committer.py). If a record takes only a moment, the request goes on at
+once. Otherwise the request waits, and other requests go on meanwhile.
+
+A refusal is added to the request's ledger, and the reply waits until the refusal is on record
+(error_boundary.guarded). An allowance is put on record before the access. So an open waits after its
+decision. If a change of the store has to wait for its record, the change is decided again after the wait. It
+is made only if the new decision gives the same event (`recorded_first`). So every change follows from a
+decision that was made after the last await.
 """
 
 from __future__ import annotations
@@ -31,22 +33,25 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _TRIES: Final = 3
-"""The limit of records for one change. Each time the event differs after the wait, it needs a new record."""
+"""The limit of records for one change. After each wait, a decision with another event needs a new record."""
 
 
 class Sink(Protocol):
     """The part of the journal that records events."""
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take an event. If this returns a ticket, the caller must commit it. paid: True if the request has
-        already waited for its app's budget (journal/accounts.py).
+        """Accept an event. Return a ticket that the caller must commit, or None if the event needs no commit.
+
+        paid: True if the request has already waited for its app's budget (journal/accounts.py).
         """
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write the tickets in this thread. Then each ticket tells whether it is on record (check())."""
+        """Write the tickets on the calling thread. Ticket.check() then tells whether a ticket is on record.
+        """
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write the tickets in another thread, and wait a moment at most until they are written."""
+        """Start to write the tickets on another thread, and wait for a moment at most until they are written.
+        """
 
 
 class Commits:
@@ -56,10 +61,9 @@ class Commits:
         self.sink = sink
 
     def at_once(self, ticket: Ticket) -> Commit | None:
-        """Start to write a ticket. Return None, and start nothing, if the ticket's app is beyond its budget
-        and must wait first.
+        """Start to write a ticket. If its app must wait for a budget first, only return None.
 
-        Raises FUSEError(EIO) if the ticket could not be recorded.
+        Raise FUSEError(EIO) if the ticket could not be recorded.
         """
         if ticket.wait_s > 0:
             return None
@@ -69,7 +73,7 @@ class Commits:
         return commit
 
     async def wait(self, ticket: Ticket, commit: Commit | None) -> None:
-        """Wait until a ticket is on record. commit: the result of `at_once`. Raises FUSEError(EIO) if the
+        """Wait until a ticket is on record. commit: the result of `at_once`. Raise FUSEError(EIO) if the
         ticket could not be recorded.
         """
         if commit is None:
@@ -87,8 +91,9 @@ class Commits:
         check(ticket)
 
     async def put(self, ticket: Ticket) -> bool:
-        """Write a ticket and wait until it is on record. Return True if the wait let other requests run.
-        Raises FUSEError(EIO) if the ticket could not be recorded.
+        """Write a ticket and wait until it is on record. Return True if other requests could run meanwhile.
+
+        Raise FUSEError(EIO) if the ticket could not be recorded.
         """
         commit = self.at_once(ticket)
         if commit is not None and commit.is_done:
@@ -106,7 +111,7 @@ def check(ticket: Ticket) -> None:
 
 
 class UnrecordedError(Exception):
-    """A change of the store must wait: its record must be written first, which takes more than a moment."""
+    """The error for a change of the store that must wait, since its record takes more than a moment."""
 
     def __init__(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
         super().__init__("not on record yet")
@@ -116,7 +121,10 @@ class UnrecordedError(Exception):
 
 
 class PacedError(Exception):
-    """The app has used up its budget. The request must stop now, and start again after wait_s seconds."""
+    """The error for a request of an app that has used up its budget for records.
+
+    The request must stop now, and start again after wait_s seconds.
+    """
 
     def __init__(self, wait_s: float) -> None:
         super().__init__(f"{wait_s:.3f} s to wait")
@@ -124,7 +132,7 @@ class PacedError(Exception):
 
 
 class Ledger:
-    """The ledger of one request."""
+    """The ledger of one request: its required records that are not yet written."""
 
     __slots__ = ("_commits", "_first", "_recorded", "_waiting", "closed", "paid", "waits_outside")
 
@@ -134,12 +142,13 @@ class Ledger:
         self._first = False
         self._recorded: Event | None = None
         self.closed = False
-        """True once the request is answered. Tasks that still run get no ledger, as no reply waits for
-        them."""
+        """True once the request is answered. Tasks of the request that still run get no ledger, because no
+        reply waits for their records."""
         self.waits_outside = False
-        """True while `paced` handles PacedError: a request beyond its app's budget raises that."""
+        """True while a method runs that `paced` wraps. If the app has used up its budget, the method then
+        raises PacedError, and `paced` waits."""
         self.paid = False
-        """True if the request has already waited for its app's budget; the next record then need not wait."""
+        """True if the request has waited for its app's budget. Then the next record does not wait again."""
 
     def add(self, commits: Commits, ticket: Ticket, commit: Commit | None) -> None:
         """Make the reply wait until a ticket is on record."""
@@ -147,18 +156,17 @@ class Ledger:
         self._waiting.append((ticket, commit))
 
     async def settle(self) -> None:
-        """Wait for all added tickets. Raises FUSEError(EIO) if one could not be recorded."""
+        """Wait for all added tickets. Raise FUSEError(EIO) if one could not be recorded."""
         while self._waiting and self._commits is not None:
             await self._commits.wait(*self._waiting.pop())
 
     @property
     def is_first(self) -> bool:
-        """True under `recorded_first`, which can wait for required records."""
+        """True while a method runs that `recorded_first` wraps. The wrapper can wait for required records."""
         return self._first
 
     def has(self, event: Event) -> bool:
-        """True if `recorded_first` has just put an equal event on record. Counts once: a second call is
-        False.
+        """Return True if `recorded_first` has just put an equal event on record. A second call returns False.
         """
         recorded, self._recorded = self._recorded, None
         return recorded is not None and _same(recorded) == _same(event)
@@ -173,13 +181,13 @@ class Ledger:
             self._first, self._recorded = before, None
 
     async def record(self, missing: UnrecordedError) -> None:
-        """Wait until the missing event is on record. Raises FUSEError(EIO) if it could not be recorded."""
+        """Wait until the missing event is on record. Raise FUSEError(EIO) if it could not be recorded."""
         await missing.commits.wait(missing.ticket, missing.commit)
         self._recorded = missing.ticket.event
 
 
 def _same(event: Event) -> Event:
-    """Return the event, bounded, without the fields that may differ between two decisions on one request."""
+    """Return the bounded event, without the values that may differ between two decisions on one request."""
     return bounded(event)._replace(time_ns=0, exe="")
 
 
@@ -207,9 +215,10 @@ def ledger() -> Iterator[Ledger]:
 def paced(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Wrap a method that opens. If its app has used up its budget, the open ends, waits, and starts again.
+    """Wrap a method that opens a file, so that an app without budget waits outside the method.
 
-    During the wait the request holds no lease, lock or descriptor for which others wait.
+    If the app has used up its budget, the method ends, the wrapper waits, and calls the method again. During
+    the wait the request holds no lease, lock or descriptor for which others wait.
     """
 
     @functools.wraps(method)
@@ -233,11 +242,12 @@ def paced(
 def recorded_first(
     method: Callable[P, Coroutine[object, object, R]],
 ) -> Callable[P, Coroutine[object, object, R]]:
-    """Wrap a method that decides, records and changes the store: write the record without blocking.
+    """Wrap a method that decides, records and changes the store: write the record without blocking the loop.
 
-    If a required record takes long, the method is left before it changes anything, and is called again once
-    the record is written. It then decides anew, and goes on if its event equals the recorded one. INVARIANT:
-    the method records once between its last await and the change, and changes nothing before that record.
+    If a required record takes long, the method ends before it changes anything. Once the record is written,
+    the wrapper calls the method again. The method then decides anew, and goes on if its event equals the
+    recorded one. INVARIANT: the method records once between its last await and the change, and changes
+    nothing before that record.
     """
 
     @functools.wraps(method)
@@ -251,6 +261,6 @@ def recorded_first(
                     except UnrecordedError as error:
                         missing = error
                     await own.record(missing)
-        return await method(*args, **kwargs)  # the event differed each time: this call waits for the disk
+        return await method(*args, **kwargs)  # the event differed each time: this call blocks
 
     return wrapper

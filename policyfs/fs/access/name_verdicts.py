@@ -1,7 +1,8 @@
 """Decisions on all names of a directory at once, for listings.
 
-The decision on a name depends on its path and the object's type, and perhaps on facts. The policy names only
-a few names of a directory. If the policy decides all other names alike, one decision is enough for them.
+The decision on a name depends on its path and on the object's type, and perhaps on facts. A policy usually
+mentions only a few names of a directory. If it decides all other names alike, one decision is enough for all
+of these.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from policyfs.policy.decide import Engine, PathState
 from policyfs.policy.names import bytes_of
 
 _REMEMBERED: Final = 1 << 12
-"""The limit of directories with remembered answers; beyond it all are forgotten."""
+"""The limit of entries in each cache of this module. A full cache is emptied before the next entry."""
 
 HIDDEN_SHIFT: Final = 16
 
@@ -29,13 +30,14 @@ _SPECIAL: Final = 0xFFFF & ~_UNKNOWN & ~sum(_TYPES.values())
 
 
 class Verdicts(NamedTuple):
-    """Decisions on the names of a directory by path and type alone. Each field has one bit for each DT_*
-    type.
+    """Decisions on the names in a directory, by path and file type alone.
 
-    shown: types that the caller sees under any name that is not in *apart*. hidden: types that the caller
-    does not see under such names. apart: names with other answers. The low bits of a value are the shown
-    types; the hidden types begin at bit HIDDEN_SHIFT. Objects of a type that is neither shown nor hidden are
-    decided one by one.
+    shown, hidden: sets of file types, one bit for each DT_* type (readdir(3)). Under any name that is not in
+    *apart*, the caller sees objects of the types in *shown*, but not of the types in *hidden*. An object of a
+    type in neither set is decided alone.
+
+    apart: the names with other answers. The low bits of a value are the types that are shown under the name.
+    The hidden types begin at bit HIDDEN_SHIFT.
     """
 
     shown: int
@@ -47,7 +49,7 @@ NOTHING_DECIDED: Final = Verdicts(0, 0, {})
 
 
 class NameVerdicts:
-    """Decides on names for one engine, and remembers the answers. posix: True if mounted with --posix."""
+    """A cache of one engine's decisions on names. posix: True if the mount has --posix."""
 
     def __init__(self, engine: Engine, *, posix: bool) -> None:
         self._engine = engine
@@ -58,8 +60,8 @@ class NameVerdicts:
     def of(self, who: Principal, directory: PathState) -> Verdicts:
         """Return the decisions on `see` for the names in the directory at this path.
 
-        INVARIANT: answer and time depend only on the policy, the path and the caller, never on the names that
-        the directory has. So the time tells nothing about hidden names.
+        INVARIANT: the answer, and the time that it takes, depend only on the policy, the path and the caller,
+        never on the names that the directory has. So the time tells nothing about hidden names.
         """
         key = (directory, who.key)
         found = self._verdicts.get(key)
@@ -93,8 +95,7 @@ class NameVerdicts:
         return found
 
     def _by_type(self, who: Principal, directory: PathState, name: str) -> tuple[int, int]:
-        """Return the types that are shown under one name, and the types that are hidden, whatever their
-        facts.
+        """Return the file types that are shown under a name, and those that are hidden, whatever their facts.
         """
         engine = self._engine
         state = engine.step(directory, bytes_of(name))

@@ -8,14 +8,15 @@ from policyfs.domain import NO_FACTS, Decision, FileType, Op, Principal
 from policyfs.policy.decide import Engine, PathState
 
 _REMEMBERED: Final = 1 << 14
-"""The limit of paths for which an answer is remembered; beyond it all are forgotten."""
+"""The limit of entries in each cache of this module. A full cache is emptied before the next entry."""
 
 
 class Unseen(NamedTuple):
-    """Denials of `see` by a path alone, without any fact.
+    """Denials of `see` that follow from a path alone, without any fact.
 
     whatever: the denial for objects of every type. but_directory: the denial for objects of every type except
-    directories. None in a field: the path alone gives no such denial, but type or facts may deny.
+    directories. A field is None if the path alone gives no such denial. The object's type or facts may still
+    give one.
     """
 
     whatever: Decision | None
@@ -23,7 +24,7 @@ class Unseen(NamedTuple):
 
 
 class PathAnswers:
-    """Remembers the answers of one engine. shared: True if several apps use the mount."""
+    """A cache of one engine's answers. shared: True if the mount is a shared mount."""
 
     def __init__(self, engine: Engine, *, shared: bool) -> None:
         self._engine = engine
@@ -32,7 +33,7 @@ class PathAnswers:
         self._shown: dict[tuple[PathState, int], bool] = {}
 
     def unseen(self, who: Principal, state: PathState) -> Unseen:
-        """Return the denials of `see` that a path alone decides, for any object there."""
+        """Return the denials of `see` that follow from a path alone."""
         key = (state, who.key)
         found = self._unseen.get(key)
         if found is None:
@@ -54,10 +55,10 @@ class PathAnswers:
         return Unseen(but_directory if directory == file else None, but_directory)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
-        """True if the caller sees every entry in the directory at this path, of any type.
+        """Return True if the caller sees every entry in the directory at this path, of any type.
 
-        Also False if callers see different entries in the directory. (The kernel gives one caller's answers
-        about it to all callers.)
+        Also return False if the kernel may keep answers about the directory, but callers see different
+        entries in it. The kernel would give the answers for one caller to all callers.
         """
         key = (state, who.key)
         found = self._shown.get(key)

@@ -28,11 +28,11 @@ _ALL_CLASSES: Final = 0o111
 
 
 class ShownModes:
-    """Computes owner, group and mode by the policy, for the apps that see these instead of the store's.
+    """Owner, group and mode by the policy, for the apps that see these instead of the store's.
 
-    by_mount: True if all apps of the mount see them (see apps_with_modes). any_uid: True for an app mount
-    that admits every uid. The kernel may then give one uid the attributes of a reply to another uid, so
-    owner, group and others all get the bits. read_only: True if no app may write.
+    by_mount: True if all apps of the mount see modes by the policy (see apps_with_modes). any_uid: True for
+    an app mount that admits every uid. There the kernel may give one uid the attributes of a reply to another
+    uid. So owner, group and others all get the same bits. read_only: True if no app may write.
     """
 
     def __init__(self, gate: Gate, *, by_mount: bool, any_uid: bool, read_only: bool) -> None:
@@ -55,7 +55,7 @@ class ShownModes:
         return bool(self.apps)
 
     def shown(self, stat: Stat, node: Node, caller: Caller) -> Stat:
-        """If the caller is one of the apps, return *stat* with owner, group and mode by the caller's rights.
+        """Return *stat* as the caller sees it: for one of the apps, with owner, group and mode by its rights.
 
         INVARIANT: the owner is replaced only for callers that may change attributes. The kernel lets the
         owner take leases (fcntl F_SETLEASE), and then every other open of the file waits.

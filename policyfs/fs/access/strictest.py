@@ -1,4 +1,4 @@
-"""The combination of several decisions about one file into one for all of its names."""
+"""The combination of the decisions for all names of a file into one decision."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from policyfs.errors import ERRNO_RANK
 
 
 def stricter(one: Decision | None, other: Decision) -> Decision:
-    """Return the stricter of two decisions, or both combined. A denial wins over an allowance. Of two denials
-    the one whose errno reveals less wins. Obligations add up, and the stronger audit level counts.
+    """Return one decision that is as strict as both. A denial wins over an allowance.
+
+    Of two denials, the errno that reveals less counts. Obligations add up, and the stronger audit level
+    counts.
     """
     if one is None or one == other:
         return other

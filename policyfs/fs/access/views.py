@@ -35,10 +35,12 @@ from policyfs.store.frozen import Version
 
 _PENDING_S: Final = 5.0
 _LOOKED_UP: Final = 2
-"""The number of look-ups before the kernel's second try: one to revalidate its entry, and one anew."""
+"""The number of LOOKUPs before the kernel's second try: one revalidates its entry, one finds the name
+anew."""
 
 Copyable = Callable[[Stat, int, frozenset[str], Principal], bool]
-"""Tells whether a principal gets a file (attributes, inode) as a frozen copy with these words hidden."""
+"""Function that returns True if a principal gets a file as a frozen copy. Arguments: the file's attributes,
+its inode (NodeTable.key_of), the words to hide, and the principal."""
 
 
 def version_of(stat: Stat) -> Version:
@@ -47,7 +49,8 @@ def version_of(stat: Stat) -> Version:
 
 
 class Views:
-    """Chooses the nodes of regular files, one for each view and byte path, and makes missing ones."""
+    """The choice of nodes for regular files: one node for each view and byte path. Missing nodes are added.
+    """
 
     def __init__(
         self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,
@@ -58,12 +61,12 @@ class Views:
         self._facts = facts
         self._copyable = copyable
         self._proves_raw = proves_raw
-        # By inode and thread: opens sent back to LOOKUP, for a reader's proof and for a writer's node.
+        # By inode and thread: opens that got ESTALE, of readers without a proof, and of writers.
         self._unproven = Expiring[tuple[int, int], bool](_PENDING_S)
         self._coming = Expiring[tuple[int, int], bool](_PENDING_S)
         self._pending = Expiring[tuple[int, int], bool](_PENDING_S)  # by inode and view
         self._outdated = Expiring[tuple[int, int], int](_PENDING_S)  # look-ups left, by view and thread
-        self._kept = Expiring[int, int](_PENDING_S)  # threads, by the node for their second try
+        self._kept = Expiring[int, int](_PENDING_S)  # by node: the thread for whose second try it is
 
     # -- which byte path -----------------------------------------------------------------------------
 
@@ -71,8 +74,9 @@ class Views:
         self, engine: Engine, caller: Caller, view: View, state: PathState,
         stat: Stat, owner: Callable[[], str], *, writing: bool,
     ) -> BytePath:  # fmt: skip
-        """Choose the byte path for a caller's open of a file now. *owner* is called only if its result
-        matters.
+        """Return the byte path for a caller's open of a file now.
+
+        *owner* is called only if its result matters.
         """
         plain = BytePath.RAW if view.raw else BytePath.LIVE
         if writing or (view.raw and not self._unproven and self._proves_raw()):
@@ -89,15 +93,16 @@ class Views:
         return self._snapshot(stat, key, view, caller)
 
     def _snapshot(self, stat: Stat, key: int, view: View, caller: Caller) -> BytePath:
-        """Return the byte path for bytes that do not change while they are read."""
+        """Return COPY if the caller gets a frozen copy, else LEASED: bytes that stay while they are read."""
         copyable = self._copyable(stat, key, view.redact, caller.principal)
         return BytePath.COPY if copyable else BytePath.LEASED
 
     def _reads_apart(
         self, engine: Engine, caller: Caller, view: View, state: PathState, key: int, owner: Callable[[], str]
     ) -> bool:
-        """True if a reader needs a copy or a lease although the view hides nothing: the decision depends on
-        the file's kind, and nothing proves the kind of the file itself.
+        """Return True if a reader needs a copy or a lease although the view hides nothing.
+
+        That is so if the decision depends on the file's kind, and nothing proves the kind of the file itself.
         """
         if self._is_pending(key, view, caller):
             return False
@@ -119,7 +124,7 @@ class Views:
 
     @property
     def is_settled(self) -> bool:
-        """Return True if every reader whose open got ESTALE (unproven()) has come again.
+        """True if every reader whose open got ESTALE (unproven()) has come again.
 
         Then the look-up of a raw file depends only on name and caller.
         """
@@ -137,7 +142,7 @@ class Views:
         need = engine.needs(who, Op.SEE | Op.READ, state, FileType.REGULAR)
         facts = Facts(None, owner() if need & Need.OWNER else None)
         decision = engine.decide(who, Op.SEE | Op.READ, state, FileType.REGULAR, facts)
-        if not decision.allowed:  # may not read the file, so it must not be LIVE: all words are hidden
+        if not decision.allowed:  # the caller may not read the file: hide all words, so it is not LIVE
             return engine.view(who, state).redact
         return decision.redact
 
@@ -148,7 +153,7 @@ class Views:
         self._pending.put((ino_key, view.key), True)
 
     def outdated(self, view: View, caller: Caller) -> None:
-        """Note that an open of a frozen copy got ESTALE: the thread's next look-ups get nodes of their own.
+        """Note that an open of a frozen copy got ESTALE. The thread's next look-ups get nodes of their own.
 
         So the kernel's second try, which is its last, cannot meet another caller's version. This holds for
         look-ups of any file, since another file may have taken the name. The kernel looks up twice before
@@ -168,7 +173,7 @@ class Views:
         self._coming.put((ino_key, caller.pid), True)
 
     def expect_nothing(self, ino_key: int, caller: Caller) -> None:
-        """Note that the thread's open was answered."""
+        """Note that the thread's open was answered. Its next look-ups need no writer's node any more."""
         if self._coming:
             self._coming.pop((ino_key, caller.pid))
 
@@ -195,14 +200,15 @@ class Views:
         cls, engine: Engine, caller: Caller, view: View, byte_path: BytePath, state: PathState,
         owner: Callable[[], str],
     ) -> Lane:  # fmt: skip
-        """Return the lane to which a caller's node of this view and byte path belongs. Return None if several
-        lanes share it.
+        """Return the lane that owns a caller's node of this view and byte path; None if lanes share the node.
 
         A COPY or LEASED node may show the result of one lane's worker (second_looks.py). If a rule cleans
-        written files, only the writer may read the data that cleaning removes. If rules can only refuse
-        written files, all callers that may write the file share one node, since only one of two drafts could
-        be stored. Other callers do not read the bytes that wait for their check: two uids of one app may have
-        the same obligations, but different rights for a kind. *owner* is called only if its result matters.
+        written files, only the writer may read the data that cleaning removes.
+
+        If rules can only refuse written files, all callers that may write the file share one node: if there
+        were two drafts, only one could be stored. Callers that may not write do not read the bytes that wait
+        for their check: two uids of one app may have the same obligations, but different rights for a kind.
+        *owner* is called only if its result matters.
         """
         if byte_path is BytePath.RAW:
             return None
@@ -214,7 +220,7 @@ class Views:
 
     @staticmethod
     def _may_write(engine: Engine, who: Principal, state: PathState, owner: Callable[[], str]) -> bool:
-        """True if a caller may write a file with its present owner, for at least one kind."""
+        """Return True if a caller may write a file with its present owner, for at least one kind."""
         need = engine.needs(who, Op.SEE | Op.WRITE, state, FileType.REGULAR)
         facts = Facts(None, owner() if need & Need.OWNER else None)
         return bool(need & Need.KIND) or engine.decide(
@@ -225,7 +231,7 @@ class Views:
         self, stat: Stat, view: View, byte_path: BytePath, state: PathState, parent: Node, name: bytes,
         caller: Caller, whose: Lane,
     ) -> Node:  # fmt: skip
-        """Return the node for a view of a file by this name; a new one if none fits."""
+        """Return the node for a view of a file by this name. Add a new node if none fits."""
         key = self._nodes.key_of(stat)
         best: Node | None = None
         alone = byte_path is BytePath.COPY and self._is_outdated(view, caller)
@@ -247,7 +253,7 @@ class Views:
         return best
 
     def _is_kept_for(self, node: Node, caller: Caller) -> bool | None:
-        """True if a node was made for the second try of the caller's thread, which has not opened it yet.
+        """Return True if a node was made for the second try of the caller's thread, and is not open yet.
 
         Return False if it was made for another thread: this caller must not use it. Return None if every
         caller may use it.
@@ -276,7 +282,7 @@ class Views:
 
     @staticmethod
     def serves(node: Node, version: Version) -> bool:
-        """True if the node can serve an open of this version of the file."""
+        """Return True if the node can serve an open of this version of the file."""
         if node.open is None or node.open.version is None or not node.open.handles:
             return True
         return node.open.version == version
@@ -292,7 +298,7 @@ class Views:
         return node
 
     def directory(self, stat: Stat, state: PathState, parent: Node, name: bytes, view: View) -> Node:
-        """Return the node for a directory or a symlink; make one if there is none.
+        """Return the node for a directory or a symlink. Add a new node if there is none.
 
         A directory has one node. A symlink has one node for each path state.
         """
@@ -311,5 +317,5 @@ class Views:
 
 
 def _newer(node: Node, best: Node) -> bool:
-    """True if *node* is open and *best* is not: *node* is preferred, so that one version has one node."""
+    """Return True if only *node* is open: an open node is preferred, so that one version has one node."""
     return node.open is not None and best.open is None
