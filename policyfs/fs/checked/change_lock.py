@@ -1,8 +1,8 @@
-"""Locks for changes to one file, between the daemons of the store (see store/latches.py) and in this one.
+"""Locks for changes to one file: between the daemons of the store (store/latches.py), and within this daemon.
 
 A change runs on the loop, with no await inside (`on`), or on a thread if it may wait for the disk
-(`in_thread`). While a thread changes a file, changes on the loop wait, and the other way round. Two
-changes on the loop are never under way at the same time.
+(`in_thread`). While a thread changes a file, changes on the loop wait, and the other way round. Two changes
+on the loop are never under way at the same time.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ T = TypeVar("T")
 
 
 class ChangeLock:
-    """One lock for each file, held during a change, between the daemons of one store and the threads of this
-    one.
-    """
+    """The locks for changes, one for each file. They exclude other daemons, and other threads of this one."""
 
     def __init__(
         self, latches: Latches, is_over: Callable[[], bool] = lambda: False,
@@ -54,9 +52,10 @@ class ChangeLock:
     async def on(self, fd: int, *, patient: bool = False) -> AsyncIterator[None]:
         """Keep all other daemons from checked changes and truncations of the file behind *fd*.
 
-        INVARIANT: no await inside. The caller checks the conditions of the change inside, since entering may
-        wait. patient: wait for another daemon as long as it takes, for a change that nobody can try again.
-        Raises OSError(EBUSY) if another daemon does not finish its change, or the mount ends first.
+        INVARIANT: the caller does not await inside the context. The caller checks the conditions of the
+        change inside, since entering the context may wait. patient: True to wait for another daemon as long
+        as it takes, for a change that nobody can try again. Raise OSError(EBUSY) if another daemon does not
+        finish its change, or the mount ends first.
         """
         at = await self._taken(fd, beside_loop=True, patient=patient)
         self._on_loop[at] += 1
@@ -71,7 +70,7 @@ class ChangeLock:
     ) -> T:
         """Run a change on a thread, without any other change to the file; call *fence* right before.
 
-        INVARIANT: the change checks its conditions itself, since some time passes until it runs. Raises the
+        INVARIANT: the change checks its conditions itself, since some time passes until it runs. Raise the
         exceptions of *fence* and *change*, and OSError(EBUSY) as on() does. patient: as in on().
         """
         at = await self._taken(fd, beside_loop=False, patient=patient)
@@ -86,10 +85,10 @@ class ChangeLock:
 
     @asynccontextmanager
     async def apart(self, fd: int) -> AsyncIterator[None]:
-        """Keep all other daemons from the file behind *fd* during several changes by this one.
+        """Keep all other daemons from the file behind *fd* during several changes by this daemon.
 
-        Each change takes the lock as usual, and between two of them others of this daemon have their turn.
-        Raises OSError(EBUSY) as on() does.
+        Each change takes the lock as usual. Between two of them, other changes by this daemon have their
+        turn. Raise OSError(EBUSY) as on() does.
         """
         at = await self._taken(fd, beside_loop=True, patient=False)
         self._apart[at] += 1
@@ -108,7 +107,10 @@ class ChangeLock:
             self._latches.give(at)
 
     async def _taken(self, fd: int, *, beside_loop: bool, patient: bool) -> int:
-        """Take the latch of a file. INVARIANT: no await between the last check and the return."""
+        """Take the latch of a file, and return its number.
+
+        INVARIANT: no await between the last check and the return.
+        """
         at = self._latches.number(fd)
         until, is_late = trio.current_time() + _WAIT_S, False
         while True:

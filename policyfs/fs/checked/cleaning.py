@@ -1,8 +1,8 @@
 """Cleaning: files are stored without the forbidden data (``require: {clean: [...]}``).
 
-For any writer, the store gets the bytes that an app under ``redact`` of the same words would read. The draft
-keeps the written bytes, since its writer may go on with it, and may move the file to a place where it is
-stored unchanged.
+Whoever writes the file, the store gets the bytes that an app under ``redact`` of the same words would read.
+The draft keeps the bytes as written: its writer may go on with them, and may move the file to a path where it
+is stored unchanged.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ _ZEROS: Final = bytes(_PIECE)
 
 @dataclass(slots=True)
 class Cleaned:
-    """A draft without the forbidden data.
+    """The result of the cleaning of a draft.
 
-    fd: descriptor of an unnamed file, closed by close(); -1 if the draft has no forbidden data. note: the
-    removed data, for the trail. refusal: the reason if the draft cannot be cleaned.
+    kind: the draft's kind; None if sniffing failed. fd: descriptor of an unnamed file, the cleaned copy;
+    closed by close(). It is -1 if the draft has no forbidden data, or cannot be cleaned. note: the removed
+    data, for the trail. refusal: the reason if the draft cannot be cleaned, else empty.
     """
 
     kind: str | None
@@ -46,7 +47,7 @@ class Cleaned:
 
 
 class Cleaner:
-    """The cleaner of one mount: it cleans drafts into unnamed files."""
+    """The cleaner of one mount: it writes cleaned copies of drafts into unnamed files."""
 
     def __init__(self, tree: Tree, plans: PlanFinder, copy_all: Callable[[int, int, int], None]) -> None:
         """copy_all: copies the first bytes of a file into an empty one, on a worker thread. Arguments: source
@@ -57,8 +58,10 @@ class Cleaner:
         self._copy_all = copy_all
 
     async def clean(self, fd: int, words: frozenset[str], owner: tuple[int, int], lane: Hashable) -> Cleaned:
-        """Clean the file behind *fd* (O_RDONLY; nobody writes it meanwhile). owner: uid and gid of the copy,
-        for their quota. Raises OSError of the store.
+        """Return a cleaned copy of the file behind *fd* (O_RDONLY), if the file needs one.
+
+        Nobody may write the file meanwhile. owner: uid and gid of the copy, because the copy counts in their
+        quota. Raise OSError of the store.
         """
         kind, plan = await self._plans.locate(fd, words, lane=lane, proof=None)
         if plan.outcome is Outcome.REFUSE:
@@ -76,7 +79,7 @@ class Cleaner:
         return cleaned
 
     async def is_clean(self, fd: int, words: frozenset[str], lane: Hashable) -> bool:
-        """True if the file behind *fd* has nothing that must be removed."""
+        """Return True if the file behind *fd* has nothing that must be removed."""
         if not os.fstat(fd).st_size:
             return True
         _, plan = await self._plans.locate(fd, words, lane=lane, proof=None)
@@ -97,7 +100,7 @@ def _listed(words: frozenset[str]) -> str:
 
 
 def _told(plan: Plan) -> str:
-    """Describe the removed data for the trail; never in the file's own words."""
+    """Return a description of the removed data for the trail, without any text of the file."""
     found: tuple[Finding, ...] = plan.findings
     named = "; ".join(f"{one.container} {one.tag} at {one.offset}" for one in found[:_NAMED])
     more = len(found) - _NAMED

@@ -1,4 +1,4 @@
-"""The way of a draft's bytes into the store's file, once its check has allowed them."""
+"""Storage of drafts: after a draft's check, its bytes go into the store's file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from policyfs.store.ranges import KEEP_SIZE
 from policyfs.store.tree import Tree
 
 _PIECE: Final = 1 << 20
-"""The number of bytes that go into the store at a time, while no other daemon changes the file."""
+"""The size in bytes of one piece of a draft. A draft is copied into the store's file piece by piece."""
 _TRIES: Final = 100
-"""The limit of tries to begin storing a draft because others change the file meanwhile."""
+"""The limit of tries to begin a copy. A try fails if another program changes the file meanwhile."""
 _NONE: Final = Version(0, 0, 0)
 _TORN: Final = "only a part of it is in the file: another program wrote there, or the store failed"
 _TORN_UNCLEANED: Final = f"{_TORN}; it was not cleaned"
@@ -30,12 +30,13 @@ _TORN_UNCLEANED: Final = f"{_TORN}; it was not cleaned"
 
 @dataclass(slots=True)
 class _Copy:
-    """The copying of a draft, or its cleaned copy, into the store's file.
+    """The state of a copy of a draft, or of its cleaned version, into the store's file.
 
-    source: descriptor of the bytes, *size* in number. torn: draft.torn before. old: the file's version before
-    the first piece. appends: True if the store cannot reserve space, and the file becomes longer: the bytes
-    behind its old end go first. begin: the offset of the first piece: that end, or 0. done: the number of
-    copied bytes. most: the file's length after the next piece, if no other program changes it.
+    source: descriptor of the bytes. size: their number. torn: the value of draft.torn before the copy. old:
+    the file's version before the first piece. appends: True if the store cannot reserve space, and the file
+    becomes longer. Then the bytes behind the file's old end are copied first. begin: the offset of the first
+    piece: the file's old end if *appends*, else 0. done: the number of copied bytes. most: the file's length
+    after the next piece, if no other program changes the file.
     """
 
     handle: Handle
@@ -55,7 +56,7 @@ class _Copy:
 
     @property
     def length(self) -> int:
-        """The file's length before the next piece, if no other program has changed it."""
+        """The file's length before the next piece, if no other program has changed the file."""
         return max(self.old.size, min(self.begin + self.done, self.size))
 
     @property
@@ -69,7 +70,7 @@ class _Copy:
 
 
 class DraftStorage:
-    """Copies drafts into the files of one store. The caller holds the lock of the draft's node.
+    """Storage of drafts in the files of one store. The caller holds the lock of the draft's node.
 
     shares_blocks: True if two files of the store can share blocks (reflink).
     """
@@ -84,22 +85,22 @@ class DraftStorage:
     ) -> None:
         """Copy the draft (or its cleaned copy) from *source* into the store's file, or share its blocks.
 
-        It is copied piece by piece, so that no other change by this daemon waits long. Other daemons wait for
-        all of it: none can stop it half way. The file is written in place, and cut to its length last: if its
-        space were freed first, other files could take it. Where the store cannot reserve space, the bytes
-        behind the file's old end go first (_append).
+        The draft is copied piece by piece, so that no other change by this daemon waits long. Other daemons
+        wait for the whole copy, so that they cannot stop it half way. The file is written in place, and cut
+        to its new length last: if the file's space were freed first, other files could take that space. If
+        the store cannot reserve space, the bytes behind the file's old end are copied first (_append).
 
-        INVARIANT: before each piece the file's bytes are as the last piece left them, or as they were when
-        the draft began. Both *fence* and *on_thread* are called before the first piece: from then on all
-        bytes in the file are of this draft. The thread calls *on_thread*, since it may have waited for its
-        turn.
+        INVARIANT: before each piece, the file has the bytes that the last piece left, or the bytes that it
+        had when the draft began. Both *fence* and *on_thread* are called before the first piece: from then on
+        all bytes in the file are of this draft. The thread calls *on_thread*, since the thread may have
+        waited for its turn.
 
-        After an error of the store this can be tried again: draft.base is then the state that the failed
+        After an error of the store the caller may try again: draft.base is then the state that the failed
         piece left. As long as only a part of the draft is in the file, draft.torn is set. The daemon's end
         waits for the last piece, however long the disk takes.
 
-        Raises OSError (EBUSY) if others have changed the file at each of _TRIES tries to begin: then the file
-        has its old bytes. From the first piece on, changes that leave the bytes alone do no harm.
+        Raise OSError (EBUSY) if other programs have changed the file at each of _TRIES tries to begin. The
+        file then has its old bytes. After the first piece, changes that leave the bytes alone do no harm.
         """
         if self._may_share(handle.fd, draft.size):
             with trio.CancelScope(shield=True):
@@ -133,11 +134,11 @@ class DraftStorage:
         """Copy the next piece, on a thread, if the file is as expected.
 
         Return False if the first piece finds another version of the file than the fence did. (Perhaps only
-        the mode has changed.) The caller then tries again with the new version. Raises OSError (EBUSY) if
+        the mode has changed.) The caller then tries again with the new version. Raise OSError (EBUSY) if
         another program has written the file.
 
-        draft.base says nothing from the second piece on, unless it is the file's state: if an app sets times
-        just when the last piece ends, there is none (Draft.dated).
+        From the second piece on, draft.base proves nothing if it is not the file's state: if an app sets
+        times just when a piece ends, draft.base becomes None (Draft.dated).
         """
         now, draft = self._tree.fstat(copy.handle.fd), copy.draft
         same = base_of(now) == draft.base
@@ -150,8 +151,8 @@ class DraftStorage:
             raise _changed()
         at_once = not same and copy.done
         self._put_piece(copy)
-        # An app that may only set times must not make us leave a file half written. So then all the rest is
-        # copied at once: after each further piece the bytes would have to be compared again.
+        # Only the times have changed. An app that may set them must not make us leave a file half written.
+        # So all the rest is copied at once: otherwise each further piece would need a new comparison.
         while at_once and not copy.is_done:
             self._put_piece(copy)
         return True
@@ -179,7 +180,7 @@ class DraftStorage:
                 draft.base = None  # another program has appended, or cut the file
 
     def _put_bytes(self, copy: _Copy) -> None:
-        """Write the next piece. Raises OSError (EBUSY) if another program changes the file's length."""
+        """Write the next piece. Raise OSError (EBUSY) if another program changes the file's length."""
         fd = copy.handle.fd
         at, length = copy.piece
         data = os.pread(copy.source, length, at)
@@ -194,10 +195,10 @@ class DraftStorage:
         copy.done += len(data)
 
     def _append(self, copy: _Copy, data: bytes) -> None:
-        """Write a piece behind the file's end, and behind all that another program appends meanwhile.
+        """Write a piece behind the file's end, and behind all bytes that another program appends meanwhile.
 
-        INVARIANT: no old byte is overwritten before the store has all these pieces. If it has no room for
-        them, the file gets its old length again. Raises OSError (ENOSPC, EDQUOT).
+        INVARIANT: no old byte is overwritten before the store has all appended pieces. If the store has no
+        room for them, the file gets its old length again. Raise OSError (ENOSPC, EDQUOT).
         """
         fd, end, rest = copy.handle.fd, copy.length, memoryview(data)
         try:
@@ -213,10 +214,11 @@ class DraftStorage:
             raise
 
     def _may_share(self, fd: int, size: int) -> bool:
-        """True if the store's file gets a draft of *size* bytes in one step: it has bytes that could be lost.
+        """Return True if the store's file gets a draft of *size* bytes in one step, by shared blocks.
 
-        Where blocks can be shared, no room can be reserved for new bytes in place of old ones: the file
-        system puts them elsewhere (btrfs always, xfs if the old blocks are shared).
+        That is so if the file has bytes that could be lost. Where blocks can be shared, no room can be
+        reserved for new bytes in place of old ones: the file system puts them elsewhere (btrfs always, xfs if
+        the old blocks are shared).
         """
         return self._shares_blocks and size > 0 and self._tree.fstat(fd).size > 0
 
@@ -224,11 +226,11 @@ class DraftStorage:
         return self._may_share(fd, size) and ranges.share(source, fd, size, self._tree.root_fd)
 
     def _reserve(self, fd: int, size: int) -> bool:
-        """Reserve space for a file of *size* bytes. Return False if the store cannot reserve space. Raises
-        OSError (ENOSPC, EDQUOT) if it has none.
+        """Reserve space for a file of *size* bytes. Return False if the store cannot reserve space.
 
-        INVARIANT: called before any byte of the file is overwritten. The draft and the file both take space,
-        and the disk may not have enough for both. Holes of the file need space, too.
+        Raise OSError (ENOSPC, EDQUOT) if the store has no space. INVARIANT: called before any byte of the
+        file is overwritten. The draft and the file both take space, and the disk may not have enough for
+        both. Holes of the file need space, too.
         """
         now = self._tree.fstat(fd).size
         if not size:
@@ -247,8 +249,9 @@ class DraftStorage:
 def _write_out(source: int, target: int) -> None:
     """Write the bytes of both files to the disk, on a worker thread, before they share blocks.
 
-    Else the kernel would do so in the step itself, under the locks of both files. As soon as any app changes
-    the mode of the store's file, or removes it, the event loop, and all apps, would wait for the disk.
+    Otherwise the kernel would write them while it shares the blocks, under the locks of both files. If any
+    app then changed the mode of the store's file, or removed the file, the event loop would wait for the
+    disk, and all apps with it.
     """
     for fd in (source, target):
         ranges.write_out(fd)
@@ -259,7 +262,7 @@ def _changed() -> OSError:
 
 
 def _alike(copy: _Copy) -> bool:
-    """True if the copied bytes are still in the file. Reads them, on a worker thread."""
+    """Return True if the copied bytes are still in the file. This reads them, on a worker thread."""
     end = copy.begin + copy.done
     one, other = copy.source, copy.handle.fd
     return _are_alike(one, other, copy.begin, min(end, copy.size)) and _are_alike(
@@ -268,7 +271,7 @@ def _alike(copy: _Copy) -> bool:
 
 
 def _are_alike(one: int, other: int, at: int, end: int) -> bool:
-    """True if two files have the same bytes from *at* to *end*."""
+    """Return True if two files have the same bytes from *at* to *end*."""
     while at < end and (data := os.pread(one, min(_PIECE, end - at), at)):
         if data != os.pread(other, len(data), at):
             return False

@@ -46,7 +46,7 @@ _RELEASING: Final = Call("write", "close")
 
 
 class Drafts:
-    """The drafts of one mount. All work on a draft is done under its node's lock."""
+    """The drafts of one mount. The caller holds the lock of the draft's node."""
 
     def __init__(
         self,
@@ -71,22 +71,24 @@ class Drafts:
         self._cleaner = Cleaner(fs.tree, plans, _copy_all)
 
     async def empty(self, handle: Handle, state: OpenState) -> Draft:
-        """Return the node's draft, emptied (O_TRUNC). Raises as begin() does.
+        """Empty the node's draft (O_TRUNC), and return it. Raise what begin() raises.
 
-        From here on all bytes of the file come from this handle's writes.
+        From then on all bytes of the file come from writes through this handle.
         """
-        seen = version_of(self._tree.fstat(handle.fd))  # before a thread empties it: others may write then
+        seen = version_of(self._tree.fstat(handle.fd))  # read first: others may write while a thread empties
         draft = await self._begin(handle, state, None)
         handle.seen = seen
         return draft
 
     async def begin(self, handle: Handle, state: OpenState, fence: Fence) -> Draft:
-        """Return the node's draft. A new draft begins as a copy of the file. It replaces a draft that the
-        store has, if another writer has changed the file since.
+        """Return the node's draft. A new draft begins as a copy of the file.
 
-        Raises OSError: EOPNOTSUPP if the store has no unnamed files, EMFILE if the caller's app has used up
-        its share of descriptors. Calls *fence* after the copy, and raises its exceptions: another app may
-        have written the file meanwhile, and the draft must not show that app's bytes.
+        If the store has all of the draft, and another writer has changed the file since, a new draft replaces
+        it.
+
+        Raise OSError: EOPNOTSUPP if the store has no unnamed files, EMFILE if the caller's app has used up
+        its share of descriptors. *fence* is called after the copy, and may raise: another app may have
+        written the file, and the draft must not show that app's bytes.
         """
         return await self._begin(handle, state, fence)
 
@@ -100,7 +102,7 @@ class Drafts:
             return state.draft
         head = state.head
         stat = self._tree.fstat(handle.fd)
-        # It belongs to the caller, as a natively written file would: the caller's quota counts it.
+        # The draft belongs to the caller, as a natively written file would: the caller's quota counts it.
         caller = handle.caller
         create = partial(self._tree.create_unnamed, self._tree.root_fd, 0o600, 0, caller.uid, caller.gid)
         fd, release = self._handles.open_for(handle.node, caller.holder, create)
@@ -112,7 +114,7 @@ class Drafts:
             else:
                 await trio.to_thread.run_sync(_copy_all, handle.fd, fd, stat.size)
                 fence()
-                if head is not None and head.held:  # held when another policy was in force
+                if head is not None and head.held:  # bytes that were held under another policy
                     put_all(fd, head.held, 0)
                     draft.touch()
         except BaseException:
@@ -122,13 +124,13 @@ class Drafts:
         return draft
 
     async def write(self, draft: Draft, offset: int, data: bytes, *, append: bool) -> int:
-        """Write as write(2) does; append: at the draft's end."""
+        """Write into a draft as write(2) does. append: write at the draft's end."""
         draft.touch()
         at = draft.size if append else offset
         return await trio.to_thread.run_sync(ranges.write, draft.fd, data, at)
 
     async def truncate(self, draft: Draft, size: int) -> None:
-        """Set the size, on a thread if this frees many blocks."""
+        """Set a draft's size, on a thread if this frees many blocks."""
         if freeing.is_much(self._tree.fstat(draft.fd), size):
             await trio.to_thread.run_sync(os.ftruncate, draft.fd, size)
         else:
@@ -136,7 +138,7 @@ class Drafts:
         draft.touch()
 
     async def allocate(self, draft: Draft, mode: int, offset: int, length: int) -> None:
-        """Allocate as fallocate(2) does."""
+        """Allocate space in a draft, as fallocate(2) does."""
         draft.touch()
         await trio.to_thread.run_sync(ranges.allocate, draft.fd, mode, offset, length)
 
@@ -145,19 +147,19 @@ class Drafts:
     ) -> None:
         """Store the draft if its check allows it. fence, on_thread: see DraftStorage.store.
 
-        Raises FUSEError(EPERM), on record, if the draft holds forbidden data; PolicyChangedError, and the
-        other exceptions of *fence*;
-        OSError: EBUSY if another writer has changed the file meanwhile.
+        Raise FUSEError(EPERM), on record, if the draft holds forbidden data. Raise PolicyChangedError, and
+        the other exceptions of *fence*. Raise OSError (EBUSY) if another writer has changed the file
+        meanwhile.
 
         If the file must be cleaned, the store gets a cleaned copy, and the draft keeps the written bytes. So
-        if the file moves later to a path without cleaning, nothing is lost.
+        nothing is lost if the file later moves to a path without cleaning.
         """
         cleans = to_clean(banned(decision.content))
         if not draft.changed and draft.cleaned_of in (frozenset(), cleans):
             return
         if draft.is_outdated(self._tree.fstat(handle.fd)):
             return
-        if not decision.allowed:  # the policy changed since it was opened
+        if not decision.allowed:  # the policy has changed since the open
             self._gate.refuse(handle.caller, _WRITING, handle.node.path(), decision)
         cleaned = await self._judge(handle, draft, decision) if draft.size else None
         try:
@@ -174,7 +176,7 @@ class Drafts:
         draft.refusal = draft.recorded = None
 
     def _record_cleaning(self, handle: Handle, draft: Draft, decision: Decision, cleaned: Cleaned) -> None:
-        """Record a cleaning before it is stored: once, however often that is tried."""
+        """Record a cleaning before the cleaned copy is stored. Further tries to store it are not recorded."""
         path = handle.node.path()
         if draft.recorded == (path, cleaned.note):
             return
@@ -188,12 +190,12 @@ class Drafts:
         self, handle: Handle, draft: Draft, decision: Decision, fence: Fence, on_thread: Fence,
         is_last: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """Store the draft at the last RELEASE, or record its refusal. No app gets the answer. Raises
-        PolicyChangedError, with the draft as it was.
+        """Store the draft at the last RELEASE, or record its refusal. No app gets the answer.
 
-        A refused file that this session created, and that is empty in the store, is removed. An unchanged
-        draft that the present policy has refused is not checked again. A file that was emptied after a
-        refusal keeps its bytes. is_last: True if no other handle writes the file, in any view.
+        A refused file that this session created, and that is empty in the store, is removed. A draft is not
+        checked again if the policy in force has refused it, and nothing was written into it since. A file
+        that was emptied after a refusal keeps its bytes. is_last: returns True if no other handle writes the
+        file, in any view. Raise PolicyChangedError after a reload, with the draft as it was.
         """
         if draft.refused and draft.only_empties(self._tree.fstat(handle.fd)):
             return
@@ -212,11 +214,11 @@ class Drafts:
             self._rejections.remove(handle)
 
     def record_loss(self, handle: Handle, draft: Draft, error: OSError) -> None:
-        """Record that a draft is dropped because it cannot be stored. Do nothing if the file has a part of
-        the draft already: such a draft goes into the quarantine, which has a record of its own.
+        """Record that a draft is dropped because it cannot be stored.
 
-        Without this record nobody would learn that bytes are lost, if the app wrote them through a mapping
-        after its last close().
+        Do nothing if the file has a part of the draft already: such a draft goes into the quarantine, which
+        makes a record of its own. If an app wrote bytes through a mapping after its last close(), only this
+        record tells that they are lost.
         """
         if draft.torn:
             return
@@ -229,13 +231,14 @@ class Drafts:
     def give_up(self, handle: Handle, draft: Draft) -> None:
         """Drop a draft that has no writer any more.
 
-        It goes into the quarantine if its refusal requires that. It also goes there, whatever was decided
-        later, if the store's file has only a part of it: then only the draft has all of the new bytes.
+        The draft goes into the quarantine if its refusal requires that. If the store's file has only a part
+        of the draft, the draft goes there, too, whatever was decided later: then only the draft has all of
+        the new bytes.
         """
         refusal = draft.refusal
         if draft.torn:
             torn = Refusal(None, draft.torn, (), True, self._gate.generation)
-            if refusal is not None and draft.unchanged:  # since its refusal
+            if refusal is not None and draft.unchanged:  # no writes since the refusal
                 torn = refusal._replace(reason=f"{draft.torn}; refused: {refusal.reason}", quarantine=True)
             refusal = torn
         if draft.fd >= 0 and refusal is not None and refusal.quarantine and self._quarantine is not None:
@@ -243,7 +246,8 @@ class Drafts:
         draft.close()
 
     async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> Cleaned | None:
-        """Check a draft through read-only descriptors. Return its cleaned copy if cleaning is required."""
+        """Check a draft through read-only descriptors. Return its cleaned copy if one is required, else None.
+        """
         lane, words = handle.caller.principal.lane, banned(decision.content)
         cleans, done = to_clean(words), frozenset[str]()
         fd = self._tree.reopen(draft.fd, os.O_RDONLY)
@@ -271,7 +275,10 @@ class Drafts:
         return cleaned
 
     async def _told(self, fd: int, words: frozenset[str], lane: Hashable) -> tuple[str | None, str]:
-        """Return a file's kind, and why a rule that forbids these words refuses it ("" if none does)."""
+        """Return a file's kind, and the reason for which a rule that forbids these words refuses it.
+
+        The reason is empty if no such rule refuses the file.
+        """
         read_only = self._tree.reopen(fd, os.O_RDONLY)
         try:
             kind, plan = await self._plans.locate(read_only, words | {TO_TELL}, lane=lane, proof=None)
@@ -283,8 +290,10 @@ class Drafts:
         self, handle: Handle, draft: Draft, decision: Decision, kind: str | None, unclean: str, why: str,
         done: frozenset[str],
     ) -> None:  # fmt: skip
-        """Refuse a draft that fails a requirement by its kind or its content. unclean: why it cannot be
-        cleaned. why: the forbidden data in it. done: words that it was cleaned of.
+        """Refuse a draft that fails a requirement by its kind or its content.
+
+        unclean: the reason if the draft cannot be cleaned, else "". why: the forbidden data in the draft,
+        else "". done: the words for the data that cleaning has removed.
         """
         kinds = kinds_only(decision.content)
         if not meets(kind, kinds):
@@ -325,7 +334,7 @@ class Drafts:
 
 
 def _lets_through(patterns: frozenset[str], kind: str | None) -> bool:
-    """True if a ban lets files of a kind through without a look at their content (``raw_types``)."""
+    """Return True if a ban accepts files of this kind without a look at their content (``raw_types``)."""
     return kind is not None and kind_in(kind, patterns)
 
 

@@ -1,11 +1,11 @@
 """Heads: the first bytes of a checked file, held until their kind is known.
 
-Pure bookkeeping and arithmetic; ``head_writes.py`` does the I/O. The states of a head
+This module has only bookkeeping and arithmetic; ``head_writes.py`` does the I/O. The states of a head
 (docs/architecture/checked-writes.md):
 
-- A file that is empty in the store starts with an empty head, held here and not written.
-- As soon as sniffing finds an allowed kind in the head, it is written to the store. From then on every write
-  into the first HEAD_BYTES is checked by the resulting bytes.
+- A file that is empty in the store starts with an empty head. Its bytes are held here, and not written.
+- As soon as sniffing finds an allowed kind in the head, the head is written to the store. From then on every
+  write into the first HEAD_BYTES is checked by the resulting bytes.
 - If a write makes a head that can no longer become an allowed kind, that write is refused.
 - If the head's kind is not allowed at FLUSH or fsync, the answer is EPERM, and the head stays held: FLUSH
   comes whenever a duplicate of the descriptor is closed. At the last RELEASE such a head is dropped, and a
@@ -22,29 +22,29 @@ HEAD_BYTES: Final = 64 * 1024
 """The number of bytes that are held and checked: enough for libmagic to name any kind it knows."""
 
 _TEXT_CHUNK: Final = 512
-"""The most bytes that libmagic needs to name a prefix without a known signature."""
+"""The number of bytes that are enough for libmagic to name a beginning without a known signature."""
 
 _SIGNATURES: Final = starts_for(Use.HEAD)
 _KNOWN: Final = frozenset(kind for kind, _, _ in _SIGNATURES)
 
 
 def kind_in(kind: str, patterns: frozenset[str]) -> bool:
-    """True if a content kind matches one of the kinds or ``type/*`` patterns."""
+    """Return True if a content kind matches one of the kinds or ``type/*`` patterns."""
     return kind in patterns or "*" in patterns or f"{kind.partition('/')[0]}/*" in patterns
 
 
 def meets(kind: str | None, content: tuple[frozenset[str], ...]) -> bool:
-    """True if a kind meets every content requirement; an unknown kind (None) meets none."""
+    """Return True if a kind meets every content requirement; an unknown kind (None) meets none."""
     if not content:
         return True
     return kind is not None and all(kind_in(kind, patterns) for patterns in content)
 
 
 def may_become(head: bytes, content: tuple[frozenset[str], ...]) -> bool:
-    """True if bytes that begin with *head* may still become a kind that every requirement allows.
+    """Return True if bytes that begin with *head* may still become a kind that every requirement allows.
 
-    Exact for kinds with a known signature. For a pattern with other kinds (``text/*``) the answer can be
-    False only from _TEXT_CHUNK bytes on.
+    The answer is exact for kinds with a known signature. For a pattern with other kinds (``text/*``) the
+    answer is always True below _TEXT_CHUNK bytes.
     """
     return len(head) < HEAD_BYTES and all(_may_match(head, patterns) for patterns in content)
 
@@ -64,7 +64,7 @@ def _agrees(head: bytes, offset: int, signature: bytes) -> bool:
 
 
 def overlay(head: bytes, offset: int, data: bytes) -> bytes:
-    """Return the first HEAD_BYTES of a file after a write of *data* at *offset* (a gap reads as zeros)."""
+    """Return the first HEAD_BYTES of a file after a write of *data* at *offset*. A gap reads as zeros."""
     if offset >= HEAD_BYTES:
         return (head + b"\0" * (HEAD_BYTES - len(head)))[:HEAD_BYTES]
     if offset > len(head):

@@ -26,11 +26,11 @@ from policyfs.store.ranges import KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE
 
 T = TypeVar("T")
 _TRIES: Final = 100
-"""The limit of new judgements because other writers change the file meanwhile."""
+"""The limit of judgements of one change. A file that others have changed meanwhile is judged again."""
 
 Content = tuple[frozenset[str], ...]
 Fence = Callable[[], None]
-"""Raises FUSEError if the file may not be changed now."""
+"""A function that raises FUSEError or PolicyChangedError if the file may not be changed now."""
 
 
 def put_all(fd: int, data: bytes, offset: int) -> None:
@@ -46,7 +46,7 @@ def _rest(fd: int, data: bytes, offset: int, start: int) -> int:
 
     All bytes before *start* are in the store already. Return the number of bytes of *data* in the store.
 
-    INVARIANT: that number is true: it is the app's result of write(2).
+    INVARIANT: the returned number is exact, because the app gets it as the result of write(2).
     """
     done = min(len(data), start - offset)
     if done < len(data):
@@ -69,26 +69,26 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
         end = min(end, size)
     if mode & PUNCH_HOLE or mode == KEEP_SIZE | ZERO_RANGE:
         return offset, end
-    return (min(offset, size) if mode & ZERO_RANGE else size), end  # growth: zeros from its end on
+    return (min(offset, size) if mode & ZERO_RANGE else size), end  # growth: zeros behind the old end
 
 
 class UnknownBeginningError(Exception):
-    """A change needs a draft: it leaves a gap behind held bytes, makes zeros of them, or is too much."""
+    """The error for a change that needs a draft: a gap, zeros, or more bytes than the head may hold."""
 
 
 class HeadSniffer(Protocol):
-    """The sniffer, as far as heads need it."""
+    """The part of the sniffer that heads need."""
 
     async def kind_of_head(self, head: bytes, *, lane: Hashable = None) -> str | None:
         """Return the content kind of a file that begins with *head*; None if sniffing failed."""
 
 
 class Checker:
-    """Judges writes by the resulting file. All of its work on a node is done under the node's lock.
+    """The check of writes by the file that results. The caller holds the lock of the file's node.
 
-    INVARIANT: the bytes that were judged are compared with the store again right before the change,
-    atomically with it (change_lock.py). If another daemon of the store has changed them meanwhile, the write
-    is judged anew. All steps that may wait for the disk are done on threads.
+    INVARIANT: right before the change, and under the change lock (change_lock.py), the bytes of the judgement
+    are compared with the store again. If another daemon of the store has changed them meanwhile, the write is
+    judged anew. All steps that may wait for the disk are done on threads.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool = False,
     ) -> int:  # fmt: skip
-        """Write *data* if the file then still meets the decision's content requirements. append: write at the
-        file's end, wherever it is then: bytes that others add meanwhile (another view, the store) stay.
+        """Write *data* if the resulting file meets the decision's content requirements.
 
-        Return the number of written bytes, as write(2) does: less if the store has no room for more.
-        Raises FUSEError(EPERM), on record, if the file would not meet them; the exceptions of *fence*;
+        append: write at the file's end, behind bytes that others add meanwhile (another view, the store).
+        Return the number of written bytes, as write(2) does: less if the store has no room for more. Raise
+        FUSEError(EPERM), on record, if the file would not meet the requirements; the exceptions of *fence*;
         OSError of the store; UnknownBeginningError. If this raises, no byte was written.
         """
         for _ in range(_TRIES):
@@ -132,7 +132,7 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool,
     ) -> int | None:  # fmt: skip
-        """Write into a file that has its head in the store. None: its head has changed by now."""
+        """Write into a file with its head in the store. Return None if that head has changed by now."""
         judged = await self._judge_stored(handle, head, offset, data, decision)
         at, flags = (0, os.RWF_APPEND) if append else (offset, 0)
         return await self._change(
@@ -143,7 +143,7 @@ class Checker:
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision, fence: Fence,
         *, append: bool,
     ) -> int | None:  # fmt: skip
-        """Write into a file that is empty in the store. None: it is no longer empty."""
+        """Write into a file that is empty in the store. Return None if the file is no longer empty."""
         del append
         held = head.held or b""
         if offset > len(held):
@@ -186,13 +186,12 @@ class Checker:
     async def _change(
         self, handle: Handle, head: Head, judged: bytes | None, fence: Fence, change: Callable[[], T]
     ) -> T | None:
-        """Change the file on a thread, since that may wait for the disk. None: the file has changed since it
-        was judged.
+        """Change the file on a thread. Return None if the file has changed since it was judged.
 
-        judged: the file's first HEAD_BYTES at the judgement; None: it must only be HEAD_BYTES long or longer.
-        INVARIANT: nobody has written the file between the fence and the change, since the fence allows only
-        the version that it saw. The resulting version (head.left) is read right after the change, on the same
-        thread, so that later writes of others do not count as ours.
+        judged: the file's first HEAD_BYTES at the time of the judgement; None if the file need only be
+        HEAD_BYTES long or longer. INVARIANT: nobody has written the file between the fence and the change,
+        since only the version that the fence saw is changed. The resulting version (head.left) is read right
+        after the change, on the same thread, so that later writes of others do not count as ours.
         """
         allowed: list[Version] = []
         head.left = None
@@ -216,7 +215,7 @@ class Checker:
         return done[0]
 
     async def _committed(self, handle: Handle, head: Head, judged: bytes, fence: Fence) -> bool:
-        """Store a held head if the store's file is still the judged one. Return True if so."""
+        """Store a held head if the store's file is unchanged since the judgement. Return True if so."""
         held = head.held or b""
 
         def put() -> bool:
@@ -226,9 +225,9 @@ class Checker:
         return bool(await self._change(handle, head, judged, fence, put))
 
     def _is_still(self, handle: Handle, judged: bytes | None) -> bool:
-        """True if the first HEAD_BYTES in the store are still those of the judgement (see _judge_stored).
+        """Return True if the first HEAD_BYTES in the store are unchanged since the judgement (_judge_stored).
 
-        May wait for the disk.
+        This may wait for the disk.
         """
         if judged is None:
             return self._tree.fstat(handle.fd).size >= HEAD_BYTES
@@ -237,8 +236,9 @@ class Checker:
     async def _judge_stored(
         self, handle: Handle, head: Head, offset: int, data: bytes, decision: Decision
     ) -> bytes | None:
-        """Judge the file with *data* written into it. Return the file's first HEAD_BYTES, on which the
-        judgement rests; None if it rests only on a length of HEAD_BYTES or more.
+        """Judge the file with *data* written into it. Return the file's first HEAD_BYTES before the write.
+
+        Return None if the judgement depends only on the file's length, which is HEAD_BYTES or more.
         """
         size = self._tree.fstat(handle.fd).size
         if offset >= HEAD_BYTES and size >= HEAD_BYTES:
@@ -255,9 +255,7 @@ class Checker:
             await self._refuse(handle, head, decision, kind)
 
     async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
-        """Set the size, judged as write() is: the resulting file must meet the requirements, or be empty.
-
-        Raises as write() does.
+        """Set the size if the resulting file meets the requirements, or is empty. Raise what write() raises.
         """
         generation = self._gate.generation
 
@@ -292,8 +290,8 @@ class Checker:
     ) -> None:  # fmt: skip
         """Allocate as fallocate(2) does. Zeros that this makes are judged as a write of zeros.
 
-        Raises as write() does. Raises UnknownBeginningError also if a mode that makes zeros comes while bytes
-        are held: the store's file is still empty, and has no bytes to set to zeros.
+        Raise what write() raises. Raise UnknownBeginningError also if *mode* makes zeros while bytes are
+        held: the store's file is still empty, and has no bytes to set to zero.
         """
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
@@ -317,12 +315,13 @@ class Checker:
         raise _restless()
 
     async def settle(self, handle: Handle, head: Head, decision: Decision, fence: Fence) -> None:
-        """Store a held head at FLUSH and fsync if its kind is allowed. Otherwise EPERM, and the head stays
-        held.
+        """Store a held head at FLUSH and fsync if its kind is allowed.
+
+        Otherwise raise FUSEError(EPERM); the head stays held.
         """
         if not head.held:
             return
-        if not decision.allowed:  # the policy changed since it was opened
+        if not decision.allowed:  # the policy has changed since the open
             self._gate.refuse(handle.caller, Call("write", "write"), handle.node.path(), decision)
         for _ in range(_TRIES):
             await self._unhold(handle, head, decision, fence)
@@ -341,8 +340,8 @@ class Checker:
         """Store a held head at the last RELEASE if its kind is allowed, else drop it.
 
         If the head is refused, and this session created the file, an empty file is removed. is_last: called
-        right before the removal; True if no other handle writes the file, in any view. Raises
-        PolicyChangedError, with the head as it was.
+        right before the removal; returns True if no other handle writes the file, in any view. Raise
+        PolicyChangedError after a reload, with the head as it was.
         """
         for _ in range(_TRIES if head.held and decision.allowed else 0):
             stored = await self._head_of(handle)
@@ -355,7 +354,7 @@ class Checker:
             try:
                 if await self._committed(handle, head, stored, fence):
                     return
-            except pyfuse3.FUSEError:  # raised by the fence: it is on record, and no app waits for the answer
+            except pyfuse3.FUSEError:  # the fence's refusal is on record, and no app waits for the answer
                 break
         refused = bool(head.held) or head.refused
         head.held = None
@@ -379,8 +378,9 @@ class Checker:
             )  # fmt: skip
 
     def _commit(self, handle: Handle, head: Head, data: bytes) -> None:
-        """Store a whole head of an allowed kind. If the store has no room, the file stays as it was, and the
-        head stays held.
+        """Store a whole head of an allowed kind.
+
+        If the store has no room, the file stays as it was, and the head stays held.
         """
         size = self._tree.fstat(handle.fd).size
         before = os.pread(handle.fd, HEAD_BYTES, 0) if size else b""

@@ -1,8 +1,8 @@
 """Moves that depend on a file's kind: the kind must be proven, since a writer may have the file open.
 
-Otherwise a file could be moved because of its kind, and then be made another kind by a process that had it
-open all the time. Then the new path would show data that the old one hid. Between paths of one state no
-proof is needed: the same rules hold at both.
+Without a proof, a process that has the file open could give it another kind after the move. Then the new path
+would show data that the old path hid. Between paths of one state no proof is needed: the same rules hold at
+both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from policyfs.fs.access.strictest import stricter
 from policyfs.policy.decide import End, Engine, PathState
 
 ELSEWHERE: Final = Decision(allowed=False, errno=errno.EXDEV, audit=Audit.REQUIRED)
-"""The decision for a file that cannot be moved there, but may be copied without a loss."""
+"""The decision for a file that cannot be moved to a path, but may be copied there without a loss."""
 
 
 class Source(NamedTuple):
@@ -31,12 +31,15 @@ class Source(NamedTuple):
     settled: bool = False
 
     def without_kind(self, to: PathState) -> End | None:
-        """Return the end with an unknown kind if *to* has other rules and the kind is unproven, else None."""
+        """Return the file's End with an unknown kind, if a move to *to* needs a proof that is missing.
+
+        Return None if the kind is proven, or if *to* is the state of the present path: the same rules hold.
+        """
         doubted = self.doubted()
         return None if doubted is self.end or self.end.state is to else doubted
 
     def doubted(self) -> End:
-        """Return the end, with an unknown kind if the kind is unproven."""
+        """Return the file's End, with an unknown kind if nothing proves the kind."""
         if self.settled or not self.evidence.asked or self.evidence.holds():
             return self.end
         return End(self.end.state, self.end.ftype, self.end.facts._replace(kind=None))
@@ -46,10 +49,9 @@ def decide_rename(
     engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None,
     *, exchange: bool, same_directory: bool,
 ) -> Decision:  # fmt: skip
-    """Decide a rename(2); elsewhere() if it depends on a kind that nothing proves. there: the file that has
-    the new name.
+    """Return the decision on a rename(2). If it depends on a kind that nothing proves, return elsewhere().
 
-    INVARIANT: no await between this and the rename.
+    there: the file that has the new name, or None. INVARIANT: no await between this call and the rename.
     """
 
     def decide(source: End, replaced: End | None) -> Decision:
@@ -72,8 +74,10 @@ def decide_rename(
 def elsewhere(
     engine: Engine, who: Principal, moved: Source, to: PathState, there: Source | None, *, exchange: bool
 ) -> Decision:
-    """Return the refusal of a rename(2) that only a copy could do: ELSEWHERE, or EACCES with the rules that
-    redact if the copy of the caller would lose hidden data. Arguments as for decide_rename().
+    """Return the refusal of a rename(2) that only a copy could do. Arguments: as for decide_rename().
+
+    The refusal is ELSEWHERE. If the caller's copy would lose hidden data, the refusal is EACCES, with the
+    rules that redact.
     """
     moves = [(moved.doubted(), to)]
     if there is not None and exchange:
@@ -85,7 +89,10 @@ def elsewhere(
 def decide_link(
     engine: Engine, who: Principal, linked: Source, to: PathState, *, same_directory: bool
 ) -> Decision:
-    """Decide a link(2) by one of the file's names, as decide_rename() does."""
+    """Return the decision on a link(2), by one of the file's names.
+
+    If the decision depends on a kind that nothing proves, return ELSEWHERE.
+    """
 
     def decide(source: End) -> Decision:
         return engine.link(who, source, End(to, source.ftype, source.facts), same_directory=same_directory)

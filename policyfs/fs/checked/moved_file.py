@@ -1,4 +1,4 @@
-"""Files that are moved to a place with content requirements: nobody may be able to change them.
+"""Moves of files to a place with content requirements: nobody may change the files meanwhile.
 
 A descriptor or a mapping that was made at a place without requirements stays valid after a rename, and could
 write past every check. So the file must have no writers. It is checked under a read lease (store/leases),
@@ -33,7 +33,8 @@ class Named:
         self.ino = os.fstat(fd).st_ino
 
     def holds(self) -> bool:
-        """True if the file has one name only: a write by another name would get that name's requirements."""
+        """Return True if the file has one name only. A write by another name would be checked by other rules.
+        """
         return os.fstat(self.fd).st_nlink == 1
 
     def close(self) -> None:
@@ -70,8 +71,10 @@ class Settled(Named):
         self.free_of = free_of
 
     def holds(self) -> bool:
-        """True if nobody can have changed the file since its check, it has no other name, and it has no
-        forbidden extended attributes. (A lease does not prevent new attributes.)
+        """Return True if the file is unchanged since its check, and may still be moved.
+
+        That is so if it has no other name, and no forbidden extended attributes. (A lease does not prevent
+        new ones.)
         """
         return super().holds() and self._lease.holds() and not (self._bare and self._brings_attributes())
 
@@ -85,7 +88,7 @@ class Settled(Named):
 
 
 class MovedFiles:
-    """Checks files under leases. keeper is None if leases mean nothing on this store."""
+    """The check of moved files, under leases. keeper: None if leases mean nothing on this store."""
 
     def __init__(
         self,
@@ -104,12 +107,13 @@ class MovedFiles:
     async def settled(
         self, parent: Node, name: bytes, stat: Stat, lane: Hashable, words: frozenset[str] | None
     ) -> Settled | None:
-        """Return a file, by its name, under a lease; None if it has a writer, or is not the file in *stat*.
+        """Return a file, by its name, under a lease. Return None if it has a writer, or is another file.
 
-        words: the sorts of data that the file may not hold; None: its content does not matter.
+        words: the sorts of data that the file may not hold; None if its content does not matter. stat: the
+        attributes that tell the file from another one.
 
-        The kind is sniffed anew: stat does not change with each store to a mapping. So if a kind was found
-        while the file had a writer, it proves nothing.
+        The kind is sniffed anew. A kind that was found while the file had a writer proves nothing, because
+        stat does not change with each store to a mapping.
         """
         if self._keeper is None:
             return None

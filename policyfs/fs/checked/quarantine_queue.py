@@ -1,8 +1,9 @@
-"""The queue of refused files before the quarantine: added at the last release, copied in the background.
+"""The queue of refused files that wait for the quarantine.
 
-No app waits for it: the app has had its answer, and the file is copied on a thread. A waiting file holds a
-descriptor, and space in the store that counts for its app. So each app may have only a few waiting files.
-Further files are dropped, on record, as they are when the quarantine is full.
+A file is added at its last release, and copied on a thread in the background. No app waits for the copy: the
+app has had its answer. A waiting file holds a descriptor, and space in the store that counts for its app. So
+each app may have only a few waiting files. Further files are dropped, on record, like all files when the
+quarantine is full.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ CALL: Final = Call("quarantine", "close")
 _WAITING_EACH: Final = 16
 """The limit of waiting files of one app; all strangers count as one app."""
 _MODE: Final = 0o600
-"""The mode of a kept file if the store does not tell that of its own file."""
+"""The mode of a kept file if the mode of the store's file cannot be read."""
 _END_S: Final = 10.0
-"""The longest time that a daemon copies waiting files at its end."""
+"""The longest time for which a daemon that ends copies waiting files."""
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineStats:
-    """Counts of files. kept, dropped: since the mount. waiting: those that wait to be copied now."""
+    """Counts of files. kept, dropped: since the mount. waiting: the files that wait for their copy now."""
 
     kept: int
     dropped: int
@@ -53,7 +54,7 @@ class _Waiting:
 
 
 class QuarantineQueue:
-    """The queue of one mount. Event loop only, except for the copying. warn: see Foundation."""
+    """The queue of one mount. Event loop only, except for copies. warn: see Foundation."""
 
     def __init__(
         self, *, tree: Tree, recorder: Recorder, quarantine: Quarantine, limits: Limits, mount: str,
@@ -76,9 +77,9 @@ class QuarantineQueue:
         return QuarantineStats(self._kept, self._dropped, len(self._waiting))
 
     def take(self, handle: Handle, fd: int, refusal: Refusal) -> None:
-        """Queue the file behind *fd*; the descriptor is ours from here on. handle: its last writer's.
+        """Queue the file behind *fd*, and take over *fd*. handle: the handle of the file's last writer.
 
-        Raises FUSEError(EIO) if the file is dropped and that cannot be recorded.
+        Raise FUSEError(EIO) if the file is dropped and the drop cannot be recorded.
         """
         app = handle.caller.principal.app or STRANGERS
         item = _Waiting(handle, fd, refusal, self._about(handle, app, refusal))
@@ -97,7 +98,7 @@ class QuarantineQueue:
     def _about(self, handle: Handle, app: str, refusal: Refusal) -> About:
         caller = handle.caller
         uid, gid, mode = caller.uid, caller.gid, _MODE
-        with contextlib.suppress(OSError):  # of a store that fails: the file is kept all the same
+        with contextlib.suppress(OSError):  # if the store fails, the file is kept all the same
             stat = self._tree.fstat(handle.fd)
             uid, gid, mode = stat.uid, stat.gid, stat.mode & 0o777
         return About(
@@ -108,7 +109,7 @@ class QuarantineQueue:
         )  # fmt: skip
 
     async def run(self) -> None:
-        """Copy queued files into the quarantine, until cancelled."""
+        """Copy queued files into the quarantine, until the task is cancelled."""
         await trio.to_thread.run_sync(self._quarantine.clean)
         while True:
             while self._waiting:
@@ -151,7 +152,10 @@ class QuarantineQueue:
         self._dropped += not decision.allowed
 
     def close(self) -> None:
-        """Copy waiting files for at most _END_S, drop the others. Called after the end of the event loop."""
+        """Copy waiting files for at most _END_S seconds, and drop all others.
+
+        This is called after the end of the event loop.
+        """
         until = time.monotonic() + _END_S
         while self._waiting:
             item = self._pop()

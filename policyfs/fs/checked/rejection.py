@@ -16,11 +16,11 @@ from policyfs.fs.inodes.node import NamesForgotten, Node
 from policyfs.linux.statx import Stat
 
 _ON_THE_WAY: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
-"""Errors of a search for a file that is moved or removed meanwhile."""
+"""Errors of a search for a file that another program moves or removes meanwhile."""
 
 
 class Rejections:
-    """Refuses content, for held heads and for drafts alike."""
+    """The refusal of written content, for held heads and for drafts."""
 
     def __init__(self, fs: FsContext, forget_names: NamesForgotten) -> None:
         self._tree = fs.tree
@@ -40,14 +40,14 @@ class Rejections:
 
     @staticmethod
     def rules_of(decision: Decision) -> tuple[RuleMatch, ...]:
-        """Return the rules of a decision that require something of content."""
+        """Return the content rules among the rules of a decision."""
         return tuple(match for match in decision.rules if match.effect == "content")
 
     def remove(self, handle: Handle) -> None:
-        """Remove all known names of an empty file whose content was refused, also if the file was moved.
+        """Remove all known names of an empty file after its content was refused, even if the file was moved.
 
-        Another file that takes a name meanwhile stays, and so does this one if another program has written it
-        by then.
+        If another file takes one of the names meanwhile, that file stays. The refused file stays, too, if
+        another program has written it by then.
         """
         stat = self._tree.fstat(handle.fd)
         ways = [partial(self._by_name, *known, stat) for known in self._names_of(handle.node)]
@@ -65,8 +65,8 @@ class Rejections:
         return self._exact_names.unlink(self._resolver.dirfd(parent), name, stat, _is_empty)
 
     def _by_descriptor(self, handle: Handle) -> bool:
-        """Remove a file that was moved in the store or another mount, and not looked up here since."""
-        # Looked at again: most files have no name by now, and a search would take several calls, or fail.
+        """Remove a file that was moved in the store or another mount, and that no look-up has found since."""
+        # The link count is read again: most files have no name by now, and a search would be slow, or fail.
         stat = self._tree.fstat(handle.fd)
         if not stat.nlink:
             return False
@@ -78,7 +78,7 @@ class Rejections:
 
 
 def _is_removed(remove: Callable[[], bool]) -> bool:
-    """Try to remove one name. False if it does not lead to the file any more."""
+    """Try to remove one name. Return False if the name no longer leads to the file."""
     try:
         return remove()
     except OSError as error:

@@ -2,8 +2,8 @@
 
 FLUSH comes whenever a duplicate of a descriptor is closed. So a refused FLUSH is not the end: the file keeps
 its name in the store, and its writer may still correct it. But close() has failed, and a name without its
-bytes must not be shown. The name is shown again after a FLUSH or fsync that is accepted. If none
-is, the name is removed at the last release.
+bytes must not be shown. After an accepted FLUSH or fsync the name is shown again. If there is none, the name
+is removed at the last release.
 
 No other file may take such a name, since the writer may still correct its file: requests for the name fail
 with EBUSY or EEXIST. close() answers before the kernel releases the file, so requests wait a moment before
@@ -28,9 +28,10 @@ _NUMBER: Final = (1 << 64) - 1
 
 
 class WithheldNames:
-    """Files of one mount whose names are withheld. Event loop only.
+    """The files of one mount with withheld names. Event loop only.
 
-    forget_names: makes the kernel forget the names of a node. forget_now: does so before it returns.
+    forget_names: makes the kernel forget the names of a node, a moment later. forget_now: the same, but the
+    kernel has forgotten the names when the call returns.
     """
 
     def __init__(
@@ -58,8 +59,8 @@ class WithheldNames:
     def show(self, node: Node) -> None:
         """Show a file's names again, if it still has any.
 
-        The kernel forgets the listings without these names a moment later. Who lists such a directory before
-        that gets a new listing.
+        A moment later the kernel forgets the listings without these names. A program that lists such a
+        directory before that gets a new listing.
         """
         found = self._files.pop(node.ino, None)
         if found is None:
@@ -72,11 +73,11 @@ class WithheldNames:
         for known in self._nodes.same_inode(node.ino):
             for parent, _ in known.all_names():
                 parent.listed = None
-                self._nodes.vectors.drop(parent)  # the bridge lets the kernel use its listing no more
+                self._nodes.vectors.drop(parent)  # so the bridge no longer lets the kernel use its listing
         self._forget_names(node)
 
     def has(self, stat: Stat) -> bool:
-        """True if the names of this file are withheld."""
+        """Return True if the names of this file are withheld."""
         if not self._files:
             return False
         found = self._files.get(self._nodes.key_of(stat))
@@ -84,15 +85,15 @@ class WithheldNames:
 
     @property
     def numbers(self) -> Collection[int]:
-        """The inode numbers of the files, on any file system."""
+        """The inode numbers of all files with withheld names, on any file system."""
         return self._numbers
 
     def may_have(self, number: int) -> bool:
-        """True if the names of a file with this inode number, on any file system, may be withheld."""
+        """Return True if the names of a file with this inode number, on any file system, may be withheld."""
         return number in self._numbers
 
     async def free(self, stat: Stat) -> None:
-        """Wait a moment until a file's names are no longer withheld. Raises OSError(EBUSY) if they stay."""
+        """Wait a moment until a file's names are no longer withheld. Raise OSError(EBUSY) if they stay."""
         if not self.has(stat):
             return
         _, ended = self._files[self._nodes.key_of(stat)]
