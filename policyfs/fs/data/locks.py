@@ -1,11 +1,11 @@
 """Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locks.py).
 
-A lock is on the file, not on a view: a reader of a frozen copy locks the file of that copy. Nothing is
-decided here: a lock tells nothing about bytes, and the open of its handle was decided. The kernel itself
-ensures that only a writer gets an exclusive byte range.
+A lock is on the file, not on a view: a reader of a frozen copy locks the file of that copy. No policy decides
+here: a lock tells nothing about bytes, and the open of its handle was decided. The kernel itself ensures that
+only a writer gets an exclusive byte range.
 
-The new holder of a lock must see the changes of the last one. So before a lock is granted, the kernel is
-made to forget the node's size, and its pages if the daemon serves them.
+The new holder of a lock must see the changes of the last holder. So before an app gets a lock, the daemon
+makes the kernel forget the node's size, and its pages if the daemon serves them.
 """
 
 from __future__ import annotations
@@ -33,25 +33,26 @@ from policyfs.store.spans import LAST_BYTE
 _FIRST_S: Final = 0.001
 _LAST_S: Final = 0.05
 _SLOWER: Final = 1.5
-"""The pause before a lock that a process outside holds is tried again: the first, the longest (_LAST_S), and
-the factor between two (_SLOWER)."""
+"""The pause before another try, while a process outside the mount holds the lock: the first pause (_FIRST_S),
+the longest (_LAST_S), and the factor between two (_SLOWER)."""
 _EACH_S: Final = 0.0005
 """The addition to the pause for each waiting request, so that many of them do not cost more."""
 
 FindFile = Callable[[Handle], int]
-"""Returns a descriptor of the store's file behind a handle; the caller closes it. Raises StaleNodeError if
-the file cannot be found."""
+"""Function that returns a descriptor of the store's file behind a handle; the caller closes the descriptor.
+It raises StaleNodeError if the file cannot be found."""
 
 
 class Forget(Protocol):
-    """Makes the kernel forget its caches of a node. When the call returns, the kernel has forgotten them."""
+    """Function that makes the kernel forget its caches of a node. They are forgotten when the call returns.
+    """
 
     def __call__(self, nodeid: int, *, pages: bool) -> Awaitable[None]:
-        """Forget the node's attributes, and if *pages*, its pages."""
+        """Forget the node's attributes, and its pages if *pages* is True."""
 
 
 class Locks:
-    """Answers the lock requests of one mount."""
+    """The lock requests of one mount."""
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class Locks:
         return {Opcode.GETLK: self.getlk, Opcode.SETLK: self.setlk, Opcode.SETLKW: self.setlk}
 
     def quick_requests(self) -> dict[Opcode, Quick]:
-        """Return the handlers of lock requests that need not wait: most of them."""
+        """Return the handlers of lock requests that need not wait. Most requests need not."""
         return {Opcode.SETLK: self.setlk_now, Opcode.SETLKW: self.setlk_now}
 
     def stats(self) -> LockStats:
@@ -90,7 +91,7 @@ class Locks:
 
     @guarded
     async def getlk(self, request: Request) -> bytes:
-        """Answer GETLK: return the lock that conflicts, or none."""
+        """Answer GETLK: return the lock that conflicts, or UNLCK if there is none."""
         lock = requests.lock(request)
         asked = _asked(lock)
         handle = self._handles.get(lock.fh)
@@ -109,9 +110,9 @@ class Locks:
 
     @guarded_now
     def setlk_now(self, request: Request) -> bytes | None:
-        """Answer SETLK and SETLKW if that needs no wait: for another lock, or for the kernel to forget pages.
+        """Answer SETLK or SETLKW without a wait. A database takes and releases nine locks for one commit.
 
-        Return None otherwise. A database takes and releases nine locks for one commit.
+        Return None if the request must wait for another lock, or until the kernel has forgotten pages.
         """
         lock = requests.lock(request)
         asked = _asked(lock)
@@ -135,7 +136,10 @@ class Locks:
 
     @guarded
     async def setlk(self, request: Request) -> bytes:
-        """Take a lock for SETLK or SETLKW after setlk_now() could not. SETLKW waits until a signal comes."""
+        """Answer SETLK or SETLKW after setlk_now() returned None.
+
+        SETLKW waits for the lock until a signal comes.
+        """
         lock = requests.lock(request)
         asked = _asked(lock)
         handle = self._handles.get(lock.fh)
@@ -150,10 +154,10 @@ class Locks:
         return b""
 
     def _holder(self, handle: Handle, inode: Inode, owner: Owner, *, exclusive: bool) -> Holder:
-        """Return the lock owner's descriptor, a writable one if an exclusive byte range is requested.
+        """Return the lock owner's holder, with a writable descriptor if an exclusive byte range is requested.
 
-        It is writable only if the handle is. Then the handle has a writable descriptor of its own as long as
-        it lives, so there are no leases on the file.
+        The descriptor is writable only if the handle is. Such a handle has a writable descriptor of its own
+        until its release, so there are no leases on the file.
         """
         flags = os.O_RDWR if handle.writable else os.O_RDONLY
         holder = self._table.find(inode, owner)
@@ -167,8 +171,10 @@ class Locks:
         return holder
 
     def _open(self, handle: Handle, flags: int) -> int:
-        """Open a new open file description of the handle's file. ENOLCK if the file has no name for the open:
-        it was opened for reading only, and its last name was removed in the store.
+        """Return a new open file description of the handle's file.
+
+        Raise OSError (ENOLCK) if the file has no name for the open: the handle was opened for reading only,
+        and the file's last name was removed in the store.
         """
         try:
             found = self._find_file(handle)
@@ -180,7 +186,7 @@ class Locks:
             os.close(found)
 
     async def _wait(self, request: Request, holder: Holder, asked: Asked, fh: int) -> None:
-        """Wait until the lock is granted. EINTR if a signal comes first."""
+        """Wait until the lock is granted. Raise OSError (EINTR) if a signal comes first."""
         answers: list[int] = []
         answered = trio.Event()
 
@@ -203,7 +209,7 @@ class Locks:
             raise OSError(error, os.strerror(error))
 
     def _changed(self, handle: Handle, holder: Holder) -> bool:
-        """True if the kernel may not know the changes of the lock's last holder."""
+        """Return True if the kernel may not know the changes of the lock's last holder."""
         node, state = handle.node, handle.node.open
         if state is None or node.byte_path is BytePath.COPY:  # a copy stays as it was opened
             return False
@@ -215,7 +221,7 @@ class Locks:
     # -- the end of locks ---------------------------------------------------------------------------
 
     def flushed(self, handle: Handle, owner: int) -> None:
-        """Release a process's POSIX locks on a file after it closed one of its descriptors (fcntl(2)).
+        """Release a process's POSIX locks on a file after a close of one of its descriptors (fcntl(2)).
 
         INVARIANT: called before the first await of FLUSH, so that a request after close(2) can get the locks.
         """
@@ -229,7 +235,10 @@ class Locks:
         self._table.released(handle.fh)
 
     async def ask_again(self) -> None:
-        """Request locks again that only processes outside this mount hold; runs as a task of the mount."""
+        """Try waiting requests again and again, for locks that only processes outside this mount hold.
+
+        This runs as a task of the mount.
+        """
         while True:
             await self._somebody_waits.wait()
             while self._table.waiting:

@@ -1,4 +1,4 @@
-"""All operations on the bytes of open files, in one object."""
+"""All operations on the bytes of open files, as one object."""
 
 from __future__ import annotations
 

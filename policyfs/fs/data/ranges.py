@@ -2,8 +2,8 @@
 
 In a raw view these operations are done directly on the store's file. In any other view policyfs hides some
 bytes, or checks the bytes that are written. There fallocate is checked like a write of zeros
-(FileWriter.allocate). Holes and copies get an answer that is right for any file, or the errno after which
-programs use read and write instead.
+(FileWriter.allocate). A request for holes gets an answer that is right for any file. A copy gets the errno
+after which programs use read and write instead.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ of every block size, so that the next request can share blocks, too."""
 
 
 def _as_stored(handle: Handle) -> bool:
-    """True if readers of the handle see exactly the bytes of the store's file.
+    """Return True if readers of the handle see exactly the bytes of the store's file.
 
-    Return False while a mediated file has a writer: its stores to a mapping are only in the kernel's pages
-    until they are written back, and the store still has a hole there.
+    Return False while a mediated file has a writer. What the writer stores to a mapping is only in the
+    kernel's pages until they are written back, and the store still has a hole there.
     """
     node = handle.node
     if handle.mode is not Mode.PASSTHROUGH and node.open is not None and node.open.writers:
@@ -56,7 +56,7 @@ class Ranges:
         self._open_files = open_files
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
-        """Allocate as fallocate(2) does. EOPNOTSUPP for modes that are not in _MODES."""
+        """Allocate as fallocate(2) does. Raise OSError (EOPNOTSUPP) for modes that are not in _MODES."""
         if mode not in _MODES:
             raise OSError(errno.EOPNOTSUPP, "not through this mount")
         await self._writer.allocate(handle, mode, offset, length)
@@ -64,7 +64,7 @@ class Ranges:
     async def seek(self, handle: Handle, offset: int, whence: int) -> int:
         """Return the offset of the next data or hole. An app that may not read the raw bytes sees no holes.
 
-        A redacted range looks like a hole and is none; a held head, or a page that is not written back, is
+        A redacted range looks like a hole, but is none. A held head, or a page that is not written back, is
         data without blocks in the store. The answer for such a file is one extent of data up to its end,
         which is right for any file.
         """
@@ -85,12 +85,12 @@ class Ranges:
     async def copy(self, source: Handle, source_at: int, target: Handle, target_at: int, length: int) -> int:
         """Copy as copy_file_range(2) does, in raw views, after new decisions. Return the number of bytes.
 
-        EOPNOTSUPP for any other view: the kernel then copies through READ and WRITE.
+        Raise OSError (EOPNOTSUPP) for any other view: the kernel then copies through READ and WRITE.
         """
         if source.node.byte_path is not BytePath.RAW or target.node.byte_path is not BytePath.RAW:
             raise OSError(errno.EOPNOTSUPP, "copy by read and write")
         await self._reader.may_read(source, Call("read", "copy_file_range"))
-        if open_state(source).holds_back or open_state(target).holds_back:  # since a reload
+        if open_state(source).holds_back or open_state(target).holds_back:  # possible after a reload
             raise OSError(errno.EOPNOTSUPP, "copy by read and write")
         fd = self._open_files.backing_fd(source)
         try:

@@ -18,17 +18,17 @@ _OTHER_VIEW: Final = "the policy now hides data that this open file shows: open 
 
 
 class FileReader:
-    """Reads bytes of mediated handles, as their apps may see them now."""
+    """Reads through mediated handles, of bytes that the apps may see now."""
 
     def __init__(self, fs: FsContext, paths: Mapping[BytePath, PathServer]) -> None:
         self._gate = fs.gate
         self._paths = paths
 
     async def read(self, handle: Handle, offset: int, size: int) -> bytes:
-        """Return up to *size* bytes from *offset*. Raises FUSEError for a refusal, OSError otherwise."""
+        """Return up to *size* bytes from *offset*. Raise FUSEError for a refusal, OSError otherwise."""
         if handle.mode is Mode.PASSTHROUGH:
-            # readahead(2) and POSIX_FADV_WILLNEED send a READ even so, and nobody gets the answer: the
-            # kernel reads the file itself. The app sees no error.
+            # readahead(2) and POSIX_FADV_WILLNEED send a READ even for such a handle, and nobody gets the
+            # answer: the kernel reads the file itself. The app sees no error.
             raise OSError(errno.EOPNOTSUPP, "the kernel reads this file itself")
         await self.may_read(handle, Call("read", "read"))
         data = await self._paths[handle.node.byte_path].read(handle, offset, size)
@@ -38,13 +38,13 @@ class FileReader:
     async def may_read(self, handle: Handle, call: Call) -> bool:
         """Refuse a read if the policy in force denies it, or must hide more than the handle's view does.
 
-        Return True if the app may read; False only for a handle that was not opened for reading.
+        Return True if the app may read, and False only for a handle that was not opened for reading.
         """
         node = handle.node
         decision = await self._gate.handle(handle, _READ)
         if not decision.allowed and handle.readable:
             self._gate.refuse(handle.caller, call, node.path(), decision)
-        if decision.redact - handle.hides:  # a policy that came after the open
+        if decision.redact - handle.hides:  # by a policy newer than the open
             self._gate.refuse(
                 handle.caller, call, node.path(), decision, error=errno.EACCES, note=_OTHER_VIEW
             )

@@ -54,13 +54,13 @@ class FileSync:
         self._remote = remote
 
     async def flush(self, handle: Handle, *, empties: bool = False) -> None:
-        """Put held bytes into the store when a descriptor is closed, if they are allowed; else EPERM.
+        """Store held bytes when a descriptor is closed, if they are allowed. Otherwise raise EPERM.
 
-        A file that was only emptied keeps its bytes until others are written, or until the release of its
-        last writer; with *empties* it is emptied now.
+        A file that was only emptied keeps its old bytes until new bytes are stored, or until the release of
+        its last writer. With *empties* the file is emptied now.
 
-        A network store may report a lack of room, or a failed write, only at a close. So another descriptor
-        of the file is closed while the app waits for the answer.
+        A network store may report a lack of room, or a failed write, only at a close. So this closes a
+        duplicate of the descriptor while the app waits for the answer.
 
         The names of a new file with refused content are withheld before the app gets the answer.
         """
@@ -82,8 +82,9 @@ class FileSync:
             await trio.to_thread.run_sync(self._sync, fd, datasync)
 
     def fsync_now(self, handle: Handle, *, datasync: bool) -> Callable[[], None] | None:
-        """Return a function for a thread: it makes the file durable. Return None if the file may have held
-        bytes.
+        """Return a function that makes the file durable, to be called on a thread.
+
+        Return None if the file may have held bytes.
         """
         if self._may_hold(handle, open_state(handle)):
             return None
@@ -91,7 +92,7 @@ class FileSync:
         return functools.partial(self._sync, fd, datasync) if fd >= 0 else _nothing
 
     async def settle(self, handle: Handle, spares: Callable[[Change], bool] = lambda _: False) -> bool:
-        """Check the file's held bytes, and put them into the store. Raises as flush() does.
+        """Check the file's held bytes, and put them into the store. Raise what flush() raises.
 
         spares: called under the node's lock. If it returns True, the held bytes and the file stay as they
         are.
@@ -127,8 +128,8 @@ class FileSync:
     def holding(self, ino_key: int, spared: Stat | None = None) -> Handle | None:
         """Return a writable handle of a file with held bytes, or None.
 
-        spared: the file's attributes; then a draft that only empties the file does not count. None: all
-        count.
+        spared: the attributes of the file, if a draft that only empties the file does not count. None if
+        every draft counts.
         """
         for node in self._nodes.same_inode(ino_key):
             state = node.open
@@ -141,14 +142,14 @@ class FileSync:
     async def finish(self, handle: Handle) -> None:
         """Put held bytes into the store, or drop them, before the release of the last writer.
 
-        INVARIANT: no await between this and the handle's end, so that nobody else uses its descriptor
-        meanwhile; and none before the node's lock is taken, for which later opens of an emptied file wait
-        (Lifecycle.emptied).
+        INVARIANT: the caller does not await between this call and the handle's end, so that nobody else uses
+        the handle's descriptor meanwhile. Here no await comes before the node's lock is taken: later opens of
+        an emptied file wait for this lock (Lifecycle.emptied).
         """
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):
             return
-        # Also if there are other writers: these may be released at the same time, and each sees the others.
+        # Noted even if there are other writers: all may be released at the same time, and each sees the rest.
         empties = state.draft is not None and state.draft.only_empties(self._tree.fstat(handle.fd))
         state.emptying += empties
         try:
@@ -165,7 +166,7 @@ class FileSync:
             return not self._held.is_held_elsewhere(self._tree.fstat(handle.fd))
 
         async with state.lock:
-            if state.writers > 1:  # that writer goes on with the held bytes
+            if state.writers > 1:  # the other writer goes on with the held bytes
                 return
             failed: OSError | None = None
             try:
@@ -184,8 +185,9 @@ class FileSync:
                     self._note_held(state, handle.fd)
 
     def _drop(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
-        """After an error at the last writer's release, drop its held bytes: no later writer may continue
-        them.
+        """Drop the held bytes after an error at the last writer's release.
+
+        No later writer may continue these bytes.
         """
         self._withheld_names.show(handle.node)
         if state.holds_back:
@@ -203,8 +205,9 @@ class FileSync:
     async def _decided(
         self, handle: Handle, state: OpenState, make: Callable[[Change], Awaitable[None]]
     ) -> Change:
-        """Decide on the change that stores held bytes, and make it. If a reload comes before the first byte
-        is stored, do both again. Return the change of the last decision.
+        """Decide on the change that stores held bytes, and make it. Return the change.
+
+        If a reload comes before the first byte is stored, decide again and make the new change.
         """
         while True:
             decision = await self._gate.handle(handle, WRITE)
@@ -218,7 +221,7 @@ class FileSync:
         return self._head_checked if state.draft is None else self._draft
 
     def _fd_to_sync(self, handle: Handle) -> int:
-        """Return a descriptor of the file; -1 if there is nothing to sync: a reader's file that is gone."""
+        """Return a descriptor of the file, or -1 if a reader's file is gone and there is nothing to sync."""
         try:
             return self._backing_fd(handle)
         except OSError as error:
@@ -233,9 +236,10 @@ class FileSync:
             os.close(fd)
 
     def _writer_of(self, handle: Handle) -> Handle:
-        """Return a handle that may write held bytes, if there is one: `sync FILE` opens it for reading.
+        """Return a handle that may write held bytes, or *handle* if there is none.
 
-        A reader who may not write the file has a node of its own, beside that of the writers (Views.whose).
+        `sync FILE` opens the file for reading. A reader who may not write the file has a node of its own,
+        beside that of the writers (Views.whose).
         """
         if handle.writable:
             return handle
@@ -243,12 +247,13 @@ class FileSync:
         return next(writers, None) or self.holding(handle.node.ino) or handle
 
     def _waits(self, change: Change) -> bool:
-        """Return True if a FLUSH does not store the draft, since that would only empty the file.
+        """Return True if a FLUSH does not store the draft, because that would only empty the file.
 
         A shell empties a file and closes a copy of the descriptor before its program writes. If all bytes of
-        that program are refused, the file must have its old ones.
+        that program are refused, the file must keep its old bytes.
 
-        Raises OSError: EPERM if bytes were refused before the file was emptied. Then it keeps the old ones.
+        Raise OSError (EPERM) if bytes were refused before the file was emptied. The file then keeps its old
+        bytes.
         """
         draft, stored = change.state.draft, self._tree.fstat(change.handle.fd)
         if draft is None or not change.decision.allowed or not draft.only_empties(stored):
@@ -259,12 +264,12 @@ class FileSync:
         return True
 
     def _spares_others(self, handle: Handle, change: Change) -> bool:
-        """Return True if a reader's fsync leaves the draft alone: others write it, over old bytes.
+        """Return True if a reader's fsync leaves the draft alone: others write the draft, over old bytes.
 
-        Its writer may have emptied the file just now, and all that it writes next may be refused: then the
-        old bytes would be lost, by an app that may only read them.
+        A writer may have emptied the file just now, and all its next bytes may be refused. Then the old bytes
+        would be lost through an app that may only read them.
 
-        Raises OSError: EBUSY if the reader sees the draft. A success would confirm bytes that nothing keeps.
+        Raise OSError (EBUSY) if the reader sees the draft: a success would confirm bytes that nothing keeps.
         """
         state, draft = change.state, change.state.draft
         if draft is None or not draft.changed or handle.caller.uid in state.writer_uids:
@@ -276,7 +281,7 @@ class FileSync:
         return True
 
     def _is_doomed(self, handle: Handle) -> bool:
-        """Return True for a new file whose content was all refused so far: its last release removes it."""
+        """Return True for a new file with only refused content so far: its last release removes the file."""
         state = open_state(handle)
         held = state.draft or state.head
         return bool(held and held.refused and held.created and not self._tree.fstat(handle.fd).size)

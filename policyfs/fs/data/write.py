@@ -20,11 +20,13 @@ T = TypeVar("T")
 _WRITING: Final = Call("write", "write")
 
 RangeDropped = Callable[[int, int, int], None]
-"""Makes the kernel drop the pages of a node that hold a range: its number, offset and length in bytes."""
+"""Function that makes the kernel drop the pages of a node that hold a range. Arguments: the node's number,
+the range's offset and length in bytes."""
 
 
 class FileWriter:
-    """Changes files through mediated handles. Each change is decided, and takes one of three write paths."""
+    """Changes of files through mediated handles. Each change is decided, and takes one of three write paths.
+    """
 
     def __init__(
         self,
@@ -56,9 +58,9 @@ class FileWriter:
 
         The kernel puts the bytes into its pages before it sends the write. If the write is refused, these
         pages must be dropped: otherwise processes that have them mapped would see, and write back, bytes that
-        the file never held. No other page is dropped: the kernel may be writing it back, which may take long
-        on a slow store. A notification that drops such a page would wait for the end of this write, and
-        notifications for other files would wait behind it.
+        the file never held. No other page is dropped. The kernel may be writing another page back, which may
+        take long on a slow store. A notification that drops such a page would wait for the end of this
+        write-back, and notifications for other files would wait behind it.
         """
 
         async def put(change: Change) -> int:
@@ -77,7 +79,10 @@ class FileWriter:
         return len(data) if back else written
 
     def give_up(self, nodeid: int, offset: int, length: int) -> None:
-        """Refuse a write whose data the bridge has dropped: too many of its uid wait. Drop its pages."""
+        """Refuse a write after the bridge has dropped its data, and drop its pages.
+
+        The bridge drops the data of writes if too many writes of one uid wait.
+        """
         self._drop_pages(nodeid, offset, length)
         raise OSError(errno.ENOMEM, "too many bytes of this user wait to be written")
 
@@ -91,7 +96,7 @@ class FileWriter:
                 self._note_held(change.state, change.handle.fd)
 
     async def truncate(self, handle: Handle, size: int, *, by_path: bool = False) -> None:
-        """Set the size of an open file. by_path: True if it was opened only for truncate(2)."""
+        """Set the size of an open file. by_path: True if the file was opened only for truncate(2)."""
 
         async def cut(change: Change) -> None:
             async def on(path: WritePath) -> None:
@@ -104,7 +109,7 @@ class FileWriter:
         await self._decided(handle, cut, size)
 
     async def set_size(self, handle: Handle, size: int, call: Call) -> None:
-        """Set the size of a raw file. Its app may write any bytes in passthrough, so none are checked."""
+        """Set the size of a raw file. No bytes are checked: its app may write any bytes in passthrough."""
 
         async def cut(change: Change) -> None:
             await self._direct.truncate(change, size, by_path=False)
@@ -124,7 +129,7 @@ class FileWriter:
         """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes."""
 
         async def copy(change: Change) -> int:
-            # A policy that came after the open. (Rule 5 allows no await between its check and the change.)
+            # By a policy newer than the open. (Rule 5 allows no await between its check and the change.)
             if change.decision.content or self._guard.may_hide(handle):
                 raise OSError(errno.EOPNOTSUPP, "writes are checked here: use write")
             self._tree.clear_killpriv(handle.fd)
@@ -139,8 +144,10 @@ class FileWriter:
         self, handle: Handle, make: Callable[[Change], Awaitable[T]], size: int | None = None,
         call: Call = _WRITING, *, back: bool = False,
     ) -> T:  # fmt: skip
-        """Decide on a change and make it. If a reload comes while the change waits for a lock or for its
-        check, the fence stops the change before a byte is changed, and the change is decided again.
+        """Decide on a change and make it. If a reload comes first, decide again.
+
+        A reload may come while the change waits for a lock or for its check. The fence then stops the change
+        before a byte is changed.
         """
         while True:
             try:
@@ -151,9 +158,9 @@ class FileWriter:
     async def _allowed(
         self, handle: Handle, size: int | None = None, call: Call = _WRITING, *, back: bool = False
     ) -> Change:
-        """Decide on a change; refuse it by the policy or rule 5. INVARIANT: no await after that.
+        """Return the change if it is allowed. Refuse a change that the policy or rule 5 forbids.
 
-        The change's fence raises PolicyChangedError after a reload.
+        INVARIANT: no await after the decision. The change's fence raises PolicyChangedError after a reload.
         """
         decision = await self._gate.handle(handle, WRITE)
         if not decision.allowed:
@@ -166,8 +173,8 @@ class FileWriter:
     async def _on_path(self, change: Change, make: Callable[[WritePath], Awaitable[T]]) -> T:
         """Make a change on its write path: under the node's lock if bytes may be held.
 
-        INVARIANT: the path is chosen under that lock, since another change may begin a draft meanwhile; and
-        the fence is called again, since the lock was waited for.
+        INVARIANT: the path is chosen under that lock, since another change may begin a draft meanwhile. The
+        fence is called again, since the wait for the lock takes time.
         """
         path = self._path(change)
         if path is self._direct:
@@ -180,7 +187,7 @@ class FileWriter:
                 self._note_held(change.state, change.handle.fd)
 
     def _path(self, change: Change) -> WritePath:
-        """Choose the write path for a change, also by requirements that came after the open."""
+        """Return the write path for a change, also by requirements that are newer than the open."""
         state, decision = change.state, change.decision
         if state.draft is not None or decision.in_draft:
             return self._draft

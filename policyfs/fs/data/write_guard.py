@@ -1,7 +1,8 @@
-"""Rule 5: under redaction an app changes a part of a file only if all of the file is its own.
+"""The check of writes under redaction: an app changes a part of a file only if all of the file is its own.
 
-A file is the app's own while the app is its owner, or after the app has emptied it and nobody else has
-written it since (Handle.seen). So there is a check before each change of bytes, and a note after it.
+This is rule 5 of "The decision" in the policy language. A file is the app's own while the app is its owner,
+or after the app has emptied it and nobody else has written it since (Handle.seen). So there is a check before
+each change of bytes, and a note after it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _NOT_ALL_ITS_OWN: Final = (
 
 
 class WriteGuard:
-    """Checks a change of a file's bytes before it is made, and updates the file's state afterwards.
+    """The check before a change of a file's bytes, and the note after the change.
 
     drop_pages: makes the kernel drop the pages and attributes of a node.
     """
@@ -41,12 +42,12 @@ class WriteGuard:
         self._drop_pages = drop_pages
 
     def fence(self, handle: Handle, size: int | None = None, *, back: bool = False) -> Callable[[], None]:
-        """Return a check that refuses a write, or a truncation to *size*, if rule 5 forbids it now. After a
-        reload it raises PolicyChangedError: the change must be decided anew.
+        """Return a check that refuses a write, or a truncation to *size*, if rule 5 forbids it now.
 
-        INVARIANT: the caller runs the check right before the bytes change, with no await between. back: True
-        for a page that the app had mapped. Such a page holds the neutral bytes that the app saw. These must
-        not replace the hidden bytes, even if the app owns the file.
+        After a reload the check raises PolicyChangedError: the change must be decided anew. INVARIANT: the
+        caller runs the check right before the bytes change, with no await in between. back: True for a page
+        that the app had mapped. Such a page holds the neutral bytes that the app saw. These must not replace
+        the hidden bytes, even if the app owns the file.
         """
 
         generation = self._gate.generation
@@ -57,7 +58,7 @@ class WriteGuard:
                 return
             stat = self._tree.fstat(handle.fd)
             wrote_all = handle.emptied and handle.seen == version_of(stat)
-            # Bytes that another writer puts between two of our checks would look like our own.
+            # Bytes that another writer puts between two of our checks would count as this app's.
             if wrote_all and not self.written_elsewhere(handle.node):
                 return
             if (not back and self._is_own(handle, stat)) or not self._hidden.of(handle):
@@ -70,7 +71,8 @@ class WriteGuard:
         return check
 
     def may_hide(self, handle: Handle) -> bool:
-        """Return True if the view, or a policy that came since, may hide a part of the file from the app."""
+        """Return True if the view, or a policy newer than the open, may hide a part of the file from the app.
+        """
         return bool(handle.node.view.redact) or handle.generation != self._gate.generation
 
     def written_elsewhere(self, node: Node) -> bool:
@@ -85,13 +87,14 @@ class WriteGuard:
         handle.emptied = handle.emptied or self.may_hide(handle)
 
     def dropped(self, node: Node) -> None:
-        """Note that held bytes were dropped, or stored otherwise. The kernel has them in the node's pages,
-        and their size in its attributes.
+        """Make the kernel drop a node's pages and attributes: held bytes were dropped, or stored otherwise.
+
+        The kernel has the held bytes in the node's pages, and their size in its attributes.
         """
         self._drop_pages(node.nodeid)
 
     def wrote(self, handle: Handle, version: Version | None = None) -> None:
-        """Note a change of the store's file: the kernel's pages and attributes of its other nodes are old.
+        """Note a change of the store's file. The kernel drops pages and attributes of the file's other nodes.
 
         version: the file's version right after a thread's change; by default the present one.
         """
@@ -105,6 +108,6 @@ class WriteGuard:
                 self._drop_pages(sibling.nodeid)
 
     def _is_own(self, handle: Handle, stat: Stat) -> bool:
-        """Return True if the app owns the file now: any other caller's open for writing ends that."""
+        """Return True if the app owns the file now. An open for writing by any other caller ends this."""
         app = handle.caller.principal.app
         return app is not None and self._gate.facts.owners.get(handle.fd, stat) == app

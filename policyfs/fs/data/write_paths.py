@@ -1,9 +1,10 @@
-"""The three write paths, by which an app's changes reach the store's file.
+"""The three write paths: the ways in which an app's changes reach the store's file.
 
-DirectWrites: at once, if no rule has a content requirement. HeadCheckedWrites: after a check of the first
-bytes that the file would have. DraftWrites: into an unnamed file beside it, which is checked as a whole
-before the store's file changes. The path is chosen anew for each change (FileWriter), since the policy may
-have changed since the last one, and a draft may have begun.
+DirectWrites: a change reaches the file at once, if no rule has a content requirement. HeadCheckedWrites: a
+change reaches the file after a check of the first bytes that the file would have. DraftWrites: changes go
+into an unnamed file beside the store's file. This draft is checked as a whole before the store's file
+changes. FileWriter chooses the path anew for each change: the policy may have changed since the last change,
+and a draft may have begun.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from policyfs.store.tree import Tree
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 _INLINE_WRITE: Final = 64 * 1024
-"""The largest write that goes to the page cache from the loop. Larger ones, and those to a store that another
-process or machine serves, go from a thread."""
+"""The largest write, in bytes, that goes to the page cache from the loop. Larger ones, and those to a store
+that another process or machine serves, go from a thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change of an open file's bytes that the policy allows under the decision's content requirements.
+    """A change of an open file's bytes that the policy allows, with the decision's content requirements.
 
     fence: raises PolicyChangedError if a reload came since the decision, and FUSEError if rule 5 forbids the
-    change by now (WriteGuard.fence). on_thread: raises PolicyChangedError likewise; a thread calls it right
-    before it changes the file, since it may have waited for its turn.
+    change by now (WriteGuard.fence). on_thread: raises PolicyChangedError in the same case. A thread calls it
+    right before it changes the file, since the thread may have waited for its turn.
     """
 
     handle: Handle
@@ -51,7 +52,7 @@ class Change:
     on_thread: Callable[[], None]
 
     async def in_thread(self, function: Callable[[*Ts], T], *arguments: *Ts) -> T:
-        """Make the change by a call on a thread."""
+        """Make the change on a thread: call *function* there."""
 
         def make() -> T:
             self.on_thread()
@@ -72,7 +73,7 @@ class WritePath(Protocol):
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
         """Write a page of a mapping, up to the file's end. Return the number of its bytes in the file.
 
-        INVARIANT: a page that is not written whole is an error, since no app gets the count.
+        INVARIANT: if only a part of the page can be written, that is an error, since no app gets the count.
         """
 
     async def truncate(self, change: Change, size: int, *, by_path: bool) -> None:
@@ -114,11 +115,12 @@ class DirectWrites:
         return written
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page. INVARIANT: as in write(), and no truncation, in any view or by another daemon,
-        between the look at the file's size and the write: else the bytes behind the cut would come back.
+        """Write a page. INVARIANT: as in write(). Also, nobody truncates the file between the look at its
+        size and the write, in any view or by another daemon: otherwise the bytes behind the cut would come
+        back.
 
-        Waits for another daemon as long as it takes: nobody can send the page again. Calls the fence again,
-        since the caller waited for the node's lock.
+        Wait for another daemon as long as it takes: nobody can send the page again. The fence is called
+        again, since the caller waited for the node's lock.
         """
         handle = change.handle
         if self._remote and not self._guard.may_hide(handle):
@@ -171,7 +173,7 @@ class DirectWrites:
 
 
 class DraftWrites:
-    """Changes of a file that is checked as a whole: they go into its draft."""
+    """Changes of a file that is checked as a whole: they go into the file's draft."""
 
     def __init__(self, tree: Tree, guard: WriteGuard, drafts: Drafts) -> None:
         self._tree = tree
@@ -200,8 +202,10 @@ class DraftWrites:
         await self._drafts.allocate(await self._begin(change), mode, offset, length)
 
     async def settle(self, change: Change) -> None:
-        """Put the draft into the store. If no rule requires a draft, end the draft, too: it was only needed
-        until the file's beginning was known. Otherwise each fsync would copy the whole file again.
+        """Put the draft into the store. If no rule requires a draft, end the draft, too.
+
+        Such a draft was only needed until the file's beginning was known. If it stayed, each fsync would copy
+        the whole file again.
         """
         state, draft = change.state, _draft(change)
         await self._drafts.settle(change.handle, draft, change.decision, change.fence, change.on_thread)
@@ -225,7 +229,7 @@ class DraftWrites:
                 self._guard.dropped(handle.node)
 
     def give_up(self, handle: Handle, state: OpenState, error: OSError | None) -> None:
-        """Drop a draft, or quarantine it, if an error came before the file's last release was decided."""
+        """Drop a draft, or quarantine it, after an error that came before the last release was decided."""
         draft, state.draft = state.draft, None
         if draft is None:
             return
@@ -320,7 +324,7 @@ class HeadCheckedWrites:
 
 
 async def _write_whole(write: Callable[[int, bytes], Awaitable[int]], offset: int, data: bytes) -> None:
-    """Write all of *data* from *offset* on, by writes that may each take a part."""
+    """Write all of *data* from *offset* on. A call of *write* may write only a part."""
     view = memoryview(data)
     while view:
         done = await write(offset, bytes(view))
