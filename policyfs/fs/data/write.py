@@ -129,7 +129,7 @@ class FileWriter:
         """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes."""
 
         async def copy(change: Change) -> int:
-            # By a policy newer than the open. (Rule 5 allows no await between its check and the change.)
+            # By a policy newer than the open. (Under redaction no await may follow the guard's check.)
             if change.decision.content or self._guard.may_hide(handle):
                 raise OSError(errno.EOPNOTSUPP, "writes are checked here: use write")
             self._tree.clear_killpriv(handle.fd)
@@ -158,7 +158,7 @@ class FileWriter:
     async def _allowed(
         self, handle: Handle, size: int | None = None, call: Call = _WRITING, *, back: bool = False
     ) -> Change:
-        """Return the change if it is allowed. Refuse a change that the policy or rule 5 forbids.
+        """Return the change if it is allowed. Refuse a change that the policy or the write guard forbids.
 
         INVARIANT: no await after the decision. The change's fence raises PolicyChangedError after a reload.
         """

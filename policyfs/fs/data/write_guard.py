@@ -1,8 +1,8 @@
-"""The check of writes under redaction: an app changes a part of a file only if all of the file is its own.
+"""The guard of writes under redaction: an app changes a part of a file only if all of the file is its own.
 
-This is rule 5 of "The decision" in the policy language. A file is the app's own while the app is its owner,
-or after the app has emptied it and nobody else has written it since (Handle.seen). So there is a check before
-each change of bytes, and a note after it.
+See docs/policy-language.md, "Redaction". A file is the app's own while the app is its owner, or after the app
+has emptied it and nobody else has written it since (Handle.seen). So there is a check before each change of
+bytes, and a note after it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class WriteGuard:
         self._drop_pages = drop_pages
 
     def fence(self, handle: Handle, size: int | None = None, *, back: bool = False) -> Callable[[], None]:
-        """Return a check that refuses a write, or a truncation to *size*, if rule 5 forbids it now.
+        """Return a check that refuses a write, or a truncation to *size*, if redaction forbids it now.
 
         After a reload the check raises PolicyChangedError: the change must be decided anew. INVARIANT: the
         caller runs the check right before the bytes change, with no await in between. back: True for a page

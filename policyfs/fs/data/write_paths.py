@@ -40,9 +40,9 @@ that another process or machine serves, go from a thread."""
 class Change:
     """A change of an open file's bytes that the policy allows, with the decision's content requirements.
 
-    fence: raises PolicyChangedError if a reload came since the decision, and FUSEError if rule 5 forbids the
-    change by now (WriteGuard.fence). on_thread: raises PolicyChangedError in the same case. A thread calls it
-    right before it changes the file, since the thread may have waited for its turn.
+    fence: raises PolicyChangedError if a reload came since the decision, and FUSEError if redaction forbids
+    the change by now (WriteGuard.fence). on_thread: raises PolicyChangedError in the same case. A thread
+    calls it right before it changes the file, since the thread may have waited for its turn.
     """
 
     handle: Handle

@@ -80,23 +80,22 @@ class OpenState(HeadHolder):
     writers: int = 0
     """The number of handles that may write."""
     writer_uids: frozenset[int] = frozenset()
-    """The uids of all writable handles since the first open. Held bytes may be written by any of these
-    uids."""
+    """The uids of all writable handles since the first open. Each of them may have written held bytes."""
     mode: Mode = Mode.MEDIATED
     backing_id: int = 0
     """The kernel's id of the backing file in passthrough, else 0."""
     copy: Copy | None = None
     """The frozen copy of a COPY node, pinned."""
     version: Version | None = None
-    """Of a COPY or LEASED node: the version of the file that it shows."""
+    """The version of the file that a COPY or LEASED node shows."""
     lease: Lease | None = None
-    """Of a LEASED node: the read lease, while it holds."""
+    """The read lease of a LEASED node, while the lease holds."""
     lease_fd: int = -1
     """The descriptor that the lease is on, or -1."""
     lease_fd_closed: Callable[[], object] = lambda: None
-    """Called after *lease_fd* was closed: gives it back to the share that it is charged to."""
+    """Function that is called after *lease_fd* was closed. It gives the descriptor back to its share."""
     patches: tuple[Patch, ...] = ()
-    """Of a LEASED node: the bytes that are shown instead of the file's."""
+    """The bytes that a LEASED node shows instead of the file's."""
     cut: bool = False
     """True if the file was truncated by its path, through this node."""
     generation: int = 0
@@ -106,13 +105,12 @@ class OpenState(HeadHolder):
     draft: Draft | None = None
     """The written bytes that are not checked yet."""
     emptying: int = 0
-    """The number of releases under way that may still have to empty the file: close() left its bytes, and the
-    release of the last writer empties it."""
+    """The number of releases under way that may still have to empty the file. close() has left the file's
+    bytes, and the release of the last writer empties the file."""
     fd: int = -1
-    """If the file's last name was removed through this mount while open: a descriptor of the file; else
-    -1."""
+    """A descriptor of a file that lost its last name through this mount while it was open; else -1."""
     fd_closed: Callable[[], object] = lambda: None
-    """Called after *fd* was closed, as *lease_fd_closed*."""
+    """Function that is called after *fd* was closed, as *lease_fd_closed*."""
     stat: Stat | None = None
     """The file's attributes at the last open. They are shown if the file has lost its name in the store."""
     locked: Version | None = None
@@ -183,8 +181,8 @@ class Handle:
     generation: int = 0
     """The generation of the policy that allowed the open."""
     facts: Facts | None = None
-    """If the handle shows a frozen copy: the facts found when that was made. Else None: facts are found at
-    each use."""
+    """The facts found when the frozen copy was made that the handle shows. None if it shows no copy: facts
+    are then found at each use."""
     hidden: frozenset[str] | None = None
     """The words hidden in the copy that the handle shows; None if it shows no copy."""
     copy: Copy | None = None
@@ -247,7 +245,7 @@ class HandleTable:
         self._source: HandleSource | None = None
 
     def take_from(self, source: HandleSource) -> None:
-        """Use *source* as well: look there for handles that are not in the table."""
+        """Register *source*, in which the table looks for handles that it does not have."""
         self._source = source
 
     def __len__(self) -> int:
@@ -264,8 +262,7 @@ class HandleTable:
 
     @property
     def has_plenty(self) -> bool:
-        """True if every app's share has room left, even if the source has as many handles as it can (1 <<
-        14).
+        """True if every app's share has room left, even if the source has as many handles as it can (16,384).
 
         INVARIANT: the source opens files only while this is True, since it does not know the shares.
         """
@@ -280,8 +277,8 @@ class HandleTable:
     def new_index(self, caller: Caller) -> int:
         """Return an index (bridge.MAX_INDEX at most) that no open handle has.
 
-        Raises OSError: EMFILE if the caller's app has used up its share of open files or descriptors,
-        ENFILE if there is no index left.
+        Raise OSError: EMFILE if the caller's app has used up its share of open files or descriptors, ENFILE
+        if there is no index left.
         """
         self._keep_plenty()
         self.shares.check(caller.holder)
@@ -308,8 +305,9 @@ class HandleTable:
             self._keep_plenty()
 
     def charge(self, node: Node) -> Callable[[], None] | None:
-        """Charge one more descriptor of an open file to an app that has it open. Return the function that
-        gives it back; None if all these apps have used up their shares.
+        """Charge one more descriptor of an open node to an app that has the node open.
+
+        Return the function that gives it back; None if all these apps have used up their shares.
         """
         self.of_node(node)  # the source may have handles of it
         for holder in self._holders.get(node, {}):
@@ -321,10 +319,10 @@ class HandleTable:
         return None
 
     def open_for(self, node: Node, holder: Holder, make: Callable[[], int]) -> tuple[int, Callable[[], None]]:
-        """Open one more descriptor of an open node by *make*, and charge it to a holder. Return the
-        descriptor, and the function that gives its part of the share back.
+        """Open one more descriptor of an open node by *make*, and charge it to a holder.
 
-        Raises OSError: EMFILE if the holder has used up its share; and those of *make*.
+        Return the descriptor, and the function that gives it back to the share. Raise OSError (EMFILE) if the
+        holder has used up its share; and the errors of *make*.
         """
         self.descriptors.check(holder)
         fd = make()
@@ -336,7 +334,7 @@ class HandleTable:
         return give_back
 
     def left(self, node: Node) -> None:
-        """Charge the descriptors of an open node to apps that still have it open."""
+        """Charge the descriptors of an open node to apps that still have the node open."""
         self._shared.hand_on(node, self._holders.get(node, {}))
 
     def get(self, fh: int) -> Handle:

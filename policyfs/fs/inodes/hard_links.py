@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from policyfs.policy.decide import PathState
 
 _LOOKED_AT: Final = 8
-"""The number of names that pop() searches for one in reach. It begins with the name that is known longest."""
+"""The number of names among which pop() searches for a name in reach, beginning with the longest known."""
 
 
 class HardLinks:
     """The further names of a node, after its first one, and the states of their paths.
 
-    beyond: the path states of names that are not kept. Each state is that of the time when the name was
-    found.
+    beyond: the path states of names that are not kept. Each state is from the time when the name was found.
     """
 
     __slots__ = ("_counted", "_names", "_placement", "_seen", "_unlike", "beyond")
@@ -51,7 +50,7 @@ class HardLinks:
         return iter([(parent, name) for (_, name), parent in self._names.items()])
 
     def has(self, parent: Node, name: bytes) -> bool:
-        """True if the name is kept."""
+        """Return True if the name is kept."""
         return (parent.nodeid, name) in self._names
 
     @property
@@ -84,8 +83,9 @@ class HardLinks:
         return True
 
     def pop(self) -> tuple[Node, bytes] | None:
-        """Remove and return a name, or None if there is none. Of the names in reach it takes the one that is
-        known longest; if none of the first _LOOKED_AT names is in reach, the one that is known longest.
+        """Remove and return the longest known name that is in reach. Return None if there is no name.
+
+        This looks at _LOOKED_AT names. If none of them is in reach, it takes the longest known name.
         """
         if not self._names:
             return None
@@ -117,8 +117,9 @@ class HardLinks:
 
 
 def check_room(parent: Node, name: bytes) -> None:
-    """Raise PathTooLongError if a name in a directory would make its path too long, and EACCES for a name of
-    the daemon's own (is_aside()).
+    """Raise PathTooLongError if the path of a name in this directory would be too long.
+
+    Raise OSError (EACCES) for a name that the daemon keeps for itself (is_aside()).
     """
     if is_aside(name):
         raise OSError(errno.EACCES, "policyfs keeps such names for itself", name)

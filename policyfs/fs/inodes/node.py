@@ -27,14 +27,14 @@ _NEVER: Final = -math.inf  # one object for all nodes: a float of its own would 
 
 
 class StaleNodeError(OSError):
-    """The node is the wrong one for this request: the kernel must look the name up again."""
+    """The error (ESTALE) for a request to the wrong node: the kernel must look the name up again."""
 
     def __init__(self) -> None:
         super().__init__(errno.ESTALE, "look the name up again")
 
 
 class BytePath(enum.Enum):
-    """The byte path of a node (opening/byte_paths.py): part of its identity, never changed."""
+    """The byte path of a node: how an app gets the node's bytes (opening/byte_paths.py). It never changes."""
 
     RAW = "raw"
     """The store's bytes: in passthrough, or mediated if passthrough is not possible."""
@@ -47,9 +47,7 @@ class BytePath(enum.Enum):
 
     @property
     def finds_kind(self) -> bool:
-        """True if the kind is found in exactly the bytes that the app reads. Nodes with such a path are
-        read-only.
-        """
+        """True if the kind is found in exactly the bytes that the app reads. Such a node is read-only."""
         return self is BytePath.COPY or self is BytePath.LEASED
 
 
@@ -62,7 +60,7 @@ class Name(NamedTuple):
 
 
 class Node(PlacedNode):
-    """One inode as the kernel knows it."""
+    """A node: one inode, or one view of a file, as the kernel knows it."""
 
     __slots__ = (
         "_told", "asked", "btime_ns", "byte_path", "cached", "children", "ftype", "ino", "kept", "linked",
@@ -99,16 +97,16 @@ class Node(PlacedNode):
         self.lookups = 0
         """The number of references that the kernel has (FUSE lookup count)."""
         self.kept = False
-        """True if the kernel may have kept one of its names since the policy in force began."""
+        """True if the kernel may have kept one of the node's names since the policy in force began."""
         self.children = 0
         """The number of nodes that have this node as parent, or that had their last name in it."""
         self.next: Node | None = None
         """The next node of the same backing inode."""
         self.open: OpenState | None = None
-        """The state that its open handles share; None while it is not open."""
+        """The state that the node's open handles share; None while the node is not open."""
         self.mediated = False
         """True for ever once the daemon has served bytes of this node. The kernel's pages and mappings may
-        outlive the last close, and beside them passthrough fails with EIO."""
+        outlive the last close. Passthrough beside them fails with EIO."""
         self.cached: Version | None = None
         """The version of the file whose pages the kernel may have in its cache."""
         self._told: int | None = None
@@ -126,8 +124,8 @@ class Node(PlacedNode):
         self.asked = 0
         """Bits of the sorts of requests that were allowed at least once (kernel_cache/repeats.py)."""
         self.linked = -1
-        """The Resolver's count of losses of events at the last check that the directory above leads to this
-        one; -1 if this must be checked."""
+        """The Resolver's count of losses of events when it last checked that the directory above leads to
+        this one. -1 if this must be checked again."""
 
     def tell(self, version: Version) -> None:
         """Note that the kernel is sent the attributes of this version."""
@@ -143,11 +141,11 @@ class Node(PlacedNode):
         self._told = _UNKNOWN
 
     def was_told(self, version: Version) -> bool:
-        """True if the kernel got this version's attributes last."""
+        """Return True if the attributes that the kernel got last were of this version."""
         return self._told == hash(version)
 
     def was_told_another(self, version: Version) -> bool:
-        """True if the attributes that the kernel got last were of another version than this one."""
+        """Return True if the attributes that the kernel got last were of another version than this one."""
         return self._told is not None and not self.was_told(version)
 
     @property
@@ -173,7 +171,7 @@ class Node(PlacedNode):
     def states(self) -> tuple[PathState, ...]:
         """Return the distinct states of all names of the node. A request by number must be allowed for each.
 
-        Raises StaleNodeError if states of names that are not kept may have changed, PathTooLongError if no
+        Raise StaleNodeError if states of names that are not kept may have changed, PathTooLongError if no
         name is in reach.
         """
         if self.links is None:
@@ -187,7 +185,7 @@ class Node(PlacedNode):
         return found
 
     def is_all(self, state: PathState) -> bool:
-        """True if it is certain that all names of the node have this state."""
+        """Return True if it is certain that all names of the node have this state."""
         links = self.links
         if links is not None and (links.lost or any(one is not state for one in links.states())):
             return False
@@ -196,7 +194,7 @@ class Node(PlacedNode):
     def directories(self, state: PathState) -> list[Node]:
         """Return the directories in which the node has a name of this state.
 
-        Raises StaleNodeError if a name that is not kept may have this state.
+        Raise StaleNodeError if a name that is not kept may have this state.
         """
         if self.links is None:
             return [] if self.parent is None else [self.parent]
@@ -210,17 +208,15 @@ class Node(PlacedNode):
         return self.links is not None and bool(self.links.beyond)
 
     def is_named(self, parent: Node, name: bytes) -> bool:
-        """True if the node has this name. Also True if this is unknown, because not all of its names are
-        kept.
-        """
+        """Return True if the node has this name, or may have it, because not all of its names are kept."""
         if self.parent is parent and self.name == name:
             return True
         return self.links is not None and (self.is_beyond or self.links.has(parent, name))
 
 
 NamesForgotten = Callable[[Node], None]
-"""Makes the kernel look up a node's names again, because a change in the daemon changed the answers."""
+"""Function that makes the kernel look up a node's names again, after the daemon has changed the answers."""
 
 
 SizeForgotten = Callable[[int], Awaitable[None]]
-"""Makes the kernel ask for a node's attributes again; returns once that is certain."""
+"""Function that makes the kernel ask for a node's attributes again. It returns once that is certain."""

@@ -1,8 +1,8 @@
 """The table of a mount's nodes, by number and by backing inode.
 
 One directory has one node. A regular file has one node for each of its views and path classes
-(docs/architecture/views.md). In a redacted view it has one for each version that is open. Node numbers
-are never used twice in the life of a mount.
+(docs/architecture/views.md), and in a redacted view one for each open version. Node numbers are never used
+twice in the life of a mount.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class NodeTable:
     def get(self, nodeid: int) -> Node:
         """Return the node of a number that the kernel sent.
 
-        Raises KeyError if the node was forgotten, PathTooLongError if its path is too long now.
+        Raise KeyError if the node was forgotten, PathTooLongError if its path is too long now.
         """
         node = self._by_id[nodeid]
         if node.out_of_reach and not self.turn(node):
@@ -71,8 +71,9 @@ class NodeTable:
         return self._by_id.get(nodeid)
 
     def key_of(self, stat: Stat) -> int:
-        """Return the inode number, changed if the file is on another device, so that it is unique in the
-        mount.
+        """Return a number for an inode that is unique in the mount.
+
+        It is the inode number, changed if the file is on another device than the root.
         """
         if stat.dev == self.root_dev:
             return stat.ino
@@ -94,7 +95,7 @@ class NodeTable:
         return taken
 
     def is_same(self, node: Node, stat: Stat) -> bool:
-        """True if *stat* is of the same inode as the node (number, device and birth time)."""
+        """Return True if *stat* is of the same inode as the node (number, device and birth time)."""
         return node.ino == self.key_of(stat) and node.btime_ns == stat.btime_ns
 
     def add(self, stat: Stat, ftype: FileType, view: View, byte_path: BytePath, state: PathState) -> Node:
@@ -109,13 +110,19 @@ class NodeTable:
         return node
 
     def make_room(self) -> None:
-        """If the bridge has no room for more access vectors, drop all. Their look-ups are then counted."""
+        """If the bridge has no room for more access vectors, drop all of them.
+
+        Node.lookups then counts the look-ups that the bridge has answered.
+        """
         if self.vectors.is_full():
             for nodeid, lookups in self.vectors.clear():
                 self._by_id[nodeid].lookups += lookups
 
     def tell_of_gone(self, told: Callable[[Node], None]) -> None:
-        """Call *told* with each directory's node when that is dropped: no request uses the node again."""
+        """Register *told*, which is called with each directory's node that is dropped.
+
+        No request uses the node after that.
+        """
         self._told.append(told)
 
     # -- names ------------------------------------------------------------------------------
@@ -160,7 +167,7 @@ class NodeTable:
             node.parent = None
             other = None if node.links is None else node.links.pop()
             if other is None:
-                node.was_in = parent  # it keeps its last path
+                node.was_in = parent  # the node keeps its last path
                 return
             self._set_first(node, *other)
         elif node.links is None or not node.links.drop(parent, name):
@@ -173,9 +180,7 @@ class NodeTable:
         self._collect(parent)
 
     def turn(self, node: Node) -> bool:
-        """Make another of a node's names its first. Return True if the node has such a name, and this name is
-        in reach.
-        """
+        """Make another name of a node its first one. Return True if there is one, and it is in reach."""
         self.vectors.drop(node)
         first = node.parent, node.name
         other = None if node.links is None or node.parent is None else node.links.pop()
@@ -191,8 +196,9 @@ class NodeTable:
             del self._directories[parent.nodeid, name]
 
     def found_at(self, node: Node, parent: Node, name: bytes) -> None:
-        """Note that a directory was found under a name. If the node has another one, it was moved in the
-        store.
+        """Note that a directory was found under a name, and drop any other name of its node.
+
+        If the node has another name, the directory was moved in the store.
         """
         if node.parent is parent and node.name == name:
             return
@@ -204,7 +210,7 @@ class NodeTable:
             self._placement.unlike += 1
 
     def keep_in(self, node: Node, parent: Node, name: bytes) -> None:
-        """Give a node without a name the path of *name* in a directory, as if that were its last name."""
+        """Give a node without a name the path of *name* in a directory, like the path of a lost name."""
         node.was_in, node.name = parent, name
         parent.children += 1
         node.find_out(elsewhere=True)
@@ -244,7 +250,7 @@ class NodeTable:
         self._collect(node)
 
     def _collect(self, node: Node) -> None:
-        """Drop a node that has no references, and the directories above that have none either then."""
+        """Drop a node without references, and each directory above that then has no references either."""
         unused = [node]
         while unused:
             node = unused.pop()

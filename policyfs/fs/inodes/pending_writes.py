@@ -1,4 +1,4 @@
-"""Bytes that apps have written and that are not in the store yet: a held head, or a draft. Only data.
+"""Bytes that apps have written and that are not in the store yet: held heads, and drafts. Data only.
 
 The code that stores or drops these bytes is in fs/checked: head_writes.py and drafts.py.
 """
@@ -21,7 +21,10 @@ HELD_MOST: Final = 64 << 20
 
 
 class Refusal(NamedTuple):
-    """A refused check. quarantine: True if the file must be kept. generation: that of the policy."""
+    """The refusal of a file by its check.
+
+    quarantine: True if the file must be kept. generation: the generation of the policy that refused the file.
+    """
 
     kind: str | None
     reason: str
@@ -31,21 +34,20 @@ class Refusal(NamedTuple):
 
 
 class Head:
-    """The first bytes (head) of a checked file while it is open for writing.
+    """The first bytes (head) of a checked file while the file is open for writing.
 
-    held: bytes that wait for their check, not in the store. None after they were stored, or if the file had
-    bytes before. created: True if this session created the file; if it is refused, it may be removed.
-    refused: True if a write was refused. If the file is then empty, this is not what its writer wanted. left:
-    the file's version right after the daemon's last change, until the handles have noted it
-    (WriteGuard.wrote).
+    held: bytes that wait for their check, not in the store. It is None after they were stored, or if the file
+    had bytes before. created: True if this session created the file; if the file is refused, it may be
+    removed. refused: True if a write was refused. An empty file is then not what its writer wanted. left: the
+    file's version right after the daemon's last change, until the handles have noted it (WriteGuard.wrote).
 
-    INVARIANT: who drops a head sets held to None, since held bytes count in a share (HeadHolder).
+    INVARIANT: code that drops a head sets held to None, since held bytes count in a share (HeadHolder).
     """
 
     __slots__ = ("_held", "_payer", "_shares", "created", "left", "refused")
 
     def __init__(self, stored: int, *, created: bool = False, refused: bool = False) -> None:
-        """Hold no bytes yet, or None if the file has bytes. stored: the file's size in the store, bytes."""
+        """stored: the file's size in the store, in bytes. If it is 0, held begins empty, else as None."""
         self._held: bytes | None = None if stored else b""
         self._payer: Holder = ""
         self._shares: Shares | None = None
@@ -55,7 +57,7 @@ class Head:
 
     @property
     def held(self) -> bytes | None:
-        """Return the bytes that wait for their check."""
+        """The bytes that wait for their check, or None."""
         return self._held
 
     @held.setter
@@ -66,12 +68,13 @@ class Head:
         self._held = held
 
     def has_room_for(self, held: bytes, holder: Holder, shares: Shares) -> bool:
-        """True if the head may hold these bytes. They count in the share of the app that writes the first.
-        shares: the bytes that all heads of the mount hold, by app.
+        """Return True if the head may hold these bytes.
 
-        Otherwise the file needs a draft: its app's share of descriptors bounds drafts, and an app could fill
-        the memory with 64 KiB for each open file. Where a store can have no drafts, the write fails: so no
-        app may use up what others need.
+        shares: the bytes that all heads of the mount hold, by app. All bytes of a head count in the share of
+        the app that writes the first of them. If this returns False, the file needs a draft. An app's share
+        of descriptors limits its drafts. Without a limit of held bytes, an app could fill the memory with 64
+        KiB for each open file. In a store without drafts the write fails instead. So no app may use up the
+        room that others need.
         """
         if not self._held:
             self._payer, self._shares = holder, shares
@@ -80,13 +83,13 @@ class Head:
 
     def size(self, stored: int) -> int:
         """Return the file's size as its writer sees it, held bytes included."""
-        held = self._held  # read once: a thread may just be storing it
+        held = self._held  # read once: a thread may just be storing the head
         return stored if held is None else max(stored, len(held))
 
 
 @dataclass(slots=True, eq=False)
 class HeadHolder:
-    """The holder of one head: when it drops the head, it gives the head's bytes back to the share."""
+    """The holder of one head. When it drops the head, the head's bytes are given back to the share."""
 
     _head: Head | None = None
 
@@ -97,26 +100,29 @@ class HeadHolder:
 
     @head.setter
     def head(self, head: Head | None) -> None:
-        """Use another head, or none. The bytes of the one before are discarded."""
+        """Use another head, or none. The bytes of the head before are discarded."""
         if self._head is not None and self._head is not head:
             self._head.held = None
         self._head = head
 
 
 class Draft:
-    """All bytes of a file, as its writers have changed them, in an unnamed file until they are checked.
+    """All bytes of a file as its writers have changed them, in an unnamed file until they are checked.
 
     fd: the draft's own descriptor of the unnamed file. created: True if this session created the store's
     file. changed: True if the draft has changes that the store does not have. refused: True if its check
     failed. base: size and mtime of the store's file when the draft began, or when the draft was last stored;
-    None once another writer has changed that file. refusal: the last refusal of its content, or None.
-    unchanged: True if nothing was written into the draft since that refusal. times_ns: access and
-    modification times that the file gets with the draft: set after the last write, or noted by put_off().
-    began_empty: True if the file was empty when the draft began. While the file is empty, a refusal loses
-    nothing. cleaned_of: the words whose data was removed from the version in the store, but not from the
-    draft. torn: a note for the trail, if the store's file has only a part of the draft because another
-    program wrote there meanwhile, or the store failed; else empty. recorded: path and note of the draft's
-    cleaning, if that is on record and not stored yet; else None.
+    None once another writer has changed that file. began_empty: True if the file was empty when the draft
+    began. While the file is empty, a refusal loses nothing.
+
+    refusal: the last refusal of the draft's content, or None. unchanged: True if nothing was written into the
+    draft since that refusal. times_ns: access and modification times that the file gets with the draft: set
+    after the last write, or noted by put_off(). cleaned_of: the words whose data was removed from the version
+    in the store, but not from the draft.
+
+    torn: a note for the trail if the store's file has only a part of the draft, because another program wrote
+    there meanwhile, or the store failed; else empty. recorded: path and note of a cleaning of the draft that
+    is on record, but not stored yet; else None.
     """
 
     __slots__ = (
@@ -145,25 +151,29 @@ class Draft:
         self.changed, self.unchanged, self.times_ns, self.recorded = True, False, None, None
 
     def is_outdated(self, stored: Stat) -> bool:
-        """True if the store has all of its writes, and another writer has changed the file since. stored: the
-        store's file.
+        """Return True if the store has all changes of the draft, but another writer changed the file later.
+
+        stored: the attributes of the store's file.
         """
         return not self.changed and base_of(stored) != self.base
 
     def only_empties(self, stored: Stat) -> bool:
-        """True if its only change is that the file loses all its bytes. stored: the store's file."""
+        """Return True if the draft's only change is that the file loses all its bytes.
+
+        stored: the attributes of the store's file.
+        """
         return self.changed and not self.size and stored.size > 0 and base_of(stored) == self.base
 
     def put_off(self, stored: Stat) -> None:
-        """Note that the draft is stored later. The file gets the modification time of its last write."""
+        """Note that the draft is stored later. The file then gets the mtime of the draft's last write."""
         if self.times_ns is None:
             self.times_ns = stored.atime_ns, os.fstat(self.fd).st_mtime_ns
 
     def dated(self, before: Stat, now: Stat) -> None:
-        """Note new times of the store's file that were set through this node. before, now: the file's
-        attributes before and after.
+        """Note new times of the store's file that were set through this node.
 
-        INVARIANT: base becomes None if another writer had changed the file before.
+        before, now: the file's attributes before and after. INVARIANT: base becomes None if another writer
+        had changed the file before.
         """
         self.base = base_of(now) if base_of(before) == self.base else None
         self.times_ns = now.atime_ns, now.mtime_ns
@@ -186,7 +196,7 @@ class Draft:
             freeing.close(fd)
 
     async def closed(self) -> None:
-        """Discard the draft, and return once its room is free, for a writer that goes on."""
+        """Discard the draft. Return once its room is free: its writer goes on, and may need this room."""
         if (fd := self.give()) >= 0:
             await freeing.closed(fd)
 

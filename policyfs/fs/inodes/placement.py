@@ -1,7 +1,7 @@
 """The place of a node in the tree: its directory, and the policy state, depth and length of its path.
 
-A move of a directory does not visit the nodes below. The move is counted, and each node below updates its
-place at its next request. So a rename or a reload costs the same for any number of nodes below.
+If a directory moves, the daemon does not visit the nodes below. It counts the move, and each node below
+updates its place at its next request. So a rename or a reload costs the same for any number of nodes below.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Placement:
 
 
 class PlacedNode:
-    """A node with its place in the tree. It computes its path state again if a directory above it moved."""
+    """A node with its place in the tree. It computes its path state again after a directory above has moved.
+    """
 
     __slots__ = ("_placement", "last_state", "levels", "name", "parent", "seen", "size_bytes", "was_in")
 
@@ -58,7 +59,7 @@ class PlacedNode:
 
     @property
     def state(self) -> PathState:
-        """The policy's state of the path by the first name. PathTooLongError if the path is too long now."""
+        """The policy's state of the path by the first name. Raises PathTooLongError if that is too long."""
         if self.out_of_reach:
             raise PathTooLongError(self.name)
         return self.last_state
@@ -71,7 +72,7 @@ class PlacedNode:
         return self.levels > MAX_LEVELS
 
     def has_room(self, name: bytes) -> bool:
-        """True if the path of a name in this directory is within the limits."""
+        """Return True if the path of a name in this directory is within the limits."""
         return not self.out_of_reach and self.levels < MAX_LEVELS and self.has_bytes(name)
 
     def has_bytes(self, name: bytes) -> bool:
@@ -79,8 +80,7 @@ class PlacedNode:
 
     @property
     def above(self) -> Self | None:
-        """The directory of the node's first name, or of its last name if it has none any more. None for the
-        root.
+        """The directory of the node's first name, or of its last one if it has lost all; None for the root.
         """
         return self.was_in if self.parent is None else self.parent
 
@@ -101,8 +101,8 @@ class PlacedNode:
             return
         before, as_it_was = now, False
         for node in reversed(chain):
-            # The node above has not changed. This node has the same *seen* as that one had: it is still
-            # right.
+            # The node above has not changed, and had the *seen* that this node has. So this node's place is
+            # still right.
             if as_it_was and node.seen == before:
                 node.seen = now
                 continue
@@ -127,8 +127,8 @@ class PlacedNode:
     def path(self) -> bytes:
         """Return the path within the mount by the first name, for the trail; ``/`` for the root.
 
-        A node that has lost its last name keeps its last path. If the path is too long, three dots and the
-        end of the path are returned.
+        A node that has lost its last name keeps its last path. Of a path that is too long, return three dots
+        and the end.
         """
         parts: list[bytes] = []
         size = 0

@@ -4,10 +4,10 @@ Natively, an open that has found a file opens that file, even if a rename takes 
 open is done. Here LOOKUP and OPEN are two requests, and the kernel's second try may meet the next rename. The
 app would then see ESTALE. So a replaced file can be opened for _KEPT_S longer.
 
-If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of it too late,
-and the first OPEN fails. The kernel then looks the name up again. The file that this LOOKUP finds is kept for
-one open, even if it loses the name before. A later open without a LOOKUP must get the file that has the name
-by then. The same holds for a stat, which is a LOOKUP and a GETATTR.
+If the file was replaced elsewhere (in the store, or through another mount), the daemon learns of this too
+late, and the first OPEN fails. The kernel then looks the name up again. The file that this LOOKUP finds is
+kept for one open, even if the file loses the name before that open. A later open without a LOOKUP must get
+the file that has the name by then. The same holds for a stat, which is a LOOKUP and a GETATTR.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ from policyfs.store import freeing
 _KEPT_S: Final = 0.25
 _MOST: Final = 64
 _THREADS: Final = 256
-"""The limit of threads for each name whose second try is awaited."""
+"""The limit of threads for each name that may still make a second try."""
 _MISSED_S: Final = 5.0
 """The longest time between a failed OPEN and the kernel's second try."""
 
 
 class ReplacedFiles:
-    """Descriptors of replaced files, by node. They are few and short-lived, since they keep disk space in
-    use.
+    """Descriptors of replaced files, by node. They keep disk space in use, so they are few and short-lived.
     """
 
     def __init__(self) -> None:
@@ -44,7 +43,7 @@ class ReplacedFiles:
     def keep(self, node: Node, fd: int, *, once: bool = False) -> None:
         """Take over a descriptor (O_RDONLY or O_PATH) of a node that is losing its last name.
 
-        once: True to keep it for one open only: the node may lose its name before that open.
+        once: True to keep the descriptor for one open only. The node may lose its name before that open.
         """
         self._let_go(node.nodeid)
         if once:
@@ -80,11 +79,10 @@ class ReplacedFiles:
         self._missed.put(path, threads)
 
     def is_wanted(self, node: Node) -> bool:
-        """Return True if an open or a stat has missed this node's name a moment ago. Then the file that the
-        next LOOKUP finds there must be kept.
+        """Return True if an open or a stat has missed this node's name a moment ago: keep the file found there.
 
-        (True more than once, since the kernel may look up twice before it tries again, and until each thread
-        that has missed the name has opened it. Opens of other threads do not count.)
+        The answer stays True for some seconds, or until each thread that has missed the name has opened it: the
+        kernel may look up twice before it tries again. Opens of other threads do not count.
         """
         return bool(self._missed and self._missed.get(node.path()))
 

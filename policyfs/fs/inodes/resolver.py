@@ -1,9 +1,9 @@
 """The resolver: from a node to the directory descriptor and name that lead to it now.
 
-A directory is opened by one system call that follows no symlink, at any depth: by all names on the way from
-the nearest directory whose descriptor is kept. The result is compared with the node's inode. If the directory
-was swapped in the store meanwhile, this gives ESTALE. Each step from one directory to the next is also
-checked alone, once, and again after an event that reports a move of that directory
+One system call opens a directory at any depth, and follows no symlink: it takes all names on the way from the
+nearest directory with a kept descriptor. The result is compared with the node's inode. If the directory was
+swapped in the store meanwhile, the answer is ESTALE. Each step from one directory to the next is also checked
+alone, once, and again after an event that reports a move of that directory
 (docs/decisions/0030-bounded-paths.md). Descriptors of directories are kept in a bounded LRU. Files have none.
 """
 
@@ -44,7 +44,7 @@ _ON_THE_WAY_S: Final = 5.0
 
 
 class DirectoryGoneError(OSError):
-    """A directory was removed or moved, and its name does not lead to another directory: ESTALE."""
+    """The error (ESTALE) for a directory that was removed or moved, if no other directory has its name."""
 
     def __init__(self, node: Node) -> None:
         super().__init__(errno.ESTALE, "the directory was removed or moved", node.name)
@@ -61,7 +61,7 @@ class _Kept(NamedTuple):
 
 
 class Resolver:
-    """Finds nodes in the store.
+    """The search for nodes in the store.
 
     on_open: called with each directory that gets its first descriptor (the watch then learns its file
     handle). on_folding: called with each directory that is refused because it ignores the case of names: the
@@ -110,8 +110,8 @@ class Resolver:
     def drop(self, nodeid: int) -> None:
         """Forget the descriptor of a directory that may have moved.
 
-        If the directory was removed, no path leads to it, only the descriptor. So this keeps the descriptor,
-        for processes whose working directory this is.
+        Keep the descriptor if the directory was removed: no path leads to the directory any more, and it may
+        be the working directory of a process.
         """
         entry = self._fds.pop(nodeid, None)
         if entry is None:
@@ -131,15 +131,15 @@ class Resolver:
             return True  # network and FUSE stores fail for a removed directory
 
     def drop_all(self) -> None:
-        """Make each descriptor be checked before its next use: the watch has lost events."""
+        """Have each descriptor checked before its next use, because the watch has lost events."""
         self._losses += 1
         self._moves += 1
         self._nodes.vectors.drop_all()
 
     def moved(self, node: Node) -> None:
-        """Note that a directory was moved in the store, and the directories below with it.
+        """Note that a directory was moved in the store, with all directories below.
 
-        Each descriptor is checked before it is used again.
+        Each descriptor is checked before its next use.
         """
         node.linked = -1
         self._moves += 1
@@ -177,9 +177,7 @@ class Resolver:
             os.close(self._removed.popitem(last=False)[1])
 
     def dirfd(self, node: Node) -> int:
-        """Return the O_PATH descriptor of a directory node. ESTALE if the node's path no longer leads to the
-        directory.
-        """
+        """Return the O_PATH descriptor of a directory node. Raise ESTALE if its path leads elsewhere now."""
         if node.nodeid == ROOT_ID:
             return self._tree.root_fd
         entry = self._fds.get(node.nodeid)
@@ -196,10 +194,9 @@ class Resolver:
         """Return the descriptor as dirfd() does, for a step along a path.
 
         If the path led to the directory a moment ago, and the directory was removed or moved before any
-        process was in it, this raises FileNotFoundError, as natively. (After ESTALE the kernel would walk the
-        path once more. If another directory were removed during this walk, the app would see ESTALE.)
-        Otherwise a process may be in the moved directory, and must not be told that its files are gone:
-        ESTALE.
+        process was in it, raise FileNotFoundError, as natively. (After ESTALE the kernel would walk the path
+        once more. If another directory were removed during this walk, the app would see ESTALE.) Otherwise
+        raise ESTALE: a process may be in the moved directory, and must not be told that its files are gone.
         """
         try:
             return self.dirfd(node)
@@ -209,7 +206,7 @@ class Resolver:
             raise FileNotFoundError(errno.ENOENT, "the directory has just gone", node.name) from None
 
     def _is_current(self, kept: _Kept) -> bool:
-        """True if a descriptor can be used now, without a check in the store."""
+        """Return True if a descriptor can be used now, without a check in the store."""
         if kept.moves != self._moves:
             return False
         return self._watched() or time.monotonic() - kept.seen_s < UNWATCHED_S
@@ -304,10 +301,10 @@ class Resolver:
             raise StaleNodeError
 
     def locate(self, node: Node) -> tuple[int, bytes, Stat]:
-        """Find directory descriptor, name and attributes of a node by the first name that leads to it.
+        """Return directory descriptor, name and attributes of a node, by the first name that leads to it.
 
         At most _NAMES_TRIED names are tried. A name that leads elsewhere is dropped from the node, except the
-        only name of a directory. Not for the root. Raises OSError(ESTALE) if none of the names leads to the
+        only name of a directory. Not for the root. Raise OSError(ESTALE) if none of the names leads to the
         node, PathTooLongError if the paths of all its names are too long.
         """
         for _ in range(_NAMES_TRIED):
@@ -355,7 +352,7 @@ class Resolver:
     def open_checked(self, node: Node) -> int:
         """Open a node's object by one of its names (O_PATH). The caller closes the descriptor.
 
-        Raises StaleNodeError if another object takes the name during this call.
+        Raise StaleNodeError if another object takes the name during this call.
         """
         dirfd, name, _ = self.locate(node)
         fd = self._tree.open_path(dirfd, name)
@@ -367,8 +364,9 @@ class Resolver:
     def open_if_same(
         self, node: Node, parent: Node, name: bytes, open_at: Callable[[int, bytes], int]
     ) -> int | None:
-        """Open the object that has a name now. Return None if it is not the node's object. The caller closes
-        it.
+        """Open the object that has a name now. Return None if that is not the node's object.
+
+        The caller closes the descriptor.
         """
         fd = open_at(self.dirfd(parent), name)
         if self._nodes.is_same(node, self._tree.fstat(fd)):

@@ -1,10 +1,10 @@
-"""The shares in which descriptors of an open node count, if all its handles use them: that of a draft, of a
-lease, or of a file that has lost its name.
+"""Shared descriptors: descriptors that all handles of an open node use, and the shares in which they count.
 
-Such a descriptor stays until the node's last handle is released, or longer than the handle that it was opened
-for. INVARIANT: it counts in the share of an app that has the node open. Otherwise an app could keep files
-open that others have written, and so use up the shares of these; or close the handle that a descriptor is
-charged to, and keep the descriptor with another handle.
+A node has such a descriptor for a draft, for a lease, or for a file that has lost its name. The descriptor
+stays until the node's last handle is released, or longer than the handle that it was opened for. INVARIANT:
+it counts in the share of an app that has the node open. Otherwise an app could keep files open that other
+apps have written, and so use up their shares. Or an app could close the handle to which a descriptor is
+charged, and keep the descriptor through another handle.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Charge:
 
 
 class SharedDescriptors:
-    """The descriptors that all handles of a node use, by node. shares: the shares in which they count."""
+    """The shared descriptors of each open node. shares: the shares in which the descriptors count."""
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
@@ -49,8 +49,9 @@ class SharedDescriptors:
         self._shares.give(charge.holder)
 
     def hand_on(self, node: Node, holders: Collection[Holder]) -> None:
-        """Move the descriptors of holders that have a node open no more to one that has. holders: all that
-        have it open; if there is none, nothing is moved.
+        """Charge a node's descriptors to an app that has the node open, if their holder has it open no more.
+
+        holders: all holders that have the node open. If there is none, nothing changes.
         """
         for charge in self._of_nodes.get(node, ()) if holders else ():
             if charge.holder not in holders:

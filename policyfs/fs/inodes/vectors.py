@@ -49,7 +49,7 @@ class AccessVectors:
         self._opens: OpenVectors | None = None
 
     def tell_of_drops(self, opens: OpenVectors) -> None:
-        """Call *opens* before each drop."""
+        """Register *opens*, which is called before each drop."""
         self._opens = opens
 
     def install(
@@ -71,18 +71,17 @@ class AccessVectors:
         )  # fmt: skip
 
     def see_all(self, directory: Node, directory_fd: int, uid: int) -> bool:
-        """Let the bridge answer a uid's LOOKUPs of absent names in a directory. Return False if there is no
-        room.
-        """
+        """Let the bridge answer a uid's LOOKUPs of absent names in a directory. Return False without room."""
         return vectors.see_all(directory.nodeid, directory_fd, uid)
 
     def is_full(self) -> bool:
-        """True if the bridge has no room for another node."""
+        """Return True if the bridge has no room for another node."""
         return vectors.stats().nodes >= MAX_NODES
 
     def clear(self) -> list[tuple[int, int]]:
-        """Drop all vectors. Return node numbers, each with look-ups that the bridge answered and nobody
-        counted.
+        """Drop all vectors. Return a list of node numbers and look-ups, for Node.lookups.
+
+        These are the look-ups that the bridge has answered and Node.lookups does not count yet.
         """
         if self._opens is not None:
             self._opens.end_all()
@@ -91,9 +90,9 @@ class AccessVectors:
     def drop(self, node: Node) -> int:
         """Let the bridge answer no more requests about a node, from the return of this call on.
 
-        For a directory, the bridge also answers no more about the nodes in it, and closes its descriptor of
-        the directory, so that a removed directory does not stay on the disk. Returns the number of look-ups
-        that the bridge had answered. This call adds them to Node.lookups.
+        For a directory, the bridge also answers no more requests about the nodes in it. The bridge then
+        closes its descriptor of the directory, so that a removed directory does not stay on the disk. Return
+        the number of look-ups that the bridge had answered. This call adds them to Node.lookups.
         """
         if not self.in_use:
             return 0
