@@ -1,4 +1,4 @@
-"""The record of decisions on the trail: this module builds events, and writes required events.
+"""Records of decisions: this module builds events for the trail, and waits until required events are written.
 
 `Recorder.decided` is for refusals, and for methods that `ledger.recorded_first` wraps. `Recorder.recorded` is
 for opens, since an open can wait for its record.
@@ -34,7 +34,9 @@ _RELEASE: Final = Call("release", "close")
 
 
 class Details(TypedDict, total=False):
-    """Optional fields of an event. error: the request's errno if another check than the decision refused it.
+    """Optional fields of an event.
+
+    error: the request's errno if a check other than the policy's decision refused the request.
     """
 
     new_path: bytes | None
@@ -63,7 +65,7 @@ class Recorder:
     def settle_first(self, settle: Callable[[], None]) -> None:
         """Register *settle*, which is called before each event.
 
-        It records earlier opens that the bridge has answered, by `repeated`.
+        *settle* records the opens that the bridge has answered before, by `repeated`.
         """
         self._settle = settle
 
@@ -79,11 +81,12 @@ class Recorder:
     def decided(
         self, caller: Caller, call: Call, path: bytes, decision: Decision, **details: Unpack[Details]
     ) -> None:
-        """Record a decision. If a refusal must be on record, the reply waits for the record, or is EIO.
+        """Record a decision.
 
-        If an allowance must be on record, its record is written when this returns. If that takes longer than
-        a moment, this raises UnrecordedError, which `ledger.recorded_first` handles. Without that wrapper
-        this blocks until the disk has the record. Raise FUSEError(EIO) if the event could not be recorded.
+        If a refusal must be on record, the reply waits for its record. If an allowance must be on record, its
+        record is written when this returns. If writing it takes longer than a moment, this raises
+        UnrecordedError, which `ledger.recorded_first` handles. Without that wrapper this blocks until the
+        disk has the record. If the event could not be recorded, the answer is FUSEError(EIO).
         """
         event = self._decision(caller, call, path, decision, details)
         if event is None:

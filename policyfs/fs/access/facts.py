@@ -86,10 +86,10 @@ class FactFinder:
         self, need: Need, dirfd: int, name: bytes, stat: Stat, lane: Hashable = None,
         *, evidence: KindEvidence | None = None, seeing: bool = False,
     ) -> Facts:  # fmt: skip
-        """Return the facts of *name* in *dirfd*, with the attributes *stat*. Unknown facts are None.
+        """Return the facts of *name* in *dirfd*. An unknown fact is None.
 
-        lane: the callers for which the file is sniffed. Lanes take turns. So the bad files of one app delay
-        another app by at most one file. evidence, seeing: see kind_of().
+        stat: the attributes of the object. lane: the callers for which the file is sniffed. Lanes take turns.
+        So the bad files of one app delay another app by at most one file. evidence, seeing: see kind_of().
 
         This uses *dirfd* only before its first await.
         """

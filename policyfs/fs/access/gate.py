@@ -171,7 +171,7 @@ class Gate:
         """Return True if the caller may do everything at this path, with any object and without obligations.
 
         Without --posix the answer is always False. At a free path, special files and suid bits work as
-        without policyfs. The kernel then opens objects without the daemon, which breaks no rule
+        without policyfs. The kernel then opens objects without the daemon. That breaks no rule
         (docs/decisions/0011-native-where-nothing-is-asked.md).
         """
         return (
@@ -179,7 +179,10 @@ class Gate:
         )
 
     def shows(self, who: Principal, state: PathState, ftype: FileType, parent: Node | None) -> bool:
-        """Return False for fifos, sockets and devices unless the path is free(): the kernel opens them."""
+        """Return False for a special file (fifo, socket or device) at a path that is not free().
+
+        The kernel itself opens such files, without the daemon.
+        """
         return ftype is not FileType.SPECIAL or self.free(who, state, parent)
 
     def shows_all_in(self, who: Principal, state: PathState) -> bool:
@@ -197,7 +200,10 @@ class Gate:
         return self._owners_above.hidden(who, parent, self.generation, self.engine.hidden_above)
 
     def hidden_by_any(self, who: Principal, state: PathState, node: Node) -> Decision | None:
-        """Return the denial if a directory above any name with this state hides that name, else None."""
+        """Return the denial if the owner of a directory above hides the node under this path state.
+
+        Return None if no name of the node with this state is hidden.
+        """
         if not self.engine.owner_matters_above(state):
             return None
         denials = (self.hidden(who, state, parent) for parent in node.directories(state))
@@ -232,7 +238,10 @@ class Gate:
         return not self.need(who, Op.SEE, node) and self.judge(who, Op.SEE, node, NO_FACTS).allowed
 
     def _renamed(self, decision: Decision, node: Node, before: bool) -> bool:
-        """Return True if an open file was refused and its names have changed: decide again, but once."""
+        """Return True if an open file was refused and its known names have changed: decide again, once.
+
+        before: True if the request has been decided again already.
+        """
         refused = not decision.allowed and node.open is not None and not before
         return refused and self._resolver.renamed(node)
 

@@ -55,7 +55,7 @@ class KindEvidence:
         self._fd, self._lease = fd, lease
 
     def holds(self) -> bool:
-        """Return True if the lease still holds. Then nobody has written since before the kind was found.
+        """Return True if the lease still holds: nobody has written the file since before its kind was found.
 
         INVARIANT: the caller calls this right before the request takes effect, with no await in between.
         """
@@ -63,7 +63,7 @@ class KindEvidence:
 
     @property
     def used(self) -> bool:
-        """True if the decision depended on this file's kind or owner. Then it does not apply to another file.
+        """True if the decision depended on this file's kind or owner, and so says nothing about other files.
         """
         return self.asked or self.owner is not None
 

@@ -61,9 +61,10 @@ class Commits:
         self.sink = sink
 
     def at_once(self, ticket: Ticket) -> Commit | None:
-        """Start to write a ticket. If its app must wait for a budget first, only return None.
+        """Start to write a ticket, and return the commit.
 
-        Raise FUSEError(EIO) if the ticket could not be recorded.
+        If the ticket's app has used up its budget and must wait first, start nothing and return None. Raise
+        FUSEError(EIO) if the ticket could not be recorded.
         """
         if ticket.wait_s > 0:
             return None

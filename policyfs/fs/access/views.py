@@ -93,7 +93,10 @@ class Views:
         return self._snapshot(stat, key, view, caller)
 
     def _snapshot(self, stat: Stat, key: int, view: View, caller: Caller) -> BytePath:
-        """Return COPY if the caller gets a frozen copy, else LEASED: bytes that stay while they are read."""
+        """Return COPY if the caller gets a frozen copy, else LEASED.
+
+        With both, the bytes do not change while they are read.
+        """
         copyable = self._copyable(stat, key, view.redact, caller.principal)
         return BytePath.COPY if copyable else BytePath.LEASED
 
@@ -153,11 +156,12 @@ class Views:
         self._pending.put((ino_key, view.key), True)
 
     def outdated(self, view: View, caller: Caller) -> None:
-        """Note that an open of a frozen copy got ESTALE. The thread's next look-ups get nodes of their own.
+        """Note that an open of a frozen copy got ESTALE.
 
-        So the kernel's second try, which is its last, cannot meet another caller's version. This holds for
-        look-ups of any file, since another file may have taken the name. The kernel looks up twice before
-        that try, and may find another file each time.
+        The next look-ups by the thread then get a node that no other thread uses. So the kernel's second try,
+        which is its last, cannot meet another caller's version. This holds for look-ups of any file, since
+        another file may have taken the name. The kernel looks up twice before that try, and may find another
+        file each time.
         """
         self._outdated.put((view.key, caller.pid), _LOOKED_UP)
 

@@ -68,10 +68,10 @@ class ChangeLock:
     async def in_thread(
         self, fd: int, fence: Callable[[], None], change: Callable[[], T], *, patient: bool = False
     ) -> T:
-        """Run a change on a thread, without any other change to the file; call *fence* right before.
+        """Run *change* on a thread, and no other change of the file meanwhile. Call *fence* right before.
 
-        INVARIANT: the change checks its conditions itself, since some time passes until it runs. Raise the
-        exceptions of *fence* and *change*, and OSError(EBUSY) as on() does. patient: as in on().
+        INVARIANT: *change* checks its conditions itself, since some time passes until the thread runs it.
+        Raise the exceptions of *fence* and *change*, and OSError(EBUSY) as on() does. patient: as in on().
         """
         at = await self._taken(fd, beside_loop=False, patient=patient)
         done = self._in_thread[at] = trio.Event()

@@ -58,7 +58,7 @@ class Cleaner:
         self._copy_all = copy_all
 
     async def clean(self, fd: int, words: frozenset[str], owner: tuple[int, int], lane: Hashable) -> Cleaned:
-        """Return a cleaned copy of the file behind *fd* (O_RDONLY), if the file needs one.
+        """Clean the file behind *fd* (O_RDONLY) into an unnamed file, if it has forbidden data.
 
         Nobody may write the file meanwhile. owner: uid and gid of the copy, because the copy counts in their
         quota. Raise OSError of the store.

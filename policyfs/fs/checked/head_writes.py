@@ -73,7 +73,7 @@ def _zeroed(mode: int, offset: int, length: int, size: int) -> tuple[int, int]:
 
 
 class UnknownBeginningError(Exception):
-    """The error for a change that needs a draft: a gap, zeros, or more bytes than the head may hold."""
+    """The error for a change that a held head cannot take: a gap, zeros, or too much. It needs a draft."""
 
 
 class HeadSniffer(Protocol):
@@ -84,7 +84,7 @@ class HeadSniffer(Protocol):
 
 
 class Checker:
-    """The check of writes by the file that results. The caller holds the lock of the file's node.
+    """The check of writes, by the bytes that the file would have. The caller holds the node's lock.
 
     INVARIANT: right before the change, and under the change lock (change_lock.py), the bytes of the judgement
     are compared with the store again. If another daemon of the store has changed them meanwhile, the write is

@@ -2,8 +2,8 @@
 
 FLUSH comes whenever a duplicate of a descriptor is closed. So a refused FLUSH is not the end: the file keeps
 its name in the store, and its writer may still correct it. But close() has failed, and a name without its
-bytes must not be shown. After an accepted FLUSH or fsync the name is shown again. If there is none, the name
-is removed at the last release.
+bytes must not be shown. After an accepted FLUSH or fsync the name is shown again. If no FLUSH or fsync is
+accepted, the name is removed at the last release.
 
 No other file may take such a name, since the writer may still correct its file: requests for the name fail
 with EBUSY or EEXIST. close() answers before the kernel releases the file, so requests wait a moment before

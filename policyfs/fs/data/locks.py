@@ -1,8 +1,8 @@
 """Locks of apps: flock(2) and fcntl(2), taken on the store's files (store/locks.py).
 
-A lock is on the file, not on a view: a reader of a frozen copy locks the file of that copy. No policy decides
-here: a lock tells nothing about bytes, and the open of its handle was decided. The kernel itself ensures that
-only a writer gets an exclusive byte range.
+A lock is on the file, not on a view: a reader of a frozen copy locks the file of that copy. This module
+decides nothing: a lock tells nothing about bytes, and the open of its handle was decided. The kernel itself
+ensures that only a writer gets an exclusive byte range.
 
 The new holder of a lock must see the changes of the last holder. So before an app gets a lock, the daemon
 makes the kernel forget the node's size, and its pages if the daemon serves them.

@@ -109,7 +109,7 @@ class FileWriter:
         await self._decided(handle, cut, size)
 
     async def set_size(self, handle: Handle, size: int, call: Call) -> None:
-        """Set the size of a raw file. No bytes are checked: its app may write any bytes in passthrough."""
+        """Set the size of a raw file. Bytes are not checked: the app may write any bytes in passthrough."""
 
         async def cut(change: Change) -> None:
             await self._direct.truncate(change, size, by_path=False)
@@ -160,7 +160,8 @@ class FileWriter:
     ) -> Change:
         """Return the change if it is allowed. Refuse a change that the policy or the write guard forbids.
 
-        INVARIANT: no await after the decision. The change's fence raises PolicyChangedError after a reload.
+        INVARIANT: no await between the decision and the return. The change's fence raises PolicyChangedError
+        after a reload.
         """
         decision = await self._gate.handle(handle, WRITE)
         if not decision.allowed:
@@ -187,7 +188,10 @@ class FileWriter:
                 self._note_held(change.state, change.handle.fd)
 
     def _path(self, change: Change) -> WritePath:
-        """Return the write path for a change, also by requirements that are newer than the open."""
+        """Return the write path for a change, by the requirements in force now.
+
+        They may be newer than the open.
+        """
         state, decision = change.state, change.decision
         if state.draft is not None or decision.in_draft:
             return self._draft

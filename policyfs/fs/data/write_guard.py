@@ -94,7 +94,7 @@ class WriteGuard:
         self._drop_pages(node.nodeid)
 
     def wrote(self, handle: Handle, version: Version | None = None) -> None:
-        """Note a change of the store's file. The kernel drops pages and attributes of the file's other nodes.
+        """Note a change of the store's file, and drop the kernel's pages and attributes of its other nodes.
 
         version: the file's version right after a thread's change; by default the present one.
         """

@@ -115,12 +115,13 @@ class DirectWrites:
         return written
 
     async def write_back(self, change: Change, offset: int, data: bytes) -> int:
-        """Write a page. INVARIANT: as in write(). Also, nobody truncates the file between the look at its
-        size and the write, in any view or by another daemon: otherwise the bytes behind the cut would come
-        back.
+        """Write a page of a mapping, up to the file's end.
 
-        Wait for another daemon as long as it takes: nobody can send the page again. The fence is called
-        again, since the caller waited for the node's lock.
+        INVARIANT: as in write(). Moreover nobody truncates the file, in any view or by another daemon,
+        between the look at its size and the write. Otherwise the bytes behind the cut would come back.
+
+        This waits for another daemon as long as it takes, because nobody can send the page again. The fence
+        is called again, since the caller waited for the node's lock.
         """
         handle = change.handle
         if self._remote and not self._guard.may_hide(handle):

@@ -133,7 +133,7 @@ class OpenState(HeadHolder):
 
     @property
     def is_new(self) -> bool:
-        """True if one of its writers created the file, and no content of it was accepted yet."""
+        """True if one of the file's writers created the file, and no content of it was accepted yet."""
         held = self.draft or self.head
         return held is not None and held.created
 
@@ -149,10 +149,10 @@ class Handle:
     """One open file description of an app."""
 
     index: int
-    """Its number in the handle table."""
+    """The handle's number in the handle table."""
     node: Node
     caller: Caller
-    """The process that opened it."""
+    """The process that opened the file."""
     flags: int
     """The flags of open(2)."""
     fd: int
@@ -181,8 +181,8 @@ class Handle:
     generation: int = 0
     """The generation of the policy that allowed the open."""
     facts: Facts | None = None
-    """The facts found when the frozen copy was made that the handle shows. None if it shows no copy: facts
-    are then found at each use."""
+    """The facts found when the handle's frozen copy was made. None without a copy: facts are then found at
+    each use."""
     hidden: frozenset[str] | None = None
     """The words hidden in the copy that the handle shows; None if it shows no copy."""
     copy: Copy | None = None
@@ -338,7 +338,7 @@ class HandleTable:
         self._shared.hand_on(node, self._holders.get(node, {}))
 
     def get(self, fh: int) -> Handle:
-        """Return the open handle with the number that the kernel sent. KeyError if there is none."""
+        """Return the open handle with the number that the kernel sent. Raise KeyError if there is none."""
         if self._source is not None and fh not in self._by_fh:
             self._source.take(fh)
         return self._by_fh[fh].handle

@@ -71,9 +71,9 @@ class NodeTable:
         return self._by_id.get(nodeid)
 
     def key_of(self, stat: Stat) -> int:
-        """Return a number for an inode that is unique in the mount.
+        """Return the key of an inode, which is unique in the mount.
 
-        It is the inode number, changed if the file is on another device than the root.
+        The key is the inode number, changed if the file is on another device than the root.
         """
         if stat.dev == self.root_dev:
             return stat.ino
@@ -210,7 +210,7 @@ class NodeTable:
             self._placement.unlike += 1
 
     def keep_in(self, node: Node, parent: Node, name: bytes) -> None:
-        """Give a node without a name the path of *name* in a directory, like the path of a lost name."""
+        """Give a node without a name the path of *name* in a directory, as if that were its last name."""
         node.was_in, node.name = parent, name
         parent.children += 1
         node.find_out(elsewhere=True)
@@ -221,7 +221,7 @@ class NodeTable:
         return self._placement.moved
 
     def directory(self, parent: Node, name: bytes) -> Node | None:
-        """Return the directory that the table knows as *name* in *parent*, or None. Reads no store."""
+        """Return the directory that the table knows as *name* in *parent*, or None. The store is not read."""
         return self._directories.get((parent.nodeid, name))
 
     def named(self, ino_key: int, parent: Node, name: bytes) -> list[Node]:

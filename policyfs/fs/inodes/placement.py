@@ -80,8 +80,7 @@ class PlacedNode:
 
     @property
     def above(self) -> Self | None:
-        """The directory of the node's first name, or of its last one if it has lost all; None for the root.
-        """
+        """The directory of the node's first name, or of the last name that it has lost; None for the root."""
         return self.was_in if self.parent is None else self.parent
 
     def find_out(self, *, elsewhere: bool = False) -> None:

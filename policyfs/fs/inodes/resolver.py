@@ -1,4 +1,4 @@
-"""The resolver: from a node to the directory descriptor and name that lead to it now.
+"""The resolver: it finds the directory descriptor and the name that lead to a node now.
 
 One system call opens a directory at any depth, and follows no symlink: it takes all names on the way from the
 nearest directory with a kept descriptor. The result is compared with the node's inode. If the directory was
@@ -304,8 +304,8 @@ class Resolver:
         """Return directory descriptor, name and attributes of a node, by the first name that leads to it.
 
         At most _NAMES_TRIED names are tried. A name that leads elsewhere is dropped from the node, except the
-        only name of a directory. Not for the root. Raise OSError(ESTALE) if none of the names leads to the
-        node, PathTooLongError if the paths of all its names are too long.
+        only name of a directory. The node is not the root. Raise OSError(ESTALE) if none of the names leads
+        to the node, PathTooLongError if the paths of all its names are too long.
         """
         for _ in range(_NAMES_TRIED):
             parent, name = node.parent, node.name
