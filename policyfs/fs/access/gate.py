@@ -81,7 +81,7 @@ class Gate:
         self.use(engine)
 
     def use(self, engine: Engine) -> None:
-        """Decide by this engine from now on, after a reload."""
+        """Use another engine for all later decisions: the engine of the new policy, after a reload."""
         self.engine = engine
         self.generation += 1
         self._principals.clear()

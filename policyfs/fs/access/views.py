@@ -127,7 +127,7 @@ class Views:
 
     @property
     def is_settled(self) -> bool:
-        """True if every reader whose open got ESTALE (unproven()) has come again.
+        """True if no reader whose open got ESTALE (unproven()) is expected any more.
 
         Then the look-up of a raw file depends only on name and caller.
         """

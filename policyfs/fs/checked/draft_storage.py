@@ -151,8 +151,8 @@ class DraftStorage:
             raise _changed()
         at_once = not same and copy.done
         self._put_piece(copy)
-        # Only the times have changed. An app that may set them must not make us leave a file half written.
-        # So all the rest is copied at once: otherwise each further piece would need a new comparison.
+        # If only the times have changed, all remaining pieces are copied now. Otherwise each of them would
+        # need a new comparison, and an app that may set times could make us leave a file half written.
         while at_once and not copy.is_done:
             self._put_piece(copy)
         return True

@@ -51,7 +51,7 @@ def decide_rename(
 ) -> Decision:  # fmt: skip
     """Return the decision on a rename(2). If it depends on a kind that nothing proves, return elsewhere().
 
-    there: the file that has the new name, or None. INVARIANT: no await between this call and the rename.
+    there: the file that has the new name, or None. INVARIANT: the caller does not await before the rename.
     """
 
     def decide(source: End, replaced: End | None) -> Decision:

@@ -149,7 +149,7 @@ class FileSync:
         state = open_state(handle)
         if not handle.writable or not self._may_hold(handle, state):
             return
-        # Noted even if there are other writers: all may be released at the same time, and each sees the rest.
+        # Also if there are other writers: all may be released at once, and each release sees the others.
         empties = state.draft is not None and state.draft.only_empties(self._tree.fstat(handle.fd))
         state.emptying += empties
         try:

@@ -129,7 +129,8 @@ class FileWriter:
         """Copy a range of *fd* into a raw handle's file, within the store. Return the number of bytes."""
 
         async def copy(change: Change) -> int:
-            # By a policy newer than the open. (Under redaction no await may follow the guard's check.)
+            # The policy may be newer than the open. (Under redaction no await may follow the guard's check.)
+
             if change.decision.content or self._guard.may_hide(handle):
                 raise OSError(errno.EOPNOTSUPP, "writes are checked here: use write")
             self._tree.clear_killpriv(handle.fd)

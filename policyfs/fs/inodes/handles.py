@@ -307,7 +307,7 @@ class HandleTable:
     def charge(self, node: Node) -> Callable[[], None] | None:
         """Charge one more descriptor of an open node to an app that has the node open.
 
-        Return the function that gives it back; None if all these apps have used up their shares.
+        Return the function that gives the descriptor back; None if all these apps have used up their shares.
         """
         self.of_node(node)  # the source may have handles of it
         for holder in self._holders.get(node, {}):

@@ -99,7 +99,8 @@ class Node(PlacedNode):
         self.kept = False
         """True if the kernel may have kept one of the node's names since the policy in force began."""
         self.children = 0
-        """The number of nodes that have this node as parent, or that had their last name in it."""
+        """The number of kept names in this directory, and of lost names to which the paths of nodes still
+        refer."""
         self.next: Node | None = None
         """The next node of the same backing inode."""
         self.open: OpenState | None = None

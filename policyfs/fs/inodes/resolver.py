@@ -255,7 +255,7 @@ class Resolver:
         return self._step(fd, together, seen_s) if together else fd
 
     def _step(self, parent_fd: int, nodes: list[Node], seen_s: float) -> int:
-        """Open the last directory of a chain whose first is in *parent_fd*, and keep its descriptor."""
+        """Open the last directory of a chain that begins in *parent_fd*, and keep its descriptor."""
         node = nodes[-1]
         try:
             fd = self._tree.open_below(parent_fd, [on_the_way.name for on_the_way in nodes])

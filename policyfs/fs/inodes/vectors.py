@@ -105,9 +105,9 @@ class AccessVectors:
         return lookups
 
     def check_copy(self, node: Node, stat: Stat) -> None:
-        """Drop the vectors of a node whose copy shows another version of the file than *stat* does.
+        """Drop a node's vectors if its copy shows another version of the file than *stat* does.
 
-        Such a vector keeps the copy and the node's attributes, even if no app has the node open.
+        The vectors keep the copy and the node's attributes, even if no app has the node open.
         """
         state = node.open if self.in_use else None
         if state is None or state.copy is None:
