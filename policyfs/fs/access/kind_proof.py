@@ -63,8 +63,7 @@ class KindEvidence:
 
     @property
     def used(self) -> bool:
-        """True if the decision depended on this file's kind or owner, and so says nothing about other files.
-        """
+        """True if the decision depended on this file's kind or owner, and says nothing about other files."""
         return self.asked or self.owner is not None
 
     def close(self) -> None:

@@ -46,12 +46,10 @@ class Sink(Protocol):
         """
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write the tickets on the calling thread. Ticket.check() then tells whether a ticket is on record.
-        """
+        """Write the tickets on the calling thread. Ticket.check() then tells if a ticket is on record."""
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write the tickets on another thread, and wait for a moment at most until they are written.
-        """
+        """Start to write the tickets on another thread, and wait a moment at most until they are written."""
 
 
 class Commits:
@@ -167,8 +165,7 @@ class Ledger:
         return self._first
 
     def has(self, event: Event) -> bool:
-        """Return True if `recorded_first` has just put an equal event on record. A second call returns False.
-        """
+        """Return True if `recorded_first` has just recorded an equal event. A second call returns False."""
         recorded, self._recorded = self._recorded, None
         return recorded is not None and _same(recorded) == _same(event)
 

@@ -95,8 +95,7 @@ class NameVerdicts:
         return found
 
     def _by_type(self, who: Principal, directory: PathState, name: str) -> tuple[int, int]:
-        """Return the file types that are shown under a name, and those that are hidden, whatever their facts.
-        """
+        """Return the file types that are shown under a name, and those that are hidden, for any facts."""
         engine = self._engine
         state = engine.step(directory, bytes_of(name))
         shown, hidden = 0, 0 if self._posix else _SPECIAL  # see Gate.shows

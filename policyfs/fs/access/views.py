@@ -49,8 +49,7 @@ def version_of(stat: Stat) -> Version:
 
 
 class Views:
-    """The choice of nodes for regular files: one node for each view and byte path. Missing nodes are added.
-    """
+    """The choice of nodes for regular files: one node for each view and byte path. New nodes are added."""
 
     def __init__(
         self, nodes: NodeTable, facts: FactFinder, copyable: Copyable,

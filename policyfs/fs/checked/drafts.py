@@ -246,8 +246,7 @@ class Drafts:
         draft.close()
 
     async def _judge(self, handle: Handle, draft: Draft, decision: Decision) -> Cleaned | None:
-        """Check a draft through read-only descriptors. Return its cleaned copy if one is required, else None.
-        """
+        """Check a draft through read-only descriptors. Return its cleaned copy if a rule requires one."""
         lane, words = handle.caller.principal.lane, banned(decision.content)
         cleans, done = to_clean(words), frozenset[str]()
         fd = self._tree.reopen(draft.fd, os.O_RDONLY)

@@ -255,8 +255,7 @@ class Checker:
             await self._refuse(handle, head, decision, kind)
 
     async def truncate(self, handle: Handle, head: Head, size: int, decision: Decision, fence: Fence) -> None:
-        """Set the size if the resulting file meets the requirements, or is empty. Raise what write() raises.
-        """
+        """Set the size if the resulting file meets the requirements or is empty. Raise as write() does."""
         generation = self._gate.generation
 
         def cut() -> bool:

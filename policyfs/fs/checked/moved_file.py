@@ -33,8 +33,7 @@ class Named:
         self.ino = os.fstat(fd).st_ino
 
     def holds(self) -> bool:
-        """Return True if the file has one name only. A write by another name would be checked by other rules.
-        """
+        """Return True if the file has one name only: other rules would check a write by another name."""
         return os.fstat(self.fd).st_nlink == 1
 
     def close(self) -> None:

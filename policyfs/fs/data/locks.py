@@ -44,8 +44,7 @@ It raises StaleNodeError if the file cannot be found."""
 
 
 class Forget(Protocol):
-    """Function that makes the kernel forget its caches of a node. They are forgotten when the call returns.
-    """
+    """Function that makes the kernel forget its caches of a node. When it returns, they are forgotten."""
 
     def __call__(self, nodeid: int, *, pages: bool) -> Awaitable[None]:
         """Forget the node's attributes, and its pages if *pages* is True."""

@@ -25,8 +25,7 @@ the range's offset and length in bytes."""
 
 
 class FileWriter:
-    """Changes of files through mediated handles. Each change is decided, and takes one of three write paths.
-    """
+    """Changes of files through mediated handles. Each change is decided, and takes one of the write paths."""
 
     def __init__(
         self,

@@ -71,8 +71,7 @@ class WriteGuard:
         return check
 
     def may_hide(self, handle: Handle) -> bool:
-        """Return True if the view, or a policy newer than the open, may hide a part of the file from the app.
-        """
+        """Return True if the view, or a policy newer than the open, may hide a part of the file."""
         return bool(handle.node.view.redact) or handle.generation != self._gate.generation
 
     def written_elsewhere(self, node: Node) -> bool:

@@ -34,8 +34,7 @@ class Placement:
 
 
 class PlacedNode:
-    """A node with its place in the tree. It computes its path state again after a directory above has moved.
-    """
+    """A node with its place in the tree. It computes its path state again if a directory above has moved."""
 
     __slots__ = ("_placement", "last_state", "levels", "name", "parent", "seen", "size_bytes", "was_in")
 

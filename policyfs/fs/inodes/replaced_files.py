@@ -29,8 +29,7 @@ _MISSED_S: Final = 5.0
 
 
 class ReplacedFiles:
-    """Descriptors of replaced files, by node. They keep disk space in use, so they are few and short-lived.
-    """
+    """Descriptors of replaced files, by node. They use disk space, so they are few and short-lived."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[int, tuple[int, float]] = OrderedDict()
