@@ -36,7 +36,7 @@ class Hold(NamedTuple):
 
 
 def is_hold_name(name: str) -> bool:
-    """True if a hold may have this name."""
+    """Return True if a hold may have this name."""
     return _NAME.fullmatch(name) is not None
 
 

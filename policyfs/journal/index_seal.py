@@ -50,7 +50,7 @@ class IndexSeal:
         return found.ljust(SEAL_BYTES - 1).encode("ascii") + b"\n"
 
     def fits(self, seal: bytes, name: str, data: bytes) -> bool:
-        """True if *seal* is the seal of these bytes under this name."""
+        """Return True if *seal* is the seal of these bytes under this name."""
         return hmac.compare_digest(seal, self.of(name, data))
 
 

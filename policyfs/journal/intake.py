@@ -177,7 +177,7 @@ class Intake:
 
 
 def _is_small(event: Event) -> bool:
-    """True if an event takes little memory, whatever its app has sent."""
+    """Return True if an event takes little memory, whatever its app has sent."""
     return len(event.path) <= PATH_BYTES and event.new_path is None and not event.redacted and not event.note
 
 

@@ -33,7 +33,7 @@ _PAUSE_S: Final = 0.005
 
 
 def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
-    """True if this signature of the text is by the owner of this public key."""
+    """Return True if this signature of the text is by the owner of this public key."""
     try:
         VerifyKey(public).verify(text, signature)
     except (BadSignatureError, ValueError):

@@ -46,7 +46,7 @@ def segment_name(number: int, time_ns: int) -> str:
 
 
 def is_compressed(segment: str) -> bool:
-    """True if this is the name of a compressed segment."""
+    """Return True if this is the name of a compressed segment."""
     return segment.endswith(ZST)
 
 
@@ -152,7 +152,7 @@ class TrailDirectory(SegmentDirectory):
         self._fd = fd
 
     def is_current(self) -> bool:
-        """True while the path leads to the directory that this object has open."""
+        """Return True while the path leads to the directory that this object has open."""
         try:
             there = os.stat(self.path, follow_symlinks=False)
         except OSError:

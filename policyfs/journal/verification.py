@@ -91,7 +91,7 @@ def parts(
 
 
 def is_recorded(chain: Chain) -> bool:
-    """True if a daemon of this pid namespace records in a chain. Takes no lock, as a lock could stop a
+    """Return True if a daemon of this pid namespace records in a chain. Takes no lock, as a lock could stop a
     daemon.
     """
     inode = os.stat(chain.directory).st_ino

@@ -1,1 +1,1 @@
-"""The store: every system call on the backing directory, by descriptor and single name (layer 2)."""
+"""The store: every system call on the backing directory, by a descriptor and one name (layer 2)."""

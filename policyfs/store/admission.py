@@ -19,7 +19,7 @@ _SAMPLE: Final = 8
 
 
 class Frequencies:
-    """The recent look-ups of each key, whether cached or not. Counts at most *sample* keys."""
+    """The number of recent look-ups of each key, cached or not. Counts at most *sample* keys."""
 
     __slots__ = ("_counts", "_sample", "_seen")
 
@@ -35,9 +35,7 @@ class Frequencies:
         return len(self._counts)
 
     def count(self, key: Hashable) -> None:
-        """Count one look-up. After every *sample* look-ups, all counts are halved, so that old look-ups count
-        less.
-        """
+        """Count one look-up. After *sample* look-ups, halve all counts, so that old look-ups count less."""
         self._counts[key] = self._counts.get(key, 0) + 1
         self._seen += 1
         if self._seen >= self._sample:
@@ -81,8 +79,9 @@ class Victims:
             self._main.pop(key, None)
 
     def next_ones(self, may_go: Callable[[Hashable], bool]) -> Iterator[Hashable]:
-        """Yield the keys to evict, the first to go first, if *may_go* permits. Do not change this object
-        meanwhile.
+        """Yield the keys to evict, in their order, without keys for which *may_go* returns False.
+
+        Do not change this object meanwhile.
         """
         fresh = (key for key in self._window if may_go(key))
         old = (key for key in self._main if may_go(key))

@@ -29,11 +29,10 @@ _LEAST_COST: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class CopyStats:
-    """Counts of a cache. bytes, copies: in the cache now. pinned: copies that handles have open. mapped:
-    copies that are in use only because an app has them mapped.
+    """Counts of a cache. bytes, copies: in the cache now. pinned: copies that handles have open.
 
-    hits, misses: results of get(). refused: copies for which the cache had no room. shares: copies for which
-    only the principal's share had no room.
+    mapped: copies in use only because an app has them mapped. hits, misses: results of get(). refused: copies
+    for which the cache had no room. shares: copies for which only the principal's share had no room.
     """
 
     bytes: int
@@ -50,7 +49,7 @@ class CopyStats:
 class Copy:
     """One sealed copy in a cache. frozen.fd is open while the copy is in use or cached.
 
-    backing_id: the kernel's id of the copy, or 0. It is given back when the copy is closed.
+    backing_id: the kernel's id of the copy, or 0. The cache gives it back when it closes the copy.
     """
 
     __slots__ = (
@@ -70,17 +69,17 @@ class Copy:
 
     @property
     def cost(self) -> int:
-        """Return the bytes that the copy counts in the limit of its cache."""
+        """Return the copy's share of the cache's limit, in bytes."""
         return max(_LEAST_COST, self.frozen.memory)
 
     @property
     def pinned(self) -> bool:
-        """True if a handle has it open."""
+        """True if a handle has the copy open."""
         return self._pins > 0
 
     @property
     def in_use(self) -> bool:
-        """True if a handle has it open or an app has it mapped."""
+        """True if a handle has the copy open or an app has it mapped."""
         return self._pins > 0 or self.mapped_by is not None
 
     def pin(self, who: Hashable = None) -> None:
@@ -111,7 +110,7 @@ class Copy:
             self._cache._unpinned(self)  # noqa: SLF001 - one unit
 
     def held_by(self, who: Hashable) -> bool:
-        """True if the copy is pinned for *who*."""
+        """Return True if the copy is pinned for *who*."""
         return self._holders[who] > 0
 
 
@@ -164,7 +163,7 @@ class CopyCache:
         self._give_back = give_back
         self._clock = clock
         self.on_shortage: Callable[[], bool] = lambda: False
-        """Called if there is no room for a copy. Unpins a copy that no app needs; False if there is none."""
+        """Callback for a copy without room. It unpins a copy that no app needs, or returns False."""
         self._copies: dict[Hashable, Copy] = {}
         self._victims: Final = Victims(max_bytes, max_copies)
         self._orphans: set[Copy] = set()  # dropped or replaced, but in use
@@ -225,11 +224,11 @@ class CopyCache:
         return copy
 
     def admits(self, copy: Copy, who: Hashable) -> bool:
-        """True if *who* may use this copy in addition to its other copies."""
+        """Return True if *who* may use this copy in addition to its other copies."""
         return copy.held_by(who) or self._fits(copy.cost, who, copy)
 
     def has_room(self, what: Copy | int, who: Hashable) -> bool:
-        """True if there is room for this copy, or for a new one of that size in bytes. Not counted."""
+        """Return True if a copy, or a new one of *what* bytes, has room. stats() counts no refusal."""
         copy = what if isinstance(what, Copy) else None
         cost = max(_LEAST_COST, what) if isinstance(what, int) else what.cost
         if copy is not None and copy.held_by(who):
@@ -237,7 +236,7 @@ class CopyCache:
         return all(self._room(cost, who, copy)) or all(self._room_made(cost, who, copy))
 
     def rename(self, key: Hashable, new: Hashable) -> None:
-        """Move a copy to another key, and drop any copy there. Nothing without a copy under *key*."""
+        """Move the copy under *key*, if any, to the key *new*. Drop a copy that is already under *new*."""
         if key not in self._copies:
             return
         self.drop(new)
@@ -266,7 +265,7 @@ class CopyCache:
                 self.drop(key)
 
     def sweep(self, most: int = 64) -> None:
-        """Look at the next *most* mapped copies, in turn. A copy whose mappings are gone is free."""
+        """Check the next *most* mapped copies, in turn. Free each copy that no app has mapped any more."""
         for _ in range(min(most, len(self._mapped))):
             copy = next(iter(self._mapped))
             self._mapped.move_to_end(copy)
@@ -296,7 +295,7 @@ class CopyCache:
         )  # fmt: skip
 
     def _fits(self, cost: int, who: Hashable, copy: Copy | None = None) -> bool:
-        """True if a copy has room beside the copies in use, and in the share of *who*. copy: None if new."""
+        """Return True if there is room beside the copies in use, and in the share of *who*."""
         room, fair = self._room(cost, who, copy)
         if not (room and fair):
             self.sweep(len(self._mapped))
@@ -313,7 +312,7 @@ class CopyCache:
         return room
 
     def _room(self, cost: int, who: Hashable, copy: Copy | None) -> tuple[bool, bool]:
-        """Return two booleans: whether there is room in the cache, and whether in the share of *who*."""
+        """Return two booleans: room in the cache, and room in the share of *who*. copy: None if it is new."""
         counted = copy is not None and copy.in_use  # the counts contain it already
         (max_bytes, max_copies), (used_bytes, used_copies) = self.limits, self._used
         more_bytes, more_copies = (0, 0) if counted else (cost, 1)
@@ -362,10 +361,10 @@ class CopyCache:
             self._own_of(who, cost, count)
 
     def _unpinned(self, copy: Copy) -> None:
-        """Note that the last user has closed the copy.
+        """Update the counts after the last unpin() of a copy.
 
-        If an app still has the copy mapped, the copy stays in use. The kernel does not tell which app this
-        is. So of the principals that have pinned the copy, the one with the most bytes in use is charged.
+        If an app still has the copy mapped, the copy stays in use. The kernel does not tell which app has the
+        mapping. So the cache charges the principal that pinned the copy and has the most bytes in use.
         """
         copy.used = self._clock()
         held = copy._since  # noqa: SLF001 - Copy and CopyCache are one unit
@@ -378,7 +377,7 @@ class CopyCache:
             self._free(copy)
 
     def _free_mapped(self, copy: Copy) -> None:
-        """Note that no app has the copy mapped any more."""
+        """Undo the charge for a mapped copy, if the copy has one."""
         who, copy.mapped_by = copy.mapped_by, None
         if who is not None:
             self._charge(who, copy, -1)

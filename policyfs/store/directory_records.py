@@ -19,9 +19,9 @@ _DT_UNKNOWN: Final = 0
 
 
 class DirectoryRecords:
-    """An open directory, and the part of its names that was read last. It owns and closes its descriptor.
+    """An open directory, and the part of its names that was read last. The object owns its descriptor.
 
-    Names that are created or removed meanwhile may be missing or not, as natively. Every other name comes
+    A name that is created or removed during the reading may come or not, as natively. Every other name comes
     exactly once.
     """
 
@@ -59,7 +59,7 @@ class DirectoryRecords:
         return found
 
     def typed(self, names: list[tuple[bytes, int, int]]) -> list[tuple[bytes, int, int]]:
-        """Return the names; where the type is missing, look it up. Names gone by then are left out."""
+        """Return the names with all types: a missing type is looked up. Names that are gone are left out."""
         if all(kind != _DT_UNKNOWN for _, _, kind in names):
             return names
         found: list[tuple[bytes, int, int]] = []

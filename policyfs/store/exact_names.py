@@ -1,11 +1,12 @@
-"""Removal of a name only while it is that of one certain inode.
+"""Removal of a name only if it refers to one given inode.
 
-unlink(2) takes a name, and no system call removes an inode by its number. If the name is looked at and then
-removed, another program can rename another file over it in between, and that file would be lost. So the name
-is first moved aside, to a new name in the same directory. Only this name, which no other program knows, is
-looked at and removed. If it is of another inode, it is moved back, and never over a third file.
+unlink(2) takes a name, and no system call removes an inode by its number. Between a check of the name and its
+removal, another program could rename another file over the name, and that file would be lost. So the daemon
+first moves the file aside: it gives the file a new name in the same directory, which no other program knows.
+The daemon checks and removes only this new name. If the file aside is another one, the daemon moves it back,
+and never over a third file.
 
-A rename that must move one certain file is undone likewise if it has moved another (has_got(), move_back()).
+If a rename should move one given file, and has moved another one, it is undone (has_got(), move_back()).
 
 A daemon that is killed between these steps leaves the file under the new name (aside()). The next daemon of
 the store finds a record of this (move_records.py), and gives the file its name back.
@@ -28,11 +29,11 @@ from policyfs.store.tree import Tree
 
 _ASIDE: Final = b"policyfs-aside-"  # also in kernel/_listing.c
 _NOT_TAKEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES})
-"""Errors of a store that takes no other name: it has no room, or it is itself a mount of policyfs."""
+"""Errors of a store that permits no new name: it has no room, or it is itself a mount of policyfs."""
 _NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""Errors of a search for a directory that is not at its path any more."""
+"""Errors of an open of a directory that is not at its path any more."""
 _UNREAD: Final = "files that a killed daemon has moved aside do not get their names back"
 _UNFINISHED: Final = (
     "a daemon ended while it removed or replaced this file, which may still be complete in its directory,"
@@ -47,12 +48,12 @@ _LARGE: Final = 1 << 20
 
 
 def knows_no_flags(error: OSError) -> bool:
-    """True if renameat2(2) failed because the file system does not know the flag."""
+    """Return True if renameat2(2) failed because the file system does not know the flag."""
     return error.errno in _NO_FLAGS
 
 
 def takes_no_name(error: OSError) -> bool:
-    """True if a rename failed because the store has no room for one more name, or permits no such name."""
+    """Return True if a rename failed because the store has no room for the new name, or forbids it."""
     return error.errno in _NOT_TAKEN
 
 
@@ -62,24 +63,24 @@ def aside() -> bytes:
 
 
 def is_aside(name: bytes) -> bool:
-    """True for a name that aside() may have made.
+    """Return True for a name that aside() may have made.
 
-    INVARIANT: no app gets a file by such a name. The rules that hide the file may be about its own name, or
-    about another directory.
+    INVARIANT: no app gets a file by such a name. The rules that hide the file may apply only to its own name,
+    or only to another directory.
     """
     return name.startswith(_ASIDE)
 
 
 class ExactNames:
-    """Removes names in one store."""
+    """The removal and replacement of names in one store."""
 
     __slots__ = ("_records", "_tree", "_warn")
 
     def __init__(self, tree: Tree, warn: Callable[[str, bytes], None], records: str = "") -> None:
         """Give the files that killed daemons have left aside their names back.
 
-        warn: logs a problem with a name. records: the path of the shared file of records (MoveRecords);
-        empty: the files of killed daemons stay as they are, and this object records nothing.
+        warn: logs a problem with a name. records: the path of the shared file of records (MoveRecords). If it
+        is empty, the files of killed daemons stay as they are, and this object records nothing.
         """
         self._tree = tree
         self._warn = warn
@@ -98,13 +99,14 @@ class ExactNames:
     def unlink(
         self, dirfd: int, name: bytes, target: Stat, still: Callable[[Stat], bool] = lambda _: True
     ) -> bool:
-        """Remove a name of the file in *target*. False if another object has the name, which then keeps it.
+        """Remove a name of the file in *target*. Return False if another object has the name, and keeps it.
 
-        still: called with the file's present attributes; if it returns False, the file keeps its name, too.
-        Raises the OSError of rename(2) or unlink(2), FileNotFoundError if there is no such name.
+        still: called with the file's present attributes. If it returns False, the file keeps its name, and
+        this call returns False. Raises the OSError of rename(2) or unlink(2), FileNotFoundError if there is
+        no such name.
 
-        In a store that takes no other name, the name is removed right after the look, and so is that of a
-        file that a rename would copy.
+        In two cases the name is removed right after the check, and nothing is moved aside: if the store
+        permits no new name, and if a rename would copy the file.
         """
         now = self._tree.stat(dirfd, name)
         if not (now.same_inode(target) and still(now)):
@@ -140,11 +142,11 @@ class ExactNames:
     def replace(
         self, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
     ) -> bool:
-        """Rename one certain file over another one. False if another file had one of the names: then each
-        file has its name as before. Raises OSError, also before any change.
+        """Rename the file *moved* over *replaced*. Return False if another file had one of the names.
 
-        The file is moved aside first, and exchanged with the other one from there. So the replaced file never
-        has the old name, by which apps may see it that must not.
+        After False each file has its name as before. Raises OSError, also before any change. The moved file
+        goes aside first, and is exchanged with the replaced file from there. So the replaced file never has
+        the old name of the moved file. By this name, apps could see it that must not.
         """
         taken = aside()
         if self._records is not None:
@@ -175,7 +177,7 @@ class ExactNames:
     def _undo_replace(
         self, old_dir: int, old: bytes, moved: Stat, new_dir: int, new: bytes, taken: bytes
     ) -> None:
-        """Give a file its name back that was exchanged with *moved*, and is aside."""
+        """Undo the exchange of the file *moved* and a third file: both get their names back."""
         try:
             self._tree.rename2(old_dir, taken, new_dir, new, RENAME_EXCHANGE)
         except FileNotFoundError:  # another program has removed the moved file
@@ -190,7 +192,7 @@ class ExactNames:
         self._tell(taken, new, OSError(errno.EEXIST, os.strerror(errno.EEXIST)))
 
     def would_copy(self, dirfd: int, stat: Stat) -> bool:
-        """True if a rename of this large file may copy all its bytes: an overlay does so for a lower layer's.
+        """Return True if a rename may copy all bytes of this file: an overlay copies files of lower layers.
 
         All requests would wait meanwhile. A removal copies nothing.
         """
@@ -222,7 +224,7 @@ class ExactNames:
         self._tree.unlink(dirfd, name)
 
     def _finish(self, move: Move) -> bool:
-        """Finish the work of a killed daemon. False if this failed, and another daemon should try again."""
+        """Finish the work of a killed daemon. Return False if a later daemon should try again."""
         if not is_aside(move.taken):
             return True
         path = b"/".join((b"", *filter(None, (move.directory, move.name))))
@@ -247,8 +249,9 @@ class ExactNames:
         return True
 
     def _check_fuse(self, *paths: bytes) -> None:
-        """Raise OSError if a directory is in a FUSE file system within the store. If that one's daemon hangs,
-        the start of this daemon would hang, too.
+        """Raise OSError if a directory is in a FUSE file system within the store.
+
+        If the daemon of that file system hangs, the start of this daemon would hang, too.
         """
         root = os.readlink(libc.proc_fd(self._tree.root_fd)).rstrip(b"/") + b"/"
         for mount in fuse_mounts_below(root.rstrip(b"/") or b"/"):
@@ -264,8 +267,9 @@ class ExactNames:
         return fd
 
     def _finish_replacement(self, move: Move, aside_now: Stat, old_dir: int, new_dir: int) -> bool:
-        """Finish a replacement if the two files were exchanged, otherwise undo it. False if it is not known
-        which name the file aside should have, or if another file has this name. Raises OSError.
+        """Finish a replacement if the two files were exchanged, otherwise undo it.
+
+        Return False if the file aside cannot be identified, or if another file has its name. Raises OSError.
         """
         try:
             there = self._tree.stat(new_dir, move.to_name)
@@ -280,15 +284,17 @@ class ExactNames:
         elif there is not None and at_new == move.moved:
             self._undo_replace(old_dir, move.name, there, new_dir, move.to_name, move.taken)
         else:
-            # If it is a link of the file that now has the new name: apps may not be allowed to read it by the
-            # old name, and it may be the only one with these bytes when that file has gone.
+            # The name aside may be another link of the file that now has the new name. The file does not get
+            # the old name back: apps may not be allowed to read it by the old name. The name aside is not
+            # removed either: if the new name is removed, the name aside is the last one of these bytes.
             self._tell(move.taken, move.name, OSError(errno.ESTALE, os.strerror(errno.ESTALE)))
             return False
         return True
 
     def _give_back(self, dirfd: int, move: Move) -> bool:
-        """Give a file that a killed daemon has left aside its name back. False if another file has this name
-        by now: both stay. Raises OSError.
+        """Give a file that a killed daemon has left aside its name back.
+
+        Return False if another file has this name by now: both files then stay. Raises OSError.
         """
         try:
             self._rename_back(dirfd, move.taken, dirfd, move.name)
@@ -300,11 +306,11 @@ class ExactNames:
         return True
 
     def has_got(self, fd: int, target: Stat, dirfd: int, name: bytes) -> bool:
-        """True if a rename has given this name to the file in *target*, also if another program has removed
-        the file or replaced it since. fd: an O_PATH descriptor that was opened by the file's old name.
+        """Return True if a rename has given this name to the file in *target*.
 
-        Otherwise a file that came later would count as one that was moved by mistake, and would be moved to
-        the old name. The kernel knows the last name by which a descriptor's file was within reach.
+        This is also True if another program has removed or replaced the file since. Otherwise the file that
+        came later would count as moved by mistake, and would be moved to the old name. fd: an O_PATH
+        descriptor that was opened by the file's old name. The kernel reports the last name of a removed file.
         """
         try:
             return self._tree.stat(dirfd, name).same_inode(target) or self._lost(fd, dirfd, name)
@@ -313,7 +319,7 @@ class ExactNames:
 
     @staticmethod
     def _lost(fd: int, dirfd: int, name: bytes) -> bool:
-        """True if the file behind *fd* had this name until it lost its name."""
+        """Return True if the file behind *fd* has no name any more, and this name was its last one."""
         try:
             last, directory = (os.readlink(libc.proc_fd(one)) for one in (fd, dirfd))
         except OSError:  # such a path is too long for the kernel
@@ -323,11 +329,11 @@ class ExactNames:
     def move_back(
         self, dirfd: int, name: bytes, old_dir: int, old: bytes, *, swapped: bool = False
     ) -> bool:  # fmt: skip
-        """Give a file that should not have moved its old name back. True if it has this name again, or is
-        gone.
+        """Give a file that should not have moved its old name back.
 
-        swapped: the two names were exchanged. If a third file has the old name by now, the file stays beside
-        it, under a name that no app sees.
+        Return True if the file has this name again, or is gone. swapped: True if the two names were
+        exchanged. If a third file has the old name by now, the moved file stays in the same directory, under
+        a name that no app sees.
         """
         try:
             if swapped:
@@ -347,7 +353,7 @@ class ExactNames:
         return True
 
     def _tell(self, taken: bytes, name: bytes, error: OSError) -> None:
-        """Log that a file stays under another name."""
+        """Log that the file *name* stays under the name *taken*."""
         self._warn(
             "policyfs moved the file of this name aside, and did not give it the name back; the file is now"
             f" called {os.fsdecode(taken)} ({error.strerror})",

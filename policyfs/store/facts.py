@@ -1,8 +1,8 @@
-"""The features of a store's file system, found by trying them where possible.
+"""The features of a store's file system, found by trials where possible.
 
-The name of the file system counts only if no trial can tell, for example whether leases are reliable. Trials
-use one unnamed file (O_TMPFILE) and leave nothing behind. But if no name in the store's root has letters, a
-new name is created for a moment, to see whether it is also found in another case.
+The name of the file system counts only if no trial can show a feature, for example that leases are reliable.
+Trials use one unnamed file (O_TMPFILE) and leave nothing behind. But if no name in the store's root has
+letters, a new name is created for a moment, to see if the store also finds it in another case.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ class StoreFacts:
 
     reflink: FICLONE works. leases: a granted read lease proves that nobody writes. trusted_xattr, user_xattr:
     such attributes can be set. casefold: names are also found in another case, at least in the root
-    (directory_folds checks other directories). fanotify: the file system can be watched. tmpfile: it has
-    unnamed files. stable_inodes: an inode keeps its number when it leaves memory, so that records may refer
-    to the number. times_tell: after a writer has closed a file, mtime or ctime shows that it wrote. This is
-    False on tmpfs, where a write through a mapping changes no time if the page was only read before, and on
-    file systems whose times are too coarse. remote: another process or machine answers for the file system,
-    so that any call may wait for it.
+    (directory_folds checks other directories). fanotify: the file system can be watched. tmpfile: the file
+    system has unnamed files. stable_inodes: an inode keeps its number when it leaves memory, so that records
+    may refer to the number. times_tell: after a writer has closed a file, mtime or ctime shows that it wrote.
+    times_tell is False on file systems with coarse times. It is False on tmpfs, too: there a write through a
+    mapping changes no time if the page was only read before. remote: another process or machine answers for
+    the file system, so that any call may wait for it.
     """
 
     f_type: int
@@ -152,10 +152,10 @@ def probe(root_fd: int) -> StoreFacts:
 
 
 def directory_folds_by_flag(dirfd: int) -> bool:
-    """True if this directory finds names in any case, by its file system's type or by its flags.
+    """Return True if this directory finds names in any case, by its file system's type or by its flags.
 
-    Unlike directory_folds, this tries no name. So it is quick enough for each directory that is reached.
-    O_PATH is enough. Raises OSError: EACCES if the flags cannot be read.
+    Unlike directory_folds(), this function tries no name. So it is quick enough for each directory that a
+    lookup reaches. O_PATH is enough. Raises OSError: EACCES if the flags cannot be read.
     """
     kind = _NAMES.get(libc.file_system_type(dirfd))
     if kind in _FOLDING or kind not in _FLAGGED:
@@ -175,10 +175,10 @@ def _casefold_flag(fd: int) -> bool:
 
 
 def directory_folds(dirfd: int) -> bool:
-    """True if this directory finds a name also in another case than that in its listing.
+    """Return True if this directory finds a name also in another case than that in its listing.
 
-    Reads the casefold flag (ext4, f2fs and tmpfs have it for each directory). Without the flag, it tries a
-    name that exists; False if no name has letters. O_PATH is enough.
+    Reads the casefold flag (ext4, f2fs and tmpfs have it for each directory). Without the flag, the function
+    tries a name that exists, and returns False if no name has letters. O_PATH is enough.
     """
     fd = os.open(b".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dirfd)
     try:
@@ -200,7 +200,7 @@ def _finds_swapped_case(fd: int) -> bool:
 
 
 def _folds_new_name(fd: int) -> bool:
-    """True if a new name is also found in another case. Used only if no existing name has letters."""
+    """Return True if a new name is also found in another case. Used only if no existing name has letters."""
     if any(name.swapcase() != name for name in map(os.fsencode, os.listdir(fd))):
         return False
     name = b".policyfs-probe-%d" % os.getpid()
@@ -232,7 +232,7 @@ def _clones(trial: int, directory: int) -> bool:
 
 
 def _leases(trial: int) -> bool:
-    """True if a lease is granted on the trial file, which only this descriptor has open."""
+    """Return True if a lease is granted on the trial file, which only this descriptor has open."""
     try:
         fcntl.fcntl(trial, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         fcntl.fcntl(trial, fcntl.F_SETLEASE, fcntl.F_UNLCK)
@@ -254,7 +254,7 @@ def _tells_mapped_store(trial: int) -> bool:
 
 
 def _has_xattrs(fd: int, name: bytes) -> bool:
-    """True if an xattr can be set and removed. On a read-only store: True if one can be looked up."""
+    """Return True if an xattr can be set and removed. On a read-only store: True if one can be looked up."""
     try:
         os.setxattr(fd, name, b"1")
         os.removexattr(fd, name)

@@ -1,4 +1,4 @@
-"""Freeing large files on threads.
+"""The release of the disk space of large files, on threads.
 
 The kernel frees a file's bytes during the call that truncates the file, or that closes the last descriptor of
 a file without a name. This takes 80 ms for 512 MiB in memory. On the event loop, all other requests would
@@ -20,20 +20,20 @@ from policyfs.linux.statx import Stat
 LARGE_BYTES: Final = 16 << 20
 """A file that frees more bytes than this is freed on a thread."""
 _AT_ONCE: Final = 8
-"""The limit of threads for files whose space no request is waiting for."""
+"""The limit of threads of close(). No request waits for the space that these threads free."""
 
 _threads: Final = threading.Semaphore(_AT_ONCE)
 
 
 def is_much(stat: Stat, size: int = 0) -> bool:
-    """True if much space becomes free when a file is truncated to *size* bytes."""
+    """Return True if much space becomes free when a file is truncated to *size* bytes."""
     return min(stat.blocks * 512, stat.size - size) > LARGE_BYTES
 
 
 def close(fd: int) -> None:
-    """Close a descriptor. If it keeps a large file without a name, a thread closes it a moment later.
+    """Close a descriptor. If its file is large and has no name, a thread closes it a moment later.
 
-    Raises the OSError of close(2), but not if a thread closes it.
+    Raises the OSError of close(2), but not if a thread closes the descriptor.
     """
     if not _keeps_much(fd) or not _threads.acquire(blocking=False):
         os.close(fd)
@@ -46,7 +46,7 @@ def close(fd: int) -> None:
 
 
 async def closed(fd: int) -> None:
-    """Close a descriptor, and return once its space is free. Cancellation takes effect only after that."""
+    """Close a descriptor, and return once the file's space is free. A cancellation takes effect only then."""
     if not _keeps_much(fd):
         os.close(fd)
         return

@@ -1,9 +1,9 @@
 """Frozen copies: private copies of a file's bytes that no writer can reach any more.
 
-An app under redaction reads only copies that are made here. The steps: copy, locate hidden data *in the
-copy*, patch *the copy*, seal it, serve it. Whatever happens to the source during or after the copy, it can
-add no unchecked byte to the copy. So no stat, lease or lock of the source is needed for safety. If a writer
-changes the source while it is copied, the copy is only stale or cannot be parsed.
+On the byte path ``copy``, an app reads only copies that this module made. The steps: copy the file, locate
+hidden data *in the copy*, patch *the copy*, seal the copy, serve it. No change of the source, during or after
+the copying, can add an unchecked byte to the finished copy. So no stat, lease or lock of the source is needed
+for safety. If a writer changes the source during the copying, the copy is only stale or cannot be parsed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ How = Literal["reflink", "tmpfs", "memfd"]
 
 
 class Version(NamedTuple):
-    """The state of a copy's source when it was copied. It tells whether the copy is fresh, not whether it is
-    safe.
+    """The size and times of a copy's source before the copying. A change shows that the copy is out of date.
+
+    A Version proves nothing about safety.
     """
 
     size: int
@@ -40,7 +41,7 @@ class Version(NamedTuple):
 
 
 class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mistake
-    """The file is larger than the limit for a copy in memory. size, cap: both in bytes."""
+    """Error for a file larger than the limit for a copy in memory. size, cap: file and limit, in bytes."""
 
     def __init__(self, size: int, cap: int) -> None:
         super().__init__(f"{size} bytes, and a copy in memory may have {cap}")
@@ -51,9 +52,9 @@ class FrozenTooLarge(Exception):  # noqa: N818 - a size class of files, not a mi
 class Frozen:
     """One copy. It owns its descriptor *fd* until close(). size: in bytes, equal to version.size.
 
-    memory: the bytes of memory that it takes. fd is open for reading and writing until seal(), then for
-    reading only. version: that of the source before the copying began. So if the source changes during the
-    copying, the copy is out of date.
+    memory: the bytes of memory that the copy takes. fd is open for reading and writing until seal(), then for
+    reading only. version: the source's version before the copying began. So a copy counts as out of date if
+    its source changed during the copying.
     """
 
     __slots__ = ("fd", "how", "memory", "sealed", "size", "version")
@@ -71,8 +72,8 @@ class Frozen:
     def close(self) -> None:
         """Close the descriptor. A second call does nothing.
 
-        The copy exists as long as the kernel has it registered (passthrough) or another descriptor of it is
-        open.
+        The copy exists as long as the kernel has it registered for passthrough, or another descriptor of it
+        is open.
         """
         fd, self.fd = self.fd, -1
         if fd >= 0:
@@ -90,11 +91,12 @@ def freeze(
 ) -> Frozen:
     """Copy the regular file behind *src_fd* (open for reading) as it is now.
 
-    reflink: True to clone it (FICLONE: microseconds at any size, no memory) into an unnamed file in the
+    reflink: True to clone the file (FICLONE: microseconds at any size, no memory) into an unnamed file in the
     directory *tmp_dirfd*, which is on the same file system. If reflink is False, or a clone of this file is
-    impossible, it is copied into memory: into an unnamed file in one of *places*, or into a memfd if *places*
-    is None. A copy in memory has at most *size_cap* bytes; raises FrozenTooLarge for a larger file. If the
-    source shrinks meanwhile, the rest of the copy is zeros. If it grows, the copy keeps the first size.
+    impossible, the bytes are copied into memory: into an unnamed file in one of *places*, or into a memfd if
+    *places* is None. A copy in memory has at most *size_cap* bytes; raises FrozenTooLarge for a larger file.
+    If the source shrinks meanwhile, the rest of the copy is zeros. If the source grows, the copy keeps the
+    size that the source had at first.
 
     Raises OSError of reading (EIO), of memory (ENOMEM, ENOSPC), or EMFILE. Waits for the store: call it on a
     worker thread.
@@ -125,8 +127,9 @@ def freeze(
 
 
 def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
-    """Write *patches* into the copy. ValueError for a patch outside the copy: the caller then discards the
-    copy.
+    """Write *patches* into the copy. Raises ValueError for a patch outside the copy, or for a sealed copy.
+
+    The caller then discards the copy.
     """
     if frozen.sealed:
         raise ValueError("a sealed copy takes no patch")
@@ -141,8 +144,9 @@ def apply(frozen: Frozen, patches: Iterable[Patch]) -> None:
 
 
 def _punched(fd: int, patch: Patch) -> bool:
-    """Write zeros as a hole. It takes no time and, in a clone, no space. Return False if holes are
-    impossible.
+    """Write a patch of zeros as a hole. Return False if holes are impossible.
+
+    A hole takes no time and, in a clone, no space.
     """
     try:
         ranges.allocate(fd, ranges.PUNCH_HOLE | ranges.KEEP_SIZE, patch.offset, patch.size)
@@ -154,9 +158,9 @@ def _punched(fd: int, patch: Patch) -> bool:
 
 
 def seal(frozen: Frozen) -> None:
-    """Make the copy unchangeable: close every writable descriptor, and seal a memfd, too.
+    """Make the copy unchangeable: close the writable descriptor, and set the seals of a memfd.
 
-    A writable mapping makes this fail with EBUSY, so there must be none.
+    The copy must have no writable mapping; otherwise sealing fails with EBUSY.
     """
     if frozen.sealed:
         return
@@ -173,7 +177,7 @@ def open_readonly(frozen: Frozen) -> int:
 
 
 def is_alone(frozen: Frozen) -> bool:
-    """True if no other open file or mapping of the copy exists.
+    """Return True if no other open file or mapping of the copy exists.
 
     In passthrough the kernel keeps the file open while an app has the copy mapped, even after the app has
     closed its descriptor. Always True on a file system without leases.
@@ -193,9 +197,8 @@ def is_alone(frozen: Frozen) -> bool:
 def _clone(src_fd: int, dirfd: int) -> int | None:
     """Return a clone of the source in an unnamed file, or None if this file cannot be cloned now.
 
-    Whatever the reason (no reflink, a NOCOW file, another file system, a full disk, read-only), the caller
-    then tries a copy in memory, which reports the real error. O_EXCL: the unnamed file can never be given a
-    name.
+    After None the caller tries a copy in memory, which reports the real error. Reasons for None: no reflink,
+    a NOCOW file, another file system, a full disk, a read-only store. O_EXCL: the file can never get a name.
     """
     flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
     try:
@@ -211,11 +214,14 @@ def _clone(src_fd: int, dirfd: int) -> int | None:
 
 
 def _in_memory(size: int, places: MemoryPlaces | None) -> tuple[int, How, int]:
-    """Return an empty file in memory that can never get a name, and the memory that it may take in bytes."""
+    """Create an empty file in memory that can never get a name.
+
+    Return its descriptor, the sort of file, and the memory that the file may take, in bytes.
+    """
     place = None if places is None else places.place(size)
     if place is not None:
         dirfd, memory = place
-        with contextlib.suppress(OSError):  # ENOSPC, ENOMEM: the memfd fails likewise, and reports it
+        with contextlib.suppress(OSError):  # ENOSPC, ENOMEM: a memfd then fails, too, and raises it
             flags = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
             return os.open(b".", flags, 0o600, dir_fd=dirfd), "tmpfs", memory
     return _memfd(), "memfd", size

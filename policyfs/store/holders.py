@@ -19,8 +19,8 @@ class Holder(NamedTuple):
     """One use of a mount by one process.
 
     what: ``cwd``, ``root``, ``exe``, ``fd 5``, ``mapping`` or ``mount`` (another mount below this one).
-    path: the object in use, as /proc shows it. elsewhere: True if the use is in another mount namespace. It
-    keeps the file system alive, but does not make this mount busy.
+    path: the object in use, as /proc shows it. elsewhere: True if the use is in another mount namespace. Such
+    a use keeps the file system alive, but does not make this mount busy.
     """
 
     pid: int
@@ -38,8 +38,8 @@ class Holder(NamedTuple):
 def holders(mountpoint: bytes) -> list[Holder]:
     """Return the users of the topmost mount at that absolute path. [] if nothing is mounted there.
 
-    Only processes that the caller may inspect are seen; root sees all. Processes that end meanwhile are left
-    out.
+    The result has only processes that the caller may inspect; root may inspect all. Processes that end
+    meanwhile are left out.
     """
     ours = mounts()
     held = next((mount for mount in reversed(ours) if mount.path == os.fsdecode(mountpoint)), None)
@@ -54,8 +54,7 @@ def holders(mountpoint: bytes) -> list[Holder]:
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
         with contextlib.suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/mnt") == namespace:
-                # Use the table of this process: that of a process in a chroot lacks the mounts that it cannot
-                # reach.
+                # Use the table of this process: in a chroot, a process's own table lacks the mounts outside.
                 found += _holds_of(pid, held, ours, {held.mount_id}, elsewhere=False)
             else:
                 table = mounts(pid)
@@ -67,8 +66,8 @@ def holders(mountpoint: bytes) -> list[Holder]:
 def holders_of(device: str) -> list[Holder]:
     """Return the users of a file system, even if this mount namespace no longer has a mount of it.
 
-    device: ``major:minor``. A mount of it in another mount namespace is reported once for each namespace,
-    with one process of that namespace. Sends no request to the file system.
+    device: ``major:minor`` of the file system. A mount of it is reported once for each mount namespace, with
+    one process of that namespace. Sends no request to the file system.
     """
     ours = os.readlink("/proc/self/ns/mnt")
     found: list[Holder] = []
@@ -89,9 +88,10 @@ def holders_of(device: str) -> list[Holder]:
 
 
 def has_open(pid: int, device: str) -> bool:
-    """True if a process has a descriptor, its cwd or its root on a file system. device: ``major:minor``.
+    """Return True if a process has a descriptor, its cwd or its root on a file system.
 
-    Sends no request to the file system, and takes no lock of the process. False if the process has ended.
+    device: ``major:minor`` of the file system. Sends no request to the file system, and takes no lock of the
+    process. False if the process has ended.
     """
     with contextlib.suppress(OSError):
         return any(True for _ in _uses(pid, device))
@@ -117,7 +117,7 @@ def _holds_of(pid: int, held: Mount, table: list[Mount], same: set[int], elsewhe
     uid, command = _who(pid)
     found = [*_links(pid, table, same), *_descriptors(pid, same)]
     if not found:
-        # Last, and only if nothing was found before: to read `maps`, the kernel waits for a lock of the
+        # Mappings come last, and only if nothing else was found: a read of `maps` waits for a lock of the
         # process.
         found = list(_mappings(pid, held.device_name))
     return [Holder(pid, uid, command, what, path, elsewhere) for what, path in found]

@@ -4,13 +4,13 @@ A checked write is safe only if the file still has the bytes that were checked. 
 changes between the last check and the write, because there is no await between them. A latch ensures the
 same for two daemons of one store, or of directories in it.
 
-A latch is not a lock of the checked file, because such locks belong to apps and to programs in the store. It
-is an OFD lock of one byte of a shared file in the directory of control sockets. If a daemon dies, its latches
-are released. Only root can take a latch. A latch does not exclude daemons that have another directory of
-control sockets, such as those of other machines that use the same network store.
+A latch is not a lock of the checked file, because apps and programs in the store use the locks of that file.
+A latch is an OFD lock of one byte of a shared file in the directory of control sockets. If a daemon dies, the
+kernel releases its latches. Only root can take a latch. A latch does not exclude daemons that have another
+directory of control sockets, such as those of other machines that use the same network store.
 
-In a second shared file, each daemon marks the files of which it holds bytes that are not in the store yet.
-Before a daemon replaces a file by another one, it checks the marks of the file that will take the name.
+In a second shared file, each daemon marks the files of which it has held bytes (written by an app, but not in
+the store yet). Before a daemon renames one file over another one, it checks the marks of the moved file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Latches:
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
-        with contextlib.suppress(OSError):  # the first take() reports it
+        with contextlib.suppress(OSError):  # the first take() tries again, and raises the error
             self._open()
 
     def _open(self) -> None:
@@ -54,7 +54,7 @@ class Latches:
         return _number(status.st_dev, status.st_ino)
 
     def take(self, fd: int) -> int | None:
-        """Take the latch of the file behind *fd*. Return its number; None if another daemon has it.
+        """Take the latch of the file behind *fd*. Return its number, or None if another daemon has the latch.
 
         Raises OSError if the shared file cannot be opened.
         """
@@ -64,7 +64,7 @@ class Latches:
         return at if set_lock(self._fd, _OURS, Asked(at, at, WRLCK, 0)) else None
 
     def give(self, at: int) -> None:
-        """Release a latch. at: its number, as take() returned it."""
+        """Release a latch. at: the number that take() returned."""
         set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class HeldFiles:
         self._path = path
         self._fd = -1
         self._marks: dict[int, int] = {}
-        with contextlib.suppress(OSError):  # the first mark() or is_held_elsewhere() reports it
+        with contextlib.suppress(OSError):  # the first mark() or is_held_elsewhere() tries again
             self._fd = _open_shared(path)
 
     def mark(self, fd: int) -> int:
@@ -114,10 +114,10 @@ class HeldFiles:
                 set_lock(self._fd, _OURS, Asked(at, at, UNLCK, 0))
 
     def is_held_elsewhere(self, stat: Stat) -> bool:
-        """True if another daemon has marked this file. Takes two system calls.
+        """Return True if another daemon has marked this file. Takes two system calls.
 
-        If root has removed the shared file, marks may be in the removed file (until their daemon makes
-        another mark) and in a new one. Both are checked. Raises OSError if the shared file cannot be opened.
+        If root has removed the shared file, a daemon's marks stay in the removed file until its next mark().
+        So this call checks the removed file and the new one. Raises OSError if the new one cannot be opened.
         """
         at = _number(stat.dev, stat.ino)
         asked = Asked(at, at, WRLCK, 0)
@@ -130,7 +130,7 @@ class HeldFiles:
         return find_blocker(self._fd, asked) is not None
 
     def _open(self) -> None:
-        """Open the shared file. If root has removed it, open a new one and set the same marks there."""
+        """Open the shared file, or a new one if root has removed it. Set this daemon's marks in it."""
         fd = _open_shared(self._path)
         try:
             for at in self._marks:

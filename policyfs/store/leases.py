@@ -43,9 +43,9 @@ class Lease:
         self.released = False
 
     def holds(self) -> bool:
-        """True if no writer could change the file since grant() (or rearm()).
+        """Return True if no writer could change the file since grant() (or rearm()).
 
-        Call it *after* each read, before the bytes are used. False as soon as a writer waits.
+        Call holds() *after* each read, before the bytes are used. The answer is False once a writer waits.
         """
         return not self.released and fcntl.fcntl(self.fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK
 
@@ -58,11 +58,10 @@ class Lease:
         _let_go(self.fd)
 
     def rearm(self) -> bool:
-        """After a break: release the lease and take it again. If that fails, return False: the lease is
-        released.
+        """Release a broken lease, and take it again. Return False if that fails; the lease is then released.
 
-        It fails if a writer waits in open(2), which now goes on. It succeeds if the writer's open(2) had
-        O_NONBLOCK (like the daemon's own probes), because that open(2) has failed already.
+        The call fails if a writer waits in open(2). That writer then goes on. The call succeeds if the
+        writer's open(2) had O_NONBLOCK (like the daemon's own probes): that open(2) has failed already.
         """
         if self.released:
             return False
@@ -81,11 +80,11 @@ class Lease:
 
 
 class LeaseKeeper:
-    """The leases of a process. fileno() announces breaks of leases. A process has one keeper.
+    """All leases of the process, which has one keeper. fileno() is readable when a lease is being broken.
 
-    INVARIANT: made on the main thread before any other thread starts. All threads must block the signal,
-    since it ends the process if a thread does not; new threads and children inherit the blocked signal.
-    RuntimeError if a thread exists that does not block it.
+    INVARIANT: create the keeper on the main thread before any other thread starts. All threads must block the
+    signal: it ends the process if one thread does not. New threads and children inherit the blocked signal.
+    Raises RuntimeError if a thread exists that does not block the signal.
 
     Used on the event-loop thread only: wait until fileno() is readable, then call on_signal().
     """
@@ -110,8 +109,9 @@ class LeaseKeeper:
         return len(self._leases)
 
     def grant(self, fd: int, on_break: Callable[[Lease], None] | None = None) -> Lease | None:
-        """Take a lease on the regular file that *fd* has open for reading only. Return None if the file has a
-        writer.
+        """Take a lease on the regular file behind *fd*, which is open for reading only.
+
+        Return None if the file has a writer.
 
         on_signal() calls on_break when a writer waits. on_break must stop serving bytes, and release() or
         rearm() must follow within lease-break-time. Without on_break the keeper releases the lease at once.
@@ -163,8 +163,8 @@ class LeaseKeeper:
                     fds.add(fd)
         if everything:
             return list(self._leases.values())
-        # A signal may be for a closed descriptor whose number another lease has now: so on_signal calls
-        # holds().
+        # A signal may be for a closed descriptor. If another lease has got the same number, the signal does
+        # not mean that lease. So on_signal() calls holds().
         return [self._leases[fd] for fd in fds if fd in self._leases]
 
     def _forget(self, lease: Lease) -> None:
@@ -175,9 +175,9 @@ class LeaseKeeper:
 def break_foreign(fd: int) -> int | None:
     """Break leases of other processes on the file behind *fd* (O_PATH is enough), without waiting.
 
-    Returns an O_WRONLY descriptor if no such lease is left. Keep it open until the writer's own open is done,
-    because it prevents new leases. Returns None if a break has begun: try again soon. Before the call,
-    release the daemon's own leases on the file. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
+    Return an O_WRONLY descriptor if no such lease is left. Keep this descriptor open until the writer's own
+    open is done, because it prevents new leases. Return None if a break has begun: try again soon. Before the
+    call, release the daemon's own leases on the file. Raises OSError (EROFS, ETXTBSY, EISDIR, ...).
     """
     try:
         return os.open(libc.proc_fd(fd), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
@@ -186,7 +186,8 @@ def break_foreign(fd: int) -> int | None:
 
 
 def _take(fd: int, signal_number: int) -> bool:
-    # First set the signal, then take the lease, which makes this process its receiver. So no break is missed.
+    # The signal is set before the lease is taken, so that no break is missed. F_SETLEASE makes this process
+    # the receiver of the signal.
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal_number)
     try:
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)

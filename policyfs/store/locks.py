@@ -24,16 +24,17 @@ from policyfs.store.ofd import RDLCK, UNLCK, WRLCK, Asked, Blocker, Owner, find_
 from policyfs.store.spans import Span, Spans
 
 _DEADLOCK_LOOKS: Final = 16
-"""The limit of waiting requests that are followed to find a circle. (The kernel follows 10.)"""
+"""The limit of waiting requests that the search for a deadlock follows. (The kernel follows 10.)"""
 
 Inode = tuple[int, int]
-"""A backing inode: its number (NodeTable.key_of) and its birth time in ns."""
+"""A backing inode: its number (of NodeTable.key_of) and its birth time in ns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits for all apps together. holders: descriptors (one for each lock owner and file). waiting:
-    requests that wait. spans: byte ranges of one owner in one file.
+    """Limits for all apps together. holders: descriptors (one for each lock owner and file).
+
+    waiting: requests that wait. spans: byte ranges of one owner in one file.
 
     An app gets one more holder or waiting request while it has fewer than are still free. So one app alone
     gets half of all, and an app that has none gets one if any is free.
@@ -46,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class LockStats:
-    """Counts of a table. held: locked byte ranges and flocks. descriptors: those of lock owners.
+    """Counts of a table. held: locked byte ranges and flocks. descriptors: open descriptors of lock owners.
 
     waiting: requests that wait now. refused: requests beyond a limit. deadlocks: requests that got EDEADLK.
     """
@@ -62,8 +63,8 @@ class LockStats:
 class Holder:
     """One lock owner's descriptor of one file, and the owner's locks there.
 
-    app: the principal in whose share it counts. handles: the mount's open handles through which the owner
-    locked.
+    app: the principal that is charged for the descriptor. handles: the mount's open handles through which the
+    owner locked.
     """
 
     inode: Inode
@@ -78,7 +79,7 @@ class Holder:
 
 @dataclass(slots=True, eq=False)
 class Waiter:
-    """A waiting request. told: called once when the request no longer waits, with 0 (locked) or an errno."""
+    """A request that waits for a lock. told: called once, when the wait ends, with 0 (locked) or an errno."""
 
     holder: Holder
     asked: Asked
@@ -87,10 +88,10 @@ class Waiter:
 
 
 class LockTable:
-    """The locks of one mount. Owns every descriptor that is given to it. Not for several threads.
+    """The locks of one mount. The table owns every descriptor that it gets. Use it on one thread only.
 
-    ranges_held is called with True when the first byte range is locked, and with False when the last one is
-    unlocked. In between, each close(2) by a process matters, because it may release locks.
+    The table calls ranges_held with True when the first byte range is locked, and with False when the last
+    one is unlocked. In between, each close(2) by a process matters, because it may release locks.
     """
 
     def __init__(self, limits: Limits, ranges_held: Callable[[bool], None]) -> None:
@@ -125,7 +126,7 @@ class LockTable:
         return self._count.get(app, 0) >= self._limits.holders - self._holders
 
     def _idle(self) -> list[Holder]:
-        """Return the holders without a lock. They are kept only for the next locks of their owners."""
+        """Return the holders without locks and waiting requests: they only serve later locks."""
         busy = {id(waiter.holder) for waiter in self._all_waiters()}
         return [holder for holder in self._all() if not holder.spans and id(holder) not in busy]
 
@@ -142,10 +143,10 @@ class LockTable:
         return holder
 
     def strengthen(self, holder: Holder, fd: int) -> None:
-        """Replace a holder's descriptor by *fd*, which is O_RDWR and of the same file. No lock is lost
-        meanwhile.
+        """Replace a holder's descriptor by *fd*, which is O_RDWR and of the same file.
 
-        Until now the owner had only read locks. Two descriptions of one file can have these at the same time.
+        The owner loses no lock meanwhile. Until now it had only read locks, and two open file descriptions of
+        one file can have read locks of the same bytes.
         """
         try:
             for span in holder.spans:
@@ -159,7 +160,7 @@ class LockTable:
     # -- locking ----------------------------------------------------------------------------------
 
     def attempt(self, holder: Holder, asked: Asked, handle: int) -> bool:
-        """Lock or unlock now. Return False if a lock of another owner conflicts.
+        """Lock or unlock without waiting. Return False if a lock of another owner conflicts.
 
         Raises OSError: ENOLCK (a limit), EBADF (WRLCK without a writable descriptor).
         """
@@ -169,8 +170,9 @@ class LockTable:
         return done
 
     def _try(self, holder: Holder, asked: Asked, handle: int) -> tuple[bool, bool]:
-        """Lock or unlock now. Return two booleans: whether it is done, and whether bytes may have become
-        free.
+        """Lock or unlock without waiting. Return two booleans.
+
+        The first is True if the request is done, the second if other owners may now lock more bytes.
         """
         self._bound_spans(holder, asked)
         holder.handles.add(handle)
@@ -287,7 +289,7 @@ class LockTable:
                     waiter.told(answer)
 
     def _deadlock(self, holder: Holder, asked: Asked) -> bool:
-        """True if the owner of a conflicting lock waits for this owner, directly or through other owners."""
+        """Return True if the owner of a conflicting lock waits for this owner, directly or through others."""
         waits: dict[int, list[Waiter]] = {}
         for waiter in self._all_waiters():
             if not waiter.holder.owner.flock:
@@ -316,7 +318,7 @@ class LockTable:
             self._give_up(holder)
 
     def released(self, handle: int) -> None:
-        """Release the locks that were taken through an open file description that is closed now."""
+        """Release the locks that were taken through *handle*, an open file description that is closed now."""
         for waiter in [waiter for waiter in self._all_waiters() if waiter.handle == handle]:
             self._remove(waiter)
             waiter.told(errno.EINTR)
@@ -351,7 +353,7 @@ class LockTable:
             self._wake(holder.inode)
 
     def _unlink(self, holder: Holder) -> None:
-        """Forget through which handles the holder has locked. Their release then unlocks nothing of it."""
+        """Unlink a holder from its handles, so that their release no longer releases the holder's locks."""
         for handle in holder.handles:
             through = self._through.get(handle)
             if through is not None:
@@ -368,7 +370,7 @@ class LockTable:
         for holder in self._all():
             self._give_up(holder)
 
-    # -- looking ------------------------------------------------------------------------------------
+    # -- counts -------------------------------------------------------------------------------------
 
     def _all(self) -> list[Holder]:
         return [holder for owners in self._files.values() for holder in owners.values()]

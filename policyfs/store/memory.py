@@ -2,8 +2,8 @@
 
 A memfd has 4 KiB pages on machines whose shmem_enabled is `never`, which is the default. A private tmpfs
 mount has a setting of its own: with huge pages a copy of 8 MB is made several times faster, and is read at
-twice the speed (docs/performance/redaction.md). The mounts are attached to no path. Each has one descriptor,
-which is the only way in. To close it ends the mount (fsopen(2), fsmount(2)).
+twice the speed (docs/performance/redaction.md). The mounts are attached to no path. Each can be reached only
+by its one descriptor. When this descriptor is closed, the mount ends (fsopen(2), fsmount(2)).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CREATE: Final = 6  # FSCONFIG_CMD_CREATE
 _ATTRIBUTES: Final = 0x2 | 0x4 | 0x8  # MOUNT_ATTR_NOSUID, NODEV, NOEXEC
 
 HUGE_PAGE: Final = 2 << 20
-"""Bytes of a huge page on most machines. On other machines there is no mount that has only huge pages."""
+"""Bytes of a huge page on most machines. On other machines no mount with only huge pages is made."""
 _HUGE_PAGE_FILE: Final = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size"
 
 
@@ -75,9 +75,7 @@ def _huge_page() -> int:
 
 
 def _open_tmpfs(huge: bytes) -> int:
-    """Return a directory descriptor of a new tmpfs, which the caller closes. -1 if there can be no such
-    tmpfs.
-    """
+    """Return a directory descriptor of a new tmpfs, or -1 if the kernel refuses. The caller closes it."""
     try:
         context = _call(_FSOPEN, b"tmpfs", _CLOEXEC)
     except OSError:

@@ -1,12 +1,12 @@
-"""Records of files that are moved aside, by which the next daemon of a store finishes a killed daemon's work.
+"""Records of files that are moved aside. If a daemon is killed, the store's next daemon finishes its work.
 
 Before a daemon moves a file aside (exact_names.py), it writes a record: the directory, the new name and the
 old one. Afterwards it clears the record. All daemons of the machine share one file of records, in the
-directory of control sockets. Each daemon has a place in it, and keeps this place locked (an OFD lock). So a
-record in a place that can be locked is that of a daemon that has ended.
+directory of control sockets. Each daemon has a place in this file, and keeps the place locked (an OFD lock).
+So if a place can be locked, the daemon of its record has ended.
 
-Nothing is written to a disk: the records outlive their daemon, and not the machine. A record that cannot be
-written does not stop a removal.
+Nothing is written to a disk: the records outlive their daemon, but not a restart of the machine. If a record
+cannot be written, the removal still goes on.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _OURS: Final = Owner(0, flock=False)
 
 
 class Move(NamedTuple):
-    """One file that was moved aside: directory/name became directory/taken. Directories: relative paths from
-    the store's root.
+    """One file that was moved aside: directory/name became directory/taken.
 
-    to_directory, to_name: the name of the file that it was to replace; both empty if it was to be removed.
-    moved, replaced: the marks (mark()) of the two files of a replacement.
+    directory, to_directory: paths relative to the store's root. to_directory, to_name: the path of the file
+    that the moved file was to replace; both empty if the moved file was to be removed. moved, replaced: the
+    marks (mark()) of the two files of a replacement.
     """
 
     directory: bytes
@@ -47,14 +47,17 @@ class Move(NamedTuple):
 
 
 def mark(stat: Stat) -> bytes:
-    """Return the mark of an inode within its file system. (Device numbers may change with a new mount.)"""
+    """Return the mark of an inode: text that identifies it within its file system.
+
+    It has no device number, because that may change with a new mount.
+    """
     return b"%d:%d" % (stat.ino, stat.btime_ns)
 
 
 class MoveRecords:
     """The record of one daemon, in the shared file *path*, which is created if missing.
 
-    root_fd: the root of the daemon's store. Without the shared file there are no records.
+    root_fd: the root of the daemon's store. If the shared file cannot be opened, nothing is recorded.
     """
 
     __slots__ = ("_at", "_fd", "_root", "_root_fd", "_store")
@@ -73,7 +76,8 @@ class MoveRecords:
     def begin(self, finish: Callable[[Move], bool]) -> None:
         """Take a place for this daemon, and finish the work of killed daemons of this store.
 
-        finish: called with each of their records. If it returns False, the record stays for a later daemon.
+        finish: called with each record of a killed daemon. If it returns False, the record stays for a later
+        daemon.
         Raises OSError if the file cannot be read or locked.
         """
         at, end = 0, 0 if self._fd < 0 else os.fstat(self._fd).st_size
@@ -98,8 +102,10 @@ class MoveRecords:
         return set_lock(self._fd, _OURS, Asked(at, at + _PLACE - 1, kind, 0))
 
     def _read(self, at: int) -> tuple[bytes, Move | None]:
-        """Return the store and the move of a record. None if there is no record, only a part of one, or one
-        of another version of policyfs.
+        """Return the store and the move of the record at an offset.
+
+        The move is None if the place has no record, only a part of one, or one of another version of
+        policyfs.
         """
         data = os.pread(self._fd, _PLACE, at)
         if len(data) > _HEAD.size:
@@ -119,7 +125,7 @@ class MoveRecords:
     def write_replacement(
         self, old_dir: int, old: bytes, taken: bytes, moved: Stat, new_dir: int, new: bytes, replaced: Stat
     ) -> None:  # fmt: skip
-        """Record that a file will be moved aside, to replace another one."""
+        """Record that the file *moved* will be moved aside, to replace the file *replaced*."""
         with contextlib.suppress(OSError):
             here, there = self._below(old_dir), self._below(new_dir)
             self._write(Move(here, old, taken, there, new, mark(moved), mark(replaced)))
@@ -130,13 +136,13 @@ class MoveRecords:
             os.pwrite(self._fd, _HEAD.pack(len(fields), zlib.crc32(fields)) + fields, self._at)
 
     def clear(self) -> None:
-        """Clear the record: each file has the name that it should have."""
+        """Clear the record, because each file has the name that it should have."""
         if self._at >= 0:
             with contextlib.suppress(OSError):
                 os.pwrite(self._fd, bytes(_HEAD.size), self._at)
 
     def _below(self, directory: int) -> bytes:
-        """Return the path of a directory, from the root of the store."""
+        """Return the path of a directory, relative to the root of the store."""
         path = _path(directory)
         if path == self._root:
             return b""
@@ -154,5 +160,5 @@ class MoveRecords:
 
 
 def _path(fd: int) -> bytes:
-    """Return the path of a directory. Raises OSError if it is longer than the kernel tells."""
+    """Return the path of a directory. Raises OSError if the path is too long for the kernel to report."""
     return os.readlink(proc_fd(fd))

@@ -19,16 +19,16 @@ _FLOCK_HOW: Final = {RDLCK: fcntl.LOCK_SH, WRLCK: fcntl.LOCK_EX, UNLCK: fcntl.LO
 
 
 class Owner(NamedTuple):
-    """A lock's owner, by the kernel's number. flock: True for locks by flock(2), on the whole file."""
+    """A lock's owner. number: the kernel's number. flock: True for locks by flock(2), on the whole file."""
 
     number: int
     flock: bool
 
 
 class Asked(NamedTuple):
-    """A lock request for the bytes from start to end, both included, for process *pid*. LAST_BYTE: no end.
+    """A lock request of the process *pid* for the bytes from start to end, both included.
 
-    kind: RDLCK, WRLCK or UNLCK.
+    end: LAST_BYTE for all bytes from start on. kind: RDLCK, WRLCK or UNLCK.
     """
 
     start: int
@@ -38,7 +38,7 @@ class Asked(NamedTuple):
 
 
 class Blocker(NamedTuple):
-    """A conflicting lock. pid: its process; 0 if the kernel does not tell."""
+    """A conflicting lock. pid: the process that has the lock; 0 if the kernel does not tell."""
 
     start: int
     end: int
@@ -65,7 +65,10 @@ def set_lock(fd: int, owner: Owner, asked: Asked) -> bool:
 
 
 def find_blocker(fd: int, asked: Asked) -> Blocker | None:
-    """Return a lock that conflicts with a request of the open file description *fd* (F_OFD_GETLK)."""
+    """Return a lock that conflicts with a request of the open file description *fd*, or None.
+
+    The system call is F_OFD_GETLK of fcntl(2).
+    """
     answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _pack(asked))
     kind, _, start, length, pid = _FLOCK.unpack(answer)
     if kind == UNLCK:

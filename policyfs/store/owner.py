@@ -1,7 +1,7 @@
-"""The owner of a file: ``trusted.policyfs.owner`` on the inode, or a database beside the trail.
+"""Owners of files, in the xattr ``trusted.policyfs.owner`` of the inode or in a database beside the trail.
 
-The value names the inode for which it was written (number and birth time). So a copy that is made in the
-store with all xattrs (``cp -a``, ``rsync -X``, ``tar``) has no owner. Only root reads or writes trusted
+The value contains the number and birth time of its inode. So if a program in the store copies the file with
+all xattrs (``cp -a``, ``rsync -X``, ``tar``), the copy has no owner. Only root reads or writes trusted
 xattrs, and no request through a mount reaches them.
 """
 
@@ -30,11 +30,11 @@ CREATE TABLE IF NOT EXISTS owners (
 
 
 class Owners:
-    """Reads and writes owners. trusted: True if the store has trusted xattrs (StoreFacts.trusted_xattr).
+    """The owners of a store's files. trusted: StoreFacts.trusted_xattr, True if the store has trusted xattrs.
 
-    database: path of an SQLite file, used if the store has no trusted xattrs. If there are neither, no file
-    has an owner. busy_timeout_s: the longest wait while another mount writes to the database.
-    Thread-safe. get() waits for no set(), which may wait for the disk or for another mount.
+    database: path of an SQLite file, used if the store has no trusted xattrs. Without trusted xattrs and
+    without a database, no file has an owner. busy_timeout_s: the longest wait while another mount writes to
+    the database. Thread-safe. set() may wait for the disk or for another mount; get() does not wait for it.
     """
 
     __slots__ = ("_database", "_lock", "_reader", "_reading", "_trusted")
@@ -43,14 +43,14 @@ class Owners:
         self._trusted = trusted
         self._lock = threading.Lock()
         self._database = None if trusted or database is None else _connect(database, busy_timeout_s)
-        # A connection of its own for reading: under WAL no reader waits for a writer.
+        # get() has its own connection, because under WAL no reader waits for a writer.
         self._reader, self._reading = self._database, self._lock
         if self._database is not None and database is not None and database != IN_MEMORY:
             self._reader, self._reading = _connect_reader(database, self._database), threading.Lock()
 
     @property
     def how(self) -> str:
-        """Return where owners are kept: ``xattr``, ``database`` or ``nowhere``."""
+        """Return the place of the owners: ``xattr``, ``database`` or ``nowhere``."""
         if self._trusted:
             return "xattr"
         return "database" if self._database is not None else "nowhere"
@@ -69,10 +69,10 @@ class Owners:
         return OWNER_NONE
 
     def set(self, fd: int, stat: Stat, app: str) -> None:
-        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*. Returns after this is stored.
+        """Make *app* (or OWNER_NONE) the owner of the file behind *fd*, and return once this is stored.
 
-        Raises OSError if that failed. If owners are kept nowhere, or in the database and the inode has no
-        birth time, this does nothing, and the file stays without an owner.
+        Raises OSError if that fails. Does nothing if owners are kept nowhere, or if they are in the database
+        and the inode has no birth time. The file then stays without an owner.
         """
         if self._trusted:
             _set_xattr(fd, stat, app)
@@ -114,8 +114,8 @@ IN_MEMORY: Final = ":memory:"
 def _connect(path: str, busy_timeout_s: float) -> sqlite3.Connection:
     """Open the database, which only root may read. All mounts of a store share it (WAL).
 
-    ``synchronous`` is FULL. Before a new writer writes, the owner becomes "none". If its bytes are on the
-    disk after a power cut, this change must be there, too.
+    ``synchronous`` is FULL. Before a new writer writes, the owner becomes "none". If the writer's bytes are
+    on the disk after a power cut, this change of the owner must be there, too.
     """
     if path != IN_MEMORY:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
@@ -155,9 +155,7 @@ def _as_oserror() -> Iterator[None]:
 
 
 def _row_key(stat: Stat) -> tuple[int, int, int]:
-    """Return the key of a row, with signed numbers: SQLite has only these, device and inode numbers are
-    unsigned.
-    """
+    """Return the key of a row. Device and inode numbers are unsigned, but SQLite has only signed numbers."""
     return _signed(stat.dev), _signed(stat.ino), stat.btime_ns
 
 

@@ -24,7 +24,7 @@ async def read_store(fd: int, offset: int, size: int) -> bytes:
 
 
 def in_memory(fd: int, size: int) -> bool:
-    """True if the first *size* bytes are in memory (the page cache), so reading them waits for no disk."""
+    """Return True if the first *size* bytes are in the page cache, so that a read waits for no disk."""
     return _read_cached(fd, bytearray(size), 0) == size
 
 

@@ -33,7 +33,7 @@ from policyfs.store.tree import Tree
 NAME: Final = "quarantine"
 """The name of the quarantine's directory, which is in the mount's directory below the trail root."""
 STRANGERS: Final = "stranger"
-"""The common owner of the refused files of all strangers. No app has this name."""
+"""The name under which the refused files of all strangers are kept. No app has this name."""
 
 _ID: Final = re.compile(r"[0-9a-f]{8}")
 _PART: Final = re.compile(r"\.([0-9a-f]{8})\.part")
@@ -44,16 +44,16 @@ _ABOUT_BYTES: Final = 1 << 20
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FREE: Final = 20
-"""One part in 20 of the state's disk stays free, because the trail is written to this disk, too."""
+"""1/20 of the disk stays free, because the trail is on the same disk."""
 _TRIES: Final = 100
 
 
 class FullError(Exception):
-    """There is no room for one more file. The message names the limit."""
+    """Error for a file for which the quarantine has no room. The message names the limit."""
 
 
 class WrongEntryError(Exception):
-    """An entry of the quarantine is not as policyfs made it."""
+    """Error for an entry of the quarantine that is not as policyfs made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ class Limits:
 class About:
     """The record of a refused file. app: the app's name, or STRANGERS. path: within the mount.
 
-    mode, uid, gid: the permission bits and the owner that it would have in the store. size: in bytes. sha256:
-    in hex. reason: why it was refused. time_ns: when it was refused, since 1970.
+    mode, uid, gid: the permission bits and the owner that the file would have in the store. size: in bytes.
+    sha256: in hex. reason: the reason of the refusal. time_ns: the time of the refusal, since 1970.
     """
 
     time_ns: int
@@ -95,7 +95,7 @@ class About:
 
     @classmethod
     def unpacked(cls, data: bytes) -> About:
-        """Parse a record. Raises WrongEntryError if it is no record of this version."""
+        """Parse a record. Raises WrongEntryError if *data* is no record of this version of policyfs."""
         try:
             fields = json.loads(data)
             if fields.pop("format") != _FORMAT:
@@ -116,8 +116,9 @@ class About:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One kept file. about: None if the entry is damaged, being written, or left by a crash. why: which of
-    these.
+    """One kept file. about: None if the entry is damaged, being written, or left by a crash.
+
+    why: the reason for about = None, as text.
     """
 
     id: str
@@ -133,13 +134,13 @@ class Quarantine:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    # -- keeping ------------------------------------------------------------------------------------
+    # -- new entries --------------------------------------------------------------------------------
 
     def keep(self, fd: int, about: About, limits: Limits) -> Entry:
-        """Keep the file behind *fd*, which nobody writes any more. Return its entry, once that is on the
-        disk.
+        """Copy the file behind *fd* into the quarantine. Return the entry once it is on the disk.
 
-        Raises FullError, or OSError of the disk. Then no part of the entry is left.
+        Nobody writes the file any more. Raises FullError, or OSError of the disk. Then no part of the entry
+        is left.
         """
         size = os.fstat(fd).st_size
         with _opened(self._make(self.directory)) as top:
@@ -217,7 +218,7 @@ class Quarantine:
                         removed += 1
         return removed
 
-    # -- looking ------------------------------------------------------------------------------------
+    # -- list ---------------------------------------------------------------------------------------
 
     def entries(self) -> list[Entry]:
         """Return all entries, the oldest first. Incomplete entries come at the end."""
@@ -272,7 +273,7 @@ class Quarantine:
         """Remove an entry for ever. Raises BlockingIOError if the file is still being copied."""
         with _opened(os.open(self.directory / entry.app, _DIRECTORY)) as mine:
             name = entry.directory.name
-            if _ID.fullmatch(name):  # from here on it is no entry any more, even after a crash
+            if _ID.fullmatch(name):  # after the rename it is no entry, even if a crash follows
                 os.rename(name, _part_of(name), src_dir_fd=mine, dst_dir_fd=mine)
                 name = _part_of(name)
             elif not _is_left(mine, name):
@@ -301,11 +302,10 @@ def copy(source: int, target: int, size: int) -> str:
 
 
 def release(entry: Entry, source: int, dirfd: int, name: bytes, *, as_was: bool) -> None:
-    """Copy a kept file to a free name. as_was: True for the owner and mode that it would have had; False:
-    only root may use the copy.
+    """Copy a kept file to a free name. as_was: True to set the owner and mode of the entry's record.
 
-    Raises FileExistsError if the name is taken, WrongEntryError if the kept bytes have changed. After an
-    error nothing is left under the name.
+    If as_was is False, only root may use the copy. Raises FileExistsError if the name is taken,
+    WrongEntryError if the kept bytes have changed. After an error nothing is left under the name.
     """
     about = entry.about
     if about is None:
@@ -368,7 +368,7 @@ def _new_part(mine: int) -> tuple[str, int]:
 
 
 def _is_left(mine: int, name: str) -> bool:
-    """True if a crash has left that part: no process is writing it."""
+    """Return True if a crash has left the part *name*: no process is writing it."""
     try:
         with _opened(os.open(name, _DIRECTORY, dir_fd=mine)) as part:
             fcntl.flock(part, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
-"""Byte ranges of a file: write, reserve, punch, zero, find holes, copy and share within the store.
+"""System calls on byte ranges of a file: write, reserve, punch, zero, find holes, copy and share blocks.
 
-Calls that need blocks take none that the file system reserves for root (libc.NoReserve).
+Calls that need blocks use no blocks that the file system reserves for root (libc.NoReserve).
 
 Offsets and lengths are in bytes. Each function calls one system call and raises a plain OSError with its
 errno. If a function may take long, its docstring says so: call it on a worker thread.
@@ -62,22 +62,21 @@ def copy(source: int, source_at: int, target: int, target_at: int, length: int) 
 
 
 def write_out(fd: int) -> None:
-    """Write a file's bytes to the disk, and wait. Metadata, which says where the bytes are, is not written.
+    """Write a file's bytes to the disk, and wait. The metadata with the position of the bytes is not written.
 
-    May take long. Meanwhile the kernel does not hold the file's lock (fs/sync.c, ksys_sync_file_range),
-    unlike in fsync(2). Raises OSError of the disk.
+    May take long. Unlike fsync(2), the call does not hold the file's lock in the kernel meanwhile (fs/sync.c,
+    ksys_sync_file_range). Raises OSError of the disk.
     """
     libc.sync_file_range(fd, _WRITE_AND_WAIT)
 
 
 def share(source: int, target: int, size: int, dirfd: int) -> bool:
-    """Give the file *target* the bytes of *source* in one step, by sharing blocks. Return False if the store
-    cannot do that for these files; then nothing has changed.
+    """Give the file *target* the bytes of *source* in one step: both files then share their blocks.
 
-    size: the size of *source* in bytes. dirfd: a directory of the same file system. The call needs no free
-    space for the bytes. If the call fails, *target* keeps its bytes. The kernel first writes the bytes of
-    both files to the disk. This may take long, and the kernel holds the locks of both files meanwhile. So
-    call write_out() before.
+    Return False if the store cannot share blocks of these files; then nothing has changed. size: the size of
+    *source* in bytes. dirfd: a directory of the same file system. The call needs no free space for the bytes.
+    If the call fails, *target* keeps its bytes. The kernel first writes the bytes of both files to the disk.
+    This may take long, and the kernel holds the locks of both files meanwhile. So call write_out() before.
     """
     now = os.fstat(target)
     try:

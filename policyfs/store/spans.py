@@ -1,7 +1,7 @@
-"""The byte ranges that one lock owner has locked, split and merged by POSIX's rules (fcntl(2)).
+"""The byte ranges that one lock owner has locked. They are split and merged as POSIX requires (fcntl(2)).
 
-No I/O. A new lock replaces those parts of the owner's old locks that it overlaps; the other parts stay.
-Adjacent locks of one kind become one.
+This module does no I/O. A new lock replaces those parts of the owner's old locks that it overlaps; the other
+parts stay. Adjacent locks of one kind become one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 LAST_BYTE: Final = (1 << 63) - 1
-"""The end of a lock without an end: it covers all bytes to the end of the file, even if the file grows."""
+"""The end of a lock that covers all bytes to the end of the file, even if the file grows."""
 
 
 class Span(NamedTuple):
@@ -22,7 +22,7 @@ class Span(NamedTuple):
     exclusive: bool
 
     def overlaps(self, start: int, end: int) -> bool:
-        """True if the span and start..end (inclusive) have a byte in common."""
+        """Return True if the span and start..end (inclusive) have a byte in common."""
         return self.start <= end and start <= self.end
 
 
@@ -94,6 +94,6 @@ class Spans:
         return next((span for span in self._spans[first:behind] if exclusive or span.exclusive), None)
 
     def splits(self, start: int, end: int) -> bool:
-        """True if unlock(start, end) would split one span into two."""
+        """Return True if unlock(start, end) would split one span into two."""
         first, behind = self._touched(start, end)
         return behind - first == 1 and self._spans[first].start < start and end < self._spans[first].end

@@ -2,9 +2,9 @@
 
 Nothing here joins paths or follows a symlink. A name is looked up in exactly the directory behind the
 descriptor. So no rename and no symlink in the store leads to another place. ``/proc/self/fd`` is used only
-for an object that the daemon already has open. Every function calls one or a few system calls and raises a
-plain OSError with their errno. A name that is not a single component is EINVAL. Nothing here decides: callers
-ask the policy before.
+for an object that the daemon already has open. Every function calls one or a few system calls, and raises a
+plain OSError with their errno. A name that is not a single path component gets EINVAL. Nothing here decides:
+callers ask the policy before.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Tree:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    # -- looking and opening ---------------------------------------------------------------
+    # -- attributes and open ---------------------------------------------------------------
 
     def stat(self, dirfd: int, name: bytes) -> Stat:
         """Return the attributes of *name*; if it is a symlink, those of the symlink."""
@@ -70,12 +70,14 @@ class Tree:
         return fstatx(fd)
 
     def open_dir(self, dirfd: int, name: bytes) -> int:
-        """Return an O_PATH descriptor of the directory *name*. ENOTDIR if it is none (or a symlink)."""
+        """Return an O_PATH descriptor of the directory *name*. ENOTDIR if it is a symlink or no directory."""
         return os.open(check_name(name), os.O_PATH | _DIRECTORY, dir_fd=dirfd)
 
     def is_dir(self, dirfd: int, name: bytes) -> bool:
-        """True if *name* is a directory. To find out takes as long for any other object as for no object: the
-        kernel refuses to open it, and reads no attributes.
+        """Return True if *name* is a directory.
+
+        The call takes as long for an object of another type as for a missing name: the kernel refuses to open
+        the object, and reads no attributes.
         """
         try:
             os.close(self.open_dir(dirfd, name))
@@ -102,8 +104,9 @@ class Tree:
         return at
 
     def open_path(self, dirfd: int, name: bytes) -> int:
-        """Return an O_PATH descriptor of *name* (of the symlink, if it is one). The object itself is not
-        opened.
+        """Return an O_PATH descriptor of *name*; if it is a symlink, of the symlink.
+
+        The call does not open the object itself.
         """
         return os.open(check_name(name), os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dirfd)
 
@@ -129,10 +132,9 @@ class Tree:
         return os.open(proc_fd(fd), (flags | _SAFE) & ~os.O_NOFOLLOW)
 
     def find(self, fd: int) -> tuple[int, bytes]:
-        """Find the present name of the file behind *fd*. Return its directory's O_PATH descriptor, and the
-        name.
+        """Find the present name of the file behind *fd*. Return (O_PATH descriptor of the directory, name).
 
-        The caller closes the descriptor. FileNotFoundError if the file is nowhere in the store.
+        The caller closes the descriptor. Raises FileNotFoundError if the file has no name in the store.
         """
         root, path = (os.readlink(proc_fd(one)) for one in (self.root_fd, fd))
         above, _, below = path.partition(root.rstrip(b"/") + b"/")
@@ -155,7 +157,7 @@ class Tree:
     def list_dir(self, dirfd: int) -> list[tuple[bytes, int, int]]:
         """Return all names in the directory except ``.`` and ``..``, as (name, inode number, DT_* type).
 
-        The type is never DT_UNKNOWN: if the file system tells no type, statx finds it.
+        The type is never DT_UNKNOWN: if the file system reports no type, statx finds it.
         """
         with self.records(dirfd) as records:
             found: list[tuple[bytes, int, int]] = []
@@ -179,7 +181,7 @@ class Tree:
         """Return the size and free space of the store's file system, as seen at its root."""
         return os.fstatvfs(self.root_fd)
 
-    # -- making (INVARIANT: on the event-loop thread only, see libc.Identity) -----------------
+    # -- creation (INVARIANT: on the event-loop thread only, see libc.Identity) -----------------
 
     def create_file(
         self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int,
@@ -187,9 +189,9 @@ class Tree:
     ) -> int:  # fmt: skip
         """Create a regular file as the caller natively would, and open it. EEXIST if the name is taken.
 
-        For owner, group (setgid parent, grpid), umask and default ACL see libc.Identity. suid and sgid are
-        removed from *mode*, except with *suid*. flags: access mode and status flags of the descriptor. The
-        file's mode does not limit the descriptor.
+        For owner, group (setgid parent, grpid), umask and default ACL see libc.Identity. Unless *suid* is
+        True, suid and sgid are removed from *mode*. flags: access mode and status flags of the descriptor.
+        The file's mode does not limit the descriptor.
         """
         check_name(name)
         flags = (flags & ~os.O_TRUNC) | os.O_CREAT | os.O_EXCL | _SAFE
@@ -207,17 +209,16 @@ class Tree:
     def create_unnamed(
         self, dirfd: int, mode: int, umask: int, uid: int, gid: int, *, suid: bool = False
     ) -> int:
-        """Create a regular file without a name, like create_file(), and open it O_RDWR. link() gives it a
-        name.
+        """Create a regular file without a name, like create_file(), and open it O_RDWR.
 
-        EOPNOTSUPP if the file system has no unnamed files.
+        link() gives the file a name. EOPNOTSUPP if the file system has no unnamed files.
         """
         flags = (os.O_TMPFILE | os.O_RDWR | _SAFE) & ~os.O_NOFOLLOW
         with Identity(uid, gid, umask):
             return os.open(b".", flags, mode & (0o7777 if suid else 0o1777), dir_fd=dirfd)
 
     def mkdir(self, dirfd: int, name: bytes, mode: int, umask: int, uid: int, gid: int) -> None:
-        """Create a directory as the caller natively would. Only the parent can give it setgid."""
+        """Create a directory as the caller natively would. It is setgid only if its parent is."""
         check_name(name)
         with Identity(uid, gid, umask):
             os.mkdir(name, mode & 0o1777, dir_fd=dirfd)
@@ -229,12 +230,10 @@ class Tree:
             os.symlink(target, name, dir_fd=dirfd)
 
     def link(self, fd: int, dirfd: int, name: bytes) -> None:
-        """Give the object behind *fd* (O_PATH is enough) another name. For a symlink, the link itself gets
-        it.
-        """
+        """Give the object behind *fd* (O_PATH is enough) another name. A symlink gets the name itself."""
         libc.link_fd(fd, dirfd, check_name(name))
 
-    # -- removing and moving -----------------------------------------------------------------
+    # -- removal and rename ------------------------------------------------------------------
 
     def unlink(self, dirfd: int, name: bytes) -> None:
         """Remove a name. EISDIR if it is a directory."""
@@ -245,19 +244,20 @@ class Tree:
         os.rmdir(check_name(name), dir_fd=dirfd)
 
     def rename2(self, old_dir: int, old: bytes, new_dir: int, new: bytes, flags: int = 0) -> None:
-        """Call renameat2(2). flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; EINVAL for others.
+        """Call renameat2(2). flags: 0, RENAME_NOREPLACE or RENAME_EXCHANGE; EINVAL for other flags.
 
-        (RENAME_WHITEOUT would make a device node.)
+        (RENAME_WHITEOUT would create a device node.)
         """
         if flags not in (0, libc.RENAME_NOREPLACE, libc.RENAME_EXCHANGE):
             raise OSError(errno.EINVAL, f"rename flags {flags:#x}", old)
         libc.rename2(old_dir, check_name(old), new_dir, check_name(new), flags)
 
-    # -- changing what a descriptor holds ----------------------------------------------------
+    # -- changes of an open object -----------------------------------------------------------
 
     def chmod_fd(self, fd: int, mode: int, *, suid: bool = False) -> None:
-        """Set permission bits (O_PATH is enough). Without *suid*, suid and sgid are removed from *mode*, but
-        a directory may get sgid.
+        """Set permission bits (O_PATH is enough).
+
+        Unless *suid* is True, suid and sgid are removed from *mode*. But a directory may get sgid.
         """
         mode &= 0o7777
         if mode & _SUID_SGID and not suid:
@@ -266,11 +266,11 @@ class Tree:
         os.chmod(proc_fd(fd), mode)
 
     def chown_fd(self, fd: int, uid: int, gid: int) -> None:
-        """Set owner and group. -1 leaves one unchanged. *fd* may be O_PATH, also of a symlink."""
+        """Set owner and group. -1 leaves an id unchanged. *fd* may be O_PATH, also of a symlink."""
         libc.chown_fd(fd, uid, gid)
 
     def utimens_fd(self, fd: int, atime_ns: int | None, mtime_ns: int | None) -> None:
-        """Set times in ns, or TIME_NOW. None leaves one unchanged. *fd* may be O_PATH, also of a symlink."""
+        """Set times in ns, or TIME_NOW. None keeps a time as it is. *fd* may be O_PATH, also of a symlink."""
         libc.utimens_fd(fd, atime_ns, mtime_ns)
 
     def truncate_fd(self, fd: int, size: int) -> None:
@@ -278,19 +278,20 @@ class Tree:
         os.ftruncate(fd, size)
 
     def truncate_path(self, fd: int, size: int) -> None:
-        """Call truncate(2). If the file already has this size, its times stay the same on some stores (xfs,
-        btrfs, tmpfs).
+        """Call truncate(2). ftruncate(2), unlike truncate(2), always changes the file's times.
 
-        ftruncate(2) always changes the times. *fd*: open for writing, so that the call waits for no lease.
+        truncate(2) to the present size keeps the times on some stores (xfs, btrfs, tmpfs). *fd* is open for
+        writing, so that the call waits for no lease.
         """
         os.truncate(libc.proc_fd(fd), size)
 
     def clear_killpriv(self, fd: int) -> bool:
-        """Remove suid, sgid and security.capability of a regular file (O_PATH is enough). Return True if it
-        had any.
+        """Remove suid, sgid and security.capability of a regular file (O_PATH is enough).
 
-        Natively the kernel does this when a user other than root writes. Under FUSE_HANDLE_KILLPRIV_V2 the
-        daemon must do it. sgid is removed even if the group may not execute the file.
+        Return True if the file had any of them.
+
+        Natively the kernel removes them when a user other than root writes. Under FUSE_HANDLE_KILLPRIV_V2 the
+        daemon must remove them. sgid is removed even if the group may not execute the file.
         """
         mode = fstatx(fd).mode
         ids = stat.S_ISREG(mode) and bool(mode & _SUID_SGID)
@@ -343,10 +344,10 @@ class Tree:
         names = (os.fsencode(name) for name in os.listxattr(proc_fd(fd)))
         return [name for name in names if name in ACLS]
 
-    # -- user xattrs (any other namespace is EOPNOTSUPP: owners and ACLs are not reached here) ---
+    # -- user xattrs (other namespaces get EOPNOTSUPP, so no call reaches owners and ACLs) ---
 
     def getxattr(self, fd: int, name: bytes) -> bytes:
-        """Return the value of a ``user.`` xattr (O_PATH will do). ENODATA if there is none."""
+        """Return the value of a ``user.`` xattr (O_PATH is enough). ENODATA if there is none."""
         return os.getxattr(proc_fd(fd), _user_xattr(name))
 
     def setxattr(self, fd: int, name: bytes, value: bytes, flags: int = 0) -> None:

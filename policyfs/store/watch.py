@@ -2,9 +2,9 @@
 
 One mark on the whole file system of the store reports names that are created, removed or renamed, changed
 attributes, and files that are closed after writing. Each event has the handle of its directory. Access never
-depends on the watch: an event only names cache entries to drop. FAN_MODIFY is not requested, because it would
-halve the speed of every small write on that file system. So the watch does not see truncate(2) by path (a
-lease does). Needs CAP_SYS_ADMIN.
+depends on the watch: an event only names cache entries to drop. The watch does not request FAN_MODIFY, which
+would halve the speed of every small write on that file system. So the watch does not see truncate(2) by path,
+but that call breaks a lease. The watch needs CAP_SYS_ADMIN.
 
 A handle (bytes) names an inode within the watched file system. libc.file_handle returns handles.
 """
@@ -73,12 +73,11 @@ _PLAIN: Final = Change.ATTRIB | Change.CLOSE_WRITE | Change.CREATE | Change.DELE
 
 
 class WatchEvent(NamedTuple):
-    """One event. dir_handle, name: the directory and the changed name. name: None if the directory itself
-    changed, or if the name is not known.
+    """One event. dir_handle, name: the directory and the changed name.
 
-    target_handle: the changed object. pid: the process that changed it; 0 if it is outside the daemon's pid
-    namespace. Changes by the daemon have the daemon's pid. A rename gives two events, MOVED_FROM and
-    MOVED_TO.
+    name is None if the directory itself changed, or if the name is not known. target_handle: the changed
+    object. pid: the process that made the change; 0 if the process is outside the daemon's pid namespace.
+    The daemon's own changes have the daemon's pid. A rename gives two events, MOVED_FROM and MOVED_TO.
     """
 
     kind: Change
@@ -136,10 +135,10 @@ class Watch:
     def read_events(self, known: Container[bytes] | None = None, *, but_pid: int = -1) -> list[WatchEvent]:
         """Return the events of one read (about a hundred), the oldest first. [] if none of them matters.
 
-        known: handles of the directories that matter. Events about a name in another directory, and those of
+        known: handles of the directories that matter. Events about a name in another directory, and events of
         the process *but_pid*, are left out before they are parsed, because the whole file system sends
-        events. Never blocks. The kernel queues at most 16,384 unread events; then one OVERFLOW replaces
-        further events.
+        events. Never blocks. The kernel queues at most 16,384 unread events. After that, one OVERFLOW event
+        stands for all further events.
         """
         try:
             raw = os.read(self._fd, _BUFFER)
@@ -153,8 +152,9 @@ class Watch:
         return libc.file_handle(fd)
 
     def stat_of_handle(self, handle: bytes) -> Stat | None:
-        """Return the attributes of the inode with that handle. Return None if it is gone or handles do not
-        work.
+        """Return the attributes of the inode with that handle, or None if the inode is gone.
+
+        Return None also if handles do not work on this file system.
         """
         try:
             fd = libc.open_handle(self._root, handle, os.O_PATH)
@@ -179,10 +179,10 @@ def inode_hint(handle: bytes) -> int | None:
 
 
 def _elsewhere(raw: bytes, at: int, known: Container[bytes]) -> bool:
-    """True if an event is about a name in an unknown directory. at: the offset of its first information
-    record.
+    """Return True if an event is about a name in a directory that is not *known*.
 
-    Return False for a rename, which names two directories.
+    at: the offset of the event's first information record. Return False for a rename, which names two
+    directories.
     """
     kind, _, _, _, size, handle_type = _INFO.unpack_from(raw, at)
     if kind != _DFID_NAME:
@@ -219,7 +219,7 @@ def parse_events(raw: bytes, known: Container[bytes] | None = None, *, but_pid: 
 
 
 def _parse_infos(raw: bytes) -> dict[int, tuple[bytes, bytes | None]]:
-    """Return the information records by type: (handle, name)."""
+    """Return the handle and name of each information record of an event, by the record's type."""
     infos: dict[int, tuple[bytes, bytes | None]] = {}
     at = 0
     while at + _INFO.size <= len(raw):

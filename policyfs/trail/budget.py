@@ -34,5 +34,5 @@ class Budget:
         return max(0.0, -self._left / self._rate)
 
     def is_full(self, now_ns: int) -> bool:
-        """True if the app has been silent for so long that a new budget would be the same."""
+        """Return True if the app has been silent for so long that a new budget would be the same."""
         return self.left(now_ns) >= self._burst

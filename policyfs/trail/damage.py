@@ -211,8 +211,9 @@ class _Diagnosis:
         self._seq, self._head = seq, self._lines[index].stated
 
     def _put_before(self, index: int, seq: int) -> bool:
-        """True if an accepted line was inserted before this line: then this line continues the line before
-        that one.
+        """Return True if an accepted line was inserted before this line.
+
+        Then this line continues the line before that one.
         """
         known = self._before.get(seq)
         if known is None or known[0] >= index or not self._fits(index, known[1]):
@@ -225,8 +226,9 @@ class _Diagnosis:
         return True
 
     def _follows_next(self, index: int) -> bool:
-        """True if this line stands in the place of the expected line: the next line has the number that
-        follows the expected one.
+        """Return True if this line stands in the place of the expected line.
+
+        Then the next line has the number that follows the expected one.
         """
         after = self._lines[index + 1] if index + 1 < len(self._lines) else None
         return after is not None and after.seq == self._seq + 2 and self._lines[index].seq != self._seq + 2

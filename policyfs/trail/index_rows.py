@@ -183,7 +183,7 @@ def chosen(rows: int, count: int) -> list[int]:
 
 
 def is_all(rows: int, count: int) -> bool:
-    """True if the set has every row."""
+    """Return True if the set has every row."""
     return rows == int.from_bytes(b"\1" * count, "little")
 
 

@@ -66,7 +66,7 @@ printable.
 
 
 def is_plain(text: str) -> bool:
-    """True if a terminal shows this text as it is, each character visible."""
+    """Return True if a terminal shows this text as it is, each character visible."""
     return text.isprintable() and (text.isascii() or INVISIBLE.search(text) is None)
 
 

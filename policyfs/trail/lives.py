@@ -24,7 +24,7 @@ Move = tuple[bytes, bytes]
 
 
 def happened(event: Event) -> bool:
-    """True if the request was carried out."""
+    """Return True if the request was carried out."""
     return event.decision != DENY and not event.errno and not event.folded
 
 
@@ -156,7 +156,7 @@ class Change(NamedTuple):
 
 
 def is_change(event: Event) -> bool:
-    """True if an event may have changed a file or its name."""
+    """Return True if an event may have changed a file or its name."""
     if not happened(event):
         return False
     if event.operation in MAKES | REMOVES | MOVES or event.operation == "truncate":

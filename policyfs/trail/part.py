@@ -26,10 +26,10 @@ class Sight(Protocol):
     """Rights of an app under the policy of an event. Facts that are not arguments are unknown."""
 
     def sees(self, event: Event, path: bytes, *, directory: bool) -> bool:
-        """True if the app may see this path, whatever kind and owner its file has."""
+        """Return True if the app may see this path, whatever kind and owner its file has."""
 
     def reads(self, event: Event, path: bytes, kind: str | None) -> bool:
-        """True if the app may read a file of this kind at this path."""
+        """Return True if the app may read a file of this kind at this path."""
 
 
 def part_of(event: Event, app: str, sight: Sight) -> Event | None:

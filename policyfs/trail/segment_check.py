@@ -109,7 +109,7 @@ def check_segment(
 
 
 def proves(seal: Seal, lines: Sequence[bytes]) -> bool | None:
-    """True if a seal proves the digests that lines state; None if there are too few lines to tell."""
+    """Return True if a seal proves the digests that lines state; None if there are too few lines to tell."""
     if len(lines) < seal.lines:
         return None
     return root_of(entries_of(lines[: seal.lines])).hex() == seal.root

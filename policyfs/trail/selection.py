@@ -49,7 +49,7 @@ class Selection:
         self.until_ns = min(times["until"], default=None)
 
     def covers(self, time_ns: int) -> bool:
-        """True if the time lies in the period that the whole query is limited to."""
+        """Return True if the time lies in the period that the whole query is limited to."""
         if self.since_ns is not None and time_ns < self.since_ns:
             return False
         return self.until_ns is None or time_ns < self.until_ns

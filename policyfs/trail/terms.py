@@ -148,7 +148,7 @@ class Bounds(NamedTuple):
     high: int | None
 
     def holds(self, number: int | None) -> bool:
-        """True if there is a number and it lies between the bounds."""
+        """Return True if there is a number and it lies between the bounds."""
         if number is None or (self.low is not None and number < self.low):
             return False
         return self.high is None or number <= self.high
@@ -246,7 +246,7 @@ def _pattern(glob: str) -> str:
 
 
 def is_pattern(value: Value) -> bool:
-    """True if a value has wildcards, so that it may match several words."""
+    """Return True if a value has wildcards, so that it may match several words."""
     return not value.literal and re.search(r"(?<!\\)(?:\\\\)*[*?{]", value.text) is not None
 
 

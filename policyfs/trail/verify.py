@@ -259,7 +259,7 @@ class Verifier:
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 
     def _is_resumed(self, check: SegmentCheck, seal: Seal) -> bool:
-        """True if no line follows the sealed lines, or the next line records that a daemon goes on."""
+        """Return True if no line follows the sealed lines, or the next line records that a daemon goes on."""
         if check.last_seq == seal.last_seq:
             return True
         return any(one.kind == "resume" and one.seq == seal.last_seq + 1 for one in check.records)
