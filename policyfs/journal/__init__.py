@@ -1,1 +1,1 @@
-"""The journal of the trail on disk (layer 2)."""
+"""The journal: the trail (the audit log) on disk (layer 2)."""

@@ -1,6 +1,6 @@
 """Accounts: each app's budget of trail bytes, and the counts of events that get no line of their own.
 
-Not thread-safe: the journal calls this under its own lock.
+Not thread-safe: the journal calls this module under its own lock.
 """
 
 from __future__ import annotations
@@ -13,23 +13,26 @@ from policyfs.trail.event import DENY, Event, Holder, holder_of
 from policyfs.trail.fold import AppFold
 
 RATE: Final = 800_000
-"""The bytes of trail that one app may cause in each second, on average."""
+"""The limit of trail bytes that one app causes in each second, on average."""
 BURST: Final = 1_000_000
-"""The bytes that an app may cause in addition, all at once, after a time without events. RATE and BURST
-together allow at most 1 MB/s over any five seconds."""
+"""The trail bytes that an app may cause in addition, all at once, after a time without events.
+
+RATE and BURST together allow at most 1 MB/s over any five seconds."""
 
 DENIED_RATE: Final = 35_000
 DENIED_BURST: Final = 450_000
-"""RATE and BURST for denials alone. An app that always tries new names causes less than 1 MB in ten seconds.
-Denials beyond these limits are counted together. A grant never waits because of them."""
+"""RATE and BURST for denials alone. Denials beyond these limits are counted together.
+
+So an app that always tries new names causes less than 1 MB in ten seconds. Denials never delay a grant."""
 
 ACCOUNTS: Final = 256
 """The limit of apps and strangers (uids) with an account of their own; further strangers share one
 account."""
 _STRANGERS: Final = -1
 _OVERDRAFT: Final = 100_000
-"""The bytes by which lines of an app's counts by directory may exceed its budget of denials. Beyond that, its
-directories are counted together."""
+"""The bytes by which an app's counts for single directories may exceed its budget of denials.
+
+Beyond that, all directories of the app share one count."""
 _COUNTS: Final = 100
 """The bytes of the counts and times in one line of counts."""
 
@@ -44,14 +47,14 @@ class Limits(NamedTuple):
 
 
 class Account(NamedTuple):
-    """The account of one app. denied: the part of its budget that its denials may use."""
+    """The account of one app. budget: for all its events. denied: a smaller budget for its denials."""
 
     budget: Budget
     denied: Budget
     fold: AppFold
 
     def left(self, event: Event, now_ns: int) -> float:
-        """Return the bytes of trail that the budget leaves for an event."""
+        """Return the trail bytes that the budget still allows for an event."""
         left = self.budget.left(now_ns)
         return min(left, self.denied.left(now_ns)) if event.decision == DENY else left
 
@@ -66,7 +69,7 @@ class Accounts:
     """The accounts of a mount. now_ns: monotonic time. Times in events are wall-clock time."""
 
     def __init__(self, limits: Limits, window_ns: int) -> None:
-        """window_ns: for how long the record of a denial also stands for its repeats (see AppFold)."""
+        """window_ns: the time in which the record of a denial also stands for its repeats (see AppFold)."""
         self._limits = limits
         self._window_ns = window_ns
         self._all: dict[Holder, Account] = {}
@@ -75,15 +78,16 @@ class Accounts:
         return len(self._all)
 
     def absorb(self, event: Event, now_ns: int) -> bool:
-        """Count an event that repeats a denial or exceeds its app's budget. Return False for any other event,
-        which must be recorded.
+        """Count an event that repeats a denial or exceeds its app's budget, and return True.
+
+        Return False for all other events. These must be recorded.
         """
         account = self._of(event, now_ns)
         if account.fold.absorb(event):
             return True
         if account.left(event, now_ns) > 0:
             return False
-        # The app chooses the length of a directory's path, and so the length of the line.
+        # A count by directory has the path of the directory. The app chooses its length.
         by_directory = event.decision != DENY or account.denied.left(now_ns) > -_OVERDRAFT
         new = account.fold.count(event, by_directory=by_directory)
         if new is not None:
@@ -93,9 +97,9 @@ class Accounts:
     def spend(self, event: Event, now_ns: int, size: int | None = None) -> float:
         """Charge a recorded event to its app. Return the seconds until the app has a budget again.
 
-        size: an upper bound of the line's length in bytes, if known. For a denial, the app's budget is
-        charged for two lines: this one, and a later one with the count of its repeats. Most denials are not
-        repeated. So the budget for denials alone is charged for the later line only when that is written.
+        size: an upper bound of the line's length in bytes, if known. A denial is charged to the app's budget
+        twice: for its line, and for a later line with the count of its repeats. Most denials are not
+        repeated. So the budget for denials is charged for the later line only once that line is written.
         """
         account = self._of(event, now_ns)
         size = line_bytes(event) if size is None else size
@@ -109,7 +113,10 @@ class Accounts:
         self._of(event, now_ns).fold.recorded(event)
 
     def collect(self, time_ns: int, now_ns: int, *, everything: bool) -> list[Event]:
-        """Return the counts that are due, as events. time_ns: wall-clock time, as in events."""
+        """Return the counts that are due, as events. time_ns: wall-clock time, as in events.
+
+        everything: True to return all counts, due or not.
+        """
         told: list[Event] = []
         for holder, account in list(self._all.items()):
             for event in account.fold.collect(time_ns, all_of_them=everything):

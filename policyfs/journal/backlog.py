@@ -1,8 +1,7 @@
-"""The backlog: best-effort events that wait to be written. Their number and their bytes are limited.
+"""The backlog: best-effort events that wait for the writer. Their number and their bytes are limited.
 
 One app's share is at most as large as the room that is left for all others. So if one app floods the backlog,
-only events of that app are lost.
-Not thread-safe: the journal calls this under its own lock.
+only events of that app are lost. Not thread-safe: the journal calls this module under its own lock.
 """
 
 from __future__ import annotations
@@ -29,9 +28,7 @@ class Backlog:
     """Events and gaps in the order in which they will be written."""
 
     def __init__(self, events: int, size: int) -> None:
-        """events: the limit of waiting events. size: the limit of the memory that these events take, in
-        bytes.
-        """
+        """events: the limit of waiting events. size: the limit of their memory in bytes."""
         self._most_events = events
         self._most_size = size
         self._items: deque[tuple[Item, int]] = deque()
@@ -71,7 +68,7 @@ class Backlog:
         self._items.append((event, self._added(event)))
 
     def gap(self, reason: str, time_ns: int) -> Gap:
-        """Return the waiting gap with this reason. If there is none, begin one."""
+        """Return the waiting gap with this reason. If no such gap waits, add a new one."""
         gap = self._gaps.get(reason)
         if gap is None:
             gap = Gap(reason, time_ns)
@@ -79,13 +76,13 @@ class Backlog:
         return gap
 
     def drop(self, event: Event | Entry, reason: str) -> None:
-        """Count an event that is dropped: the gap with this reason counts it."""
+        """Count a dropped event in the gap with this reason."""
         gap = self.gap(reason, event.time_ns)
         gap.dropped += event.weight
         gap.last_ns = event.time_ns
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Take items from the front: at most *count* and *size* bytes of memory, but at least one."""
+        """Take items from the front: at most *count* items and *size* bytes of memory, but at least one."""
         taken: list[Item] = []
         while self._items and len(taken) < count and (not taken or self._items[0][1] <= size):
             item, cost = self._items.popleft()
@@ -107,7 +104,7 @@ class Backlog:
         self._events = self.size = 0
 
     def items(self) -> list[Item]:
-        """Return everything, in order."""
+        """Return all items, in order."""
         return [item for item, _ in self._items]
 
     def _added(self, item: Item) -> int:
@@ -143,7 +140,7 @@ def _memory(item: Event | Entry) -> int:
 
 
 def counted(items: Sequence[Item], reason: str, time_ns: int) -> Gap:
-    """Return one gap that counts these items."""
+    """Return one gap that counts the events and gaps in *items*."""
     gap = Gap(reason, time_ns)
     for item in items:
         gap.dropped += item.dropped if isinstance(item, Gap) else item.weight

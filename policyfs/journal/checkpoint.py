@@ -1,4 +1,4 @@
-"""Checkpoints: signed ends of chains. A reader makes them, even while a daemon records."""
+"""Checkpoints: signed statements about the ends of chains. A daemon may write the chain at the same time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from policyfs.trail.segment_check import check_segment
 
 
 def checkpoint_of_chain(chain: Chain, signer: Signer) -> bytes | None:
-    """Return a signed line about the end of a chain; None if the check of its newest segment fails."""
+    """Return a signed line about the end of a chain, or None if the check of its newest segment fails."""
     for name in reversed(chain.segments()):
         try:
             fd = open_segment(chain.directory / name)

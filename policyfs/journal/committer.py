@@ -1,7 +1,7 @@
 """The committer: a thread that puts required events on record. One write takes all events that wait.
 
-The event loop itself never writes. It begins a commit and waits for a moment. This is enough unless the disk
-is slow. If it is not enough, the loop handles other requests until the end of the commit is reported.
+The event loop itself never writes. It begins a commit and waits for a moment, which is enough unless the disk
+is slow. After that moment, the loop handles other requests until the commit ends.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from policyfs.journal.offload import Offload
 from policyfs.journal.ticket import Ticket
 
 _MOMENT_S: Final = 0.0005
-"""The longest time that the event loop waits until an event is on record. A write into memory takes about 0.1
-ms. All other requests wait meanwhile. On busy processors, the records of one app add this wait to every
-second open of other apps.
+"""The longest time that the event loop waits until an event is on record, in seconds.
+
+A write into memory takes about 0.1 ms. All other requests wait meanwhile. On busy processors, the records of
+one app add this wait to every second open of other apps.
 """
 _PAUSE_S: Final = 0.02
-"""The longest time without such waits after a wait that failed. So a slow disk costs the loop at most a tenth
-of its time."""
+"""The longest time without such waits after a wait that failed, in seconds.
+
+So a slow disk takes at most a tenth of the loop's time."""
 _FIRST_PAUSE_S: Final = 0.00125
-"""The time without waits after the first failed wait. Each further failed wait doubles the time, until a wait
-succeeds. The first time is short, because a busy processor sometimes starts the thread too late, and a record
-without a wait costs two more turns of the loop.
+"""The time without waits after the first failed wait, in seconds. Each further failed wait doubles the time.
+
+The first time is short: a busy processor sometimes starts the thread too late, and a record without a wait
+costs two more turns of the loop.
 """
 
 
@@ -37,7 +40,7 @@ class Commit:
     def __init__(self, tickets: Sequence[Ticket]) -> None:
         self.tickets: Final = tickets
         self.is_done = False
-        """True once each ticket tells whether it is on record."""
+        """True once each ticket has its result."""
         self._done = threading.Lock()
         self._done.acquire()
         self._mutex = threading.Lock()
@@ -50,7 +53,7 @@ class Commit:
         return self.is_done
 
     def when_done(self, tell: Callable[[], None]) -> None:
-        """Make a thread call *tell* when the commit ends. If it has ended already, call *tell* at once."""
+        """Set *tell*, which a thread calls when the commit ends. If it has ended, call *tell* at once."""
         with self._mutex:
             self._tell = tell
             done = self.is_done
@@ -71,9 +74,7 @@ class Committer:
     """The thread that commits. The first commit starts it. Thread-safe, except at_once()."""
 
     def __init__(self, write: Callable[[Sequence[Ticket]], None], offload: Offload | None = None) -> None:
-        """write: writes tickets, and sets the result in each. offload: writes most tickets without this
-        thread.
-        """
+        """write: writes tickets, and sets the result of each. offload: writes most tickets instead."""
         self._write = write
         self._offload = offload
         self._mutex = threading.Lock()
@@ -86,9 +87,7 @@ class Committer:
         self._pause_s = _FIRST_PAUSE_S
 
     def begin(self, tickets: Sequence[Ticket]) -> Commit:
-        """Let the thread write these tickets soon. After close(), or if no thread can be started, this call
-        itself writes them.
-        """
+        """Queue tickets for the thread. After close(), or without a thread, this call itself writes them."""
         commit = Commit(tickets)
         with self._mutex:
             taken = not self._closed and self._has_thread()
@@ -102,9 +101,7 @@ class Committer:
         return commit
 
     def _has_thread(self) -> bool:
-        """Start the thread if it does not run. Return False if the system allows no further thread: call this
-        again later.
-        """
+        """Start the thread if it does not run. Return False if the system allows no thread now."""
         if self._thread is None:
             thread = threading.Thread(target=self._run, name="committer", daemon=True)
             try:
@@ -115,9 +112,7 @@ class Committer:
         return True
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Start to write these tickets. If they may be done within a moment, wait for that (see
-        Commit.is_done).
-        """
+        """Begin to write tickets. Wait for a moment if the write may end in it (see Commit.is_done)."""
         if self._busy or self._waiting or time.monotonic() < self._looks_from_s:
             return self.begin(tickets)
         begun = self._offload is not None and self._offload.write(tickets, _MOMENT_S)

@@ -1,8 +1,8 @@
 """Lossless compression of sealed segments (zstd), to a tenth of their size.
 
-A compressed segment is a series of frames, each of 1 MiB of plain bytes, so any zstd program reads it. The
-plain file is removed once the compressed one is on the disk and was read back. Small segments are not
-compressed.
+A compressed segment is a series of zstd frames, which any zstd program can read. Each frame has 1 MiB of
+plain bytes. The plain file is removed once the compressed file is on the disk and was read back. Small
+segments are not compressed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import zstandard
 from policyfs.journal.segments import NEW, ZST, is_compressed, open_segment
 
 COMPRESS_FROM: Final = 1 << 20
-"""The size from which a segment is compressed, in bytes."""
+"""The least size of a segment to be compressed, in bytes."""
 
 _FRAME: Final = 1 << 20
 _LEVEL: Final = 1
 """Level 1 makes smaller files here than levels 3 to 12, because half of each compressed line is its digest.
-It compresses 700 MB/s."""
+
+Its speed is 700 MB/s."""
 _ALONE: Final = nullcontext()
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -36,9 +37,9 @@ def compress(
 ) -> bool:
     """Compress a segment in a directory, unless it is small. Return True if it was compressed.
 
-    exclusive: a lock. It is held while the compressed segment gets its name, and by code that removes
-    segments. Raises OSError. One reason is that the compressed file does not unpack to the segment's bytes.
-    Then the plain segment stays.
+    exclusive: a lock that code holds while it removes segments. This function holds it while the compressed
+    segment gets its name. Raises OSError, also if the compressed file does not unpack to the segment's bytes.
+    After an error the plain segment stays.
     """
     if is_compressed(name):
         return False
@@ -67,7 +68,7 @@ def compress(
     with exclusive:
         if not _is_there(place, name):
             os.unlink(new, dir_fd=place)
-            return False  # rotation has removed it meanwhile: then its name must not appear again
+            return False  # rotation has removed the segment meanwhile, so it must not appear again
         os.rename(new, name + ZST, src_dir_fd=place, dst_dir_fd=place)
     os.fsync(place)
     with suppress(FileNotFoundError):
@@ -104,7 +105,8 @@ def _blocks(fd: int) -> Iterator[bytes]:
 def decompressed(fd: int) -> int:
     """Return a descriptor of a file in memory with the plain bytes of a compressed file.
 
-    The bytes of a damaged file end at the damage, so `verify` reports the rest as missing.
+    If the compressed file is damaged, the plain bytes end at the damage. `verify` reports the rest as
+    missing.
     """
     memory = os.memfd_create("segment", os.MFD_CLOEXEC)
     with open(fd, "rb", closefd=False) as source, open(memory, "wb", closefd=False) as target:

@@ -1,4 +1,4 @@
-"""Directories of keys and indexes: those of the system for root, others for each other user."""
+"""Directories of keys and indexes: the system's for root, directories below the home for other users."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ CACHE: Final = "/var/cache/policyfs"
 
 
 def seal_directory() -> Path:
-    """Return the directory of this user's key: $POLICYFS_KEY_DIR if set, else root's or the user's own."""
+    """Return the directory of this user's key: $POLICYFS_KEY_DIR if it is set, else root's or the user's."""
     return _own("POLICYFS_KEY_DIR", KEYS, "XDG_STATE_HOME", "~/.local/state")
 
 
 def cache_directory() -> Path:
-    """Return the directory of indexes: $POLICYFS_CACHE_DIR if it is set, else root's or the user's own."""
+    """Return the directory of indexes: $POLICYFS_CACHE_DIR if it is set, else root's or the user's."""
     return _own("POLICYFS_CACHE_DIR", CACHE, "XDG_CACHE_HOME", "~/.cache")
 
 

@@ -11,10 +11,10 @@ from policyfs.journal.writer import ChainWriter
 
 
 class DiskSync:
-    """Syncs what a writer has written, at most once in *every_ns*.
+    """The syncs of a writer's lines, at most one in *every_ns*.
 
-    lock: guards the writer. It is never held during fsync, which may take long. failed: called with an error
-    before a sync begins. unsure: called with a reason if lines may not be on the disk. Both are called with
+    lock: guards the writer. It is never held during fsync, which may take long. failed: called with the error
+    if a sync cannot begin. unsure: called with a reason if lines may not be on the disk. Both are called with
     the lock held.
     """
 
@@ -39,12 +39,12 @@ class DiskSync:
 
     @property
     def is_due(self) -> bool:
-        """True if something was written, and the last sync is at least *every_ns* ago."""
+        """True if there are unsynced lines, and the last sync is at least *every_ns* ago."""
         ago_ns = abs(self._clock_ns() - self._synced_ns)
         return not self.closed and self._writer.unsynced and ago_ns >= self._every_ns
 
     def sync_if_due(self) -> None:
-        """Sync if a sync is due."""
+        """Sync the writer's lines if a sync is due."""
         with self._lock:
             if not self.is_due:
                 return
@@ -57,7 +57,7 @@ class DiskSync:
         self.sync(fds, seq)
 
     def sync(self, fds: list[int], seq: int) -> None:
-        """Sync and close these descriptors. seq: the number of the last line that this sync covers."""
+        """Sync and close the descriptors *fds*. seq: the number of the last line that this sync covers."""
         failure: OSError | None = None
         for fd in fds:
             try:

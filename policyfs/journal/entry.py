@@ -1,4 +1,4 @@
-"""Entries: events whose lines are finished except for the number and the digest. The chain adds these."""
+"""Entries: finished lines of events, without the line's number and digest, which the writer adds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MEMORY: Final = 512
 
 
 class Entry(NamedTuple):
-    """An event that will be written. text: see `LineFormatter.unnumbered`."""
+    """An event that will be written. text: the result of LineFormatter.unnumbered()."""
 
     text: bytes
     weight: int

@@ -1,4 +1,4 @@
-"""Extents: the whole lines of a segment, as their writer knows them."""
+"""Extents: the end of a segment's whole lines, as the segment's writer knows it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNSYNCED: Final = "unsynced"
 
 
 class Extent(NamedTuple):
-    """The lines of a segment: its name, their size in bytes, and the seq and digest of the last line."""
+    """The lines of a segment. size: their bytes. seq, head: number and digest of the last line."""
 
     segment: str
     size: int
@@ -25,7 +25,7 @@ class Extent(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """A segment to which nothing more is written, and the reason."""
+    """A segment that gets no further lines. reason: one of the constants above."""
 
     extent: Extent
     reason: str

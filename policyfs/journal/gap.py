@@ -1,4 +1,4 @@
-"""Gaps: events that are not on record."""
+"""Gaps: records of how many events are not on record, and why."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _REASON_CHARS: Final = 400
 
 
 class Gap:
-    """Events that are not on record: their number, times and reason.
+    """A count of events that are not on record, with their times and the reason.
 
     dropped: the number of best-effort events that happened without a record. refused: the number of requests
-    that got an error because they could not be recorded: they accessed nothing.
+    that got an error because they could not be recorded. These requests accessed nothing.
     """
 
     __slots__ = ("dropped", "first_ns", "last_ns", "reason", "refused")
@@ -27,7 +27,7 @@ class Gap:
         self.reason = cut_text(reason, _REASON_CHARS)
 
     def fields(self) -> dict[str, object]:
-        """Return the fields of the gap record besides type, seq and time."""
+        """Return the fields of the gap record, without type, seq and time."""
         return {
             "dropped": self.dropped,
             "refused": self.refused,

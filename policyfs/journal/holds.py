@@ -1,4 +1,4 @@
-"""Legal holds: periods of a trail whose segments rotation must not remove.
+"""Legal holds: periods of a trail. Rotation must not remove the segments of these periods.
 
 A hold is a small file ``holds/NAME`` beside the segments.
 INVARIANT: a hold that cannot be parsed holds all segments.
@@ -26,7 +26,7 @@ _ALWAYS: Final = 1 << 62
 
 
 class Hold(NamedTuple):
-    """A period that is held. since, until: times as in a trail, or empty. made: when it was made."""
+    """A legal hold. since, until: the period, with times as in a trail, or empty. made: its creation time."""
 
     name: str
     since: str
@@ -41,7 +41,7 @@ def is_hold_name(name: str) -> bool:
 
 
 def add_hold(directory: Path, hold: Hold) -> None:
-    """Hold a period of a chain. Raises FileExistsError if there is a hold of this name."""
+    """Add a hold to a chain. Raises FileExistsError if the chain has a hold of this name."""
     with suppress(FileExistsError):
         (directory / HOLDS).mkdir(mode=0o700)
     place = os.open(directory / HOLDS, _DIRECTORY)
@@ -54,7 +54,7 @@ def add_hold(directory: Path, hold: Hold) -> None:
 
 
 def remove_hold(directory: Path, name: str) -> None:
-    """Remove a hold. Raises FileNotFoundError if there is none of this name."""
+    """Remove a hold. Raises FileNotFoundError if the chain has no hold of this name."""
     (directory / HOLDS / name).unlink()
 
 
@@ -88,13 +88,13 @@ def held(holds: Sequence[Hold], names: Sequence[str]) -> frozenset[str]:
         for name, begin, end in zip(names, begins, ends, strict=True)
         for hold in holds
         if begin <= (parse_time(hold.until) if hold.until else _ALWAYS)
-        # One minute more, because a name has whole seconds, and lines are only nearly in the order of time.
+        # Each end is a minute later: names have whole seconds, and lines are only nearly in order of time.
         and (parse_time(hold.since) if hold.since else 0) <= max(begin, end) + 60_000_000_000
     )
 
 
 def begin_ns(name: str) -> int:
-    """Return the time in a segment's name, in ns since 1970; 0 if it has none."""
+    """Return the time in a segment's name, in ns since 1970, or 0 if the name has no time."""
     found = _BEGUN.match(name)
     if found is None:
         return 0

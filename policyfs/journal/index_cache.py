@@ -1,8 +1,8 @@
-"""Indexes of segments on disk. They are derived from the segments, for one user, and made again if not valid.
+"""Indexes of segments on disk. They belong to one user, and are made again from the segments if not valid.
 
-An index is named after the SHA-256 of its segment's bytes. So no index fits a segment that was changed. Each
-kept file has a seal (index_seal.py). An index is made again in four cases: its seal is wrong; other users
-could have written it; it has another version; a part of it does not match the part's digest.
+The name of an index is the SHA-256 of its segment's bytes. So no index fits a segment that was changed. Each
+stored file has a seal (index_seal.py). An index is made again in four cases: its seal is wrong; other users
+could have written the file; the index has another version; a part of it does not match the part's digest.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def build(segment: SegmentFile, begin: int, end: int, digest: str) -> bytes:
 
 
 class IndexCache:
-    """The indexes of one user. If there is no private directory and no key, no indexes are stored."""
+    """The stored indexes of one user. Without a private directory and a key, no index is stored."""
 
     def __init__(self, directory: Path, keys: Path | None = None) -> None:
-        """keys: the directory of the key for seals; None: the user's own."""
+        """keys: the directory of the key for seals, or None for the user's own directory."""
         self.directory = directory
         self.problem = ""
         """The reason why no indexes are stored; empty if they are stored."""
@@ -55,12 +55,12 @@ class IndexCache:
             self._closing = weakref.finalize(self, os.close, self._fd)
 
     def close(self) -> None:
-        """Close the directory. Without this call, it is closed when the cache is freed."""
+        """Close the directory. (It is also closed when the cache is freed.)"""
         if self._fd >= 0:
             self._closing()
 
     def _open(self, name: str) -> int | None:
-        """Open a stored file. Return None if there is none, or if other users could have written it."""
+        """Open a stored file. Return None if it is missing, or if other users could have written it."""
         if self._fd < 0:
             return None
         try:
@@ -74,8 +74,9 @@ class IndexCache:
         return None
 
     def contents(self, name: str) -> bytes | None:
-        """Return the bytes after the seal of a stored file, even if the seal is wrong. Return None if there
-        is no file.
+        """Return the bytes after the seal of a stored file, or None if there is no file.
+
+        The seal is not checked.
         """
         fd = self._open(name)
         if fd is None:
@@ -84,7 +85,7 @@ class IndexCache:
             return file.read()[SEAL_BYTES:]
 
     def read(self, name: str) -> bytes | None:
-        """Return the bytes of a stored file whose seal covers all bytes; None if its seal is wrong."""
+        """Return the bytes of a stored file that save() has written, or None if its seal is wrong."""
         fd = self._open(name)
         if fd is None:
             return None
@@ -93,10 +94,10 @@ class IndexCache:
         return data if self._seal.fits(seal, name, data) else None
 
     def load(self, digest: str, size: int, again: Callable[[], bytes] | None = None) -> Index | None:
-        """Return the stored index of bytes with this digest, or None if none can be used.
+        """Return the stored index of bytes with this digest, or None if no valid index is stored.
 
-        size: the number of these bytes. again: makes the index anew if the stored one turns out to be
-        damaged.
+        size: the number of these bytes. again: makes the index again if a part of the stored index turns out
+        to be damaged.
         """
         name = index_name(digest)
         fd = self._open(name)
@@ -118,11 +119,11 @@ class IndexCache:
         return index if (index.sha256, index.size) == (digest, size) else None
 
     def save_index(self, digest: str, data: bytes) -> None:
-        """Store the index of bytes with this digest. It is no error if this fails."""
+        """Store the index of bytes with this digest. A failure is no error."""
         self._save(index_name(digest), data, head_of(data))
 
     def save(self, name: str, data: bytes) -> None:
-        """Store a small file. It is no error if this fails."""
+        """Store a small file. A failure is no error."""
         self._save(name, data, data)
 
     def _save(self, name: str, data: bytes, sealed: bytes) -> None:
@@ -160,7 +161,7 @@ class _Kept:
         weakref.finalize(self, os.close, fd)
 
     def read(self, at: int, count: int) -> bytes:
-        """Read bytes at an offset. Fewer at the end of the file."""
+        """Return *count* bytes from an offset on; fewer at the end of the file."""
         return os.pread(self._fd, count, at)
 
 
@@ -174,7 +175,7 @@ def _is_private(info: os.stat_result) -> bool:
 
 
 def _open_private(directory: Path) -> int:
-    """Open the directory; make it with mode 0700 if missing. Raises OSError if others may write to it."""
+    """Open the directory, or create it with mode 0700. Raises OSError if other users may write to it."""
     directory.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         directory.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""Reads chains by their indexes: it reads and parses only lines that a selection may contain.
+"""Searches in chains by indexes. Only lines that a selection may contain are read and parsed.
 
 Each older segment has one index. The newest segment still grows: each 8 MiB of it have a stored index, and
 the rest gets an index in memory. Segments that rotation removes meanwhile are left out.
@@ -28,14 +28,17 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Progress = Callable[[str, int, int], None]
-"""Reports progress: called with the name of the work, the number of finished steps, and that of all steps."""
+"""A function that reports progress: name of the work, number of finished steps, number of all steps."""
 
 _THREADS: Final = 2
 _Range = tuple[int, int]
 
 
 class Portion:
-    """Some lines of a segment, and their index. first_line: how many lines of the segment precede these."""
+    """Some lines of a segment, and their index. first_line: the number of the segment's lines before them.
+
+    A row is the position of an event's line in the index.
+    """
 
     def __init__(self, file: SegmentFile, index: Index, first_line: int) -> None:
         self.file = file
@@ -43,11 +46,11 @@ class Portion:
         self.first_line = first_line
 
     def find(self, wanted: Selection) -> Rows:
-        """Return two sets of rows: those that a selection contains, and those that it may contain."""
+        """Return two sets of rows: rows that a selection surely contains, and rows that it may contain."""
         return RowFinder(self.index, wanted).find()
 
     def exact(self, wanted: Selection) -> int:
-        """Return the rows that a selection contains. If the index lacks a field, read the lines."""
+        """Return the rows that a selection contains. If the index is not enough, read the lines."""
         surely, maybe = self.find(wanted)
         for row in chosen(surely ^ maybe, self.index.rows):
             if _matches(self.row(row), wanted):
@@ -60,11 +63,11 @@ class Portion:
         return self.file.record(self.index.offset_of[row], line)
 
     def rows(self, rows: Sequence[int]) -> Iterator[Record | BadLine]:
-        """Read the lines of rows."""
+        """Yield the lines of rows."""
         return map(self.row, rows)
 
     def own(self, kinds: frozenset[str]) -> Iterator[Record | BadLine]:
-        """Yield the journal's own records of these kinds, and lines that are no records, in order."""
+        """Yield the journal's own records of *kinds*, and lines that cannot be parsed, in order."""
         place = self.file.chain.mount_id, self.file.name
         found: list[tuple[int, int | str]] = [
             (own.line, own.offset) for own in self.index.own if own.kind in kinds
@@ -76,16 +79,16 @@ class Portion:
                 yield self.file.record(where, self.first_line + line)
 
     def selected(self, wanted: Selection, kinds: frozenset[str] = TROUBLE) -> Iterator[Record | BadLine]:
-        """Yield events that a selection may contain, and the journal's own records of them, in order."""
+        """Yield events that a selection may contain, and the journal's own records of *kinds*, in order."""
         rows = self.rows(chosen(self.find(wanted).maybe, self.index.rows))
         yield from heapq.merge(rows, self.own(kinds), key=lambda item: item.place.line)
 
 
 class _Task(NamedTuple):
-    """One segment to read, as a list of ranges. kept: how many ranges, from the first on, have their indexes
-    in the cache.
+    """One segment to read, as a list of ranges.
 
-    known: the digest, if there is only one range; empty if it is not known.
+    kept: the number of ranges, from the first on, with an index in the cache. known: the digest of the only
+    range; empty if the digest is not known or there are several ranges.
     """
 
     name: str
@@ -95,7 +98,7 @@ class _Task(NamedTuple):
 
 
 class IndexedTrail:
-    """Reads chains by the indexes in a cache."""
+    """A reader of chains by the indexes in a cache."""
 
     def __init__(self, chains: Sequence[Chain], cache: IndexCache, progress: Progress) -> None:
         self.chains = chains
@@ -103,15 +106,14 @@ class IndexedTrail:
         self._known = KnownDigests(cache)
         self._progress = progress
         self.built = 0
-        """The number of indexes that this object made and stored in the cache."""
+        """The number of indexes that this object has made and stored in the cache."""
         self._rest: dict[tuple[str, str, int, int], Index] = {}
-        """Indexes that are not in the cache, by mount, segment and range. (Some commands read a trail
-        twice.)"""
+        """Indexes that are not in the cache, by mount, segment and range, for commands that read twice."""
         self._done = 0
         self._total = 0
 
     def portions(self, chain: Chain) -> Iterator[Portion]:
-        """Yield the portions of a chain in order. A portion is valid only until the next one is yielded."""
+        """Yield the portions of a chain, in order. A portion is valid only until the next portion comes."""
         tasks = list(self._tasks(chain))
         self._total += len(tasks)
         with contextlib.ExitStack() as stack:
@@ -132,7 +134,7 @@ class IndexedTrail:
     def _digests(
         self, chain: Chain, tasks: Sequence[_Task], stack: contextlib.ExitStack
     ) -> deque[str | Future[str]]:
-        """Return the digests of the ranges whose indexes are to be cached. Threads compute unknown ones."""
+        """Return the digests of the ranges with an index in the cache. Threads compute unknown digests."""
         if all(task.known or not task.kept for task in tasks):
             return deque(task.known for task in tasks if task.kept)
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - only where it is needed
@@ -153,8 +155,9 @@ class IndexedTrail:
                 line += index.lines
 
     def _index(self, file: SegmentFile, one: _Range, digest: str) -> Index:
-        """Return the index of a range. digest: that of its bytes; empty if the index does not belong in the
-        cache.
+        """Return the index of a range.
+
+        digest: the digest of the range's bytes, or empty if the index does not belong in the cache.
         """
         if not digest:
             place = (file.chain.mount_id, file.name, *one)
@@ -192,12 +195,12 @@ class IndexedTrail:
                     yield _Task(name, [(0, file.size)], 1, self._known.get(file.info))
 
     def selected(self, chain: Chain, wanted: Selection) -> Iterator[Record | BadLine]:
-        """Yield the events of a chain that a selection may contain, and records of trouble, in order."""
+        """Yield the events of a chain that a selection may contain, and its records of TROUBLE, in order."""
         for portion in self.portions(chain):
             yield from portion.selected(wanted)
 
     def newest(self, chain: Chain, wanted: Selection, count: int) -> list[Record | BadLine]:
-        """Return the newest events of a chain that a selection contains, and its records of trouble."""
+        """Return the newest *count* events that a selection contains, and the chain's records of TROUBLE."""
         found: deque[Place] = deque(maxlen=count)
         offsets: dict[Place, int] = {}
         trouble: list[Record | BadLine] = []

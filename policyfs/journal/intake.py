@@ -1,13 +1,11 @@
-"""The intake of a journal: it records, counts or drops each event, and queues events for the writer.
+"""The intake of a journal: it queues, counts or drops each event before the writer gets it.
 
 An event is counted, without a line, if it repeats a denial or if its app is beyond its budget (accounts.py).
-All other events go on record. The line of a best-effort event is made here, and the queue keeps only that
-line.
+All other events go on record. The intake makes the line of a best-effort event, and queues only the line.
 
-The event loop first puts allowed best-effort events aside. When their number reaches YOUNG, it processes
-them together. This takes a third of the time that it takes to process each event between requests. All other
-calls first process the events that were put aside. So order, counts and budgets are as if each event had been
-processed at once.
+The event loop first puts allowed best-effort events aside, and processes YOUNG of them together. This takes a
+third of the time of processing each event between requests. All other calls first process the events that
+were put aside. So order, counts and budgets are as if each event had been processed at once.
 """
 
 from __future__ import annotations
@@ -28,14 +26,14 @@ from policyfs.trail.event import DENY, Event
 from policyfs.trail.line import LineFormatter
 
 YOUNG: Final = 32
-"""The number of events that are processed together. They take about 0.2 ms of the event loop."""
+"""The number of events that are processed together. This takes about 0.2 ms of the event loop's time."""
 
 
 class Intake:
-    """Processes the events of all apps. Thread-safe. Never waits for the disk.
+    """The intake of the events of all apps. Thread-safe. Never waits for the disk.
 
-    dropped: the number of requests that will never be on record one by one. folded: the number of requests
-    that were counted instead.
+    _dropped: the number of requests that will never be on record. _folded: the number of requests that were
+    only counted.
     """
 
     def __init__(self, queue: Backlog, accounts: Accounts, steady_ns: Callable[[], int]) -> None:
@@ -52,11 +50,11 @@ class Intake:
 
     @property
     def aside(self) -> int:
-        """Return the number of events that are put aside."""
+        """Return the number of events that were put aside."""
         return len(self._young)
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Process an event: see Journal.admit()."""
+        """Process an event, and return a ticket or None, as Journal.admit() does."""
         if audit is Audit.BEST_EFFORT and event.decision != DENY and _is_small(event):
             self._young.append(event)
             if len(self._young) >= YOUNG:
@@ -104,23 +102,23 @@ class Intake:
         self._queue.drop(item, reason)
 
     def recorded(self, event: Event) -> None:
-        """Note that a required denial is on record."""
+        """Note that a required denial is on record, so that its repeats are counted."""
         with self._lock:
             self._accounts.recorded(event, self._steady_ns())
 
     def take(self, count: int, size: int) -> list[Item]:
-        """Take items from the front: at most *count* and *size* bytes of memory, but at least one."""
+        """Take items from the front of the queue: at most *count* and *size* bytes, but at least one item."""
         with self._lock:
             self._settle()
             return self._queue.take(count, size)
 
     def put_back(self, items: Sequence[Item]) -> None:
-        """Put unwritten items back at the front."""
+        """Put unwritten items back at the front of the queue."""
         with self._lock:
             self._queue.put_back(items)
 
     def give_up(self, items: Sequence[Item], reason: str) -> None:
-        """Drop items that were taken and can never be written. Gaps stay."""
+        """Drop items that were taken and can never be written. Put the gaps among them back."""
         with self._lock:
             self._queue.put_back([lost for lost in items if isinstance(lost, Gap)])
             for lost in items:
@@ -128,7 +126,7 @@ class Intake:
                     self._drop(lost, reason)
 
     def collect(self, time_ns: int, *, everything: bool) -> None:
-        """Queue the counts that are due. If the queue is full, the accounts keep them, so none is lost."""
+        """Queue the counts that are due. If the queue is full, the accounts keep them: no count is lost."""
         with self._lock:
             now_ns = self._settle()
             if not everything and self._queue.is_full:
@@ -137,7 +135,7 @@ class Intake:
                 self._queue.force(event)
 
     def waiting(self) -> int:
-        """Return the number of items that wait to be written."""
+        """Return the number of items that wait for the writer."""
         with self._lock:
             self._settle()
             return len(self._queue)
@@ -155,9 +153,7 @@ class Intake:
             return len(self._queue), self._dropped, self._folded
 
     def lost(self, reason: str, time_ns: int) -> Gap | None:
-        """Return one gap that counts all waiting items, and count them as dropped. Return None if nothing
-        waits.
-        """
+        """Count all waiting items as dropped. Return one gap that counts them, or None if nothing waits."""
         with self._lock:
             self._settle()
             items = self._queue.items()
@@ -170,14 +166,14 @@ class Intake:
             self._queue.clear()
 
     def close(self) -> None:
-        """From now on drop and count all events."""
+        """Drop and count all later best-effort events."""
         with self._lock:
             self._settle()
             self._closed = True
 
 
 def _is_small(event: Event) -> bool:
-    """Return True if an event takes little memory, whatever its app has sent."""
+    """Return True if an event takes little memory and has no text of unlimited length."""
     return len(event.path) <= PATH_BYTES and event.new_path is None and not event.redacted and not event.note
 
 

@@ -1,17 +1,17 @@
 """The journal of one mount's trail: a decision is on record, or the caller gets an error.
 
 Events have two strengths (`domain.Audit`). REQUIRED: `admit` returns a ticket. After `commit`, the line is in
-the file if the ticket has no error; before that, nothing may be accessed. BEST_EFFORT: the event is queued,
-and `flush` writes it. Events for which the queue has no room are counted, and the count goes on record once
-there is room. Repeated denials, and events of an app beyond its budget (accounts.py), are counted, too. A
-REQUIRED allowance is never counted: its ticket tells how long the app must wait.
+the file if the ticket has no error; before that, nothing may be accessed. BEST_EFFORT: `admit` queues the
+event, and `flush` writes it. If the queue has no room for an event, the event is only counted, and the count
+goes on record once there is room. Repeated denials, and events of an app beyond its budget (accounts.py), are
+only counted, too. An allowed REQUIRED event always gets a line: its ticket says how long the app must wait.
 
-Durability: if the daemon crashes or is killed, the queue and the counts are lost (at most the events since
-the last flush, and those of the last window), but no REQUIRED line. A power loss may in addition lose lines
-written since the last sync. `flush` syncs at most once a second.
+Durability: if the daemon crashes or is killed, no REQUIRED line is lost. The queue and the counts are lost:
+at most the events since the last flush, and the counts of the last window. A power loss may in addition lose
+lines written since the last sync. `flush` syncs at most once a second.
 
-Locks: `_lock` guards the writer. It is held while one slice is made and written, never during fsync. The
-intake's lock guards the queue, gaps and accounts; it is held for microseconds. `_count_lock` guards the
+Locks: `_lock` guards the writer. It is held while one slice is made and written, but never during fsync. The
+intake's lock guards the queue, gaps and accounts, and is held for microseconds. `_count_lock` guards the
 counts. Order: `_lock` before the others. `admit` takes only the intake's lock, so it never waits for a disk.
 """
 
@@ -57,13 +57,13 @@ if TYPE_CHECKING:
 __all__ = ["Journal", "JournalError", "JournalStats"]
 
 _BREATH_S: Final = 0.00005
-"""The pause between two slices of a flush, in which other threads get the interpreter lock."""
+"""The pause between two slices of a flush, in seconds. Other threads get the interpreter lock in it."""
 
 _SECOND_NS: Final = 1_000_000_000
 
 
 class Journal:
-    """Records events of one mount in its own directory. Thread-safe."""
+    """The journal of one mount, in a directory of its own. Thread-safe."""
 
     def __init__(
         self,
@@ -82,16 +82,15 @@ class Journal:
         keys: KeyStore | None = None,
         appender: Appender | None = None,
     ) -> None:
-        """Open the trail in this directory and continue its chain. If missing, make the directory with mode
-        0700.
+        """Open the trail in *directory* and continue its chain. A missing directory is created, mode 0700.
 
-        segment_bytes: the size at which a new segment is begun. keep: how many segments stay; 0: all. queue,
-        queue_bytes: the limits of waiting best-effort events, and of their memory. limits: those of each app.
-        clock_ns: returns ns since 1970. steady_ns: a clock that never goes back. fold_ns: for how long a
-        denial stands for its repeats (0: each is recorded), and for how long other counts are kept. sync_ns:
-        the least time between two syncs. keys: the keys for seals; None: no seals. appender: for writes that
-        the event loop begins. Raises JournalError if nothing can be written there, or if another journal has
-        the lock.
+        segment_bytes: the size at which a new segment is begun. keep: the number of segments that stay; 0:
+        all. queue, queue_bytes: the limits of waiting best-effort events, and of their memory. limits: the
+        limits of each app. clock_ns: returns ns since 1970. steady_ns: a clock that never goes back. fold_ns:
+        the time in which a denial stands for its repeats (0: each is recorded), and in which other counts are
+        kept. sync_ns: the least time between two syncs. keys: the keys for seals; None: no seals. appender:
+        for writes that the event loop begins. Raises JournalError if the directory cannot be written, or if
+        another journal has its lock.
         """
         self._directory_path = directory
         self._clock_ns = clock_ns
@@ -125,10 +124,10 @@ class Journal:
         )
 
     def record(self, event: Event, audit: Audit) -> None:
-        """Put one event on record at once, whatever the budget of its app.
+        """Record one event at once, even if its app is beyond its budget.
 
-        May wait for the disk: on an event loop, use `admit`. Raises JournalError if a REQUIRED event could
-        not be written; never for other events, and never because of queued events of other callers.
+        May wait for the disk: on an event loop, use admit(). Raises JournalError only if this event is
+        REQUIRED and could not be written. Queued events of other callers cause no error here.
         """
         ticket = self.admit(event, audit)
         if ticket is not None:
@@ -136,15 +135,17 @@ class Journal:
             ticket.check()
 
     def admit(self, event: Event, audit: Audit, *, paid: bool = False) -> Ticket | None:
-        """Take in an event. Return a ticket, which must be committed before the request goes on, or None.
+        """Queue, count or drop an event. Return a ticket for a REQUIRED event that must be recorded, or None.
 
-        paid: True if the app has already waited for its budget. Never waits for the disk, never raises.
+        The ticket must be committed before the request goes on. paid: True if the app has already waited for
+        its budget. Never waits for the disk, never raises.
         """
         return self._intake.admit(event, audit, paid=paid)
 
     def commit(self, tickets: Sequence[Ticket]) -> None:
-        """Write these tickets, and a few queued events before them. May wait for the disk: best called on a
-        thread. Never raises. Afterwards each ticket tells whether it is on record.
+        """Write *tickets*, and a few queued events before them. Afterwards each ticket has its result.
+
+        May wait for the disk, so call it on a thread. Never raises.
         """
         with self._count_lock:
             self._waiting += 1
@@ -157,29 +158,29 @@ class Journal:
                 self._waiting -= 1
 
     def at_once(self, tickets: Sequence[Ticket]) -> Commit:
-        """Make a thread commit these tickets, and wait for it, but only for a moment. Event loop only."""
+        """Make a thread commit *tickets*, and wait for it at most a moment. Event loop only."""
         return self._committer.at_once(tickets)
 
     def flush_steps(self) -> Iterator[None]:
-        """Write what is queued now, one slice in each step. `flush` writes the rest. Event loop only."""
+        """Write the present queue, one slice in each step. flush() writes the rest. Event loop only."""
         return iter(()) if self._offload is None else self._offload.flush(self._intake.waiting())
 
     @property
     def is_due(self) -> bool:
-        """True if `flush` has something to do. So an idle mount needs no thread for this."""
+        """True if flush() has work. So an idle mount needs no thread for flushes."""
         writes = self._offload is not None and self._offload.is_under_way
         counts = not self._intake.is_idle or self._outage is not None
         return writes or counts or self._disk.is_due or self._is_untidy(self._clock_ns())
 
     def flush(self) -> None:
-        """Write what is queued now, in slices, and sync the file if a sync is due. Never raises.
+        """Write the present queue in slices, and sync the file if a sync is due. Never raises.
 
-        After a failed write, `stats` shows the error, and the queue stays. The call that comes 50 to 100 ms
-        later tries again.
+        After a failed write, stats() shows the error, and the queue stays. The next call, 50 to 100 ms later,
+        tries again.
         """
         self._collect_folded(everything=False)
-        with self._lock:  # with the lock: a write that failed has put its items back by then
-            left = self._intake.waiting()  # without later items: otherwise this might never end
+        with self._lock:  # ends a write under way, so that items of a failed write are in the queue again
+            left = self._intake.waiting()  # later items do not count: the loop might never end
         while left > 0 and (written := self._write_slice()):
             left -= written
             if self._waiting:
@@ -191,10 +192,10 @@ class Journal:
     def tell(
         self, kind: str, *records: dict[str, object], policy: PolicyText | None = None, previous: str = ""
     ) -> None:
-        """Record an event about the mount itself, now or before the next event. Never raises.
+        """Record facts about the mount itself, now or before the next event. Never raises.
 
-        policy: the text of the policy that the records name; it is saved. previous: the digest of the policy
-        before it, if the records put a new policy in force.
+        policy: the text of the policy that the records name; it is saved. previous: the digest of the
+        previous policy, if the records put a new policy in force.
         """
         with self._lock:
             if self._closed:
@@ -209,9 +210,10 @@ class Journal:
                 self._failed(exc)
 
     def close(self, end: dict[str, object] | None = None) -> None:
-        """Write and sync the rest, record the end, and close the directory. A second call does nothing. Never
-        raises: `stats` counts events that could not be written. end: fields of the last record, with the
-        reason.
+        """Write and sync the rest, record the end, and close the directory. A second call does nothing.
+
+        Never raises: stats() counts events that could not be written. end: the fields of the last record,
+        with the reason.
         """
         self._committer.close()
         with self._lock:
@@ -239,7 +241,7 @@ class Journal:
         self._directory.close()
 
     def stats(self) -> JournalStats:
-        """Return the counts. Does not wait for a writer."""
+        """Return the counts without waiting for the writer."""
         queued, dropped, folded = self._intake.counts()
         return stats_of(
             self._writer, self._sealer, self._first_seq, dropped=dropped, refused=self._refused,
@@ -289,7 +291,7 @@ class Journal:
         ticket.error = cannot_record(self._directory_path, exc)
 
     def _write_slice(self) -> int:
-        """Do one step of a flush. Return the number of written items; 0 if none is left or writing fails."""
+        """Write one slice of the queue. Return the number of written items; 0 if none is left or it fails."""
         with self._lock:
             batch = [] if self._writer.finished else self._take()
             try:
@@ -300,16 +302,16 @@ class Journal:
             return len(batch)
 
     def _take_now(self, most: int) -> list[Item] | None:
-        """Take items for a write by the event loop; None if the event loop may write nothing now."""
+        """Take items for a write by the event loop, or return None if it may write nothing now."""
         return None if self._closed or self._outage is not None else self._take(most)
 
     def _take(self, most: int = SLICE) -> list[Item]:
-        # One at a time while writing fails, so that an attempt costs little.
+        # While writes fail, each attempt takes only one item, so that it costs little.
         count = 1 if self._outage is not None else most
         return self._intake.take(count, SLICE_BYTES)
 
     def _write(self, batch: list[Item], required: Sequence[Item] = ()) -> None:
-        """Write a batch of the queue, and then required events. If this fails, put the batch back."""
+        """Write a batch of the queue and then required events. If the write fails, put the batch back."""
         try:
             self._append([*batch, *required])
         except OSError as exc:
@@ -326,7 +328,7 @@ class Journal:
             self._write([], required)
 
     def _give_up(self, batch: list[Item], bug: Exception) -> None:
-        """Drop a batch that cannot be formatted. It would fail each time, and all others would wait."""
+        """Drop a batch that cannot be formatted: it would fail each time, and hold up all other events."""
         self._bugs += 1
         self._last_error = f"bug: {bug!r}"
         self._intake.give_up(batch, self._last_error)
@@ -340,17 +342,17 @@ class Journal:
             self._outage = Gap(f"could not write: {self._last_error}", self._clock_ns())
 
     def _append(self, items: Sequence[Item]) -> None:
-        """Write these items, and before them the record of requests that were refused during an outage.
+        """Write *items*, and before them the record of requests that were refused during an outage.
 
-        Both are in one write. Otherwise, if the disk had room for only one of them, it would fill up with
-        records that say that it is full.
+        Both are in one write. With two writes, a nearly full disk could take only the record each time, and
+        would fill up with records of this kind.
         """
         outage = self._outage
         self._writer.write([outage, *items] if outage is not None and outage.refused else items)
         self._outage = None
 
     def _give_up_queue(self) -> None:
-        """At the end: replace the queue by one record that counts its events, which takes little room."""
+        """Replace the queue by one record that counts its events and takes little room. Used at the end."""
         gap = self._intake.lost(f"not written by the end: {self._last_error}", self._clock_ns())
         if gap is not None:
             self._append([gap])

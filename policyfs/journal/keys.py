@@ -1,7 +1,7 @@
-"""The keys that sign seals. Private keys are for root alone; the public keys form a chain beside them.
+"""The keys that sign seals. Only root can read the private keys. The public keys form a chain beside them.
 
 The directory (mode 0700) is not in the trail root, because a copy of a trail must not contain the key to
-forge it. ``keys.public`` has one line for each public key, which the key before it has signed.
+forge the trail. ``keys.public`` has one line for each public key, signed with the key before it.
 ``KEY.private`` is the newest key's secret. Older secrets are deleted. So with today's secret nobody can sign
 as yesterday's key. Errors are OSError.
 """
@@ -33,7 +33,7 @@ _PAUSE_S: Final = 0.005
 
 
 def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
-    """Return True if this signature of the text is by the owner of this public key."""
+    """Return True if *signature* is the signature of *text* by the key with the public part *public*."""
     try:
         VerifyKey(public).verify(text, signature)
     except (BadSignatureError, ValueError):
@@ -42,7 +42,7 @@ def is_signed(public: bytes, text: bytes, signature: bytes) -> bool:
 
 
 class Signer:
-    """The newest key, by which lines are signed, and the lines of all public keys."""
+    """The newest key, with which lines are signed, and the lines of all public keys."""
 
     def __init__(self, key: PublicKey, secret: SigningKey, lines: bytes) -> None:
         self.key = key
@@ -51,7 +51,7 @@ class Signer:
         self._secret = secret
 
     def sign(self, kind: str, body: bytes) -> bytes:
-        """Return the signed line of a body."""
+        """Return the signed line with this body."""
         return signed_line(body, self._secret.sign(message(kind, body)).signature)
 
 
@@ -62,14 +62,14 @@ class KeyStore:
         self.directory: Final = directory
 
     def public(self) -> bytes:
-        """Return the lines of the public keys; empty if there are none yet."""
+        """Return the lines of the public keys, or no bytes if there are no keys yet."""
         try:
             return (self.directory / PUBLIC).read_bytes()
         except FileNotFoundError:
             return b""
 
     def signer(self) -> Signer:
-        """Return the newest key; make the first one if there is none."""
+        """Return the newest key. If there is no key yet, create the first key."""
         with self._locked() as place:
             lines = self.public()
             newest = self._read(place, lines) if lines else self._make(place, None)
@@ -77,7 +77,7 @@ class KeyStore:
             return newest
 
     def rotate(self) -> Signer:
-        """Make a new key, sign it with the previous key, and delete the secret of the previous key."""
+        """Create a new key, sign it with the previous key, and delete the secret of the previous key."""
         with self._locked() as place:
             lines = self.public()
             old = self._read(place, lines) if lines else None
@@ -129,7 +129,7 @@ class KeyStore:
 
 
 def _forget_others(place: int, newest: PublicKey) -> None:
-    """Remove all other secrets: that of the previous key, and those that a killed process has left."""
+    """Remove all other secrets: the previous key's secret, and secrets that a killed process has left."""
     own = newest.key + _SECRET
     others = [name for name in os.listdir(place) if name.endswith(_SECRET) and name != own]
     for name in others:
@@ -139,8 +139,9 @@ def _forget_others(place: int, newest: PublicKey) -> None:
 
 
 def _lock(place: int) -> None:
-    """Take the lock. It is held only for moments. The wait is limited, because the end of a daemon waits for
-    it.
+    """Take the lock of the keys, which processes hold only for moments.
+
+    The wait is limited, because a daemon that ends may wait here.
     """
     until_s = time.monotonic() + _PATIENCE_S
     while True:

@@ -1,8 +1,8 @@
 """Writes that the event loop begins, and that a thread without the interpreter lock carries out.
 
-The loop makes the lines. A Python thread for this would compete with the loop for the interpreter lock at
-every system call. The thread (kernel/_appender.c) only writes. Whenever a thread takes the writer's
-lock, such a write is ended before. So the holder of the lock never finds a write under way.
+The loop makes the lines, and the thread (kernel/_appender.c) only writes them. A Python thread would compete
+with the loop for the interpreter lock at every system call. Before WriterLock gives the lock to a thread, it
+ends a write that is under way. So the holder of the lock never finds a write under way.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from policyfs.journal.ticket import AHEAD, SLICE, Ticket
 from policyfs.journal.writer import Batch, ChainWriter
 
 _SLICE_S: Final = 0.0005
-"""The longest wait for the previous slice. If the disk takes longer, a Python thread flushes the rest."""
+"""The longest wait for the previous slice, in seconds. After that, a Python thread flushes the rest."""
 
 
 def _nothing() -> None:
-    """Do nothing: the default, because without an Offload no write is ever under way."""
+    """Do nothing. This is the default of WriterLock.settle: without an Offload no write is under way."""
 
 
 class WriterLock:
@@ -31,7 +31,7 @@ class WriterLock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.settle: Callable[[], None] = _nothing
-        """Ends a write that is under way, and waits for it as long as it takes."""
+        """Callback that waits for a write under way, however long, and ends it."""
 
     def __enter__(self) -> None:
         self._lock.acquire()
@@ -52,7 +52,7 @@ class WriterLock:
 
 
 class _Started(NamedTuple):
-    """A write under way: the queued items and the tickets whose lines it writes."""
+    """A write under way: its queued items, its tickets, and their lines."""
 
     items: list[Item]
     tickets: Sequence[Ticket]
@@ -62,8 +62,8 @@ class _Started(NamedTuple):
 class Offload:
     """The writes of one chain that its event loop begins, one at a time.
 
-    If a write fails, or cannot begin without a wait, nothing of it is left. The journal then tries it again
-    in a Python thread, and so learns the reason.
+    If a write fails, or cannot begin without a wait, nothing of it stays in the file. The journal then tries
+    the write again in a Python thread, and so learns the reason.
     """
 
     def __init__(
@@ -76,9 +76,10 @@ class Offload:
         put_back: Callable[[Sequence[Item]], None],
         recorded: Callable[[Ticket], None],
     ) -> None:
-        """take: takes at most the given number of items off the queue; None if nothing may be written now.
-        put_back: puts them back. recorded: notes that a ticket is on record. All three are called with the
-        lock held.
+        """The three callbacks are called with the lock held.
+
+        take: takes at most the given number of items off the queue, or returns None if nothing may be written
+        now. put_back: puts these items back. recorded: notes that a ticket is on record.
         """
         self._appender: Final = appender
         self._writer: Final = writer
@@ -88,13 +89,14 @@ class Offload:
         self._recorded: Final = recorded
         self._started: _Started | None = None
         self._failed = False
-        """True after a failed write, until the next write, which a Python thread does."""
+        """True after a failed write. Then a Python thread does the next write."""
         lock.settle = self._settle
 
     def write(self, tickets: Sequence[Ticket], seconds: float) -> bool:
-        """Begin to write a few queued items and then the tickets, and wait at most *seconds*.
+        """Begin a write of a few queued items and then the tickets, and wait for it at most *seconds*.
 
-        Return False if no write was begun. A ticket without an error is then on record. Event loop only.
+        Return False if no write was begun. After the call, a ticket without an error is on record. Event loop
+        only.
         """
         if not self._start(AHEAD, tickets):
             return False
@@ -103,9 +105,9 @@ class Offload:
         return True
 
     def flush(self, queued: int) -> Iterator[None]:
-        """In each step begin to write one slice of the queue, until the slices cover *queued* items.
+        """Begin one write of a slice of the queue in each step, until the slices cover *queued* items.
 
-        Ends earlier if a Python thread must write the rest. Event loop only.
+        The steps end earlier if a Python thread must write the rest. Event loop only.
         """
         for _ in range(0, queued, SLICE):
             if not (self._appender.wait(_SLICE_S) and self._start(SLICE, ())):
@@ -141,7 +143,7 @@ class Offload:
         batch = None
         try:
             batch = self._writer.start([*items, *(ticket.item for ticket in tickets)], self._appender)
-        except Exception:  # noqa: BLE001 - a line that cannot be made: the Python thread reports it
+        except Exception:  # noqa: BLE001 - a line cannot be made: the Python thread reports the error
             batch = None
         if batch is None:
             self._put_back(items)
@@ -149,8 +151,9 @@ class Offload:
         return _Started(items, tickets, batch)
 
     def _settle_now(self) -> None:
-        """Note the result of a write that has ended. Does nothing if another thread has the lock: it notes
-        this.
+        """Note the result of a write that has ended. Does nothing if another thread has the lock.
+
+        That thread has noted the result when it took the lock, or notes it then.
         """
         if self._lock.take():
             try:

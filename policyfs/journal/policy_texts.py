@@ -1,10 +1,10 @@
-"""The texts of the policies that a trail names. They are kept by digest beside the segments, for root alone.
+"""The texts of the policies that a trail names. They are kept beside the segments, and only root reads them.
 
-Each policy is a directory ``policies/DIGEST`` with its YAML files, which can be checked and mounted without
-change. The file ``policies/in-force`` names the policy in force and the previous one.
+Each policy is a directory ``policies/DIGEST`` with the policy's YAML files, unchanged, so that commands can
+check and mount them. The file ``policies/in-force`` names the policy in force and the previous one.
 
-INVARIANT: a text is saved before the first record that names it is written. It is removed only after the last
-segment with such a record (writer.py, prune).
+INVARIANT: a text is saved before the first record that names its policy is written. It is removed only after
+the last segment with such a record was removed (writer.py, prune).
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class PolicyText(NamedTuple):
-    """The texts of one policy. files: pairs of a name in the directory, and the bytes."""
+    """The texts of one policy. files: pairs of a file name in the policy's directory, and the bytes."""
 
     digest: str
     files: tuple[tuple[str, bytes], ...]
 
 
 def policy_text(digest: str, sources: Iterable[tuple[str, bytes]]) -> PolicyText:
-    """Return the texts in the form in which they are kept. sources: pairs of path and bytes."""
+    """Return the texts of a policy, each with a unique file name. sources: pairs of path and bytes."""
     files: dict[str, bytes] = {}
     for number, (path, text) in enumerate(sources, start=1):
         name = os.path.basename(path)
@@ -61,7 +61,7 @@ def read_policy(directory: Path, digest: str) -> list[tuple[str, bytes]]:
 
 
 def read_pointer(directory: Path) -> tuple[str, str]:
-    """Read the digests of the policy that was last in force, and of the one before it. Empty if unknown."""
+    """Return the digests of the policy in force and of the previous policy. Empty if unknown."""
     try:
         words = (directory / POLICIES / _POINTER).read_text(encoding="ascii").split()
     except (OSError, ValueError):
@@ -71,7 +71,7 @@ def read_pointer(directory: Path) -> tuple[str, str]:
 
 
 class PolicyTexts:
-    """Keeps the texts for one chain. For one thread, like the chain's writer. Errors are OSError."""
+    """The policy texts of one chain. Only one thread may use it, as with the writer. Errors are OSError."""
 
     def __init__(self, directory: TrailDirectory) -> None:
         self._directory = directory
@@ -81,27 +81,28 @@ class PolicyTexts:
         self._pointer = ("", "")
         self._named: dict[str, int] = {}
         self.oldest_unknown = 0
-        """The last segment whose records were not searched for policies: the newest one when this daemon
-        began."""
+        """The number of the newest segment when this daemon began.
+
+        No segment up to this one was searched for names of policies."""
 
     def keep(self, policy: PolicyText) -> None:
-        """Note a text that must be saved before the next record is written."""
+        """Add a text, which must be saved before the next record is written."""
         self._texts[policy.digest] = policy
         self._unsaved.add(policy.digest)
 
     def in_force(self, digest: str, previous: str) -> None:
-        """Note the policy in force and the previous one. Neither of them is removed."""
+        """Set the policy in force and the previous one. The texts of both stay."""
         self._pointer = (digest, previous)
         self._unsaved.add(_POINTER)
 
     def again(self) -> None:
-        """Make `save` write all texts again, because the directory was replaced."""
+        """Make save() write all texts again, because the directory was replaced."""
         self._unsaved.update(self._texts)
         if self._pointer[0]:
             self._unsaved.add(_POINTER)
 
     def told(self, text: PolicyText, records: Sequence[dict[str, object]], previous: str) -> None:
-        """Keep the text of a policy that these records name.
+        """Add the text of a policy that *records* name.
 
         previous: the digest of the policy before it, if these records put a new policy in force.
         """
@@ -110,16 +111,16 @@ class PolicyTexts:
             self.in_force(text.digest, previous)
 
     def named(self, digest: str, segment: int) -> None:
-        """Note that a record in this segment names the policy."""
+        """Note that a record in segment number *segment* names the policy *digest*."""
         self._named[digest] = segment
 
     @property
     def is_unsaved(self) -> bool:
-        """True if the text of some policy is not saved yet."""
+        """True if a text, or the file ``in-force``, is not saved yet."""
         return bool(self._unsaved)
 
     def save(self) -> None:
-        """Save all texts that are not saved yet, durably."""
+        """Write all unsaved texts to the disk."""
         if not self._unsaved:
             return
         place = self._open(make=True)
@@ -201,7 +202,7 @@ def _write_at(place: int, name: str, data: bytes, flags: int) -> None:
 
 
 def _remove(place: int, name: str) -> None:
-    """Remove a policy's directory with its files. It is no error if it is missing."""
+    """Remove a policy's directory with its files, if the directory exists."""
     try:
         there = os.open(name, _DIRECTORY, dir_fd=place)
     except FileNotFoundError:

@@ -1,7 +1,6 @@
-"""Readers of trails, even while these are written. They read all mounts below a trail root, oldest line
-first.
+"""Readers of the trails below a trail root. Daemons may write these trails at the same time.
 
-Nothing here writes. Errors are OSError. A segment that rotation removes meanwhile is no error.
+Nothing here writes. Errors are OSError. If rotation removes a segment meanwhile, this is no error.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ LineTest = Callable[[bytes], bool]
 
 
 class Chain(NamedTuple):
-    """One mount's trail: the mount's id (which is the name of the directory), and the directory."""
+    """One chain of segments. mount_id: its name, which is the name of its directory, too."""
 
     mount_id: str
     directory: Path
@@ -34,8 +33,9 @@ class Chain(NamedTuple):
 
 
 def find_chains(root: Path) -> list[Chain]:
-    """Return the trails below a root, sorted by mount id. If the root itself is a mount's directory, return
-    its trail.
+    """Return the chains below a root, sorted by mount id.
+
+    If the root itself is the directory of a chain, return only this chain.
     """
     if any(segment_number(name) is not None for name in os.listdir(root)):
         return [Chain(root.resolve().name, root)]
@@ -46,9 +46,9 @@ def find_chains(root: Path) -> list[Chain]:
 
 
 def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterator[bytes]:
-    """Yield the lines of a segment with their newlines. Only the last line may have none.
+    """Yield the lines of a segment with their newlines. Only the last line may have no newline.
 
-    patience_s: the longest wait for the rest of a last line that is just being written.
+    patience_s: the longest wait for the rest of a last line that is being written.
     """
     deadline = time.monotonic() + patience_s
     with os.fdopen(open_segment(directory / segment), "rb") as stream:
@@ -61,7 +61,7 @@ def raw_lines(directory: Path, segment: str, patience_s: float = 0.0) -> Iterato
 
 
 def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record | BadLine]:
-    """Yield the lines of a chain, oldest first, except those that *may_match* refuses.
+    """Yield the lines of a chain, oldest first, without lines for which *may_match* returns False.
 
     A last line without a newline is left out: it is being written, or was cut.
     """
@@ -77,9 +77,9 @@ def records(chain: Chain, may_match: LineTest | None = None) -> Iterator[Record 
 
 
 def last_records(chain: Chain, count: int) -> list[Record | BadLine]:
-    """Return the last lines of a chain, oldest first. Reads little more than these lines.
+    """Return the last lines of a chain, oldest first. The function reads little more than these lines.
 
-    Their line numbers count from the end of the segment: -1 is its last line.
+    The line numbers count from the end of a segment: -1 is its last line.
     """
     found: deque[Record | BadLine] = deque()
     for name in reversed(chain.segments()):
@@ -110,11 +110,11 @@ def _last_lines(path: Path, count: int) -> list[bytes]:
     finally:
         os.close(fd)
     *full, _unfinished = b"".join(reversed(blocks)).split(b"\n")
-    return full[-count:]  # without the first one, whose beginning may be missing
+    return full[-count:]  # the first line is left out, because its beginning may be missing
 
 
 class _Reading:
-    """A position in a chain: the segment, the offset, and the first part of a line that is not finished."""
+    """A position in a chain: segment and offset. piece: the read part of a line that is not finished."""
 
     __slots__ = ("line", "offset", "piece", "segment")
 
@@ -126,7 +126,7 @@ class _Reading:
 
 
 class Follower:
-    """Reads the lines that are written to trails below a root from now on, in new segments and mounts too."""
+    """A reader of the lines that are written below a trail root from now on, also in new chains."""
 
     def __init__(self, root: Path) -> None:
         self._root = root

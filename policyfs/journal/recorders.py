@@ -1,9 +1,8 @@
-"""Several recorders below one trail root: each living daemon has a chain, and records the digests of all
-others.
+"""The choice of a daemon's chain below a trail root: two running daemons never record in one chain.
 
-A new daemon continues its mount's chain if the previous daemon has ended. If that daemon still lives (its
-mount was detached while in use, or a container still has the mount), the new one records in a chain of its
-own. Each daemon begins with a record of the last digests of all other chains (``others``). So if a chain
+A new daemon continues its mount's chain if the previous daemon has ended. If that daemon still runs (its
+mount was detached while in use, or a container still has the mount), the new daemon records in another chain.
+Each daemon begins with a record of the last digests of all other chains (``others``). So if a chain
 disappears, or is sealed anew, another chain reveals this (trail/witness.py).
 """
 
@@ -28,12 +27,13 @@ if TYPE_CHECKING:
     from policyfs.journal.segment import Appender
 
 _AT_ONCE: Final = 1000
-"""The limit of daemons of one mountpoint that live at the same time."""
+"""The limit of daemons of one mountpoint that run at the same time."""
 
 
 def recorder_id(mount_id: str, turn: int) -> str:
-    """Return the name of a chain, which is also that of its directory. turn: the daemon's number, from 1,
-    among the daemons of its mountpoint that live at the same time.
+    """Return the name of a chain and of its directory.
+
+    turn: the daemon's number, from 1, among the daemons of its mountpoint that run at the same time.
     """
     return mount_id if turn == 1 else hashlib.sha256(f"{mount_id} {turn}".encode()).hexdigest()[:16]
 
@@ -49,8 +49,8 @@ def open_journal(
 ) -> tuple[Journal, Path]:
     """Open the first chain of a mountpoint in which no daemon records. Return the journal and its directory.
 
-    keys: the directory of the keys for seals. appender: see Journal. keep: limits rotation in this chain
-    only; no daemon removes segments of another chain. Raises JournalError.
+    keys: the directory of the keys for seals. appender: see Journal. keep: the limits of rotation in this
+    chain. No daemon removes segments of another chain. Raises JournalError.
     """
     store = _key_store(keys)
     for turn in range(1, _AT_ONCE + 1):
@@ -82,9 +82,10 @@ def _key_store(keys: Path | None) -> KeyStore | None:
 
 
 def heads(root: Path, *, but: str) -> dict[str, str]:
-    """Return the last settled line of each chain below a root, except *but*, as ``SEQ=DIGEST``.
+    """Return number and digest (``SEQ=DIGEST``) of the last settled line of each chain below a root.
 
-    A chain that cannot be read, or that is removed meanwhile, is left out: it must not prevent a mount.
+    A line is settled once its writer will not take it back. The chain *but* is left out, and chains that
+    cannot be read or that are removed meanwhile: they must not prevent a mount.
     """
     found = {}
     for other in find_chains(root):

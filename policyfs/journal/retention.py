@@ -1,4 +1,4 @@
-"""Retention: the choice of closed segments to remove, by number, age and size. A hold always wins."""
+"""Retention: the choice of closed segments to remove, by number, age and size. Held segments always stay."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ RECHECK_NS: Final = 60_000_000_000
 
 
 class Retention(NamedTuple):
-    """Limits of a chain; 0 means no limit. segments: their number, the newest included. age_s: the age of a
-    segment's last line, in seconds. size: the disk space in bytes of all segments that no hold keeps.
+    """Limits of a chain; 0 means no limit. segments: the number of segments, the newest included.
+
+    age_s: the age of a segment's last line, in seconds. size: the disk space in bytes of all segments that no
+    hold keeps.
     """
 
     segments: int = 0
@@ -34,9 +36,10 @@ Keep = int | Retention
 
 
 def removed_so_far(place: SegmentDirectory) -> Ranges:
-    """Return the numbers of the segments that retention has removed, as the newest segment's records tell.
+    """Return the numbers of the segments that retention has removed, from records of the newest segment.
 
-    Headers of an older trail do not tell them. Then all numbers below the oldest segment count as removed.
+    An older version of policyfs did not record them. Then all numbers below the oldest segment count as
+    removed.
     """
     names = place.names()
     for name in reversed(names):
@@ -48,13 +51,13 @@ def removed_so_far(place: SegmentDirectory) -> Ranges:
         if found is not None:
             return found
         if os.stat(name, dir_fd=place.fd).st_size:
-            break  # its header does not tell them
+            break  # its header is of an older version
     oldest = segment_number(names[0]) if names else None
     return ((1, oldest - 1),) if oldest and oldest > 1 else ()
 
 
 def _stated(fd: int) -> Ranges | None:
-    """Return the ranges in a segment's header, or in its last record of removed segments."""
+    """Return the ranges in the last header or record of removed segments in a segment, or None."""
     found = None
     offset, rest = 0, b""
     while block := os.pread(fd, _BLOCK, offset):
@@ -70,7 +73,7 @@ def _stated(fd: int) -> Ranges | None:
 
 
 def retention_of(keep: Keep) -> Retention:
-    """Return the limits. A plain number limits the number of segments."""
+    """Return *keep* as Retention. A plain number limits the number of segments."""
     return keep if isinstance(keep, Retention) else Retention(keep)
 
 
@@ -117,7 +120,7 @@ def _size(place: int, name: str) -> int:
 
 
 def _once_each(found: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
-    """Keep each segment only with its first reason."""
+    """Return the groups, with each segment only under its first reason."""
     seen: set[str] = set()
     only = []
     for reason, names in found:

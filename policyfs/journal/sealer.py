@@ -1,12 +1,12 @@
-"""The sealer: a thread that reads what the writer has written, and seals each segment that is closed.
+"""The sealer: a thread that reads the lines of the writer again, and seals each segment once it is closed.
 
-It reads the file, and compares the result with the digest that the writer has in memory. So it notices within
-about a second that another process has changed a line, and never seals a line that the writer did not write.
-It works in slices of less than a millisecond, not on the event loop. It takes the journal's locks only to
-hand over a record. If the disk cannot take a seal, the sealer tries again later; the mount never waits for
-it.
+A seal is a signed file about a segment's lines. The sealer reads the segment's file, and compares the result
+with the digest that the writer has in memory. So it notices within about a second that another process has
+changed a line, and never seals a line that the writer did not write. It works in slices of less than a
+millisecond, not on the event loop. It takes the journal's locks only to hand over a record. If a seal cannot
+be written to the disk, the sealer tries again later. The mount never waits for the sealer.
 
-INVARIANT: a segment is on the disk before its seal. So after a power loss no seal is about missing lines.
+INVARIANT: a segment is on the disk before its seal. So after a power loss no seal covers missing lines.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from policyfs.trail.seal import NO_SEAL, Proof, Seal, body_of, digest_of, read_k
 
 _EVERY_S: Final = 1.0
 _BLOCK: Final = 64 * 1024
-"""The bytes that one slice reads and hashes: about 0.3 ms with the interpreter lock."""
+"""The bytes that one slice reads and hashes. This takes about 0.3 ms with the interpreter lock."""
 _BREATH_S: Final = 0.0005
 _MOST_BYTES: Final = 1 << 20
 
@@ -61,7 +61,7 @@ class Reports:
 
 
 class _Reading:
-    """The state of reading a segment from its start: the chain's state, and the tree of digests so far."""
+    """A position in a segment, with the chain's state and the tree of digests up to there."""
 
     def __init__(self, name: str, fd: int) -> None:
         self.name = name
@@ -71,11 +71,10 @@ class _Reading:
         self.head = self.opening = chain.GENESIS
         self.first_seq = self.seq = 0
         self.wrong = ""
-        """The reason why the reading stopped: a line is not as it was written. Empty if it has not
-        stopped."""
+        """The reason of the stop: a line is not as it was written. Empty while lines are right."""
 
     def advance(self, size: int, *, most: int = _BLOCK) -> bool:
-        """Read the next piece of the lines up to *size*. Return False if there is nothing left to read."""
+        """Read the next lines before the offset *size*. Return False if none is left, or a line is wrong."""
         if self.wrong or self.offset >= size:
             return False
         wanted = min(most, size - self.offset)
@@ -122,15 +121,16 @@ class _Reading:
 
 
 def checked_digest(head: str, line: chain.Sealed) -> bytes | None:
-    """Return the digest of a line, or None if the line names another one. head: the digest of the line
-    before.
+    """Return the digest of a line, or None if the line contains another digest.
+
+    head: the digest of the line before.
     """
     found = hashlib.sha256(head.encode("ascii") + line.body)
     return found.digest() if found.hexdigest() == line.chain else None
 
 
 class Sealer:
-    """Seals the segments of one chain. Its thread begins with start(), and ends with close()."""
+    """The sealer of one chain's segments. Its thread begins with start(), and ends with close()."""
 
     def __init__(
         self,
@@ -142,9 +142,9 @@ class Sealer:
         compress_from: int = COMPRESS_FROM,
         exclusive: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - has no state
     ) -> None:
-        """compress_from: the size in bytes from which a sealed segment is compressed.
+        """compress_from: the least size of a sealed segment to be compressed, in bytes.
 
-        exclusive: a lock, held for a moment while a compressed segment replaces the plain one.
+        exclusive: a lock. The sealer holds it for a moment while a compressed segment replaces the plain one.
         """
         self._path: Final = directory
         self._mount_id: Final = mount_id
@@ -169,9 +169,9 @@ class Sealer:
         """The error of the last attempt to seal; empty if it succeeded."""
 
     def start(self, resumed: Extent | None, current: Callable[[], Extent | None]) -> None:
-        """Begin. resumed: the end of an earlier daemon's lines, if this daemon continues their segment.
+        """Start the thread. current: returns the extent of the segment that is being written.
 
-        current: returns the extent of the segment that is being written.
+        resumed: the end of an earlier daemon's lines, if this daemon continues their segment.
         """
         self._current = current
         if resumed is not None:
@@ -189,7 +189,7 @@ class Sealer:
         try:
             self._thread.start()
         except RuntimeError:
-            self._thread = None  # no thread is allowed: close() seals instead
+            self._thread = None  # the system allows no thread: close() seals instead
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -221,7 +221,7 @@ class Sealer:
 
     def _step(self) -> None:
         try:
-            # Opened each time, because the journal leaves a directory that was moved away.
+            # Each step opens the path: if the directory was moved away, the journal uses a new one.
             with SegmentDirectory.at(self._path) as self._directory:
                 while self._closed:
                     self._seal(self._closed[0])
@@ -238,13 +238,13 @@ class Sealer:
             self.error = ""
 
     def _follow(self, extent: Extent) -> None:
-        """Read on in the segment that is being written. So little is left to read once it is closed."""
+        """Read the new lines of the segment that is being written, so that few are left when it is closed."""
         reading = self._open(extent.segment)
         self._read_to(reading, extent.size)
         self._tell(reading)
 
     def _tell(self, reading: _Reading) -> None:
-        """Report, only once, that the lines of a segment are not those that were written."""
+        """Report wrong lines of a segment, if any, but only once for each segment."""
         if reading.wrong and reading.name not in self._told:
             self._told.add(reading.name)
             self._reports.changed(reading.name, reading.wrong)
@@ -259,7 +259,7 @@ class Sealer:
         return reading
 
     def _read_to(self, reading: _Reading, size: int) -> None:
-        """Read up to this offset, with pauses. Compare with an earlier seal on the way."""
+        """Read up to the offset *size*, with pauses. Compare the lines with an earlier seal, if any."""
         old = self._old_seal(reading.name)
         while True:
             step = _BLOCK
@@ -283,7 +283,7 @@ class Sealer:
         try:
             reading = self._open(extent.segment)
         except FileNotFoundError:
-            return  # the segment was removed: `verify` reports that
+            return  # the segment is missing: `verify` reports that
         self._read_to(reading, extent.size)
         if not reading.wrong and extent.head and (reading.seq, reading.head) != (extent.seq, extent.head):
             reading.wrong = "its end is not as it was written"
@@ -341,7 +341,7 @@ class Sealer:
         write_file(self._directory.fd, PUBLIC, signer.lines)
 
     def _old_seal(self, name: str) -> Proof | None:
-        """Return the seal of a segment that an earlier daemon has closed in order."""
+        """Return the seal that an earlier daemon has written for a segment, or None."""
         if name not in self._old:
             self._old[name] = self._read_seal(name)
         return self._old[name]
@@ -381,7 +381,7 @@ def _left_behind(directory: SegmentDirectory, *, but: str) -> list[Closed]:
 
 
 def _compare(reading: _Reading, old: Proof) -> None:
-    """Check the lines that an earlier seal covers against the digests in that seal."""
+    """Compare the lines that were read with the digests in an earlier seal of these lines."""
     seal = old.seal
     same = (reading.tree.size, reading.seq, reading.head, reading.tree.root().hex()) == (
         seal.lines, seal.last_seq, seal.head, seal.root,

@@ -1,5 +1,4 @@
-"""The link between a chain's writer and its sealer: the writer hands over closed segments and gets
-findings."""
+"""The link between a chain's writer and its sealer: segments go to the sealer, findings to the writer."""
 
 from __future__ import annotations
 
@@ -14,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def begin_sealing(directory: str, writer: ChainWriter, lock: WriterLock, keys: KeyStore) -> Sealer:
-    """Start a sealer for the segments that a writer closes. lock: the lock that guards the writer."""
+    """Start a sealer for the segments that *writer* closes. lock: guards the writer."""
     # The libraries for signatures are loaded only if something is signed.
     from policyfs.journal.sealer import Reports, Sealer  # noqa: PLC0415
 
     def changed(segment: str, found: str) -> None:
-        """Record that another process has changed lines, and write no more into their segment."""
+        """Record that another process has changed lines of a segment. Close this segment."""
         with lock:
             if not writer.finished:
                 writer.distrust(segment, found)
 
     def sealed(fields: dict[str, object]) -> None:
-        """Record a seal before the next event."""
+        """Record a new seal before the next event."""
         with lock:
             if not writer.finished:
                 writer.note("sealed", fields)

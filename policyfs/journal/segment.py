@@ -15,7 +15,7 @@ class Appender(Protocol):
     """A thread that appends to a file without the interpreter lock (kernel/_appender.c)."""
 
     def begin(self, fd: int, offset: int, data: bytes, /) -> bool:
-        """Begin a write at this offset, which is the end of the file. Return False if there is no thread."""
+        """Begin a write at *offset*, the end of the file. Return False if there is no thread."""
 
     def wait(self, seconds: float, /) -> bool:
         """Wait at most *seconds*. Return True if no write is under way after that."""
@@ -30,20 +30,20 @@ class Appender(Protocol):
 class Segment:
     """The segment that is being written. A batch of lines is appended completely or not at all.
 
-    INVARIANT: while a batch is not complete, the file is locked from the beginning of this batch on. (This is
-    an OFD lock for which no process ever waits.) settled_tail() looks for it.
+    INVARIANT: while a batch is not complete, the file is locked from the beginning of this batch on.
+    settled_tail() checks this lock. (It is an OFD lock for which no process ever waits.)
     """
 
     def __init__(self, name: str, number: int, fd: int, size: int) -> None:
         self.name = name
         self.number = number
         self.size = size
-        """The bytes of whole lines in the file, which is also the offset of the next line."""
+        """The size of the whole lines in the file in bytes, and so the offset of the next line."""
         self._fd = fd
         self._torn = False
 
     def damage(self) -> str:
-        """Return the damage, or an empty text if the file is as this process has left it."""
+        """Return the damage of the file as text, or an empty text if the file is as this process left it."""
         if self._torn:
             self._mend()
         info = os.fstat(self._fd)
@@ -68,14 +68,14 @@ class Segment:
         self._lock(UNLOCK)
 
     def start(self, appender: Appender, data: bytes) -> bool:
-        """Make a thread append *data* as append() does. Return False if this is impossible. Then call
-        finish().
+        """Make a thread append *data* as append() does. Return False if no thread can.
+
+        After True, call finish().
         """
         return appender.begin(self._fd, self.size, data)
 
     def finish(self, error: int, written: int) -> None:
-        """Note the end of a started write. After an error, cut off the part that was written, and raise
-        OSError.
+        """End a write that start() began. After an error, cut off the written part, and raise OSError.
 
         ESTALE: the file was not as this process had left it, and nothing was written.
         """
@@ -88,22 +88,20 @@ class Segment:
         raise OSError(error, os.strerror(error))
 
     def _mend(self) -> None:
-        """Cut off a batch that is not complete. Raises OSError; then the next write first tries again."""
+        """Cut off a batch that is not complete. After an OSError, the next write first tries this again."""
         if self._torn:
             os.ftruncate(self._fd, self.size)
         self._torn = False
         self._lock(UNLOCK)
 
     def _lock(self, what: bytes) -> None:
-        with suppress(OSError):  # on a file system without locks, settled_tail() just sees none
+        with suppress(OSError):  # on a file system without locks, settled_tail() finds no lock
             fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, what)
 
     def duplicate(self) -> int:
-        """Return a second descriptor, by which the caller can sync without delaying writers. The caller
-        closes it.
-        """
+        """Return a second descriptor for a sync that does not delay writers. The caller closes it."""
         return fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 0)
 
     def close(self) -> None:
-        """Close the file. It is not synced."""
+        """Close the file without a sync."""
         os.close(self._fd)

@@ -1,4 +1,4 @@
-"""Reads segments, plain or compressed, from any position. Unpacks only frames that contain wanted lines."""
+"""Segments open for reading at any position, plain or compressed. Only needed frames are unpacked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from policyfs.trail.line import LINE_BYTES
 from policyfs.trail.record import BadLine, Place, Record, parse_line
 
 PART: Final = 8 << 20
-"""The bytes of a growing segment that have one index together."""
+"""The size of the parts of a growing segment. Each part has one index."""
 _BLOCK: Final = 1 << 20
 _LINE: Final = 2048
 _FRAMES: Final = 2
@@ -25,7 +25,7 @@ _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class SegmentFile:
-    """A segment that is open for reading. size, info: those of the file (compressed or not) at that time."""
+    """A segment that is open for reading. size, info: size and status of the file when it was opened."""
 
     def __init__(self, chain: Chain, name: str) -> None:
         """Raises FileNotFoundError if rotation has removed the segment."""
@@ -47,7 +47,7 @@ class SegmentFile:
         os.close(self._fd)
 
     def parts(self) -> list[tuple[int, int]]:
-        """Return the ranges of a growing segment: first those that never change any more, then the rest."""
+        """Return the ranges of a growing segment. Only the last range still changes."""
         ends = []
         for end in range(PART, self.size, PART):
             block = os.pread(self._fd, LINE_BYTES, end)
@@ -65,9 +65,9 @@ class SegmentFile:
         return digest.hexdigest()
 
     def lines(self, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the whole lines of a range, with their offsets. A line that is not finished is left out.
+        """Yield the whole lines of a range, with their offsets. An unfinished line is left out.
 
-        For a compressed segment, the range is the whole file, and the offsets are those in the plain bytes.
+        For a compressed segment, the range is the whole file, and offsets count in the plain bytes.
         """
         packed = is_compressed(self.name)
         os.lseek(self._fd, 0, os.SEEK_SET)
@@ -83,7 +83,7 @@ class SegmentFile:
                 begin += len(line)
 
     def record(self, offset: int, line: int) -> Record | BadLine:
-        """Read the line at an offset in the plain bytes. line: its number, for the result."""
+        """Read the line at an offset in the plain bytes. line: the line's number, for the result."""
         raw = self._read(offset, _LINE)
         while b"\n" not in raw and (more := self._read(offset + len(raw), _BLOCK)):
             raw += more
@@ -98,7 +98,7 @@ class SegmentFile:
 
 
 class _Frames:
-    """The frames of a compressed file. They are unpacked when needed; the last ones stay in memory."""
+    """The frames of a compressed file, unpacked when needed. The frames used last stay in memory."""
 
     def __init__(self, fd: int, size: int) -> None:
         self._fd = fd
@@ -114,7 +114,7 @@ class _Frames:
             plain, at = plain + content, at + count
 
     def read(self, offset: int, count: int) -> bytes:
-        """Return plain bytes: at most *count*, and only up to the end of their frame. Empty at the end."""
+        """Return at most *count* plain bytes, all of one frame; no bytes at the end of the file."""
         for number in range(len(self._table) - 1, -1, -1):
             begin = self._table[number][0]
             if begin <= offset:
@@ -136,8 +136,9 @@ class _Frames:
 
 
 def _frame(fd: int, at: int) -> tuple[int, int]:
-    """Return the sizes of a frame and of its plain bytes, from the headers of its blocks (RFC 8878); 0:
-    damaged.
+    """Return the size of a frame and the size of its plain bytes, or 0, 0 if the frame is damaged.
+
+    The sizes come from the headers of the frame and of its blocks (RFC 8878).
     """
     try:
         head = os.pread(fd, 18, at)

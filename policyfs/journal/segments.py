@@ -1,8 +1,9 @@
 """The directory of one mount's trail, and the segment files in it.
 
-A segment is named ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the chain, then the time at which it was
-begun. So the order of names is that of numbers and of times. The directory is reached by one descriptor, and
-symlinks in it are never followed. Errors are OSError; the journal turns them into its own errors.
+A segment is one file of the trail. Its name is ``NNNNNNNN-YYYYMMDDTHHMMSSZ.jsonl``: its number in the chain,
+then the time at which it was begun. So names, numbers and times have the same order. The directory is reached
+by one descriptor, and symlinks in it are never followed. Errors are OSError; the journal turns them into its
+own errors.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def seal_name(segment: str) -> str:
 
 
 def sort_names(names: list[str]) -> list[str]:
-    """Return those of these names that are segments, in the order of the chain.
+    """Return the names of segments among *names*, in the order of the chain.
 
     If a segment exists plain and compressed, only the plain name counts: the compressed file may be
     unfinished.
@@ -81,7 +82,7 @@ class SegmentDirectory:
     @classmethod
     @contextmanager
     def at(cls, path: str | os.PathLike[str]) -> Iterator[SegmentDirectory]:
-        """Open the directory at a path, for the time of the context."""
+        """Open the directory at a path, and close it at the end of the context."""
         directory = cls(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC))
         try:
             yield directory
@@ -103,7 +104,7 @@ class SegmentDirectory:
         return sort_names([name.removesuffix(_SEAL) + _PLAIN for name in names if name.endswith(_SEAL)])
 
     def highest(self) -> int:
-        """Return the highest number of a segment or a seal; 0 if there is none."""
+        """Return the highest number of a segment or a seal, or 0 if the directory has none."""
         newest = (*self.names()[-1:], *self.seals()[-1:])
         return max((segment_number(name) or 0 for name in newest), default=0)
 
@@ -117,7 +118,7 @@ class SegmentDirectory:
         return open_segment(name, dir_fd=self._fd)
 
     def close(self) -> None:
-        """Close the descriptor. This also releases a lock."""
+        """Close the descriptor. This also releases the directory's lock, if this object has it."""
         os.close(self._fd)
 
 
@@ -125,10 +126,10 @@ class TrailDirectory(SegmentDirectory):
     """One mount's trail directory. It is kept open, and locked against a second writer."""
 
     def __init__(self, path: str) -> None:
-        """Open the directory. If it or the trail root above it is missing, create it with mode 0700.
+        """Open and lock the directory. Create it and the trail root above it, mode 0700, if missing.
 
-        Raises OSError: EWOULDBLOCK if another journal writes here, EPERM if a user other than its owner may
-        write in it, and errors of the file system.
+        Raises OSError: EWOULDBLOCK if another journal has the lock, EPERM if other users may write in the
+        directory, and errors of the file system.
         """
         self.path = path
         for missing in (os.path.dirname(path), path):
@@ -141,8 +142,8 @@ class TrailDirectory(SegmentDirectory):
         """Open the path again, after the directory was moved away or replaced.
 
         A missing directory is created only if the trail root is the same as before. Otherwise the root's file
-        system may have been unmounted, and records in the directory below would be hidden once it is mounted
-        again.
+        system may be unmounted. Records in a directory below the mountpoint would be hidden once that file
+        system is mounted again.
         """
         root = os.path.dirname(self.path) or "."
         if not os.path.lexists(self.path) and os.path.isdir(root) and _identity(root) == self._root:
@@ -152,7 +153,7 @@ class TrailDirectory(SegmentDirectory):
         self._fd = fd
 
     def is_current(self) -> bool:
-        """Return True while the path leads to the directory that this object has open."""
+        """Return True if the path still leads to the directory that this object has open."""
         try:
             there = os.stat(self.path, follow_symlinks=False)
         except OSError:
@@ -171,7 +172,7 @@ class TrailDirectory(SegmentDirectory):
         return _only_regular(os.open(name, flags, dir_fd=self._fd))
 
     def remove(self, name: str) -> None:
-        """Delete one segment. It is no error if it is missing."""
+        """Delete one segment, if it exists."""
         try:
             os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
@@ -190,7 +191,7 @@ def _identity(path: str) -> tuple[int, int]:
 def open_segment(path: str | os.PathLike[str], dir_fd: int | None = None) -> int:
     """Open a segment to read its lines. Raises OSError if it is not a regular file. Follows no symlink.
 
-    For a compressed segment, the descriptor is of a file in memory with the plain bytes.
+    For a compressed segment, return a descriptor of a file in memory with the plain bytes.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     name = os.fspath(path)
@@ -242,8 +243,8 @@ UNLOCK: Final = flock(fcntl.F_UNLCK)
 class Tail(NamedTuple):
     """The end of a segment: its last whole line, and the bytes after it.
 
-    line: the last whole line without its newline; None if there is none. offset: where the bytes after it
-    begin. rest: these bytes. They are no line, and are empty unless the writer was interrupted.
+    line: the last whole line without its newline; None if there is no line. offset: the offset behind this
+    line. rest: the bytes behind this line. They are no line, and are empty unless the writer was interrupted.
     """
 
     line: bytes | None
@@ -252,7 +253,7 @@ class Tail(NamedTuple):
 
 
 def settled_tail(fd: int) -> bytes | None:
-    """Return the last line that its writer will not take back, without newline; None if there is none."""
+    """Return the last line that its writer will not remove any more, without newline, or None."""
     for _ in range(_TRIES):
         tail = read_tail(fd, _unfinished_from(fd))
         if tail.line is None:
@@ -267,7 +268,7 @@ def settled_tail(fd: int) -> bytes | None:
 
 
 def settled_lines(fd: int, offset: int, most: int) -> bytes:
-    """Return whole lines from an offset on, but no lines that their writer may still take back.
+    """Return whole lines from an offset on, without lines that their writer may still remove.
 
     most: the limit in bytes. A single line may be longer.
     """
@@ -286,7 +287,7 @@ def settled_lines(fd: int, offset: int, most: int) -> bytes:
 
 
 def _unfinished_from(fd: int) -> int | None:
-    """Return the offset at which a batch that is being written begins, or None."""
+    """Return the offset of a batch that is being written, or None."""
     try:
         kind, _, start, _, _ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, flock(fcntl.F_RDLCK)))
     except OSError:
@@ -295,7 +296,8 @@ def _unfinished_from(fd: int) -> int | None:
 
 
 def read_tail(fd: int, end: int | None = None) -> Tail:
-    """Find the last line of the right form. Reads no more than needed. end: reads only before this offset."""
+    """Return the end of a segment, after the last line of the right form. end: read only before this offset.
+    """
     size = os.fstat(fd).st_size
     size = size if end is None else min(size, end)
     window = _FIRST_WINDOW
@@ -332,9 +334,7 @@ def _pread_all(fd: int, offset: int, size: int) -> bytes:
 
 
 def write_file(place: int, name: str, data: bytes) -> None:
-    """Write a file of mode 0600 in a directory, durably. After a crash it has either the old or the new
-    bytes.
-    """
+    """Write a file of mode 0600 to the disk. After a crash it has either the old or the new bytes."""
     new = NEW + name
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(new, flags, 0o600, dir_fd=place), "wb") as file:

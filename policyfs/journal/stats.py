@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 class JournalStats(NamedTuple):
     """The state of a journal: counts since it was opened, sizes in bytes.
 
-    written: records in the file, including the journal's own. dropped: best-effort events that will never be
-    recorded. refused: required events that failed. folded: repeated denials that were counted. seq, head:
-    number and digest of the last line. (A copy of these two elsewhere reveals if somebody shortens or reseals
-    the trail.) failing: True if the last write failed. bugs: queued events that could not be formatted as
-    lines; they also count as dropped. sealed: the segment that this daemon sealed last. seal_error: the
-    reason if the last sealing failed; it is tried again.
+    written: records in the file, including the journal's own records. dropped: best-effort events that will
+    never be recorded. refused: required events that could not be recorded. folded: events that were only
+    counted, such as repeated denials. seq, head: number and digest of the last line. (A copy of these two in
+    another place reveals if somebody shortens or reseals the trail.) failing: True if the last write failed.
+    bugs: queued events that could not be formatted as lines; these events count as dropped, too. sealed: the
+    segment that this daemon sealed last. seal_error: the reason if the last seal could not be written. The
+    daemon tries again.
     """
 
     written: int
@@ -40,7 +41,10 @@ def stats_of(
     writer: ChainWriter, sealer: Sealer | None, first_seq: int, *,
     dropped: int, refused: int, folded: int, queued: int, failing: bool, bugs: int, last_error: str,
 ) -> JournalStats:  # fmt: skip
-    """Return the state of a journal. Does not wait for its writer. first_seq: the seq when it was opened."""
+    """Return the state of a journal without waiting for its writer.
+
+    first_seq: the number of the last line when the journal was opened.
+    """
     seq, head = writer.position
     return JournalStats(
         written=seq - first_seq, dropped=dropped, refused=refused, folded=folded, queued=queued,

@@ -1,4 +1,4 @@
-"""Tickets: the results of required events, with the reason if an event could not be recorded."""
+"""Tickets: required events that wait for their commit, each with its result."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from policyfs.trail.event import Event
 
 SLICE: Final = 100
 SLICE_BYTES: Final = 128 * 1024
-"""SLICE, SLICE_BYTES: the limits of events, and of their memory, in one write. Formatting and writing them
-takes about a millisecond of the interpreter lock."""
+"""SLICE, SLICE_BYTES: the limits of events, and of their memory, in one write.
+
+A write of this size takes the interpreter lock for about a millisecond."""
 
 AHEAD: Final = 20
-"""The limit of queued events that are written before a required one. If no more wait, all events are in
-order."""
+"""The limit of queued events that are written before a required one.
+
+If no more events are queued, all events are in order."""
 
 
 class JournalError(PolicyfsError):
-    """A required event could not be recorded, or the trail could not be opened."""
+    """Error for a required event that could not be recorded, or a trail that could not be opened."""
 
 
 class Ticket:
-    """A required event that must be committed. wait_s: the seconds that its app must wait first, because it
-    is beyond its budget.
+    """A required event that must be committed.
 
-    item: the event as it will be written. error: None once the event is on record, else the reason why it is
-    not.
+    wait_s: the seconds that the app must wait first, because it is beyond its budget. item: the event in the
+    form for the writer. error: None once the event is on record, else the reason why it is not on record.
     """
 
     __slots__ = ("error", "event", "item", "wait_s")
@@ -43,13 +44,13 @@ class Ticket:
         self.error: Exception | None = JournalError("not recorded yet")
 
     def check(self) -> None:
-        """If the event is not on record, raise the reason: JournalError, or the exception of a bug."""
+        """Raise the reason if the event is not on record: JournalError, or the exception of a bug."""
         if self.error is not None:
             raise self.error
 
 
 def in_groups(tickets: Sequence[Ticket]) -> Iterator[list[Ticket]]:
-    """Yield the tickets in groups. Each group is written in one write."""
+    """Yield the tickets in groups of the right size for one write."""
     group: list[Ticket] = []
     size = 0
     for ticket in tickets:
@@ -63,7 +64,7 @@ def in_groups(tickets: Sequence[Ticket]) -> Iterator[list[Ticket]]:
 
 
 def open_directory(path: str) -> TrailDirectory:
-    """Open the trail's directory. If it is missing, create it. Raises JournalError."""
+    """Open the trail's directory, or create it if it is missing. Raises JournalError."""
     try:
         return TrailDirectory(path)
     except OSError as exc:
@@ -71,7 +72,7 @@ def open_directory(path: str) -> TrailDirectory:
 
 
 def cannot_record(directory: str, exc: OSError) -> JournalError:
-    """Return an error with the reason and advice."""
+    """Return an error with the reason of *exc* and advice."""
     return JournalError(f"cannot record in the trail at {directory}: {reason_of(directory, exc)}")
 
 

@@ -29,13 +29,12 @@ from policyfs.trail.seal import (
 from policyfs.trail.segment_check import SegmentCheck, check_segment
 
 PATIENCE_S: Final = 1.0
-"""The longest wait for the rest of a line that is being written. Only a newest segment can have such a
-line."""
+"""The longest wait for the rest of a line that is being written. Only the newest segment can have one."""
 _Reader = Callable[[], Iterator[bytes]]
-"""Reads a segment's lines."""
+"""A function that yields the lines of a segment."""
 _LOCKS: Final = Path("/proc/locks")
 _WORTH_A_PROCESS: Final = 32 << 20
-"""The size of a trail from which several processes save more time than it takes to start them."""
+"""The least size of a trail, in bytes, for which several processes save time."""
 
 
 class Part(NamedTuple):
@@ -48,8 +47,9 @@ class Part(NamedTuple):
 
 @contextmanager
 def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
-    """Start processes for these chains. Return None if the chains are small, or if there is only one
-    processor.
+    """Start processes for the check of these chains.
+
+    Yield None if the chains are small, or if there is only one processor.
     """
     size = sum(entry.stat().st_size for chain in chains for entry in os.scandir(chain.directory))
     processors = len(os.sched_getaffinity(0))
@@ -62,7 +62,7 @@ def workers(chains: Collection[Chain]) -> Iterator[Executor | None]:
 
 
 def read_key_chain(directory: Path) -> KeyChain:
-    """Read the public keys beside a trail. Without such a file there are none."""
+    """Return the public keys beside a trail; no keys if the file is missing."""
     try:
         lines = (directory / PUBLIC).read_bytes().splitlines(keepends=True)
     except FileNotFoundError:
@@ -73,7 +73,10 @@ def read_key_chain(directory: Path) -> KeyChain:
 def parts(
     chain: Chain, keys: KeyChain, wanted: Collection[int], pool: Executor | None
 ) -> Iterator[Part]:
-    """Check each segment of a chain, in order. Raises FileNotFoundError if rotation removes one meanwhile."""
+    """Yield the check of each segment of a chain, in order.
+
+    Raises FileNotFoundError if rotation removes a segment meanwhile.
+    """
     names = chain.segments()
     seals = [_seal(chain.directory, name, keys) for name in names]
     readers = [
@@ -91,22 +94,23 @@ def parts(
 
 
 def is_recorded(chain: Chain) -> bool:
-    """Return True if a daemon of this pid namespace records in a chain. Takes no lock, as a lock could stop a
-    daemon.
+    """Return True if a daemon of this pid namespace records in a chain, or if this is not known.
+
+    The function takes no lock, because a lock could stop a daemon.
     """
     inode = os.stat(chain.directory).st_ino
     try:
         locks = _LOCKS.read_text(encoding="ascii")
     except OSError:
-        return True  # it is not known whether the daemon has ended
-    # 1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END
-    # Devices are not compared, because on some file systems stat(2) has another one.
+        return True  # the daemon may still run
+    # A line: "1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE START END"
+    # Devices are not compared: on some file systems stat(2) returns another device.
     held = [words for line in locks.splitlines() if len(words := line.split()) >= 6 and words[1] == "FLOCK"]
     return any(words[-3].rpartition(":")[2] == str(inode) for words in held)
 
 
 def missing_segment(chain: Chain) -> str:
-    """If the newest sealed segment and all later ones are missing, return its name; else an empty text."""
+    """Return the name of the newest sealed segment if it and all later segments are missing, else ""."""
     with SegmentDirectory.at(chain.directory) as place:
         sealed, names = place.seals()[-1:], place.names()[-1:]
     newest = max((segment_number(name) or 0 for name in names), default=0)
@@ -136,7 +140,7 @@ def _seal(directory: Path, name: str, keys: KeyChain) -> Proof | None:
 
 
 def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]:
-    """Return the digests that the lines with these seqs contain."""
+    """Return the digests in the lines with these numbers, by number."""
     found = {}
     for raw in raw_lines(chain.directory, name):
         sealed = chains.split(raw[:-1])
@@ -147,14 +151,14 @@ def digests_at(chain: Chain, name: str, seqs: Collection[int]) -> dict[int, str]
 
 
 class KeptCheckpoint(NamedTuple):
-    """A checkpoint from another place. distrust: why it proves nothing with these keys; empty if valid."""
+    """A checkpoint that was kept elsewhere. distrust: why it proves nothing; empty if it is valid."""
 
     checkpoint: Checkpoint
     distrust: str
 
 
 def newest_checkpoint(lines: Collection[bytes], mount_id: str, keys: KeyChain) -> KeptCheckpoint | None:
-    """Return the last checkpoint of a chain among these lines."""
+    """Return the last checkpoint of a chain among these lines, or None."""
     found = None
     for raw in lines:
         line = split(raw)

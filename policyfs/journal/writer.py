@@ -1,11 +1,11 @@
-"""The one writer of a mount's chain: lines, segments, rotation, and resumption after a crash.
+"""The only writer of a mount's chain: lines, segments, rotation, and resumption after a crash.
 
-For one thread; `journal.Journal` adds locks, the queue and the two audit strengths.
+The writer is for one thread. `journal.Journal` adds locks, the queue and the two audit strengths.
 
 INVARIANT: `position` changes only after all bytes of a batch are in the file. If the file system refuses a
 batch, the chain, the file and the pending notes stay as they were. So the same batch can be tried again.
-INVARIANT: the bytes of recorded lines are never changed or removed. The file is truncated in one case only:
-the file system took only the first part of a batch of this process. Then this part is removed.
+INVARIANT: the bytes of recorded lines are never changed or removed. The writer truncates the file in one case
+only: if the file system took only a first part of a batch, the writer removes this part.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ _NAME_POLICIES: Final = ("policy", "previous", "refused")
 
 
 class Batch(NamedTuple):
-    """Lines to append. position: seq and digest of the last line."""
+    """Lines to append. position: number and digest of the last line."""
 
     data: bytes
     position: tuple[int, str]
 
 
 class ChainWriter:
-    """Appends records to the newest segment of one mount's chain. Errors are OSError."""
+    """The writer of one mount's chain. It appends lines to the newest segment. Errors are OSError."""
 
     def __init__(
         self,
@@ -66,14 +66,13 @@ class ChainWriter:
         keep: Keep,
         clock_ns: Callable[[], int],
     ) -> None:
-        """Resume the chain in the directory, or begin one. Record that.
+        """Resume the chain in the directory, or begin one, and record this.
 
         segment_bytes: a segment is closed once it has at least this size. keep: the number of segments that
-        stay, the newest included (0: all), or limits of age and size, too.
+        stay, the newest included (0: all), or a Retention with further limits.
         """
         self.position = (0, chain.GENESIS)
-        """Seq and digest of the last line. One tuple, so that readers without a lock get values that fit
-        together."""
+        """Number and digest of the last line: one tuple, so that readers need no lock."""
         self._directory = directory
         self.mount_id: Final = mount_id
         self._segment_bytes = segment_bytes
@@ -90,18 +89,18 @@ class ChainWriter:
         self._synced_seq = 0
         self._latest_ns = 0
         self.finished = False
-        """True once nothing more may be written, because other files may have the descriptor numbers."""
+        """True once nothing may be written: other files may have the numbers of the closed descriptors."""
         self.resumed: Extent | None = None
         """The end of an earlier daemon's lines, if this daemon continues their segment; else None."""
         self.closed: Callable[[Extent, str], None] = _unsealed
-        """Called with each segment that is closed, and the reason."""
+        """Callback for each segment that is closed, with the reason."""
         self.texts = PolicyTexts(directory)
         self._resume()
         self.texts.oldest_unknown = self._number
 
     @property
     def seq(self) -> int:
-        """Return the sequence number of the last line; 0 before the first."""
+        """Return the number of the last line, or 0 before the first line."""
         return self.position[0]
 
     @property
@@ -111,7 +110,7 @@ class ChainWriter:
 
     @property
     def segment(self) -> str:
-        """Return the name of the segment being written; empty while there is none."""
+        """Return the name of the segment that is being written, or an empty text."""
         return self._segment.name if self._segment else ""
 
     @property
@@ -121,7 +120,7 @@ class ChainWriter:
 
     @property
     def extent(self) -> Extent | None:
-        """Return the extent of the segment that is being written; None if there is none."""
+        """Return the extent of the segment that is being written, or None."""
         segment = self._segment
         return Extent(segment.name, segment.size, *self.position) if segment else None
 
@@ -131,11 +130,11 @@ class ChainWriter:
         return self._synced_seq != self.seq or bool(self._retired)
 
     def note(self, kind: str, fields: dict[str, object]) -> None:
-        """Queue one of the journal's own records. It is written before the next batch."""
+        """Queue a note, a record about the journal itself. It is written before the next batch."""
         self._notes.append((kind, fields))
 
     def write(self, items: Sequence[Item]) -> None:
-        """Append pending notes and these items, all of them or none."""
+        """Append the queued notes and then *items*, all of them or none."""
         now_ns = self._now()
         segment = self._ready()
         self.texts.save()
@@ -144,9 +143,9 @@ class ChainWriter:
         self._written(batch)
 
     def start(self, items: Sequence[Item], appender: Appender) -> Batch | None:
-        """Make a thread append these items. Return None, and do nothing, if other steps must come first.
+        """Make the appender's thread append *items*. Return None, and do nothing, if other steps come first.
 
-        Never waits for the disk. The next call to this object must be `finish`.
+        Never waits for the disk. After a batch, the next call to this object must be finish().
         """
         now_ns, segment = self._now(), self._segment
         if segment is None or segment.size >= self._segment_bytes or self._notes or self.texts.is_unsaved:
@@ -155,14 +154,14 @@ class ChainWriter:
         return batch if segment.start(appender, batch.data) else None
 
     def finish(self, batch: Batch, error: int, written: int) -> None:
-        """End the write that `start` began. Raises OSError if the batch is not on record."""
+        """End the write that start() began. Raises OSError if the batch is not on record."""
         if self._segment is None:
             raise RuntimeError("a write without a segment")
         self._segment.finish(error, written)
         self._written(batch)
 
     def _batch(self, items: Sequence[Item], segment: Segment, now_ns: int) -> Batch:
-        """Make the lines of the notes and of these items."""
+        """Make the lines of the queued notes and of *items*."""
         seq, head = self.position
         lines = []
         for kind, fields in self._notes:
@@ -189,7 +188,7 @@ class ChainWriter:
         self._notes.clear()
 
     def _now(self) -> int:
-        """Return the time. If the clock has gone back, a record before the next line says so."""
+        """Return the time. If the clock has gone back, record this before the next line."""
         now_ns = self._clock_ns()
         if now_ns < self._latest_ns - CLOCK_STEP_NS:
             seconds = round((self._latest_ns - now_ns) / 1e9, 3)
@@ -200,7 +199,7 @@ class ChainWriter:
         return now_ns
 
     def prune(self) -> None:
-        """Delete the segments that retention does not keep. A record names them before that."""
+        """Record the names of the segments that retention does not keep, and then delete these segments."""
         newest, looked_ns = self._pruned_at
         now_ns = self._clock_ns()
         if not any(self._keep) or (newest == self.segment and abs(now_ns - looked_ns) < RECHECK_NS):
@@ -220,14 +219,14 @@ class ChainWriter:
     def _prune(self, doomed: list[str], reason: str) -> None:
         removed = with_numbers(self._removed, (segment_number(name) or 0 for name in doomed))
         if len(removed) > MOST_RANGES:
-            return  # too many holds: no record could name all that is missing
+            return  # too many holds: a record could not name all missing segments
         self.note("pruned", {"segments": doomed, "reason": reason, "removed": removed})
         pruned = self._notes[-1]
         before, self._removed = self._removed, removed
         try:
             self.write(())
         except OSError:
-            # Nothing was deleted: the next attempt records this again. Notes that were added meanwhile stay.
+            # Nothing was deleted, so the next attempt adds the note again. Other new notes stay.
             self._notes = [note for note in self._notes if note is not pruned]
             self._removed = before
             raise
@@ -236,32 +235,32 @@ class ChainWriter:
                 self._directory.remove(one)
 
     def distrust(self, segment: str, found: str) -> None:
-        """Record that lines of a segment were changed, and write no more into this segment."""
+        """Record that lines of a segment were changed, and close the segment if it is being written."""
         self.note("damage", {"segment": segment, "found": found})
         if self._segment is not None and self._segment.name == segment:
             self._retire(self._segment, DAMAGE)
 
     def check_place(self) -> None:
-        """If the directory was moved or replaced, close the segment. The next write opens the path again."""
+        """Close the segment if the directory was moved or replaced. The next write opens the path again."""
         if self._segment is not None and not self._directory.is_current():
             self._retire(self._segment, DAMAGE)
 
     def begin_sync(self) -> tuple[list[int], int]:
-        """Return descriptors, which the caller syncs and closes, and the seq of the last line in them."""
+        """Return descriptors, which the caller syncs and closes, and the number of their last line."""
         fds, self._retired = self._retired, []
         if self._segment is not None:
             fds.append(self._segment.duplicate())
         return fds, self.seq
 
     def end_sync(self, seq: int) -> None:
-        """Note that a sync has succeeded. seq: the seq that begin_sync() returned."""
+        """Note that a sync has succeeded. seq: the number that begin_sync() returned."""
         self._synced_seq = max(self._synced_seq, seq)
 
     def sync_failed(self, reason: str) -> None:
-        """Continue in a new segment. A record names the first line that may not be on the disk.
+        """Close the segment after a failed sync. A record names the last line that is surely on the disk.
 
         After a failed fsync, the kernel treats the pages as written. So a later fsync that succeeds proves
-        nothing about them.
+        nothing about these pages.
         """
         self.note("gap", {"dropped": 0, "refused": 0, "unsure_after": self._synced_seq, "reason": reason})
         self._synced_seq = self.seq
@@ -271,7 +270,7 @@ class ChainWriter:
             self._segment = None
 
     def close(self) -> list[int]:
-        """Return descriptors, which the caller syncs and closes. Nothing more can be written after this."""
+        """Close the segment. Return descriptors, which the caller syncs and closes."""
         if self._segment is not None:
             self._retire(self._segment, END)
         fds, self._retired = self._retired, []
@@ -311,7 +310,7 @@ class ChainWriter:
             self._directory.sync()
         except OSError:
             segment.close()
-            with suppress(OSError):  # if this fails, the daemon that resumes the chain records the file
+            with suppress(OSError):  # if the removal fails, the next daemon of the chain records the file
                 self._directory.remove(name)
             raise
         self.position = (seq, head)
@@ -351,7 +350,8 @@ class ChainWriter:
             self.note("recovered", cut)
         if names:
             self._number = segment_number(names[-1]) or 0
-            # A seal without its segment: lines were taken away. To go on in this segment would hide that.
+            # A seal without its segment shows that lines were removed. More lines in this segment would hide
+            # the loss.
             behind = self._number < self._directory.highest()
             if not cuts and not behind and not is_compressed(names[-1]):
                 # After an orderly end the same file is continued, so that restarts do not use up `keep`.
@@ -377,7 +377,7 @@ class ChainWriter:
 
 
 def _unsealed(_extent: Extent, _reason: str) -> None:
-    """Do nothing with a closed segment: this trail has no seals."""
+    """Do nothing. This is the default of ChainWriter.closed, for a trail without seals."""
 
 
 def _damage(segment: Segment) -> str:
