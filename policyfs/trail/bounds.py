@@ -2,7 +2,7 @@
 
 An event within the bounds is recorded exactly. A longer path is recorded as its head, a mark and its tail,
 with its length and its digest. So two different paths always have different records, and the head is a real
-directory above the path. Lists and texts that are too long are cut, with the number of omitted items.
+directory above the path. Lists and texts that are too long are cut. The number of omitted items is recorded.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ PATH_BYTES: Final = 1024
 
 HEAD_BYTES: Final = 704
 TAIL_BYTES: Final = 256
-"""The limit of bytes of the head, and of the tail, of a longer path. Each is cut at a slash if it has one. A
-name of 255 bytes fits."""
+"""The limit of bytes of the head, and of the tail, of a longer path. A name of 255 bytes fits.
+
+Head and tail are cut at a slash if they have one."""
 
 MARK: Final = "\u2026".encode()
 """The mark between head and tail: ``/…`` for omitted segments, ``…`` within a segment."""
@@ -33,12 +34,13 @@ RECORD_BYTES: Final = 44 * 1024
 """The limit of bytes of a record that is not an event, without the number, time and digest in its line."""
 
 RULES_CHARS: Final = 2048
-"""The limit of characters of all ids of the deciding rules together. Each other list of rules has half of
-this."""
+"""The limit of characters of all ids of the deciding rules together.
+
+Each other list of rules has half of this limit."""
 
 
 def cut_path(path: bytes) -> tuple[bytes, Cut | None]:
-    """Return the path as recorded and, if it is longer than PATH_BYTES, the data about the rest."""
+    """Return the path in the recorded form, and a Cut if the path was longer than PATH_BYTES."""
     if len(path) <= PATH_BYTES:
         return path, None
     end = path.rfind(b"/", 1, HEAD_BYTES + 1)
@@ -57,10 +59,10 @@ def cut_text(text: str, chars: int = TEXT_CHARS) -> str:
 
 
 def bounded_fields(fields: dict[str, object]) -> dict[str, object]:
-    """Return the fields of a record that is not an event, cut so that its line is not too long.
+    """Return the fields of a record that is not an event. Cut long fields, so that its line is not too long.
 
-    First the texts in long fields are cut. If that is not enough, only the beginning and the end of the
-    JSON of these fields stay.
+    First the texts in long fields are cut. If the line is still too long, only the beginning and the end of
+    the JSON of these fields stay.
     """
     share = RECORD_BYTES // max(1, len(fields)) // 3  # a quote of JSON in JSON takes two bytes
     whole = {name: value for name, value in fields.items() if len(json.dumps(value)) <= share}
@@ -90,7 +92,7 @@ def _cut_ids(ids: tuple[str, ...], room: int) -> tuple[str, ...]:
 
 
 def bounded(event: Event) -> Event:
-    """Return the event itself if it is within the bounds. Otherwise return a cut copy, which is."""
+    """Return the event itself if it is within the bounds. Otherwise return a cut copy of it."""
     if (
         len(event.path) <= PATH_BYTES
         and (event.new_path is None or len(event.new_path) <= PATH_BYTES)
@@ -141,7 +143,7 @@ def _bound(event: Event) -> Event:
 
 _EVENT_MEMORY: Final = 1024
 _RANGE_MEMORY: Final = 136
-"""Bytes of memory of an event with its numbers, and of one range: by sys.getsizeof, rounded up."""
+"""The memory of an event with its numbers, and of one range, in bytes: sys.getsizeof, rounded up."""
 
 
 def memory_bytes(event: Event) -> int:
@@ -153,23 +155,25 @@ def memory_bytes(event: Event) -> int:
 
 
 _TEXTS: Final = 512
-"""The limit of texts whose length as JSON is remembered. They take at most a few hundred KiB, since texts are
-bounded.
+"""The limit of texts for which the length as JSON is remembered.
+
+They take at most a few hundred KiB, because texts are bounded.
 """
 _LINE_FIXED: Final = 480
-"""Bytes of the keys, times and digests in every line, rounded up."""
+"""The bytes of the keys, times and digests in every line, rounded up."""
 _NUMBER: Final = 40
-"""Bytes of a field with a number, and its key."""
+"""The bytes of a number and its key."""
 _WORST: Final = 12
-"""The largest number of bytes in a line for one character: an escape of two surrogates."""
+"""The most bytes that one character takes in a line: an escape of two surrogates."""
 _WORST_BYTE: Final = 8
-"""The largest number of bytes in a line for one byte of a path that is not UTF-8: its escape, and its share
-of the base64 text.
+"""The most bytes that one byte of a path that is not UTF-8 takes in a line.
+
+These are its escape and its share of the base64 text.
 """
 
 
 def line_bytes(event: Event) -> int:
-    """Return an upper bound of a bounded event's line, in bytes; for most events it is a bit too high."""
+    """Return an upper bound of the bytes of a bounded event's line. Most lines are a bit shorter."""
     size = _LINE_FIXED + _path_bytes(event.path)
     if event.new_path is not None:
         size += _path_bytes(event.new_path) + 40

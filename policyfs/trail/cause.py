@@ -1,4 +1,4 @@
-"""Causes of denials: a rule, content that cannot be allowed, no rule that allows, or a resource (pure)."""
+"""Causes of denials: a rule, forbidden content, no rule that allows, or a missing resource (pure)."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ _RESOURCES: Final = frozenset(
 
 
 class RuleFact(NamedTuple):
-    """A rule in a kept policy. effect: ``allow``, ``deny``, ``redact``, ``content``. place: file and line."""
+    """A rule of a kept policy text. effect: ``allow``, ``deny``, ``redact``, ``content``.
+
+    place: the rule's file and line.
+    """
 
     effect: str
     place: str
 
 
 Lookup = Callable[[str, str], RuleFact | None]
-"""Finds a rule by the policy's digest and the rule's id; None if the policy's text is not kept."""
+"""A function that returns a rule by policy digest and rule id, or None if the policy's text is not kept."""
 
 
 def nothing_known(_digest: str, _rule: str) -> RuleFact | None:
-    """Find no rule."""
+    """Return None: no policy text is kept."""
     return None
 
 
 def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
-    """Return the cause of a denial, one of CAUSES; empty for other events."""
+    """Return the cause of a denial, one of CAUSES, or an empty text for other events."""
     if event.decision != DENY:
         return ""
     if event.errno in _RESOURCES:
@@ -53,7 +56,7 @@ def cause_of(event: Event, lookup: Lookup = nothing_known) -> str:
 
 
 def remedy_of(event: Event, lookup: Lookup = nothing_known) -> str:
-    """Return the change that would allow a denied request, as a sentence; empty for other events."""
+    """Return a sentence about the change that would allow a denied request; empty for other events."""
     cause = cause_of(event, lookup)
     rules = ", ".join(event.rules)
     places = [fact.place for rule in event.rules if (fact := lookup(event.policy_digest, rule)) is not None]

@@ -1,10 +1,10 @@
 """The hash chain that ties every line of a trail to all lines before it (pure).
 
-A line is ``BODY,"chain":"DIGEST"}`` and a newline. DIGEST is the lower-case hex sha256 over
-the 64 hex characters of the previous line's digest (64 zeros before the first line ever)
-followed by the bytes of BODY. The first line of a segment is a header whose ``previous`` is
-the digest of the last line of the segment before, so the chain runs through all segments.
-docs/audit.md shows a program of 20 lines that checks this without policyfs.
+A line is ``BODY,"chain":"DIGEST"}`` and a newline. DIGEST is the lower-case hex sha256 over the 64 hex
+characters of the previous line's digest (64 zeros before the first line ever) and then the bytes of BODY. The
+first line of a segment is a header. Its field ``previous`` has the digest of the last line of the segment
+before, so the chain runs through all segments. docs/audit.md shows a program of 20 lines that checks a chain
+without policyfs.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ GENESIS: Final = "0" * 64
 _MARK: Final = b',"chain":"'
 _END: Final = b'"}'
 TAIL_BYTES: Final = len(_MARK) + 64 + len(_END)
-"""Length of a line's end that its digest does not cover."""
+"""The length of the end of a line, which the line's digest does not cover."""
 _HEX: Final = frozenset(b"0123456789abcdef")
 
 
 class Sealed(NamedTuple):
-    """A parsed line: the bytes that the digest covers, and the digest that it states."""
+    """A parsed line. body: the bytes that the digest covers. chain: the digest in the line."""
 
     body: bytes
     chain: str
@@ -36,13 +36,13 @@ def digest(previous: str, body: bytes) -> str:
 
 
 def seal(previous: str, body: bytes) -> tuple[bytes, str]:
-    """Return the whole line, newline included, and its digest."""
+    """Return the whole line with this body, newline included, and its digest."""
     chain = hashlib.sha256(previous.encode("ascii") + body).hexdigest()
     return b'%b,"chain":"%b"}\n' % (body, chain.encode("ascii")), chain
 
 
 def split(line: bytes) -> Sealed | None:
-    """Split a line (without its newline) into body and digest; None if it does not have a line's form."""
+    """Split a line (without its newline) into body and digest. Return None if it has another form."""
     tail = line[-TAIL_BYTES:]
     stated = tail[len(_MARK) : -len(_END)]
     if (
@@ -60,6 +60,6 @@ _SEQ: Final = re.compile(rb'\{"type":"[a-z_]+","seq":([0-9]{1,18}),')
 
 
 def seq_of(body: bytes) -> int | None:
-    """Return the sequence number that a body states, without parsing the rest of it."""
+    """Return the line's number from its body, or None. The rest of the body is not parsed."""
     match = _SEQ.match(body)
     return int(match[1]) if match else None

@@ -1,4 +1,4 @@
-"""The kinds of damage to a trail, and the diagnosis of a segment with a broken chain (pure)."""
+"""The kinds of damage to a trail, and the search for the damage in a segment with a broken chain (pure)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ KINDS: Final = (EDITED, DELETED, INSERTED, REORDERED, TRUNCATED, ROLLED_BACK, RE
 
 _MOST: Final = 100
 _FAR: Final = 1 << 18
-"""The limit of lines that are searched for the end of a reordered part."""
+"""The limit of lines in which the search looks for the end of a reordered part."""
 
 
 _NO_LIMIT: Final = 1 << 62
 
 
 class Finding(NamedTuple):
-    """One damage. line: its line in the segment, from 1. before: the last seq before it that is still as it
-    was written.
+    """One damage. line: its line in the segment, from 1. what: a sentence about it.
+
+    before: the number of the last line before the damage that is still as it was written.
     """
 
     line: int
@@ -39,7 +40,7 @@ class Finding(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """A parsed line. seq: None if it is not a line of a trail."""
+    """A parsed line. seq: None if the number is unknown. stated: the digest in the line, or empty."""
 
     seq: int | None
     body: bytes
@@ -48,7 +49,7 @@ class _Line(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """The findings in a segment, and the seq and digest that the next segment must continue."""
+    """The findings in a segment. seq, head: number and digest of the line that the next segment continues."""
 
     findings: list[Finding]
     seq: int
@@ -64,12 +65,11 @@ def diagnose(
     complete: bool = False,
     last_seq: int = _NO_LIMIT,
 ) -> Diagnosis:
-    """Find the damage in the whole lines of a segment. seq, head: number and digest of the line before the
-    first.
+    """Find the damage in the whole lines of a segment.
 
-    digests_sealed: True if a seal proves the digests that the lines state; False if a seal contradicts them;
-    None: unknown. complete: True if there are as many lines as a seal states. last_seq: the last seq of the
-    segment, if a seal states it.
+    seq, head: number and digest of the line before the first line. digests_sealed: True if a seal proves the
+    digests in the lines, False if a seal contradicts them, None if unknown. complete: True if there are as
+    many lines as a seal states. last_seq: the number of the segment's last line, if a seal states it.
     """
     parsed = [_parsed(raw) for raw in lines]
     return _Diagnosis(parsed, seq, head, digests_sealed, complete=complete, last_seq=last_seq).run()
@@ -79,7 +79,7 @@ def _parsed(raw: bytes) -> _Line:
     sealed = chain.split(raw.removesuffix(b"\n"))
     seq = chain.seq_of(sealed.body) if sealed else None
     if sealed is None or seq is None:
-        try:  # a changed line that is still a JSON object may have its number
+        try:  # a changed line may still be a JSON object with a number
             fields = json.loads(raw)
             seq = fields.get("seq") if isinstance(fields, dict) else None
         except ValueError:
@@ -113,9 +113,9 @@ class _Diagnosis:
             if line.seq is not None:
                 self._at.setdefault(line.seq, []).append(index)
         self._before: dict[int, tuple[int, str]] = {}
-        """For each accepted seq: its line, and the digest of the line before."""
+        """The index of each accepted line, and the digest of the line before it, by number."""
         self._unsure = False
-        """True if the digest before the next line is lost, so that the line itself cannot be checked."""
+        """True if the digest before the next line is lost, so that the next line cannot be checked."""
 
     def run(self) -> Diagnosis:
         index = 0
@@ -147,10 +147,10 @@ class _Diagnosis:
         self._findings.append(Finding(index + 1, kind, what, self._seq if before is None else before))
 
     def _explain(self, index: int) -> int:
-        """Add the finding on a wrong line; return the line to continue with."""
+        """Add the finding about a wrong line. Return the index of the line to continue with."""
         line, wanted = self._lines[index], self._seq + 1
         if self._digests_sealed:
-            return self._edited(index)  # each digest is in its place, so the line's other bytes were changed
+            return self._edited(index)  # all digests are in place, so other bytes of the line were changed
         if end := self._permuted(index):
             self._find(index, REORDERED, f"lines {index + 1} to {end} are not in their order")
             for seq in range(wanted, wanted + end - index):
@@ -182,7 +182,7 @@ class _Diagnosis:
         return index
 
     def _permuted(self, index: int) -> int:
-        """Return the end of a part whose lines are all there, in another order; 0 if there is none."""
+        """Return the end of a part that has all its lines in a wrong order, or 0 if there is no such part."""
         seen: set[int] = set()
         highest, wanted = 0, self._seq + 1
         for end in range(index, min(len(self._lines), index + _FAR)):
@@ -220,7 +220,7 @@ class _Diagnosis:
             return False
         first, head = known
         if self._lines[first] == self._lines[index]:
-            return False  # the same line twice: the second one is too many
+            return False  # the same line twice: the second line is the inserted one
         self._find(first, INSERTED, _inserted(index - first), seq - 1)
         self._seq, self._head = seq - 1, head
         return True

@@ -1,7 +1,7 @@
-"""One event of the trail as a frozen value, and the words its fields may hold (pure).
+"""One event of the trail as a frozen value, and the words that its fields may have (pure).
 
-docs/audit.md describes every field for the people who review a trail; `line` turns an
-event into its JSON line, `query` turns the line back into an event.
+docs/audit.md describes every field for the people who review a trail. `line` makes the JSON line of an event,
+and `record` parses this line.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Final, Literal, NamedTuple, get_args
 ALLOW: Final = "allow"
 DENY: Final = "deny"
 WOULD_DENY: Final = "would_deny"
-"""Allowed, but a rule or a mount in monitor mode would have denied it."""
+"""The decision of an allowed request that a rule would have denied without monitor mode."""
 
 STRANGER: Final = "stranger"
-"""The `app` of a uid that belongs to no app."""
+"""Event.app for a uid that belongs to no app."""
 
 Holder = str | int
-"""The principal to whose budget an event counts: an app's name, or the uid of a stranger."""
+"""The principal that is charged for an event: an app's name, or the uid of a stranger."""
 
 DECISIONS: Final = (ALLOW, DENY, WOULD_DENY)
 
@@ -27,22 +27,22 @@ Operation = Literal[
     "quarantine", "read", "readlink", "release", "rename", "rmdir", "stat", "symlink",
     "truncate", "unlink", "write", "xattr",
 ]  # fmt: skip
-"""Name of a requested operation (Event.operation). mypy refuses other names in the file system."""
+"""The name of a requested operation (Event.operation). mypy refuses other names in the file system."""
 
 OPERATIONS: Final[tuple[Operation, ...]] = get_args(Operation)
 
 BY_DIRECTORY: Final = "directory"
 BY_OPERATION: Final = "operation"
 BY_APP: Final = "app"
-"""Common properties of events that were counted together, see Event.folded."""
+"""The common property of events that were counted together (Event.folded)."""
 
 
 class Cut(NamedTuple):
     """The record of a path that is too long to be recorded whole.
 
-    head, tail: how many bytes at the beginning, and at the end, of the recorded path are bytes of the real
-    path; between them is a mark. size: length of the real path in bytes. sha256: its digest, in
-    lower-case hex.
+    The recorded path consists of the beginning of the real path, a mark, and the end of the real path. head,
+    tail: the lengths of beginning and end, in bytes. size: the length of the real path in bytes. sha256: the
+    digest of the real path, in lower-case hex.
     """
 
     head: int
@@ -54,28 +54,26 @@ class Cut(NamedTuple):
 class Event(NamedTuple):
     """One decision, or the end of a handle, as it goes on record.
 
-    time_ns: nanoseconds since 1970 UTC. mount: the mountpoint, as people know it.
-    policy_generation: counts reloads of one mount, from 1. policy_digest: sha256 hex.
-    app: the app's name or ``stranger``. exe: the caller's executable, empty if unknown.
-    operation: ``open``, ``create``, ``mkdir``, ``release`` and so on. syscall: the most likely
-    system call of the caller (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the
-    mount's root, e.g. ``b"/DCIM/a.jpg"``; new_path where the request has two (rename, link).
-    decision: one of DECISIONS. errno: the caller's result, 0 for success; an allowed request
-    with an errno failed in the store. rules: ids of the rules that made the decision.
-    would_deny, would_allow: ids of monitored rules that would have decided otherwise.
-    io: ``passthrough``, ``mediated``, ... ; view: the label of the view. redacted: (offset,
-    length) in bytes of each range that reads as neutral. handle: links an open to its release.
-    bytes_read, bytes_written: bytes that went through the daemon, None where the kernel did the
-    work. size_*: bytes, mtime_*: nanoseconds, at open and at release.
+    time_ns: nanoseconds since 1970 UTC. mount: the mountpoint. policy_generation: the number of policy loads
+    of the mount, from 1. policy_digest: sha256 hex. app: the app's name or ``stranger``. exe: the caller's
+    executable, empty if unknown. operation: ``open``, ``create``, ``mkdir``, ``release`` and so on. syscall:
+    the most likely system call of the caller (``open(O_WRONLY|O_TRUNC)``). path, new_path: bytes from the
+    mount's root, e.g. ``b"/DCIM/a.jpg"``; new_path for requests with two paths (rename, link). decision: one
+    of DECISIONS. errno: the caller's result, 0 for success; an allowed request with an errno failed in the
+    store. rules: ids of the rules that made the decision. would_deny, would_allow: ids of monitored rules
+    that would have decided otherwise. io: ``passthrough``, ``mediated``, ... view: the label of the view.
+    redacted: (offset, length) in bytes of each range in which the app reads neutral bytes. handle: links an
+    open to its release. bytes_read, bytes_written: bytes that went through the daemon, or None if the kernel
+    read and wrote. size_*: bytes, mtime_*: nanoseconds, at open and at release.
 
-    repeats: 0 for a single event. n > 0: this event stands for n repeats of the denial that was recorded at
-    since_ns. If folded is not empty, it stands for n events since then that are not recorded one by one: all
+    repeats: 0 for a single event. With repeats = n, this event stands for n repeats of the denial that was
+    recorded at since_ns. With folded, it stands for n events since then that are not recorded one by one: all
     of one ``directory`` (the path), of one ``operation`` in any directory, or of one ``app``. Fields in which
     these events differ are empty. path_cut, new_path_cut: set if a path was too long (`bounds`).
-    redacted_ranges, redacted_bytes: of all ranges, where redacted lists only the first. rules_left_out:
-    number of ids missing in the lists.
+    redacted_ranges, redacted_bytes: number and bytes of all ranges, if redacted lists only the first ones.
+    rules_left_out: the number of ids that are missing in the lists.
 
-    A named tuple, not a dataclass, because one is made for every request: 1 µs instead of 5.
+    Event is a named tuple, not a dataclass, because each request makes one: 1 µs instead of 5.
     """
 
     time_ns: int
@@ -119,10 +117,10 @@ class Event(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """Return the number of requests that this event stands for (1, or the number of folded repeats)."""
+        """Return the number of requests that this event stands for: 1, or the number of repeats."""
         return self.repeats or 1
 
 
 def holder_of(event: Event) -> Holder:
-    """Return the principal to whose budget an event counts."""
+    """Return the principal that is charged for an event."""
     return event.app if event.app != STRANGER else event.uid

@@ -1,4 +1,4 @@
-"""Events in the forms of other programs: CSV rows, and File System Activity (1001) of OCSF (pure)."""
+"""Events in formats for other programs: CSV rows, and File System Activity (1001) of OCSF (pure)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ CSV_HEAD: Final = (
 
 
 def csv_row(event: Event, record_id: str) -> list[str]:
-    """Return the cells of an event. An apostrophe precedes a text that a spreadsheet would take for a
-    formula.
-    """
+    """Return the cells of an event. A text that looks like a formula gets an apostrophe before it."""
     new = event.new_path
     values: tuple[object, ...] = (
         record_id, iso_time(event.time_ns), shown(event.mount), shown(event.app), event.uid, event.gid,

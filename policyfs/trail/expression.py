@@ -1,6 +1,6 @@
-"""Queries of events as trees, and their text (pure).
+"""Queries of events as trees, and the text of these trees (pure).
 
-If the text of a tree is parsed (parser.py), the result is the same tree.
+The parser (parser.py) makes the same tree from this text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 BARE: Final = re.compile(r'(?:\\.|\{[^{}\s"]*\}|[^\s(),"\\])+', re.DOTALL)
-"""A value that needs no quotes."""
+"""A pattern for values that need no quotes."""
 
 GLOB_FIELDS: Final = frozenset({"path"})
 """Fields whose values are globs even in quotes. In other fields a quoted value has no wildcards."""
@@ -22,9 +22,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """One value of a term. literal: True if * and ? in it are no wildcards. at: its place in the query's
-    text.
-    """
+    """One value of a term. literal: True if it has no wildcards. at: its place in the query's text."""
 
     text: str
     literal: bool = False
@@ -33,8 +31,9 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A condition on one field. relation: ``=`` (one of the values), ``>``, ``>=``, ``<``, ``<=``, or ``..``
-    (from the first value to the second; an empty one is no bound).
+    """A condition on one field. relation: ``=`` (one of the values), ``>``, ``>=``, ``<``, ``<=``, or ``..``.
+
+    ``..`` is the range from the first value to the second. An empty value means no limit.
     """
 
     field: str
@@ -45,21 +44,21 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class And:
-    """All parts hold; without parts it always holds."""
+    """A condition that holds if all parts hold. Without parts it always holds."""
 
     parts: tuple[Expression, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Or:
-    """At least one part holds."""
+    """A condition that holds if at least one part holds."""
 
     parts: tuple[Expression, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """True if the part is false."""
+    """A condition that holds if its part does not hold."""
 
     part: Expression
 
@@ -91,7 +90,7 @@ def terms(tree: Expression) -> Iterator[Term]:
 
 
 def conjuncts(tree: Expression) -> Iterator[Term]:
-    """Yield the terms that must hold wherever the tree holds."""
+    """Yield the terms that hold for every event for which the tree holds."""
     if isinstance(tree, Term):
         yield tree
     elif isinstance(tree, And):
@@ -100,7 +99,7 @@ def conjuncts(tree: Expression) -> Iterator[Term]:
 
 
 def text_of(tree: Expression) -> str:
-    """Return the text of a tree."""
+    """Return the text of a tree, in the query language."""
     if isinstance(tree, Term):
         return _term(tree)
     if isinstance(tree, Not):

@@ -1,12 +1,12 @@
-"""Folding: repeated events of one app are counted, not recorded each time (pure).
+"""Counts of repeated events of one app, in place of a record of each event: the events are folded (pure).
 
-There are two ways. A denial that equals one recorded less than a window ago is counted as its repeat. The
-events of an app that is beyond its budget are counted together: by directory; if there are too many
+There are two ways. If a denial equals a denial that was recorded less than a window ago, it is counted as a
+repeat. If an app is beyond its budget, its events are counted together: by directory; if there are too many
 directories, by operation; and finally by app. Counts are always exact.
 
-Each app has its own counts, with their own bounds, so no app can use up the room of another. If an access was
-allowed and must be on record, its event is never just counted: the journal does not pass such events to this
-module.
+Each app has its own counts, with their own limits, so no app can use up the room of another app. If an access
+was allowed and must be on record, its event is never only counted: the journal does not pass such events to
+this module.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ RUNS: Final = 128
 DIRECTORIES: Final = 48
 OPERATIONS: Final = 32
 UIDS: Final = 16
-"""The limit of repeated denials, directories, operations and uids (see the names above) that are counted for
-one app at one time. The counts of an app take at most 0.6 MB on the trail in each window, even with the
-longest names.
+"""The limits of repeated denials, directories, operations and uids that are counted for one app at one time.
+
+The counts of an app take at most 0.6 MB on the trail in each window, even with the longest names.
 """
 
 FOLD_BYTES: Final = 256 * 1024
-"""The limit of bytes of memory for the events kept of one app."""
+"""The limit of the memory for the kept events of one app, in bytes."""
 
 _Key = tuple[object, ...]
 
 
 @dataclass(slots=True)
 class _Run:
-    """Events for which one line will be written. first: the event of this line, without the counts."""
+    """Several events for which one line will be written. first: the event of this line, without counts."""
 
     first: Event
     last_ns: int
@@ -78,15 +78,16 @@ def _key(event: Event) -> _Key:
 
 
 def _directory(event: Event) -> bytes:
-    """Return the directory of an event's path; for a path that was cut, the known part above it."""
+    """Return the directory of an event's path, or the head of a path that was cut."""
     if event.path_cut is not None:
         return event.path[: event.path_cut.head]
     return event.path[: event.path.rfind(b"/")] or b"/"
 
 
 def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
-    """Yield the groups that may count an event, the smallest first: key, value of Event.folded, most groups
-    of this sort.
+    """Yield the groups that may count an event, the smallest first.
+
+    Each is a tuple: key, value of Event.folded, limit of groups of this sort.
     """
     same = (event.operation, event.decision, event.uid, event.errno, event.rules, event.would_deny)
     yield (_directory(event), *same, event.policy_digest), BY_DIRECTORY, DIRECTORIES
@@ -95,9 +96,7 @@ def _groups_of(event: Event) -> Iterator[tuple[_Key, str, int]]:
 
 
 def _together(event: Event, folded: str) -> Event:
-    """Return an event with the fields in which all events of a group agree; other fields are empty. folded:
-    see Event.folded.
-    """
+    """Return an event with only the fields that all events of a group share. folded: for Event.folded."""
     first = event._replace(
         path=_directory(event) if folded == BY_DIRECTORY else b"/",
         folded=folded, pid=0, exe="", syscall="", new_path=None, kind=None, io="", view="", redacted=(),
@@ -111,15 +110,15 @@ def _together(event: Event, folded: str) -> Event:
 
 
 def _of_anybody(event: Event) -> Event:
-    """Return the event of a group for all further uids, if there are too many. It names no uid."""
+    """Return the event of the group for all uids beyond the limit. It names no uid."""
     return _together(event, BY_APP)._replace(uid=-1, gid=-1)
 
 
 class AppFold:
     """The counts of one app. Not thread-safe.
 
-    window_ns: the time for which a recorded denial stands for its repeats (0: each repeat is recorded). It is
-    also the time for which events are counted together before their line is written.
+    window_ns: the time in which a recorded denial stands for its repeats (0: each repeat is recorded). It is
+    also the time in which events are counted together before their line is written.
     """
 
     def __init__(self, window_ns: int) -> None:
@@ -153,7 +152,7 @@ class AppFold:
         return True
 
     def recorded(self, event: Event) -> None:
-        """Note a recorded denial. From now on its repeats are counted, if there is room for this."""
+        """Note a recorded denial. Its repeats are counted from now on, if there is room."""
         size = memory_bytes(event)
         if (
             event.decision == DENY
@@ -166,8 +165,7 @@ class AppFold:
             self._bytes += size
 
     def count(self, event: Event, *, by_directory: bool = True) -> Event | None:
-        """Count an event in the smallest group that has room. If this begins a new group, return the group's
-        event, else None.
+        """Count an event in the smallest group that has room. Return the event of a new group, else None.
 
         by_directory: False if the event must not begin a new group of a directory.
         """
@@ -195,7 +193,7 @@ class AppFold:
         return group
 
     def collect(self, now_ns: int, *, all_of_them: bool = False) -> list[Event]:
-        """Return the counts whose window is over, each as one event with ``repeats``, and forget them."""
+        """Remove the counts with a window that is over. Return each as one event with ``repeats``."""
         for key in [key for key, run in self._runs.items() if all_of_them or not self._stands(run, now_ns)]:
             self._finish(self._runs.pop(key))
         for key in [key for key, run in self._groups.items() if all_of_them or not self._stands(run, now_ns)]:

@@ -1,6 +1,6 @@
-"""Reader of the index of a segment: it finds events by their fields and does not read their lines (pure).
+"""The reader of a segment's index. It finds events by their fields, without their lines (pure).
 
-Events with the same caller, verdict and note are of one *class*. Each event has a row: its class, its time,
+Events with the same caller, verdict and note are of one *class*. Each event has a *row*: its class, its time,
 its path and the place of its line. So a condition on a caller or a verdict is tested once for each class.
 """
 
@@ -22,10 +22,10 @@ from policyfs.trail.index_build import FORMAT, MAGIC, NUMBERS, loaded
 
 _PAIR: Final = struct.Struct("=II")
 _FEW_PATHS: Final = 200
-"""The limit of paths that are read one by one. After that, all paths are read at once."""
+"""The limit of paths that are read one by one. For one more path, all paths are read at once."""
 
 HEAD_BYTES: Final = 1 << 16
-"""The limit of bytes of the head: a line of JSON with the places of the sections."""
+"""The limit of bytes of the head, which is a line of JSON with the places of the sections."""
 
 
 def head_of(data: memoryview | bytes) -> bytes:
@@ -38,9 +38,7 @@ def _behind_head(data: bytes) -> bytes:
 
 
 class Own(NamedTuple):
-    """One of the journal's own records (no event): its line in the segment, kind, seq, time, and the offset
-    of the line.
-    """
+    """One of the journal's own records (no event). line, offset: position of its line in the segment."""
 
     line: int
     kind: str
@@ -50,7 +48,7 @@ class Own(NamedTuple):
 
 
 class Hour(NamedTuple):
-    """Sums over the events of one class in one hour (since 1970). redacted: events with hidden bytes."""
+    """Sums over the events of one class in one hour. hour: hours since 1970. redacted: with hidden bytes."""
 
     hour: int
     class_id: int
@@ -62,7 +60,7 @@ class Hour(NamedTuple):
 
 
 class _Items:
-    """A column whose items are read one by one."""
+    """A column of an index. Its items are read one by one."""
 
     def __init__(self, body: Body, kind: str, at: int) -> None:
         self._body = body
@@ -76,16 +74,16 @@ class _Items:
 
 
 class Index:
-    """One index. Its sections, and their blocks, are checked when they are read."""
+    """One index. Its blocks are checked when they are read."""
 
     def __init__(
         self, data: memoryview | bytes, read: Read | None = None, again: Callable[[], bytes] | None = None
     ) -> None:
-        """data: the whole index; if *read* is given, which reads the rest, only its beginning with the whole
-        head.
+        """data: the whole index, or its beginning with the whole head if *read* is given.
 
-        again: makes the index again from its segment; called if a block does not match its digest. Raises
-        WrongIndexError if the bytes are not an index, or are damaged.
+        read: reads the bytes behind the head. again: makes the index again from its segment. It is called if
+        a block does not match its digest. Raises WrongIndexError if the bytes are not an index, or are
+        damaged.
         """
         head = head_of(data)
         try:
@@ -114,15 +112,15 @@ class Index:
             raise WrongIndexError(str(exc)) from exc
         self._columns: dict[str, memoryview] = {}
         self._looked_up = 0
-        """Number of paths that were read one by one."""
+        """The number of paths that were read one by one."""
 
     def _section(self, name: str) -> bytes:
-        """Read a section. Raises WrongIndexError if it is damaged and cannot be made again."""
+        """Return a section. Raises WrongIndexError if the section is damaged and cannot be made again."""
         _, at, size = self._places[name]
         return self._body.read(at, size)
 
     def _pair(self, name: str, number: int) -> tuple[int, int]:
-        """Return the start and the end of an item, from a column of ends."""
+        """Return the start and the end of an item, from the column *name* of such positions."""
         begin, end = _PAIR.unpack(self._body.part(self._places[name][1] + 4 * number, _PAIR.size))
         return begin, end
 
@@ -159,7 +157,7 @@ class Index:
 
     @cached_property
     def classes(self) -> list[Event]:
-        """The events of the classes, without the fields of single rows."""
+        """One event for each class, without the fields of single rows."""
         return [loaded(values) for values in self._list("classes")]
 
     @cached_property
@@ -169,12 +167,12 @@ class Index:
 
     @cached_property
     def bad(self) -> list[tuple[int, str]]:
-        """The lines that are not records: number and reason."""
+        """The number of each line that is not a record, and the reason."""
         return [(line, why) for line, why in self._list("bad")]
 
     @cached_property
     def _others(self) -> list[int]:
-        """For each line that is not an event, in order: the number of events before it."""
+        """The number of events before each line that is not an event, in order."""
         lines = sorted([own.line for own in self.own] + [line for line, _ in self.bad])
         return [line - 1 - index for index, line in enumerate(lines)]
 
@@ -192,7 +190,7 @@ class Index:
         return self._places["paths.at"][2] // 4 - 1
 
     def path(self, path_id: int) -> bytes:
-        """Return a path by its id; ids are in the order of the paths."""
+        """Return a path by its id. Ids have the order of the sorted paths."""
         if self._looked_up > _FEW_PATHS:
             blob, ends = self._paths
             return blob[ends[path_id] : ends[path_id + 1] - 1]
@@ -201,12 +199,12 @@ class Index:
         return self._body.part(self._places["paths"][1] + begin, end - begin - 1)
 
     def paths(self, path_ids: Iterable[int]) -> list[bytes]:
-        """Return many paths by their ids: quicker than one by one."""
+        """Return many paths by their ids. This is quicker than path() for each."""
         blob, at = self._paths
         return [blob[at[path_id] : at[path_id + 1] - 1] for path_id in path_ids]
 
     def first_path(self, least: bytes) -> int:
-        """Return the id of the first path that is not before these bytes."""
+        """Return the id of the first path that is *least* or sorts after it."""
         low, high = 0, self.path_count
         while low < high:
             middle = (low + high) // 2
@@ -217,7 +215,7 @@ class Index:
         return low
 
     def paths_matching(self, pattern: re.Pattern[bytes], prefix: bytes, needle: bytes) -> list[int]:
-        """Return the ids of the paths that match; all of them begin with prefix and contain needle."""
+        """Return the ids of the paths that match. All of them begin with *prefix* and contain *needle*."""
         first, last = 0, self.path_count
         if prefix:
             first = self.first_path(prefix)
@@ -235,45 +233,45 @@ class Index:
         return found
 
     def rows_of_path(self, path_id: int) -> list[int]:
-        """Return the rows whose path, or new path, is this one."""
+        """Return the rows that have the path with this id, as path or as new path."""
         begin, end = self._pair("postings.at", path_id)
         kind, at, _ = self._places["postings"]
         rows = self._body.part(at + 4 * begin, 4 * (end - begin))
         return memoryview(rows).cast(kind).tolist()
 
     def moves(self) -> Iterator[tuple[int, bytes, bytes]]:
-        """Yield class, path and new path of each row with a second path, in order."""
+        """Yield the class, the path and the new path of each row with a new path, in order."""
         names, ends = self._section("moves"), self._column("moves.at").tolist()
         paths = [names[begin:end] for begin, end in pairwise(ends)]
         yield from zip(self._column("moves.class"), paths[::2], paths[1::2], strict=True)
 
     @cached_property
     def new_paths(self) -> dict[int, int]:
-        """Rows with a second path, and the id of that path."""
+        """The id of the new path, by row, for rows with a new path."""
         return dict(zip(self._column("new_path.rows"), self._column("new_path"), strict=True))
 
     def rows_cut(self, sha256: str) -> list[int]:
-        """Return the rows with a path that was too long, by the digest of the whole path."""
+        """Return the rows with a cut path, by the digest of the whole path."""
         return [row for digest, row in self._list("cuts") if digest == sha256]
 
     @cached_property
     def cut_rows(self) -> frozenset[int]:
-        """The rows with a path that was too long to be recorded whole."""
+        """The rows with a cut path, one that was too long to be recorded whole."""
         return frozenset(row for _, row in self._list("cuts"))
 
     def numbers(self, name: str) -> Iterator[tuple[int, int]]:
-        """Yield row and number of a column of NUMBERS, in order."""
+        """Yield (row, number) of a column of NUMBERS, in order."""
         if name not in NUMBERS:
             raise KeyError(name)
         yield from zip(self._column(f"{name}.rows"), self._column(name), strict=True)
 
     @cached_property
     def repeats(self) -> dict[int, int]:
-        """Rows that stand for several requests, and how many."""
+        """The number of requests, by row, for rows that stand for several requests."""
         return dict(self.numbers("repeats"))
 
     def hours(self) -> Iterator[Hour]:
-        """Yield the sums by hour and class."""
+        """Yield the sums for each hour and class."""
         flat = self._column("hours")
         count = len(flat) // len(Hour._fields)
         columns = [flat[at * count : (at + 1) * count] for at in range(len(Hour._fields))]
@@ -286,14 +284,14 @@ class Index:
         return all(map(int.__le__, times, times[1:]))
 
     def period(self) -> tuple[int, int] | None:
-        """Return the first and last time of an event, if there is one."""
+        """Return the first and the last time of the events, or None if there are no events."""
         hours = list(self.hours())
         if not hours:
             return None
         return min(self.times), max(self.times)
 
     def rows_between(self, since_ns: int | None, until_ns: int | None) -> tuple[int, int] | None:
-        """Return the range of rows of a period; None if the times go back somewhere."""
+        """Return the range of rows of a period, or None if the times of the rows are not in order."""
         if not self.in_order:
             return None
         low = 0 if since_ns is None else bisect_left(self.times, since_ns)

@@ -1,7 +1,8 @@
-"""The body of an index: only the needed blocks are read and checked (pure).
+"""The body of an index. Only the needed blocks of it are read and checked (pure).
 
-Before the body stands a table with the SHA-256 of each of its blocks; the head has the digest of the table.
-So a binary search among a million bytes of paths reads and hashes some blocks, not all of them.
+An index consists of a head, a table and the body. The table has the SHA-256 of each block of the body, and
+the head has the digest of the table. So a binary search in a million bytes of paths reads and hashes only a
+few blocks.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ BLOCK: Final = 1 << 14
 _DIGEST: Final = 32
 
 Read = Callable[[int, int], bytes]
-"""Reads bytes behind the head of an index: offset and size."""
+"""A function that returns bytes behind the head of an index, by offset and size."""
 
 
 class WrongIndexError(ValueError):
-    """The bytes are not an index of this segment."""
+    """Error for bytes that are not an index of this version, or are damaged."""
 
 
 def digests_of(body: bytes | memoryview) -> bytes:
-    """Return the table of a body."""
+    """Return the table of a body: the digest of each block."""
     view = memoryview(body)
     return b"".join(
         hashlib.sha256(view[begin : begin + BLOCK]).digest() for begin in range(0, len(view), BLOCK)
@@ -34,8 +35,9 @@ class Body:
     """The body of one index."""
 
     def __init__(self, size: int, digest: str, read: Read, again: Callable[[], bytes] | None) -> None:
-        """size: bytes of the body. digest: the digest of the table. again: makes table and body again from
-        the segment; called if a block does not match the table.
+        """size: the bytes of the body. digest: the digest of the table. read: returns bytes behind the head.
+
+        again: makes table and body again from the segment. It is called if a block does not match the table.
         """
         self._size: Final = size
         self._digest: Final = digest
@@ -55,13 +57,16 @@ class Body:
 
     @cached_property
     def _made(self) -> bytes:
-        """Table and body, made again from the segment. They are made only once."""
+        """Table and body, made again from the segment, but only once."""
         if self._again is None:
             raise WrongIndexError("the index is damaged")
         return self._again()
 
     def read(self, at: int, count: int) -> bytes:
-        """Return bytes of the body. Raises WrongIndexError if they are damaged and cannot be made again."""
+        """Return *count* bytes of the body from the offset *at* on.
+
+        Raises WrongIndexError if they are damaged and cannot be made again.
+        """
         if not count:
             return b""
         first, last = at // BLOCK, -(-(at + count) // BLOCK)
@@ -76,7 +81,7 @@ class Body:
         return data[at - begin : at - begin + count]
 
     def part(self, at: int, count: int) -> bytes:
-        """Return some bytes as `read` does; their blocks stay in memory for later calls."""
+        """Return a few bytes as read() does, and keep their block in memory for later calls."""
         number, inside = divmod(at, BLOCK)
         if inside + count > BLOCK:
             return self.read(at, count)

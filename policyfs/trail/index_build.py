@@ -1,7 +1,7 @@
-"""Index of a segment, made from its lines (pure). The same lines always make the same bytes.
+"""The builder of a segment's index (pure). The same lines always make the same bytes.
 
-An event's line is split before fields that are always there. Equal parts are parsed once, because callers and
-verdicts repeat. A line that policyfs did not write in this form is parsed as a whole.
+The builder cuts an event's line into parts at fields that every event has. Callers and verdicts repeat, so
+equal parts are parsed only once. A line that policyfs did not write in this form is parsed as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from policyfs.trail.terms import hidden_of, size_of
 FORMAT: Final = "policyfs-index-3"
 MAGIC: Final = b'{"format":"policyfs-index-3"'
 NUMBERS: Final = ("size", "bytes_read", "bytes_written", "hidden", "repeats")
-"""Numbers of events for which an index has columns. Only rows that have the number take room there."""
+"""The numbers of events that have a column in an index. Only rows with the number take room in it."""
 
 _HEAD: Final = b'{"type":"event","seq":'
 _NOWHERE: Final = Place("", "", 0)
@@ -43,7 +43,7 @@ class _Split(NamedTuple):
 
 
 def split_line(raw: bytes) -> _Split | None:
-    """Cut a line, without its newline, into parts; None if it has another form."""
+    """Cut a line, without its newline, into parts. Return None if the line has another form."""
     if not raw.startswith(_HEAD) or raw[-76:-66] != b',"chain":"':
         return None
     time = raw.find(b',"time":"', 22, 60)
@@ -65,7 +65,7 @@ def split_line(raw: bytes) -> _Split | None:
 
 
 def common_of(event: Event) -> Event:
-    """Return an event without the fields that differ from event to event: the class of its row."""
+    """Return the class of an event: the event without the fields that differ from row to row."""
     return event._replace(
         time_ns=0, pid=0, path=b"", new_path=None, redacted=(), handle=None, bytes_read=None,
         bytes_written=None, size_before=None, size_after=None, mtime_before_ns=None, mtime_after_ns=None,
@@ -75,7 +75,7 @@ def common_of(event: Event) -> Event:
 
 
 class IndexBuilder:
-    """Collects the lines of one segment, in order."""
+    """The builder of one segment's index. The caller adds the lines in order, and then calls finish()."""
 
     def __init__(self) -> None:
         self._times = array("q")
@@ -106,7 +106,7 @@ class IndexBuilder:
             self._add_whole(line, offset)
 
     def _add_parts(self, parts: _Split, line: bytes, offset: int) -> bool:
-        """Add an event by its parts; False if it must be parsed as a whole."""
+        """Add an event by its parts. Return False if its line must be parsed as a whole."""
         path_id = self._path_memo.get(parts.path)
         if path_id is None:
             path_id = self._plain_path(parts.path)
@@ -142,7 +142,7 @@ class IndexBuilder:
         return True
 
     def _plain_path(self, text: bytes) -> int:
-        """Return the id of the only path in a part of a line; -1 if the part is not one plain path."""
+        """Return the id of the path in a part of a line, or -1 if the part is not just one plain path."""
         value = text[9:-1]
         if text[-1:] != b'"' or not _PLAIN.isdisjoint(value):
             return -1
@@ -205,9 +205,7 @@ class IndexBuilder:
             hour[4] += numbers["hidden"] or 0
 
     def finish(self, segment: str, size: int, sha256: str) -> bytes:
-        """Return the index. segment: the segment's name. size, sha256: size and digest of the bytes that were
-        added.
-        """
+        """Return the index. segment: the segment's name. size, sha256: of the bytes of all added lines."""
         sections = [
             ("classes", "json", _json([_stored(event) for event in self._class_ids])),
             ("own", "json", _json(self._own)),
@@ -278,7 +276,7 @@ def _stored(event: Event) -> list[object]:
 
 
 def loaded(values: list[object]) -> Event:
-    """Return the event of a class, as `_stored` wrote it."""
+    """Return the event of a class from the values of _stored()."""
     at = Event._fields.index("path")
     fields = [tuple(value) if isinstance(value, list) else value for value in values]
     return Event._make([*fields[:at], b"", *fields[at:]])
@@ -289,7 +287,7 @@ def _json(value: object) -> bytes:
 
 
 def _file(sections: Iterable[tuple[str, str, bytes]], about: dict[str, object]) -> bytes:
-    """Return an index: a line of JSON with the places of the sections, the table of digests, the sections."""
+    """Return the bytes of an index: the head (a line of JSON), the table of digests, and the sections."""
     places, parts, at = {}, [], 0
     for name, kind, data in sections:
         places[name] = [kind, at, len(data)]

@@ -1,8 +1,9 @@
-"""Rows of an index that a selection may contain (pure).
+"""Searches for the rows of an index that a selection may contain (pure).
 
-A set of rows is a number with one byte for each row (0 or 1), so that sets are joined by the interpreter's
-own arithmetic. Each part of a query gives two sets: rows that surely match, and rows that may. The two
-differ if the index lacks a field; then the line itself must be read.
+A row is one event of the index. A set of rows is a number with one byte for each row (0 or 1). So the
+interpreter's arithmetic on long numbers joins and intersects sets. Each part of a query gives two sets: rows
+that surely match, and rows that may match. The sets differ if the index lacks a field. Then the line itself
+must be read.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ from policyfs.trail.terms import BY_NAME, compile_tree, moment, number_bounds, p
 _RUN: Final = re.compile(r"[^\\*?{}\[\],]+")
 _BELOW: Final = re.compile(r"((?:/[^\\*?{}\[\],/]+)*)/(\*\*\*?)")
 _FEW: Final = 200
-"""The limit of ids whose rows are looked up one by one."""
+"""The limit of paths for which rows are looked up path by path."""
 
 
 class Rows(NamedTuple):
-    """Sets of rows: those that surely match, and those that may."""
+    """Two sets of rows: rows that surely match, and rows that may match."""
 
     surely: int
     maybe: int
 
 
 class RowFinder:
-    """Finds the rows of one index for one selection."""
+    """A search for the rows of one index that one selection contains."""
 
     def __init__(self, index: Index, wanted: Selection) -> None:
         self._index = index
@@ -48,7 +49,7 @@ class RowFinder:
         return int.from_bytes(b"\1" * self._index.rows, "little")
 
     def find(self) -> Rows:
-        """Return the sets of rows."""
+        """Return the rows that surely match and the rows that may match."""
         return self._tree(self._wanted.tree)
 
     def _tree(self, tree: Expression) -> Rows:
@@ -163,8 +164,10 @@ def path_ids(index: Index, glob: str, pattern: re.Pattern[bytes]) -> Sequence[in
 
 
 def fixed_parts(glob: str) -> tuple[bytes, bytes]:
-    """Return two strings of bytes. Each path that matches the glob begins with the first, and contains the
-    second. One is empty if nothing is certain about it.
+    """Return the certain beginning of the paths that match a glob, and a certain part of them.
+
+    Each path that matches begins with the first string, and contains the second. A string is empty if
+    nothing is certain.
     """
     outside = re.sub(r"\\.|\{.*\}", "*", glob.removesuffix("/***"), flags=re.DOTALL)
     runs = _RUN.findall(outside)
@@ -172,13 +175,13 @@ def fixed_parts(glob: str) -> tuple[bytes, bytes]:
     prefix = runs[0] if runs and outside.startswith(runs[0]) and runs[0].startswith("/") else ""
     if prefix == outside and not glob.endswith("/***"):
         return prefix.encode("utf-8", "surrogateescape"), b""
-    # "/a/**/b" also matches "/a/b": so the slashes around ** are not certain.
+    # The slashes around ** are not certain, because "/a/**/b" also matches "/a/b".
     prefix, best = prefix.rstrip("/"), best.strip("/")
     return prefix.encode("utf-8", "surrogateescape"), best.encode("utf-8", "surrogateescape")
 
 
 def chosen(rows: int, count: int) -> list[int]:
-    """Return the numbers of the rows in a set, in ascending order. count: the rows of the index."""
+    """Return the numbers of the rows in a set, in ascending order. count: the number of rows of the index."""
     return list(compress(range(count), rows.to_bytes(count, "little"))) if rows else []
 
 
@@ -188,7 +191,7 @@ def is_all(rows: int, count: int) -> bool:
 
 
 def add_to_summary(summary: Summary, index: Index, rows: int) -> None:
-    """Count the events of a set of rows, as `Summary.add` does one by one."""
+    """Count the events of a set of rows in a summary. The result is that of Summary.add() for each event."""
     count = index.rows
     if not rows:
         return
@@ -209,7 +212,7 @@ def add_to_summary(summary: Summary, index: Index, rows: int) -> None:
 
 
 def _add_rows(summary: Summary, index: Index, mask: bytes) -> None:
-    """Count rows without the sums by hour."""
+    """Count some rows of an index, without its sums by hour, which cover all rows."""
     hours = array("q", [time // 3_600_000_000_000 for time in compress(index.times, mask)])
     counts = Counter(zip(hours, compress(index.class_of, mask), strict=True))
     sums: dict[tuple[int, int], list[int]] = {key: [count, 0, 0, 0, 0] for key, count in counts.items()}
@@ -231,7 +234,7 @@ def _add_rows(summary: Summary, index: Index, mask: bytes) -> None:
 
 
 class Sums(NamedTuple):
-    """Sums over events of one class."""
+    """Sums over events of one class. redacted: the weight of events with hidden bytes."""
 
     weight: int
     bytes_read: int
@@ -241,7 +244,7 @@ class Sums(NamedTuple):
 
 
 def class_event(index: Index, row: int) -> Event:
-    """Return a row's event with the fields that the index has: those of the class, time and paths."""
+    """Return a row's event with the fields in the index: the fields of its class, time, paths, repeats."""
     new = index.new_paths.get(row)
     return index.classes[index.class_of[row]]._replace(
         time_ns=index.times[row],

@@ -1,9 +1,9 @@
-"""Fast format of events, and of the journal's own records, as harmless JSON line bodies (pure).
+"""A fast formatter of events, and of the journal's own records, as bodies of JSON lines (pure).
 
-Even ``cat`` on a trail does no harm. Every character that is not
-printable (controls, newlines, bidirectional overrides, zero-width and default-ignorable
-characters, lone surrogates) is written as a ``\\uXXXX`` escape. The JSON is the same to a parser.
-Bodies lack the closing brace: `chain.seal` appends the digest as the last field.
+The lines are harmless even if ``cat`` prints them on a terminal: every character that is not printable is
+written as a ``\\uXXXX`` escape (controls, newlines, bidirectional overrides, zero-width and default-ignorable
+characters, lone surrogates). For a JSON parser the text is the same. Bodies have no closing brace:
+`chain.seal` appends the digest as the last field.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ _Text = TypeVar("_Text", str, tuple[str, str])
 _CALLERS: Final = 256
 _REQUESTS: Final = 1024
 _MEMO_CHARS: Final = 1024
-"""Limits of the memos: most entries, and most characters of a text. Longer texts are not remembered. So the
-memos take at most 3 MiB.
+"""Limits of the memos: the number of entries, and the characters of a text. Longer texts are not remembered.
+
+So the memos take at most 3 MiB.
 """
 _NS: Final = 1_000_000_000
 
 _CALLER: Final = itemgetter(
     *map(Event._fields.index, ("mount", "app", "uid", "gid", "pid", "exe")),
 )
-"""Returns the fields of an event that describe the caller. Most callers end soon: the memo is small."""
+"""A function that returns the fields of the caller. Most callers end soon, so the memo is small."""
 _REQUEST: Final = itemgetter(
     *map(
         Event._fields.index,
@@ -39,9 +40,7 @@ _REQUEST: Final = itemgetter(
          "would_allow", "policy_generation", "policy_digest"),
     )
 )  # fmt: skip
-"""Returns the fields of an event that describe the request and its verdict. They are the same for many
-processes.
-"""
+"""A function that returns the fields of the request and its verdict. Many processes share them."""
 _DETAILS: Final = slice(Event._fields.index("redacted"), Event._fields.index("mtime_after_ns") + 1)
 """The fields from `redacted` to `mtime_after_ns`."""
 _RARE: Final = slice(Event._fields.index("note"), None)
@@ -49,24 +48,24 @@ _NONE_RARE: Final = tuple(Event._field_defaults[name] for name in Event._fields[
 """The fields from `note` on, and their values in most events."""
 
 RANGES_LIMIT: Final = 256
-"""The limit of redacted ranges in a line, so that no file can be made for which a line is endless."""
+"""The limit of redacted ranges in a line, so that no file can make the line endless."""
 
 LINE_BYTES: Final = 48 * 1024
-"""The largest number of bytes of a line with any content, digest and newline included. The sum of the bounds
-of the single fields: 2 paths of 1,024 bytes that are escaped and in base64 (15 KiB), 256 ranges (10.5), the
-mountpoint (4), lists of rules (4), exe and note (2), other texts (3.5), numbers, names and digests (3).
+"""The limit of bytes of a line, digest and newline included.
+
+It is the sum of the limits of the fields: 2 paths of 1,024 bytes, escaped and in base64 (15 KiB), 256 ranges
+(10.5), the mountpoint (4), lists of rules (4), exe and note (2), other texts (3.5), numbers, names and
+digests (3).
 """
 
 INVISIBLE: Final = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""Characters that terminals draw as nothing, although their category, and so str.isprintable(), counts as
-printable.
-"""
+"""Characters that terminals do not draw, although str.isprintable() is True for them."""
 
 
 def is_plain(text: str) -> bool:
-    """Return True if a terminal shows this text as it is, each character visible."""
+    """Return True if a terminal shows each character of this text as itself."""
     return text.isprintable() and (text.isascii() or INVISIBLE.search(text) is None)
 
 
@@ -82,7 +81,7 @@ def quote(text: str) -> str:
 
 
 def iso_time(time_ns: int) -> str:
-    """Return nanoseconds since 1970 as ``2026-03-01T08:15:00.000000001Z``, exact."""
+    """Return the exact time in the form ``2026-03-01T08:15:00.000000001Z``. time_ns: ns since 1970."""
     seconds, rest = divmod(time_ns, _NS)
     return f"{_whole_second(seconds)}{rest:09d}Z"
 
@@ -119,7 +118,7 @@ def _short(text: str, limit: int) -> str:
 
 
 class LineFormatter:
-    """Makes the body of an event's line (about 3 µs) and memoises the parts that repeat.
+    """A formatter of lines. It needs about 3 µs for an event, because it memoises the parts that repeat.
 
     Not thread-safe: the journal calls it under its own lock.
     """
@@ -131,11 +130,11 @@ class LineFormatter:
         self._second_text = ""
 
     def event(self, event: Event, seq: int) -> bytes:
-        """Return the body of an event's line, without the chain digest, as UTF-8. event: a bounded one."""
+        """Return the body of a bounded event's line, without the chain digest, as UTF-8."""
         return numbered(self.unnumbered(event), seq)
 
     def unnumbered(self, event: Event) -> bytes:
-        """Return the body of an event's line without its beginning, which `numbered` adds."""
+        """Return the body of an event's line without its beginning, which numbered() adds."""
         seconds, rest = divmod(event.time_ns, _NS)
         if seconds != self._second:
             self._second_text = _whole_second(seconds)
@@ -164,7 +163,7 @@ class LineFormatter:
 
 
 def numbered(unnumbered: bytes, seq: int) -> bytes:
-    """Return the body of an event's line with its number in the trail."""
+    """Return the body of an event's line, with the line's number in the trail."""
     return b'{"type":"event","seq":%d%b' % (seq, unnumbered)
 
 
@@ -206,7 +205,7 @@ def _verdict_text(event: Event) -> str:
 
 
 def _details(event: Event) -> str:
-    """Return the fields that most events lack: only fields that are set appear in the line."""
+    """Return the text of the fields that most events lack. Only fields with a value appear in it."""
     details: Any = event[_DETAILS]
     redacted, handle, read, written, size, size_after, mtime, mtime_after = details
     text = ""
@@ -233,7 +232,7 @@ def _details(event: Event) -> str:
 
 
 def _rare(event: Event) -> str:
-    """Return the fields of cut or counted events, and the note."""
+    """Return the text of the fields of cut or counted events, and of the note."""
     parts: list[str] = []
     if event.rules_left_out:
         parts.append(f',"rules_left_out":{event.rules_left_out}')

@@ -1,4 +1,4 @@
-"""Lives of files across renames: the events of one file, and its last known state (pure)."""
+"""Lives of files: the events of each file, across renames, and the file's last known state (pure)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from policyfs.trail.event import DENY, Event
 Item = TypeVar("Item")
 
 NAMES: Final = 1000
-"""The limit of names of one file that are followed."""
+"""The limit of names that are followed for one file."""
 
 MAKES: Final = frozenset({"create", "mkdir", "mknod", "symlink"})
 REMOVES: Final = frozenset({"unlink", "rmdir"})
@@ -20,7 +20,7 @@ MOVES: Final = frozenset({"rename", "link"})
 
 
 Move = tuple[bytes, bytes]
-"""A rename or link that happened: the path before, and the new one."""
+"""A rename or link that was carried out: the old path and the new path."""
 
 
 def happened(event: Event) -> bool:
@@ -29,7 +29,10 @@ def happened(event: Event) -> bool:
 
 
 def other_names(path: bytes, moves: Sequence[Move]) -> set[bytes]:
-    """Return all names that a file may have had, by renames and links of it and of directories above it."""
+    """Return all names that a file may have had.
+
+    Renames and links of the file, and of the directories above it, give it other names.
+    """
     found, todo = {path}, [path]
     while todo and len(found) < NAMES:
         above = {place for name in todo for place in _and_above(name)}
@@ -56,7 +59,7 @@ def _and_above(path: bytes) -> Iterator[bytes]:
 
 @dataclass(eq=False)
 class Life(Generic[Item]):
-    """One file. first: its first name. names: its present names. events: its events, in order."""
+    """One file. first: its first name. names: its present names. ever: all names. events: in order."""
 
     first: bytes
     names: set[bytes] = field(default_factory=set)
@@ -66,20 +69,20 @@ class Life(Generic[Item]):
     was_deleted: bool = False
     was_replaced: bool = False
     replaces: Life[Item] | None = None
-    """The file whose name this file took over, if that file had no other name."""
+    """The file that lost its last name to this file, or None."""
 
 
 class Lives(Generic[Item]):
-    """Sorts events into the lives of files. Events come in the order of time, each with its item."""
+    """The lives of all files of a trail. The caller adds events in the order of time, each with an item."""
 
     def __init__(self) -> None:
         self.all: list[Life[Item]] = []
         self._by_name: dict[bytes, Life[Item]] = {}
         self._above: Counter[bytes] = Counter()
-        """Directories, each with the number of known names below it."""
+        """The number of known names at and below each path."""
 
     def add(self, event: Event, item: Item) -> Life[Item]:
-        """Add an event; return the file that it is about."""
+        """Add an event, and return the life of its file."""
         is_real = happened(event)
         if is_real and event.operation in MAKES:
             life = self._begin(event.path, made=True)
@@ -139,10 +142,10 @@ class Lives(Generic[Item]):
 
 
 class Change(NamedTuple):
-    """The changes of one file in a period. path: its last name. former: its first name, if it was moved.
+    """The changes of one file in a period. path: the last name. former: the first name of a moved file.
 
     what: words such as ``made``, ``changed``, ``moved``, ``deleted``. before, after: the file's size in
-    bytes; None if unknown.
+    bytes; None if unknown. apps: the apps that changed the file.
     """
 
     path: bytes
@@ -195,7 +198,7 @@ def changes_of(lives: Iterable[Life[Item]]) -> list[Change]:
 
 
 def change_of(life: Life[Item]) -> Change | None:
-    """Return the changes of a file; None if there are none."""
+    """Return the changes of a file, or None if nothing was changed."""
     events = [event for event, _ in life.events if is_change(event)]
     if not events:
         return None

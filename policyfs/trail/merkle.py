@@ -1,7 +1,7 @@
 """Merkle trees over the lines of a segment, hashed as in RFC 6962 (pure).
 
-The entry of a line is the line's chain digest, as 32 bytes. So the root covers the bytes of all lines. A path
-of some 17 digests proves that one line was in a sealed segment, without any other line.
+The entry of a line is the line's chain digest, as 32 bytes. So the root covers the bytes of all lines. About
+17 digests (the audit path) prove that one line was in a sealed segment, without any other line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _sha256 = hashlib.sha256
 
 
 class MerkleTree:
-    """A tree that grows at its end. It keeps only the digests of its largest full subtrees: some 20."""
+    """A tree that grows at its end. It keeps only the digests of its largest full subtrees, about 20."""
 
     __slots__ = ("_peaks", "size")
 
@@ -48,7 +48,7 @@ class MerkleTree:
 
 
 def root_of(entries: bytes) -> bytes:
-    """Return the root of these entries, faster than one by one: whole levels at a time."""
+    """Return the root of these entries. Whole levels at a time are faster than MerkleTree."""
     if not entries:
         return _sha256(b"").digest()
     level = [
@@ -76,7 +76,7 @@ def path_of(entries: bytes, index: int) -> list[bytes]:
 
 
 def root_by_path(entry: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """Return the root to which a path leads; None if the path has the wrong length."""
+    """Return the root to which an audit path leads, or None if the path has the wrong length."""
     node, last = _sha256(b"\0" + entry).digest(), size - 1
     if not 0 <= index <= last:
         return None

@@ -1,4 +1,4 @@
-"""Facts of the HTML report, collected portion by portion from indexes (pure)."""
+"""Counts for the HTML report, collected from one index after the other (pure)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NAMES: Final = 2
 
 
 class Access(NamedTuple):
-    """A kind of access: caller, operation, directory, answer and grounds."""
+    """A kind of access: app, operation, directory, decision, cause and grounds."""
 
     app: str
     operation: str
@@ -25,7 +25,7 @@ class Access(NamedTuple):
 
 
 class Overview:
-    """Counts of accesses by directory, and of redactions."""
+    """The counts of accesses by directory, and of redactions. lookup: finds rules in policy texts."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
@@ -37,7 +37,7 @@ class Overview:
         self.hidden_bytes: Counter[tuple[str, str, str]] = Counter()
 
     def add(self, index: Index, rows: int) -> None:
-        """Count the events of a set of rows."""
+        """Count the events of a set of rows of an index."""
         if not rows:
             return
         directories = [_directory(index.path(path_id)) for path_id in range(index.path_count)]
@@ -84,6 +84,6 @@ class Overview:
 
 
 def _directory(path: bytes) -> bytes:
-    """Return the first names of the directory that a path is in."""
+    """Return the directory of a path, cut to its first names."""
     parts = path.split(b"/")[1:-1]
     return b"/" + b"/".join(parts[:_NAMES])

@@ -1,7 +1,7 @@
-"""Parts of HTML pages in one file: no network, tables that sort and search, for screens and paper (pure).
+"""Parts of HTML pages without network: tables that sort and search, for screens and paper (pure).
 
-INVARIANT: each text from elsewhere goes through `text_of` or `path_of`, which make every character visible
-and escape HTML. The page runs only scripts whose digests it states.
+INVARIANT: each text from a trail goes through `text_of` or `path_of`, which make every character visible
+and escape HTML. The browser runs only the script with the digest in the page's head.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def path_of(path: bytes) -> str:
 
 
 def number_boxes(pairs: Iterable[tuple[str, str, str]]) -> str:
-    """Return a row of boxes: name, value, class of the look (may be empty)."""
+    """Return a row of boxes. pairs: name, value and CSS class (may be empty) of each box."""
     boxes = "".join(
         f'<div><dt>{name}</dt><dd class="{look}">{value}</dd></div>' for name, value, look in pairs
     )

@@ -28,7 +28,7 @@ from policyfs.trail.expression import (
 from policyfs.trail.table import shown, width
 
 DEPTH: Final = 100
-"""The limit of parentheses and `not` inside each other."""
+"""The limit of the nesting of parentheses and `not`."""
 
 _SPACE: Final = re.compile(r"\s*")
 _FIELD: Final = re.compile(r"([A-Za-z_]+):")
@@ -39,7 +39,7 @@ _RELATION: Final = re.compile(r">=|<=|>|<")
 
 
 class QueryError(UsageError):
-    """A query is wrong. The message has the text, and below it a mark at the place."""
+    """Error in a query. The message has the query, and a mark below the wrong place."""
 
     def __init__(self, message: str, text: str = "", at: Span = (0, 0)) -> None:
         self.plain = message
@@ -51,7 +51,7 @@ class QueryError(UsageError):
 
 
 def similar(word: str, known: list[str]) -> str:
-    """Return a sentence that suggests known words."""
+    """Return a sentence that suggests known words similar to *word*."""
     meant = difflib.get_close_matches(word, known, n=3)
     if meant:
         return f"did you mean {' or '.join(map(shown, meant))}?"
@@ -60,8 +60,9 @@ def similar(word: str, known: list[str]) -> str:
 
 
 class Parser:
-    """Parses one text. names: each name of a field, with the field that it means. numeric: fields whose
-    values can be relations and ranges.
+    """The parser of one query. names: each name and alias of a field, with the field.
+
+    numeric: the fields for which relations and ranges are allowed.
     """
 
     def __init__(self, text: str, names: dict[str, str], numeric: frozenset[str]) -> None:
@@ -72,7 +73,7 @@ class Parser:
         self._depth = 0
 
     def parse(self) -> Expression:
-        """Return the tree. Raises QueryError."""
+        """Return the tree of the query. Raises QueryError."""
         self._skip()
         if self._at == len(self._text):
             return And()

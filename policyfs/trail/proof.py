@@ -1,4 +1,4 @@
-"""Proofs that one line was in a sealed segment, without the other lines (pure)."""
+"""Proofs that one line was in a sealed segment (pure). A proof does not contain the other lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from policyfs.trail.seal import Check, KeyChain, Seal, entries_of, read_keys, re
 
 
 class Checked(NamedTuple):
-    """The result of a check. wrong: empty, or the reason why the proof proves nothing."""
+    """The result of the check of a proof. wrong: the reason why the proof proves nothing, or empty."""
 
     line: str
     seal: Seal | None
@@ -23,8 +23,8 @@ class Checked(NamedTuple):
 def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, keys: bytes) -> str:
     """Return the proof of one line, as a line of JSON.
 
-    lines: all lines that the seal covers. previous: the digest of the line before. seal, keys: contents of
-    their files.
+    lines: all lines that the seal covers. index: the position of the line in them. previous: the digest of
+    the line before. seal, keys: the contents of the files of the seal and of the public keys.
     """
     proof = {
         "type": "proof",
@@ -40,7 +40,7 @@ def make_proof(lines: Sequence[bytes], index: int, previous: str, seal: bytes, k
 
 
 def check_proof(text: str, check: Check) -> Checked:
-    """Check a proof. check: checks a signature. Raises ValueError if the text is not a proof."""
+    """Check a proof. check: checks a signature. Raises ValueError if *text* is no proof."""
     try:
         proof = json.loads(text)
         line, previous, index = str(proof["line"]), str(proof["previous"]), int(proof["index"])

@@ -1,7 +1,7 @@
-"""Parser of a trail's lines, tolerant of anything that a file may hold (pure).
+"""The parser of a trail's lines (pure). It accepts any bytes.
 
-A line is read even if its digest is wrong: `verify` checks whether it can be believed. A line
-that is not a record becomes a `BadLine` with its place and the reason, never an exception.
+It parses a line even if the line's digest is wrong: `verify` checks the digest. A line that is not a record
+becomes a `BadLine` with its place and the reason, never an exception.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _ID: Final = re.compile(r"([0-9a-zA-Z_.-]+):([0-9]{1,18})")
 _ID_PREFIX: Final = 8
 
 CLOCK_STEP_NS: Final = 2_000_000_000
-"""The journal records a step of the clock if it goes back further than this (ns)."""
+"""The journal records a step of the clock if the clock goes back by more than this (ns)."""
 
 Fields = dict[str, object]
 
 
 class WrongFieldError(ValueError):
-    """A field of a line is missing or of the wrong type."""
+    """Error for a field of a line that is missing or of the wrong type."""
 
 
 class Place(NamedTuple):
-    """The place of a line: the mount's id, the segment's file name, the line's number (the first is 1)."""
+    """The place of a line: the mount's id, the segment's file name, and the line's position from 1."""
 
     mount_id: str
     segment: str
@@ -52,19 +52,19 @@ class Record(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Return the name by which `show` finds this record: ``MOUNT:SEQ``."""
+        """Return the record's id for `audit show`: ``MOUNT:SEQ``."""
         return f"{self.place.mount_id[:_ID_PREFIX]}:{self.seq}"
 
 
 class BadLine(NamedTuple):
-    """A line that is not a record of the trail."""
+    """A line that is not a record of the trail. why: the reason."""
 
     place: Place
     why: str
 
 
 def parse_id(text: str) -> tuple[str, int]:
-    """Parse an id as (start of the mount's id, seq). Raises ValueError with a message for people."""
+    """Parse a record's id into (start of the mount's id, seq). Raises ValueError with a message."""
     match = _ID.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not an event id: an id looks like 0123abcd:42")
@@ -72,7 +72,7 @@ def parse_id(text: str) -> tuple[str, int]:
 
 
 def parse_time(text: str) -> int:
-    """Parse a time as `line.iso_time` writes it, as exact ns since 1970. Raises ValueError."""
+    """Parse a time in the form of line.iso_time(). Return exact ns since 1970. Raises ValueError."""
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(f"time {text[:40]!r} is not of the form 2026-03-01T08:15:00.000000000Z")
@@ -97,7 +97,7 @@ def parse_line(raw: bytes, place: Place) -> Record | BadLine:
 
 
 def header_of(raw: bytes) -> tuple[int, str] | None:
-    """Return the seq of a header and the digest before it; None if the line is not a header."""
+    """Return the number of a header and the digest of the line before it, or None for another line."""
     found = _HEADER.match(raw)
     if found is None:
         return None
@@ -107,7 +107,7 @@ def header_of(raw: bytes) -> tuple[int, str] | None:
 
 
 def event_of(fields: Fields, time_ns: int) -> Event:
-    """Return the event of an ``event`` line. Raises ValueError naming the field that is wrong."""
+    """Return the event of an ``event`` line. Raises ValueError with the name of a wrong field."""
     return Event(
         time_ns=time_ns,
         mount=_text(fields, "mount"),

@@ -1,7 +1,7 @@
-"""The segments that retention has removed, as ranges of their numbers: in headers and in records (pure).
+"""The numbers of the segments that retention has removed, as ranges (pure).
 
-The ranges cover all segments that were ever removed, because the records of earlier removals were removed,
-too.
+Headers and records of removals contain these ranges. They cover all segments that were ever removed, because
+the records of earlier removals were removed, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def with_numbers(ranges: Ranges, numbers: Iterable[int]) -> Ranges:
 
 
 def ranges_of(value: object) -> Ranges | None:
-    """Parse the ranges of a record; None if it has none of the right form."""
+    """Return the ranges in a record's field, or None if the value does not have the right form."""
     if not isinstance(value, list):
         return None
     found = []
@@ -40,8 +40,9 @@ def ranges_of(value: object) -> Ranges | None:
 
 
 def not_in(ranges: Ranges, first: int, last: int) -> tuple[int, int] | None:
-    """Return the first and the last number between *first* and *last* that are in no range; None if there is
-    none.
+    """Return the lowest and the highest number from *first* to *last* that are in no range.
+
+    Return None if all are in a range.
     """
     missing = [(first, last)]
     for begin, end in ranges:

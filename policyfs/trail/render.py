@@ -34,7 +34,7 @@ _TOGETHER: Final = {
 
 
 def local_time(time_ns: int, zone: tzinfo | None) -> str:
-    """Return ``2026-03-01 08:15:00.123`` in the zone, None for the machine's own."""
+    """Return a time in the form ``2026-03-01 08:15:00.123``. zone: None for the machine's zone."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
     try:
         moment = datetime.fromtimestamp(seconds, zone)
@@ -44,7 +44,7 @@ def local_time(time_ns: int, zone: tzinfo | None) -> str:
 
 
 class RowPrinter:
-    """Turns records into rows one by one; a column grows when a wider cell comes.
+    """A printer of records as rows, one by one. A column grows when a wider cell comes.
 
     On a terminal, the column WHY continues in lines below if it has no room beside the path.
     """
@@ -52,9 +52,7 @@ class RowPrinter:
     def __init__(
         self, columns: int | None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
     ) -> None:
-        """columns: the terminal's width; None: cut nothing. zone: the zone of times; None: the machine's
-        zone.
-        """
+        """columns: the terminal's width; None: cut nothing. zone: None for the machine's zone."""
         self._columns = columns
         self._lookup = lookup
         self._zone = zone
@@ -62,11 +60,11 @@ class RowPrinter:
         self._widths = [14 if self._narrow else 23, *_LEAST_WIDTHS]
 
     def head(self) -> str:
-        """Return the heading."""
+        """Return the heading of the rows."""
         return self._line(_HEAD)
 
     def row(self, item: Record | BadLine, again: Again | None = None) -> str:
-        """Return one row of text for a record. again: its repeats (rows.py)."""
+        """Return one row of text for a record. again: the record's repeats (rows.py)."""
         if isinstance(item, BadLine):
             return self._sentence(f"-- {_place(item.place)}: no record of a trail: {shown(item.why)}")
         time = local_time(item.time_ns, self._zone)
@@ -116,12 +114,12 @@ class RowPrinter:
         return "  ".join([*fixed, path, reason]).rstrip()
 
     def _cut(self, index: int, cell: str) -> str:
-        """Cut a cell: on a narrow terminal times lack the year and the milliseconds."""
+        """Return the cell, on a narrow terminal without the year and the milliseconds of a time."""
         return cell[5:-4] if self._narrow and index == 0 and cell != _HEAD[0] else cell
 
 
 def paths(event: Event) -> str:
-    """Return the path of an event, or both of them."""
+    """Return the path of an event, or both paths."""
     text = shown_path(event.path)
     return text if event.new_path is None else f"{text} -> {shown_path(event.new_path)}"
 
@@ -129,7 +127,7 @@ def paths(event: Event) -> str:
 def why(
     event: Event, again: Again | None = None, zone: tzinfo | None = None, lookup: Lookup = nothing_known
 ) -> str:
-    """Return the grounds of the answer: errno, rules, mode, hidden bytes, repeats."""
+    """Return the grounds of a decision as text: errno, rules, mode, hidden bytes, repeats, note."""
     parts = [errno_name(event.errno)] if event.errno else []
     parts += map(shown, grounds(event, lookup))
     parts += [f"would deny: {shown(rule)}" for rule in event.would_deny]
@@ -157,7 +155,7 @@ def _how_often(again: Again, zone: tzinfo | None) -> str:
 
 
 def record_sheet(record: Record, zone: tzinfo | None = None) -> list[str]:
-    """Return all fields of one record, a field per line."""
+    """Return all fields of one record, one field in each line."""
     pairs = [("id", shown(record.id)), ("local time", local_time(record.time_ns, zone))]
     event = record.event
     for name, value in record.fields.items():
@@ -221,7 +219,7 @@ def summary_lines(
 
 
 def _denied(summary: Summary, columns: int | None, lookup: Lookup) -> list[str]:
-    """Return the paths with the most denials, and the grounds of most denials with their remedies."""
+    """Return the paths with the most denials, and the most frequent grounds, with their remedies."""
     if not summary.denied_paths:
         return []
     top = summary.denied_paths.most_common(_TOP)
@@ -237,7 +235,7 @@ def _denied(summary: Summary, columns: int | None, lookup: Lookup) -> list[str]:
 
 
 def grouped_lines(summary: Summary, by: Sequence[str], columns: int | None) -> list[str]:
-    """Return the counts by several fields together."""
+    """Return the counts by the combination of the fields *by*."""
     decisions = sorted({decision for _, decision in summary.grouped})
     keys = sorted({key for key, _ in summary.grouped})
     rows = [
@@ -264,7 +262,7 @@ def _by_decision(title: str, counts: Counter[tuple[str, str]], columns: int | No
 
 
 def summary_json(summary: Summary) -> Fields:
-    """Return a summary as one JSON object; counts by name and decision."""
+    """Return a summary as one JSON object, with counts by name and decision."""
 
     def nested(counts: Counter[tuple[str, str]]) -> Fields:
         out: dict[str, dict[str, int]] = {}

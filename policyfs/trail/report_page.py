@@ -1,7 +1,7 @@
 """The HTML report: one page with charts and tables (pure).
 
-INVARIANT: each text from a trail goes through `text_of`, which makes every character visible and escapes
-HTML.
+INVARIANT: each text from a trail goes through `text_of` or `path_of`, which make every character visible and
+escape HTML.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ _COLUMNS: Final = 14
 _DIRECTORIES: Final = 25
 _BARS: Final = 120
 _STEPS: Final = (1, 2, 3, 6, 12, 24, 48, 168, 720, 8760, 1 << 40)
-"""Hours of one bar."""
+"""The possible numbers of hours of one bar."""
 _WIDTH: Final = 960
 _HEIGHT: Final = 220
 _DECISIONS: Final = ("allow", "would_deny", "deny")
 
 
 class Facts(NamedTuple):
-    """Contents of the page. trail: its place. checked: lines of `audit verify`, empty if it did not run.
+    """The contents of the page. trail: its place. made: the time of the report. query: its text, or empty.
 
-    is_whole: False if something is wrong. changes: time and sentence for each change of a policy or mount.
+    checked: the lines of `audit verify`, empty if it did not run. is_whole: False if it found damage.
+    changes: time and sentence for each change of a policy or mount.
     """
 
     trail: str
@@ -91,7 +92,7 @@ def _look_of_trail(facts: Facts) -> str:
 
 
 def _chart(facts: Facts) -> str:
-    """Return bars over time, by decision, and their numbers as a table."""
+    """Return a chart with bars over time, by decision, and a table with the same numbers."""
     by_hour = facts.summary.by_hour
     if not by_hour:
         return "<p>No events.</p>"
@@ -163,7 +164,7 @@ _CAUSES: Final = {
 
 
 def _heat(facts: Facts) -> str:
-    """Return the heat map of apps and directories; the number is in each cell, so colour is not needed."""
+    """Return the heat map of apps and directories. Each cell has its number, so colour is not needed."""
     heat, denied = facts.overview.heat, facts.overview.heat_denied
     apps: Counter[str] = Counter()
     places: Counter[bytes] = Counter()

@@ -1,6 +1,4 @@
-"""Starts and ends of the daemons of one chain. If a start follows a start without an end, the daemon crashed
-(pure).
-"""
+"""Starts and ends of the daemons of one chain (pure). A start after a start without an end shows a crash."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ _LOST: Final = "best-effort events of its last moments may be missing"
 
 
 class Restarts:
-    """Finds the daemons of one chain that did not end in order.
+    """A search for daemons of one chain that crashed or were killed.
 
     The caller passes all records of starts and ends to take(), in their order."""
 
@@ -25,9 +23,9 @@ class Restarts:
         self._origin: tuple[object, object] = None, None
         """Boot id and pid of the daemon that began last."""
         self._running = False
-        """True if a daemon has begun, and no end of it is on record."""
+        """True if a daemon's start is on record, and its end is not."""
         self._header = 0
-        """The seq of the last header."""
+        """The number of the last header."""
         self._before = False
         """True if a daemon was running before the last header."""
         self._named = False

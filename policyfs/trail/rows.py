@@ -1,8 +1,8 @@
-"""Rows of a listing: a refusal that was tried again is one row with a count (pure).
+"""Rows of a listing. A refusal with its repeats is one row with a count (pure).
 
-An app that is refused a file tries again: by another call, from another process, and the journal adds
-counts of its own (fold.py). All events with the same app, uid, paths, errno, rules, cause and policy are
-one refusal. The trail keeps each event; only listings for people fold them.
+After a refusal, an app often tries again, by another call or from another process. The journal adds counts of
+repeats (fold.py). All events with the same app, uid, paths, errno, rules, cause and policy are one refusal.
+The trail keeps each event; only listings for people join them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from policyfs.trail.event import DENY, Event
 from policyfs.trail.record import BadLine, Record
 
 WINDOW_NS: Final = 3600 * 1_000_000_000
-"""The time (ns) after the first refusal in which repeats are counted in its row."""
+"""The time in ns after a refusal in which its repeats are counted in its row."""
 
 AT_ONCE_NS: Final = 10 * 1_000_000_000
-"""The same for live listings. It is shorter, because these must show new attempts soon."""
+"""The same time for live listings. It is shorter, because these must show new attempts soon."""
 
 HELD: Final = 10_000
-"""The limit of rows that wait for repeats."""
+"""The limit of rows that wait for repeats. Beyond it the oldest row is returned."""
 
 
 class Again(NamedTuple):
-    """The repeats of a refusal. times: their number. operations: their number by operation, the most frequent
-    first. last_ns: the time of the last one. more: True if the row of the first refusal was shown before.
+    """The repeats of a refusal. times: their number. operations: numbers by operation, the largest first.
+
+    last_ns: the time of the last event. more: True if the row of the first refusal was returned before; then
+    times counts only the later events.
     """
 
     times: int
@@ -36,7 +38,7 @@ class Again(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One row: a record, and its repeats if there were any."""
+    """One row of a listing. item: a record. again: the repeats of the record, or None."""
 
     item: Record | BadLine
     again: Again | None = None
@@ -70,7 +72,7 @@ _Key = tuple[object, ...]
 
 
 def _key(event: Event) -> _Key | None:
-    """Return the fields that all records of one refusal share; None if the event is not a single refusal."""
+    """Return the fields that all records of one refusal share, or None if the event is no single refusal."""
     if event.decision != DENY or event.folded:
         return None
     return (
@@ -89,11 +91,10 @@ def _key(event: Event) -> _Key | None:
 
 
 class Rows:
-    """Turns records, in the order of time, into rows. A row is held back while it, or an older row, may still
-    get repeats.
+    """The rows of a listing. The caller adds records in the order of time, and gets rows.
 
-    at_once: True if a refusal is returned when it comes, and its repeats as one more row at the end of the
-    time.
+    A row waits while it, or an older row, may still get repeats. at_once: True to return a refusal at once,
+    and its repeats in one more row when AT_ONCE_NS is over.
     """
 
     def __init__(self, *, at_once: bool = False) -> None:
@@ -103,7 +104,7 @@ class Rows:
         self._waiting: deque[tuple[_Key | None, _Group]] = deque()
 
     def add(self, item: Record | BadLine) -> list[Row]:
-        """Add one record; return the rows that are complete with it."""
+        """Add one record, and return the rows that are complete now."""
         event = item.event if isinstance(item, Record) else None
         key = None if event is None else _key(event)
         ready = [] if event is None else list(self.due(event.time_ns))
@@ -133,7 +134,7 @@ class Rows:
             yield from self._told(*self._waiting.popleft())
 
     def due(self, now_ns: int) -> Iterator[Row]:
-        """Yield the rows that need not wait any longer at this time."""
+        """Yield the rows that are complete at this time."""
         while self._waiting:
             key, group = self._waiting[0]
             first = group.first

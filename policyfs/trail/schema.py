@@ -1,4 +1,4 @@
-"""JSON Schema of the lines of a trail, generated from the event and the table of records (pure).
+"""The JSON Schema of the lines of a trail, generated from Event and RECORDS (pure).
 
 A new field or type raises the second number of VERSION. Any other change raises the first number.
 """
@@ -33,7 +33,7 @@ _COUNTS: Final[Schema] = {"type": "object", "additionalProperties": _COUNT}
 _RENAMED: Final = {
     "time_ns": "time", "since_ns": "since", "policy_generation": "generation", "policy_digest": "policy",
 }  # fmt: skip
-"""Fields of an event that have another name in a line."""
+"""Fields of Event that have another name in a line."""
 _BY_NAME: Final[Mapping[str, Schema]] = {
     "time": _TIME, "since": _TIME, "policy": _TEXT, "uid": _NUMBER, "gid": _NUMBER, "pid": _NUMBER,
     "errno": {"type": "string", "pattern": "^([A-Z0-9]+|errno [0-9]+)$"},
@@ -42,7 +42,7 @@ _BY_NAME: Final[Mapping[str, Schema]] = {
     "redacted": {"type": "array", "items": {"type": "array", "items": _COUNT, "minItems": 2}},
     "mtime_before_ns": _NUMBER, "mtime_after_ns": _NUMBER,
 }  # fmt: skip
-"""Fields whose form does not follow from their type in the event."""
+"""Schemas of fields that do not follow from the field's type in Event."""
 
 _AUTHOR: Final[Mapping[str, Schema]] = {
     "cause": {"enum": ["signal", "command", "outside", "error", "watch", "exception"]}, "how": _TEXT,
@@ -135,7 +135,7 @@ RECORDS: Final[Mapping[str, tuple[tuple[str, ...], Mapping[str, Schema]]]] = {
     ),
     "worker": (("lost", "reason"), {"lost": _COUNTS, "reason": _TEXT}),
 }  # fmt: skip
-"""The journal's own records: the fields that each has, and those that it may have."""
+"""The journal's own records, by type: the names of the required fields, and the schemas of all fields."""
 
 _HEAD: Final[Mapping[str, Schema]] = {"seq": {"type": "integer", "minimum": 1}, "time": _TIME}
 
@@ -188,7 +188,7 @@ def _cut() -> Schema:
 
 
 def _of_hint(hint: object) -> Schema:
-    """Return the schema of a field by the type that the event gives it."""
+    """Return the schema of a field by its type in Event."""
     if isinstance(hint, types.UnionType):
         hint = next(one for one in typing.get_args(hint) if one is not types.NoneType)
     if hint is Cut:

@@ -1,8 +1,9 @@
 """Seals of segments, and the chain of the keys that sign them (pure).
 
 A seal is one line, ``BODY,"signature":"HEX"}``, in a file beside its segment. The signature (Ed25519) covers
-a prefix, with which no other signature of policyfs begins, and the bytes of BODY. Public keys are lines of
-the same form in the file ``keys.public``; each is signed by the key before it, the first by itself.
+a prefix and the bytes of BODY. Each kind of signature of policyfs has its own prefix. Public keys are lines
+of the same form in the file ``keys.public``. Each key is signed with the key before it, and the first key
+with itself.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Final, NamedTuple
 from policyfs.trail import chain
 
 NO_SEAL: Final = "0" * 64
-"""The digest that the first seal states, because it has no previous seal."""
+"""The value of Seal.previous in the first seal, which has no previous seal."""
 
 _SIGNATURE: Final = re.compile(rb'(\{.*),"signature":"([0-9a-f]{128})"\}', re.DOTALL)
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
@@ -27,18 +28,18 @@ _DIGESTS: Final = frozenset({"public", "opening", "head", "root"})
 _MOST: Final = 1 << 60
 
 Check = Callable[[bytes, bytes, bytes], bool]
-"""Checks (public key, message, signature)."""
+"""A function that returns True if a signature is valid: (public key, message, signature)."""
 
 
 class Seal(NamedTuple):
-    """Statement about a segment: its lines, digests and neighbours. The daemon signs it.
+    """A statement about a segment: its lines, digests and neighbours. The daemon signs it.
 
-    mount_id, segment, number: identify the segment. first_seq, last_seq, lines, size: the lines that the seal
-    covers, from the first line of the segment: their first and last number, how many there are, and their
-    bytes. opening, head: the chain's digest before and after these lines. root: the root of the Merkle tree
-    over these lines. closed: why the segment was sealed. adopted: the last seq that an earlier daemon had
-    written and not sealed; 0: none. time: the time of the seal. previous: the digest of the seal before. key:
-    the id of the key.
+    mount_id, segment, number: identify the segment. The seal covers lines from the segment's first line on:
+    first_seq, last_seq, lines and size are their first and last number, their count and their bytes. opening,
+    head: the chain's digest before and after these lines. root: the root of the Merkle tree over these lines.
+    closed: the reason why the segment was closed. adopted: the number of the last line that an earlier daemon
+    had written and not sealed; 0: no such line. time: the time of the seal. previous: the digest of the
+    previous seal. key: the id of the key.
     """
 
     mount_id: str
@@ -59,9 +60,9 @@ class Seal(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """The end of a trail at some time, to be kept elsewhere.
+    """A statement about the end of a trail at some time, to be kept elsewhere.
 
-    seq, head: number and digest of the last line. segment, lines, size, root: the newest segment, the number
+    seq, head: number and digest of the last line. segment: the newest segment. lines, size, root: the number
     of its lines, their bytes, and the root of the tree over them. seal: the digest of the newest seal. time:
     the time of the checkpoint. key: the id of the key.
     """
@@ -79,7 +80,10 @@ class Checkpoint(NamedTuple):
 
 
 class PublicKey(NamedTuple):
-    """A public key. number: its place in the chain of keys, from 1. made: its time."""
+    """A public key. number: its place in the chain of keys, from 1. key: its id. made: its creation time.
+
+    previous: the id of the key before, or empty.
+    """
 
     number: int
     key: str
@@ -89,7 +93,7 @@ class PublicKey(NamedTuple):
 
 
 class SignedLine(NamedTuple):
-    """A line that was split. digest: the digest of the whole line; the next seal states it."""
+    """The parts of a signed line. digest: the digest of the whole line, which the next seal states."""
 
     body: bytes
     signature: bytes
@@ -97,7 +101,7 @@ class SignedLine(NamedTuple):
 
 
 def key_id(public: bytes) -> str:
-    """Return the name of a public key: the first 16 hex digits of its sha256."""
+    """Return the id of a public key: the first 16 hex digits of its sha256."""
     return hashlib.sha256(public).digest()[:_KEY_ID_BYTES].hex()
 
 
@@ -107,7 +111,7 @@ def message(kind: str, body: bytes) -> bytes:
 
 
 def body_of(kind: str, record: NamedTuple) -> bytes:
-    """Return the body of a line, without the signature."""
+    """Return the body of a record's line, without the signature. kind: as in message()."""
     fields = {"type": kind, "format": 1}
     for name, value in record._asdict().items():
         fields[name] = value.hex() if isinstance(value, bytes) else value
@@ -115,12 +119,12 @@ def body_of(kind: str, record: NamedTuple) -> bytes:
 
 
 def signed_line(body: bytes, signature: bytes) -> bytes:
-    """Return the whole line, newline included."""
+    """Return the whole signed line, newline included."""
     return b'%b,"signature":"%b"}\n' % (body, signature.hex().encode("ascii"))
 
 
 def split(line: bytes) -> SignedLine | None:
-    """Split a line; None if it does not have a signed line's form."""
+    """Split a signed line. Return None if the line has another form."""
     found = _SIGNATURE.fullmatch(line.removesuffix(b"\n"))
     if found is None:
         return None
@@ -128,24 +132,24 @@ def split(line: bytes) -> SignedLine | None:
 
 
 def digest_of(line: bytes) -> str:
-    """Return the digest by which the next seal names this one."""
+    """Return the digest of a seal's line. The next seal names this seal by it."""
     return hashlib.sha256(line).hexdigest()
 
 
 def seal_of(body: bytes) -> Seal | None:
-    """Parse the body of a seal; None if it is not a seal."""
+    """Parse the body of a seal. Return None if it is not a seal."""
     values = _values(body, "seal", Seal)
     return Seal(*values) if values is not None else None  # type: ignore[arg-type]
 
 
 def checkpoint_of(body: bytes) -> Checkpoint | None:
-    """Parse the body of a checkpoint; None if it is not a checkpoint."""
+    """Parse the body of a checkpoint. Return None if it is not a checkpoint."""
     values = _values(body, "checkpoint", Checkpoint)
     return Checkpoint(*values) if values is not None else None  # type: ignore[arg-type]
 
 
 def public_key_of(body: bytes) -> PublicKey | None:
-    """Parse the body of a public key; None if it is not a public key, or states a wrong id."""
+    """Parse the body of a public key. Return None if it is not a public key, or states a wrong id."""
     values = _values(body, "key", PublicKey)
     if values is None:
         return None
@@ -154,7 +158,7 @@ def public_key_of(body: bytes) -> PublicKey | None:
 
 
 def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | None:
-    """Return the values of a record's fields; None if a value is missing or of the wrong type."""
+    """Return the values of a record's fields, or None if a value is missing or of the wrong type."""
     try:
         fields = json.loads(body + b"}")
     except ValueError:
@@ -178,18 +182,18 @@ def _values(body: bytes, kind: str, record: type[NamedTuple]) -> list[object] | 
 
 
 class KeyChain(NamedTuple):
-    """The keys beside a trail. wrong: empty, or the reason why the chain of keys is not valid."""
+    """The public keys beside a trail. wrong: the reason why the chain of keys is not valid, or empty."""
 
     keys: tuple[PublicKey, ...]
     wrong: str
 
     def find(self, key: str) -> PublicKey | None:
-        """Return the key with this id."""
+        """Return the public key with the id *key*, or None."""
         return next((one for one in self.keys if one.key == key), None)
 
 
 def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
-    """Read the chain of keys, up to the first key that does not fit."""
+    """Return the chain of keys, up to the first key that does not fit. check: checks a signature."""
     keys: list[PublicKey] = []
     for number, raw in enumerate(lines, start=1):
         line = split(raw)
@@ -206,7 +210,10 @@ def read_keys(lines: Iterable[bytes], check: Check) -> KeyChain:
 
 
 class Proof(NamedTuple):
-    """A seal that was read with its signature. distrust: empty, or the reason why it proves nothing."""
+    """A seal with the result of the check of its signature.
+
+    digest: the digest of its line. distrust: the reason why the seal proves nothing, or empty.
+    """
 
     seal: Seal
     digest: str
@@ -220,7 +227,7 @@ UNREADABLE: Final = Proof(
 
 
 def read_seal(line: bytes, keys: KeyChain, check: Check) -> Proof | None:
-    """Read a seal and check its signature; None if the line is not a seal."""
+    """Parse a seal and check its signature. Return None if the line is not a seal."""
     found = split(line)
     seal = seal_of(found.body) if found else None
     if found is None or seal is None:
@@ -235,7 +242,7 @@ def read_seal(line: bytes, keys: KeyChain, check: Check) -> Proof | None:
 
 
 def entries_of(lines: Iterable[bytes]) -> bytes:
-    """Return the Merkle entries of lines: the chain digests that they state, or zeros."""
+    """Return the Merkle entries of lines: the chain digests in the lines, or zeros without a digest."""
     entries = bytearray()
     for line in lines:
         sealed = chain.split(line.removesuffix(b"\n"))

@@ -1,7 +1,7 @@
-"""The check of one segment by itself: each line's digest and number, and the tree over them (pure, fast).
+"""The check of one segment by itself: digests and numbers of all lines, and the tree of digests (pure, fast).
 
-The check does not depend on other segments, so several can be checked in parallel. Events are not parsed: if
-the digest of a line fits, the daemon wrote the line.
+The check does not depend on other segments, so several segments can be checked in parallel. Events are not
+parsed: if the digest of a line fits, the daemon wrote the line.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ class Cut(NamedTuple):
 
 
 class SegmentCheck(NamedTuple):
-    """The result for one segment.
+    """The result of the check of one segment.
 
-    sound: every line continues the one before, and the first is a header. lines, size: of its whole lines.
-    opening, head: the digests before the first and of the last line. root: over all lines. sealed_root:
-    over the lines that its seal covers. sealed_head: the digest of the last of the sealed lines. records:
-    the journal's own records in it. digests: of the wanted seqs that are in it.
+    sound: True if every line continues the line before, and the first line is a header. lines, size: number
+    and bytes of the whole lines. opening: the digest before the first line. head: the digest of the last
+    line. root: the root of the tree of all lines. sealed_root: the root of the tree of the sealed lines,
+    which the segment's seal covers. sealed_head: the digest of the last sealed line. records: the journal's
+    own records in the segment. digests: the digests of the wanted lines in the segment, by number.
     """
 
     name: str
@@ -62,9 +63,10 @@ def check_segment(
     sealed_lines: int = 0,
     wanted: Collection[int] = (),
 ) -> SegmentCheck:
-    """Check one segment. lines: with their newlines, the last perhaps without one.
+    """Check one segment. lines: with newlines; the last line may have none.
 
-    sealed_lines: how many lines its seal covers. wanted: the seqs whose digests are to be returned.
+    sealed_lines: the number of lines that the segment's seal covers. wanted: the numbers of the lines for
+    which the result has digests.
     """
     sha256, digests, records = hashlib.sha256, [], []
     size = first = seq = 0
@@ -109,7 +111,7 @@ def check_segment(
 
 
 def proves(seal: Seal, lines: Sequence[bytes]) -> bool | None:
-    """Return True if a seal proves the digests that lines state; None if there are too few lines to tell."""
+    """Return True if a seal proves the digests in *lines*, False if not, None if there are too few lines."""
     if len(lines) < seal.lines:
         return None
     return root_of(entries_of(lines[: seal.lines])).hex() == seal.root

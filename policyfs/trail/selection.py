@@ -1,4 +1,4 @@
-"""Selections of events: a query of the command line, ready to test events (pure)."""
+"""Selections of events: queries of the command line, compiled to test events (pure)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def parse_query(text: str) -> Expression:
 
 
 def option(field: str, values: list[str]) -> Expression:
-    """Return the term of an option. Wildcards in values of _LITERAL fields are plain characters."""
+    """Return the term of a command line option. In fields of _LITERAL, wildcards are plain characters."""
     literal = field in _LITERAL
     return Term(field, tuple(Value(value, literal) for value in values)) if values else And()
 
 
 class Selection:
-    """The events that a query selects, and the period that it is limited to."""
+    """The events that a query selects, and the period of the query (since_ns, until_ns; None: no limit)."""
 
     def __init__(self, tree: Expression, clock: Clock, text: str = "") -> None:
         """text: the query as typed, for errors. Raises QueryError."""
@@ -49,17 +49,17 @@ class Selection:
         self.until_ns = min(times["until"], default=None)
 
     def covers(self, time_ns: int) -> bool:
-        """Return True if the time lies in the period that the whole query is limited to."""
+        """Return True if the time lies in the period of the query."""
         if self.since_ns is not None and time_ns < self.since_ns:
             return False
         return self.until_ns is None or time_ns < self.until_ns
 
     def names(self) -> Iterator[tuple[str, str, Value]]:
-        """Yield the words that should occur in the trail: field, word, value."""
+        """Yield the words of the query that should occur in the trail, as (field, word, value)."""
         for term in terms(self.tree):
             if term.field in RECORDED:
                 yield from ((term.field, plain(one), one) for one in term.values if not is_pattern(one))
 
     def narrowed(self, *parts: Expression) -> Selection:
-        """Return the selection of events that fulfil these conditions, too."""
+        """Return the selection of the events that also fulfil the conditions *parts*."""
         return Selection(all_of(self.tree, *parts), self.clock, self.text)

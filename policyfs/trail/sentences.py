@@ -74,7 +74,7 @@ def _of_the_quarantine(record: Record) -> str:
 
 
 def _of_the_proof(record: Record) -> str:
-    """Return a sentence about the requests that tested a mount before apps were let in."""
+    """Return a sentence about the requests that tested a mount before apps could reach it."""
     fields = record.fields
     if fields.get("result") != "held":
         return shown(" ".join(str(fields.get("reason", "the mount was refused")).split()))
@@ -84,14 +84,14 @@ def _of_the_proof(record: Record) -> str:
 
 
 def _process(fields: Fields) -> str:
-    """Return the process that was killed, and for how long its read or write was seen to wait."""
+    """Return the killed process, and the time that its read or write had waited, as text."""
     names = ("exe", "pid", "uid", "blocked_s")
     exe, pid, uid, blocked_s = (shown(str(fields.get(name, "?"))) for name in names)
     return f"{exe or '?'} (pid {pid}, uid {uid}) after {blocked_s} s"
 
 
 def _by(fields: Fields) -> str:
-    """Return the person or process behind a record, as far as it is recorded."""
+    """Return the cause of a recorded change, and the process that made it if it is recorded, as text."""
     words = [shown(str(fields.get(name, "?"))) for name in ("cause", "how", "exe", "pid", "uid")]
     cause, how, exe, pid, uid = words
     return f"{cause}, {how}" + (f", by {exe} (pid {pid}, uid {uid})" if "pid" in fields else "")

@@ -1,4 +1,4 @@
-"""Numbers about a trail (pure)."""
+"""Summaries of a trail: counts and sums of its events (pure)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _PATHS_LIMIT: Final = 100_000
 _REFUSALS: Final = 10_000
 
 TROUBLE: Final = frozenset({"gap", "damage", "recovered"})
-"""Kinds of records by which the journal reports a defect of the trail."""
+"""The kinds of records in which the journal reports a defect of the trail."""
 
 KILLED: Final = "killed"
 """The kind of record about a process that the daemon has killed."""
 
 COUNTED: Final = TROUBLE | {KILLED}
-"""Kinds of the journal's own records that a summary counts."""
+"""The kinds of the journal's own records that a summary counts."""
 
 
 HOUR_NS: Final = 3600 * 1_000_000_000
 
 
 class EventSums(Protocol):
-    """Sums over events of one class. redacted: those with hidden bytes."""
+    """Sums over events of one class. redacted: the weight of events with hidden bytes."""
 
     @property
     def weight(self) -> int: ...
@@ -48,7 +48,7 @@ class _Sums(NamedTuple):
 
 
 class Refusals:
-    """Denials of one app on the same grounds. event: one of them. path: the path with the most denials."""
+    """The denials of one app on the same grounds. event: the newest. path: the path with the most denials."""
 
     __slots__ = ("count", "event", "path", "path_count")
 
@@ -66,13 +66,13 @@ class Refusals:
 
 
 GROUPS: Final = ("app", "rule", "op", "kind", "hour", "day", "decision", "uid", "exe")
-"""Fields that events can be counted by."""
+"""The fields by which a summary can count events."""
 
 
 class Summary:
-    """Counts over the added events; a denial with repeats counts as often as it was repeated.
+    """Counts of the added events. An event with repeats counts as often as it was repeated.
 
-    by: names of GROUPS; events are also counted by the combination of these.
+    by: names of GROUPS. Events are also counted by the combination of these fields.
     """
 
     def __init__(self, by: Sequence[str] = ()) -> None:
@@ -128,12 +128,12 @@ class Summary:
         self.bytes_written += sums.bytes_written
 
     def add_period(self, first_ns: int, last_ns: int) -> None:
-        """Note the first and last time of events that were counted by their sums."""
+        """Add the first and the last time of events that were counted by their sums."""
         self.first_ns = first_ns if self.first_ns is None else min(self.first_ns, first_ns)
         self.last_ns = last_ns if self.last_ns is None else max(self.last_ns, last_ns)
 
     def add_trouble(self, item: Record | BadLine) -> None:
-        """Count a record of the journal's own, or a line that is not a record."""
+        """Count one of the journal's own records, or a line that is not a record."""
         if isinstance(item, BadLine):
             self.bad_lines += 1
         elif item.kind == KILLED:
@@ -144,7 +144,7 @@ class Summary:
             self.refused += _count(item, "refused")
 
     def add_denied(self, event: Event, path: bytes, weight: int) -> None:
-        """Count denials of a path. event: any of them."""
+        """Count denials of a path. event: any of the denials. weight: their number."""
         grounds = (event.app, event.errno, event.rules, event.note, event.kind)
         refusals = self.refusals.get(grounds)
         if refusals is None and len(self.refusals) < _REFUSALS:
@@ -160,7 +160,7 @@ class Summary:
 
 
 def _groups(event: Event, hour: int, name: str) -> tuple[str, ...]:
-    """Return the groups of an event: several for its rules, one for other names."""
+    """Return the groups of an event by one field of GROUPS: one for each rule, else one group."""
     if name == "rule":
         return event.rules or ("(no rule)",)
     if name in {"hour", "day"}:

@@ -1,8 +1,8 @@
 """Records as tables and sheets of text, with harmful characters of names escaped (pure).
 
-Names of files are on the trail, and apps choose these names. So every character that a terminal would not
-show as itself (controls, escapes, bidirectional overrides, zero-width and default-ignorable ones, bytes that
-are not UTF-8) is shown as an escape such as ``\\x1b`` or ``\\u202e``. A backslash of the name itself is
+The trail has names of files, and apps choose these names. So every character that a terminal would not show
+as itself is shown as an escape such as ``\\x1b`` or ``\\u202e``: controls, escapes, bidirectional overrides,
+zero-width and default-ignorable characters, bytes that are not UTF-8. A backslash of the name itself is
 doubled, so that no name can imitate an escape.
 """
 
@@ -58,8 +58,9 @@ def _char_width(char: str) -> int:
 
 
 def fit(text: str, columns: int) -> str:
-    """Cut the middle out of a text, so that it has at most this many columns. The two ends of a path tell
-    most.
+    """Return a text of at most *columns* columns. A longer text loses its middle.
+
+    The two ends of a path tell the most.
     """
     if width(text) <= columns:
         return text
@@ -79,7 +80,7 @@ def _take(text: str, columns: int) -> str:
 
 
 def wrap(text: str, columns: int) -> list[str]:
-    """Break a text into lines of at most this many columns, between words if possible."""
+    """Break a text into lines of at most *columns* columns, between words if possible."""
     lines = [""]
     for word in text.split(" "):
         rest = word
@@ -97,7 +98,7 @@ def wrap(text: str, columns: int) -> list[str]:
 
 
 def pad(text: str, columns: int) -> str:
-    """Fill the text up with spaces to this many columns."""
+    """Return the text, filled up with spaces to *columns* columns."""
     return text + " " * (columns - width(text))
 
 
@@ -109,10 +110,10 @@ def table(
     flexible: int | None = None,
     right: frozenset[int] = frozenset(),
 ) -> list[str]:
-    """Return the lines of a table. shown() must have escaped the cells.
+    """Return the lines of a table. The caller has escaped the cells with shown().
 
-    columns: the terminal's width, None for no limit. flexible: the column that
-    shrinks if the table is too wide. right: the columns that are aligned to the right.
+    columns: the terminal's width, or None for no limit. flexible: the column that shrinks if the table is too
+    wide. right: the columns that are aligned to the right.
     """
     widths = [max(map(width, cells)) for cells in zip(head, *rows, strict=True)]
     if columns is not None and flexible is not None:
@@ -133,6 +134,6 @@ def _pad_left(text: str, columns: int) -> str:
 
 
 def sheet(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return lines of ``name  value``, aligned. shown() must have escaped the values."""
+    """Return lines of ``name  value``, aligned. The caller has escaped the values with shown()."""
     room = max((width(name) for name, _ in pairs), default=0)
     return [f"{pad(name, room)}{_GAP}{value}".rstrip() for name, value in pairs]

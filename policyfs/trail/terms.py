@@ -1,4 +1,4 @@
-"""Fields of the query language, and terms as tests of events (pure)."""
+"""The fields of the query language, and the tests of events that terms stand for (pure)."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ ERRNOS: Final = frozenset(errno.errorcode.values())
 
 
 class Column(NamedTuple):
-    """One field. kind: word, number, path, text or time. texts, number: return its values in an event.
-    by_row: True if the field differs from event to event; False if many events share it (index.py). known:
-    all possible words of the field, if there are few.
+    """One field of the query language. kind: word, number, path, text or time. meaning: for documentation.
+
+    texts, number: return the field's values in an event. by_row: True if the field differs from event to
+    event; False if all events of a class share it (index.py). known: all possible words of the field, if
+    there are few.
     """
 
     name: str
@@ -46,14 +48,14 @@ def size_of(event: Event) -> int | None:
 
 
 def hidden_of(event: Event) -> int | None:
-    """Return the number of bytes in place of which the app reads neutral bytes."""
+    """Return the number of hidden bytes (the app reads neutral bytes instead), or None."""
     if not event.redacted:
         return None
     return event.redacted_bytes or sum(length for _, length in event.redacted)
 
 
 def reason_of(event: Event) -> str:
-    """Return the words of the grounds of an answer: errno, rules, view and note."""
+    """Return the grounds of a decision as text: errno, rules, view and note."""
     words = [errno_name(event.errno)] if event.errno else []
     return " ".join([*words, *event.rules, *event.would_deny, event.view, event.note])
 
@@ -107,7 +109,8 @@ BY_NAME: Final = {column.name: column for column in COLUMNS}
 NAMES: Final = {name: column.name for column in COLUMNS for name in (column.name, *column.aliases)}
 NUMERIC: Final = frozenset(column.name for column in COLUMNS if column.kind == "number")
 RECORDED: Final = ("app", "op", "rule")
-"""Fields whose words are compared with those of the trail and its policies, to find typing errors."""
+"""Fields in which typing errors are found: their words are compared with those of the trail and its policies.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +122,7 @@ class Clock:
 
 
 class Paths:
-    """A test of paths by a glob. For a path that is recorded only in part, the digest of the whole path is
-    tested.
-    """
+    """A test of an event's paths by a glob. For a path that was cut, the test compares the digest."""
 
     __slots__ = ("pattern", "sha256")
 
@@ -142,13 +143,13 @@ def _sha256(cut: Cut | None) -> str:
 
 
 class Bounds(NamedTuple):
-    """A range of numbers, both ends included. None: no limit at this end."""
+    """A range of numbers, both ends included. None: no limit at that end."""
 
     low: int | None
     high: int | None
 
     def holds(self, number: int | None) -> bool:
-        """Return True if there is a number and it lies between the bounds."""
+        """Return True if *number* is in the range; False for None."""
         if number is None or (self.low is not None and number < self.low):
             return False
         return self.high is None or number <= self.high
@@ -172,7 +173,7 @@ def compile_term(term: Term, clock: Clock, text: str = "") -> Test:
 
 
 def path_tests(term: Term, text: str = "") -> list[Paths]:
-    """Return the tests of a path's values. Raises QueryError."""
+    """Return the tests of the globs in a term. Raises QueryError."""
     found = []
     for value in term.values:
         try:
@@ -183,7 +184,7 @@ def path_tests(term: Term, text: str = "") -> list[Paths]:
 
 
 def moment(term: Term, clock: Clock, text: str = "") -> int:
-    """Return the time of a `since` or `until` in ns. Raises QueryError."""
+    """Return the time in a `since` or `until` term, in ns since 1970. Raises QueryError."""
     if len(term.values) > 1:
         raise QueryError(f"{term.field} takes only one time", text, term.values[1].at)
     try:
@@ -233,7 +234,7 @@ def _text_test(column: Column, texts: Texts, term: Term, text: str) -> Test:
 
 
 def _pattern(glob: str) -> str:
-    """Translate a glob over a word: ``*``, ``?``, ``{a,b}``, backslash."""
+    """Translate a glob of a word to a regular expression. Syntax: ``*``, ``?``, ``{a,b}``, backslash."""
     out = []
     for part in re.findall(r"\\.|\{[^{}]*\}|[*?]|.", glob, re.DOTALL):
         if part[0] == "\\" and len(part) == 2:
@@ -269,7 +270,7 @@ def _check_known(column: Column, term: Term, text: str) -> None:
 
 
 def compile_tree(tree: Expression, clock: Clock, text: str = "") -> Test:
-    """Return the test of a whole tree. Raises QueryError."""
+    """Return the test of an event by a whole query. Raises QueryError."""
     if isinstance(tree, Term):
         return compile_term(tree, clock, text)
     if isinstance(tree, Not):

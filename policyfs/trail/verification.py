@@ -1,4 +1,4 @@
-"""The result of a verification: breaks and notes, each at its place."""
+"""The result of a verification: breaks and notes, each with its place in the trail."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from policyfs.trail.record import Place, Record
 
 
 class Break(NamedTuple):
-    """One damaged place of the trail. line: 0 stands for the whole segment. kind: one of damage.KINDS."""
+    """One damaged place of the trail, or a note. place.line: 0 stands for the whole segment.
+
+    what: a sentence. kind: one of damage.KINDS, or empty for a note.
+    """
 
     place: Place
     what: str
@@ -19,9 +22,9 @@ class Report(NamedTuple):
     """The result of a verification.
 
     breaks: the first hundred breaks, in order. notes: defects that the journal itself recorded, and other
-    facts that the administrator should check. seq, head: of the last line. missing: policies that records
-    name, but whose texts are not kept beside the trail; the chain may still be whole. proven: the last seq
-    before the first break. signed: the last seq up to which seals prove the lines.
+    facts that the administrator should check. seq, head: number and digest of the last line. missing:
+    policies in records without a text beside the trail; the chain may still be whole. proven: the number of
+    the last line before the first break. signed: the number of the last line that seals prove.
     """
 
     mount_id: str
@@ -37,7 +40,7 @@ class Report(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """True if every line is as it was written, and no line is missing in between."""
+        """True if every line is as it was written, and no line is missing between others."""
         return not self.breaks
 
 

@@ -1,7 +1,7 @@
 """Verification that a mount's trail is whole: every line as it was written, none missing or moved (pure).
 
-docs/audit.md tells how far the proof goes. A process that can write the files and has the key can also make a
-new chain from some line on. A checkpoint or digest that is kept elsewhere shows it.
+docs/audit.md states the limits of the proof. A process that can write the files and has the key can make a
+new chain from some line on. A checkpoint or digest that was kept elsewhere reveals such a chain.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BREAKS_LIMIT: Final = 100
 
 
 class Verifier:
-    """Verifies one chain: takes its segments in order; `report` returns the result."""
+    """The verification of one chain. The caller adds the segments in order, and then calls report()."""
 
     def __init__(
         self,
@@ -32,7 +32,7 @@ class Verifier:
         expect: Mapping[int, str] | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        """expect: seq -> the hex digest that its line must have. checkpoint: a line that must be there."""
+        """expect: required hex digests of lines, by number. checkpoint: states a line that must be there."""
         self._mount_id = mount_id
         self._expect = dict(expect or {})
         self._checkpoint = checkpoint
@@ -57,22 +57,22 @@ class Verifier:
         self.restarts = Restarts()
         self._last: Proof | None = None
         self._unsealed = ""
-        """Name of the previous segment if it has no seal, else empty."""
+        """The name of the previous segment if it has no seal, else empty."""
         self._seals: dict[str, Proof] = {}
         self._begun: dict[str, int] = {}
         self._told_seals: dict[str, tuple[Record, str]] = {}
         self.policies: dict[str, Place] = {}
-        """Digests of the policies named in records of starts and changes, with the last such record."""
+        """Digests of policies, each with the place of the last record of a start or change that names it."""
 
     @property
     def wanted(self) -> Collection[int]:
-        """Return the seqs of the lines that must have an expected digest."""
+        """Return the numbers of the lines that must have an expected digest."""
         more = {self._checkpoint.seq} if self._checkpoint else set()
         return self._expect.keys() | more
 
     @property
     def seq(self) -> int:
-        """Return the seq of the last line so far."""
+        """Return the number of the last line so far."""
         return self._seq
 
     @property
@@ -81,14 +81,14 @@ class Verifier:
         return self._last is not None
 
     def segment(self, name: str, number: int, lines: Iterable[bytes], seal: Proof | None = None) -> None:
-        """Check one segment. lines: with their newlines, the last perhaps without one."""
+        """Check and add one segment. lines: with newlines; the last line may have none."""
         kept = list(lines)
         covered = seal.seal.lines if seal else 0
         check = check_segment(self._mount_id, name, number, kept, sealed_lines=covered, wanted=self.wanted)
         self.add(check, lambda: kept, seal)
 
     def add(self, check: SegmentCheck, lines: Callable[[], Sequence[bytes]], seal: Proof | None) -> None:
-        """Take the check of the next segment. lines: reads the lines again, to find the damage."""
+        """Add the check of the next segment. lines: reads the segment's lines again, to find damage."""
         self._segments += 1
         self._follow_number(check)
         self._number, self._newest = check.number, check.name
@@ -117,7 +117,7 @@ class Verifier:
         self._first = self._first or (check.name, check.number)
 
     def report(self) -> Report:
-        """Return the result, once all segments were taken."""
+        """Return the result. Call it after all segments were added."""
         for name, cut in self._cuts.items():
             self._break(name, cut.line, TRUNCATED, "cut in half or no line of a trail")
         if self._empty and self._empty[-1].startswith(f"{self._number:08d}-"):
@@ -152,7 +152,7 @@ class Verifier:
         self._holes.append((check.name, self._number + 1, check.number - 1, self._seq))
 
     def _join(self, check: SegmentCheck) -> None:
-        """Check that a segment that is sound by itself continues the one before."""
+        """Check that a sound segment continues the segment before it."""
         header = check.records[0]
         if header.fields.get("segment") != check.number:
             found = header.fields.get("segment")
@@ -259,7 +259,7 @@ class Verifier:
                 self._notes.append(Break(Place(self._mount_id, check.name, 0), what))
 
     def _is_resumed(self, check: SegmentCheck, seal: Seal) -> bool:
-        """Return True if no line follows the sealed lines, or the next line records that a daemon goes on."""
+        """Return True if no line follows the sealed lines, or the next line records a daemon's resumption."""
         if check.last_seq == seal.last_seq:
             return True
         return any(one.kind == "resume" and one.seq == seal.last_seq + 1 for one in check.records)
@@ -268,7 +268,7 @@ class Verifier:
         return self._is_behind_hole(check) or any(one.place.segment == check.name for one in self._breaks)
 
     def _check_told_seals(self) -> None:
-        """Compare the seals with the records of them in the chain."""
+        """Compare the seals with the chain's records of seals."""
         for name, (record, digest) in self._told_seals.items():
             proof = self._seals.get(name)
             begun = self._begun.get(name)
@@ -312,7 +312,7 @@ class Verifier:
     def _check_time(self, record: Record) -> None:
         origin = (record.fields.get("boot_id"), record.fields.get("pid"))
         if record.kind == "header" and origin == self._origin:
-            return  # the record of a step of the clock follows right after the step
+            return  # a record of a clock step may follow
         if record.kind == "clock":
             self._time_ns = record.time_ns
             what = f"the clock went back by {record.fields.get('seconds')} s"
@@ -345,13 +345,13 @@ class Verifier:
         return any(name == check.name for name, *_ in self._holes)
 
     def _gone(self, first: int, last: int) -> str:
-        """Return the numbers of missing segments that no retention removed, in words; empty if none."""
+        """Return the missing segments that retention did not remove, as text; empty if there are none."""
         told = (int(name[:8]) for name in self._pruned if name[:8].isdecimal())
         gone = not_in(with_numbers(self._removed or (), told), first, last)
         return "" if gone is None else f"{gone[0]} to {gone[1]}" if gone[1] > gone[0] else f"{gone[0]}"
 
     def _check_holes(self) -> None:
-        """Report missing segments in the middle that retention did not remove (it may, between holds)."""
+        """Report missing segments in the middle. (Retention may have removed segments between holds.)"""
         for name, first, last, before in self._holes:
             if gone := self._gone(first, last):
                 self._break(name, 0, DELETED, f"segment {gone} is missing before this one", before)
@@ -366,7 +366,7 @@ class Verifier:
             self._break(name, 0, DELETED, what, 0)
 
     def _check_end(self, checkpoint: Checkpoint) -> None:
-        """Compare the end with a checkpoint whose line is missing."""
+        """Report the missing end of a chain whose checkpoint states a later line."""
         end = f"the checkpoint of {checkpoint.time} has seq {checkpoint.seq}, this ends with {self._seq}"
         last = self._last.seal if self._last else None
         if last is not None and (last.last_seq, last.closed) == (self._seq, "end") and not self._breaks:
@@ -375,13 +375,13 @@ class Verifier:
             self._break("", 0, TRUNCATED, f"{end}: its end was cut off")
 
     def fault(self, kind: str, what: str, before: int | None = None) -> None:
-        """Add a break that no segment shows. before: the last seq that is still proven; None: the last."""
+        """Add a break without a segment. before: the last line that is still proven; None: the last line."""
         self._break("", 0, kind, what, before)
 
     def _break(
         self, name: str, line: int, kind: str, what: str, before: int | None = None, *, unless: bool = False
     ) -> None:
-        """Add a break. before: the last seq still proven. unless: only if the segment has none yet."""
+        """Add a break. before: the last line still proven. unless: not if the segment has a break already."""
         if unless and any(found.place.segment == name for found in self._breaks):
             return
         before = self._seq if before is None else before

@@ -1,4 +1,4 @@
-"""Chains as witnesses: a recorder that starts records the last digests of all other chains (pure)."""
+"""Chains as witnesses: each daemon that starts records the last digests of all other chains (pure)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _HEAD: Final = re.compile(r"([0-9]{1,18})=([0-9a-f]{64})")
 
 
 class Sighting(NamedTuple):
-    """A record in one chain about the last line of another chain. place: that of the record. seq, head: those
-    of the last line.
+    """A statement in one chain (the witness) about the last line of another chain (seen).
 
-    A record without any other chain is a sighting of the chain "". first: the place of the first record of
-    the same start, if one start needed several records.
+    place: the place of the record with this statement. seq, head: number and digest of the last line. A
+    record about no chain is a sighting of the chain "". first: the place of the first record of the same
+    start, because one start may need several records.
     """
 
     place: Place
@@ -47,7 +47,7 @@ def records_of(heads: Mapping[str, str]) -> list[dict[str, object]]:
 
 
 def sightings(records: Iterable[Record]) -> list[Sighting]:
-    """Return the sightings in the ``others`` records among these."""
+    """Return the sightings in the ``others`` records among *records*."""
     found = []
     first = Place("", "", 0)
     for record in records:
@@ -67,9 +67,10 @@ def sightings(records: Iterable[Record]) -> list[Sighting]:
 
 
 def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sighting, bool]]:
-    """Return the sightings of chains that are gone, each with True if the last start of the witness made it.
+    """Return the sightings of chains that are gone, each with a boolean.
 
-    False: the witness has started again later, when the chain was already gone, so the loss is old.
+    True: the last start of the witness recorded the sighting. False: the witness has started again later,
+    when the chain was already gone, so the loss is old.
     """
     latest: dict[str, Place] = {}
     gone = []
@@ -81,7 +82,7 @@ def vanished(seen: Iterable[Sighting], there: frozenset[str]) -> list[tuple[Sigh
 
 
 class Witness:
-    """Compares the lines of one chain with the sightings of it in other chains."""
+    """The comparison of one chain's lines with the sightings of this chain in other chains."""
 
     def __init__(self, seen: Iterable[Sighting]) -> None:
         self._open: dict[int, list[Sighting]] = {}
@@ -92,15 +93,15 @@ class Witness:
 
     @property
     def wanted(self) -> Collection[int]:
-        """Return the seqs of sightings that were not compared yet."""
+        """Return the line numbers of sightings that were not compared yet."""
         return self._open.keys()
 
     def begin(self, first_seq: int) -> None:
-        """Set the oldest seq of the chain. Only the first call has an effect."""
+        """Set the number of the chain's oldest line. Only the first call has an effect."""
         self._first = self._first or first_seq
 
     def compare(self, digests: Mapping[int, str]) -> None:
-        """Compare lines of the chain (the digest of each seq) with the sightings."""
+        """Compare lines of the chain with the sightings. digests: the lines' digests by line number."""
         for seq, digest in digests.items():
             self._line(seq, digest)
 
