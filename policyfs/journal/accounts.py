@@ -26,8 +26,7 @@ DENIED_BURST: Final = 450_000
 So an app that always tries new names causes less than 1 MB in ten seconds. Denials never delay a grant."""
 
 ACCOUNTS: Final = 256
-"""The limit of apps and strangers (uids) with an account of their own; further strangers share one
-account."""
+"""The limit of apps and strangers (uids) with their own accounts. Further strangers share one account."""
 _STRANGERS: Final = -1
 _OVERDRAFT: Final = 100_000
 """The bytes by which an app's counts for single directories may exceed its budget of denials.

@@ -26,7 +26,7 @@ _ALWAYS: Final = 1 << 62
 
 
 class Hold(NamedTuple):
-    """A legal hold. since, until: the period, with times as in a trail, or empty. made: its creation time."""
+    """A legal hold. since, until: times as in a trail; empty: no limit. made: the time of its creation."""
 
     name: str
     since: str

@@ -120,7 +120,7 @@ def _size(place: int, name: str) -> int:
 
 
 def _once_each(found: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
-    """Return the groups, with each segment only under its first reason."""
+    """Return *found*, with each segment only in the group of its first reason."""
     seen: set[str] = set()
     only = []
     for reason, names in found:

@@ -71,7 +71,7 @@ class _Reading:
         self.head = self.opening = chain.GENESIS
         self.first_seq = self.seq = 0
         self.wrong = ""
-        """The reason of the stop: a line is not as it was written. Empty while lines are right."""
+        """The reason why advance() stopped: a line is not as it was written. Empty if all lines are right."""
 
     def advance(self, size: int, *, most: int = _BLOCK) -> bool:
         """Read the next lines before the offset *size*. Return False if none is left, or a line is wrong."""

@@ -1,4 +1,4 @@
-"""The link between a chain's writer and its sealer: segments go to the sealer, findings to the writer."""
+"""The link between a chain's writer and its sealer: closed segments one way, findings and seals the other."""
 
 from __future__ import annotations
 

@@ -296,7 +296,9 @@ def _unfinished_from(fd: int) -> int | None:
 
 
 def read_tail(fd: int, end: int | None = None) -> Tail:
-    """Return the end of a segment, after the last line of the right form. end: read only before this offset.
+    """Return the tail of a segment: its last line of the right form, and the bytes behind this line.
+
+    Reads no more than needed. end: the offset before which the function reads, or None for the file's end.
     """
     size = os.fstat(fd).st_size
     size = size if end is None else min(size, end)

@@ -96,7 +96,7 @@ def parts(
 def is_recorded(chain: Chain) -> bool:
     """Return True if a daemon of this pid namespace records in a chain, or if this is not known.
 
-    The function takes no lock, because a lock could stop a daemon.
+    The function takes no lock, because a daemon that starts meanwhile could not take the same lock.
     """
     inode = os.stat(chain.directory).st_ino
     try:

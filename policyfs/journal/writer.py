@@ -72,7 +72,7 @@ class ChainWriter:
         stay, the newest included (0: all), or a Retention with further limits.
         """
         self.position = (0, chain.GENESIS)
-        """Number and digest of the last line: one tuple, so that readers need no lock."""
+        """Number and digest of the last line. As one tuple they always fit together, even without a lock."""
         self._directory = directory
         self.mount_id: Final = mount_id
         self._segment_bytes = segment_bytes

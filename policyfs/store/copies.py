@@ -5,8 +5,8 @@ close a copy that is not pinned.
 
 A copy is in use while it is pinned, and also while an app has it mapped: in passthrough a mapping and its
 memory outlive the descriptor. A copy in use is charged to the principals for which it is pinned. **A
-principal gets a further copy only if all its copies in use, with this one, take no more room than is free
-without this one.** So a single principal gets at most half of the cache, and several leave room for one more.
+principal gets one more copy only if its copies in use and the new copy take at most the room that no copy in
+use takes yet.** So one principal gets at most half of the cache, and several leave room for one more.
 
 A clone shares its source's extents. As long as the clone is kept, deleting or rewriting the source frees
 no space in the store. So expire_clones() closes clones that have not been used for a while.

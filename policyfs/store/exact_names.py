@@ -33,7 +33,7 @@ _NOT_TAKEN: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES})
 _NO_FLAGS: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 """Errors of renameat2(2) on a file system that knows no flags, such as NFS."""
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""Errors of an open of a directory that is not at its path any more."""
+"""Errors of open(2) for a directory that is not at its path any more."""
 _UNREAD: Final = "files that a killed daemon has moved aside do not get their names back"
 _UNFINISHED: Final = (
     "a daemon ended while it removed or replaced this file, which may still be complete in its directory,"
@@ -44,7 +44,7 @@ _FINISHED: Final = (
 )
 _OVERLAY: Final = 0x794C7630  # f_type, see linux/magic.h
 _LARGE: Final = 1 << 20
-"""The size from which a file is not renamed on an overlay only to be removed, bytes."""
+"""The least size in bytes of a file that is removed on an overlay without a rename before."""
 
 
 def knows_no_flags(error: OSError) -> bool:
@@ -145,8 +145,8 @@ class ExactNames:
         """Rename the file *moved* over *replaced*. Return False if another file had one of the names.
 
         After False each file has its name as before. Raises OSError, also before any change. The moved file
-        goes aside first, and is exchanged with the replaced file from there. So the replaced file never has
-        the old name of the moved file. By this name, apps could see it that must not.
+        first goes aside, and is exchanged with the replaced file from there. So the replaced file never has
+        the name *old*. By this name it could be visible to apps that must not see it.
         """
         taken = aside()
         if self._records is not None:
@@ -192,7 +192,7 @@ class ExactNames:
         self._tell(taken, new, OSError(errno.EEXIST, os.strerror(errno.EEXIST)))
 
     def would_copy(self, dirfd: int, stat: Stat) -> bool:
-        """Return True if a rename may copy all bytes of this file: an overlay copies files of lower layers.
+        """Return True if a rename may copy all bytes of a large file: an overlay copies from lower layers.
 
         All requests would wait meanwhile. A removal copies nothing.
         """

@@ -83,8 +83,8 @@ class LeaseKeeper:
     """All leases of the process, which has one keeper. fileno() is readable when a lease is being broken.
 
     INVARIANT: create the keeper on the main thread before any other thread starts. All threads must block the
-    signal: it ends the process if one thread does not. New threads and children inherit the blocked signal.
-    Raises RuntimeError if a thread exists that does not block the signal.
+    signal: in a thread that does not block it, the signal ends the process. New threads and children inherit
+    the blocked signal. Raises RuntimeError if a thread exists that does not block the signal.
 
     Used on the event-loop thread only: wait until fileno() is readable, then call on_signal().
     """

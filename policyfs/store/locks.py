@@ -126,7 +126,7 @@ class LockTable:
         return self._count.get(app, 0) >= self._limits.holders - self._holders
 
     def _idle(self) -> list[Holder]:
-        """Return the holders without locks and waiting requests: they only serve later locks."""
+        """Return the holders that have no lock and no waiting request. They only serve later locks."""
         busy = {id(waiter.holder) for waiter in self._all_waiters()}
         return [holder for holder in self._all() if not holder.spans and id(holder) not in busy]
 
@@ -208,19 +208,17 @@ class LockTable:
             owners[holder.owner] = owners.pop(holder.owner)
 
     def _count_ranges(self, holder: Holder, change: int) -> None:
-        """Count owners with locked byte ranges. change: 1 after an owner's first lock, -1 after its last
-        unlock.
-        """
+        """Count owners with locked byte ranges. change: 1 after an owner's first lock, -1 after all locks."""
         if not holder.owner.flock:
             self._ranges += change
             if self._ranges == (change > 0):
                 self._ranges_held(change > 0)
 
     def blocker(self, inode: Inode, owner: Owner, asked: Asked, fd: int) -> Blocker | None:
-        """Return a lock that conflicts with an owner's request (F_GETLK), or None. fd: any descriptor of the
-        file.
+        """Return a lock that conflicts with an owner's request (F_GETLK), or None.
 
-        For UNLCK, return the owner's own lock in that range, as F_OFD_GETLK does.
+        For UNLCK, return the owner's own lock in that range, as F_OFD_GETLK does. fd: any descriptor of the
+        file.
         """
         mine = self.find(inode, owner)
         if asked.kind == UNLCK:

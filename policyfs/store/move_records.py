@@ -77,8 +77,7 @@ class MoveRecords:
         """Take a place for this daemon, and finish the work of killed daemons of this store.
 
         finish: called with each record of a killed daemon. If it returns False, the record stays for a later
-        daemon.
-        Raises OSError if the file cannot be read or locked.
+        daemon. Raises OSError if the file cannot be read or locked.
         """
         at, end = 0, 0 if self._fd < 0 else os.fstat(self._fd).st_size
         while self._fd >= 0 and (self._at < 0 or at < end):

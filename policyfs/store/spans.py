@@ -69,8 +69,9 @@ class Spans:
         del self._spans[first:behind]
 
     def _cut(self, start: int, end: int) -> tuple[int, int]:
-        """Split spans at both ends. Return the indices (first, behind) of the spans that lie within
-        start..end.
+        """Split the spans that reach beyond start or end.
+
+        Return the indices (first, behind) of the spans within start..end, as a slice.
         """
         first, behind = self._touched(start, end)
         parts: list[Span] = []

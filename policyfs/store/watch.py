@@ -58,8 +58,7 @@ class Change(enum.IntFlag):
     """The changes that an event can report. The kernel may merge changes of one name into one event."""
 
     ATTRIB = 0x4
-    """Attributes, xattrs or the number of links changed. The event has no name if it is about
-    *dir_handle*."""
+    """Attributes, xattrs or the number of links changed. An event about *dir_handle* itself has no name."""
     CLOSE_WRITE = 0x8
     MOVED_FROM = 0x40
     MOVED_TO = 0x80

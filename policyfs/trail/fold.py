@@ -1,8 +1,8 @@
-"""Counts of repeated events of one app, in place of a record of each event: the events are folded (pure).
+"""Counts of repeated events of one app, which take the place of records of these events (pure).
 
-There are two ways. If a denial equals a denial that was recorded less than a window ago, it is counted as a
-repeat. If an app is beyond its budget, its events are counted together: by directory; if there are too many
-directories, by operation; and finally by app. Counts are always exact.
+Counted events are called *folded*. There are two ways. If a denial equals a denial that was recorded less
+than a window ago, it is counted as a repeat. If an app is beyond its budget, its events are counted together:
+by directory; if there are too many directories, by operation; and finally by app. Counts are always exact.
 
 Each app has its own counts, with their own limits, so no app can use up the room of another app. If an access
 was allowed and must be on record, its event is never only counted: the journal does not pass such events to

@@ -48,7 +48,7 @@ class Own(NamedTuple):
 
 
 class Hour(NamedTuple):
-    """Sums over the events of one class in one hour. hour: hours since 1970. redacted: with hidden bytes."""
+    """Sums over the events of one class in one hour (since 1970). redacted: events with hidden bytes."""
 
     hour: int
     class_id: int

@@ -38,7 +38,7 @@ class Rows(NamedTuple):
 
 
 class RowFinder:
-    """A search for the rows of one index that one selection contains."""
+    """A search for the rows of one index that one selection may contain."""
 
     def __init__(self, index: Index, wanted: Selection) -> None:
         self._index = index

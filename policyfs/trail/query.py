@@ -25,10 +25,10 @@ _CHAR: Final = (
 def parse_when(text: str, now: datetime, zone: tzinfo | None = None) -> int:
     """Parse a time that a person typed. Return ns since 1970.
 
-    ``10m``, ``2h``, ``1d12h``, ``3w``: the time before now. ``now``. ``today``, ``yesterday``: the day's
-    first moment. ISO 8601 (``2026-03-01``, ``2026-03-01T08:15``, ``...Z``, ``...+01:00``). ``@SECONDS``:
-    since 1970. now: must have a time zone. zone: the zone of days, and of times without a zone; None: the
-    machine's zone. Raises ValueError with a message for people.
+    ``10m``, ``2h``, ``1d12h``, ``3w``: the time before now. ``now``: this moment. ``today``, ``yesterday``:
+    the day's first moment. ISO 8601 (``2026-03-01``, ``2026-03-01T08:15``, ``...Z``, ``...+01:00``).
+    ``@SECONDS``: since 1970. now: must have a time zone. zone: the zone of days, and of times without a zone;
+    None: the machine's zone. Raises ValueError with a message for people.
     """
     word = text.strip()
     try:

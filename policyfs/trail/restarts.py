@@ -1,4 +1,4 @@
-"""Starts and ends of the daemons of one chain (pure). A start after a start without an end shows a crash."""
+"""Starts and ends of the daemons of one chain (pure). Two starts without an end between them show a crash."""
 
 from __future__ import annotations
 

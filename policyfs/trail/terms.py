@@ -25,7 +25,7 @@ ERRNOS: Final = frozenset(errno.errorcode.values())
 
 
 class Column(NamedTuple):
-    """One field of the query language. kind: word, number, path, text or time. meaning: for documentation.
+    """One field of the query language. kind: word, number, path, text or time. meaning: for people.
 
     texts, number: return the field's values in an event. by_row: True if the field differs from event to
     event; False if all events of a class share it (index.py). known: all possible words of the field, if
@@ -109,7 +109,7 @@ BY_NAME: Final = {column.name: column for column in COLUMNS}
 NAMES: Final = {name: column.name for column in COLUMNS for name in (column.name, *column.aliases)}
 NUMERIC: Final = frozenset(column.name for column in COLUMNS if column.kind == "number")
 RECORDED: Final = ("app", "op", "rule")
-"""Fields in which typing errors are found: their words are compared with those of the trail and its policies.
+"""Fields with a search for typing errors: their words are compared with words of the trail and its policies.
 """
 
 

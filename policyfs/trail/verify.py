@@ -366,7 +366,7 @@ class Verifier:
             self._break(name, 0, DELETED, what, 0)
 
     def _check_end(self, checkpoint: Checkpoint) -> None:
-        """Report the missing end of a chain whose checkpoint states a later line."""
+        """Report that the end of the chain is missing: a checkpoint states a later line."""
         end = f"the checkpoint of {checkpoint.time} has seq {checkpoint.seq}, this ends with {self._seq}"
         last = self._last.seal if self._last else None
         if last is not None and (last.last_seq, last.closed) == (self._seq, "end") and not self._breaks:

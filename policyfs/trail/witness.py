@@ -1,4 +1,4 @@
-"""Chains as witnesses: each daemon that starts records the last digests of all other chains (pure)."""
+"""Chains as witnesses: a new daemon records the last digests of all other chains in its own chain (pure)."""
 
 from __future__ import annotations
 
