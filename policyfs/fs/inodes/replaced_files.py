@@ -78,10 +78,11 @@ class ReplacedFiles:
         self._missed.put(path, threads)
 
     def is_wanted(self, node: Node) -> bool:
-        """Return True if an open or a stat has missed this node's name a moment ago: keep the file found there.
+        """Return True if an open or a stat has missed this node's name a moment ago: keep the file found
+        there.
 
-        The answer stays True for some seconds, or until each thread that has missed the name has opened it: the
-        kernel may look up twice before it tries again. Opens of other threads do not count.
+        The answer stays True for some seconds, or until each thread that has missed the name has opened it:
+        the kernel may look up twice before it tries again. Opens of other threads do not count.
         """
         return bool(self._missed and self._missed.get(node.path()))
 
