@@ -1,6 +1,6 @@
-"""Plans that hide places, devices, times and people in the bytes of a file.
+"""Redaction plans: patches that hide places, devices, times and people in the bytes of a file.
 
-Pure: bytes by range in, patches out. No file system, no clock, no event loop. docs/redaction.md
-lists the findings in each kind of file, the parts that are neutralised because they are not
-understood, and the parts that stay.
+The package is pure. It reads bytes by range and returns patches. It uses no file system, no clock and no
+event loop. For each kind of file, docs/redaction.md lists the findings, the parts that become neutral because
+they are not understood, and the parts that stay.
 """

@@ -1,4 +1,4 @@
-"""Tables of the documentation: kinds and their treatment, parts of files and the words that remove them."""
+"""Tables for the documentation: kinds and their treatment; parts of files and the words that remove them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The only entry point of redaction: plans of patches that hide parts of a file."""
+"""The only entry point for redaction plans: locate() returns the patches that hide parts of a file."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = [
 
 
 def locate(kind: str | None, what: frozenset[str], source: ByteSource) -> Plan:
-    """Plan how a file of this kind (None: unknown) is read with `what` hidden. Never raises.
+    """Return the plan that hides the data of the words *what* in a file of this kind (None: unknown).
 
-    what: words of categories.WORDS. If domain.DENY_UNKNOWN is among them, a file with a part that is not
-    understood is refused. If domain.TO_TELL is among them, nothing is planned: the outcome is CLEAN if no
-    data of the words was found (redact/verdict.py), else REFUSE. Any error gives REFUSE, too.
+    what: words of categories.WORDS, and perhaps two special members. DENY_UNKNOWN: the outcome is REFUSE if a
+    part of the file is not understood. TO_TELL: the plan has no patches; its outcome is CLEAN if no data of
+    the words was found (redact/verdict.py), else REFUSE. Never raises: after any error the outcome is REFUSE.
     """
     words = what - {DENY_UNKNOWN, TO_TELL}
     if TO_TELL in what:
@@ -49,7 +49,7 @@ def _judge(kind: str | None, words: frozenset[str], source: ByteSource, *, stric
 
 
 def listed(words: frozenset[str]) -> str:
-    """Join words for people, in alphabetical order."""
+    """Return the words in alphabetical order, separated by commas, for messages."""
     return ", ".join(sorted(words))
 
 
@@ -57,7 +57,10 @@ def _locate(
     kind: str | None, words: frozenset[str], source: ByteSource, *, strict: bool,
     found: list[Found] | None = None,
 ) -> Plan:  # fmt: skip
-    """Plan with a locator. found: a list that receives the locator's result, if a locator ran."""
+    """Return a plan from the locator of the kind.
+
+    found: a list that receives the locator's result, if a locator ran.
+    """
     if not words:
         return Plan(Outcome.CLEAN, reason="nothing is to be hidden")
     if not words <= REDACTIONS:

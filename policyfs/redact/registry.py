@@ -1,7 +1,7 @@
-"""Locators, parts and the table of kinds from the rows of formats.py, and the cleaners for embedded files.
+"""Locators, parts and the table of kinds, from the rows of formats.py; cleaners of embedded files.
 
-The table fails closed: a kind that is not in it is refused. docs/redaction.md shows it, and a test
-compares the two.
+The table fails closed: a kind that is not in the table is refused. docs/redaction.md shows the table, and a
+test compares the two.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def parts() -> tuple[Part, ...]:
 
 
 def kind_rows() -> tuple[KindRow, ...]:
-    """Return the table of kinds, row by row, as the documentation shows it.
+    """Return the rows of the table of kinds, in the order of the documentation.
 
     A row says that files of a kind carry nothing (empty files), are redacted, or are refused. Kinds without a
     row are refused.
@@ -63,7 +63,7 @@ def kind_rows() -> tuple[KindRow, ...]:
 
 @functools.cache
 def kind_table() -> Mapping[str, KindRow]:
-    """Return the table by kind. A kind that is not in it is refused."""
+    """Return the table of kinds: kind -> its row. A kind without a row is refused."""
     return MappingProxyType({row.kind: row for row in kind_rows()})
 
 
@@ -76,7 +76,7 @@ def locate_in(kind: str, source: ByteSource, hide: Tells) -> Found:
 
 
 class _Cleaners:
-    """Implementation of cleaners.Inner, for files embedded to a limited depth."""
+    """Implementation of cleaners.Inner. It opens embedded files only to a limited depth."""
 
     __slots__ = ("_depth", "budget", "hide")
 

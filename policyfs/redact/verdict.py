@@ -1,9 +1,8 @@
-"""Verdicts on files that must not contain certain categories: may the file be stored?
+"""Verdicts on files that must not contain data of certain categories, before they are stored.
 
-Redaction removes every part that *may* hold data of a category. If all these parts counted here,
-nearly every photo would be refused, because makers write tags without known names. So only parts
-that are known to hold such data count. All other bytes that redaction would remove are searched, and
-count if the search finds something.
+Redaction removes every part that *may* hold data of a category. If all these parts counted here, nearly every
+photo would be refused, because makers write tags without known names. So a part counts if its categories are
+known. All other bytes that redaction would remove count only if a search finds such data in them.
 """
 
 from __future__ import annotations
@@ -18,23 +17,25 @@ from policyfs.redact.core.free_text import told_in_text
 from policyfs.redact.core.patches import ByteSource, in_order
 
 _NAMED: Final = 3
-"""Most findings named in a refusal."""
+"""Maximum number of findings named in a refusal."""
 _PIECE_BYTES: Final = 1 << 20
 _OVERLAP_BYTES: Final = 512
 _MARGIN_BYTES: Final = 8
 _SEARCHED_BYTES: Final = 64 << 20
-"""Most bytes searched in one file. If more bytes are not understood, the file is refused without a search."""
+"""Maximum number of bytes searched in one file. If redaction would change more bytes, the file is refused
+without a search.
+"""
 _SEARCHABLE: Final = Tells.LOCATION | Tells.TIME | Tells.DEVICE
-"""Categories that a search can find. Names and captions look like any other words."""
+"""Categories that a search can find. No search finds people: names and captions look like any other words."""
 
 _RUN: Final = re.compile(rb"[\x20-\x7e\x80-\xff\t\r\n]{6,}|(?:[\x20-\x7e]\0){6,}|(?:\0[\x20-\x7e]){6,}")
-"""Text in any of the usual encodings, to be searched apart from the bytes around it."""
+"""Pattern of text in any common encoding. Each match is searched without the bytes around it."""
 _PLACE_NAME: Final = re.compile(
     r"\b(?:city|country(?:name|code)?|province|state|sub-?location|location(?:name|created|shown)?|place(?:name)?"
     r"|region|address|town|village|gps\w{0,20})\b[\"'\]\s>]{0,8}[=:>]{1,2}[\"'\[\s<]{0,8}\w{2}",
     re.IGNORECASE,
 )
-"""A word for a kind of place (``city``), and then the name of a place."""
+"""Pattern of a word for a kind of place (``city``) with the name of a place after it."""
 _OF_A_PLACE: Final = re.compile(
     rb"\x25\x88\x04\0\x01\0\0\0|\x88\x25\0\x04\0\0\0\x01"  # EXIF: the pointer to a GPS directory, II and MM
     rb"|\x01\0\x02\0\x02\0\0\0[NS]\0|\0\x01\0\x02\0\0\0\x02[NS]\0"  # GPSLatitudeRef
@@ -47,9 +48,9 @@ _MAX_DENOMINATOR: Final = 10_000_000
 
 
 def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> str:
-    """Return the reason not to store a file where the categories *hide* are forbidden; empty if none.
+    """Return the reason to refuse a file that must not contain data of the categories *hide*; "" if none.
 
-    strict: refuse bytes that are not understood, without a search.
+    strict: refuse a file with bytes that are not understood, without a search of these bytes.
     """
     patches = in_order(found.patches, source.size)
     if not patches:
@@ -60,8 +61,8 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"found to tell {in_words(hide & _told(known))}: {_listed(known)}"
     odd = [note for note in notes if not note.bare and not (_is_known(note) and note.tells & hide)]
     named = _listed(odd) or f"bytes at {patches[0].offset}"
-    # True if all notes are about known parts that lack their data. The search leaves these parts out. It
-    # covers bytes without a note (behind the last field of a table).
+    # True if there are notes, and each is on a known part without its data ("bare"). The search skips these
+    # parts. It covers only bytes without a note (behind the last field of a table).
     empty = bool(notes) and not odd
     if strict and not empty:
         return f"not understood: {named}; the rule denies that"
@@ -71,7 +72,7 @@ def judged(found: Found, source: ByteSource, hide: Tells, *, strict: bool) -> st
         return f"not understood, and too much to search: {named}"
     told, bare = Tells(0), [note for note in notes if note.bare]
     for patch in patches:
-        # with a margin: a patch has no zeros at its ends, but a fraction that it cuts may
+        # with a margin: no patch begins or ends with zeros, but a fraction at the end of a patch may
         start, end = max(0, patch.offset - _MARGIN_BYTES), min(source.size, patch.end + _MARGIN_BYTES)
         for piece in _pieces(source, start, end, bare):
             told |= _searched(piece, hide & ~told)
@@ -107,7 +108,7 @@ def _pieces(source: ByteSource, start: int, end: int, bare: list[Note]) -> Itera
 
 
 def _searched(data: bytes, asked: Tells) -> Tells:
-    """Search bytes of unknown structure for the asked categories; return those found."""
+    """Return the asked categories that a search finds in bytes of unknown structure."""
     if not asked or not data.strip(b"\0"):
         return Tells(0)
     told = Tells(0)
@@ -122,7 +123,7 @@ def _searched(data: bytes, asked: Tells) -> Tells:
 
 
 def _has_degrees(data: bytes) -> bool:
-    """True if three fractions in a row are degrees, minutes and seconds, as Exif writes coordinates."""
+    """Return True if three successive fractions are degrees, minutes and seconds, as in EXIF coordinates."""
     for match in _DEGREES.finditer(data):
         order: str = "little" if match["le"] is not None else "big"
         rest = data[match.start() : match.start() + 24]

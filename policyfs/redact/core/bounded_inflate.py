@@ -1,7 +1,7 @@
-"""zlib streams within a file (RFC 1950, 1951): read with a bound, written to an exact length.
+"""zlib streams within a file (RFC 1950, 1951): read up to a limit, written with an exact size.
 
-New data for a compressed part must take as many bytes as the old. Stored blocks and empty blocks can
-fill nearly any length.
+A compressed part of a file must keep its size when its data changes. Stored blocks and empty blocks can fill
+a stream to nearly any size.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from policyfs.redact.core.cleaners import Budget
 
 MAX_INFLATED_BYTES: Final = 4 << 20
 _STEP_BYTES: Final = 1 << 16
-"""Most bytes inflated in one step. If a step fails, this number counts in the budget."""
+"""Maximum number of bytes inflated in one step. If a step fails, its maximum counts in the budget."""
 _MAX_TRIED_BYTES: Final = 1 << 18
 _STORED_HEADER: Final = b"\x78\x01"
 _STORED_MAX: Final = 0xFFFF
 _EMPTY_STORED: Final = b"\0\0\0\xff\xff"
-# Number of empty blocks in the last 2 to 5 bytes: empty blocks with fixed codes (10 bits each, RFC 1951
-# 3.2.6), the last one with its BFINAL bit. 6 bytes end in a stored block.
+# Size of a stream's end in bytes -> number of empty blocks in this end. The blocks have fixed codes (10 bits
+# each, RFC 1951 3.2.6), and the last block has its BFINAL bit set. An end of 6 bytes has a stored block.
 _FINAL: Final = {2: 1, 3: 2, 4: 3, 5: 4}
 
 
 def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tuple[bytes, bytes] | None:
-    """Inflate a stream; return (plain bytes, bytes behind it). None if it is broken, or exceeds limit.
+    """Return the plain bytes of a zlib stream, and the bytes behind the stream.
 
-    Raises TooMuchError if the inflated data of the whole file is too much.
+    Return None if the stream is broken, or has more than *limit* plain bytes. Raises TooMuchError if the
+    inflated data of the whole file is too much.
     """
     unpacker = zlib.decompressobj()
     plain = bytearray()
@@ -49,9 +50,9 @@ def inflated(data: bytes, budget: Budget, limit: int = MAX_INFLATED_BYTES) -> tu
 def deflated_to(plain: bytes, size: int, *, padded: bool = False) -> bytes | None:
     """Return a zlib stream of exactly size bytes; None if the data does not fit.
 
-    Empty blocks fill the rest. They are a part of the format, so no reader sees bytes behind the stream.
-    padded: zeros may follow the stream, because its readers do not read on there. They fill a rest that is
-    too small for empty blocks.
+    Empty blocks fill the rest. Empty blocks are part of the format, so no reader finds bytes behind the
+    stream. padded: zeros may follow the stream, because its readers stop at the end of the stream. Zeros fill
+    a rest that is too small for empty blocks.
     """
     for strategy in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_FILTERED):  # the second packs digits better
         packer = zlib.compressobj(9, strategy=strategy)
@@ -72,9 +73,7 @@ def _padded(plain: bytes, size: int) -> bytes | None:
 
 
 def _close_fit(plain: bytes, size: int) -> bytes | None:
-    """Return a stream of exactly this size without empty blocks, by trying settings of zlib; None if no
-    setting gives it.
-    """
+    """Return a stream of exactly this size, made with one of many settings of zlib; None if none fits."""
     if len(plain) > _MAX_TRIED_BYTES:
         return None
     for level, memory, flush in product((9, 6, 4), (9, 8, 7, 6, 5), (zlib.Z_NO_FLUSH, zlib.Z_PARTIAL_FLUSH)):
@@ -100,7 +99,7 @@ def _last_blocks(size: int) -> bytes:
 
 
 def _stored(data: bytes) -> bytes:
-    """Return a zlib stream for data, uncompressed: longer by 6 bytes, and by 5 for each 65535 bytes."""
+    """Return a zlib stream with uncompressed data: longer by 6 bytes, and by 5 for each 65,535 bytes."""
     out = [_STORED_HEADER]
     blocks = [data[at : at + _STORED_MAX] for at in range(0, len(data), _STORED_MAX)] or [b""]
     for number, block in enumerate(blocks):
@@ -114,7 +113,7 @@ def _stored(data: bytes) -> bytes:
 def blank(size: int, filler: bytes = b"\0") -> bytes:
     """Return a zlib stream of exactly size bytes that inflates to about as many bytes of filler.
 
-    filler: one byte. Under 11 bytes: zeros, which are not a stream.
+    filler: one byte. If size is below 11, return zeros, which are no zlib stream.
     """
     if size < 11:
         return bytes(size)

@@ -1,8 +1,8 @@
-"""Categories of metadata: the sorts of facts in it, and the words of a policy that remove it.
+"""Categories of metadata (sorts of facts), and the words of a policy that hide them.
 
 A rule names words (``require: {redact: [location, device]}``), and each word hides categories. In the tables
-of this package each tag, record, property or box has its categories (*tells*). It is hidden if ``tells &
-hide`` is not empty.
+of this package each tag, record, property or box has *tells*: the categories that its data may have. The part
+is hidden if ``tells & hide`` is not empty.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Final
 
 
 class Tells(enum.Flag):
-    """Facts that a piece of metadata may tell; several flags if it may tell several."""
+    """Categories of facts that a part of a file may tell: one flag for each category."""
 
     LOCATION = enum.auto()
-    """The place: coordinates, place names, map links, and digests that would confirm a guess."""
+    """The place: coordinates, place names, map links, and digests that would confirm a guess of the place."""
     DEVICE = enum.auto()
     """The device: make, model, serial numbers, lens, software, host name, unique ids."""
     TIME = enum.auto()
@@ -29,9 +29,9 @@ class Tells(enum.Flag):
 
 
 NOTHING: Final = Tells(0)
-"""Data needed to show or play the file as it is (sizes, orientation, colour): never removed."""
+"""No category: data needed to show or play the file (sizes, orientation, colour). It is never removed."""
 UNKNOWN: Final = Tells.LOCATION | Tells.DEVICE | Tells.TIME | Tells.PEOPLE | Tells.OTHER
-"""Categories of unknown metadata: it may tell anything."""
+"""All categories: unknown metadata may tell anything."""
 
 WORDS: Final = MappingProxyType(
     {
@@ -54,5 +54,5 @@ def hidden_by(words: Iterable[str]) -> Tells:
 
 
 def in_words(tells: Tells) -> str:
-    """Return ``location, time`` for people; ``other`` for metadata of none of the four words."""
+    """Return the names of categories for messages: ``location, time``. The name of OTHER is ``other``."""
     return ", ".join(str(part.name).lower() for part in Tells if part in tells)

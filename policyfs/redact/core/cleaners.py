@@ -2,8 +2,8 @@
 
 A **locator** reads a whole file by range and returns patches. A **cleaner** takes the bytes of one
 block (a TIFF structure, an XMP packet, an IPTC record list, an embedded image) and returns the same
-number of bytes, without the facts to hide. For a block that cannot be understood it returns None, and
-the caller blanks the whole block: raw bytes never stay.
+number of bytes, without the facts to hide. If the cleaner does not understand the block, it returns None.
+Then the caller blanks the whole block, so that raw bytes never stay.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from policyfs.redact.core.categories import UNKNOWN, Tells
 from policyfs.redact.core.patches import ByteSource, is_blank
 
 MAX_NESTING: Final = 3
-"""Depth to which files may be embedded in one another (a thumbnail in a thumbnail in a photo)."""
+"""Maximum depth of files embedded in other files (a thumbnail in a thumbnail in a photo)."""
 MAX_PARTS: Final = 50_000
-"""Most segments, boxes, chunks and elements in a file, with all files embedded in it."""
+"""Maximum number of segments, boxes, chunks and elements in a file, with all files embedded in it."""
 SEARCH_FLOOR_BYTES: Final = 1 << 18
 MAX_SEARCHED_BYTES: Final = 1 << 29
-"""Most bytes searched one by one: a file with the size of a terabyte may be a single hole."""
+"""Maximum number of bytes searched one by one. A file with the size of a terabyte may be a single hole."""
 MAX_INFLATED_BYTES: Final = 16 << 20
 MAX_TEXTS_BYTES: Final = 3 << 17
-"""Most bytes of free text that are searched: a text of numbers costs a microsecond for each byte."""
+"""Maximum number of bytes of free text that are searched. In a text of numbers, each byte costs a
+microsecond.
+"""
 
 
 class NotThisKindError(Exception):
@@ -37,11 +39,11 @@ class TooMuchError(Exception):
 
 
 class Note(NamedTuple):
-    """One removed thing: its offset (bytes from the block's start), length and name.
+    """Note on one removed part: its offset (bytes from the block's start), its length, format and name.
 
-    tells: the categories of facts that it may have held. broken: removed because its structure could not be
-    understood, so that a rule with ``on_unknown: deny`` refuses the file. bare: the thing is known, but held
-    no data of its categories (a GPS directory with only its version).
+    tells: the categories of facts that the part may have held. broken: True if the part was removed because
+    its structure was not understood; a rule with ``on_unknown: deny`` then refuses the file. bare: True if
+    the part is known, but held no data of its categories (a GPS directory with only its version).
     """
 
     offset: int
@@ -69,18 +71,18 @@ class Found:
     notes: list[Note] = field(default_factory=list)
 
     def add(self, other: Found, by: int = 0) -> None:
-        """Add the changes of a file that is embedded `by` bytes into this one."""
+        """Add the changes of a file that is embedded in this file, at the offset `by` in bytes."""
         self.patches += [p.shifted(by) for p in other.patches]
         self.notes += shifted(other.notes, by)
 
 
 @dataclass(slots=True)
 class Budget:
-    """Work allowed on one file with everything embedded in it.
+    """Work that is still allowed on one file, with all files embedded in it.
 
-    A budget counts parts, bytes searched, and bytes of free text, whose search costs a thousand times as
-    much. It also counts the bytes to which items of tables refer (many items may refer to the same bytes),
-    and the bytes that result from inflating compressed data.
+    parts: segments, boxes, chunks. searched: bytes searched one by one. texts: bytes of free text, whose
+    search costs a thousand times as much. extents: bytes to which items of tables refer; many items may refer
+    to the same bytes. inflated: bytes of inflated data.
     """
 
     parts: int
@@ -102,12 +104,10 @@ class Budget:
             raise TooMuchError("too much data to search")
 
     def search_chunk(self, chunk: bytes) -> bool:
-        """Count a chunk before a search; False if it holds only zeros.
+        """Count a chunk before a search; return False if it holds only zeros. Raises TooMuchError.
 
-        Zeros cost twice as much: they may be a hole, which costs nothing to write, but takes memory when
-        read.
-
-        Raises TooMuchError.
+        Zeros cost twice as much. They may be a hole, which costs nothing to write, but takes memory when it
+        is read.
         """
         blank = is_blank(chunk)
         self.search(2 * len(chunk) if blank else len(chunk))
@@ -120,14 +120,15 @@ class Budget:
             raise TooMuchError("its tables refer to too much data")
 
     def inflate(self, size: int) -> None:
-        """Count bytes that compressed data inflated to. Raises TooMuchError."""
+        """Count bytes of inflated data. Raises TooMuchError."""
         self.inflated -= size
         if self.inflated < 0:
             raise TooMuchError("too much compressed data")
 
     def look(self, size: int) -> bool:
-        """Count bytes of text; return True if they may be searched. If False, the caller treats the text as
-        unknown.
+        """Count bytes of text; return True if the text may be searched.
+
+        If False, the caller treats the text as unknown.
         """
         if size > self.texts:
             return False
@@ -136,24 +137,24 @@ class Budget:
 
 
 def budget_for(source: ByteSource) -> Budget:
-    """Return a budget in which each byte may be searched four times, and referred to by two items."""
+    """Return the budget of a file: each byte may be searched four times, and two items may refer to it."""
     searched = min(4 * source.size + SEARCH_FLOOR_BYTES, MAX_SEARCHED_BYTES)
     return Budget(MAX_PARTS, searched, extents=2 * source.size + SEARCH_FLOOR_BYTES)
 
 
 class Inner(Protocol):
-    """The words to hide, and the cleaners of embedded blocks and files.
+    """The categories to hide, and the cleaners of embedded blocks and files.
 
     Each cleaner returns None if it does not understand the block.
     """
 
     @property
     def hide(self) -> Tells:
-        """The categories to hide; a piece is removed if ``tells & hide``."""
+        """The categories to hide. A part is removed if ``tells & hide`` is not empty."""
 
     @property
     def budget(self) -> Budget:
-        """Budget shared by a file and everything embedded in it."""
+        """The budget that a file shares with all files embedded in it."""
 
     def jpeg(self, data: bytes) -> Cleaned | None:
         """Clean an embedded JPEG, from SOI to EOI; only zeros may follow."""
@@ -171,27 +172,31 @@ class Inner(Protocol):
         """Clean Photoshop image resource blocks."""
 
     def image(self, data: bytes) -> Cleaned | None:
-        """Clean an embedded still picture of any kind with a locator, recognised by its first bytes."""
+        """Clean an embedded still picture. Its first bytes show its kind, which must have a locator."""
 
     def file(self, kind: str, source: ByteSource) -> Found | None:
         """Locate the parts to hide in an embedded file of this kind, read by range (a motion photo's video).
 
-        None if it is not of that kind, if the kind has no locator, or if it is embedded too deep.
+        Return None if the file is not of that kind, if the kind has no locator, or if the file is embedded
+        too deep.
         """
 
     def text(self, data: bytes) -> bool:
-        """True if free text of any encoding (a comment, a title, a tag's value) has to be removed.
+        """Return True if free text of any encoding (a comment, a title, a tag's value) must be removed.
 
-        Text must be removed if PEOPLE is hidden, or if it holds coordinates, times or devices that are to be
-        hidden. Markup is not recognised, and the budget is not used: new formats call
-        tag_names.told_by_named().
+        Text must be removed if PEOPLE is hidden, or if the text holds coordinates, times or devices that are
+        to be hidden. This method does not recognise markup and does not use the budget. So new formats call
+        tag_names.told_by_named() instead.
         """
 
 
 Locator = Callable[[ByteSource, Inner], Found]
-"""Locates the parts to hide in a file of its kind. Raises NotThisKindError, TooMuchError."""
+"""Function that locates the parts to hide in a file of one kind. Raises NotThisKindError, TooMuchError."""
 
 
 def shifted(notes: Iterable[Note], by: int) -> tuple[Note, ...]:
-    """Shift the notes of a block that starts `by` bytes into another, to offsets of the other."""
+    """Return the notes of an embedded block with offsets of the outer block.
+
+    by: the offset of the embedded block in the outer block (bytes).
+    """
     return tuple(note._replace(offset=note.offset + by) for note in notes)

@@ -1,7 +1,7 @@
 """Coordinates, codes of places and links to maps in text, in the spellings of many programs and languages.
 
-The first patterns are for all texts. Each other pattern has *hints*: words or signs of which each text that
-it matches has one. The search for a hint is quick, and comes first.
+_PATTERNS are searched in all texts. Each pattern of _MORE has *hints*: words or signs. Every text that the
+pattern matches has one of its hints. The search for a hint is quick, and comes first.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Final
 from urllib.parse import unquote
 
 _UNIT: Final = r"(?:0{1,3}[.,]\d{3,}|0{0,2}1[.,]0{3,})(?!\d)"
-"""A number up to 1, such as a mask's corner, a side of a rectangle, a chromaticity. A place has at most one
-such number.
+"""Pattern of a number up to 1, such as the corner of a mask, the side of a rectangle or a chromaticity. The
+coordinates of a place have at most one such number.
 """
 _DECIMAL: Final = rf"[-+]?(?<!\d)(?<!\d\.)(?!{_UNIT}[^\d\n]{{1,16}}{_UNIT})\d{{1,3}}[.,]\d{{3,}}"
 _OLC: Final = "[23456789CFGHJMPQRVWX]"
@@ -62,9 +62,13 @@ _WITHOUT_SIGNS: Final = re.compile(
     r"|\b[ns]\s?\d{1,2}\.\d{1,6}[°º]?[\s,;/]{1,3}[ew]\s?\d{1,3}\.\d",
     re.IGNORECASE,
 )
-"""Degrees, with minutes or decimals, of both coordinates, without the signs for degrees and minutes."""
+"""Pattern of both coordinates in degrees with minutes or decimals, but without the signs for degrees and
+minutes.
+"""
 _NORTH_OR_SOUTH: Final = re.compile(r"\d\W{0,2}[ns]\b|\b[ns]\W?\d", re.IGNORECASE)
-"""Every text that _WITHOUT_SIGNS matches has this. It is searched first, which is quick."""
+"""Every text that _WITHOUT_SIGNS matches has a match of this pattern. The search for it is quick, and comes
+first.
+"""
 _QUERY: Final = re.compile(
     r"[?&#](?:ll|sll|cbll|q|map|center|cp|at|pt|daddr|pin|loc|pos|view|coords?|latlng)="
     r"(?:\d{1,2}(?:\.\d{1,4})?/)?[-+]?\d{1,3}\.\d{1,10}(?:,|%2c|~|/|;)[-+]?\d"
@@ -96,13 +100,13 @@ _MAPS: Final = (
     *("caltopo.com/", "gaiagps.com/", "alltrails.com/", "wikiloc.com/", "coord.info/gc", "g.co/maps"),
     *("strava.com/activities/", "strava.com/routes/", "strava.com/segments/"),
 )
-"""Parts of links to spots on further maps."""
+"""Parts of links to places on the maps of further services."""
 _SEVERAL_MAPS: Final = re.compile(
     r"(?=[myko2])(?:yandex\.[a-z.]{2,6}/maps|\bmaps?\.(?:baidu|naver|kakao|qq|yandex)\."
     r"|komoot\.[a-z]{2,3}/tour|\b2gis\.[a-z]{2,3}/|\bom://)",
     re.IGNORECASE,
 )
-"""Maps with addresses in several countries, and those whose address may end another word."""
+"""Map services with addresses in several countries, or with an address that may end another word."""
 _NORTH: Final = (
     r"(?:[nsew]\b|north|south|east|west|nord|süd|sud|ost|est|ouest|norte|sur|este|oeste|nördl|südl|östl|westl"
     r"|с\.?\s?ш|ю\.?\s?ш|в\.?\s?д|з\.?\s?д)"
@@ -189,14 +193,18 @@ _JSON_ESCAPE: Final = re.compile(r"\\u([0-9A-Fa-f]{4})")
 
 
 def holds_place(text: str) -> bool:
-    """True if a text holds coordinates, a code of a place or a link to a map; also as base64, as hexadecimal
-    digits, or with the escapes of links, HTML or JSON.
+    """Return True if a text holds coordinates, a code of a place or a link to a map.
+
+    The place may also be encoded as base64 or hexadecimal digits, or have the escapes of links, HTML or JSON.
     """
     return _holds_place(text) or any(map(_holds_place, _decoded(text)))
 
 
 def _decoded(text: str) -> Iterator[str]:
-    """Yield a text without its escapes, and all texts that are encoded in it, with empty lines between."""
+    """Yield a text without its escapes, if it has any; then the texts that are encoded in it.
+
+    Empty lines separate the encoded texts.
+    """
     plain = unquote(text) if "%" in text else text
     plain = unescape(plain) if "&#" in plain else plain
     plain = _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)), plain) if "\\u" in plain else plain
@@ -212,7 +220,7 @@ def _decoded(text: str) -> Iterator[str]:
 
 
 def _readable(data: bytes) -> Iterator[str]:
-    """Yield decoded bytes if they are text: in UTF-8, or in UTF-16 with ASCII letters only."""
+    """Yield the bytes as text if they are UTF-8, or UTF-16 with only ASCII letters."""
     try:
         text = data.replace(b"\0", b"").decode("utf-8")
     except UnicodeDecodeError:

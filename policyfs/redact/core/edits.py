@@ -12,16 +12,17 @@ from policyfs.redact.core.filler import range_says_nothing
 from policyfs.redact.core.patches import CHUNK_BYTES, ByteSource, difference, zeros
 
 MAX_BLOCK_BYTES: Final = 8 << 20
-"""Size beyond which a metadata block is removed without being parsed. (Of items and boxes, and of inflated
-XMP: exif/containers.py.)"""
+"""Maximum size of a metadata block. A larger block is removed and not parsed. (exif/containers.py has the
+limit for items, boxes and inflated XMP.)
+"""
 
 
 @dataclass(slots=True)
 class Edits:
-    """Changes that a locator has made so far. Offsets and sizes in bytes of the source.
+    """Changes that a locator has made so far. Offsets and sizes are in bytes of the source.
 
-    container: the format's name in the notes. tag, of a note: the name of the part. tells: the categories of
-    facts that the part may hold.
+    container: the format's name in the notes. Arguments of the methods: *tag* is the name of a part in its
+    note, *tells* the categories of facts that the part may hold.
     """
 
     source: ByteSource
@@ -30,13 +31,13 @@ class Edits:
     found: Found = field(default_factory=Found)
 
     def put(self, offset: int, old: bytes, new: bytes) -> bool:
-        """Replace old, found at offset, by new; return True if they differ."""
+        """Replace the bytes *old* at an offset by *new*; return True if they differ."""
         patches = list(difference(offset, old, new))
         self.found.patches += patches
         return bool(patches)
 
     def zero(self, start: int, end: int, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False) -> None:
-        """Zero [start, end), cut at the end of the file, and note it if any byte was not zero."""
+        """Zero the bytes [start, end) within the file; add a note if any of them was not zero."""
         end = min(end, self.source.size)
         patches = list(zeros(self.source, start, end))
         if patches:
@@ -44,7 +45,7 @@ class Edits:
             self.note(start, end - start, tag, tells, broken=broken)
 
     def trailer(self, start: int, end: int, *, broken: bool = False) -> None:
-        """Zero the bytes behind a picture or sound, unless they are filler."""
+        """Zero the bytes behind a picture or sound. Filler stays, unless *broken* is True."""
         end = min(end, self.source.size)
         if broken or not range_says_nothing(self.source, start, end):
             self.zero(start, end, "trailer", broken=broken)
@@ -52,7 +53,7 @@ class Edits:
     def note(
         self, offset: int, length: int, tag: str, tells: Tells = UNKNOWN, *, broken: bool = False
     ) -> None:
-        """Note that something was removed."""
+        """Add a note on a removed part."""
         self.found.notes.append(Note(offset, length, self.container, tag, tells, broken))
 
     def block(self, offset: int, old: bytes, cleaned: Cleaned) -> None:
@@ -63,7 +64,7 @@ class Edits:
     def search(self, pattern: re.Pattern[bytes], start: int, end: int, longest: int) -> int | None:
         """Return the offset of the first match within [start, end), or None.
 
-        longest: most bytes of a match. Raises TooMuchError.
+        longest: maximum length of a match in bytes. Raises TooMuchError.
         """
         end = min(end, self.source.size)
         self.inner.budget.search(max(0, end - start))

@@ -1,7 +1,7 @@
-"""Recognise filler, bytes that take room and say nothing: padding, one byte repeated, words like ``Auto``.
+"""Detection of filler, which is bytes without information: padding, one repeated byte, a word like ``Auto``.
 
-Filler stays whatever words a policy names, so it must be too little to tell anything: a place, a day or a
-serial number needs more than three bytes.
+Filler stays whatever words a policy names. So bytes count as filler only if they cannot tell anything:
+a place, a day or a serial number needs more than three bytes.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from policyfs.redact.core.free_text import bytes_tell_place
 from policyfs.redact.core.patches import CHUNK_BYTES, MAX_ZEROS_BYTES, ByteSource, is_blank
 
 MOST_BYTES: Final = 3
-"""So many bytes between zeros say nothing, whatever their values."""
+"""Maximum number of bytes between zeros that count as filler whatever their values."""
 MAX_FILLER_BYTES: Final = 1 << 16
-"""Size beyond which filler is only recognised if it is one byte repeated, or a few bytes between zeros."""
+"""Maximum size of a range that is tested for all forms of filler. A longer range counts as filler only if it
+is one repeated byte, or a few bytes between zeros.
+"""
 _SHORT_BYTES: Final = 256
 
 _HEADERS: Final = frozenset(
@@ -31,44 +33,43 @@ _WORDS: Final = frozenset(
     b"0 1 {} [] () - -- --- auto manual on off yes no none null nil normal standard default unknown n/a"
     b" undef true false std low high hard soft fine".split()
 )
-"""Words, in any case, that cameras write for "no value"."""
+"""Words that cameras write for "no value", in upper or lower case."""
 _CODES: Final = frozenset({b"NO", b"ON"})
-"""Spellings in capitals that are not taken as words for "no value": they are codes of places (Norway,
-Ontario).
-"""
+"""Words in capitals that do not count as "no value", because they are codes of places (Norway, Ontario)."""
 _MAX_WORD_BYTES: Final = 8
 _PRODUCED: Final = b"IsoMedia File Produced with "
 _MAX_PRODUCED_BYTES: Final = 96
 
 
 def is_uniform(data: bytes) -> bool:
-    """True if all bytes are the same (True for no bytes)."""
+    """Return True if all bytes are the same (True for no bytes)."""
     return data == data[:1] * len(data)
 
 
 def is_empty_header(data: bytes) -> bool:
-    """True if bytes are the header of an empty box, or of padding, followed by zeros."""
+    """Return True if bytes are the header of an empty box, or of padding, followed by zeros."""
     return data.rstrip(b"\0") in _HEADERS
 
 
 def is_word(data: bytes) -> bool:
-    """True if bytes are a word that stands for no value, followed by blanks and zeros."""
+    """Return True if bytes are a word that stands for no value, followed by blanks and zeros."""
     text = data.rstrip(b"\0 ")
     return not text or (len(text) <= _MAX_WORD_BYTES and text.lower() in _WORDS and text not in _CODES)
 
 
 def says_nothing(data: bytes) -> bool:
-    """True if unreferenced bytes are filler and may stay under every word.
+    """Return True if unreferenced bytes are filler and may stay whatever words a policy names.
 
-    Filler is one byte repeated, up to three bytes between zeros, or a header of an empty box.
+    Filler is one repeated byte, up to three bytes between zeros, or a header of an empty box.
     """
     core = data.strip(b"\0")
     return len(core) <= MOST_BYTES or is_uniform(core) or is_empty_header(data) or data in _HEADERS
 
 
 def names_a_muxer(data: bytes) -> bool:
-    """True if bytes are the text that programs leave in free space of MP4 files: it names the program, no
-    place.
+    """Return True if bytes are the text that programs leave in free space of MP4 files.
+
+    The text names the program, but no place.
     """
     text = data.strip(b"\0")
     short = len(text) <= _MAX_PRODUCED_BYTES and text.startswith(_PRODUCED)
@@ -76,9 +77,9 @@ def names_a_muxer(data: bytes) -> bool:
 
 
 def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
-    """Apply says_nothing to [start, end) of a source; read no more than needed.
+    """Return True if the range [start, end) of a source is filler (says_nothing). Read no more than needed.
 
-    A range of more than MAX_ZEROS_BYTES is not read, since it may be a hole: the result is False.
+    For a range of more than MAX_ZEROS_BYTES, return False without a read, because it may be a hole.
     """
     size = end - start
     if size > MAX_ZEROS_BYTES:
@@ -95,7 +96,7 @@ def range_says_nothing(source: ByteSource, start: int, end: int) -> bool:
 
 
 def _is_one_run(source: ByteSource, start: int, end: int) -> bool:
-    """True if [start, end) is one byte repeated, or a few bytes, with only zeros before and behind."""
+    """Return True if [start, end) is one repeated byte, or a few bytes, with only zeros before and behind."""
     byte, ended = b"", False
     for at in range(start, end, CHUNK_BYTES):
         chunk = source.read(at, min(CHUNK_BYTES, end - at))

@@ -1,9 +1,9 @@
-"""Facts in free text: comments, captions, descriptions, and values that should not be text.
+"""Search for facts in free text: comments, captions, descriptions, and values that should not be text.
 
-Text tells a place if a part of it reads as coordinates, an Open Location Code or a link to a map. It tells a
-time if it has a date with a time of day. It tells a device if it has words that cameras and programs write
-into captions and comments by themselves. Names of places, days and things in prose look like any other words,
-so they stay; docs/redaction.md states this limit.
+Text tells a place if it has coordinates, an Open Location Code or a link to a map. Text tells a time if it
+has a date with a time of day. Text tells a device if it has words that cameras and programs write into
+captions and comments by themselves. Names of places, days and things in prose look like any other words, so
+they stay; docs/redaction.md states this limit.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from policyfs.redact.core.categories import NOTHING, UNKNOWN, Tells
 from policyfs.redact.core.coordinates import holds_place
 
 MAX_TEXT_BYTES: Final = 1 << 18
-"""Size beyond which text is not examined but counts as telling everything."""
+"""Maximum size of a text that is searched. A longer text counts as if it told everything."""
 BYTES_PER_PART: Final = 32
-"""Bytes of text that cost as much work as one part of a file (cleaners.Budget)."""
+"""Number of bytes of text that cost as much work as one part of a file (cleaners.Budget)."""
 
 _FEWEST_ZEROS: Final = 4
-"""Fewest zero bytes of a place in UTF-16: each of its digits has one."""
+"""Minimum number of zero bytes in coordinates in UTF-16: each digit has one zero byte."""
 
 _MOMENT: Final = re.compile(
     # 2024:05:17 11:22:33, 2024-05-17T11:22, 20240517T112233, Fri May 17 11:22:33 2024
@@ -76,11 +76,12 @@ def decode(data: bytes) -> str:
 
 
 def readings(data: bytes) -> Iterator[str]:
-    """Yield the texts that bytes in an unknown encoding may be.
+    """Yield the possible texts of bytes in an unknown encoding.
 
-    First that of decode. If there are letters other than ASCII in UTF-16, their bytes are between the digits
-    there (those of Cyrillic letters are digits themselves), so the bytes are decoded as UTF-16, too. The text
-    may start at either byte: another field may be before it.
+    The first text is that of decode(). It is wrong for UTF-16 with letters other than ASCII: bytes of these
+    letters come between the digits, and bytes of Cyrillic letters look like digits. So bytes that look like
+    UTF-16 are decoded as UTF-16, too. The text may start at the first or the second byte, because another
+    field may be before it.
     """
     yield decode(data)
     plain = data.rstrip(b"\0")
@@ -95,12 +96,12 @@ def readings(data: bytes) -> Iterator[str]:
 
 
 def tells_place(text: str) -> bool:
-    """True if a text reads as if it held coordinates, or is too long to be searched."""
+    """Return True if a text holds a place (holds_place), or is too long to be searched."""
     return len(text) > MAX_TEXT_BYTES or holds_place(text)
 
 
 def bytes_tell_place(data: bytes) -> bool:
-    """Apply tells_place to text in an unknown encoding."""
+    """Return True if text in an unknown encoding holds a place (tells_place)."""
     return any(tells_place(text) for text in readings(data))
 
 
@@ -120,7 +121,10 @@ def told_in_text(text: str, asked: Tells) -> Tells:
 
 
 def told_in(data: bytes, asked: Tells) -> Tells:
-    """Apply told_in_text to text in an unknown encoding. The caller counts the bytes in the budget."""
+    """Return the asked categories that text in an unknown encoding contains (told_in_text).
+
+    The caller counts the bytes in the budget.
+    """
     told = NOTHING
     for text in readings(data) if asked & _IN_TEXT else ():
         told |= told_in_text(text, asked)
@@ -128,7 +132,7 @@ def told_in(data: bytes, asked: Tells) -> Tells:
 
 
 def is_prose(data: bytes) -> bool:
-    """True if bytes are text for people: printable, and not JSON, XML or another markup."""
+    """Return True if bytes are text for people: printable, and not JSON, XML or another markup."""
     text = decode(data).strip()
     if text[:1] in ("<", "{", "["):
         return False

@@ -43,7 +43,7 @@ class Extents:
         self._ends[first:last] = [end]
 
     def hits(self, start: int, end: int) -> bool:
-        """True if any byte of [start, end) is in the set."""
+        """Return True if any byte of [start, end) is in the set."""
         at = bisect_right(self._ends, start)
         return start < end and at < len(self._starts) and self._starts[at] < end
 

@@ -11,7 +11,7 @@ from policyfs.redact.core.categories import Tells
 
 
 class Treatment(enum.Enum):
-    """Treatment of files of a kind by redaction."""
+    """Treatment of a kind of file by redaction."""
 
     NOTHING = "carries nothing"
     LOCATOR = "redacted"
@@ -20,7 +20,7 @@ class Treatment(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class KindRow:
-    """One kind, its treatment, and the reason."""
+    """Row of the table of kinds: a kind, its treatment, and the reason."""
 
     kind: str
     treatment: Treatment
@@ -29,10 +29,11 @@ class KindRow:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One row of the table in docs/redaction-parts.md: a part of a file, and its data.
+    """Row of the table in docs/redaction-parts.md: a part of a file, and its data.
 
-    kinds: the files it is about ("PNG"). where: the part, by the name in its standard. holds: the data
-    in it, for people. tells: its categories, whose words remove it. becomes: the bytes that replace it.
+    kinds: the formats that have the part ("PNG"). where: the part's name in its standard. holds: its data,
+    for people. tells: the categories of its data; a word that hides one of them removes the part. becomes:
+    the bytes that replace the part, for people.
     """
 
     kinds: str

@@ -1,7 +1,7 @@
 """Sources of bytes, and functions on patches. A patch changes bytes, never a length.
 
-Everything in this package reads sources by range and returns patches. So no part of it needs to
-know whether the bytes are a file, a copy or a slice in memory.
+All modules of the package redact/ read sources by range and return patches. So no module needs to know
+whether the bytes are a file, a copy or a slice in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from policyfs.domain import Patch
 
 CHUNK_BYTES: Final = 1 << 20
 MAX_ZEROS_BYTES: Final = 1 << 26
-"""Most bytes that one call reads to find out if they are zeros. So a hole of a terabyte takes no longer."""
+"""Maximum number of bytes that one call reads to find out if they are zeros. So a hole of a terabyte takes no
+longer.
+"""
 _BLANK: Final = bytes(1 << 16)
 
 _CHANGED_RUN: Final = re.compile(rb"[^\0]+(?:\0{1,15}[^\0]+)*")
@@ -51,7 +53,7 @@ class MemorySource:
 
 
 class SliceSource:
-    """A ByteSource over [start, start + size) of another: a video behind a photo."""
+    """A ByteSource over the range [start, start + size) of another source, such as a video behind a photo."""
 
     __slots__ = ("_size", "_source", "_start")
 
@@ -72,7 +74,7 @@ class SliceSource:
 
 
 class PatchedSource:
-    """A ByteSource with patches applied to another."""
+    """A ByteSource over another source, with patches applied."""
 
     __slots__ = ("_ends", "_patches", "_source")
 
@@ -127,7 +129,7 @@ def difference(offset: int, old: bytes, new: bytes) -> Iterator[Patch]:
 
 
 def is_blank(data: bytes) -> bool:
-    """True if all bytes are zero. bytes.strip() looks at each byte and is some sixty times slower."""
+    """Return True if all bytes are zero. (bytes.strip() tests each byte and is about sixty times slower.)"""
     step = len(_BLANK)
     return all(data[at : at + step] == _BLANK[: len(data) - at] for at in range(0, len(data), step))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Fields:
-    """A position in some bytes. Each read moves it forward, and raises ValueError if bytes are missing."""
+    """Position in a byte string. Each read moves it forward, and raises ValueError if bytes are missing."""
 
     __slots__ = ("at", "data")
 

@@ -1,8 +1,8 @@
-"""Categories of named texts in stills and sound: PNG keywords, tags of music and recordings.
+"""Categories of named texts in pictures and sound: PNG keywords, tags of music and recordings.
 
-Formats name the same few things in many ways ("Creation Time", DATE_RECORDED, ICRD). A name is
-looked up in lower case without blanks and punctuation. A text whose name is not here may tell
-anything. Values are searched, too: a title that holds coordinates tells a place.
+Formats have many names for the same few things ("Creation Time", DATE_RECORDED, ICRD). A name is looked up in
+lower case without blanks and punctuation. A text with a name that is not in the tables may tell anything.
+Values are searched, too: a title that holds coordinates tells a place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROGRAM: Final = re.compile(
 )
 _MAX_DATED_CHARS: Final = 1 << 20
 _MAX_RAW_BYTES: Final = 4 * MAX_TEXT_BYTES
-"""Most bytes of a text that is searched, in any encoding. A longer text tells everything."""
+"""Maximum size of a text that is searched, in any encoding. A longer text counts as if it told everything."""
 
 NAMES: Final = MappingProxyType(
     {
@@ -129,7 +129,7 @@ _STRUCTURED: Final = frozenset(
 
 
 def plain_name(name: str) -> str:
-    """Normalise a name as in the tables: "Creation Time" and CREATION_TIME are ``creationtime``."""
+    """Return a name in the form of the tables: "Creation Time" and CREATION_TIME become ``creationtime``."""
     return _PUNCTUATION.sub("", name.strip().lower())
 
 
@@ -150,16 +150,16 @@ def tells_of_name(name: str) -> Tells:
 
 
 def tells_time(text: str) -> bool:
-    """True if a text holds a date (year, month and day), or is too long to be searched."""
+    """Return True if a text holds a date (year, month and day), or is too long to be searched."""
     return len(text) > _MAX_DATED_CHARS or _DATE.search(text) is not None
 
 
 def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) -> Tells:
     """Return those categories of `hide` that a text tells.
 
-    tells: the categories of the text's name. Only if none of these is hidden, the value is searched for
-    coordinates, dates, devices and programs. If the value is too long, or the file's budget for texts is used
-    up, the text counts as telling everything.
+    tells: the categories of the text's name. If one of them is hidden, the value is not searched. Otherwise
+    the value is searched for coordinates, dates, devices and programs. If the value is too long, or the
+    file's budget for texts is used up, the text counts as if it told everything.
     """
     found = tells & hide
     if found or not value:
@@ -178,7 +178,7 @@ def told(hide: Tells, tells: Tells, value: bytes, budget: Budget | None = None) 
 def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = None) -> Tells:
     """Return those categories of `hide` that a text with this name ("caption", "Software") tells.
 
-    Works as told(). Markup may tell anything, unless the name is in _STRUCTURED.
+    Like told(), but markup may tell anything, unless the name is in _STRUCTURED.
     """
     if len(value) > _MAX_RAW_BYTES:
         return hide & UNKNOWN
@@ -191,5 +191,5 @@ def told_by_named(hide: Tells, name: str, value: bytes, budget: Budget | None = 
 
 
 def is_blank(data: bytes) -> bool:
-    """True if all bytes are zeros and blanks."""
+    """Return True if all bytes are zeros and blanks."""
     return not data.strip(b"\0 \t\r\n")

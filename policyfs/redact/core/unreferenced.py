@@ -1,4 +1,4 @@
-"""Decide which unreferenced bytes of a structure may stay; the others become zeros."""
+"""Decision on the unreferenced bytes of a structure: filler may stay, all others become zeros."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from policyfs.redact.core.intervals import Extents
 
 
 class Leftover(NamedTuple):
-    """Unreferenced bytes [start, end) of a block. stays: True if they may stay, since they are filler."""
+    """Unreferenced bytes [start, end) of a block. stays: True if they may stay, because they are filler."""
 
     start: int
     end: int
@@ -20,8 +20,8 @@ class Leftover(NamedTuple):
 def leftovers(block: bytes, claimed: Extents, gone: Extents) -> Iterator[Leftover]:
     """Yield the stretches of a block that are not claimed and not all zero.
 
-    claimed: referenced bytes. gone: removed bytes. A stretch beside removed bytes may belong to them, and
-    does not stay.
+    claimed: referenced bytes. gone: removed bytes. A stretch beside removed bytes does not stay, because it
+    may belong to them.
     """
     for start, end in claimed.gaps(len(block)):
         data = block[start:end]

@@ -1,6 +1,6 @@
-"""Values of a redaction plan, without the locators that make them.
+"""Types of a redaction plan, without the locators that make plans.
 
-The daemon uses plans but locates nothing, so it imports this module and not plan.py, which imports all
+The daemon uses plans but locates nothing. So it imports this module and not plan.py, which imports all
 locators.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from policyfs.domain import Patch
 
 MAX_FINDINGS: Final = 500
-"""Most findings listed in a plan. Patches have no such limit."""
+"""Maximum number of findings in a plan. The number of patches has no limit."""
 
 
 class Outcome(enum.Enum):
@@ -26,10 +26,10 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One removed thing: its place (bytes in the file), its container and its name.
+    """One removed part: its offset and length in the file (bytes), its format and its name.
 
-    what: those of the hidden categories that the thing may have held (``location, time``). broken: the thing
-    was removed as a whole because it could not be understood.
+    what: the hidden categories that the part may have held (``location, time``). broken: True if the part was
+    removed as a whole because it was not understood.
     """
 
     offset: int

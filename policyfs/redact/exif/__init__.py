@@ -1,1 +1,1 @@
-"""EXIF and TIFF directories: tags, maker notes, the walk."""
+"""EXIF and TIFF: tags, maker notes, and the walk over directories."""

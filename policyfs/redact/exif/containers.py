@@ -1,9 +1,9 @@
-"""Metadata blocks inside containers of pictures: Exif with an offset in front, XMP, text.
+"""Cleaners of metadata blocks in containers of pictures: Exif with an offset before it, and XMP.
 
-Exif items of HEIF (ISO/IEC 23008-12 Annex A.2.1) and Exif boxes of JPEG XL (ISO/IEC 18181-2) start
-with 4 bytes: the offset of the TIFF header, counted from behind these bytes. It is 0, or 6 if JPEG's
-"Exif" mark is between. Some writers leave the offset out, or write a wrong one; then readers search
-for the header, and this module does, too.
+Exif items of HEIF (ISO/IEC 23008-12 Annex A.2.1) and Exif boxes of JPEG XL (ISO/IEC 18181-2) start with 4
+bytes: the offset of the TIFF header, counted from the end of these bytes. The offset is 0, or 6 if the "Exif"
+mark of JPEG comes before the header. Some writers leave the offset out, or write a wrong one. Then readers
+search for the header, and so does this module.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from policyfs.redact.core.cleaners import Cleaned, Found, Inner, Note, shifted
 from policyfs.redact.core.patches import difference
 
 MAX_BLOCK_BYTES: Final = 1 << 22
-"""Size beyond which an item or a box with metadata is not read but zeroed, and limit of inflated XMP. (Other
-blocks: core/edits.py.)"""
+"""Maximum size of an item or a box with metadata, and of inflated XMP. A larger item or box becomes zeros and
+is not read. (core/edits.py has the limit for other blocks.)
+"""
 EXIF_MARK: Final = b"Exif\0\0"
 XMP_MARK: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _MARKS: Final = (b"II*\0", b"MM\0*")
@@ -29,7 +30,7 @@ _PACKET_BYTES: Final = 16
 """Costs in the budget. A TIFF structure costs _TIFF_PARTS parts. A byte of XMP costs _XMP_COSTS searched
 bytes. _PACKET_BYTES bytes of XMP cost one byte of free text."""
 _EMPTY_TIFF: Final = bytes.fromhex("4d4d002a00000008000101120003000000010001000000000000")
-"""Big-endian, one directory, one tag: Orientation 1, which says nothing."""
+"""TIFF structure without information: big-endian, with one directory and one tag (Orientation 1)."""
 
 
 def empty_tiff(size: int) -> bytes:
@@ -71,8 +72,9 @@ def clean_exif_block(data: bytes, inner: Inner, container: str) -> Cleaned:
 
 
 def _header_at(data: bytes) -> int | None:
-    """Return the TIFF header's offset: the stored offset, or if no header is there, the offset of the first
-    header found. None if there is no header.
+    """Return the offset of the TIFF header; None if there is no header.
+
+    If no header is at the stored offset, return the offset of the first header that a search finds.
     """
     said = 4 + int.from_bytes(data[:4])
     if data[said : said + 4] in _MARKS:
@@ -82,11 +84,11 @@ def _header_at(data: bytes) -> int | None:
 
 
 def clean_xmp_block(data: bytes, inner: Inner, encoding: bytes = b"") -> Cleaned:
-    """Clean an XMP packet, perhaps deflated (``deflate`` of ISO/IEC 14496-12: a zlib stream).
+    """Clean an XMP packet, which may be deflated (``deflate`` of ISO/IEC 14496-12: a zlib stream).
 
-    If the cleaned packet does not fit into its place when deflated, an empty packet replaces it. Zeros
-    replace it if even the empty packet does not fit, if the data is too long for the budget, or if it cannot
-    be inflated.
+    If the deflated form of the cleaned packet does not fit, an empty packet replaces it. Zeros replace the
+    packet if even the empty packet does not fit, if the data is too long for the budget, or if the data
+    cannot be inflated.
     """
     if not inner.budget.look(len(data) // _PACKET_BYTES):
         return _gone(data, "too long")
@@ -118,7 +120,7 @@ def _gone(data: bytes, tag: str) -> Cleaned:
 
 
 def _closed_up(cleaned: Cleaned) -> bytes:
-    """Return a packet without the blanks of removed parts. (If it is deflated, parts may change places.)"""
+    """Return a packet without the blanks of removed parts. (In a deflated packet, other parts may move.)"""
     out = bytearray(cleaned.data)
     for note in sorted(cleaned.notes, key=lambda note: note.offset, reverse=True):
         if not out[note.offset : note.offset + note.length].strip(b" "):
@@ -127,6 +129,6 @@ def _closed_up(cleaned: Cleaned) -> bytes:
 
 
 def cleaned_at(at: int, old: bytes, cleaned: Cleaned) -> Found:
-    """Convert a cleaned block at an offset to patches of its container."""
+    """Return the changes to a container that replace the block *old* at an offset by its cleaned form."""
     patches = list(difference(at, old, cleaned.data))
     return Found(patches, list(shifted(cleaned.notes, at)) if patches else [])

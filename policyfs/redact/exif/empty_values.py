@@ -1,4 +1,4 @@
-"""Find values of TIFF tags without information: one byte repeated, a small number, a word like ``Auto``.
+"""Detection of TIFF tag values without information: one repeated byte, a small number, a word like ``Auto``.
 
 Such values stay whatever words a policy names (see core/filler.py).
 """
@@ -14,7 +14,7 @@ from policyfs.redact.core.filler import is_empty_header, is_uniform, is_word
 from policyfs.redact.exif.ifd import Entry
 
 MOST_NUMBERS: Final = 2
-"""Most different small numbers that may stay in a directory's unnamed tags.
+"""Maximum number of different small numbers that may stay in a directory's unnamed tags.
 
 Three could be degrees, minutes and seconds.
 """
@@ -26,13 +26,13 @@ _NUMBER_TYPES: Final = frozenset({1, 3, 4, 6, 7, 8, 9})
 _VERSION: Final = re.compile(rb"0[0-9][0-9]0")
 """Version of a block, in the form of makers and of Exif: 0100, 0210."""
 _POINTERS: Final = frozenset({0x014A, 0x8769, 0x8825, 0x927C, 0xA005})
-"""Tags that refer to directories: a small number as their value is an offset, not an empty value."""
+"""Tags that refer to directories: a small number in such a tag is an offset, not an empty value."""
 
 
 def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
-    """True if a value that is stored in its entry (TIFF 6.0) is one integer below 256, and nothing else.
+    """Return True if a value that is stored in its entry (TIFF 6.0) is just one integer below 256.
 
-    kind: its field type. room: the four (or eight) value bytes of the entry. order: "<" or ">".
+    kind: the field type. room: the four (or eight) value bytes of the entry. order: "<" or ">".
     """
     if kind in _BYTE_TYPES and 1 < count <= 4:  # read it as one number in the maker's byte order
         room, rest = room[:count], room[count:]
@@ -46,10 +46,11 @@ def is_small_number(kind: int, count: int, room: bytes, order: str) -> bool:
 
 
 def value_says_nothing(kind: int, count: int, value: bytes, order: str) -> bool:
-    """True if the value of an unnamed tag contains no information.
+    """Return True if the value of an unnamed tag contains no information.
 
-    That is one byte repeated, one integer below 256, or a word that stands for no value. value: all its
-    bytes. If it is stored in its entry (TIFF 6.0), the rest of the entry's value bytes follow.
+    Such a value is one repeated byte, one integer below 256, or a word that stands for no value. value: all
+    bytes of the value. If the value is stored in its entry (TIFF 6.0), the unused value bytes of the entry
+    follow.
     """
     if is_uniform(value) or is_empty_header(value):
         return True
@@ -61,7 +62,7 @@ def value_says_nothing(kind: int, count: int, value: bytes, order: str) -> bool:
 def number_in(kind: int, room: bytes) -> int:
     """Return the small number in the value bytes of an entry, in any integer type; 0 if there is none.
 
-    kind: its field type. room: the four (or eight) value bytes of the entry.
+    kind: the field type. room: the four (or eight) value bytes of the entry.
     """
     core = room.strip(b"\0")
     blank = core[:1] == b"\xff" or (kind in (2, 129) and core[:1] in (b" ", b"-"))
@@ -69,32 +70,35 @@ def number_in(kind: int, room: bytes) -> int:
 
 
 def are_too_many(numbers: Iterable[int]) -> bool:
-    """True if the small numbers of a directory's unnamed tags could be information together; 0 is ignored."""
+    """Return True if the small numbers of a directory's unnamed tags could be information together.
+
+    The number 0 does not count.
+    """
     return len(set(numbers) - {0}) > MOST_NUMBERS
 
 
 def behind_value(room: bytes, size: int) -> bytes:
-    """Return the value bytes of an entry after the first *size*; empty if all are 0 or all are 0xff."""
+    """Return the value bytes of an entry behind the first *size*; b"" if all are 0 or all are 0xff."""
     behind = room[size:]
     return behind if behind.strip(b"\0") and behind.strip(b"\xff") else b""
 
 
 def is_empty(entry: Entry) -> bool:
-    """True if a tag has no value, and the value bytes of its entry are zeros."""
+    """Return True if a tag has no value, and the value bytes of its entry are zeros."""
     return entry.count == 0 and entry.tag not in _POINTERS and not any(entry.room)
 
 
 def unnamed_says_nothing(entry: Entry, value: bytes) -> bool:
-    """Apply value_says_nothing to an entry, with the unused value bytes of the entry."""
+    """Return True if an entry's value and its unused value bytes have no information (value_says_nothing)."""
     behind = behind_value(entry.room, entry.size) if entry.inline else b""
     return value_says_nothing(entry.type, entry.count, value + behind, entry.frame.order)
 
 
 def tag_says_nothing(entry: Entry, tells: Tells, value: bytes) -> bool:
-    """True if a tag of a hidden category may stay, because its value is empty.
+    """Return True if a tag of a hidden category may stay, because its value has no information.
 
-    A tag with a known name may stay only in a maker note, and only if it is an empty text. A small number in
-    it may be information: Pentax stores the number of a city, and city 0 is Pago Pago.
+    A tag with a known name may stay only in a maker note, and only if its value is an empty text. A small
+    number in such a tag may be information: Pentax stores the number of a city, and city 0 is Pago Pago.
     """
     if tells == UNKNOWN and entry.tag not in _POINTERS:
         return unnamed_says_nothing(entry, value)
@@ -104,5 +108,5 @@ def tag_says_nothing(entry: Entry, tells: Tells, value: bytes) -> bool:
 
 
 def number_of(entry: Entry) -> int:
-    """Apply number_in to an entry."""
+    """Return the small number that is stored in an entry (number_in); 0 if there is none."""
     return number_in(entry.type, entry.room) if entry.inline else 0

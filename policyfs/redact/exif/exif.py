@@ -1,9 +1,9 @@
 """Cleaner of TIFF structures with EXIF tags (Exif 2.32, TIFF 6.0): the walk over a source in memory.
 
-The result holds the header, the directories with their known tags, and the values of those tags; other bytes
-become zeros, unless they say nothing (core/unreferenced.py). So data that no kept tag refers to (an orphaned
-GPS directory, a GPS pointer that is wrong by some bytes, padding) cannot stay by accident. A tag is removed
-by closing the gap in its directory, which leaves a TIFF as if the tag had never been there.
+The result holds the header, the directories with their known tags, and the values of these tags. Other bytes
+become zeros, unless they are filler (core/unreferenced.py). So data cannot stay by accident if no kept tag
+refers to it: a GPS directory without a pointer, or with a pointer that is wrong by some bytes, or padding.
+When a tag is removed, the later tags of its directory move up, as if the tag had never been there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from policyfs.redact.exif.tags import GPS, IMAGE, TagTable
 
 MAX_DIRECTORIES: Final = 32
 MAX_ENTRIES: Final = 1000
-"""Limit over all directories of one structure; real structures have at most some 150."""
+"""Maximum number of entries in all directories of one structure. Real structures have at most about 150."""
 _ENTRY_BYTES: Final = 12
 _POINTER_TYPES: Final = (4, 13)
 _RATIONAL: Final = 5
@@ -51,9 +51,9 @@ class Blob:
 
 
 def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) -> Cleaned | None:
-    """Clean a TIFF structure; None if it cannot be understood as a whole.
+    """Clean a TIFF structure; return None if it is not understood as a whole.
 
-    If nothing of it stays, the result is a first directory without tags.
+    If no tag stays, the result has a first directory without tags.
     """
     walk = _ExifWalk(
         MemorySource(block), inner, table.name, tags.NAMES, numbers_left=sys.maxsize, block=block, table=table
@@ -66,7 +66,7 @@ def clean_tiff(block: bytes, inner: Inner, table: TagTable = tags.EXIF_TABLE) ->
 
 @dataclass(slots=True)
 class _ExifWalk(Walk):
-    """One run over one structure; its steps are in the order of clean()."""
+    """Walk over one structure with EXIF tags. Its steps are in the order of clean()."""
 
     MAX_ENTRIES: ClassVar[int] = 0xFFFF
     CHAINS_CHILDREN: ClassVar[bool] = False
@@ -78,7 +78,7 @@ class _ExifWalk(Walk):
     frame: Frame = field(init=False)
     entries: int = 0
     places: list[tuple[int, int]] = field(default_factory=list)
-    """Bytes of GPS directories whose tag is noted as removed."""
+    """Bytes of removed GPS directories. The note on the removed GPS tag covers them."""
     replaced: list[tuple[int, bytes, tuple[Entry, ...]]] = field(default_factory=list)
 
     def clean(self) -> Cleaned:
@@ -167,7 +167,7 @@ class _ExifWalk(Walk):
     def _look_at_gps(self, pointer: Entry) -> None:
         """Set ``pointer.bare`` if no tag of the GPS directory has a place.
 
-        Cameras without a receiver write only the version of the directory. If location is hidden, add the
+        Cameras without a GPS receiver write only the version of the directory. If location is hidden, add the
         bytes of the directory to *doomed*, so that none of them stays as a part of another value.
         """
         if pointer.type not in _POINTER_TYPES or pointer.size != 4:
@@ -196,7 +196,7 @@ class _ExifWalk(Walk):
                 self.doomed.append((entry.position, entry.position + _ENTRY_BYTES, False))
 
     def _is_blank(self, entry: Entry) -> bool:
-        """True if a value is only zeros and blanks, or a fraction of zero."""
+        """Return True if a value has only zeros and blanks, or only fractions with the numerator 0."""
         if entry.type not in tags.TYPE_SIZES or not self.within(entry):
             return False
         self.inner.budget.search(entry.size)
@@ -220,7 +220,7 @@ class _ExifWalk(Walk):
                     self.values.add(entry.start, entry.end)
 
     def _blobs(self, directory: Directory) -> list[Blob]:
-        """Return the data outside of entries that a directory refers to by pairs of tags."""
+        """Return the data to which a directory refers by pairs of tags (offset and length)."""
         found: list[Blob] = []
         for pair in _PAIRS:
             two = [[e for e in directory.entries if e.keep and e.tag == tag] for tag in pair]
@@ -259,8 +259,9 @@ class _ExifWalk(Walk):
                         self.drop(entry, UNKNOWN, broken=True)
 
     def _keep_note(self, entry: Entry) -> bool:
-        """Keep the understood parts of a maker note. Return False if it has none. The note's values may be
-        anywhere in the block.
+        """Keep the understood parts of a maker note; return False if it has none.
+
+        The note's values may be anywhere in the block.
         """
         if not self.within(entry):
             return False
@@ -278,7 +279,7 @@ class _ExifWalk(Walk):
         return True
 
     def _is_no_note(self, entry: Entry) -> bool:
-        """Return True if a maker wrote a short text instead of a note, or left the bytes empty."""
+        """Keep a value that is no maker note, but one word or one repeated byte; return True if it stays."""
         value = self.value(entry)
         said = self.within(entry) and (is_word(value) or is_uniform(value))
         return said and (entry.inline or self._embed(Blob(entry.start, entry.size, (entry,)), Cleaned(value)))

@@ -1,6 +1,6 @@
-"""Header and directories of TIFF structures (TIFF 6.0, BigTIFF), read by range, in any frame.
+"""Header and directories of TIFF structures (TIFF 6.0, BigTIFF), read by range.
 
-Maker notes are directories of the same shape whose offsets have another base.
+Maker notes have directories of the same shape, but their offsets may count from another origin (Frame).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ NUMBER_TYPES: Final = {1: "B", 3: "H", 4: "I", 7: "B", 9: "I", 13: "I", 16: "Q",
 """Field types of offsets and lengths -> letters of struct."""
 
 NEUTRAL_TAG: Final = 0xFFFF
-"""Tag number that replaces a removed tag in a maker note: makers use no such tag."""
+"""Tag number that replaces a removed tag in a maker note. No maker uses this number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Format of a directory's numbers.
+    """Format of a directory's numbers: byte order, and size and origin of offsets.
 
     order: "<" or ">". big: True for BigTIFF. base: the origin of offsets, in bytes of the source. note: True
-    if the directory is in a maker note. In a note an empty entry replaces a removed one, so that the other
-    entries keep their places: readers guess the origin of offsets from the places of values. sizes: bytes per
-    value of each field type.
+    if the directory is in a maker note. In a note an empty entry replaces a removed entry, so that the other
+    entries do not move: readers guess the origin of offsets from the places of values. sizes: bytes per value
+    of each field type.
     """
 
     order: str
@@ -43,21 +43,21 @@ class Frame:
 
     @property
     def entry_bytes(self) -> int:
-        """Size of an entry."""
+        """Size of an entry in bytes."""
         return 20 if self.big else 12
 
     @property
     def count_bytes(self) -> int:
-        """Size of the number of entries."""
+        """Size of the number of entries, in bytes."""
         return 8 if self.big else 2
 
     @property
     def offset_bytes(self) -> int:
-        """Size of an offset, and of a value within its entry."""
+        """Size of an offset, and of a value within its entry, in bytes."""
         return 8 if self.big else 4
 
     def owns(self, start: int, end: int) -> bool:
-        """True if bytes of the source are within the note."""
+        """Return True if the bytes [start, end) of the source are within the note."""
         return self.own[0] <= start and end <= self.own[1]
 
     def number(self, data: bytes) -> int:
@@ -70,7 +70,7 @@ class Frame:
 
 
 class Header(NamedTuple):
-    """Start of a TIFF structure: its frame, its number (42: TIFF), its first directory, its own size."""
+    """Header of a TIFF structure: its frame, version (42: TIFF), offset of the first directory, own size."""
 
     frame: Frame
     magic: int
@@ -79,7 +79,7 @@ class Header(NamedTuple):
 
 
 def read_header(source: ByteSource, sizes: Mapping[int, int] = TYPE_SIZES) -> Header | None:
-    """Read the header of a TIFF, a BigTIFF or a raw file; None without a byte-order mark."""
+    """Read the header of a TIFF, a BigTIFF or a raw file; return None if it has no byte-order mark."""
     head = source.read(0, 16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
     if order is None or len(head) < 8:
@@ -93,9 +93,10 @@ def read_header(source: ByteSource, sizes: Mapping[int, int] = TYPE_SIZES) -> He
 
 @dataclass(slots=True)
 class Entry:
-    """One tag. position: the entry's offset. start, end: the value's. All count from the source's start.
+    """Entry of a directory: one tag with its value.
 
-    raw: the entry's bytes. inline: the value is stored in the entry itself.
+    position: the offset of the entry. start, end: the offsets of the value. All offsets count from the start
+    of the source, in bytes. raw: the entry's bytes. inline: True if the value is stored in the entry itself.
     """
 
     tag: int
@@ -114,9 +115,11 @@ class Entry:
     holds: bool = False
     """True if the value holds directories, which the walk handles as directories."""
     picture: bool = False
-    """True if its value is a picture."""
+    """True if the value is a picture."""
     bare: bool = False
-    """True if the entry surely has no data of its category, such as a GPS pointer without a place."""
+    """True if the entry surely has no data of its category, such as a pointer to a GPS directory with no
+    place.
+    """
     directory: Directory = field(init=False, repr=False, compare=False)
 
     @property
@@ -131,15 +134,16 @@ class Entry:
 
     @property
     def room(self) -> bytes:
-        """The bytes of the entry that hold an offset, or a short value itself."""
+        """The value bytes of the entry: an offset, or a short value itself."""
         return self.raw[-self.frame.offset_bytes :]
 
 
 @dataclass(slots=True)
 class Directory:
-    """A directory. old: its bytes before any change. following: the offset of the next directory (0: none).
+    """A directory. old: its bytes before any change. chained: True if it has a pointer to a next directory.
 
-    Readers find the directory by the entry *referrer*, or by the pointer in the directory *previous*.
+    following: the offset of the next directory (0: none). Readers find this directory by the entry
+    *referrer*, or by the pointer in the directory *previous*.
     """
 
     offset: int
@@ -164,7 +168,7 @@ class Directory:
 
     @property
     def end(self) -> int:
-        """The offset of the first byte after the structure."""
+        """The offset of the first byte behind the directory."""
         return self.offset + len(self.old)
 
     @property
@@ -179,7 +183,7 @@ class Directory:
 
     @property
     def new_size(self) -> int:
-        """Size in bytes without the removed entries, with the pointer to the next directory."""
+        """Size in bytes without the removed entries, but with the pointer to the next directory."""
         frame = self.frame
         kept = sum(entry.keep for entry in self.entries)
         return frame.count_bytes + frame.entry_bytes * kept + (frame.offset_bytes if self.chained else 0)
@@ -198,11 +202,11 @@ class Directory:
 
 
 def _neutral(entry: Entry) -> bytes:
-    """Return an entry without information, in the place of a removed one.
+    """Return an entry without information, which replaces a removed entry of a maker note.
 
     If the value is in the note, the entry's offset and length stay, and the value becomes zeros: readers
     guess from the offsets how far a note was moved. Offset and length do not stay if the value is outside the
-    note, since its bytes may belong to another tag. They do not stay for a picture either, since it may be
+    note, because its bytes may belong to another tag. They do not stay for a picture, because it may be
     anywhere.
     """
     frame = entry.frame
@@ -214,7 +218,10 @@ def _neutral(entry: Entry) -> bytes:
 
 
 class Shape(NamedTuple):
-    """Bounds of a directory: its number of entries, its end, and whether it has a pointer to the next one."""
+    """Bounds of a directory: its number of entries and the offset of its end.
+
+    chained: True if it has a pointer to a next directory.
+    """
 
     entries: int
     end: int
@@ -222,7 +229,7 @@ class Shape(NamedTuple):
 
 
 def directory_shape(source: ByteSource, at: int, frame: Frame, *, chained: bool) -> Shape | None:
-    """Measure the directory at an offset of the source, in bytes; None if no directory can be there."""
+    """Return the bounds of the directory at an offset of the source; None if no directory can be there."""
     if not 0 <= at <= source.size - frame.count_bytes:
         return None
     count = frame.number(source.read(at, frame.count_bytes))

@@ -1,8 +1,8 @@
-"""Walk over the directories of a TIFF structure: opens them, claims their bytes, judges their entries.
+"""Walk over the directories of a TIFF structure. It claims their bytes, and decides which entries stay.
 
-The base of tiff_walk.py (whole TIFF files, raws and maker notes, by range) and of exif.py (EXIF in other
-files, in memory). The result is the set of bytes that stay, and patches within these bytes; every other byte
-becomes zero. So data to which no kept tag refers cannot stay by accident.
+The walk is the base of tiff_walk.py (whole TIFF files, raws and maker notes, by range) and of exif.py (EXIF
+in other files, in memory). The result is the set of bytes that stay, and patches within these bytes. Every
+other byte becomes zero. So data cannot stay by accident if no kept tag refers to it.
 """
 
 from __future__ import annotations
@@ -30,31 +30,31 @@ from policyfs.redact.exif.ifd import (
 from policyfs.redact.exif.rules import UNNAMED, How, Rule, Rules
 
 MAX_NUMBERS: Final = 260_000
-"""Limit of offsets and lengths of strips or tiles: 8 gigapixels in tiles of 256 x 256."""
+"""Maximum number of offsets and lengths of strips or tiles: enough for 8 gigapixels in tiles of 256 x 256."""
 MAKE: Final = 0x010F
 MODEL: Final = 0x0110
 LATE: Final = frozenset({How.NOTE, How.PRIVATE})
-"""Values that are judged last in their directory: their meaning depends on maker and model."""
+"""Types of values that are decided last in their directory: their meaning depends on maker and model."""
 
 
 @dataclass(slots=True)
 class Walk(ABC):
-    """One run over one source.
+    """Walk over one source.
 
-    Callers open the known directories, then call walk(); further steps depend on the kind of structure.
-    *kept* and *patches* are the result. name: the container's name in findings. names: role of a directory ->
-    names of its tags.
+    Callers open the known directories, then call walk(). Further steps depend on the kind of structure. The
+    result is *kept* (ranges that stay) and *patches*. name: the container's name in findings. names: role of
+    a directory -> names of its tags.
     """
 
     MAX_ENTRIES: ClassVar[int]
-    """Limit of one directory."""
+    """Maximum number of entries in one directory."""
     CHAINS_CHILDREN: ClassVar[bool]
-    """True if directories that a tag refers to may be chained to next ones."""
+    """True if a directory to which a tag refers may have a pointer to a next directory."""
     FIRST_BYTE: ClassVar[int]
     """Lowest offset of a value."""
     WIPES_UNNAMED: ClassVar[bool]
-    """True if the bytes of removed unnamed tags are wiped: they may not stay as a part of other values
-    either.
+    """True if the values of removed unnamed tags are wiped: their bytes may not stay as a part of other
+    values.
     """
 
     source: ByteSource
@@ -68,7 +68,7 @@ class Walk(ABC):
     values: Extents = field(default_factory=Extents)
     embedded: Extents = field(default_factory=Extents)
     wiped: Extents = field(default_factory=Extents)
-    """Bytes of removed parts."""
+    """Bytes of removed parts, which may not stay as a part of any other value."""
     wiped_in_notes: Extents = field(default_factory=Extents)
     kept: list[tuple[int, int]] = field(default_factory=list)
     patches: list[Patch] = field(default_factory=list)
@@ -86,42 +86,44 @@ class Walk(ABC):
 
     @abstractmethod
     def _rules(self, directory: Directory) -> Rules:
-        """Return the rules for the tags of a directory that is judged now."""
+        """Return the rules for the tags of a directory."""
 
     @abstractmethod
     def _before_words(self, entry: Entry) -> bool | None:
-        """Return True (it stays) or False (it is removed) if the words of a policy do not decide on an entry;
-        else None.
+        """Decide on an entry before the words of a policy do.
+
+        Return True if the entry stays, False if it is removed, None if the words decide.
         """
 
     @abstractmethod
     def _says_nothing(self, entry: Entry, rule: Rule) -> bool:
-        """True if a tag of a hidden category may stay, because its value is empty."""
+        """Return True if a tag of a hidden category may stay, because its value is empty."""
 
     @abstractmethod
     def _by_form(self, entry: Entry, rule: Rule) -> bool | None:
-        """Judge an entry by its form, after the words of a policy have allowed it. Return True if it stays,
-        False if it is removed, None if its value decides.
+        """Decide on an entry by its form, after the words of a policy have allowed it.
+
+        Return True if the entry stays, False if it is removed, None if its value decides.
         """
 
     @abstractmethod
     def _refers(self, entry: Entry, rule: Rule) -> bool:
-        """True if a tag that refers to directories has a valid type and count."""
+        """Return True if a tag that refers to directories has a valid type and count."""
 
     @abstractmethod
     def _told(self, entry: Entry, asked: Tells) -> Tells:
-        """Return those of the asked categories that a value tells as text."""
+        """Return the asked categories that a value tells, if it is text."""
 
     @abstractmethod
     def _follow(self, directory: Directory) -> None:
-        """Open the next directory after this one."""
+        """Open the directory that is chained to this directory."""
 
     # --- opening directories ---
 
     def open(
         self, at: int, frame: Frame, role: str, *, chained: bool, referrer: Entry | None = None
     ) -> Directory | None:
-        """Open the directory at an offset of the source and claim its bytes; None if there is no directory.
+        """Open the directory at an offset of the source, and claim its bytes; return None if there is none.
 
         Raises TooMuchError, NotThisKindError.
         """
@@ -136,7 +138,7 @@ class Walk(ABC):
         return directory
 
     def open_next(self, directory: Directory) -> bool:
-        """Open the next directory after this one, and chain the two; False if there is no directory."""
+        """Open the next directory after this one, and chain the two; return False if there is none."""
         at = directory.frame.base + directory.following
         following = self.open(at, directory.frame, directory.role, chained=True)
         if following is not None:
@@ -144,7 +146,7 @@ class Walk(ABC):
         return following is not None
 
     def _children(self, entry: Entry, rule: Rule) -> bool:
-        """Open the directories that a tag refers to. If one cannot be opened, none is kept."""
+        """Open the directories of a tag; return True if all are open. Otherwise remove the tag."""
         tells, frame = rule.tells or UNKNOWN, entry.frame
         if not self._refers(entry, rule):
             return self.drop(entry, tells, broken=True)
@@ -168,7 +170,10 @@ class Walk(ABC):
     # --- deciding on tags ---
 
     def walk(self) -> None:
-        """Open all referenced directories, and decide if each tag may stay. Later steps may drop it."""
+        """Open all referenced directories, and decide for each tag if it may stay.
+
+        Later steps may still drop a tag.
+        """
         while self.decided < len(self.directories):
             directory = self.directories[self.decided]
             self.decided += 1
@@ -201,7 +206,7 @@ class Walk(ABC):
                 self.learnt.append(entry)
 
     def _keep(self, entry: Entry, rule: Rule) -> bool:
-        """True if an entry stays, by the words of the rule, its form and its value."""
+        """Return True if an entry stays. Its categories, its form and its value decide, in this order."""
         judged = self._before_words(entry)
         if judged is not None:
             return judged
@@ -225,7 +230,7 @@ class Walk(ABC):
         return not told or self.drop(entry, rule.tells | told)
 
     def drop(self, entry: Entry, tells: Tells, *, broken: bool = False) -> bool:
-        """Note an entry as removed. Always return False: it is not kept."""
+        """Mark an entry as removed, and add a note. Always return False: the entry does not stay."""
         entry.keep = False
         role = entry.directory.role
         tag = f"{role}:{self.names.get(role, {}).get(entry.tag, f'0x{entry.tag:04x}')}"
@@ -235,17 +240,17 @@ class Walk(ABC):
     def note(
         self, at: int, size: int, tag: str, tells: Tells, *, broken: bool = False, bare: bool = False
     ) -> None:
-        """Note a removed part."""
+        """Add a note on a removed part."""
         self.notes.append(Note(at, size, self.name, tag, tells, broken, bare))
 
     def wipe(self, entry: Entry) -> None:
-        """Mark a removed value's bytes as wiped: they may not stay as part of another value or of pixels."""
+        """Mark a removed value's bytes as wiped: they may not stay as part of another value, or of pixels."""
         if not entry.inline and self.within(entry):
             elsewhere = entry.frame.note and not entry.frame.owns(entry.start, entry.end)
             self.doomed.append((entry.start, entry.end, elsewhere))
 
     def settle_wiped(self) -> None:
-        """Compute the wiped ranges, without the bytes of directories: the walk examines these."""
+        """Compute the wiped ranges without the bytes of directories: the walk examines these bytes."""
         for wiped, elsewhere in ((self.wiped, False), (self.wiped_in_notes, True)):
             spans = Extents((start, end) for start, end, other in self.doomed if other == elsewhere)
             for start, end in spans.without(self.structure):
@@ -255,7 +260,7 @@ class Walk(ABC):
     # --- values ---
 
     def within(self, entry: Entry) -> bool:
-        """True if a value is in the source."""
+        """Return True if a value is in the source."""
         return self.FIRST_BYTE <= entry.start <= self.source.size - entry.size
 
     def value(self, entry: Entry, limit: int | None = None) -> bytes:
@@ -264,7 +269,7 @@ class Walk(ABC):
         return self.source.read(entry.start, size) if entry.start >= 0 else b""
 
     def numbers(self, entry: Entry) -> list[int]:
-        """Read the numbers of a value; empty if its type is not whole numbers. Raises TooMuchError."""
+        """Read the numbers of a value; return [] if its type is not whole numbers. Raises TooMuchError."""
         letter = NUMBER_TYPES.get(entry.type)
         if letter is None or entry.end > self.source.size:
             return []
@@ -274,12 +279,12 @@ class Walk(ABC):
         return list(struct.unpack(f"{entry.frame.order}{entry.count}{letter}", self.value(entry)))
 
     def free(self, start: int, end: int) -> bool:
-        """True if these bytes are within the source, and no other part claims them."""
+        """Return True if these bytes are within the source, and no other part claims them."""
         claims = (self.structure, self.embedded, self.values, self.wiped)
         return 0 <= start < end <= self.source.size and not any(c.hits(start, end) for c in claims)
 
     def clean_block(self, how: How, data: bytes) -> Cleaned | None:
-        """Clean a value that another cleaner handles."""
+        """Clean a value with the cleaner for its type: XMP, IPTC or Photoshop."""
         if how is How.XMP:
             return self.inner.xmp(data)
         return self.inner.iim(data) if how is How.IIM else self.inner.irb(data)
@@ -287,11 +292,11 @@ class Walk(ABC):
     # --- the result ---
 
     def unlink_empty(self, *, spare: bool) -> None:
-        """Remove directories that keep no entry, and the references to them; first the directories that
-        others refer to.
+        """Remove directories that keep no entry, and the references to these directories.
 
-        The first directory stays, because a TIFF must have one, and the others are chained to it. spare: True
-        if directories that never had an entry stay, too.
+        A directory is removed before the directories that refer to it. The first directory stays, because a
+        TIFF must have one, and the other directories are chained to it. spare: True if directories that never
+        had an entry stay, too.
         """
         for directory in reversed(self.directories[1:]):
             if not (directory.dropped or directory.holds_any or (spare and directory.was_empty)):
@@ -309,7 +314,7 @@ class Walk(ABC):
             directory.dropped = True
 
     def keep_directory(self, directory: Directory) -> None:
-        """Keep a directory with its present entries and their plain values."""
+        """Keep a directory with its remaining entries and their plain values."""
         self.kept.append((directory.offset, directory.end))
         self.kept += directory.covers
         self.patches += difference(directory.offset, directory.old, directory.rebuilt())

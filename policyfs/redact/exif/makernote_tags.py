@@ -1,10 +1,10 @@
 """Known tags of makers' own directories, and the categories of each.
 
 Maker notes are not standardised. The authors of metadata readers found out the meaning of the tags over the
-years (documentation of ExifTool, Exiv2 and libraw). Tags that nobody has named are in no table, and are
-removed unless their values say nothing (empty_values.py). A block of which only parts are known has the
-categories of everything that some camera stores in it. Data that decoders of raw pixels need (levels,
-matrices, curves, keys to decrypt them) tells nothing.
+years (documentation of ExifTool, Exiv2 and libraw). Tags that nobody has named are in no table. They are
+removed unless their values have no information (empty_values.py). If only parts of a block are known, the
+block has the categories of all data that some camera stores in it. Data that decoders of raw pixels need
+(levels, matrices, curves, keys to decrypt them) has no category.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TIME: Final = Tells.TIME
 _PEOPLE: Final = Tells.PEOPLE
 _OTHER: Final = Tells.OTHER
 _NO_PLACE: Final = _DEVICE | _TIME | _PEOPLE | _OTHER
-"""Blocks with firmware, counters, lenses, dates, but never a place."""
+"""Categories of blocks with firmware, counters, lenses, dates, but never a place."""
 _DIRECTORY: Final = How.DIRECTORY
 _PICTURE: Final = How.PICTURE
 
@@ -239,4 +239,4 @@ PREVIEWS: Final[Mapping[str, tuple[tuple[int, int], ...]]] = MappingProxyType(
         "Sigma": ((0x001C, 0x001D), (0x001A, 0x001B)),
     }
 )
-"""Role -> tags with the offset and the length of a preview in the file."""
+"""Role -> pairs of tags: the offset and the length of a preview in the file."""

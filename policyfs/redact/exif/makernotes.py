@@ -1,4 +1,4 @@
-"""Maker notes: their directory, and the origin of its offsets.
+"""Maker notes: the layouts of their directories, and the origins of the offsets in them.
 
 A note that nobody can read (of an unknown maker, encrypted as a whole, or with debug output) is removed
 as a whole. ExifTool's and Exiv2's documentation describe the layouts.
@@ -31,8 +31,7 @@ MAX_NOTE_ENTRIES: Final = 400
 _HEAD_BYTES: Final = 64
 _FOOTER_BYTES: Final = 8
 OVERRUN_BYTES: Final = 256
-"""Bytes by which a note may exceed its stated size: Canon's EOS 300D, Sigma's DP3 and others state too
-little."""
+"""Maximum length of a note beyond its stated size: Canon's EOS 300D, Sigma's DP3 and others state less."""
 _ADOBE_BLOCKS: Final = (b"MakN", b"SR2 ", b"CRW ", b"MRW ", b"RAF ", b"Pano", b"Koda", b"Leaf")
 
 
@@ -48,9 +47,9 @@ class From(enum.Enum):
 class Layout:
     """Layout of the start of a note.
 
-    head: the note's bytes before its directory. Group "order" is a byte-order mark; if there is none, the
-    byte order is that of the file, or little-endian if *little* is True. make, model: patterns for the start
-    of the maker's name and of the model's name; None: any name. shift: bytes to add to the origin of offsets.
+    head: a pattern for the note's bytes before its directory. Its group "order" is a byte-order mark. Without
+    this group the byte order is that of the file, or little-endian if *little* is True. make, model: patterns
+    for the start of the maker's and model's name; None: any. shift: bytes to add to the origin of offsets.
     """
 
     role: str
@@ -118,7 +117,7 @@ LAYOUTS: Final = (
 
 
 def open_note(walk: TiffWalk, entry: Entry) -> bool:
-    """Open the directory of a maker note (Exif 2.32, MakerNote); False if it is not understood.
+    """Open the directory of a maker note (Exif 2.32, MakerNote); return False if it is not understood.
 
     If ``device`` is hidden, no note is opened: even its layout tells the camera's maker.
     """
@@ -128,7 +127,7 @@ def open_note(walk: TiffWalk, entry: Entry) -> bool:
 
 
 def open_private(walk: TiffWalk, entry: Entry) -> bool:
-    """Open DNGPrivateData (DNG 1.7): a maker note, Adobe's wrapping of one, or Sony's directory."""
+    """Open DNGPrivateData (DNG 1.7): a maker note, a maker note in Adobe's blocks, or Sony's directory."""
     frame = entry.frame
     if walk.inner.hide & Tells.DEVICE:
         return False
@@ -143,7 +142,7 @@ def open_private(walk: TiffWalk, entry: Entry) -> bool:
 
 
 def _open_adobe(walk: TiffWalk, entry: Entry) -> bool:
-    """Open Adobe's blocks with a name and a length (big-endian); the maker's note is one of them."""
+    """Open the maker note in Adobe's blocks. Each block has a name and a length (big-endian)."""
     at = entry.start + 6
     heads = [(entry.start, at)]
     opened = False
@@ -168,7 +167,7 @@ def _open_adobe(walk: TiffWalk, entry: Entry) -> bool:
 
 
 def _cover(walk: TiffWalk, directory: Directory, spans: Sequence[tuple[int, int]]) -> None:
-    """Keep other parts of a note as long as its directory stays. No value may be in these parts."""
+    """Keep further parts of a note as long as its directory stays. No value may be in these parts."""
     directory.covers += spans
     for start, end in spans:
         walk.structure.add(start, end)
@@ -239,10 +238,10 @@ def _frame(
 
 
 def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int, *, most: bool) -> bool:
-    """True if the offsets fit: all values are in the note, or all behind it, or in place (_is_in_place).
+    """Return True if the offsets fit: all values are in the note, behind it, or in place (_is_in_place).
 
-    most: three of four values in the note are enough. If the offsets do not fit, the note was moved with its
-    old offsets. By these, bytes of one tag would be kept as the value of another.
+    most: three of four values in the note are enough. If the offsets do not fit, a program moved the note and
+    left its offsets. With these offsets, bytes of one tag would stay as the value of another tag.
     """
     by, (start, end) = base - directory.frame.base, note
     spared = {tag for tag, rule in NOTE_TABLES[directory.role].items() if rule.how is How.PICTURE}
@@ -255,9 +254,9 @@ def _is_sound(directory: Directory, base: int, note: tuple[int, int], size: int,
 
 
 def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: int) -> bool:
-    """True if the values follow the directory and each other, and end at most OVERRUN_BYTES behind the note.
+    """Return True if the values follow the directory and each other, up to OVERRUN_BYTES behind the note.
 
-    Some cameras write this: the note was not moved, but is longer than its stated size.
+    Some cameras write such notes: the note was not moved, but is longer than its stated size.
     """
     ordered = sorted(spans)
     gaps = [behind[0] - before[1] for before, behind in pairwise(ordered)]
@@ -266,7 +265,7 @@ def _is_in_place(directory: Directory, spans: Sequence[tuple[int, int]], end: in
 
 
 def _over(directory: Directory, start: int, end: int) -> bool:
-    """True if a value overlaps a directory or the 4 bytes behind it, unless it starts right behind that."""
+    """Return True if a value overlaps a directory, or starts in the second to fourth byte behind it."""
     behind = directory.end if start == directory.end else directory.end + 4
     return start < behind and directory.offset < end
 
@@ -281,11 +280,11 @@ def _rebase(directory: Directory, base: int) -> None:
 
 
 def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int]) -> int | None:
-    """Return the base of offsets that the footer of a moved Canon note states; None if it does not fit.
+    """Return the base of offsets from the footer of a moved Canon note; None if this base does not fit.
 
-    The base fits if with it the values fill the room from the directory to the footer, and with the present
-    base they do not. With a base that is wrong by some bytes, the end of one value would be kept as the start
-    of the next.
+    The base fits if the values fill the room from the directory to the footer with this base, but not with
+    the present base. With a base that is wrong by some bytes, the end of one value would stay as the start of
+    the next value.
     """
     (start, end), frame = note, directory.frame
     if not _footer(walk, start, end, frame):
@@ -297,7 +296,7 @@ def _base_by_footer(walk: TiffWalk, directory: Directory, note: tuple[int, int])
 
 
 def _fills(spans: Sequence[tuple[int, int]], by: int, room: tuple[int, int]) -> bool:
-    """True if the values, moved *by* bytes, follow one another and fill the whole room."""
+    """Return True if the values, moved *by* bytes, follow one another and fill the whole room."""
     if not spans:
         return False
     gaps = [behind[0] - before[1] for before, behind in pairwise(spans)]
@@ -321,7 +320,7 @@ OPENERS: Final[Mapping[How, NoteOpener]] = MappingProxyType({How.NOTE: open_note
 class CleanNote:
     """A cleaned maker note: kept pieces (offset in the block, bytes) in order, and notes on removed parts.
 
-    gone: [start, end) of removed values, and of the whole note: no other value may keep these bytes.
+    gone: ranges of the removed values and of the whole note. No other value may keep bytes in these ranges.
     """
 
     pieces: tuple[tuple[int, bytes], ...]
@@ -332,11 +331,11 @@ class CleanNote:
 def clean_note(
     block: bytes, entry: Entry, make: bytes, model: bytes, inner: Inner, taken: Iterable[tuple[int, int]]
 ) -> CleanNote | None:
-    """Clean the maker note of an entry of an EXIF structure that starts the block.
+    """Clean the maker note in an entry. The EXIF structure of the entry starts at the block's first byte.
 
-    make, model: of the structure. taken: ranges of other values in the note, and in OVERRUN_BYTES behind it.
-    None if the note is not understood, or if nothing of it may stay. Values of a note may be outside of it,
-    so pieces may be, too. The caller must check that no other data is there. Raises TooMuchError.
+    make, model: the camera's names. taken: ranges of other values in the note, and in OVERRUN_BYTES behind
+    it. Return None if the note is not understood, or if nothing of it may stay. Pieces may be outside of the
+    note, as its values may be. The caller must check that no other data is there. Raises TooMuchError.
     """
     if inner.hide & (Tells.DEVICE | Tells.OTHER):
         return None
@@ -382,9 +381,9 @@ def _keep_previews(walk: TiffWalk, note: tuple[int, int]) -> None:
 def _with_leftovers(
     walk: TiffWalk, block: bytes, note: tuple[int, int], wiped: Extents, others: Extents
 ) -> Extents:
-    """Return the ranges of a block that stay for a note, with unreferenced bytes that say nothing.
+    """Return the ranges of a block that stay for a note, with unreferenced filler.
 
-    Unreferenced bytes that do not stay are noted. others: the ranges of other values; these keep their bytes.
+    Add notes on other unreferenced bytes. others: the ranges of other values, which keep their bytes.
     """
     start, end = note
     kept = Extents(walk.kept)

@@ -1,8 +1,8 @@
-"""Categories and values of the tags of whole TIFF files and of raw files.
+"""Categories and value types of the tags of whole TIFF files and of raw files.
 
 The tags of EXIF come from tags.py. This module adds the tags that only whole files have: DNG 1.7, GeoTIFF
-1.1, TIFF/EP (ISO 12234-2), and the other directories in raw files of cameras. A tag that is in no table is
-removed whatever words a policy names, as in tags.py, unless its value says nothing.
+1.1, TIFF/EP (ISO 12234-2), and the other directories in raw files of cameras. As in tags.py, a tag that is in
+no table is removed whatever words a policy names, unless its value has no information.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ IMAGE_PAIRS: Final = (
     (tags.JPEG_OFFSET, tags.JPEG_LENGTH),
     (tags.STRIP_OFFSETS, tags.STRIP_LENGTHS),
     (tags.TILE_OFFSETS, tags.TILE_LENGTHS),
-    (0xA010, 0xA011),  # Samsung's table of where each line of pixels starts
+    (0xA010, 0xA011),  # Samsung's table with the offset of each line of pixels
     (SR2_OFFSET, SR2_LENGTH),  # Sony's encrypted colour data
     (0xF007, 0xF008),  # Fujifilm's strips
     (0xCD3C, 0xCD3D),  # DNG 1.6's big tables
@@ -94,7 +94,7 @@ PANASONIC: Final = MappingProxyType(
         ),
     }
 )
-"""The first directory of RW2, whose tags below 0x0100 are Panasonic's."""
+"""Tags of the first directory of an RW2 file. The tags below 0x0100 are Panasonic's own."""
 
 TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
     {
@@ -111,4 +111,4 @@ TABLES: Final[Mapping[str, Rules]] = MappingProxyType(
         ),
     }
 )
-"""Role of a directory -> its tags. Those of maker notes are in makernote_tags.py."""
+"""Role of a directory -> its tags. The tags of maker notes are in makernote_tags.py."""

@@ -1,8 +1,9 @@
 """The known tags of TIFF and EXIF, and the categories of each.
 
-An allow list on purpose: a private tag may hold anything, a place too. So a tag that is not here is removed
-whatever words a policy names, unless its value says nothing (empty_values.py). Sources: TIFF 6.0, TIFF/EP,
-Exif 2.32 and 3.0 (CIPA DC-008), CIPA DC-007 (multi-picture format), Microsoft's photo tags.
+The tables are allow lists on purpose: a private tag may hold anything, even a place. So a tag that is in no
+table is removed whatever words a policy names, unless its value has no information (empty_values.py).
+Sources: TIFF 6.0, TIFF/EP, Exif 2.32 and 3.0 (CIPA DC-008), CIPA DC-007 (multi-picture format), Microsoft's
+photo tags.
 """
 
 from __future__ import annotations
@@ -62,20 +63,20 @@ IMAGE: Final = "IFD"
 EXIF: Final = "ExifIFD"
 INTEROP: Final = "InteropIFD"
 GPS: Final = "GPS"
-"""Role of a directory of tags; decides which tags are known in it."""
+"""Roles of directories. The role of a directory decides which tags are known in it."""
 
 POINTERS: Final = MappingProxyType({EXIF_IFD: EXIF, INTEROP_IFD: INTEROP, GPS_IFD: GPS, SUB_IFDS: IMAGE})
-"""Tags that refer to directories, and the directories' roles."""
+"""Tags that refer to directories -> the roles of these directories."""
 NESTED: Final = MappingProxyType({XMP: How.XMP, IPTC: How.IIM, PHOTOSHOP: How.IRB, MAKER_NOTE: How.NOTE})
-"""Tags whose values have cleaners of their own."""
+"""Tags with values that have cleaners of their own -> the types of these values."""
 
 
 @dataclass(frozen=True, slots=True)
 class TagTable:
-    """Known tags per role.
+    """Known tags of each role.
 
-    name: the container's name in findings. following: the categories of each later directory (a thumbnail's)
-    as a whole, whatever its tags are.
+    name: the container's name in findings. following: the categories of a later directory (of a thumbnail) as
+    a whole, whatever its tags are.
     """
 
     name: str
@@ -87,7 +88,7 @@ DNG_NUMBERS: Final = (
     *(0xC612, 0xC613, *range(0xC616, 0xC62F), *range(0xC631, 0xC634)),
     *(*range(0xC65A, 0xC65D), *range(0xC68D, 0xC693), 0xC6BF),
 )
-"""Versions, levels, matrices and the like, which programs copy from a DNG into the picture made from it."""
+"""Versions, levels, matrices and the like. Programs copy them from a DNG into a picture made from the DNG."""
 
 _Row = tuple[int, str, Tells]
 _DEVICE: Final = Tells.DEVICE

@@ -26,16 +26,20 @@ from policyfs.redact.exif.time_zone_cities import clean_city
 
 MAX_DIRECTORIES: Final = 4096
 MAX_NESTED_BYTES: Final = 2 << 20
-"""Limit over all XMP packets, IPTC records and Photoshop resources of one file; later ones are removed."""
+"""Maximum total size of XMP packets, IPTC records and Photoshop resources in one file. Later blocks are
+removed.
+"""
 MAX_IIM_BYTES: Final = 1 << 18
-"""Limit of one list of IPTC records, which takes longer than other blocks; a longer list is removed."""
+"""Maximum size of a list of IPTC records, which takes longer to clean than other blocks. A longer list is
+removed.
+"""
 MIN_TEXT_BYTES: Final = 5
 MAX_BINARY_BYTES: Final = 1 << 16
-"""Size beyond which a binary value is not searched for text."""
+"""Maximum size of a binary value that is searched for text."""
 MAX_TEXT_BYTES: Final = 1 << 19
-"""Limit over all searched texts of one file; later ones count as telling everything."""
+"""Maximum total size of the searched texts in one file. Later texts count as if they told everything."""
 MAX_FILLER_BYTES: Final = 1 << 20
-"""Limit over all values that are tested for being empty; later ones are removed."""
+"""Maximum total size of the values that are tested for information. Later values are removed."""
 MAX_ROUNDS: Final = 16
 MAX_CHILDREN: Final = 64
 
@@ -43,18 +47,20 @@ _PRINTABLE: Final = bytes(range(0x20, 0x7F)) + b"\t\r\n\0"
 _POINTERS: Final = (3, 4, 13, 16, 18)
 
 NoteOpener = Callable[["TiffWalk", Entry], bool]
-"""Opens the directories of a maker note or of private data; False if it is not understood."""
+"""Function that opens the directories of a maker note or of private data; False if it does not understand
+them.
+"""
 
 
 @dataclass(slots=True)
 class TiffWalk(Walk):
-    """One run over one source: open(), walk(), settle() and finish().
+    """Walk over one source. Its steps: open(), walk(), settle() and finish().
 
-    tables: role -> its tags. openers: functions that open notes.
+    tables: role -> its tags. openers: type of a value -> the function that opens the value.
     """
 
     MAX_ENTRIES: ClassVar[int] = 2000
-    """Real directories have at most some 400."""
+    """Real directories have at most about 400 entries."""
     CHAINS_CHILDREN: ClassVar[bool] = True
     FIRST_BYTE: ClassVar[int] = 0
     WIPES_UNNAMED: ClassVar[bool] = True
@@ -117,7 +123,7 @@ class TiffWalk(Walk):
         return None
 
     def _clean_inline(self, entry: Entry) -> None:
-        """Remove the city from numbers that are stored in their entry, and any bytes after them there."""
+        """Remove the city from numbers that are stored in their entry, and the entry's bytes behind them."""
         room = entry.room
         told = clean_city(entry.tag, room[: entry.size], entry.frame.order)
         raw = entry.raw[: -len(room)] + told.data.ljust(len(room), b"\0")
@@ -126,7 +132,7 @@ class TiffWalk(Walk):
             entry.raw = raw
 
     def _is_no_note(self, entry: Entry) -> bool:
-        """True if the value is no maker note, but one word, or one byte repeated."""
+        """Return True if the value is no maker note, but one word, or one repeated byte."""
         value = self.value(entry, self.filler_left + 1)
         self.filler_left -= min(len(value), self.filler_left)
         return len(value) == entry.size and (is_word(value) or is_uniform(value))
@@ -134,7 +140,8 @@ class TiffWalk(Walk):
     def _told(self, entry: Entry, asked: Tells) -> Tells:
         """Return the categories of text in a value. Long binary values are not searched.
 
-        Outside of notes, people's words are text whatever their field type is (UserComment, XPComment).
+        Outside of notes, a tag with the category PEOPLE is text, whatever its field type is (UserComment,
+        XPComment).
         """
         rule = self.tables[entry.directory.role].get(entry.tag, UNNAMED)
         is_text = entry.type in (2, 129) or (bool(rule.tells & Tells.PEOPLE) and not entry.frame.note)
@@ -156,10 +163,10 @@ class TiffWalk(Walk):
     # --- values that overlap ---
 
     def settle(self) -> None:
-        """Drop values that overlap other data or zeroed bytes, until no value overlaps any.
+        """Drop values that overlap other data or wiped bytes, until no value overlaps any.
 
-        Raises NotThisKindError if this takes too many rounds. Raises it, too, if the maker's or the model's
-        name is dropped, because the format of a maker note was chosen by this name.
+        Raises NotThisKindError if this takes too many rounds. Raises it, too, if the name of the maker or the
+        model is dropped, because this name decided the layout of a maker note.
         """
         entries = (entry for directory in self.directories for entry in directory.entries)
         plain = [entry for entry in entries if entry.keep and not entry.inline]
@@ -189,7 +196,7 @@ class TiffWalk(Walk):
         self.settle_wiped()
 
     def _shared(self, entries: list[Entry]) -> set[int]:
-        """Return the ids of nested entries whose bytes overlap other claims."""
+        """Return the id() of each nested entry with a value that overlaps another value or a directory."""
         values = Extents((e.start, e.end) for e in entries if not e.nested)
         nested = sorted((e for e in entries if e.nested and not e.holds), key=lambda e: e.start)
         claims = (values, self.structure)
@@ -237,7 +244,7 @@ class TiffWalk(Walk):
         return True
 
     def embed_picture(self, start: int, size: int) -> bool:
-        """Clean an embedded JPEG in its place; False if it is not a JPEG, or overlaps another part."""
+        """Clean an embedded JPEG in its place; return False if it is no JPEG, or overlaps another part."""
         end = start + size
         if not self.free(start, end) or self.source.read(start, 2) != b"\xff\xd8":
             return False
@@ -253,7 +260,7 @@ class TiffWalk(Walk):
     # --- the result ---
 
     def prune(self) -> None:
-        """Remove directories whose referrer is removed, and all directories that these refer to."""
+        """Remove each directory with a removed referrer, and all directories that it refers to."""
         for directory in self.directories:
             by, before = directory.referrer, directory.previous
             if (by is not None and not by.keep) or (before is not None and before.dropped):
@@ -262,7 +269,7 @@ class TiffWalk(Walk):
                     entry.keep = False
 
     def finish(self) -> None:
-        """Remove directories with no kept entry; fill kept and patches."""
+        """Remove directories without a kept entry. Fill *kept* and *patches*."""
         self.unlink_empty(spare=False)
         self.prune()
         for directory in self.directories:
@@ -273,7 +280,7 @@ class TiffWalk(Walk):
 
 
 def _is_utf_8(data: bytes) -> bool:
-    """True if the data is text in UTF-8, perhaps with zeros behind."""
+    """Return True if the data is text in UTF-8, perhaps with zeros behind."""
     try:
         text = data.rstrip(b"\0").decode("utf-8")
     except UnicodeDecodeError:

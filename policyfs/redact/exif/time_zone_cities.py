@@ -1,4 +1,4 @@
-"""Remove the city from makers' time zone tags, and leave the zone.
+"""Cleaner of makers' time zone tags. It removes the city and leaves the zone.
 
 Source: ExifTool's documentation of Canon's TimeInfo tags. Pentax' city tags are removed as a whole
 (makernote_tags.py), because none of their numbers means "no city".
@@ -19,8 +19,8 @@ _MAX_SAVING_MINUTES: Final = 60
 def clean_city(tag: int, value: bytes, order: str) -> Cleaned:
     """Remove the city from a maker's time zone numbers; return zeros for a value of another form.
 
-    Canon's form: size, zone in minutes, city (0: none), daylight saving, of four bytes each. order: "<" or
-    ">".
+    Canon's form is four numbers of four bytes: size, zone in minutes, city (0: none), daylight saving. order:
+    "<" or ">".
     """
     new = _canon(value, order)
     if new == value:
